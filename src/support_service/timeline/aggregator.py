@@ -109,7 +109,10 @@ class TimelineAggregator:
         self.sources = {source.name: source for source in sources}
         self.overrides = overrides
         self._cache = SnapshotCache(cache, instruments)
-        self._instruments = instruments
+        self._collected_from = {
+            source: instruments.start_series(TIMELINE_COLLECT, {"source": source}) for source in ("cache", "remote")
+        }
+        self._reads = {each: instruments.start_series(TIMELINE_READ, {"completeness": each}) for each in COMPLETENESS}
         self._ttl = ttl
         self._stale_ttl = stale_ttl
         self._deadline = deadline
@@ -174,8 +177,8 @@ class TimelineAggregator:
                 self._fetches.start_or_join(case, expiring, cached, limits)
         collected = self._combine_entries(case, kept, current, found, switched_off)
         elapsed = loop.time() - started
-        self._instruments.record(TIMELINE_COLLECT, elapsed, {"source": "remote" if due else "cache"})
-        self._instruments.record(TIMELINE_READ, elapsed, {"completeness": collected.completeness})
+        self._collected_from["remote" if due else "cache"].record(elapsed)
+        self._reads[collected.completeness].record(elapsed)
         return collected
 
     def new_limits(self) -> ReadLimits:

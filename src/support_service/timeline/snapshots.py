@@ -152,6 +152,9 @@ class SnapshotCache:
     def __init__(self, cache: SnapshotStore, instruments: Instruments) -> None:
         self._cache = cache
         self._instruments = instruments
+        self._events = {
+            event: instruments.start_series(TIMELINE_CACHE_EVENTS, {"event": event}) for event in CACHE_EVENTS
+        }
         # By case id, the last value that was read, and what it says: most reads get the value that this process knows.
         self._decoded: LRUCache[str, tuple[bytes, CachedSnapshots]] = LRUCache(MAX_DECODED_BYTES, _bytes_of_value)
 
@@ -222,7 +225,7 @@ class SnapshotCache:
 
     def count(self, event: str) -> None:
         """Count an event of CACHE_EVENTS."""
-        self._instruments.add(TIMELINE_CACHE_EVENTS, 1, {"event": event})
+        self._events[event].record(1)
 
     async def _decode(self, case: SnapshotSubject, value: bytes | None) -> CachedSnapshots:
         if value is None:

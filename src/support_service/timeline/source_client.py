@@ -148,6 +148,10 @@ class SourceClient:
         self._base_url = base_url
         self._session = session
         self._instruments = instruments
+        self._calls_by_outcome = {
+            outcome: instruments.start_series(TIMELINE_SOURCE, {"service": self.name, "outcome": outcome})
+            for outcome in SOURCE_OUTCOMES
+        }
         self.timeout = timeout  # seconds, read for each call
         self._connections = connections
         self._slots = asyncio.Semaphore(connections)
@@ -238,7 +242,7 @@ class SourceClient:
         return answer
 
     def _record(self, seconds: float, outcome: str) -> None:
-        self._instruments.record(TIMELINE_SOURCE, seconds, {"service": self.name, "outcome": outcome})
+        self._calls_by_outcome[outcome].record(seconds)
         self.recent.record(seconds, outcome)
 
     async def _send_request(self, call: SourceCall, budget: TimelineBudget) -> SourceAnswer | None:

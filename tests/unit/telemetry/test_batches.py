@@ -17,9 +17,9 @@ from support_service.timeline.aggregator import TIMELINE_READ
 def test_full_batch_is_passed_to_the_sdk():
     """Measurements reach the SDK in batches and in order; at most one batch of a series is buffered."""
     received = []
-    series = Series(received.extend)
+    series = Series(received.extend, list)
     for number in range(2 * BATCH_SIZE + 1):
-        series.append(number)
+        series.record(number)
         assert len(received) == (number + 1) // BATCH_SIZE * BATCH_SIZE
     series.flush()
     assert received == list(range(2 * BATCH_SIZE + 1))
@@ -28,7 +28,7 @@ def test_full_batch_is_passed_to_the_sdk():
 def test_concurrent_readers_receive_each_measurement_once():
     """Reader threads flush a series while measurements arrive; each measurement arrives once."""
     received, done = [], threading.Event()
-    series = Series(received.extend)
+    series = Series(received.extend, list)
 
     def read():
         while not done.is_set():
@@ -38,7 +38,7 @@ def test_concurrent_readers_receive_each_measurement_once():
     for reader in readers:
         reader.start()
     for number in range(20_000):
-        series.append(number)
+        series.record(number)
     done.set()
     for reader in readers:
         reader.join()

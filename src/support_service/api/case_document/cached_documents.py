@@ -25,7 +25,6 @@ from support_service.platform.telemetry.instruments import Instruments, Instrume
 from support_service.timeline import merge
 from support_service.timeline.aggregator import TimelineAggregator
 
-HIT_LABELS, MISS_LABELS = {"event": "hit"}, {"event": "miss"}
 Encoded = TypeVar("Encoded")
 
 CASE_CACHE_EVENTS = InstrumentSpec(
@@ -83,7 +82,8 @@ class CaseDocuments:
     ) -> None:
         self._cases = cases
         self._timeline = timeline
-        self._instruments = instruments
+        self._hits = instruments.start_series(CASE_CACHE_EVENTS, {"event": "hit"})
+        self._misses = instruments.start_series(CASE_CACHE_EVENTS, {"event": "miss"})
         self._policies = policies
         self.encoder = CaseEncoder(masker, public_url)
         self._kept = EncodedCases(max_bytes)
@@ -115,7 +115,7 @@ class CaseDocuments:
                     return stored, kept
                 clocks = await self._policies.measured_clocks(stored.clocks)
                 encoded = await asyncio.to_thread(self.encoder.encode, view, stored, clocks)
-        self._instruments.add(CASE_CACHE_EVENTS, 1, MISS_LABELS)
+        self._misses.record(1)
         self._kept.keep(case_id, view, encoded)
         return stored, encoded
 
@@ -223,7 +223,7 @@ class CaseDocuments:
         stored = await self._cases.read_case(principal, case_id, known_version, known_history, any_size=any_size)
         if kept is None or stored.version != known_version:
             return stored, None
-        self._instruments.add(CASE_CACHE_EVENTS, 1, HIT_LABELS)
+        self._hits.record(1)
         return stored, kept
 
     async def _add_own_entries(

@@ -12,7 +12,6 @@ from support_service.core.part_state import OK
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 
 MAX_TOKEN_LENGTH = 8192  # characters; a longer token is refused
-ACCEPTED_LABELS = {"outcome": "accepted"}
 
 ACCESS_AUTHENTICATIONS = InstrumentSpec(
     "support.access.authentications",
@@ -79,6 +78,7 @@ class BearerAuthenticator:
     def __init__(self, verifier: TokenVerifier, instruments: Instruments) -> None:
         self._verifier = verifier
         self._instruments = instruments
+        self._accepted = instruments.start_series(ACCESS_AUTHENTICATIONS, {"outcome": "accepted"})
 
     def status(self) -> str:
         """Return OK, or the problem code of the last attempt to read the tokens or keys."""
@@ -97,7 +97,7 @@ class BearerAuthenticator:
         except Unavailable:
             self._instruments.add(ACCESS_AUTHENTICATIONS, 1, {"outcome": "unavailable"})
             raise
-        self._instruments.add(ACCESS_AUTHENTICATIONS, 1, ACCEPTED_LABELS)
+        self._accepted.record(1)
         return caller
 
 

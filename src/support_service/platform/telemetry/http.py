@@ -6,14 +6,13 @@ from typing import Any
 
 import aiohttp
 
-from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, Observations
+from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, Observations, Series
 from support_service.platform.telemetry.stores import OTHER_ERROR
 
 # Scrapes and probes arrive every few seconds and would hide the latency that clients see.
 UNMEASURED_PATHS = frozenset({"/metrics", "/livez", "/readyz", "/health"})
 
 PROBE_USER_AGENT = "support-service-probe/"  # the beginning of the User-Agent of `support-service probe`
-FROM_PROBE, FROM_OTHERS = {"synthetic": "probe"}, {"synthetic": "other"}
 
 OTHER_METHOD = "_OTHER"  # the semantic conventions' fallback value
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", OTHER_METHOD)
@@ -74,6 +73,9 @@ class RequestMetrics:
 
     def __init__(self, instruments: Instruments) -> None:
         self._instruments = instruments
+        self._received_from_probe = instruments.start_series(REQUEST_RECEIVED, {"synthetic": "probe"})
+        self._received_from_others = instruments.start_series(REQUEST_RECEIVED, {"synthetic": "other"})
+        self._durations: dict[tuple[str, str | None, int, str, str | None], Series] = {}
         self._active = {(method, scheme): 0 for method in METHODS for scheme in SCHEMES}
 
     def create_series(self, method: str, route: str, status: int, scheme: str = "http") -> None:
@@ -86,9 +88,8 @@ class RequestMetrics:
     def begin(self, method: str, route: str | None, scheme: str, user_agent: str) -> None:
         """Count a request as received and as active; the caller must call `end` afterwards."""
         if route not in UNMEASURED_PATHS:
-            self._instruments.add(
-                REQUEST_RECEIVED, 1, FROM_PROBE if user_agent.startswith(PROBE_USER_AGENT) else FROM_OTHERS
-            )
+            is_probe = user_agent.startswith(PROBE_USER_AGENT)
+            (self._received_from_probe if is_probe else self._received_from_others).record(1)
             self._active[_method_label(method, route), scheme] += 1
 
     def end(
@@ -102,10 +103,15 @@ class RequestMetrics:
             return
         method = _method_label(method, route)
         self._active[method, scheme] -= 1
-        labels = {"url.scheme": scheme}
-        if error:
-            labels["error.type"] = error
-        self._instruments.record(HTTP_SERVER_DURATION, seconds, _series_labels(method, route or OTHER, status, labels))
+        key = method, route, status, scheme, error
+        series = self._durations.get(key)
+        if series is None:
+            labels = {"url.scheme": scheme} | ({"error.type": error} if error else {})
+            series = self._instruments.start_series(
+                HTTP_SERVER_DURATION, _series_labels(method, route or OTHER, status, labels)
+            )
+            self._durations[key] = series
+        series.record(seconds)
 
     def record_unreadable(self, status: int) -> None:
         """Record a request that could not be parsed, so that its method and route are unknown."""

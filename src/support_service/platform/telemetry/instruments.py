@@ -105,29 +105,24 @@ class Instruments:
         self.observe(BUILD_INFO, self._build_info)
 
     def add(self, row: InstrumentSpec, amount: float, labels: Labels = NO_LABELS) -> None:
-        """Add to a counter. Its series collects the amount; one that the SDK refuses goes to the SDK at once."""
-        series = self.start_series(row, labels)
-        if 0 <= amount < inf:
-            series.append(amount)
-        else:
-            self._counters[row].add(amount, labels)
+        """Add to a counter."""
+        self.start_series(row, labels).record(amount)
 
     def record(self, row: InstrumentSpec, value: float, labels: Labels = NO_LABELS) -> None:
-        """Record a value of a histogram, as `add` does; a measurement that shall have an exemplar goes to the SDK."""
-        series = self.start_series(row, labels)
-        if not 0 <= value < inf or (self._exemplars and get_current_span().get_span_context().trace_flags.sampled):
-            self._histograms[row].record(value, labels)
-        else:
-            series.append(value)
+        """Record a value of a histogram."""
+        self.start_series(row, labels).record(value)
 
     def start_series(self, row: InstrumentSpec, labels: Labels = NO_LABELS) -> "Series":
-        """Return a series of a counter or a histogram, which starts at 0 before its first measurement."""
+        """Return a series of a counter or a histogram, which starts at 0 before its first measurement.
+
+        Code that every request runs keeps the series, which spares it the labels.
+        """
         key = (row, *labels.items())
         series = self._series.get(key)
         if series is None:
             if row not in self._counters and row not in self._histograms:
                 self._create_instrument(row)  # its module was imported later
-            series = self._series.setdefault(key, Series(self._sdk_recorder(row, dict(labels))))
+            series = self._series.setdefault(key, self._create_series(row, dict(labels)))
         return series
 
     def observe(self, row: InstrumentSpec, read: Callable[[], Observations]) -> None:
@@ -150,12 +145,12 @@ class Instruments:
         for labels in row.label_combinations():
             self.start_series(row, labels)
 
-    def _sdk_recorder(self, row: InstrumentSpec, labels: Labels) -> Callable[[list[float]], None]:
+    def _create_series(self, row: InstrumentSpec, labels: Labels) -> "Series":
         if row.kind == "counter":
             counter = self._counters[row]
-            return lambda amounts: counter.add(sum(amounts), labels)
+            return Series(lambda amount: counter.add(amount, labels), sum)
         histogram = self._histograms[row]
-        return lambda amounts: histogram.record(HistogramBatch(amounts), labels)
+        return Series(lambda value: histogram.record(value, labels), HistogramBatch, exemplars=self._exemplars)
 
     def _build_info(self) -> Observations:
         self.flush()  # readers call observed instruments first, so no measurement is missed
@@ -163,23 +158,36 @@ class Instruments:
 
 
 class Series:
-    """Measurements of one series that the SDK has not received yet; `pass_on` passes them to it."""
+    """One series of a counter or a histogram, which collects its measurements for the SDK.
 
-    __slots__ = ("_is_known", "_pass_on", "_pending")
+    `measure` passes one measurement on to the SDK, and `combine` makes one of a batch.
+    """
 
-    def __init__(self, pass_on: Callable[[list[float]], None]) -> None:
+    __slots__ = ("_combine", "_exemplars", "_is_known", "_measure", "_pending")
+
+    def __init__(
+        self, measure: Callable[[float], None], combine: Callable[[list[float]], float], *, exemplars: bool = False
+    ) -> None:
         self._pending: deque[float] = deque()
-        self._pass_on = pass_on
+        self._measure = measure
+        self._combine = combine
+        self._exemplars = exemplars
         self._is_known = False  # to the SDK
 
-    def append(self, amount: float) -> None:
-        """Add a measurement; a full batch is passed on."""
+    def record(self, amount: float) -> None:
+        """Add to a counter, or record a value of a histogram; a full batch is passed on.
+
+        A measurement that the SDK refuses, or that shall have an exemplar, goes to the SDK at once.
+        """
+        if not 0 <= amount < inf or (self._exemplars and get_current_span().get_span_context().trace_flags.sampled):
+            self._measure(amount)
+            return
         self._pending.append(amount)
         if len(self._pending) >= BATCH_SIZE:
             self.flush()
 
     def flush(self) -> None:
-        """Pass on what was measured, the first time even if it is nothing. Threads may call this beside `append`."""
+        """Pass on what was measured, the first time even if it is nothing. Threads may call this beside `record`."""
         amounts = []
         try:
             for _ in range(len(self._pending)):
@@ -188,7 +196,7 @@ class Series:
             pass
         if amounts or not self._is_known:
             self._is_known = True
-            self._pass_on(amounts)
+            self._measure(self._combine(amounts))
 
 
 class HistogramBatch(float):

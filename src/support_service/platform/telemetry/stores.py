@@ -136,16 +136,18 @@ class OperationMetrics:
         """`record_span` is called with each finished operation; see Tracing.span_recorder."""
         self._instruments = instruments
         self._record_span = record_span
-        self._success_labels = {name: {"db.system.name": system, "db.operation.name": name} for name in operations}
-        for labels in self._success_labels.values():
-            instruments.start_series(DB_OPERATION, labels)
+        self._labels = {name: {"db.system.name": system, "db.operation.name": name} for name in operations}
+        self._succeeded = {
+            name: instruments.start_series(DB_OPERATION, labels) for name, labels in self._labels.items()
+        }
 
     def record(self, operation: str, seconds: float, error: str = "", /) -> None:
         """Record an operation and its duration in seconds; `error` is one of ERRORS, or OTHER."""
-        labels = self._success_labels[operation]
         if error:
-            labels = {**labels, "error.type": OTHER_ERROR if error == OTHER else error}
-        self._instruments.record(DB_OPERATION, seconds, labels)
+            labels = self._labels[operation] | {"error.type": OTHER_ERROR if error == OTHER else error}
+            self._instruments.record(DB_OPERATION, seconds, labels)
+        else:
+            self._succeeded[operation].record(seconds)
         if self._record_span is not None:
             self._record_span(operation, seconds, error)
 
