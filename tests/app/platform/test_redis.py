@@ -12,7 +12,7 @@ from support_service.events.broker.base import BrokerError, RedisBrokerTimings
 from support_service.events.broker.redis import RedisBroker
 from support_service.guard.rates import Rate, RateLimiter, RateSyncTimings
 from support_service.guard.shared_rates import SharedRateLimits
-from support_service.platform.redis import ELEMENT_COST_BYTES, MAX_ANSWER_BYTES
+from support_service.platform.redis import LINE_COST_BYTES, MAX_ANSWER_BYTES
 from support_service.platform.settings import Settings, WrongSetting
 from support_service.timeline.cache import CacheUnavailable, RedisCacheTimings
 from support_service.timeline.redis_cache import RedisCache
@@ -104,7 +104,7 @@ async def test_huge_answer_is_not_received_by_the_cache(begin, rest):
         with pytest.raises(CacheUnavailable):
             await cache.get("key")
         await cache.close()
-    assert server.sent <= MAX_ANSWER_BYTES * len(rest) / ELEMENT_COST_BYTES
+    assert server.sent <= MAX_ANSWER_BYTES * len(rest) / LINE_COST_BYTES
 
 
 @pytest.mark.parametrize(("begin", "rest"), HUGE)
