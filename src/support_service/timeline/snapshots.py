@@ -134,8 +134,7 @@ def _check_entries(value: object) -> list[Entry]:
     return value
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotSubject:
+class SnapshotSubject(NamedTuple):
     """The parts of a case that determine its snapshots: id, references for each source, and epoch."""
 
     id: str
@@ -244,7 +243,7 @@ class SnapshotCache:
             for name, known in cached.snapshots.items()
             if known.references == case.references.get(name) and known.requested_at < latest
         }
-        return CachedSnapshots(usable, cached.revision)
+        return cached if len(usable) == len(cached.snapshots) else CachedSnapshots(usable, cached.revision)
 
     def _decode_and_keep(self, case_id: str, value: bytes) -> CachedSnapshots:
         """Decode a value, and keep the result: nobody may change its entries. Raises one of DECODE_ERRORS."""
