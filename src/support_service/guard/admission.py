@@ -182,16 +182,20 @@ class Admission:
 
         Raises RateLimited or Unavailable for an answer that its handler streams, if the bounds are reached.
         """
-        callers = request.get(CALLERS, ())
         size = 0 if request.method == "HEAD" else response.content_length
         is_streamed = not isinstance(response, web.Response) and size != 0
+        if (
+            not is_streamed
+            and size is not None
+            and size <= SENT_AT_ONCE_BYTES
+            and self.unread_answers.is_read(connection)
+        ):
+            return  # sent in one step, and counted at its end if the client does not read it
         max_streamed_bytes = request.get(STREAMED_BYTES, STREAM_BYTES)
         if is_streamed:
             self._check_unread(request, max_streamed_bytes)
-        elif size is not None and size <= SENT_AT_ONCE_BYTES and self.unread_answers.is_read(connection):
-            return  # sent in one step, and counted at its end if the client does not read it
         self.unread_answers.begin(
-            connection, callers, size, is_streamed=is_streamed, max_streamed_bytes=max_streamed_bytes
+            connection, request.get(CALLERS, ()), size, is_streamed=is_streamed, max_streamed_bytes=max_streamed_bytes
         )
 
     def _check_unread(self, request: web.BaseRequest, size: int = 0) -> None:

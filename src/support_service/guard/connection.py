@@ -187,7 +187,8 @@ class HttpConnection(web.RequestHandler):
             response.body = None
         self._written += request.writer.output_size
         self._answer_writer = None
-        self._unread_answers.end(self, request.get(CALLERS, ()))
+        if not self._unread_answers.is_read(self):
+            self._unread_answers.end(self, request.get(CALLERS, ()))
         self._idle_since = asyncio.get_running_loop().time()
 
     def handle_error(

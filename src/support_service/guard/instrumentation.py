@@ -51,7 +51,7 @@ def instrumentation_middleware(
         request[REQUEST_ID] = request_id
         tokens = LOG_REQUEST_ID.set(request_id), LOG_CASE_ID.set(request.match_info.get("case_id"))
         status = 500  # remains if the handler is cancelled at shutdown
-        code: str | None = None
+        response: web.StreamResponse | None = None
         scheme = admission.scheme(request)
         if scheme == "https":
             set_span_scheme(scheme)
@@ -60,19 +60,23 @@ def instrumentation_middleware(
         trace = continue_trace(request.headers)
         try:
             response = await handler(request)
-            status, code = response.status, response.get(PROBLEM_CODE)
-            if not response.prepared and (request.transport is None or request.transport.is_closing()):
-                status = CLIENT_CLOSED_REQUEST  # the client has gone and cannot read the response
+            status = response.status
             if not response.prepared:
+                if request.transport is None or request.transport.is_closing():
+                    status = CLIENT_CLOSED_REQUEST  # the client has gone and cannot read the response
                 response.headers[REQUEST_ID_HEADER] = request_id
                 if not readiness.accepting:
                     response.force_close()
         finally:
             readiness.in_progress -= 1
-            seconds = request.get(STREAM_BEGAN_AT, perf_counter()) - started
+            ended = perf_counter()
+            if response is None or response.prepared:  # its handler may have begun a stream
+                ended = request.get(STREAM_BEGAN_AT, ended)
+            seconds = ended - started
             error = "client_left" if status == CLIENT_CLOSED_REQUEST else None
             metrics.end(request.method, route, status, seconds, scheme=scheme, error=error)
             if status >= 500 or (access_log and random.random() < access_log):  # noqa: PLR2004 - HTTP's own boundary
+                code = None if response is None else response.get(PROBLEM_CODE)
                 log.log(
                     logging.WARNING if status >= 500 else logging.INFO,  # noqa: PLR2004 - HTTP's own boundary
                     "%s %s %d",

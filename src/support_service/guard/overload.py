@@ -137,7 +137,7 @@ class LargeBodies:
 
     def end(self, request: web.BaseRequest) -> None:
         """Stop counting a request, if it is counted."""
-        if LARGE_BODY_CALLERS not in request:
+        if not self._total or LARGE_BODY_CALLERS not in request:
             return
         self._total -= 1
         for caller in request[LARGE_BODY_CALLERS]:

@@ -83,12 +83,9 @@ class BrowserPolicy:
                 "This host name is not allowed; without authentication, use localhost or SUPPORT_PUBLIC_URL's host.",
             )
         origin = request.headers.get(ORIGIN_HEADER)
-        own_urls = (own_url(request, scheme), *self._own_urls)
-        if (
-            origin is not None
-            and origin not in self._allowed
-            and not any(is_same_origin(origin, url) for url in own_urls)
-        ):
+        if origin is None or origin in self._allowed:
+            return
+        if not any(is_same_origin(origin, url) for url in (own_url(request, scheme), *self._own_urls)):
             raise Forbidden(
                 "origin_not_allowed", "This origin is not allowed; SUPPORT_CORS_ORIGINS lists the allowed origins."
             )

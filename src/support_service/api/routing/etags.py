@@ -6,22 +6,24 @@ from typing import NewType
 from multidict import CIMultiDictProxy, istr
 
 from support_service.api.routing.call import Call
+from support_service.core.domain.principals import CaseView
 from support_service.core.optimistic_lock import ExpectedVersions
 
 IF_MATCH, IF_NONE_MATCH = istr("If-Match"), istr("If-None-Match")
 ANY_VERSION = "*"
 # "VERSION.ID" is the unique tag of a response with a live timeline; "VERSION+VIEW" is the tag of a restricted view.
 ENTITY_TAG = re.compile(r'\s*(W/)?"(\d{1,18})(?:[.+][\w.-]*)?"\s*')
+TAG_ENDS: dict[CaseView, str] = {"full": "", "public": "+customer", "masked": "+masked"}
 TAG_SEPARATOR = re.compile(r',(?=\s*(?:W/)?")')
 
 KnownTags = NewType("KnownTags", frozenset[str])
 """The entity tags in If-None-Match, without the mark of weak tags."""
+NO_TAGS = KnownTags(frozenset())
 
 
 def etag_header(call: Call, version: int) -> dict[str, str]:
     """Return the ETag header of a case: its version, and the principal's view if it is restricted."""
-    view = {"full": "", "public": "+customer", "masked": "+masked"}[call.view]
-    return {"ETag": f'"{version}{view}"'}
+    return {"ETag": f'"{version}{TAG_ENDS[call.view]}"'}
 
 
 def version_etag_header(version: int) -> dict[str, str]:
@@ -48,6 +50,8 @@ def if_match_versions(headers: CIMultiDictProxy[str]) -> ExpectedVersions:
 
 def known_tags(headers: CIMultiDictProxy[str]) -> KnownTags:
     """Return the tags of the responses that the client has, according to If-None-Match."""
+    if IF_NONE_MATCH not in headers:
+        return NO_TAGS
     return KnownTags(frozenset(tag.strip().removeprefix("W/") for tag in _entity_tags(headers, IF_NONE_MATCH)))
 
 
