@@ -14,6 +14,8 @@ MAX_SEARCH_WORD_LENGTH = 64  # letters of a word that are searchable
 MAX_SEARCH_TEXT_BYTES = 640 * 1024
 DISTINCTIVE_LENGTH = 5  # characters from which a text means the same among other words, such as `CUS-7`
 WORD_PATTERN = re.compile(r"[^\W_]+")
+# Other ASCII characters than letters and digits as spaces: splitting takes a fifth of what the pattern takes.
+ASCII_SEPARATORS = {code: " " for code in range(128) if not WORD_PATTERN.match(chr(code))}
 
 
 def search_text(*texts: str | None) -> str:
@@ -27,7 +29,8 @@ def search_words(*texts: str | None) -> list[str]:
     Each word is cut to `MAX_SEARCH_WORD_LENGTH` letters.
     """
     folded = _fold(" ".join(filter(None, texts)))
-    return [word[:MAX_SEARCH_WORD_LENGTH] for word in WORD_PATTERN.findall(folded)]
+    words = folded.translate(ASCII_SEPARATORS).split() if folded.isascii() else WORD_PATTERN.findall(folded)
+    return [word[:MAX_SEARCH_WORD_LENGTH] for word in words]
 
 
 class SoughtTexts:

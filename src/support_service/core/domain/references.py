@@ -118,7 +118,10 @@ def _referenced_kind(entry: Mapping[str, Any]) -> str | None:
 
 def _first_id(entry: Mapping[str, Any], *names: str) -> str | None:
     """Return the first of an object's members that is an id, or None."""
-    return next((found for name in names if (found := _id_as_text(entry.get(name)))), None)
+    for name in names:
+        if name in entry and (found := _id_as_text(entry[name])):
+            return found
+    return None
 
 
 def _id_as_text(value: object) -> str | None:
