@@ -108,10 +108,7 @@ def decode_snapshots(value: bytes) -> CachedSnapshots:
     Raises one of DECODE_ERRORS if the value has another form.
     """
     document: dict[str, Any] = pydantic_core.from_json(value)
-    # Read the revision in the same way as the cache does, for any version: otherwise a writer could never replace the
-    # value of another version.
-    found = REVISION_PATTERN.match(value)
-    revision = found[1].decode() if found else ""
+    revision = _revision_of(value)
     if document["version"] != FORMAT_VERSION:
         return CachedSnapshots(revision=revision)
     snapshots = {
@@ -126,6 +123,15 @@ def decode_snapshots(value: bytes) -> CachedSnapshots:
         for name, source in document["sources"].items()
     }
     return CachedSnapshots(snapshots, revision)
+
+
+def _revision_of(value: bytes) -> str:
+    """Return the revision of a value, in the same way as the cache reads it.
+
+    It is read for any version: otherwise a writer could never replace the value of another version.
+    """
+    found = REVISION_PATTERN.match(value)
+    return found[1].decode() if found else ""
 
 
 def _check_entries(value: object) -> list[Entry]:
@@ -154,7 +160,7 @@ class SnapshotCache:
         self._events = {
             event: instruments.start_series(TIMELINE_CACHE_EVENTS, {"event": event}) for event in CACHE_EVENTS
         }
-        # By case id, the last value that was read, and what it says: most reads get the value that this process knows.
+        # By case id, the last value that was read or written, and what it says: most reads get the value known here.
         self._decoded: LRUCache[str, tuple[bytes, CachedSnapshots]] = LRUCache(MAX_DECODED_BYTES, _bytes_of_value)
 
     async def read(self, case: SnapshotSubject) -> CachedSnapshots:
@@ -175,11 +181,11 @@ class SnapshotCache:
         seen = cached.snapshots
         try:
             for _ in range(MAX_WRITE_ATTEMPTS):
-                value = encode_snapshots(
-                    merge_snapshots(cached.snapshots | known, newer_snapshots(seen, cached.snapshots))
-                )
+                snapshots = merge_snapshots(cached.snapshots | known, newer_snapshots(seen, cached.snapshots))
+                value = encode_snapshots(snapshots)
                 stored = await self._cache.compare_and_set(cache_key(case.id), value, ttl, cached.revision)
                 if stored is None:
+                    self._keep_decoded(case.id, value, CachedSnapshots(snapshots, _revision_of(value)))
                     self.count("write")
                     return
                 cached = await self._decode(case, stored)
@@ -231,7 +237,11 @@ class SnapshotCache:
             return CachedSnapshots()
         decoded = self._decoded.get(case.id)
         try:
-            cached = decoded[1] if decoded and decoded[0] == value else self._decode_and_keep(case.id, value)
+            if decoded and decoded[0] == value:
+                cached = decoded[1]
+            else:
+                cached = decode_snapshots(value)
+                self._keep_decoded(case.id, value, cached)
         except DECODE_ERRORS as failure:
             log.warning("A cached timeline can't be read, and is removed: %s", failure)
             self._instruments.add(TIMELINE_COLLECTION_FAILURES, 1, {"stage": "cache_decode"})
@@ -245,13 +255,11 @@ class SnapshotCache:
         }
         return cached if len(usable) == len(cached.snapshots) else CachedSnapshots(usable, cached.revision)
 
-    def _decode_and_keep(self, case_id: str, value: bytes) -> CachedSnapshots:
-        """Decode a value, and keep the result: nobody may change its entries. Raises one of DECODE_ERRORS."""
+    def _keep_decoded(self, case_id: str, value: bytes, cached: CachedSnapshots) -> None:
+        """Keep what a value says: nobody may change its entries."""
         self._decoded.pop(case_id, None)
-        cached = decode_snapshots(value)
         if len(value) <= MAX_DECODED_BYTES:
             self._decoded[case_id] = value, cached
-        return cached
 
     def _count_failure(self) -> None:
         self.count("error")

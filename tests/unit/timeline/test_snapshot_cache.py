@@ -9,7 +9,7 @@ from support_service.core.domain.references import SourceReferences
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
 from support_service.timeline import snapshots
-from support_service.timeline.cache import CacheUnavailable, Lease
+from support_service.timeline.cache import CacheUnavailable, InProcessCache, Lease
 from support_service.timeline.snapshots import MAX_WRITE_ATTEMPTS, CachedSnapshots, SnapshotCache, SnapshotSubject
 from tests.support.scrape import Scrape
 
@@ -112,3 +112,14 @@ async def test_value_is_decoded_again_only_if_it_has_changed(instruments):
 def test_value_of_another_form_can_not_be_decoded(value):
     with pytest.raises(snapshots.DECODE_ERRORS):
         snapshots.decode_snapshots(value)
+
+
+async def test_written_value_is_not_decoded(instruments):
+    """The next read gets the entries that were written, if the cache has the same value."""
+    stored, case = InProcessCache(), SnapshotSubject("case-1", {"order": SourceReferences((1,), ())}, 0)
+    cache = SnapshotCache(stored, instruments)
+    snapshot = snapshots.Snapshot(time.time(), case.references["order"], 0, [{"type": "order"}])
+    await cache.write(case, {"order": snapshot}, snapshots.CachedSnapshots(), 60)
+    found = await cache.read(case)
+    assert found.snapshots["order"].entries is snapshot.entries
+    assert found == snapshots.decode_snapshots(await stored.get(snapshots.cache_key(case.id)))
