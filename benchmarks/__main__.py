@@ -169,7 +169,9 @@ def _configuration(names: list[str], configuration: Configuration, load: Load) -
     title = f"{configuration}: CPU of a request at {load.connections} connections; 1-minute load before: {busy:.1f}"
     if is_alone:
         _show(report.cpu_table(results), title)
-        _show(report.other_table(results), f"{configuration}: other figures of the service")
+        _show(report.latency_table(results), f"{configuration}: memory and latency of the service")
+        if configuration.database == "postgresql":
+            _show(report.database_table(results), f"{configuration}: PostgreSQL's own CPU of a request")
     else:
         _show(report.scenario_table(results), f"{title}; baseline: 1 replica")
     return results

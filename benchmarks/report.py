@@ -18,6 +18,7 @@ BACKLOG_BUDGET = 1.10  # multiple of the CPU time of an upload without a backlog
 
 Figures = dict[str, Any]
 SIDES = ("service", "baseline", "floor", "peer")
+SIDES_MS = ("service, ms", "bare, ms", "floor, ms", "peer, ms")
 LATENCY = ("p50, ms", "p99, ms", "requests/s", "errors")
 
 
@@ -66,8 +67,7 @@ def verdict(value: float, budget: float | None) -> str:
 
 def cpu_table(results: list[Figures]) -> str:
     """Return one line per scenario: the CPU of each server, and the ratios with their budgets."""
-    head = ["scenario", *("service, ms", "bare, ms", "floor, ms", "peer, ms")]
-    head += ["service/bare (budget)", "service/floor (budget)", "peer/service (budget)", "missed"]
+    head = ["scenario", *SIDES_MS, "service/bare (budget)", "service/floor (budget)", "peer/service (budget)", "missed"]
     rows = []
     for result in results:
         budgets = result["budgets"]
@@ -77,14 +77,16 @@ def cpu_table(results: list[Figures]) -> str:
     return _table(head, rows)
 
 
-def other_table(results: list[Figures]) -> str:
-    """Return one line per scenario: PostgreSQL's CPU for the service and for the floor, and the service's figures."""
-    head = ["scenario", "database, ms", "database for the floor, ms", "MiB", *LATENCY]
-    rows = []
-    for result in results:
-        database = [f"{result[side]['database_cpu_ms']:.3f}" for side in ("service", "floor")]
-        rows.append([result["scenario"], *database, f"{result['service']['resident_mib']:.0f}", *_latency(result)])
-    return _table(head, rows)
+def latency_table(results: list[Figures]) -> str:
+    """Return one line per scenario: memory and latency of the service."""
+    rows = [[result["scenario"], f"{result['service']['resident_mib']:.0f}", *_latency(result)] for result in results]
+    return _table(["scenario", "MiB", *LATENCY], rows)
+
+
+def database_table(results: list[Figures]) -> str:
+    """Return one line per scenario: PostgreSQL's own CPU for a request of each server."""
+    rows = [[result["scenario"], *(f"{result[side]['database_cpu_ms']:.3f}" for side in SIDES)] for result in results]
+    return _table(["scenario", *SIDES_MS], rows)
 
 
 def scenario_table(results: list[Figures]) -> str:
