@@ -78,7 +78,10 @@ class Transaction(Reader, Protocol):
     """A transaction: its changes are committed together or not at all."""
 
     async def execute(self, statement: Executable, parameters: Parameters | None = None) -> int:
-        """Run a statement once for each set of parameters, and return the number of rows changed."""
+        """Run a statement once for each set of parameters, and return the number of rows changed.
+
+        PostgreSQL gets several sets in one round trip, and does not tell the number: it is -1 then.
+        """
 
     async def insert_later(self, statement: sa.Insert, parameters: Mapping[str, Any]) -> None:
         """Insert a row before the next statement or the commit, which raises the insert's errors.

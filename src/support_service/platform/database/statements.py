@@ -149,7 +149,7 @@ class _ShapedStatement:
     def bind(self, parameters: Mapping[str, Any] | None, own: Sequence[sa.BindParameter[Any]]) -> BoundStatement:
         """Return a statement of this shape; `own` are the values that it contains itself."""
         form = self._form
-        named = form.compiled.construct_params(parameters, extracted_parameters=own)
+        named = form.compiled.construct_params(parameters, extracted_parameters=own, escape_names=False)
         if not self._lists:
             return BoundStatement(form.sql, form.values(named), form)
         lists = {name: list(named[name]) for name in self._lists}
@@ -169,7 +169,7 @@ class _ShapedStatement:
 
         A place is the name of a parameter, and the position in it if it is a list.
         """
-        state = self._form.compiled.construct_expanded_state(named)
+        state = self._form.compiled.construct_expanded_state(named, escape_names=False)
         places: dict[str, tuple[str, int | None]] = {
             expanded: (name, number)
             for name, parts in state.parameter_expansion.items()
