@@ -10,8 +10,9 @@ import http.client
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
@@ -29,25 +30,41 @@ REQUESTS = 40
 SHORT_FACTOR = 2.0  # budget of a call without an absolute budget
 
 
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A database: `create` makes it anew, and the file `loaded` says that it has all its cases."""
+
+    url: str
+    create: Callable[[], object]
+    loaded: Path
+
+
 def main() -> int:
     """Load, measure, print the tables; return 1 if a request failed."""
     arguments = _parser().parse_args()
-    for kind in arguments.databases:
-        full = arguments.cases or SIZES[kind]
-        with tempfile.TemporaryDirectory(prefix="scale-", dir=_var()) as name, ExitStack() as stack:
-            directory = Path(name)
-            directory.chmod(0o755)  # PostgreSQL runs as another user
-            urls = stack.enter_context(_databases(kind, directory))
-            times = []
-            for number, count in enumerate((SMALL, full)):
-                url = next(urls)
-                migrate.upgrade(url)
-                load(url, count, _progress)
-                with _service(url, directory, number) as port:
-                    times.append(measure(port, count) | asyncio.run(measure_periodic(url)))
+    with ExitStack() as stack:
+        folder = arguments.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scale-", dir=_var())))
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)  # PostgreSQL runs as another user
+        for kind in arguments.databases:
+            full = arguments.cases or SIZES[kind]
+            with _DATABASES[kind](folder) as database_of:
+                times = [_measure_with(database_of(count), count, folder) for count in (SMALL, full)]
             _progress("", 0, 0)
             print(table(kind, full, *times), end="\n\n", flush=True)
     return 0
+
+
+def _measure_with(database: Database, count: int, folder: Path) -> dict[str, float]:
+    """Return the times with a number of cases, which are loaded into the database if it does not have them yet."""
+    if not database.loaded.exists():
+        database.create()
+    migrate.upgrade(database.url)
+    if not database.loaded.exists():
+        load(database.url, count, _progress)
+        database.loaded.touch()
+    with _service(database, folder) as port:
+        return measure(port, count) | asyncio.run(measure_periodic(database.url))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,6 +78,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--cases", type=int, help=f"full number of cases (default: {SIZES['postgresql']:,} and {SIZES['sqlite']:,})"
+    )
+    parser.add_argument(
+        "--data",
+        type=lambda text: Path(text).resolve(),
+        metavar="DIR",
+        help="keep the loaded databases in this folder, and use those it has",
     )
     return parser
 
@@ -102,33 +125,54 @@ def _budget(call: Call, kind: str) -> float | None:
 
 
 @contextmanager
-def _databases(kind: str, directory: Path) -> Iterator[Iterator[str]]:
-    """Yield the URLs of empty databases."""
-    if kind == "sqlite":
-        yield (f"sqlite:///{directory / f'{number}.db'}" for number in range(2))
-        return
-    cluster = directory / "postgresql"
-    cluster.mkdir()
+def _sqlite(folder: Path) -> Iterator[Callable[[int], Database]]:
+    """Yield a function that returns the database for a number of cases."""
+
+    def database_of(count: int) -> Database:
+        file = folder / f"{count}.db"
+        return Database(f"sqlite:///{file}", lambda: file.unlink(missing_ok=True), folder / f"sqlite-{count}.loaded")
+
+    yield database_of
+
+
+@contextmanager
+def _postgresql(folder: Path) -> Iterator[Callable[[int], Database]]:
+    """Yield a function that returns the database for a number of cases."""
+    cluster = folder / "postgresql"
+    cluster.mkdir(exist_ok=True)
     server = PostgresServer(cluster)
+
+    def database_of(count: int) -> Database:
+        name = f"cases_{count}"
+
+        def create() -> None:
+            server.run(f"DROP DATABASE IF EXISTS {name}")
+            server.create_database(name=name)
+
+        return Database(server.url(name), create, folder / f"postgresql-{count}.loaded")
+
     server.start()
     try:
-        yield (server.url(server.create_database()) for _ in range(2))
+        yield database_of
     finally:
         server.close()
 
 
+_DATABASES = {"sqlite": _sqlite, "postgresql": _postgresql}
+
+
 @contextmanager
-def _service(url: str, directory: Path, number: int) -> Iterator[int]:
+def _service(database: Database, directory: Path) -> Iterator[int]:
     port = free_port()
     env = {
         "PYTHONPATH": str(ROOT / "src"),
         "SUPPORT_PORT": str(port),
-        "SUPPORT_DATABASE_URL": url,
-        "SUPPORT_ATTACHMENT_DIR": str(directory / f"attachments-{number}"),
+        "SUPPORT_DATABASE_URL": database.url,
+        "SUPPORT_ATTACHMENT_DIR": str(directory / f"attachments-{database.loaded.stem}"),
         "SUPPORT_LOG_LEVEL": "warning",
     }
     command = [sys.executable, "-m", "support_service", "serve"]
-    with running("service", port, command, cwd=directory, env=env, log=directory / f"service-{number}.log"):
+    with running("service", port, command, cwd=directory, env=env, log=directory / "service.log"):
         yield port
 
 

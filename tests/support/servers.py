@@ -127,8 +127,8 @@ class RedisServer:
 class PostgresServer:
     """A PostgreSQL cluster for the tests; root runs it as the user `postgres`, as PostgreSQL requires.
 
-    `settings` replace those of the tests, which flush nothing. The data is empty, or a copy of that of another cluster
-    that is stopped, by its folder.
+    `settings` replace those of the tests, which flush nothing. The data is what the folder has, or a copy of that of
+    another cluster that is stopped, by its folder; otherwise it is empty.
     """
 
     def __init__(self, folder: Path, copied_from: Path | None = None, /, **settings: object) -> None:
@@ -148,6 +148,7 @@ class PostgresServer:
             self._user = {"user": account.pw_name, "group": account.pw_gid, "extra_groups": []}
         if copied_from is not None:
             subprocess.run(["cp", "--archive", copied_from / "data", folder], check=True)
+        if (folder / "data").exists():
             return
         subprocess.run(
             [
