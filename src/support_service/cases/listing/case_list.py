@@ -25,10 +25,13 @@ from support_service.cases.sql import search
 from support_service.cases.sql.projections import CASE_SUMMARY_JSON, PUBLIC_CASE_SUMMARY_JSON, access_parameters
 from support_service.core.domain.principals import CASE_SCOPED_ROLES, Principal
 from support_service.platform.database import Database, Reader, Row
+from support_service.platform.database.dialect import octets
 from support_service.platform.database.statements import limit_ordered_by_bytes, planned_by_values
 from support_service.platform.database.tables import tickets
 
 MAX_CACHED_STATEMENTS = 1024  # statements that are kept; clients choose the set of filters
+# Size in bytes of the columns that may be long.
+_SIZE = octets(sa.cast(tickets.c.context, sa.Text)) + sa.func.coalesce(octets(tickets.c.description), 0)
 COUNT_BY_STATUS = (
     sa.select(tickets.c.status, sa.func.count().label("number"))
     .where(tickets.c.assigned_agent_id == sa.bindparam("agent_id"), NOT_SYNTHETIC)
@@ -119,7 +122,11 @@ def page_statement(filters: frozenset[str], role: str, sort: CaseSort) -> sa.Sel
     page.
     """
     order = case_order_for(sort, role)
-    page = limit_ordered_by_bytes(select_first_cases(filters, role, order), order.order_by_columns)
+    first = select_first_cases(filters, role, order).subquery()
+    # The sizes of the page only: what is found first may come from an index without reading the cases.
+    size = sa.select(_SIZE).where(tickets.c.seq == first.c.seq).scalar_subquery()
+    sized = search.materialized(sa.select(first, size.label("size")))
+    page = limit_ordered_by_bytes(sa.select(sized), order.order_by_columns)
     summary = PUBLIC_CASE_SUMMARY_JSON if role == "customer" else CASE_SUMMARY_JSON
     ticket = sa.select(summary).where(tickets.c.seq == page.c.seq).scalar_subquery()
     at = sa.null().label("at") if order.at is None else page.c.at

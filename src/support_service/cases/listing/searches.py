@@ -13,7 +13,7 @@ from support_service.platform.database.tables import tickets
 
 Number = sa.ColumnElement[int]
 FirstCases = Callable[[Number, Number | None], sa.Select[Any]]
-"""Returns the SELECT of the first cases of a list in order, with a limit and an offset: `seq`, `size`, also `at`."""
+"""Returns the SELECT of the first cases of a list in order, with a limit and an offset: `seq`, also `at`."""
 
 CASES_SEARCHED_FIRST = literal_number(300)  # number of cases that are searched one by one
 MANY_MATCHES = literal_number(6)  # among these cases, so that more are searched one by one
@@ -23,36 +23,29 @@ _BELOW_EVERY_SEQ = literal_number(-1)
 
 
 def select_matches_in_sort_order(
-    first: FirstCases,
-    conditions: Sequence[sa.ColumnElement[bool]],
-    order: CaseOrder,
-    size: sa.ColumnElement[int],
-    *,
-    after: bool,
+    first: FirstCases, conditions: Sequence[sa.ColumnElement[bool]], order: CaseOrder, *, after: bool
 ) -> sa.Select[Any]:
-    """Return the SELECT of `seq`, `size` and `at` of the first `one_more` cases that match the bound query `words`.
+    """Return the SELECT of `seq` and `at` of the first `one_more` cases that match the bound query `words`.
 
     `first` selects the cases that meet the conditions and are `after` the bound place. The order has a time.
     """
     matches_among_first, ended = _search_first_cases(first)
     up_to_seq = sa.case((ended, _BELOW_EVERY_SEQ), else_=_ABOVE_EVERY_SEQ)
     documents = search.case_seqs_of(matching_documents(search.QUERY_PARAMETER, up_to_seq))
-    matches_in_index = select_found(documents.distinct(), conditions, order, size, after=after)
-    both = sa.union_all(sa.select(matches_among_first).where(ended), matches_in_index).subquery()
+    matches_in_index = select_found(documents.distinct(), conditions, order, after=after)
+    both = sa.union_all(sa.select(matches_among_first).where(ended), sa.select(matches_in_index.subquery())).subquery()
     return sa.select(both).order_by(*order.order_by_columns(both)).limit(ONE_MORE)
 
 
 def select_newest_matches(
-    first: FirstCases, conditions: Sequence[sa.ColumnElement[bool]], size: sa.ColumnElement[int], *, after: bool
+    first: FirstCases, conditions: Sequence[sa.ColumnElement[bool]], *, after: bool
 ) -> sa.Select[Any]:
-    """Return the SELECT of `seq` and `size` of the newest `one_more` cases that match the bound query `words`.
+    """Return the SELECT of `seq` of the newest `one_more` cases that match the bound query `words`.
 
     `first` selects the cases that meet the conditions and are `after` the bound place, newest first.
     """
     matches_among_first, ended = _search_first_cases(first)
-    matches_in_index = search.select_newest_matches(conditions, size, after=after, only_if=sa.not_(ended)).limit(
-        ONE_MORE
-    )
+    matches_in_index = search.select_newest_matches(conditions, after=after, only_if=sa.not_(ended)).limit(ONE_MORE)
     both = sa.union_all(sa.select(matches_among_first).where(ended), sa.select(matches_in_index.subquery())).subquery()
     return sa.select(both).order_by(both.c.seq.desc()).limit(ONE_MORE)
 
@@ -104,7 +97,6 @@ def select_found(
     cases: sa.Select[Any],
     conditions: Sequence[sa.ColumnElement[bool]],
     order: CaseOrder,
-    size: sa.ColumnElement[int],
     *,
     after: bool,
     limit: Number = ONE_MORE,
@@ -116,16 +108,14 @@ def select_found(
     """
     if order.at is None:
         older = [order.is_after(tickets.c.seq, None)] if after else []
-        return search.select_existing(cases, [*conditions, *older], size, limit, offset)
+        return search.select_existing(cases, [*conditions, *older], limit, offset)
     found = cases.subquery()
     at: Any = order.at
     at_of = sa.select(at).where(tickets.c.seq == found.c.seq, *conditions).correlate(found).scalar_subquery()
     placed = search.materialized(sa.select(found.c.seq, at_of.label("at")))
     later = [order.is_after(placed.c.seq, placed.c.at)] if after else []
     first = sa.select(placed).where(placed.c.at.is_not(None), *later).order_by(*order.order_by_columns(placed))
-    limited = first.limit(limit).offset(offset).subquery()
-    size_of = sa.select(size).where(tickets.c.seq == limited.c.seq).correlate(limited).scalar_subquery()
-    return sa.select(limited.c.seq, size_of.label("size"), limited.c.at)
+    return first.limit(limit).offset(offset)
 
 
 def _count_of_rows(rows: sa.FromClause) -> sa.ColumnElement[int]:

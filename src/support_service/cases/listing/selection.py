@@ -22,7 +22,7 @@ from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import STATUSES
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.search_words import padded_terms, parse_search_query
-from support_service.platform.database.dialect import UtcDateTime, by_database, octets, unindexed
+from support_service.platform.database.dialect import UtcDateTime, by_database, unindexed
 from support_service.platform.database.tables import ticket_references, ticket_tags, tickets
 
 NOT_SYNTHETIC = sa.not_(IS_SYNTHETIC)
@@ -139,12 +139,10 @@ def _reference_condition(name: str, kind: str) -> sa.ColumnElement[bool]:
 PLACE_PARAMETERS = {"after", "after_at"}
 # Names without a condition on columns of cases.
 PARAMETERS_WITHOUT_COLUMNS = {"words", search.LONGEST_TEXT_PARAMETER, *PLACE_PARAMETERS}
-# Size in bytes of the columns that may be long.
-SIZE = octets(sa.cast(tickets.c.context, sa.Text)) + sa.func.coalesce(octets(tickets.c.description), 0)
 
 
 def select_first_cases(filters: frozenset[str], role: str, order: CaseOrder, *, counts: bool = False) -> sa.Select[Any]:
-    """Return the SELECT of the first matching cases, at most `one_more`: `seq`, `size`, and `at` if ordered by it.
+    """Return the SELECT of the first matching cases, at most `one_more`: `seq`, and `at` if ordered by it.
 
     `filters` are the names of `filter_parameters`, with `after` if the cases must be after a place, and with
     `after_at` if that place has a time. With `counts`, `one_more` may be large.
@@ -160,13 +158,13 @@ def select_first_cases(filters: frozenset[str], role: str, order: CaseOrder, *, 
     is_short = sa.select(sa.func.count()).select_from(timed).scalar_subquery() < ONE_MORE
     limit = by_database(sa.case((is_short, ONE_MORE), else_=literal_number(0)), ONE_MORE)
     limited = sa.select(others.limit(limit).subquery()).where(by_database(sa.true(), is_short))
-    both = sa.union_all(sa.select(timed.c.seq, timed.c.size, timed.c.at), limited).subquery()
+    both = sa.union_all(sa.select(timed), limited).subquery()
     return sa.select(both).order_by(*order.order_by_columns(both)).limit(ONE_MORE)
 
 
 def _select_without_time(cases: sa.Select[Any]) -> sa.Select[Any]:
     found = cases.subquery()
-    return sa.select(found.c.seq, found.c.size, sa.cast(sa.null(), UtcDateTime).label("at"))
+    return sa.select(found.c.seq, sa.cast(sa.null(), UtcDateTime).label("at"))
 
 
 def _select_first_of_part(
@@ -180,10 +178,10 @@ def _select_first_of_part(
         return ListedCases(filters, role, order, matches).select_first(ONE_MORE)
     listed, after = ListedCases(filters, role, order), "after" in filters
     if order.at is not None:
-        return select_matches_in_sort_order(listed.select_first, listed.conditions, order, SIZE, after=after)
+        return select_matches_in_sort_order(listed.select_first, listed.conditions, order, after=after)
     if counts or order.conditions or role == "agent" or filters - PARAMETERS_WITHOUT_COLUMNS:
-        return select_newest_matches(listed.select_first, listed.conditions, SIZE, after=after)
-    return search.select_newest_matches(listed.conditions, SIZE, after=after).limit(ONE_MORE)
+        return select_newest_matches(listed.select_first, listed.conditions, after=after)
+    return search.select_newest_matches(listed.conditions, after=after).limit(ONE_MORE)
 
 
 FEW_CASES = literal_number(3_000)
@@ -229,7 +227,7 @@ class ListedCases:
         return [*self._conditions(self._filters), *tag_conditions(self._tags)]
 
     def select_first(self, limit: Number, offset: Number | None = None) -> sa.Select[Any]:
-        """Return the SELECT of `seq`, `size`, and `at` if ordered by it, of the first cases, in order."""
+        """Return the SELECT of `seq`, and `at` if ordered by it, of the first cases, in order."""
         in_order = self._select_in_order(limit, offset, self._tags)
         entries = self._select_entries_of_filters()
         if not entries:
@@ -241,7 +239,7 @@ class ListedCases:
             # SQLite would read the cases of a joined tag first, and sort them.
             self._select_in_order(limits[0], offset, self._tags if order.at is None else ()),
             *(
-                select_found(cases, self.conditions, order, SIZE, after=after, limit=limits[number], offset=offset)
+                select_found(cases, self.conditions, order, after=after, limit=limits[number], offset=offset)
                 for number, cases in enumerate(entries, 1)
             ),
         ]
@@ -298,7 +296,7 @@ class ListedCases:
     ) -> sa.Select[Any]:
         order, tagged = self._order, ticket_tags.alias("tagged")
         seq: sa.ColumnElement[int] = tagged.c.seq if joined_tags else tickets.c.seq
-        columns: list[sa.ColumnElement[Any]] = [seq.label("seq"), SIZE.label("size")]
+        columns: list[sa.ColumnElement[Any]] = [seq.label("seq")]
         key: list[sa.ColumnElement[Any]] = [seq]
         if order.at is not None:
             columns.append(order.at.label("at"))

@@ -122,13 +122,9 @@ def matching_message(seq: sa.ColumnElement[int], page: sa.FromClause, *, public_
 
 
 def select_newest_matches(
-    conditions: Sequence[sa.ColumnElement[bool]],
-    size: sa.ColumnElement[int],
-    *,
-    after: bool,
-    only_if: sa.ColumnElement[bool] | None = None,
+    conditions: Sequence[sa.ColumnElement[bool]], *, after: bool, only_if: sa.ColumnElement[bool] | None = None
 ) -> sa.Select[Any]:
-    """Return the SELECT of `seq` and `size` of the cases that match the bound query and the conditions, newest first.
+    """Return the SELECT of `seq` of the cases that match the bound query and the conditions, newest first.
 
     With `after`, only cases older than the bound seq `after`; with `only_if`, none if that is false. The caller adds
     the limit; `one_more` must be bound too.
@@ -154,8 +150,8 @@ def select_newest_matches(
         steps.append(case_seqs_of(matching_documents(QUERY_PARAMETER, newest_left, literal_number(bits), first_range)))
         newest_left = first_range.bitwise_lshift(literal_number(bits)) - literal_number(1)
     steps.append(case_seqs_of(matching_documents(QUERY_PARAMETER, newest_left)))
-    found = sa.union_all(*(select_existing(step, conditions, size) for step in steps)).subquery()
-    return sa.select(found.c.seq, found.c.size)
+    found = sa.union_all(*(select_existing(step, conditions) for step in steps)).subquery()
+    return sa.select(found.c.seq)
 
 
 def materialized(rows: sa.Select[Any] | sa.CompoundSelect[Any]) -> Any:
@@ -178,17 +174,16 @@ def case_seqs_of(found: matching_documents) -> sa.Select[Any]:
 def select_existing(
     matching: sa.Select[Any],
     conditions: Sequence[sa.ColumnElement[bool]],
-    size: sa.ColumnElement[int],
     limit: sa.ColumnElement[int] = ONE_MORE,
     offset: sa.ColumnElement[int] | None = None,
 ) -> sa.Select[Any]:
-    """Return (seq, size) of the first of those matching cases that meet the conditions, newest first.
+    """Return the SELECT of `seq` of the first of those matching cases that meet the conditions, newest first.
 
     Each case is looked up by its key, one after another until the page is full. With a join instead, the database may
     choose to read all cases.
     """
     newest = matching.distinct().order_by(sa.desc("seq")).subquery()
-    looked_up = sa.select(size).where(tickets.c.seq == newest.c.seq, *conditions).correlate(newest).scalar_subquery()
-    sized = sa.select(newest.c.seq, looked_up.label("size")).subquery()
-    limited = sa.select(sized).where(sized.c.size.is_not(None)).limit(limit).offset(offset).subquery()
-    return sa.select(limited)
+    found = (
+        sa.select(tickets.c.seq).where(tickets.c.seq == newest.c.seq, *conditions).correlate(newest).scalar_subquery()
+    )
+    return sa.select(sa.select(newest).where(found.is_not(None)).limit(limit).offset(offset).subquery())
