@@ -2,8 +2,7 @@
 
 SQLAlchemy's execution costs more than SQLite's own work: a point read of a case takes 30 us through SQLAlchemy and
 12 us compiled. The difference is a tenth of the whole request. The stores mark the few hot-path statements with
-`compiled`. PostgreSQL runs all statements without SQLAlchemy's execution: `StatementCache` compiles those that are not
-marked once for each shape.
+`compiled`. PostgreSQL runs all statements without SQLAlchemy's execution: see `StatementCache`.
 
 PostgreSQL plans a statement that was run five times for values in general, if it expects that to cost no more. Then it
 reads a list of the cases of a team in order, which takes seconds for a team with few cases. The stores mark such reads
@@ -14,6 +13,7 @@ from collections import namedtuple
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from cachetools import LRUCache
@@ -137,22 +137,18 @@ class BoundStatement(NamedTuple):
     form: CompiledStatement
 
 
-class _ShapedStatement:
-    """The compiled form of all statements of one shape, which differ in values."""
+class _Shape:
+    """The compiled form of all statements that differ in values only, and the SQL for each length of their lists."""
 
     def __init__(self, form: CompiledStatement) -> None:
-        self._form = form
+        self.form = form
         names = form.compiled.bind_names
-        self._lists = [names[parameter] for parameter in form.compiled.post_compile_params if parameter in names]
+        self.lists = [names[parameter] for parameter in form.compiled.post_compile_params if parameter in names]
         self._by_lengths: LRUCache[tuple[int, ...], tuple[str, list[tuple[str, int | None]]]] = LRUCache(MAX_EXPANSIONS)
 
-    def bind(self, parameters: Mapping[str, Any] | None, own: Sequence[sa.BindParameter[Any]]) -> BoundStatement:
-        """Return a statement of this shape; `own` are the values that it contains itself."""
-        form = self._form
-        named = form.compiled.construct_params(parameters, extracted_parameters=own, escape_names=False)
-        if not self._lists:
-            return BoundStatement(form.sql, form.values(named), form)
-        lists = {name: list(named[name]) for name in self._lists}
+    def expand(self, named: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        """Return the SQL for the lists among the parameters, and the values of its placeholders."""
+        lists = {name: list(named[name]) for name in self.lists}
         lengths = tuple(map(len, lists.values()))
         if lengths not in self._by_lengths:
             self._by_lengths[lengths] = self._expand(named)
@@ -160,16 +156,16 @@ class _ShapedStatement:
         values = []
         for name, number in places:
             value = named[name] if number is None else lists[name][number]
-            processor = form.bind_processors.get(name)
+            processor = self.form.bind_processors.get(name)
             values.append(processor(value) if processor else value)
-        return BoundStatement(sql, values, form)
+        return sql, values
 
     def _expand(self, named: Mapping[str, Any]) -> tuple[str, list[tuple[str, int | None]]]:
         """Return the SQL for lists of these lengths, and where the value of each of its placeholders is found.
 
         A place is the name of a parameter, and the position in it if it is a list.
         """
-        state = self._form.compiled.construct_expanded_state(named, escape_names=False)
+        state = self.form.compiled.construct_expanded_state(named, escape_names=False)
         places: dict[str, tuple[str, int | None]] = {
             expanded: (name, number)
             for name, parts in state.parameter_expansion.items()
@@ -178,36 +174,51 @@ class _ShapedStatement:
         return state.statement, [places.get(name, (name, None)) for name in state.positiontup or ()]
 
 
-class StatementCache:
-    """The compiled forms of statements: of marked ones by themselves, of all others by their shape.
+class _KnownStatement(NamedTuple):
+    """A statement with its shape, the values that it contains itself, and the names of the parameters it is given."""
 
-    Statements have the same shape if they differ in values only. An `IN` list of another length is another SQL text.
+    shape: _Shape
+    own: Mapping[str, Any]
+    names: tuple[str, ...]
+
+
+class StatementCache:
+    """The compiled forms of statements, and of all statements of the same shape.
+
+    Statements have the same shape if they differ in values only. To find the shape of a list takes 115 us, so that
+    the statements themselves are remembered too, as long as they exist: most are constants.
     """
 
     def __init__(self, dialect: sa.Dialect) -> None:
         self.dialect = dialect
-        self._marked: dict[Executable, CompiledStatement] = {}
-        self._by_shape: LRUCache[Any, _ShapedStatement] = LRUCache(MAX_CACHED_SHAPES)
+        self._known: WeakKeyDictionary[Executable, _KnownStatement] = WeakKeyDictionary()
+        self._shapes: LRUCache[Any, _Shape] = LRUCache(MAX_CACHED_SHAPES)
 
     def bind(self, statement: Executable, parameters: Mapping[str, Any] | None) -> BoundStatement:
         """Return a statement with its parameters."""
-        form = self._marked.get(statement)
-        if form is None:
-            if not statement.get_execution_options().get(COMPILED_OPTION):
-                return self._bind_by_shape(statement, parameters)
-            form = self._marked[statement] = CompiledStatement(statement, self.dialect, list(parameters or ()))
-        return BoundStatement(form.sql, form.values(parameters), form)
+        parameters = parameters or {}
+        known = self._known.get(statement)
+        if known is None or known.names != tuple(parameters):
+            known = self._known[statement] = self._find_shape(statement, parameters)
+        shape, own, _ = known
+        named = {**own, **parameters} if own else parameters
+        if shape.lists:
+            return BoundStatement(*shape.expand(named), shape.form)
+        return BoundStatement(shape.form.sql, shape.form.values(named), shape.form)
 
-    def _bind_by_shape(self, statement: Executable, parameters: Mapping[str, Any] | None) -> BoundStatement:
-        names = tuple(parameters or ())
-        shape: CacheKey | None = statement._generate_cache_key()  # type: ignore[attr-defined]  # noqa: SLF001 - no public name
-        if shape is None:  # such as an insert of several rows by one statement
-            return _ShapedStatement(CompiledStatement(statement, self.dialect, names)).bind(parameters, ())
-        shaped = self._by_shape.get((shape.key, names))
-        if shaped is None:
-            shaped = _ShapedStatement(CompiledStatement(statement, self.dialect, names, shape))
-            self._by_shape[shape.key, names] = shaped
-        return shaped.bind(parameters, shape.bindparams)
+    def _find_shape(self, statement: Executable, parameters: Mapping[str, Any]) -> _KnownStatement:
+        names = tuple(parameters)
+        key: CacheKey | None = statement._generate_cache_key()  # type: ignore[attr-defined]  # noqa: SLF001 - no public name
+        if key is None:  # such as an insert of several rows by one statement
+            shape = _Shape(CompiledStatement(statement, self.dialect, names))
+        elif (found := self._shapes.get((key.key, names))) is not None:
+            shape = found
+        else:
+            shape = self._shapes[key.key, names] = _Shape(CompiledStatement(statement, self.dialect, names, key))
+        values = shape.form.compiled.construct_params(
+            parameters, extracted_parameters=key.bindparams if key else (), escape_names=False
+        )
+        return _KnownStatement(shape, {name: value for name, value in values.items() if name not in parameters}, names)
 
 
 def locked_in_order(table: sa.Table, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
