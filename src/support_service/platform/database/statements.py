@@ -13,7 +13,6 @@ from collections import namedtuple
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
-from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from cachetools import LRUCache
@@ -31,7 +30,7 @@ PLANNED_OPTION = "support_planned_by_values"
 NUMERIC = (
     1700  # PostgreSQL's type of exact numbers: as if each number had it, because all become what a column's type says
 )
-MAX_CACHED_SHAPES = 500
+MAX_KNOWN_STATEMENTS = 500
 MAX_EXPANSIONS = 50  # SQL texts kept for one shape, by the lengths of its lists
 
 
@@ -186,13 +185,13 @@ class StatementCache:
     """The compiled forms of statements, and of all statements of the same shape.
 
     Statements have the same shape if they differ in values only. To find the shape of a list takes 115 us, so that
-    the statements themselves are remembered too, as long as they exist: most are constants.
+    the statements themselves are remembered too: most are constants.
     """
 
     def __init__(self, dialect: sa.Dialect) -> None:
         self.dialect = dialect
-        self._known: WeakKeyDictionary[Executable, _KnownStatement] = WeakKeyDictionary()
-        self._shapes: LRUCache[Any, _Shape] = LRUCache(MAX_CACHED_SHAPES)
+        self._known: LRUCache[Executable, _KnownStatement] = LRUCache(MAX_KNOWN_STATEMENTS)
+        self._shapes: LRUCache[Any, _Shape] = LRUCache(MAX_KNOWN_STATEMENTS)
 
     def bind(self, statement: Executable, parameters: Mapping[str, Any] | None) -> BoundStatement:
         """Return a statement with its parameters."""
