@@ -59,8 +59,8 @@ async def _outbox_is_locked(deployment: Deployment) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _rows_of_cases_are_locked(deployment: Deployment) -> AsyncIterator[None]:
-    lock = deployment.database.holding("SELECT * FROM tickets FOR UPDATE")
+async def _attachments_are_locked(deployment: Deployment) -> AsyncIterator[None]:
+    lock = deployment.database.holding("LOCK TABLE attachments IN SHARE MODE")
     async with lock, changed_attributes(deployment.traffic, uploads=MANY):
         yield
 
@@ -187,10 +187,10 @@ SIGNAL = Signal(
             "outbox locked", ("SupportDatabaseFailing",), _outbox_is_locked, (Cause(4, r"psql +tests[\s\S]*on outbox"),)
         ),
         DrillFault(
-            "rows locked",
+            "attachments locked",
             ("SupportDatabaseFailing",),
-            _rows_of_cases_are_locked,
-            (Cause(4, r"psql +tests[\s\S]*UPDATE tickets"),),
+            _attachments_are_locked,
+            (Cause(4, r"psql +tests[\s\S]*on attachments"),),
         ),
         DrillFault(
             "connection pool exhausted",
