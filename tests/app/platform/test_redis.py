@@ -5,6 +5,7 @@ import re
 from contextlib import asynccontextmanager, suppress
 
 import pytest
+import redis.asyncio as redis
 from aiohttp import web
 
 from support_service.app import build_app
@@ -12,7 +13,7 @@ from support_service.events.broker.base import BrokerError, RedisBrokerTimings
 from support_service.events.broker.redis import RedisBroker
 from support_service.guard.rates import Rate, RateLimiter, RateSyncTimings
 from support_service.guard.shared_rates import SharedRateLimits
-from support_service.platform.redis import LINE_COST_BYTES, MAX_ANSWER_BYTES
+from support_service.platform.redis import ELEMENT_COST_BYTES, MAX_ANSWER_BYTES, limited_parser_class
 from support_service.platform.settings import Settings, WrongSetting
 from support_service.timeline.cache import CacheUnavailable, RedisCacheTimings
 from support_service.timeline.redis_cache import RedisCache
@@ -104,7 +105,7 @@ async def test_huge_answer_is_not_received_by_the_cache(begin, rest):
         with pytest.raises(CacheUnavailable):
             await cache.get("key")
         await cache.close()
-    assert server.sent <= MAX_ANSWER_BYTES * len(rest) / LINE_COST_BYTES
+    assert server.sent <= MAX_ANSWER_BYTES * len(rest) / ELEMENT_COST_BYTES
 
 
 @pytest.mark.parametrize(("begin", "rest"), HUGE)
@@ -132,6 +133,16 @@ async def test_huge_answer_is_not_received_for_shared_limits(begin, rest):
         await shared.synchronize()
         await shared.close()
     assert failures == ["other"]
+
+
+async def test_answers_that_arrive_together_are_read_in_turn():
+    """The rest of what has arrived is kept for the next answer; a new connection begins without it."""
+    async with serving(OtherServer(b"$1\r\na\r\n")) as server:
+        client = redis.Redis.from_url(server.url, parser_class=limited_parser_class(server.url))
+        for _ in range(2):
+            assert await client.pipeline(transaction=False).get("x").get("y").get("z").execute() == [b"a"] * 3
+            await client.connection_pool.disconnect()
+        await client.aclose()
 
 
 async def is_available(cache):

@@ -23,7 +23,7 @@ from support_service.events.broker.base import (
     StreamFullError,
     select_deliverable_together,
 )
-from support_service.platform.redis import REDIS_FAILURES, LimitedParser
+from support_service.platform.redis import REDIS_FAILURES, limited_parser_class
 from support_service.platform.telemetry.instruments import OTHER
 from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_measurement, redis_pool_state
 
@@ -90,7 +90,7 @@ class RedisClient:
         self._measure = measure
         self._pool = redis.BlockingConnectionPool.from_url(
             url,
-            parser_class=LimitedParser,
+            parser_class=limited_parser_class(url),
             timeout=timings.timeout,
             socket_timeout=timings.timeout,
             socket_connect_timeout=timings.timeout,
