@@ -22,8 +22,8 @@ from support_service.core.errors import Conflict, ValidationFailed
 from support_service.core.ids import new_id
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database, Transaction
-from support_service.platform.database.dialect import insert_if_new
-from support_service.platform.database.statements import delete_in_batches
+from support_service.platform.database.dialect import insert_if_new, text_literal
+from support_service.platform.database.statements import compiled, delete_in_batches
 from support_service.platform.database.tables import idempotency_keys
 
 _K = idempotency_keys.c
@@ -32,17 +32,23 @@ CLAIM_LEASE = timedelta(seconds=30)  # until another request may take over a cla
 RENEW_INTERVAL, CLEANUP_INTERVAL = 10.0, 600.0  # seconds
 NO_OWNER = ""  # the owner of a claim whose response must not be stored
 
-INSERT_CLAIM = insert_if_new(idempotency_keys)
+INSERT_CLAIM = compiled(insert_if_new(idempotency_keys).inline())
 LOCK_KEY = (
     sa.select(_K.request, _K.until, _K.state, _K.created_at, _K.status, _K.headers, _K.body, _K.case_id)
     .where(_K.id == sa.bindparam("key"))
     .with_for_update()
 )
 _UPDATE_OWNED = idempotency_keys.update().where(_K.id == sa.bindparam("key"), _K.owner == sa.bindparam("me"))
-MARK_APPLIED = _UPDATE_OWNED.values(state=APPLIED, case_id=sa.bindparam("case"))
-RENEW_CLAIM = _UPDATE_OWNED.values(until=sa.bindparam("later"))
-RELEASE_CLAIM = idempotency_keys.delete().where(
-    _K.id == sa.bindparam("key"), _K.owner == sa.bindparam("me"), _K.state == CLAIMED
+MARK_APPLIED = compiled(_UPDATE_OWNED.values(state=text_literal(APPLIED), case_id=sa.bindparam("case")))
+RENEW_CLAIM = compiled(_UPDATE_OWNED.values(until=sa.bindparam("later")))
+RELEASE_CLAIM = compiled(
+    idempotency_keys.delete().where(
+        _K.id == sa.bindparam("key"), _K.owner == sa.bindparam("me"), _K.state == text_literal(CLAIMED)
+    )
+)
+_RESPONSE_COLUMNS = ("state", "until", "status", "headers", "body", "large_response_of")
+STORE_RESPONSE = compiled(
+    _UPDATE_OWNED.values({name: sa.bindparam(f"new_{name}", type_=_K[name].type) for name in _RESPONSE_COLUMNS})
 )
 SUM_LARGE_BYTES_OF_CALLER = sa.select(sa.func.coalesce(sa.func.sum(sa.func.length(_K.body)), 0).label("bytes")).where(
     _K.large_response_of == sa.bindparam("caller")
@@ -146,9 +152,9 @@ class IdempotencyService:
             "created_at": now,
             "case_id": case_id,
         }
+        if await self._database.execute(INSERT_CLAIM, row):
+            return claim
         async with self._database.transaction() as tx:
-            if await tx.execute(INSERT_CLAIM, row):
-                return claim
             stored = await tx.fetch_one(LOCK_KEY, {"key": key})
             if stored is None:  # pragma: no cover - released between the two statements, so a retry can claim it
                 raise key_in_use_error()
@@ -169,8 +175,7 @@ class IdempotencyService:
 
     async def renew(self, claim: IdempotencyClaim) -> None:
         """Extend a claim's lease, so that other requests do not take it over."""
-        async with self._database.transaction() as tx:
-            await tx.execute(RENEW_CLAIM, claim.owner_parameters | {"later": utc_now() + CLAIM_LEASE})
+        await self._database.execute(RENEW_CLAIM, claim.owner_parameters | {"later": utc_now() + CLAIM_LEASE})
 
     def renewing(self, claim: IdempotencyClaim) -> AbstractAsyncContextManager[None]:
         """Return a context manager that renews a claim in the background while the block runs."""
@@ -183,32 +188,40 @@ class IdempotencyService:
         The latter if the body is too large, or if too many bytes of large bodies are stored for `caller`: a repeat
         learns that the response was lost, and is not executed again.
         """
-        size = len(response.body)
-        large = size > self._timings.large_body_bytes
+        timings, size = self._timings, len(response.body)
+        lost: dict[str, Any] = {"state": APPLIED, **NO_RESPONSE}
+        answer: dict[str, Any] = {
+            "state": DONE,
+            "status": response.status,
+            "headers": dict(response.headers),
+            "body": response.body,
+            "large_response_of": None,
+        }
+        if size > timings.max_body_bytes:
+            answer = lost
+        if size <= timings.large_body_bytes or answer is lost:
+            await self._database.execute(STORE_RESPONSE, _response_parameters(claim, answer))
+            return
         async with self._database.transaction() as tx:
-            row = await tx.fetch_one(SUM_LARGE_BYTES_OF_CALLER, {"caller": caller}) if large else None
-            stored = int(row.bytes) if row else 0
-            answer: dict[str, Any] = {"state": APPLIED, "until": utc_now()}
-            if size <= self._timings.max_body_bytes and stored + size <= self._timings.max_large_bytes_per_caller:
-                answer = {
-                    "state": DONE,
-                    "status": response.status,
-                    "headers": dict(response.headers),
-                    "body": response.body,
-                    "large_response_of": caller if large else None,
-                }
-            await tx.execute(_UPDATE_OWNED.values(answer), claim.owner_parameters)
+            row = await tx.fetch_one(SUM_LARGE_BYTES_OF_CALLER, {"caller": caller})
+            has_room = int(row.bytes if row else 0) + size <= timings.max_large_bytes_per_caller
+            answer = answer | {"large_response_of": caller} if has_room else lost
+            await tx.execute(STORE_RESPONSE, _response_parameters(claim, answer))
 
     async def release(self, claim: IdempotencyClaim) -> None:
         """Delete a claim whose request has had no effect, so that its key can be used again."""
-        async with self._database.transaction() as tx:
-            await tx.execute(RELEASE_CLAIM, claim.owner_parameters)
+        await self._database.execute(RELEASE_CLAIM, claim.owner_parameters)
 
     async def delete_expired(self) -> None:
         """Delete the keys that are older than the retention."""
         before, batch_size = utc_now() - self._timings.retention, self._timings.cleanup_batch_size
         oldest = {"before": before, "count": batch_size}
         await delete_in_batches(self._database, lambda tx: tx.execute(DELETE_EXPIRED, oldest), batch_size)
+
+
+def _response_parameters(claim: IdempotencyClaim, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of STORE_RESPONSE. From now on, no request waits for the response."""
+    return claim.owner_parameters | {f"new_{name}": value for name, value in {**answer, "until": utc_now()}.items()}
 
 
 def key_in_use_error() -> Conflict:

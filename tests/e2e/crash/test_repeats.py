@@ -56,13 +56,13 @@ WRITES = {
 # For each write: where it is killed, how often it is applied then, and the response to the retry.
 STEPS = {
     "open": (
-        before("platform/idempotency_keys.py", "if await tx.execute(INSERT_CLAIM"),
+        before("platform/idempotency_keys.py", "if await self._database.execute(INSERT_CLAIM"),
         0,
         (None, None),
     ),  # nothing is stored
     "message": (before("platform/unit_of_work.py", "if not await self.tx.execute(MARK_APPLIED"), 0, (None, None)),
     "close": (
-        before("platform/idempotency_keys.py", "size = len(response.body)"),
+        before("platform/idempotency_keys.py", "timings, size = self._timings, len(response.body)"),
         1,
         ("idempotency_answer_lost", None),
     ),

@@ -112,6 +112,9 @@ class Database(Reader, Protocol):
         Raises Unavailable without an answer, and with the code DATABASE_READ_ONLY if the database accepts no changes.
         """
 
+    async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> int:
+        """Run a change in a transaction of its own, and return the number of rows changed."""
+
     def pool_state(self) -> PoolState:
         """Return the state of the pool."""
 

@@ -1,7 +1,7 @@
 """PostgreSQL through asyncpg: one round trip per read, automatic reconnects."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
 from typing import Any
@@ -19,12 +19,14 @@ from support_service.platform.database.failures import DATABASE_READ_ONLY, datab
 from support_service.platform.database.postgres.connection import (
     ANSWERS,
     DRIVER_ERRORS,
+    Connection,
     ConnectionLost,
+    PlanMode,
     connector,
     raise_translated,
 )
 from support_service.platform.database.postgres.pool import ConnectionPool
-from support_service.platform.database.postgres.transaction import PostgresTransaction
+from support_service.platform.database.postgres.transaction import PostgresTransaction, number_of_rows
 from support_service.platform.database.postgres.write_slots import WriteSlots
 from support_service.platform.database.statements import StatementCache, is_planned_by_values
 from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_measurement
@@ -61,6 +63,7 @@ class PostgresDatabase:
         dialect = Dialect(json_serializer=to_json, json_deserializer=pydantic_core.from_json)  # type: ignore[no-untyped-call]
         self.statements = StatementCache(dialect)
         connect = connector(url, timings, prepared_statements=prepared_statements)
+        self.prepared_statements = prepared_statements
         self._read_once = self._read_directly if prepared_statements else self._read_in_transaction
         self.pool = ConnectionPool(connect, pool_size, timings.pool_timeout, timings.close_timeout)
         self._pings = ConnectionPool(connect, 1, timings.pool_timeout, timings.close_timeout)
@@ -100,6 +103,22 @@ class PostgresDatabase:
         pool = self.pool
         return PoolState(pool.used, pool.idle, pool.size, max(0, self.operations - pool.used))
 
+    async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> int:
+        if not self.prepared_statements:
+            async with self.transaction() as tx:
+                return await tx.execute(statement, parameters)
+        bound = self.statements.bind(statement, parameters)
+        self.operations += 1
+        try:
+            with measured(self.measure, "TRANSACTION"):
+                await self.write_slots.occupy(())
+                try:
+                    return number_of_rows(await _run_once(self.pool, Connection.execute, bound.sql, bound.values))
+                finally:
+                    self.write_slots.leave(())
+        finally:
+            self.operations -= 1
+
     def transaction(self, *rows: ContendedRow) -> AbstractAsyncContextManager[PostgresTransaction]:
         return _TransactionBlock(self, rows)
 
@@ -121,16 +140,8 @@ class PostgresDatabase:
 
     async def _read_directly(self, pool: ConnectionPool, statement: Executable, parameters: Values) -> Sequence[Row]:
         bound = self.statements.bind(statement, parameters)
-        connection = await pool.take("force_custom_plan" if is_planned_by_values(statement) else "auto")
-        try:
-            records = await connection.fetch(bound.sql, *bound.values)
-        except BaseException as failure:
-            pool.release(connection, answered=isinstance(failure, ANSWERS))
-            if isinstance(failure, DRIVER_ERRORS):
-                raise_translated(failure, connection)
-            raise
-        pool.release(connection)
-        return bound.form.rows(records)
+        plan_mode: PlanMode = "force_custom_plan" if is_planned_by_values(statement) else "auto"
+        return bound.form.rows(await _run_once(pool, Connection.fetch, bound.sql, bound.values, plan_mode))
 
     async def _read_in_transaction(
         self, pool: ConnectionPool, statement: Executable, parameters: Values
@@ -143,6 +154,30 @@ class PostgresDatabase:
         finally:
             pool.release(connection, answered=tx.is_answered)
         return rows
+
+
+async def _run_once(
+    pool: ConnectionPool,
+    run: Callable[..., Awaitable[Any]],
+    sql: str,
+    values: Sequence[Any],
+    plan_mode: PlanMode = "auto",
+) -> Any:
+    """Run a statement by a method of the connection, and return the driver's answer.
+
+    Raises ConnectionLost, which is Unavailable, if the connection was closed, Unavailable for other reasons, and
+    StatementError.
+    """
+    connection = await pool.take(plan_mode)
+    try:
+        answer = await run(connection, sql, *values)
+    except BaseException as failure:
+        pool.release(connection, answered=isinstance(failure, ANSWERS))
+        if isinstance(failure, DRIVER_ERRORS):
+            raise_translated(failure, connection)
+        raise
+    pool.release(connection)
+    return answer
 
 
 class _TransactionBlock:

@@ -44,7 +44,7 @@ class PostgresTransaction:
     async def execute(self, statement: Executable, parameters: Parameters | None = None) -> int:
         if parameters is None or isinstance(parameters, Mapping):
             sql, values, _ = self._statements.bind(statement, parameters)
-            return _number_of_rows(await self._run(self._connection.execute, sql, *values))
+            return number_of_rows(await self._run(self._connection.execute, sql, *values))
         sql, sets, _ = self._bind_sets(statement, parameters)
         await self._run(self._connection.executemany, sql, sets)
         return -1
@@ -117,7 +117,7 @@ class PostgresTransaction:
         return answer
 
 
-def _number_of_rows(status: str) -> int:
+def number_of_rows(status: str) -> int:
     """Return the number at the end of a status, such as `INSERT 0 1`."""
     number = status.rpartition(" ")[2]
     return int(number) if number.isdigit() else 0

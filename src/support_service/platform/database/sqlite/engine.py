@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -148,6 +148,10 @@ class SqliteDatabase:
             except OPERATIONAL_ERRORS as failure:
                 raise _unavailable_error(failure) from failure
             return rows
+
+    async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> int:
+        async with self.transaction() as tx:
+            return await tx.execute(statement, parameters)
 
     def pool_state(self) -> PoolState:
         pool: Any = self._engine.pool
