@@ -28,6 +28,7 @@ ATTEMPTS = 3  # a background job may share a transaction with a request: the sho
 READS = ("get", "timeline_cached")
 VERSION_READ = 3  # of the case that is read: it was opened, and got a message and a file
 CONTROL = re.compile(r"\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b", re.IGNORECASE)
+ROW_VERSION = re.compile(r"\w+\.xmin = (\$[0-9]+::XID)")  # the condition that a row is still what a request has read
 PRAGMA = re.compile(r"PRAGMA \w+=")
 UNIQUE_TEXT = re.compile(
     r"(?P<key>\b[0-9a-f]{2}/[0-9a-f]{32}\b)|(?P<digest>\b[0-9a-f]{64}\b)"
@@ -51,7 +52,7 @@ class Statement:
     """A statement of a request. Texts and lists of it that differ between requests are filled in for each."""
 
     def __init__(self, sent: Sent, value_of: Callable[[Any], ValueOf | None]) -> None:
-        self.sql = sent.sql
+        self.sql = ROW_VERSION.sub(r"\1 IS NOT NULL", sent.sql)  # it was true
         self.is_many = sent.is_many
         self.is_control = CONTROL.match(sent.sql) is not None
         self._sets = [

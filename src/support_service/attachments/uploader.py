@@ -17,7 +17,7 @@ from support_service.core.part_state import OK
 from support_service.platform.database import ContendedRow, Database
 from support_service.platform.settings.resources import AttachmentSettings
 from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, known_or_other
-from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
+from support_service.platform.unit_of_work import WriteOrigin, repeatable, unit_of_work
 
 # One agent or customer may use a quarter of the upload slots, so that their slow uploads do not block everyone else.
 MAX_UPLOAD_SHARE_DIVISOR = 4
@@ -162,6 +162,7 @@ class AttachmentUploader:
                 await discard_bytes(self._storage, attachment.storage_key)
             raise
 
+    @repeatable
     async def add_to_case(
         self, origin: WriteOrigin, new: NewFile, expected: ExpectedVersions = None, *, staged: bool = False
     ) -> StoredAttachment:
@@ -170,8 +171,9 @@ class AttachmentUploader:
         Raises NotFound, Conflict (the case is full, or closed and the principal is its customer, or the principal has
         too many staged files) and VersionConflict.
         """
-        attachment = new.attachment
-        async with unit_of_work(self._database, origin, ContendedRow(attachment.ticket_id)) as work:
+        attachment, new.is_committing = new.attachment, False
+        case_row = ContendedRow(attachment.ticket_id)
+        async with unit_of_work(self._database, origin, case_row, with_locks=staged) as work:
             if staged:
                 synthetic = await self._files.stage(work, attachment, expected)
             else:

@@ -25,7 +25,7 @@ from support_service.core.errors import Conflict, VersionConflict, case_not_foun
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, check_version, visible_version
 from support_service.platform.database import ContendedRow, Database
-from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
+from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, repeatable, unit_of_work
 
 MAX_NEW_MESSAGES = 50  # in the answer to a conflict: the newest messages that the caller does not know
 
@@ -65,6 +65,7 @@ class CaseService(CaseReader):
         self._recorder = recorder
         self._files = files or CaseFiles()
 
+    @repeatable
     async def open_case(self, origin: WriteOrigin, new: NewCase) -> Case | ExistingCase:
         """Open a case, with its first message if one is given, and return it.
 
@@ -96,6 +97,7 @@ class CaseService(CaseReader):
         case.messages = [first] if first else []
         return case
 
+    @repeatable
     async def change_case(
         self, origin: WriteOrigin, case_id: str, change: CaseChange, expected: ExpectedVersions = None
     ) -> CaseSummary:
@@ -108,6 +110,7 @@ class CaseService(CaseReader):
             await case.change_fields(change.sent_fields())
         return case.current
 
+    @repeatable
     async def set_status(
         self, origin: WriteOrigin, case_id: str, change: StatusChange, expected: ExpectedVersions = None
     ) -> CaseSummary:
@@ -144,6 +147,7 @@ class CaseService(CaseReader):
         assert closed is not None  # noqa: S101 - this transaction has changed it
         return closed
 
+    @repeatable
     async def add_message(
         self, origin: WriteOrigin, case_id: str, new: NewMessage, expected: ExpectedVersions = None
     ) -> Message:
@@ -158,7 +162,9 @@ class CaseService(CaseReader):
         version of the case. Raises Conflict if the principal may not see it.
         """
         described = self._conflict_with_new_messages(origin.principal, case_id, expected)
-        async with described, unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
+        names_files = bool(new.attachment_ids or new.attachment_uri)
+        work_of_message = unit_of_work(self._database, origin, ContendedRow(case_id), with_locks=names_files)
+        async with described, work_of_message as work:
             if new.external_id and (existing := await self._lock_and_find_message(work, case_id, new)):
                 return existing
             message, _ = await self._append_message(work, case_id, new, expected)
@@ -188,15 +194,21 @@ class CaseService(CaseReader):
 
         Raises Conflict if the principal may not see that one.
         """
-        while not await self._insert_case(work, case, first):
-            existing = await case_rows.find_case_by_external_id(work.tx, case.channel, case.external_id)
-            if existing is None:
-                continue  # it was deleted after it had prevented the insert
-            if not work.origin.principal.may_see(existing):
-                raise _external_id_taken()
-            work.note_case(existing.id)  # the erasure of that case must find the stored response
-            return existing.id
-        return None
+        existing = await self._find_case(work, case)
+        while existing is None:
+            if await self._insert_case(work, case, first):
+                return None
+            existing = await self._find_case(work, case)  # None: it was deleted after it had prevented the insert
+        if not work.origin.principal.may_see(existing):
+            raise _external_id_taken()
+        work.note_case(existing.id)  # the erasure of that case must find the stored response
+        return existing.id
+
+    async def _find_case(self, work: UnitOfWork, case: Case) -> case_rows.CaseOwner | None:
+        """Return the case of the same channel that has the external id of a new case, or None."""
+        if case.external_id is None:
+            return None
+        return await case_rows.find_case_by_external_id(work.tx, case.channel, case.external_id)
 
     async def _insert_case(self, work: UnitOfWork, case: Case, first: Message | None) -> bool:
         """Insert a new case, with its first message if it has one. Return False if its external id is in use."""

@@ -3,13 +3,20 @@
 Every write of a request runs in one. So a claim is marked if and only if the write is committed.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from support_service.core.domain.principals import SYSTEM, Principal
-from support_service.platform.database import ContendedRow, Database, Transaction
+from support_service.platform.database import ContendedRow, Database, RetryWithLocks, Transaction
 from support_service.platform.idempotency_keys import MARK_APPLIED, IdempotencyClaim, key_in_use_error
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+_WITHOUT_LOCKS = ContextVar("without_locks", default=False)  # true for the next unit of work
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +67,43 @@ class UnitOfWork:
         case_id = claim.case_id
         if self._case_ids and case_id not in self._case_ids:
             case_id = next(iter(self._case_ids)) if len(self._case_ids) == 1 else None
-        if not await self.tx.execute(MARK_APPLIED, claim.owner_parameters | {"case": case_id}):
+        if not await self.tx.change_one(MARK_APPLIED, claim.owner_parameters | {"case": case_id}):
             raise key_in_use_error()
 
 
+def repeatable(use_case: Callable[Arguments, Awaitable[Result]]) -> Callable[Arguments, Awaitable[Result]]:
+    """Let the one unit of work of a use case run without locks, and run the use case again with locks if it has to.
+
+    It is faster on PostgreSQL, unless the case is changed by another replica at the same time. The first run may have
+    no effect but by its unit of work.
+    """
+
+    @wraps(use_case)
+    async def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        token = _WITHOUT_LOCKS.set(True)
+        try:
+            return await use_case(*args, **kwargs)
+        except RetryWithLocks:
+            pass
+        finally:
+            _WITHOUT_LOCKS.reset(token)
+        return await use_case(*args, **kwargs)
+
+    return run
+
+
 @asynccontextmanager
-async def unit_of_work(database: Database, origin: WriteOrigin, *rows: ContendedRow) -> AsyncIterator[UnitOfWork]:
+async def unit_of_work(
+    database: Database, origin: WriteOrigin, *rows: ContendedRow, with_locks: bool = False
+) -> AsyncIterator[UnitOfWork]:
     """Run one transaction that changes the contended `rows`; before its commit the claim is marked as applied.
 
-    Functions that wait for the commit are called after it, and jobs of this process are told of it.
+    Functions that wait for the commit are called after it, and jobs of this process are told of it. `with_locks` if a
+    `repeatable` use case does what needs them.
     """
-    async with database.transaction(*rows) as tx:
+    without_locks = _WITHOUT_LOCKS.get() and not with_locks
+    _WITHOUT_LOCKS.set(False)  # for others, which are not repeated
+    async with database.transaction(*rows, without_locks=without_locks) as tx:
         work = UnitOfWork(tx, origin)
         yield work
         await work.mark_claim_applied()

@@ -60,7 +60,7 @@ STEPS = {
         0,
         (None, None),
     ),  # nothing is stored
-    "message": (before("platform/unit_of_work.py", "if not await self.tx.execute(MARK_APPLIED"), 0, (None, None)),
+    "message": (before("platform/unit_of_work.py", "if not await self.tx.change_one(MARK_APPLIED"), 0, (None, None)),
     "close": (
         before("platform/idempotency_keys.py", "timings, size = self._timings, len(response.body)"),
         1,

@@ -1,4 +1,6 @@
-"""How many statements a write sends to PostgreSQL, each in a round trip: independent inserts are sent together."""
+"""How many round trips to PostgreSQL a write takes: changes are sent together."""
+
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -9,7 +11,7 @@ from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.clocks.policy import PolicyContent
-from support_service.cases.model.requests import Closing, NewCase, NewMessage
+from support_service.cases.model.requests import Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
 from support_service.cases.sql import attachment_rows
@@ -20,6 +22,7 @@ from support_service.platform.audit import entry_rows
 from support_service.platform.database.failures import StatementError
 from support_service.platform.database.postgres.connection import Connection
 from support_service.platform.database.postgres.engine import PostgresDatabase
+from support_service.platform.idempotency_keys import IdempotencyService, StoredResponse
 from support_service.platform.settings.resources import AttachmentSettings
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.support.attachments.harness import add_file
@@ -35,15 +38,16 @@ NEW = NewCase.model_validate(
         "initialMessage": MESSAGE,
     }
 )
-# BEGIN and COMMIT are two more round trips of each.
-OPENING = 3  # the case, its references, and the rest
-MESSAGE_ADDED = 2  # the case with its new version, and the rest
+OPENING = 1
+MESSAGE_ADDED = 2  # a read of the case, and all changes
+STATUS_CHANGED = 2
 CLOSING = 7
-UPLOAD = 3  # the case with its new version, the records of the change, and the file
-REMOVAL = 3  # the rows, the records of their deletion, and the garbage list
-EVENTS_REWRITTEN = 3  # a read of the outbox and one of the deliveries, and the changes of the events found
+UPLOAD = 2  # and one read before the bytes are sent
+REMOVAL = 5  # BEGIN, the rows, the records of their deletion, the garbage list, and COMMIT
+EVENTS_REWRITTEN = 5  # BEGIN, a read of the outbox and one of the deliveries, the changes of the events found, COMMIT
 # One for expired staged files, two to claim the bytes, one to delete their entries, and one that finds no others.
-GARBAGE_COLLECTION = 5
+# Each has BEGIN and COMMIT.
+GARBAGE_COLLECTION = 13
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 
@@ -64,13 +68,12 @@ async def database(database_url):
 
 @pytest.fixture
 def sent(database, monkeypatch):
-    """The statements that the database has received."""
+    """The statements that the database has received, each in a round trip, with BEGIN and COMMIT."""
     statements = []
 
     def noting(send):
         async def note(connection, sql, *arguments, **options):
-            if sql not in ("BEGIN", "COMMIT"):
-                statements.append(sql)
+            statements.append(sql)
             return await send(connection, sql, *arguments, **options)
 
         return note
@@ -89,8 +92,24 @@ async def test_change_of_a_case_sends_few_statements(database, instruments, sent
     await service.add_message(SYSTEM_ORIGIN, case.id, NewMessage.model_validate(MESSAGE))
     assert len(sent) == MESSAGE_ADDED
     sent.clear()
+    await service.set_status(SYSTEM_ORIGIN, case.id, StatusChange(status="pending"))
+    assert len(sent) == STATUS_CHANGED
+    sent.clear()
     await service.close_case(SYSTEM_ORIGIN, case.id, Closing.model_validate(MESSAGE))
     assert len(sent) == CLOSING
+
+
+async def test_idempotency_key_adds_two_round_trips(database, instruments, sent):
+    """One claims the key, and one stores the response. The statement of the change marks the claim."""
+    service = CaseService(database, recorder(database, instruments))
+    case = await service.open_case(SYSTEM_ORIGIN, NEW)
+    keys = IdempotencyService(database)
+    sent.clear()
+    claim = await keys.claim_or_read_response("key", "request")
+    origin = replace(SYSTEM_ORIGIN, claim=claim)
+    await service.add_message(origin, case.id, NewMessage.model_validate(MESSAGE))
+    await keys.store_response(claim, StoredResponse(200, {}, b"{}"), "caller")
+    assert len(sent) == MESSAGE_ADDED + 2
 
 
 async def test_service_levels_add_few_statements(database, instruments, sent):
@@ -104,7 +123,7 @@ async def test_service_levels_add_few_statements(database, instruments, sent):
     assert len(sent) == OPENING
     sent.clear()
     await service.add_message(SYSTEM_ORIGIN, case.id, NewMessage.model_validate(MESSAGE))
-    assert len(sent) == MESSAGE_ADDED + 3  # the clocks, the one that has ended, and the next due time of the case
+    assert len(sent) == MESSAGE_ADDED + 1  # the clocks
     sent.clear()
     await service.add_message(SYSTEM_ORIGIN, case.id, NewMessage.model_validate(MESSAGE | {"visibility": "internal"}))
     assert len(sent) == MESSAGE_ADDED
@@ -187,4 +206,4 @@ async def insert(database, entry):
     """Change all cases, and insert an entry later, in one transaction."""
     async with database.transaction() as tx:
         await tx.execute(sa.text("UPDATE tickets SET team = 'x'"))
-        await tx.insert_later(entry_rows.INSERT_ENTRY, entry)
+        await tx.execute_later(entry_rows.INSERT_ENTRY, entry)

@@ -204,8 +204,8 @@ async def test_file_is_kept_if_the_result_of_its_commit_is_unknown(disks, monkey
     class Lost:
         """A transaction whose commit's answer does not come."""
 
-        def __init__(self, *rows):
-            self._real = transaction(*rows)
+        def __init__(self, *rows, **options):
+            self._real = transaction(*rows, **options)
 
         async def __aenter__(self):
             return await self._real.__aenter__()

@@ -192,7 +192,7 @@ async def add(tx: Transaction, attachment: StoredAttachment, max_files: int) -> 
     Count it with `add_to_ledger`.
     """
     values = {name: getattr(attachment, name) for name in ATTACHMENT_FIELDS}
-    return bool(await tx.execute(ADD_IF_ROOM, values | {"most": max_files}))
+    return await tx.change_one(ADD_IF_ROOM, values | {"most": max_files})
 
 
 async def add_all(tx: Transaction, added: Sequence[StoredAttachment]) -> None:
@@ -359,7 +359,7 @@ async def read_ledger_totals(reader: Reader, storage: str) -> FileTotals:
 
 async def add_to_ledger(tx: Transaction, storage: str, files: int, size: int) -> None:
     """Add `files` and `size` (bytes), which may be negative, to a storage in the ledger."""
-    await tx.insert_later(ADD_TO_LEDGER, {"storage": storage, "files": files, "bytes": size})
+    await tx.execute_later(ADD_TO_LEDGER, {"storage": storage, "files": files, "bytes": size})
 
 
 async def subtract_from_ledger(tx: Transaction, removed: Sequence[StoredAttachment]) -> None:

@@ -46,18 +46,15 @@ async def append(tx: Transaction, case_id: str, event_type: str, at: datetime, *
 
     The transaction must hold the lock of the case, so that the events of a case are in the order of its commits.
     """
-    await tx.insert_later(APPEND_EVENT, _event_parameters(case_id, event_type, at, data))
+    await tx.execute_later(APPEND_EVENT, _event_parameters(case_id, event_type, at, data))
 
 
 async def append_all(
     tx: Transaction, event_type: str, changes: Sequence[tuple[str, datetime, Mapping[str, Any]]]
 ) -> None:
     """Write an event about each of several changes, each with its case id, time and data."""
-    if len(changes) == 1:
-        ((case_id, at, data),) = changes
-        await tx.insert_later(APPEND_EVENT, _event_parameters(case_id, event_type, at, data))
-    elif changes:
-        await tx.execute(
+    if changes:
+        await tx.execute_later(
             APPEND_EVENT, [_event_parameters(case_id, event_type, at, data) for case_id, at, data in changes]
         )
 

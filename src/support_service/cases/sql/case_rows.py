@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple
 
 import pydantic_core
@@ -16,6 +17,7 @@ from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
 from support_service.core.search_words import search_text
 from support_service.platform.database import Reader, Row, Transaction
 from support_service.platform.database.dialect import UtcDateTime, insert_if_new, time_after
+from support_service.platform.database.single_rows import locked_read, row_change
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import attachments, messages, ticket_references, tickets
 
@@ -43,7 +45,7 @@ async def add_case_if_new(tx: Transaction, row: Mapping[str, Any]) -> bool:
 
     On PostgreSQL this waits for a transaction that is inserting such a case.
     """
-    return bool(await tx.execute(ADD_CASE_IF_NEW, row))
+    return await tx.change_one(ADD_CASE_IF_NEW, row)
 
 
 async def find_case_by_external_id(reader: Reader, channel: str, external_id: str | None) -> CaseOwner | None:
@@ -79,8 +81,8 @@ class CaseState(NamedTuple):
     files: int = 0
 
 
-_BY_ID = tickets.c.id == sa.bindparam("id")
-CASE_BY_ID = sa.select(LOCKED_CASE_JSON.label("document")).where(_BY_ID)
+_BY_CASE_ID = tickets.c.id == sa.bindparam("case_id")
+LOCK_CASE = locked_read(tickets, _BY_CASE_ID, LOCKED_CASE_JSON.label("document"))
 # The UPDATE waits for the lock of the case, so the time that was taken before it may be too early by then.
 _CHANGED_AT = time_after(sa.bindparam("at", type_=UtcDateTime()), LATEST_CHANGE)
 _ONE: sa.ColumnElement[int] = sa.literal_column("1")
@@ -96,23 +98,17 @@ _AUTHOR_CHANGES: dict[str, dict[str, Any]] = {
     "internal": {"internal_updated_at": _CHANGED_AT, "internal_changes": tickets.c.internal_changes + _ONE},
 }
 _NEXT_VERSION = tickets.c.version + _ONE
-_COMPUTED_STATE: dict[str, sa.ColumnElement[Any]] = {
-    "at": LATEST_CHANGE.label("at"),
-    "synthetic": IS_SYNTHETIC.label("synthetic"),
-}
+_COMPUTED_STATE: dict[str, sa.ColumnElement[Any]] = {"at": LATEST_CHANGE, "synthetic": IS_SYNTHETIC}
 _MORE_BYTES = tickets.c.conversation_bytes + sa.bindparam("more_bytes")
-_STATE_COLUMNS = [
-    _COMPUTED_STATE[name] if name in _COMPUTED_STATE else tickets.c[name]
+_STATE = {
+    name: _COMPUTED_STATE[name] if name in _COMPUTED_STATE else tickets.c[name]
     for name in CaseState._fields
     if name != "files"
-]
-_BY_CASE_ID = tickets.c.id == sa.bindparam("case_id")
-UPDATE_CASE_FOR_MESSAGE = {
-    author: compiled(
-        tickets.update()
-        .where(_BY_CASE_ID)
-        .values(version=_NEXT_VERSION, conversation_bytes=_MORE_BYTES, **changes)
-        .returning(*_STATE_COLUMNS)
+}
+_STATE_COLUMNS = [column.label(name) for name, column in _STATE.items()]
+CHANGE_CASE_FOR_MESSAGE = {
+    author: row_change(
+        tickets, _BY_CASE_ID, {"version": _NEXT_VERSION, "conversation_bytes": _MORE_BYTES, **changes}, _STATE
     )
     for author, changes in _AUTHOR_CHANGES.items()
 }
@@ -121,19 +117,19 @@ _NUMBER_OF_FILES = (
 )
 READ_STATE = compiled(sa.select(*_STATE_COLUMNS, _NUMBER_OF_FILES).where(_BY_CASE_ID))
 LOCK_CASE_SHARED = compiled(sa.select(*_STATE_COLUMNS).where(_BY_CASE_ID).with_for_update(read=True))
-INCREMENT_VERSION = compiled(
-    tickets.update()
-    .where(_BY_CASE_ID)
-    .values(
-        version=_NEXT_VERSION,
-        internal_changes=tickets.c.internal_changes + sa.bindparam("internal", type_=sa.Integer()),
-    )
-    .returning(*_STATE_COLUMNS)
+INCREMENT_VERSION = row_change(
+    tickets,
+    _BY_CASE_ID,
+    {
+        "version": _NEXT_VERSION,
+        "internal_changes": tickets.c.internal_changes + sa.bindparam("internal", type_=sa.Integer()),
+    },
+    _STATE,
 )
 # `inline` leaves out the read of the generated row number, which is unused and costs a second cursor.
 ADD_CASE = compiled(tickets.insert().inline())
 ADD_MESSAGE = compiled(messages.insert().inline().values(has_document=sa.true()))  # with ADD_DOCUMENT
-ADD_REFERENCE = compiled(ticket_references.insert())
+ADD_REFERENCE = compiled(ticket_references.insert().inline())
 _MESSAGE_NAMES_ATTACHMENT = sa.or_(  # ids contain no LIKE wildcards
     messages.c.attachment_uri.contains(attachments.c.id),
     sa.cast(messages.c.attachment_ids, sa.Text).contains(attachments.c.id),
@@ -184,20 +180,20 @@ async def get(reader: Reader, case_id: str) -> Case | None:
 
 async def lock(tx: Transaction, case_id: str) -> CaseSummary | None:
     """Lock a case until the transaction ends; return it without its conversation, or None."""
-    row = await tx.fetch_one(CASE_BY_ID.with_for_update(), {"id": case_id})
+    row = await tx.lock_row(LOCK_CASE, {"case_id": case_id})
     return CaseSummary.model_validate_json(row.document) if row else None
 
 
 async def read_state(reader: Reader, case_id: str) -> CaseState | None:
     """Return the state of a case with its number of files, or None."""
     row = await reader.fetch_one(READ_STATE, {"case_id": case_id})
-    return CaseState(**row._asdict()) if row else None
+    return _to_state(row, row.files) if row else None
 
 
 async def lock_shared(tx: Transaction, case_id: str) -> CaseState | None:
     """Return the state of a case, which nobody else changes until the transaction ends, or None."""
     row = await tx.fetch_one(LOCK_CASE_SHARED, {"case_id": case_id})
-    return CaseState(**row._asdict()) if row else None
+    return _to_state(row) if row else None
 
 
 async def increment_version(tx: Transaction, case_id: str, *, internal: bool = False) -> CaseState | None:
@@ -206,8 +202,26 @@ async def increment_version(tx: Transaction, case_id: str, *, internal: bool = F
     `internal` if customers do not see the change. One statement locks and changes: with a statement for the lock, an
     upload would send five statements instead of four.
     """
-    row = await tx.fetch_one(INCREMENT_VERSION, {"case_id": case_id, "internal": int(internal)})
-    return CaseState(**row._asdict()) if row else None
+    row = await tx.change_row(INCREMENT_VERSION, {"case_id": case_id, "internal": int(internal)})
+    return _to_state(row) if row else None
+
+
+def _to_state(row: Row, files: int = 0) -> CaseState:
+    return CaseState(
+        row.at,
+        row.created_at,
+        row.answered_at,
+        row.synthetic,
+        row.status,
+        row.customer_id,
+        row.assigned_agent_id,
+        row.team,
+        row.version,
+        row.internal_changes,
+        row.conversation_bytes,
+        row.sla_policy,
+        files,
+    )
 
 
 async def add_case(
@@ -230,7 +244,7 @@ async def add_case(
     }
     row = column_values(case) | search_values(case) | first_message_values
     if case.external_id is None:
-        await tx.execute(ADD_CASE, row)
+        await tx.execute_later(ADD_CASE, row)
     elif not await add_case_if_new(tx, row):
         return False
     await _add_references(tx, case.id, references)
@@ -252,7 +266,15 @@ async def update(tx: Transaction, case: CaseSummary, fields: Iterable[str]) -> N
     values = {name: value for name, value in column_values(case).items() if name in changed | {"updated_at", "version"}}
     if changed & {"subject", "description", "tags"}:
         values |= search_values(case)
-    await tx.execute(tickets.update().where(tickets.c.id == case.id).values(values))
+    parameters = {f"new_{name}": value for name, value in values.items()} | {"case_id": case.id}
+    await tx.execute_later(_update_columns(frozenset(values)), parameters)
+
+
+@cache  # requests change eight fields, in at most 256 combinations
+def _update_columns(names: frozenset[str]) -> sa.Update:
+    """Return the statement that gives columns of a case new values, which are its parameters `new_…`."""
+    values = {name: sa.bindparam(f"new_{name}", type_=tickets.c[name].type) for name in sorted(names)}
+    return compiled(tickets.update().where(_BY_CASE_ID).values(values))
 
 
 async def replace_references(tx: Transaction, case_id: str, references: Sequence[tuple[str, str]]) -> None:
@@ -266,13 +288,13 @@ async def add_message(tx: Transaction, message: Message) -> CaseState | None:
 
     `created_at` of the message becomes later if the case's latest change is not before it.
     """
-    statement = UPDATE_CASE_FOR_MESSAGE["internal" if message.visibility == "internal" else message.author_type]
-    row = await tx.fetch_one(statement, _message_parameters(message))
+    change = CHANGE_CASE_FOR_MESSAGE["internal" if message.visibility == "internal" else message.author_type]
+    row = await tx.change_row(change, _message_parameters(message))
     if row is None:
         return None
     message.created_at = row.at
     await _add_message(tx, to_message_row(message, row.version, row.internal_changes))
-    return CaseState(**row._asdict())
+    return _to_state(row)
 
 
 async def update_attachment_visibility(tx: Transaction, message: Message) -> bool:
@@ -353,8 +375,8 @@ def to_message_row(message: Message, version: int, internal_changes: int = 0) ->
 
 async def _add_message(tx: Transaction, row: dict[str, Any]) -> None:
     """Insert the row of a message, and its words into the search index, after the row of its case was changed."""
-    await tx.insert_later(ADD_MESSAGE, row)
-    await tx.insert_later(ADD_DOCUMENT, _document_parameters(row))
+    await tx.execute_later(ADD_MESSAGE, row)
+    await tx.execute_later(ADD_DOCUMENT, _document_parameters(row))
 
 
 def _document_parameters(row: dict[str, Any]) -> dict[str, Any]:
@@ -368,7 +390,7 @@ def _document_parameters(row: dict[str, Any]) -> dict[str, Any]:
 async def _add_references(tx: Transaction, case_id: str, references: Sequence[tuple[str, str]]) -> None:
     if references:
         rows = [{"ticket_id": case_id, "kind": kind, "value": value} for kind, value in references]
-        await tx.execute(ADD_REFERENCE, rows)
+        await tx.execute_later(ADD_REFERENCE, rows)
 
 
 def column_values(case: CaseSummary) -> dict[str, Any]:

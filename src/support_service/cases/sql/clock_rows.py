@@ -10,7 +10,6 @@ from support_service.cases.clocks.case_clocks import Clock, Clocks
 from support_service.cases.clocks.policy import PolicyVersion
 from support_service.cases.sql.projections import LATEST_CHANGE
 from support_service.core.clock import MICROSECOND
-from support_service.core.domain.case_vocabulary import CLOCK_TARGETS
 from support_service.platform.database import Reader, Row, Transaction
 from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.statements import compiled
@@ -21,16 +20,7 @@ _STATE_COLUMNS = ("state", "allowance", "used", "running_since", "due_at", "ende
 READ_CLOCKS = compiled(
     sa.select(_C.target, *(_C[name] for name in _STATE_COLUMNS)).where(_C.case_id == sa.bindparam("of_case"))
 )
-_COLUMNS = ("case_id", "target", "policy", "public", *_STATE_COLUMNS)
-
-
-def _insert_statement(number: int) -> sa.Insert:
-    """Return the insert of several rows, whose parameters have the number of their row: all rows are sent at once."""
-    rows = [{name: sa.bindparam(f"{name}_{row}", type_=_C[name].type) for name in _COLUMNS} for row in range(number)]
-    return compiled(case_clocks.insert().values(rows))
-
-
-INSERT_BY_NUMBER = {number: _insert_statement(number) for number in range(1, len(CLOCK_TARGETS) + 1)}
+INSERT_CLOCK = compiled(case_clocks.insert().inline())
 UPDATE_CLOCK = compiled(
     case_clocks.update()
     .where(_C.case_id == sa.bindparam("of_case"), _C.target == sa.bindparam("of_target"))
@@ -81,8 +71,7 @@ async def add(tx: Transaction, case_id: str, policy: PolicyVersion, clocks: Sequ
         return
     of_case = {"case_id": case_id, "policy": policy.id, "public": policy.content.public}
     rows = [of_case | {"target": clock.target} | _state_values(clock) for clock in clocks]
-    parameters = {f"{name}_{number}": value for number, row in enumerate(rows) for name, value in row.items()}
-    await tx.insert_later(INSERT_BY_NUMBER[len(clocks)], parameters)
+    await tx.execute_later(INSERT_CLOCK, rows)
 
 
 async def update_changed(tx: Transaction, case_id: str, policy: PolicyVersion, before: Clocks, after: Clocks) -> None:
@@ -96,9 +85,9 @@ async def update_changed(tx: Transaction, case_id: str, policy: PolicyVersion, b
         if clock.target in before
     ]
     if updated:
-        await tx.execute(UPDATE_CLOCK, updated)
+        await tx.execute_later(UPDATE_CLOCK, updated)
     if first_due(before) != first_due(after):
-        await tx.execute(SET_FIRST_DUE, {"of_case": case_id, "first_due": first_due(after)})
+        await tx.execute_later(SET_FIRST_DUE, {"of_case": case_id, "first_due": first_due(after)})
 
 
 async def read_cases_due(reader: Reader, now: datetime, count: int) -> list[str]:

@@ -80,10 +80,7 @@ ERASE_CHANGES = audit_log.update().where(_HAS_ERASABLE_CHANGES).values(changes=s
 
 async def add_entries(tx: Transaction, entries: Sequence[Mapping[str, Any]]) -> None:
     """Store entries, in the transaction of their changes."""
-    if len(entries) == 1:
-        await tx.insert_later(INSERT_ENTRY, entries[0])
-    else:
-        await tx.execute(INSERT_ENTRY, entries)
+    await tx.execute_later(INSERT_ENTRY, entries)
 
 
 async def read_head_and_oldest_unsealed(reader: Reader) -> tuple[ChainHead, datetime | None]:

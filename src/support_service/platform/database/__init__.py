@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from time import perf_counter
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.sql.base import Executable
@@ -17,6 +17,9 @@ from support_service.core.errors import SupportError, Unavailable
 from support_service.platform.background import Signal
 from support_service.platform.database.failures import BUSY_CODES
 from support_service.platform.telemetry.stores import OTHER_ERROR, PoolState, RecordOperation
+
+if TYPE_CHECKING:  # they build statements, which name these protocols
+    from support_service.platform.database.single_rows import LockedRead, RowChange
 
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
@@ -51,7 +54,11 @@ def _error_label(failure: BaseException) -> str:
     if isinstance(failure, Unavailable):
         timeout = failure.code in BUSY_CODES or isinstance(failure.__cause__, TimeoutError)
         return "timeout" if timeout else OTHER_ERROR
-    return "" if isinstance(failure, SupportError) else OTHER_ERROR
+    return "" if isinstance(failure, SupportError | RetryWithLocks) else OTHER_ERROR
+
+
+class RetryWithLocks(Exception):
+    """A transaction without locks has changed nothing. It has to be run again, with locks."""
 
 
 class Row(Protocol):
@@ -83,12 +90,21 @@ class Transaction(Reader, Protocol):
         PostgreSQL gets several sets in one round trip, and does not tell the number: it is -1 then.
         """
 
-    async def insert_later(self, statement: sa.Insert, parameters: Mapping[str, Any]) -> None:
-        """Insert a row before the next statement or the commit, which raises the insert's errors.
+    async def execute_later(self, statement: sa.Insert | sa.Update, parameters: Parameters) -> None:
+        """Run a change once for each set of parameters, before the next statement or the commit, which raises errors.
 
-        PostgreSQL gets the inserts that wait in one round trip. They must not depend on each other's rows, except by
-        foreign keys.
+        Each set of an update must change a row. PostgreSQL gets the changes that wait in one round trip. An insert may
+        read the row that an earlier change has added or changed, and no other row of that table.
         """
+
+    async def change_one(self, statement: sa.Insert | sa.Update, parameters: Mapping[str, Any]) -> bool:
+        """Run a change of one row, and return False if it has changed none, which is rare."""
+
+    async def lock_row(self, row: "LockedRead", parameters: Mapping[str, Any]) -> Row | None:
+        """Return a row that nobody else changes until the transaction ends, or None."""
+
+    async def change_row(self, change: "RowChange", parameters: Mapping[str, Any]) -> Row | None:
+        """Change a row, and return what the change names of it; None if there is no such row."""
 
 
 class Database(Reader, Protocol):
@@ -118,11 +134,14 @@ class Database(Reader, Protocol):
     def pool_state(self) -> PoolState:
         """Return the state of the pool."""
 
-    def transaction(self, *rows: ContendedRow) -> AbstractAsyncContextManager[Transaction]:
+    def transaction(self, *rows: ContendedRow, without_locks: bool = False) -> AbstractAsyncContextManager[Transaction]:
         """Return a transaction, committed at the end of the block and rolled back on an exception.
 
         `rows` are the contended rows that it changes, in the order of their locks. On PostgreSQL a bounded number of
         transactions waits for each of them, outside of the connection pool.
+
+        `without_locks` lets PostgreSQL send the changes at the end, in one statement. The block, or its end, then
+        raises RetryWithLocks if another transaction changes the same rows, or if the block does what needs a lock.
         """
 
     async def purge_search_index(self) -> None:

@@ -25,10 +25,12 @@ from support_service.platform.database.postgres.connection import (
     connector,
     raise_translated,
 )
+from support_service.platform.database.postgres.group_commit import GroupCommit
+from support_service.platform.database.postgres.optimistic import OptimisticTransaction
 from support_service.platform.database.postgres.pool import ConnectionPool
 from support_service.platform.database.postgres.transaction import PostgresTransaction, number_of_rows
 from support_service.platform.database.postgres.write_slots import WriteSlots
-from support_service.platform.database.statements import StatementCache, is_planned_by_values
+from support_service.platform.database.statements import BoundStatement, StatementCache, is_planned_by_values
 from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_measurement
 
 Values = Mapping[str, Any] | None
@@ -69,6 +71,7 @@ class PostgresDatabase:
         self._pings = ConnectionPool(connect, 1, timings.pool_timeout, timings.close_timeout)
         kept_for_reads = max(1, pool_size // 4)
         self.write_slots = WriteSlots(max(1, pool_size - kept_for_reads), timings.max_waiting, timings.pool_timeout)
+        self.group_commit = GroupCommit(self._send_changes, timings.pool_timeout)
         self.operations = 0  # in progress, with or without a connection
 
     async def open(self) -> None:
@@ -119,7 +122,11 @@ class PostgresDatabase:
         finally:
             self.operations -= 1
 
-    def transaction(self, *rows: ContendedRow) -> AbstractAsyncContextManager[PostgresTransaction]:
+    def transaction(
+        self, *rows: ContendedRow, without_locks: bool = False
+    ) -> AbstractAsyncContextManager[PostgresTransaction | OptimisticTransaction]:
+        if without_locks and self.prepared_statements:
+            return _OptimisticBlock(self, rows)
         return _TransactionBlock(self, rows)
 
     async def purge_search_index(self) -> None:
@@ -147,13 +154,24 @@ class PostgresDatabase:
         self, pool: ConnectionPool, statement: Executable, parameters: Values
     ) -> Sequence[Row]:
         connection = await pool.take()
-        tx = PostgresTransaction(connection, self.statements)
+        tx = PostgresTransaction(connection, self.statements, always_begins=True)
         try:
             rows = await tx.fetch_all(statement, parameters)
             await tx.commit()
         finally:
             pool.release(connection, answered=tx.is_answered)
         return rows
+
+    async def read(self, bound: BoundStatement) -> Sequence[Row]:
+        """Read for a transaction without locks."""
+        try:
+            records = await _run_once(self.pool, Connection.fetch, bound.sql, bound.values)
+        except ConnectionLost:
+            records = await _run_once(self.pool, Connection.fetch, bound.sql, bound.values)
+        return bound.form.rows(records)
+
+    async def _send_changes(self, sql: str, values: Sequence[Any]) -> None:
+        await _run_once(self.pool, Connection.execute, sql, values)
 
 
 async def _run_once(
@@ -180,6 +198,46 @@ async def _run_once(
     return answer
 
 
+class _OptimisticBlock:
+    """The block of one transaction without locks: its turns, its end, and its measurement."""
+
+    __slots__ = ("_database", "_measured", "_rows", "_tx")
+
+    def __init__(self, database: PostgresDatabase, rows: Sequence[ContendedRow]) -> None:
+        self._database = database
+        self._rows = rows
+        self._measured = measured(database.measure, "TRANSACTION")
+
+    async def __aenter__(self) -> OptimisticTransaction:
+        database = self._database
+        database.operations += 1
+        self._measured.__enter__()
+        try:
+            await database.write_slots.occupy_rows(self._rows)
+        except BaseException as failure:
+            self._end(failure)
+            raise
+        self._tx = OptimisticTransaction(database.statements, database.read)
+        return self._tx
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if failure is None:
+                await self._tx.commit(self._database.group_commit)
+        except BaseException as failed:
+            failure = failed
+            raise
+        finally:
+            self._database.write_slots.leave_rows(self._rows)
+            self._end(failure)
+
+    def _end(self, failure: BaseException | None) -> None:
+        self._measured.__exit__(type(failure) if failure else None, failure, None)
+        self._database.operations -= 1
+
+
 class _TransactionBlock:
     """The block of one transaction: its slots, its connection, its end, and its measurement."""
 
@@ -204,7 +262,9 @@ class _TransactionBlock:
         except BaseException as failure:
             self._end(failure)
             raise
-        self._tx = PostgresTransaction(self._connection, database.statements)
+        self._tx = PostgresTransaction(
+            self._connection, database.statements, always_begins=not database.prepared_statements
+        )
         return self._tx
 
     async def __aexit__(

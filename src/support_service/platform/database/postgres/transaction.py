@@ -1,8 +1,6 @@
-"""A PostgreSQL transaction, which sends inserts that nothing depends on together, in one round trip."""
+"""A PostgreSQL transaction with locks, which sends changes that nothing depends on together with the next statement."""
 
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -11,23 +9,26 @@ from sqlalchemy.sql.base import Executable
 from support_service.platform.database import Parameters, Row
 from support_service.platform.database.failures import StatementError
 from support_service.platform.database.postgres.connection import ANSWERS, DRIVER_ERRORS, Connection, raise_translated
-from support_service.platform.database.statements import CompiledStatement, StatementCache
+from support_service.platform.database.postgres.pending_changes import PendingChanges
+from support_service.platform.database.single_rows import LockedRead, RowChange
+from support_service.platform.database.statements import BoundStatement, StatementCache
 
-PLACEHOLDER = re.compile(r"\$([0-9]+)")
-MAX_CACHED_COMBINATIONS = 64  # combinations of statements kept as SQL; each capability's writes are a few
-
-ParameterNames = tuple[str, ...]
 Answer = TypeVar("Answer")
+_SENT_WITH_CHANGES = ("SELECT", "INSERT", "UPDATE", "DELETE")  # first words of statements that may follow a `WITH`
 
 
 class PostgresTransaction:
-    """Runs statements on one connection, between BEGIN, which is sent before the first of them, and COMMIT."""
+    """Runs statements on one connection, between BEGIN, which is sent before the first of them, and COMMIT.
 
-    def __init__(self, connection: Connection, statements: StatementCache) -> None:
+    Changes that are its only statement need neither, unless `always_begins`.
+    """
+
+    def __init__(self, connection: Connection, statements: StatementCache, *, always_begins: bool) -> None:
         self._connection = connection
         self._statements = statements
+        self._always_begins = always_begins
         self._begun = False
-        self._waiting: dict[sa.Table, tuple[sa.Insert, Mapping[str, Any]]] = {}  # inserts by their table
+        self._changes = PendingChanges()
         self.is_answered = True  # false while the server works on a statement, and if its answer was not awaited
 
     async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
@@ -36,75 +37,98 @@ class PostgresTransaction:
 
     async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
         if parameters is None or isinstance(parameters, Mapping):
-            sql, values, form = self._statements.bind(statement, parameters)
-            return form.rows(await self._run(self._connection.fetch, sql, *values))
-        sql, sets, form = self._bind_sets(statement, parameters)
-        return form.rows(await self._run(self._connection.fetchmany, sql, sets))
+            bound = self._statements.bind(statement, parameters)
+            return bound.form.rows(await self._run(self._connection.fetch, bound))
+        sql, sets = await self._begin_with_sets(statement, parameters)
+        rows = await self._ask(self._connection.fetchmany, sql, [each.values for each in sets])
+        return sets[0].form.rows(rows)
 
     async def execute(self, statement: Executable, parameters: Parameters | None = None) -> int:
         if parameters is None or isinstance(parameters, Mapping):
-            sql, values, _ = self._statements.bind(statement, parameters)
-            return number_of_rows(await self._run(self._connection.execute, sql, *values))
-        sql, sets, _ = self._bind_sets(statement, parameters)
-        await self._run(self._connection.executemany, sql, sets)
+            return number_of_rows(
+                await self._run(self._connection.execute, self._statements.bind(statement, parameters))
+            )
+        sql, sets = await self._begin_with_sets(statement, parameters)
+        await self._ask(self._connection.executemany, sql, [each.values for each in sets])
         return -1
 
-    async def insert_later(self, statement: sa.Insert, parameters: Mapping[str, Any]) -> None:
+    async def execute_later(self, statement: sa.Insert | sa.Update, parameters: Parameters) -> None:
         table = statement.table
-        assert isinstance(table, sa.Table)  # noqa: S101 - the inserts of the stores name tables
-        if table in self._waiting:  # the rows of one table are inserted in the order of the calls
-            await self._insert_pending()
-        self._waiting[table] = (statement, parameters)
+        assert isinstance(table, sa.Table)  # noqa: S101 - the changes of the stores name tables
+        if isinstance(statement, sa.Update) and self._changes.changes_table(table.name):
+            await self._send_changes()  # it may change the same row, which one statement can't change twice
+        for each in [parameters] if isinstance(parameters, Mapping) else parameters:
+            bound = self._statements.bind(statement, each)
+            if self._changes.are_read_by(bound.sql, besides=table.name) or not self._changes.add(table, bound):
+                await self._send_changes()
+                self._changes.add(table, bound)
+
+    async def change_one(self, statement: sa.Insert | sa.Update, parameters: Mapping[str, Any]) -> bool:
+        return bool(await self.execute(statement, parameters))
+
+    async def lock_row(self, row: LockedRead, parameters: Mapping[str, Any]) -> Row | None:
+        return await self.fetch_one(row.read_and_lock, parameters)
+
+    async def change_row(self, change: RowChange, parameters: Mapping[str, Any]) -> Row | None:
+        return await self.fetch_one(change.change, parameters)
 
     async def commit(self) -> None:
-        """Run the inserts that wait, and commit.
+        """Run the changes that wait, and commit.
 
         Raises StatementError if the server has rolled back, because a statement before had failed.
         """
-        await self._insert_pending()
-        if self._begun:
-            answer = await self._ask(self._connection.execute, "COMMIT")
-            if answer != "COMMIT":
-                raise StatementError("a transaction was rolled back because one of its statements had failed")
+        if self._begun or self._always_begins:
+            await self._send_changes()
+        elif self._changes:
+            await self._ask_changes()
+        if not self._begun:
+            return
+        answer = await self._ask(self._connection.execute, "COMMIT")
+        if answer != "COMMIT":
+            raise StatementError("a transaction was rolled back because one of its statements had failed")
 
     async def roll_back(self) -> None:
         """Undo everything."""
         if self._begun:
             await self._ask(self._connection.execute, "ROLLBACK")
 
-    async def _insert_pending(self) -> None:
-        """Run the inserts that wait, all in one statement."""
-        if not self._waiting:
-            return
-        waiting = list(self._waiting.values())
-        self._waiting.clear()
-        if len(waiting) == 1:
-            sql, values, _ = self._statements.bind(*waiting[0])
-        else:
-            sql, statements = _combine_inserts(
-                self._statements.dialect, tuple((statement, tuple(given)) for statement, given in waiting)
-            )
-            values = [
-                value
-                for statement, (_, given) in zip(statements, waiting, strict=True)
-                for value in statement.values(given)
-            ]
-        await self._run(self._connection.execute, sql, *values)
+    async def _run(self, send: Callable[..., Awaitable[Answer]], bound: BoundStatement) -> Answer:
+        """Send a statement with the changes that wait, or after them if it may depend on them."""
+        await self._begin()
+        if self._changes and (self._changes.are_read_by(bound.sql) or not bound.sql.startswith(_SENT_WITH_CHANGES)):
+            await self._send_changes()
+        if not self._changes:
+            return await self._ask(send, bound.sql, *bound.values)
+        sql, values = self._take_changes().statement(bound)
+        return await self._ask(send, sql, *values)
 
-    def _bind_sets(
+    async def _begin_with_sets(
         self, statement: Executable, sets: Sequence[Mapping[str, Any]]
-    ) -> tuple[str, Sequence[Sequence[Any]], CompiledStatement]:
+    ) -> tuple[str, Sequence[BoundStatement]]:
+        """Begin, and return a statement's SQL and its forms with each set of parameters."""
+        await self._begin()
+        await self._send_changes()
         bound = [self._statements.bind(statement, each) for each in sets]
-        return bound[0].sql, [each.values for each in bound], bound[0].form
+        return bound[0].sql, bound
 
-    async def _run(self, send: Callable[..., Awaitable[Answer]], sql: str, *arguments: Any) -> Answer:
-        """Send a statement, after BEGIN and after the inserts that wait."""
-        if self._waiting:
-            await self._insert_pending()
+    async def _send_changes(self) -> None:
+        """Make the changes that wait."""
+        if self._changes:
+            await self._begin()
+            await self._ask_changes()
+
+    async def _ask_changes(self) -> None:
+        sql, values = self._take_changes().statement()
+        await self._ask(self._connection.execute, sql, *values)
+
+    def _take_changes(self) -> PendingChanges:
+        changes, self._changes = self._changes, PendingChanges()
+        return changes
+
+    async def _begin(self) -> None:
         if not self._begun:
             await self._ask(self._connection.execute, self._connection.begin)
             self._begun = True
-        return await self._ask(send, sql, *arguments)
 
     async def _ask(self, send: Callable[..., Awaitable[Answer]], sql: str, *arguments: Any) -> Answer:
         self.is_answered = False
@@ -121,26 +145,3 @@ def number_of_rows(status: str) -> int:
     """Return the number at the end of a status, such as `INSERT 0 1`."""
     number = status.rpartition(" ")[2]
     return int(number) if number.isdigit() else 0
-
-
-@lru_cache(maxsize=MAX_CACHED_COMBINATIONS)
-def _combine_inserts(
-    dialect: sa.Dialect, inserts: tuple[tuple[sa.Insert, ParameterNames], ...]
-) -> tuple[str, Sequence[CompiledStatement]]:
-    """Return one statement for several inserts, each given with the names of its parameters, and the inserts compiled.
-
-    All but the last become common table expressions, which PostgreSQL executes whether or not they are referenced. They
-    do not see one another's rows. Constraints are checked at the end of the statement.
-    """
-    statements = [CompiledStatement(insert, dialect, names) for insert, names in inserts]
-    texts, places = [], 0
-    for statement in statements:
-        texts.append(_renumber_placeholders(statement.sql, places))
-        places += statement.places
-    *first, last = texts
-    with_clause = ", ".join(f"insert_{number} AS ({text})" for number, text in enumerate(first))
-    return f"WITH {with_clause} {last}", statements
-
-
-def _renumber_placeholders(sql: str, offset: int) -> str:
-    return PLACEHOLDER.sub(lambda place: f"${int(place[1]) + offset}", sql)

@@ -38,29 +38,53 @@ class WriteSlots:
         self._slots = asyncio.Semaphore(total)
         self._queues: dict[str, _RowQueue] = {}
 
-    # Two methods: as a context manager they would cost several times as much.
+    # Methods in pairs: as context managers they would cost several times as much.
 
     async def occupy(self, rows: Sequence[ContendedRow]) -> None:
-        """Occupy a slot of each row, in the given order, and then one of the process; wait up to `timeout` seconds.
+        """Occupy what `occupy_rows` occupies, and then a slot of the process, in the same time.
 
-        Raises Unavailable: WRITES_WAITING if a row has `max_waiting` waiting transactions, DATABASE_BUSY if its turn
-        does not come in time, DATABASE_POOL_EXHAUSTED if no slot of the process becomes free in time.
+        Raises its errors, and Unavailable with DATABASE_POOL_EXHAUSTED if no slot of the process becomes free in time.
         """
-        deadline = asyncio.get_running_loop().time() + self._timeout
-        occupied = 0
+        deadline = self._deadline()
+        await self._occupy_rows(rows, deadline)
         try:
-            for row in rows:
-                await self._occupy_row(row, deadline)
-                occupied += 1
             await _acquire(self._slots, deadline, DATABASE_POOL_EXHAUSTED, MESSAGE_BY_CODE[DATABASE_POOL_EXHAUSTED])
         except BaseException:
-            self._leave_rows(rows[:occupied])
+            self.leave_rows(rows)
             raise
 
     def leave(self, rows: Sequence[ContendedRow]) -> None:
         """Leave what `occupy` has occupied."""
         self._slots.release()
-        self._leave_rows(rows)
+        self.leave_rows(rows)
+
+    async def occupy_rows(self, rows: Sequence[ContendedRow]) -> None:
+        """Occupy a slot of each row, in the given order; wait up to `timeout` seconds.
+
+        Raises Unavailable: WRITES_WAITING if a row has `max_waiting` waiting transactions, DATABASE_BUSY if its turn
+        does not come in time.
+        """
+        await self._occupy_rows(rows, self._deadline())
+
+    def leave_rows(self, rows: Sequence[ContendedRow]) -> None:
+        """Leave what `occupy_rows` has occupied."""
+        for row in reversed(rows):
+            queue = self._queues[row.name]
+            queue.slots.release()
+            self._leave_queue(row, queue)
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._timeout
+
+    async def _occupy_rows(self, rows: Sequence[ContendedRow], deadline: float) -> None:
+        occupied = 0
+        try:
+            for row in rows:
+                await self._occupy_row(row, deadline)
+                occupied += 1
+        except BaseException:
+            self.leave_rows(rows[:occupied])
+            raise
 
     async def _occupy_row(self, row: ContendedRow, deadline: float) -> None:
         max_concurrent = min(row.max_concurrent, max(1, self._total // 2))
@@ -75,12 +99,6 @@ class WriteSlots:
         except BaseException:
             self._leave_queue(row, queue)
             raise
-
-    def _leave_rows(self, rows: Sequence[ContendedRow]) -> None:
-        for row in reversed(rows):
-            queue = self._queues[row.name]
-            queue.slots.release()
-            self._leave_queue(row, queue)
 
     def _leave_queue(self, row: ContendedRow, queue: _RowQueue) -> None:
         queue.transactions -= 1

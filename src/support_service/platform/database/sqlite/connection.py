@@ -15,6 +15,7 @@ from sqlalchemy.sql.base import Executable
 from support_service.core.errors import Unavailable
 from support_service.platform.database import Parameters, Row
 from support_service.platform.database.failures import DATABASE_FILE_CHANGED
+from support_service.platform.database.single_rows import LockedRead, RowChange
 from support_service.platform.database.statements import COMPILED_OPTION, CompiledStatement
 
 WAL_SUFFIX = "-wal"
@@ -88,8 +89,17 @@ class SqliteTransaction:
     async def execute(self, statement: Executable, parameters: Parameters | None = None) -> int:
         return self._connection.execute(statement, parameters)
 
-    async def insert_later(self, statement: sa.Insert, parameters: Mapping[str, Any]) -> None:
+    async def execute_later(self, statement: sa.Insert | sa.Update, parameters: Parameters) -> None:
         self._connection.execute(statement, parameters)
+
+    async def change_one(self, statement: sa.Insert | sa.Update, parameters: Mapping[str, Any]) -> bool:
+        return bool(self._connection.execute(statement, parameters))
+
+    async def lock_row(self, row: LockedRead, parameters: Mapping[str, Any]) -> Row | None:
+        return self._connection.fetch_one(row.read, parameters)
+
+    async def change_row(self, change: RowChange, parameters: Mapping[str, Any]) -> Row | None:
+        return self._connection.fetch_one(change.change, parameters)
 
 
 class FileIdentity:
