@@ -13,6 +13,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
@@ -28,12 +29,14 @@ from benchmarks.recorded_requests import RecordedRequest, Statement, Unique, rec
 from support_service.attachments.storage.durable_write import GroupCommitter, PendingFile
 from support_service.core.ids import new_id
 from support_service.platform.background import run_in_background
+from support_service.platform.database.postgres.group_commit import MAX_IN_FLIGHT
 from support_service.platform.settings import Settings
 from support_service.timeline.redis_cache import COMPARE_AND_SET_SCRIPT
 from support_service.timeline.snapshots import cache_key
 
 POOL = 10  # connections to PostgreSQL: the service's default
 CHECKPOINT_INTERVAL = 1.0  # seconds
+MAX_ATTEMPTS = 1000  # to execute a statement
 TTL_MS = b"300000"  # of a cached timeline
 COMPARE_AND_SET = COMPARE_AND_SET_SCRIPT.encode()
 # A cached timeline: the script finds the revision there. The entries are JSON without brackets.
@@ -92,15 +95,30 @@ class SqliteDatabase:
         committed.set_result(None)
 
 
+class Waiting(NamedTuple):
+    """The values of a request in a shared statement, and the end of it."""
+
+    values: list[Any]
+    done: asyncio.Future[None]
+
+
 class PostgresDatabase:
-    """As many connections as the service has; the one that was used last is used first."""
+    """As many connections as the service has; the one that was used last is used first.
+
+    As in the service, requests that wait together share a statement.
+    """
 
     def __init__(self, connections: Sequence["asyncpg.Connection[asyncpg.Record]"]) -> None:
         self._idle = asyncio.LifoQueue["asyncpg.Connection[asyncpg.Record]"]()
         for each in connections:
             self._idle.put_nowait(each)
+        self._waiting: dict[str, dict[str, Waiting]] = {}  # for a shared statement, by its SQL and by the case
+        self._in_flight = set[asyncio.Task[None]]()
 
     async def run(self, unit: list[Statement], unique: Unique) -> Mapping[str, Any] | None:
+        if unit[0].is_shared:
+            await self._run_shared(unit[0], unique)
+            return None
         connection = await self._idle.get()
         rows: list[Any] = []
         try:
@@ -115,6 +133,50 @@ class PostgresDatabase:
         finally:
             self._idle.put_nowait(connection)
         return rows[0] if rows else None
+
+    async def _run_shared(self, statement: Statement, unique: Unique) -> None:
+        """Run a statement together with those that wait for the statements in progress."""
+        waiting = self._waiting.setdefault(statement.sql, {})
+        while unique["case"] in waiting:  # one statement changes a case once
+            await waiting[unique["case"]].done
+            waiting = self._waiting.setdefault(statement.sql, {})
+        [values] = statement.sets(unique)
+        done = asyncio.get_running_loop().create_future()
+        waiting[unique["case"]] = Waiting(values, done)
+        if len(self._in_flight) < MAX_IN_FLIGHT:
+            sending = asyncio.create_task(self._send_waiting())
+            self._in_flight.add(sending)
+            sending.add_done_callback(self._in_flight.discard)
+        await done
+
+    async def _send_waiting(self) -> None:
+        while self._waiting:
+            sql = next(iter(self._waiting))
+            group = self._waiting.pop(sql).values()
+            columns = zip(*(each.values for each in group), strict=True)
+            values = [list(chain.from_iterable(column)) for column in columns]
+            connection = await self._idle.get()
+            try:
+                await _execute_again(connection, sql, values)
+            except Exception as failure:  # noqa: BLE001 - the requests fail
+                for each in group:
+                    each.done.set_exception(failure)
+            else:
+                for each in group:
+                    each.done.set_result(None)
+            finally:
+                self._idle.put_nowait(connection)
+
+
+async def _execute_again(connection: "asyncpg.Connection[asyncpg.Record]", sql: str, values: list[Any]) -> None:
+    """Execute a statement until another one, which changes the same case, is done."""
+    for _ in range(MAX_ATTEMPTS):
+        try:
+            await connection.execute(sql, *values)
+        except asyncpg.DataError:
+            continue
+        return
+    raise TimeoutError(sql)
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ import json
 import re
 import sqlite3
 import sqlite3.dbapi2
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,10 +25,12 @@ from support_service.platform.settings import Settings
 from support_service.server import open_server
 
 ATTEMPTS = 3  # a background job may share a transaction with a request: the shortest of them has the request alone
+CONCURRENT = 8  # requests on PostgreSQL, where requests that wait together share a statement
 READS = ("get", "timeline_cached")
 VERSION_READ = 3  # of the case that is read: it was opened, and got a message and a file
 CONTROL = re.compile(r"\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b", re.IGNORECASE)
-ROW_VERSION = re.compile(r"\w+\.xmin = (\$[0-9]+::XID)")  # the condition that a row is still what a request has read
+# The condition that a row is still what a request has read.
+ROW_VERSION = re.compile(r"\w+\.xmin = (\$[0-9]+::XID|given\.p[0-9]+)")
 PRAGMA = re.compile(r"PRAGMA \w+=")
 UNIQUE_TEXT = re.compile(
     r"(?P<key>\b[0-9a-f]{2}/[0-9a-f]{32}\b)|(?P<digest>\b[0-9a-f]{64}\b)"
@@ -47,6 +49,22 @@ class Sent(NamedTuple):
     sets: Sequence[Sequence[Any]]
     is_many: bool = False
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether all its values are arrays, with the values of several requests."""
+        return any(self.sets) and all(isinstance(value, list) for value in self.sets[0])
+
+    def part_of(self, case_id: str, case_ids: Collection[str]) -> "Sent":
+        """Return the part of a shared statement that is about one of the cases."""
+        if not self.is_shared:
+            return self
+        [values] = self.sets
+        cases = next(value for value in values if set(case_ids).issuperset(value) and len(set(value)) == len(value))
+        number, place = len(cases), cases.index(case_id)
+        lengths = [len(value) // number for value in values]
+        parts = [value[place * length :][:length] for value, length in zip(values, lengths, strict=True)]
+        return self._replace(sets=[parts])
+
 
 class Statement:
     """A statement of a request. Texts and lists of it that differ between requests are filled in for each."""
@@ -55,6 +73,7 @@ class Statement:
         self.sql = ROW_VERSION.sub(r"\1 IS NOT NULL", sent.sql)  # it was true
         self.is_many = sent.is_many
         self.is_control = CONTROL.match(sent.sql) is not None
+        self.is_shared = sent.is_shared  # its values are arrays, and those of other requests may follow in them
         self._sets = [
             (list(values), [(place, found) for place, value in enumerate(values) if (found := value_of(value))])
             for values in sent.sets
@@ -79,6 +98,12 @@ class RecordedRequest:
     answer: ValueOf
     new_ids: list[str]
 
+    @property
+    def cost(self) -> tuple[bool, int]:
+        """What tells the best of several recordings: whether it shares no statement, and its number of statements."""
+        statements = [statement for unit in self.units for statement in unit]
+        return not any(statement.is_shared for statement in statements), len(statements)
+
     def unique(self, case_id: str) -> dict[str, Any]:
         """Return what differs in one more request: the id of its case, and new ids."""
         return {"case": case_id} | {name: new_id() for name in self.new_ids}
@@ -95,29 +120,39 @@ async def record(settings: Settings) -> Recording:
     """Start the service, send it the requests, and return what it has sent to its database."""
     found: dict[str, list[RecordedRequest]] = {}
     sent: list[Sent] = []
+    number = 1 if settings.database.url.startswith("sqlite:") else CONCURRENT
     with _noting(sent):
         app, guard = build_app(settings)
         async with (
             open_server(app, settings.server, guard=guard) as url,
-            Client(int(url.rpartition(":")[2]), 1) as client,
+            Client(int(url.rpartition(":")[2]), number) as client,
         ):
             for _ in range(ATTEMPTS):
-                case_id = ""
+                cases = [""] * number
                 for name in ("create", "message", "upload", *READS):
-                    request = scenarios.ALL[name].request(case_id, 0)
+                    requests = [scenarios.ALL[name].request(case_id, 0) for case_id in cases]
                     if name in READS:
-                        await client.bodies([request])  # the first read of a version is unlike those that follow
+                        await client.bodies(requests)  # the first read of a version is unlike those that follow
                     first = len(sent)
-                    [answer] = await client.bodies([request])
-                    case_id = case_id or json.loads(answer)["id"]
-                    version = VERSION_READ if name in READS else None
-                    recorded = _recorded(sent[first:], answer.decode(), case_id, version)
-                    found.setdefault(name, []).append(recorded)
-    shortest = {name: min(each, key=lambda recorded: sum(map(len, recorded.units))) for name, each in found.items()}
-    return Recording(shortest, [*dict.fromkeys(each.sql for each in sent if PRAGMA.match(each.sql))])
+                    answers = [body.decode() for body in await client.bodies(requests)]
+                    if name == "create":
+                        cases = [json.loads(answer)["id"] for answer in answers]
+                    for case_id in cases:
+                        [answer] = [answer for answer in answers if case_id in answer]
+                        of_case = _units_of_case(sent[first:], case_id, cases)
+                        recorded = _recorded(of_case, answer, case_id, VERSION_READ if name in READS else None)
+                        found.setdefault(name, []).append(recorded)
+    best = {name: min(each, key=lambda recorded: recorded.cost) for name, each in found.items()}
+    return Recording(best, [*dict.fromkeys(each.sql for each in sent if PRAGMA.match(each.sql))])
 
 
-def _recorded(sent: Sequence[Sent], answer: str, case_id: str, version: int | None) -> RecordedRequest:
+def _units_of_case(sent: Sequence[Sent], case_id: str, case_ids: Collection[str]) -> list[list[Sent]]:
+    """Return the transactions and the single statements about a case."""
+    units = [unit for unit in _units(sent) if any(case_id in repr(each.sets) for each in unit)]
+    return [[each.part_of(case_id, case_ids) for each in unit] for unit in units]
+
+
+def _recorded(units: list[list[Sent]], answer: str, case_id: str, version: int | None) -> RecordedRequest:
     """Return a request about a case. `version` is the version that it says to know, in a read."""
     names = {case_id: "case"}
 
@@ -133,10 +168,9 @@ def _recorded(sent: Sequence[Sent], answer: str, case_id: str, version: int | No
             return lambda unique: [part(unique) for part in parts]
         return itemgetter("version") if version is not None and value == version else None
 
-    of_case = [unit for unit in _units(sent) if any(case_id in repr(each.sets) for each in unit)]
-    units = [[Statement(each, value_of) for each in unit] for unit in of_case]
+    statements = [[Statement(each, value_of) for each in unit] for unit in units]
     answer_of = value_of(answer) or partial(_constant, answer)
-    return RecordedRequest(units, answer_of, [name for name in names.values() if name.startswith("id")])
+    return RecordedRequest(statements, answer_of, [name for name in names.values() if name.startswith("id")])
 
 
 def _constant(value: Any, _: Unique) -> Any:

@@ -1,5 +1,8 @@
 """The floor of the benchmark does the service's work: it sends what the service sends, for other cases."""
 
+import asyncio
+
+import pytest
 import sqlalchemy as sa
 from benchmarks.floor import open_database
 from benchmarks.recorded_requests import record
@@ -42,3 +45,21 @@ async def test_repeated_requests_write_the_rows_of_the_service(database, databas
             assert row["version"] == 4
             assert row["messages"].count('"id"') == 3
             assert (await floor.run(read, {"case": case_id, "version": 4}))["messages"] is None
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_requests_that_wait_together_share_a_statement(database, database_url, tmp_path):
+    """As in the service: more requests than statements may be in progress, and each has its effect."""
+    variables = {"SUPPORT_PORT": "0", "SUPPORT_ATTACHMENT_DIR": f"{tmp_path}/files"}
+    recording = await record(Settings.load(variables | {"SUPPORT_DATABASE_URL": database_url}))
+    [create] = recording.requests["create"].units
+    assert [statement.is_shared for statement in create] == [True]
+    case_ids = [new_id() for _ in range(9)]
+    async with open_database(database_url, recording.pragmas) as floor:
+        await asyncio.gather(*(floor.run(create, recording.requests["create"].unique(case_id)) for case_id in case_ids))
+    stored = await database.fetch_all(sa.text("SELECT id FROM tickets").columns(sa.column("id")))
+    assert {row.id for row in stored}.issuperset(case_ids)
+    references = await database.fetch_all(
+        sa.text("SELECT count(*) AS number FROM ticket_references GROUP BY ticket_id").columns(sa.column("number"))
+    )
+    assert {row.number for row in references} == {3}
