@@ -234,6 +234,7 @@ class ListedCases:
             return in_order
         order, after = self._order, "after" in self._filters
         way = _choose_way(entries)
+        # SQLite reads nothing for a limit of 0, and would evaluate a condition for each row.
         limits = [sa.case((way == number, limit), else_=literal_number(0)) for number in range(len(entries) + 1)]
         ways = [
             # SQLite would read the cases of a joined tag first, and sort them.
@@ -268,6 +269,7 @@ class ListedCases:
         """Return, for each filter that is read in order, the SELECT of `seq` of all cases that match it."""
         if self._has_few_cases:
             return []
+        # `seq` is not looked up either: in its order, SQLite would read all cases by their key.
         found = [
             sa.select(unindexed(tickets.c.seq).label("seq")).where(filter_condition(name, self._filters, self._role))
             for name in self._read_in_order
