@@ -10,7 +10,7 @@ from support_service.platform.database import ContendedRow
 from support_service.platform.database.postgres.write_slots import WriteSlots
 from tests.support.calls import GENEROUS_TIMEOUT
 
-CASE, OTHER_CASE, LEDGER = ContendedRow("case"), ContendedRow("other case"), ContendedRow("ledger", max_concurrent=4)
+CASE, OTHER_CASE, VIEWS = ContendedRow("case"), ContendedRow("other case"), ContendedRow("views")
 
 
 @asynccontextmanager
@@ -43,7 +43,7 @@ async def turns():
 
 async def expect_free(slots):
     """Fail unless exactly one transaction of the case runs and one waits, and the process has room for two."""
-    first, waiting, other = start(slots, CASE), start(slots, CASE), start(slots, LEDGER)
+    first, waiting, other = start(slots, CASE), start(slots, CASE), start(slots, VIEWS)
     await turns()
     assert [running.is_set() for _, running, _ in (first, waiting, other)] == [True, False, True]
     with pytest.raises(Unavailable) as refusal:
@@ -62,7 +62,7 @@ def slots():
 
 async def test_transaction_that_fails_leaves_its_slots(slots):
     with pytest.raises(ValueError, match="no"):
-        async with occupied(slots, [CASE, LEDGER]):
+        async with occupied(slots, [CASE, VIEWS]):
             raise ValueError("no")
     await expect_free(slots)
 
@@ -100,7 +100,7 @@ async def test_transaction_that_is_cancelled_while_it_waits_for_the_process_leav
 async def test_transaction_that_gets_no_turn_in_time_leaves_its_slots():
     """It is told whether its row or the process is busy."""
     slots = WriteSlots(2, 1, 0.01)
-    for occupied, code in (((CASE, LEDGER), "database_busy"), ((OTHER_CASE, LEDGER), "database_pool_exhausted")):
+    for occupied, code in (((CASE, VIEWS), "database_busy"), ((OTHER_CASE, VIEWS), "database_pool_exhausted")):
         others = [start(slots, row) for row in occupied]
         await turns()
         with pytest.raises(Unavailable) as refusal:

@@ -25,10 +25,9 @@ Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 
 class ContendedRow(NamedTuple):
-    """A row that many transactions change: its name, and how many transactions of a process may change it at once."""
+    """The name of a row that many transactions change. Of one process, one of them runs at a time."""
 
     name: str
-    max_concurrent: int = 1
 
 
 class measured:  # noqa: N801 - named like a function; a class costs half of what a generator-based context manager does

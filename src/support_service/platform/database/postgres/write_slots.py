@@ -29,10 +29,9 @@ class _RowQueue:
 
 
 class WriteSlots:
-    """At most `total` transactions run at once, and at most `ContendedRow.max_concurrent` of them on one row."""
+    """At most `total` transactions run at once, and one of them on each row."""
 
     def __init__(self, total: int, max_waiting: int, timeout: float) -> None:
-        self._total = total
         self._max_waiting = max_waiting
         self._timeout = timeout
         self._slots = asyncio.Semaphore(total)
@@ -87,9 +86,8 @@ class WriteSlots:
             raise
 
     async def _occupy_row(self, row: ContendedRow, deadline: float) -> None:
-        max_concurrent = min(row.max_concurrent, max(1, self._total // 2))
-        queue = self._queues.setdefault(row.name, _RowQueue(asyncio.Semaphore(max_concurrent)))
-        if queue.transactions >= max_concurrent + self._max_waiting:
+        queue = self._queues.setdefault(row.name, _RowQueue(asyncio.Semaphore()))
+        if queue.transactions > self._max_waiting:
             raise Unavailable(WRITES_WAITING, "Too many changes wait for the same data; try again in a moment.")
         queue.transactions += 1
         try:
