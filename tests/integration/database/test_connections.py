@@ -2,6 +2,7 @@
 
 import asyncio
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 
@@ -70,6 +71,18 @@ async def test_only_connection_serves_lists_and_other_reads(open_database):
     rows += [await database.fetch_one(SELECT_MODE) for _ in range(2)]
     assert [row.mode for row in rows] == ["force_custom_plan"] * 2 + ["auto"] * 2
     assert len({row.pid for row in rows}) == 1
+
+
+async def test_list_gets_a_new_connection_if_the_only_one_was_lost(open_database, monkeypatch):
+    """The driver has its own error for a connection that is ended while a statement begins."""
+    database = await open_database(1)
+    before = (await database.fetch_one(SELECT_PID)).pid
+
+    async def fail(_connection, _mode):
+        raise asyncpg.InternalClientError("another operation is in progress")
+
+    monkeypatch.setattr(Connection, "set_plan_mode", fail)
+    assert (await database.fetch_one(planned_by_values(SELECT_MODE))).pid != before
 
 
 async def test_idle_connection_is_used_if_the_server_refuses_more(open_database, postgres, database_url):

@@ -9,12 +9,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from weakref import WeakSet
 
-import asyncpg
-
 from support_service.core.database_url import Host
 from support_service.core.errors import Unavailable
 from support_service.platform.database.failures import DATABASE_POOL_EXHAUSTED, database_error
-from support_service.platform.database.postgres.connection import Connection, PlanMode
+from support_service.platform.database.postgres.connection import DRIVER_ERRORS, Connection, PlanMode
 
 
 class ConnectionPool:
@@ -131,7 +129,7 @@ class ConnectionPool:
             await connection.set_plan_mode(plan_mode)
         except BaseException as failure:
             connection.terminate()
-            if not isinstance(failure, (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)):
+            if not isinstance(failure, DRIVER_ERRORS):
                 raise
             return False
         return True
@@ -143,9 +141,11 @@ class ConnectionPool:
 
     async def _close(self, connection: Connection) -> None:
         """Close a connection, and only then free its slot: the server never has more connections than the pool."""
-        with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            await connection.close(timeout=self._close_timeout)
-        self._free_slot()
+        try:
+            with suppress(*DRIVER_ERRORS):
+                await connection.close(timeout=self._close_timeout)
+        finally:
+            self._free_slot()
 
     def _free_slot(self) -> None:
         self.used -= 1
