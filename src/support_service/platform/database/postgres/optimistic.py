@@ -5,6 +5,7 @@ A change takes two round trips: a read and a statement. BEGIN, a lock, the chang
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -12,7 +13,7 @@ from sqlalchemy.sql.base import Executable
 
 from support_service.platform.database import Parameters, RetryWithLocks, Row
 from support_service.platform.database.postgres.group_commit import GroupCommit
-from support_service.platform.database.postgres.pending_changes import PendingChanges
+from support_service.platform.database.postgres.pending_changes import MAX_CACHED_STATEMENTS, PendingChanges
 from support_service.platform.database.single_rows import ROW_ID, ROW_VERSION, LockedRead, RowChange, only_of_version
 from support_service.platform.database.statements import BoundStatement, StatementCache
 
@@ -47,7 +48,7 @@ class OptimisticTransaction:
     async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
         assert parameters is None or isinstance(parameters, Mapping)  # noqa: S101 - nobody reads for several sets
         bound = self._statements.bind(statement, parameters)
-        if not bound.sql.startswith("SELECT") or _LOCKS.search(bound.sql) or self._changes.are_read_by(bound.sql):
+        if not _is_plain_read(bound.sql) or self._changes.are_read_by(bound.sql):
             raise RetryWithLocks
         return await self._read(bound)
 
@@ -107,3 +108,9 @@ class OptimisticTransaction:
         self._ids.add(parameters.get(ROW_ID, parameters.get("id")))
         if not self._changes.add(table, bound, is_one_row_each=is_one_row_each):
             raise RetryWithLocks
+
+
+@lru_cache(maxsize=MAX_CACHED_STATEMENTS)
+def _is_plain_read(sql: str) -> bool:
+    """Return whether a statement is a SELECT without locks."""
+    return sql.startswith("SELECT") and _LOCKS.search(sql) is None

@@ -86,7 +86,7 @@ class PendingChanges:
 
     def are_read_by(self, sql: str, besides: str = "") -> bool:
         """Return whether a statement names a table that is changed, `besides` the one that it changes itself."""
-        return _names_table(sql, tuple(name for name in self._by_table if name != besides))
+        return _names_table(sql, (*self._by_table,), besides)
 
     def join(self, others: Sequence["PendingChanges"]) -> "PendingChanges":
         """Return the changes of these and of others of the same shape."""
@@ -176,5 +176,5 @@ def _renumber(sql: str, offset: int) -> str:
 
 
 @lru_cache(maxsize=4 * MAX_CACHED_STATEMENTS)
-def _names_table(sql: str, tables: tuple[str, ...]) -> bool:
-    return any(re.search(rf"\b{table}\b", sql) for table in tables)
+def _names_table(sql: str, tables: tuple[str, ...], besides: str = "") -> bool:
+    return any(re.search(rf"\b{table}\b", sql) for table in tables if table != besides)
