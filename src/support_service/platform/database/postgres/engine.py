@@ -198,20 +198,33 @@ async def _run_once(
     return answer
 
 
-class _OptimisticBlock:
-    """The block of one transaction without locks: its turns, its end, and its measurement."""
+class _MeasuredBlock:
+    """The block of one transaction, from its wait for a turn to its end."""
 
-    __slots__ = ("_database", "_measured", "_rows", "_tx")
+    __slots__ = ("_database", "_measured", "_rows")
 
     def __init__(self, database: PostgresDatabase, rows: Sequence[ContendedRow]) -> None:
         self._database = database
         self._rows = rows
         self._measured = measured(database.measure, "TRANSACTION")
 
+    def _begin(self) -> None:
+        self._database.operations += 1
+        self._measured.__enter__()
+
+    def _end(self, failure: BaseException | None) -> None:
+        self._measured.__exit__(type(failure) if failure else None, failure, None)
+        self._database.operations -= 1
+
+
+class _OptimisticBlock(_MeasuredBlock):
+    """The block of a transaction without locks, which takes a connection for each of its statements."""
+
+    __slots__ = ("_tx",)
+
     async def __aenter__(self) -> OptimisticTransaction:
         database = self._database
-        database.operations += 1
-        self._measured.__enter__()
+        self._begin()
         try:
             await database.write_slots.occupy_rows(self._rows)
         except BaseException as failure:
@@ -233,25 +246,15 @@ class _OptimisticBlock:
             self._database.write_slots.leave_rows(self._rows)
             self._end(failure)
 
-    def _end(self, failure: BaseException | None) -> None:
-        self._measured.__exit__(type(failure) if failure else None, failure, None)
-        self._database.operations -= 1
 
+class _TransactionBlock(_MeasuredBlock):
+    """The block of a transaction with locks, which has a slot of the process and a connection."""
 
-class _TransactionBlock:
-    """The block of one transaction: its slots, its connection, its end, and its measurement."""
-
-    __slots__ = ("_connection", "_database", "_measured", "_rows", "_tx")
-
-    def __init__(self, database: PostgresDatabase, rows: Sequence[ContendedRow]) -> None:
-        self._database = database
-        self._rows = rows
-        self._measured = measured(database.measure, "TRANSACTION")
+    __slots__ = ("_connection", "_tx")
 
     async def __aenter__(self) -> PostgresTransaction:
         database = self._database
-        database.operations += 1
-        self._measured.__enter__()
+        self._begin()
         try:
             await database.write_slots.occupy(self._rows)
             try:
@@ -284,7 +287,3 @@ class _TransactionBlock:
             database.pool.release(self._connection, answered=tx.is_answered)
             database.write_slots.leave(self._rows)
             self._end(failure)
-
-    def _end(self, failure: BaseException | None) -> None:
-        self._measured.__exit__(type(failure) if failure else None, failure, None)
-        self._database.operations -= 1

@@ -17,7 +17,7 @@ from support_service.platform.database.failures import (
     WRITES_WAITING,
 )
 
-LONG_TURNS = "Other changes of the same data take too long; try again"
+TURN_TOO_LATE = "Other changes of the same data take too long; try again"
 
 
 @dataclass(slots=True)
@@ -91,9 +91,7 @@ class WriteSlots:
             raise Unavailable(WRITES_WAITING, "Too many changes wait for the same data; try again in a moment.")
         queue.transactions += 1
         try:
-            await _acquire(
-                queue.slots, deadline, DATABASE_BUSY, "Other changes of the same data take too long; try again"
-            )
+            await _acquire(queue.slots, deadline, DATABASE_BUSY, TURN_TOO_LATE)
         except BaseException:
             self._leave_queue(row, queue)
             raise

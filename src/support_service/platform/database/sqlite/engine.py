@@ -159,7 +159,11 @@ class SqliteDatabase:
         return PoolState(max(0, used), pool.checkedin() + PERMANENT_CONNECTIONS, pool.size(), self._commits.waiting)
 
     @asynccontextmanager
-    async def transaction(self, *_rows: ContendedRow, **_options: bool) -> AsyncIterator[SqliteTransaction]:
+    async def transaction(
+        self,
+        *_rows: ContendedRow,
+        without_locks: bool = False,  # noqa: ARG002 - one transaction writes at a time
+    ) -> AsyncIterator[SqliteTransaction]:
         """Run a transaction, one at a time in all processes; wait up to `busy_timeout` for the others."""
         raw, commits = self._writer.raw, self._commits
         deadline = self._busy_deadline()
