@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode: it gives each transaction of a client any of a few sessions of the server."""
+"""PgBouncer: in transaction mode it gives each transaction of a client any of a few sessions of the server."""
 
 import os
 import pwd
@@ -18,7 +18,7 @@ CONFIGURATION = """
 listen_addr = 127.0.0.1
 listen_port = {port}
 auth_type = any
-pool_mode = transaction
+pool_mode = {mode}
 default_pool_size = {sessions}
 max_prepared_statements = 0
 unix_socket_dir =
@@ -28,14 +28,15 @@ unix_socket_dir =
 class PgBouncer:
     """A pooler on a free port before the server of a database URL; root runs it as the user `postgres`."""
 
-    def __init__(self, folder: Path, database_url: str) -> None:
+    def __init__(self, folder: Path, database_url: str, mode: str) -> None:
         server = urlsplit(database_url)
         self._port = free_port()
         self._path = server.path
         folder.mkdir()
         configuration, log = folder / "pgbouncer.ini", folder / "pgbouncer.log"
         configuration.write_text(
-            CONFIGURATION.format(server_port=server.port, port=self._port, sessions=SESSIONS), encoding="utf-8"
+            CONFIGURATION.format(server_port=server.port, port=self._port, mode=mode, sessions=SESSIONS),
+            encoding="utf-8",
         )
         user = {}
         if os.geteuid() == 0:

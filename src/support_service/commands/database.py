@@ -23,8 +23,8 @@ SQLite has no sessions: one process writes at a time, and the others wait for up
 If changes are `database_busy`, another process writes to {path}. To find those that have it open:
   fuser -v {path}"""
 POOLER_MESSAGE = """\
-`migrate` needs PostgreSQL itself, or a pooler in session mode: give it such a URL as SUPPORT_DATABASE_URL, and \
-SUPPORT_DATABASE_PREPARED_STATEMENTS=true"""
+`migrate` needs a URL of PostgreSQL itself, or of a pooler in session mode: set SUPPORT_DATABASE_URL to it, and \
+SUPPORT_DATABASE_PREPARED_STATEMENTS to true"""
 WAITS_EXAMPLES = """\
 example:
   support-service database waits

@@ -1,4 +1,4 @@
-"""The service behind PgBouncer in transaction mode, where each transaction may have another session of PostgreSQL."""
+"""The service behind PgBouncer. In transaction mode each transaction may have another session of PostgreSQL."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from support_service.commands.database import migrate
 from support_service.commands.runtime import load_migrated_settings, open_maintenance
 from support_service.core.errors import Unavailable
 from support_service.platform.database import DatabaseTimings, PostgresTimings
-from support_service.platform.database.migrate import read_schema_status
+from support_service.platform.database.migrate import read_schema_status, upgrade
 from support_service.platform.database.opening import create_database
 from support_service.platform.settings import Settings, WrongSetting
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
@@ -25,8 +25,8 @@ CALLERS = 4 * SESSIONS
 
 @pytest.fixture(autouse=True)  # it ends after the clients of the service
 def pooler_url(database_url, tmp_path):
-    """The URL of the database through PgBouncer."""
-    pooler = PgBouncer(tmp_path / "pgbouncer", database_url)
+    """The URL of the database through PgBouncer in transaction mode."""
+    pooler = PgBouncer(tmp_path / "pgbouncer", database_url, "transaction")
     yield pooler.url
     pooler.close()
 
@@ -112,7 +112,7 @@ async def test_settings_of_reads_hold_in_each_session(pooled):
     assert {row.jit for each in rows for row in each} == {"off"}
 
 
-async def test_locked_case_refuses_its_writers_only(make_client, pooled, database):
+async def test_locked_case_refuses_its_writers_only(make_client, database):
     """As without a pooler."""
     limits = DatabaseTimings(postgres=PostgresTimings(lock_timeout=0.05, pool_timeout=0.2))
     client = await make_client(timings=patient_timings(database=limits))
@@ -123,6 +123,27 @@ async def test_locked_case_refuses_its_writers_only(make_client, pooled, databas
         response = await client.post(f"/support/cases/{case['id']}/messages", json=body)
         await expect_problem(response, 503, "database_busy")
         await add_message(client, other)
+
+
+@pytest.fixture
+def session_pooler_url(database_url, tmp_path):
+    """The URL of the database through PgBouncer in session mode."""
+    pooler = PgBouncer(tmp_path / "session-pgbouncer", database_url, "session")
+    yield pooler.url
+    pooler.close()
+
+
+async def test_session_mode_needs_the_same_setting(session_pooler_url):
+    """PgBouncer refuses the settings of a session, and migrations run through it."""
+    refused = create_database(session_pooler_url, timings=PATIENT_DATABASE)
+    with pytest.raises(Unavailable) as refusal:
+        await refused.open()
+    assert "unsupported startup parameter" in str(refusal.value.__cause__)
+    database = create_database(session_pooler_url, prepared_statements=False, timings=PATIENT_DATABASE)
+    await database.open()
+    assert (await database.fetch_one(sa.text("SHOW jit"))).jit == "off"
+    await database.close()
+    assert await asyncio.to_thread(upgrade, session_pooler_url) == "newest"
 
 
 async def test_schema_is_read_without_a_trace(pooler_url, database, environment):

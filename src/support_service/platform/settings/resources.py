@@ -44,8 +44,8 @@ class DatabaseSettings(SettingsSection):
     prepared_statements: bool = Field(
         default=True,
         alias="SUPPORT_DATABASE_PREPARED_STATEMENTS",
-        description="`false` for a pooler in transaction mode, such as PgBouncer: statements have no names, and a read "
-        "takes four round trips instead of one. `migrate` needs a URL without the pooler.",
+        description="`false` for a pooler, such as PgBouncer: statements have no names, and a read takes four round "
+        "trips instead of one. `migrate` needs a URL without the pooler, or one in session mode.",
     )
     case_cache: Count = Field(
         67_108_864,
