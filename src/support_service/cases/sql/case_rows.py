@@ -199,8 +199,7 @@ async def lock_shared(tx: Transaction, case_id: str) -> CaseState | None:
 async def increment_version(tx: Transaction, case_id: str, *, internal: bool = False) -> CaseState | None:
     """Give a case its next version, and lock it until the transaction ends; return its state, or None.
 
-    `internal` if customers do not see the change. One statement locks and changes: with a statement for the lock, an
-    upload would send five statements instead of four.
+    `internal` if customers do not see the change. With locks, one statement locks the case and changes it.
     """
     row = await tx.change_row(INCREMENT_VERSION, {"case_id": case_id, "internal": int(internal)})
     return _to_state(row) if row else None

@@ -160,9 +160,9 @@ class transaction_lock(DialectFunction[Any]):  # noqa: N801
 
 
 class unindexed(DialectFunction[Any]):  # noqa: N801
-    """A column that SQLite looks up in no index: it knows no frequency of a value, and may read half of a table.
+    """A column without its indexes on SQLite, which knows no frequency of a value, and might read half of a table.
 
-    PostgreSQL's statistics know them; there it is the column.
+    PostgreSQL has statistics of the values, and gets the column itself.
     """
 
     sqlite = "+{0}"

@@ -13,7 +13,7 @@ from sqlalchemy.sql import visitors
 
 from support_service.platform.database.statements import compiled
 
-ROW_ID = "case_id"  # name of the parameter that names the row
+ROW_ID = "case_id"  # name of the parameter with the id of the changed row, in all changes that belong to a case
 ROW_VERSION = "row_version"  # name of the column and of the parameter
 
 

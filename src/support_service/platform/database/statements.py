@@ -27,9 +27,9 @@ Processor = Callable[[Any], Any]
 Direction = Callable[[sa.ColumnElement[Any]], sa.ColumnElement[Any]]  # sort direction: sa.asc or sa.desc
 COMPILED_OPTION = "support_compiled"
 PLANNED_OPTION = "support_planned_by_values"
-NUMERIC = (
-    1700  # PostgreSQL's type of exact numbers: as if each number had it, because all become what a column's type says
-)
+# SQLAlchemy asks for the driver's type of each column. With PostgreSQL's `numeric`, numbers become what the type of
+# the column says.
+NUMERIC = 1700
 MAX_KNOWN_STATEMENTS = 500
 MAX_EXPANSIONS = 50  # SQL texts kept for one shape, by the lengths of its lists
 

@@ -38,8 +38,8 @@ class DatabaseSettings(SettingsSection):
         alias="SUPPORT_DATABASE_POOL",
         ge=1,
         le=200,
-        description="Connections to PostgreSQL, per replica. A quarter of them is for reads only; one more is for "
-        "`/readyz`.",
+        description="Connections to PostgreSQL, per replica. Transactions that lock rows leave a quarter of "
+        "them free; one more is for `/readyz`.",
     )
     prepared_statements: bool = Field(
         default=True,

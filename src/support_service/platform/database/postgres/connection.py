@@ -92,7 +92,7 @@ def connector(
         # For memory and SSDs. With the default, which is for disks that seek, it would rather read and sort all cases
         # that match than the first ones by an index.
         "random_page_cost": "1.1",
-        # A replica that loses its network must not keep its locks: all uploads wait for the same row.
+        # A replica that loses its network must not keep its locks: other replicas wait for them.
         "statement_timeout": str(statement_timeout),
         "lock_timeout": str(round(timings.lock_timeout * 1000)),
         "idle_in_transaction_session_timeout": str(statement_timeout),

@@ -47,7 +47,7 @@ class Dialect(PGDialect_asyncpg):
 
 
 class PostgresDatabase:
-    """A bounded pool of connections, with a quarter that transactions leave to reads, and a connection for pings."""
+    """A bounded pool of connections, of which transactions with locks leave a quarter free, and one for pings."""
 
     is_shared = True
 

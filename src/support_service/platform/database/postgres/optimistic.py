@@ -38,7 +38,7 @@ class OptimisticTransaction:
         self._statements = statements
         self._read = read
         self._rows: dict[sa.Table, _ReadRow] = {}
-        self._ids: set[Any] = set()  # of the rows that are changed
+        self._ids: set[Any] = set()  # of the rows that are changed; an insert may read only these
         self._changes = PendingChanges()
 
     async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:

@@ -29,7 +29,7 @@ class _RowQueue:
 
 
 class WriteSlots:
-    """At most `total` transactions run at once, and one of them on each row."""
+    """At most `total` transactions with locks run at once, and one of all transactions on each row."""
 
     def __init__(self, total: int, max_waiting: int, timeout: float) -> None:
         self._max_waiting = max_waiting
