@@ -133,7 +133,7 @@ async def test_connection_of_a_failed_transaction_is_used_again(open_database):
 
 
 async def test_transaction_without_statements_sends_none(open_database, sent):
-    """Its connection is free for others."""
+    """Neither BEGIN nor COMMIT."""
     database = await open_database(1)
     async with database.transaction():
         pass

@@ -143,7 +143,7 @@ WRITES = {
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 @pytest.mark.parametrize("with_policy", [False, True], ids=["", "with a policy"])
-async def test_changes_of_several_cases_share_a_statement(replica, database_url, write, with_policy):
+async def test_changes_of_several_cases_share_a_statement(replica, write, with_policy):
     """Each case gets its own rows, and each event tells of its own case as it is after the change."""
     if with_policy:
         policy = PolicyContent.model_validate({"targets": {"firstResponse": "PT1H", "resolution": "PT9H"}})

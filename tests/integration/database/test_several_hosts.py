@@ -115,7 +115,7 @@ async def test_host_that_does_not_answer_costs_its_time_only(opened, primary):
         assert not (await database.fetch_one(IS_STANDBY)).standby
 
 
-def test_error_names_all_hosts_without_credentials(postgres_cluster):
+def test_error_names_all_hosts_without_credentials():
     """Of a database that no host serves."""
     first, second = free_port(), free_port()
     url = f"postgresql://u:secret@127.0.0.1:{first},127.0.0.1:{second}/support"

@@ -100,8 +100,8 @@ async def test_transaction_that_is_cancelled_while_it_waits_for_the_process_leav
 async def test_transaction_that_gets_no_turn_in_time_leaves_its_slots():
     """It is told whether its row or the process is busy."""
     slots = WriteSlots(2, 1, 0.01)
-    for occupied, code in (((CASE, VIEWS), "database_busy"), ((OTHER_CASE, VIEWS), "database_pool_exhausted")):
-        others = [start(slots, row) for row in occupied]
+    for rows, code in (((CASE, VIEWS), "database_busy"), ((OTHER_CASE, VIEWS), "database_pool_exhausted")):
+        others = [start(slots, row) for row in rows]
         await turns()
         with pytest.raises(Unavailable) as refusal:
             await slots.occupy([CASE])
