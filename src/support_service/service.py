@@ -147,8 +147,8 @@ async def open_service(
     async with AsyncExitStack() as stack:
         opened = stack.enter_async_context
 
-        async def start_every(seconds: float | Pause, work: Callable[[], Awaitable[None]], what: str) -> None:
-            await opened(run_in_background(run_every(seconds, work, what)))
+        async def start_every(interval: float | Pause, work: Callable[[], Awaitable[None]], what: str) -> None:
+            await opened(run_in_background(run_every(interval, work, what)))
 
         await opened(telemetry.running())  # closes last: what other parts record while they close is exported, too
         await _check_redis(settings.redis_urls)

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 async def poll_with_backoff(
     work: Callable[[], Awaitable[object]], name: str, interval: float | Pause, backoff: Backoff
 ) -> None:
-    """Await `work()` every `interval` seconds until cancelled; back off after a failure.
+    """Await `work()` after each `interval`, in seconds, until cancelled; back off after a failure.
 
     While the broker or the database is unavailable, the log has one line a minute: see telemetry/logs.py.
     """

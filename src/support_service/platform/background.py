@@ -86,16 +86,16 @@ class Pause:
 
 
 async def run_every(
-    seconds: float | Pause, work: Callable[[], Awaitable[None]], what: str, *, first: float | None = None
+    interval: float | Pause, work: Callable[[], Awaitable[None]], what: str, *, first: float | None = None
 ) -> None:
-    """Await `work()` every `seconds` seconds, indefinitely. An exception is logged and skips only that run.
+    """Await `work()` after each `interval`, in seconds, indefinitely. An exception is logged and skips only that run.
 
-    `first` is the delay in seconds before the first run (default: `seconds`). `what` names the job in the log.
+    `first` is the delay in seconds before the first run (default: `interval`). `what` names the job in the log.
     """
-    pause = seconds if first is None else first
+    pause = interval if first is None else first
     while True:
         await wait_for_next_run(pause)
-        pause = seconds
+        pause = interval
         try:
             await work()
         except Exception:

@@ -145,7 +145,7 @@ class CaseDocuments:
             context, *others = own.entry_groups
             entries = b",".join(merge.merge_by_time(context, given, *others))
             timeline = KeptTimeline(collected.entries_by_service, timeline_part(entries, more=own.more_changes))
-            if not refresh:  # the next read keeps it, if there is one before the next refresh
+            if not refresh:  # what a refresh returns is kept by the next read
                 self._kept.add_timeline_parts(case_id, view, encoded, timeline=timeline)
         return encoded.document.with_timeline(timeline.part, collected.sources)
 

@@ -37,7 +37,7 @@ def select_matches_in_sort_order(
     return sa.select(both).order_by(*order.order_by_columns(both)).limit(ONE_MORE)
 
 
-def select_newest_matches(
+def select_newest_listed_matches(
     first: FirstCases, conditions: Sequence[sa.ColumnElement[bool]], *, after: bool
 ) -> sa.Select[Any]:
     """Return the SELECT of `seq` of the newest `one_more` cases that match the bound query `words`.

@@ -11,7 +11,7 @@ from support_service.cases.listing.searches import (
     Number,
     select_found,
     select_matches_in_sort_order,
-    select_newest_matches,
+    select_newest_listed_matches,
 )
 from support_service.cases.model.requests import CaseFilters
 from support_service.cases.model.vocabulary import NONE_FILTER
@@ -180,7 +180,7 @@ def _select_first_of_part(
     if order.at is not None:
         return select_matches_in_sort_order(listed.select_first, listed.conditions, order, after=after)
     if counts or order.conditions or role == "agent" or filters - PARAMETERS_WITHOUT_COLUMNS:
-        return select_newest_matches(listed.select_first, listed.conditions, after=after)
+        return select_newest_listed_matches(listed.select_first, listed.conditions, after=after)
     return search.select_newest_matches(listed.conditions, after=after).limit(ONE_MORE)
 
 

@@ -162,8 +162,8 @@ class PostgresDatabase:
             pool.release(connection, answered=tx.is_answered)
         return rows
 
-    async def read(self, bound: BoundStatement) -> Sequence[Row]:
-        """Read for a transaction without locks."""
+    async def read_unmeasured(self, bound: BoundStatement) -> Sequence[Row]:
+        """Read for a transaction without locks, which is measured as a whole; retry once, as `_read` does."""
         try:
             records = await _run_once(self.pool, Connection.fetch, bound.sql, bound.values)
         except ConnectionLost:
@@ -230,7 +230,7 @@ class _OptimisticBlock(_MeasuredBlock):
         except BaseException as failure:
             self._end(failure)
             raise
-        self._tx = OptimisticTransaction(database.statements, database.read)
+        self._tx = OptimisticTransaction(database.statements, database.read_unmeasured)
         return self._tx
 
     async def __aexit__(
