@@ -210,8 +210,8 @@ def _choose_way(entries: Sequence[sa.Select[Any]]) -> Number:
 class ListedCases:
     """The cases of a list, without the words of a search. They meet the conditions of its order, and `more` conditions.
 
-    SQLite knows no frequency of a value. It reads the list in its order, and looks up a filter in another index only if
-    few cases match it: whatever its value, or as the entries of this index are counted.
+    SQLite knows no frequency of a value. It reads the list in its order, or looks up a filter that few cases match in
+    another index. Some filters always match few cases. For the others the statement counts the entries of the index.
     """
 
     def __init__(self, filters: frozenset[str], role: str, order: CaseOrder, *more: sa.ColumnElement[bool]) -> None:

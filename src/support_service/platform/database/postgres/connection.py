@@ -80,9 +80,9 @@ def connector(
 ) -> Callable[[PlanMode], Awaitable[Connection]]:
     """Return a function that opens a connection, and raises Unavailable.
 
-    Without `prepared_statements` the connections work through a pooler in transaction mode, such as PgBouncer. Each
-    transaction gets a session of the server then, so that nothing is kept in a session: statements have no name, and
-    settings are set by each transaction, together with BEGIN. Reads are transactions too.
+    Without `prepared_statements` the connections work through a pooler, such as PgBouncer in transaction mode. There
+    each transaction may get another session of the server, so that nothing is kept in a session. Statements have no
+    name. Each transaction sets the settings, together with BEGIN. Reads are transactions too.
     """
     statement_timeout = round(timings.statement_timeout * 1000)
     settings = {

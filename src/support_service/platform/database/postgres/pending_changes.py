@@ -1,8 +1,8 @@
 """Changes that wait to be sent together, and the statement that makes all of them.
 
 The statement is made of common table expressions, each with the changes of one table and named like it. PostgreSQL
-executes all of them. They do not see one another's changes, but an expression that reads a table reads the rows that
-the expression of the same name returns: the event about a case sees the case as it is after its change.
+executes all of them. They do not see one another's changes in the tables. But the name of a table then means the rows
+that the expression of this name returns. So the event about a case has the case as it is after its change.
 """
 
 import re
