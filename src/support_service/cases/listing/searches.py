@@ -71,20 +71,16 @@ def _search_first_cases(first: FirstCases) -> tuple[Any, sa.ColumnElement[bool]]
             ).label("number")
         )
     )
-    further = sa.select(rest.c.number).scalar_subquery()
-    read_further = search.materialized(
-        first(sa.case((further > literal_number(0), further), else_=literal_number(0)), CASES_SEARCHED_FIRST)
-    )
+    # SQLite parses an expression again wherever it is named: each statement names another one once if it can.
+    number_further = sa.case((rest.c.number > literal_number(0), rest.c.number), else_=literal_number(0))
+    read_further = search.materialized(first(sa.select(number_further).scalar_subquery(), CASES_SEARCHED_FIRST))
     matches_among_first = search.materialized(
         sa.union_all(sa.select(found), sa.select(_select_matching(read_further).subquery()))
     )
-    all_read = sa.and_(further > literal_number(0), _count_of_rows(read_further) < further)
+    all_read = sa.and_(rest.c.number > literal_number(0), _count_of_rows(read_further) < rest.c.number)
+    is_full = _count_of_rows(matches_among_first) >= ONE_MORE
     ended = search.materialized(
-        sa.select(
-            sa.or_(further < literal_number(0), _count_of_rows(matches_among_first) >= ONE_MORE, all_read).label(
-                "ended"
-            )
-        )
+        sa.select(sa.or_(rest.c.number < literal_number(0), is_full, all_read).label("ended")).select_from(rest)
     )
     return matches_among_first, sa.select(ended.c.ended).scalar_subquery()
 

@@ -176,7 +176,7 @@ def _select_first_of_part(
     if "customer_id" in filters or role == "customer":
         matches = search.case_matches_condition(public_only=role == "customer")
         return ListedCases(filters, role, order, matches).select_first(ONE_MORE)
-    listed, after = ListedCases(filters, role, order), "after" in filters
+    listed, after = ListedCases(filters, role, order, max_counted=FILTERS_COUNTED_IN_SEARCHES), "after" in filters
     if order.at is not None:
         return select_matches_in_sort_order(listed.select_first, listed.conditions, order, after=after)
     if counts or order.conditions or role == "agent" or filters - PARAMETERS_WITHOUT_COLUMNS:
@@ -188,6 +188,12 @@ FEW_CASES = literal_number(3_000)
 """The number of cases of a filter from which on SQLite reads a list in its order instead.
 
 Then it reads 5,100 of 300,000 cases until a page of 50 is full, if the cases of the filter are spread evenly.
+"""
+FILTERS_COUNTED_IN_SEARCHES = 2
+"""The number of filters whose entries a search counts on SQLite.
+
+SQLite parses a common table expression again wherever it is named, and a search names the cases of its list many times,
+which name the counts many times. With five filters, parsing took seconds.
 """
 
 
@@ -211,11 +217,20 @@ class ListedCases:
     """The cases of a list, without the words of a search. They meet the conditions of its order, and `more` conditions.
 
     SQLite knows no frequency of a value. It reads the list in its order, or looks up a filter that few cases match in
-    another index. Some filters always match few cases. For the others the statement counts the entries of the index.
+    another index. Some filters always match few cases. For the others, at most `max_counted`, the statement counts the
+    entries of the index.
     """
 
-    def __init__(self, filters: frozenset[str], role: str, order: CaseOrder, *more: sa.ColumnElement[bool]) -> None:
+    def __init__(
+        self,
+        filters: frozenset[str],
+        role: str,
+        order: CaseOrder,
+        *more: sa.ColumnElement[bool],
+        max_counted: int | None = None,
+    ) -> None:
         self._filters, self._role, self._order, self._more = filters, role, order, more
+        self._max_counted = max_counted
         self._tags = names_with_prefix(filters, TAG_PREFIX)
         self._statuses = names_with_prefix(filters, STATUS_PREFIX)
         self._has_few_cases = role == "customer" or not filters.isdisjoint(FILTERS_WITH_FEW_CASES)
@@ -266,7 +281,7 @@ class ListedCases:
         return [name for name in found if name not in self._order.indexed]
 
     def _select_entries_of_filters(self) -> list[sa.Select[Any]]:
-        """Return, for each filter that is read in order, the SELECT of `seq` of all cases that match it."""
+        """Return, for each filter that is read in order and counted, the SELECT of `seq` of all cases that match it."""
         if self._has_few_cases:
             return []
         # `seq` is not looked up either: in its order, SQLite would read all cases by their key.
@@ -277,7 +292,8 @@ class ListedCases:
         ]
         if self._order.at is not None or len(self._tags) > 1:
             found += [sa.select(ticket_tags.c.seq).where(ticket_tags.c.tag == tag_parameter(tag)) for tag in self._tags]
-        return found
+        # The last ones: fewer cases have a tag or are due than have a status.
+        return found if self._max_counted is None else found[-self._max_counted :]
 
     def _select_in_order(self, limit: Number, offset: Number | None, joined_tags: Sequence[str]) -> sa.Select[Any]:
         """Return the SELECT of the first cases, which reads the cases in order, or those of the first joined tag."""
