@@ -10,8 +10,9 @@ import sqlalchemy as sa
 from support_service.core.errors import Unavailable
 from support_service.platform.database import DatabaseTimings, PostgresTimings
 from support_service.platform.database.opening import create_database
+from support_service.platform.database.tables import secrets
 from support_service.service import ApiTimings
-from tests.support.calls import open_case, read_case, upload
+from tests.support.calls import eventually, open_case, read_case, upload
 from tests.support.timings import PATIENT_DATABASE, PATIENT_POSTGRES, patient_timings
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
@@ -122,6 +123,29 @@ async def test_transactions_leave_connections_to_reads(database_url):
         assert refusal.value.code == "database_pool_exhausted"
         await database.ping()
     await waiting
+    await database.close()
+
+
+async def test_shared_statements_leave_connections_to_reads(database_url, locked):
+    """Statements of transactions without locks wait for the lock of a table."""
+    timings = DatabaseTimings(postgres=replace(PATIENT_POSTGRES, pool_timeout=0.05))
+    database = create_database(database_url, pool_size=2, timings=timings)
+    await database.open()
+
+    async def write(name):
+        async with database.transaction(without_locks=True) as tx:
+            await tx.execute_later(secrets.insert(), {"name": name, "value": ""})
+
+    async with locked("LOCK TABLE secrets"):
+        one = asyncio.create_task(write("one"))
+        await eventually(lambda: database.pool.used)
+        other = asyncio.create_task(write("other"))
+        for _ in range(5):  # until its statement was sent, or waits
+            await asyncio.sleep(0)
+        assert await database.fetch_one(sa.text("SELECT 1"))
+        assert not one.done()
+    answers = await asyncio.gather(one, other, return_exceptions=True)
+    assert answers[0] is None
     await database.close()
 
 

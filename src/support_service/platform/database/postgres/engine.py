@@ -171,7 +171,12 @@ class PostgresDatabase:
         return bound.form.rows(records)
 
     async def _send_changes(self, sql: str, values: Sequence[Any]) -> None:
-        await _run_once(self.pool, Connection.execute, sql, values)
+        """Run a statement of a group commit, which may wait for the lock of a table, or be one of many."""
+        await self.write_slots.occupy(())
+        try:
+            await _run_once(self.pool, Connection.execute, sql, values)
+        finally:
+            self.write_slots.leave(())
 
 
 async def _run_once(
