@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("processes")
 
 CASES = 30
 POLICY = {"targets": {"firstResponse": "PT1H", "resolution": "PT8H"}}
-STUCK = sa.text("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT INTO outbox%'")
+STUCK = sa.text("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INSERT INTO outbox%'")
 BREACHES = sa.select(audit_log.c.case_id).where(audit_log.c.action == "sla.breached")
 EVENTS = sa.select(outbox.c.case_id).where(outbox.c.type == "support.case.sla-breached.v1")
 HOLDER = sa.select(leases.c.holder).where(leases.c.name == "sla")

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.sql.base import Executable
@@ -17,9 +17,6 @@ from support_service.core.errors import SupportError, Unavailable
 from support_service.platform.background import Signal
 from support_service.platform.database.failures import BUSY_CODES
 from support_service.platform.telemetry.stores import OTHER_ERROR, PoolState, RecordOperation
-
-if TYPE_CHECKING:  # they build statements, which name these protocols
-    from support_service.platform.database.single_rows import LockedRead, RowChange
 
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
@@ -70,6 +67,24 @@ class Row(Protocol):
         """Return the values by column name."""
 
 
+class LockedRead(NamedTuple):
+    """A read of one row that nobody else changes until the transaction ends."""
+
+    table: sa.Table
+    read: sa.Select[Any]  # where one transaction writes at a time
+    read_and_lock: sa.Select[Any]
+    read_with_version: sa.Select[Any]  # without a lock; the last column is ROW_VERSION
+
+
+class RowChange(NamedTuple):
+    """A change of one row, and the columns of the changed row that the transaction needs."""
+
+    table: sa.Table
+    change: sa.Update  # returns the columns
+    preview: sa.Select[Any]  # the columns as they will be, and ROW_VERSION
+    change_only: sa.Update  # returns nothing
+
+
 class Reader(Protocol):
     """Reads rows. A Database reads committed data; a Transaction also sees its own changes."""
 
@@ -99,10 +114,10 @@ class Transaction(Reader, Protocol):
     async def change_one(self, statement: sa.Insert | sa.Update, parameters: Mapping[str, Any]) -> bool:
         """Run a change of one row, and return False if it has changed none, which is rare."""
 
-    async def lock_row(self, row: "LockedRead", parameters: Mapping[str, Any]) -> Row | None:
+    async def lock_row(self, row: LockedRead, parameters: Mapping[str, Any]) -> Row | None:
         """Return a row that nobody else changes until the transaction ends, or None."""
 
-    async def change_row(self, change: "RowChange", parameters: Mapping[str, Any]) -> Row | None:
+    async def change_row(self, change: RowChange, parameters: Mapping[str, Any]) -> Row | None:
         """Change a row, and return what the change names of it; None if there is no such row."""
 
 

@@ -6,11 +6,12 @@ the row still has that version. PostgreSQL gives each version of a row the id of
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.sql import visitors
 
+from support_service.platform.database import LockedRead, RowChange
 from support_service.platform.database.statements import compiled
 
 ROW_ID = "case_id"  # name of the parameter with the id of the changed row, in all changes that belong to a case
@@ -25,24 +26,6 @@ class _TransactionId(sa.types.UserDefinedType[int]):
 
     def get_col_spec(self, **_: Any) -> str:
         return "XID"
-
-
-class LockedRead(NamedTuple):
-    """A read of one row that nobody else changes until the transaction ends."""
-
-    table: sa.Table
-    read: sa.Select[Any]  # where one transaction writes at a time
-    read_and_lock: sa.Select[Any]
-    read_with_version: sa.Select[Any]  # without a lock; the last column is ROW_VERSION
-
-
-class RowChange(NamedTuple):
-    """A change of one row, and the columns of the changed row that the transaction needs."""
-
-    table: sa.Table
-    change: sa.Update  # returns the columns
-    preview: sa.Select[Any]  # the columns as they will be, and ROW_VERSION
-    change_only: sa.Update  # returns nothing
 
 
 def locked_read(table: sa.Table, condition: sa.ColumnElement[bool], *columns: sa.ColumnElement[Any]) -> LockedRead:

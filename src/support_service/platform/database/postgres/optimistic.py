@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.sql.base import Executable
 
-from support_service.platform.database import Parameters, RetryWithLocks, Row
+from support_service.platform.database import LockedRead, Parameters, RetryWithLocks, Row, RowChange
 from support_service.platform.database.postgres.group_commit import GroupCommit
 from support_service.platform.database.postgres.pending_changes import MAX_CACHED_STATEMENTS, PendingChanges
-from support_service.platform.database.single_rows import ROW_ID, ROW_VERSION, LockedRead, RowChange, only_of_version
+from support_service.platform.database.single_rows import ROW_ID, ROW_VERSION, only_of_version
 from support_service.platform.database.statements import BoundStatement, StatementCache
 
 _LOCKS = re.compile(r"\bFOR (NO KEY UPDATE|UPDATE|SHARE|KEY SHARE)\b")

@@ -6,11 +6,10 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.sql.base import Executable
 
-from support_service.platform.database import Parameters, Row
+from support_service.platform.database import LockedRead, Parameters, Row, RowChange
 from support_service.platform.database.failures import StatementError
 from support_service.platform.database.postgres.connection import ANSWERS, DRIVER_ERRORS, Connection, raise_translated
 from support_service.platform.database.postgres.pending_changes import PendingChanges
-from support_service.platform.database.single_rows import LockedRead, RowChange
 from support_service.platform.database.statements import BoundStatement, StatementCache
 
 Answer = TypeVar("Answer")

@@ -13,9 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import Unavailable
-from support_service.platform.database import Parameters, Row
+from support_service.platform.database import LockedRead, Parameters, Row, RowChange
 from support_service.platform.database.failures import DATABASE_FILE_CHANGED
-from support_service.platform.database.single_rows import LockedRead, RowChange
 from support_service.platform.database.statements import COMPILED_OPTION, CompiledStatement
 
 WAL_SUFFIX = "-wal"
