@@ -21,7 +21,7 @@ from support_service.core.part_state import OncallCard
 from support_service.events import webhook_sender
 from support_service.events.broker.base import Broker, BrokerError, FencedError
 from support_service.events.polling import poll_with_backoff
-from support_service.platform.background import Pause, Signal
+from support_service.platform.background import Pause, WorkSignal
 from support_service.platform.database import Database, Reader, Row, Transaction, lease_rows
 from support_service.platform.database.dialect import octets
 from support_service.platform.database.statements import compiled, limit_by_bytes, locked_in_order
@@ -105,7 +105,7 @@ class OutboxRelay:
         self._fence = self._newer_fence = 0  # our fencing token, and the newer token that made the broker reject it
         self._lease_ends_at = self._renew_at = 0.0  # monotonic clock
         self._lease_lock, self._fan_out_lock = asyncio.Lock(), asyncio.Lock()
-        self.deliveries_created = Signal()
+        self.deliveries_created = WorkSignal()
         self._backlog = LastReading[tuple[int, str | None]]()
         instruments.observe(EVENTS_OUTBOX_PENDING, self._backlog.observations(lambda read: [(read[0], {})]))
         instruments.observe(

@@ -23,7 +23,7 @@ from support_service.core.clock import Backoff, utc_now
 from support_service.core.part_state import OncallCard
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
 from support_service.events.polling import poll_with_backoff
-from support_service.platform.background import Pause, Signal
+from support_service.platform.background import Pause, WorkSignal
 from support_service.platform.database import Database, Reader, Row, Transaction
 from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.statements import delete_in_batches, locked_in_order
@@ -83,7 +83,7 @@ class WebhookSender:
         endpoints: Iterable[WebhookSetting],
         is_leader: Callable[[], bool],
         *,
-        created: Signal,
+        created: WorkSignal,
         timings: WebhookTimings = WebhookTimings(),
     ) -> None:
         self._database = database

@@ -45,7 +45,7 @@ async def cancel_all(tasks: Collection[asyncio.Future[Any]], cancel_timeout: flo
         left = deadline - asyncio.get_running_loop().time()
 
 
-class Signal:
+class WorkSignal:
     """Tells jobs of this process that work for them may have arrived."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 from support_service.platform.background import (
     CANCEL_RETRY_INTERVAL,
     Pause,
-    Signal,
+    WorkSignal,
     cancel_all,
     run_every,
     run_in_background,
@@ -132,7 +132,7 @@ async def let_others_run():
 
 async def test_job_runs_once_for_all_work_that_has_arrived_meanwhile(job, work):
     """At its start for what was left before, and then only for a signal; a signal during a run leads to another run."""
-    signal = Signal()
+    signal = WorkSignal()
     async with run_in_background(run_every(Pause(0, 3600, signal.subscribe()), work, "Work")):
         for runs, signals in ((1, 5), (2, 1), (3, 0)):
             await eventually(lambda runs=runs: job.runs == runs)
@@ -147,7 +147,7 @@ async def test_job_runs_once_for_all_work_that_has_arrived_meanwhile(job, work):
 
 async def test_job_looks_for_work_that_no_signal_tells_of(job, work):
     """Another process may have left it."""
-    async with run_in_background(run_every(Pause(0, 0.001, Signal().subscribe()), work, "Work")):
+    async with run_in_background(run_every(Pause(0, 0.001, WorkSignal().subscribe()), work, "Work")):
         for runs in (1, 2, 3):
             await eventually(lambda runs=runs: job.runs == runs)
             job.turn.set()
@@ -155,7 +155,7 @@ async def test_job_looks_for_work_that_no_signal_tells_of(job, work):
 
 async def test_job_pauses_while_work_keeps_arriving(monkeypatch):
     """So that it takes more at once under load."""
-    signal, pauses, sleep = Signal(), [], asyncio.sleep
+    signal, pauses, sleep = WorkSignal(), [], asyncio.sleep
     pause = Pause(0.1, 5.0, signal.subscribe())
     monkeypatch.setattr(asyncio, "sleep", lambda seconds: pauses.append(seconds) or sleep(0))
     for _ in range(3):
@@ -165,7 +165,7 @@ async def test_job_pauses_while_work_keeps_arriving(monkeypatch):
 
 
 async def test_each_subscriber_gets_every_signal():
-    signal = Signal()
+    signal = WorkSignal()
     events = [signal.subscribe() for _ in range(2)]
     for _ in range(2):
         for event in events:

@@ -12,7 +12,7 @@ from support_service.core.errors import Unavailable
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.relay import OutboxRelay, RelayTimings, delete_published
 from support_service.events.webhook_sender import WebhookSender, fan_out
-from support_service.platform.background import Signal, run_in_background
+from support_service.platform.background import WorkSignal, run_in_background
 from support_service.platform.database.tables import leases, outbox, webhook_deliveries
 from support_service.platform.settings.values import WebhookSetting
 from support_service.platform.telemetry.instruments import Instruments
@@ -164,7 +164,7 @@ async def test_unexpected_error_is_raised_after_the_other_deliveries(database, i
             asked.append(1)
             raise LookupError("unforeseen") if len(asked) == 1 else aiohttp.ClientConnectionError("refused")
 
-    webhooks = WebhookSender(database, FailingSession(), instruments, [HOOK], lambda: True, created=Signal())
+    webhooks = WebhookSender(database, FailingSession(), instruments, [HOOK], lambda: True, created=WorkSignal())
     await publishable(database, 1, 2)
     async with database.transaction() as tx:
         await fan_out(tx, [1, 2], [("hook", [1, 2])], datetime.now(UTC))

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import SupportError, Unavailable
-from support_service.platform.background import Signal
+from support_service.platform.background import WorkSignal
 from support_service.platform.database.failures import BUSY_CODES
 from support_service.platform.telemetry.stores import OTHER_ERROR, PoolState, RecordOperation
 
@@ -127,7 +127,7 @@ class Database(Reader, Protocol):
     is_shared: bool
     """Whether other replicas may use the database."""
 
-    changed: Signal
+    changed: WorkSignal
     """Sent after each unit of work of this process, which may have left something to do for background jobs."""
 
     async def open(self) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import Unavailable
-from support_service.platform.background import Signal
+from support_service.platform.background import WorkSignal
 from support_service.platform.database import ContendedRow, Parameters, PostgresTimings, Row, measured
 from support_service.platform.database.dialect import to_json
 from support_service.platform.database.failures import DATABASE_READ_ONLY, database_error
@@ -60,7 +60,7 @@ class PostgresDatabase:
         measure: RecordOperation = discard_measurement,
         timings: PostgresTimings = PostgresTimings(),
     ) -> None:
-        self.changed = Signal()
+        self.changed = WorkSignal()
         self.measure = measure
         dialect = Dialect(json_serializer=to_json, json_deserializer=pydantic_core.from_json)  # type: ignore[no-untyped-call]
         self.statements = StatementCache(dialect)

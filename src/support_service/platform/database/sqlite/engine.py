@@ -21,7 +21,7 @@ from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import Unavailable
 from support_service.core.search_words import matches_query
-from support_service.platform.background import Signal
+from support_service.platform.background import WorkSignal
 from support_service.platform.database import ContendedRow, Parameters, Row, SqliteTimings, measured
 from support_service.platform.database.dialect import to_json
 from support_service.platform.database.failures import (
@@ -66,7 +66,7 @@ class SqliteDatabase:
         measure: RecordOperation = discard_measurement,
         timings: SqliteTimings = SqliteTimings(),
     ) -> None:
-        self.changed = Signal()
+        self.changed = WorkSignal()
         self._measure = measure
         self._timings = timings
         self._path = Path(url.removeprefix("sqlite:///"))
