@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic_core
 import sqlalchemy as sa
@@ -34,6 +34,7 @@ from support_service.platform.database.statements import BoundStatement, Stateme
 from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_measurement
 
 Values = Mapping[str, Any] | None
+Answer = TypeVar("Answer")
 
 # By the role of the server, a standby, or by a setting; the same connection answers differently after a failover.
 _IS_READ_ONLY = sa.text("SELECT current_setting('transaction_read_only') AS read_only")
@@ -114,11 +115,7 @@ class PostgresDatabase:
         self.operations += 1
         try:
             with measured(self.measure, "TRANSACTION"):
-                await self.write_slots.occupy(())
-                try:
-                    return number_of_rows(await _run_once(self.pool, Connection.execute, bound.sql, bound.values))
-                finally:
-                    self.write_slots.leave(())
+                return number_of_rows(await self._send_changes(bound.sql, bound.values))
         finally:
             self.operations -= 1
 
@@ -137,13 +134,10 @@ class PostgresDatabase:
         return True
 
     async def _read(self, pool: ConnectionPool, statement: Executable, parameters: Parameters | None) -> Sequence[Row]:
-        """Read in one round trip; retry once if the pooled connection was lost while it was idle."""
-        assert parameters is None or isinstance(parameters, Mapping)  # noqa: S101 - nobody reads for several sets
+        """Read in one round trip."""
+        assert parameters is None or isinstance(parameters, Mapping)  # noqa: S101 - reads have one set of parameters
         with measured(self.measure, "SELECT"):
-            try:
-                return await self._read_once(pool, statement, parameters)
-            except ConnectionLost:
-                return await self._read_once(pool, statement, parameters)
+            return await _retry_once_if_lost(lambda: self._read_once(pool, statement, parameters))
 
     async def _read_directly(self, pool: ConnectionPool, statement: Executable, parameters: Values) -> Sequence[Row]:
         bound = self.statements.bind(statement, parameters)
@@ -163,20 +157,30 @@ class PostgresDatabase:
         return rows
 
     async def read_unmeasured(self, bound: BoundStatement) -> Sequence[Row]:
-        """Read for a transaction without locks, which is measured as a whole; retry once, as `_read` does."""
-        try:
-            records = await _run_once(self.pool, Connection.fetch, bound.sql, bound.values)
-        except ConnectionLost:
-            records = await _run_once(self.pool, Connection.fetch, bound.sql, bound.values)
-        return bound.form.rows(records)
+        """Read for a transaction without locks, which is measured as a whole."""
+        return bound.form.rows(
+            await _retry_once_if_lost(lambda: _run_once(self.pool, Connection.fetch, bound.sql, bound.values))
+        )
 
-    async def _send_changes(self, sql: str, values: Sequence[Any]) -> None:
-        """Run a statement of a group commit, which may wait for the lock of a table, or be one of many."""
+    async def _send_changes(self, sql: str, values: Sequence[Any]) -> str:
+        """Run a statement that is a transaction of its own, in a slot of the process; return the server's status.
+
+        It may wait for the lock of a table, or be one of many.
+        """
         await self.write_slots.occupy(())
         try:
-            await _run_once(self.pool, Connection.execute, sql, values)
+            status: str = await _run_once(self.pool, Connection.execute, sql, values)
         finally:
             self.write_slots.leave(())
+        return status
+
+
+async def _retry_once_if_lost(read: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Read, and repeat it if the pooled connection was lost, such as while it was idle."""
+    try:
+        return await read()
+    except ConnectionLost:
+        return await read()
 
 
 async def _run_once(

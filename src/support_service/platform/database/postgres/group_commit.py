@@ -39,7 +39,7 @@ class GroupCommit:
     of its transactions alone, so that none fails because of another.
     """
 
-    def __init__(self, send: Callable[[str, Sequence[Any]], Awaitable[None]], timeout: float) -> None:
+    def __init__(self, send: Callable[[str, Sequence[Any]], Awaitable[object]], timeout: float) -> None:
         self._send = send
         self._timeout = timeout
         self._waiting: dict[Shape, list[_Waiting]] = {}
