@@ -50,7 +50,7 @@ class Database(Protocol):
     """Runs what was recorded."""
 
     async def run(self, unit: list[Statement], unique: Unique) -> Mapping[str, Any] | None:
-        """Run a transaction or a single statement, and return the first row of the latter."""
+        """Run a transaction or a single statement, and return the first row of a single statement."""
         ...
 
 
@@ -103,7 +103,7 @@ class Waiting(NamedTuple):
 
 
 class PostgresDatabase:
-    """As many connections as the service has; the one that was used last is used first.
+    """As many connections as the service has; the connection that was used last is used first.
 
     As in the service, requests that wait together share a statement.
     """
@@ -135,7 +135,7 @@ class PostgresDatabase:
         return rows[0] if rows else None
 
     async def _run_shared(self, statement: Statement, unique: Unique) -> None:
-        """Run a statement together with those that wait for the statements in progress."""
+        """Run a statement together with the statements that wait for the statements in progress."""
         waiting = self._waiting.setdefault(statement.sql, {})
         while unique["case"] in waiting:  # one statement changes a case once
             await waiting[unique["case"]].done

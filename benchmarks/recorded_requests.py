@@ -132,7 +132,7 @@ async def record(settings: Settings) -> Recording:
                 for name in ("create", "message", "upload", *READS):
                     requests = [scenarios.ALL[name].request(case_id, 0) for case_id in cases]
                     if name in READS:
-                        await client.bodies(requests)  # the first read of a version is unlike those that follow
+                        await client.bodies(requests)  # the first read of a version differs from later reads
                     first = len(sent)
                     answers = [body.decode() for body in await client.bodies(requests)]
                     if name == "create":

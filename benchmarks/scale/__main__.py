@@ -32,7 +32,7 @@ SHORT_FACTOR = 2.0  # budget of a call without an absolute budget
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A database: `create` makes it anew, and the file `loaded` says that it has all its cases."""
+    """A database: `create` replaces it, and the file `loaded` says that it has all its cases."""
 
     url: str
     create: Callable[[], object]

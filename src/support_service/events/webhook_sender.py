@@ -63,7 +63,7 @@ class WebhookTimings:
     """Intervals in seconds."""
 
     batch_interval: float = 0.1  # between two batches to an endpoint at least
-    poll_interval: float = 1.0  # for deliveries that are repeated, and those that another replica has created
+    poll_interval: float = 1.0  # for repeated deliveries, and deliveries that another replica has created
     removed_poll_interval: float = 5.0  # for deliveries to endpoints that are not configured any more
     first_retry_delay: float = 5.0  # each delay is three times the last
     backoff: Backoff = Backoff(0.5, 5.0)  # while the database is unavailable

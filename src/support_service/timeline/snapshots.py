@@ -256,7 +256,7 @@ class SnapshotCache:
         return cached if len(usable) == len(cached.snapshots) else CachedSnapshots(usable, cached.revision)
 
     def _keep_decoded(self, case_id: str, value: bytes, cached: CachedSnapshots) -> None:
-        """Keep what a value says: nobody may change its entries."""
+        """Keep what a value says. Callers must not change its entries."""
         self._decoded.pop(case_id, None)
         if len(value) <= MAX_DECODED_BYTES:
             self._decoded[case_id] = value, cached

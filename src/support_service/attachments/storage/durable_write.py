@@ -5,7 +5,7 @@ fsync, and the files share a folder, which is synced once. This reduces the cost
 the number of system calls, and a thread must reacquire the GIL after each of them.
 
 A file that was begun elsewhere is renamed into its folder. All others are created there, because the journal of the
-disk would be written once more for the new name. A process that is killed meanwhile leaves a file without a row.
+disk would be written a second time for the new name. A process that is killed meanwhile leaves a file without a row.
 """
 
 import asyncio

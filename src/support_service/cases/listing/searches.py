@@ -1,4 +1,4 @@
-"""SQL of searches in the order of a list: the first cases one by one, then those that the search index finds."""
+"""SQL of searches in the order of a list: the first cases one by one, then the cases that the search index finds."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

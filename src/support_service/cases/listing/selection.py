@@ -296,7 +296,7 @@ class ListedCases:
         return found if self._max_counted is None else found[-self._max_counted :]
 
     def _select_in_order(self, limit: Number, offset: Number | None, joined_tags: Sequence[str]) -> sa.Select[Any]:
-        """Return the SELECT of the first cases, which reads the cases in order, or those of the first joined tag."""
+        """Return the SELECT of the first cases, reading the cases in order, or the cases of the first joined tag."""
         if not self._statuses or self._order.at is not None or self._tags:
             return self._select_all_in_order(self._conditions(self._filters), joined_tags).limit(limit).offset(offset)
         # The first cases of each status, by its index: the index of several statuses at once is not in order.

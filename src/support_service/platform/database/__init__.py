@@ -68,7 +68,7 @@ class Row(Protocol):
 
 
 class LockedRead(NamedTuple):
-    """A read of one row that nobody else changes until the transaction ends."""
+    """A read of one row that no other transaction changes until this one ends."""
 
     table: sa.Table
     read: sa.Select[Any]  # where one transaction writes at a time
@@ -115,7 +115,7 @@ class Transaction(Reader, Protocol):
         """Run a change of one row, and return False if it has changed none, which is rare."""
 
     async def lock_row(self, row: LockedRead, parameters: Mapping[str, Any]) -> Row | None:
-        """Return a row that nobody else changes until the transaction ends, or None."""
+        """Return a row that no other transaction changes until this one ends, or None."""
 
     async def change_row(self, change: RowChange, parameters: Mapping[str, Any]) -> Row | None:
         """Change a row, and return what the change names of it; None if there is no such row."""

@@ -1,4 +1,4 @@
-"""Reads and changes of one row by its key, in the forms of transactions that lock the row and of those that do not.
+"""Reads and changes of one row by its key, in the forms of transactions with and without locks.
 
 A transaction without locks reads the row with its version, and sends its changes later. They have an effect only if
 the row still has that version. PostgreSQL gives each version of a row the id of the transaction that wrote it, `xmin`.
@@ -59,7 +59,7 @@ def row_change(
 
 @cache
 def only_of_version(change: sa.Update) -> sa.Update:
-    """Return the change of a row with the condition that it has the version ROW_VERSION, and that nobody has locked it.
+    """Return the change of a row if it has the version ROW_VERSION, and no other transaction has locked it.
 
     The statement never waits for a lock: it also has changes of other transactions.
     """

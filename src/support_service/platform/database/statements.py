@@ -113,7 +113,7 @@ class CompiledStatement:
         return row
 
     def _row_type(self, raw: Any) -> Any:
-        """Return the type of the rows; those of PostgreSQL have the names of columns that are given as SQL text."""
+        """Return the type of the rows; rows of PostgreSQL have the names of columns that are given as SQL text."""
         if len(raw) != len(self._columns):  # a statement that is text as a whole, or EXPLAIN: no column has a type
             self._columns, self._result_processors = list(raw.keys()), []
         elif None in self._columns:

@@ -46,8 +46,8 @@ class BatchHistogram(ExplicitBucketHistogramAggregation):
 class _BatchAggregation(_ExplicitBucketHistogramAggregation):
     """One series of a histogram. A batch without values creates it.
 
-    The API has no call for several values, nor for a series without a value. Without the latter, `rate` misses the
-    first value of a series, because the series only appears with that value.
+    The API has no call for several values, nor for a series without a value. Without a zero at its
+    start, `rate` misses the first value of a series, because the series only appears with that value.
     """
 
     _value: Any  # the counts since the last collection; None without a measurement

@@ -56,7 +56,7 @@ class ScrapeReader(PrometheusMetricReader):
             return "".join([*texts, converted[len(body) :]]).encode()
 
     def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **options: Any) -> None:
-        """Pass metrics to the exporter: during a scrape those without a text, and those that have other series."""
+        """Pass metrics to the exporter; during a scrape, only metrics without a text or with other series."""
         known = self._known
         if known is not None:
             scopes = [scope for resource in metrics_data.resource_metrics for scope in resource.scope_metrics]

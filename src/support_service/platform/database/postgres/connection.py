@@ -106,7 +106,7 @@ def connector(
                 command_timeout=timings.statement_timeout + CLIENT_TIMEOUT_MARGIN,
                 statement_cache_size=MAX_PREPARED_STATEMENTS if prepared_statements else 0,
                 max_cached_statement_lifetime=0,
-                max_cacheable_statement_size=0,  # no limit: those of lists are long
+                max_cacheable_statement_size=0,  # no limit: statements of lists are long
                 server_settings=SETTINGS_OF_POOLERS
                 | (settings | {"plan_cache_mode": plan_mode} if prepared_statements else {}),
             )

@@ -46,7 +46,7 @@ class OptimisticTransaction:
         return rows[0] if rows else None
 
     async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
-        assert parameters is None or isinstance(parameters, Mapping)  # noqa: S101 - nobody reads for several sets
+        assert parameters is None or isinstance(parameters, Mapping)  # noqa: S101 - reads have one set of parameters
         bound = self._statements.bind(statement, parameters)
         if not _is_plain_read(bound.sql) or self._changes.are_read_by(bound.sql):
             raise RetryWithLocks
@@ -73,7 +73,7 @@ class OptimisticTransaction:
         return row
 
     async def commit(self, group_commit: GroupCommit) -> None:
-        """Make the changes, with those of other transactions. Raises the errors of `GroupCommit.commit`."""
+        """Make the changes, with changes of other transactions. Raises the errors of `GroupCommit.commit`."""
         if not self._changes:
             return
         if not all(self._changes.changes_table(table.name) for table in self._rows):
