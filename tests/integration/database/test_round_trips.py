@@ -18,13 +18,14 @@ from support_service.cases.sql import attachment_rows
 from support_service.core.clock import utc_now
 from support_service.desk.policies import PolicyService
 from support_service.events.erasure import rewrite_stored_events
-from support_service.platform.audit import entry_rows
+from support_service.platform.audit import entry_rows, log
+from support_service.platform.audit.log import SealerTimings
 from support_service.platform.database.failures import StatementError
 from support_service.platform.database.postgres.connection import Connection
 from support_service.platform.database.postgres.engine import PostgresDatabase
 from support_service.platform.idempotency_keys import IdempotencyService, StoredResponse
 from support_service.platform.settings.resources import AttachmentSettings
-from support_service.platform.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from tests.support.attachments.harness import add_file
 from tests.support.cases import recorder
 from tests.support.timings import PATIENT_DATABASE
@@ -97,6 +98,21 @@ async def test_change_of_a_case_sends_few_statements(database, instruments, sent
     sent.clear()
     await service.close_case(SYSTEM_ORIGIN, case.id, Closing.model_validate(MESSAGE))
     assert len(sent) == CLOSING
+
+
+async def test_batch_of_audit_entries_is_sealed_by_one_statement(database, sent):
+    """However many entries it has."""
+    async with unit_of_work(database, SYSTEM_ORIGIN) as work:
+        for number in range(3):
+            await log.record(work, f"case-{number}", "case.changed", utc_now(), {})
+    sent.clear()
+    async with database.transaction() as tx:
+        await log.seal_all(tx, SealerTimings(batch_size=3))
+    seals = [sql for sql in sent if "UPDATE audit_log" in sql]
+    assert len(seals) == 1
+    assert "unnest" in seals[0]
+    head, oldest = await entry_rows.read_head_and_oldest_unsealed(database)
+    assert (head.position, oldest) == (3, None)
 
 
 async def test_idempotency_key_adds_two_round_trips(database, instruments, sent):

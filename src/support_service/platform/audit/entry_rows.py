@@ -108,10 +108,10 @@ async def read_unsealed(tx: Transaction, count: int, max_bytes: int = MAX_PAGE_B
 async def store_seals(tx: Transaction, sealed: Sequence[StoredAuditEntry]) -> None:
     """Store the seals of entries, and move the head to the last of them."""
     names = ("position", "salt", "digest", "hash")
-    await tx.execute(
+    await tx.execute_later(
         SEAL_ENTRY, [{"entry": each.seq} | {f"new_{name}": getattr(each, name) for name in names} for each in sealed]
     )
-    await tx.execute(UPDATE_HEAD, {"new_position": sealed[-1].position, "new_hash": sealed[-1].hash})
+    await tx.execute_later(UPDATE_HEAD, {"new_position": sealed[-1].position, "new_hash": sealed[-1].hash})
 
 
 async def read_sealed(
