@@ -52,9 +52,13 @@ class Breach(NamedTuple):
 
 
 async def record_breaches(work: UnitOfWork, instruments: Instruments, breaches: Sequence[Breach]) -> None:
-    """Store the entries and the events of breaches; they are counted after the commit."""
+    """Store the entries and the events of breaches; they are counted after the commit.
+
+    The breaches of a case are reported in the order of their due times. The database returns clocks in no order.
+    """
     if not breaches:
         return
+    breaches = sorted(breaches, key=lambda each: (each.case_id, each.due_at, CLOCK_TARGETS.index(each.target)))
     # The actor is the system, also if an agent's late answer shows the breach.
     system = UnitOfWork(work.tx, SYSTEM_ORIGIN)
     entries = [

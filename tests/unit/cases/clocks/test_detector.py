@@ -1,6 +1,7 @@
 """Breaches are found by one replica at a time and reported once, whatever happens."""
 
 import asyncio
+import json
 import random
 from collections import Counter
 from datetime import timedelta
@@ -109,6 +110,35 @@ async def reported(database):
     breached = outbox.c.type == "support.case.sla-breached.v1"
     events = await database.fetch_all(sa.select(outbox.c.case_id).where(breached))
     return Counter(row.case_id for row in entries), Counter(row.case_id for row in events)
+
+
+@pytest.mark.parametrize(
+    ("hours_overdue", "expected"),
+    [
+        ({"firstResponse": 1, "resolution": 2}, ["resolution", "firstResponse"]),
+        ({"resolution": 1, "firstResponse": 2}, ["firstResponse", "resolution"]),
+        ({"resolution": 1, "firstResponse": 1}, ["firstResponse", "resolution"]),
+        ({"firstResponse": 1, "resolution": 1}, ["firstResponse", "resolution"]),
+    ],
+)
+async def test_breaches_of_a_case_are_reported_by_due_time(database, cases, make_detector, hours_overdue, expected):
+    """The order of the rows in the database does not matter. Those of the same time have the order of targets."""
+    await cases.open_case(SYSTEM_ORIGIN, NEW)
+    at = utc_now()
+    async with database.transaction() as tx:
+        clocks = await tx.fetch_all(case_clocks.select())
+        await tx.execute(case_clocks.delete())
+        for target, hours in hours_overdue.items():
+            row = next(clock._asdict() for clock in clocks if clock.target == target)
+            await tx.execute(case_clocks.insert(), row | {"due_at": at - hours * HOUR})
+    await make_detector().run()
+    changes = await database.fetch_all(
+        sa.select(audit_log.c.changes).where(audit_log.c.action == "sla.breached").order_by(audit_log.c.seq)
+    )
+    assert [json.loads(row.changes)["target"][1] for row in changes] == expected
+    breached = outbox.c.type == "support.case.sla-breached.v1"
+    events = await database.fetch_all(sa.select(outbox.c.event).where(breached).order_by(outbox.c.seq))
+    assert [json.loads(row.event)["data"]["target"] for row in events] == expected
 
 
 async def test_a_thousand_cases_due_in_the_same_second_are_reported_once_by_several_replicas(
