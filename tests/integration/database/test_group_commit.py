@@ -15,6 +15,7 @@ from support_service.core.domain.case_vocabulary import SYNTHETIC
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict, NotFound, VersionConflict
 from support_service.desk.policies import PolicyService
+from support_service.platform.database.failures import DATABASE_BUSY
 from support_service.platform.database.postgres.engine import PostgresDatabase
 from support_service.platform.database.tables import idempotency_keys, tickets
 from support_service.platform.idempotency_keys import IdempotencyService
@@ -25,6 +26,7 @@ from tests.support.timings import PATIENT_DATABASE
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 
+REPLICAS = 2
 MEMBERS = 3  # transactions that may share a statement
 IN_FLIGHT = 2  # statements at a time
 NEW = NewCase.model_validate({"subject": "Parcel has not arrived", "channel": "email"})
@@ -43,6 +45,10 @@ EVENTS = sa.text("""
     FROM outbox ORDER BY seq
 """)
 
+WAITING = sa.text(
+    "SELECT count(*) AS number FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+)
+
 
 def new_message(author="agent", **fields):
     """A message of an author."""
@@ -58,6 +64,7 @@ class Replica:
         self.cases = CaseService(self.database, CaseRecorder(instruments, ClockTracker(self.policies, instruments)))
         self.before_sending = None  # runs once, before the next statement
         self.statements = 0
+        self.failures = []
         self._may_send = asyncio.Event()
         self._may_send.set()
         self._commits = self.database.group_commit
@@ -70,12 +77,16 @@ class Replica:
             before, self.before_sending = self.before_sending, None
             await before()
         self.statements += 1
-        await self._send(sql, values)
+        try:
+            await self._send(sql, values)
+        except Exception as failure:
+            self.failures.append(failure)
+            raise
 
     async def run_together(self, *writes, cancelled=0):
-        """Run writes whose changes wait until all have some, count their statements, and return results and errors.
+        """Run writes, whose changes wait in this order until all have some, and return results and errors.
 
-        The first `cancelled` are cancelled while they wait.
+        Their statements are counted. The first `cancelled` are cancelled while they wait.
         """
         commits = self._commits
         self._may_send.clear()
@@ -83,8 +94,10 @@ class Replica:
         while len(others) < IN_FLIGHT:
             others.append(asyncio.create_task(self.cases.open_case(SYSTEM_ORIGIN, NEW)))
             await eventually(lambda: commits._in_flight == len(others) and not commits._waiting)  # noqa: SLF001 - as above
-        tasks = [asyncio.create_task(each) for each in writes]
-        await eventually(lambda: sum(map(len, commits._waiting.values())) == len(writes))  # noqa: SLF001 - as above
+        tasks = []
+        for each in writes:
+            tasks.append(asyncio.create_task(each))
+            await eventually(lambda: sum(map(len, commits._waiting.values())) == len(tasks))  # noqa: SLF001 - as above
         for task in tasks[:cancelled]:
             task.cancel()
         self.statements = -IN_FLIGHT
@@ -96,7 +109,7 @@ class Replica:
 @pytest.fixture
 async def replicas(database_url, instruments, monkeypatch):
     """Two replicas with one database."""
-    replicas = [Replica(database_url, instruments, monkeypatch) for _ in range(2)]
+    replicas = [Replica(database_url, instruments, monkeypatch) for _ in range(REPLICAS)]
     for each in replicas:
         await each.database.open()
     yield replicas
@@ -254,6 +267,32 @@ async def test_external_id_is_used_once_by_two_replicas(replicas):
     existing = await one.cases.open_case(SYSTEM_ORIGIN, new)
     assert isinstance(existing, ExistingCase)
     assert existing.id == opened[0].id
+
+
+async def test_two_replicas_that_open_the_same_cases_in_opposite_order_do_not_deadlock(replicas, cases):
+    """Both insert the external ids in one order, so that the second replica only waits for the first."""
+    new = [NEW.model_copy(update={"external_id": f"X-{number}"}) for number in range(3)]
+    database = replicas[0].database
+    row = (await database.fetch_one(tickets.select().where(tickets.c.id == cases[0])))._asdict()
+    del row["seq"]
+    async with database.transaction() as tx:
+        # Either replica has to wait before its second case. Without an order it has inserted its first one by then.
+        await tx.execute(tickets.insert(), row | {"id": "other", "external_id": "X-1"})
+        opening = [
+            asyncio.create_task(each.run_together(*(each.cases.open_case(SYSTEM_ORIGIN, case) for case in order)))
+            for each, order in zip(replicas, (new, new[::-1]), strict=True)
+        ]
+        await eventually(lambda: replicas_wait(database))
+        await tx.execute(tickets.delete().where(tickets.c.id == "other"))
+    first, second = await asyncio.gather(*opening)
+    assert {each.id for each in first} == {each.id for each in second}
+    failures = [failure for each in replicas for failure in each.failures]
+    assert DATABASE_BUSY not in [getattr(failure, "code", None) for failure in failures]
+
+
+async def replicas_wait(database):
+    """Return whether a statement of each replica waits for another transaction."""
+    return (await database.fetch_one(WAITING)).number == REPLICAS
 
 
 async def test_cancelled_request_costs_no_other(replica, cases):

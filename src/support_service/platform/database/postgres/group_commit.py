@@ -86,7 +86,7 @@ class GroupCommit:
         try:
             if not group:
                 return
-            first, *others = group
+            first, *others = sorted(group, key=lambda each: each.changes.unique_values)
             changes = first.changes.join([each.changes for each in others]) if others else first.changes
             await self._send(*changes.statement(checked=True))
         except asyncio.CancelledError:

@@ -5,7 +5,7 @@ A change takes two round trips: a read and a statement. BEGIN, a lock, the chang
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -60,6 +60,8 @@ class OptimisticTransaction:
             self._add(statement, each, is_one_row_each=isinstance(statement, sa.Update))
 
     async def change_one(self, statement: sa.Insert | sa.Update, parameters: Mapping[str, Any]) -> bool:
+        if isinstance(statement, sa.Insert):
+            self._changes.unique_values = tuple(str(parameters[name]) for name in _unique_columns(statement.table))
         self._add(statement, parameters, is_one_row_each=True)
         return True
 
@@ -114,3 +116,11 @@ class OptimisticTransaction:
 def _is_plain_read(sql: str) -> bool:
     """Return whether a statement is a SELECT without locks."""
     return sql.startswith("SELECT") and _LOCKS.search(sql) is None
+
+
+@cache
+def _unique_columns(table: sa.FromClause) -> list[str]:
+    """Return the columns of the unique indexes of a table, always in the same order."""
+    assert isinstance(table, sa.Table)  # noqa: S101 - the changes of the stores name tables
+    indexes = sorted([column.name for column in index.columns] for index in table.indexes if index.unique)
+    return [name for columns in indexes for name in columns]

@@ -35,9 +35,14 @@ Shape = tuple[_Change, ...]
 
 
 class PendingChanges:
-    """Changes in the order in which they were made, each with its values."""
+    """Changes in the order in which they were made, each with its values.
+
+    `unique_values` are those of an inserted row that may exist already. The insert waits for another transaction that
+    has inserted them. So statements must insert such rows in one order, or two of them would wait for each other.
+    """
 
     def __init__(self) -> None:
+        self.unique_values: tuple[str, ...] = ()
         self._values: dict[_Change, list[Sequence[Any]]] = {}
         self._by_table: dict[str, _Change] = {}
 
