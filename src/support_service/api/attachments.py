@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Self
 
 from aiohttp import web
@@ -23,7 +24,7 @@ from support_service.cases.model.case import ApiModel, Attachment
 from support_service.cases.model.files import StoredAttachment, attachment_json, content_disposition
 from support_service.cases.model.vocabulary import Visibility
 from support_service.cases.policy import check_may_attach
-from support_service.core.errors import Unavailable
+from support_service.core.errors import SupportError, Unavailable
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.guard.problems import problem_response
 from support_service.guard.uploads import FileUpload
@@ -104,19 +105,30 @@ async def upload(
     service = call.service
     with service.attachments.upload_slots.occupy(call.principal), service.readiness.count_waiting_for_client():
         uploader, files = service.attachments.uploader, service.attachments.files
-        await files.check_upload(service.database, call.principal, case_id, expected)
-        incoming = FileUpload(request, service.settings.attachments)
-        await incoming.open()
-        async with uploader.store_bytes(
-            case_id,
-            incoming.filename,
-            incoming.content_type,
-            incoming.chunks(),
-            size_hint=request.content_length or 0,
-            visibility=query.visibility,
-        ) as new:
-            await call.check_same_principal()
-            stored = await uploader.add_to_case(call.origin, new, expected, staged=query.staged)
+        check_case = partial(files.check_upload, service.database, call.principal, case_id, expected)
+        # A refusal before the body saves the client its bytes. The transaction repeats the check, except that it does
+        # not count the files of the case for a staged file.
+        check_early = query.staged or not request.content.is_eof()
+        if check_early:
+            await check_case()
+        try:
+            incoming = FileUpload(request, service.settings.attachments)
+            await incoming.open()
+            async with uploader.store_bytes(
+                case_id,
+                incoming.filename,
+                incoming.content_type,
+                incoming.chunks(),
+                size_hint=request.content_length or 0,
+                visibility=query.visibility,
+            ) as new:
+                await call.check_same_principal()
+                stored = await uploader.add_to_case(call.origin, new, expected, staged=query.staged)
+        except SupportError as refusal:
+            # An error of the case goes first. After a commit of unknown outcome the case may have its next version.
+            if not check_early and not isinstance(refusal, Unavailable):
+                await check_case()
+            raise
     attachment = present_attachment(service, stored)
     if query.staged:
         attachment.visibility, attachment.staged_until = "internal", files.staged_until(stored)

@@ -221,6 +221,8 @@ async def lock_case_for_file(
 ) -> CaseState:
     """Lock a case for a change of a file, and give the case its next version. Raises NotFound and VersionConflict."""
     principal = work.origin.principal
+    if not is_valid_id(case_id):
+        raise case_not_found(case_id)
     locked = await case_rows.increment_version(work.tx, case_id, internal=visibility == "internal")
     case = _check_visible(principal, case_id, locked)
     check_version(visible_version(principal, case.version, case.internal_changes) - 1, expected)

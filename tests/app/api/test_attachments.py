@@ -118,13 +118,14 @@ async def test_removed_attachment_is_gone(client, case, attachment, attachment_d
 
 
 async def test_upload_to_a_full_case_is_refused_before_the_file_is_sent(make_client, attachment_dir):
-    """The client waits for `100 Continue` and gets the problem instead."""
+    """A client that waits for `100 Continue` gets the problem instead. So does one that sends its file at once."""
     client = await make_client(timings=patient_timings(cases=CaseTimings(files=CaseFileLimits(max_files_per_case=1))))
     case = await open_case(client)
     attachment = await upload(client, case, DATA)
     headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": "9999", "Expect": "100-continue"}
     path = f"/support/cases/{case['id']}/attachments"
     await expect_problem(await client.post(path, data=b"", headers=headers), 409, "case_full")
+    await expect_problem(await client.post(path, data=form(DATA)), 409, "case_full")
     assert len(stored_files(attachment_dir)) == 1
     assert await read_case(client, case) == case | {"attachments": [attachment], "timeline": []}
 

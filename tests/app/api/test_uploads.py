@@ -136,6 +136,14 @@ async def test_upload_to_an_unknown_case_is_not_found(client, case, nothing_is_s
         await expect_problem(response, 404, "case_not_found")
 
 
+@pytest.mark.parametrize("name", BODIES)
+async def test_missing_case_is_reported_before_an_invalid_body(client, case, nothing_is_stored, name):
+    """A body that has arrived whole is read before the case is. The answer is that of a body that arrives later."""
+    body, content_type, *_ = BODIES[name]
+    for sent in (body, chunks(body)):
+        await expect_problem(await send_body(client, {"id": "nobody"}, sent, content_type), 404, "case_not_found")
+
+
 @pytest.mark.parametrize("sent", [b"", PART[:20], PART, PART + b"x" * 10])
 async def test_nothing_is_stored_when_the_client_disconnects(client, case, nothing_is_stored, sent, metric_changes):
     """The request counts with the status 499, and not as a server error."""

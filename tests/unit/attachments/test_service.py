@@ -174,6 +174,14 @@ async def test_file_to_a_full_case_is_refused(service, database, instruments, ca
     await add_file(service, case_id, "a", None, stream(b"x"))
 
 
+@pytest.mark.parametrize("unknown", ["nobody", "\0", "x" * 5000])
+async def test_file_to_an_unknown_case_is_refused(service, tmp_path, unknown):
+    """This holds for any form of the id, also one that PostgreSQL can't compare. The file is deleted."""
+    with pytest.raises(NotFound):
+        await add_file(service, unknown, "a", None, stream(b"x"))
+    assert stored_files(tmp_path / "files") == []
+
+
 async def test_ledger_is_right_after_concurrent_changes(service, database, case_id, tmp_path):
     kept = await asyncio.gather(*(add_file(service, case_id, "a", None, stream(b"x" * 10)) for _ in range(20)))
     await asyncio.gather(*(service.remove(SYSTEM_ORIGIN, case_id, attachment.id) for attachment in kept[:15]))
