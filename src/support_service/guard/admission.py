@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from math import ceil
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 from multidict import istr
 
 from support_service.core.domain.principals import ANONYMOUS
@@ -59,6 +58,11 @@ class Admission:
     unread_answers: UnreadAnswers
     instruments: Instruments
     large_bodies: LargeBodies = field(default_factory=LargeBodies)
+
+    def admit(self, request: web.Request) -> web.Response | None:
+        """Check a request as `check` does. Return the response to a CORS preflight, or None for other requests."""
+        self.check(request)
+        return self.browser_policy.preflight(request)
 
     def check(self, request: web.Request) -> None:
         """Check a request against the allowed origins, overload, the limits of its address, and query limits.
@@ -145,19 +149,6 @@ class Admission:
     def charge_optional_work(self, principal: str, requests: int) -> float:
         """Count a query that the answer can do without. Return 0.0, or after how many seconds to try again."""
         return 0.0 if self.principal_limiter is None else self.principal_limiter.consume_optional(principal, requests)
-
-    @web.middleware
-    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Run the checks, answer CORS preflights, and pass every other request to its handler."""
-        self.check(request)
-        try:
-            return self.browser_policy.preflight(request) or await handler(request)
-        finally:
-            self.large_bodies.end(request)
-
-    async def add_response_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
-        """Add the headers of every response just before they are sent; a handler of `on_response_prepare`."""
-        self.set_headers(request, response)
 
     def set_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Set the headers of a response: security, CORS and the state of the client's rate limits."""

@@ -11,9 +11,8 @@ from aiohttp import web
 from support_service.guard.addresses import TrustedProxies
 from support_service.guard.admission import Admission
 from support_service.guard.connection_limits import CONNECTION_CUT, CONNECTION_OPEN, ConnectionLimits, ConnectionTimings
-from support_service.guard.instrumentation import instrumentation_middleware
+from support_service.guard.instrumentation import guard_middleware
 from support_service.guard.overload import LoadShedder, Readiness
-from support_service.guard.problems import problem_middleware
 from support_service.guard.rates import Rate, RateLimiter
 from support_service.guard.security import BrowserPolicy
 from support_service.guard.unread_answers import UnreadAnswers
@@ -67,12 +66,12 @@ class Guard:
         return other
 
     def protect(self, app: web.Application, *, access_log: float, checks_admission: bool = True) -> None:
-        """Add the middlewares of every request, which log a share; `checks_admission` adds the checks of admission."""
-        app.middlewares.append(instrumentation_middleware(self.requests, self.readiness, self.admission, access_log))
-        app.middlewares.append(problem_middleware)
-        if checks_admission:
-            app.middlewares.append(self.admission.middleware)
-        app.on_response_prepare.append(self.admission.add_response_headers)
+        """Add the middleware of every request, which logs a share; `checks_admission` adds the checks of admission."""
+        app.middlewares.append(
+            guard_middleware(
+                self.requests, self.readiness, self.admission, access_log, checks_admission=checks_admission
+            )
+        )
 
     @asynccontextmanager
     async def running(self, telemetry: Telemetry, redis_url: str | None) -> AsyncIterator[None]:

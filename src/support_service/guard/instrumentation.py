@@ -1,4 +1,4 @@
-"""Instrumentation of every request: its id, its metrics, and its line in the access log."""
+"""The middleware of every request: its id, its metrics, its admission, its errors, and its line in the access log."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ from multidict import istr
 
 from support_service.guard.admission import Admission
 from support_service.guard.overload import Readiness
-from support_service.guard.problems import CLIENT_CLOSED_REQUEST, PROBLEM_CODE
+from support_service.guard.problems import CLIENT_CLOSED_REQUEST, PROBLEM_CODE, response_to_failure
 from support_service.platform.telemetry.http import RequestMetrics
 from support_service.platform.telemetry.logs import LOG_CASE_ID, LOG_REQUEST_ID
 from support_service.platform.telemetry.traces import continue_trace, end_trace, set_span_scheme
@@ -31,10 +31,12 @@ def new_request_id() -> str:
     return os.urandom(8).hex()
 
 
-def instrumentation_middleware(
-    metrics: RequestMetrics, readiness: Readiness, admission: Admission, access_log: float
+def guard_middleware(
+    metrics: RequestMetrics, readiness: Readiness, admission: Admission, access_log: float, *, checks_admission: bool
 ) -> Middleware:
-    """Return a middleware that measures requests and logs the share `access_log` (0 to 1) of them.
+    """Return a middleware that measures requests, admits them, and logs the share `access_log` (0 to 1) of them.
+
+    It converts errors to problems. One middleware does all this, because every request pays for each further one.
 
     Server errors are always logged. Once shutdown has begun, each response closes its connection, so that no client
     sends another request during the shutdown.
@@ -59,7 +61,10 @@ def instrumentation_middleware(
         readiness.in_progress += 1
         trace = continue_trace(request.headers)
         try:
-            response = await handler(request)
+            try:
+                response = (admission.admit(request) if checks_admission else None) or await handler(request)
+            except Exception as failure:  # noqa: BLE001 - every error has an answer
+                response = response_to_failure(request, failure)
             status = response.status
             if not response.prepared:
                 if request.transport is None or request.transport.is_closing():
@@ -68,6 +73,7 @@ def instrumentation_middleware(
                 if not readiness.accepting:
                     response.force_close()
         finally:
+            admission.large_bodies.end(request)
             readiness.in_progress -= 1
             ended = perf_counter()
             if response is None or response.prepared:  # its handler may have begun a stream
@@ -76,18 +82,24 @@ def instrumentation_middleware(
             error = "client_left" if status == CLIENT_CLOSED_REQUEST else None
             metrics.end(request.method, route, status, seconds, scheme=scheme, error=error)
             if status >= 500 or (access_log and random.random() < access_log):  # noqa: PLR2004 - HTTP's own boundary
-                code = None if response is None else response.get(PROBLEM_CODE)
-                log.log(
-                    logging.WARNING if status >= 500 else logging.INFO,  # noqa: PLR2004 - HTTP's own boundary
-                    "%s %s %d",
-                    request.method,
-                    request.path,
-                    status,
-                    extra={"route": route, "status": status, "code": code, "seconds": round(seconds, 6)},
-                )
+                _log_access(request, route, status, response, seconds)
             LOG_REQUEST_ID.reset(tokens[0])
             LOG_CASE_ID.reset(tokens[1])
             end_trace(trace)
         return response
 
     return observe
+
+
+def _log_access(
+    request: web.Request, route: str | None, status: int, response: web.StreamResponse | None, seconds: float
+) -> None:
+    code = None if response is None else response.get(PROBLEM_CODE)
+    log.log(
+        logging.WARNING if status >= 500 else logging.INFO,  # noqa: PLR2004 - HTTP's own boundary
+        "%s %s %d",
+        request.method,
+        request.path,
+        status,
+        extra={"route": route, "status": status, "code": code, "seconds": round(seconds, 6)},
+    )

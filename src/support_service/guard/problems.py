@@ -8,7 +8,6 @@ from typing import Any
 
 import pydantic_core
 from aiohttp import web
-from aiohttp.typedefs import Handler
 from pydantic import BaseModel, Field
 
 from support_service.core import errors
@@ -60,35 +59,31 @@ class Problem(BaseModel):
     )
 
 
-@web.middleware
-async def problem_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Convert every error to a problem. Unexpected errors are logged with a traceback; the response omits it."""
-    try:
-        return await handler(request)
-    except SupportError as error:
-        return _response_to_error(error)
-    except web.HTTPException as refusal:
+def response_to_failure(request: web.Request, failure: Exception) -> web.Response:
+    """Return the problem of an error. Unexpected errors are logged with a traceback; the response omits it."""
+    if isinstance(failure, SupportError):
+        return _response_to_error(failure)
+    if isinstance(failure, web.HTTPException):
         response = problem_response(
-            refusal.status,
-            CODE_BY_STATUS.get(refusal.status, "http_error"),
-            DETAIL_BY_STATUS.get(refusal.status, refusal.reason),
+            failure.status,
+            CODE_BY_STATUS.get(failure.status, "http_error"),
+            DETAIL_BY_STATUS.get(failure.status, failure.reason),
         )
-        if "Allow" in refusal.headers:
-            response.headers["Allow"] = refusal.headers["Allow"]
+        if "Allow" in failure.headers:
+            response.headers["Allow"] = failure.headers["Allow"]
         return response
-    except web.RequestPayloadError as failure:
+    if isinstance(failure, web.RequestPayloadError):
         response = problem_response(400, "malformed_body", f"The body can't be read: {' '.join(str(failure).split())}")
         response.force_close()
         failure.__traceback__ = None  # refers to the body's stream, which keeps the error
         return response
-    except Exception as failure:
-        if isinstance(failure, ConnectionError) and (request.transport is None or request.transport.is_closing()):
-            failure.__traceback__ = None  # refers to the body's stream, which keeps the error
-            return web.Response(status=CLIENT_CLOSED_REQUEST)
-        log.exception("%s %s failed", request.method, request.path)
-        return problem_response(
-            500, "internal_error", "The service failed unexpectedly; its log has the details under the request id."
-        )
+    if isinstance(failure, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+        failure.__traceback__ = None  # refers to the body's stream, which keeps the error
+        return web.Response(status=CLIENT_CLOSED_REQUEST)
+    log.error("%s %s failed", request.method, request.path, exc_info=failure)
+    return problem_response(
+        500, "internal_error", "The service failed unexpectedly; its log has the details under the request id."
+    )
 
 
 def _response_to_error(error: SupportError) -> web.Response:

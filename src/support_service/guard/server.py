@@ -73,6 +73,8 @@ class HttpServer(web.Server):
         return request
 
     async def _begin_answer(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Set the headers of every response just before it is sent, and count its bytes."""
+        self._admission.set_headers(request, response)
         connection = request.protocol
         if isinstance(connection, HttpConnection) and request.transport is not None:
             self._admission.begin_answer(connection, request, response)
