@@ -10,7 +10,7 @@ import http.client
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,7 @@ class Database:
 def main() -> int:
     """Load, measure, print the tables; return 1 if a request failed."""
     arguments = _parser().parse_args()
+    calls = [call for call in CALLS if not arguments.calls or any(part in call.name for part in arguments.calls)]
     with ExitStack() as stack:
         folder = arguments.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scale-", dir=_var())))
         folder.mkdir(exist_ok=True)
@@ -49,13 +50,13 @@ def main() -> int:
         for kind in arguments.databases:
             full = arguments.cases or SIZES[kind]
             with _DATABASES[kind](folder) as database_of:
-                times = [_measure_with(database_of(count), count, folder) for count in (SMALL, full)]
+                times = [_measure_with(database_of(count), count, folder, calls) for count in (SMALL, full)]
             _progress("", 0, 0)
             print(table(kind, full, *times), end="\n\n", flush=True)
     return 0
 
 
-def _measure_with(database: Database, count: int, folder: Path) -> dict[str, float]:
+def _measure_with(database: Database, count: int, folder: Path, calls: Sequence[Call]) -> dict[str, float]:
     """Return the times with a number of cases, which are loaded into the database if it does not have them yet."""
     if not database.loaded.exists():
         database.create()
@@ -64,7 +65,7 @@ def _measure_with(database: Database, count: int, folder: Path) -> dict[str, flo
         load(database.url, count, _progress)
         database.loaded.touch()
     with _service(database, folder) as port:
-        return measure(port, count) | asyncio.run(measure_periodic(database.url))
+        return measure(port, count, calls) | asyncio.run(measure_periodic(database.url))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,14 +86,17 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="keep the loaded databases in this folder, and use those it has",
     )
+    parser.add_argument(
+        "--call", action="append", dest="calls", metavar="TEXT", help="only calls with this in their name"
+    )
     return parser
 
 
-def measure(port: int, count: int) -> dict[str, float]:
+def measure(port: int, count: int, calls: Sequence[Call]) -> dict[str, float]:
     """Return the median time of each call in ms."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     found = {}
-    for call in CALLS:
+    for call in calls:
         _progress(f"{count:,} cases, {call.name}", 0, 0)
         times = []
         for number in range(REQUESTS + 5):
@@ -112,6 +116,8 @@ def table(kind: str, full: int, small_times: dict[str, float], full_times: dict[
     lines = [f"{kind}: median in ms at {SMALL:,} and at {full:,} cases"]
     lines.append(f"{'call':32} {'small':>8} {'full':>8} {'ratio':>6} {'budget':>8}  verdict")
     for call in (*CALLS, *PERIODIC):
+        if call.name not in full_times:
+            continue
         small, large = small_times[call.name], full_times[call.name]
         budget = _budget(call, kind) or SHORT_FACTOR * small
         shown = f"{_budget(call, kind):g}" if _budget(call, kind) else f"{SHORT_FACTOR:g}x"
