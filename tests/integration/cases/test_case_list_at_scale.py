@@ -352,7 +352,7 @@ class Recorded(Exception):
     """A statement was recorded instead of run."""
 
 
-def statement(query, principal, *, counts=False):
+def statement(query, principal, *, counts=False, after=None):
     """Return the statement of a page, or of a count, with its parameters."""
     run = []
 
@@ -364,7 +364,7 @@ def statement(query, principal, *, counts=False):
     if counts:
         call = case_list.count_cases(Recorder(), case_query(query), principal, 1001)
     else:
-        call = case_list.find_cases(Recorder(), case_query(query), None, principal)
+        call = case_list.find_cases(Recorder(), case_query(query), after, principal)
     with pytest.raises(Recorded):
         call.send(None)
     return run[0]
@@ -385,9 +385,9 @@ def _(element, compiler, **kw):
     return f"EXPLAIN ({element.options}) {compiler.process(element.statement, **kw)}"
 
 
-async def plan_of(database, query, principal=SYSTEM, *, counts=False, runs=True):
+async def plan_of(database, query, principal=SYSTEM, *, counts=False, runs=True, after=None):
     """Return PostgreSQL's plan of a page, or of a count, as JSON."""
-    page, parameters = statement(query, principal, counts=counts)
+    page, parameters = statement(query, principal, counts=counts, after=after)
     (row,) = await database.fetch_all(Explain(page, runs=runs), parameters)
     (plan,) = json.loads(row[0])
     return plan["Plan"]
@@ -505,6 +505,34 @@ def test_waiting_cases_of_one_value_are_found_by_an_index_of_sqlite(sqlite_paths
             assert any(index in detail for *_, detail in plan), value
 
 
+BEHIND_TIMES = CasePlace(1 << 40, rows.START + timedelta(days=36_500))
+ACTIVE_LISTS = [{"sort": sort, "status": status} for sort in ("waiting", "due") for status in ("open", "pending")]
+
+
+async def test_active_cases_without_a_time_are_found_by_an_index(postgres_databases):
+    """The page behind the last case with a time does not read the cases with one."""
+    _, full = postgres_databases
+    for query in ACTIVE_LISTS:
+        plan = await plan_of(full, query, after=BEHIND_TIMES)
+        index = {"waiting": "ix_tickets_without_wait", "due": "ix_tickets_without_due_time"}[query["sort"]]
+        assert index in {node.get("Index Name") for node in nodes(plan)}, query
+        assert buffers(plan) < 1200, query
+
+
+def test_active_cases_without_a_time_are_found_by_an_index_of_sqlite(sqlite_paths):
+    """Open cases all have a time, and of the pending ones only a page is read."""
+    with connected(sqlite_paths[1]) as connection:
+        for query in ACTIVE_LISTS:
+            assert steps(connection, query, after=BEHIND_TIMES) < (3 if query["status"] == "open" else 30), query
+
+
+async def test_a_list_of_cases_that_can_not_wait_reads_no_waiting_case(postgres_databases):
+    """Only active cases are in the order of waiting, so that the newest closed cases come first."""
+    _, full = postgres_databases
+    plan = await plan_of(full, {"sort": "waiting", "status": "closed,resolved"})
+    assert not [name for node in nodes(plan) if "waiting" in (name := node.get("Index Name", ""))]
+
+
 async def test_the_longest_wait_is_the_first_entry_of_an_index(postgres_databases):
     """Each replica reads it every few seconds, however many customers wait, and whatever the status of their cases."""
     _, full = postgres_databases
@@ -580,7 +608,7 @@ def connected(path):
     engine.dispose()
 
 
-def steps(connection, query, *, counts):
+def steps(connection, query, *, counts=False, after=None):
     """Return the number of steps of SQLite's virtual machine for a page or a count, in thousands."""
     count = 0
 
@@ -588,7 +616,7 @@ def steps(connection, query, *, counts):
         nonlocal count
         count += 1
 
-    page, parameters = statement(query, SYSTEM, counts=counts)
+    page, parameters = statement(query, SYSTEM, counts=counts, after=after)
     connection.connection.driver_connection.set_progress_handler(step, 1000)
     connection.execute(page, parameters).all()
     return count

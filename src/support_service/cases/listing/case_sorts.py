@@ -18,7 +18,7 @@ from support_service.cases.model.vocabulary import CaseSort
 from support_service.cases.sql.projections import HAS_PUBLIC_CLOCKS, IS_ACTIVE, LATEST_CHANGE
 from support_service.core import pagination
 from support_service.core.clock import from_micros, to_micros
-from support_service.platform.database.dialect import UtcDateTime
+from support_service.platform.database.dialect import UtcDateTime, by_database
 from support_service.platform.database.statements import Direction
 from support_service.platform.database.tables import FILTER_COLUMNS, tickets
 
@@ -51,9 +51,25 @@ class CaseOrder(NamedTuple):
         return [at.is_(None), self.direction(at), sa.case((at.is_(None), -seq), else_=seq)]
 
     @property
+    def of_active_cases(self) -> bool:
+        """Whether only active cases are sorted by the time."""
+        return any(condition is IS_ACTIVE for condition in self.conditions)
+
+    @property
     def order_of_others(self) -> "CaseOrder":
         """The order of the cases that come last."""
         return CaseOrder(None, conditions=[sa.not_(sa.and_(*self.conditions))])
+
+    @property
+    def order_of_active_others(self) -> "CaseOrder":
+        """The order of the cases that come last, in a list of cases of active statuses only, for staff.
+
+        Indexes have these cases. Only SQLite needs their whole condition: PostgreSQL derives it from the status, would
+        count it twice otherwise, and expect too few cases of the status.
+        """
+        assert self.at is not None  # noqa: S101 - an order with conditions has a time
+        has_none = self.at.is_(None)
+        return CaseOrder(None, conditions=[by_database(sa.and_(IS_ACTIVE, has_none), has_none)])
 
     def is_after(self, seq: sa.ColumnElement[Any], at: sa.ColumnElement[Any] | None) -> sa.ColumnElement[bool]:
         """Return the condition that a case is after the place of the parameters `after` and `after_at`."""

@@ -19,7 +19,7 @@ from support_service.cases.sql import search
 from support_service.cases.sql.projections import HAS_PUBLIC_CLOCKS, IS_SYNTHETIC, LATEST_CHANGE, access_conditions
 from support_service.cases.sql.search import ONE_MORE, literal_number
 from support_service.core.clock import utc_now
-from support_service.core.domain.case_vocabulary import STATUSES
+from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, STATUSES
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.search_words import padded_terms, parse_search_query
 from support_service.platform.database.dialect import UtcDateTime, by_database, unindexed
@@ -33,6 +33,8 @@ KIND_BY_REFERENCE_FILTER = {f"{kind}_id": kind for kind in SERVICE_BY_KIND}
 # Prefixes of names; a number follows the last two.
 WITHOUT_PREFIX, STATUS_PREFIX, TAG_PREFIX = "without_", "status_", "tag_"
 STATUSES_FILTER = "statuses"  # the condition of all parameters with STATUS_PREFIX
+# What the statuses of a filter have in common. The parameters have no condition of their own.
+ONLY_ACTIVE, NONE_ACTIVE = "only_active", "none_active"
 SINGLE_FILTERS = (  # names of parameters that have a condition of their own
     *("status", *COLUMNS_OF_FILTERS),
     *(WITHOUT_PREFIX + name for name in COLUMNS_THAT_MAY_BE_NONE),
@@ -57,6 +59,8 @@ def filter_parameters(query: CaseFilters) -> dict[str, Any] | None:
         found["status"] = query.status[0]
     elif len(query.status) < len(STATUSES):
         found |= {f"{STATUS_PREFIX}{number}": status for number, status in enumerate(query.status)}
+    if query.status and len(active := set(query.status).intersection(ACTIVE_STATUSES)) in (0, len(query.status)):
+        found[ONLY_ACTIVE if active else NONE_ACTIVE] = True
     if due_before := _due_before(query):
         found["due_before"] = due_before
     if query.q is not None:
@@ -138,7 +142,7 @@ def _reference_condition(name: str, kind: str) -> sa.ColumnElement[bool]:
 
 PLACE_PARAMETERS = {"after", "after_at"}
 # Names without a condition on columns of cases.
-PARAMETERS_WITHOUT_COLUMNS = {"words", search.LONGEST_TEXT_PARAMETER, *PLACE_PARAMETERS}
+PARAMETERS_WITHOUT_COLUMNS = {"words", search.LONGEST_TEXT_PARAMETER, *PLACE_PARAMETERS, ONLY_ACTIVE, NONE_ACTIVE}
 
 
 def select_first_cases(filters: frozenset[str], role: str, order: CaseOrder, *, counts: bool = False) -> sa.Select[Any]:
@@ -149,10 +153,16 @@ def select_first_cases(filters: frozenset[str], role: str, order: CaseOrder, *, 
     """
     if not order.conditions or order.implied_by in filters:
         return _select_first_of_part(filters, role, order, counts=counts)
-    if filters & PLACE_PARAMETERS == {"after"}:  # the page begins behind the last case with a time
-        return _select_without_time(_select_first_of_part(filters, role, order.order_of_others))
+    has_no_timed_cases = order.of_active_cases and NONE_ACTIVE in filters
+    # The cases of a customer are few.
+    is_active_list = ONLY_ACTIVE in filters and role != "customer"
+    order_of_others = order.order_of_active_others if is_active_list else order.order_of_others
+    behind_timed = filters & PLACE_PARAMETERS == {"after"}  # the page begins behind the last case with a time
+    others = _select_first_of_part(filters if behind_timed else filters - PLACE_PARAMETERS, role, order_of_others)
+    others = _select_without_time(others)
+    if behind_timed or has_no_timed_cases:
+        return others
     timed = search.materialized(_select_first_of_part(filters, role, order))
-    others = _select_without_time(_select_first_of_part(filters - PLACE_PARAMETERS, role, order.order_of_others))
     # The others are read only if cases with a time do not fill the page. SQLite would evaluate a condition for each of
     # them, PostgreSQL would plan for an unknown limit.
     is_short = sa.select(sa.func.count()).select_from(timed).scalar_subquery() < ONE_MORE

@@ -28,6 +28,8 @@ TIME = UtcDateTime()
 HAS_EXTERNAL_ID = "external_id IS NOT NULL"
 HAS_DUE_TIME = "sla_due_at IS NOT NULL"
 IS_WAITING = "waiting_since IS NOT NULL AND status IN ('open', 'pending')"
+IS_NOT_WAITING = "status IN ('open', 'pending') AND waiting_since IS NULL"
+HAS_NO_DUE_TIME = "status IN ('open', 'pending') AND sla_due_at IS NULL"
 # Lists that are filtered by one of these have an index in the order of waiting, and one in the order of due times.
 FILTER_COLUMNS = ("status", "assigned_agent_id", "team", "priority")
 
@@ -122,6 +124,9 @@ tickets = table(
     index("waiting_since", "seq", where=IS_WAITING),
     *(index(column, "waiting_since", "seq", where=IS_WAITING) for column in FILTER_COLUMNS),
     *(index(column, "sla_due_at", "seq", where=HAS_DUE_TIME) for column in FILTER_COLUMNS),
+    # The active cases that follow those with a time in the order of waiting, or of due times.
+    index("status", "seq", where=IS_NOT_WAITING, name="ix_tickets_without_wait"),
+    index("status", "seq", where=HAS_NO_DUE_TIME, name="ix_tickets_without_due_time"),
     index("seq", where="assigned_agent_id IS NULL", name="ix_tickets_without_agent"),
     index("seq", where="team IS NULL", name="ix_tickets_without_team"),
     # And ix_tickets_latest_change_seq, on an expression that each database writes in its own form: LATEST_CHANGE, seq;
