@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from support_service import __version__
 from support_service.platform.settings import Settings
-from tests.support.deployments import KUBERNETES, ROOT, SECRET
+from tests.support.deployments import KUBERNETES, ROOT, SECRET, containers
 from tests.support.servers import MissingServer, find_binary
 
 CHART = ROOT / "observability" / "helm" / "support-service"
@@ -26,10 +27,11 @@ ADDED = {
 pytestmark = pytest.mark.usefixtures("servers")
 
 
-def run(program, *arguments):
+def run(program, *arguments, given=""):
     """Run a program that `make services` installs."""
     path = find_binary(program, str(ENVIRONMENT / "bin"))
-    return subprocess.run([path, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
+    command = [path, *map(str, arguments)]
+    return subprocess.run(command, input=given, capture_output=True, text=True, timeout=120, check=False)
 
 
 def resources(text):
@@ -43,12 +45,22 @@ def kustomized():
     return resources(done.stdout)
 
 
-def rendered(*values):
-    """Return what the chart makes of values in the form `name=value`."""
-    options = [option for value in values for option in ("--set-string" if "settings." in value else "--set", value)]
-    done = run("helm", "template", "support", CHART, "--namespace", "support", *options)
+def template(**values):
+    """Run the chart with these values over its own, as from a file."""
+    return run(
+        "helm", "template", "support", CHART, "--namespace", "support", "--values", "-", given=json.dumps(values)
+    )
+
+
+def rendered(**values):
+    """Return what the chart makes of values."""
+    done = template(**values)
     assert done.returncode == 0, done.stderr
     return resources(done.stdout)
+
+
+def service_pod(made):
+    return made["Deployment", "support-service"]["spec"]["template"]
 
 
 def test_chart_passes_the_linter():
@@ -93,12 +105,82 @@ def violations(schemas, resource):
     return [error.message for error in validator.iter_errors(resource)]
 
 
-@pytest.mark.parametrize("make", [kustomized, rendered])
+# What companies set, in twelve configurations.
+PASSWORDS = {"SUPPORT_DATABASE_URL": "postgresql://db/support", "SUPPORT_REDIS_URL": "redis://cache/0"}
+CERTIFICATE = {"name": "ca", "secret": {"secretName": "database-ca"}}
+MONITORING_PODS = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+CONFIGURATIONS = {
+    "default": {},
+    "private registry": {
+        "image": {"repository": "registry.example/support", "digest": f"sha256:{'a1' * 32}", "pullPolicy": "Always"},
+        "imagePullSecrets": [{"name": "registry"}],
+    },
+    "role of the cloud": {"serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/x"}}},
+    "service account of others": {"serviceAccount": {"create": False, "name": "shared"}},
+    "nodes": {
+        "nodeSelector": {"pool": "apps"},
+        "tolerations": [{"key": "apps", "operator": "Exists", "effect": "NoSchedule"}],
+        "affinity": {
+            "podAntiAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": [
+                    {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "other"}}}
+                ]
+            }
+        },
+        "priorityClassName": "important",
+        "podAnnotations": {"sidecar.istio.io/inject": "false"},
+        "podLabels": {"team": "support"},
+    },
+    "variables and files": {
+        "extraEnv": [
+            {"name": "SUPPORT_REDIS_URL", "valueFrom": {"secretKeyRef": {"name": "cache", "key": "url"}}},
+            {"name": "SUPPORT_LOG_LEVEL", "value": "debug"},
+        ],
+        "extraVolumes": [CERTIFICATE],
+        "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ca", "readOnly": True}],
+        "migration": {"extraEnv": [{"name": "SUPPORT_LOG_LEVEL", "value": "info"}]},
+    },
+    "ingress": {
+        "ingress": {
+            "enabled": True,
+            "className": "nginx",
+            "host": "support.example",
+            "annotations": {"cert-manager.io/cluster-issuer": "internal"},
+            "tls": [{"secretName": "support-tls", "hosts": ["support.example"]}],
+        },
+        "settings": {"SUPPORT_TRUSTED_PROXIES": "10.244.0.0/16"},
+        "probe": {"ingressUrl": "https://support.example"},
+    },
+    "autoscaling": {
+        "autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 9, "targetCPUUtilizationPercentage": 60}
+    },
+    "closed network": {"networkPolicy": {"enabled": True, "from": [MONITORING_PODS]}},
+    "files in the bucket": {"settings": {"SUPPORT_ATTACHMENT_STORE": "s3"}},
+    "encrypted values": {"secretSettings": PASSWORDS},
+    "jwt, an own volume, no operator": {
+        "settings": {
+            "SUPPORT_AUTH": "jwt",
+            "SUPPORT_JWT_KEYS": "https://login.example/keys",
+            "SUPPORT_JWT_ISSUER": "https://login.example",
+            "SUPPORT_JWT_AUDIENCE": "support",
+        },
+        "tokensSecret": "",
+        "persistence": {"existingClaim": "files"},
+        "probe": {"enabled": False},
+        "monitoring": {"enabled": False},
+    },
+}
+
+
+@pytest.mark.parametrize("make", [kustomized, *(partial(rendered, **values) for values in CONFIGURATIONS.values())])
 def test_resources_have_the_form_that_kubernetes_knows(schemas, make):
-    """No field is misspelled or in the wrong place."""
-    checked = [each for each in make().values() if not each["apiVersion"].startswith(OPERATOR)]
-    assert len(checked) >= 7
+    """No field is misspelled or in the wrong place, and the service takes its settings."""
+    made = make()
+    checked = [each for each in made.values() if not each["apiVersion"].startswith(OPERATOR)]
+    assert len(checked) >= 5
     assert [violation for resource in checked for violation in violations(schemas, resource)] == []
+    settings = made["ConfigMap", "support-service"]["data"]
+    Settings.load_to_serve(settings | SECRET)
 
 
 def test_misspelled_field_is_noticed(schemas):
@@ -111,16 +193,15 @@ def test_misspelled_field_is_noticed(schemas):
 def test_values_reach_the_resources():
     """Image, settings, storage and number of replicas; the probe and what needs the operator can be left out."""
     made = rendered(
-        "image.repository=registry.example/support",
-        "image.tag=1.2.3",
-        "replicas=3",
-        "attachments.storageClass=shared",
-        "settings.SUPPORT_TRUSTED_PROXIES=10.244.0.0/16",
-        "probe.enabled=false",
-        "monitoring.enabled=false",
+        image={"repository": "registry.example/support", "tag": "1.2.3"},
+        replicaCount=3,
+        persistence={"storageClass": "shared"},
+        settings={"SUPPORT_TRUSTED_PROXIES": "10.244.0.0/16"},
+        probe={"enabled": False},
+        monitoring={"enabled": False},
     )
     assert {kind for kind, _ in made} == {
-        *("ConfigMap", "Deployment", "PersistentVolumeClaim", "PodDisruptionBudget", "Service")
+        *("ConfigMap", "Deployment", "PersistentVolumeClaim", "PodDisruptionBudget", "Service", "ServiceAccount")
     }
     deployment = made["Deployment", "support-service"]["spec"]
     (container,) = deployment["template"]["spec"]["containers"]
@@ -130,26 +211,190 @@ def test_values_reach_the_resources():
     assert [str(network) for network in settings.limits.trusted_proxies] == ["10.244.0.0/16"]
 
 
-def test_changed_settings_start_new_pods():
-    def annotations(*values):
-        return rendered(*values)["Deployment", "support-service"]["spec"]["template"]["metadata"]["annotations"]
+def test_image_is_named_by_its_digest_and_pulled_with_the_secret():
+    """Also that of the migration and of the probe."""
+    made = rendered(**CONFIGURATIONS["private registry"])
+    for name in ("support-service", "probe"):
+        pod = made["Deployment", name]["spec"]["template"]["spec"]
+        assert {each["image"] for each in containers(pod)} == {f"registry.example/support@sha256:{'a1' * 32}"}
+        assert {each["imagePullPolicy"] for each in containers(pod)} == {"Always"}
+        assert pod["imagePullSecrets"] == [{"name": "registry"}]
 
-    assert annotations() == annotations("replicas=3")
-    assert annotations() != annotations("settings.SUPPORT_OFFLOAD_AFTER=60d")
+
+def test_service_account_has_annotations_or_is_one_of_others():
+    made = rendered(**CONFIGURATIONS["role of the cloud"])
+    assert made["ServiceAccount", "support-service"]["metadata"]["annotations"] == {
+        "eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/x"
+    }
+    other = rendered(**CONFIGURATIONS["service account of others"])
+    assert not [kind for kind, _ in other if kind == "ServiceAccount"]
+    assert service_pod(other)["spec"]["serviceAccountName"] == "shared"
+    assert "serviceAccountName" not in service_pod(rendered(serviceAccount={"create": False}))["spec"]
+
+
+def test_pods_go_where_the_values_say():
+    """Both Deployments, and their selectors and the label of the application stay."""
+    given = CONFIGURATIONS["nodes"]
+    made = rendered(**given)
+    for name, app in (("support-service", "support-service"), ("probe", "support-probe")):
+        template = made["Deployment", name]["spec"]["template"]
+        for value in ("nodeSelector", "tolerations", "affinity", "priorityClassName"):
+            assert template["spec"][value] == given[value]
+        assert template["metadata"]["labels"] == {"app": app, "team": "support"}
+        assert template["metadata"]["annotations"]["sidecar.istio.io/inject"] == "false"
+
+
+def test_migration_has_the_variables_and_files_of_the_service_and_its_own():
+    """A variable of the migration replaces the one of the service, and no name is there twice."""
+    given = CONFIGURATIONS["variables and files"]
+    spec = service_pod(rendered(**given))["spec"]
+    (migrate,), (serve,) = spec["initContainers"], spec["containers"]
+    assert serve["env"] == given["extraEnv"]
+    assert {each["name"]: each.get("value") for each in migrate["env"]} == {
+        "SUPPORT_REDIS_URL": None,
+        "SUPPORT_LOG_LEVEL": "info",
+    }
+    assert len(migrate["env"]) == 2
+    assert given["extraVolumes"][0] in spec["volumes"]
+    assert all(given["extraVolumeMounts"][0] in each["volumeMounts"] for each in (migrate, serve))
+
+
+def test_ingress_leads_to_the_service():
+    ingress = rendered(**CONFIGURATIONS["ingress"])["Ingress", "support-service"]
+    (rule,) = ingress["spec"]["rules"]
+    (path,) = rule["http"]["paths"]
+    assert (rule["host"], ingress["spec"]["ingressClassName"]) == ("support.example", "nginx")
+    assert path["backend"]["service"] == {"name": "support-service", "port": {"name": "http"}}
+    assert ingress["spec"]["tls"] == [{"secretName": "support-tls", "hosts": ["support.example"]}]
+
+
+def test_autoscaler_decides_on_the_number_of_replicas():
+    """An upgrade does not set it back: the Deployment then names none."""
+    made = rendered(**CONFIGURATIONS["autoscaling"])
+    assert "replicas" not in made["Deployment", "support-service"]["spec"]
+    scaler = made["HorizontalPodAutoscaler", "support-service"]["spec"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 9)
+    assert scaler["scaleTargetRef"]["name"] == "support-service"
+    assert scaler["metrics"][0]["resource"]["target"]["averageUtilization"] == 60
+
+
+def test_network_policy_admits_the_namespace_and_named_pods():
+    """To the ports of the service and of the probe, and it says nothing about what they call."""
+    made = rendered(**CONFIGURATIONS["closed network"])
+    policy = made["NetworkPolicy", "support-service"]["spec"]
+    (rule,) = policy["ingress"]
+    assert rule["from"] == [{"podSelector": {}}, MONITORING_PODS]
+    ports = {each["targetPort"]: each["port"] for each in ports_of(made)}
+    assert [each["port"] for each in rule["ports"]] == [ports["http"], ports["metrics"]]
+    assert policy["policyTypes"] == ["Ingress"]
+    (expression,) = policy["podSelector"]["matchExpressions"]
+    assert set(expression["values"]) == {
+        each["spec"]["template"]["metadata"]["labels"]["app"]
+        for (kind, _), each in made.items()
+        if kind == "Deployment"
+    }
+
+
+def ports_of(made):
+    return [port for (kind, _), each in made.items() if kind == "Service" for port in each["spec"]["ports"]]
+
+
+def test_no_volume_is_needed_where_files_go_to_the_bucket():
+    """Unless a company keeps it while older files are on it."""
+
+    def attachments(**values):
+        made = rendered(**values)
+        (volume,) = [each for each in service_pod(made)["spec"]["volumes"] if each["name"] == "attachments"]
+        claims = [name for kind, name in made if kind == "PersistentVolumeClaim"]
+        return claims, volume.get("persistentVolumeClaim", {}).get("claimName")
+
+    in_bucket = CONFIGURATIONS["files in the bucket"]
+    assert attachments() == (["support-attachments"], "support-attachments")
+    assert attachments(**in_bucket) == ([], None)
+    assert attachments(**in_bucket, persistence={"enabled": True}) == (["support-attachments"], "support-attachments")
+    assert attachments(persistence={"existingClaim": "files"}) == ([], "files")
+
+
+def test_secret_of_encrypted_values_is_made_and_not_in_the_config_map():
+    made = rendered(**CONFIGURATIONS["encrypted values"])
+    assert made["Secret", "support-service"]["stringData"] == PASSWORDS
+    assert not PASSWORDS.keys() & made["ConfigMap", "support-service"]["data"].keys()
+
+
+def test_changed_settings_and_secrets_start_new_pods():
+    """And nothing else does."""
+
+    def annotations(**values):
+        return service_pod(rendered(**values))["metadata"]["annotations"]
+
+    assert annotations() == annotations(replicaCount=3)
+    assert annotations() != annotations(settings={"SUPPORT_OFFLOAD_AFTER": "60d"})
+    one, other = (annotations(secretSettings=PASSWORDS | {"SUPPORT_REDIS_URL": f"redis://{name}"}) for name in "ab")
+    assert {name for name in one if one[name] != other[name]} == {"checksum/secret"}
+
+
+def test_labels_of_monitoring_are_those_that_prometheus_selects():
+    made = rendered(monitoring={"labels": {"release": "kube-prometheus-stack"}})
+    monitors = [each for (kind, _), each in made.items() if kind in ("ServiceMonitor", "PrometheusRule")]
+    assert len(monitors) == 3
+    assert {each["metadata"]["labels"]["release"] for each in monitors} == {"kube-prometheus-stack"}
 
 
 @pytest.mark.parametrize(
-    "value",
+    "values",
     [
-        *("replicas=two", "replicas=1", "replica=2", "image.tag=latest", "attachments.size=20"),
-        "settings.support_host=x",
-        "settings.SUPPORT_DATABASE_URL=postgresql://db/support",  # a ConfigMap is no place for a password
-        "resources.limits.memory=null",
+        *({"replicaCount": "two"}, {"replicaCount": 1}, {"replica": 2}, {"image": {"tag": "latest"}}),
+        *({"image": {"digest": "sha256:abc"}}, {"persistence": {"size": "20"}}, {"podLabels": {"app": "other"}}),
+        {"settings": {"support_host": "x"}},
+        {"settings": {"SUPPORT_DATABASE_URL": "postgresql://db/support"}},  # a ConfigMap is no place for a password
+        {"resources": {"limits": {"memory": None}}},
+        {"ingress": {"enabled": True}},
+        {"extraVolumes": [{"name": "tmp", "emptyDir": {}}]},
+        {"imagePullSecrets": ["registry"]},
     ],
+    ids=str,
 )
-def test_wrong_values_are_refused(value):
+def test_wrong_values_are_refused(values):
     """The schema of the values names what is wrong, before anything reaches a cluster."""
-    option = "--set-string" if "settings." in value else "--set"
-    done = run("helm", "template", "support", CHART, option, value)
+    done = template(**values)
     assert done.returncode != 0, done.stdout
     assert "values" in done.stderr
+
+
+STOPS_IN_TIME = {"settings": {"SUPPORT_STOP_DELAY": "5", "SUPPORT_STOP_TIMEOUT": "20"}}
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"terminationGracePeriodSeconds": 19}, "set at least 20, the sum of SUPPORT_STOP_DELAY (5 s)"),
+        ({"settings": {"SUPPORT_STOP_TIMEOUT": "20.5"}}, "set at least 30.5"),
+        ({"secretSettings": {"SUPPORT_STOP_DELAY": "16"}}, "set at least 31"),
+        ({"extraEnv": [{"name": "SUPPORT_STOP_TIMEOUT", "value": "60"}]}, "set at least 70"),
+        ({"persistence": {"enabled": False}}, "files would be lost"),
+        ({"tokensSecret": ""}, "nobody could sign in"),
+        ({"autoscaling": {"enabled": True, "maxReplicas": 2, "minReplicas": 3}}, "at least autoscaling.minReplicas, 3"),
+        ({"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}}, "needs resources.requests.cpu"),
+        (
+            {"ingress": {"enabled": True, "host": "support.example"}, "networkPolicy": {"enabled": True}},
+            "the ingress could not reach the service",
+        ),
+    ],
+    ids=str,
+)
+def test_values_that_contradict_one_another_are_refused(values, reason):
+    """The message says what would go wrong and what to set."""
+    done = template(**values)
+    assert done.returncode != 0, done.stdout
+    assert reason in done.stderr
+
+
+def test_time_to_stop_is_reckoned_with_the_defaults_of_the_service():
+    """A period that is just long enough is accepted, and the chart's defaults are those of the settings."""
+    rendered(**STOPS_IN_TIME)
+    defaults = Settings.load({})
+    shortest = defaults.server.stop_delay + defaults.server.stop_timeout + 5
+    unset = {"settings": {"SUPPORT_STOP_DELAY": None}}
+    rendered(terminationGracePeriodSeconds=int(shortest), **unset)
+    assert "set at least 15" in template(terminationGracePeriodSeconds=int(shortest) - 1, **unset).stderr
+    assert (defaults.server.auth, defaults.attachments.store) == ("open", "local")
