@@ -1,7 +1,7 @@
-"""Prometheus's rules and their tests, from the signals; also as one PrometheusRule for the Prometheus operator."""
+"""Prometheus's rules and their tests, from the signals; also as one PrometheusRule, and for metrics that are pushed."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,27 +15,32 @@ from support_service.api.panel_links import panel_path
 
 PROMETHEUS_FOLDER = Path(__file__).parent / "prometheus"
 OPERATOR_FILE = Path(__file__).parent / "kubernetes" / "prometheusrule.yaml"
+PUSHED_FILE = Path(__file__).parent / "pushed" / "rules.yaml"
 SIGNALS_BY_GROUP = {group: tuple(signal for signal in SIGNALS if signal.group == group) for group in get_args(Group)}
 PANEL_TIMES = "&from=now-3h&to=now"  # long enough to show the beginning, and what was usual before
 TEAM, SERVICE = "data-ops", "support-service"
 GENERATED_HEADER = "# Written by `make observability` from the tables in observability/: change those.\n"
-DURATION_PATTERN = re.compile(r"(?<=\[)(?:\d+[smhd])+(?=\])|(?<=offset )(?:\d+[smhd])+")
+DURATION_PATTERN = re.compile(r"(?<=[\[:])(?:\d+[smhd])+(?=[\]:])|(?<=offset )(?:\d+[smhd])+")
 SCALED_VALUE_PATTERN = re.compile(r"\{([sB]):([\d.e+]+)\}")
 
 
 def generated_files() -> dict[Path, str]:
-    """Return the rule files, their tests, and the PrometheusRule."""
+    """Return the rule files, their tests, the PrometheusRule, and the rules for metrics that are pushed."""
     texts = {
         PROMETHEUS_FOLDER / "rules" / f"{name}.yaml": dump_yaml(document) for name, document in rule_files().items()
     }
     texts[OPERATOR_FILE] = dump_yaml(_prometheus_rule())
+    texts[PUSHED_FILE] = dump_yaml({"groups": _all_groups(rule_files(pushed=True))})
     return texts | {
         PROMETHEUS_FOLDER / "tests" / f"{name}.yaml": dump_yaml(test) for name, test in rule_test_files().items()
     }
 
 
-def rule_files(*, time: float = 1, size: int = 1) -> dict[str, dict[str, Any]]:
-    """Return every rule file by its name. Durations are divided by `time`, and numbers of bytes by `size`."""
+def rule_files(*, time: float = 1, size: int = 1, pushed: bool = False) -> dict[str, dict[str, Any]]:
+    """Return every rule file by its name. Durations are divided by `time`, and numbers of bytes by `size`.
+
+    The rules are for metrics that Prometheus scrapes, or that replicas push.
+    """
 
     def scaled(expr: str) -> str:
         expr = SCALED_VALUE_PATTERN.sub(
@@ -47,7 +52,8 @@ def rule_files(*, time: float = 1, size: int = 1) -> dict[str, dict[str, Any]]:
         records = [
             {"record": record.name, "expr": scaled(record.expr)} for signal in signals for record in signal.records
         ]
-        alerts = [_alerting_rule(alert, scaled(alert.expr), time) for signal in signals for alert in signal.alerts]
+        declared = [alert.as_pushed() if pushed else alert for signal in signals for alert in signal.alerts]
+        alerts = [_alerting_rule(alert, scaled(alert.expr), time) for alert in declared]
         return {"groups": [{"name": f"support-{name}", "rules": records + alerts}]}
 
     return {name: group(name, signals) for name, signals in SIGNALS_BY_GROUP.items()}
@@ -84,8 +90,12 @@ def _prometheus_rule() -> dict[str, Any]:
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
         "metadata": {"name": "support-service", "labels": {"app": "support-service"}},
-        "spec": {"groups": [group for document in rule_files().values() for group in document["groups"]]},
+        "spec": {"groups": _all_groups(rule_files())},
     }
+
+
+def _all_groups(files: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [group for document in files.values() for group in document["groups"]]
 
 
 def _alerting_rule(alert: Alert, expr: str, time: float) -> dict[str, Any]:

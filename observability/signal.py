@@ -31,6 +31,8 @@ EVENTS_FOR = "2m"  # as for a cause: agents notice it only by missing informatio
 
 GIB = 1024**3
 SERVICE_JOB = 'job="support-service"'
+PUSH_WINDOW = "1m"  # a replica that pushes every SCRAPE_EVERY and has not for this long does not run: four are missing
+PUSHING = f"last_over_time(support_replica_ready{{{SERVICE_JOB}}}[{PUSH_WINDOW}])"  # of each replica that pushes
 
 Severity = Literal["critical", "warning", "none"]
 Group = Literal[
@@ -63,8 +65,16 @@ class Alert:
     summary: str
     description: str  # with values and units
     panel: str = ""  # title of a panel of a dashboard; by default the first one of the signal
+    pushed_expr: str = ""  # where replicas push their metrics and `up` does not exist; by default the same
+    pushed_description: str = ""
     keep_firing_for: str = ""  # after the condition ended, so that inhibited alerts resolve first
     stated: Sequence[str] = ()  # what the page of the runbook says about the threshold; only Watchdog has none
+
+    def as_pushed(self) -> "Alert":
+        """Return the alert for metrics that replicas push."""
+        return replace(
+            self, expr=self.pushed_expr or self.expr, description=self.pushed_description or self.description
+        )
 
     @property
     def runbook(self) -> str:

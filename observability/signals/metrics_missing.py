@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from observability.drill import Cause, Deployment, DrillFault, Exercise
 from observability.faults import UP_SERIES, Fault, GaugeValues
 from observability.signal import Alert, Signal
-from observability.signals.service_down import NO_REPLICA, PROBE_GOOD
+from observability.signals.service_down import NO_REPLICA, NO_REPLICA_PUSHES, PROBE_GOOD
 
 METRICS_MISSING_FOR = "5m"  # longer than the probe needs to notice that the service is down
 
@@ -35,6 +35,9 @@ SIGNAL = Signal(
             summary="Prometheus reads no metrics of support-service, although the service works",
             description=f"{{{{ $value }}}} replicas have answered a scrape in {METRICS_MISSING_FOR} (limit: at least "
             "1), while the synthetic check succeeds. No other alert on the service can fire until scrapes work.",
+            pushed_expr=f"{NO_REPLICA_PUSHES} and {PROBE_GOOD}",
+            pushed_description=f"{{{{ $value }}}} replicas have pushed metrics in {METRICS_MISSING_FOR} (limit: at "
+            "least 1), while the synthetic check succeeds. No other alert on the service can fire until they do.",
             panel="Support availability",
             stated=(METRICS_MISSING_FOR,),
         ),

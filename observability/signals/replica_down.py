@@ -7,9 +7,14 @@ from grafana.panel import Panel, Query, selector
 
 from observability.drill import DATABASE_AND_ROLE, Cause, Deployment, DrillFault, Exercise
 from observability.faults import UP_SERIES, Fault, GaugeValues
-from observability.signal import SERVICE_JOB, Alert, Signal
+from observability.signal import PUSH_WINDOW, PUSHING, SERVICE_JOB, Alert, Signal
 
 REPLICA_DOWN_FOR = "5m"  # longer than a restart and than a node's replacement; other replicas answer meanwhile
+# Nothing lists replicas that push. One that was ready when it last pushed, and that no other has replaced, is missed
+# for this long. A replica that is stopped pushes at its end that it is not ready.
+LOST_WINDOW = "1h"  # longer than a person takes to look
+LAST_READY = f"max by (instance) (last_over_time(support_replica_ready{{{SERVICE_JOB}}}[{LOST_WINDOW}])) == 1"
+FEWER = f"count({PUSHING}) < max_over_time(count({PUSHING})[{LOST_WINDOW}:{PUSH_WINDOW}])"
 
 
 @asynccontextmanager
@@ -57,6 +62,9 @@ SIGNAL = Signal(
             summary="The replica {{ $labels.instance }} does not answer",
             description=f"The replica {{{{ $labels.instance }}}} has answered no scrape for {REPLICA_DOWN_FOR} (up is "
             "{{ $value }}, limit 1). The other replicas have its load.",
+            pushed_expr=f"{LAST_READY} unless max by (instance) ({PUSHING}) and on () {FEWER}",
+            pushed_description=f"The replica {{{{ $labels.instance }}}} has pushed no metrics for {REPLICA_DOWN_FOR} "
+            "and was ready before (ready was {{ $value }}, limit: pushed again). The other replicas have its load.",
             stated=(REPLICA_DOWN_FOR,),
         ),
     ),

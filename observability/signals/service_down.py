@@ -8,10 +8,11 @@ from grafana.panel import Panel, Query, total_over_replicas
 
 from observability.drill import Cause, Deployment, DrillFault, Exercise
 from observability.faults import PROBE_SERIES, UP_SERIES, Fault, GaugeValues
-from observability.signal import CAUSE_KEPT, Alert, Signal
+from observability.signal import CAUSE_KEPT, PUSH_WINDOW, PUSHING, Alert, Signal
 
 DOWN_FOR = "1m"  # four failed scrapes in a row; a restart takes seconds
 NO_REPLICA = '(count(up{job="support-service"} == 1) or vector(0)) == 0'
+NO_REPLICA_PUSHES = f"(count({PUSHING}) or vector(0)) == 0"
 PROBE_GOOD = "on () max(support_probe_success) == 1"  # the service answers the probe, but not Prometheus
 
 
@@ -48,6 +49,9 @@ SIGNAL = Signal(
             summary="support-service is down: no replica responds",
             description=f"{{{{ $value }}}} replicas have answered a scrape in {DOWN_FOR} (limit: at least 1). Agents "
             "can neither read nor write cases.",
+            pushed_expr=f"{NO_REPLICA_PUSHES} unless {PROBE_GOOD}",
+            pushed_description=f"{{{{ $value }}}} replicas have pushed metrics in the last {PUSH_WINDOW} (limit: at "
+            "least 1). Agents can neither read nor write cases.",
             keep_firing_for=CAUSE_KEPT,
             stated=(DOWN_FOR,),
         ),

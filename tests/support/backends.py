@@ -1,4 +1,4 @@
-"""Real telemetry backends: VictoriaMetrics, Prometheus, and the collector rotel."""
+"""Real telemetry backends: VictoriaMetrics with vmalert, Prometheus, and the collector rotel."""
 
 import json
 import subprocess
@@ -12,6 +12,7 @@ from typing import Any
 from tests.support.servers import find_binary, free_port, wait_until_ready
 
 Series = dict[str, str]
+RELABELING = Path(__file__).parents[2] / "observability" / "pushed" / "relabel.yaml"
 
 
 class Backend:
@@ -70,6 +71,7 @@ class VictoriaMetrics(Backend):
             "-opentelemetry.usePrometheusNaming",
             "-search.latencyOffset=0s",  # makes the latest samples visible at once
             "-search.disableCache",
+            f"-relabelConfig={RELABELING}",
         )
         self.otlp = f"{self.url}/opentelemetry/v1/metrics"
 
@@ -77,6 +79,36 @@ class VictoriaMetrics(Backend):
         """Flush, which may otherwise take ten seconds, and return the result of an instant query."""
         urllib.request.urlopen(f"{self.url}/internal/force_flush", timeout=10).close()
         return super().query(promql)
+
+
+class VmAlert(Backend):
+    """Debian's vmalert: evaluates rules on a VictoriaMetrics every second, and notifies nobody."""
+
+    def __init__(self, folder: Path, source: VictoriaMetrics, rules: Path, delay: str) -> None:
+        """VictoriaMetrics shows samples some seconds after they were pushed: evaluations are of `delay` ago."""
+        port = free_port()
+        super().__init__(
+            folder,
+            port,
+            "/health",
+            find_binary("vmalert"),
+            f"-httpListenAddr=127.0.0.1:{port}",
+            f"-rule={rules}",
+            "-evaluationInterval=1s",
+            f"-rule.evalDelay={delay}",
+            *(f"-{each}.url={source.url}" for each in ("datasource", "remoteWrite", "remoteRead")),
+            "-remoteWrite.flushInterval=200ms",
+            "-notifier.blackhole",
+            *(f"-external.label={name}=https://example.invalid/{name}" for name in ("runbooks", "grafana")),
+        )
+
+    def firing(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the firing alerts by name, with their labels and annotations."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for each in self.get("/api/v1/alerts")["data"]["alerts"]:
+            if each["state"] == "firing":
+                found.setdefault(each["name"], []).append(each)
+        return found
 
 
 class Prometheus(Backend):

@@ -102,8 +102,13 @@ class DependencyMonitor:
         return failure.code if isinstance(failure, Unavailable) else DATABASE_UNAVAILABLE
 
     def observe_ready(self) -> Observations:
-        """Return whether the replica was ready when it was last asked."""
-        return [] if self._last is None else [(int(self._last.status == "ready"), {})]
+        """Return whether the replica was ready when it was last asked, and has not begun to stop since.
+
+        The last export of a process says so: rules for pushed metrics take a replica that ends otherwise for lost.
+        """
+        if self._last is None:
+            return []
+        return [(int(self._last.status == "ready" and self._readiness.accepting), {})]
 
     def observe_statuses(self) -> Observations:
         """Return 1 for the last status of each dependency."""

@@ -50,7 +50,7 @@ def add_to(commands: grammar.Subcommands) -> None:
         type=grammar.address,
         default=("127.0.0.1", 9101),
         metavar="HOST:PORT",
-        help="with --interval: address on which to serve /metrics",
+        help="with --interval: address on which to serve /metrics; OTEL_METRICS_EXPORTER=otlp also exports them",
     )
     command.add_argument(
         "--channel", default=SYNTHETIC, help="one of the service's SUPPORT_SYNTHETIC_CHANNELS (default: %(default)s)"
@@ -82,6 +82,7 @@ def add_to(commands: grammar.Subcommands) -> None:
 def probe(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Check a running service once, or at an interval; also through its ingress, if that has a URL."""
     from support_service.platform.settings import ClientSettings
+    from support_service.platform.settings.process import TelemetrySettings
     from support_service.probe.check import SyntheticCheck
     from support_service.probe.run import run_every, run_once
 
@@ -92,4 +93,5 @@ def probe(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
         checks.append(SyntheticCheck(arguments.ingress_url, headers, *limits, via="ingress"))
     if arguments.interval is None:
         sys.exit(run_coroutine(run_once(checks)))
-    run_coroutine(run_every(checks, arguments.interval, arguments.listen))
+    pushed = [name for name in TelemetrySettings.load(environ).metrics if name != "prometheus"]
+    run_coroutine(run_every(checks, arguments.interval, arguments.listen, ["prometheus", *pushed]))

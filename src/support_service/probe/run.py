@@ -57,8 +57,8 @@ PROBE_LAST_SUCCESS = InstrumentSpec(
 class CheckMetrics:
     """Metrics of the last check by each way to the service."""
 
-    def __init__(self) -> None:
-        self.provider = Metrics(("prometheus",), build_resource())
+    def __init__(self, exporters: Sequence[str]) -> None:
+        self.provider = Metrics(exporters, build_resource("support-probe"))
         self._last: dict[str, CheckReport] = {}
         self._last_good: dict[str, float] = {}
         meter = self.provider.meter
@@ -120,13 +120,16 @@ async def run_once(checks: Sequence[SyntheticCheck]) -> int:
     return max(report.status for report in reports)
 
 
-async def run_every(checks: Sequence[SyntheticCheck], interval: float, listen: tuple[str, int]) -> None:
+async def run_every(
+    checks: Sequence[SyntheticCheck], interval: float, listen: tuple[str, int], exporters: Sequence[str]
+) -> None:
     """Run the checks every `interval` seconds until SIGTERM or SIGINT.
 
-    Prints one report per line and serves the last ones as metrics. Raises WrongSetting if they can't be served.
+    Prints one report per line, and serves and exports the last ones as metrics. Raises WrongSetting if they can't be
+    served.
     """
     stopped = asyncio.ensure_future(wait_for_stop_signal())
-    results = CheckMetrics()
+    results = CheckMetrics(exporters)
     host, port = listen
     server = ServerSettings.model_validate({"SUPPORT_HOST": host, "SUPPORT_PORT": port})
     async with open_server(results.application(), server, chosen_by=f"--listen {host}:{port}") as address:

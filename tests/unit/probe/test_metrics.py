@@ -12,7 +12,7 @@ AT = "2026-11-26T12:00:00+00:00"
 @pytest.fixture
 def metrics():
     """Metrics without a report."""
-    metrics = CheckMetrics()
+    metrics = CheckMetrics(["prometheus"])
     yield metrics
     metrics.close()
 

@@ -166,9 +166,9 @@ def negotiate_format(accept: str, accept_encoding: str) -> ScrapeFormat:
     return ScrapeFormat(content_type, accepts_gzip(accept_encoding), encode)
 
 
-def build_resource() -> Resource:
+def build_resource(name: str = "support-service") -> Resource:
     """Return the OpenTelemetry resource: SDK, service name, version and instance, and OTEL_RESOURCE_ATTRIBUTES."""
-    own = {SERVICE_NAME: "support-service", SERVICE_VERSION: __version__, SERVICE_INSTANCE_ID: str(uuid4())}
+    own = {SERVICE_NAME: name, SERVICE_VERSION: __version__, SERVICE_INSTANCE_ID: str(uuid4())}
     return Resource.create(own).merge(OTELResourceDetector().detect())
 
 
