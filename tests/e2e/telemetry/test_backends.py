@@ -11,7 +11,10 @@ from tests.support.servers import MissingServer
 
 SERVICE_SERIES = '{__name__=~"(support|http|db|process|cpython)_.+"}'
 SDK = {"telemetry_sdk_name", "telemetry_sdk_language", "telemetry_sdk_version"}
-RESOURCE = SDK | {"job", "instance", "service_name", "service_version", "service_instance_id"}
+RESOURCE = SDK | {
+    *("job", "instance", "service_name", "service_version", "service_instance_id", "deployment_environment_name")
+}
+WITH_ENVIRONMENT = "support_build_info * on (job, instance) group_left (deployment_environment_name) target_info"
 # Without a Redis, HTTPS, webhooks, JWTs and limits of memory; the first reconcile runs minutes after the start.
 NOT_CONFIGURED = {
     "http_client_request_duration_seconds_count",
@@ -52,12 +55,14 @@ def stable_series(series):
 
 @pytest.fixture
 async def scraped_and_exported(serve, session, victoria_metrics, workload, port, tmp_path):
-    """The series of both backends, once both have the complete workload of an idle service."""
+    """The series of both backends, once both have the complete workload of an idle service, and the build by target."""
     exporters = {
         "OTEL_METRICS_EXPORTER": "prometheus,otlp",
         "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": victoria_metrics.otlp,
         "OTEL_METRIC_EXPORT_INTERVAL": "500",
         "OTEL_SERVICE_NAME": "compared",
+        "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=tests",
+        "SUPPORT_METRICS_TARGET_INFO": "true",
     }
     try:
         prometheus = Prometheus(tmp_path / "prometheus", f"127.0.0.1:{port}")
@@ -79,14 +84,18 @@ async def scraped_and_exported(serve, session, victoria_metrics, workload, port,
 
             with suppress(AssertionError):  # the test reports the difference
                 await eventually(equal, 3 * GENEROUS_TIMEOUT)
-            yield scraped, exported
+            yield scraped, exported, prometheus.query(WITH_ENVIRONMENT)
     finally:
         prometheus.close()
 
 
 async def test_scraped_and_exported_metrics_are_equal(scraped_and_exported):
-    """Each series has the same name and labels in both backends, and the same value unless it is volatile."""
-    scraped, exported = scraped_and_exported
+    """Each series has the same name and labels in both backends, and the same value unless it is volatile.
+
+    Attributes of the resource are labels of each exported series, and are joined to scraped ones.
+    """
+    scraped, exported, ((build, _),) = scraped_and_exported
+    assert build["deployment_environment_name"] == "tests"
     assert sorted(scraped.keys() - exported.keys()) == []
     assert sorted(exported.keys() - scraped.keys()) == []
     scraped_values, exported_values = stable_series(scraped), stable_series(exported)

@@ -249,7 +249,7 @@ class ClientSettings(SettingsSection):
 
 
 class TelemetrySettings(SettingsSection):
-    """OTEL_* variables that the service reads; the SDK and its exporters read the others themselves."""
+    """Telemetry: OTEL_* variables that the service reads; the SDK and its exporters read the others themselves."""
 
     disabled: Annotated[bool, BeforeValidator(lambda value: str(value).strip().lower() == "true")] = Field(
         default=False, alias="OTEL_SDK_DISABLED", description="`true` disables metrics and traces."
@@ -259,6 +259,12 @@ class TelemetrySettings(SettingsSection):
     )
     traces_exporter: TracesExporters = Field(
         (), alias="OTEL_TRACES_EXPORTER", validate_default=False, description="Where traces go."
+    )
+    target_info: bool = Field(
+        default=False,
+        alias="SUPPORT_METRICS_TARGET_INFO",
+        description="`true` adds the series `target_info` to `/metrics`, with the attributes of the resource, such as "
+        "those of `OTEL_RESOURCE_ATTRIBUTES`.",
     )
 
     @property

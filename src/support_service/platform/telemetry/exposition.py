@@ -30,9 +30,10 @@ format_value = lru_cache(4096)(floatToGoString)  # most values are small numbers
 class ScrapeReader(PrometheusMetricReader):
     """The exporter for Prometheus, with the texts of the metrics that it has converted."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        # No scope labels and no target_info: a scraped series has only the labels of its row in the table.
-        super().__init__(registry=registry, scope_info_enabled=False, disable_target_info=True)
+    def __init__(self, registry: CollectorRegistry, *, target_info: bool = False) -> None:
+        # No scope labels: a scraped series has only the labels of its row in the table.
+        super().__init__(registry=registry, scope_info_enabled=False, disable_target_info=not target_info)
+        self._target_info = target_info
         self._scraped_registry = registry
         self._lock = threading.Lock()
         self._texts: LRUCache[str, dict[str, MetricText]] = LRUCache(MAX_FORMATS)  # by content type and metric
@@ -50,10 +51,12 @@ class ScrapeReader(PrometheusMetricReader):
                 self._known = None
             body = converted.removesuffix(LAST_LINE)
             new = (metric for metric in self._collected if metric.name not in known)
-            for metric, text in zip(new, f"\n{body}".split(f"\n{FIRST_LINE}")[1:], strict=True):
-                known[metric.name] = MetricText(metric, f"{FIRST_LINE}{text}")
+            converted_texts = [f"{FIRST_LINE}{text}" for text in f"\n{body}".split(f"\n{FIRST_LINE}")[1:]]
+            info = [converted_texts.pop(0).removesuffix("\n") + "\n"] if self._target_info and converted_texts else []
+            for metric, text in zip(new, converted_texts, strict=True):
+                known[metric.name] = MetricText(metric, text)
             texts = [known[metric.name].with_values_of(metric) for metric in self._collected]
-            return "".join([*texts, converted[len(body) :]]).encode()
+            return "".join([*info, *texts, converted[len(body) :]]).encode()
 
     def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **options: Any) -> None:
         """Pass metrics to the exporter; during a scrape, only metrics without a text or with other series."""
