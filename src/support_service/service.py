@@ -178,13 +178,13 @@ async def open_service(
 
         broker = await opened(open_broker(settings.events_redis_url, telemetry, timings.events.broker))
         event_log = await opened(open_log(settings, broker, telemetry, timings.events))
-        relay, webhooks = await opened(open_relay(settings.events, database, broker, instruments, timings.events))
+        relay, webhooks = await opened(open_relay(settings.events, database, broker, telemetry, timings.events))
         consumer = await opened(
             open_consumer(
                 settings.events,
                 database,
                 broker,
-                instruments,
+                telemetry,
                 apply=InboundEventHandler(database, recorder).apply,
                 readiness=guard.readiness,
                 timings=timings.events,

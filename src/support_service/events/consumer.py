@@ -41,7 +41,7 @@ from support_service.platform.telemetry.instruments import (
     LastReading,
     known_or_other,
 )
-from support_service.platform.telemetry.traces import continue_trace, end_trace
+from support_service.platform.telemetry.traces import UNTRACED, MessageSpans, fail_span
 
 EVENT_ID_RETENTION = timedelta(days=14)  # a later duplicate is applied again
 PURGE_INTERVAL = 3600.0  # seconds between deletions of old event ids
@@ -119,6 +119,7 @@ class EventConsumer:
         claim_after: float,
         ping: Callable[[], Awaitable[None]],
         timings: ConsumerTimings = ConsumerTimings(),
+        spans: MessageSpans = UNTRACED,
     ) -> None:
         self._broker = broker
         self._apply = apply
@@ -127,6 +128,7 @@ class EventConsumer:
         self._stream = stream
         self._claim_after = claim_after
         self._timings = timings
+        self._spans = spans
         self._name = f"{platform.node()}-{os.getpid()}-{new_id()[:8]}"
         self._claim_at = 0.0
         self._backlog = LastReading[StreamBacklog]()
@@ -229,11 +231,9 @@ class EventConsumer:
 
     async def _handle_in_trace(self, delivery: Delivery, event: InboundEvent | SupportError) -> bool:
         """Handle an event in its trace, so that its log lines, and the events that it causes, belong to that."""
-        trace = continue_trace(event.trace if isinstance(event, InboundEvent) else {})
-        try:
+        event_id, sent = (event.id, event.trace) if isinstance(event, InboundEvent) else (delivery.id, {})
+        with self._spans.processing(self._stream, event_id, sent):
             return await self._apply_or_dead_letter(delivery, event)
-        finally:
-            end_trace(trace)
 
     async def _apply_or_dead_letter(self, delivery: Delivery, event: InboundEvent | SupportError) -> bool:
         """Apply an event, or dead-letter it. Return True if the caller must acknowledge it."""
@@ -247,6 +247,7 @@ class EventConsumer:
             event_type = known_or_other(event.type, INBOUND_TYPE_LABELS)
             outcome = await self._apply_when_database_available(delivery, event) if event.data is not None else None
         except Exception as failure:
+            fail_span(type(failure).__name__)
             if delivery.tries >= MAX_TRIES:
                 log.exception("Event %s is dead-lettered after %d tries", delivery.id, delivery.tries)
                 return await self._move_to_dead_letters(delivery, event_type, f"{type(failure).__name__}: {failure}")

@@ -19,7 +19,6 @@ from support_service.platform.http_client import limited_session
 from support_service.platform.settings import Settings
 from support_service.platform.settings.resources import EventSettings
 from support_service.platform.telemetry.http import client_metrics
-from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.stores import BROKER_OPERATIONS, monitored_redis
 from support_service.platform.telemetry.telemetry import Telemetry
 
@@ -52,7 +51,8 @@ async def open_broker(
         return
     from support_service.events.broker.redis import RedisBroker
 
-    broker = RedisBroker(redis_url, telemetry.operation_recorder("redis", BROKER_OPERATIONS), timings)
+    measure = telemetry.operation_recorder("redis", BROKER_OPERATIONS)
+    broker = RedisBroker(redis_url, measure, timings, telemetry.tracing.message_spans("redis"))
     telemetry.pools["events"] = broker.connections
     try:
         async with monitored_redis(telemetry.redis_servers, "events", broker.client):
@@ -83,9 +83,10 @@ async def open_log(
 
 @asynccontextmanager
 async def open_relay(
-    settings: EventSettings, database: Database, broker: Broker, instruments: Instruments, timings: EventTimings
+    settings: EventSettings, database: Database, broker: Broker, telemetry: Telemetry, timings: EventTimings
 ) -> AsyncIterator[tuple[OutboxRelay, WebhookSender]]:
     """Publish the outbox to the broker and to webhooks during a `with` block, and what is left of it at the end."""
+    instruments = telemetry.instruments
     relay = OutboxRelay(
         database,
         broker,
@@ -107,6 +108,7 @@ async def open_relay(
             relay.is_leader,
             created=relay.deliveries_created,
             timings=timings.webhooks,
+            spans=telemetry.tracing.message_spans(""),  # a delivery passes through no broker
         )
         await asyncio.gather(relay.refresh_backlog(), webhooks.refresh())
         async with run_in_background(
@@ -123,7 +125,7 @@ async def open_consumer(
     settings: EventSettings,
     database: Database,
     broker: Broker,
-    instruments: Instruments,
+    telemetry: Telemetry,
     *,
     apply: ApplyEvent,
     readiness: Readiness,
@@ -133,11 +135,12 @@ async def open_consumer(
     consumer = EventConsumer(
         broker,
         apply,
-        instruments,
+        telemetry.instruments,
         stream=settings.inbound_stream,
         claim_after=settings.claim_after,
         ping=database.ping,
         timings=timings.consumer,
+        spans=telemetry.tracing.message_spans("memory" if isinstance(broker, InMemoryBroker) else "redis"),
     )
     await consumer.refresh_backlog()
     async with run_in_background(

@@ -32,6 +32,7 @@ from support_service.platform.http_client import describe_client_error
 from support_service.platform.settings.values import WebhookSetting
 from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, LastReading
 from support_service.platform.telemetry.logs import WEBHOOK_LOGGER
+from support_service.platform.telemetry.traces import UNTRACED, MessageSpans, fail_span
 
 GONE_REASON = "The endpoint responded 410: it accepts no more events."
 
@@ -85,6 +86,7 @@ class WebhookSender:
         *,
         created: WorkSignal,
         timings: WebhookTimings = WebhookTimings(),
+        spans: MessageSpans = UNTRACED,
     ) -> None:
         self._database = database
         self._session = session
@@ -93,6 +95,7 @@ class WebhookSender:
         self._is_leader = is_leader
         self._created = created
         self._timings = timings
+        self._spans = spans
         for name, outcome in product(self._endpoints, WEBHOOK_ATTEMPTS.labels["outcome"] or ()):
             instruments.start_series(WEBHOOK_ATTEMPTS, {"endpoint": name, "outcome": outcome})
         self._pending = LastReading[int]()
@@ -184,21 +187,23 @@ class WebhookSender:
 
     async def _post(self, endpoint: WebhookSetting, event: str) -> str | None:
         """POST an event to an endpoint. Return None if it was accepted, else the reason."""
-        try:
-            async with self._session.post(
-                endpoint.url,
-                data=event.encode(),
-                headers=signed_headers(endpoint.secret, event),
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=DELIVERY_TIMEOUT),
-            ) as response:
-                if response.status < HTTPStatus.MULTIPLE_CHOICES:
-                    return None
-                return (
-                    GONE_REASON if response.status == HTTPStatus.GONE else f"The endpoint responded {response.status}."
-                )
-        except (aiohttp.ClientError, TimeoutError, OSError) as failure:
-            return describe_client_error(failure)[:255]
+        with self._spans.delivering(endpoint.name, event) as trace_headers:
+            try:
+                async with self._session.post(
+                    endpoint.url,
+                    data=event.encode(),
+                    headers=signed_headers(endpoint.secret, event) | trace_headers,
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(total=DELIVERY_TIMEOUT),
+                ) as response:
+                    status = response.status
+            except (aiohttp.ClientError, TimeoutError, OSError) as failure:
+                fail_span(type(failure).__name__)
+                return describe_client_error(failure)[:255]
+            if status < HTTPStatus.MULTIPLE_CHOICES:
+                return None
+            fail_span(str(status))
+            return GONE_REASON if status == HTTPStatus.GONE else f"The endpoint responded {status}."
 
 
 def signed_headers(secret: str, event: str) -> dict[str, str]:

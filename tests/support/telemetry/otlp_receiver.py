@@ -67,7 +67,8 @@ class Span:
         self.id = span.span_id.hex()
         self.parent = span.parent_span_id.hex()
         self.name = span.name
-        self.kind = {2: "server", 3: "client"}.get(span.kind, "internal")
+        self.kind = {2: "server", 3: "client", 4: "producer", 5: "consumer"}.get(span.kind, "internal")
+        self.failed = span.status.code == 2
         self.attributes = _attributes(span.attributes)
         self.resource = resource
 

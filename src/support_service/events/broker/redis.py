@@ -26,6 +26,7 @@ from support_service.events.broker.base import (
 from support_service.platform.redis import REDIS_FAILURES, limited_parser_class
 from support_service.platform.telemetry.instruments import OTHER
 from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_measurement, redis_pool_state
+from support_service.platform.telemetry.traces import UNTRACED, MessageSpans
 
 CONSUMER_GROUP = "support-service"
 MAX_CONNECTIONS = 16
@@ -134,8 +135,10 @@ class RedisBroker(RedisClient):
         url: str,
         measure: RecordOperation = discard_measurement,
         timings: RedisBrokerTimings = RedisBrokerTimings(),
+        spans: MessageSpans = UNTRACED,
     ) -> None:
         super().__init__(url, timings, MAX_CONNECTIONS, measure)
+        self._spans = spans
         self._publish_script, self._dead_letter_script, self._replay_script, self._forget_consumers_script = map(
             self.client.register_script, (PUBLISH_SCRIPT, DEAD_LETTER_SCRIPT, REPLAY_SCRIPT, FORGET_CONSUMERS_SCRIPT)
         )
@@ -143,8 +146,10 @@ class RedisBroker(RedisClient):
     async def publish(
         self, stream: str, events: Sequence[str | bytes], *, max_length: int, fence: int = 0, trim: bool = True
     ) -> None:
-        async with self._measured_operation("XADD"):
-            await self._publish_script(keys=[stream, f"{stream}:fence"], args=[fence, max_length, int(trim), *events])
+        arguments = [fence, max_length, int(trim), *events]
+        with self._spans.publishing(stream, events):
+            async with self._measured_operation("XADD"):
+                await self._publish_script(keys=[stream, f"{stream}:fence"], args=arguments)
 
     async def receive(self, stream: str, consumer: str, *, count: int, wait: float) -> list[Delivery]:
         # The socket timeout must exceed the time the server blocks, or a quiet stream would look like a dead server.

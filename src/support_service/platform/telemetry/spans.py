@@ -1,4 +1,4 @@
-"""Spans of requests, of calls to upstream services, and of operations on databases.
+"""Spans of requests, of calls to upstream services, of operations on databases, and of events.
 
 The first two come from OpenTelemetry's contrib packages with stable conventions.
 
@@ -7,9 +7,11 @@ Only `telemetry.create_tracing` imports this module, and only if OTEL_TRACES_EXP
 
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import aiohttp
+import pydantic_core
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 from opentelemetry import context, trace
@@ -23,7 +25,13 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 
 from support_service.platform.telemetry.http import UNMEASURED_PATHS
 from support_service.platform.telemetry.provider import run_with_timeout
-from support_service.platform.telemetry.traces import RecordSpan
+from support_service.platform.telemetry.traces import (
+    PROPAGATOR,
+    TRACEPARENT,
+    MessageSpans,
+    RecordSpan,
+    propagation_headers,
+)
 
 # The contrib package searches with regular expressions: without ^ and $ this would also exclude an attachment named
 # metrics.
@@ -99,9 +107,100 @@ class SdkTracing:
 
         return record
 
+    def message_spans(self, broker: str) -> MessageSpans:
+        """Return the spans of events that pass through a kind of broker, such as redis."""
+        return SdkMessageSpans(self._provider.get_tracer("support_service"), broker)
+
     def close(self) -> None:
         """Export the last spans, within the shutdown timeout. Blocks; call it in a thread."""
         run_with_timeout(self._shutdown_timeout, self._provider.shutdown)
+
+
+class SdkMessageSpans:
+    """Spans of events by the semantic conventions of messaging.
+
+    An event that is published or delivered without a trace has none: it would be a trace of one span. An event of
+    another service begins a trace if it has none, because the operations of the database belong to it.
+    """
+
+    def __init__(self, tracer: trace.Tracer, broker: str) -> None:
+        self._tracer = tracer
+        self._broker = broker
+
+    @contextmanager
+    def publishing(self, stream: str, events: Sequence[str | bytes]) -> Iterator[None]:
+        """Add a span to the trace of each event of a batch."""
+        spans = [span for span in (self._producer("publish", self._broker, stream, event) for event in events) if span]
+        try:
+            yield
+        except BaseException as failure:
+            for span in spans:
+                _fail(span, failure)
+            raise
+        finally:
+            for span in spans:
+                span.end()
+
+    @contextmanager
+    def processing(self, stream: str, event_id: str, sent: Mapping[str, str]) -> Iterator[None]:
+        """Add a span around the application of an event; the block is in it."""
+        attributes = _attributes("process", self._broker, stream, event_id)
+        attributes["messaging.consumer.group.name"] = "support-service"
+        given = PROPAGATOR.extract(sent) if TRACEPARENT in sent else None
+        span = self._tracer.start_span(
+            f"process {stream}", context=given, kind=trace.SpanKind.CONSUMER, attributes=attributes
+        )
+        with _current(span):
+            yield
+
+    @contextmanager
+    def delivering(self, endpoint: str, event: str) -> Iterator[dict[str, str]]:
+        """Add a span around a delivery, and yield the headers that continue its trace; the block is in the span."""
+        span = self._producer("deliver", "webhook", endpoint, event)
+        if span is None:
+            yield {}
+            return
+        with _current(span):
+            yield propagation_headers()
+
+    def _producer(self, operation: str, system: str, destination: str, event: str | bytes) -> trace.Span | None:
+        """Start a span in the trace of an event, or else in the current one. Return None if there is neither."""
+        sent = pydantic_core.from_json(event)
+        given = PROPAGATOR.extract(sent) if sent.get(TRACEPARENT) else None
+        if not trace.get_current_span(given).get_span_context().is_valid:
+            return None
+        return self._tracer.start_span(
+            f"{operation} {destination}",
+            context=given,
+            kind=trace.SpanKind.PRODUCER,
+            attributes=_attributes(operation, system, destination, sent["id"]),
+        )
+
+
+@contextmanager
+def _current(span: trace.Span) -> Iterator[None]:
+    """Make a span the current one, and end it. An exception fails it, without its text, which may quote an event."""
+    with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+        try:
+            yield
+        except BaseException as failure:
+            _fail(span, failure)
+            raise
+
+
+def _fail(span: trace.Span, failure: BaseException) -> None:
+    span.set_attribute("error.type", type(failure).__name__)
+    span.set_status(trace.StatusCode.ERROR)
+
+
+def _attributes(operation: str, system: str, destination: str, message_id: str) -> dict[str, str]:
+    return {
+        "messaging.system": system,
+        "messaging.destination.name": destination,
+        "messaging.operation.name": operation,
+        "messaging.operation.type": "process" if operation == "process" else "send",
+        "messaging.message.id": message_id,
+    }
 
 
 def _otlp_exporter() -> SpanExporter:

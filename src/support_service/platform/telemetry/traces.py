@@ -4,7 +4,8 @@ Without an exporter the trace context of a request is still propagated to upstre
 service stay connected.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import Token
 from typing import Protocol, TypeAlias
 
@@ -19,6 +20,37 @@ PROPAGATOR = TraceContextTextMapPropagator()
 TRACEPARENT = istr("traceparent")
 TraceToken: TypeAlias = Token[Context]
 RecordSpan: TypeAlias = Callable[[str, float, str], None]
+
+
+class MessageSpans(Protocol):
+    """Spans around events that are published, processed and delivered, each in the trace of what caused its event."""
+
+    def publishing(self, stream: str, events: Sequence[str | bytes]) -> AbstractContextManager[None]:
+        """Return a block that appends events to a stream."""
+
+    def processing(self, stream: str, event_id: str, sent: Mapping[str, str]) -> AbstractContextManager[None]:
+        """Return a block that applies an event, in the trace that was sent with it."""
+
+    def delivering(self, endpoint: str, event: str) -> AbstractContextManager[dict[str, str]]:
+        """Return a block that sends an event to a webhook, with headers that continue its trace."""
+
+
+class UntracedMessages:
+    """Messages of an app without an exporter: an event is still applied in its trace."""
+
+    def publishing(self, stream: str, events: Sequence[str | bytes]) -> AbstractContextManager[None]:  # noqa: ARG002
+        return WITHOUT_SPAN
+
+    def processing(self, stream: str, event_id: str, sent: Mapping[str, str]) -> AbstractContextManager[None]:  # noqa: ARG002
+        return _continued(sent) if TRACEPARENT in sent else WITHOUT_SPAN
+
+    def delivering(self, endpoint: str, event: str) -> AbstractContextManager[dict[str, str]]:  # noqa: ARG002
+        return WITHOUT_HEADERS
+
+
+WITHOUT_SPAN: AbstractContextManager[None] = nullcontext()
+WITHOUT_HEADERS: AbstractContextManager[dict[str, str]] = nullcontext({})
+UNTRACED = UntracedMessages()
 
 
 class Tracing(Protocol):
@@ -36,6 +68,9 @@ class Tracing(Protocol):
         Its arguments are the operation's name, its duration in seconds and its error type, empty on success.
         """
 
+    def message_spans(self, broker: str) -> MessageSpans:
+        """Return the spans of events that pass through a kind of broker, such as redis."""
+
     def close(self) -> None:
         """Export the last spans, within the shutdown timeout. Blocks; call it in a thread."""
 
@@ -51,6 +86,9 @@ class NoTracing:
 
     def span_recorder(self, system: str) -> RecordSpan | None:  # noqa: ARG002 - the interface has it
         return None
+
+    def message_spans(self, broker: str) -> MessageSpans:  # noqa: ARG002 - the interface has it
+        return UNTRACED
 
     def close(self) -> None:
         """Do nothing: no spans were recorded."""
@@ -72,6 +110,15 @@ def end_trace(token: TraceToken | None) -> None:
         context.detach(token)
 
 
+@contextmanager
+def _continued(sent: Mapping[str, str]) -> Iterator[None]:
+    token = continue_trace(sent)
+    try:
+        yield
+    finally:
+        end_trace(token)
+
+
 def propagation_headers() -> dict[str, str]:
     """Return the headers that propagate the current trace; empty without a trace."""
     headers: dict[str, str] = {}
@@ -88,6 +135,13 @@ def current_trace_and_span_ids() -> tuple[str | None, str | None]:
     if not present.is_valid:
         return None, None
     return trace.format_trace_id(present.trace_id), trace.format_span_id(present.span_id)
+
+
+def fail_span(error: str) -> None:
+    """Mark the current span as failed, with the status of an answer or the type of an exception."""
+    span = trace.get_current_span()  # without an exporter this does nothing
+    span.set_attribute("error.type", error)
+    span.set_status(trace.StatusCode.ERROR)
 
 
 def set_span_scheme(scheme: str) -> None:
