@@ -2,8 +2,8 @@
 
 Runbooks that do not state the threshold of their alert are reported, too.
 
-`python -m observability.generate`, or `make observability`. The rules, their tests, the dashboards and the lists of
-alerts follow from the files of signals/, and the catalogue from the instruments that the service declares.
+`python -m observability.generate`, or `make observability`. The rules, their tests, the dashboards, the objectives and
+the lists of alerts follow from the files of signals/, and the catalogue from the instruments that the service declares.
 """
 
 import argparse
@@ -12,10 +12,10 @@ from pathlib import Path
 
 from grafana import build as dashboards
 
-from observability import alert_lists, catalogue, rules
+from observability import alert_lists, catalogue, openslo, rules
 
 ROOT = Path(__file__).parent.parent
-SOURCES = (rules, dashboards, alert_lists, catalogue)
+SOURCES = (rules, dashboards, alert_lists, catalogue, openslo)
 # Folders without any other file: what no table describes is deleted.
 GENERATED_FOLDERS = (rules.PROMETHEUS_FOLDER / "rules", rules.PROMETHEUS_FOLDER / "tests", dashboards.DASHBOARDS_FOLDER)
 

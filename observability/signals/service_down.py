@@ -8,10 +8,12 @@ from grafana.panel import Panel, Query, total_over_replicas
 
 from observability.drill import Cause, Deployment, DrillFault, Exercise
 from observability.faults import PROBE_SERIES, UP_SERIES, Fault, GaugeValues
-from observability.signal import CAUSE_KEPT, PUSH_WINDOW, PUSHING, Alert, Signal
+from observability.signal import CAUSE_KEPT, PUSH_WINDOW, PUSHING, SERVICE_JOB, Alert, Signal
 
 DOWN_FOR = "1m"  # four failed scrapes in a row; a restart takes seconds
-NO_REPLICA = '(count(up{job="support-service"} == 1) or vector(0)) == 0'
+ANSWERING = f"count(up{{{SERVICE_JOB}}} == 1)"
+WITHOUT_SCRAPES = f"count({PUSHING}) unless on () up{{{SERVICE_JOB}}}"  # where no scrape makes the series `up`
+NO_REPLICA = f"({ANSWERING} or vector(0)) == 0"
 NO_REPLICA_PUSHES = f"(count({PUSHING}) or vector(0)) == 0"
 PROBE_GOOD = "on () max(support_probe_success) == 1"  # the service answers the probe, but not Prometheus
 
@@ -59,11 +61,11 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support availability",
-            "Replicas that answer Prometheus, and their versions.",
+            "Replicas that answer Prometheus, or push to it, and their versions.",
             row="objectives",
             place=10,
             queries=(
-                Query('count(up{job="support-service"} == 1) or vector(0)', "replicas that answer"),
+                Query(f"{ANSWERING} or {WITHOUT_SCRAPES} or vector(0)", "replicas that answer"),
                 Query(total_over_replicas("support_build_info", "version"), "version {{version}}"),
             ),
             unit="short",

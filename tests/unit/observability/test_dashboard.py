@@ -26,7 +26,10 @@ FIRST = (
     "Support timeline failure stages",
 )
 # Recording rules and counts over all replicas, which have no label `instance`, and the probe, which is no replica.
-OF_NO_REPLICA = re.compile(r"\b(?:support|source|service):[\w:]+|count\(up\{[^}]*\}|support_probe_\w+\{[^}]*\}")
+OF_NO_REPLICA = re.compile(
+    r"\b(?:support|source|service):[\w:]+|support_probe_\w+\{[^}]*\}"
+    r"|(?:count\(|on \(\) )(?:up|last_over_time\(\w+)\{[^}]*\}"
+)
 each_dashboard = pytest.mark.parametrize("dashboard", DASHBOARDS.values(), ids=DASHBOARDS)
 each_panel = pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
 
