@@ -361,6 +361,7 @@ def test_wrong_values_are_refused(values):
     assert "values" in done.stderr
 
 
+BEHIND_INGRESS = {"enabled": True, "host": "support.example"}
 STOPS_IN_TIME = {"settings": {"SUPPORT_STOP_DELAY": "5", "SUPPORT_STOP_TIMEOUT": "20"}}
 
 
@@ -375,8 +376,13 @@ STOPS_IN_TIME = {"settings": {"SUPPORT_STOP_DELAY": "5", "SUPPORT_STOP_TIMEOUT":
         ({"tokensSecret": ""}, "nobody could sign in"),
         ({"autoscaling": {"enabled": True, "maxReplicas": 2, "minReplicas": 3}}, "at least autoscaling.minReplicas, 3"),
         ({"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}}, "needs resources.requests.cpu"),
+        ({"ingress": BEHIND_INGRESS}, "all clients would share the rate limit"),
         (
-            {"ingress": {"enabled": True, "host": "support.example"}, "networkPolicy": {"enabled": True}},
+            {
+                "ingress": BEHIND_INGRESS,
+                "settings": {"SUPPORT_TRUSTED_PROXIES": "10.244.0.0/16"},
+                "networkPolicy": {"enabled": True},
+            },
             "the ingress could not reach the service",
         ),
     ],

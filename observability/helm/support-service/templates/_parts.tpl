@@ -30,8 +30,8 @@ envFrom:
 {{- define "support.settings" -}}
 {{- $settings := dict "SUPPORT_AUTH" "open" "SUPPORT_ATTACHMENT_STORE" "local" "SUPPORT_STOP_DELAY" "0" "SUPPORT_STOP_TIMEOUT" "10" -}}
 {{- $given := merge (dict) .Values.secretSettings .Values.settings -}}
-{{- range .Values.extraEnv }}{{ if .value }}{{ $_ := set $given .name .value }}{{ end }}{{ end -}}
-{{- pick (merge (dict) $given $settings) "SUPPORT_AUTH" "SUPPORT_ATTACHMENT_STORE" "SUPPORT_STOP_DELAY" "SUPPORT_STOP_TIMEOUT" | toYaml -}}
+{{- range .Values.extraEnv }}{{ $_ := set $given .name (.value | default "") }}{{ end -}}
+{{- pick (merge (dict) $given $settings) "SUPPORT_AUTH" "SUPPORT_ATTACHMENT_STORE" "SUPPORT_STOP_DELAY" "SUPPORT_STOP_TIMEOUT" "SUPPORT_TRUSTED_PROXIES" | toYaml -}}
 {{- end }}
 
 {{- define "support.persistent" -}}
@@ -62,6 +62,9 @@ envFrom:
 {{- if and .enabled (not (dig "requests" "cpu" "" $.Values.resources)) -}}
 {{- fail "autoscaling needs resources.requests.cpu: the target is a percentage of it" -}}
 {{- end -}}
+{{- end -}}
+{{- if and .Values.ingress.enabled (not (hasKey $settings "SUPPORT_TRUSTED_PROXIES")) -}}
+{{- fail "settings.SUPPORT_TRUSTED_PROXIES is missing, and all clients would share the rate limit of the ingress: name the network of its pods, such as 10.244.0.0/16" -}}
 {{- end -}}
 {{- if and .Values.networkPolicy.enabled .Values.ingress.enabled (not .Values.networkPolicy.from) -}}
 {{- fail "networkPolicy.from is empty, and the ingress could not reach the service: name the pods of the ingress controller, and Prometheus" -}}
