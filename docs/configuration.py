@@ -24,6 +24,10 @@ All settings come from environment variables. `make configuration` generates thi
 value and the expected values. An unknown `SUPPORT_` variable causes a warning. So do the
 `SERVICE_` variables of the [earlier support-service](operations/earlier-service.md#settings). An empty value counts as
 unset. Durations are a number with a unit: `s`, `m`, `h`, `d` or `w`.
+
+Each variable of `SUPPORT_` and `AWS_` below may be in a file: `SUPPORT_WEBHOOKS_FILE` names the file with the value of
+`SUPPORT_WEBHOOKS`. It is read at the start. The password of the database is read for each new connection: see
+[secrets in files](operations/deployment.md#secrets-in-files).
 """
 FORMS = [  # first match wins; compared as types with their metadata
     (values.Networks, "IP addresses and networks, comma-separated"),
@@ -43,6 +47,7 @@ FORMS = [  # first match wins; compared as types with their metadata
     (values.RedisUrl, "URL: `redis://`, `rediss://` or `unix://`"),
     (values.DatabaseUrl, "URL: `sqlite:///PATH` or `postgresql://…`; a driver, such as `+asyncpg`, is ignored"),
     (values.Token, "token"),
+    (SecretStr, "text"),
     (values.Webhooks, "JSON list"),
     (bool, "`true` or `false`"),
     (int, "integer"),

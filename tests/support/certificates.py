@@ -24,11 +24,11 @@ class CertificateAuthority:
         signed = builder.add_extension(constraints, critical=True).sign(self._key, hashes.SHA256())
         self.certificate.write_bytes(signed.public_bytes(PEM))
 
-    def issue(self, valid_for: timedelta) -> Path:
+    def issue(self, valid_for: timedelta, name: str = "127.0.0.1") -> Path:
         """Return a file with a key and its certificate, which ends after that time from now; before now if negative."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-        builder = _builder(_name("127.0.0.1"), self._name, key, valid_for)
+        builder = _builder(_name(name), self._name, key, valid_for)
         signed = builder.add_extension(names, critical=False).sign(self._key, hashes.SHA256())
         private = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         path = self._folder / f"certificate-{signed.serial_number}.pem"

@@ -8,6 +8,7 @@ import yaml
 
 from support_service.platform import settings
 from support_service.platform.settings import SettingsSection
+from support_service.platform.settings.section import FILE_SUFFIX
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "observability" / "kubernetes"
@@ -37,11 +38,12 @@ def resources_of_kind(name):
 
 
 def known_variables():
-    """Return every variable that the service reads."""
+    """Return every variable that the service reads, also from files."""
     sections = [
         each for each in vars(settings).values() if isinstance(each, type) and issubclass(each, SettingsSection)
     ]
-    return {str(field.alias) for section in sections for field in section.model_fields.values()}
+    names = {str(field.alias) for section in sections for field in section.model_fields.values()}
+    return names | {f"{name}{FILE_SUFFIX}" for name in names}
 
 
 def environments():

@@ -194,6 +194,21 @@ class PostgresServer:
         (self._folder / "data" / "standby.signal").touch()
         self._settings |= {"primary_conninfo": f"host=127.0.0.1 port={urlsplit(primary.url()).port} user=tests"}
 
+    def require(self, rules: str, certificate: Path | None = None, authority: Path | None = None) -> None:
+        """Let clients sign in by the rules of `pg_hba.conf`; the server has a certificate, and trusts an authority."""
+        data, owner = self._folder / "data", (self._folder / "data").stat()
+        for source, name in ((certificate, "server.pem"), (authority, "authority.pem")):
+            if source is not None:
+                shutil.copyfile(source, data / name)
+                (data / name).chmod(0o600)
+                os.chown(data / name, owner.st_uid, owner.st_gid)
+        (data / "pg_hba.conf").write_text(f"local all all trust\n{rules}\n", encoding="utf-8")
+        if certificate is not None:
+            for name, value in {"cert_file": "server", "key_file": "server", "ca_file": "authority"}.items():
+                self.run(f"ALTER SYSTEM SET ssl_{name} = '{value}.pem'")
+            self.run("ALTER SYSTEM SET ssl = on")
+        self.run("SELECT pg_reload_conf()")
+
     def stop(self) -> None:
         """Stop the server without waiting for clients; committed data survives."""
         self._process.send_signal(signal.SIGINT)

@@ -62,7 +62,7 @@ def configured_storages(settings: AttachmentSettings, s3: ObjectStoreSettings) -
         return {"local": local}
     from support_service.attachments.storage.s3 import S3AttachmentStorage
 
-    objects = S3AttachmentStorage(s3.bucket, endpoint=s3.endpoint, region=s3.region)
+    objects = S3AttachmentStorage(s3.bucket, endpoint=s3.endpoint, region=s3.region, credentials=s3.credentials)
     if settings.store == "s3":
         return {"s3": objects, "local": local}
     return {"local": local, "s3": objects}

@@ -11,6 +11,7 @@ from support_service.core.domain.case_vocabulary import CHANNELS
 from support_service.core.units import MAX_DURATION, MAX_INTEGER, MAX_REQUESTS_PER_SECOND
 from support_service.platform.settings import (
     LOOPBACK,
+    ClientSettings,
     Settings,
     SettingsSection,
     WrongSetting,
@@ -266,10 +267,10 @@ def test_inbound_and_outbound_streams_must_differ(given):
 
 
 def test_each_variable_is_read_by_one_field():
-    """Each name starts with SUPPORT_ or OTEL_."""
+    """Each name starts with SUPPORT_, OTEL_ or AWS_."""
     names = [field.alias for section in SettingsSection.__subclasses__() for field in section.model_fields.values()]
     assert len(set(names)) == len(names)
-    assert all(name.startswith(("SUPPORT_", "OTEL_")) for name in names)
+    assert all(name.startswith(("SUPPORT_", "OTEL_", "AWS_")) for name in names)
 
 
 OTLP = {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_TRACES_EXPORTER": "otlp"}
@@ -678,3 +679,80 @@ def test_only_the_first_invalid_opentelemetry_value_is_reported():
     assert [variable for variable, _ in opentelemetry.first_invalid_variable(environ, ["otlp"], [])] == [
         "OTEL_METRIC_EXPORT_INTERVAL"
     ]
+
+
+def test_value_in_a_file_is_read_without_its_line_break(tmp_path):
+    """Any variable may be in a file that another one names; its content is not shown."""
+    path = tmp_path / "secret"
+    path.write_text("s3cret\n")
+    settings = Settings.load({"AWS_SECRET_ACCESS_KEY_FILE": str(path), "SUPPORT_MASKING_KEY_FILE": str(path)})
+    assert settings.s3.credentials == {"secret_access_key": "s3cret"}
+    assert settings.server.masking_key == "s3cret"
+    assert settings.warnings == ()
+    with pytest.raises(WrongSetting) as refusal:
+        Settings.load({"SUPPORT_PORT_FILE": str(path)})
+    assert str(refusal.value) == f"SUPPORT_PORT_FILE={str(path)!r}: expected an integer"
+
+
+def test_token_of_a_command_may_be_in_a_file(tmp_path):
+    """Also where a command reads no other settings."""
+    path = tmp_path / "token"
+    path.write_text("abc\n")
+    assert ClientSettings.load({"SUPPORT_TOKEN_FILE": str(path)}).headers == {"Authorization": "Bearer abc"}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(None, "No such file"), (b"\n", "the file is empty"), (b"\xff", "the file is not UTF-8")]
+)
+def test_file_without_a_value_is_refused(tmp_path, content, reason):
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+    for name in ("SUPPORT_WEBHOOKS", "SUPPORT_DATABASE_PASSWORD"):
+        with pytest.raises(WrongSetting, match=f"^{name}_FILE='{path}': can't be read: {reason}"):
+            Settings.load({f"{name}_FILE": str(path), "SUPPORT_DATABASE_HOST": "db"})
+
+
+def test_variable_and_its_file_exclude_each_other(tmp_path):
+    given = {"SUPPORT_MASKING_KEY": "a", "SUPPORT_MASKING_KEY_FILE": str(tmp_path)}
+    with pytest.raises(WrongSetting, match="SUPPORT_MASKING_KEY_FILE and SUPPORT_MASKING_KEY are both set"):
+        Settings.load(given)
+
+
+@pytest.mark.parametrize(
+    ("parts", "url"),
+    [
+        ({"HOST": "db"}, "postgresql://support@db/support"),
+        ({"HOST": "a:5432,b", "NAME": "x y", "USER": "u@v"}, "postgresql://u%40v@a:5432,b/x%20y"),
+        ({"HOST": "db", "PASSWORD": "a&b=c/d"}, "postgresql://support@db/support?password=a%26b%3Dc%2Fd"),
+        (
+            {"HOST": "db", "PASSWORD": "a", "OPTIONS": "sslmode=verify-full"},
+            "postgresql://support@db/support?sslmode=verify-full&password=a",
+        ),
+        ({"URL": "postgresql+asyncpg://u@db/x", "PASSWORD": "p"}, "postgresql://u@db/x?password=p"),
+    ],
+)
+def test_database_may_be_given_in_parts(parts, url):
+    """The URL quotes what has a meaning in it."""
+    given = {f"SUPPORT_DATABASE_{name}": value for name, value in parts.items()}
+    assert Settings.load(given).database.url == url
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ({"HOST": "db", "URL": "postgresql://u@db/x"}, "SUPPORT_DATABASE_HOST and SUPPORT_DATABASE_URL are both set"),
+        ({"USER": "u"}, "SUPPORT_DATABASE_USER requires SUPPORT_DATABASE_HOST"),
+        ({"URL": "sqlite:///a.db", "PASSWORD": "secret"}, "SUPPORT_DATABASE_PASSWORD requires"),
+        ({"URL": "postgresql://u:other@db/x", "PASSWORD": "secret"}, "SUPPORT_DATABASE_PASSWORD is set besides"),
+        ({"HOST": "db:port"}, "SUPPORT_DATABASE_URL, joined from its parts: expected"),
+        ({"HOST": "db", "OPTIONS": "a=b"}, "SUPPORT_DATABASE_URL, joined from its parts: expected a URL whose query"),
+        ({"HOST": "db", "OPTIONS": "sslmode=on"}, "SUPPORT_DATABASE_URL, joined from its parts: expected a URL whose"),
+        ({"URL": "postgresql://u@db/x?sslrootcert=/no"}, "SUPPORT_DATABASE_URL=.*sslrootcert is the path of a file"),
+    ],
+)
+def test_parts_of_the_database_that_contradict_are_refused(parts, reason):
+    """Nothing of a password is shown."""
+    with pytest.raises(WrongSetting, match=reason) as refusal:
+        Settings.load({f"SUPPORT_DATABASE_{name}": value for name, value in parts.items()})
+    assert "secret" not in str(refusal.value)

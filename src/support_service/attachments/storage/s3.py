@@ -8,11 +8,12 @@ lifecycle rule aborts it (docs/s3-lifecycle.json), because obstore can't list mu
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import monotonic
+from types import MappingProxyType
 from typing import Any
 
 import obstore
@@ -140,12 +141,20 @@ class S3AttachmentStorage:
     reads_back = True
 
     def __init__(
-        self, bucket: str, *, endpoint: str | None = None, region: str = "us-east-1", timings: S3Timings = S3Timings()
+        self,
+        bucket: str,
+        *,
+        endpoint: str | None = None,
+        region: str = "us-east-1",
+        credentials: Mapping[str, str] = MappingProxyType({}),
+        timings: S3Timings = S3Timings(),
     ) -> None:
+        """`credentials` are options of obstore; without them it reads the variables of AWS itself."""
         self._timings = timings
+        config: Any = {"region": region, **({"endpoint": endpoint} if endpoint else {}), **credentials}
         self._store = S3Store(
             bucket,
-            config={"region": region, **({"endpoint": endpoint} if endpoint else {})},
+            config=config,
             client_options={
                 "allow_http": bool(endpoint and endpoint.startswith("http://")),
                 "connect_timeout": "2s",

@@ -144,10 +144,10 @@ def _run_exclusively(
         from support_service.platform.database.postgres import migrate
 
         return migrate.run_locked(url, checked, None if reads_only else timings)
-    except (TypeError, ValueError) as failure:  # the driver can't parse the URL
-        raise invalid_url_error(failure) from failure
     except (OSError, TimeoutError, sa.exc.DBAPIError) as failure:
         raise unusable_database_error(failure, url) from failure
+    except (TypeError, ValueError) as failure:  # the driver can't parse the URL
+        raise invalid_url_error(failure) from failure
 
 
 def _run_on_sqlite(path: Path, work: Callable[[sa.Connection], Result]) -> Result:

@@ -31,7 +31,13 @@ from support_service.platform.settings.resources import (
     TimelineSettings,
     UpstreamSettings,
 )
-from support_service.platform.settings.section import SettingsSection, read_section
+from support_service.platform.settings.section import (
+    FILE_SUFFIX,
+    SettingsSection,
+    read_section,
+    variables_of,
+    with_values_of_files,
+)
 from support_service.platform.settings.values import JWT_ALGORITHMS, LOOPBACK, WrongSetting, mask_secrets
 
 __all__ = [
@@ -117,6 +123,7 @@ class Settings(BaseModel):
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
         """Read and validate every variable; raises WrongSetting for the first invalid one."""
+        environ = with_values_of_files(environ, _known_variables())
         sections: dict[str, Any] = {
             name: read_section(field.annotation, environ)
             for name, field in cls.model_fields.items()
@@ -193,14 +200,16 @@ def _ineffective_warnings(environ: Mapping[str, str], settings: Settings) -> Ite
 
 
 def _unknown_variable_warnings(environ: Mapping[str, str]) -> Iterator[str]:
-    known = [
-        str(field.alias) for section in SettingsSection.__subclasses__() for field in section.model_fields.values()
-    ]
+    known = _known_variables()
     suffixes = [name.removeprefix("SUPPORT_") for name in known]
-    for name in sorted(environ.keys() - {*known}):
+    for name in sorted(environ.keys() - {*known, *(f"{each}{FILE_SUFFIX}" for each in known)}):
         # Kubernetes sets a Service's port variable to a URL, such as SUPPORT_PROBE_PORT=tcp://10.0.0.7:9101.
         injected = KUBERNETES_VARIABLES.fullmatch(name) or (name.endswith("_PORT") and "://" in environ[name])
         if name.upper().startswith("SUPPORT_") and environ[name] and not injected:
             matches = difflib.get_close_matches(name.upper().removeprefix("SUPPORT_"), suffixes, 1)
             nearest = f"; did you mean SUPPORT_{matches[0]}?" if matches else ""
             yield f"{name} has no effect: unknown setting{nearest}"
+
+
+def _known_variables() -> list[str]:
+    return [name for section in SettingsSection.__subclasses__() for name in variables_of(section)]

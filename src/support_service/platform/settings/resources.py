@@ -1,14 +1,17 @@
 """Settings of what the service uses: database, upstream services, files, events. An alias is the variable's name."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote, urlsplit
 
-from pydantic import Field, create_model
+from pydantic import Field, SecretStr, create_model, model_validator
 
 from support_service.core import units
+from support_service.core.database_url import options_of, with_options
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, url_variable
-from support_service.platform.settings.section import SettingsSection
+from support_service.platform.settings.section import SettingsSection, read_value_file
 from support_service.platform.settings.values import (
     BaseUrl,
     ContentTypes,
@@ -23,10 +26,35 @@ from support_service.platform.settings.values import (
 
 
 class DatabaseSettings(SettingsSection):
-    """The database that stores cases."""
+    """The database that stores cases.
+
+    Its URL has everything that its parts say, except the password in a file, which the URL names.
+    """
 
     url: DatabaseUrl = Field(
         "sqlite:///var/support.db", alias="SUPPORT_DATABASE_URL", description="The database that stores cases."
+    )
+    host: str | None = Field(
+        None,
+        alias="SUPPORT_DATABASE_HOST",
+        description="PostgreSQL in parts, instead of a URL: its host with `:PORT`, or several, comma-separated.",
+    )
+    name: str = Field(
+        "support", alias="SUPPORT_DATABASE_NAME", description="Name of the database on `SUPPORT_DATABASE_HOST`."
+    )
+    user: str = Field("support", alias="SUPPORT_DATABASE_USER", description="User of `SUPPORT_DATABASE_HOST`.")
+    options: str | None = Field(
+        None,
+        alias="SUPPORT_DATABASE_OPTIONS",
+        description="Options of a URL for `SUPPORT_DATABASE_HOST`, such as `sslmode=verify-full&sslrootcert=/ca.pem`.",
+    )
+    password: SecretStr | None = Field(
+        None, alias="SUPPORT_DATABASE_PASSWORD", description="Password for PostgreSQL, if the URL has none."
+    )
+    password_file: str | None = Field(
+        None,
+        alias="SUPPORT_DATABASE_PASSWORD_FILE",
+        description="File with the password. It is read for each new connection.",
     )
     synchronous: Literal["NORMAL", "FULL"] = Field(
         "NORMAL",
@@ -53,6 +81,41 @@ class DatabaseSettings(SettingsSection):
         ge=0,
         description="Memory of a replica for cases that were read, in bytes; 0 reads every case again.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _join_parts(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the variables with one URL of all parts."""
+        host, url = (given.get(f"SUPPORT_DATABASE_{name}") for name in ("HOST", "URL"))
+        if host and url:
+            raise ValueError("SUPPORT_DATABASE_HOST and SUPPORT_DATABASE_URL are both set: expected one of them")
+        for name in ("NAME", "USER", "OPTIONS"):
+            if not host and f"SUPPORT_DATABASE_{name}" in given:
+                raise ValueError(f"SUPPORT_DATABASE_{name} requires SUPPORT_DATABASE_HOST")
+        if host:
+            user, name, options = (
+                given.get(f"SUPPORT_DATABASE_{name}", default)
+                for name, default in (("USER", "support"), ("NAME", "support"), ("OPTIONS", ""))
+            )
+            url = f"postgresql://{quote(user, safe='')}@{host}/{quote(name, safe='')}?{options}".removesuffix("?")
+        url = _with_password(url or "", given)
+        return {**given, "SUPPORT_DATABASE_URL": url} if url else given
+
+
+def _with_password(url: str, given: Mapping[str, str]) -> str:
+    """Return a URL with the password, or the option that names its file. Raises ValueError if it has one."""
+    passwords = {name for name in ("SUPPORT_DATABASE_PASSWORD", "SUPPORT_DATABASE_PASSWORD_FILE") if name in given}
+    if not passwords:
+        return url
+    if not url.startswith("postgresql"):
+        raise ValueError(f"{min(passwords)} requires SUPPORT_DATABASE_HOST, or a SUPPORT_DATABASE_URL of PostgreSQL")
+    options = options_of(url)
+    if len(passwords) > 1 or urlsplit(url).password or options.keys() & {"password", "password_file"}:
+        raise ValueError(f"{min(passwords)} is set besides another password: expected one of them")
+    if path := given.get("SUPPORT_DATABASE_PASSWORD_FILE"):
+        read_value_file("SUPPORT_DATABASE_PASSWORD_FILE", path)
+        return with_options(url, options | {"password_file": path})
+    return with_options(url, options | {"password": given["SUPPORT_DATABASE_PASSWORD"]})
 
 
 _UPSTREAM_URLS: dict[str, Any] = {
@@ -167,6 +230,12 @@ class ObjectStoreSettings(SettingsSection):
         None, alias="SUPPORT_S3_ENDPOINT", description="URL of an S3-compatible server. Unset: Amazon S3."
     )
     region: str = Field("us-east-1", alias="SUPPORT_S3_REGION", description="Region of the bucket.")
+    access_key_id: SecretStr | None = Field(
+        None, alias="AWS_ACCESS_KEY_ID", description="Access key. Unset: a web identity, or the role of the machine."
+    )
+    secret_access_key: SecretStr | None = Field(
+        None, alias="AWS_SECRET_ACCESS_KEY", description="Secret of the access key."
+    )
     offload_after: Duration | None = Field(
         None,
         alias="SUPPORT_OFFLOAD_AFTER",
@@ -177,6 +246,12 @@ class ObjectStoreSettings(SettingsSection):
         alias="SUPPORT_OFFLOAD_GRACE",
         description="Time after a move until the local copy is deleted.",
     )
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """Return the credentials that are set."""
+        given = {"access_key_id": self.access_key_id, "secret_access_key": self.secret_access_key}
+        return {name: secret.get_secret_value() for name, secret in given.items() if secret}
 
 
 class EventSettings(SettingsSection):

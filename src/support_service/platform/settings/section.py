@@ -1,12 +1,14 @@
-"""The base of the sections of the settings, and how a section is read from the environment."""
+"""The base of the sections of the settings, and how a section is read from the environment and from files."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
+from support_service.platform.secret_files import read_secret_file
 from support_service.platform.settings.values import WrongSetting, expected_values, mask_secrets
 
+FILE_SUFFIX = "_FILE"  # of a variable that names the file with the value of another one
 AnySection = TypeVar("AnySection", bound="SettingsSection")
 
 
@@ -29,7 +31,38 @@ class SettingsSection(BaseModel):
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
         """Read this section only, for a command that needs no other; raises WrongSetting for an invalid value."""
-        return read_section(cls, environ)
+        return read_section(cls, with_values_of_files(environ, variables_of(cls)))
+
+
+def variables_of(section: type[SettingsSection]) -> list[str]:
+    """Return the variables of a section."""
+    return [str(field.alias) for field in section.model_fields.values()]
+
+
+def with_values_of_files(environ: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
+    """Return the variables, with the content of the file that `NAME_FILE` names as the value of each name in `names`.
+
+    Raises WrongSetting for a file that can't be read or is empty, and if the variable itself is set, too.
+    """
+    given = dict(environ)
+    for name in names:
+        variable = name + FILE_SUFFIX
+        path = environ.get(variable)
+        if not path or variable in names or name.startswith("OTEL_"):  # libraries read those themselves
+            continue
+        if environ.get(name):
+            raise WrongSetting(f"{variable} and {name} are both set: expected one of them")
+        given[name] = read_value_file(variable, path)
+    return given
+
+
+def read_value_file(variable: str, path: str) -> str:
+    """Return the content of the file that a variable names. Raises WrongSetting."""
+    try:
+        return read_secret_file(path)
+    except (OSError, ValueError) as failure:
+        reason = getattr(failure, "strerror", None) or failure
+        raise WrongSetting(f"{variable}={path!r}: can't be read: {reason}") from failure
 
 
 def read_section(section: type[AnySection], environ: Mapping[str, str]) -> AnySection:
@@ -37,11 +70,16 @@ def read_section(section: type[AnySection], environ: Mapping[str, str]) -> AnySe
 
     Raises WrongSetting for the first invalid value.
     """
-    names = [str(field.alias) for field in section.model_fields.values()]
-    given = {name: environ[name] for name in names if environ.get(name)}
+    given = {name: environ[name] for name in variables_of(section) if environ.get(name)}
     try:
         return section.model_validate(given)
     except ValidationError as failure:
         first = failure.errors()[0]
+        if not first["loc"]:  # of several variables together
+            raise WrongSetting(expected_values(first)) from None
         name = str(first["loc"][0])
-        raise WrongSetting(f"{name}={mask_secrets(name, given[name])}: expected {expected_values(first)}") from None
+        if path := environ.get(name + FILE_SUFFIX):
+            shown = f"{name}{FILE_SUFFIX}={path!r}"  # not what is in the file
+        else:
+            shown = f"{name}={mask_secrets(name, given[name])}" if name in given else f"{name}, joined from its parts"
+        raise WrongSetting(f"{shown}: expected {expected_values(first)}") from None

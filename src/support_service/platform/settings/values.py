@@ -1,11 +1,12 @@
 """Types of the variables' values; the error of each type says which values are expected."""
 
 import base64
+import os
 import re
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -21,7 +22,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from support_service.core import units
-from support_service.core.database_url import host_texts
+from support_service.core.database_url import host_texts, options_of
 from support_service.core.errors import UserError
 from support_service.core.http import check_port, parse_base_url, parse_http_url
 
@@ -34,7 +35,14 @@ JWT_ALGORITHMS = (
     *("EdDSA", "Ed25519"),
 )
 MAX_CHANNELS = 50  # names; each makes a series of metrics
-POSTGRES_OPTIONS = frozenset({"sslmode", "ssl", "user", "password", "host", "port", "database", "target_session_attrs"})
+POSTGRES_OPTIONS = frozenset(
+    {
+        *("user", "password", "password_file", "host", "port", "database", "target_session_attrs"),
+        *("ssl", "sslmode", "sslrootcert", "sslcert", "sslkey"),
+    }
+)
+
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
 class WrongSetting(UserError):
@@ -65,9 +73,14 @@ def _check_database_url(value: str) -> str:
     if value.startswith("postgresql:"):
         for host in host_texts(value):
             check_port(f"postgresql://{host}")
-        unknown = {name for name, _ in parse_qsl(urlsplit(value).query, keep_blank_values=True)} - POSTGRES_OPTIONS
-        if unknown:
+        options = options_of(value)
+        if not options.keys() <= POSTGRES_OPTIONS:
             raise ValueError(f"a URL whose query has only these options: {', '.join(sorted(POSTGRES_OPTIONS))}")
+        if options.get("sslmode", SSL_MODES[0]) not in SSL_MODES:
+            raise ValueError(f"a URL whose sslmode is one of {', '.join(SSL_MODES)}")
+        for name in ("sslrootcert", "sslcert", "sslkey"):
+            if name in options and not os.access(options[name], os.R_OK):
+                raise ValueError(f"a URL whose {name} is the path of a file that this process may read")
     return value
 
 

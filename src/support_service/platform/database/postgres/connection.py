@@ -1,11 +1,12 @@
 """Connections to PostgreSQL: how they are opened, and what their errors mean."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Literal, NoReturn
 
 import asyncpg
 
-from support_service.core.database_url import Host, hosts_of
+from support_service.core.database_url import Host, hosts_of, options_of, with_options
 from support_service.core.errors import Unavailable
 from support_service.platform.database import PostgresTimings
 from support_service.platform.database.failures import (
@@ -16,6 +17,7 @@ from support_service.platform.database.failures import (
     code_of_sqlstate,
     database_error,
 )
+from support_service.platform.secret_files import read_secret_file
 
 CLIENT_TIMEOUT_MARGIN = 0.2  # seconds that the driver waits longer for a statement than the server, which has a reason
 MAX_PREPARED_STATEMENTS = 100  # of one connection
@@ -49,14 +51,19 @@ class Hosts:
     """
 
     def __init__(self, url: str, timeout: float) -> None:
-        self._url = url
-        self._timeout = timeout  # in seconds, for each
+        options = options_of(url)
+        password_file = options.pop("password_file", None)
         self._hosts = hosts_of(url)
+        if len(self._hosts) > 1:
+            options.setdefault("target_session_attrs", "read-write")
+        self._url = with_options(url, options)
+        self._password = partial(read_secret_file, password_file) if password_file else None
+        self._timeout = timeout  # in seconds, for each
 
     async def connect(self, **options: Any) -> Connection:
         """Open a connection to a host that answers, and is what the URL asks for. Raises the driver's errors."""
         connection: Connection
-        options |= {"connection_class": Connection, "timeout": self._timeout}
+        options |= {"connection_class": Connection, "timeout": self._timeout, "password": self._password}
         if len(self._hosts) == 1:
             connection = await asyncpg.connect(self._url, **options)
             return connection
