@@ -22,9 +22,6 @@ NO_SESSIONS_ON_SQLITE = """\
 SQLite has no sessions: one process writes at a time, and the others wait for up to 10 s.
 If changes are `database_busy`, another process writes to {path}. To find those that have it open:
   fuser -v {path}"""
-POOLER_MESSAGE = """\
-`migrate` needs a URL of PostgreSQL itself, or of a pooler in session mode: set SUPPORT_DATABASE_URL to it, and \
-SUPPORT_DATABASE_PREPARED_STATEMENTS to true"""
 WAITS_EXAMPLES = """\
 example:
   support-service database waits
@@ -48,7 +45,14 @@ was repaired; 1 if something is missing.
 
 def add_to(commands: grammar.Subcommands) -> None:
     """Add `migrate` and `database` to the commands."""
-    commands.add("migrate", "migrate the database to the newest schema", migrate)
+    migrating = commands.add("migrate", "migrate the database to the newest schema", migrate)
+    migrating.add_argument(
+        "--wait",
+        type=grammar.seconds,
+        default=600.0,
+        metavar="DURATION",
+        help="how long to wait while another process migrates (default: 10m)",
+    )
     database = commands.group(
         "database", "check the database, or find out what it is busy with", "ACTION", epilog=WAITS_EXAMPLES
     )
@@ -62,17 +66,15 @@ def add_to(commands: grammar.Subcommands) -> None:
     checking.add_argument("--repair", action="store_true", help="make the missing search documents")
 
 
-def migrate(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Migrate the database to the newest schema. Raises WrongSetting for a pooler."""
+def migrate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Migrate the database to the newest schema."""
+    from support_service.platform.database import MigrationTimings
     from support_service.platform.database.migrate import upgrade
-    from support_service.platform.settings import WrongSetting
 
     settings = load_settings(environ)
     for line in settings.warnings:  # before the database is opened: one of them may be the reason why it is refused
         print(f"support-service: {line}", file=sys.stderr)
-    if settings.database.url.startswith("postgresql:") and not settings.database.prepared_statements:
-        raise WrongSetting(POOLER_MESSAGE)  # the lock of migrations would stay in a session that others get
-    if upgrade(settings.database.url) == "newer":
+    if upgrade(settings.database.url, timings=MigrationTimings(max_wait=arguments.wait)) == "newer":
         # Exit with 0: in Kubernetes `migrate` runs before each start, and a failure would keep an older release from
         # starting.
         print(f"{NEWER_DATABASE_MESSAGE}: nothing was changed.")

@@ -2,20 +2,21 @@
 
 import asyncio
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 
-from support_service.commands.database import migrate
 from support_service.commands.runtime import load_migrated_settings, open_maintenance
 from support_service.core.errors import Unavailable
 from support_service.platform.database import DatabaseTimings, PostgresTimings
-from support_service.platform.database.migrate import read_schema_status, upgrade
+from support_service.platform.database.migrate import downgrade, read_schema_status, upgrade
 from support_service.platform.database.opening import create_database
-from support_service.platform.settings import Settings, WrongSetting
+from support_service.platform.settings import Settings
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from support_service.privacy.erasure import CustomerErasure, ErasureTimings
 from tests.support.calls import add_message, expect_problem, list_cases, open_case, read_case, upload
 from tests.support.pgbouncer import SESSIONS, PgBouncer
+from tests.support.process import running
 from tests.support.timings import PATIENT_DATABASE, patient_timings
 
 pytestmark = [pytest.mark.parametrize("backend", ["postgresql"], indirect=True), pytest.mark.usefixtures("servers")]
@@ -155,7 +156,25 @@ async def test_schema_is_read_without_a_trace(pooler_url, database, environment)
     assert (await database.fetch_one(locks)).number == 0
 
 
-def test_migrations_are_refused_behind_a_pooler(environment):
-    """Their lock would stay in a session that others get."""
-    with pytest.raises(WrongSetting, match="pooler in session mode"):
-        migrate(None, environment)
+@pytest.mark.usefixtures("processes")
+async def test_migrations_run_in_transaction_mode(environment, pooler_url, postgres, tmp_path):
+    """Each of its own, also those that build indexes concurrently. Neither a lock nor a setting stays in a session."""
+    name = postgres.create_database()
+    url = pooler_url.rpartition("/")[0] + f"/{name}"
+    async with running("migrate", cwd=tmp_path, **(environment | {"SUPPORT_DATABASE_URL": url})) as process:
+        assert await process.wait_for_exit() == (0, "The database has the newest schema.\n", "")
+    assert postgres.run("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", name) == "0"
+    async with asyncpg.create_pool(url, min_size=SESSIONS, statement_cache_size=0) as clients:
+        timeouts = [await clients.fetchval("SHOW statement_timeout") for _ in range(2 * SESSIONS)]
+    assert {*timeouts} == {"0"}
+    assert await asyncio.to_thread(read_schema_status, postgres.url(name)) == "newest"
+
+
+async def test_migrations_are_refused_where_a_pooler_would_end_them(pooler_url, database_url, postgres):
+    """An index may take longer than the time that the role has for a statement."""
+    name = database_url.rpartition("/")[2]
+    await asyncio.to_thread(downgrade, database_url, "0041")
+    postgres.run(f"ALTER DATABASE {name} SET statement_timeout = '15s'")
+    with pytest.raises(Unavailable, match="statement_timeout = 15s, which is too short to build an index"):
+        await asyncio.to_thread(upgrade, pooler_url)
+    assert await asyncio.to_thread(upgrade, database_url) == "newest"

@@ -199,6 +199,7 @@ class DatabaseTimings:
 class MigrationTimings:
     """Migrations on PostgreSQL while the service uses the database. Times are in seconds."""
 
+    max_wait: float = 600.0  # for another process that migrates
     # For a table in use. Later statements queue behind this lock request; the service's give up after 2 s.
     lock_timeout: float = 1.0
     retry_pause: float = 2.0  # between attempts; other sessions get the table in it

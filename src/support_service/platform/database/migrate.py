@@ -130,6 +130,8 @@ def _run_exclusively(
 ) -> Result:
     """Run `work` on a connection while no other process migrates, and return its result.
 
+    Work that only reads waits for no process on PostgreSQL: a replica may start while the database is migrated.
+
     Raises Unavailable for a database URL that can't be used, for a database that fails, and for the database of the
     earlier support-service.
     """
@@ -143,7 +145,7 @@ def _run_exclusively(
             return _run_on_sqlite(Path(url.removeprefix("sqlite:///")), checked)
         from support_service.platform.database.postgres import migrate
 
-        return migrate.run_locked(url, checked, None if reads_only else timings)
+        return migrate.run_reading(url, checked) if reads_only else migrate.run_locked(url, checked, timings)
     except (OSError, TimeoutError, sa.exc.DBAPIError) as failure:
         raise unusable_database_error(failure, url) from failure
     except (TypeError, ValueError) as failure:  # the driver can't parse the URL

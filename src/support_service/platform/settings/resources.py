@@ -73,7 +73,7 @@ class DatabaseSettings(SettingsSection):
         default=True,
         alias="SUPPORT_DATABASE_PREPARED_STATEMENTS",
         description="`false` for a pooler, such as PgBouncer: statements have no names, and a read takes four round "
-        "trips instead of one. `migrate` needs a URL without the pooler, or one in session mode.",
+        "trips instead of one.",
     )
     case_cache: Count = Field(
         67_108_864,

@@ -6,73 +6,169 @@ in rows without locking their table.
 
 import asyncio
 import logging
-from collections.abc import Callable
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from support_service.core.clock import utc_now
 from support_service.platform.database import MigrationTimings
 from support_service.platform.database.failures import invalid_url_error, unusable_database_error
-from support_service.platform.database.postgres.connection import Hosts
+from support_service.platform.database.postgres.connection import DRIVER_ERRORS, Connection, Hosts
 
 ADVISORY_LOCK = 7_351_902_114  # an arbitrary constant: replicas that start together migrate one after another
 CONNECT_TIMEOUT = 5.0  # seconds
 LOCK_POLL_INTERVAL = 0.2  # seconds between two attempts to be the only process that migrates
 LOCK_CONFLICT_STATES = ("55P03", "40P01")  # lock timeout, deadlock
+# A transaction that holds the lock of migrations, and has no snapshot: CREATE INDEX CONCURRENTLY waits for snapshots.
+_BEGIN_LOCKED = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = 0"
+_TRY_LOCK = "SELECT pg_try_advisory_xact_lock($1)"
+_SELECT_HOLDER = """
+SELECT pid, coalesce(application_name, '') AS application, coalesce(client_addr::text, 'local') AS address
+FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND classid::bigint << 32 | objid::bigint = $1
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
-def run_locked(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTimings | None) -> Result:
-    """Run `work` while no other process migrates, and return its result; without `timings` it only reads.
+def run_locked(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTimings) -> Result:
+    """Run `work` while no other process migrates, and return its result.
 
-    A migration needs one session of the server from its beginning to its end. Reading also works through a pooler in
-    transaction mode, because it is one transaction.
+    It also works through a pooler in transaction mode: the lock is held by a transaction of its own, and nothing is set
+    for a whole session.
 
-    Raises Unavailable for the driver's own errors.
+    Raises Unavailable, also if another process migrates for too long.
     """
+    return _run(url, lambda hosts: _run_under_lock(hosts, work, timings))
+
+
+def run_reading(url: str, work: Callable[[sa.Connection], Result]) -> Result:
+    """Run `work`, which only reads, without waiting for a process that migrates. Raises Unavailable."""
+
+    async def read(hosts: Hosts) -> Result:
+        async with _engine(hosts).connect() as connection:
+            return await connection.run_sync(work)
+
+    return _run(url, read)
+
+
+def _run(url: str, main: Callable[[Hosts], Coroutine[Any, Any, Result]]) -> Result:
     try:
-        return asyncio.run(_run_under_lock(url, work, timings))
+        return asyncio.run(main(Hosts(url, CONNECT_TIMEOUT)))
     except asyncpg.InterfaceError as failure:
         raise invalid_url_error(failure) from failure
-    except asyncpg.PostgresError as failure:
+    except (asyncpg.PostgresError, asyncpg.InternalClientError) as failure:
         raise unusable_database_error(failure, url) from failure
 
 
-async def _run_under_lock(
-    url: str, work: Callable[[sa.Connection], Result], timings: MigrationTimings | None
-) -> Result:
-    engine = create_async_engine(
+def _engine(hosts: Hosts) -> AsyncEngine:
+    return create_async_engine(
         "postgresql+asyncpg://",
         # SQLAlchemy takes no URL with several hosts. Statements have no name, as a pooler needs it.
-        async_creator=partial(Hosts(url, CONNECT_TIMEOUT).connect, statement_cache_size=0),
+        async_creator=partial(hosts.connect, statement_cache_size=0),
         connect_args={"prepared_statement_cache_size": 0, "prepared_statement_name_func": str},
         poolclass=NullPool,
         hide_parameters=True,
     )
-    async with engine.connect() as connection:
-        if timings is None:
-            await _acquire_migration_lock(connection, sa.func.pg_try_advisory_xact_lock)
-            return await connection.run_sync(work)
-        await _acquire_migration_lock(connection, sa.func.pg_try_advisory_lock)
-        await connection.execute(sa.text(f"SET lock_timeout = {round(timings.lock_timeout * 1000)}"))
-        await connection.commit()
-        return await _retry_while_in_use(connection, work, timings)
 
 
-async def _acquire_migration_lock(connection: AsyncConnection, try_lock: Callable[[int], sa.Function[bool]]) -> None:
-    """Take the lock of migrations; a migration, which has many transactions, holds it until its session ends.
+async def _run_under_lock(hosts: Hosts, work: Callable[[sa.Connection], Result], timings: MigrationTimings) -> Result:
+    engine = _engine(hosts)
+    limits = {
+        "lock_timeout": round(timings.lock_timeout * 1000),
+        # What a role has for the service is too short for an index.
+        "statement_timeout": 0,
+        "idle_in_transaction_session_timeout": 0,
+    }
 
-    A process that waits has no transaction open meanwhile. CREATE INDEX CONCURRENTLY waits for all transactions, so the
-    process that migrates would wait for the waiting processes.
+    @sa.event.listens_for(engine.sync_engine, "begin")
+    def set_limits(connection: sa.Connection) -> None:
+        settings = (sa.func.set_config(name, str(value), sa.true()) for name, value in limits.items())
+        connection.execute(sa.select(*settings))
+
+    async with _migration_lock(hosts, timings) as lost, engine.connect() as connection:
+        await _lift_limits(connection, limits)
+        working = asyncio.create_task(_retry_while_in_use(connection, work, timings))
+        await asyncio.wait([working, lost], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():  # from now on another process may migrate
+            working.cancel()
+            await asyncio.wait({working})
+            raise unusable_database_error("the session that holds the lock of migrations was ended; migrate again")
+        return await working
+
+
+async def _lift_limits(connection: AsyncConnection, limits: Mapping[str, int]) -> None:
+    """Lift the limits outside of transactions, where indexes are built.
+
+    Nothing is set for a session of a pooler, because others get it. Raises Unavailable if one ends long statements.
     """
-    while not await connection.scalar(sa.select(try_lock(ADVISORY_LOCK))):
-        await connection.rollback()
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    row = await driver.fetchrow("SELECT pg_backend_pid() AS pid, current_setting('statement_timeout') AS timeout")
+    if row["pid"] == driver.get_server_pid():
+        await driver.execute("; ".join(f"SET {name} = 0" for name in limits))
+    elif row["timeout"] != "0":
+        raise unusable_database_error(
+            f"sessions behind the pooler have statement_timeout = {row['timeout']}, which is too short to build an "
+            "index: give `migrate` the URL of PostgreSQL itself"
+        )
+
+
+@asynccontextmanager
+async def _migration_lock(hosts: Hosts, timings: MigrationTimings) -> AsyncIterator[asyncio.Task[object]]:
+    """Hold the lock of migrations during the block; yield a task that ends if the lock is lost.
+
+    It belongs to a transaction. So it ends with the process, also behind a pooler, which ends the session of a
+    transaction whose client is gone.
+    """
+    name = f"support-service migrate, {socket.gethostname()}"[:50] + f", process {os.getpid()}"
+    connection = await hosts.connect(statement_cache_size=0, server_settings={"application_name": name})
+    try:
+        await _acquire(connection, timings)
+        ended = asyncio.Event()
+        connection.add_termination_listener(lambda _: ended.set())
+        lost = asyncio.create_task(ended.wait())
+        yield lost
+        lost.cancel()
+    finally:
+        with suppress(*DRIVER_ERRORS):
+            await connection.execute("ROLLBACK", timeout=CONNECT_TIMEOUT)
+            await connection.close(timeout=CONNECT_TIMEOUT)
+
+
+async def _acquire(connection: Connection, timings: MigrationTimings) -> None:
+    """Wait for the lock. A process that waits has no transaction open meanwhile, and says who holds the lock.
+
+    Raises Unavailable at the end of `max_wait`.
+    """
+    until = utc_now() + timedelta(seconds=timings.max_wait)
+    holder, who = None, "another process"
+    while True:
+        await connection.execute(_BEGIN_LOCKED)
+        if await connection.fetchval(_TRY_LOCK, ADVISORY_LOCK):
+            await connection.execute("SHOW lock_timeout")  # ends the portal of the statement before, and its snapshot
+            return
+        row = await connection.fetchrow(_SELECT_HOLDER, ADVISORY_LOCK)
+        await connection.execute("ROLLBACK")
+        if row and row["pid"] != holder:
+            holder = row["pid"]
+            who = f"session {holder} of PostgreSQL ({row['application'] or 'no name'}, from {row['address']})"
+            log.warning("Another process migrates the database: %s. Waiting until %s UTC", who, f"{until:%H:%M:%S}")
+        if utc_now() >= until:
+            raise unusable_database_error(
+                f"{who} still migrates it after {timings.max_wait:g} s. Wait longer, or end that session: "
+                f"SELECT pg_terminate_backend({holder})"
+            )
         await asyncio.sleep(LOCK_POLL_INTERVAL)
 
 

@@ -1,0 +1,95 @@
+"""One process migrates at a time. The others say whom they wait for; replicas start meanwhile."""
+
+import asyncio
+import re
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+
+from support_service.core.errors import Unavailable
+from support_service.platform.database import MigrationTimings
+from support_service.platform.database.migrate import downgrade, read_schema_status, upgrade
+from support_service.platform.database.postgres.migrate import ADVISORY_LOCK
+from tests.support.calls import eventually
+from tests.support.process import running
+from tests.support.servers import free_port
+
+pytestmark = [pytest.mark.parametrize("backend", ["postgresql"], indirect=True), pytest.mark.usefixtures("processes")]
+
+HOLDERS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted"
+TABLE = "LOCK TABLE tickets IN ACCESS SHARE MODE"  # a migration of the schema waits for it
+
+
+@asynccontextmanager
+async def migrating(database_url, tmp_path):
+    """A migration that waits for a table in use; yields its process, its session, and the user of the table."""
+    await asyncio.to_thread(downgrade, database_url, "0035")
+    user = await asyncpg.connect(database_url)
+    try:
+        async with user.transaction():
+            await user.execute(TABLE)
+            async with running("migrate", cwd=tmp_path, SUPPORT_DATABASE_URL=database_url) as process:
+                yield process, await eventually(lambda: user.fetchval(HOLDERS)), user
+    finally:
+        await user.close()
+
+
+async def test_who_waits_names_the_holder_and_a_deadline(database_url, tmp_path):
+    """And fails at the deadline, with the statement that ends the holder's session."""
+    async with migrating(database_url, tmp_path) as (first, holder, _):
+        async with running("migrate", "--wait", "0.5s", cwd=tmp_path, SUPPORT_DATABASE_URL=database_url) as second:
+            status, _, errors = await second.wait_for_exit()
+        assert status
+        announced, failed = errors.strip().splitlines()[-2:]
+        named = rf"session {holder} of PostgreSQL \(support-service migrate, .*, process {first.pid}, from 127.0.0.1"
+        assert re.search(
+            rf"Another process migrates the database: {named}.*Waiting until \d\d:\d\d:\d\d UTC", announced
+        )
+        assert re.search(rf"{named}.* still migrates it after 0.5 s.*pg_terminate_backend\({holder}\)", failed)
+
+
+async def test_replica_starts_during_a_migration(database_url, tmp_path):
+    """It reads the version of the schema without the lock. The schema before is older than it needs."""
+    async with migrating(database_url, tmp_path):
+        assert await asyncio.to_thread(read_schema_status, database_url) == "older"
+    assert await asyncio.to_thread(upgrade, database_url) == "newest"
+    holder = await asyncpg.connect(database_url)
+    try:
+        await holder.fetchval("SELECT pg_advisory_lock($1)", ADVISORY_LOCK)  # as the release before holds it
+        port = free_port()
+        variables = {"SUPPORT_DATABASE_URL": database_url, "SUPPORT_PORT": str(port)}
+        async with running("serve", cwd=tmp_path, **variables) as process:
+            await process.wait_until_ready(f"http://127.0.0.1:{port}")
+        timings = MigrationTimings(max_wait=0.3)
+        with pytest.raises(Unavailable, match=r"still migrates it after 0\.3 s"):
+            await asyncio.to_thread(upgrade, database_url, timings=timings)
+    finally:
+        await holder.close()
+
+
+async def test_migration_ends_if_its_lock_is_lost(database_url, tmp_path):
+    """Another process may migrate from then on. A repeat completes it."""
+    async with migrating(database_url, tmp_path) as (process, holder, user):
+        assert await user.fetchval("SELECT pg_terminate_backend($1)", holder)
+        status, _, errors = await process.wait_for_exit()
+        assert status
+        assert "the session that holds the lock of migrations was ended" in errors
+        assert await user.fetchval(HOLDERS) is None
+    assert await asyncio.to_thread(upgrade, database_url) == "newest"
+
+
+async def test_index_is_built_while_other_processes_wait(database_url, tmp_path):
+    """Neither the lock nor the processes that wait for it hold up CREATE INDEX CONCURRENTLY."""
+    await asyncio.to_thread(downgrade, database_url, "0011")
+    upgrades = [asyncio.to_thread(upgrade, database_url) for _ in range(4)]
+    assert await asyncio.gather(*upgrades) == ["newest"] * 4
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+async def test_isolation_level_of_the_role_does_not_hold_up_an_index(database_url, postgres, level):
+    """A transaction of these levels would keep its snapshot, for which CREATE INDEX CONCURRENTLY waits."""
+    name = database_url.rpartition("/")[2]
+    await asyncio.to_thread(downgrade, database_url, "0011")
+    postgres.run(f"ALTER DATABASE {name} SET default_transaction_isolation = '{level}'")
+    assert await asyncio.to_thread(upgrade, database_url) == "newest"
