@@ -4,7 +4,10 @@ import os
 import pwd
 import socket
 import subprocess
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from tests.support.servers import find_binary, free_port, wait_until_ready
@@ -18,39 +21,60 @@ CONFIGURATION = """
 listen_addr = 127.0.0.1
 listen_port = {port}
 auth_type = any
-pool_mode = {mode}
 default_pool_size = {sessions}
-max_prepared_statements = 0
 unix_socket_dir =
 """
 
 
 class PgBouncer:
-    """A pooler on a free port before the server of a database URL; root runs it as the user `postgres`."""
+    """A pooler on a free port before the server of a database URL; root runs it as the user `postgres`.
 
-    def __init__(self, folder: Path, database_url: str, mode: str) -> None:
+    `settings` are added to its configuration; `configuration` replaces it, with the files that it names.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        database_url: str,
+        mode: str = "transaction",
+        *,
+        configuration: str = CONFIGURATION,
+        files: Mapping[str, str] = MappingProxyType({}),
+        **settings: object,
+    ) -> None:
         server = urlsplit(database_url)
-        self._port = free_port()
+        self.port = free_port()
         self._path = server.path
         folder.mkdir()
-        configuration, log = folder / "pgbouncer.ini", folder / "pgbouncer.log"
-        configuration.write_text(
-            CONFIGURATION.format(server_port=server.port, port=self._port, mode=mode, sessions=SESSIONS),
-            encoding="utf-8",
-        )
-        user = {}
-        if os.geteuid() == 0:
-            account = pwd.getpwnam("postgres")
-            user = {"user": account.pw_name, "group": account.pw_gid, "extra_groups": []}
-        with log.open("ab") as output, configuration.open("rb") as settings:
-            # Through a descriptor, because the user `postgres` can't enter the folders of tests.
-            path = f"/dev/fd/{settings.fileno()}"
+        log = folder / "pgbouncer.log"
+        text = configuration
+        if configuration is CONFIGURATION:
+            text = configuration.format(server_port=server.port, port=self.port, sessions=SESSIONS)
+            settings = {"pool_mode": mode, "max_prepared_statements": 0} | settings
+            text += "".join(f"{name} = {value}\n" for name, value in settings.items())
+        with ExitStack() as opened:
+
+            def path_of(name: str, content: str) -> str:
+                """Return a path by a descriptor, because the user `postgres` can't enter the folders of tests."""
+                (folder / name).write_text(content, encoding="utf-8")
+                descriptors.append(opened.enter_context((folder / name).open("rb")).fileno())
+                return f"/dev/fd/{descriptors[-1]}"
+
+            descriptors: list[int] = []
+            for name, content in files.items():
+                text = text.replace(name, path_of(Path(name).name, content))
+            path = path_of("pgbouncer.ini", text.replace("LISTEN_PORT", str(self.port)))
+            user = {}
+            if os.geteuid() == 0:
+                account = pwd.getpwnam("postgres")
+                user = {"user": account.pw_name, "group": account.pw_gid, "extra_groups": []}
+            output = opened.enter_context(log.open("ab"))
             self._process = subprocess.Popen(
                 [find_binary("pgbouncer", "/usr/sbin"), path],
                 stdout=output,
                 stderr=output,
                 cwd="/",
-                pass_fds=[settings.fileno()],
+                pass_fds=descriptors,
                 **user,
             )
         try:
@@ -62,7 +86,7 @@ class PgBouncer:
     @property
     def url(self) -> str:
         """The URL of the database through the pooler."""
-        return f"postgresql://tests@127.0.0.1:{self._port}{self._path}"
+        return f"postgresql://tests@127.0.0.1:{self.port}{self._path}"
 
     def close(self) -> None:
         """Kill the process."""
@@ -72,7 +96,7 @@ class PgBouncer:
 
     def _is_ready(self) -> bool:
         try:
-            socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
         except OSError:
             return False
         return True

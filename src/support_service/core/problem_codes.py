@@ -50,6 +50,7 @@ PROBLEM_CODES = (
     ProblemCode("database_read_only", 503, "the database accepts reads, but no changes"),
     ProblemCode("database_slow", 503, "a statement takes longer than 15 s"),
     ProblemCode("database_unavailable", 503, "the database can't be reached"),
+    ProblemCode("database_without_primary", 503, "each server in `SUPPORT_DATABASE_URL` is a standby, or down"),
     ProblemCode(
         "dead_letter_not_found", 404, "the dead letter does not exist: it was replayed, dropped or never there"
     ),

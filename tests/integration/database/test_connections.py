@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 
+from support_service.core.errors import Unavailable
 from support_service.platform.database.failures import StatementError
 from support_service.platform.database.postgres.connection import Connection
 from support_service.platform.database.postgres.engine import PostgresDatabase
@@ -29,8 +30,8 @@ async def open_database(database_url):
     """Opens databases with a number of connections."""
     opened = []
 
-    async def open_database(pool_size):
-        database = PostgresDatabase(database_url, pool_size=pool_size, timings=PATIENT_DATABASE.postgres)
+    async def open_database(pool_size, **options):
+        database = PostgresDatabase(database_url, pool_size=pool_size, timings=PATIENT_DATABASE.postgres, **options)
         await database.open()
         opened.append(database)
         return database
@@ -57,6 +58,7 @@ def sent(monkeypatch):
 async def test_lists_and_other_reads_have_connections_of_their_own(open_database, sent):
     """Neither changes the settings of its session between two reads."""
     database = await open_database(2)
+    sent.clear()
     for _ in range(3):
         assert (await database.fetch_one(SELECT_MODE)).mode == "auto"
         assert (await database.fetch_one(planned_by_values(SELECT_MODE))).mode == "force_custom_plan"
@@ -132,9 +134,55 @@ async def test_connection_of_a_failed_transaction_is_used_again(open_database):
     assert await database.fetch_one(SELECT_LEASE) is None
 
 
+async def test_old_connection_is_replaced(open_database):
+    """So that the service leaves a server whose name has moved, and memory of the server is freed."""
+    database = await open_database(2, max_age=0.0)
+    pids = {(await database.fetch_one(SELECT_PID)).pid for _ in range(3)}
+    assert len(pids) == 3
+    await eventually(lambda: database.pool_state()[:3] == (0, 0, 2))
+
+
+async def test_server_that_accepts_no_changes_is_left(open_database, postgres, database_url):
+    """Also if the URL has one name, which may lead to another server by now."""
+    database = await open_database(1)
+    before = (await database.fetch_one(SELECT_PID)).pid
+    name = database_url.rpartition("/")[2]
+    postgres.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    postgres.run(f"SELECT pg_terminate_backend({before})")
+    stale = await eventually(lambda: read_if_connected(database))
+    postgres.run(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    with pytest.raises(Unavailable) as refusal:
+        await database.execute(leases.insert(), LEASE)
+    assert refusal.value.code == "database_read_only"
+    assert await database.execute(leases.insert(), LEASE) == 1
+    assert (await database.fetch_one(SELECT_PID)).pid != stale
+
+
+async def test_ping_leaves_a_server_that_accepts_no_changes(open_database, postgres, database_url):
+    """A replica that only reads would stay with a former primary."""
+    name = database_url.rpartition("/")[2]
+    postgres.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    database = await open_database(1)
+    stale = (await database.fetch_one(SELECT_PID)).pid
+    postgres.run(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    with pytest.raises(Unavailable, match="accepts no changes"):
+        await database.ping()
+    await database.ping()
+    assert (await database.fetch_one(SELECT_PID)).pid != stale
+
+
+async def read_if_connected(database):
+    """Return the process id of the session, or None while the connection is lost."""
+    try:
+        return (await database.fetch_one(SELECT_PID)).pid
+    except Unavailable:
+        return None
+
+
 async def test_transaction_without_statements_sends_none(open_database, sent):
     """Neither BEGIN nor COMMIT."""
     database = await open_database(1)
+    sent.clear()
     async with database.transaction():
         pass
     assert sent == []

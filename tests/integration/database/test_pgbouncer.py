@@ -1,7 +1,10 @@
 """The service behind PgBouncer. In transaction mode each transaction may have another session of PostgreSQL."""
 
 import asyncio
+import re
+from urllib.parse import urlsplit
 
+import aiohttp
 import asyncpg
 import pytest
 import sqlalchemy as sa
@@ -11,12 +14,26 @@ from support_service.core.errors import Unavailable
 from support_service.platform.database import DatabaseTimings, PostgresTimings
 from support_service.platform.database.migrate import downgrade, read_schema_status, upgrade
 from support_service.platform.database.opening import create_database
+from support_service.platform.database.statements import planned_by_values
 from support_service.platform.settings import Settings
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from support_service.privacy.erasure import CustomerErasure, ErasureTimings
-from tests.support.calls import add_message, expect_problem, list_cases, open_case, read_case, upload
+from tests.support.calls import (
+    add_message,
+    eventually,
+    expect_problem,
+    list_cases,
+    open_case,
+    parse_log,
+    read_case,
+    upload,
+)
+from tests.support.deployments import ROOT
 from tests.support.pgbouncer import SESSIONS, PgBouncer
 from tests.support.process import running
+from tests.support.servers import free_port
+from tests.support.service import service_of
+from tests.support.sessions import copied_postgres
 from tests.support.timings import PATIENT_DATABASE, patient_timings
 
 pytestmark = [pytest.mark.parametrize("backend", ["postgresql"], indirect=True), pytest.mark.usefixtures("servers")]
@@ -126,25 +143,94 @@ async def test_locked_case_refuses_its_writers_only(make_client, database):
         await add_message(client, other)
 
 
+IGNORED = (
+    "jit, max_parallel_workers_per_gather, random_page_cost, statement_timeout, lock_timeout, "
+    "idle_in_transaction_session_timeout, plan_cache_mode"
+)
+MODE = sa.text("SELECT current_setting('plan_cache_mode') AS mode")
+
+
 @pytest.fixture
-def session_pooler_url(database_url, tmp_path):
-    """The URL of the database through PgBouncer in session mode."""
-    pooler = PgBouncer(tmp_path / "session-pgbouncer", database_url, "session")
-    yield pooler.url
-    pooler.close()
+def start_pooler(database_url, tmp_path):
+    """Starts PgBouncer with a mode and settings, and returns the URL of the database through it."""
+    started = []
+
+    def start(mode, **settings):
+        pooler = PgBouncer(tmp_path / f"pgbouncer-{mode}-{len(started)}", database_url, mode, **settings)
+        started.append(pooler)
+        return pooler.url
+
+    yield start
+    for each in started:
+        each.close()
 
 
-async def test_session_mode_needs_the_same_setting(session_pooler_url):
-    """PgBouncer refuses the settings of a session, and migrations run through it."""
-    refused = create_database(session_pooler_url, timings=PATIENT_DATABASE)
-    with pytest.raises(Unavailable) as refusal:
-        await refused.open()
-    assert "unsupported startup parameter" in str(refusal.value.__cause__)
-    database = create_database(session_pooler_url, prepared_statements=False, timings=PATIENT_DATABASE)
-    await database.open()
-    assert (await database.fetch_one(sa.text("SHOW jit"))).jit == "off"
-    await database.close()
-    assert await asyncio.to_thread(upgrade, session_pooler_url) == "newest"
+async def test_default_configuration_is_refused_with_the_remedy(start_pooler):
+    """PgBouncer refuses the settings of a session in each mode. Without prepared statements none are sent."""
+    for mode in ("session", "transaction"):
+        url = start_pooler(mode)
+        refused = create_database(url, timings=PATIENT_DATABASE)
+        with pytest.raises(Unavailable, match=r"startup parameter: .*SUPPORT_DATABASE_PREPARED_STATEMENTS"):
+            await refused.open()
+        await refused.close()
+        database = create_database(url, prepared_statements=False, timings=PATIENT_DATABASE)
+        await database.open()
+        assert (await database.fetch_one(sa.text("SHOW jit"))).jit == "off"
+        await database.close()
+
+
+@pytest.mark.parametrize(
+    ("mode", "kept_by_pooler", "named"), [("transaction", 10, True), ("transaction", 0, False), ("session", 0, True)]
+)
+async def test_prepared_statements_are_used_where_sessions_keep_them(
+    make_client, start_pooler, database_url, mode, kept_by_pooler, named
+):
+    """The service finds out. Nothing that it sets stays in a session that others get."""
+    url = start_pooler(mode, ignore_startup_parameters=IGNORED, max_prepared_statements=kept_by_pooler)
+    variables = {"SUPPORT_DATABASE_URL": url, "SUPPORT_DATABASE_PREPARED_STATEMENTS": "true"}
+    client = await make_client(**variables, SUPPORT_DATABASE_POOL="1" if mode == "session" else "10")
+    database = service_of(client).database
+    assert database.prepared_statements == named
+
+    async def handle(number):
+        case = await open_case(client, subject=f"parcel{number:02}")
+        await add_message(client, case)
+        assert [each["id"] for each in (await list_cases(client, q=f"parcel{number:02}"))["items"]] == [case["id"]]
+
+    await asyncio.gather(*map(handle, range(CALLERS)))
+    modes = [(await database.fetch_one(planned_by_values(MODE))).mode for _ in range(SESSIONS)]
+    assert {*modes} <= ({"force_custom_plan"} if named else {"auto"})
+    if mode == "transaction":
+        async with asyncpg.create_pool(url, min_size=SESSIONS, statement_cache_size=0) as others:
+            for setting, default in (("plan_cache_mode", "auto"), ("statement_timeout", "0"), ("jit", "on")):
+                assert {await others.fetchval(f"SHOW {setting}") for _ in range(2 * SESSIONS)} == {default}
+
+
+async def test_each_missing_setting_is_named_with_its_repair(start_pooler, database_url, postgres, caplog):
+    """The statements of the log repair all of them."""
+    url = start_pooler("transaction", ignore_startup_parameters=IGNORED, max_prepared_statements=10)
+
+    async def repairs():
+        caplog.clear()
+        database = create_database(url, timings=PATIENT_DATABASE)
+        await database.open()
+        await database.close()
+        return re.findall(r"ALTER ROLE tests SET (\w+ = \S+)", caplog.text)
+
+    missing = await repairs()
+    assert {each.partition(" ")[0] for each in missing} == {*IGNORED.split(", ")} - {"plan_cache_mode"}
+    name = database_url.rpartition("/")[2]
+    for each in missing:
+        postgres.run(f"ALTER ROLE tests IN DATABASE {name} SET {each}")
+    postgres.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+
+    async def is_repaired():
+        try:
+            return await repairs() == []
+        except Unavailable:  # PgBouncer still gives a session that was ended
+            return False
+
+    await eventually(is_repaired)
 
 
 async def test_schema_is_read_without_a_trace(pooler_url, database, environment):
@@ -178,3 +264,46 @@ async def test_migrations_are_refused_where_a_pooler_would_end_them(pooler_url, 
     with pytest.raises(Unavailable, match="statement_timeout = 15s, which is too short to build an index"):
         await asyncio.to_thread(upgrade, pooler_url)
     assert await asyncio.to_thread(upgrade, database_url) == "newest"
+
+
+@pytest.mark.usefixtures("processes")
+async def test_documented_configuration_works(postgres_cluster, tmp_path):
+    """To the letter, except for addresses and paths: commands of the page, without a warning."""
+    page = (ROOT / "docs" / "operations" / "postgresql.md").read_text()
+    (configuration,) = re.findall("```ini\n(.*?)```", page, re.DOTALL)
+    urls = re.findall(r"SUPPORT_DATABASE_URL=(postgresql://\S+) support-service (\w+)", page)
+    (users,) = re.findall(r"userlist.txt` has the user and the password: `(.*?)`", page)
+    with copied_postgres(postgres_cluster) as server:
+        server.run("CREATE ROLE support LOGIN PASSWORD 'secret'")
+        server.run("CREATE DATABASE support OWNER support")
+        server.require("host all support 127.0.0.1/32 scram-sha-256")
+        address = f"host=127.0.0.1 port={urlsplit(server.url()).port} "
+        for stated, real in (
+            ("host=db.example port=5432 ", address),
+            ("0.0.0.0", "127.0.0.1"),
+            ("6432", "LISTEN_PORT\nunix_socket_dir ="),
+        ):
+            assert stated in configuration
+            configuration = configuration.replace(stated, real)
+        files = {"/etc/pgbouncer/userlist.txt": f"{users}\n"}
+        pooler = PgBouncer(tmp_path / "documented", server.url(), configuration=configuration, files=files)
+        try:
+            url_of = {
+                command: url.replace("pgbouncer.example:6432", f"127.0.0.1:{pooler.port}") for url, command in urls
+            }
+            async with running("migrate", cwd=tmp_path, SUPPORT_DATABASE_URL=url_of["migrate"]) as process:
+                assert await process.wait_for_exit() == (0, "The database has the newest schema.\n", "")
+            port = str(free_port())
+            async with running(
+                "serve", cwd=tmp_path, SUPPORT_DATABASE_URL=url_of["serve"], SUPPORT_PORT=port
+            ) as process:
+                await process.wait_until_ready(f"http://127.0.0.1:{port}")
+                async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
+                    cases = await asyncio.gather(*(open_case(client, subject="parcel") for _ in range(CALLERS)))
+                    assert len((await list_cases(client, q="parcel"))["items"]) == len(cases)
+                process.stop()
+                status, _, log = await process.wait_for_exit()
+            assert status == 0
+            assert [line for line in parse_log(log) if line["level"] != "INFO"] == []
+        finally:
+            pooler.close()

@@ -107,6 +107,43 @@ async def test_former_primary_is_left(opened, primary, standby):
     await database.ping()
 
 
+async def test_only_standbys_answer(make_client, primary, standby):
+    """As `database_without_primary` with `Retry-After`, with one host or several; a promoted standby serves."""
+    clients = [
+        await make_client(SUPPORT_DATABASE_URL=url_of(primary, standby, options="")),
+        await make_client(SUPPORT_DATABASE_URL=url_of(standby, primary)),
+    ]
+    primary.stop()
+    new_case = {"subject": "A", "channel": "email"}
+
+    async def is_refused(client):
+        async with client.post("/support/cases", json=new_case) as response:
+            body = await response.json()
+            assert (response.status, response.headers["Retry-After"]) == (503, "1")
+        async with client.get("/readyz") as response:
+            ready = await response.json()
+            assert response.status == 503
+        return body["code"] == ready["database"] == "database_without_primary"
+
+    for client in clients:
+        await eventually(lambda client=client: is_refused(client))
+    standby.run("SELECT pg_promote()")
+
+    async def is_served(client):
+        async with client.post("/support/cases", json=new_case) as response:
+            return response.status == 201
+
+    for client in clients:
+        await eventually(lambda client=client: is_served(client))
+
+
+async def test_one_standby_that_should_be_the_primary_is_named_at_the_start(opened, standby):
+    """With the reason of the driver."""
+    with pytest.raises(Unavailable, match="read-write") as refusal:
+        await opened(url_of(standby))
+    assert refusal.value.code == "database_without_primary"
+
+
 async def test_host_that_does_not_answer_costs_its_time_only(opened, primary):
     """The others have as much."""
     with socket.create_server(("127.0.0.1", free_port())) as silent:

@@ -50,6 +50,7 @@ DATABASE_PROBLEMS = (
     "database_read_only",
     "database_slow",
     "database_unavailable",
+    "database_without_primary",
     "writes_waiting",
 )
 BODY_PROBLEMS = ("body_too_large", "body_too_slow", "malformed_body", "unsupported_type")

@@ -18,6 +18,7 @@ DATABASE_SLOW = "database_slow"
 DATABASE_POOL_EXHAUSTED = "database_pool_exhausted"
 WRITES_WAITING = "writes_waiting"  # too many transactions of this process wait for one row
 DATABASE_READ_ONLY = "database_read_only"
+DATABASE_WITHOUT_PRIMARY = "database_without_primary"  # of several servers, or of one that the URL wants to be it
 DATABASE_FULL = "database_full"
 DATABASE_CONNECTIONS_EXHAUSTED = "database_connections_exhausted"
 
@@ -27,12 +28,13 @@ MESSAGE_BY_CODE: Mapping[str, str] = {
     DATABASE_SLOW: "A statement took too long and was cancelled; try again",
     DATABASE_POOL_EXHAUSTED: "All connections to the database are in use; try again in a moment.",
     DATABASE_READ_ONLY: "The database accepts no changes at the moment; try again",
+    DATABASE_WITHOUT_PRIMARY: "No server of the database accepts changes now; try again",
     DATABASE_FULL: "The disk of the database is full; try again later",
     DATABASE_CONNECTIONS_EXHAUSTED: "The database accepts no more connections; try again in a moment.",
 }
 
 # The database answers nothing, or it can't be used.
-UNAVAILABLE_CODES = frozenset({DATABASE_UNAVAILABLE, DATABASE_FILE_CHANGED})
+UNAVAILABLE_CODES = frozenset({DATABASE_UNAVAILABLE, DATABASE_FILE_CHANGED, DATABASE_WITHOUT_PRIMARY})
 # The database answers, and refuses changes or connections whatever the data.
 REFUSING_CODES = frozenset({DATABASE_READ_ONLY, DATABASE_FULL, DATABASE_CONNECTIONS_EXHAUSTED})
 # The database answers; a lock, a statement, or other transactions of this process take too long.
@@ -64,6 +66,10 @@ class StatementError(Exception):
 
     The database's text quotes values, such as the text of a message, and this exception's text is logged.
     """
+
+
+class UnusableDatabase(Unavailable):
+    """The error of a database that can't be used at all; its text has the reason, and names the database."""
 
 
 def code_of_sqlstate(state: str | None) -> str | None:
@@ -99,20 +105,27 @@ def database_error(code: str) -> Unavailable:
 
 def invalid_url_error(failure: Exception) -> Unavailable:
     """Return the error for a URL that the driver can't parse, without the driver's text: it may quote the password."""
-    return Unavailable(DATABASE_UNAVAILABLE, f"The URL in SUPPORT_DATABASE_URL can't be used: {type(failure).__name__}")
+    return UnusableDatabase(
+        DATABASE_UNAVAILABLE, f"The URL in SUPPORT_DATABASE_URL can't be used: {type(failure).__name__}"
+    )
 
 
-def unusable_database_error(cause: BaseException | str, url: str | None = None) -> Unavailable:
+def unusable_database_error(
+    cause: BaseException | str, url: str | None = None, code: str | None = None, remedy: str = ""
+) -> Unavailable:
     """Return the error for a database that can't be reached or migrated, or whose schema version can't be read.
 
-    With `url` it names the host or the file, but no user and no password.
+    With `url` it names the host or the file, but no user and no password. `remedy` is the end of the text.
     """
     cause = getattr(cause, "orig", None) or cause
+    if isinstance(cause, UnusableDatabase):
+        return cause
     text = describe_os_error(cause) if isinstance(cause, OSError) else str(cause)
     reason = text.partition("\n")[0]  # later lines may quote a row
     where = "SUPPORT_DATABASE_URL" if url is None else f"{_location_without_credentials(url)} (SUPPORT_DATABASE_URL)"
-    code = cause.code if isinstance(cause, Unavailable) else code_of_sqlstate(getattr(cause, "sqlstate", None))
-    return Unavailable(code or DATABASE_UNAVAILABLE, f"The database at {where} can't be used: {reason}")
+    if code is None:
+        code = cause.code if isinstance(cause, Unavailable) else code_of_sqlstate(getattr(cause, "sqlstate", None))
+    return UnusableDatabase(code or DATABASE_UNAVAILABLE, f"The database at {where} can't be used: {reason}{remedy}")
 
 
 def _location_without_credentials(url: str) -> str:

@@ -61,6 +61,7 @@ async def open_database(
         synchronous=settings.synchronous,
         pool_size=pool_size,
         prepared_statements=settings.prepared_statements,
+        max_age=settings.connection_max_age.total_seconds(),
         measure=measure,
         timings=timings,
     )
@@ -77,6 +78,7 @@ def create_database(
     synchronous: str = "NORMAL",
     pool_size: int = 10,
     prepared_statements: bool = True,
+    max_age: float = 1800.0,
     measure: RecordOperation = discard_measurement,
     timings: DatabaseTimings = DatabaseTimings(),
 ) -> Database:
@@ -91,7 +93,12 @@ def create_database(
     from support_service.platform.database.postgres.engine import PostgresDatabase
 
     return PostgresDatabase(
-        url, pool_size=pool_size, prepared_statements=prepared_statements, measure=measure, timings=timings.postgres
+        url,
+        pool_size=pool_size,
+        prepared_statements=prepared_statements,
+        max_age=max_age,
+        measure=measure,
+        timings=timings.postgres,
     )
 
 

@@ -72,8 +72,13 @@ class DatabaseSettings(SettingsSection):
     prepared_statements: bool = Field(
         default=True,
         alias="SUPPORT_DATABASE_PREPARED_STATEMENTS",
-        description="`false` for a pooler, such as PgBouncer: statements have no names, and a read takes four round "
-        "trips instead of one.",
+        description="`false` for a pooler that keeps none, such as PgBouncer by default: statements have no names, and "
+        "a read takes four round trips instead of one.",
+    )
+    connection_max_age: Duration = Field(
+        timedelta(minutes=30),
+        alias="SUPPORT_DATABASE_CONNECTION_MAX_AGE",
+        description="Age at which a connection to PostgreSQL is replaced, a random share of a fifth earlier.",
     )
     case_cache: Count = Field(
         67_108_864,

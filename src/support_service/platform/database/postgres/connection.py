@@ -1,6 +1,9 @@
 """Connections to PostgreSQL: how they are opened, and what their errors mean."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import logging
+import math
+import random
 from functools import partial
 from typing import Any, Literal, NoReturn
 
@@ -8,14 +11,18 @@ import asyncpg
 
 from support_service.core.database_url import Host, hosts_of, options_of, with_options
 from support_service.core.errors import Unavailable
+from support_service.core.ids import new_id
 from support_service.platform.database import PostgresTimings
 from support_service.platform.database.failures import (
     DATABASE_READ_ONLY,
     DATABASE_UNAVAILABLE,
+    DATABASE_WITHOUT_PRIMARY,
     MESSAGE_BY_CODE,
     StatementError,
     code_of_sqlstate,
     database_error,
+    invalid_url_error,
+    unusable_database_error,
 )
 from support_service.platform.secret_files import read_secret_file
 
@@ -25,6 +32,25 @@ SETTINGS_OF_POOLERS = {"application_name": "support-service", "timezone": "UTC"}
 PlanMode = Literal["auto", "force_custom_plan"]  # how a session plans prepared statements: its `plan_cache_mode`
 DRIVER_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 ANSWERS = (asyncpg.PostgresError, asyncpg.InterfaceError)  # errors after which no statement runs on the connection
+_LOOK = """
+SELECT pg_backend_pid() AS pid, quote_ident(current_user) AS role,
+    ARRAY(SELECT name FROM pg_prepared_statements) AS statements,
+    ARRAY(SELECT name || '=' || setting FROM pg_settings WHERE name = ANY($1)) AS settings
+"""
+_MISSING_SETTING = (
+    "A session of PostgreSQL has %s=%s instead of %s, because a pooler drops what the service asks for: "
+    "ALTER ROLE %s SET %s = %s"
+)
+_STATEMENTS_WITHOUT_NAMES = (
+    "The pooler keeps no prepared statements, so that each read is a transaction of four round trips: set "
+    "max_prepared_statements in pgbouncer.ini, see docs/operations/postgresql.md"
+)
+_REMEDY_FOR_POOLER = (
+    ". Behind PgBouncer set SUPPORT_DATABASE_PREPARED_STATEMENTS=false, or ignore_startup_parameters in pgbouncer.ini: "
+    "see docs/operations/postgresql.md"
+)
+
+log = logging.getLogger(__name__)
 
 
 class ConnectionLost(Unavailable):
@@ -36,6 +62,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no ty
 
     plan_mode: PlanMode = "auto"
     begin = "BEGIN"
+    ends_at = math.inf  # time of the event loop after which it is not used again
     host: Host | None = None  # the host that was connected to, if the URL names several
 
     async def set_plan_mode(self, plan_mode: PlanMode) -> None:
@@ -72,7 +99,8 @@ class Hosts:
             try:
                 connection = await asyncpg.connect(self._url, host=host, port=port, **options)
             except DRIVER_ERRORS as failed:
-                failure = failed
+                if not isinstance(failure, asyncpg.TargetServerAttributeNotMatched):
+                    failure = failed
                 continue
             connection.host = host, port
             self._hosts.remove(connection.host)
@@ -82,50 +110,123 @@ class Hosts:
         raise failure
 
 
-def connector(
-    url: str, timings: PostgresTimings, *, prepared_statements: bool
-) -> Callable[[PlanMode], Awaitable[Connection]]:
-    """Return a function that opens a connection, and raises Unavailable.
+class Connector:
+    """Opens connections, and knows what a session of the server keeps for them."""
 
-    Without `prepared_statements` the connections work through a pooler, such as PgBouncer in transaction mode. There
-    each transaction may get another session of the server, so that nothing is kept in a session. Statements have no
-    name. Each transaction sets the settings, together with BEGIN. Reads are transactions too.
-    """
-    statement_timeout = round(timings.statement_timeout * 1000)
-    settings = {
-        # Compiling the statement of a search, or starting workers for it, takes longer than running it.
-        "jit": "off",
-        "max_parallel_workers_per_gather": "0",
-        # For memory and SSDs. With the default, which is for disks that seek, it would rather read and sort all cases
-        # that match than the first ones by an index.
-        "random_page_cost": "1.1",
-        # A replica that loses its network must not keep its locks: other replicas wait for them.
-        "statement_timeout": str(statement_timeout),
-        "lock_timeout": str(round(timings.lock_timeout * 1000)),
-        "idle_in_transaction_session_timeout": str(statement_timeout),
-    }
-    begin = "; ".join(["BEGIN", *(f"SET LOCAL {name} = {value}" for name, value in settings.items())])
-    hosts = Hosts(url, timings.connect_timeout)
+    def __init__(self, url: str, timings: PostgresTimings, *, prepared_statements: bool, max_age: float) -> None:
+        """`max_age` is in seconds; without `prepared_statements` statements have no name."""
+        self._url = url
+        self._timings = timings
+        self._max_age = max_age
+        self._hosts = Hosts(url, timings.connect_timeout)
+        self.names_statements = prepared_statements
+        self.keeps_settings = prepared_statements  # false behind a pooler, which gives a session to others
+        statement_timeout = str(round(timings.statement_timeout * 1000))
+        self._settings = {
+            # Compiling the statement of a search, or starting workers for it, takes longer than running it.
+            "jit": "off",
+            "max_parallel_workers_per_gather": "0",
+            # For memory and SSDs. With the default, which is for disks that seek, it would rather read and sort all
+            # cases that match than the first ones by an index.
+            "random_page_cost": "1.1",
+            # A replica that loses its network must not keep its locks: other replicas wait for them.
+            "statement_timeout": statement_timeout,
+            "lock_timeout": str(round(timings.lock_timeout * 1000)),
+            "idle_in_transaction_session_timeout": statement_timeout,
+        }
+        self._begin = "; ".join(["BEGIN", *(f"SET LOCAL {name} = {value}" for name, value in self._settings.items())])
 
-    async def connect(plan_mode: PlanMode) -> Connection:
+    async def connect(self, plan_mode: PlanMode) -> Connection:
+        """Open a connection. Raises Unavailable."""
         try:
-            connection = await hosts.connect(
-                command_timeout=timings.statement_timeout + CLIENT_TIMEOUT_MARGIN,
-                statement_cache_size=MAX_PREPARED_STATEMENTS if prepared_statements else 0,
-                max_cached_statement_lifetime=0,
-                max_cacheable_statement_size=0,  # no limit: statements of lists are long
-                server_settings=SETTINGS_OF_POOLERS
-                | (settings | {"plan_cache_mode": plan_mode} if prepared_statements else {}),
-            )
+            connection = await self._open(plan_mode)
         except DRIVER_ERRORS as failure:
-            code = code_of_sqlstate(getattr(failure, "sqlstate", None))
-            raise database_error(code or DATABASE_UNAVAILABLE) from failure
+            raise database_error(_code_of_refusal(failure)) from failure
         connection.plan_mode = plan_mode
-        if not prepared_statements:
-            connection.begin = begin
+        connection.ends_at = asyncio.get_running_loop().time() + self._max_age * random.uniform(0.8, 1.0)
+        if not self.keeps_settings:
+            connection.begin = self._begin
         return connection
 
-    return connect
+    @property
+    def begin_planned_by_values(self) -> str:
+        """The beginning of a transaction whose statements are planned for their values."""
+        return f"{self._begin}; SET LOCAL plan_cache_mode = force_custom_plan"
+
+    async def look_for_pooler(self) -> None:
+        """Find out whether a pooler is in the way, and what its sessions keep. Log settings that they lack.
+
+        Raises Unavailable with the driver's reason.
+        """
+        try:
+            connections = [await self._open("auto")]
+            try:
+                await self._look(connections)
+            finally:
+                for connection in connections:
+                    await connection.close(timeout=self._timings.close_timeout)
+        except DRIVER_ERRORS as failure:
+            raise refused_connection_error(failure, self._url) from failure
+
+    async def _look(self, connections: list[Connection]) -> None:
+        if not self.names_statements:
+            return
+        (connection,) = connections
+        name, pid = f"support_service_{new_id()}", connection.get_server_pid()
+        async with connection.transaction():
+            look = await connection.prepare(_LOOK, name=name)
+            found = await look.fetchrow([*self._settings])
+            if found["pid"] != pid and name in found["statements"]:
+                await connection.execute(f'DEALLOCATE "{name}"')  # others may get the session
+        given = dict(each.split("=", 1) for each in found["settings"])
+        for setting, value in self._settings.items():
+            if given[setting] != value:
+                log.warning(_MISSING_SETTING, setting, given[setting], value, found["role"], setting, value)
+        if found["pid"] == pid:
+            return
+        self.keeps_settings = False
+        if name in found["statements"]:  # a pooler that keeps prepared statements gives them names of its own
+            connections.append(await self._open("auto"))
+            self.names_statements = await _have_sessions_of_their_own(*connections)
+            if not self.names_statements:
+                log.warning(_STATEMENTS_WITHOUT_NAMES)
+
+    async def _open(self, plan_mode: PlanMode) -> Connection:
+        settings = self._settings | {"plan_cache_mode": plan_mode} if self.names_statements else {}
+        return await self._hosts.connect(
+            command_timeout=self._timings.statement_timeout + CLIENT_TIMEOUT_MARGIN,
+            statement_cache_size=MAX_PREPARED_STATEMENTS if self.names_statements else 0,
+            max_cached_statement_lifetime=0,
+            max_cacheable_statement_size=0,  # no limit: statements of lists are long
+            server_settings=SETTINGS_OF_POOLERS | settings,
+        )
+
+
+async def _have_sessions_of_their_own(first: Connection, second: Connection) -> bool:
+    """Return whether each of two connections keeps one session of the server, as in session mode.
+
+    In transaction mode a pooler gives the session that was used last, or all in turn: the order shows either.
+    """
+    used: dict[Connection, set[int]] = {first: set(), second: set()}
+    for connection in (first, second, second, first, second, first, first, second):
+        async with connection.transaction():
+            rows = await connection.fetch("SELECT pg_backend_pid() AS pid")
+        used[connection].add(rows[0]["pid"])
+    return len(used[first]) == len(used[second]) == 1 and used[first] != used[second]
+
+
+def refused_connection_error(failure: Exception, url: str) -> Unavailable:
+    """Return the error of a start whose connection was refused: with the driver's reason, and what to do."""
+    if isinstance(failure, asyncpg.InterfaceError):
+        return invalid_url_error(failure)
+    remedy = _REMEDY_FOR_POOLER if "startup parameter" in str(failure) else ""
+    return unusable_database_error(failure, url, _code_of_refusal(failure), remedy)
+
+
+def _code_of_refusal(failure: Exception) -> str:
+    if isinstance(failure, asyncpg.TargetServerAttributeNotMatched):
+        return DATABASE_WITHOUT_PRIMARY
+    return code_of_sqlstate(getattr(failure, "sqlstate", None)) or DATABASE_UNAVAILABLE
 
 
 def raise_translated(failure: Exception, connection: Connection) -> NoReturn:
@@ -135,8 +236,8 @@ def raise_translated(failure: Exception, connection: Connection) -> NoReturn:
     any other.
     """
     code = code_of_sqlstate(getattr(failure, "sqlstate", None))
-    if code == DATABASE_READ_ONLY and connection.host:
-        connection.terminate()  # another host may have become the primary
+    if code == DATABASE_READ_ONLY:
+        connection.terminate()  # another server may have become the primary, also behind the same name
     if connection.is_closed():
         code = code or DATABASE_UNAVAILABLE
         raise ConnectionLost(code, MESSAGE_BY_CODE[code]) from failure

@@ -21,8 +21,8 @@ from support_service.platform.database.postgres.connection import (
     DRIVER_ERRORS,
     Connection,
     ConnectionLost,
+    Connector,
     PlanMode,
-    connector,
     raise_translated,
 )
 from support_service.platform.database.postgres.group_commit import GroupCommit
@@ -58,16 +58,17 @@ class PostgresDatabase:
         *,
         pool_size: int = 10,
         prepared_statements: bool = True,
+        max_age: float = 1800.0,
         measure: RecordOperation = discard_measurement,
         timings: PostgresTimings = PostgresTimings(),
     ) -> None:
+        """`max_age` is of connections, in seconds."""
         self.changed = WorkSignal()
         self.measure = measure
         dialect = Dialect(json_serializer=to_json, json_deserializer=pydantic_core.from_json)  # type: ignore[no-untyped-call]
         self.statements = StatementCache(dialect)
-        connect = connector(url, timings, prepared_statements=prepared_statements)
-        self.prepared_statements = prepared_statements
-        self._read_once = self._read_directly if prepared_statements else self._read_in_transaction
+        self._connector = Connector(url, timings, prepared_statements=prepared_statements, max_age=max_age)
+        connect = self._connector.connect
         self.pool = ConnectionPool(connect, pool_size, timings.pool_timeout, timings.close_timeout)
         self._pings = ConnectionPool(connect, 1, timings.pool_timeout, timings.close_timeout)
         kept_for_reads = max(1, pool_size // 4)
@@ -75,7 +76,13 @@ class PostgresDatabase:
         self.group_commit = GroupCommit(self._send_changes, timings.pool_timeout)
         self.operations = 0  # in progress, with or without a connection
 
+    @property
+    def prepared_statements(self) -> bool:
+        """Whether statements have names."""
+        return self._connector.names_statements
+
     async def open(self) -> None:
+        await self._connector.look_for_pooler()
         await self._read(self._pings, _IS_READ_ONLY, None)  # a replica that starts meanwhile can serve reads
 
     async def close(self) -> None:
@@ -139,16 +146,20 @@ class PostgresDatabase:
         with measured(self.measure, "SELECT"):
             return await _retry_once_if_lost(lambda: self._read_once(pool, statement, parameters))
 
-    async def _read_directly(self, pool: ConnectionPool, statement: Executable, parameters: Values) -> Sequence[Row]:
-        bound = self.statements.bind(statement, parameters)
+    async def _read_once(self, pool: ConnectionPool, statement: Executable, parameters: Values) -> Sequence[Row]:
         plan_mode: PlanMode = "force_custom_plan" if is_planned_by_values(statement) else "auto"
+        if not self.prepared_statements:
+            return await self._read_in_transaction(pool, statement, parameters)
+        if plan_mode != "auto" and not self._connector.keeps_settings:
+            return await self._read_in_transaction(pool, statement, parameters, self._connector.begin_planned_by_values)
+        bound = self.statements.bind(statement, parameters)
         return bound.form.rows(await _run_once(pool, Connection.fetch, bound.sql, bound.values, plan_mode))
 
     async def _read_in_transaction(
-        self, pool: ConnectionPool, statement: Executable, parameters: Values
+        self, pool: ConnectionPool, statement: Executable, parameters: Values, begin: str | None = None
     ) -> Sequence[Row]:
         connection = await pool.take()
-        tx = PostgresTransaction(connection, self.statements, always_begins=True)
+        tx = PostgresTransaction(connection, self.statements, always_begins=True, begin=begin)
         try:
             rows = await tx.fetch_all(statement, parameters)
             await tx.commit()

@@ -21,8 +21,13 @@ from sqlalchemy.pool import NullPool
 
 from support_service.core.clock import utc_now
 from support_service.platform.database import MigrationTimings
-from support_service.platform.database.failures import invalid_url_error, unusable_database_error
-from support_service.platform.database.postgres.connection import DRIVER_ERRORS, Connection, Hosts
+from support_service.platform.database.failures import unusable_database_error
+from support_service.platform.database.postgres.connection import (
+    DRIVER_ERRORS,
+    Connection,
+    Hosts,
+    refused_connection_error,
+)
 
 ADVISORY_LOCK = 7_351_902_114  # an arbitrary constant: replicas that start together migrate one after another
 CONNECT_TIMEOUT = 5.0  # seconds
@@ -66,10 +71,8 @@ def run_reading(url: str, work: Callable[[sa.Connection], Result]) -> Result:
 def _run(url: str, main: Callable[[Hosts], Coroutine[Any, Any, Result]]) -> Result:
     try:
         return asyncio.run(main(Hosts(url, CONNECT_TIMEOUT)))
-    except asyncpg.InterfaceError as failure:
-        raise invalid_url_error(failure) from failure
-    except (asyncpg.PostgresError, asyncpg.InternalClientError) as failure:
-        raise unusable_database_error(failure, url) from failure
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as failure:
+        raise refused_connection_error(failure, url) from failure
 
 
 def _engine(hosts: Hosts) -> AsyncEngine:

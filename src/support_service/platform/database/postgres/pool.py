@@ -67,7 +67,7 @@ class ConnectionPool:
         if connection.is_closed():
             self._close_idle()  # they lead to the same server
             self._free_slot()
-        elif not answered or connection.is_in_transaction() or connection.host != self._host or self._closed:
+        elif not answered or connection.is_in_transaction() or not self._may_be_used_again(connection):
             closing = asyncio.create_task(self._close(connection))
             self._closings.add(closing)
             closing.add_done_callback(self._closings.discard)
@@ -76,10 +76,13 @@ class ConnectionPool:
             self._free_slot()
 
     def leave_host(self) -> None:
-        """Use another host, if the URL names several; the next connection chooses it."""
-        if self._host is not None:
-            self._host = None
-            self._close_idle()
+        """Use another host, if the URL names several, or another server of the same name, for new connections."""
+        self._host = None
+        self._close_idle()
+
+    def _may_be_used_again(self, connection: Connection) -> bool:
+        is_old = connection.ends_at < asyncio.get_running_loop().time()
+        return not (is_old or connection.host != self._host or self._closed)
 
     async def close(self) -> None:
         """Close idle connections gracefully for at most `close_timeout`, then terminate all."""
@@ -97,8 +100,11 @@ class ConnectionPool:
             connections = self._idle[plan_mode]
             while connections:
                 connection = connections.pop()
-                if not connection.is_closed():
+                if connection.is_closed():
+                    continue
+                if self._may_be_used_again(connection):
                     return connection
+                connection.terminate()
         return None
 
     async def _open_or_convert(self, plan_mode: PlanMode) -> Connection:

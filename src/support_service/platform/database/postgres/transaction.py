@@ -22,8 +22,12 @@ class PostgresTransaction:
     Changes that are its only statement need neither, unless `always_begins`.
     """
 
-    def __init__(self, connection: Connection, statements: StatementCache, *, always_begins: bool) -> None:
+    def __init__(
+        self, connection: Connection, statements: StatementCache, *, always_begins: bool, begin: str | None = None
+    ) -> None:
+        """`begin` replaces the statements with which a transaction of the connection begins."""
         self._connection = connection
+        self._begin_sql = begin or connection.begin
         self._statements = statements
         self._always_begins = always_begins
         self._begun = False
@@ -126,7 +130,7 @@ class PostgresTransaction:
 
     async def _begin(self) -> None:
         if not self._begun:
-            await self._ask(self._connection.execute, self._connection.begin)
+            await self._ask(self._connection.execute, self._begin_sql)
             self._begun = True
 
     async def _ask(self, send: Callable[..., Awaitable[Answer]], sql: str, *arguments: Any) -> Answer:
