@@ -40,10 +40,11 @@ class PgBouncer:
         *,
         configuration: str = CONFIGURATION,
         files: Mapping[str, str] = MappingProxyType({}),
+        port: int | None = None,
         **settings: object,
     ) -> None:
         server = urlsplit(database_url)
-        self.port = free_port()
+        self.port = port or free_port()
         self._path = server.path
         folder.mkdir()
         log = folder / "pgbouncer.log"

@@ -9,13 +9,14 @@ from support_service.core.errors import Unavailable
 from support_service.core.part_state import OK
 from support_service.guard.overload import Readiness
 from support_service.platform.database import Database
-from support_service.platform.database.failures import DATABASE_READ_ONLY, DATABASE_UNAVAILABLE
+from support_service.platform.database.failures import COMMIT_NOT_REPLICATED, DATABASE_READ_ONLY, DATABASE_UNAVAILABLE
 from support_service.platform.telemetry.instruments import InstrumentSpec, Observations
 from support_service.timeline.cache import CacheUnavailable, SnapshotStore
 
 CACHE_UNAVAILABLE = "cache_unavailable"
 DEPENDENCY_NAMES = tuple(name for name in Ready.model_fields if name not in ("status", "sources"))
-STATUSES_THAT_SERVE_READS = (OK, DATABASE_READ_ONLY)  # a replica that answers reads stays behind the load balancer
+# A replica that answers reads stays behind the load balancer.
+STATUSES_THAT_SERVE_READS = (OK, DATABASE_READ_ONLY, COMMIT_NOT_REPLICATED)
 
 REPLICA_READY = InstrumentSpec(
     "support.replica.ready",

@@ -201,6 +201,7 @@ class CaseService(CaseReader):
             existing = await self._find_case(work, case)  # None: it was deleted after it had prevented the insert
         if not work.origin.principal.may_see(existing):
             raise _external_id_taken()
+        await case_rows.lock_shared(work.tx, existing.id)  # so that the commit waits for a synchronous standby
         work.note_case(existing.id)  # the erasure of that case must find the stored response
         return existing.id
 

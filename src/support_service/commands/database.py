@@ -14,7 +14,7 @@ from support_service.commands.runtime import NEWER_DATABASE_MESSAGE, load_settin
 if TYPE_CHECKING:
     from support_service.cases.search_repair import SearchTotals
     from support_service.platform.database import Database
-    from support_service.platform.database.postgres.waits import Session
+    from support_service.platform.database.postgres.waits import Session, WaitingCommits
 
 INCOMPLETE_STATUS = 1  # exit status if documents are missing, and were not made
 MAX_SHOWN_QUERY_LENGTH = 100  # characters of a statement that are shown
@@ -22,6 +22,9 @@ NO_SESSIONS_ON_SQLITE = """\
 SQLite has no sessions: one process writes at a time, and the others wait for up to 10 s.
 If changes are `database_busy`, another process writes to {path}. To find those that have it open:
   fuser -v {path}"""
+COMMITS_WAIT = """\
+{number} commits wait for a synchronous standby, the first for {seconds:.0f} s. To see the standbys that are connected:
+  SELECT application_name, state, sync_state FROM pg_stat_replication;"""
 WAITS_EXAMPLES = """\
 example:
   support-service database waits
@@ -56,7 +59,8 @@ def add_to(commands: grammar.Subcommands) -> None:
     database = commands.group(
         "database", "check the database, or find out what it is busy with", "ACTION", epilog=WAITS_EXAMPLES
     )
-    database.add("waits", "show which sessions hold locks that others wait for", print_waits, epilog=WAITS_EXAMPLES)
+    what = "show which sessions hold locks that others wait for, and how many commits wait for a standby"
+    database.add("waits", what, print_waits, epilog=WAITS_EXAMPLES)
     checking = database.add(
         "check",
         "count the cases and messages that the search can't find",
@@ -83,14 +87,23 @@ def migrate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 def print_waits(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Print the sessions of PostgreSQL that hold locks, the sessions that wait, and how to end one."""
-    from support_service.platform.database.postgres.waits import read_sessions
+    """Print the sessions of PostgreSQL that hold locks, the sessions that wait, and how to end one.
+
+    Also the number of commits that wait for a synchronous standby.
+    """
+    from support_service.platform.database.postgres.waits import read_sessions, read_waiting_commits
+
+    async def read(database: "Database") -> "tuple[WaitingCommits, list[Session]]":
+        return await read_waiting_commits(database), await read_sessions(database)
 
     settings = load_settings(environ)
     if settings.database.url.startswith("sqlite:"):
         print(NO_SESSIONS_ON_SQLITE.format(path=settings.database.url.removeprefix("sqlite:///")))
         return
-    _print_sessions(run_on_database(settings, read_sessions))
+    commits, sessions = run_on_database(settings, read)
+    if commits.number:
+        print(COMMITS_WAIT.format(number=commits.number, seconds=commits.seconds))
+    _print_sessions(sessions)
 
 
 def _print_sessions(sessions: "Sequence[Session]") -> None:

@@ -27,7 +27,8 @@ def options_of(url: str) -> dict[str, str]:
 
 def with_options(url: str, options: Mapping[str, str]) -> str:
     """Return a URL with other options."""
-    return urlsplit(url)._replace(query=urlencode(options)).geturl()
+    query = urlencode(options)
+    return url.partition("?")[0] + (f"?{query}" if query else "")
 
 
 def _host_of(text: str, port: str) -> Host:

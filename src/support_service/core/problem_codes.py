@@ -39,6 +39,7 @@ PROBLEM_CODES = (
     ProblemCode("case_not_found", 404, "the case does not exist, or the caller may not see it"),
     ProblemCode("case_not_synthetic", 409, "only synthetic cases can be deleted"),
     ProblemCode("checksum_mismatch", 422, "the checksum of the received file differs from the sent one"),
+    ProblemCode("commit_not_replicated", 503, "the change was made, and the synchronous standby has not confirmed it"),
     ProblemCode("customer_not_found", 404, "the customer has no case that the caller may see"),
     ProblemCode("database_busy", 503, "another session of the database, or another writer of SQLite, holds a lock"),
     ProblemCode(

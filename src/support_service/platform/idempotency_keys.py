@@ -139,7 +139,8 @@ class IdempotencyService:
         find the response, even before it is stored.
 
         Raises Conflict while the same request is in progress or if its response was lost, and ValidationFailed
-        if the key was used for another request.
+        if the key was used for another request. What it says of the first request is said after a commit, which a
+        synchronous standby confirms: not before it has the effect of the first request, too.
         """
         now = utc_now()
         claim = IdempotencyClaim(key, new_id(), case_id)
@@ -158,20 +159,22 @@ class IdempotencyService:
             stored = await tx.fetch_one(LOCK_KEY, {"key": key})
             if stored is None:  # pragma: no cover - released between the two statements, so a retry can claim it
                 raise key_in_use_error()
-            if stored.created_at > now - self._timings.retention:
-                if stored.request != request:
-                    raise key_reused_error()
-                if stored.state == DONE and stored.status is not None:
-                    return StoredResponse(stored.status, stored.headers or {}, stored.body or b"", stored.case_id)
-                if stored.until > now:
-                    raise key_in_use_error()
-                if stored.state == APPLIED:
-                    raise Conflict(
-                        "idempotency_answer_lost",
-                        "This request has taken effect, but its answer was not kept; read the case to see what is.",
-                    )
-            await tx.execute(idempotency_keys.update().where(_K.id == key).values(row | NO_RESPONSE))
-        return claim
+            is_kept = stored.created_at > now - self._timings.retention
+            if is_kept and stored.request != request:
+                raise key_reused_error()
+            is_claimed = not is_kept or (stored.state == CLAIMED and stored.until <= now)
+            if is_claimed:
+                await tx.execute(idempotency_keys.update().where(_K.id == key).values(row | NO_RESPONSE))
+        if is_claimed:
+            return claim
+        if stored.state == DONE and stored.status is not None:
+            return StoredResponse(stored.status, stored.headers or {}, stored.body or b"", stored.case_id)
+        if stored.until > now:
+            raise key_in_use_error()
+        raise Conflict(
+            "idempotency_answer_lost",
+            "This request has taken effect, but its answer was not kept; read the case to see what is.",
+        )
 
     async def renew(self, claim: IdempotencyClaim) -> None:
         """Extend a claim's lease, so that other requests do not take it over."""

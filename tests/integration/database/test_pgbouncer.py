@@ -183,7 +183,7 @@ async def test_default_configuration_is_refused_with_the_remedy(start_pooler):
     ("mode", "kept_by_pooler", "named"), [("transaction", 10, True), ("transaction", 0, False), ("session", 0, True)]
 )
 async def test_prepared_statements_are_used_where_sessions_keep_them(
-    make_client, start_pooler, database_url, mode, kept_by_pooler, named
+    start_pooler, make_client, mode, kept_by_pooler, named
 ):
     """The service finds out. Nothing that it sets stays in a session that others get."""
     url = start_pooler(mode, ignore_startup_parameters=IGNORED, max_prepared_statements=kept_by_pooler)
@@ -204,6 +204,24 @@ async def test_prepared_statements_are_used_where_sessions_keep_them(
         async with asyncpg.create_pool(url, min_size=SESSIONS, statement_cache_size=0) as others:
             for setting, default in (("plan_cache_mode", "auto"), ("statement_timeout", "0"), ("jit", "on")):
                 assert {await others.fetchval(f"SHOW {setting}") for _ in range(2 * SESSIONS)} == {default}
+
+
+async def test_pooler_that_stops_to_keep_statements_is_unavailable(database_url, tmp_path):
+    """Its configuration was changed after the start. No request is answered as if the service had a defect."""
+    ignored = {"ignore_startup_parameters": IGNORED}
+    pooler = PgBouncer(tmp_path / "keeps", database_url, max_prepared_statements=10, **ignored)
+    database = create_database(pooler.url, timings=PATIENT_DATABASE)
+    await database.open()
+    pooler.close()
+    pooler = PgBouncer(tmp_path / "forgets", database_url, port=pooler.port, **ignored)
+    try:
+        reads = [sa.text(f"SELECT {number % 5} AS number FROM pg_sleep(0.001)") for number in range(20 * CALLERS)]
+        results = await asyncio.gather(*map(database.fetch_one, reads), return_exceptions=True)
+        refused = [each for each in results if isinstance(each, Exception)]
+        assert {type(each) for each in refused} == {Unavailable}
+    finally:
+        await database.close()
+        pooler.close()
 
 
 async def test_each_missing_setting_is_named_with_its_repair(start_pooler, database_url, postgres, caplog):

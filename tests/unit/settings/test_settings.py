@@ -730,6 +730,8 @@ def test_variable_and_its_file_exclude_each_other(tmp_path):
             "postgresql://support@db/support?sslmode=verify-full&password=a",
         ),
         ({"URL": "postgresql+asyncpg://u@db/x", "PASSWORD": "p"}, "postgresql://u@db/x?password=p"),
+        ({"URL": "postgresql:///x?host=/run", "PASSWORD": "p"}, "postgresql:///x?host=%2Frun&password=p"),
+        ({"HOST": "/run/postgresql"}, "postgresql://support@%2Frun%2Fpostgresql/support"),
     ],
 )
 def test_database_may_be_given_in_parts(parts, url):

@@ -42,6 +42,7 @@ IDEMPOTENCY_PROBLEMS = (
 
 # Operations that name the group.
 DATABASE_PROBLEMS = (
+    "commit_not_replicated",
     "database_busy",
     "database_connections_exhausted",
     "database_file_changed",

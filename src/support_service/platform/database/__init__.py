@@ -139,7 +139,8 @@ class Database(Reader, Protocol):
     async def ping(self) -> None:
         """Make one round trip.
 
-        Raises Unavailable without an answer, and with the code DATABASE_READ_ONLY if the database accepts no changes.
+        Raises Unavailable without an answer, with the code DATABASE_READ_ONLY if the database accepts no changes, and
+        with COMMIT_NOT_REPLICATED while commits wait for a synchronous standby.
         """
 
     async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> int:

@@ -11,6 +11,7 @@ from support_service.core.errors import Unavailable
 from support_service.core.http import format_host
 from support_service.core.os_errors import describe_os_error
 
+COMMIT_NOT_REPLICATED = "commit_not_replicated"  # committed, and not confirmed by the standby that has to have it
 DATABASE_UNAVAILABLE = "database_unavailable"
 DATABASE_FILE_CHANGED = "database_file_changed"  # the file that is open has lost its name
 DATABASE_BUSY = "database_busy"
@@ -23,6 +24,8 @@ DATABASE_FULL = "database_full"
 DATABASE_CONNECTIONS_EXHAUSTED = "database_connections_exhausted"
 
 MESSAGE_BY_CODE: Mapping[str, str] = {
+    COMMIT_NOT_REPLICATED: "The change may be lost: the standby that has to confirm it does not answer. Repeat the "
+    "request with the same Idempotency-Key until it is confirmed",
     DATABASE_UNAVAILABLE: "The database can't answer now; try again",
     DATABASE_BUSY: "The database is busy: another session holds a lock; try again",
     DATABASE_SLOW: "A statement took too long and was cancelled; try again",
@@ -35,16 +38,18 @@ MESSAGE_BY_CODE: Mapping[str, str] = {
 
 # The database answers nothing, or it can't be used.
 UNAVAILABLE_CODES = frozenset({DATABASE_UNAVAILABLE, DATABASE_FILE_CHANGED, DATABASE_WITHOUT_PRIMARY})
-# The database answers, and refuses changes or connections whatever the data.
-REFUSING_CODES = frozenset({DATABASE_READ_ONLY, DATABASE_FULL, DATABASE_CONNECTIONS_EXHAUSTED})
+# The database answers, and refuses or does not confirm changes, or refuses connections, whatever the data.
+REFUSING_CODES = frozenset({DATABASE_READ_ONLY, DATABASE_FULL, DATABASE_CONNECTIONS_EXHAUSTED, COMMIT_NOT_REPLICATED})
 # The database answers; a lock, a statement, or other transactions of this process take too long.
 BUSY_CODES = frozenset({DATABASE_BUSY, DATABASE_SLOW, DATABASE_POOL_EXHAUSTED, WRITES_WAITING})
 DATABASE_CODES = UNAVAILABLE_CODES | REFUSING_CODES | BUSY_CODES
 
 CODE_BY_SQLSTATE: Mapping[str, str] = {
     "25006": DATABASE_READ_ONLY,  # read_only_sql_transaction
+    "26000": DATABASE_UNAVAILABLE,  # invalid_sql_statement_name: a pooler keeps prepared statements no longer
     "40001": DATABASE_BUSY,  # serialization_failure
     "40P01": DATABASE_BUSY,  # deadlock_detected
+    "42P05": DATABASE_UNAVAILABLE,  # duplicate_prepared_statement: likewise
     "53100": DATABASE_FULL,  # disk_full
     "53300": DATABASE_CONNECTIONS_EXHAUSTED,  # too_many_connections
     "55P03": DATABASE_BUSY,  # lock_not_available: lock_timeout

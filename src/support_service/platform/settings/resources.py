@@ -102,7 +102,8 @@ class DatabaseSettings(SettingsSection):
                 given.get(f"SUPPORT_DATABASE_{name}", default)
                 for name, default in (("USER", "support"), ("NAME", "support"), ("OPTIONS", ""))
             )
-            url = f"postgresql://{quote(user, safe='')}@{host}/{quote(name, safe='')}?{options}".removesuffix("?")
+            place = quote(host, safe=":,[]")  # also of a folder of sockets
+            url = f"postgresql://{quote(user, safe='')}@{place}/{quote(name, safe='')}?{options}".removesuffix("?")
         url = _with_password(url or "", given)
         return {**given, "SUPPORT_DATABASE_URL": url} if url else given
 

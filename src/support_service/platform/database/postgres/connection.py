@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import random
+from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, NoReturn
 
@@ -14,6 +15,7 @@ from support_service.core.errors import Unavailable
 from support_service.core.ids import new_id
 from support_service.platform.database import PostgresTimings
 from support_service.platform.database.failures import (
+    COMMIT_NOT_REPLICATED,
     DATABASE_READ_ONLY,
     DATABASE_UNAVAILABLE,
     DATABASE_WITHOUT_PRIMARY,
@@ -27,6 +29,7 @@ from support_service.platform.database.failures import (
 from support_service.platform.secret_files import read_secret_file
 
 CLIENT_TIMEOUT_MARGIN = 0.2  # seconds that the driver waits longer for a statement than the server, which has a reason
+CANCELLATION_TIMEOUT = 2.0  # seconds
 MAX_PREPARED_STATEMENTS = 100  # of one connection
 SETTINGS_OF_POOLERS = {"application_name": "support-service", "timezone": "UTC"}  # a pooler takes them for each client
 PlanMode = Literal["auto", "force_custom_plan"]  # how a session plans prepared statements: its `plan_cache_mode`
@@ -62,6 +65,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no ty
 
     plan_mode: PlanMode = "auto"
     begin = "BEGIN"
+    is_unreplicated = False  # true once a commit was not confirmed by the standby that has to have it
     ends_at = math.inf  # time of the event loop after which it is not used again
     host: Host | None = None  # the host that was connected to, if the URL names several
 
@@ -69,6 +73,25 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no ty
         """Change how the session plans prepared statements. Raises the driver's errors."""
         await self.execute(f"SET plan_cache_mode = {plan_mode}")
         self.plan_mode = plan_mode
+
+    def check_replicated(self) -> None:
+        """Raise Unavailable if a commit that the driver reports as done was not confirmed by its standby."""
+        if self.is_unreplicated:
+            raise database_error(COMMIT_NOT_REPLICATED)
+
+    async def wait_for_cancellation(self) -> None:
+        """Wait until the server has ended a commit for which the driver waits no longer.
+
+        A commit that waits for its standby is done by then, with a warning instead of an error.
+        """
+        with suppress(*DRIVER_ERRORS):
+            async with asyncio.timeout(CANCELLATION_TIMEOUT):
+                await self.execute("SELECT 1")
+
+
+def _note_warning(connection: Connection, message: asyncpg.PostgresLogMessage) -> None:
+    if message.server_source_function == "SyncRepWaitForLSN":  # the text depends on the language of the server
+        connection.is_unreplicated = True
 
 
 class Hosts:
@@ -143,6 +166,7 @@ class Connector:
         except DRIVER_ERRORS as failure:
             raise database_error(_code_of_refusal(failure)) from failure
         connection.plan_mode = plan_mode
+        connection.add_log_listener(_note_warning)
         connection.ends_at = asyncio.get_running_loop().time() + self._max_age * random.uniform(0.8, 1.0)
         if not self.keeps_settings:
             connection.begin = self._begin
@@ -232,9 +256,10 @@ def _code_of_refusal(failure: Exception) -> str:
 def raise_translated(failure: Exception, connection: Connection) -> NoReturn:
     """Raise the error for what the driver has raised.
 
-    ConnectionLost if the connection is closed, Unavailable if the server is unreachable or busy, and StatementError for
-    any other.
+    ConnectionLost if the connection is closed, Unavailable if the server is unreachable or busy or a commit is not
+    replicated, and StatementError for any other.
     """
+    connection.check_replicated()
     code = code_of_sqlstate(getattr(failure, "sqlstate", None))
     if code == DATABASE_READ_ONLY:
         connection.terminate()  # another server may have become the primary, also behind the same name

@@ -15,7 +15,7 @@ from support_service.core.errors import Unavailable
 from support_service.platform.background import WorkSignal
 from support_service.platform.database import ContendedRow, Parameters, PostgresTimings, Row, measured
 from support_service.platform.database.dialect import to_json
-from support_service.platform.database.failures import DATABASE_READ_ONLY, database_error
+from support_service.platform.database.failures import COMMIT_NOT_REPLICATED, DATABASE_READ_ONLY, database_error
 from support_service.platform.database.postgres.connection import (
     ANSWERS,
     DRIVER_ERRORS,
@@ -37,7 +37,11 @@ Values = Mapping[str, Any] | None
 Answer = TypeVar("Answer")
 
 # By the role of the server, a standby, or by a setting; the same connection answers differently after a failover.
-_IS_READ_ONLY = sa.text("SELECT current_setting('transaction_read_only') AS read_only")
+_READ_STATUS = sa.text("""
+SELECT current_setting('transaction_read_only') AS read_only, EXISTS (
+    SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query_start < clock_timestamp() - interval '2 s'
+) AS commits_wait
+""")
 
 
 class Dialect(PGDialect_asyncpg):
@@ -83,7 +87,7 @@ class PostgresDatabase:
 
     async def open(self) -> None:
         await self._connector.look_for_pooler()
-        await self._read(self._pings, _IS_READ_ONLY, None)  # a replica that starts meanwhile can serve reads
+        await self._read(self._pings, _READ_STATUS, None)  # a replica that starts meanwhile can serve reads
 
     async def close(self) -> None:
         """Close connections gracefully for at most `close_timeout`, then terminate the others.
@@ -93,11 +97,13 @@ class PostgresDatabase:
         await asyncio.gather(self.pool.close(), self._pings.close())
 
     async def ping(self) -> None:
-        rows = await self._read(self._pings, _IS_READ_ONLY, None)
+        rows = await self._read(self._pings, _READ_STATUS, None)
         if rows[0].read_only == "on":
             self.pool.leave_host()
             self._pings.leave_host()
             raise database_error(DATABASE_READ_ONLY)
+        if rows[0].commits_wait:  # for a synchronous standby
+            raise database_error(COMMIT_NOT_REPLICATED)
 
     async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
         rows = await self.fetch_all(statement, parameters)
@@ -207,14 +213,18 @@ async def _run_once(
     StatementError.
     """
     connection = await pool.take(plan_mode)
+    is_answered = False
     try:
         answer = await run(connection, sql, *values)
-    except BaseException as failure:
-        pool.release(connection, answered=isinstance(failure, ANSWERS))
-        if isinstance(failure, DRIVER_ERRORS):
-            raise_translated(failure, connection)
-        raise
-    pool.release(connection)
+        connection.check_replicated()
+        is_answered = True
+    except DRIVER_ERRORS as failure:
+        is_answered = isinstance(failure, ANSWERS)
+        if isinstance(failure, TimeoutError) and run is Connection.execute:
+            await connection.wait_for_cancellation()
+        raise_translated(failure, connection)
+    finally:
+        pool.release(connection, answered=is_answered)
     return answer
 
 

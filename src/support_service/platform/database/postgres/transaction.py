@@ -139,7 +139,10 @@ class PostgresTransaction:
             answer = await send(sql, *arguments)
         except DRIVER_ERRORS as failure:
             self.is_answered = isinstance(failure, ANSWERS)
+            if isinstance(failure, TimeoutError) and (sql == "COMMIT" or not self._begun):
+                await self._connection.wait_for_cancellation()
             raise_translated(failure, self._connection)
+        self._connection.check_replicated()
         self.is_answered = True
         return answer
 

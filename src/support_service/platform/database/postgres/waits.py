@@ -1,7 +1,8 @@
-"""Sessions of PostgreSQL that wait for locks, and the sessions that hold them."""
+"""Sessions of PostgreSQL that wait for locks or for a standby, and the sessions that hold locks."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -53,6 +54,25 @@ LEFT JOIN LATERAL (
 ) AS requested ON true
 ORDER BY xact_start NULLS FIRST, involved.pid
 """)
+
+
+_SELECT_COMMITS = sa.text("""
+SELECT count(*) AS number, coalesce(max(extract(epoch FROM clock_timestamp() - query_start)), 0)::float AS seconds
+FROM pg_stat_activity WHERE wait_event = 'SyncRep'
+""")
+
+
+class WaitingCommits(NamedTuple):
+    """The commits that wait for a synchronous standby, and for how many seconds the first has waited."""
+
+    number: int
+    seconds: float
+
+
+async def read_waiting_commits(database: Reader) -> WaitingCommits:
+    """Return the commits of all sessions of this user that wait for a standby. Raises Unavailable."""
+    (row,) = await database.fetch_all(_SELECT_COMMITS)
+    return WaitingCommits(row.number, row.seconds)
 
 
 async def read_sessions(database: Reader) -> list[Session]:

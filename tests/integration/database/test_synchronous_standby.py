@@ -1,0 +1,194 @@
+"""A synchronous standby that is lost: changes are made, and nothing acknowledges them until a standby has them."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.core.clock import utc_now
+from support_service.core.errors import Conflict, Unavailable
+from support_service.events.consumer import begin_applying
+from support_service.events.envelope import parse_event
+from support_service.platform.database import DatabaseTimings, PostgresTimings
+from support_service.platform.database.opening import create_database
+from support_service.platform.database.tables import idempotency_keys
+from support_service.platform.idempotency_keys import IdempotencyClaim, IdempotencyService, StoredResponse
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN, WriteOrigin, unit_of_work
+from tests.support.calls import eventually, expect_problem, list_cases, open_case
+from tests.support.process import running
+from tests.support.sessions import MIGRATED, copied_postgres
+from tests.support.timings import PATIENT_POSTGRES, patient_timings
+
+NEW_CASE = {"subject": "A parcel", "channel": "email"}
+SHORT = DatabaseTimings(
+    postgres=PostgresTimings(statement_timeout=0.5, connect_timeout=PATIENT_POSTGRES.connect_timeout)
+)
+
+
+@pytest.fixture
+def primary(postgres_cluster):
+    """A server that accepts changes."""
+    with copied_postgres(postgres_cluster) as server:
+        yield server
+
+
+@pytest.fixture
+def standby(postgres_cluster, primary):
+    """Its synchronous standby."""
+    with copied_postgres(postgres_cluster, primary) as server:
+        primary.run(f"ALTER DATABASE {MIGRATED} SET synchronous_commit = on")  # the tests' own setting is off
+        primary.run("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        primary.run("SELECT pg_reload_conf()")
+        yield server
+
+
+@pytest.fixture(params=[True, False], ids=["prepared", "unnamed"])
+async def database(request, primary, standby):
+    """The database of the primary, with a short time for a statement."""
+    database = create_database(primary.url(MIGRATED), prepared_statements=request.param, timings=SHORT)
+    await database.open()
+    yield database
+    await database.close()
+
+
+async def unreplicated(awaitable):
+    """Expect the error of a commit that was not replicated."""
+    with pytest.raises(Unavailable) as refusal:
+        await awaitable
+    assert refusal.value.code == "commit_not_replicated"
+
+
+async def in_transaction(database, statement, parameters):
+    """Run a change in a transaction with locks, between BEGIN and COMMIT."""
+    async with database.transaction() as tx:
+        await tx.fetch_all(sa.text("SELECT 1"))
+        await tx.execute(statement, parameters)
+
+
+async def apply_claimed(database, claim):
+    """Run the unit of work of a request with a claim."""
+    async with unit_of_work(database, WriteOrigin(SYSTEM_ORIGIN.principal, None, claim)):
+        pass
+
+
+async def test_change_is_named_as_not_replicated(database, standby):
+    """In a transaction, and as a statement of its own. Both are made, and the connections work afterwards."""
+    keys = idempotency_keys.insert()
+    row = {"request": "r", "owner": "o", "until": utc_now(), "state": "claimed", "created_at": utc_now()}
+    standby.stop()
+    await unreplicated(database.execute(keys, row | {"id": "a"}))
+    await unreplicated(in_transaction(database, keys, row | {"id": "b"}))
+    rows = await database.fetch_all(sa.select(idempotency_keys.c.id).order_by(idempotency_keys.c.id))
+    assert [each.id for each in rows] == ["a", "b"]
+    standby.start()
+    await eventually(lambda: has_been_added(database, row))
+
+
+async def has_been_added(database, row):
+    """Add a row; return whether it was replicated."""
+    try:
+        await database.execute(idempotency_keys.delete().where(idempotency_keys.c.id == "c"))
+        return await database.execute(idempotency_keys.insert(), row | {"id": "c"})
+    except Unavailable:
+        return False
+
+
+async def test_repeat_is_not_acknowledged_before_the_standby_has_the_change(database, standby):
+    """Whatever the first request has left: a claim, a change without an answer, or an answer."""
+    claims = IdempotencyService(database)
+    applied = await claims.claim_or_read_response("applied", "r")
+    answered = await claims.claim_or_read_response("answered", "r")
+    standby.stop()
+    await unreplicated(claims.claim_or_read_response("claimed", "r"))
+    await unreplicated(apply_claimed(database, applied))
+    await unreplicated(claims.store_response(answered, StoredResponse(201, {}, b"{}"), "caller"))
+    for key in ("claimed", "applied", "answered"):
+        for _ in range(2):
+            await unreplicated(claims.claim_or_read_response(key, "r"))
+    standby.start()
+
+    async def outcome(key):
+        try:
+            return await claims.claim_or_read_response(key, "r")
+        except Unavailable:
+            return None  # the standby is not yet connected
+        except Conflict as refusal:
+            return refusal.code
+
+    assert await eventually(lambda: outcome("answered")) == StoredResponse(201, {}, b"{}")
+    assert await outcome("applied") == await outcome("claimed") == "idempotency_key_in_use"
+    await database.execute(idempotency_keys.update().values(until=utc_now() - timedelta(seconds=1)))
+    assert await outcome("applied") == "idempotency_answer_lost"
+    assert isinstance(await outcome("claimed"), IdempotencyClaim)
+
+
+async def test_inbound_event_is_not_acknowledged_before_the_standby_has_its_effect(database, standby):
+    """A repeat finds it applied, and waits for the standby, too."""
+    event = parse_event(
+        b'{"specversion":"1.0","id":"1","source":"s","type":"order.status.changed.v1",'
+        b'"data":{"orderId":"O-1","status":"paid"}}'
+    )
+
+    async def apply():
+        async with database.transaction() as tx:
+            return await begin_applying(tx, event)
+
+    standby.stop()
+    for _ in range(3):
+        await unreplicated(apply())
+    standby.start()
+
+    async def is_duplicate():
+        try:
+            return await apply() is None
+        except Unavailable:
+            return False
+
+    await eventually(is_duplicate)
+
+
+@pytest.mark.usefixtures("processes")
+async def test_requests_without_a_standby(make_client, primary, standby, tmp_path):
+    """Over HTTP: the code, `Retry-After`, the change itself, and the runbook's check."""
+    url = primary.url(MIGRATED)
+    client = await make_client(SUPPORT_DATABASE_URL=url, timings=patient_timings(database=SHORT))
+    await open_case(client)
+    standby.stop()
+    headers = {"Idempotency-Key": "k"}
+    for sent in ({}, headers, headers):
+        response = await client.post("/support/cases", json=NEW_CASE, headers=sent)
+        await expect_problem(response, 503, "commit_not_replicated")
+        assert response.headers["Retry-After"] == "1"
+    external = NEW_CASE | {"externalId": "mail-1"}
+    for _ in range(2):
+        await expect_problem(await client.post("/support/cases", json=external), 503, "commit_not_replicated")
+    assert len((await list_cases(client))["items"]) == 3  # the first, that without a key, and that with an external id
+    waiting = create_database(url, timings=DatabaseTimings(postgres=PATIENT_POSTGRES))
+    await waiting.open()
+    commit = asyncio.create_task(waiting.execute(sa.text("UPDATE tickets SET team = 'a'")))
+
+    async def is_counted():
+        async with running("database", "waits", cwd=tmp_path, SUPPORT_DATABASE_URL=url) as process:
+            status, out, _ = await process.wait_for_exit()
+        assert status == 0
+        return "commits wait for a synchronous standby" in out
+
+    await eventually(is_counted)
+
+    async def is_told():
+        async with client.get("/readyz") as response:
+            body = await response.json()
+            assert (response.status, body["status"]) == (200, "ready")
+            return body["database"] == "commit_not_replicated"
+
+    await eventually(is_told)
+    standby.start()
+    assert await commit == 3
+    await waiting.close()
+
+    async def is_repeated():
+        async with client.post("/support/cases", json=external) as response:
+            return response.status == 200
+
+    await eventually(is_repeated)
