@@ -24,7 +24,7 @@ from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import messages, search_documents, tickets
 
 LONGEST_TEXT_PARAMETER = "longest_text"
-DOCUMENTS_READ_FIRST = 2_000  # number of documents that are read one by one
+DOCUMENTS_READ_FIRST = 400  # number of documents that are read one by one
 RANGE_BITS = (14, 17)  # sizes of the ranges of cases, as powers of two; each step covers one to two ranges
 
 
