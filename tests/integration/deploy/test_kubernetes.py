@@ -3,8 +3,11 @@
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
@@ -45,11 +48,10 @@ def kustomized():
     return resources(done.stdout)
 
 
-def template(**values):
+def template(*options, **values):
     """Run the chart with these values over its own, as from a file."""
-    return run(
-        "helm", "template", "support", CHART, "--namespace", "support", "--values", "-", given=json.dumps(values)
-    )
+    command = ("helm", "template", "support", CHART, "--namespace", "support", "--values", "-", *options)
+    return run(*command, given=json.dumps(values))
 
 
 def rendered(**values):
@@ -331,6 +333,82 @@ def test_changed_settings_and_secrets_start_new_pods():
     assert annotations() != annotations(settings={"SUPPORT_OFFLOAD_AFTER": "60d"})
     one, other = (annotations(secretSettings=PASSWORDS | {"SUPPORT_REDIS_URL": f"redis://{name}"}) for name in "ab")
     assert {name for name in one if one[name] != other[name]} == {"checksum/secret"}
+
+
+class Cluster(ThreadingHTTPServer):
+    """What helm asks an API server before it renders: which kinds there are, and one Secret."""
+
+    def __init__(self, made, secret):
+        super().__init__(("127.0.0.1", 0), Asked)
+        versions = {each["apiVersion"] for each in made.values()}
+        groups = [{"name": each.partition("/")[0], "versions": [version_of(each)]} for each in versions if "/" in each]
+        self.documents = {
+            "/version": {"major": "1", "minor": "37", "gitVersion": "v1.37.0"},
+            "/api": {"kind": "APIVersions", "versions": ["v1"]},
+            "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups},
+            "/api/v1/namespaces/support/secrets/support-service": {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": "support-service"},
+                "data": secret,
+            },
+        }
+        for version in versions:
+            kinds = {"Secret"} | {each["kind"] for each in made.values() if each["apiVersion"] == version}
+            found = [{"name": f"{kind.lower()}s", "kind": kind, "namespaced": True, "verbs": ["get"]} for kind in kinds]
+            path = f"/apis/{version}" if "/" in version else f"/api/{version}"
+            self.documents[path] = {"kind": "APIResourceList", "groupVersion": version, "resources": found}
+
+
+def version_of(name):
+    return {"groupVersion": name, "version": name.rpartition("/")[2]}
+
+
+class Asked(BaseHTTPRequestHandler):
+    def do_GET(self):
+        found = self.server.documents.get(self.path.partition("?")[0])
+        missing = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
+        body = json.dumps(found or missing).encode()
+        self.send_response(200 if found else 404)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Print nothing."""
+
+
+@contextmanager
+def cluster(made, secret):
+    """Yield the options with which helm asks a cluster that has a Secret."""
+    server = Cluster(made, secret)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield (
+            "--dry-run=server",
+            "--disable-openapi-validation",
+            f"--kube-apiserver=http://127.0.0.1:{server.server_port}",
+        )
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_changed_secret_of_the_cluster_starts_new_pods():
+    """An upgrade sees the Secret that others made. Where helm only renders, there is no such annotation."""
+
+    def checksum(secret):
+        with cluster(rendered(), {"SUPPORT_DATABASE_URL": secret}) as options:
+            done = template(*options)
+        assert done.returncode == 0, done.stderr
+        return service_pod(resources(done.stdout))["metadata"]["annotations"]["checksum/secret"]
+
+    assert checksum("b25l") == checksum("b25l")
+    assert checksum("b25l") != checksum("dHdv")
+    assert "checksum/secret" not in service_pod(rendered())["metadata"]["annotations"]
 
 
 def test_labels_of_monitoring_are_those_that_prometheus_selects():
