@@ -42,6 +42,8 @@ FORMS = [  # first match wins; compared as types with their metadata
     (values.MetricsExporters, "`prometheus`, `otlp`, `console`, comma-separated, or `none`"),
     (values.TracesExporters, "`otlp`, `console`, comma-separated, or `none`"),
     (values.Algorithms, "JWT algorithms, comma-separated"),
+    (values.RoleMap, "pairs of GROUP:ROLE, comma-separated"),
+    (values.GroupMap, "pairs of GROUP:TEAM, comma-separated"),
     (values.KeySource, "URL of a JWKS, or path of a file with a JWKS or PEM keys"),
     (values.BaseUrl, "URL"),
     (values.RedisUrl, "URL: `redis://`, `rediss://` or `unix://`"),

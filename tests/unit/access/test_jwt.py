@@ -81,6 +81,28 @@ async def test_claim_names_are_configurable(issuer, open_verifier):
     assert (served.role, served.subject) == ("service", None)
 
 
+async def test_groups_of_the_issuer_become_role_and_teams(issuer, open_verifier):
+    """Of several groups with a role, the first one of the map counts; groups without a meaning are ignored."""
+    jwt = await open_verifier(
+        role_claim="groups",
+        role_map="leads:supervisor,org:support:agent",
+        teams_claim="groups",
+        team_map="desk-returns:returns,vip:vip,desk-refunds:returns",
+    )
+    agent = await jwt.verify(issuer.sign(groups=["staff", "org:support", "desk-returns", "desk-refunds"], role=None))
+    assert (agent.role, agent.teams) == ("agent", frozenset({"returns"}))
+    lead = await jwt.verify(issuer.sign(groups=["org:support", "leads"], role=None))
+    assert (lead.role, lead.teams) == ("supervisor", frozenset())
+    assert (await jwt.verify(issuer.sign(groups="leads"))).role == "supervisor"
+
+
+@pytest.mark.parametrize("groups", [["staff"], [], None, "agent", ["agent"], [["leads"]], {"leads": True}])
+async def test_caller_without_a_mapped_group_is_refused(issuer, open_verifier, groups):
+    """With a map, the name of a role is no role."""
+    jwt = await open_verifier(role_claim="groups", role_map="leads:supervisor")
+    assert "no group of SUPPORT_JWT_ROLE_MAP" in await refusal(jwt, issuer.sign(groups=groups))
+
+
 @pytest.mark.parametrize("header", [{"alg": "none"}, {"alg": "None"}, {"alg": "NONE", "kid": "rsa"}, {}, {"alg": None}])
 async def test_unsigned_token_is_refused(open_verifier, header):
     """In any spelling of `none`."""

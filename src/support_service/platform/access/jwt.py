@@ -64,18 +64,19 @@ class JwtVerifier:
         digest = sha256(token.encode("utf-8", "surrogateescape")).digest()
         cached = self._verified.get(digest)
         if cached is None:
-            cached = await self._verify_uncached(token)
+            claims = await self.read_claims(token)
+            cached = self.principal(claims), claims["exp"] + self._settings.jwt_leeway
             self._verified[digest] = cached
         caller, until = cached
         if until <= self._now():
             raise _expired_token()
         return caller
 
-    async def _verify_uncached(self, token: str) -> tuple[Principal, float]:
-        """Verify a token. Return its caller and its expiry, in seconds since 1970 including the leeway.
+    async def read_claims(self, token: str) -> dict[str, Any]:
+        """Return the claims of a token: its signature, issuer, audience and expiry are valid.
 
-        Nothing is awaited after the key is found. So a token that was verified with an old key is not cached after the
-        keys have changed.
+        Raises Unauthenticated, and Unavailable if no keys were ever read. Nothing is awaited after the key is found. So
+        a token that was verified with an old key is not cached after the keys have changed.
         """
         try:
             header = parse_strict_json_object(urlsafe_b64decode(token.partition(".")[0].encode()))
@@ -99,16 +100,16 @@ class JwtVerifier:
             raise _invalid_token(f"Its claim {failure.claim!r} is missing or invalid.") from failure
         except (JoseError, ValueError) as failure:
             raise _invalid_token("Its signature or format is invalid.") from failure
-        return self._principal_of_claims(claims), claims["exp"] + self._settings.jwt_leeway
+        return claims
 
-    def _principal_of_claims(self, claims: Mapping[str, Any]) -> Principal:
+    def principal(self, claims: Mapping[str, Any]) -> Principal:
+        """Return the caller that verified claims describe. Raises Unauthenticated if they describe none."""
         settings = self._settings
-        role = claims.get(settings.jwt_role_claim)
-        if isinstance(role, list) and len(role) == 1:  # some issuers can send only lists
-            role = role[0]
-        if role not in ROLES:
-            raise _invalid_token(f"Its claim {settings.jwt_role_claim!r} must be one of {', '.join(ROLES)}.")
+        role = self._role(claims)
         subject, teams = claims.get(settings.jwt_subject_claim), claims.get(settings.jwt_teams_claim, [])
+        if settings.jwt_team_map:
+            groups = _as_list(teams)
+            teams = list({team for group, team in settings.jwt_team_map if group in groups})
         if not _is_text_up_to(claims["sub"], MAX_NAME_LENGTH):
             raise _invalid_token(f"Its claim 'sub' must have 1 to {MAX_NAME_LENGTH} characters.")
         if not (
@@ -125,7 +126,20 @@ class JwtVerifier:
             and all(_is_text_up_to(each, MAX_ID_LENGTH) for each in teams)
         ):
             raise _invalid_token(f"Its claim {settings.jwt_teams_claim!r} must be a list of at most {MAX_TEAMS} names.")
-        return Principal(claims["sub"], cast(Role, role), subject, frozenset(teams))
+        return Principal(claims["sub"], role, subject, frozenset(teams))
+
+    def _role(self, claims: Mapping[str, Any]) -> Role:
+        name, role_map = self._settings.jwt_role_claim, self._settings.jwt_role_map
+        listed = _as_list(claims.get(name))
+        if role_map:
+            role = next((role for group, role in role_map if group in listed), None)
+            if role is None:
+                raise _invalid_token(f"Its claim {name!r} has no group of SUPPORT_JWT_ROLE_MAP.")
+        else:
+            role = listed[0] if len(listed) == 1 else None  # some issuers can send only lists
+            if role not in ROLES:
+                raise _invalid_token(f"Its claim {name!r} must be one of {', '.join(ROLES)}.")
+        return cast(Role, role)
 
 
 class _AllowedAlgorithms(JWSRegistry):
@@ -138,6 +152,10 @@ class _AllowedAlgorithms(JWSRegistry):
         if name not in (self.allowed or ()):
             raise UnsupportedAlgorithmError(name)
         return self.algorithms[name]
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _is_text_up_to(value: object, longest: int) -> bool:

@@ -13,11 +13,13 @@ from support_service.platform.settings.values import (
     BaseUrl,
     Channels,
     Count,
+    GroupMap,
     KeySource,
     MetricsExporters,
     Networks,
     Origins,
     RequestRate,
+    RoleMap,
     Seconds,
     Token,
     TracesExporters,
@@ -214,11 +216,32 @@ class AccessSettings(SettingsSection):
     jwt_leeway: int = Field(
         30, alias="SUPPORT_JWT_LEEWAY", ge=0, le=600, description="Tolerated clock difference in seconds."
     )
-    jwt_role_claim: str = Field("role", alias="SUPPORT_JWT_ROLE_CLAIM", description="Claim with the role.")
+    jwt_role_claim: str = Field(
+        "role",
+        alias="SUPPORT_JWT_ROLE_CLAIM",
+        description="Claim with the role; with `SUPPORT_JWT_ROLE_MAP`, with the groups.",
+    )
+    jwt_role_map: RoleMap = Field(
+        (),
+        alias="SUPPORT_JWT_ROLE_MAP",
+        validate_default=False,
+        description="Roles of groups, such as `support-leads:supervisor,support-agents:agent`. Of a caller's groups, "
+        "the first one in this list counts. Unset: the claim has the role.",
+    )
     jwt_subject_claim: str = Field(
         "sub", alias="SUPPORT_JWT_SUBJECT_CLAIM", description="Claim with the agent id or customer id."
     )
-    jwt_teams_claim: str = Field("teams", alias="SUPPORT_JWT_TEAMS_CLAIM", description="Claim with the agent's teams.")
+    jwt_teams_claim: str = Field(
+        "teams",
+        alias="SUPPORT_JWT_TEAMS_CLAIM",
+        description="Claim with the agent's teams; with `SUPPORT_JWT_TEAM_MAP`, with the groups.",
+    )
+    jwt_team_map: GroupMap = Field(
+        (),
+        alias="SUPPORT_JWT_TEAM_MAP",
+        validate_default=False,
+        description="Teams of groups, such as `support-returns:returns`. Unset: the claim has the teams.",
+    )
     metrics_token: Token | None = Field(
         None,
         alias="SUPPORT_METRICS_TOKEN",

@@ -23,6 +23,7 @@ from pydantic_core import ErrorDetails
 
 from support_service.core import units
 from support_service.core.database_url import host_texts, options_of
+from support_service.core.domain.principals import ROLES
 from support_service.core.errors import UserError
 from support_service.core.http import check_port, parse_base_url, parse_http_url
 
@@ -183,6 +184,20 @@ def _parse_algorithms(value: object) -> object:
     return tuple(by_lower_case[name] for name in names)
 
 
+def _parse_group_map(value: object) -> object:
+    """Split a comma-separated list of GROUP:NAME; a group may have colons, and may be listed more than once."""
+    pairs = tuple(tuple(part.strip() for part in each.rpartition(":")[::2]) for each in str(value).split(","))
+    if not all(group and name for group, name in pairs):
+        raise ValueError("comma-separated pairs of GROUP:NAME, such as support-agents:agent")
+    return pairs
+
+
+def _check_roles(value: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    if not {role for _, role in value} <= {*ROLES}:
+        raise ValueError(f"comma-separated pairs of GROUP:ROLE, with the roles {', '.join(ROLES)}")
+    return value
+
+
 def _parse_request_rate(value: object) -> object:
     """Parse a rate limit into (requests, seconds); `off` is (0, 0)."""
     return (0, 0) if str(value).strip().lower() == "off" else units.parse_request_rate(str(value))
@@ -225,6 +240,8 @@ MetricsExporters = Annotated[tuple[str, ...], _exporters_validator("prometheus",
 TracesExporters = Annotated[tuple[str, ...], _exporters_validator("otlp", "console")]
 Channels = Annotated[tuple[str, ...], BeforeValidator(_parse_channels)]
 Algorithms = Annotated[tuple[str, ...], BeforeValidator(_parse_algorithms)]
+GroupMap = Annotated[tuple[tuple[str, str], ...], BeforeValidator(_parse_group_map)]
+RoleMap = Annotated[GroupMap, AfterValidator(_check_roles)]
 KeySource = Annotated[str, AfterValidator(_check_key_source)]
 HttpUrl = Annotated[str, AfterValidator(parse_http_url)]
 BaseUrl = Annotated[str, AfterValidator(parse_base_url)]
