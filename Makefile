@@ -24,7 +24,14 @@ $(INSTALLED): pyproject.toml requirements.lock requirements-dev.lock
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-services: install ## Install the Debian packages, helm and kubectl that tests need, where they are missing
+NODE_PACKAGES := node_modules/.package-lock.json
+
+$(NODE_PACKAGES): package.json package-lock.json
+	@command -v npm >/dev/null 2>&1 || .ci/debian-packages nodejs npm
+	npm ci --silent
+	@touch $@
+
+services: install $(NODE_PACKAGES) ## Install the Debian and npm packages, helm and kubectl that tests need, where they are missing
 	@missing=; have() { command -v "$$1" >/dev/null 2>&1; }; \
 	have redis-server || missing="$$missing redis-server"; \
 	have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
@@ -37,13 +44,6 @@ services: install ## Install the Debian packages, helm and kubectl that tests ne
 	have chromium-headless-shell || missing="$$missing chromium-headless-shell"; \
 	[ -z "$$missing" ] || .ci/debian-packages $$missing
 	@$(BIN)/python .ci/kubernetes_tools.py
-
-NODE_PACKAGES := node_modules/.package-lock.json
-
-$(NODE_PACKAGES): package.json package-lock.json
-	@command -v npm >/dev/null 2>&1 || .ci/debian-packages nodejs npm
-	npm ci --silent
-	@touch $@
 
 vendor: $(NODE_PACKAGES) ## Copy the console's npm packages into the repository, with a manifest
 	$(PYTHON) .ci/vendor.py

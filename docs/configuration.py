@@ -45,6 +45,8 @@ FORMS = [  # first match wins; compared as types with their metadata
     (values.RoleMap, "pairs of GROUP:ROLE, comma-separated"),
     (values.GroupMap, "pairs of GROUP:TEAM, comma-separated"),
     (values.KeySource, "URL of a JWKS, or path of a file with a JWKS or PEM keys"),
+    (values.Issuer, "URL"),
+    (values.Scopes, "scopes, separated by blanks"),
     (values.BaseUrl, "URL"),
     (values.RedisUrl, "URL: `redis://`, `rediss://` or `unix://`"),
     (values.DatabaseUrl, "URL: `sqlite:///PATH` or `postgresql://…`; a driver, such as `+asyncpg`, is ignored"),

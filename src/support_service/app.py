@@ -10,7 +10,7 @@ from aiohttp import web
 from support_service.api.admin import open_admin_server
 from support_service.api.routes import ROUTES
 from support_service.api.routing.endpoint import compile_route
-from support_service.console import pages
+from support_service.console import pages, sign_in
 from support_service.core.http import router_path
 from support_service.guard.guard import Guard
 from support_service.guard.json_body import MAX_JSON_BODY_BYTES
@@ -61,3 +61,5 @@ def _add_routes(app: web.Application, settings: Settings, telemetry: Telemetry) 
         for status in (route.status, *COMMON_REFUSAL_STATUSES & route.problem_statuses):
             telemetry.requests.create_series(route.method, route.path, status, scheme)
     pages.add_routes(app, settings.server.auth)
+    if settings.sign_in.issuer:
+        sign_in.add_routes(app)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -39,7 +40,7 @@ from support_service.guard.fair_turns import FairTurns, TurnLimits
 from support_service.guard.guard import Guard, GuardTimings
 from support_service.guard.overload import Readiness
 from support_service.platform.access.authenticator import Authenticator
-from support_service.platform.access.opening import open_authenticator
+from support_service.platform.access.opening import open_access
 from support_service.platform.access.sessions import BrowserSessions
 from support_service.platform.access.timings import AccessTimings
 from support_service.platform.audit.log import Sealer, SealerTimings
@@ -57,6 +58,9 @@ from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache import SnapshotStore
 from support_service.timeline.opening import TimelineTimings, open_cache, open_timeline
 from support_service.timeline.overrides import OverrideService
+
+if TYPE_CHECKING:  # loads the packages that verify JWTs
+    from support_service.platform.access.oidc import OidcProvider
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,7 @@ class Service:
     readiness: Readiness
     authenticator: Authenticator
     sessions: BrowserSessions | None  # None without authentication
+    provider: "OidcProvider | None"  # of the sign-in, if there is one
     database: Database
     idempotency: IdempotencyService
     sealer: Sealer
@@ -154,11 +159,18 @@ async def open_service(
         await _check_redis(settings.redis_urls)
         await opened(guard.running(telemetry, settings.timeline.redis_url))
         # A service that can't identify callers must not start.
-        authenticator = await opened(open_authenticator(settings, instruments, timings.access))
+        authenticator, provider = await opened(open_access(settings, instruments, timings.access))
         database = await opened(open_monitored_database(settings.database, telemetry, timings.database))
         sessions = None
         if settings.server.auth != "open":
-            sessions = BrowserSessions(database, authenticator, timings.access.sessions)
+            sessions = BrowserSessions(
+                database,
+                authenticator,
+                timings.access.sessions,
+                provider=provider,
+                outage_grace=settings.sign_in.outage_grace,
+                timings=timings.access.sign_in,
+            )
         idempotency = IdempotencyService(database)
         await start_every(CLEANUP_INTERVAL, idempotency.delete_expired, "Deleting old idempotency keys")
         sealer = Sealer(database, instruments, timings.audit)
@@ -217,6 +229,7 @@ async def open_service(
             readiness=guard.readiness,
             authenticator=authenticator,
             sessions=sessions,
+            provider=provider,
             database=database,
             idempotency=idempotency,
             sealer=sealer,

@@ -1,7 +1,7 @@
 """The routes of pages and assets, and where `/` leads."""
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from urllib.parse import quote
@@ -11,7 +11,9 @@ from aiohttp import web
 from support_service.console.assets import load_assets
 from support_service.console.sessions import SESSION_PATH, sign_in, sign_out
 from support_service.core.http import accepts_gzip, router_path
-from support_service.platform.access.sessions import session_secret
+from support_service.platform.access.authenticator import AUTHORIZATION
+from support_service.platform.access.sessions import read_cookie
+from support_service.service import SERVICE
 
 HOME_PATH = "/console/"
 SIGN_IN_PATH = "/console/sign-in"
@@ -50,35 +52,45 @@ IMMUTABLE_CACHE_CONTROL = "public, max-age=31536000, immutable"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def page_handler(auth: str, page: Page) -> Handler:
-    """Return the handler of a page. A browser without a session is sent to the sign-in, and comes back from there."""
+def page_handler(page: Page) -> Handler:
+    """Return the handler of a page. A browser without a session is sent to the sign-in, and comes back from there.
+
+    A proxy that signs people in sends a token with each request.
+    """
 
     async def serve(request: web.Request) -> web.StreamResponse:
-        if auth != "open" and session_secret(request) is None:
-            target = quote(str(request.rel_url), safe="")
-            return web.Response(status=302, headers={"Location": f"{SIGN_IN_PATH}?next={target}"})
-        return shell_response(request, auth, page)
+        has_sessions = request.app[SERVICE].sessions is not None
+        if has_sessions and read_cookie(request) is None and AUTHORIZATION not in request.headers:
+            return redirect(f"{SIGN_IN_PATH}?next={quote(str(request.rel_url), safe='')}")
+        return shell_response(request, page)
 
     return serve
 
 
-def sign_in_handler(auth: str) -> Handler:
-    """Return the handler of the sign-in; without authentication it leads to the queue."""
-
-    async def serve(request: web.Request) -> web.StreamResponse:
-        if auth == "open":
-            return web.Response(status=302, headers={"Location": HOME_PATH})
-        return shell_response(request, auth, SIGN_IN_PAGE)
-
-    return serve
+async def show_sign_in(request: web.Request) -> web.StreamResponse:
+    """Show the sign-in; without authentication it leads to the queue."""
+    if request.app[SERVICE].sessions is None:
+        return redirect(HOME_PATH)
+    return shell_response(request, SIGN_IN_PAGE)
 
 
-def shell_response(request: web.Request, auth: str, page: Page) -> web.Response:
-    """Return the document of a page."""
+def shell_response(request: web.Request, page: Page, status: int = 200, failure: str | None = None) -> web.Response:
+    """Return the document of a page. `failure` is why a sign-in failed, for the page of the sign-in."""
     headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-store"}
     values = {name: quote(value, safe="") for name, value in request.match_info.items()}
-    text = shell_html(auth, page.module, preferred_language(request), [path.format_map(values) for path in page.data])
-    return web.Response(text=text, content_type="text/html", headers=headers)
+    settings = request.app[SERVICE].settings
+    state = {
+        "data-auth": "proxy" if AUTHORIZATION in request.headers else settings.server.auth,
+        "data-provider": settings.sign_in.issuer,
+        "data-failure": failure,
+    }
+    text = shell_html(state, page.module, preferred_language(request), [path.format_map(values) for path in page.data])
+    return web.Response(status=status, text=text, content_type="text/html", headers=headers)
+
+
+def redirect(location: str) -> web.Response:
+    """Return an answer that leads to another address."""
+    return web.Response(status=302, headers={"Location": location})
 
 
 def preferred_language(request: web.Request) -> str:
@@ -92,8 +104,8 @@ def add_routes(app: web.Application, auth: str) -> None:
     app.router.add_get("/", redirect_home)
     app.router.add_get(HOME_PATH.rstrip("/"), add_slash)
     for page in PAGES:
-        app.router.add_get(router_path(page.path), page_handler(auth, page))
-    app.router.add_get(SIGN_IN_PATH, sign_in_handler(auth))
+        app.router.add_get(router_path(page.path), page_handler(page))
+    app.router.add_get(SIGN_IN_PATH, show_sign_in)
     app.router.add_get(ASSET_PATH, serve_asset)
     if auth != "open":
         app.router.add_post(SESSION_PATH, sign_in)
@@ -108,7 +120,7 @@ async def redirect_home(request: web.Request) -> web.Response:
 
 async def add_slash(_: web.Request) -> web.Response:
     """Send `/console` to `/console/`."""
-    return web.Response(status=302, headers={"Location": HOME_PATH})
+    return redirect(HOME_PATH)
 
 
 async def serve_asset(request: web.Request) -> web.Response:
@@ -125,18 +137,18 @@ async def serve_asset(request: web.Request) -> web.Response:
     return web.Response(body=asset.body, content_type=asset.content_type, headers=headers)
 
 
-def shell_html(auth: str, page: str, language: str, data: Sequence[str]) -> str:
+def shell_html(state: Mapping[str, str | None], page: str, language: str, data: Sequence[str]) -> str:
     """Return the document of a page as HTML.
 
     It names what the page will ask for: all modules of the page, the texts of the language, and the paths of `data`.
     A browser fetches them at once, instead of one after another as scripts come to need them. `page` is the path of the
-    page's module. `auth` is the value of SUPPORT_AUTH; with `open`, pages offer no sign-in.
+    page's module. `state` has attributes for the scripts, such as `data-auth`, the value of SUPPORT_AUTH.
     """
     import htpy as h  # most processes never serve a page
 
     found = load_assets()
     return str(
-        h.html(lang="en", data_auth=auth)[
+        h.html(state, lang="en")[
             h.head[
                 h.meta(charset="utf-8"),
                 h.meta(name="viewport", content="width=device-width, initial-scale=1"),

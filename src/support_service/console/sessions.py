@@ -11,9 +11,9 @@ from support_service.platform.access.sessions import (
     BrowserSessions,
     check_same_origin,
     is_secure,
+    read_cookie,
     remove_session_cookie,
-    session_secret,
-    set_session_cookie,
+    set_cookie,
 )
 from support_service.service import SERVICE
 
@@ -31,30 +31,36 @@ class SignIn(BaseModel):
 async def sign_in(request: web.Request) -> web.Response:
     """Start a session for the token in the body, and set its cookie. It replaces the session that the browser had."""
     check_same_origin(request)
-    if not is_secure(request) and not is_loopback(request.headers.get(HOST_HEADER, "")):
-        raise Forbidden("https_required", "Sign in over HTTPS; plain HTTP works on this machine only.")
-    sessions = _browser_sessions(request)
+    check_https(request)
+    sessions = browser_sessions(request)
     secret = await sessions.start((await read_model(request, SignIn)).token.strip())
-    replaced = session_secret(request)
+    replaced = read_cookie(request)
     if replaced is not None:
         await sessions.end(replaced)
     response = web.Response(status=204)
-    set_session_cookie(request, response, secret, sessions.limits.lifetime)
+    set_cookie(request, response, secret, sessions.limits.lifetime)
     return response
 
 
 async def sign_out(request: web.Request) -> web.Response:
     """End the session of the cookie, and remove the cookie."""
     check_same_origin(request)
-    secret = session_secret(request)
+    secret = read_cookie(request)
     if secret is not None:
-        await _browser_sessions(request).end(secret)
+        await browser_sessions(request).end(secret)
     response = web.Response(status=204)
     remove_session_cookie(request, response)
     return response
 
 
-def _browser_sessions(request: web.Request) -> BrowserSessions:
+def check_https(request: web.Request) -> None:
+    """Raise Forbidden for a sign-in whose secrets could be read on the way."""
+    if not is_secure(request) and not is_loopback(request.headers.get(HOST_HEADER, "")):
+        raise Forbidden("https_required", "Sign in over HTTPS; plain HTTP works on this machine only.")
+
+
+def browser_sessions(request: web.Request) -> BrowserSessions:
+    """Return the sessions of a service with authentication."""
     sessions = request.app[SERVICE].sessions
     assert sessions is not None  # noqa: S101 - without authentication the app has no route to here
     return sessions

@@ -108,6 +108,11 @@ PROBLEM_CODES = (
     ProblemCode("override_changed", 412, "the override was changed since it was read"),
     ProblemCode("override_not_found", 404, "there is no override of this name, or it is not in effect"),
     ProblemCode("permission_missing", 403, "the role of the caller lacks the permission that `detail` names"),
+    ProblemCode(
+        "provider_unavailable",
+        503,
+        "the sign-in provider has not confirmed the session for longer than `SUPPORT_OIDC_OUTAGE_GRACE`",
+    ),
     ProblemCode("range_not_satisfiable", 416, "the requested range begins after the end of the file"),
     ProblemCode("rate_limited", 429, "the caller exceeded its rate limit; `Retry-After` says when to retry"),
     ProblemCode("route_not_found", 404, "the path is unknown"),

@@ -23,7 +23,7 @@ CERTIFICATE_EXPIRES = InstrumentSpec(
     "gauge",
     "s",
     "Time until the certificate of a server expires that the service calls over https, read every hour; targets are "
-    "the upstream services, keys (`SUPPORT_JWT_KEYS`), s3, and webhook:NAME",
+    "the upstream services, keys (`SUPPORT_JWT_KEYS`), provider (`SUPPORT_OIDC_ISSUER`), s3, and webhook:NAME",
     {"target": None},
 )
 

@@ -225,9 +225,10 @@ async def test_service_without_authentication_has_no_sign_in(make_client):
 @both_databases
 async def test_sessions_are_shared_and_stored_without_secrets(database, path, token):
     """Another process finds the session; the database has neither the secret nor the token."""
-    accepting = AcceptingAuthenticator()
-    secret = await BrowserSessions(database, accepting).start(token)
-    assert await BrowserSessions(database, accepting).authorization(secret) == f"Bearer {token}"
+    secret = await BrowserSessions(database, AcceptingAuthenticator()).start(token)
+    other = AcceptingAuthenticator()
+    await BrowserSessions(database, other).authenticate(secret)
+    assert other.authorizations == [[f"Bearer {token}"]]
     (row,) = await database.fetch_all(sa.select(console_sessions))
     assert not {secret, token} & {str(value) for value in row._asdict().values()}
 
@@ -243,15 +244,19 @@ async def test_sessions_end_by_age_and_number(database):
         secrets.append(await sessions.start("token"))
         now[0] += timedelta(seconds=1)
     with pytest.raises(Unauthenticated):
-        await sessions.authorization(secrets[0])
-    await sessions.authorization(secrets[1])
+        await sessions.authenticate(secrets[0])
+    await sessions.authenticate(secrets[1])
     now[0] += timedelta(days=1)
     with pytest.raises(Unauthenticated):
-        await sessions.authorization(secrets[2])
+        await sessions.authenticate(secrets[2])
 
 
 class AcceptingAuthenticator:
-    """An authenticator that accepts every token."""
+    """An authenticator that accepts every token, and keeps what it was given."""
 
-    async def authenticate(self, _authorization):
+    def __init__(self):
+        self.authorizations = []
+
+    async def authenticate(self, authorization):
+        self.authorizations.append(authorization)
         return ANONYMOUS

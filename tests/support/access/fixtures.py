@@ -66,9 +66,9 @@ class Issuer(Upstream):
 
 
 @cache
-def rsa_key():
+def rsa_key(key_id="rsa"):
     """Return the first key of every issuer. It is cached, since generating one takes longer than most tests."""
-    return generate_key("RSA", 2048, {"kid": "rsa"})
+    return generate_key("RSA", 2048, {"kid": key_id})
 
 
 def valid_claims():

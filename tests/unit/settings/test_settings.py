@@ -766,3 +766,58 @@ def test_parts_of_the_database_that_contradict_are_refused(parts, reason):
     with pytest.raises(WrongSetting, match=reason) as refusal:
         Settings.load({f"SUPPORT_DATABASE_{name}": value for name, value in parts.items()})
     assert "secret" not in str(refusal.value)
+
+
+OIDC = {"SUPPORT_AUTH": "token", "SUPPORT_OIDC_ISSUER": "https://id.example/a/", "SUPPORT_OIDC_CLIENT_ID": "console"}
+
+
+@pytest.mark.parametrize("issuer", ["https://id.example/a/", "http://localhost:8080/realm", "http://127.0.0.1:1"])
+def test_issuer_of_the_sign_in_is_kept_as_it_is(issuer):
+    """Tokens name it to the letter."""
+    assert Settings.load(OIDC | {"SUPPORT_OIDC_ISSUER": issuer}).sign_in.issuer == issuer
+
+
+@pytest.mark.parametrize(
+    ("changes", "refusal"),
+    [
+        ({"SUPPORT_AUTH": "open"}, "SUPPORT_OIDC_ISSUER requires SUPPORT_AUTH='jwt' or 'token'"),
+        ({"SUPPORT_OIDC_CLIENT_ID": ""}, "SUPPORT_OIDC_ISSUER requires SUPPORT_OIDC_CLIENT_ID"),
+        (
+            {"SUPPORT_OIDC_ISSUER": "http://id.example"},
+            (
+                "SUPPORT_OIDC_ISSUER='http://id.example': expected a URL that starts with https:// "
+                "(http:// on loopback only)"
+            ),
+        ),
+        (
+            {"SUPPORT_OIDC_ISSUER": "https://id.example/?realm=a"},
+            "SUPPORT_OIDC_ISSUER='https://id.example/?***': expected a URL without a query and a fragment",
+        ),
+        (
+            {"SUPPORT_OIDC_SCOPES": "profile"},
+            (
+                "SUPPORT_OIDC_SCOPES='profile': expected scopes with `openid` among them, such as "
+                "'openid profile offline_access'"
+            ),
+        ),
+        ({"SUPPORT_AUTH": "jwt", "SUPPORT_JWT_KEYS": "keys.json"}, "SUPPORT_AUTH='jwt' requires SUPPORT_JWT_ISSUER"),
+        (
+            {"SUPPORT_OIDC_CLIENT_SECRET_FILE": "/nothing"},
+            "SUPPORT_OIDC_CLIENT_SECRET_FILE='/nothing': can't be read: No such file or directory",
+        ),
+    ],
+)
+def test_wrong_settings_of_the_sign_in_stop_the_start(changes, refusal):
+    with pytest.raises(WrongSetting) as refused:
+        Settings.load(OIDC | changes)
+    assert str(refused.value) == refusal
+
+
+def test_jwts_of_the_provider_need_no_other_settings():
+    """Its keys, its issuer and the client's id are what JWTs are held against."""
+    assert Settings.load(OIDC | {"SUPPORT_AUTH": "jwt"}).access.jwt_keys is None
+
+
+def test_client_of_the_sign_in_without_a_provider_gives_a_warning():
+    (warning,) = Settings.load({"SUPPORT_OIDC_CLIENT_ID": "console"}).warnings
+    assert warning == "SUPPORT_OIDC_CLIENT_ID has no effect: SUPPORT_OIDC_ISSUER is not set"

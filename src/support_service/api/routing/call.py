@@ -27,7 +27,7 @@ class Call:
     service: Service
     request_id: str
     claim: IdempotencyClaim | None = None  # of the request's Idempotency-Key
-    authorization: Sequence[str] = ()  # the request's Authorization headers, or what its session stands for
+    authorization: Sequence[str] = ()  # the request's Authorization headers
     session: str | None = None  # the secret of the browser's session that authorizes the request
 
     @property
@@ -37,10 +37,10 @@ class Call:
 
     async def authenticate_again(self) -> Principal:
         """Return the caller as its credentials are now. Raises Unauthenticated and Unavailable."""
-        authorization, sessions = self.authorization, self.service.sessions
-        if self.session is not None and sessions is not None:  # it may have been ended
-            authorization = (await sessions.authorization(self.session),)
-        return await self.service.authenticator.authenticate(authorization)
+        sessions = self.service.sessions
+        if self.session is not None and sessions is not None:
+            return await sessions.authenticate(self.session)
+        return await self.service.authenticator.authenticate(self.authorization)
 
     async def check_same_principal(self) -> None:
         """Authenticate the caller again, after minutes in which its token may have been revoked.

@@ -9,7 +9,6 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from multidict import istr
 
 from support_service.api.routing.call import Call, Headers, Reply
 from support_service.api.routing.etags import KnownTags, if_match_versions, known_tags
@@ -21,10 +20,9 @@ from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.core.personal import models_in, rules_of
 from support_service.guard.instrumentation import REQUEST_ID
 from support_service.guard.json_body import json_response, query_reader, read_body_and_query, read_model
-from support_service.platform.access.sessions import COOKIE, read_session_authorization
+from support_service.platform.access.authenticator import AUTHORIZATION
+from support_service.platform.access.sessions import check_same_origin, read_cookie
 from support_service.service import SERVICE
-
-AUTHORIZATION = istr("Authorization")
 
 ArgumentProvider = Callable[[web.Request, Call, Any], Any]  # takes the parsed body, too
 
@@ -61,10 +59,13 @@ def compile_route(route: Route, routes: Routes) -> Handler:
     async def serve(request: web.Request) -> web.StreamResponse:
         service = request.app[SERVICE]
         authorization: Sequence[str] = request.headers.getall(AUTHORIZATION, ())
-        session = None
-        if not authorization and COOKIE in request.headers and service.sessions is not None:
-            session, authorization = await read_session_authorization(request, service.sessions)
-        principal = await service.authenticator.authenticate(authorization)
+        sessions = service.sessions if not authorization else None
+        session = read_cookie(request) if sessions is not None else None
+        if sessions is not None and session is not None:
+            check_same_origin(request)
+            principal = await sessions.authenticate(session)
+        else:
+            principal = await service.authenticator.authenticate(authorization)
         service.admission.check_principal(request, principal.name)
         scope = permission.scopes.get(principal.role)
         if scope is None:

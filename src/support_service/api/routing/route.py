@@ -29,7 +29,7 @@ COMMON_PROBLEMS = (
 ADMISSION_PROBLEMS = ("answers_unread", "overloaded", "rate_limited", "too_many_parameters")
 # Operations that require authentication.
 AUTHENTICATION_PROBLEMS = (
-    *("keys_unavailable", "permission_missing", "session_ended"),
+    *("keys_unavailable", "permission_missing", "provider_unavailable", "session_ended"),
     *("token_expired", "token_invalid", "token_missing"),
 )
 # Operations that accept an Idempotency-Key.

@@ -1,7 +1,7 @@
 /** The console: the bar at the top, and the page that the address names. */
 
 import { nothing } from "./vendor/lit-element/lit-element.js";
-import { agent, can, explain, isOpen, leaveForSignIn, loadMe, me, Problem, request, workAs } from "./lib/api.js";
+import { agent, can, explain, hasSession, isOpen, leaveForSignIn, loadMe, logOut, me, Problem, request, workAs } from "./lib/api.js";
 import { closeMenus, Element, go, html, onKeys, placeOf, watchAddress } from "./lib/page.js";
 import { chooseLanguage, clockWithSeconds, language, LANGUAGES, loadTexts, t, word } from "./lib/i18n.js";
 import { live } from "./lib/live.js";
@@ -140,7 +140,7 @@ class SupportConsole extends Element {
               )}
             </select></label
           >
-          ${isOpen() ? nothing : html`<button class="plain" @click=${this.signOut}>${t("account.sign_out")}</button>`}
+          ${hasSession() ? html`<button class="plain" @click=${this.signOut}>${t("account.sign_out")}</button>` : nothing}
         </div>
       </details>
     `;
@@ -182,6 +182,11 @@ class SupportConsole extends Element {
   }
 
   async signOut() {
+    if (document.documentElement.dataset.provider) {
+      forgetDrafts();
+      logOut();
+      return;
+    }
     await request("/console/session", { method: "DELETE" }).catch(() => {});
     forgetDrafts();
     location.assign("/console/sign-in");

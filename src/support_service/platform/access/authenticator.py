@@ -6,11 +6,14 @@ No package that only one kind of token needs is imported here.
 from collections.abc import Sequence
 from typing import Protocol
 
+from multidict import istr
+
 from support_service.core.domain.principals import ANONYMOUS, Principal
 from support_service.core.errors import Unauthenticated, Unavailable
 from support_service.core.part_state import OK
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 
+AUTHORIZATION = istr("Authorization")
 MAX_TOKEN_LENGTH = 8192  # characters; a longer token is refused
 
 ACCESS_AUTHENTICATIONS = InstrumentSpec(

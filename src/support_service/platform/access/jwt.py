@@ -37,11 +37,14 @@ class JwtVerifier:
         clock: Callable[[], float] = time.monotonic,
         timings: JwksTimings = JwksTimings(),
         max_cached_tokens: int = MAX_CACHED_TOKENS,
+        variable: str = "SUPPORT_JWT_KEYS",
     ) -> None:
         self._settings = settings
         self._now = now
         self._verified: LRUCache[bytes, tuple[Principal, float]] = LRUCache(max_cached_tokens)
-        self.keys = JwksCache(read, self._verified.clear, required=required, clock=clock, timings=timings)
+        self.keys = JwksCache(
+            read, self._verified.clear, required=required, clock=clock, timings=timings, variable=variable
+        )
         self._signatures = _AllowedAlgorithms(algorithms=settings.jwt_algorithms, strict_check_header=False)
         self._claims = JWTClaimsRegistry(
             lambda: int(now()),

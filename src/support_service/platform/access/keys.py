@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,14 @@ class KeySourceError(Exception):
     """The document with the keys cannot be read. The message gives the reason."""
 
 
+class RefusedRequest(KeySourceError):
+    """The issuer has refused a request with a status of 4xx. `error` is the code in its answer, or empty (RFC 6749)."""
+
+    def __init__(self, status: int, error: str) -> None:
+        super().__init__(f"the response has status {status}{f' and the error {error!r}' if error else ''}")
+        self.error = error
+
+
 ReadKeys = Callable[[], Awaitable[bytes]]
 """A function that returns the current document with the keys, or raises KeySourceError."""
 
@@ -58,7 +66,7 @@ async def open_key_source(
         yield partial(_read_key_file, Path(location))
         return
     async with limited_session(trace_configs, timeout=aiohttp.ClientTimeout(total=seconds)) as session:
-        yield partial(_read_key_url, session, location)
+        yield partial(read_url, session, location)
 
 
 async def _read_key_file(path: Path) -> bytes:
@@ -68,15 +76,21 @@ async def _read_key_file(path: Path) -> bytes:
         raise KeySourceError(f"{path}: {failure.strerror}") from failure
 
 
-async def _read_key_url(session: aiohttp.ClientSession, url: str) -> bytes:
-    """Return the response body, of at most MAX_JWKS_BYTES.
+async def read_url(
+    session: aiohttp.ClientSession, url: str, form: Mapping[str, str] | None = None, headers: Mapping[str, str] = {}
+) -> bytes:
+    """Return the response body, of at most MAX_JWKS_BYTES, of a GET or, with a form, of a POST.
 
-    Redirects are not followed, because only the configured URL is trusted.
+    Redirects are not followed, because only the given URL is trusted. Raises KeySourceError.
     """
-    headers = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
+    accepted = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
+    method = "GET" if form is None else "POST"
     try:
-        async with session.get(url, allow_redirects=False, headers=headers) as response:
-            if response.status != 200:  # noqa: PLR2004 - HTTP's OK
+        async with session.request(
+            method, url, data=form, allow_redirects=False, headers={**accepted, **headers}
+        ) as response:
+            is_refusal = form is not None and response.status in (400, 401)
+            if response.status != 200 and not is_refusal:  # noqa: PLR2004 - HTTP's OK
                 raise KeySourceError(f"the response has status {response.status}")
             body = bytearray()
             async for block in response.content.iter_any():
@@ -84,11 +98,20 @@ async def _read_key_url(session: aiohttp.ClientSession, url: str) -> bytes:
                 if len(body) > MAX_JWKS_BYTES:
                     response.close()
                     raise KeySourceError(f"the response has more than {MAX_JWKS_BYTES} bytes")
+            if is_refusal:
+                raise RefusedRequest(response.status, _oauth_error(bytes(body)))
             return bytes(body)
     except TimeoutError as failure:
         raise KeySourceError(f"no response within {session.timeout.total:g} s") from failure
     except (aiohttp.ClientError, OSError) as failure:
         raise KeySourceError(describe_client_error(failure)) from failure
+
+
+def _oauth_error(body: bytes) -> str:
+    try:
+        return str(parse_strict_json_object(body).get("error", ""))[:64]
+    except ValueError:
+        return ""
 
 
 class KeySet:
@@ -227,7 +250,10 @@ class JwksCache:
         required: bool,
         clock: Callable[[], float] = time.monotonic,
         timings: JwksTimings = JwksTimings(),
+        variable: str = "SUPPORT_JWT_KEYS",
     ) -> None:
+        """`variable` is the setting that names the source of the keys, for the log."""
+        self._variable = variable
         self._read_document = read
         self._changed = changed
         self._required = required
@@ -258,7 +284,7 @@ class JwksCache:
         await self.refresh()
         if self._required and not self._keys:
             reason = self._last_error or "it contains no usable key"
-            raise Unavailable("keys_unavailable", f"SUPPORT_JWT_KEYS can't be loaded: {reason}")
+            raise Unavailable("keys_unavailable", f"{self._variable} can't be loaded: {reason}")
         async with run_in_background(self._refresh_periodically()):
             try:
                 yield
@@ -301,7 +327,7 @@ class JwksCache:
             keys = await asyncio.to_thread(parse_key_set, document)
         except (KeySourceError, ValueError) as failure:
             reason = str(failure) if isinstance(failure, KeySourceError) else f"it can't be parsed: {failure}"
-            outage_logger("keys_unavailable").error("SUPPORT_JWT_KEYS can't be loaded: %s", reason)
+            outage_logger("keys_unavailable").error("%s can't be loaded: %s", self._variable, reason)
             self._last_error = reason
             return
         self._last_error = ""
@@ -309,7 +335,7 @@ class JwksCache:
         if self._keys is None or self._keys.fingerprints != keys.fingerprints:
             self._keys = keys
             self._changed()
-            log.log(logging.INFO if keys else logging.ERROR, "SUPPORT_JWT_KEYS has %d usable keys", len(keys))
+            log.log(logging.INFO if keys else logging.ERROR, "%s has %d usable keys", self._variable, len(keys))
 
     async def _refresh_periodically(self) -> None:
         while True:

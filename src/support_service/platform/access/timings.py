@@ -22,9 +22,21 @@ class SessionLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class SignInTimings:
+    """Times of the sign-in at a provider and of the sessions that it starts, in seconds."""
+
+    http_timeout: float = 5.0  # for the whole answer of the provider
+    check_interval: float = 30.0  # an answer of the provider that is older is asked for again before a sign-in
+    refresh_early: float = 30.0  # before the ID token of a session expires
+    retry_interval: float = 30.0  # between two refreshes of a session
+    refresh_claim: float = 15.0  # longest time of one refresh, after which another replica tries
+
+
+@dataclass(frozen=True, slots=True)
 class AccessTimings:
     """Intervals of the authenticators, in seconds, and the limits of sessions."""
 
     jwks: JwksTimings = JwksTimings()
     token_file_check_interval: float = 2.0  # between checks whether the token file changed
     sessions: SessionLimits = SessionLimits()
+    sign_in: SignInTimings = SignInTimings()

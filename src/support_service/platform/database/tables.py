@@ -423,11 +423,22 @@ idempotency_keys = table(
 console_sessions = table(
     "console_sessions",
     key("id", sa.String(64), "not personal"),  # hash of the secret in the browser's cookie
-    required("token_hash", sa.String(64), "not personal"),  # SHA-256 of the token
+    required("token_hash", sa.String(64), "not personal"),  # SHA-256 of the token, or of the person at the provider
     required("sealed_token", sa.Text, "not personal"),
     required("created_at", TIME, "not personal"),
     required("expires_at", TIME, "not personal"),
+    optional("refresh_at", TIME, "not personal"),  # when the provider is asked again; NULL in sessions of tokens
+    optional("refreshing_until", TIME, "not personal"),  # while one request asks the provider
     index("token_hash", "created_at"),
+    index("expires_at"),
+)
+
+# Sign-ins at the provider that have begun.
+console_sign_ins = table(
+    "console_sign_ins",
+    key("id", sa.String(64), "not personal"),  # hash of the secret in the browser's cookie and of the `state`
+    required("sealed", sa.Text, "not personal"),
+    required("expires_at", TIME, "not personal"),
     index("expires_at"),
 )
 

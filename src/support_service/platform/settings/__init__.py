@@ -20,6 +20,7 @@ from support_service.platform.settings.process import (
     ClientSettings,
     LimitSettings,
     ServerSettings,
+    SignInSettings,
     TelemetrySettings,
 )
 from support_service.platform.settings.resources import (
@@ -35,6 +36,7 @@ from support_service.platform.settings.section import (
     FILE_SUFFIX,
     SettingsSection,
     read_section,
+    read_value_file,
     variables_of,
     with_values_of_files,
 )
@@ -77,6 +79,7 @@ class Settings(BaseModel):
     events: EventSettings
     telemetry: TelemetrySettings
     access: AccessSettings
+    sign_in: SignInSettings
     links: LinkSettings
     warnings: tuple[str, ...] = ()  # variables that are set and have no effect
 
@@ -111,11 +114,14 @@ class Settings(BaseModel):
     def called_servers(self) -> dict[str, str]:
         """Return the URLs of the servers whose certificates are watched, by the name of the target in the metric.
 
-        The targets are the upstream services, `keys` of the issuer of JWTs, `s3`, and `webhook:NAME`.
+        The targets are the upstream services, `keys` of the issuer of JWTs, `provider` of the sign-in, `s3`,
+        and `webhook:NAME`.
         """
         urls = {str(service): url for service, url in self.upstream_urls.items()}
         if self.server.auth == "jwt" and self.access.jwt_keys:
             urls["keys"] = self.access.jwt_keys
+        if self.sign_in.issuer:
+            urls["provider"] = self.sign_in.issuer
         if self.s3.bucket is not None:
             urls["s3"] = self.s3.endpoint or f"https://s3.{self.s3.region}.amazonaws.com"
         return urls | {f"webhook:{each.name}": each.url for each in self.events.webhooks}
@@ -145,10 +151,7 @@ class Settings(BaseModel):
                 f"SUPPORT_EVENTS_STREAM and SUPPORT_EVENTS_INBOUND_STREAM are both {settings.events.stream!r}: "
                 "expected two different streams, so that the service does not consume its own events"
             )
-        if settings.server.auth == "jwt":
-            for name in ("SUPPORT_JWT_KEYS", "SUPPORT_JWT_ISSUER", "SUPPORT_JWT_AUDIENCE"):
-                if not environ.get(name):
-                    raise WrongSetting(f"SUPPORT_AUTH='jwt' requires {name}")
+        _check_access(environ, settings)
         if settings.s3.bucket is None:
             if settings.attachments.store == "s3":
                 raise WrongSetting("SUPPORT_ATTACHMENT_STORE='s3' requires SUPPORT_S3_BUCKET")
@@ -180,6 +183,21 @@ class Settings(BaseModel):
         return settings
 
 
+def _check_access(environ: Mapping[str, str], settings: "Settings") -> None:
+    """Raise WrongSetting if a variable is missing that the kind of authentication needs."""
+    if settings.sign_in.issuer:
+        if settings.server.auth == "open":
+            raise WrongSetting("SUPPORT_OIDC_ISSUER requires SUPPORT_AUTH='jwt' or 'token'")
+        if not settings.sign_in.client_id:
+            raise WrongSetting("SUPPORT_OIDC_ISSUER requires SUPPORT_OIDC_CLIENT_ID")
+        if settings.sign_in.client_secret_file:
+            read_value_file("SUPPORT_OIDC_CLIENT_SECRET_FILE", str(settings.sign_in.client_secret_file))
+    if settings.server.auth == "jwt" and not (settings.sign_in.issuer and not settings.access.jwt_keys):
+        for name in ("SUPPORT_JWT_KEYS", "SUPPORT_JWT_ISSUER", "SUPPORT_JWT_AUDIENCE"):
+            if not environ.get(name):
+                raise WrongSetting(f"SUPPORT_AUTH='jwt' requires {name}")
+
+
 def _ineffective_warnings(environ: Mapping[str, str], settings: Settings) -> Iterator[str]:
     timeline, auth = settings.timeline, settings.server.auth
     if settings.events_redis_url is None and not settings.events.consume:
@@ -195,6 +213,9 @@ def _ineffective_warnings(environ: Mapping[str, str], settings: Settings) -> Ite
         )
     if auth != "jwt" and environ.get("SUPPORT_JWT_KEYS"):
         yield f"SUPPORT_JWT_KEYS has no effect: SUPPORT_AUTH is {auth!r}, not 'jwt'"
+    for name in ("SUPPORT_OIDC_CLIENT_ID", "SUPPORT_OIDC_CLIENT_SECRET_FILE"):
+        if environ.get(name) and not settings.sign_in.issuer:
+            yield f"{name} has no effect: SUPPORT_OIDC_ISSUER is not set"
     if settings.attachments.download == "redirect" and not settings.s3.bucket:
         yield "SUPPORT_ATTACHMENT_DOWNLOAD='redirect' has no effect: SUPPORT_S3_BUCKET is not set"
 

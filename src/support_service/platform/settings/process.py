@@ -1,5 +1,6 @@
 """Settings of the process: listening, limits, authentication, telemetry. An alias is the variable's name."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,13 +14,16 @@ from support_service.platform.settings.values import (
     BaseUrl,
     Channels,
     Count,
+    Duration,
     GroupMap,
+    Issuer,
     KeySource,
     MetricsExporters,
     Networks,
     Origins,
     RequestRate,
     RoleMap,
+    Scopes,
     Seconds,
     Token,
     TracesExporters,
@@ -199,13 +203,18 @@ class AccessSettings(SettingsSection):
         description="File of the tokens that `support-service token` manages.",
     )
     jwt_keys: KeySource | None = Field(
-        None, alias="SUPPORT_JWT_KEYS", description="Keys that verify JWTs. Required with `SUPPORT_AUTH=jwt`."
+        None,
+        alias="SUPPORT_JWT_KEYS",
+        description="Keys that verify JWTs. With `SUPPORT_AUTH=jwt` it is required, unless `SUPPORT_OIDC_ISSUER` is "
+        "set: its keys count then, for JWTs of the same issuer.",
     )
     jwt_issuer: str | None = Field(
-        None, alias="SUPPORT_JWT_ISSUER", description="Required `iss` claim. Required with `SUPPORT_AUTH=jwt`."
+        None, alias="SUPPORT_JWT_ISSUER", description="Required `iss` claim. Required with `SUPPORT_JWT_KEYS`."
     )
     jwt_audience: str | None = Field(
-        None, alias="SUPPORT_JWT_AUDIENCE", description="Required `aud` claim. Required with `SUPPORT_AUTH=jwt`."
+        None,
+        alias="SUPPORT_JWT_AUDIENCE",
+        description="Required `aud` claim. Required with `SUPPORT_JWT_KEYS`, else `SUPPORT_OIDC_CLIENT_ID` if unset.",
     )
     jwt_algorithms: Algorithms = Field(
         ("RS256", "ES256", "EdDSA"),
@@ -255,6 +264,34 @@ class AccessSettings(SettingsSection):
         ge=0,
         le=65535,
         description="Port that serves `/metrics` and health; the API's port then serves no `/metrics`. Unset: none.",
+    )
+
+
+class SignInSettings(SettingsSection):
+    """Sign-in to the console by OpenID Connect."""
+
+    issuer: Issuer | None = Field(
+        None,
+        alias="SUPPORT_OIDC_ISSUER",
+        description="Issuer of the provider, exactly as its discovery document has it. Unset: users paste tokens.",
+    )
+    client_id: str | None = Field(
+        None, alias="SUPPORT_OIDC_CLIENT_ID", description="Id of this service at the provider."
+    )
+    client_secret_file: Path | None = Field(
+        None,
+        alias="SUPPORT_OIDC_CLIENT_SECRET_FILE",
+        description="File with the secret of this service at the provider. Unset: the provider asks for none.",
+    )
+    scopes: Scopes = Field(
+        "openid profile",
+        alias="SUPPORT_OIDC_SCOPES",
+        description="Scopes to ask for, separated by blanks. Many providers give refresh tokens for `offline_access`.",
+    )
+    outage_grace: Duration = Field(
+        timedelta(hours=8),
+        alias="SUPPORT_OIDC_OUTAGE_GRACE",
+        description="How long sessions go on with the rights that they had, while the provider does not answer.",
     )
 
 

@@ -85,13 +85,36 @@ def _check_database_url(value: str) -> str:
     return value
 
 
-def _check_key_source(value: str) -> str:
+def check_secure_url(value: str) -> str:
+    """Check a URL of https, or of http on loopback. Raises ValueError with the expected form."""
     parts = urlsplit(value)
-    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
-        check_port(value)
-    elif "://" in value:
-        raise ValueError("a URL that starts with https:// (http:// on loopback only), or the path of a file")
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)):
+        raise ValueError("a URL that starts with https:// (http:// on loopback only)")
+    check_port(value)
     return value
+
+
+def _check_issuer(value: str) -> str:
+    if "?" in value or "#" in value:
+        raise ValueError("a URL without a query and a fragment")
+    return check_secure_url(value)
+
+
+def _check_key_source(value: str) -> str:
+    if "://" in value:
+        try:
+            check_secure_url(value)
+        except ValueError as failure:
+            raise ValueError(f"{failure}, or the path of a file") from None
+    return value
+
+
+def _parse_scopes(value: object) -> object:
+    """Check scopes that are separated by blanks; `openid` makes the provider send an ID token."""
+    scopes = str(value).split()
+    if "openid" not in scopes:
+        raise ValueError("scopes with `openid` among them, such as 'openid profile offline_access'")
+    return " ".join(scopes)
 
 
 # The expected values, by pydantic error type, where pydantic's message is about its internals; {} is that message.
@@ -242,6 +265,8 @@ Channels = Annotated[tuple[str, ...], BeforeValidator(_parse_channels)]
 Algorithms = Annotated[tuple[str, ...], BeforeValidator(_parse_algorithms)]
 GroupMap = Annotated[tuple[tuple[str, str], ...], BeforeValidator(_parse_group_map)]
 RoleMap = Annotated[GroupMap, AfterValidator(_check_roles)]
+Issuer = Annotated[str, AfterValidator(_check_issuer)]
+Scopes = Annotated[str, BeforeValidator(_parse_scopes)]
 KeySource = Annotated[str, AfterValidator(_check_key_source)]
 HttpUrl = Annotated[str, AfterValidator(parse_http_url)]
 BaseUrl = Annotated[str, AfterValidator(parse_base_url)]

@@ -56,9 +56,17 @@ export function refusal(status, data) {
   return new Problem({ detail: "", code: `http_${status}`, ...data, status });
 }
 
+let isLoggingOut = false;
+
+/** End the session here, and lead to the logout of the provider. */
+export function logOut() {
+  isLoggingOut = true;
+  location.assign("/console/logout");
+}
+
 /** Go to the sign-in, and come back to this page from there. */
 export function leaveForSignIn() {
-  if (location.pathname === "/console/sign-in") return;
+  if (location.pathname === "/console/sign-in" || isLoggingOut) return; // the logout ends the stream before it leaves the page
   location.assign(`/console/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
 }
 
@@ -132,6 +140,11 @@ export function can(permission) {
 /** Whether anyone may use the service: `SUPPORT_AUTH=open`. */
 export function isOpen() {
   return document.documentElement.dataset.auth === "open";
+}
+
+/** Whether the caller can sign out here: not without authentication, nor where a proxy signs people in. */
+export function hasSession() {
+  return !["open", "proxy"].includes(document.documentElement.dataset.auth ?? "");
 }
 
 /** The agent that claimed cases are assigned to. Without authentication, users name themselves. */

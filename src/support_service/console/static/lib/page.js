@@ -15,7 +15,7 @@ const PLACES = /** @type {[RegExp, string][]} */ ([
   [/^\/console\/customers\/([^/]+)$/, "customer"],
   [/^\/console\/oncall$/, "oncall"],
   [/^\/console\/audit$/, "audit"],
-  [/^\/console\/sign-in$/, "sign-in"],
+  [/^\/console\/(?:sign-in|login|callback)$/, "sign-in"], // the last two if a sign-in has failed
 ]);
 const MOVED = "console:moved";
 

@@ -1,9 +1,12 @@
-/** The sign-in: a token or JWT is pasted once, and exchanged for a cookie that no script can read. */
+/** The sign-in: at the provider, or by a token or JWT that is pasted once, and exchanged for a cookie that no script can read. */
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
 import { explain, request } from "../lib/api.js";
 import { Element, html, placeOf } from "../lib/page.js";
-import { chooseLanguage, language, LANGUAGES, t } from "../lib/i18n.js";
+import { chooseLanguage, language, LANGUAGES, t, word } from "../lib/i18n.js";
+
+/** The provider, if there is one, and why a sign-in there has failed. */
+const { provider, failure } = document.documentElement.dataset;
 
 class SignInPage extends Element {
   busy = false;
@@ -12,16 +15,43 @@ class SignInPage extends Element {
   connectedCallback() {
     super.connectedCallback();
     document.title = `${t("sign_in.title")} – ${t("app.name")}`;
+    // Loading the address again would repeat the sign-in that has failed.
+    if (failure) history.replaceState(null, "", `/console/sign-in?next=${encodeURIComponent(this.next())}`);
   }
 
   firstUpdated() {
-    this.querySelector("input")?.focus();
+    /** @type {HTMLElement | null} */ (this.querySelector(provider ? "a.primary" : "input"))?.focus();
   }
 
   render() {
     return html`
-      <form class="card" @submit=${this.submit}>
+      <div class="card">
         <h1>${t("app.name")}</h1>
+        ${provider
+          ? html`${failure ? html`<p class="error" role="alert">${word("sign_in_failure", failure)}</p>` : nothing}
+              <a class="button primary" target="_self" href="/console/login?next=${encodeURIComponent(this.next())}"
+                >${t("sign_in.at_provider")}</a
+              >
+              <details>
+                <summary>${t("sign_in.with_token")}</summary>
+                ${this.tokenForm()}
+              </details>`
+          : this.tokenForm()}
+        <p class="languages">
+          ${Object.entries(LANGUAGES).map(
+            ([code, name]) =>
+              html`<button type="button" class="plain" lang=${code} aria-pressed=${code === language} @click=${() => chooseLanguage(code)}>
+                ${name}
+              </button>`,
+          )}
+        </p>
+      </div>
+    `;
+  }
+
+  tokenForm() {
+    return html`
+      <form @submit=${this.submit}>
         <p class="muted">${t("sign_in.explanation")}</p>
         <label for="token">${t("sign_in.token")}</label>
         <input
@@ -36,14 +66,6 @@ class SignInPage extends Element {
         />
         ${this.failure ? html`<p id="sign-in-failure" class="error" role="alert">${this.failure}</p>` : nothing}
         <button class="primary" ?disabled=${this.busy}>${t("sign_in.submit")}</button>
-        <p class="languages">
-          ${Object.entries(LANGUAGES).map(
-            ([code, name]) =>
-              html`<button type="button" class="plain" lang=${code} aria-pressed=${code === language} @click=${() => chooseLanguage(code)}>
-                ${name}
-              </button>`,
-          )}
-        </p>
       </form>
     `;
   }

@@ -1,0 +1,194 @@
+"""Sign-in at the provider: the way there, the way back, and the logout at both."""
+
+import logging
+import re
+import secrets
+from typing import TYPE_CHECKING, cast
+
+from aiohttp import web
+from yarl import URL
+
+from support_service.console.pages import HOME_PATH, SIGN_IN_PAGE, SIGN_IN_PATH, redirect, shell_response
+from support_service.console.sessions import browser_sessions, check_https
+from support_service.core.errors import Unauthenticated, Unavailable
+from support_service.guard.guard import GUARD
+from support_service.guard.security import own_url
+from support_service.platform.access.sessions import (
+    SEC_FETCH_SITE,
+    SECRET_BYTES,
+    read_cookie,
+    remove_session_cookie,
+    set_cookie,
+)
+from support_service.platform.access.sign_ins import LIFETIME, PendingSignIns, SignIn
+from support_service.service import SERVICE
+
+if TYPE_CHECKING:  # loads the packages that verify JWTs
+    from support_service.platform.access.oidc import Grant, OidcProvider
+
+LOGIN_PATH = "/console/login"
+CALLBACK_PATH = "/console/callback"
+LOGOUT_PATH = "/console/logout"
+COOKIE_NAME = "support-sign-in"
+# Pages of the console, to which a sign-in may lead: no other host, and nothing of the sign-in itself.
+OWN_PAGE = re.compile(r"/console/(?:(?:cases|customers)/[^/\\?#]+|oncall|audit)?(?:\?[^#\\]*)?")
+
+log = logging.getLogger(__name__)
+
+
+class SignInFailed(Exception):
+    """A sign-in that has failed: the code of the text that the page shows, the status and the outcome that counts."""
+
+    def __init__(self, code: str, status: int, outcome: str = "invalid") -> None:
+        super().__init__(code)
+        self.code = code
+        self.status = status
+        self.outcome = outcome
+
+
+UNAVAILABLE = ("provider_unavailable", 503, "unavailable")
+
+
+def add_routes(app: web.Application) -> None:
+    """Add the routes of a service with a provider."""
+    app.router.add_get(LOGIN_PATH, begin_sign_in, allow_head=False)
+    app.router.add_get(CALLBACK_PATH, end_sign_in, allow_head=False)
+    app.router.add_get(LOGOUT_PATH, log_out, allow_head=False)
+
+
+async def begin_sign_in(request: web.Request) -> web.StreamResponse:
+    """Send the browser to the provider, with a sign-in that only this browser can end."""
+    check_https(request)
+    provider = _provider(request)
+    sign_in = SignIn(
+        nonce=secrets.token_urlsafe(SECRET_BYTES),
+        code_verifier=secrets.token_urlsafe(SECRET_BYTES),
+        redirect_uri=_own_url(request) + CALLBACK_PATH,
+        next=own_page(request.query.get("next", "")),
+        replaced=read_cookie(request),
+    )
+    state = secrets.token_urlsafe(SECRET_BYTES)
+    try:
+        await provider.check_available()
+        location = provider.authorization_url(
+            state=state, nonce=sign_in.nonce, code_verifier=sign_in.code_verifier, redirect_uri=sign_in.redirect_uri
+        )
+    except Unavailable:
+        return _failure_page(request, provider, SignInFailed(*UNAVAILABLE))
+    # The sign-ins of two tabs share the cookie, so that both can end.
+    secret = read_cookie(request, COOKIE_NAME) or secrets.token_urlsafe(SECRET_BYTES)
+    await _pending(request).begin(secret, state, sign_in)
+    response = redirect(location)
+    # Lax: the provider's page leads back here.
+    set_cookie(request, response, secret, LIFETIME, name=COOKIE_NAME, samesite="Lax")
+    return response
+
+
+async def end_sign_in(request: web.Request) -> web.StreamResponse:
+    """Start a session for the person whom the provider has sent back, or say why there is none."""
+    provider = _provider(request)
+    try:
+        sign_in = await _taken(request)
+        grant = await _redeemed(request, provider, sign_in)
+    except SignInFailed as failure:
+        return _failure_page(request, provider, failure)
+    sessions = browser_sessions(request)
+    secret = await sessions.start_for_grant(grant)
+    if sign_in.replaced is not None:
+        await sessions.end(sign_in.replaced)
+    provider.count("accepted")
+    response = _leading_page(sign_in.next)
+    set_cookie(request, response, secret, sessions.limits.lifetime)
+    return response
+
+
+async def log_out(request: web.Request) -> web.StreamResponse:
+    """End the session here and at the provider. Another site's page ends none."""
+    if request.headers.get(SEC_FETCH_SITE, "same-origin") not in ("same-origin", "none"):
+        return redirect(SIGN_IN_PATH)
+    secret = read_cookie(request)
+    grant = await browser_sessions(request).end(secret) if secret is not None else None
+    url = _provider(request).logout_url(grant, _own_url(request) + SIGN_IN_PATH) if grant is not None else None
+    response = redirect(url or SIGN_IN_PATH)
+    remove_session_cookie(request, response)
+    return response
+
+
+def own_page(address: str) -> str:
+    """Return the address of a page of the console, or the queue for any other address."""
+    return address if OWN_PAGE.fullmatch(address) and address.isprintable() else HOME_PATH
+
+
+async def _taken(request: web.Request) -> SignIn:
+    """Return the sign-in that this browser has begun. Raises SignInFailed if there is none, or if it has been ended."""
+    secret, state = read_cookie(request, COOKIE_NAME), request.query.get("state")
+    sign_in = await _pending(request).take(secret, state) if secret and state else None
+    if sign_in is None:
+        raise SignInFailed("expired", 400, "expired")
+    return sign_in
+
+
+async def _redeemed(request: web.Request, provider: "OidcProvider", sign_in: SignIn) -> "Grant":
+    """Return the grant of the provider, for a person with a role. Raises SignInFailed."""
+    query = request.query
+    if error := query.get("error"):
+        log.warning("The provider refused a sign-in: %r", error[:64])
+        if error in ("server_error", "temporarily_unavailable"):
+            raise SignInFailed(*UNAVAILABLE)
+        raise SignInFailed("denied" if error == "access_denied" else "invalid", 403)
+    if query.get("iss", provider.issuer) != provider.issuer:  # RFC 9207: the answer is of another provider
+        raise SignInFailed("invalid", 400)
+    try:
+        grant = await provider.redeem(
+            query.get("code", ""),
+            nonce=sign_in.nonce,
+            code_verifier=sign_in.code_verifier,
+            redirect_uri=sign_in.redirect_uri,
+        )
+    except Unauthenticated as refusal:
+        log.warning("A sign-in failed: %s", refusal)
+        raise SignInFailed("invalid", 400) from refusal
+    except Unavailable as failure:
+        raise SignInFailed(*UNAVAILABLE) from failure
+    try:
+        provider.principal(grant)
+    except Unauthenticated as refusal:
+        log.warning("A person whom the provider has signed in may not use the service: %s", refusal)
+        raise SignInFailed("no_role", 403) from refusal
+    return grant
+
+
+def _failure_page(request: web.Request, provider: "OidcProvider", failure: SignInFailed) -> web.Response:
+    provider.count(failure.outcome)
+    return shell_response(request, SIGN_IN_PAGE, failure.status, failure.code)
+
+
+def _leading_page(address: str) -> web.Response:
+    """Return a page that leads to a page of the console.
+
+    A browser that the provider's page leads here sends no cookie of `SameSite=Strict` along a redirect.
+    """
+    import htpy as h  # noqa: PLC0415 - most processes never serve a page
+
+    content = h.html(lang="en")[
+        h.head[
+            h.meta(charset="utf-8"),
+            h.title["Support console"],
+            h.meta(http_equiv="refresh", content=f"0;url={address}"),
+        ],
+        h.body[h.a(href=address)["Support console"]],
+    ]
+    return web.Response(text=str(content), content_type="text/html")
+
+
+def _provider(request: web.Request) -> "OidcProvider":
+    return cast("OidcProvider", request.app[SERVICE].provider)  # without a provider the app has no route to here
+
+
+def _pending(request: web.Request) -> PendingSignIns:
+    return PendingSignIns(request.app[SERVICE].database)
+
+
+def _own_url(request: web.Request) -> str:
+    """Return the address of the service as the browser knows it: its cookies belong there."""
+    return str(URL(own_url(request, request[GUARD].admission.scheme(request))).origin())

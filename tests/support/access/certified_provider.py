@@ -1,0 +1,87 @@
+"""The provider of the npm package `oidc-provider`, which the OpenID Foundation has certified, as a process."""
+
+import json
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from joserfc.jwk import generate_key
+
+from tests.support.access.provider import CLIENT_ID, SECRET
+from tests.support.servers import MissingServer, find_binary, free_port, wait_until_ready
+
+SCRIPT = Path(__file__).parent / "provider.mjs"
+PACKAGE = Path(__file__).parents[3] / "node_modules/oidc-provider"
+
+
+class CertifiedProvider:
+    """The provider, at the same address each time. Its host differs from the service's, so it is another site."""
+
+    def __init__(self, folder):
+        if not PACKAGE.exists():
+            raise MissingServer("The tests need the npm package oidc-provider: run `make services` first.")
+        self._binary = find_binary("node")
+        self._folder = folder
+        self._port = free_port()
+        self._process = None
+        self.issuer = f"http://localhost:{self._port}"
+        self._people = folder / "people.json"
+        self.set_people(lan=["support-agents"])
+        self.change_keys()
+
+    def set_people(self, **groups):
+        """Replace all people: the groups by name."""
+        written = self._folder / "people.new"
+        written.write_text(json.dumps({name: {"groups": each} for name, each in groups.items()}))
+        written.replace(self._people)
+
+    def change_keys(self):
+        """Sign with another key from the next start on."""
+        key = generate_key("RSA", 2048, auto_kid=True)
+        self._key = key.as_dict(private=True) | {"use": "sig", "alg": "RS256"}
+
+    def start(self, address):
+        """Start for a service at an address, and wait until it answers."""
+        keys, options, log = (self._folder / name for name in ("keys.json", "options.json", "provider.log"))
+        keys.write_text(json.dumps({"keys": [self._key]}))
+        options.write_text(
+            json.dumps(
+                {
+                    "issuer": self.issuer,
+                    "port": self._port,
+                    "address": address,
+                    "clientId": CLIENT_ID,
+                    "secret": SECRET,
+                    "keys": str(keys),
+                    "people": str(self._people),
+                    "idTokenSeconds": 3600,
+                }
+            )
+        )
+        with log.open("ab") as output:
+            self._process = subprocess.Popen([self._binary, SCRIPT, options], stdout=output, stderr=output)
+        wait_until_ready(self._answers, self._process, log)
+
+    def freeze(self):
+        """Stop answering, with all connections open."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        """Answer again."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self):
+        """End at once."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _answers(self):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/.well-known/openid-configuration"):
+                return True
+        except urllib.error.URLError:
+            return False
