@@ -159,6 +159,42 @@ async def test_change_by_token_needs_no_origin(client, token):
     assert response.status == 201
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "same-origin"}, 201),
+        ({"Sec-Fetch-Site": "none"}, 201),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "https://portal.example"}, 201),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "https://portal.example"}, 201),
+        ({"Origin": "http://127.0.0.1:{port}"}, 201),
+    ],
+)
+async def test_change_by_token_comes_from_no_foreign_page(make_client, path, token, headers, status):
+    """A proxy that signs people in adds their token to any request of their browser, also of a foreign form."""
+    client = await make_client(
+        SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path), SUPPORT_CORS_ORIGINS="https://portal.example"
+    )
+    headers = {name: value.format(port=client.port) for name, value in headers.items()}
+    headers |= {"Authorization": f"Bearer {token}"}
+    response = await client.post("/support/cases", json={"subject": "A", "channel": "web"}, headers=headers)
+    assert response.status == status
+    if status == 403:
+        await expect_problem(response, 403, "origin_not_allowed")
+    assert (await client.get("/support/me", headers=headers)).status == 200
+
+
+async def test_page_behind_a_proxy_that_signs_people_in_needs_no_session(client, token):
+    """The proxy sends a token with each request. Its pages offer no sign-out, which is the proxy's."""
+    response = await client.get("/console/", headers={"Authorization": f"Bearer {token}"}, allow_redirects=False)
+    assert response.status == 200
+    assert 'data-auth="proxy"' in await response.text()
+    assert (await client.get("/console/", allow_redirects=False)).status == 302
+
+
 async def test_sign_in_from_another_site_is_refused(client, token):
     """No other site can make an agent work in a foreign account."""
     response = await client.post("/console/session", json={"token": token}, headers={"Sec-Fetch-Site": "cross-site"})

@@ -21,7 +21,7 @@ from support_service.core.personal import models_in, rules_of
 from support_service.guard.instrumentation import REQUEST_ID
 from support_service.guard.json_body import json_response, query_reader, read_body_and_query, read_model
 from support_service.platform.access.authenticator import AUTHORIZATION
-from support_service.platform.access.sessions import check_same_origin, read_cookie
+from support_service.platform.access.sessions import check_not_foreign, check_same_origin, read_cookie
 from support_service.service import SERVICE
 
 ArgumentProvider = Callable[[web.Request, Call, Any], Any]  # takes the parsed body, too
@@ -65,6 +65,8 @@ def compile_route(route: Route, routes: Routes) -> Handler:
             check_same_origin(request)
             principal = await sessions.authenticate(session)
         else:
+            if authorization:
+                check_not_foreign(request, service.settings.limits.cors_origins)
             principal = await service.authenticator.authenticate(authorization)
         service.admission.check_principal(request, principal.name)
         scope = permission.scopes.get(principal.role)

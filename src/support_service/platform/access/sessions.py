@@ -16,7 +16,7 @@ are refused unless the browser says that the request comes from the same origin.
 import asyncio
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -303,19 +303,35 @@ def remove_session_cookie(request: web.Request, response: web.StreamResponse) ->
 
 
 def check_same_origin(request: web.Request) -> None:
-    """Raise Forbidden for an unsafe method that no page of this origin sent.
+    """Raise Forbidden for a change by cookie that no page of this origin sent.
 
     `Origin` counts where a browser sends no `Sec-Fetch-Site`. A request without both comes from no known browser.
     """
-    if request.method in SAFE_METHODS:
-        return
-    site = request.headers.get(SEC_FETCH_SITE)
-    if site is None:
-        own = own_url(request, request[GUARD].admission.scheme(request))
-        is_same = is_same_origin(request.headers.get(ORIGIN_HEADER, ""), own)
-    else:
-        is_same = site == "same-origin"
-    if not is_same:
+    if request.method not in SAFE_METHODS and _is_from_own_page(request) is not True:
         raise Forbidden(
             "origin_not_allowed", "With a session, only pages of this origin may change anything; send a token instead."
         )
+
+
+def check_not_foreign(request: web.Request, allowed_origins: Collection[str]) -> None:
+    """Raise Forbidden for a change by token that a page of another origin sent, unless its origin is allowed.
+
+    A proxy that signs people in adds the token of the person to any request of their browser. A program sends neither
+    header, and needs none.
+    """
+    if request.method in SAFE_METHODS or _is_from_own_page(request) is not False:
+        return
+    if request.headers.get(ORIGIN_HEADER) not in allowed_origins:
+        raise Forbidden(
+            "origin_not_allowed", "A page of another origin sent this; SUPPORT_CORS_ORIGINS lists the allowed origins."
+        )
+
+
+def _is_from_own_page(request: web.Request) -> bool | None:
+    """Return whether a page of this origin sent a request; None if it comes from no page, or from an unknown one."""
+    site, origin = request.headers.get(SEC_FETCH_SITE), request.headers.get(ORIGIN_HEADER)
+    if site is not None:
+        return None if site == "none" else site == "same-origin"
+    return (
+        None if origin is None else is_same_origin(origin, own_url(request, request[GUARD].admission.scheme(request)))
+    )

@@ -1,0 +1,113 @@
+"""The console in Chromium behind HAProxy, which adds a person's token to each request of a browser with its cookie."""
+
+import socket
+import subprocess
+
+import pytest
+from playwright.async_api import expect
+
+from tests.support.access.fixtures import write_token
+from tests.support.calls import eventually
+from tests.support.console.browser import address_of, watched_console
+from tests.support.console.samples import case_path
+from tests.support.servers import find_binary, free_port, wait_until_ready
+
+PROXY = """
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+
+frontend proxy
+    bind 127.0.0.1:{port}
+    http-request redirect location %[url] code 302 set-cookie company=lan unless {{ req.cook(company) -m found }}
+    http-request set-header Authorization "Bearer {token}"
+    default_backend service
+
+backend service
+    server service {service}
+"""
+# A page of another site, whose form closes a case. Its origin is another one, and so is its site for the browser.
+FOREIGN = "http://localhost:1/"
+FORM = """<!doctype html><title>Win</title>
+<form method="post" action="{address}/support/cases/{case}/status?status=closed"><button>Win</button></form>"""
+
+
+@pytest.fixture
+async def client(make_client, tmp_path):
+    """A service that requires tokens."""
+    return await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(tmp_path / "tokens.json"))
+
+
+@pytest.fixture
+def token(tmp_path):
+    """The token of a supervisor; requested before `client`."""
+    return write_token(tmp_path / "tokens.json", "lan", role="supervisor", subject="lan")
+
+
+@pytest.fixture
+def proxy(servers, token, client, tmp_path):
+    """The address of the proxy."""
+    port = free_port()
+    file, log = tmp_path / "haproxy.cfg", tmp_path / "haproxy.log"
+    file.write_text(PROXY.format(port=port, token=token, service=address_of(client).removeprefix("http://")))
+    with (
+        log.open("wb") as output,
+        subprocess.Popen([find_binary("haproxy"), "-db", "-f", file], stdout=output, stderr=output) as process,
+    ):
+
+        def listens():
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        wait_until_ready(listens, process, log)
+        yield f"http://127.0.0.1:{port}"
+        process.kill()
+
+
+@pytest.fixture
+async def console(browser, proxy):
+    """The console behind the proxy."""
+    async with watched_console(browser, proxy) as console:
+        yield console
+
+
+async def test_page_of_another_site_cannot_use_the_token_of_the_proxy(token, client, proxy, console):
+    """The console needs no sign-in of its own. The browser sends the proxy's cookie with the foreign form, too."""
+    headers = {"Authorization": f"Bearer {token}"}
+    new = {"subject": "Where is my parcel?", "channel": "web"}
+    case = await (await client.post("/support/cases", json=new, headers=headers)).json()
+    page = await console.open(case_path(case))
+    await expect(page.get_by_role("heading", name="Where is my parcel?")).to_be_visible()
+    await page.get_by_role("button", name="Claim").click()
+
+    async def status():
+        read = await (await client.get(f"/support/cases/{case['id']}", headers=headers)).json()
+        return read["assignedAgentId"], read["status"]
+
+    assert await eventually(status_is(status, ("lan", "open")))
+    await page.locator(".account summary").click()
+    await expect(page.get_by_role("button", name="Sign out")).to_have_count(0)
+
+    console.refused = {403}
+    foreign = await page.context.new_page()
+    body = FORM.format(address=proxy, case=case["id"])
+    await foreign.route(FOREIGN, lambda route: route.fulfill(content_type="text/html", body=body))
+    await foreign.goto(FOREIGN)
+    async with foreign.expect_response("**/status?status=closed") as answered:
+        await foreign.get_by_role("button", name="Win").click()
+    response = await answered.value
+    assert "company=lan" in (await response.request.all_headers())["cookie"]
+    assert response.status == 403
+    assert (await response.json())["code"] == "origin_not_allowed"
+    assert await status() == ("lan", "open")
+
+
+def status_is(read, expected):
+    """Return a condition: what `read` returns is as expected."""
+
+    async def condition():
+        return await read() == expected
+
+    return condition
