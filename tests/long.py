@@ -58,7 +58,7 @@ LONG = {
     ),
     "schemathesis": long("e2e/api/test_schemathesis.py", SCHEMATHESIS_SECONDS=300),
     "properties": long("unit", "app/guard", options=("-m", "hypothesis"), PROPERTY_EXAMPLES=1000),
-    "database": long("integration/database/test_acknowledged_writes.py", DATABASE_WRITES=4000),
+    "database": long("integration/database/test_acknowledged_writes.py", DATABASE_WRITES=1500),
     "lists": long("integration/cases/test_case_list_at_scale.py", SCALE_CASES=40_000),
     "pushed": long("unit/observability/test_pushed_rules.py", PUSHED_FAULTS=1),
     "bench": long("e2e/benchmarks/test_bench.py", BENCH_SECONDS=0.1),
