@@ -165,7 +165,8 @@ def start_pooler(database_url, tmp_path):
         each.close()
 
 
-async def test_default_configuration_is_refused_with_the_remedy(start_pooler):
+@pytest.mark.usefixtures("processes")
+async def test_default_configuration_is_refused_with_the_remedy(start_pooler, tmp_path):
     """PgBouncer refuses the settings of a session in each mode. Without prepared statements none are sent."""
     for mode in ("session", "transaction"):
         url = start_pooler(mode)
@@ -173,6 +174,10 @@ async def test_default_configuration_is_refused_with_the_remedy(start_pooler):
         with pytest.raises(Unavailable, match=r"startup parameter: .*SUPPORT_DATABASE_PREPARED_STATEMENTS"):
             await refused.open()
         await refused.close()
+        async with running("serve", cwd=tmp_path, SUPPORT_DATABASE_URL=url, SUPPORT_PORT="0") as process:
+            status, _, errors = await process.wait_for_exit()
+        assert status
+        assert "unsupported startup parameter: " in errors.splitlines()[-1]
         database = create_database(url, prepared_statements=False, timings=PATIENT_DATABASE)
         await database.open()
         assert (await database.fetch_one(sa.text("SHOW jit"))).jit == "off"

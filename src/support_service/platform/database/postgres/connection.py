@@ -6,6 +6,7 @@ import math
 import random
 from contextlib import suppress
 from functools import partial
+from time import monotonic
 from typing import Any, Literal, NoReturn
 
 import asyncpg
@@ -66,7 +67,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no ty
     plan_mode: PlanMode = "auto"
     begin = "BEGIN"
     is_unreplicated = False  # true once a commit was not confirmed by the standby that has to have it
-    ends_at = math.inf  # time of the event loop after which it is not used again
+    ends_at = math.inf  # monotonic time after which it is not used again
     host: Host | None = None  # the host that was connected to, if the URL names several
 
     async def set_plan_mode(self, plan_mode: PlanMode) -> None:
@@ -167,7 +168,7 @@ class Connector:
             raise database_error(_code_of_refusal(failure)) from failure
         connection.plan_mode = plan_mode
         connection.add_log_listener(_note_warning)
-        connection.ends_at = asyncio.get_running_loop().time() + self._max_age * random.uniform(0.8, 1.0)
+        connection.ends_at = monotonic() + self._max_age * random.uniform(0.8, 1.0)
         if not self.keeps_settings:
             connection.begin = self._begin
         return connection
