@@ -134,6 +134,7 @@ CONFIGURATIONS = {
         "podLabels": {"team": "support"},
     },
     "variables and files": {
+        "probe": {"extraEnv": [{"name": "OTEL_METRICS_EXPORTER", "value": "otlp"}]},
         "extraEnv": [
             {"name": "SUPPORT_REDIS_URL", "valueFrom": {"secretKeyRef": {"name": "cache", "key": "url"}}},
             {"name": "SUPPORT_LOG_LEVEL", "value": "debug"},
@@ -259,6 +260,14 @@ def test_migration_has_the_variables_and_files_of_the_service_and_its_own():
     assert len(migrate["env"]) == 2
     assert given["extraVolumes"][0] in spec["volumes"]
     assert all(given["extraVolumeMounts"][0] in each["volumeMounts"] for each in (migrate, serve))
+
+
+def test_probe_pushes_where_the_values_say():
+    pushing = {"name": "OTEL_METRICS_EXPORTER", "value": "otlp"}
+    (container,) = rendered(probe={"extraEnv": [pushing]})["Deployment", "probe"]["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert [each["name"] for each in container["env"]] == ["SUPPORT_TOKEN", "OTEL_METRICS_EXPORTER"]
 
 
 def test_ingress_leads_to_the_service():
