@@ -62,14 +62,14 @@ LEFT = {
 }
 CASE = "as long as the case"
 KEPT_FOR = {
-    "tickets": "without limit",
+    "tickets": "without limit, or until retention deletes the case",
     "ticket_tags": CASE,
     "messages": CASE,
     "search_documents": CASE,
     "ticket_references": CASE,
     "attachments": "as long as the case, or `SUPPORT_RETENTION_AFTER`",
     "staged_attachments": f"{CaseFileLimits().staging_time.total_seconds() / 3600:g} hours",
-    "attachment_deletions": "without limit",
+    "attachment_deletions": "as `tickets`",
     "views": "until the view is deleted",
     "outbox": "until the event is published",
     "webhook_deliveries": f"{RETENTION_DELIVERED.days} day; {RETENTION_FAILED.days} days if failed",

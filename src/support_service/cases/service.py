@@ -178,14 +178,14 @@ class CaseService(CaseReader):
         Raises NotFound, VersionConflict, and Conflict for any other case.
         """
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
-            await link_rows.lock_with_linked_cases(work.tx, case_id)
+            await link_rows.lock_with_linked_cases(work.tx, [case_id])
             case = (await LockedCase.lock(work, self._recorder, case_id, expected)).current
             if not case.synthetic:
                 raise Conflict("case_not_synthetic", "Only synthetic cases can be deleted; close this one instead.")
             at = time_after(case.updated_at)
             removed = await self._files.remove_all(work, case_id, at)
-            await link_rows.increment_versions_of_linked_cases(work.tx, case_id)
-            await case_rows.delete(work.tx, case_id)
+            await link_rows.increment_versions_of_linked_cases(work.tx, [case_id])
+            await case_rows.delete(work.tx, [case_id])
             await self._recorder.record_deletion(work, case, at)
         return removed
 

@@ -1,4 +1,4 @@
-"""The `support-service offload`, `sweep`, `scrub` and `retention` commands, which work on the files of cases."""
+"""The `support-service offload`, `sweep` and `scrub` commands, which work on the files of cases."""
 
 import argparse
 from datetime import timedelta
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from support_service.cases.model.files import FileTotals, StoredAttachment
 from support_service.commands import grammar
 from support_service.commands.output import Progress, print_summary, show_progress
-from support_service.commands.runtime import cli_principal, open_maintenance, with_settings
+from support_service.commands.runtime import open_maintenance, with_settings
 from support_service.core.clock import utc_now
 from support_service.core.errors import SupportError
 from support_service.core.units import format_bytes
@@ -27,7 +27,7 @@ MAX_AWAITED_GRACE = timedelta(seconds=30)
 
 
 def add_to(commands: grammar.Subcommands) -> None:
-    """Add `offload`, `sweep`, `scrub` and `retention` to the commands."""
+    """Add `offload`, `sweep` and `scrub` to the commands."""
     what = "move files from the local disk to S3; each copy is read back and compared first"
     command = commands.add("offload", what, with_settings(offload, migrated=True))
     command.add_argument(
@@ -58,24 +58,6 @@ def add_to(commands: grammar.Subcommands) -> None:
         help="check only a random share of the files, such as 1%% (default: 100%%)",
     )
 
-    what = "delete the files of cases that were closed or resolved long ago; each deletion is recorded in the database"
-    command = commands.add("retention", what, with_settings(retention, migrated=True))
-    command.add_argument(
-        "--older-than",
-        type=grammar.duration,
-        required=True,
-        metavar="AGE",
-        help="minimum time since the last change of the case and of the file, such as 365d",
-    )
-    command.add_argument(
-        "--status",
-        action="append",
-        choices=("closed", "resolved"),
-        help="status of the cases; repeatable (default: closed)",
-    )
-    command.add_argument("--limit", type=grammar.positive_int, metavar="N", help="delete at most this many files")
-    command.add_argument("--dry-run", action="store_true", help="delete nothing, only list the files")
-
 
 async def offload(settings: "Settings", arguments: argparse.Namespace) -> int:
     """Move files to S3, or back, and delete their former copies. Return the exit status: 1 if a file failed.
@@ -102,7 +84,7 @@ async def offload(settings: "Settings", arguments: argparse.Namespace) -> int:
         left_text = f"; {waiting.files} failed before and wait for their next try" if waiting.files else ""
         to = "local disk" if reverse else "S3"
         if arguments.dry_run:
-            text = f"Would move {_format_totals(pending)} to {to}{left_text}"
+            text = f"Would move {format_totals(pending)} to {to}{left_text}"
             print_summary(text, dryRun=True, files=pending.files, bytes=pending.bytes, **left)
             return 0
         failure: SupportError | None = None
@@ -126,7 +108,7 @@ async def offload(settings: "Settings", arguments: argparse.Namespace) -> int:
         late = moved.files and settings.s3.grace > MAX_AWAITED_GRACE
         rest = {"restAfterSeconds": settings.s3.grace.total_seconds()} if late else {}
         print_summary(
-            f"Moved {_format_totals(moved)} to {to}; removed {_format_totals(freed)}"
+            f"Moved {format_totals(moved)} to {to}; removed {format_totals(freed)}"
             + "".join(f"; {number} {outcome}" for outcome, number in stayed.items())
             + left_text
             + (f"; the service removes the rest after {rest['restAfterSeconds']:g} s" if rest else ""),
@@ -146,13 +128,13 @@ async def offload(settings: "Settings", arguments: argparse.Namespace) -> int:
 def _report_moved_file(bar: Progress, result: "OffloadResult") -> None:
     bar.advance(result.attachment.size_bytes)
     if result.outcome == "moved":
-        bar.log_json(outcome="moved", **_log_fields(result.attachment))
+        bar.log_json(outcome="moved", **log_fields(result.attachment))
     else:
         bar.print(
-            f"Stays ({result.outcome}): {_describe_attachment(result.attachment)}: {result.reason}",
+            f"Stays ({result.outcome}): {describe_attachment(result.attachment)}: {result.reason}",
             outcome=result.outcome,
             reason=result.reason,
-            **_log_fields(result.attachment),
+            **log_fields(result.attachment),
         )
 
 
@@ -234,10 +216,10 @@ async def scrub(settings: "Settings", arguments: argparse.Namespace) -> int:
                 bar.advance(scrubbed.attachment.size_bytes)
                 if scrubbed.outcome == "mismatch":
                     bar.print(
-                        f"Mismatch: {_describe_attachment(scrubbed.attachment)}: {scrubbed.reason}",
+                        f"Mismatch: {describe_attachment(scrubbed.attachment)}: {scrubbed.reason}",
                         outcome="mismatch",
                         reason=scrubbed.reason,
-                        **_log_fields(scrubbed.attachment),
+                        **log_fields(scrubbed.attachment),
                     )
 
             counted = await maintenance.scrubber.run(arguments.sample, report)
@@ -245,49 +227,18 @@ async def scrub(settings: "Settings", arguments: argparse.Namespace) -> int:
     return 1 if counted["mismatch"] else 0
 
 
-async def retention(settings: "Settings", arguments: argparse.Namespace) -> None:
-    """Delete the files of cases that were closed or resolved long ago."""
-    from support_service.platform.unit_of_work import WriteOrigin
-
-    dry_run: bool = arguments.dry_run
-    async with open_maintenance(settings) as maintenance:
-        with show_progress("retention", None) as bar:
-
-            def report(attachment: StoredAttachment) -> None:
-                bar.advance(attachment.size_bytes)
-                if dry_run:
-                    text = f"Would delete {_describe_attachment(attachment)}"
-                    bar.print(text, outcome="would be deleted", **_log_fields(attachment))
-                else:
-                    bar.log_json(outcome="deleted", **_log_fields(attachment))
-
-            deleted = await maintenance.retention.run(
-                WriteOrigin(cli_principal()),
-                utc_now() - arguments.older_than,
-                arguments.status or ["closed"],
-                limit=arguments.limit,
-                dry_run=dry_run,
-                report=report,
-            )
-        if not dry_run:
-            await maintenance.garbage_collector.run()
-        print_summary(
-            f"{'Would delete' if dry_run else 'Deleted'} {_format_totals(deleted)}",
-            dryRun=dry_run,
-            files=deleted.files,
-            bytes=deleted.bytes,
-        )
-
-
-def _format_totals(totals: FileTotals) -> str:
+def format_totals(totals: FileTotals) -> str:
+    """Return a number of files and their size as text."""
     return f"{totals.files} files ({format_bytes(totals.bytes)})"
 
 
-def _describe_attachment(attachment: StoredAttachment) -> str:
+def describe_attachment(attachment: StoredAttachment) -> str:
+    """Return the names of a file and of its case as text."""
     return f"{attachment.id} ({attachment.filename}) of case {attachment.ticket_id}"
 
 
-def _log_fields(attachment: StoredAttachment) -> dict[str, str | int]:
+def log_fields(attachment: StoredAttachment) -> dict[str, str | int]:
+    """Return a file as the members of a line of JSON."""
     return {
         "id": attachment.id,
         "case": attachment.ticket_id,

@@ -22,8 +22,10 @@ TECHNICAL_MEMBERS = frozenset({"specversion", "id", "source", "type", "time", "d
 POLL_INTERVAL = 0.05  # seconds between reads of the outbox
 
 
-async def rewrite_stored_events(tx: Transaction, case_id: str, rewrite_event: Callable[[str], str]) -> dict[str, int]:
-    """Apply `rewrite_event` to each of a case's events in the outbox and in the webhook deliveries.
+async def rewrite_stored_events(
+    tx: Transaction, case_ids: Collection[str], rewrite_event: Callable[[str], str]
+) -> dict[str, int]:
+    """Apply `rewrite_event` to each of the cases' events in the outbox and in the webhook deliveries.
 
     Return the number of rewritten rows, keyed by `outboxEvents` and `webhookDeliveries`.
     """
@@ -31,9 +33,11 @@ async def rewrite_stored_events(tx: Transaction, case_id: str, rewrite_event: Ca
     for table, name in ((outbox, "outboxEvents"), (webhook_deliveries, "webhookDeliveries")):
         # Rows older than the `case_id` column, or written by an older release that still runs, have no `case_id`. They
         # are few, and the index finds them; match them by the event's subject.
-        subject = pydantic_core.to_json({"subject": case_id}).decode().strip("{}")  # occurs in each event of the case
-        without_case_id = sa.and_(table.c.case_id.is_(None), table.c.event.contains(subject))
-        query = sa.select(table.c.seq, table.c.event).where(sa.or_(table.c.case_id == case_id, without_case_id))
+        # What occurs in each event of a case.
+        subjects = [pydantic_core.to_json({"subject": each}).decode().strip("{}") for each in case_ids]
+        names_case = sa.or_(*(table.c.event.contains(subject) for subject in subjects))
+        without_case_id = sa.and_(table.c.case_id.is_(None), names_case)
+        query = sa.select(table.c.seq, table.c.event).where(sa.or_(table.c.case_id.in_(case_ids), without_case_id))
         found = await tx.fetch_all(query.order_by(table.c.seq).with_for_update())  # as `locked_in_order`
         if found:  # all in one round trip
             rewrite = table.update().where(table.c.seq == sa.bindparam("of")).values(event=sa.bindparam("rewritten"))
@@ -54,6 +58,15 @@ async def wait_until_relayed(reader: Reader, max_wait: float) -> None:
         async with asyncio.timeout(max_wait):
             while await reader.fetch_one(unpublished):  # noqa: ASYNC110 - a relay in another process sends no notification
                 await asyncio.sleep(POLL_INTERVAL)
+
+
+async def read_subjects_of_stream(broker: RedisBroker, stream: str) -> set[str]:
+    """Return the ids of the cases that a stream has events of. Raises BrokerError."""
+    subjects, after = set[str](), ""
+    while page := await broker.entries(stream, STREAM_PAGE, after):
+        after = page[-1].id
+        subjects.update(str((_parse_members(each.event) or {}).get("subject")) for each in page)
+    return subjects
 
 
 async def delete_from_stream(broker: RedisBroker, stream: str, case_ids: Collection[str]) -> int:

@@ -11,10 +11,10 @@ from support_service.core.errors import MalformedRequest, SupportError
 from support_service.core.json_input import MAX_CONTAINERS, MAX_DEPTH
 from support_service.guard.json_body import parse_json
 
-MAX_LINE_BYTES = 1024 * 1024  # without the line's end
+MAX_LINE_BYTES = 16 * 1024 * 1024  # without the line's end; a case has at most 4 MiB of messages
 BLOCK_BYTES = 256 * 1024  # of one read; the parser of a list begins a string again in each block
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-MAX_ELEMENT_BYTES = 16 * 1024 * 1024  # of one element of the list, which is in memory as a whole
+MAX_ELEMENT_BYTES = MAX_LINE_BYTES  # of one element of the list, which is in memory as a whole
 DEPTH_CHANGE_BY_EVENT = {
     "start_map": 1,
     "start_array": 1,

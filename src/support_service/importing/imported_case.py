@@ -20,7 +20,9 @@ from support_service.guard.json_body import INVALID_REQUEST
 from support_service.importing.entries import KeptIds
 
 MAX_FILES_PER_CASE = 1000  # per case, as in the API
+MAX_VERSION = 2**31 - 2**20  # of a case that was deleted; the column has 32 bits
 MAX_PATH_LENGTH = 4096  # characters
+CaseId = Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9._-]{0,35}$")]
 FilePath = Annotated[str, Field(min_length=1, max_length=MAX_PATH_LENGTH)]
 
 
@@ -64,6 +66,8 @@ class ImportedCase(NewCase):
 
     model_config = ConfigDict(extra="forbid")
 
+    id: CaseId | None = None
+    version: Annotated[int, Field(ge=1, le=MAX_VERSION)] | None = None
     external_id: ExternalId
     status: Status = "open"
     closed_at: NewSentAt | None = None
@@ -155,7 +159,7 @@ def build_case(imported: ImportedCase, kept: KeptIds, synthetic_channels: Collec
     now = utc_now()
     dated = _dated_messages(imported, now)
     opened = min(dated[0][0], imported.sent_at or now, now) if dated else min(imported.sent_at or now, now)
-    case_id = kept.case or new_id()
+    case_id = kept.case or imported.id or new_id()
     messages = [_build_message(case_id, each, at) for at, each in dated]
     naming: dict[str, list[Message]] = {}
     for message, (_, each) in zip(messages, dated, strict=True):
@@ -173,6 +177,7 @@ def build_case(imported: ImportedCase, kept: KeptIds, synthetic_channels: Collec
         imported.__dict__
         | {
             "id": case_id,
+            "version": 1,
             "created_at": opened,
             "updated_at": max(times, default=opened),
             "synthetic": imported.channel in synthetic_channels,
@@ -185,6 +190,7 @@ def build_case(imported: ImportedCase, kept: KeptIds, synthetic_channels: Collec
         messages,
         [file.created_at for file in files if file.visibility == "public"],
         [file.created_at for file in files if file.visibility == "internal"],
+        former_version=imported.version or 0,
     )
     if history.conversation_bytes > MAX_CONVERSATION_BYTES:
         raise Conflict("case_full", f"The messages have more than {MAX_CONVERSATION_BYTES:,} bytes of JSON.")

@@ -232,12 +232,12 @@ def key_in_use_error() -> Conflict:
     return Conflict("idempotency_key_in_use", "The same request is in progress; try again in a moment.")
 
 
-async def erase_case_responses(tx: Transaction, case_id: str) -> None:
-    """Delete the stored responses about a case, and do not let requests in progress store theirs.
+async def erase_case_responses(tx: Transaction, case_ids: Collection[str]) -> None:
+    """Delete the stored responses about cases, and do not let requests in progress store theirs.
 
     Applied keys stay applied. Claims without effect lose their owner, and may be retried when they expire.
     """
-    of_case = idempotency_keys.update().where(_K.case_id == case_id).values(owner=NO_OWNER)
+    of_case = idempotency_keys.update().where(_K.case_id.in_(case_ids)).values(owner=NO_OWNER)
     await tx.execute(of_case)
     await tx.execute(of_case.where(_K.state != CLAIMED).values(WITHOUT_RESPONSE))
 

@@ -162,22 +162,22 @@ class CustomerErasure:
         channels = self._settings.cases.known_channels
         messages = await cases.erase_case(tx, case_id, tombstone, channels, keep_references=keep_references)
         result.add({"messages": messages, "files": len(removed) + len(staged)})
-        result.add(await events.rewrite_stored_events(tx, case_id, partial(cases.erase_event, channels=channels)))
+        result.add(await events.rewrite_stored_events(tx, [case_id], partial(cases.erase_event, channels=channels)))
         await audit_removal(work, removed, "erasure", at)
-        await idempotency_keys.erase_case_responses(tx, case_id)
+        await idempotency_keys.erase_case_responses(tx, [case_id])
         result.add({"auditEntries": await audit.erase_cases(work, [case_id], at)})
         await attachment_rows.subtract_from_ledger(tx, removed)
         return removed, staged
 
     async def _drop_dead_letters(self, origin: WriteOrigin, ids: SoughtTexts) -> dict[str, int]:
-        async with self._open_broker() as broker:
+        async with open_redis_broker(self._settings, self._timings) as broker:
             if broker is None:
                 return {}
             letters = DeadLetterService(self._database, broker, self._settings.events.inbound_stream)
             return {"deadLetters": await events.drop_dead_letters(letters, origin, ids)}
 
     async def _erase_published_events(self, case_ids: Collection[str]) -> dict[str, int]:
-        async with self._open_broker() as broker:
+        async with open_redis_broker(self._settings, self._timings) as broker:
             if broker is None:
                 return {}
             await events.wait_until_relayed(self._database, self._timings.relay_timeout)
@@ -187,26 +187,32 @@ class CustomerErasure:
                 )
             }
 
-    @asynccontextmanager
-    async def _open_broker(self) -> AsyncIterator[RedisBroker | None]:
-        """Yield the broker in Redis; None without Redis, because other processes' events are out of reach."""
-        url = self._settings.events_redis_url
-        if url is None:
-            yield None
-            return
-        broker = RedisBroker(url, timings=RedisBrokerTimings(timeout=self._timings.redis_timeout))
-        try:
-            yield broker
-        finally:
-            await broker.close()
-
     async def _erase_cached_timelines(self, case_ids: Iterable[str]) -> dict[str, int]:
-        url = self._settings.timeline.redis_url
-        if url is None:
-            return {}
-        async with AsyncExitStack() as stack:
-            cache = RedisCache(url, self._timings.redis_timeout, discard_measurement)
-            stack.push_async_callback(cache.close)
-            for case_id in case_ids:
-                await cache.delete(snapshots.cache_key(case_id))
+        await delete_cached_timelines(self._settings, self._timings, case_ids)
         return {}
+
+
+@asynccontextmanager
+async def open_redis_broker(settings: Settings, timings: ErasureTimings) -> AsyncIterator[RedisBroker | None]:
+    """Yield the broker in Redis; None without Redis, because other processes' events are out of reach."""
+    url = settings.events_redis_url
+    if url is None:
+        yield None
+        return
+    broker = RedisBroker(url, timings=RedisBrokerTimings(timeout=timings.redis_timeout))
+    try:
+        yield broker
+    finally:
+        await broker.close()
+
+
+async def delete_cached_timelines(settings: Settings, timings: ErasureTimings, case_ids: Iterable[str]) -> None:
+    """Delete the cached timelines of cases in Redis, if there is one. Raises CacheUnavailable."""
+    url = settings.timeline.redis_url
+    if url is None:
+        return
+    async with AsyncExitStack() as stack:
+        cache = RedisCache(url, timings.redis_timeout, discard_measurement)
+        stack.push_async_callback(cache.close)
+        for case_id in case_ids:
+            await cache.delete(snapshots.cache_key(case_id))

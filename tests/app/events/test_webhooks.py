@@ -259,7 +259,7 @@ async def test_deliveries_created_during_an_erasure_have_no_erased_data(database
     """They contain what the erasure has left of the event."""
     fresh = await keep(database, '{"subject":"case-1","said":"zaphod"}')
     async with database.transaction() as tx:
-        await erasure.rewrite_stored_events(tx, "case-1", lambda event: event.replace("zaphod", "erased"))
+        await erasure.rewrite_stored_events(tx, ["case-1"], lambda event: event.replace("zaphod", "erased"))
         making = asyncio.create_task(fan_out(database, fresh))
         await waiting(database)
     await making
@@ -281,7 +281,7 @@ async def test_erasure_covers_deliveries_of_an_older_release(database):
         await tx.execute(outbox.insert(), [row | {"case_id": case, "event": event} for case, event in told])
     await fan_out(database, await webhook_sender.read_events_to_fan_out(database, 10))
     async with database.transaction() as tx:
-        counted = await erasure.rewrite_stored_events(tx, "case-1", lambda event: event.replace("zaphod", "erased"))
+        counted = await erasure.rewrite_stored_events(tx, ["case-1"], lambda event: event.replace("zaphod", "erased"))
     assert counted == {"outboxEvents": 2, "webhookDeliveries": 2}
     for table in (outbox, webhook_deliveries):
         found = await database.fetch_all(sa.select(table.c.case_id, table.c.event).order_by(table.c.seq))
@@ -291,10 +291,10 @@ async def test_erasure_covers_deliveries_of_an_older_release(database):
 
 
 MEETING = {
-    "an erasure of what is to be published": (outbox, lambda tx: erasure.rewrite_stored_events(tx, "case-1", str)),
+    "an erasure of what is to be published": (outbox, lambda tx: erasure.rewrite_stored_events(tx, ["case-1"], str)),
     "an erasure of what is to be delivered": (
         webhook_deliveries,
-        lambda tx: erasure.rewrite_stored_events(tx, "case-1", str),
+        lambda tx: erasure.rewrite_stored_events(tx, ["case-1"], str),
     ),
     "a publication": (outbox, lambda tx: delete_published(tx, [1, 2, 3])),
     "the making of deliveries": (outbox, lambda tx: webhook_sender.fan_out(tx, [1, 2, 3], [], datetime.now(UTC))),

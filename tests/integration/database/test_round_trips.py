@@ -193,7 +193,7 @@ async def test_erasure_of_any_number_of_events_sends_as_many_statements(database
         await service.add_message(SYSTEM_ORIGIN, case.id, NewMessage.model_validate(MESSAGE))
     sent.clear()
     async with database.transaction() as tx:
-        counts = await rewrite_stored_events(tx, case.id, lambda _: "{}")
+        counts = await rewrite_stored_events(tx, [case.id], lambda _: "{}")
     assert counts == {"outboxEvents": 1 + messages, "webhookDeliveries": 0}
     assert len(sent) == EVENTS_REWRITTEN
 

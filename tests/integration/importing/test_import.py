@@ -283,7 +283,7 @@ async def test_lines_that_break_a_rule_are_refused_and_the_others_imported(runne
         b"\xff\xfe{}",
         b'{"externalId":"n","subject":"\\u0000","channel":"email"}',
         deep,
-        b'{"externalId":"l","subject":"' + b"x" * 2_097_152 + b'","channel":"email"}',
+        b'{"externalId":"l","subject":"' + b"x" * 16_777_216 + b'","channel":"email"}',
         [],
         "text",
         new(2, attachments=["passwd"]),

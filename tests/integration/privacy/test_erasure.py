@@ -17,7 +17,7 @@ from support_service.core.errors import NotFound
 from support_service.events.broker.redis import RedisBroker
 from support_service.platform.audit import entry_rows
 from support_service.platform.audit.verify import verify_chain
-from support_service.platform.database.tables import ERASED_TEXT, idempotency_keys, metadata, outbox, tickets
+from support_service.platform.database.tables import ERASED_TEXT, idempotency_keys, outbox, tickets
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
@@ -34,10 +34,10 @@ from tests.support.calls import (
     open_case,
     read_case,
     read_detail,
-    stored_files,
     upload,
 )
-from tests.support.events.fixtures import outbox_is_empty, wait_for_events
+from tests.support.events.fixtures import outbox_is_empty
+from tests.support.privacy.stored import stored_text, wait_until_published
 from tests.support.scrape import Scrape
 
 WORD = "zaphod"  # is in everything that the customer writes
@@ -98,25 +98,6 @@ async def erase(environment):
             return await erasure.run(SYSTEM_ORIGIN, CUSTOMER)
 
     return erase
-
-
-async def stored_text(database, attachment_dir, redis):
-    """Return everything that the service stores, as one text in lower case."""
-    rows = [row for table in metadata.tables.values() for row in await database.fetch_all(sa.select(table))]
-    parts = [str(tuple(row)) for row in rows]  # the text of a SQLAlchemy row abbreviates long values
-    parts += [path.read_bytes().decode(errors="replace") for path in stored_files(attachment_dir)]
-    async with Redis.from_url(redis.url) as server:
-        for key in await server.keys("*"):
-            kind = await server.type(key)
-            parts.append(str(await server.xrange(key) if kind == b"stream" else await server.get(key)))
-            parts.append(str(key))
-    return " ".join(parts).lower()
-
-
-async def wait_until_published(redis, number):
-    """Wait until the stream has this many events."""
-    async with Redis.from_url(redis.url) as server:
-        await wait_for_events(server, number)
 
 
 @both_databases

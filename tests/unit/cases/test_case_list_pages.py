@@ -281,7 +281,7 @@ async def test_search_takes_all_filters_together(database, sort):
 async def test_tags_of_a_case_are_kept_by_triggers(cases, database):
     """After each change, and after cases are deleted."""
     async with database.transaction() as tx:
-        await case_rows.delete(tx, "case-1")
+        await case_rows.delete(tx, ["case-1"])
     del cases.known["case-1"]
     ids = {row.seq: row.id for row in await database.fetch_all(sa.select(tickets.c.seq, tickets.c.id))}
     kept = {(ids[row.seq], row.tag) for row in await database.fetch_all(sa.select(ticket_tags))}

@@ -206,7 +206,7 @@ async def test_response_is_not_stored_after_its_case_was_erased(claims, changes,
     claim = await claims.claim_or_read_response("key", "request")
     await changes.make(claim)
     async with database.transaction() as tx:
-        await erase_case_responses(tx, "case")
+        await erase_case_responses(tx, ["case"])
     await claims.store_response(claim, StoredResponse(200, {}, b"a secret", "case"), "caller")
     (row,) = await database.fetch_all(sa.select(idempotency_keys.c.state, idempotency_keys.c.body))
     assert tuple(row) == (APPLIED, None)
@@ -219,7 +219,7 @@ async def test_request_without_effect_loses_its_claim_when_its_case_is_erased(cl
     """Its response is not stored, and it cannot change anything afterwards."""
     claim = await claims.claim_or_read_response("key", "request", "case")
     async with database.transaction() as tx:
-        await erase_case_responses(tx, "case")
+        await erase_case_responses(tx, ["case"])
     await claims.store_response(claim, StoredResponse(200, {}, b"a secret"), "caller")
     with pytest.raises(Conflict):
         await changes.make(claim)

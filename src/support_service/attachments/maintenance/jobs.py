@@ -53,7 +53,7 @@ class AttachmentMaintenance:
     ) -> None:
         self._settings = settings
         self._timings = timings
-        self._storages = storages
+        self.storages = storages
         self.database = database
         self.instruments = instruments
         self.garbage_collector = GarbageCollector(database, storages)
@@ -65,7 +65,7 @@ class AttachmentMaintenance:
     def offloader(self, *, reverse: bool = False) -> Offloader:
         """Return an Offloader from local storage to S3, or back with `reverse`. Raises KeyError if there is no S3."""
         names = ("s3", "local") if reverse else ("local", "s3")
-        source, target = (self._storages[name] for name in names)
+        source, target = (self.storages[name] for name in names)
         return Offloader(
             self.database,
             source,

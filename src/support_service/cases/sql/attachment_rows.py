@@ -227,6 +227,20 @@ async def remove(tx: Transaction, ids: Sequence[str], reason: str, at: datetime)
     return removed
 
 
+async def delete_of_cases(tx: Transaction, case_ids: Collection[str], at: datetime) -> list[StoredAttachment]:
+    """Delete all rows about files of cases that the transaction deletes. Their bytes are garbage from `at`.
+
+    Return the files without the staged ones. The ledger is up to date.
+    """
+    await _discard_where(tx, staged.c.ticket_id.in_(case_ids), at)
+    statement = attachments.delete().where(attachments.c.ticket_id.in_(case_ids)).returning(*ATTACHMENT_COLUMNS)
+    deleted = [to_attachment(row) for row in await tx.fetch_all(statement)]
+    await tx.execute(attachment_deletions.delete().where(attachment_deletions.c.ticket_id.in_(case_ids)))
+    await add_garbage(tx, [garbage_entry_of(each) for each in deleted], at)
+    await subtract_from_ledger(tx, deleted)
+    return deleted
+
+
 async def erase_deletions(tx: Transaction, case_id: str) -> None:
     """Erase the names and the hashes in the deletion records of a case."""
     of_case = attachment_deletions.c.ticket_id == case_id

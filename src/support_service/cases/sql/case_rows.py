@@ -1,6 +1,6 @@
 """SQL of single cases, for SQLite and PostgreSQL; each read is one statement. For lists see case_list.py."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
@@ -361,9 +361,9 @@ async def add_bot_messages(tx: Transaction, cases: Sequence[Row], messages: Sequ
         await tx.execute(ADD_DOCUMENT, [_document_parameters(row) for row in added])
 
 
-async def delete(tx: Transaction, case_id: str) -> None:
-    """Delete a case with its conversation and references."""
-    await tx.execute(tickets.delete().where(tickets.c.id == case_id))
+async def delete(tx: Transaction, case_ids: Collection[str]) -> None:
+    """Delete cases with their conversations, references, links, clocks and search documents."""
+    await tx.execute(tickets.delete().where(tickets.c.id.in_(case_ids)))
 
 
 def to_message_row(message: Message, version: int, internal_changes: int = 0) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class CaseHistory:
     messages: list[Message]
     public_files: list[datetime]
     internal_files: list[datetime]
+    former_version: int = 0  # that the case had before it was deleted: no reader may take its next one for that
     conversation_bytes: int = 0  # the size counted for the messages, in bytes of JSON
 
     def __post_init__(self) -> None:
@@ -107,13 +108,16 @@ def _case_row(history: CaseHistory) -> dict[str, Any]:
     internal = [
         message.created_at for message in messages_of_case if message.visibility == "internal"
     ] + history.internal_files
+    version = 1 + len(messages_of_case) + len(history.public_files) + len(history.internal_files)
+    if history.former_version:  # also the version that customers see, without internal changes, is a later one
+        version = max(version, history.former_version + len(internal) + 1)
     return {
         **column_values(case),
         **search_values(case),
         "answered_at": answered_at,
         "waiting_since": waiting_since,
         "internal_updated_at": max(internal, default=None),
-        "version": 1 + len(messages_of_case) + len(history.public_files) + len(history.internal_files),
+        "version": version,
         "internal_changes": len(internal),
         "conversation_bytes": history.conversation_bytes,
     }

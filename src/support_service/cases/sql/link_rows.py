@@ -72,12 +72,13 @@ LOCK_CASES = (
 )
 _case_id = sa.bindparam("case_id", type_=sa.String)
 _LINKED_CASE_IDS = (
-    sa.select(_L.other_case_id).where(_L.case_id == _case_id),
-    sa.select(_L.case_id).where(_L.other_case_id == _case_id),
+    sa.select(_L.other_case_id).where(_L.case_id.in_(_ids)),
+    sa.select(_L.case_id).where(_L.other_case_id.in_(_ids)),
 )
+_named = tickets.alias("named")
 LOCK_WITH_LINKED = (
     sa.select(tickets.c.seq)
-    .where(tickets.c.id.in_(sa.union_all(sa.select(_case_id), *_LINKED_CASE_IDS)))
+    .where(tickets.c.id.in_(sa.union_all(sa.select(_named.c.id).where(_named.c.id.in_(_ids)), *_LINKED_CASE_IDS)))
     .order_by(tickets.c.seq)
     .with_for_update()
 )
@@ -141,15 +142,15 @@ async def lock_cases(tx: Transaction, case_ids: Collection[str]) -> dict[str, Ca
     return {case.id: case for case in (CaseSummary.model_validate_json(row.document) for row in rows)}
 
 
-async def lock_with_linked_cases(tx: Transaction, case_id: str) -> None:
-    """Lock a case and all that are linked with it."""
-    if is_valid_id(case_id):
-        await tx.fetch_all(LOCK_WITH_LINKED, {"case_id": case_id})
+async def lock_with_linked_cases(tx: Transaction, case_ids: Collection[str]) -> None:
+    """Lock cases and all that are linked with them."""
+    if ids := [each for each in case_ids if is_valid_id(each)]:
+        await tx.fetch_all(LOCK_WITH_LINKED, {"ids": ids})
 
 
-async def increment_versions_of_linked_cases(tx: Transaction, case_id: str) -> None:
-    """Increment the versions of all cases that are linked with a case, before it is deleted with its links."""
-    await tx.execute(INCREMENT_VERSIONS_OF_LINKED, {"case_id": case_id})
+async def increment_versions_of_linked_cases(tx: Transaction, case_ids: Collection[str]) -> None:
+    """Increment the versions of all cases that are linked with cases, before these are deleted with their links."""
+    await tx.execute(INCREMENT_VERSIONS_OF_LINKED, {"ids": list(case_ids)})
 
 
 async def increment_versions(tx: Transaction, case_ids: Collection[str], at: datetime, *, public: bool) -> None:

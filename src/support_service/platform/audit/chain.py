@@ -50,6 +50,7 @@ Action = Literal[
     "webhook.replayed",
     "webhook.dropped",
     "case.erased",
+    "retention.run",
 ]
 # Entries of earlier releases keep the former name, because their hash covers it. The API shows the current one.
 FORMER_ACTION_NAMES: dict[Action, str] = {"override.set": "lever.pulled", "override.removed": "lever.released"}

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import pydantic_core
@@ -73,16 +74,20 @@ def actor_of(principal: Principal) -> str:
     return "customer" if principal.role == "customer" else principal.name[: chain.MAX_ACTOR_LENGTH]
 
 
-async def erase_cases(work: UnitOfWork, cases: Sequence[str], at: datetime) -> int:
-    """Erase the recorded changes of cases, and store an entry about it for each. Return the number of entries erased.
+async def erase_cases(
+    work: UnitOfWork, cases: Sequence[str], at: datetime, changes: FieldChanges = MappingProxyType({})
+) -> int:
+    """Erase the recorded changes of cases, and store an entry about it for each, with further `changes`.
+
+    Return the number of entries erased.
 
     Who did what to which case, and when, stays in the log, and the chain stays valid. The transaction must have locked
     or deleted the cases, so that they do not change meanwhile.
     """
     await seal_all(work.tx)
     erased = await entry_rows.erase_changes_of_cases(work.tx, cases)
-    for case_id in cases:
-        await record(work, case_id, CASE_ERASED, at, {"erasedPositions": (None, erased.get(case_id, []))})
+    entries = [(each, at, {"erasedPositions": (None, erased.get(each, [])), **changes}) for each in cases]
+    await record_all(work, CASE_ERASED, entries)
     await seal_all(work.tx)  # so that a reader who sees that changes are missing also sees the reason
     return sum(map(len, erased.values()))
 

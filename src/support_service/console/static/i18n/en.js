@@ -177,6 +177,7 @@ export const texts = {
   "action.dead-letter.dropped": "Dead letter dropped",
   "action.webhook.replayed": "Webhook delivery replayed",
   "action.webhook.dropped": "Webhook delivery dropped",
+  "action.retention.run": "Retention of cases",
   "action.message.added": "Message added",
   "field.customerId": "Customer",
   "field.channel": "Channel",

@@ -178,6 +178,7 @@ export const texts = {
   "action.dead-letter.dropped": "Bỏ dead letter",
   "action.webhook.replayed": "Gửi lại webhook",
   "action.webhook.dropped": "Bỏ lần gửi webhook",
+  "action.retention.run": "Dọn vụ việc cũ",
   "action.message.added": "Thêm tin nhắn",
   "field.customerId": "Khách hàng",
   "field.channel": "Kênh",

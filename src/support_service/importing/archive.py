@@ -1,0 +1,212 @@
+"""The archive of cases: sealed files in the format that the import reads, with the files of the cases beside them.
+
+NAME.jsonl has a case on each line, and the folder NAME their files. NAME.sha256 has the SHA-256 of each in the form of
+`sha256sum`, and the head of the audit log. The SHA-256 of NAME.sha256 is the seal: the audit log names it.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pydantic_core
+from pydantic.alias_generators import to_camel
+
+from support_service.attachments.storage.base import AttachmentStorage, UnreadableFile, read_verified
+from support_service.cases.model.case import Case, Message
+from support_service.cases.model.files import StoredAttachment
+from support_service.cases.sql import attachment_rows, case_reading
+from support_service.core.clock import format_time, utc_now
+from support_service.core.errors import Conflict, MalformedRequest, SupportError, Unavailable
+from support_service.guard.json_body import parse_json
+from support_service.importing.entries import MAX_LINE_BYTES, KeptIds
+from support_service.importing.imported_case import build_case, keep_as_it_is, parse_case
+from support_service.platform.audit import entry_rows
+from support_service.platform.database import Database
+
+UNFINISHED = ".part"  # of a file without a seal: its cases are still in the database
+_CASE_FIELDS = (
+    *("subject", "description", "customer_id", "status", "priority", "channel", "assigned_agent_id", "team"),
+    *("context", "tags"),
+)
+_MESSAGE_FIELDS = ("author_type", "message", "sentiment", "metadata", "visibility", "external_id")
+
+
+class CaseArchive:
+    """Stores cases in sealed files of one folder, which one process at a time uses.
+
+    A case that the import would refuse, or whose files can't be read, is left out and reported.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        database: Database,
+        storages: Mapping[str, AttachmentStorage],
+        refuse: Callable[[str, SupportError], None],
+    ) -> None:
+        self._folder = folder
+        self._database = database
+        self._storages = storages
+        self._refuse = refuse
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Lock the folder for a `with` block, and delete what an interrupted run left in it. Raises Conflict."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = f"Another process writes to {self._folder}: wait for its end"
+                raise Conflict("archive_in_use", text) from None
+            for left in self._folder.glob("*" + UNFINISHED):
+                shutil.rmtree(left.with_suffix(""), ignore_errors=True)
+                left.with_suffix(".sha256").unlink(missing_ok=True)
+                left.unlink()
+            yield
+        finally:
+            os.close(descriptor)
+
+    async def store(self, case_ids: Sequence[str]) -> tuple[str, Mapping[str, int]]:
+        """Store cases in one sealed file; return the seal, and the versions of the stored cases by their ids.
+
+        Raises Unavailable if a storage can't be reached.
+        """
+        at = utc_now()
+        name = f"cases-{at:%Y%m%dT%H%M%S-%f}"
+        head, _ = await entry_rows.read_head_and_oldest_unsealed(self._database)
+        versions: dict[str, int] = {}
+        sums: list[str] = []
+        part, folder = self._folder / (name + UNFINISHED), self._folder / name
+        with _create(part) as lines:
+            digest = hashlib.sha256()
+            for case_id in case_ids:
+                stored = await case_reading.read(self._database, case_id, any_size=True)
+                if stored is None:
+                    continue
+                try:
+                    line, of_files = await self._write_case(folder, case_reading.to_case(stored))
+                except SupportError as failure:
+                    if isinstance(failure, Unavailable) and not isinstance(failure, UnreadableFile):
+                        raise  # the storage can't be reached, so that other cases would fail, too
+                    shutil.rmtree(folder / case_id, ignore_errors=True)
+                    self._refuse(case_id, failure)
+                    continue
+                digest.update(line)
+                lines.write(line)
+                sums += of_files
+                versions[case_id] = stored.version
+            _flush(lines)
+        if not versions:
+            part.unlink()
+            return "", versions
+        seal = "\n".join(
+            [
+                f"# support-service: {len(versions)} cases and {len(sums)} files, {format_time(at)}",
+                f"# audit head: {head}",
+                f"{digest.hexdigest()}  {name}.jsonl",
+                *sums,
+                "",
+            ]
+        ).encode()
+        with _create(self._folder / f"{name}.sha256") as file:
+            file.write(seal)
+            _flush(file)
+        part.rename(self._folder / f"{name}.jsonl")
+        _flush_folder(self._folder)
+        return hashlib.sha256(seal).hexdigest(), versions
+
+    async def _write_case(self, folder: Path, case: Case) -> tuple[bytes, list[str]]:
+        """Write the files of a case, and return its line and the lines of its files for `sha256sum`.
+
+        Raises SupportError if the import would refuse the line, and UnreadableFile.
+        """
+        files = await attachment_rows.list_by_case(self._database, case.id)
+        paths = {each.id: f"{folder.name}/{case.id}/{number}" for number, each in enumerate(files, 1)}
+        line = pydantic_core.to_json(_document(case, files, paths), inf_nan_mode="constants") + b"\n"
+        if len(line) > MAX_LINE_BYTES:
+            raise MalformedRequest("line_too_long", f"The case has more than {MAX_LINE_BYTES:,} bytes as JSON")
+        build_case(parse_case(parse_json(line), keep_as_it_is), KeptIds(), ())
+        if files:
+            for made in (folder, folder / case.id):
+                made.mkdir(mode=0o700, exist_ok=True)
+            for each in files:
+                await self._write_file(self._folder / paths[each.id], each)
+            for written in (folder / case.id, folder):
+                _flush_folder(written)
+        return line, [f"{each.sha256}  {paths[each.id]}" for each in files]
+
+    async def _write_file(self, path: Path, attachment: StoredAttachment) -> None:
+        storage = self._storages.get(attachment.storage)
+        if storage is None:
+            raise Unavailable("attachment_unreadable", f"The storage {attachment.storage} is not configured")
+        blocks = read_verified(storage, attachment.storage_key, attachment.size_bytes, attachment.sha256)
+        with _create(path) as file:
+            async with aclosing(blocks):
+                async for block in blocks:
+                    file.write(block)
+            _flush(file)
+
+
+def _document(case: Case, files: Sequence[StoredAttachment], paths: Mapping[str, str]) -> dict[str, Any]:
+    """Return a case as the import reads it. A case without an external id has its own id as one."""
+    document = {name: getattr(case, name) for name in _CASE_FIELDS}
+    messages = [_message(each, paths) for each in case.messages]
+    attachments = [
+        {
+            "path": paths[each.id],
+            "filename": each.filename,
+            "contentType": each.content_type,
+            "visibility": each.visibility,
+            "sentAt": each.created_at,
+        }
+        for each in files
+    ]
+    return {
+        "id": case.id,
+        "version": case.version,
+        "externalId": case.external_id or case.id,
+        **{to_camel(name): value for name, value in document.items() if value is not None},
+        "sentAt": case.created_at,
+        "closedAt": case.updated_at,
+        "messages": messages,
+        "attachments": attachments,
+    }
+
+
+def _message(message: Message, paths: Mapping[str, str]) -> dict[str, Any]:
+    """Return a message as the import reads it. It names the files that exist by their paths."""
+    uri = message.attachment_uri
+    named = [paths[each] for each in message.attachment_ids if each in paths]
+    if uri and not named:  # of an earlier release
+        named = [path for file, path in paths.items() if f"/{file}/" in uri]
+    values = {name: getattr(message, name) for name in _MESSAGE_FIELDS} | {"attachments": named or None}
+    return {
+        **{to_camel(name): value for name, value in values.items() if value is not None},
+        **({"attachmentUri": uri} if uri and not named else {}),
+        "sentAt": message.sent_at or message.created_at,
+    }
+
+
+def _create(path: Path) -> BinaryIO:
+    """Create a file that its owner only may read."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,243 @@
+"""Retention of cases: delete cases that were closed long ago, with all that the service has of them.
+
+Cases are deleted in batches of one transaction each, so that a run that is interrupted is continued by the next one.
+The audit log keeps who changed which case, and when, without the changes. With an archive, each case is in a sealed
+file before it is deleted. A case that changes in between stays.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+import sqlalchemy as sa
+
+from support_service.attachments.garbage import GarbageCollector
+from support_service.cases import erasure as cases
+from support_service.cases.case_files import ATTACHMENT_DELETED
+from support_service.cases.sql import attachment_rows, case_rows, link_rows
+from support_service.cases.sql.projections import IS_SYNTHETIC, LATEST_CHANGE
+from support_service.core.clock import utc_now
+from support_service.events import erasure as events
+from support_service.events.broker.base import BrokerError
+from support_service.platform import idempotency_keys
+from support_service.platform.audit import log as audit
+from support_service.platform.audit.chain import CASE_ERASED
+from support_service.platform.database import Database, Reader, Row, Transaction
+from support_service.platform.database.dialect import UtcDateTime
+from support_service.platform.database.tables import audit_log, ticket_tags, tickets
+from support_service.platform.settings import Settings
+from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
+from support_service.privacy.erasure import ErasureTimings, delete_cached_timelines, open_redis_broker
+from support_service.timeline.cache import CacheUnavailable
+
+BATCH_CASES = 100  # per transaction, which on SQLite blocks all other writers
+SUBJECTS_PER_QUERY = 500
+Archive = Callable[[Sequence[str]], Awaitable[tuple[str, Mapping[str, int]]]]
+"""Stores cases in a sealed file. Returns the seal, and the version of each case that the file has."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredCases:
+    """Which closed cases are due: unchanged since `before`, of one of the channels and with one of the tags, if given.
+
+    A case with one of the tags `kept` is never due, such as one that a court may ask for.
+    """
+
+    before: datetime
+    channels: Collection[str] = ()
+    tags: Collection[str] = ()
+    kept: Collection[str] = ()
+
+    def conditions(self) -> list[sa.ColumnElement[bool]]:
+        """Return the conditions of a case that is due."""
+        found = [tickets.c.status == "closed", self.before >= LATEST_CHANGE, sa.not_(IS_SYNTHETIC)]
+        if self.channels:
+            found.append(tickets.c.channel.in_(self.channels))
+        if self.tags:
+            found.append(_has_tag(self.tags))
+        if self.kept:
+            found.append(sa.not_(_has_tag(self.kept)))
+        return found
+
+    async def count(self, reader: Reader) -> int:
+        """Return the number of cases that are due."""
+        (row,) = await reader.fetch_all(sa.select(sa.func.count().label("number")).where(*self.conditions()))
+        return int(row.number)
+
+    async def read_page(self, reader: Reader, after: Row | None, count: int) -> Sequence[Row]:
+        """Return (id, seq, at) of at most `count` cases that are due, those that changed first before others."""
+        statement = sa.select(tickets.c.id, tickets.c.seq, LATEST_CHANGE.label("at")).where(*self.conditions())
+        if after is not None:
+            place = sa.tuple_(sa.literal(after.at, UtcDateTime()), sa.literal(after.seq, sa.BigInteger()))
+            statement = statement.where(sa.tuple_(LATEST_CHANGE, tickets.c.seq) > place)
+        return await reader.fetch_all(statement.order_by(LATEST_CHANGE, tickets.c.seq).limit(count))
+
+    async def read_locked(self, tx: Transaction, case_ids: Collection[str]) -> Mapping[str, int]:
+        """Lock cases, and the cases that are linked with them; return the versions of the due ones by their ids."""
+        await link_rows.lock_with_linked_cases(tx, case_ids)
+        due = sa.select(tickets.c.id, tickets.c.version).where(tickets.c.id.in_(case_ids), *self.conditions())
+        return {row.id: row.version for row in await tx.fetch_all(due)}
+
+    def audited(self) -> dict[str, tuple[None, object]]:
+        """Return what the audit log says of the selection."""
+        chosen = {"channels": self.channels, "tags": self.tags, "keptTags": self.kept}
+        return {"closedBefore": (None, self.before), **{name: (None, sorted(each)) for name, each in chosen.items()}}
+
+
+def _has_tag(tags: Collection[str]) -> sa.ColumnElement[bool]:
+    return sa.exists().where(ticket_tags.c.seq == tickets.c.seq, ticket_tags.c.tag.in_(tags))
+
+
+@dataclass(slots=True)
+class RetentionTotals:
+    """How many cases were due, stored in sealed files, and deleted, with how many files of how many bytes."""
+
+    due: int = 0
+    archived: int = 0
+    deleted: int = 0
+    files: int = 0
+    bytes: int = 0
+
+
+class CaseRetention:
+    """Deletes cases that are due, and stores them in an archive before that, if there is one."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        garbage_collector: GarbageCollector,
+        instruments: Instruments,
+        *,
+        archive: Archive | None = None,
+        timings: ErasureTimings = ErasureTimings(),
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._garbage_collector = garbage_collector
+        self._instruments = instruments
+        self._archive = archive
+        self._timings = timings
+        self.totals = RetentionTotals()
+        self.unreached = set[str]()  # what has data of deleted cases until the next run
+
+    async def run(
+        self,
+        origin: WriteOrigin,
+        expired: ExpiredCases,
+        *,
+        erase: bool,
+        page_size: int,
+        limit: int | None = None,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Store and delete at most `limit` cases that are due, `page_size` in one sealed file, and report each.
+
+        The cases stay unless `erase` is true. `totals` also counts what was done before an error.
+        """
+        after = None
+        try:
+            while count := page_size if limit is None else min(page_size, limit - self.totals.due):
+                page = await expired.read_page(self._database, after, count)
+                if not page:
+                    break
+                after = page[-1]
+                self.totals.due += len(page)
+                await self._store_and_delete(origin, expired, [row.id for row in page], erase=erase, report=report)
+        finally:
+            if self.totals.archived or self.totals.deleted:
+                await self._record_run(origin, expired)
+        if erase:
+            await self._finish()
+
+    async def _store_and_delete(
+        self,
+        origin: WriteOrigin,
+        expired: ExpiredCases,
+        case_ids: Sequence[str],
+        *,
+        erase: bool,
+        report: Callable[[str], None],
+    ) -> None:
+        seal, versions = None, None
+        if self._archive is not None:
+            seal, versions = await self._archive(case_ids)
+            self.totals.archived += len(versions)
+            case_ids = list(versions)
+        for start in range(0, len(case_ids), BATCH_CASES):
+            batch = case_ids[start : start + BATCH_CASES]
+            done = await self._delete(origin, expired, batch, seal, versions) if erase else batch
+            for case_id in done:
+                report(case_id)
+
+    async def _delete(
+        self,
+        origin: WriteOrigin,
+        expired: ExpiredCases,
+        case_ids: Sequence[str],
+        seal: str | None,
+        versions: Mapping[str, int] | None,
+    ) -> Sequence[str]:
+        """Delete the cases that are still due and have not changed since they were stored; return their ids."""
+        async with unit_of_work(self._database, origin) as work:
+            tx, found = work.tx, await expired.read_locked(work.tx, case_ids)
+            due = [each for each, version in found.items() if versions is None or versions[each] == version]
+            if not due:
+                return due
+            at = utc_now()
+            files = await attachment_rows.delete_of_cases(tx, due, at)
+            erase_event = partial(cases.erase_event, channels=self._settings.cases.known_channels)
+            await events.rewrite_stored_events(tx, due, erase_event)
+            await idempotency_keys.erase_case_responses(tx, due)
+            await link_rows.increment_versions_of_linked_cases(tx, due)
+            await case_rows.delete(tx, due)
+            archive = {"archive": (None, seal)} if seal else {}
+            await audit.erase_cases(work, due, at, {"reason": (None, "retention"), **archive})
+        try:
+            await delete_cached_timelines(self._settings, self._timings, due)
+        except CacheUnavailable as failure:
+            self.unreached.add(f"the timeline cache: {failure}")
+        self._instruments.add(ATTACHMENT_DELETED, len(files), {"reason": "retention"})
+        self.totals.deleted += len(due)
+        self.totals.files += len(files)
+        self.totals.bytes += sum(each.size_bytes for each in files)
+        return due
+
+    async def _record_run(self, origin: WriteOrigin, expired: ExpiredCases) -> None:
+        done = {"archivedCases": self.totals.archived, "deletedCases": self.totals.deleted, "files": self.totals.files}
+        changes = {**expired.audited(), **{name: (None, number) for name, number in done.items()}}
+        async with unit_of_work(self._database, origin) as work:
+            await audit.record(work, None, "retention.run", utc_now(), changes)
+
+    async def _finish(self) -> None:
+        """Delete what is not in rows of the cases, also what an interrupted run has left."""
+        await self._garbage_collector.run()
+        await self._database.purge_search_index()
+        await self._database.truncate_write_ahead_log()
+        try:
+            await self._delete_published_events()
+        except BrokerError as failure:
+            self.unreached.add(f"the stream of events: {failure}")
+
+    async def _delete_published_events(self) -> None:
+        async with open_redis_broker(self._settings, self._timings) as broker:
+            if broker is None:
+                return
+            stream, gone = self._settings.events.stream, set[str]()
+            named = sorted(await events.read_subjects_of_stream(broker, stream))
+            for start in range(0, len(named), SUBJECTS_PER_QUERY):
+                gone |= await _find_deleted(self._database, named[start : start + SUBJECTS_PER_QUERY])
+            if gone:
+                await events.delete_from_stream(broker, stream, gone)
+
+
+async def _find_deleted(reader: Reader, case_ids: Sequence[str]) -> set[str]:
+    """Return those cases that the audit log knows as erased, and that do not exist any more."""
+    erased = sa.select(audit_log.c.case_id).where(
+        audit_log.c.case_id.in_(case_ids),
+        audit_log.c.action == CASE_ERASED,
+        ~sa.exists().where(tickets.c.id == audit_log.c.case_id),
+    )
+    return {row.case_id for row in await reader.fetch_all(erased)}

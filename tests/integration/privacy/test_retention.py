@@ -1,0 +1,256 @@
+"""Retention of cases: old closed cases are deleted as a whole, after they are stored in a sealed file."""
+
+import asyncio
+import hashlib
+import json
+import subprocess
+from contextlib import nullcontext
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from redis.asyncio import Redis
+
+from support_service.attachments.maintenance.reconcile import compare_ledger
+from support_service.commands.runtime import open_maintenance
+from support_service.core.clock import utc_now
+from support_service.core.errors import Conflict
+from support_service.importing.archive import CaseArchive
+from support_service.platform.audit import entry_rows
+from support_service.platform.audit.verify import verify_chain
+from support_service.platform.database.tables import metadata, tickets
+from support_service.platform.settings import Settings
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
+from support_service.privacy.erasure import ErasureTimings
+from support_service.privacy.retention import CaseRetention, ExpiredCases
+from tests.conftest import both_databases
+from tests.support.calls import GENEROUS_TIMEOUT, add_message, expect_problem, open_case, read_case, upload
+from tests.support.events.fixtures import read_published
+from tests.support.importing import ImportRunner
+from tests.support.links import add_link
+from tests.support.privacy.stored import stored_text, wait_until_published
+
+WORD = "zaphod"  # is in everything of the old case
+YEAR = timedelta(days=365)
+FILE = f"a file of {WORD}".encode()
+KEPT = ("audit_log", "outbox")  # tables that name a deleted case
+
+
+@pytest.fixture
+def environment(environment, redis):
+    """The variables of a service with Redis for events and timelines."""
+    return environment | {"SUPPORT_REDIS_URL": redis.url}
+
+
+@pytest.fixture
+def close(client, database):
+    """Close a case; it was changed last some days ago."""
+
+    async def close(case, days=730):
+        async with client.post(f"/support/cases/{case['id']}/close") as response:
+            assert response.status == 200
+        changed = {"updated_at": utc_now() - timedelta(days=days), "internal_updated_at": None}
+        async with database.transaction() as tx:
+            await tx.execute(tickets.update().where(tickets.c.id == case["id"]).values(changed))
+        return case
+
+    return close
+
+
+@pytest.fixture
+def old_case(client, close):
+    """Return a closed case with texts, files, a note and a reference."""
+
+    async def old_case(**fields):
+        case = await open_case(
+            client,
+            **{"subject": f"{WORD}'s parcel", "description": f"I am {WORD}", "customerId": f"{WORD}-1"} | fields,
+            context=[{"type": "order", "orderId": f"ORD-{WORD}"}],
+            initialMessage={"authorType": "customer", "message": f"{WORD} speaking", "metadata": {"name": WORD}},
+        )
+        file = await upload(client, case, FILE, filename=f"{WORD}.txt")
+        await add_message(client, case, f"Dear {WORD}", attachmentIds=[file["id"]], sentiment=WORD)
+        await add_message(client, case, f"{WORD} called", visibility="internal")
+        return await close(case)
+
+    return old_case
+
+
+@pytest.fixture
+def retain(environment, database):
+    """Run the retention; return its totals and the refused cases."""
+
+    async def retain(folder=None, *, erase=True, archive=None, limit=None, **selection):
+        settings, refused = Settings.load(environment), {}
+        async with open_maintenance(settings) as maintenance:
+            if folder is not None:
+                stored = CaseArchive(folder, maintenance.database, maintenance.storages, refused.__setitem__)
+                archive = stored.store if archive is None else archive(stored)
+            run = CaseRetention(
+                settings,
+                maintenance.database,
+                maintenance.garbage_collector,
+                maintenance.instruments,
+                archive=archive,
+                timings=ErasureTimings(redis_timeout=GENEROUS_TIMEOUT),
+            )
+            expired = ExpiredCases(utc_now() - YEAR, **selection)
+            with stored.opened() if folder is not None else nullcontext():
+                await run.run(SYSTEM_ORIGIN, expired, erase=erase, page_size=10, limit=limit)
+            assert run.unreached == set()
+            return run.totals, refused
+
+    return retain
+
+
+async def rows_naming(database, case):
+    """Return the tables with a row that names a case."""
+    text = case["id"]
+    found = {table.name: await database.fetch_all(sa.select(table)) for table in metadata.tables.values()}
+    return {name for name, rows in found.items() if text in str([tuple(row) for row in rows])}
+
+
+@both_databases
+async def test_deleted_case_leaves_only_audit_entries(
+    client, old_case, close, retain, database, attachment_dir, redis, backend
+):
+    """Its files, words, events and counts are gone. The audit log says who did what, and when, without contents."""
+    case, other = await old_case(), await open_case(client, subject="Another parcel")
+    await add_link(client, case, other)
+    await close(case)
+    async with client.get(f"/support/cases/{case['id']}?includeTimeline=true") as response:
+        assert response.status == 200  # its timeline is cached
+    await wait_until_published(redis, 7)
+    async with client.get(f"/support/cases/{other['id']}") as response:
+        tag = response.headers["ETag"]
+    totals, _ = await retain()
+    assert (totals.due, totals.deleted, totals.files, totals.bytes) == (1, 1, 1, len(FILE))
+    assert WORD not in await stored_text(database, attachment_dir, redis)
+    assert await rows_naming(database, case) <= {*KEPT}
+    await expect_problem(await client.get(f"/support/cases/{case['id']}"), 404, "case_not_found")
+    async with client.get(f"/support/cases?q={WORD}") as response:
+        assert (await response.json())["items"] == []
+    async with client.get("/support/cases/count") as response:
+        assert (await response.json())["count"] == 1
+    async with client.get(f"/support/cases/{other['id']}", headers={"If-None-Match": tag}) as response:
+        assert (response.status, (await response.json())["links"]) == (200, [])
+    async with Redis.from_url(redis.url) as server:
+        subjects = [event["subject"] for event in await read_published(server)]
+    assert subjects
+    assert case["id"] not in subjects
+    (ledger,) = [each for each in await compare_ledger(database) if each.storage == "local"]
+    assert ledger.ledger == ledger.rows
+    async with client.get(f"/support/cases/{case['id']}/audit") as response:
+        entries = (await response.json())["items"]
+    assert (entries[0]["action"], entries[0]["changes"]["reason"]) == ("case.erased", [None, "retention"])
+    assert {entry["changes"] is None for entry in entries[1:]} == {True}
+    assert {"case.opened", "case.closed", "message.added", "link.added"} <= {entry["action"] for entry in entries}
+    async with client.get("/support/audit?action=retention.run") as response:
+        (run,) = (await response.json())["items"]
+    assert (run["changes"]["deletedCases"], run["changes"]["files"]) == ([None, 1], [None, 1])
+    assert (await verify_chain(database)).flaw is None
+
+
+@both_databases
+async def test_only_closed_old_cases_of_the_selection_are_deleted(client, close, old_case, retain, database):
+    """A case with a tag that is kept stays, whatever else it has."""
+    kept = {
+        "open": await open_case(client),
+        "young": await close(await open_case(client), days=364),
+        "another channel": await close(await open_case(client, channel="chat", tags=["old"])),
+        "another tag": await close(await open_case(client, tags=["new"])),
+        "legal hold": await close(await open_case(client, tags=["old", "legal-hold"])),
+        "synthetic": await close(await open_case(client, channel="synthetic", tags=["old"])),
+    }
+    due = [await close(await open_case(client, tags=["old"])) for _ in range(3)]
+    selection = {"channels": ["email"], "tags": ["old", "older"], "kept": ["legal-hold"]}
+    totals, _ = await retain(erase=False, **selection)
+    assert (totals.due, totals.deleted) == (3, 0)
+    assert await read_case(client, due[0])
+    totals, _ = await retain(limit=2, **selection)
+    assert (totals.due, totals.deleted) == (2, 2)
+    totals, _ = await retain(**selection)
+    assert (totals.due, totals.deleted) == (1, 1)
+    left = {row.id for row in await database.fetch_all(sa.select(tickets.c.id))}
+    assert left == {case["id"] for case in kept.values()}
+    async with client.get("/support/audit?action=retention.run") as response:
+        assert len((await response.json())["items"]) == 2
+
+
+@both_databases
+async def test_sealed_file_restores_the_case(client, old_case, retain, database, attachment_dir, tmp_path):
+    """`import` reads it, and the case has its id, texts, times and files again. Each hash is right."""
+    case = await read_case(client, await old_case(externalId="4711", tags=["vip"], priority="high"))
+    totals, refused = await retain(tmp_path / "archive")
+    assert (totals.archived, totals.deleted, refused) == (1, 1, {})
+    (lines,) = (tmp_path / "archive").glob("*.jsonl")
+    sums = lines.with_suffix(".sha256")
+    command = ["sha256sum", "-c", sums.name]
+    checked = await asyncio.to_thread(subprocess.run, command, cwd=sums.parent, check=False, capture_output=True)
+    assert (checked.returncode, checked.stdout.count(b": OK")) == (0, 2), checked.stderr
+    (_, head) = sums.read_text().splitlines()[:2]
+    seal = hashlib.sha256(sums.read_bytes()).hexdigest()
+    entries, _ = await entry_rows.read_case_entries(database, case["id"], None, 1)
+    assert json.loads(entries[0].changes)["archive"] == [None, seal]
+    position, digest = head.removeprefix("# audit head: ").split()
+    assert (await verify_chain(database, bytes.fromhex(digest))).flaw is None
+    assert int(position) < entries[0].position
+    assert {each.stat().st_mode & 0o077 for each in sums.parent.rglob("*")} == {0}
+    runner = ImportRunner(database, sums.parent, attachment_dir)
+    assert (await runner.run_lines(map(json.loads, lines.read_text().splitlines()))).imported == 1
+    restored = await read_case(client, case)
+    fields = ("id", "externalId", "subject", "description", "customerId", "status", "priority", "channel", "tags")
+    for name in (*fields, "context", "createdAt"):
+        assert restored[name] == case[name], name
+    for before, after in zip(case["messages"], restored["messages"], strict=True):
+        for name in ("authorType", "message", "sentiment", "metadata", "visibility", "createdAt"):
+            assert after[name] == before[name], name
+    (file,) = restored["attachments"]
+    assert restored["messages"][1]["attachmentIds"] == [file["id"]]
+    assert (file["filename"], file["sha256"]) == (f"{WORD}.txt", hashlib.sha256(FILE).hexdigest())
+    async with client.get(file["uri"]) as response:
+        assert await response.read() == FILE
+
+
+async def test_case_that_changes_after_it_was_stored_stays(client, close, retain, tmp_path):
+    """A message that is added in between is lost neither in the case nor in the next sealed file."""
+    case, other = await close(await open_case(client)), await close(await open_case(client))
+
+    def archive(stored):
+        async def store(case_ids):
+            sealed = await stored.store(case_ids)
+            await add_message(client, case, "One more")
+            return sealed
+
+        return store
+
+    totals, _ = await retain(tmp_path / "archive", archive=archive)
+    assert (totals.due, totals.archived, totals.deleted) == (2, 2, 1)
+    assert [each["message"] for each in (await read_case(client, case))["messages"]] == ["One more"]
+    await expect_problem(await client.get(f"/support/cases/{other['id']}"), 404, "case_not_found")
+
+
+async def test_case_with_a_damaged_file_stays(client, old_case, close, retain, attachment_dir, tmp_path):
+    """The case is reported, and others are stored and deleted."""
+    case = await old_case()
+    (stored,) = [each for each in attachment_dir.rglob("*") if each.is_file()]
+    stored.write_bytes(b"x" * len(FILE))
+    await close(await open_case(client))
+    totals, refused = await retain(tmp_path / "archive")
+    assert (totals.due, totals.archived, totals.deleted) == (2, 1, 1)
+    assert [*refused] == [case["id"]]
+    assert "SHA-256" in str(refused[case["id"]])
+    assert len((await read_case(client, case))["attachments"]) == 1
+
+
+async def test_archive_has_one_writer_and_forgets_unfinished_files(database, tmp_path):
+    """A killed run has not deleted the cases of a file without a seal."""
+    folder = tmp_path / "archive"
+    archive = CaseArchive(folder, database, {}, lambda *_: None)
+    (folder / "cases-1").mkdir(parents=True)
+    for name in ("cases-1.part", "cases-1.sha256", "cases-1/1", "cases-2.jsonl", "cases-2.sha256"):
+        (folder / name).touch()
+    with archive.opened():
+        assert sorted(each.name for each in folder.iterdir()) == ["cases-2.jsonl", "cases-2.sha256"]
+        with pytest.raises(Conflict, match="Another process"), archive.opened():
+            pass
