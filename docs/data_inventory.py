@@ -73,7 +73,7 @@ KEPT_FOR = {
     "views": "until the view is deleted",
     "outbox": "until the event is published",
     "webhook_deliveries": f"{RETENTION_DELIVERED.days} day; {RETENTION_FAILED.days} days if failed",
-    "audit_log": "without limit",
+    "audit_log": "without limit, or until a segment is detached",
     "idempotency_keys": f"{IdempotencyTimings().retention.total_seconds() / 3600:g} hours",
 }
 

@@ -47,11 +47,17 @@ async def list_audit(call: Call, case_id: str, query: AuditQuery) -> Reply[Audit
         # The case may be older than the audit log. Raises if there is no such case.
         await call.service.cases.read_visible_owner(call.principal, case_id)
     cursor = pagination.encode_cursor(page[-1].seq) if more else None
-    return Reply(
-        AuditPage.model_construct(
-            items=[AuditEntry.model_validate(audit_entry_members(each)) for each in page], next_cursor=cursor
-        )
-    )
+    items = [AuditEntry.model_validate(audit_entry_members(each)) for each in page]
+    detached = _shown_detached(await entry_rows.read_detached(call.service.database))
+    return Reply(AuditPage.model_construct(items=items, next_cursor=cursor, detached=detached))
+
+
+def _shown_detached(head: chain.ChainHead) -> ChainHead | None:
+    return _shown_head(head) if head.position else None
+
+
+def _shown_head(head: chain.ChainHead) -> ChainHead:
+    return ChainHead.model_construct(position=head.position, hash=head.hash.hex())
 
 
 def audit_entry_members(entry: StoredAuditEntry) -> dict[str, Any]:
@@ -80,7 +86,8 @@ async def list_audit_log(call: Call, query: AuditLogQuery) -> Reply[AuditLogPage
     page, more = await find_entries(call.service.database, filters, before, query.limit)
     cursor = pagination.encode_timed_cursor(page[-1].at, page[-1].seq) if more else None
     items = [AuditLogEntry.model_validate(audit_entry_members(each) | {"caseId": each.case_id}) for each in page]
-    return Reply(AuditLogPage.model_construct(items=items, next_cursor=cursor))
+    detached = _shown_detached(await entry_rows.read_detached(call.service.database))
+    return Reply(AuditLogPage.model_construct(items=items, next_cursor=cursor, detached=detached))
 
 
 @get("/support/audit/verification", access=AUDIT_READ, problems=DATABASE_PROBLEMS)
@@ -98,7 +105,8 @@ async def verify_audit_log(call: Call, query: VerificationQuery) -> Reply[Verifi
             after=found.start,
             verified_to=found.head.position,
             more=found.head.position < found.end.position,
-            head=ChainHead.model_construct(position=found.end.position, hash=found.end.hash.hex()),
+            head=_shown_head(found.end),
             oldest_unsealed_at=found.oldest_unsealed,
+            detached=_shown_detached(found.detached),
         )
     )

@@ -1,11 +1,14 @@
 """The audit log across cases by the API: filters, pages, and the verification of parts of the chain."""
 
+import io
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from support_service.platform.audit.log import Sealer
+from support_service.platform.audit.segments import detach, read_segment, write_segment
 from support_service.platform.database.tables import audit_head, audit_log
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.support.audit import alter_audit_log
 from tests.support.calls import add_message, expect_problem, open_case
 from tests.support.service import service_of
@@ -115,6 +118,7 @@ async def test_part_of_the_chain_is_verified(sealed):
         "more": False,
         "head": {"position": 5, "hash": entries[0]["hash"]},
         "oldestUnsealedAt": None,
+        "detached": None,
     }
     part = await verify(sealed, after="1", limit="2")
     assert (part["holds"], part["after"], part["verifiedTo"], part["more"]) == (True, 1, 3, True)
@@ -123,6 +127,22 @@ async def test_part_of_the_chain_is_verified(sealed):
     response = await sealed.get(f"{LOG}/verification", params={"after": "6"})
     problem = await expect_problem(response, 422, "invalid_request")
     assert problem["errors"][0]["field"] == "after"
+
+
+async def test_answers_say_which_entries_were_moved_to_a_file(sealed):
+    """A verification from before the detached entries begins after them."""
+    file, database = io.BytesIO(), service_of(sealed).database
+    third = (await read(sealed))["items"][2]
+    assert (await read(sealed))["detached"] is None
+    await write_segment(database, file, datetime.fromisoformat(third["at"]) + timedelta(microseconds=1))
+    await detach(database, SYSTEM_ORIGIN, read_segment(file.getvalue().splitlines()))
+    moved = {"position": third["position"], "hash": third["hash"]}
+    page, part = await read(sealed), await verify(sealed, after="0")
+    assert min(entry["position"] for entry in page["items"]) == third["position"] + 1
+    assert (page["detached"], part["detached"], part["after"]) == (moved, moved, third["position"])
+    assert (part["holds"], part["more"]) == (True, False)
+    case = next(entry["caseId"] for entry in page["items"] if entry["caseId"])
+    assert (await read(sealed, f"/support/cases/{case}/audit"))["detached"] == moved
 
 
 async def test_empty_chain_holds(client):

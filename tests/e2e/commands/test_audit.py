@@ -1,6 +1,7 @@
 """`support-service audit verify` as a process, and the audit entries of overrides."""
 
 import json
+import stat
 
 import pytest
 import sqlalchemy as sa
@@ -75,3 +76,42 @@ async def test_invalid_head_is_refused(command, head):
     assert (status, out) == (2, "")
     assert errors.startswith("support-service: invalid --from-head ")
     assert errors.count("\n") == 1
+
+
+@both_databases
+async def test_segment_is_exported_verified_and_detached(command, database, tmp_path):
+    """The file is verified without the database, and the API says where the detached entries are."""
+    for number in range(3):
+        await command("timeline", "degrade", "payment", "--for", "90s", "--reason", f"reason {number}")
+    entries = await sealed_entries(database)
+    until = entries[2].at.isoformat().replace("+00:00", "Z")
+    status, out, errors = await command("audit", "export", "--until", until, "audit.jsonl")
+    shown = {"file": "audit.jsonl", "first": 1, "last": 2, "head": entries[1].hash.hex()}
+    assert (status, json.loads(out), errors) == (0, {"summary": True, **shown}, "")
+    assert stat.S_IMODE((tmp_path / "audit.jsonl").stat().st_mode) == 0o600
+    status, _, errors = await command("audit", "export", "--until", until, "audit.jsonl")
+    assert (status, "exists" in errors) == (2, True)
+    status, _, errors = await command("audit", "export", "--until", "2020-01-01", "other.jsonl")
+    assert (status, "no sealed entry before" in errors) == (2, True)
+    assert [path.name for path in tmp_path.glob("*.jsonl*")] == ["audit.jsonl"]
+    status, out, _ = await command("audit", "verify", "audit.jsonl", "--from-head", entries[0].hash.hex())
+    assert (status, json.loads(out)["holds"], json.loads(out)["last"]) == (0, True, 2)
+    status, out, errors = await command("audit", "detach", "audit.jsonl")
+    assert (status, json.loads(out)["last"], errors) == (0, 2, "")
+    status, out, _ = await command("audit", "verify")
+    assert (status, json.loads(out)["holds"], json.loads(out)["detached"]) == (0, True, 2)
+    status, out, _ = await command("audit", "export", "--until", "2100-01-01", "next.jsonl")
+    assert (status, json.loads(out)["first"], json.loads(out)["last"]) == (0, 3, 4)
+    status, out, _ = await command("audit", "verify", "audit.jsonl", "next.jsonl")
+    assert (status, [json.loads(line)["holds"] for line in out.splitlines()]) == (0, [True, True])
+    status, out, _ = await command("audit", "verify", "next.jsonl", "audit.jsonl")
+    assert (status, "does not go on" in out) == (1, True)
+    status, _, errors = await command("audit", "verify", "audit.jsonl", "--from-head", "ab" * 32)
+    assert (status, errors) == (1, "The expected head is in none of the files.\n")
+    forged = (tmp_path / "audit.jsonl").read_text().replace("reason 0", "another reason")
+    (tmp_path / "forged.jsonl").write_text(forged)
+    for action in ("verify", "detach"):
+        status, out, _ = await command("audit", action, "forged.jsonl")
+        assert (status, json.loads(out)["flaw"]) == (1, "the changes at position 1 differ from the sealed ones")
+    status, _, errors = await command("audit", "verify", "nowhere.jsonl")
+    assert (status, errors) == (2, "support-service: Can't read nowhere.jsonl: No such file or directory\n")

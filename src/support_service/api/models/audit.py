@@ -46,13 +46,29 @@ class AuditEntry(ApiModel):
     hash: str | None = Field(description="SHA-256 in hex of the previous hash and this entry")
 
 
+class ChainHead(ApiModel):
+    """An end of the chain."""
+
+    model_config = example_config(CHAIN_HEAD_EXAMPLE)
+
+    position: int
+    hash: str = Field(description="SHA-256 in hex")
+
+
+Detached = Annotated[
+    ChainHead | None,
+    Field(description="the last entry of the log that was moved to a file; older entries are there, too; null if none"),
+]
+
+
 class AuditPage(ApiModel):
     """A page of entries, newest first; `nextCursor` requests the next page, and is null on the last one."""
 
-    model_config = example_config(examples.AUDIT_PAGE)
+    model_config = example_config(examples.AUDIT_PAGE | {"detached": None})
 
     items: list[AuditEntry]
     next_cursor: str | None
+    detached: Detached = None
 
 
 def current_action_name(value: object) -> object:
@@ -89,10 +105,11 @@ class AuditLogEntry(AuditEntry):
 class AuditLogPage(ApiModel):
     """A page of entries, newest first; `nextCursor` requests the next page, and is null on the last one."""
 
-    model_config = example_config({"items": [AUDIT_LOG_ENTRY_EXAMPLE], "nextCursor": None})
+    model_config = example_config({"items": [AUDIT_LOG_ENTRY_EXAMPLE], "nextCursor": None, "detached": None})
 
     items: list[AuditLogEntry]
     next_cursor: str | None
+    detached: Detached = None
 
 
 class VerificationQuery(ApiModel):
@@ -104,15 +121,6 @@ class VerificationQuery(ApiModel):
     limit: Annotated[int, Field(ge=1, le=MAX_VERIFIED_ENTRIES)] = Field(
         MAX_VERIFIED_ENTRIES, description="maximum number of entries to verify"
     )
-
-
-class ChainHead(ApiModel):
-    """An end of the chain."""
-
-    model_config = example_config(CHAIN_HEAD_EXAMPLE)
-
-    position: int
-    hash: str = Field(description="SHA-256 in hex")
 
 
 class Verification(ApiModel):
@@ -127,13 +135,17 @@ class Verification(ApiModel):
             "more": False,
             "head": CHAIN_HEAD_EXAMPLE,
             "oldestUnsealedAt": None,
+            "detached": None,
         }
     )
 
     holds: bool = Field(description="true if no flaw was found in this part")
     flaw: str | None
-    after: int = Field(description="position of the entry before the part")
+    after: int = Field(
+        description="position of the entry before the part; `detached.position` if what was asked for is detached"
+    )
     verified_to: int = Field(description="position of the last valid entry")
     more: bool = Field(description="true if the chain goes on after `verifiedTo`")
     head: ChainHead = Field(description="the end of the whole chain: keep it outside of the database")
     oldest_unsealed_at: datetime | None = Field(description="time of the oldest entry that is not in the chain yet")
+    detached: Detached = None

@@ -20,6 +20,8 @@ GENESIS = bytes(32)  # the hash before the first entry
 SALT_BYTES = 16
 CASE_ERASED: Final = "case.erased"
 """The action of an entry that names the positions whose changes were erased."""
+DETACHED: Final = "audit.detached"
+"""The action of an entry that names the last entry of a segment that was moved out of the database."""
 
 Action = Literal[
     "case.opened",
@@ -51,6 +53,7 @@ Action = Literal[
     "webhook.dropped",
     "case.erased",
     "retention.run",
+    "audit.detached",
 ]
 # Entries of earlier releases keep the former name, because their hash covers it. The API shows the current one.
 FORMER_ACTION_NAMES: dict[Action, str] = {"override.set": "lever.pulled", "override.removed": "lever.released"}
@@ -97,6 +100,13 @@ class StoredAuditEntry(NamedTuple):
             return []
         changes: Mapping[str, Any] = pydantic_core.from_json(self.changes)
         return [int(position) for position in changes["erasedPositions"][1]]
+
+    def detached_head(self) -> ChainHead | None:
+        """Return the head up to which entries were detached according to this entry."""
+        if self.action != DETACHED or self.changes is None:
+            return None
+        changes: Mapping[str, Any] = pydantic_core.from_json(self.changes)
+        return ChainHead(int(changes["position"][1]), bytes.fromhex(changes["hash"][1]))
 
 
 def seal_entry(head: ChainHead, entry: StoredAuditEntry, salt: bytes) -> StoredAuditEntry:

@@ -1,4 +1,4 @@
-"""All SQL for the audit log: changes add entries, the sealer assigns positions, and no entry is deleted.
+"""All SQL for the audit log: changes add entries, the sealer assigns positions, and only detached ones are deleted.
 
 Searches across cases are in the order of the times of the changes, because each filter has an index in this order: see
 the indexes of the table. `seq` decides between entries of the same time.
@@ -12,7 +12,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from support_service.core.units import MAX_INTEGER
-from support_service.platform.audit.chain import CASE_ERASED, FORMER_ACTION_NAMES, Action, ChainHead, StoredAuditEntry
+from support_service.platform.audit.chain import (
+    CASE_ERASED,
+    FORMER_ACTION_NAMES,
+    GENESIS,
+    Action,
+    ChainHead,
+    StoredAuditEntry,
+)
 from support_service.platform.database import Reader, Row, Transaction
 from support_service.platform.database.dialect import UtcDateTime, octets
 from support_service.platform.database.statements import Direction, compiled, limit_by_bytes, planned_by_values
@@ -60,6 +67,14 @@ UPDATE_HEAD = compiled(
     audit_head.update().values(
         position=sa.bindparam("new_position"), hash=sa.bindparam("new_hash", type_=audit_head.c.hash.type)
     )
+)
+READ_DETACHED = sa.select(audit_head.c.detached_position, audit_head.c.detached_hash)
+DETACH = audit_head.update().values(
+    detached_position=sa.bindparam("new_position"),
+    detached_hash=sa.bindparam("new_hash", type_=audit_head.c.detached_hash.type),
+)
+DELETE_BETWEEN = audit_log.delete().where(
+    _L.position > sa.bindparam("after", type_=sa.BigInteger), _L.position <= sa.bindparam("last", type_=sa.BigInteger)
 )
 SELECT_SEALED_AFTER = select_page(_L.position > sa.bindparam("after"), _L.position)
 SELECT_ENTRIES_OF_CASE = select_page(
@@ -119,6 +134,22 @@ async def read_sealed(
 ) -> list[StoredAuditEntry]:
     """Return up to `count` entries after a position, in the order of the chain."""
     return (await read_entry_page(reader, SELECT_SEALED_AFTER, after=after, count=count, bytes=max_bytes))[0]
+
+
+async def read_detached(reader: Reader) -> ChainHead:
+    """Return the last detached entry as a head: the chain goes on from there. It is the genesis if there is none."""
+    row = await reader.fetch_one(READ_DETACHED)
+    return ChainHead(row.detached_position, row.detached_hash) if row and row.detached_hash else ChainHead(0, GENESIS)
+
+
+async def detach(tx: Transaction, head: ChainHead) -> None:
+    """Let the chain go on from a head whose row is locked; from now on the entries up to it may be deleted."""
+    await tx.execute(DETACH, {"new_position": head.position, "new_hash": head.hash})
+
+
+async def delete_between(tx: Transaction, after: int, last: int) -> int:
+    """Delete detached entries after a position up to a last one; return their number."""
+    return await tx.execute(DELETE_BETWEEN, {"after": after, "last": last})
 
 
 async def find_stray_position(reader: Reader) -> int | None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from support_service.core.errors import FieldError, ValidationFailed
 from support_service.platform.audit import chain, entry_rows
 from support_service.platform.audit.chain import GENESIS, ChainHead
-from support_service.platform.database import Database
+from support_service.platform.database import Database, Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,13 @@ async def verify_chain(
 ) -> ChainVerification:
     """Verify every sealed entry against the one before it. Return the last valid head and the first flaw.
 
-    `noted` is a hash that the chain is known to have had. `advance` is called with the number of entries of each page
-    that was verified.
+    Entries that were detached are verified in their files: the chain begins after them. `noted` is a hash that the
+    chain is known to have had. `advance` is called with the number of entries of each page that was verified.
     """
-    head, erased, explained = ChainHead(0, GENESIS), set[int](), set[int]()
-    noted_found = noted in (None, GENESIS)
+    head = detached = await entry_rows.read_detached(database)
+    detachment_found = detached.position == 0
+    erased, explained = set[int](), set[int]()
+    noted_found = noted in (None, GENESIS, detached.hash)
     while page := await entry_rows.read_sealed(database, head.position, limits.page_size, limits.page_bytes):
         for entry in page:
             flaw = chain.find_flaw(head, entry)
@@ -52,9 +54,16 @@ async def verify_chain(
             if entry.changes is None:
                 erased.add(head.position)
             explained.update(entry.erased_positions())
+            detachment_found = detachment_found or entry.detached_head() == detached
         advance(len(page))
     if not noted_found:
-        return ChainVerification(head, "the expected head is not in the chain: the chain was truncated or rewritten")
+        where = "the chain was truncated or rewritten"
+        if detached.position:
+            where = f"it is in the file of a detached segment, up to position {detached.position}, or {where}"
+        return ChainVerification(head, f"the expected head is not in the chain: {where}")
+    if not detachment_found:
+        missing = f"the entries up to position {detached.position} are missing"
+        return ChainVerification(head, f"{missing}, and no entry records that they were detached")
     if unexplained := sorted(erased - explained):
         return ChainVerification(
             head, f"the changes at position {unexplained[0]} are missing, and no entry records their erasure"
@@ -67,6 +76,7 @@ class PartVerification:
     """The result of the verification of a part: its ends, the first flaw, and the end of the whole chain."""
 
     start: int  # position of the entry that was taken as valid; 0 for the beginning of the chain
+    detached: ChainHead  # the last detached entry; the genesis without one
     head: ChainHead  # the last valid one
     end: ChainHead
     flaw: str | None
@@ -78,40 +88,42 @@ async def verify_part(
 ) -> PartVerification:
     """Verify up to `count` entries after a position, by default the last ones.
 
-    The entry at `after` is taken as valid. A part can't tell whether an erasure explains missing changes, nor whether
-    the chain before it was rewritten: that takes the verification of the whole chain. Raises ValidationFailed if the
-    chain is shorter than `after`.
+    The entry at `after` is taken as valid; if it is detached, the last detached one in place of it. A part can't tell
+    whether an erasure explains missing changes, nor whether the chain before it was rewritten: that takes the
+    verification of the whole chain. Raises ValidationFailed if the chain is shorter than `after`.
     """
     end, oldest = await entry_rows.read_head_and_oldest_unsealed(database)
     start = max(0, end.position - count) if after is None else after
     if start > end.position:
         problem = FieldError("after", f"must be at most {end.position}, the length of the chain")
         raise ValidationFailed("invalid_request", "The chain is shorter.", [problem])
-    head = await _read_head_at(database, start)
+    detached = await entry_rows.read_detached(database)
+    start = max(start, detached.position)
+    head = detached if start == detached.position else await read_head_at(database, start)
     if head is None:
-        return PartVerification(start, ChainHead(0, GENESIS), end, f"there is no entry at position {start}", oldest)
+        text = f"there is no entry at position {start}"
+        return PartVerification(start, detached, ChainHead(0, GENESIS), end, text, oldest)
     until = min(end.position, start + count)
     while head.position < until:
         most = min(limits.page_size, until - head.position)
         page = await entry_rows.read_sealed(database, head.position, most, limits.page_bytes)
         if not page:
-            return PartVerification(start, head, end, f"entries are missing after position {head.position}", oldest)
+            text = f"entries are missing after position {head.position}"
+            return PartVerification(start, detached, head, end, text, oldest)
         for entry in page:
             flaw = chain.find_flaw(head, entry)
             if flaw is not None:
-                return PartVerification(start, head, end, flaw, oldest)
+                return PartVerification(start, detached, head, end, flaw, oldest)
             head = entry.head_after
     flaw = None
     if head.position == end.position and head.hash != end.hash:
         flaw = f"the head says {end}, which is not the last entry"
-    return PartVerification(start, head, end, flaw, oldest)
+    return PartVerification(start, detached, head, end, flaw, oldest)
 
 
-async def _read_head_at(database: Database, position: int) -> ChainHead | None:
+async def read_head_at(reader: Reader, position: int) -> ChainHead | None:
     """Return the head that the chain had at a position, or None if no entry has this position."""
-    if position == 0:
-        return ChainHead(0, GENESIS)
-    found = await entry_rows.read_sealed(database, position - 1, 1)
+    found = await entry_rows.read_sealed(reader, position - 1, 1)
     return found[0].head_after if found and found[0].position == position and found[0].hash else None
 
 

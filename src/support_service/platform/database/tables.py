@@ -370,6 +370,7 @@ webhook_deliveries = table(
 )
 
 # The audit log. Triggers reject all updates except two: adding an entry to the hash chain, and erasing its changes.
+# They reject deletions of entries that are not detached.
 audit_log = table(
     "audit_log",
     sequence(),
@@ -392,12 +393,15 @@ audit_log = table(
     index("seq", where="position IS NULL", name="ix_audit_log_unsealed"),
 )
 
-# A single row with the end of the hash chain; the process that seals entries holds its lock.
+# A single row with the end of the hash chain; the process that seals entries holds its lock. Entries up to the detached
+# position are in exported files: only they may be deleted.
 audit_head = table(
     "audit_head",
     key("id", sa.Integer, "not personal", autoincrement=False),
     required("position", sa.BigInteger, "not personal"),
     required("hash", sa.LargeBinary, "not personal"),
+    optional("detached_position", sa.BigInteger, "not personal"),
+    optional("detached_hash", sa.LargeBinary, "not personal"),
 )
 
 # Requests with an Idempotency-Key, and their stored responses.

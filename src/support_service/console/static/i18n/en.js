@@ -178,6 +178,7 @@ export const texts = {
   "action.webhook.replayed": "Webhook delivery replayed",
   "action.webhook.dropped": "Webhook delivery dropped",
   "action.retention.run": "Retention of cases",
+  "action.audit.detached": "Audit entries moved to a file",
   "action.message.added": "Message added",
   "field.customerId": "Customer",
   "field.channel": "Channel",

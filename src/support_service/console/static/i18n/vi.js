@@ -179,6 +179,7 @@ export const texts = {
   "action.webhook.replayed": "Gửi lại webhook",
   "action.webhook.dropped": "Bỏ lần gửi webhook",
   "action.retention.run": "Dọn vụ việc cũ",
+  "action.audit.detached": "Chuyển nhật ký vào tệp",
   "action.message.added": "Thêm tin nhắn",
   "field.customerId": "Khách hàng",
   "field.channel": "Kênh",
