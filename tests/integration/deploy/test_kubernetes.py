@@ -434,6 +434,7 @@ def test_labels_of_monitoring_are_those_that_prometheus_selects():
         *({"image": {"digest": "sha256:abc"}}, {"persistence": {"size": "20"}}, {"podLabels": {"app": "other"}}),
         {"settings": {"support_host": "x"}},
         {"settings": {"SUPPORT_DATABASE_URL": "postgresql://db/support"}},  # a ConfigMap is no place for a password
+        {"settings": {"SUPPORT_DATABASE_PASSWORD": "secret"}},
         {"resources": {"limits": {"memory": None}}},
         {"ingress": {"enabled": True}},
         {"extraVolumes": [{"name": "tmp", "emptyDir": {}}]},
