@@ -72,6 +72,7 @@ KEPT_FOR = {
     "attachment_deletions": "as `tickets`",
     "views": "until the view is deleted",
     "outbox": "until the event is published",
+    "published_events": "`SUPPORT_EVENTS_KEEP_PUBLISHED`",
     "webhook_deliveries": f"{RETENTION_DELIVERED.days} day; {RETENTION_FAILED.days} days if failed",
     "audit_log": "without limit, or until a segment is detached",
     "idempotency_keys": f"{IdempotencyTimings().retention.total_seconds() / 3600:g} hours",

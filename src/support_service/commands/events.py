@@ -1,4 +1,4 @@
-"""The `support-service events` commands: list, replay and drop dead letters; list and replay webhook deliveries."""
+"""The `support-service events` commands: dead letters, webhook deliveries, and publishing events again."""
 
 import argparse
 import json
@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from support_service.commands import grammar
-from support_service.commands.runtime import load_settings, run_on_database, with_settings
+from support_service.commands.output import print_summary, show_progress, time_cell
+from support_service.commands.runtime import cli_principal, load_settings, run_on_database, with_settings
 from support_service.core.clock import utc_now
 from support_service.core.errors import NotFound
 from support_service.events.broker.base import BrokerError
@@ -19,16 +20,34 @@ if TYPE_CHECKING:
     from support_service.platform.settings import Settings
 
 MAX_LISTED_DELIVERIES = 1000  # webhook deliveries per listing
+REPUBLISH_NOTES = """\
+A running service publishes the events, in their order, before newer ones. It does so by itself after a failover of
+Redis. Events are kept for SUPPORT_EVENTS_KEEP_PUBLISHED. Consumers recognize repeats by the event's id.
+
+example:
+  support-service events republish --since 10m
+"""
 DEAD_LETTER_PAGE = 50  # dead letters per read; each may have 256 KiB
 
 
 def add_to(commands: grammar.Subcommands) -> None:
     """Add `events` to the commands."""
-    nouns = commands.group("events", "list and replay dead letters and webhook deliveries", "KIND")
+    what = "list and replay dead letters and webhook deliveries, and publish events again"
+    nouns = commands.group("events", what, "KIND")
     _add_dead_letter_commands(nouns.group("dead-letters", "inbound events that could not be applied", "ACTION"))
     _add_webhook_commands(
         nouns.group("webhooks", "deliveries of events to the endpoints in SUPPORT_WEBHOOKS", "ACTION")
     )
+    what = "publish events to the Redis stream again, with the same ids; webhooks get nothing twice"
+    republish = nouns.add("republish", what, republish_events, epilog=REPUBLISH_NOTES)
+    republish.add_argument(
+        "--since",
+        type=grammar.moment,
+        required=True,
+        metavar="TIME",
+        help="what was published since then: a time with a time zone, or a duration before now, such as 10m",
+    )
+    republish.add_argument("--dry-run", action="store_true", help="publish nothing, only print the number of events")
 
 
 def _add_dead_letter_commands(actions: grammar.Subcommands) -> None:
@@ -87,6 +106,27 @@ def replay_deliveries(arguments: argparse.Namespace, environ: Mapping[str, str])
         return unknown
 
     _check_known("delivery_not_found", "webhook delivery", run_on_database(load_settings(environ), schedule))
+
+
+def republish_events(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Have the relay publish again what was published since a time."""
+    from support_service.events import republishing
+    from support_service.platform.unit_of_work import WriteOrigin
+
+    since = time_cell(arguments.since)
+
+    async def republish(database: "Database") -> int:
+        chosen = await republishing.published_since(database, arguments.since)
+        if chosen.events and not arguments.dry_run:
+            await republishing.record(database, WriteOrigin(cli_principal()), chosen)
+            with show_progress("republish", chosen.events, "events") as bar:
+                await republishing.mark_to_be_repeated(database, chosen.first, chosen.last, bar.advance)
+        return chosen.events
+
+    events = run_on_database(load_settings(environ), republish)
+    what = "Would publish" if arguments.dry_run else "A running service publishes"
+    text = f"{what} {events} events again, those published since {since}."
+    print_summary(text, events=events, since=arguments.since.isoformat(), dryRun=arguments.dry_run)
 
 
 async def list_dead_letters(settings: "Settings", _: argparse.Namespace) -> None:

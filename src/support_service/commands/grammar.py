@@ -4,10 +4,11 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NoReturn, Self, TypeVar
 
 from support_service.core import http, units
+from support_service.core.clock import parse_time, utc_now
 from support_service.events.broker.base import ENTRY_ID_PATTERN
 
 USAGE_ERROR_STATUS = 2  # exit status for wrong arguments or a refused start
@@ -124,6 +125,18 @@ def request_rate(text: str) -> float:
     if not 0 < rate <= units.MAX_REQUESTS_PER_SECOND:
         raise ValueError("a number of requests per second above 0, such as 5 or 0.5, or a rate with /s, /min or /h")
     return rate
+
+
+@argument_type("time")
+def moment(text: str) -> datetime:
+    """Return a time: an ISO 8601 time with a time zone, or a duration before now, such as `10m`."""
+    try:
+        return utc_now() - units.parse_duration(text)
+    except ValueError:
+        found = parse_time(text)
+    if found is None:
+        raise ValueError("a time with a time zone, such as 2026-05-12T08:30:00Z, or a duration before now, such as 10m")
+    return found
 
 
 @argument_type("port")

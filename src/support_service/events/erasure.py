@@ -1,4 +1,4 @@
-"""Erasure of personal data from stored events: in the outbox, webhook deliveries, the stream and dead letters."""
+"""Erasure of personal data from stored events: in the database, in the stream, and in dead letters."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterator
@@ -13,7 +13,7 @@ from support_service.core.search_words import SoughtTexts
 from support_service.events.broker.redis import RedisBroker
 from support_service.events.dead_letters import DeadLetterService
 from support_service.platform.database import Reader, Transaction
-from support_service.platform.database.tables import outbox, webhook_deliveries
+from support_service.platform.database.tables import outbox, published_events, webhook_deliveries
 from support_service.platform.unit_of_work import WriteOrigin
 
 STREAM_PAGE = 100  # stream entries per read; each may have 256 KiB
@@ -25,12 +25,17 @@ POLL_INTERVAL = 0.05  # seconds between reads of the outbox
 async def rewrite_stored_events(
     tx: Transaction, case_ids: Collection[str], rewrite_event: Callable[[str], str]
 ) -> dict[str, int]:
-    """Apply `rewrite_event` to each of the cases' events in the outbox and in the webhook deliveries.
+    """Apply `rewrite_event` to each of the cases' events in the outbox, in published events and in webhook deliveries.
 
-    Return the number of rewritten rows, keyed by `outboxEvents` and `webhookDeliveries`.
+    Return the number of rewritten rows, keyed by `outboxEvents`, `keptEvents` and `webhookDeliveries`.
     """
     counts = {}
-    for table, name in ((outbox, "outboxEvents"), (webhook_deliveries, "webhookDeliveries")):
+    # The outbox first: the relay copies its events into the other tables.
+    for table, name in (
+        (outbox, "outboxEvents"),
+        (published_events, "keptEvents"),
+        (webhook_deliveries, "webhookDeliveries"),
+    ):
         # Rows older than the `case_id` column, or written by an older release that still runs, have no `case_id`. They
         # are few, and the index finds them; match them by the event's subject.
         # What occurs in each event of a case.
@@ -53,7 +58,10 @@ async def wait_until_relayed(reader: Reader, max_wait: float) -> None:
     """
     # Events are published in the order of seq, so one wait for the newest covers any number of erased cases.
     (row,) = await reader.fetch_all(sa.select(sa.func.coalesce(sa.func.max(outbox.c.seq), 0).label("newest")))
-    unpublished = sa.select(outbox.c.seq).where(outbox.c.seq <= row.newest).limit(1)
+    unpublished = sa.union_all(
+        sa.select(outbox.c.seq).where(outbox.c.seq <= row.newest),
+        sa.select(published_events.c.seq).where(published_events.c.publication == 0),
+    ).limit(1)
     with suppress(TimeoutError):  # no relay is running, or it has not reached this event yet
         async with asyncio.timeout(max_wait):
             while await reader.fetch_one(unpublished):  # noqa: ASYNC110 - a relay in another process sends no notification

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 
 from support_service.events.broker.base import Broker, RedisBrokerTimings
@@ -93,6 +94,7 @@ async def open_relay(
         instruments,
         stream=settings.stream,
         max_stream_length=0 if isinstance(broker, InMemoryBroker) else settings.keep,  # in memory it has no readers
+        keep_published=timedelta(0) if isinstance(broker, InMemoryBroker) else settings.keep_published,
         endpoints=settings.webhooks,
         timings=timings.relay,
     )

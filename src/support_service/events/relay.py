@@ -1,5 +1,8 @@
 """Outbox relay: publishes the events of the outbox to the broker, in order, at least once.
 
+Published events stay in a table of their own for a while. The broker counts the publications beside its entries, so
+that a broker that has lost some, such as in a failover, has a lower number: then they are published again.
+
 A lease in the database elects one relaying process. A fencing token keeps a process that stalled from publishing after
 another process has taken its lease. While the broker is down, the outbox grows; nothing else is affected.
 """
@@ -11,20 +14,21 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
 from support_service.core.clock import Backoff, utc_now
 from support_service.core.ids import new_id
 from support_service.core.part_state import OncallCard
-from support_service.events import webhook_sender
-from support_service.events.broker.base import Broker, BrokerError, FencedError
+from support_service.events import republishing, webhook_sender
+from support_service.events.broker.base import Broker, BrokerError, FencedError, PublicationsLostError
 from support_service.events.polling import poll_with_backoff
+from support_service.events.republishing import ANY_TO_BE_REPEATED, SELECT_CONFIRMED, select_oldest
 from support_service.platform.background import Pause, WorkSignal
 from support_service.platform.database import Database, Reader, Row, Transaction, lease_rows
-from support_service.platform.database.dialect import octets
-from support_service.platform.database.statements import compiled, limit_by_bytes, locked_in_order
+from support_service.platform.database.statements import compiled, locked_in_order
 from support_service.platform.database.tables import outbox
 from support_service.platform.settings.values import WebhookSetting
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, LastReading
@@ -41,8 +45,9 @@ EVENTS_PUBLISHED = InstrumentSpec(
     "support.events.published",
     "counter",
     "{event}",
-    "Events of cases published to the broker; error counts the events of a failed attempt, which is repeated",
-    {"type": PUBLISHED_TYPE_LABELS, "outcome": ("ok", "error")},
+    "Events of cases published to the broker; error counts the events of a failed attempt, which is repeated, and "
+    "repeated the events that are published again, such as after a failover of Redis",
+    {"type": PUBLISHED_TYPE_LABELS, "outcome": ("ok", "error", "repeated")},
 )
 EVENTS_RELAY_LAG = InstrumentSpec(
     "support.events.relay_lag",
@@ -70,6 +75,7 @@ class RelayTimings:
     poll_interval: float = 1.0  # for events that no signal tells of
     shared_poll_interval: float = 0.1  # the same, if other replicas may have written them
     publish_batch: int = 200  # events per publication
+    check_interval: float = 1.0  # between two checks, without events to publish, that the broker has lost none
     lease_duration: float = 6.0  # if the leader dies, publishing stops for about this long
     # Tolerated clock skew. A lease that expires later than this allows was taken by a replica with a wrong clock, which
     # may have died and left a lease that is valid for years.
@@ -80,7 +86,7 @@ class RelayTimings:
 class OutboxRelay:
     """Publishes the events of the outbox to one stream, and creates a webhook delivery for each endpoint.
 
-    `max_stream_length` is approximate.
+    `max_stream_length` is approximate. Published events are kept for `keep_published`.
     """
 
     def __init__(
@@ -91,6 +97,7 @@ class OutboxRelay:
         *,
         stream: str,
         max_stream_length: int,
+        keep_published: timedelta = timedelta(0),
         endpoints: Iterable[WebhookSetting] = (),
         timings: RelayTimings = RelayTimings(),
     ) -> None:
@@ -99,11 +106,12 @@ class OutboxRelay:
         self._instruments = instruments
         self._stream = stream
         self._max_stream_length = max_stream_length
+        self._keep_published = keep_published
         self._endpoints = tuple(endpoints)
         self._timings = timings
         self._holder = new_id()
         self._fence = self._newer_fence = 0  # our fencing token, and the newer token that made the broker reject it
-        self._lease_ends_at = self._renew_at = 0.0  # monotonic clock
+        self._lease_ends_at = self._renew_at = self._check_at = 0.0  # monotonic clock
         self._lease_lock, self._fan_out_lock = asyncio.Lock(), asyncio.Lock()
         self.deliveries_created = WorkSignal()
         self._backlog = LastReading[tuple[int, str | None]]()
@@ -142,9 +150,11 @@ class OutboxRelay:
             log.warning("Events stay in the outbox: %r", error)
 
     async def refresh_backlog(self) -> None:
-        """Read the size and age of the outbox for the gauges."""
+        """Read the size and age of the outbox for the gauges, and delete events that were kept long enough."""
         (row,) = await self._database.fetch_all(SELECT_BACKLOG)  # fetch_all: a scan must not block the event loop
         self._backlog.store((row.number, row.oldest))
+        if self.is_leader():
+            await republishing.delete_expired(self._database, utc_now() - self._keep_published)
 
     def card(self) -> OncallCard:
         """Return what on-call is shown of the outbox."""
@@ -160,34 +170,66 @@ class OutboxRelay:
         return Pause(timings.batch_interval, longest, database.changed.subscribe())
 
     async def _publish_pending(self) -> None:
-        """Publish batches until one is not full."""
+        """Publish batches until one is not full. At times, check that the broker has what was published before."""
         while await self.publish_batch() == self._timings.publish_batch:
             pass
+        if self._keep_published and self.is_leader() and time.monotonic() >= self._check_at:
+            self._check_at = time.monotonic() + self._timings.check_interval
+            (row,) = await self._database.fetch_all(SELECT_CONFIRMED)
+            if (row.confirmed or 0) > (kept := await self._broker.publications(self._stream)):
+                await self._republish_after(kept)
 
     async def publish_batch(self) -> int:
         """Publish the oldest events. Return the number published; 0 if another process holds the lease."""
-        if not await self._hold_lease() or await self._database.fetch_one(SELECT_ANY_PENDING) is None:
+        waiting = await self._database.fetch_one(SELECT_WAITING) if await self._hold_lease() else None
+        if waiting is None:
             return 0
         batch, max_bytes = self._timings.publish_batch, PUBLISH_BATCH_BYTES
-        pending = await read_oldest_events(self._database, batch, max_bytes)
+        if waiting.repeated:
+            pending = await republishing.read_events_to_repeat(self._database, batch, max_bytes)
+        else:
+            pending = await read_oldest_events(self._database, batch, max_bytes)
         if not pending:  # pragma: no cover - another process has published them meanwhile
             return 0
-        if self._endpoints and not all(event.fanned_out for event in pending):  # deliveries copy the outbox's events
-            while await self._fan_out() == batch:
+        if self._endpoints and not waiting.repeated and not all(event.fanned_out for event in pending):
+            while await self._fan_out() == batch:  # deliveries copy the outbox's events
                 pass
         events = [event.event for event in pending]
         try:
-            await self._broker.publish(self._stream, events, max_length=self._max_stream_length, fence=self._fence)
+            publication = await self._broker.publish(
+                self._stream,
+                events,
+                max_length=self._max_stream_length,
+                fence=self._fence,
+                confirmed=waiting.confirmed or 0 if self._keep_published else 0,
+            )
+        except PublicationsLostError as error:
+            await self._republish_after(error.kept)
+            return 0
         except BrokerError as error:
             self._count_published(pending, "error")
             if isinstance(error, FencedError):
                 self._newer_fence = error.fence
                 self._lease_ends_at = self._renew_at = 0.0
             raise
-        async with self._database.transaction() as tx:
-            await delete_published(tx, [event.seq for event in pending])
-        self._count_published(pending, "ok")
+        await self._store_published(pending, publication, repeated=waiting.repeated)
         return len(pending)
+
+    async def _store_published(self, events: Sequence[Row], publication: int, *, repeated: bool) -> None:
+        seqs = [event.seq for event in events]
+        async with self._database.transaction() as tx:
+            if repeated:
+                await republishing.note_repeated(tx, seqs, publication, utc_now())
+            else:
+                if self._keep_published:
+                    await republishing.keep_published(tx, seqs, publication, utc_now())
+                await delete_published(tx, seqs)
+        self._count_published(events, "repeated" if repeated else "ok")
+
+    async def _republish_after(self, kept: int) -> None:
+        """Have everything published again that the broker has lost: what came after the publication `kept`."""
+        number = await republishing.mark_to_be_repeated(self._database, kept + 1)
+        log.warning("The broker has lost %d published events, such as in a failover; they are published again", number)
 
     async def _hold_lease(self) -> bool:
         """Take or renew the lease when due. Return True if this process holds it."""
@@ -246,17 +288,15 @@ def _age_seconds(at: str | None) -> float:
     return max(0.0, time.time() - datetime.fromisoformat(at).timestamp()) if at else 0.0
 
 
-SELECT_ANY_PENDING: sa.Select[int] = compiled(
-    sa.select(sa.literal_column("1")).select_from(outbox).limit(sa.literal_column("1"))
+_ONE: Any = sa.literal_column("1")
+_ANY_PENDING = sa.select(_ONE).select_from(outbox).limit(_ONE).scalar_subquery()
+# A row if there are events to publish: whether some are to be repeated, and the last confirmed publication.
+SELECT_WAITING: sa.Select[Any] = compiled(
+    sa.select(
+        ANY_TO_BE_REPEATED.is_not(None).label("repeated"), SELECT_CONFIRMED.scalar_subquery().label("confirmed")
+    ).where(sa.or_(ANY_TO_BE_REPEATED.is_not(None), _ANY_PENDING.is_not(None)))
 )
-_SELECT_OLDEST = (
-    sa.select(outbox.c.seq, octets(outbox.c.event).label("size")).order_by(outbox.c.seq).limit(sa.bindparam("count"))
-)
-SELECT_PENDING = (
-    sa.select(outbox.c.seq, outbox.c.type, outbox.c.at, outbox.c.event, outbox.c.fanned_out)
-    .where(outbox.c.seq.in_(sa.select(limit_by_bytes(_SELECT_OLDEST, "seq").c.seq)))
-    .order_by(outbox.c.seq)
-)
+SELECT_PENDING = select_oldest(outbox, outbox.c.at, outbox.c.fanned_out)
 SELECT_OLDEST_AT = sa.select(outbox.c.at).order_by(outbox.c.seq).limit(sa.literal_column("1")).scalar_subquery()
 SELECT_BACKLOG = sa.select(sa.func.count(outbox.c.seq).label("number"), SELECT_OLDEST_AT.label("oldest"))
 DELETE_EVENT = compiled(outbox.delete().where(outbox.c.seq == sa.bindparam("published")))

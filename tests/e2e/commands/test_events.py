@@ -1,15 +1,17 @@
 """The event commands: list, replay and drop dead letters, list and replay webhook deliveries."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from redis.asyncio import Redis
 
 from support_service.commands.events import DEAD_LETTER_PAGE
 from tests.support.calls import eventually, open_case
-from tests.support.events.fixtures import send_inbound, shipment_event
+from tests.support.events.fixtures import outbox_is_empty, send_inbound, shipment_event, wait_for_events
 from tests.support.events.inbound import SENTENCE, about, wait_for_messages
 from tests.support.process import running
+from tests.support.service import service_of
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -74,6 +76,30 @@ async def test_unknown_dead_letter_is_named(redis, tmp_path, action, done):
         assert await stream.xlen("support.inbound.dead") == 0
     assert (status, out) == (2, f"{done} 1 dead letters.\n")
     assert errors == "support-service: There is no dead letter 1-0, 2-0: the list has the ids\n"
+
+
+async def test_published_events_are_published_again(make_client, redis, tmp_path, database_url):
+    """With the same ids, by the running service; the audit log says so. A dry run only counts."""
+    client = await make_client(SUPPORT_REDIS_URL=redis.url)
+    await open_case(client)
+    variables = {"SUPPORT_DATABASE_URL": database_url}
+    async with Redis.from_url(redis.url) as stream:
+        before = await wait_for_events(stream, 1)
+        await eventually(lambda: outbox_is_empty(service_of(client).database))
+        told = json.loads(await command(tmp_path, "republish", "--since", "10m", "--dry-run", **variables))
+        assert (told["events"], told["dryRun"]) == (1, True)
+        told = json.loads(await command(tmp_path, "republish", "--since", "10m", **variables))
+        assert (told["events"], told["dryRun"]) == (1, False)
+        assert await wait_for_events(stream, 2) == before * 2
+    async with client.get("/support/audit?action=events.republished") as response:
+        (entry,) = (await response.json())["items"]
+    assert entry["changes"]["events"] == [None, 1]
+    now = datetime.now(UTC).isoformat()
+    told = json.loads(await command(tmp_path, "republish", "--since", now, **variables))
+    assert told["events"] == 0
+    status, _, errors = await run(tmp_path, "republish", "--since", "yesterday", **variables)
+    assert status == 2
+    assert "expected a time with a time zone, such as 2026-05-12T08:30:00Z" in errors
 
 
 async def test_event_of_a_dead_letter_does_not_control_the_terminal(redis, tmp_path):

@@ -10,6 +10,7 @@ from cloudevents.core.v1.event import CloudEvent
 from redis.asyncio import Redis
 
 from support_service.cases.model.published import PAYLOAD_BY_EVENT_TYPE
+from support_service.events.erasure import rewrite_stored_events
 from support_service.events.opening import EventTimings
 from support_service.events.relay import read_oldest_events
 from support_service.platform.database.lease_rows import take_lease
@@ -185,6 +186,44 @@ async def test_changes_succeed_while_redis_is_down(client, stream, redis, metric
         labels = {"type": f"support.case.{kind}.v1", "outcome": "ok"}  # counted once they have left the outbox
         await eventually(lambda labels=labels, number=number: metrics.value(published_total, **labels) == number)
     await eventually(lambda: metrics.value("support_events_relay_lag_seconds_count") >= 1)
+
+
+async def lose_everything(redis, stream):
+    """Restart Redis, which keeps nothing."""
+    redis.kill()
+    await stream.connection_pool.disconnect()
+    redis.start()
+
+
+@both_databases
+async def test_events_that_redis_has_lost_are_published_again(client, stream, redis, metrics):
+    """In order and with the same ids, also if nothing changes afterwards."""
+    case = await open_case(client)
+    for number in range(5):
+        await add_message(client, case, str(number))
+    before = await wait_for_events(stream, 6)
+    await eventually(lambda: outbox_is_empty(service_of(client).database))
+    await lose_everything(redis, stream)
+    assert await wait_for_events(stream, 6) == before
+    await add_message(client, case, "after")
+    assert (await wait_for_events(stream, 7))[:6] == before
+    repeated = {"type": "support.case.opened.v1", "outcome": "repeated"}
+    await eventually(lambda: metrics.value("support_events_published_total", **repeated) == 1)
+
+
+@both_databases
+async def test_erased_event_is_published_again_as_it_was_left(client, stream, redis):
+    """A published event that is kept is rewritten like those that wait."""
+    case = await open_case(client, subject="Zaphod")
+    await wait_for_events(stream, 1)
+    database = service_of(client).database
+    await eventually(lambda: outbox_is_empty(database))
+    async with database.transaction() as tx:
+        counts = await rewrite_stored_events(tx, [case["id"]], lambda event: event.replace("Zaphod", "[erased]"))
+    assert counts["keptEvents"] == 1
+    await lose_everything(redis, stream)
+    (event,) = await wait_for_events(stream, 1)
+    assert event["data"]["ticket"]["subject"] == "[erased]"
 
 
 @both_databases

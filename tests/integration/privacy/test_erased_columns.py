@@ -48,6 +48,12 @@ ROWS = {
         "case_id": CASE,
         "event": pydantic_core.to_json({"data": {"subject": trace("outbox", "event")}}).decode(),
     },
+    "published_events": {
+        "seq": 1,
+        "case_id": CASE,
+        "publication": 1,
+        "event": pydantic_core.to_json({"data": {"subject": trace("published_events", "event")}}).decode(),
+    },
     "webhook_deliveries": {
         "case_id": CASE,
         "event": pydantic_core.to_json({"data": {"subject": trace("webhook_deliveries", "event")}}).decode(),

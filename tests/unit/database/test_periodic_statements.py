@@ -12,7 +12,7 @@ from support_service.attachments.maintenance import file_mover, retention
 from support_service.cases import gauges, search_repair
 from support_service.cases.clocks import known_policies
 from support_service.cases.sql import attachment_rows, clock_rows
-from support_service.events import consumer, relay, webhook_sender
+from support_service.events import consumer, relay, republishing, webhook_sender
 from support_service.platform import idempotency_keys
 from support_service.platform.audit import entry_rows
 from support_service.platform.database import lease_rows
@@ -46,6 +46,10 @@ FILL = (
     INSERT INTO outbox (type, at, event, fanned_out) SELECT 'a', '2026', repeat('x', 500), n <= {ROWS - 10} FROM numbers
     """,
     """
+    INSERT INTO published_events (seq, publication, published_at, type, event)
+    SELECT n, 1 + n / 20, at, 'a', repeat('x', 500) FROM numbers
+    """,
+    """
     INSERT INTO inbound_events (source, id, at, reached, done) SELECT '/orders', 'event-' || n, at, 0, true FROM numbers
     """,
     """
@@ -75,7 +79,12 @@ PERIODIC = {
     "the oldest local file": (attachment_rows.OLDEST_CREATED_AT, {"of": "local"}),
     "the ledger": (attachment_rows.READ_LEDGER, {"of": "local"}),
     "changes of the ledger": (attachment_rows.TAKE_LEDGER_CHANGES, {}),
-    "a look for events": (relay.SELECT_ANY_PENDING, {}),
+    "a look for events": (relay.SELECT_WAITING, {}),
+    "the last publication": (republishing.SELECT_CONFIRMED, {}),
+    "events to publish again": (republishing.SELECT_TO_BE_REPEATED, {"count": 200, "bytes": 4 << 20}),
+    "a look for expired events": (republishing.SELECT_EXPIRED, {"before": OLD, "count": 500}),
+    "expired events": (republishing.DELETE_EXPIRED, {"before": OLD, "count": 500}),
+    "events that Redis has lost": (republishing.MARK_TO_BE_REPEATED, {"first": 240, "last": 1 << 62, "count": 10}),
     "events to publish": (relay.SELECT_PENDING, {"count": 200, "bytes": 4 << 20}),
     "the oldest event": (sa.select(relay.SELECT_OLDEST_AT), {}),
     "events to fan out": (webhook_sender.SELECT_TO_FAN_OUT, {"count": 200}),

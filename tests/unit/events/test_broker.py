@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from support_service.core.units import MAX_DURATION, MAX_INTEGER
-from support_service.events.broker.base import BrokerError, FencedError, StreamFullError
+from support_service.events.broker.base import BrokerError, FencedError, PublicationsLostError, StreamFullError
 from support_service.events.broker.redis import CONSUMER_GROUP, RedisBroker, _to_dead_letter, _to_deliveries
 from tests.support.events.fixtures import patient_broker
 from tests.support.servers import free_port
@@ -136,6 +136,19 @@ async def test_publishing_with_an_older_fence_is_refused(broker):
     assert refusal.value.fence == 8
     await broker.publish(STREAM, ["4"], max_length=9, fence=8)
     assert events(await take(broker)) == [b"1", b"2", b"4"]
+
+
+async def test_publishing_is_refused_if_the_stream_has_lost_a_publication(broker):
+    """Nothing is published. The refusal names the last publication that the stream has."""
+    numbers = [await broker.publish(STREAM, [event], max_length=9) for event in ("1", "2")]
+    assert numbers == [1, 2]
+    assert await broker.publications(STREAM) == 2
+    assert await broker.publish(STREAM, ["3"], max_length=9, confirmed=2) == 3
+    with pytest.raises(PublicationsLostError) as refusal:
+        await broker.publish(STREAM, ["4"], max_length=9, confirmed=5)
+    assert refusal.value.kept == 3
+    assert await broker.publications("another") == 0
+    assert events(await take(broker)) == [b"1", b"2", b"3"]
 
 
 async def test_event_bytes_are_delivered_unchanged(broker):

@@ -1,19 +1,20 @@
 """The outbox and its relay, with a broker in the process."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import pytest
 import sqlalchemy as sa
 
-from support_service.core.clock import Backoff
+from support_service.core.clock import Backoff, utc_now
 from support_service.core.errors import Unavailable
+from support_service.events import republishing
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.relay import OutboxRelay, RelayTimings, delete_published
 from support_service.events.webhook_sender import WebhookSender, fan_out
 from support_service.platform.background import WorkSignal, run_in_background
-from support_service.platform.database.tables import leases, outbox, webhook_deliveries
+from support_service.platform.database.tables import leases, outbox, published_events, webhook_deliveries
 from support_service.platform.settings.values import WebhookSetting
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
@@ -28,8 +29,8 @@ OLDEST = "support_events_outbox_oldest_seconds"
 
 async def publishable(database, *numbers):
     """Put an event with each number into the outbox."""
-    at = "2026-01-01T00:00:00+00:00"
-    rows = [{"seq": number, "type": "t", "at": at, "event": '{"id": "e"}', "fanned_out": False} for number in numbers]
+    row = {"type": "t", "at": "2026-01-01T00:00:00+00:00", "fanned_out": False}
+    rows = [row | {"seq": number, "event": f'{{"id": "{number}"}}'} for number in numbers]
     async with database.transaction() as tx:
         await tx.execute(outbox.insert(), rows)
 
@@ -44,10 +45,9 @@ def create_relay(database, instruments):
     """Return a relay to a broker with one endpoint, which takes two events at once and never rests."""
     timings = RelayTimings(publish_batch=2, batch_interval=0.0, poll_interval=0.0, backoff=Backoff(0.0, 0.0))
 
-    def create(broker):
-        return OutboxRelay(
-            database, broker, instruments, stream=STREAM, max_stream_length=9, endpoints=[HOOK], timings=timings
-        )
+    def create(broker, **options):
+        given = {"stream": STREAM, "max_stream_length": 9, "endpoints": [HOOK], "timings": timings} | options
+        return OutboxRelay(database, broker, instruments, **given)
 
     return create
 
@@ -172,3 +172,130 @@ async def test_unexpected_error_is_raised_after_the_other_deliveries(database, i
         await webhooks.deliver("hook")
     tries = await database.fetch_all(sa.select(webhook_deliveries.c.tries))
     assert sorted(number for (number,) in tries) == [0, 1]
+
+
+HOUR = timedelta(hours=1)
+
+
+async def kept(database):
+    """The numbers of the published events that are kept, with the numbers of their publications."""
+    events = published_events.c
+    found = await database.fetch_all(sa.select(events.seq, events.publication).order_by(events.seq))
+    return [tuple(row) for row in found]
+
+
+class ForgetfulBroker(InMemoryBroker):
+    """A broker whose replica takes over, with the publications that it has."""
+
+    def __init__(self):
+        super().__init__()
+        self.published = []  # the events of each publication
+
+    async def publish(self, stream, events, **options):
+        number = await super().publish(stream, events, **options)
+        self.published.append([event.split('"')[3] for event in events])
+        return number
+
+    def fail_over(self, kept):
+        self.published = self.published[:kept]
+        self._streams[STREAM].publications = kept
+
+
+async def publish_all(relay):
+    """Publish as a running relay does, until nothing is left."""
+    while await relay.publish_batch():
+        pass
+
+
+@both_databases
+async def test_published_events_are_kept_for_a_while(database, create_relay):
+    """With the number of their publication. Events without a number after them are kept likewise."""
+    relay = create_relay(InMemoryBroker(), keep_published=HOUR)
+    await publishable(database, 1, 2, 4)
+    await publish_all(relay)
+    assert (await left(database), await kept(database)) == ([], [(1, 1), (2, 1), (4, 2)])
+    await relay.refresh_backlog()
+    assert len(await kept(database)) == 3
+    old = published_events.update().where(published_events.c.seq < 4).values(published_at=utc_now() - HOUR)
+    async with database.transaction() as tx:
+        await tx.execute(old)
+    await relay.refresh_backlog()
+    assert await kept(database) == [(4, 2)]
+
+
+async def test_published_events_are_not_kept_without_a_broker_that_can_lose_them(database, relay):
+    """What an earlier configuration has kept is deleted."""
+    await publishable(database, 1)
+    await publish_all(relay)
+    assert await kept(database) == []
+    await publishable(database, 2)
+    async with database.transaction() as tx:
+        await republishing.keep_published(tx, [2], 1, utc_now())
+    await relay.refresh_backlog()
+    assert await kept(database) == []
+
+
+@both_databases
+async def test_events_that_the_broker_has_lost_are_published_again(database, create_relay, instruments):
+    """Before newer events, in their order and with the same ids. Their webhook deliveries are not made again."""
+    broker = ForgetfulBroker()
+    relay = create_relay(broker, keep_published=HOUR)
+    await publishable(database, 1, 2, 3, 4, 5)
+    await publish_all(relay)
+    assert broker.published == [["1", "2"], ["3", "4"], ["5"]]
+    broker.fail_over(kept=1)
+    await publishable(database, 6)
+    assert await relay.publish_batch() == 0
+    await publish_all(relay)
+    assert broker.published == [["1", "2"], ["3", "4"], ["5"], ["6"]]
+    assert await kept(database) == [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (6, 4)]
+    assert len(await database.fetch_all(sa.select(webhook_deliveries.c.seq))) == 6
+
+
+async def test_loss_is_found_without_new_events(database, create_relay):
+    """The running relay compares the number of publications."""
+    broker = ForgetfulBroker()
+    timings = RelayTimings(batch_interval=0.0, poll_interval=0.001, check_interval=0.0)
+    relay = create_relay(broker, keep_published=HOUR, endpoints=(), timings=timings)
+    await publishable(database, 1, 2)
+    async with run_in_background(relay.run()):
+        await eventually(lambda: broker.published == [["1", "2"]])
+        await eventually(lambda: kept(database))
+        broker.fail_over(kept=0)
+        await eventually(lambda: broker.published == [["1", "2"]])
+
+
+@both_databases
+async def test_relay_that_takes_over_finds_what_was_lost(database, create_relay):
+    """Also if the former relay has ended while it marked the events."""
+    broker = ForgetfulBroker()
+    await publishable(database, 1, 2, 3, 4)
+    former = create_relay(broker, keep_published=HOUR)
+    await publish_all(former)
+    broker.fail_over(kept=0)
+    async with database.transaction() as tx:  # the first transaction of several
+        await tx.execute(republishing.MARK_TO_BE_REPEATED, {"first": 1, "last": 2, "count": 2})
+        await tx.execute(leases.update().values(expires_at=0))
+    relay = create_relay(broker, keep_published=HOUR)
+    assert await relay.publish_batch() == 0
+    await publish_all(relay)
+    assert broker.published == [["1", "2"], ["3", "4"]]
+
+
+@both_databases
+async def test_operator_publishes_events_of_a_time_again(database, create_relay):
+    """Those that were published since then, once, although they count as published now."""
+    broker = ForgetfulBroker()
+    relay = create_relay(broker, keep_published=HOUR)
+    await publishable(database, 1, 2, 3)
+    await publish_all(relay)
+    old = published_events.update().where(published_events.c.seq < 3).values(published_at=utc_now() - HOUR / 2)
+    async with database.transaction() as tx:
+        await tx.execute(old)
+    chosen = await republishing.published_since(database, utc_now() - HOUR / 4)
+    assert (chosen.first, chosen.last, chosen.events) == (2, 2, 1)
+    assert await republishing.mark_to_be_repeated(database, chosen.first, chosen.last) == 1
+    await publish_all(relay)
+    assert broker.published == [["1", "2"], ["3"], ["3"]]
+    assert await republishing.mark_to_be_repeated(database, chosen.first, chosen.last) == 0
+    assert (await republishing.published_since(database, utc_now() + HOUR)).events == 0

@@ -29,6 +29,14 @@ class FencedError(BrokerError):
         self.fence = fence
 
 
+class PublicationsLostError(BrokerError):
+    """The stream lacks publications that were confirmed, such as after a failover; `kept` is the last one it has."""
+
+    def __init__(self, kept: int) -> None:
+        super().__init__(f"the stream lacks what was published to it after the publication {kept}")
+        self.kept = kept
+
+
 class StreamFullError(BrokerError):
     """The stream has reached its maximum length; its consumer group has to read more of it first."""
 
@@ -65,13 +73,25 @@ class Broker(Protocol):
     """A broker of event streams. Every method raises BrokerError if the broker is unavailable."""
 
     async def publish(
-        self, stream: str, events: Sequence[str | bytes], *, max_length: int, fence: int = 0, trim: bool = True
-    ) -> None:
+        self,
+        stream: str,
+        events: Sequence[str | bytes],
+        *,
+        max_length: int,
+        fence: int = 0,
+        trim: bool = True,
+        confirmed: int = 0,
+    ) -> int:
         """Append events in order, all or none, and trim the oldest entries beyond about `max_length`.
 
-        Raises FencedError if another publisher has used a greater `fence`. If `trim` is False, nothing is trimmed:
-        raises StreamFullError if the events would exceed `max_length`.
+        Return the number of this publication: they are counted beside the stream, and are lost together with its
+        entries. Raises PublicationsLostError if there were fewer than `confirmed`, and FencedError if another publisher
+        has used a greater `fence`. If `trim` is False, nothing is trimmed or counted: raises StreamFullError if the
+        events would exceed `max_length`.
         """
+
+    async def publications(self, stream: str) -> int:
+        """Return the number of the last publication to a stream; 0 if there is none."""
 
     async def receive(self, stream: str, consumer: str, *, count: int, wait: float) -> list[Delivery]:
         """Return up to `count` events not yet delivered to the group; wait up to `wait` seconds for the first."""

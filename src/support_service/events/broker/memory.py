@@ -11,6 +11,7 @@ from support_service.events.broker.base import (
     DeadLetter,
     Delivery,
     FencedError,
+    PublicationsLostError,
     StreamBacklog,
     StreamFullError,
     select_deliverable_together,
@@ -91,7 +92,7 @@ class _InMemoryStream:
     def __init__(self) -> None:
         self.entries: deque[Delivery] = deque()
         self.last_id = self.last_dead_letter = 0
-        self.fence = 0
+        self.fence = self.publications = 0
         self.pending: OrderedDict[str, tuple[Delivery, float]] = OrderedDict()
         self.dead: OrderedDict[str, DeadLetter] = OrderedDict()
         self.published = asyncio.Event()
@@ -109,11 +110,20 @@ class InMemoryBroker:
         return self._logs.setdefault(stream, InMemoryLog())
 
     async def publish(
-        self, stream: str, events: Sequence[str | bytes], *, max_length: int, fence: int = 0, trim: bool = True
-    ) -> None:
+        self,
+        stream: str,
+        events: Sequence[str | bytes],
+        *,
+        max_length: int,
+        fence: int = 0,
+        trim: bool = True,
+        confirmed: int = 0,
+    ) -> int:
         state = self._streams[stream]
         if fence < state.fence:
             raise FencedError(state.fence)
+        if state.publications < confirmed:
+            raise PublicationsLostError(state.publications)
         if not trim and len(state.entries) + len(state.pending) + len(events) > max_length:
             raise StreamFullError(f"{len(state.entries)} events are waiting")
         state.fence = fence
@@ -125,6 +135,11 @@ class InMemoryBroker:
         state.published.set()
         if stream in self._logs:
             self._logs[stream].append(events)
+        state.publications += int(trim)
+        return state.publications if trim else 0
+
+    async def publications(self, stream: str) -> int:
+        return self._streams[stream].publications
 
     async def receive(self, stream: str, consumer: str, *, count: int, wait: float) -> list[Delivery]:  # noqa: ARG002
         state = self._streams[stream]

@@ -18,6 +18,7 @@ from support_service.events.broker.base import (
     DeadLetter,
     Delivery,
     FencedError,
+    PublicationsLostError,
     RedisBrokerTimings,
     StreamBacklog,
     StreamFullError,
@@ -31,26 +32,29 @@ from support_service.platform.telemetry.traces import UNTRACED, MessageSpans
 CONSUMER_GROUP = "support-service"
 MAX_CONNECTIONS = 16
 EVENT_FIELDS = (b"event", b"data")  # fields of an entry that may hold the event
-ERROR_REPLY_PATTERN = re.compile(r"\bFENCED (?P<fence>\d+)|\bFULL\b")  # error replies of PUBLISH
+ERROR_REPLY_PATTERN = re.compile(r"\bFENCED (?P<fence>\d+)|\bLOST (?P<kept>\d+)|\bFULL\b")  # error replies of PUBLISH
 
 # Each script runs atomically in Redis.
-# One script call for any number of events: the client encodes one command, and the server appends all or none.
+# One script call for any number of events: the client encodes one command, and the server appends all or none. Its
+# replicas and its file get the entries and their number together, too, so that a number stands for a prefix of them.
 PUBLISH_SCRIPT = """
 if tonumber(ARGV[1]) < tonumber(redis.call('GET', KEYS[2]) or '0') then
     return redis.error_reply('FENCED ' .. redis.call('GET', KEYS[2]))
 end
-if ARGV[3] == '0' and redis.call('XLEN', KEYS[1]) + #ARGV - 3 > tonumber(ARGV[2]) then
+if ARGV[3] == '0' and redis.call('XLEN', KEYS[1]) + #ARGV - 4 > tonumber(ARGV[2]) then
     return redis.error_reply('FULL')
 end
+local publications = redis.call('GET', KEYS[3]) or '0'
+if tonumber(publications) < tonumber(ARGV[4]) then return redis.error_reply('LOST ' .. publications) end
 if ARGV[1] ~= '0' then redis.call('SET', KEYS[2], ARGV[1]) end
-for i = 4, #ARGV do
+for i = 5, #ARGV do
     if ARGV[3] == '0' then
         redis.call('XADD', KEYS[1], '*', 'event', ARGV[i])
     else
         redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'event', ARGV[i])
     end
 end
-return #ARGV - 3
+return ARGV[3] == '0' and 0 or redis.call('INCR', KEYS[3])
 """
 DEAD_LETTER_SCRIPT = """
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, '*',
@@ -144,12 +148,24 @@ class RedisBroker(RedisClient):
         )
 
     async def publish(
-        self, stream: str, events: Sequence[str | bytes], *, max_length: int, fence: int = 0, trim: bool = True
-    ) -> None:
-        arguments = [fence, max_length, int(trim), *events]
+        self,
+        stream: str,
+        events: Sequence[str | bytes],
+        *,
+        max_length: int,
+        fence: int = 0,
+        trim: bool = True,
+        confirmed: int = 0,
+    ) -> int:
+        keys = [stream, f"{stream}:fence", _publications_key(stream)]
+        arguments = [fence, max_length, int(trim), confirmed, *events]
         with self._spans.publishing(stream, events):
             async with self._measured_operation("XADD"):
-                await self._publish_script(keys=[stream, f"{stream}:fence"], args=arguments)
+                return int(await self._publish_script(keys=keys, args=arguments))
+
+    async def publications(self, stream: str) -> int:
+        async with self._measured_operation():
+            return int(await self.client.get(_publications_key(stream)) or 0)
 
     async def receive(self, stream: str, consumer: str, *, count: int, wait: float) -> list[Delivery]:
         # The socket timeout must exceed the time the server blocks, or a quiet stream would look like a dead server.
@@ -287,7 +303,13 @@ def _as_broker_error(failure: Exception) -> BrokerError:
     reply = ERROR_REPLY_PATTERN.search(str(failure)) if isinstance(failure, ResponseError) else None
     if reply is None:
         return BrokerError(str(failure) or type(failure).__name__)
+    if reply["kept"]:
+        return PublicationsLostError(int(reply["kept"]))
     return FencedError(int(reply["fence"])) if reply["fence"] else StreamFullError("too many events are waiting")
+
+
+def _publications_key(stream: str) -> str:
+    return f"{stream}:publications"
 
 
 def _dead_letter_stream_name(stream: str) -> str:

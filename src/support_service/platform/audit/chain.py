@@ -51,6 +51,7 @@ Action = Literal[
     "dead-letter.dropped",
     "webhook.replayed",
     "webhook.dropped",
+    "events.republished",
     "case.erased",
     "retention.run",
     "audit.detached",

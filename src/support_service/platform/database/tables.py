@@ -332,6 +332,19 @@ outbox = table(
     sqlite_autoincrement=True,  # never reuses a published number, even if the table was emptied
 )
 
+# Events that were published to Redis and stay for a while: a failover of Redis loses what its replica did not have yet.
+published_events = table(
+    "published_events",
+    key("seq", sa.BigInteger, "not personal", autoincrement=False),  # that of the outbox
+    required("publication", sa.BigInteger, "not personal"),  # number of its batch in Redis; 0: to be published again
+    required("published_at", TIME, "kept"),
+    required("type", sa.String(64), "kept"),
+    required("event", sa.Text, "rewritten"),
+    optional("case_id", ID, "kept"),
+    index("publication", "seq"),
+    index("case_id"),
+)
+
 # Leases of jobs that only one process may run at a time. Times are in ms since the Unix epoch.
 leases = table(
     "leases",

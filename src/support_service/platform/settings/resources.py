@@ -280,6 +280,11 @@ class EventSettings(SettingsSection):
         ge=1,
         description="Approximate maximum length of the stream of published events.",
     )
+    keep_published: Duration = Field(
+        timedelta(hours=1),
+        alias="SUPPORT_EVENTS_KEEP_PUBLISHED",
+        description="Time that published events stay in the database, to be published again after a failover of Redis.",
+    )
     consume: bool = Field(
         default=True,
         alias="SUPPORT_EVENTS_CONSUME",

@@ -176,6 +176,7 @@ export const texts = {
   "action.dead-letter.replayed": "Dead letter replayed",
   "action.dead-letter.dropped": "Dead letter dropped",
   "action.webhook.replayed": "Webhook delivery replayed",
+  "action.events.republished": "Events published again",
   "action.webhook.dropped": "Webhook delivery dropped",
   "action.retention.run": "Retention of cases",
   "action.audit.detached": "Audit entries moved to a file",

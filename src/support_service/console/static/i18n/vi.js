@@ -177,6 +177,7 @@ export const texts = {
   "action.dead-letter.replayed": "Phát lại dead letter",
   "action.dead-letter.dropped": "Bỏ dead letter",
   "action.webhook.replayed": "Gửi lại webhook",
+  "action.events.republished": "Phát lại sự kiện",
   "action.webhook.dropped": "Bỏ lần gửi webhook",
   "action.retention.run": "Dọn vụ việc cũ",
   "action.audit.detached": "Chuyển nhật ký vào tệp",
