@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,7 +59,7 @@ def _batches(count: int, seq_of: Callable[[int], int]) -> Iterator[tuple[int, di
 
 
 def _load_sqlite(path: str, count: int, progress: Progress, seq_of: Callable[[int], int]) -> None:
-    with sqlite3.connect(path, isolation_level=None) as db:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA synchronous=OFF")
         db.create_function("words_match", 2, lambda *_: None)
         left_out = db.execute(

@@ -1,7 +1,8 @@
-"""The `support-service migrate`, `database waits` and `database check` commands."""
+"""The `support-service migrate`, `database waits`, `database check` and `database copy` commands."""
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -9,14 +10,27 @@ from typing import TYPE_CHECKING
 
 from support_service.commands import grammar
 from support_service.commands.output import print_table, show_progress
-from support_service.commands.runtime import NEWER_DATABASE_MESSAGE, load_settings, run_on_database
+from support_service.commands.runtime import (
+    NEWER_DATABASE_MESSAGE,
+    cli_principal,
+    load_settings,
+    run_coroutine,
+    run_on_database,
+)
+from support_service.core.errors import ValidationFailed
 
 if TYPE_CHECKING:
     from support_service.cases.search_repair import SearchTotals
+    from support_service.platform.audit.verify import ChainVerification
     from support_service.platform.database import Database
+    from support_service.platform.database.copying import TableComparison
     from support_service.platform.database.postgres.waits import Session, WaitingCommits
+    from support_service.platform.settings.resources import DatabaseSettings
 
 INCOMPLETE_STATUS = 1  # exit status if documents are missing, and were not made
+DATABASE_VARIABLE = re.compile("SUPPORT_DATABASE_(?!PASSWORD)")
+DIFFERENT_STATUS = 1  # exit status if a copy differs from its source
+SHOWN_HASH_LENGTH = 16  # digits of a hash that a terminal shows
 MAX_SHOWN_QUERY_LENGTH = 100  # characters of a statement that are shown
 NO_SESSIONS_ON_SQLITE = """\
 SQLite has no sessions: one process writes at a time, and the others wait for up to 10 s.
@@ -45,6 +59,21 @@ that another transaction changes meanwhile is left for the next run. Exit status
 was repaired; 1 if something is missing.
 """
 
+COPY_EXAMPLES = """\
+examples:
+  support-service database copy sqlite:///var/support.db postgresql://support@db-1/support
+  support-service database copy sqlite:///var/support.db
+
+Stop the service before. FROM must have the newest schema, and no other program may have it open: it is locked until
+the end. TO must have the newest schema, and no rows. Without TO it is the database that the variables name. Give no
+password in an argument, because other users of this machine see it: SUPPORT_DATABASE_PASSWORD_FILE or PGPASSFILE names
+its file. Files of cases stay where they are: the service on TO needs the same storage.
+
+A copy that was interrupted continues with the same command. At the end both databases are compared, table by table:
+numbers of rows, a hash of all rows, and the chain of the audit log. Before that no service starts on TO.
+Exit status: 0 if both have the same rows, 1 if they differ, 2 if the copy was refused or failed.
+"""
+
 
 def add_to(commands: grammar.Subcommands) -> None:
     """Add `migrate` and `database` to the commands."""
@@ -68,6 +97,13 @@ def add_to(commands: grammar.Subcommands) -> None:
         epilog=CHECK_EXAMPLES,
     )
     checking.add_argument("--repair", action="store_true", help="make the missing search documents")
+    copying = database.add(
+        "copy", "copy a SQLite database into an empty PostgreSQL database", copy_database, epilog=COPY_EXAMPLES
+    )
+    copying.add_argument("source", metavar="FROM", help="URL of the SQLite database, sqlite:///PATH")
+    copying.add_argument(
+        "target", metavar="TO", nargs="?", help="URL of the PostgreSQL database (default: that of the service)"
+    )
 
 
 def migrate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -190,3 +226,95 @@ def _print_totals(totals: "SearchTotals") -> None:
         )
         if totals.repaired_cases < totals.incomplete_cases:
             print("To make what is missing: support-service database check --repair")
+
+
+def copy_database(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Copy a SQLite database into an empty PostgreSQL database, compare both, and print the comparison.
+
+    Exit with status 1 if they differ. Raises ValidationFailed for URLs of other databases.
+    """
+    if arguments.target is not None:  # of the other variables only those of a password
+        environ = {name: value for name, value in environ.items() if DATABASE_VARIABLE.match(name) is None}
+        environ |= {"SUPPORT_DATABASE_URL": arguments.target}
+    settings = load_settings(environ).database
+    if not (arguments.source.startswith("sqlite:///") and settings.url.startswith("postgresql:")):
+        raise ValidationFailed(
+            "wrong_arguments",
+            "A copy goes from sqlite:///PATH to postgresql://USER@HOST/DATABASE. Between two PostgreSQL databases use "
+            "pg_dump and pg_restore; there is no way back to SQLite",
+        )
+    if not run_coroutine(_copy_and_compare(arguments.source, settings)):
+        sys.exit(DIFFERENT_STATUS)
+
+
+async def _copy_and_compare(source_url: str, settings: "DatabaseSettings") -> bool:
+    """Copy, compare and print; return whether both databases have the same rows."""
+    from support_service.core.clock import utc_now
+    from support_service.platform.audit.log import record
+    from support_service.platform.audit.verify import verify_chain
+    from support_service.platform.database import copying
+    from support_service.platform.database.opening import open_database
+    from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
+
+    with copying.open_source(source_url) as source:
+        async with copying.open_target(settings.url) as target:
+            copy = copying.DatabaseCopy(source, target)
+            copied, total = await copy.begin(), source.count_rows()
+            with show_progress("copy", total, " rows") as bar:
+                bar.advance(copied)
+                await copy.copy_rows(bar.advance)
+            with show_progress("compare", 2 * total, " rows") as bar:
+                tables = [each async for each in copy.compare(bar.advance)]
+        async with open_database(settings, pool_size=1) as database:
+            chains = await verify_chain(source.reader), await verify_chain(database)
+            is_equal = all(each.is_equal for each in tables) and chains[0] == chains[1]
+            if is_equal:
+                async with unit_of_work(database, WriteOrigin(cli_principal())) as work:
+                    rows = sum(each.target.rows for each in tables)
+                    await record(work, None, "database.copied", utc_now(), {"rows": (None, rows)})
+                    await copying.end_copy(work.tx)
+    _print_comparison(tables, *chains, is_equal=is_equal, found=copied)
+    return is_equal
+
+
+def _print_comparison(
+    tables: "Sequence[TableComparison]",
+    source_chain: "ChainVerification",
+    target_chain: "ChainVerification",
+    *,
+    is_equal: bool,
+    found: int,
+) -> None:
+    if not sys.stdout.isatty():
+        for each in tables:
+            sides = {"source": each.source, "target": each.target}
+            contents = {name: {"rows": content.rows, "hash": content.hash} for name, content in sides.items()}
+            print(json.dumps({"table": each.table, "equal": each.is_equal, **contents}))
+        chains = {"source": source_chain, "target": target_chain}
+        heads = {
+            name: {"entries": chain.head.position, "head": chain.head.hash.hex(), "flaw": chain.flaw}
+            for name, chain in chains.items()
+        }
+        print(json.dumps({"summary": True, "equal": is_equal, "found": found, "audit": heads}))
+        return
+    print_table(
+        [
+            ("TABLE", "ROWS", "HASH", "ROWS OF THE COPY", "HASH OF THE COPY", ""),
+            *(
+                (
+                    each.table,
+                    *(str(each.source.rows), each.source.hash[:SHOWN_HASH_LENGTH]),
+                    *(str(each.target.rows), each.target.hash[:SHOWN_HASH_LENGTH]),
+                    "equal" if each.is_equal else "DIFFERENT",
+                )
+                for each in tables
+            ),
+        ]
+    )
+    for name, chain in (("source", source_chain), ("copy", target_chain)):
+        state = f"broken: {chain.flaw}" if chain.flaw else "intact"
+        print(f"Audit log of the {name}: {chain.head.position} entries, head {chain.head.hash.hex()}, {state}")
+    if is_equal:
+        print("Both databases have the same rows. The service may start on the copy.")
+    else:
+        print("The databases differ. Recreate the target, migrate it, and copy again.")

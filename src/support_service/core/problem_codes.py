@@ -162,10 +162,13 @@ PROBLEM_CODES_BY_NAME = {code.name: code for code in PROBLEM_CODES}
 COMMAND_LINE_ERRORS = (
     ("address_unavailable", "another process listens on the address, or it is not an address of this machine"),
     ("customer_not_found", "the customer is unknown"),
+    ("database_copy_failed", "the target of `database copy` refuses a row, which the message names"),
+    ("database_copy_unfinished", "run `support-service database copy` until it has compared both databases"),
     (
         "database_missing",
         "the file of `SUPPORT_DATABASE_URL` does not exist: run the command in the service's environment",
     ),
+    ("database_not_empty", "the target of `database copy` must have no rows"),
     ("database_not_migrated", "run `support-service migrate` first"),
     (
         "database_of_earlier_service",
@@ -184,7 +187,7 @@ COMMAND_LINE_ERRORS = (
     ("unknown_override", "an upstream service, `ttl` or `all`; the message lists the services"),
     ("unknown_service", "an upstream service; the message lists them"),
     ("unknown_token", "`support-service token list` lists all tokens"),
-    ("wrong_arguments", "the arguments of `import` do not fit together; the message has the reason"),
+    ("wrong_arguments", "the arguments of the command do not fit together; the message has the reason"),
     ("wrong_case", "the id of a case comes before the files: the variable that holds it is empty or not set"),
     ("wrong_customer", "a customer's id has 1 to 36 characters"),
     ("wrong_duration", "`90s`, `30m`, `2h` or `1d`, at most `7d`"),

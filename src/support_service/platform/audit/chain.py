@@ -55,6 +55,7 @@ Action = Literal[
     "case.erased",
     "retention.run",
     "audit.detached",
+    "database.copied",
 ]
 # Entries of earlier releases keep the former name, because their hash covers it. The API shows the current one.
 FORMER_ACTION_NAMES: dict[Action, str] = {"override.set": "lever.pulled", "override.removed": "lever.released"}

@@ -7,7 +7,7 @@ from datetime import datetime
 from support_service.core.errors import FieldError, ValidationFailed
 from support_service.platform.audit import chain, entry_rows
 from support_service.platform.audit.chain import GENESIS, ChainHead
-from support_service.platform.database import Database, Reader
+from support_service.platform.database import Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class ChainVerification:
 
 
 async def verify_chain(
-    database: Database,
+    database: Reader,
     noted: bytes | None = None,
     advance: Callable[[int], None] = lambda _: None,
     limits: VerifyLimits = VerifyLimits(),
@@ -84,7 +84,7 @@ class PartVerification:
 
 
 async def verify_part(
-    database: Database, after: int | None, count: int, limits: VerifyLimits = PART_LIMITS
+    database: Reader, after: int | None, count: int, limits: VerifyLimits = PART_LIMITS
 ) -> PartVerification:
     """Verify up to `count` entries after a position, by default the last ones.
 
@@ -127,7 +127,7 @@ async def read_head_at(reader: Reader, position: int) -> ChainHead | None:
     return found[0].head_after if found and found[0].position == position and found[0].hash else None
 
 
-async def _find_flaw_at_ends(database: Database, head: ChainHead) -> str | None:
+async def _find_flaw_at_ends(database: Reader, head: ChainHead) -> str | None:
     """Return a flaw outside a valid chain: an entry before its first, or another end than in the head's row."""
     stray = await entry_rows.find_stray_position(database)
     if stray is not None:

@@ -31,6 +31,11 @@ UNRELEASED_MESSAGE = (
     "The database at SUPPORT_DATABASE_URL has revision {revision} of a version that was not released, and was not "
     "changed: docs/operations/upgrades.md has the statement that adopts it"
 )
+UNFINISHED_COPY = "database_copy"  # a table that a target of `support-service database copy` has until it is complete
+UNFINISHED_COPY_MESSAGE = (
+    "The database at SUPPORT_DATABASE_URL has a part of another one: run `support-service database copy` until it has "
+    "compared both"
+)
 ALEMBIC_VERSION = sa.table("alembic_version", sa.column("version_num"))  # Alembic's own table
 
 Result = TypeVar("Result")
@@ -104,11 +109,13 @@ def _compare_schema(connection: sa.Connection) -> SchemaStatus:
     return "newer" if REVISION_ID.fullmatch(revision) and revision > known else "older"
 
 
-def _check_not_earlier_service(connection: sa.Connection) -> None:
-    """Raise Unavailable for a database that has a table of the earlier support-service and none of this one."""
+def _check_usable(connection: sa.Connection) -> None:
+    """Raise Unavailable for a database of the earlier support-service only, and for a part of a copy."""
     found = sa.inspect(connection)
     if found.has_table(EARLIER_TABLE) and not found.has_table(OWN_TABLE):
         raise Unavailable("database_of_earlier_service", EARLIER_SERVICE_MESSAGE)
+    if found.has_table(UNFINISHED_COPY):
+        raise Unavailable("database_copy_unfinished", UNFINISHED_COPY_MESSAGE)
 
 
 def _read_revision(connection: sa.Connection) -> str:
@@ -132,12 +139,12 @@ def _run_exclusively(
 
     Work that only reads waits for no process on PostgreSQL: a replica may start while the database is migrated.
 
-    Raises Unavailable for a database URL that can't be used, for a database that fails, and for the database of the
-    earlier support-service.
+    Raises Unavailable for a database URL that can't be used, for a database that fails, for the database of the earlier
+    support-service, and for a part of a copy.
     """
 
     def checked(connection: sa.Connection) -> Result:
-        _check_not_earlier_service(connection)
+        _check_usable(connection)
         return work(connection)
 
     try:

@@ -180,6 +180,7 @@ export const texts = {
   "action.webhook.dropped": "Webhook delivery dropped",
   "action.retention.run": "Retention of cases",
   "action.audit.detached": "Audit entries moved to a file",
+  "action.database.copied": "Database copied",
   "action.message.added": "Message added",
   "field.customerId": "Customer",
   "field.channel": "Channel",

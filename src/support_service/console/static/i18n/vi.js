@@ -181,6 +181,7 @@ export const texts = {
   "action.webhook.dropped": "Bỏ lần gửi webhook",
   "action.retention.run": "Dọn vụ việc cũ",
   "action.audit.detached": "Chuyển nhật ký vào tệp",
+  "action.database.copied": "Sao chép cơ sở dữ liệu",
   "action.message.added": "Thêm tin nhắn",
   "field.customerId": "Khách hàng",
   "field.channel": "Kênh",

@@ -271,10 +271,10 @@ def raise_translated(failure: Exception, connection: Connection) -> NoReturn:
         code = DATABASE_UNAVAILABLE
     if code is not None:
         raise database_error(code) from failure
-    raise _statement_error(failure) from None
+    raise statement_error(failure) from None
 
 
-def _statement_error(failure: Exception) -> StatementError:
+def statement_error(failure: Exception) -> StatementError:
     """Return an error without the original text, because PostgreSQL's and asyncpg's texts quote values."""
     named = {name: getattr(failure, f"{name}_name", None) for name in ("table", "column", "constraint")}
     where = "".join(f", {name} {value}" for name, value in named.items() if value)
