@@ -15,7 +15,8 @@ from jsonschema import Draft202012Validator
 
 from support_service import __version__
 from support_service.platform.settings import Settings
-from tests.support.deployments import KUBERNETES, ROOT, SECRET, containers
+from support_service.platform.settings.values import mask_secrets
+from tests.support.deployments import KUBERNETES, ROOT, SECRET, containers, known_variables
 from tests.support.servers import MissingServer, find_binary
 
 CHART = ROOT / "observability" / "helm" / "support-service"
@@ -118,7 +119,6 @@ CONFIGURATIONS = {
         "imagePullSecrets": [{"name": "registry"}],
     },
     "role of the cloud": {"serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/x"}}},
-    "service account of others": {"serviceAccount": {"create": False, "name": "shared"}},
     "nodes": {
         "nodeSelector": {"pool": "apps"},
         "tolerations": [{"key": "apps", "operator": "Exists", "effect": "NoSchedule"}],
@@ -132,6 +132,16 @@ CONFIGURATIONS = {
         "priorityClassName": "important",
         "podAnnotations": {"sidecar.istio.io/inject": "false"},
         "podLabels": {"team": "support"},
+    },
+    "database of an operator": {
+        "secret": "",
+        "settings": {
+            "SUPPORT_DATABASE_HOST": "db-rw:5432",
+            "SUPPORT_DATABASE_PASSWORD_FILE": "/etc/database/password",
+            "SUPPORT_REDIS_URL": "redis://cache/0",
+        },
+        "extraVolumes": [{"name": "database", "secret": {"secretName": "db-app"}}],
+        "extraVolumeMounts": [{"name": "database", "mountPath": "/etc/database", "readOnly": True}],
     },
     "variables and files": {
         "probe": {"extraEnv": [{"name": "OTEL_METRICS_EXPORTER", "value": "otlp"}]},
@@ -176,14 +186,18 @@ CONFIGURATIONS = {
 
 
 @pytest.mark.parametrize("make", [kustomized, *(partial(rendered, **values) for values in CONFIGURATIONS.values())])
-def test_resources_have_the_form_that_kubernetes_knows(schemas, make):
+def test_resources_have_the_form_that_kubernetes_knows(schemas, make, tmp_path):
     """No field is misspelled or in the wrong place, and the service takes its settings."""
     made = make()
     checked = [each for each in made.values() if not each["apiVersion"].startswith(OPERATOR)]
     assert len(checked) >= 5
     assert [violation for resource in checked for violation in violations(schemas, resource)] == []
+    (container,) = service_pod(made)["spec"]["containers"]
+    has_secret = any("secretRef" in source for source in container["envFrom"])
+    (tmp_path / "password").write_text("secret")  # where the volume with the Secret is mounted
     settings = made["ConfigMap", "support-service"]["data"]
-    Settings.load_to_serve(settings | SECRET)
+    settings = {name: value.replace("/etc/database", str(tmp_path)) for name, value in settings.items()}
+    Settings.load_to_serve(settings | (SECRET if has_secret else {}))
 
 
 def test_misspelled_field_is_noticed(schemas):
@@ -229,7 +243,7 @@ def test_service_account_has_annotations_or_is_one_of_others():
     assert made["ServiceAccount", "support-service"]["metadata"]["annotations"] == {
         "eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/x"
     }
-    other = rendered(**CONFIGURATIONS["service account of others"])
+    other = rendered(serviceAccount={"create": False, "name": "shared"})
     assert not [kind for kind, _ in other if kind == "ServiceAccount"]
     assert service_pod(other)["spec"]["serviceAccountName"] == "shared"
     assert "serviceAccountName" not in service_pod(rendered(serviceAccount={"create": False}))["spec"]
@@ -324,6 +338,14 @@ def test_no_volume_is_needed_where_files_go_to_the_bucket():
     assert attachments(**in_bucket) == ([], None)
     assert attachments(**in_bucket, persistence={"enabled": True}) == (["support-attachments"], "support-attachments")
     assert attachments(persistence={"existingClaim": "files"}) == ([], "files")
+
+
+def test_database_of_an_operator_needs_no_secret_with_urls():
+    """Its password is a file, and everything else a setting."""
+    spec = service_pod(rendered(**CONFIGURATIONS["database of an operator"]))["spec"]
+    for container in containers(spec):
+        assert container["envFrom"] == [{"configMapRef": {"name": "support-service"}}]
+        assert "/etc/database" in {each["mountPath"] for each in container["volumeMounts"]}
 
 
 def test_secret_of_encrypted_values_is_made_and_not_in_the_config_map():
@@ -427,14 +449,24 @@ def test_labels_of_monitoring_are_those_that_prometheus_selects():
     assert {each["metadata"]["labels"]["release"] for each in monitors} == {"kube-prometheus-stack"}
 
 
+# Settings whose whole value is a secret, as messages of errors mask them.
+SECRET_SETTINGS = [
+    *sorted(name for name in known_variables() if mask_secrets(name, "secret") == "***"),
+    *("SUPPORT_DATABASE_PASSWORD", "SUPPORT_WEBHOOKS", "OTEL_EXPORTER_OTLP_HEADERS"),
+]
+
+
 @pytest.mark.parametrize(
     "values",
     [
         *({"replicaCount": "two"}, {"replicaCount": 1}, {"replica": 2}, {"image": {"tag": "latest"}}),
         *({"image": {"digest": "sha256:abc"}}, {"persistence": {"size": "20"}}, {"podLabels": {"app": "other"}}),
         {"settings": {"support_host": "x"}},
-        {"settings": {"SUPPORT_DATABASE_URL": "postgresql://db/support"}},  # a ConfigMap is no place for a password
-        {"settings": {"SUPPORT_DATABASE_PASSWORD": "secret"}},
+        # A ConfigMap is no place for a password.
+        {"settings": {"SUPPORT_DATABASE_URL": "postgresql://support:secret@db/support"}},
+        {"settings": {"SUPPORT_REDIS_URL": "rediss://:secret@cache/0"}},
+        {"settings": {"SUPPORT_EVENTS_REDIS_URL": "redis://cache/0?password=secret"}},
+        *({"settings": {name: "secret"}} for name in SECRET_SETTINGS),
         {"resources": {"limits": {"memory": None}}},
         {"ingress": {"enabled": True}},
         {"extraVolumes": [{"name": "tmp", "emptyDir": {}}]},
@@ -462,6 +494,7 @@ STOPS_IN_TIME = {"settings": {"SUPPORT_STOP_DELAY": "5", "SUPPORT_STOP_TIMEOUT":
         ({"extraEnv": [{"name": "SUPPORT_STOP_TIMEOUT", "value": "60"}]}, "set at least 70"),
         ({"persistence": {"enabled": False}}, "files would be lost"),
         ({"tokensSecret": ""}, "nobody could sign in"),
+        ({"secret": "", "secretSettings": PASSWORDS}, "name the Secret"),
         ({"autoscaling": {"enabled": True, "maxReplicas": 2, "minReplicas": 3}}, "at least autoscaling.minReplicas, 3"),
         ({"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}}, "needs resources.requests.cpu"),
         ({"ingress": BEHIND_INGRESS}, "all clients would share the rate limit"),

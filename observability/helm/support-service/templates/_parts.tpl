@@ -10,8 +10,10 @@ imagePullPolicy: {{ . }}
 envFrom:
   - configMapRef:
       name: support-service
+  {{- with .Values.secret }}
   - secretRef:
-      name: {{ .Values.secret }}
+      name: {{ . }}
+  {{- end }}
 {{- end }}
 
 {{- define "support.migrationEnv" -}}
@@ -54,6 +56,9 @@ envFrom:
 {{- end -}}
 {{- if and (eq "token" (lower $settings.SUPPORT_AUTH)) (not .Values.tokensSecret) -}}
 {{- fail "tokensSecret is empty, and nobody could sign in: name the Secret with tokens.json, or set settings.SUPPORT_AUTH to jwt" -}}
+{{- end -}}
+{{- if and .Values.secretSettings (not .Values.secret) -}}
+{{- fail "secret is empty: name the Secret that the chart makes of secretSettings" -}}
 {{- end -}}
 {{- with .Values.autoscaling -}}
 {{- if and .enabled (lt .maxReplicas .minReplicas) -}}
