@@ -58,6 +58,13 @@ LONG = {
         STREAM_FROZEN=20,
         STREAM_PAUSE=0.1,
     ),
+    "standby": long(
+        "integration/database/test_standby.py",
+        options=("-k", "older_data"),
+        STANDBY_CALLERS=8,
+        STANDBY_ROUNDS=60,
+        STANDBY_QUESTIONS=40,
+    ),
     "schemathesis": long("e2e/api/test_schemathesis.py", SCHEMATHESIS_SECONDS=300),
     "properties": long("unit", "app/guard", options=("-m", "hypothesis"), PROPERTY_EXAMPLES=1000),
     "database": long("integration/database/test_acknowledged_writes.py", DATABASE_WRITES=1500),

@@ -25,6 +25,7 @@ from support_service.cases.opening import CaseTimings, SlaTimings, open_cases, o
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
 from support_service.core.pagination import CursorSeal
+from support_service.core.part_state import OFF
 from support_service.desk.macros import MacroService
 from support_service.desk.policies import PolicyService
 from support_service.desk.views import ViewLimits, ViewService
@@ -47,7 +48,7 @@ from support_service.platform.audit.log import Sealer, SealerTimings
 from support_service.platform.background import Pause, run_every, run_in_background
 from support_service.platform.certificates import CertificateTimings, watch_certificates
 from support_service.platform.database import Database, DatabaseTimings
-from support_service.platform.database.opening import open_monitored_database, read_secret
+from support_service.platform.database.opening import open_monitored_database, open_standby, read_secret
 from support_service.platform.idempotency_keys import CLEANUP_INTERVAL, IdempotencyService
 from support_service.platform.settings import Settings, WrongSetting
 from support_service.platform.telemetry.process import LoopLagSampler
@@ -59,8 +60,9 @@ from support_service.timeline.cache import SnapshotStore
 from support_service.timeline.opening import TimelineTimings, open_cache, open_timeline
 from support_service.timeline.overrides import OverrideService
 
-if TYPE_CHECKING:  # loads the packages that verify JWTs
+if TYPE_CHECKING:  # they load the packages that verify JWTs, and PostgreSQL's driver
     from support_service.platform.access.oidc import OidcProvider
+    from support_service.platform.database.postgres.standby import Standby
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class Service:
     sessions: BrowserSessions | None  # None without authentication
     provider: "OidcProvider | None"  # of the sign-in, if there is one
     database: Database
+    standby: "Standby | None"  # that lists, searches and counts read, if there is one
     idempotency: IdempotencyService
     sealer: Sealer
     masker: Masker
@@ -161,6 +164,9 @@ async def open_service(
         # A service that can't identify callers must not start.
         authenticator, provider = await opened(open_access(settings, instruments, timings.access))
         database = await opened(open_monitored_database(settings.database, telemetry, timings.database))
+        standby = await opened(open_standby(settings.database, database, instruments, timings.database))
+        if standby is not None:
+            telemetry.pools["standby"] = standby.pool_state
         sessions = None
         if settings.server.auth != "open":
             sessions = BrowserSessions(
@@ -203,7 +209,15 @@ async def open_service(
             )
         )
         await opened(watch_certificates(settings.called_servers, instruments, timings.certificates))
-        stream = ChangeStream(event_log, masker, cases, instruments, settings.limits, timings=timings.stream)
+        stream = ChangeStream(
+            event_log,
+            masker,
+            cases,
+            instruments,
+            settings.limits,
+            read_position=None if standby is None else standby.position,
+            timings=timings.stream,
+        )
         guard.readiness.end_streams.append(stream.shut_down)  # after all other requests
         await opened(stream.running())
 
@@ -211,7 +225,12 @@ async def open_service(
             guard.readiness,
             database,
             cache,
-            parts={"events": consumer.status, "storage": attachments.uploader.status, "access": authenticator.status},
+            parts={
+                "standby": lambda: OFF if standby is None else standby.status,
+                "events": consumer.status,
+                "storage": attachments.uploader.status,
+                "access": authenticator.status,
+            },
             sources=timeline.status,
             ping_timeout=timings.api.ping_timeout,
         )
@@ -231,6 +250,7 @@ async def open_service(
             sessions=sessions,
             provider=provider,
             database=database,
+            standby=standby,
             idempotency=idempotency,
             sealer=sealer,
             masker=masker,

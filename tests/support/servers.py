@@ -192,7 +192,10 @@ class PostgresServer:
     def follow(self, primary: "PostgresServer") -> None:
         """Make this server, which is stopped and has a copy of the data of `primary`, a standby of it."""
         (self._folder / "data" / "standby.signal").touch()
-        self._settings |= {"primary_conninfo": f"host=127.0.0.1 port={urlsplit(primary.url()).port} user=tests"}
+        self._settings |= {
+            "primary_conninfo": f"host=127.0.0.1 port={urlsplit(primary.url()).port} user=tests",
+            "wal_retrieve_retry_interval": "100ms",
+        }
 
     def require(self, rules: str, certificate: Path | None = None, authority: Path | None = None) -> None:
         """Let clients sign in by the rules of `pg_hba.conf`; the server has a certificate, and trusts an authority."""

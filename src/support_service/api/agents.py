@@ -45,6 +45,7 @@ SAVE_PROBLEMS = (*DATABASE_PROBLEMS, "too_many_views", "view_name_taken")
     "/support/agents/{agent_id}/workload",
     tag=Tag("agents", "Agents: their workload."),
     access=Permission("agents:read", {"agent": "own", "supervisor": "all", "analyst": "all"}),
+    reads_standby=True,
     problems=DATABASE_PROBLEMS,
 )
 async def workload(call: Call, agent_id: str) -> Reply[Workload]:
@@ -52,7 +53,7 @@ async def workload(call: Call, agent_id: str) -> Reply[Workload]:
 
     An unknown agent has none.
     """
-    return Reply(await call.service.cases.count_by_status(call.principal, agent_id))
+    return Reply(await call.service.cases.count_by_status(call.principal, agent_id, call.reader))
 
 
 @post(
@@ -75,7 +76,7 @@ async def create_view(call: Call, body: NewView) -> Reply[SavedView]:
     return Reply(view, {"Location": f"{VIEWS_PATH}/{view.id}", **version_etag_header(view.version)})
 
 
-@get(VIEWS_PATH, access=VIEWS_READ, problems=DATABASE_PROBLEMS)
+@get(VIEWS_PATH, access=VIEWS_READ, reads_standby=True, problems=DATABASE_PROBLEMS)
 async def list_views(call: Call, query: ViewListQuery) -> Reply[ViewPage]:
     """List the saved views of the caller and of the caller's teams, newest first.
 
@@ -88,7 +89,7 @@ async def list_views(call: Call, query: ViewListQuery) -> Reply[ViewPage]:
     return Reply(ViewPage.model_construct(items=page, next_cursor=cursor))
 
 
-@get(VIEW_PATH, access=VIEWS_READ, headers=("ETag",), problems=VIEW_PROBLEMS)
+@get(VIEW_PATH, access=VIEWS_READ, reads_standby=True, headers=("ETag",), problems=VIEW_PROBLEMS)
 async def get_view(call: Call, view_id: str) -> Reply[CountedView]:
     """Get a saved view with the number of cases that it shows to the caller.
 
@@ -170,7 +171,7 @@ async def _count_cases_of_query(call: Call, query: Json, max_count: int) -> int 
         async with service.turns.occupy(name):
             yield
 
-    return await service.cases.count_cases(call.principal, filters, max_count, fair_turn)
+    return await service.cases.count_cases(call.principal, filters, max_count, fair_turn, call.reader)
 
 
 @cache

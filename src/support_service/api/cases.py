@@ -41,7 +41,7 @@ MESSAGE_PROBLEMS = (*CASE_PROBLEMS, "attachment_not_sendable", "case_changed", "
 
 
 # Before the routes of one case, whose ids have another form.
-@get(f"{CASES_PATH}/count", access=CASES_READ, problems=(*DATABASE_PROBLEMS, "searches_waiting"))
+@get(f"{CASES_PATH}/count", access=CASES_READ, reads_standby=True, problems=(*DATABASE_PROBLEMS, "searches_waiting"))
 async def count_cases(call: Call, query: CaseFilters) -> Reply[CaseCount]:
     """Count the cases that a list with these filters shows to the caller.
 
@@ -49,7 +49,7 @@ async def count_cases(call: Call, query: CaseFilters) -> Reply[CaseCount]:
     """
     check_may_search(call, query)
     in_turn = partial(charged_turn, call, count_cost(query))
-    count = await call.service.cases.count_cases(call.principal, query, MAX_COUNTED_CASES + 1, in_turn)
+    count = await call.service.cases.count_cases(call.principal, query, MAX_COUNTED_CASES + 1, in_turn, call.reader)
     return Reply(CaseCount(count=min(count, MAX_COUNTED_CASES), more=count > MAX_COUNTED_CASES))
 
 
@@ -87,7 +87,7 @@ async def open_case(call: Call, body: NewCase) -> EncodedReply[Case]:
     return EncodedReply(documents.encoder.encode_new(call.view, call.principal, case).to_json(), headers)
 
 
-@get(CASES_PATH, access=CASES_READ, problems=(*DATABASE_PROBLEMS, "searches_waiting"))
+@get(CASES_PATH, access=CASES_READ, reads_standby=True, problems=(*DATABASE_PROBLEMS, "searches_waiting"))
 async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
     """List cases, newest first or in the order of `sort`.
 
@@ -99,7 +99,7 @@ async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
     check_may_search(call, query)
     cost = list_cost(query)
     async with charged_turn(call, cost) if cost else nullcontext():
-        page = await call.service.cases.list_cases(call.principal, query)
+        page = await call.service.cases.list_cases(call.principal, query, call.reader)
     _add_viewers(call, page.items)
     return Reply(page)
 

@@ -24,6 +24,7 @@ CUSTOMER_ID_PATTERN = re.compile(rf"[^\0\ud800-\udfff]{{1,{ID_LENGTH}}}")
     "/support/customers/{customer_id}",
     # Analysts have no scope: an answer to a customer's id would say whose pseudonym it has.
     access=Permission("customers:read", {"agent": "own", "supervisor": "all", "customer": "own"}),
+    reads_standby=True,
     problems=(*DATABASE_PROBLEMS, "customer_not_found"),
 )
 async def get_customer(call: Call, customer_id: str, query: CustomerQuery) -> Reply[CustomerPage]:
@@ -36,7 +37,7 @@ async def get_customer(call: Call, customer_id: str, query: CustomerQuery) -> Re
     service, page = call.service, None
     if CUSTOMER_ID_PATTERN.fullmatch(customer_id):
         of_customer = CaseQuery.model_construct(customer_id=customer_id, limit=query.limit, cursor=query.cursor)
-        page = await service.cases.list_cases(call.principal, of_customer)
+        page = await service.cases.list_cases(call.principal, of_customer, call.reader)
     if page is None or not (page.items or query.cursor):
         raise NotFound("customer_not_found", f"There is no case of a customer {customer_id[:64]!r} that you may see.")
     # A second statement, because the first one serves all case lists, and ends a page by the size of its cases.

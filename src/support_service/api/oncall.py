@@ -18,7 +18,7 @@ from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import get
 from support_service.api.routing.route import Permission
 from support_service.core.clock import utc_now
-from support_service.core.part_state import OK, OncallCard
+from support_service.core.part_state import OFF, OK, OncallCard
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.service import Service
 
@@ -60,9 +60,12 @@ async def get_oncall(call: Call) -> Reply[OnCall]:
 async def _read_database_card(service: Service) -> OncallCard:
     started = time.perf_counter()
     status = await service.dependencies.database_status()
-    if status != OK:
-        return OncallCard(utc_now(), {"answer_seconds": None}, PROBLEM_CODES_BY_NAME[status].meaning, scope="replica")
-    return OncallCard(utc_now(), {"answer_seconds": round(time.perf_counter() - started, 6)}, scope="replica")
+    seconds = round(time.perf_counter() - started, 6) if status == OK else None
+    error = None if status == OK else PROBLEM_CODES_BY_NAME[status].meaning
+    figures: dict[str, object] = {"answer_seconds": seconds, "standby": OFF, "standby_lag_seconds": None}
+    if (standby := service.standby) is not None:
+        figures |= {"standby": standby.status, "standby_lag_seconds": standby.lag}
+    return OncallCard(utc_now(), figures, error, scope="replica")
 
 
 def _shown_card(service: Service, name: str, card: OncallCard) -> dict[str, Any]:

@@ -98,16 +98,21 @@ async def export_cases(settings: "Settings", arguments: argparse.Namespace) -> N
     from support_service.cases.model.requests import MAX_PAGE_SIZE, CaseQuery
     from support_service.cases.sql import case_rows
     from support_service.core.domain.principals import SYSTEM
+    from support_service.platform.database.opening import open_standby
 
     mask = Masker(settings.server.masking_key, settings.cases.known_channels)
-    async with open_maintenance(settings) as maintenance:
+    async with (
+        open_maintenance(settings) as maintenance,
+        open_standby(settings.database, maintenance.database, maintenance.instruments) as standby,
+    ):
+        reader = maintenance.database if standby is None else standby.reader(await standby.position())
         after, more = None, True
         while more:
-            page = await case_list.find_cases(maintenance.database, CaseQuery(limit=MAX_PAGE_SIZE), after, SYSTEM)
+            page = await case_list.find_cases(reader, CaseQuery(limit=MAX_PAGE_SIZE), after, SYSTEM)
             more = page.has_more
             for place, summary in page.cases:
                 after = place
-                case = await case_rows.get(maintenance.database, summary.id)
+                case = await case_rows.get(reader, summary.id)
                 if case is not None:  # pragma: no branch - else it was deleted after the page was read
                     line = mask.mask(case) if not arguments.unmasked else case
                     print(pydantic_core.to_json(line, by_alias=True, inf_nan_mode="null").decode())

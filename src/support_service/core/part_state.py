@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 OK: Final = "ok"  # the status of a part without a fault; with one, it is a problem code
+OFF: Final = "off"  # the status of a part that is not configured
 
 
 @dataclass(frozen=True, slots=True)

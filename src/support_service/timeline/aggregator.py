@@ -14,7 +14,7 @@ from support_service.core.clock import utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.domain.references import SourceReferences, SourceStatus
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, UpstreamService
-from support_service.core.part_state import OK, OncallCard
+from support_service.core.part_state import OFF, OK, OncallCard
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 from support_service.timeline.cache import CacheUnavailable, SnapshotStore
 from support_service.timeline.merge import Entry
@@ -33,7 +33,7 @@ NOT_REFERENCED = SourceStatus(status="none", ageSeconds=None, reason=None)
 NOT_CONFIGURED = SourceStatus(status="off", ageSeconds=None, reason=None)
 
 NOTHING_FETCHED = FetchResult()
-OFF, SOURCE_UNAVAILABLE = "off", "source_unavailable"
+SOURCE_UNAVAILABLE = "source_unavailable"
 COMPLETENESS = ("complete", "stale", "partial")
 TIMELINE_COLLECT = InstrumentSpec(
     "support.timeline.collect",

@@ -18,7 +18,8 @@ from tests.support.service import service_of
 from tests.support.timings import patient_timings
 
 SOURCES = dict.fromkeys(UPSTREAM_SERVICES, "off")  # they have no URL
-ALL_OK = {"database": "ok", "cache": "ok", "events": "ok", "storage": "ok", "access": "ok", "sources": SOURCES}
+ALL_OK = {"database": "ok", "standby": "off", "cache": "ok", "events": "ok", "storage": "ok", "access": "ok"}
+ALL_OK |= {"sources": SOURCES}
 
 
 @pytest.mark.parametrize("path", ["/health", "/livez"])

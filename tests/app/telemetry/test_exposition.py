@@ -22,6 +22,7 @@ from support_service.platform.telemetry.stores import (
     REDIS_MEMORY,
     REDIS_MEMORY_LIMIT,
     REDIS_ROLE,
+    STANDBY_LAG,
 )
 from support_service.timeline.source_client import SOURCE_OUTCOMES
 from tests.support.calls import add_message, expect_problem, open_case, read_timeline, upload
@@ -75,7 +76,7 @@ async def test_contract_series_are_zero_on_the_first_scrape(first_scrape, name):
 async def test_first_scrape_has_every_instrument(first_scrape):
     """Each is exposed with its meaning from the first scrape on, except those of jobs and of other servers."""
     of_redis = [REDIS_EVICTION_POLICY, REDIS_ROLE, REDIS_EVICTED_KEYS, REDIS_MEMORY, REDIS_MEMORY_LIMIT]
-    of_replicas = [REPLICA_READY, DEPENDENCY_STATUS, CERTIFICATE_EXPIRES]
+    of_replicas = [REPLICA_READY, DEPENDENCY_STATUS, CERTIFICATE_EXPIRES, STANDBY_LAG]
     later = [ATTACHMENT_UNREPAIRED, HTTP_CLIENT_DURATION, *of_redis, *of_replicas]
     assert {row for row in INSTRUMENTS if row.meaning not in first_scrape} == {*later}
     services = [(one, two) for one in UPSTREAM_SERVICES for two in SOURCE_OUTCOMES]

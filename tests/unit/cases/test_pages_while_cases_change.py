@@ -70,7 +70,7 @@ async def test_pages_hold_what_matches_throughout_once_and_nothing_else(database
     always = ever = set(model.matching(q))
     newest, found, cursor = set(order), [], None
     while True:
-        page = await service.list_cases(SYSTEM, CaseQuery(q=q, limit=choice.randint(1, 4), cursor=cursor))
+        page = await service.list_cases(SYSTEM, CaseQuery(q=q, limit=choice.randint(1, 4), cursor=cursor), database)
         found += [case.id for case in page.items]
         cursor = page.next_cursor
         if cursor is None:
@@ -82,6 +82,5 @@ async def test_pages_hold_what_matches_throughout_once_and_nothing_else(database
     assert len(found) == len(set(found))
     assert always <= set(found) <= ever & newest
     assert found == sorted(found, key=order.index, reverse=True)
-    assert [case.id for case in (await service.list_cases(SYSTEM, CaseQuery(q=q, limit=200))).items] == model.matching(
-        q
-    )
+    page = await service.list_cases(SYSTEM, CaseQuery(q=q, limit=200), database)
+    assert [case.id for case in page.items] == model.matching(q)

@@ -129,13 +129,13 @@ async def test_concurrent_closings_change_the_status_once(service):
     assert len({ticket.updated_at for ticket in closed}) == 1
 
 
-async def test_pages_are_stable_while_cases_are_opened(service):
+async def test_pages_are_stable_while_cases_are_opened(service, database):
     """A cursor leads to cases that were opened before the first page was read."""
     for _ in range(4):
         await service.open_case(SYSTEM_ORIGIN, NEW)
-    first = await service.list_cases(SYSTEM, CaseQuery(limit=2))
+    first = await service.list_cases(SYSTEM, CaseQuery(limit=2), database)
     await asyncio.gather(*(service.open_case(SYSTEM_ORIGIN, NEW) for _ in range(10)))
-    second = await service.list_cases(SYSTEM, CaseQuery(limit=2, cursor=first.next_cursor))
+    second = await service.list_cases(SYSTEM, CaseQuery(limit=2, cursor=first.next_cursor), database)
     assert second.next_cursor is None
     assert len({ticket.id for ticket in [*first.items, *second.items]}) == 4
 

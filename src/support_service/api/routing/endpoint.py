@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from multidict import istr
 
 from support_service.api.routing.call import Call, Headers, Reply
 from support_service.api.routing.etags import KnownTags, if_match_versions, known_tags
@@ -23,6 +24,8 @@ from support_service.guard.json_body import json_response, query_reader, read_bo
 from support_service.platform.access.authenticator import AUTHORIZATION
 from support_service.platform.access.sessions import check_not_foreign, check_same_origin, read_cookie
 from support_service.service import SERVICE
+
+POSITION = istr("Support-Position")
 
 ArgumentProvider = Callable[[web.Request, Call, Any], Any]  # takes the parsed body, too
 
@@ -43,18 +46,11 @@ def compile_route(route: Route, routes: Routes) -> Handler:
     privacy.
     """
     permission, takes_key = route.access, route.takes_idempotency_key
+    reads_standby, tells_position = route.reads_standby, route.tells_position
     _check_masking(route)
     respond = _compile_handler(route, routes)
     if permission == PUBLIC:
-
-        async def serve_public(request: web.Request) -> web.StreamResponse:
-            service = request.app[SERVICE]
-            response = await respond(request, Call(ANONYMOUS, "all", service, request[REQUEST_ID]))
-            if size := _body_size(response):
-                service.admission.check_answer(request, size)
-            return response
-
-        return serve_public
+        return _serve_public(respond)
 
     async def serve(request: web.Request) -> web.StreamResponse:
         service = request.app[SERVICE]
@@ -75,15 +71,33 @@ def compile_route(route: Route, routes: Routes) -> Handler:
                 "permission_missing", f"The permission {permission.name!r} is missing: {principal.role}s don't have it."
             )
         call = Call(principal, scope, service, request[REQUEST_ID], authorization=authorization, session=session)
+        standby = service.standby if tells_position else None
+        if standby is not None and reads_standby:
+            call.standby_reader = standby.reader(request.headers.get(POSITION))
         if takes_key:  # its answer reports a change, so it is sent in any case
             once = IDEMPOTENCY_KEY in request.headers
             response = await (respond_once(request, call, route, respond) if once else respond(request, call))
             service.admission.charge_answer(request, principal.name, _body_size(response), may_owe=True)
-            return response
-        response = await respond(request, call)
+        else:
+            response = await respond(request, call)
+            if size := _body_size(response):
+                service.admission.check_answer(request, size)
+                service.admission.charge_answer(request, principal.name, size)
+        if standby is not None and call.reader is service.database and (position := await standby.position()):
+            response.headers[POSITION] = position
+        return response
+
+    return serve
+
+
+def _serve_public(respond: Callable[[web.Request, Call], Awaitable[web.StreamResponse]]) -> Handler:
+    """Return the function that serves a route without authentication."""
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        service = request.app[SERVICE]
+        response = await respond(request, Call(ANONYMOUS, "all", service, request[REQUEST_ID]))
         if size := _body_size(response):
             service.admission.check_answer(request, size)
-            service.admission.charge_answer(request, principal.name, size)
         return response
 
     return serve

@@ -24,7 +24,7 @@ from support_service.cases.model.vocabulary import CaseSort
 from support_service.cases.sql import search
 from support_service.cases.sql.projections import CASE_SUMMARY_JSON, PUBLIC_CASE_SUMMARY_JSON, access_parameters
 from support_service.core.domain.principals import CASE_SCOPED_ROLES, Principal
-from support_service.platform.database import Database, Reader, Row
+from support_service.platform.database import Reader, Row
 from support_service.platform.database.dialect import octets
 from support_service.platform.database.statements import limit_ordered_by_bytes, planned_by_values
 from support_service.platform.database.tables import tickets
@@ -171,10 +171,7 @@ class SharedCountLimits:
 class SharedCounts:
     """Counts cases in turns of the callers, and shares each count with callers who see the same cases."""
 
-    def __init__(
-        self, database: Database, limits: SharedCountLimits, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._database = database
+    def __init__(self, limits: SharedCountLimits, clock: Callable[[], float] = time.monotonic) -> None:
         self._min_duration = limits.min_duration
         self._clock = clock
         self._counting: set[asyncio.Task[int]] = set()
@@ -186,16 +183,17 @@ class SharedCounts:
         query: CaseFilters,
         max_count: int,
         open_turn: Callable[[], AbstractAsyncContextManager[None]],
+        reader: Reader,
     ) -> int:
         """Return the number of matching cases that the principal may see; at most `max_count` are counted."""
-        key = (*_visibility_key(principal), query.model_dump_json(exclude={"limit", "cursor"}), max_count)
+        key = (reader, *_visibility_key(principal), query.model_dump_json(exclude={"limit", "cursor"}), max_count)
         if (known := self._kept_counts.get(key)) is not None:
             return known
         async with AsyncExitStack() as in_turn:
             await in_turn.enter_async_context(open_turn())
             if (known := self._kept_counts.get(key)) is not None:  # counted while this one waited for its turn
                 return known
-            counted = count_cases(self._database, query, principal, max_count)
+            counted = count_cases(reader, query, principal, max_count)
             counting = asyncio.create_task(self._count_and_keep(key, counted, in_turn.pop_all()))
         self._counting.add(counting)
         counting.add_done_callback(self._forget_task)

@@ -56,6 +56,12 @@ class DatabaseSettings(SettingsSection):
         alias="SUPPORT_DATABASE_PASSWORD_FILE",
         description="File with the password. It is read for each new connection.",
     )
+    read_url: DatabaseUrl | None = Field(
+        None,
+        alias="SUPPORT_DATABASE_READ_URL",
+        description="A standby of PostgreSQL, which answers lists, searches, counts and exports. Unset: the primary "
+        "does. It gets as many connections as `SUPPORT_DATABASE_POOL`, and one.",
+    )
     synchronous: Literal["NORMAL", "FULL"] = Field(
         "NORMAL",
         alias="SUPPORT_SQLITE_SYNCHRONOUS",
@@ -105,7 +111,14 @@ class DatabaseSettings(SettingsSection):
             place = quote(host, safe=":,[]")  # also of a folder of sockets
             url = f"postgresql://{quote(user, safe='')}@{place}/{quote(name, safe='')}?{options}".removesuffix("?")
         url = _with_password(url or "", given)
+        read_url = given.get("SUPPORT_DATABASE_READ_URL", "")
+        if read_url.startswith("postgresql") and not _has_password(read_url):
+            given = {**given, "SUPPORT_DATABASE_READ_URL": _with_password(read_url, given)}
         return {**given, "SUPPORT_DATABASE_URL": url} if url else given
+
+
+def _has_password(url: str) -> bool:
+    return bool(urlsplit(url).password or options_of(url).keys() & {"password", "password_file"})
 
 
 def _with_password(url: str, given: Mapping[str, str]) -> str:
@@ -116,7 +129,7 @@ def _with_password(url: str, given: Mapping[str, str]) -> str:
     if not url.startswith("postgresql"):
         raise ValueError(f"{min(passwords)} requires SUPPORT_DATABASE_HOST, or a SUPPORT_DATABASE_URL of PostgreSQL")
     options = options_of(url)
-    if len(passwords) > 1 or urlsplit(url).password or options.keys() & {"password", "password_file"}:
+    if len(passwords) > 1 or _has_password(url):
         raise ValueError(f"{min(passwords)} is set besides another password: expected one of them")
     if path := given.get("SUPPORT_DATABASE_PASSWORD_FILE"):
         read_value_file("SUPPORT_DATABASE_PASSWORD_FILE", path)

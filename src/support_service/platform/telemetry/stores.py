@@ -15,6 +15,7 @@ from support_service.platform.telemetry.instruments import (
 )
 
 POOL_NAME = "db.client.connection.pool.name"
+POOL_NAMES = ("database", "standby", "cache", "events", "stream")
 UNLIMITED_CONNECTIONS = 1_000_000  # redis-py's default number of connections is higher
 REFRESH_INTERVAL = 30.0  # seconds between two readings of the state of a Redis server
 
@@ -60,24 +61,35 @@ DB_CONNECTIONS = InstrumentSpec(
     "observed sum",
     "{connection}",
     "Connections of a pool, by state",
-    {
-        "db.client.connection.pool.name": ("database", "cache", "events", "stream"),
-        "db.client.connection.state": CONNECTION_STATES,
-    },
+    {"db.client.connection.pool.name": POOL_NAMES, "db.client.connection.state": CONNECTION_STATES},
 )
 DB_CONNECTION_LIMIT = InstrumentSpec(
     "db.client.connection.max",
     "observed sum",
     "{connection}",
     "Connections that a pool may open; no value for a pool without a limit",
-    {"db.client.connection.pool.name": ("database", "cache", "events", "stream")},
+    {"db.client.connection.pool.name": POOL_NAMES},
 )
 DB_CONNECTION_WAITING = InstrumentSpec(
     "db.client.connection.pending_requests",
     "observed sum",
     "{request}",
     "Operations that wait for a connection, or for their turn to change a row",
-    {"db.client.connection.pool.name": ("database", "cache", "events", "stream")},
+    {"db.client.connection.pool.name": POOL_NAMES},
+)
+STANDBY_LAG = InstrumentSpec(
+    "support.standby.lag",
+    "gauge",
+    "s",
+    "Age of the newest state of the database that the standby of SUPPORT_DATABASE_READ_URL has, as this process saw it",
+)
+STANDBY_READS = InstrumentSpec(
+    "support.standby.reads",
+    "counter",
+    "{read}",
+    "Lists, searches and counts with SUPPORT_DATABASE_READ_URL: answered by the standby, or by the primary because the "
+    "caller sent no position, the standby was behind it, or the standby lags or does not answer",
+    {"outcome": ("standby", "no_position", "behind", "unavailable")},
 )
 REDIS_EVICTION_POLICY = InstrumentSpec(
     "support.redis.eviction_policy",

@@ -19,6 +19,7 @@ export class Problem extends Error {
   }
 }
 
+export const POSITION = "Support-Position";
 const NO_ANSWER = { status: 0, code: "no_answer", detail: "" };
 
 /**
@@ -34,6 +35,8 @@ export async function request(path, options = {}) {
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (key) headers["Idempotency-Key"] = key;
   if (ifMatch) headers["If-Match"] = ifMatch;
+  const known = method === "GET" ? load(POSITION) : null;
+  if (known) headers[POSITION] = known;
   let response;
   try {
     response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal });
@@ -43,7 +46,24 @@ export async function request(path, options = {}) {
   }
   const data = await parse(response);
   if (!response.ok) throw refusal(response.status, data);
+  notePosition(response.headers.get(POSITION), method);
   return { data, etag: response.headers.get("ETag"), status: response.status };
+}
+
+/**
+ * Note what this browser knows of the database, for all its tabs: lists show at least what was written before it. After
+ * a write without a position that is not known, and the next list tells it.
+ * @param {string | null} position
+ * @param {string} [method]
+ */
+export function notePosition(position, method = "GET") {
+  const known = load(POSITION) ?? "";
+  if (position ? position > known : method !== "GET") save(POSITION, position || null);
+}
+
+/** Read the next list from the primary database, after changes were missed. */
+export function forgetPosition() {
+  save(POSITION, null);
 }
 
 /**

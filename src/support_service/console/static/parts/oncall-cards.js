@@ -91,7 +91,15 @@ function overrideLine(page, name, override) {
 export function cards(page) {
   const { status } = page;
   return html`<div class="oncall-cards">
-    ${card(page, "database", [["oncall.answer_time", given(status.database.answerSeconds, seconds)]], seconds)}
+    ${card(
+      page,
+      "database",
+      [
+        ["oncall.answer_time", given(status.database.answerSeconds, seconds)],
+        ...lagOfStandby(status.database),
+      ],
+      seconds,
+    )}
     ${cacheCard(page)}
     ${card(
       page,
@@ -212,6 +220,11 @@ function given(value, format) {
 function age(found) {
   if (found.oldestAgeSeconds === null) return found.files === 0 ? t("oncall.none") : null;
   return duration(found.oldestAgeSeconds);
+}
+
+/** @param {any} database @returns {Pair[]} */
+function lagOfStandby(database) {
+  return database.standby === "off" ? [] : [["oncall.standby_lag", given(database.standbyLagSeconds, seconds)]];
 }
 
 /** @param {number | null} left seconds */

@@ -85,6 +85,11 @@ class PostgresDatabase:
         """Whether statements have names."""
         return self._connector.names_statements
 
+    @property
+    def begin_of_reads(self) -> str | None:
+        """What begins a transaction whose reads need one server; None if each session has one, and its settings."""
+        return None if self._connector.keeps_settings else self._connector.begin_planned_by_values
+
     async def open(self) -> None:
         await self._connector.look_for_pooler()
         await self._read(self._pings, _READ_STATUS, None)  # a replica that starts meanwhile can serve reads

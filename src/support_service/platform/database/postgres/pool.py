@@ -92,6 +92,10 @@ class ConnectionPool:
         closings = {asyncio.create_task(each.close(timeout=self._close_timeout)) for each in idle} | self._closings
         if closings:
             await asyncio.wait(closings, timeout=self._close_timeout)
+        self.terminate()
+
+    def terminate(self) -> None:
+        """Close all connections at once; statements in progress raise ConnectionLost."""
         for connection in list(self._connections):
             if not connection.is_closed():
                 connection.terminate()
