@@ -34,6 +34,7 @@ $(NODE_PACKAGES): package.json package-lock.json
 services: install $(NODE_PACKAGES) ## Install the Debian and npm packages, helm and kubectl that tests need, where they are missing
 	@missing=; have() { command -v "$$1" >/dev/null 2>&1; }; \
 	have redis-server || missing="$$missing redis-server"; \
+	have valkey-server || missing="$$missing valkey-server"; \
 	have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	PATH="$$PATH:/usr/sbin" have pgbouncer || missing="$$missing pgbouncer"; \
 	PATH="$$PATH:/usr/sbin" have haproxy || missing="$$missing haproxy"; \

@@ -48,7 +48,7 @@ FORMS = [  # first match wins; compared as types with their metadata
     (values.Issuer, "URL"),
     (values.Scopes, "scopes, separated by blanks"),
     (values.BaseUrl, "URL"),
-    (values.RedisUrl, "URL: `redis://`, `rediss://` or `unix://`"),
+    (values.RedisUrl, "URL: `redis://`, `rediss://`, `unix://` or [`redis+sentinel://`](operations/redis.md#sentinel)"),
     (values.DatabaseUrl, "URL: `sqlite:///PATH` or `postgresql://…`; a driver, such as `+asyncpg`, is ignored"),
     (values.Token, "token"),
     (SecretStr, "text"),

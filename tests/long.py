@@ -49,6 +49,7 @@ LONG = {
     "client": long("e2e/client/test_faults.py", CLIENT_WORKERS=16, CLIENT_WRITES=200),
     "sign-in": long("e2e/access/test_sign_in.py", SIGN_IN_ROUNDS=20, SIGN_IN_PEOPLE=20),
     "events": long("e2e/events/test_drill.py", DRILL_KILLS=100, DRILL_EVENTS=5000, DRILL_OUTAGE=20),
+    "failover": long("e2e/events/test_failover.py", FAILOVERS=10, FAILOVER_WRITES=60),
     "stream": long(
         "e2e/stream",
         STREAM_SECONDS=600,

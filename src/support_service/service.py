@@ -287,9 +287,9 @@ async def open_service(
 
 
 async def _check_redis(urls: Mapping[str, str]) -> None:
-    """Raise WrongSetting if a server that is configured as Redis is another one. `urls` are by variable."""
+    """Raise WrongSetting if a server that is configured as Redis can't be used. `urls` are by variable."""
     for variable, url in urls.items():
-        from support_service.platform.redis import is_not_redis  # noqa: PLC0415 - loads redis only if it is used
+        from support_service.platform.redis import find_obstacle  # noqa: PLC0415 - loads redis only if it is used
 
-        if await is_not_redis(url):
-            raise WrongSetting(f"{variable}: the server at this URL does not answer as Redis does")
+        if obstacle := await find_obstacle(url):
+            raise WrongSetting(f"{variable}: the server at this URL {obstacle}")

@@ -68,23 +68,25 @@ def wait_until_ready(ready: Callable[[], bool], process: subprocess.Popen[bytes]
 
 
 class RedisServer:
-    """A Redis, by default without persistence, that can be killed, frozen and restarted at the same address."""
+    """A Redis, by default without persistence, that can be killed, frozen and restarted at the same address.
 
-    def __init__(self, folder: Path, appendonly: str = "no") -> None:
-        self._binary = find_binary("redis-server")
-        self._appendonly = appendonly
+    `program` is `redis` or `valkey`. `options` are of the server, with underscores in the place of hyphens.
+    """
+
+    def __init__(self, folder: Path, program: str = "redis", **options: object) -> None:
+        self._binary = find_binary(f"{program}-server")
+        self._options = {"appendonly": "no"} | {name.replace("_", "-"): value for name, value in options.items()}
         self._folder = folder
-        self._port = free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
-        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self.url = f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
         """Start the server unless it runs; without persistence it is empty."""
-        if self._process is not None and self._process.poll() is None:
+        if self.is_running():
             return
-        options = {"port": self._port, "bind": "127.0.0.1", "save": "", "appendonly": self._appendonly}
-        options |= {"dir": self._folder}
-        arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+        options = {"port": self.port, "bind": "127.0.0.1", "save": "", "dir": self._folder} | self._options
+        arguments = [part for name, value in options.items() for part in (f"--{name}", *(str(value).split() or [""]))]
         log = self._folder / "redis.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen([self._binary, *arguments], stdout=output, stderr=output)
@@ -94,6 +96,15 @@ class RedisServer:
         """Delete every key."""
         with redis.Redis.from_url(self.url) as client:
             client.flushall()
+
+    def run(self, *command: str) -> object:
+        """Run a command; return its answer."""
+        with redis.Redis.from_url(self.url, socket_timeout=5) as client:
+            return client.execute_command(*command)
+
+    def is_running(self) -> bool:
+        """Return whether the server has not ended; it may be frozen."""
+        return self._process is not None and self._process.poll() is None
 
     def kill(self) -> None:
         """Kill the server, as a crash would."""
@@ -110,7 +121,7 @@ class RedisServer:
 
     def close(self) -> None:
         """Kill the server, whatever its state."""
-        if self._process is not None and self._process.poll() is None:
+        if self.is_running():
             self.kill()
 
     def _signal(self, number: int) -> None:

@@ -16,7 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from support_service.guard.rates import RateLimiter, RateSyncTimings
-from support_service.platform.redis import limited_parser_class
+from support_service.platform.redis import create_pool
 from support_service.platform.telemetry.instruments import OTHER
 from support_service.platform.telemetry.logs import outage_logger
 from support_service.platform.telemetry.stores import RecordOperation, discard_measurement
@@ -54,12 +54,13 @@ class SharedRateLimits:
         self._limiters = limiters
         self._measure = measure
         self._timings = timings
-        self._redis = redis.Redis.from_url(
-            url,
-            parser_class=limited_parser_class(url),
-            socket_connect_timeout=timings.redis_timeout,
-            socket_timeout=timings.redis_timeout,
-            retry=Retry(NoBackoff(), 0),
+        self._redis = redis.Redis.from_pool(
+            create_pool(
+                url,
+                socket_connect_timeout=timings.redis_timeout,
+                socket_timeout=timings.redis_timeout,
+                retry=Retry(NoBackoff(), 0),
+            )
         )
         self._healthy = True
         for limiter in limiters:

@@ -1,19 +1,23 @@
-"""What every use of Redis shares: a limit on an answer, the errors of an operation, and the check of a server.
+"""What every use of Redis shares: its connections, a limit on an answer, and the check of a server.
 
 Without a limit, redis-py receives as much as an answer announces, for as long as it takes. That occupies the event
 loop, also after the caller has stopped waiting.
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
 import redis.asyncio as redis
-from redis._parsers import BaseParser, _AsyncRESP2Parser, _AsyncRESP3Parser
+from redis._parsers import _AsyncRESP2Parser, _AsyncRESP3Parser
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import InvalidResponse, RedisError
+from redis.exceptions import InvalidResponse, RedisError, ResponseError
+
+from support_service.core.redis_url import parse_sentinel_url
 
 # Errors for an answer of another form: redis-py takes its form for granted.
 MALFORMED_ANSWER_ERRORS = (ValueError, TypeError, AttributeError, LookupError)
@@ -25,6 +29,12 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 ELEMENT_COST_BYTES = 2048  # bytes that each element of an answer counts besides its value: it takes time to parse
 
 REDIS_TIMEOUT = 2.0  # seconds for the whole check of the server
+SENTINEL_TIMEOUT = 0.5  # seconds for one Sentinel to answer, before the next one is asked
+OBSTACLES = {
+    "cluster": "is a node of a Redis Cluster, which splits the keys that one operation needs: use a Redis without "
+    "cluster mode, such as a primary with replicas and Sentinel",
+    "sentinel": "is a Sentinel: write redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DATABASE",
+}
 
 
 class OversizedAnswer(InvalidResponse):
@@ -82,28 +92,72 @@ class _LimitedRESP3(_AnswerLimit, _AsyncRESP3Parser):
     """The parser of protocol version 3, which redis-py uses by default."""
 
 
-def limited_parser_class(url: str) -> type[BaseParser]:
-    """Return the parser class for a connection pool of this URL."""
-    return _LimitedRESP2 if str(parse_url(url).get("protocol")) == "2" else _LimitedRESP3
+class _SentinelPool(SentinelConnectionPool):
+    """A pool of connections to the primary that Sentinels name; it closes the connections to the Sentinels, too."""
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:  # noqa: FBT001, FBT002 - as redis-py has it
+        await super().disconnect(inuse_connections)
+        if inuse_connections:  # otherwise a new primary was found
+            await self.sentinel_manager.aclose()
 
 
-async def is_not_redis(url: str) -> bool:
-    """Return whether the server at a URL answers, but not as Redis does.
+class _BlockingSentinelPool(_SentinelPool, redis.BlockingConnectionPool):
+    """Such a pool in which an operation waits for a free connection."""
 
-    A server that can't be reached, is late, or answers with an error may be a Redis that works again soon.
+
+def create_pool(url: str, *, blocking: bool = False, **options: Any) -> redis.ConnectionPool:
+    """Return a pool of connections to a URL, which may name Sentinels. Connections are opened on first use.
+
+    A pool that is `blocking` lets an operation wait for a free connection for its option `timeout`. Raises ValueError
+    or TypeError for another URL.
     """
-    client = redis.Redis.from_url(
-        url, parser_class=limited_parser_class(url), socket_connect_timeout=REDIS_TIMEOUT, retry=Retry(NoBackoff(), 0)
+    found = parse_sentinel_url(url)
+    options |= parse_url(found.primary if found else url)
+    options["parser_class"] = _LimitedRESP2 if str(options.get("protocol")) == "2" else _LimitedRESP3
+    if found is None:
+        return (redis.BlockingConnectionPool if blocking else redis.ConnectionPool)(**options)
+    options.pop("host")
+    is_encrypted = options.pop("connection_class", None) is not None
+    of_sentinels = {name: value for name, value in options.items() if name.startswith("ssl_")}
+    of_sentinels |= {"ssl": is_encrypted, "username": found.user, "password": found.password}
+    of_sentinels |= dict.fromkeys(("socket_timeout", "socket_connect_timeout"), SENTINEL_TIMEOUT)
+    sentinels = Sentinel(  # type: ignore[no-untyped-call]
+        found.sentinels, sentinel_kwargs=of_sentinels | {"retry": Retry(NoBackoff(), 0)}
     )
+    pool: Any = _BlockingSentinelPool if blocking else _SentinelPool
+    created: redis.ConnectionPool = pool(found.service, sentinels, ssl=is_encrypted, **options)
+    return created
+
+
+async def find_obstacle(url: str) -> str | None:
+    """Return why the server at a URL can't be used, as the end of a sentence.
+
+    None if it can. A server that can't be reached, is late, or answers with an error may be a Redis that works again
+    soon.
+    """
+    pool = create_pool(url, socket_connect_timeout=REDIS_TIMEOUT, retry=Retry(NoBackoff(), 0))
+    client: Any = redis.Redis.from_pool(pool)
     text = uuid4().hex
     try:
         async with asyncio.timeout(REDIS_TIMEOUT):
-            return (await client.echo(text)) not in (text, text.encode())
+            with suppress(ResponseError):  # of a Redis before 6, which has no such command
+                mode = _mode_of(await client.execute_command("HELLO"))
+                if mode in OBSTACLES:
+                    return OBSTACLES[mode]
+            is_redis = (await client.echo(text)) in (text, text.encode())
     except InvalidResponse:
-        return True
+        is_redis = False
     except (RedisError, OSError):
-        return False
+        is_redis = True
     except MALFORMED_ANSWER_ERRORS:
-        return True
+        is_redis = False
     finally:
         await client.aclose()
+    return None if is_redis else "does not answer as Redis does"
+
+
+def _mode_of(hello: Any) -> str:
+    """Return the mode that a server states in its answer to HELLO, a list in version 2 of the protocol."""
+    if isinstance(hello, list):
+        hello = dict(zip(hello[::2], hello[1::2], strict=False))
+    return str(hello.get(b"mode", b"").decode()) if isinstance(hello, dict) else ""

@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import InvalidResponse, ResponseError
 
 from support_service.platform.background import cancel_all
-from support_service.platform.redis import REDIS_FAILURES, OversizedAnswer, limited_parser_class
+from support_service.platform.redis import REDIS_FAILURES, OversizedAnswer, create_pool
 from support_service.platform.telemetry.instruments import OTHER
 from support_service.platform.telemetry.logs import outage_logger
 from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_measurement, redis_pool_state
@@ -60,9 +60,8 @@ class RedisConnection:
         self.timeout = timeout  # read for each operation
         self._timings = timings
         last_resort = timings.late_answer_timeout + timeout  # `run` limits how long callers wait
-        self._pool = redis.ConnectionPool.from_url(
+        self._pool = create_pool(
             url,
-            parser_class=limited_parser_class(url),
             socket_connect_timeout=last_resort,
             socket_timeout=last_resort,
             # An idle connection that was closed does not mean that Redis is unavailable, and a retry opens a new one. A

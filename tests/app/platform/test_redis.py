@@ -13,7 +13,7 @@ from support_service.events.broker.base import BrokerError, RedisBrokerTimings
 from support_service.events.broker.redis import RedisBroker
 from support_service.guard.rates import Rate, RateLimiter, RateSyncTimings
 from support_service.guard.shared_rates import SharedRateLimits
-from support_service.platform.redis import ELEMENT_COST_BYTES, MAX_ANSWER_BYTES, limited_parser_class
+from support_service.platform.redis import ELEMENT_COST_BYTES, MAX_ANSWER_BYTES, create_pool
 from support_service.platform.settings import Settings, WrongSetting
 from support_service.timeline.cache import CacheUnavailable, RedisCacheTimings
 from support_service.timeline.redis_cache import RedisCache
@@ -138,7 +138,7 @@ async def test_huge_answer_is_not_received_for_shared_limits(begin, rest):
 async def test_answers_that_arrive_together_are_read_in_turn():
     """The rest of what has arrived is kept for the next answer; a new connection begins without it."""
     async with serving(OtherServer(b"$1\r\na\r\n")) as server:
-        client = redis.Redis.from_url(server.url, parser_class=limited_parser_class(server.url))
+        client = redis.Redis.from_pool(create_pool(server.url))
         for _ in range(2):
             assert await client.pipeline(transaction=False).get("x").get("y").get("z").execute() == [b"a"] * 3
             await client.connection_pool.disconnect()

@@ -138,7 +138,9 @@ INVALID_VALUES = [
     ("SUPPORT_JWT_ALGORITHMS", "RS256,none", "list of RS256"),
     ("SUPPORT_SQLITE_SYNCHRONOUS", "OFF", "'NORMAL' or 'FULL'"),
     ("SUPPORT_DATABASE_POOL", "0", "1"),
-    ("SUPPORT_REDIS_URL", "http://redis", "redis://"),
+    ("SUPPORT_REDIS_URL", "http://redis", "redis+sentinel://"),
+    ("SUPPORT_REDIS_URL", "redis+sentinel://a:26379,b:26379", "with the name of the service"),
+    ("SUPPORT_REDIS_URL", "redis+sentinel://a:1/support/zero", "with the name of the service"),
     ("SUPPORT_ORDER_URL", "orders:8080", "http://"),
     ("SUPPORT_ORDER_URL", "http://", "a host name"),
     ("SUPPORT_ORDER_URL", "http://:80/", "a host name"),
@@ -499,6 +501,20 @@ def test_variables_injected_by_kubernetes_give_no_warning():
     assert Settings.load(injected).warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("query", "allowed"),
+    [
+        ("foo=bar", "a URL whose query, if any, has only connection options of redis-py"),
+        ("ssl_ca_certs=/nowhere.pem", "ssl_ca_certs: the path of a file that the service can read"),
+    ],
+)
+@pytest.mark.parametrize("url", ["rediss://cache/0", "rediss+sentinel://a:1,b:2/support/0"])
+def test_options_of_a_redis_url_are_checked(url, query, allowed):
+    """They may have secrets, so that the refusal does not show them."""
+    with pytest.raises(WrongSetting, match=f"{re.escape(allowed)}$"):
+        Settings.load({"SUPPORT_REDIS_URL": f"{url}?{query}"})
+
+
 SECRETS = [
     ("SUPPORT_DATABASE_URL", "postgresql://user:se/cret@host/db"),
     ("SUPPORT_DATABASE_URL", "postgresql://user:se?cret@host/db"),
@@ -510,6 +526,7 @@ SECRETS = [
     ("SUPPORT_DATABASE_URL", "postgres:user:cret@host"),
     ("SUPPORT_REDIS_URL", "redis://:cret@host:abc/0"),
     ("SUPPORT_REDIS_URL", "redis://:cret@host/0?foo=bar"),
+    ("SUPPORT_REDIS_URL", "redis+sentinel://user:cret@a:1,b:x/support/0"),
     ("SUPPORT_REDIS_URL", "redis://host/0?socket_timeout=cret"),
     ("SUPPORT_ORDER_URL", "orders:cret@host"),
     ("SUPPORT_ORDER_URL", "http://orders:cret/x@host"),

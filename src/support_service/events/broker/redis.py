@@ -24,7 +24,7 @@ from support_service.events.broker.base import (
     StreamFullError,
     select_deliverable_together,
 )
-from support_service.platform.redis import REDIS_FAILURES, limited_parser_class
+from support_service.platform.redis import REDIS_FAILURES, create_pool
 from support_service.platform.telemetry.instruments import OTHER
 from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_measurement, redis_pool_state
 from support_service.platform.telemetry.traces import UNTRACED, MessageSpans
@@ -93,9 +93,9 @@ class RedisClient:
     ) -> None:
         self._timings = timings
         self._measure = measure
-        self._pool = redis.BlockingConnectionPool.from_url(
+        self._pool = create_pool(
             url,
-            parser_class=limited_parser_class(url),
+            blocking=True,
             timeout=timings.timeout,
             socket_timeout=timings.timeout,
             socket_connect_timeout=timings.timeout,

@@ -26,6 +26,7 @@ from support_service.core.database_url import host_texts, options_of
 from support_service.core.domain.principals import ROLES
 from support_service.core.errors import UserError
 from support_service.core.http import check_port, parse_base_url, parse_http_url
+from support_service.core.redis_url import SENTINEL_SCHEMES, parse_sentinel_url
 
 MAX_SHOWN_LENGTH = 200  # characters of an invalid value in an error message
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -36,6 +37,7 @@ JWT_ALGORITHMS = (
     *("EdDSA", "Ed25519"),
 )
 MAX_CHANNELS = 50  # names; each makes a series of metrics
+TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")  # options of redis-py
 POSTGRES_OPTIONS = frozenset(
     {
         *("user", "password", "password_file", "host", "port", "database", "target_session_attrs"),
@@ -51,16 +53,27 @@ class WrongSetting(UserError):
 
 
 def _check_redis_url(value: str) -> str:
-    if not value.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("a URL that starts with redis://, rediss:// or unix://")
-    check_port(value)
+    if not value.startswith(("redis://", "rediss://", "unix://", *SENTINEL_SCHEMES)):
+        raise ValueError(f"a URL that starts with redis://, rediss://, unix:// or {SENTINEL_SCHEMES[0]}")
+    url = value
+    if value.startswith(SENTINEL_SCHEMES):
+        for host in host_texts(value):
+            check_port(f"redis://{host}")
+        found = parse_sentinel_url(value)
+        if found is None:
+            raise ValueError(f"{SENTINEL_SCHEMES[0]}HOST:PORT,HOST:PORT/SERVICE/DATABASE, with the name of the service")
+        url = found.primary
+    check_port(url)
     # Imported here, so that a service without Redis does not load the client.
     from redis.asyncio import BlockingConnectionPool
 
     try:
-        BlockingConnectionPool.from_url(value).make_connection()  # type: ignore[no-untyped-call]  # opens no connection
+        BlockingConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]  # opens no connection
     except (TypeError, ValueError):
         raise ValueError("a URL whose query, if any, has only connection options of redis-py") from None
+    for name, path in options_of(value).items():
+        if name in TLS_FILES and not os.access(path, os.R_OK):
+            raise ValueError(f"{name}: the path of a file that the service can read")
     return value
 
 
