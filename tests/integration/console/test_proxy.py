@@ -1,33 +1,14 @@
 """The console in Chromium behind HAProxy, which adds a person's token to each request of a browser with its cookie."""
 
-import socket
-import subprocess
-
 import pytest
 from playwright.async_api import expect
 
 from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually
 from tests.support.console.browser import address_of, watched_console
+from tests.support.console.proxy import running_proxy
 from tests.support.console.samples import case_path
-from tests.support.servers import find_binary, free_port, wait_until_ready
 
-PROXY = """
-defaults
-    mode http
-    timeout connect 5s
-    timeout client 60s
-    timeout server 60s
-
-frontend proxy
-    bind 127.0.0.1:{port}
-    http-request redirect location %[url] code 302 set-cookie company=lan unless {{ req.cook(company) -m found }}
-    http-request set-header Authorization "Bearer {token}"
-    default_backend service
-
-backend service
-    server service {service}
-"""
 # A page of another site, whose form closes a case. Its origin is another one, and so is its site for the browser.
 FOREIGN = "http://localhost:1/"
 FORM = """<!doctype html><title>Win</title>
@@ -48,22 +29,13 @@ def token(tmp_path):
 
 @pytest.fixture
 def proxy(servers, token, client, tmp_path):
-    """The address of the proxy."""
-    port = free_port()
-    file, log = tmp_path / "haproxy.cfg", tmp_path / "haproxy.log"
-    file.write_text(PROXY.format(port=port, token=token, service=address_of(client).removeprefix("http://")))
-    with (
-        log.open("wb") as output,
-        subprocess.Popen([find_binary("haproxy"), "-db", "-f", file], stdout=output, stderr=output) as process,
-    ):
-
-        def listens():
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", port)) == 0
-
-        wait_until_ready(listens, process, log)
-        yield f"http://127.0.0.1:{port}"
-        process.kill()
+    """The address of the proxy. A browser without its cookie gets one, as after a sign-in there."""
+    rules = (
+        "http-request redirect location %[url] code 302 set-cookie company=lan unless { req.cook(company) -m found }",
+        f'http-request set-header Authorization "Bearer {token}"',
+    )
+    with running_proxy(tmp_path, address_of(client), *rules) as address:
+        yield address
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Sign-in in Chromium at a certified provider, which is another site for the browser."""
 
+from datetime import timedelta
+
 import pytest
 from playwright.async_api import expect
 
@@ -7,7 +9,9 @@ from support_service.platform.access.timings import AccessTimings, JwksTimings, 
 from tests.support.access.certified_provider import CertifiedProvider
 from tests.support.access.provider import CLIENT_ID, SECRET
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
-from tests.support.console.browser import address_of, expect_good_looks
+from tests.support.certificates import CertificateAuthority
+from tests.support.console.browser import address_of, expect_good_looks, watched_console
+from tests.support.console.proxy import running_proxy
 from tests.support.timings import patient_timings
 
 SIGN_IN = "Sign in with your company account"
@@ -43,6 +47,7 @@ async def provider(servers, environment, tmp_path, make_client):
         "SUPPORT_OIDC_CLIENT_SECRET_FILE": str(secret),
         "SUPPORT_JWT_ROLE_CLAIM": "groups",
         "SUPPORT_JWT_ROLE_MAP": "support-leads:supervisor,support-agents:agent",
+        "SUPPORT_TRUSTED_PROXIES": "127.0.0.0/8",
     }
     yield provider
     provider.kill()
@@ -142,6 +147,30 @@ async def test_session_goes_on_while_the_provider_is_away(provider, client, cons
     provider.start(address_of(client))
     await sign_in(other, "lan")
     await expect(other.get_by_role("banner")).to_be_visible()
+
+
+async def test_sign_in_over_https_behind_a_proxy(provider, client, browser, tmp_path):
+    """With the cookies that only HTTPS and this host can set."""
+    certificate = CertificateAuthority(tmp_path).issue(timedelta(days=1))
+    forwarded = "http-request set-header X-Forwarded-Proto https"
+    provider.kill()
+    with running_proxy(tmp_path, address_of(client), forwarded, certificate=certificate) as address:
+        provider.start(address)
+        async with watched_console(browser, address) as console:
+            page = await console.open("/console/", ignore_https_errors=True)
+            await sign_in(page, "lan")
+            await expect(page.get_by_role("banner")).to_be_visible()
+            cookies = {each["name"]: each for each in await page.context.cookies(address)}
+            assert {name: each["sameSite"] for name, each in cookies.items() if each["secure"]} == {
+                "__Host-support-session": "Strict",
+                "__Host-support-sign-in": "Lax",
+            }
+            await page.locator(".account summary").click()
+            console.refused = {401}  # of the stream, which ends before the browser has left the page
+            await page.get_by_role("button", name="Sign out").click()
+            await page.get_by_role("button", name="Sign me out").click()
+            await expect(page.get_by_role("link", name=SIGN_IN)).to_be_visible()
+            assert page.url.startswith(address)
 
 
 @pytest.mark.parametrize("sign_in_timings", [HASTY])
