@@ -177,6 +177,7 @@ async def open_service(
                 outage_grace=settings.sign_in.outage_grace,
                 timings=timings.access.sign_in,
             )
+            stack.push_async_callback(sessions.close)
         idempotency = IdempotencyService(database)
         await start_every(CLEANUP_INTERVAL, idempotency.delete_expired, "Deleting old idempotency keys")
         sealer = Sealer(database, instruments, timings.audit)

@@ -25,7 +25,7 @@ from tests.support.timings import patient_timings
 
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 SECURE = {"X-Forwarded-Proto": "https"}
-PATIENT = SignInTimings(http_timeout=2 * GENEROUS_TIMEOUT, check_interval=0, refresh_claim=4 * GENEROUS_TIMEOUT)
+PATIENT = SignInTimings(http_timeout=2 * GENEROUS_TIMEOUT, check_interval=0, refresh_wait=2 * GENEROUS_TIMEOUT)
 # Each request asks the provider for a newer ID token.
 EAGER = replace(PATIENT, refresh_early=1_000_000, retry_interval=0)
 
@@ -444,6 +444,41 @@ async def test_session_goes_on_while_the_provider_is_down(eager, provider):
     await provider.open()
     provider.claims["groups"] = ["support-leads"]
     assert (await me(eager))["role"] == "supervisor"
+
+
+async def test_late_answer_of_the_provider_renews_the_session(make_client, variables, provider):
+    """The request does not wait for it. The old refresh token is used up, so the new one must not be lost."""
+    client = await make_client(**variables, timings=timings(replace(EAGER, refresh_wait=0.05, retry_interval=1_000)))
+    await sign_in(client, provider)
+    database = service_of(client).database
+    await database.execute(console_sessions.update().values(refresh_at=datetime.now(UTC) - timedelta(seconds=1)))
+    provider.claims["groups"] = ["support-leads"]
+    held = provider.hold()
+    assert (await me(client))["role"] == "agent"
+    held.set()
+
+    async def has_new_rights():
+        return (await me(client))["role"] == "supervisor"
+
+    await eventually(has_new_rights)
+    assert len(provider.requests) == 2
+
+
+async def test_renewal_in_progress_ends_before_the_service_stops(make_client, variables, provider):
+    """Another replica renews the session again, by the new refresh token."""
+    stopping, other = [await make_client(**variables, timings=timings(EAGER)) for _ in range(2)]
+    cookie = (await sign_in(stopping, provider)).headers["Set-Cookie"].partition(";")[0]
+    held = provider.hold()
+    call = asyncio.create_task(me(stopping))
+    await eventually(lambda: provider.waiting)
+    closing = asyncio.create_task(service_of(stopping).sessions.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    held.set()
+    await closing
+    await call
+    provider.claims["groups"] = ["support-leads"]
+    assert (await me(other, Cookie=cookie))["role"] == "supervisor"
 
 
 async def test_session_goes_on_after_a_restart_while_the_provider_is_down(make_client, variables, provider):

@@ -77,17 +77,23 @@ async def _read_key_file(path: Path) -> bytes:
 
 
 async def read_url(
-    session: aiohttp.ClientSession, url: str, form: Mapping[str, str] | None = None, headers: Mapping[str, str] = {}
+    session: aiohttp.ClientSession,
+    url: str,
+    form: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] = {},
+    *,
+    seconds: float | None = None,
 ) -> bytes:
-    """Return the response body, of at most MAX_JWKS_BYTES, of a GET or, with a form, of a POST.
+    """Return the response body, of at most MAX_JWKS_BYTES, of a GET or, with a form, of a POST, within `seconds`.
 
     Redirects are not followed, because only the given URL is trusted. Raises KeySourceError.
     """
     accepted = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
     method = "GET" if form is None else "POST"
+    timeout = session.timeout if seconds is None else aiohttp.ClientTimeout(total=seconds)
     try:
         async with session.request(
-            method, url, data=form, allow_redirects=False, headers={**accepted, **headers}
+            method, url, data=form, allow_redirects=False, headers={**accepted, **headers}, timeout=timeout
         ) as response:
             is_refusal = form is not None and response.status in (400, 401)
             if response.status != 200 and not is_refusal:  # noqa: PLR2004 - HTTP's OK
@@ -102,7 +108,7 @@ async def read_url(
                 raise RefusedRequest(response.status, _oauth_error(bytes(body)))
             return bytes(body)
     except TimeoutError as failure:
-        raise KeySourceError(f"no response within {session.timeout.total:g} s") from failure
+        raise KeySourceError(f"no response within {timeout.total:g} s") from failure
     except (aiohttp.ClientError, OSError) as failure:
         raise KeySourceError(describe_client_error(failure)) from failure
 

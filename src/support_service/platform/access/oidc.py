@@ -165,7 +165,8 @@ class OidcProvider:
         Raises Unavailable if the provider does not answer. A provider may confirm a grant without a new ID token. The
         new refresh token is kept also if its ID token can't be verified at present: the old one is used up.
         """
-        answer = await self._ask({"grant_type": "refresh_token", "refresh_token": grant.refresh_token or ""})
+        form = {"grant_type": "refresh_token", "refresh_token": grant.refresh_token or ""}
+        answer = await self._ask(form, self._timings.refresh_timeout)
         refresh_token = answer.refresh_token or grant.refresh_token
         if answer.id_token is None:
             return Grant(grant.id_token, refresh_token, self._now() + answer.expires_in)
@@ -205,7 +206,7 @@ class OidcProvider:
             raise refused("The provider's ID token was issued to another client.")
         return claims
 
-    async def _ask(self, form: Mapping[str, str]) -> TokenAnswer:
+    async def _ask(self, form: Mapping[str, str], seconds: float | None = None) -> TokenAnswer:
         """Send a form to the token endpoint. Raises Unauthenticated for a code or token that is not valid any more.
 
         Raises Unavailable if the provider does not answer, or refuses this client: that is for operators to repair.
@@ -213,7 +214,9 @@ class OidcProvider:
         metadata = self._known_metadata()
         try:
             client, authorization = await self._credentials(metadata)
-            body = await read_url(self._http, metadata.token_endpoint, {**form, **client}, authorization)
+            body = await read_url(
+                self._http, metadata.token_endpoint, {**form, **client}, authorization, seconds=seconds
+            )
             return TokenAnswer.model_validate(parse_strict_json_object(body))
         except RefusedRequest as refusal:
             if refusal.error == "invalid_grant":

@@ -6,8 +6,8 @@ verifies it as if the browser had sent it, so that a token that expires or is re
 
 A grant has an ID token and a refresh token. The provider renews it before the ID token expires, so that the service
 learns within minutes who has left or has other groups. One request of one replica asks for that: many providers end a
-grant whose refresh token they get twice. While the provider does not answer, the session goes on for
-`SUPPORT_OIDC_OUTAGE_GRACE`.
+grant whose refresh token they get twice. For the same reason the answer is awaited for a minute. While the provider
+does not answer, the session goes on for `SUPPORT_OIDC_OUTAGE_GRACE`.
 
 Browsers send cookies with the requests of every page that they show. The cookie is SameSite=Strict, and unsafe methods
 are refused unless the browser says that the request comes from the same origin.
@@ -148,6 +148,11 @@ class BrowserSessions:
             row = await tx.fetch_one(END_SESSION, {"session": _session_id(secret)})
         return None if row is None or row.refresh_at is None else _read_grant(row, secret)
 
+    async def close(self) -> None:
+        """Wait for renewals in progress: their refresh tokens are not stored yet."""
+        if self._refreshes:
+            await asyncio.wait(self._refreshes, timeout=self._timings.refresh_wait)
+
     async def _find(self, secret: str) -> Row:
         row = await self._database.fetch_one(FIND_SESSION, {"session": _session_id(secret), "now": self._now()})
         if row is None:
@@ -179,12 +184,14 @@ class BrowserSessions:
         async with self._database.transaction() as tx:
             row = await tx.fetch_one(CLAIM_REFRESH, {"session": _session_id(secret), "now": now, "until": until})
         if row is not None:
-            # The provider's new refresh token is stored also if the client goes away.
+            # The provider's new refresh token is stored also if the client goes away, or does not wait so long.
             task = asyncio.create_task(self._refresh(provider, secret, _read_grant(row, secret), until))
             self._refreshes.add(task)
-            task.add_done_callback(self._refreshes.discard)
-            return await asyncio.shield(task)
-        while grant.until <= self._now().timestamp() and self._now() < until:
+            task.add_done_callback(self._forget)
+            done, _ = await asyncio.wait({task}, timeout=self._timings.refresh_wait)
+            return task.result() if done else grant
+        deadline = now + timedelta(seconds=self._timings.refresh_wait)
+        while grant.until <= self._now().timestamp() and self._now() < deadline:
             await asyncio.sleep(POLL_INTERVAL)
             row = await self._find(secret)
             grant = _read_grant(row, secret)
@@ -204,6 +211,11 @@ class BrowserSessions:
         stored = {"session": _session_id(secret), "until": until, "sealed": sealed, "next": following}
         await self._database.execute(STORE_REFRESHED, stored)
         return grant
+
+    def _forget(self, task: "asyncio.Task[Grant]") -> None:
+        self._refreshes.discard(task)
+        if not task.cancelled():
+            task.exception()  # or asyncio would log that nobody has retrieved it
 
     def _next_refresh(self, grant: "Grant") -> datetime:
         """Return when to renew a grant: before it expires, but not at once. One that can't be renewed: its end."""

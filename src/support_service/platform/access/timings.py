@@ -25,11 +25,14 @@ class SessionLimits:
 class SignInTimings:
     """Times of the sign-in at a provider and of the sessions that it starts, in seconds."""
 
-    http_timeout: float = 5.0  # for the whole answer of the provider
+    http_timeout: float = 5.0  # for the whole answer of the provider to a sign-in
     check_interval: float = 30.0  # an answer of the provider that is older is asked for again before a sign-in
     refresh_early: float = 30.0  # before the ID token of a session expires
     retry_interval: float = 30.0  # between two refreshes of a session
-    refresh_claim: float = 15.0  # longest time of one refresh, after which another replica tries
+    refresh_wait: float = 5.0  # of a request, which then goes on with the rights that the session had
+    # Longest time of the refresh itself: a late answer has a new refresh token, and the old one is used up.
+    refresh_timeout: float = 60.0
+    refresh_claim: float = 75.0  # from then on another replica tries
 
 
 @dataclass(frozen=True, slots=True)
