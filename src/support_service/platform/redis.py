@@ -76,6 +76,9 @@ class _AnswerLimit:
 
     async def _readline(self) -> bytes:
         self._spend_bytes(ELEMENT_COST_BYTES)
+        # redis-py takes a line for cut off if what has arrived ends within the line's end.
+        if self._buffer.endswith(b"\r") and self._pos < len(self._buffer):
+            self._buffer += await self._stream.read(1)  # type: ignore[attr-defined]
         return await super()._readline()  # type: ignore[misc,no-any-return]
 
     def _spend_bytes(self, size: int) -> None:

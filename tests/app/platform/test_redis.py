@@ -3,10 +3,12 @@
 import asyncio
 import re
 from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
 
 import pytest
 import redis.asyncio as redis
 from aiohttp import web
+from redis._parsers import Encoder
 
 from support_service.app import build_app
 from support_service.events.broker.base import BrokerError, RedisBrokerTimings
@@ -143,6 +145,20 @@ async def test_answers_that_arrive_together_are_read_in_turn():
             assert await client.pipeline(transaction=False).get("x").get("y").get("z").execute() == [b"a"] * 3
             await client.connection_pool.disconnect()
         await client.aclose()
+
+
+async def test_answer_that_arrives_in_parts_is_read_whole():
+    """Wherever it is cut: also within the end of a line."""
+    parser_class = create_pool("redis://localhost").connection_kwargs["parser_class"]
+    answer = b"*3\r\n$2\r\nab\r\n:7\r\n+OK\r\n"
+    for place in range(1, len(answer)):
+        stream, parser = asyncio.StreamReader(), parser_class(65_536)
+        parser.on_connect(SimpleNamespace(_reader=stream, encoder=Encoder("utf-8", "strict", decode_responses=False)))
+        stream.feed_data(answer[:place])
+        reading = asyncio.create_task(parser.read_response())
+        await asyncio.sleep(0)  # it reads what has arrived
+        stream.feed_data(answer[place:])
+        assert await reading == [b"ab", 7, b"OK"], place
 
 
 async def is_available(cache):
