@@ -46,7 +46,11 @@ def add_to(commands: grammar.Subcommands) -> None:
     what = "compare rows, files and the ledger"
     repairs = f"{what}, and make safe repairs; exit status 1 if a file is missing or damaged"
     command = commands.add("sweep", what, with_settings(sweep, migrated=True), description=repairs)
-    command.add_argument("--dry-run", action="store_true", help="repair nothing, only print the differences")
+    command.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="repair nothing, only print the differences, and the files without a row that are too young",
+    )
 
     what = "hash stored files again and compare with their recorded SHA-256; exit status 1 if a file differs"
     command = commands.add("scrub", what, with_settings(scrub, migrated=True))
@@ -178,7 +182,7 @@ class FormerCopyRemoval:
 
 async def sweep(settings: "Settings", arguments: argparse.Namespace) -> int:
     """Reconcile rows, files and the ledger. Return the exit status: 1 if a file is missing or damaged."""
-    from support_service.attachments.maintenance.reconcile import REPORTED_KINDS
+    from support_service.attachments.maintenance.reconcile import REPORTED_KINDS, YOUNG
 
     async with open_maintenance(settings) as maintenance:
         with show_progress("sweep", None) as bar:
@@ -187,6 +191,8 @@ async def sweep(settings: "Settings", arguments: argparse.Namespace) -> int:
                 done = (
                     "reported"
                     if finding.kind in REPORTED_KINDS
+                    else "kept"
+                    if finding.kind == YOUNG
                     else "would be repaired"
                     if arguments.dry_run
                     else "repaired"

@@ -107,7 +107,7 @@ async def test_offload_without_a_reader_still_moves_files(variables, session):
     assert (status, lines[-1]["moved"]) == (0, 0)
 
 
-KINDS = ("unfinished", "orphan", "leftover", "ledger", "missing", "damaged")
+KINDS = ("unfinished", "orphan", "leftover", "ledger", "missing", "damaged", "young")
 
 
 async def test_damaged_and_missing_files_are_named(variables, session, tmp_path):

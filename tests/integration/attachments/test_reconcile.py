@@ -13,7 +13,7 @@ from tests.conftest import both_databases
 from tests.support.attachments.harness import ALL_CLAIMS_EXPIRED
 from tests.support.attachments.streams import stream
 
-NOTHING = dict.fromkeys(("unfinished", "orphan", "leftover", "ledger", "missing", "damaged"), 0)
+NOTHING = dict.fromkeys(("unfinished", "orphan", "leftover", "ledger", "missing", "damaged", "young"), 0)
 
 
 @both_databases
@@ -42,8 +42,9 @@ async def test_inconsistencies_are_repaired_and_counted(harness, scrape):
     os.utime(half, (old, old))
 
     named = []
-    assert await harness.reconciler.run(dry_run=True, report=named.append) == NOTHING | {"ledger": 2}
-    assert {(each.kind, each.storage) for each in named} == {("ledger", "local"), ("ledger", "s3")}
+    assert await harness.reconciler.run(dry_run=True, report=named.append) == NOTHING | {"ledger": 2, "young": 2}
+    kinds = {(kind, storage) for kind in ("ledger", "young") for storage in ("local", "s3")}
+    assert {(each.kind, each.storage) for each in named} == kinds
     assert half.exists()
     harness.clock_offset = ALL_CLAIMS_EXPIRED
     assert await harness.reconciler.run(report=named.append) == NOTHING | {"orphan": 2, "unfinished": 1, "ledger": 2}
@@ -73,13 +74,16 @@ async def test_missing_and_damaged_files_are_reported_and_kept(harness):
 
 
 async def test_recent_file_without_a_row_is_kept(harness):
-    """For an hour, on S3 for a day: its upload may be about to commit.
+    """For an hour, on S3 for a day: its upload may be about to commit. A dry run lists it.
 
     A large object is as old as the beginning of its upload, which may have taken hours.
     """
     near, far = await harness.local.put(stream(b"hello")), await harness.s3.put(stream(b"hello"))
     harness.clock_offset = timedelta(minutes=59)
     assert await harness.reconciler.run() == NOTHING
+    named = []
+    assert await harness.reconciler.run(dry_run=True, report=named.append) == NOTHING | {"young": 2}
+    assert {each.name for each in named} == {near.key, far.key}
     assert await harness.stored_keys("local") == {near.key}
     harness.clock_offset = timedelta(hours=23)
     assert await harness.reconciler.run() == NOTHING | {"orphan": 1}

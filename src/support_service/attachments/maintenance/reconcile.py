@@ -34,9 +34,10 @@ from support_service.platform.telemetry.instruments import Instruments, Instrume
 # Minimum age of an unreferenced file before it is deleted. The upload of a large file to S3 may take hours, and its
 # object's timestamp is the start of the upload.
 MIN_ORPHAN_AGE = {"local": timedelta(hours=1), "s3": timedelta(days=1)}
-FindingKind = Literal["unfinished", "orphan", "leftover", "ledger", "missing", "damaged"]
+FindingKind = Literal["unfinished", "orphan", "leftover", "ledger", "missing", "damaged", "young"]
 REPAIRED_KINDS: tuple[FindingKind, ...] = ("unfinished", "orphan", "leftover", "ledger")
 REPORTED_KINDS: tuple[FindingKind, ...] = ("missing", "damaged")
+YOUNG: FindingKind = "young"  # an unreferenced file below MIN_ORPHAN_AGE; a dry run lists it
 SELECT_BY_KEY_RANGE = compiled(  # read once for each shard
     sa.select(*ATTACHMENT_COLUMNS).where(
         attachments.c.storage == sa.bindparam("of"),
@@ -81,7 +82,7 @@ ATTACHMENT_UNREPAIRED = InstrumentSpec(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A difference. `missing` and `damaged` files are only reported; all other kinds are repaired."""
+    """A difference. `missing` and `damaged` files are only reported, `young` ones are kept; the others are repaired."""
 
     kind: FindingKind
     storage: str
@@ -128,7 +129,7 @@ class Reconciler:
         With `dry_run`, only report. Raises Unavailable if the database or a storage can't be reached; a storage that
         fails does not stop the others from being reconciled.
         """
-        found: dict[str, int] = dict.fromkeys((*REPAIRED_KINDS, *REPORTED_KINDS), 0)
+        found: dict[str, int] = dict.fromkeys((*REPAIRED_KINDS, *REPORTED_KINDS, YOUNG), 0)
 
         def note(finding: Finding) -> None:
             found[finding.kind] += finding.number
@@ -170,21 +171,18 @@ class Reconciler:
         rows = await list_by_key_prefix(self._database, storage.name, f"{shard}/")
         named = {row.storage_key for row in rows}
         for key in files.keys() - named:
-            if await self._is_orphan(storage, files[key]):
-                if not dry_run:
-                    await storage.delete(key)
-                note(Finding("orphan", storage.name, key))
+            young = files[key].changed_at > self._clock() - MIN_ORPHAN_AGE[storage.name]
+            if (young and not dry_run) or await is_referenced(self._database, storage.name, key):
+                continue
+            if not dry_run:
+                await storage.delete(key)
+            note(Finding(YOUNG if young else "orphan", storage.name, key))
         for row in rows:
             found = files.get(row.storage_key) or await storage.stat(row.storage_key)
             if found is not None and found.size == row.size_bytes:
                 continue
             if await is_current(self._database, row.id, row.storage_key):
                 note(Finding("damaged" if found else "missing", storage.name, f"{row.id} ({row.filename})"))
-
-    async def _is_orphan(self, storage: AttachmentStorage, found: FileInfo) -> bool:
-        if found.changed_at > self._clock() - MIN_ORPHAN_AGE[storage.name]:
-            return False
-        return not await is_referenced(self._database, storage.name, found.key)
 
     async def _check_ledger(self, note: ReportFinding, *, dry_run: bool) -> None:
         differences = [each for each in await compare_ledger(self._database) if each.ledger != each.rows]
