@@ -34,6 +34,12 @@ ELSEWHERE = (
     ("disk or S3", "the bytes of files", "deletes them", "as long as the row in `attachments`"),
     ("Redis: stream", "published events", "erases the events of the customer's cases", "`SUPPORT_EVENTS_KEEP` events"),
     (
+        "Redis: inbound stream",
+        "events of other services",
+        "removes applied events that name the customer or an object of the customer's cases",
+        "`SUPPORT_EVENTS_KEEP_INBOUND` events",
+    ),
+    (
         "Redis: cache",
         "answers of the sources",
         "removes the answers about the customer's cases",

@@ -106,6 +106,7 @@ class EventConsumer:
     """One member of the consumer group that reads the stream of inbound events.
 
     `apply` applies an event in its own transaction. `ping` raises Unavailable while the database is unavailable.
+    `keep` is the number of applied events that stay in the stream.
     `claim_after` is the time in seconds after which an unacknowledged event is claimed from another consumer.
     """
 
@@ -116,6 +117,7 @@ class EventConsumer:
         instruments: Instruments,
         *,
         stream: str,
+        keep: int = 0,
         claim_after: float,
         ping: Callable[[], Awaitable[None]],
         timings: ConsumerTimings = ConsumerTimings(),
@@ -126,6 +128,7 @@ class EventConsumer:
         self._ping = ping
         self._instruments = instruments
         self._stream = stream
+        self._keep = keep
         self._claim_after = claim_after
         self._timings = timings
         self._spans = spans
@@ -162,7 +165,7 @@ class EventConsumer:
     async def refresh_backlog(self) -> None:
         """Trim the stream and read its backlog for the gauges. It is unknown while the broker is down."""
         try:
-            await self._broker.trim(self._stream)
+            await self._broker.trim(self._stream, self._keep)
             self._backlog.store(await self._broker.backlog(self._stream))
         except BrokerError:
             self._backlog.store(None)

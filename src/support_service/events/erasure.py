@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from support_service.core.errors import NotFound
 from support_service.core.search_words import SoughtTexts
+from support_service.events.broker.log import parse_place
 from support_service.events.broker.redis import RedisBroker
 from support_service.events.dead_letters import DeadLetterService
 from support_service.platform.database import Reader, Transaction
@@ -87,6 +88,16 @@ async def delete_from_stream(broker: RedisBroker, stream: str, case_ids: Collect
     return removed
 
 
+async def delete_applied_events(broker: RedisBroker, stream: str, ids: SoughtTexts) -> int:
+    """Remove the inbound events that were applied and name one of the ids. Return the number. Raises BrokerError."""
+    removed, after, unfinished = 0, "", await broker.first_unfinished(stream)
+    while page := await broker.entries(stream, STREAM_PAGE, after):
+        after = page[-1].id
+        chosen = [each.id for each in page if parse_place(each.id) < unfinished and _names_any(ids, each.event)]
+        removed += await broker.remove(stream, chosen)
+    return removed
+
+
 async def drop_dead_letters(letters: DeadLetterService, origin: WriteOrigin, ids: SoughtTexts) -> int:
     """Drop the dead letters that name one of the ids; return their number. Raises Unavailable."""
     dropped, after, more = 0, "", True
@@ -94,7 +105,7 @@ async def drop_dead_letters(letters: DeadLetterService, origin: WriteOrigin, ids
         page, more = await letters.page(after, STREAM_PAGE)
         for letter in page:
             after = letter.id
-            if any(map(ids.occur_in, _values_that_may_name_objects(letter.event))):
+            if _names_any(ids, letter.event):
                 with suppress(NotFound):  # replayed or dropped meanwhile
                     await letters.drop(origin, letter.id)
                     dropped += 1
@@ -108,6 +119,10 @@ def _parse_members(event: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return document if isinstance(document, dict) else None
+
+
+def _names_any(ids: SoughtTexts, event: bytes) -> bool:
+    return any(map(ids.occur_in, _values_that_may_name_objects(event)))
 
 
 def _values_that_may_name_objects(event: bytes) -> Iterator[str]:

@@ -139,6 +139,7 @@ async def open_consumer(
         apply,
         telemetry.instruments,
         stream=settings.inbound_stream,
+        keep=settings.keep_inbound,
         claim_after=settings.claim_after,
         ping=database.ping,
         timings=timings.consumer,

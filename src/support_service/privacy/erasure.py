@@ -141,8 +141,8 @@ class CustomerErasure:
         async with self._database.transaction() as tx:
             await idempotency_keys.erase_responses_naming(tx, customer_id, members)
         try:
-            result.add(await self._drop_dead_letters(origin, ids))
-        except Unavailable as fault:
+            result.add(await self._delete_inbound_events(origin, ids))
+        except (BrokerError, Unavailable) as fault:
             result.unreached.append(f"the dead letters: {fault}")
 
     async def _erase_case(
@@ -169,12 +169,16 @@ class CustomerErasure:
         await attachment_rows.subtract_from_ledger(tx, removed)
         return removed, staged
 
-    async def _drop_dead_letters(self, origin: WriteOrigin, ids: SoughtTexts) -> dict[str, int]:
+    async def _delete_inbound_events(self, origin: WriteOrigin, ids: SoughtTexts) -> dict[str, int]:
         async with open_redis_broker(self._settings, self._timings) as broker:
             if broker is None:
                 return {}
-            letters = DeadLetterService(self._database, broker, self._settings.events.inbound_stream)
-            return {"deadLetters": await events.drop_dead_letters(letters, origin, ids)}
+            stream = self._settings.events.inbound_stream
+            letters = DeadLetterService(self._database, broker, stream)
+            return {
+                "deadLetters": await events.drop_dead_letters(letters, origin, ids),
+                "appliedEvents": await events.delete_applied_events(broker, stream, ids),
+            }
 
     async def _erase_published_events(self, case_ids: Collection[str]) -> dict[str, int]:
         async with open_redis_broker(self._settings, self._timings) as broker:

@@ -189,7 +189,7 @@ async def test_answer_of_another_form_is_a_failure_of_the_broker():
             broker.last_dead_letter("s"),
             broker.entries("s", 1),
             broker.backlog("s"),
-            broker.trim("s"),
+            broker.trim("s", 0),
         ):
             with pytest.raises(BrokerError):
                 await operation

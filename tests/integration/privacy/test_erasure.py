@@ -282,6 +282,8 @@ async def test_dead_letters_about_the_customer_are_dropped(client, two_cases, er
         assert len((await response.json())["items"]) == len(about)
     async with Redis.from_url(redis.url) as server:
         assert WORD not in str(await server.xrange("support.inbound.dead"))
+        assert WORD not in str(await server.xrange("support.inbound"))
+        assert len(await server.xrange("support.inbound")) == 1  # the event that others need stays for a restore
 
 
 async def test_dead_letters_are_dropped_by_the_next_erasure_if_redis_was_down(client, two_cases, erase, redis):

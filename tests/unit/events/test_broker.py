@@ -2,18 +2,22 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from redis.asyncio import Redis
 
+from support_service.core.clock import EPOCH, utc_now
 from support_service.core.units import MAX_DURATION, MAX_INTEGER
 from support_service.events.broker.base import BrokerError, FencedError, PublicationsLostError, StreamFullError
+from support_service.events.broker.log import parse_place
 from support_service.events.broker.redis import CONSUMER_GROUP, RedisBroker, _to_dead_letter, _to_deliveries
 from tests.support.events.fixtures import patient_broker
 from tests.support.servers import free_port
 from tests.support.timings import PATIENT_REDIS
 
 STREAM = "s"
+NODE = 100  # entries that Redis removes together
 
 
 async def put(broker, *events, max_length=1000):
@@ -186,16 +190,36 @@ async def test_full_stream_refuses_events(broker):
         await broker.publish(STREAM, ["3", "4"], max_length=3, trim=False)
     first, _ = await take(broker)
     await broker.acknowledge(STREAM, [first.id])
-    await broker.trim(STREAM)
+    await broker.trim(STREAM, 0)
     await broker.publish(STREAM, ["3", "4"], max_length=3, trim=False)
     assert events(await take(broker)) == [b"3", b"4"]
     assert events(await broker.claim(STREAM, "a", count=9, min_idle=0, isolate_after=5)) == [b"2", b"3", b"4"]
 
 
+async def test_applied_events_are_kept_and_can_be_read_again(redis):
+    """About as many as wanted, the newest ones. Events that wait are never removed, and are not counted."""
+    broker = patient_broker(redis.url)
+    await put(broker, *map(str, range(1000)), max_length=5000)
+    applied = await take(broker, 800)
+    await broker.acknowledge(STREAM, [each.id for each in applied])
+    assert await broker.first_unfinished(STREAM) > parse_place(applied[-1].id)
+    await broker.trim(STREAM, 300)
+    kept = await broker.entries(STREAM, 2000)
+    assert 300 <= len(kept) - 200 < 300 + NODE
+    (late,) = await take(broker, 1)
+    assert await broker.first_unfinished(STREAM) == parse_place(late.id)
+    in_future = utc_now() + timedelta(days=1)
+    for since, number in ((in_future, 199), (EPOCH, len(kept))):
+        assert await broker.rewind(STREAM, since, dry_run=True) == number
+        assert await broker.rewind(STREAM, since) == number
+    assert events(await take(broker, 2000)) == events(kept)
+    await broker.close()
+
+
 async def test_events_wait_for_the_first_consumer(redis):
     broker = patient_broker(redis.url)
     await put(broker, "1", "2")
-    await broker.trim(STREAM)
+    await broker.trim(STREAM, 0)
     assert (await broker.backlog(STREAM)).waiting == 2
     await broker.close()
 
@@ -208,7 +232,7 @@ async def test_events_stay_until_our_group_has_read_them(redis):
         await server.xgroup_create(STREAM, "another", id="0")
         [(_, entries)] = await server.xreadgroup("another", "a", {STREAM: ">"})
         await server.xack(STREAM, "another", *(key for key, _ in entries))
-    await broker.trim(STREAM)
+    await broker.trim(STREAM, 0)
     assert events(await take(broker)) == [b"1", b"2"]
     await broker.close()
 
@@ -219,7 +243,7 @@ async def test_unused_consumers_are_deleted_after_a_day(redis):
     forgetful = RedisBroker(redis.url, timings=replace(PATIENT_REDIS, consumer_expiry=0))
 
     async def trimmed(broker):
-        await broker.trim(STREAM)
+        await broker.trim(STREAM, 0)
         async with Redis.from_url(redis.url) as server:
             return {each["name"] for each in await server.xinfo_consumers(STREAM, CONSUMER_GROUP)}
 
@@ -258,7 +282,7 @@ async def test_failed_command_is_not_repeated():
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         broker = patient_broker("redis://{}:{}".format(*server.sockets[0].getsockname()))
         with pytest.raises(BrokerError):
-            await broker.trim(STREAM)
+            await broker.trim(STREAM, 0)
         await broker.close()
     assert len(commands) == 1
 

@@ -125,8 +125,11 @@ class Broker(Protocol):
     async def replay(self, stream: str, ids: Collection[str]) -> int:
         """Move dead letters back to the end of their stream. Return the number of ids found."""
 
-    async def trim(self, stream: str) -> None:
-        """Remove entries that every group has acknowledged, and consumers that have been inactive for long."""
+    async def trim(self, stream: str, keep: int) -> None:
+        """Remove entries that every group has acknowledged, and consumers that have been inactive for long.
+
+        About `keep` acknowledged entries stay, the newest ones, to be read again after a restore of the database.
+        """
 
     async def backlog(self, stream: str) -> StreamBacklog:
         """Return the size of the group's backlog."""

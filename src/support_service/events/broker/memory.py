@@ -209,7 +209,7 @@ class InMemoryBroker:
         )
         return len(found)
 
-    async def trim(self, stream: str) -> None:
+    async def trim(self, stream: str, keep: int) -> None:
         """Do nothing: acknowledged events are already removed."""
 
     async def backlog(self, stream: str) -> StreamBacklog:

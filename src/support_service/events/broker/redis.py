@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from time import perf_counter
 from typing import Any
 
@@ -24,6 +25,7 @@ from support_service.events.broker.base import (
     StreamFullError,
     select_deliverable_together,
 )
+from support_service.events.broker.log import LogPlace, parse_place
 from support_service.platform.redis import REDIS_FAILURES, create_pool
 from support_service.platform.telemetry.instruments import OTHER
 from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_measurement, redis_pool_state
@@ -31,17 +33,29 @@ from support_service.platform.telemetry.traces import UNTRACED, MessageSpans
 
 CONSUMER_GROUP = "support-service"
 MAX_CONNECTIONS = 16
+COUNTED_ENTRIES = 1000  # entries of one read that only counts them
 EVENT_FIELDS = (b"event", b"data")  # fields of an entry that may hold the event
 ERROR_REPLY_PATTERN = re.compile(r"\bFENCED (?P<fence>\d+)|\bLOST (?P<kept>\d+)|\bFULL\b")  # error replies of PUBLISH
 
 # Each script runs atomically in Redis.
 # One script call for any number of events: the client encodes one command, and the server appends all or none. Its
 # replicas and its file get the entries and their number together, too, so that a number stands for a prefix of them.
-PUBLISH_SCRIPT = """
+# Acknowledged entries that are kept do not count as waiting; Redis may not know how many of a group's entries wait.
+PUBLISH_SCRIPT = f"""
+local function waiting()
+    local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
+    for _, each in ipairs(groups) do
+        local has = {{}}
+        for i = 1, #each, 2 do has[each[i]] = each[i + 1] end
+        if has.name == '{CONSUMER_GROUP}' and has.lag then return has.lag + has.pending end
+    end
+    return redis.call('XLEN', KEYS[1])
+end
 if tonumber(ARGV[1]) < tonumber(redis.call('GET', KEYS[2]) or '0') then
     return redis.error_reply('FENCED ' .. redis.call('GET', KEYS[2]))
 end
-if ARGV[3] == '0' and redis.call('XLEN', KEYS[1]) + #ARGV - 4 > tonumber(ARGV[2]) then
+if ARGV[3] == '0' and redis.call('XLEN', KEYS[1]) + #ARGV - 4 > tonumber(ARGV[2])
+    and waiting() + #ARGV - 4 > tonumber(ARGV[2]) then
     return redis.error_reply('FULL')
 end
 local publications = redis.call('GET', KEYS[3]) or '0'
@@ -256,21 +270,50 @@ class RedisBroker(RedisClient):
         async with self._measured_operation():  # not measured: only on-call uses it
             return int(await self.client.xdel(_dead_letter_stream_name(stream), *ids))
 
-    async def trim(self, stream: str) -> None:
+    async def trim(self, stream: str, keep: int) -> None:
         async with self._measured_operation("XTRIM"):
             groups = await self._run_with_group(stream, lambda: self.client.xinfo_groups(stream))
-            if all(group["name"] != CONSUMER_GROUP.encode() for group in groups):
+            if not any(map(_is_own, groups)):
                 return  # only other groups exist so far; our group has yet to read the entries they have read
             floors = []
             for group in groups:  # the oldest pending entry, or else the last delivered one: later entries are newer
                 pending = await self.client.xpending(stream, group["name"])
                 floors.append(pending["min"] or group["last-delivered-id"])
             floor = min(floors, key=lambda each: tuple(map(int, each.split(b"-"))))
-            await self.client.xtrim(stream, minid=floor, approximate=False)
+            if keep:  # Redis removes whole nodes of entries, at most as many entries as there are too many
+                (waiting,) = ((each["lag"] or 0) + each["pending"] for each in groups if _is_own(each))
+                excess = await self.client.xlen(stream) - waiting - keep
+                if excess > 0:
+                    await self.client.xtrim(stream, minid=floor, limit=excess)
+            else:
+                await self.client.xtrim(stream, minid=floor, approximate=False)
             # Each process start creates a consumer, which Redis never removes by itself.
             await self._forget_consumers_script(
                 keys=[stream], args=[CONSUMER_GROUP, round(self._timings.consumer_expiry * 1000)]
             )
+
+    async def rewind(self, stream: str, since: datetime, *, dry_run: bool = False) -> int:
+        """Let the group read its entries again, acknowledged ones too, from a time on. Return how many there are."""
+        async with self._measured_operation():
+            groups = await self._run_with_group(stream, lambda: self.client.xinfo_groups(stream))
+            (last,) = (each["last-delivered-id"] for each in groups if _is_own(each))
+            place = min(parse_place(last), LogPlace(round(since.timestamp() * 1000)))
+            if not dry_run:
+                await self.client.xgroup_setid(stream, CONSUMER_GROUP, place.entry_id)
+        found, after = 0, place.entry_id
+        while page := await self.entries(stream, COUNTED_ENTRIES, after):
+            found, after = found + len(page), page[-1].id
+        return found
+
+    async def first_unfinished(self, stream: str) -> LogPlace:
+        """Return the place from which on the group may have entries to acknowledge; it has acknowledged all before."""
+        async with self._measured_operation():
+            groups = await self._run_with_group(stream, lambda: self.client.xinfo_groups(stream))
+            pending = (await self.client.xpending(stream, CONSUMER_GROUP))["min"]
+            if pending:
+                return parse_place(pending)
+            (last,) = (parse_place(each["last-delivered-id"]) for each in groups if _is_own(each))
+            return LogPlace(last.number, last.part + 1)
 
     async def backlog(self, stream: str) -> StreamBacklog:
         async with self._measured_operation("XINFO"):
@@ -278,7 +321,7 @@ class RedisBroker(RedisClient):
                 self._run_with_group(stream, lambda: self.client.xinfo_groups(stream)),
                 self.client.xlen(_dead_letter_stream_name(stream)),
             )
-            own_groups = [each for each in groups if each["name"] == CONSUMER_GROUP.encode()]
+            own_groups = [*filter(_is_own, groups)]
             if not own_groups:  # the group does not exist yet
                 return StreamBacklog(await self.client.xlen(stream), dead)
         lag = own_groups[0]["lag"]
@@ -310,6 +353,10 @@ def _as_broker_error(failure: Exception) -> BrokerError:
 
 def _publications_key(stream: str) -> str:
     return f"{stream}:publications"
+
+
+def _is_own(group: dict[str, Any]) -> bool:
+    return bool(group["name"] == CONSUMER_GROUP.encode())
 
 
 def _dead_letter_stream_name(stream: str) -> str:

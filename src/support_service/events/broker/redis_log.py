@@ -66,6 +66,11 @@ class RedisLog(RedisClient):
             missing_to = LOG_START if is_whole else _place_before(parse_place(first[0])) if first else last
             return LogState(epoch.decode(), last, missing_to)
 
+    async def begin_epoch(self) -> None:
+        """Make all positions foreign: what they stand for was undone."""
+        async with self._measured_operation():
+            await self.client.set(self._epoch_key, new_epoch())
+
     async def follow(self, after: LogPlace, wait: float) -> LogRead:
         # The socket timeout must exceed the time the server blocks, or a quiet stream would look like a dead server.
         block = max(1, round(min(wait, self._timings.timeout / 2) * 1000))

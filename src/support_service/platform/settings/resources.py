@@ -287,6 +287,12 @@ class EventSettings(SettingsSection):
     inbound_stream: str = Field(
         "support.inbound", alias="SUPPORT_EVENTS_INBOUND_STREAM", min_length=1, description="Stream of inbound events."
     )
+    keep_inbound: Count = Field(
+        10_000,
+        alias="SUPPORT_EVENTS_KEEP_INBOUND",
+        ge=0,
+        description="Approximate number of applied inbound events that Redis keeps, for `support-service restored`.",
+    )
     keep: Count = Field(
         100_000,
         alias="SUPPORT_EVENTS_KEEP",
