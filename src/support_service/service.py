@@ -49,6 +49,7 @@ from support_service.platform.background import Pause, run_every, run_in_backgro
 from support_service.platform.certificates import CertificateTimings, watch_certificates
 from support_service.platform.database import Database, DatabaseTimings
 from support_service.platform.database.opening import open_monitored_database, open_standby, read_secret
+from support_service.platform.database.restores import read_version_base
 from support_service.platform.idempotency_keys import CLEANUP_INTERVAL, IdempotencyService
 from support_service.platform.settings import Settings, WrongSetting
 from support_service.platform.telemetry.process import LoopLagSampler
@@ -135,6 +136,7 @@ class Service:
     documents: CaseDocuments
     turns: FairTurns  # of searches and counts
     cursors: CursorSeal
+    version_base: int  # of the versions of cases and saved views that clients see
     serves_metrics: bool  # on this port
     admin_url: str | None = None  # base URL of the admin server, if there is one
 
@@ -283,6 +285,7 @@ async def open_service(
             ),
             turns=FairTurns(timings.api.turns),
             cursors=CursorSeal(cursor_key),
+            version_base=await read_version_base(database),
             serves_metrics=settings.access.admin_port is None,
         )
 

@@ -12,7 +12,7 @@ from support_service.api.models.service import Me
 from support_service.api.request_costs import count_cost
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, get, patch, post
-from support_service.api.routing.etags import version_etag_header
+from support_service.api.routing.etags import count_etag_header, unique_etag_header
 from support_service.api.routing.route import DATABASE_PROBLEMS, Permission, Routes, Tag
 from support_service.cases.model.case import Workload
 from support_service.cases.model.vocabulary import Json
@@ -73,7 +73,7 @@ async def create_view(call: Call, body: NewView) -> Reply[SavedView]:
     """
     check_may_search(call, body.query)
     view = await call.service.views.create(call.origin, body.name, body.query.as_query(), body.team)
-    return Reply(view, {"Location": f"{VIEWS_PATH}/{view.id}", **version_etag_header(view.version)})
+    return Reply(view, {"Location": f"{VIEWS_PATH}/{view.id}", **count_etag_header(call, view.version)})
 
 
 @get(VIEWS_PATH, access=VIEWS_READ, reads_standby=True, problems=DATABASE_PROBLEMS)
@@ -98,7 +98,7 @@ async def get_view(call: Call, view_id: str) -> Reply[CountedView]:
     view = await call.service.views.read(call.principal, view_id)
     (found,) = await with_case_counts([view], partial(_count_cases_of_query, call), call.service.timings.views)
     # The number of cases changes without the view, so the tag is unique: it is valid in If-Match only.
-    return Reply(found, {"ETag": f'"{found.version}.{call.request_id}"'})
+    return Reply(found, unique_etag_header(call, found.version))
 
 
 @patch(VIEW_PATH, access=VIEWS_WRITE, headers=("ETag",), problems=(*VIEW_PROBLEMS, *SAVE_PROBLEMS, "view_changed"))
@@ -111,7 +111,7 @@ async def change_view(call: Call, view_id: str, body: ViewChange, expected: Expe
     if "query" in body.model_fields_set:
         check_may_search(call, body.query)
     view = await call.service.views.change(call.origin, view_id, body.sent_fields(), expected)
-    return Reply(view, version_etag_header(view.version))
+    return Reply(view, count_etag_header(call, view.version))
 
 
 @delete(VIEW_PATH, access=VIEWS_WRITE, problems=(*VIEW_PROBLEMS, "view_changed"))

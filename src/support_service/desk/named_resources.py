@@ -155,11 +155,13 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
         return resource
 
     async def _change_resource(self, work: UnitOfWork, before: ResourceT, content: ContentT) -> ResourceT:
+        at = time_after(before.updated_at)
+        # A time, so that a version of the time that a restore has undone is not given again.
         common = {
             "name": before.name,
             "created_at": before.created_at,
-            "updated_at": time_after(before.updated_at),
-            "version": before.version + 1,
+            "updated_at": at,
+            "version": max(before.version + 1, to_micros(at)),
         }
         after = self._build_resource(content.content_json(), common)
         await self._store_changed(work.tx, after)

@@ -40,6 +40,7 @@ PUBLISHED_TYPE_LABELS = (
     "support.case.updated.v1",
     "support.case.closed.v1",
     "support.case.sla-breached.v1",
+    "support.database.restored.v1",
 )
 EVENTS_PUBLISHED = InstrumentSpec(
     "support.events.published",

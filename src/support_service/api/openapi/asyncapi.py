@@ -114,7 +114,7 @@ def _message_object(kind: str, model: Any, source: str | None) -> dict[str, Any]
     }
     required = ["specversion", "id", "source", "type", "data"]
     if source:
-        attributes["subject"] = text | {"description": "the case's id"}
+        attributes["subject"] = text | {"description": "the case's id; `database` for an event of the database"}
         required += ["time", "subject", "datacontenttype"]
     data = {"$ref": REFERENCE_TEMPLATE.format(model=model.__name__)}
     return {

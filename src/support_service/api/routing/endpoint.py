@@ -33,7 +33,7 @@ ARGUMENT_PROVIDER_BY_TYPE: dict[object, ArgumentProvider] = {
     Call: lambda _request, call, _body: call,
     web.Request: lambda request, _call, _body: request,
     Headers: lambda request, _call, _body: request.headers,
-    ExpectedVersions: lambda request, _call, _body: if_match_versions(request.headers),
+    ExpectedVersions: lambda request, call, _body: if_match_versions(request.headers, call.service.version_base),
     KnownTags: lambda request, _call, _body: known_tags(request.headers),
 }
 

@@ -1,4 +1,8 @@
-"""ETags of cases, and the conditional request headers If-Match and If-None-Match (RFC 9110, section 13)."""
+"""ETags of cases, and the conditional request headers If-Match and If-None-Match (RFC 9110, section 13).
+
+Versions of cases and saved views are counts, which clients see with the base of the database: see
+`platform/database/restores.py`. Versions of other resources are times, which never repeat.
+"""
 
 import re
 from typing import NewType
@@ -14,6 +18,7 @@ ANY_VERSION = "*"
 # "VERSION.ID" is the unique tag of a response with a live timeline; "VERSION+VIEW" is the tag of a restricted view.
 ENTITY_TAG = re.compile(r'\s*(W/)?"(\d{1,18})(?:[.+][\w.-]*)?"\s*')
 TAG_ENDS: dict[CaseView, str] = {"full": "", "public": "+customer", "masked": "+masked"}
+MIN_TIME_VERSION = 10**15  # a version from this on is a time in microseconds; counts with a base are below it
 TAG_SEPARATOR = re.compile(r',(?=\s*(?:W/)?")')
 
 KnownTags = NewType("KnownTags", frozenset[str])
@@ -23,11 +28,16 @@ NO_TAGS = KnownTags(frozenset())
 
 def etag_header(call: Call, version: int) -> dict[str, str]:
     """Return the ETag header of a case: its version, and the principal's view if it is restricted."""
-    return {"ETag": f'"{version}{TAG_ENDS[call.view]}"'}
+    return {"ETag": f'"{call.service.version_base + version}{TAG_ENDS[call.view]}"'}
+
+
+def count_etag_header(call: Call, version: int) -> dict[str, str]:
+    """Return the ETag header of a resource that every caller sees alike, and whose version is a count."""
+    return {"ETag": f'"{call.service.version_base + version}"'}
 
 
 def version_etag_header(version: int) -> dict[str, str]:
-    """Return the ETag header of a resource that every caller sees alike: its version."""
+    """Return the ETag header of a resource that every caller sees alike, and whose version is a time."""
     return {"ETag": f'"{version}"'}
 
 
@@ -36,16 +46,20 @@ def unique_etag_header(call: Call, version: int) -> dict[str, str]:
 
     The tag is valid in If-Match, but never matches a cached response.
     """
-    return {"ETag": f'"{version}.{call.request_id}"'}
+    return {"ETag": f'"{call.service.version_base + version}.{call.request_id}"'}
 
 
-def if_match_versions(headers: CIMultiDictProxy[str]) -> ExpectedVersions:
-    """Return the versions that If-Match allows, or None for any. Weak and malformed tags match no version."""
+def if_match_versions(headers: CIMultiDictProxy[str], base: int) -> ExpectedVersions:
+    """Return the versions that If-Match allows, or None for any.
+
+    Weak and malformed tags match no version, nor do tags from before a restore, which are below `base`.
+    """
     given = _entity_tags(headers, IF_MATCH)
     if not given or given == [ANY_VERSION]:
         return None
     found = [ENTITY_TAG.fullmatch(tag) for tag in given]
-    return {int(match[2]) for match in found if match and not match[1]}  # If-Match uses strong comparison
+    versions = [int(match[2]) for match in found if match and not match[1]]  # If-Match uses strong comparison
+    return {version if version >= MIN_TIME_VERSION else version - base for version in versions}
 
 
 def known_tags(headers: CIMultiDictProxy[str]) -> KnownTags:

@@ -16,6 +16,7 @@ CASE_OPENED = "support.case.opened.v1"
 CASE_UPDATED = "support.case.updated.v1"
 CASE_CLOSED = "support.case.closed.v1"
 CASE_SLA_BREACHED = "support.case.sla-breached.v1"
+DATABASE_RESTORED = "support.database.restored.v1"
 
 ACTOR_FIELD: Any = Field(
     default=None, description="name of the principal who made the change; `customer` for every customer"
@@ -113,9 +114,22 @@ class CaseSlaBreached(ApiModel):
     ticket: Annotated[PublishedCase, PARTS]
 
 
+class DatabaseRestored(ApiModel):
+    """The database was restored from a backup: read again what is kept of the service."""
+
+    undone_after: Annotated[datetime | None, EVENT_ONLY] = Field(
+        description="time of the last change that the backup has; later changes were undone, though their events were "
+        "published"
+    )
+    version_base: Annotated[int, EVENT_ONLY] = Field(
+        description="versions of events and ETags from now on are greater; versions of earlier ones are not valid"
+    )
+
+
 PAYLOAD_BY_EVENT_TYPE: dict[str, type[ApiModel]] = {
     CASE_OPENED: CaseOpened,
     CASE_UPDATED: CaseUpdated,
     CASE_CLOSED: CaseClosed,
     CASE_SLA_BREACHED: CaseSlaBreached,
+    DATABASE_RESTORED: DatabaseRestored,
 }

@@ -16,6 +16,7 @@ from support_service.cases.sql.projections import CASE_COLUMNS, IS_ACTIVE, IS_SY
 from support_service.core.clock import format_time
 from support_service.core.ids import new_id
 from support_service.platform.database import Transaction
+from support_service.platform.database.restores import VERSION_BASE
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import outbox, tickets
 from support_service.platform.telemetry.traces import propagation_headers as current_trace
@@ -23,8 +24,8 @@ from support_service.platform.telemetry.traces import propagation_headers as cur
 # `publicVersion` is the version that customers see.
 PUBLISHED_COLUMNS: dict[str, sa.ColumnElement[Any]] = CASE_COLUMNS | {
     "waitingSince": sa.case((IS_ACTIVE, tickets.c.waiting_since)),
-    "version": tickets.c.version,
-    "publicVersion": tickets.c.version - tickets.c.internal_changes,
+    "version": tickets.c.version + VERSION_BASE,
+    "publicVersion": tickets.c.version - tickets.c.internal_changes + VERSION_BASE,
 }
 APPEND_EVENT = compiled(
     outbox.insert().from_select(
@@ -61,17 +62,25 @@ async def append_all(
 
 def _event_parameters(case_id: str, event_type: str, at: datetime, data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of APPEND. `head` is the event's JSON up to the value of `ticket`."""
+    # The last member is `ticket`: the database replaces its value.
+    row = event_row(event_type, case_id, at, {**data, "ticket": None})
+    head = row.pop("event").removesuffix("null}}")
+    return {**row, "head": head, "case_id": case_id}
+
+
+def event_row(event_type: str, subject: str, at: datetime, data: Mapping[str, Any]) -> dict[str, str]:
+    """Return the type, the time and the JSON of an event, as the outbox has them."""
     time = format_time(at)
     event = {
         "specversion": "1.0",
         "id": new_id(),
         "source": EVENT_SOURCE,
         "type": event_type,
-        "subject": case_id,
+        "subject": subject,
         "time": time,
         "datacontenttype": "application/json",
         **current_trace(),
-        "data": {**data, "ticket": None},  # the last member: the database replaces its value
+        "data": data,
     }
-    head = pydantic_core.to_json(event, by_alias=True, inf_nan_mode="null").decode().removesuffix("null}}")
-    return {"type": event_type, "at": time, "head": head, "case_id": case_id}
+    text = pydantic_core.to_json(event, by_alias=True, inf_nan_mode="null").decode()
+    return {"type": event_type, "at": time, "event": text}

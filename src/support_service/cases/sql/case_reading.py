@@ -28,6 +28,7 @@ from support_service.cases.sql.projections import (
 from support_service.core.domain.principals import CaseOwnership
 from support_service.platform.database import Reader
 from support_service.platform.database.dialect import octets
+from support_service.platform.database.restores import VERSION_BASE
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import attachments, messages, tickets
 
@@ -247,7 +248,7 @@ def _messages_since_statement(*, public_only: bool) -> sa.Select[Any]:
         .subquery()
     )
     return sa.select(
-        VERSION_COLUMN[public_only].label("version"),
+        (VERSION_COLUMN[public_only] + VERSION_BASE).label("version"),
         MESSAGES_JSON(messages.c.seq.in_(sa.select(newest.c.seq))).label("messages"),
     ).where(tickets.c.id == sa.bindparam("id"))
 

@@ -56,6 +56,7 @@ Action = Literal[
     "retention.run",
     "audit.detached",
     "database.copied",
+    "database.restored",
 ]
 # Entries of earlier releases keep the former name, because their hash covers it. The API shows the current one.
 FORMER_ACTION_NAMES: dict[Action, str] = {"override.set": "lever.pulled", "override.removed": "lever.released"}

@@ -508,6 +508,14 @@ clock_counts = table(
     "clock_counts", required("target", sa.String(16), "not personal"), required("number", sa.BigInteger, "not personal")
 )
 
+# Restores of the database from a backup; empty until the first. From the last one on, versions that clients see count
+# from its base, so that no version of the undone time is given a second time.
+restores = table(
+    "database_restores",
+    key("version_base", sa.BigInteger, "not personal", autoincrement=False),  # the time of the restore in ms
+    optional("undone_after", TIME, "not personal"),  # time of the last change that the backup has
+)
+
 # Random keys that all replicas share, in hexadecimal.
 secrets = table("secrets", key("name", sa.String(32), "not personal"), required("value", sa.Text, "not personal"))
 
