@@ -48,6 +48,9 @@ LONG = {
     "copy": long("e2e/commands/test_database_copy.py", COPY_CASES=300_000, COPY_KILLS=50),
     "client": long("e2e/client/test_faults.py", CLIENT_WORKERS=16, CLIENT_WRITES=200),
     "sign-in": long("e2e/access/test_sign_in.py", SIGN_IN_ROUNDS=20, SIGN_IN_PEOPLE=20),
+    "restore": long(
+        "e2e/commands/test_restore.py", "e2e/commands/test_backup.py", RESTORE_CASES=200, RESTORE_CHANGES=20
+    ),
     "events": long("e2e/events/test_drill.py", DRILL_KILLS=100, DRILL_EVENTS=5000, DRILL_OUTAGE=20),
     "failover": long("e2e/events/test_failover.py", FAILOVERS=10, FAILOVER_WRITES=60),
     "stream": long(

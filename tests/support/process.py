@@ -1,12 +1,14 @@
 """`support-service` as a process, as an operator starts it."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -121,3 +123,10 @@ async def running(
         await process.communicate()
         if isinstance(process, ForkedProcess):
             process.close()
+
+
+async def run(*arguments: str, cwd: Path, **variables: str) -> tuple[int, dict[str, Any], str]:
+    """Run a command to its end; return its exit status, its last line of JSON and its errors."""
+    async with running(*arguments, cwd=cwd, **variables) as process:
+        status, out, errors = await process.wait_for_exit()
+    return status, json.loads(out.splitlines()[-1]) if out else {}, errors

@@ -81,29 +81,32 @@ def verify(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
     Raises ValidationFailed if `--from-head` does not have 64 hexadecimal digits.
     """
-    from support_service.platform.audit import entry_rows
-    from support_service.platform.audit.verify import verify_chain
-
     expected_head = arguments.from_head
     if expected_head is not None and not SHA256_HEX.fullmatch(expected_head):
         raise ValidationFailed(
             "wrong_head", f"invalid --from-head {expected_head[:80]!r}: expected 64 hexadecimal digits"
         )
     noted = bytes.fromhex(expected_head) if expected_head else None
-
-    async def verify_with_progress(database: "Database") -> "tuple[ChainVerification, ChainHead]":
-        head, _ = await entry_rows.read_head_and_oldest_unsealed(database)
-        detached = await entry_rows.read_detached(database)
-        with show_progress("audit", head.position - detached.position, " entries") as bar:
-            return await verify_chain(database, noted, bar.advance), detached
-
     if arguments.files:
         _verify_files(arguments.files, noted)
         return
-    verdict, detached = run_on_database(load_settings(environ), verify_with_progress)
+    verdict, detached = run_on_database(load_settings(environ), lambda database: verify_with_progress(database, noted))
     _print_verdict(verdict, detached.position)
     if verdict.flaw is not None:
         sys.exit(CHAIN_BROKEN_STATUS)
+
+
+async def verify_with_progress(
+    database: "Database", noted: bytes | None = None
+) -> "tuple[ChainVerification, ChainHead]":
+    """Return the verdict on the chain, which is known to have had the head `noted`, and the end of what is detached."""
+    from support_service.platform.audit import entry_rows
+    from support_service.platform.audit.verify import verify_chain
+
+    head, _ = await entry_rows.read_head_and_oldest_unsealed(database)
+    detached = await entry_rows.read_detached(database)
+    with show_progress("audit", head.position - detached.position, " entries") as bar:
+        return await verify_chain(database, noted, bar.advance), detached
 
 
 def _print_verdict(verdict: "ChainVerification", detached: int = 0) -> None:

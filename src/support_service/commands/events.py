@@ -134,7 +134,7 @@ async def list_dead_letters(settings: "Settings", _: argparse.Namespace) -> None
     from support_service.events.dead_letters import shown_event
 
     after = ""
-    async with _open_broker(settings) as (broker, stream):
+    async with open_redis_broker(settings) as (broker, stream):
         while page := await broker.dead_letters(stream, DEAD_LETTER_PAGE, after):
             for letter in page:
                 shown = {"id": letter.id, "at": letter.at, "tries": letter.tries, "reason": letter.reason}
@@ -148,7 +148,7 @@ async def replay_dead_letters(settings: "Settings", arguments: argparse.Namespac
     Raises NotFound after that if an id is unknown.
     """
     ids = list(dict.fromkeys(arguments.ids))
-    async with _open_broker(settings) as (broker, stream):
+    async with open_redis_broker(settings) as (broker, stream):
         unknown = [each for each in ids if not await broker.replay(stream, [each])]
         replayed = len(ids) - len(unknown)
         if not ids:
@@ -168,7 +168,7 @@ async def replay_dead_letters(settings: "Settings", arguments: argparse.Namespac
 async def drop_dead_letters(settings: "Settings", arguments: argparse.Namespace) -> None:
     """Delete the named dead letters. Raises NotFound after that if an id is unknown."""
     ids = list(dict.fromkeys(arguments.ids))
-    async with _open_broker(settings) as (broker, stream):
+    async with open_redis_broker(settings) as (broker, stream):
         unknown = [each for each in ids if not await broker.delete_dead_letters(stream, [each])]
     print(f"Dropped {len(ids) - len(unknown)} dead letters.", flush=True)
     _check_known("dead_letter_not_found", "dead letter", unknown)
@@ -190,7 +190,8 @@ def _entry_sort_key(entry_id: str) -> tuple[int, ...]:
 
 
 @asynccontextmanager
-async def _open_broker(settings: "Settings") -> "AsyncIterator[tuple[RedisBroker, str]]":
+async def open_redis_broker(settings: "Settings") -> "AsyncIterator[tuple[RedisBroker, str]]":
+    """Yield the broker, and the stream of inbound events. Raises WrongSetting without a Redis that can be used."""
     from support_service.events.broker.redis import RedisBroker
     from support_service.platform.settings import WrongSetting
 

@@ -22,6 +22,7 @@ from support_service.platform.telemetry.stores import PoolState, RecordOperation
 from support_service.timeline.cache import CacheUnavailable, Lease, RedisCacheTimings
 
 UNAVAILABLE_MESSAGE = "Redis is unavailable, timelines are collected without it: %s"
+DELETE_BATCH = 1000  # keys of one command
 MAX_BATCHES_IN_FLIGHT = 4  # batches in flight; further commands are sent with the next batch
 
 # Lua scripts are atomic across replicas. SET keeps the stored value if the writer has not seen it.
@@ -242,6 +243,14 @@ class RedisCache:
 
     async def release_lease(self, lease: Lease) -> None:
         await self._execute("EVAL", RELEASE_LEASE_SCRIPT, 1, lease.key, lease.token)
+
+    async def delete_all(self, prefix: str, *, dry_run: bool = False) -> int:
+        """Delete all keys with a prefix, which takes long. Return their number. Raises one of REDIS_FAILURES."""
+        client = self.connection.client
+        keys = [key async for key in client.scan_iter(match=f"{prefix}*", count=DELETE_BATCH)]
+        for first in range(0, 0 if dry_run else len(keys), DELETE_BATCH):
+            await client.unlink(*keys[first : first + DELETE_BATCH])
+        return len(keys)
 
     async def ping(self) -> None:
         await self._execute("PING")

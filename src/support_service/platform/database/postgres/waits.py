@@ -1,4 +1,4 @@
-"""Sessions of PostgreSQL that wait for locks or for a standby, and the sessions that hold locks."""
+"""Sessions of PostgreSQL: those that wait for locks or for a standby, those that hold locks, and the service's."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,10 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from support_service.platform.database import Reader
+from support_service.platform.database.postgres.connection import SETTINGS_OF_POOLERS, Hosts
 
+CONNECT_TIMEOUT = 10.0  # seconds
+_COUNT_SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1"
 PREPARED_TRANSACTION = 0  # the process id that pg_blocking_pids gives for a prepared transaction
 
 
@@ -73,6 +76,19 @@ async def read_waiting_commits(database: Reader) -> WaitingCommits:
     """Return the commits of all sessions of this user that wait for a standby. Raises Unavailable."""
     (row,) = await database.fetch_all(_SELECT_COMMITS)
     return WaitingCommits(row.number, row.seconds)
+
+
+async def count_service_sessions(url: str) -> int:
+    """Return how many sessions replicas and commands of the service have in the database at a URL.
+
+    Its own session has no name. Raises the driver's errors.
+    """
+    connection = await Hosts(url, CONNECT_TIMEOUT).connect()
+    try:
+        number: int = await connection.fetchval(_COUNT_SESSIONS, SETTINGS_OF_POOLERS["application_name"])
+        return number
+    finally:
+        await connection.close(timeout=CONNECT_TIMEOUT)
 
 
 async def read_sessions(database: Reader) -> list[Session]:

@@ -1,0 +1,93 @@
+"""Backup of a SQLite database that is in use: a copy of one moment, verified before it gets its name."""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from support_service.core.errors import UserError
+
+COUNTED_TABLES = ("tickets", "messages", "attachments", "audit_log")
+COUNTS = {name: f"SELECT count(*) FROM {name}" for name in COUNTED_TABLES}  # noqa: S608 - our own literals
+PAGES_PER_STEP = 1000  # copied between two reports of progress
+BUSY_TIMEOUT = 30.0  # seconds, for a checkpoint or a migration of another process
+
+
+class BackupRefused(UserError):
+    """The backup can't be made, or is damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup: its size in bytes, and the number of rows of the counted tables."""
+
+    size: int
+    rows: Mapping[str, int]
+
+
+def back_up(source: Path, unverified: Path, advance: Callable[[int], None]) -> Backup:
+    """Copy the database of a running service to a new file, which only its owner can read, and verify the copy.
+
+    The copy is of the moment at which it begins: one transaction reads all pages, and changes made meanwhile wait for
+    nothing. `advance` is called with bytes that were copied. Raises BackupRefused if the file exists, or if
+    the copy is damaged or has other rows, and OSError.
+    """
+    try:
+        os.close(os.open(unverified, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        raise BackupRefused(f"There is a file {unverified} already: remove it, or name another file") from None
+    with _connected(source) as reading, _connected(unverified) as writing:
+        reading.execute("BEGIN")  # without it, each change of another process would start the copy over
+        rows = _count_rows(reading)
+        (page_size,) = reading.execute("PRAGMA page_size").fetchone()
+        copied = 0
+
+        def report(_status: int, remaining: int, total: int) -> None:
+            nonlocal copied
+            advance((total - remaining - copied) * page_size)
+            copied = total - remaining
+
+        reading.backup(writing, pages=PAGES_PER_STEP, progress=report)
+        reading.execute("ROLLBACK")
+        problems = [problem for (problem,) in writing.execute("PRAGMA integrity_check(10)") if problem != "ok"]
+        if problems or _count_rows(writing) != rows:
+            raise BackupRefused(f"The copy is damaged: {'; '.join(problems) or 'rows are missing'}")
+    return Backup(unverified.stat().st_size, rows)
+
+
+def publish(unverified: Path, target: Path) -> None:
+    """Give a verified backup its name, once it is on the disk."""
+    with unverified.open("rb") as file:
+        os.fsync(file.fileno())
+    unverified.rename(target)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def is_in_use(path: Path) -> bool:
+    """Return whether another process has the database open: only without others can it leave the WAL mode."""
+    with _connected(path, timeout=0) as connection:
+        try:
+            connection.execute("PRAGMA journal_mode=DELETE")
+        except sqlite3.OperationalError:
+            return True
+        connection.execute("PRAGMA journal_mode=WAL")
+        return False
+
+
+def _count_rows(connection: sqlite3.Connection) -> dict[str, int]:
+    return {name: connection.execute(count).fetchone()[0] for name, count in COUNTS.items()}
+
+
+@contextmanager
+def _connected(path: Path, timeout: float = BUSY_TIMEOUT) -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(path, timeout=timeout, isolation_level=None)
+    try:
+        yield connection
+    finally:
+        connection.close()

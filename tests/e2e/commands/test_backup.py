@@ -1,0 +1,108 @@
+"""`support-service backup` as a process, while the service is changed."""
+
+import asyncio
+import os
+import sqlite3
+import stat
+from contextlib import closing
+
+import aiohttp
+import pytest
+
+from tests.support.calls import add_message, eventually, open_case
+from tests.support.crash.kills import print_figures
+from tests.support.process import run, running
+from tests.support.servers import free_port
+
+pytestmark = pytest.mark.usefixtures("processes")
+
+CASES = int(os.environ.get("RESTORE_CASES", "8"))
+CHANGES = int(os.environ.get("RESTORE_CHANGES", "3"))  # of each case before the backup begins
+
+
+@pytest.fixture
+async def address(environment, tmp_path):
+    """A running service with a database of SQLite."""
+    port = free_port()
+    async with running("serve", cwd=tmp_path, **environment, SUPPORT_PORT=str(port)) as service:
+        await service.wait_until_ready(found := f"http://127.0.0.1:{port}")
+        yield found
+
+
+async def test_backup_under_load_has_every_change_acknowledged_before_it(address, environment, tmp_path):
+    """And of each case the first changes made meanwhile, without gaps. The copy is whole, and private."""
+    acknowledged, stopping = {}, asyncio.Event()
+
+    async def change(session):
+        case = await open_case(session)
+        while not stopping.is_set():
+            await add_message(session, case)
+            acknowledged[case["id"]] = acknowledged.get(case["id"], 0) + 1
+
+    target = tmp_path / "backup.db"
+    async with aiohttp.ClientSession(address) as session, asyncio.TaskGroup() as group:
+        for _ in range(CASES):
+            group.create_task(change(session))
+        await eventually(lambda: len(acknowledged) == CASES and min(acknowledged.values()) >= CHANGES, 120)
+        before = dict(acknowledged)
+        status, summary, errors = await run("backup", str(target), cwd=tmp_path, **environment)
+        after = dict(acknowledged)
+        stopping.set()
+    assert (status, errors) == (0, "")
+    with closing(sqlite3.connect(target)) as copy:
+        found = dict(copy.execute("SELECT ticket_id, count(*) FROM messages GROUP BY ticket_id"))
+        assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    missing = sum(max(0, number - found.get(case, 0)) for case, number in before.items())
+    print_figures(
+        f"acknowledged before the backup: {sum(before.values())}, missing in it: {missing}; "
+        f"acknowledged while it ran: {sum(after.values()) - sum(before.values())}"
+    )
+    assert missing == 0
+    assert (summary["rows"]["tickets"], summary["rows"]["messages"]) == (CASES, sum(found.values()))
+    assert summary["bytes"] == target.stat().st_size
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert sorted(path.name for path in tmp_path.glob("backup*")) == ["backup.db"]
+
+
+async def test_backup_has_the_head_of_the_audit_log(address, environment, tmp_path):
+    """A later `audit verify` of the database finds that head in its chain."""
+    async with aiohttp.ClientSession(address) as session:
+        case = await open_case(session)
+        _, summary, _ = await run("backup", "one.db", cwd=tmp_path, **environment)
+        await add_message(session, case)
+    if summary["auditEntries"]:  # the sealer may not have sealed the first entry yet
+        status, verdict, _ = await run(
+            "audit", "verify", "--from-head", summary["auditHead"], cwd=tmp_path, **environment
+        )
+        assert (status, verdict["holds"]) == (0, True)
+    copied = environment | {"SUPPORT_DATABASE_URL": f"sqlite:///{tmp_path / 'one.db'}"}
+    status, verdict, _ = await run("audit", "verify", cwd=tmp_path, **copied)
+    assert (status, verdict["entries"], verdict["head"]) == (0, summary["auditEntries"], summary["auditHead"])
+
+
+async def test_backup_replaces_no_file(environment, tmp_path):
+    """Neither a backup, nor what an interrupted one has left."""
+    (tmp_path / "one.db").write_text("kept")
+    status, _, errors = await run("backup", "one.db", cwd=tmp_path, **environment)
+    assert (status, (tmp_path / "one.db").read_text()) == (2, "kept")
+    assert errors == "support-service: There is a file one.db already: a backup replaces none\n"
+    (tmp_path / "two.db.unverified").touch()
+    status, _, errors = await run("backup", "two.db", cwd=tmp_path, **environment)
+    assert (status, "two.db.unverified already" in errors) == (2, True)
+
+
+async def test_backup_of_a_damaged_database_gets_no_name(environment, tmp_path):
+    """An audit log that was changed is damage, too."""
+    path = environment["SUPPORT_DATABASE_URL"].removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE audit_head SET position = 3")
+    status, summary, _ = await run("backup", "one.db", cwd=tmp_path, **environment)
+    assert (status, bool(summary["flaw"])) == (1, True)
+    assert [path.name for path in tmp_path.glob("one.db*")] == ["one.db.unverified"]
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_backup_of_postgresql_is_left_to_its_own_tools(environment, tmp_path):
+    """The message names them."""
+    status, _, errors = await run("backup", "one.db", cwd=tmp_path, **environment)
+    assert (status, "pg_dump" in errors, (tmp_path / "one.db").exists()) == (2, True, False)
