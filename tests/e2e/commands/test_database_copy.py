@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import aiohttp
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from benchmarks.scale.load import load
@@ -236,10 +237,10 @@ async def kill_often(source_url, target_url, cwd, postgres):
         condition = compares if number >= KILLS - 2 else changes(max(1, batches // KILLS))
         async with running(*copy_arguments(source_url, target_url), cwd=cwd) as process:
             await eventually(condition, within=1800)
+            kills.append("compare" if compares() else "copy")
             process.stop(signal.SIGKILL)
             status, _, errors = await process.wait_for_exit()
         assert status == -signal.SIGKILL, errors
-        kills.append("compare" if compares() else "copy")
     return kills
 
 
@@ -377,6 +378,27 @@ async def test_copy_does_not_go_on_with_a_source_that_was_used_since(serving, em
         await open_case(client)
     status, _, errors = await copy(empty_source_url, target_url, tmp_path)
     assert (status, "the source was used since the copy was interrupted" in errors) == (2, True)
+
+
+async def test_copy_continues_after_its_connection_was_lost(serving, empty_source_url, target_url, postgres, tmp_path):
+    """A restart or a failover of PostgreSQL ends the command, which says that it can be repeated."""
+    async with serving(empty_source_url) as client:
+        await open_case(client)
+    name = target_url.rpartition("/")[2]
+    ended = (
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND wait_event_type = 'Lock'"
+    )
+    blocker = await asyncpg.connect(target_url)
+    async with blocker.transaction():
+        await blocker.execute("LOCK TABLE tickets IN SHARE ROW EXCLUSIVE MODE")  # the copy waits here to store rows
+        async with running(*copy_arguments(empty_source_url, target_url), cwd=tmp_path) as process:
+            await eventually(lambda: postgres.run(ended, name))
+            status, _, errors = await process.wait_for_exit()
+    await blocker.close()
+    assert (status, "Run the same command again" in errors) == (2, True), errors
+    status, lines, errors = await copy(empty_source_url, target_url, tmp_path)
+    assert (status, errors) == (0, "")
+    assert lines[-1]["found"] > 0
 
 
 async def test_copy_names_the_table_of_a_row_that_postgresql_refuses(empty_source_url, target_url, tmp_path):

@@ -49,6 +49,7 @@ BATCH_BYTES = 8 * 1024 * 1024  # of texts in one transaction, plus the last row
 CONNECT_TIMEOUT = 5.0  # seconds
 COPY_LOCK = 7_351_902_115  # an arbitrary constant: a copy that was killed may still begin or end
 HASHES = 2**256  # sums of hashes are modulo this
+LOST_CONNECTION = "the connection was lost. Run the same command again: it continues after the last batch"
 APPLICATION_NAME = "support-service database copy"
 SEEDED_TABLES = ("attachment_ledger", "audit_head", "leases", "secrets")  # migrations give these tables their rows
 SESSION = "SET statement_timeout = 0; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = 0"
@@ -267,7 +268,7 @@ async def open_target(url: str) -> AsyncIterator[asyncpg.Connection]:
         await connection.execute(SESSION)
         yield connection
     except DRIVER_ERRORS as failure:
-        raise unusable_database_error(failure, url) from failure
+        raise unusable_database_error(LOST_CONNECTION if connection.is_closed() else failure, url) from failure
     finally:
         connection.terminate()  # an interrupted batch must not wait for its end
 
