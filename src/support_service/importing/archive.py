@@ -73,7 +73,7 @@ class CaseArchive:
         finally:
             os.close(descriptor)
 
-    async def store(self, case_ids: Sequence[str]) -> tuple[str, Mapping[str, int]]:
+    async def store(self, case_ids: Sequence[str]) -> tuple[str, dict[str, int]]:
         """Store cases in one sealed file; return the seal, and the versions of the stored cases by their ids.
 
         Raises Unavailable if a storage can't be reached.

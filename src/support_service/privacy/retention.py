@@ -34,7 +34,7 @@ from support_service.timeline.cache import CacheUnavailable
 
 BATCH_CASES = 100  # per transaction, which on SQLite blocks all other writers
 SUBJECTS_PER_QUERY = 500
-Archive = Callable[[Sequence[str]], Awaitable[tuple[str, Mapping[str, int]]]]
+Archive = Callable[[Sequence[str]], Awaitable[tuple[str, dict[str, int]]]]
 """Stores cases in a sealed file. Returns the seal, and the version of each case that the file has."""
 
 
@@ -178,9 +178,12 @@ class CaseRetention:
         expired: ExpiredCases,
         case_ids: Sequence[str],
         seal: str | None,
-        versions: Mapping[str, int] | None,
+        versions: dict[str, int] | None,
     ) -> Sequence[str]:
-        """Delete the cases that are still due and have not changed since they were stored; return their ids."""
+        """Delete the cases that are still due and have not changed since they were stored; return their ids.
+
+        The versions of stored cases that are linked with them become the next ones.
+        """
         async with unit_of_work(self._database, origin) as work:
             tx, found = work.tx, await expired.read_locked(work.tx, case_ids)
             due = [each for each, version in found.items() if versions is None or versions[each] == version]
@@ -191,10 +194,14 @@ class CaseRetention:
             erase_event = partial(cases.erase_event, channels=self._settings.cases.known_channels)
             await events.rewrite_stored_events(tx, due, erase_event)
             await idempotency_keys.erase_case_responses(tx, due)
+            links = await link_rows.find_by_cases(tx, due)
             await link_rows.increment_versions_of_linked_cases(tx, due)
             await case_rows.delete(tx, due)
             archive = {"archive": (None, seal)} if seal else {}
             await audit.erase_cases(work, due, at, {"reason": (None, "retention"), **archive})
+        for linked in {each for link in links for each in (link.case_id, link.other_case_id)}:
+            if versions and linked in versions:
+                versions[linked] += 1
         try:
             await delete_cached_timelines(self._settings, self._timings, due)
         except CacheUnavailable as failure:

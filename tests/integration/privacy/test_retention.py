@@ -21,6 +21,7 @@ from support_service.platform.audit.verify import verify_chain
 from support_service.platform.database.tables import metadata, tickets
 from support_service.platform.settings import Settings
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
+from support_service.privacy import retention
 from support_service.privacy.erasure import ErasureTimings
 from support_service.privacy.retention import CaseRetention, ExpiredCases
 from tests.conftest import both_databases
@@ -228,6 +229,18 @@ async def test_case_that_changes_after_it_was_stored_stays(client, close, retain
     assert (totals.due, totals.archived, totals.deleted) == (2, 2, 1)
     assert [each["message"] for each in (await read_case(client, case))["messages"]] == ["One more"]
     await expect_problem(await client.get(f"/support/cases/{other['id']}"), 404, "case_not_found")
+
+
+async def test_linked_cases_of_two_transactions_are_both_deleted(client, close, retain, tmp_path, monkeypatch):
+    """The deletion of the first one gives the second one a new version, which is no change by others."""
+    monkeypatch.setattr(retention, "BATCH_CASES", 1)
+    first, second, third = [await open_case(client) for _ in range(3)]
+    await add_link(client, first, second)
+    await add_link(client, second, third)
+    for case in (first, second, third):
+        await close(case)
+    totals, _ = await retain(tmp_path / "archive")
+    assert (totals.due, totals.archived, totals.deleted) == (3, 3, 3)
 
 
 async def test_case_with_a_damaged_file_stays(client, old_case, close, retain, attachment_dir, tmp_path):
