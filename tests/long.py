@@ -52,7 +52,7 @@ LONG = {
         "e2e/commands/test_restore.py", "e2e/commands/test_backup.py", RESTORE_CASES=200, RESTORE_CHANGES=20
     ),
     "events": long("e2e/events/test_drill.py", DRILL_KILLS=100, DRILL_EVENTS=5000, DRILL_OUTAGE=20),
-    "failover": long("e2e/events/test_failover.py", FAILOVERS=10, FAILOVER_WRITES=60),
+    "failover": long("e2e/events/test_failover.py", FAILOVERS=10),
     "stream": long(
         "e2e/stream",
         STREAM_SECONDS=600,

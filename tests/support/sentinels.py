@@ -14,7 +14,7 @@ NUMBER = 3
 QUORUM = 2
 # Milliseconds without an answer until a server counts as down. A replica that was without the primary for ten times as
 # long is not promoted.
-DOWN_AFTER = 1000
+DOWN_AFTER = 2000
 
 
 class Sentinel:
@@ -122,7 +122,14 @@ class RedisWithSentinels:
 
     def _await(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_TIMEOUT
-        while not condition():
+        while not _is_met(condition):
             if time.monotonic() > deadline:
                 raise RuntimeError("The Sentinels have not settled")
             time.sleep(0.05)
+
+
+def _is_met(condition: Callable[[], bool]) -> bool:
+    try:
+        return condition()
+    except redis.RedisError:  # a server that gets another role closes its connections
+        return False
