@@ -161,6 +161,7 @@ PROBLEM_CODES_BY_NAME = {code.name: code for code in PROBLEM_CODES}
 # Codes of the command line only, without an HTTP status.
 COMMAND_LINE_ERRORS = (
     ("address_unavailable", "another process listens on the address, or it is not an address of this machine"),
+    ("archive_in_use", "another process writes to the folder of `retention --export`: wait until it ends"),
     ("customer_not_found", "the customer is unknown"),
     ("database_copy_failed", "the target of `database copy` refuses a row, which the message names"),
     ("database_copy_unfinished", "run `support-service database copy` until it has compared both databases"),
@@ -178,10 +179,14 @@ COMMAND_LINE_ERRORS = (
         "database_of_unreleased_version",
         "the database is of a version that was not released: see docs/operations/upgrades.md",
     ),
+    ("file_exists", "name a file that does not exist yet"),
     ("file_missing", "name the files to upload after the id of the case"),
-    ("line_too_long", "a line of an import has at most 1 MiB"),
+    ("file_unreadable", "the file can't be read; the message has the reason"),
+    ("line_too_long", "a line of an import has at most 16 MiB"),
     ("name_taken", "a valid token has that name: choose another name, or revoke it"),
+    ("no_entries", "the audit log has no sealed entry before that time"),
     ("not_confirmed", "confirm with `--yes` if stdin is not a terminal"),
+    ("other_segment", "the file is not the oldest part of this audit log; the message has the difference"),
     ("reason_missing", "give a reason with `--reason`"),
     ("subject_missing", "an agent's or a customer's token needs `--subject`"),
     ("unknown_override", "an upstream service, `ttl` or `all`; the message lists the services"),
