@@ -181,6 +181,7 @@ export const texts = {
   "action.retention.run": "Retention of cases",
   "action.audit.detached": "Audit entries moved to a file",
   "action.database.copied": "Database copied",
+  "action.database.restored": "Database restored",
   "action.message.added": "Message added",
   "field.customerId": "Customer",
   "field.channel": "Channel",
