@@ -15,7 +15,7 @@ RESOURCE = SDK | {
     *("job", "instance", "service_name", "service_version", "service_instance_id", "deployment_environment_name")
 }
 WITH_ENVIRONMENT = "support_build_info * on (job, instance) group_left (deployment_environment_name) target_info"
-# Without a Redis, HTTPS, webhooks, JWTs and limits of memory; the first reconcile runs minutes after the start.
+# Without a Redis, a standby, HTTPS, webhooks, JWTs and limits of memory; the first reconcile runs minutes after the start.
 NOT_CONFIGURED = {
     "http_client_request_duration_seconds_count",
     "support_attachment_unrepaired",
@@ -25,6 +25,7 @@ NOT_CONFIGURED = {
     "support_redis_memory_limit_bytes",
     "support_redis_memory_usage_bytes",
     "support_redis_role",
+    "support_standby_lag_seconds",
 }
 LAST_REQUEST = 'http_server_request_duration_seconds_count{http_route="other"}'  # the workload's last request
 # These change without traffic, even between a scrape and an export.
