@@ -15,7 +15,7 @@ RESOURCE = SDK | {
     *("job", "instance", "service_name", "service_version", "service_instance_id", "deployment_environment_name")
 }
 WITH_ENVIRONMENT = "support_build_info * on (job, instance) group_left (deployment_environment_name) target_info"
-# Without a Redis, a standby, HTTPS, webhooks, JWTs and limits of memory; the first reconcile runs minutes after the start.
+# Without Redis, standby, HTTPS, webhooks, JWTs and limits of memory; the first reconcile runs minutes after the start.
 NOT_CONFIGURED = {
     "http_client_request_duration_seconds_count",
     "support_attachment_unrepaired",
