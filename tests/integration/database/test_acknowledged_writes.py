@@ -1,6 +1,6 @@
 """What is acknowledged while PostgreSQL and PgBouncer fail is there afterwards, once.
 
-It prints what docs/operations/postgresql.md states. `make test-long ARGS=database` writes more.
+It prints what docs/operations/tried.md states. `make test-long ARGS=database` writes more.
 """
 
 import asyncio
