@@ -46,7 +46,7 @@ POSITION_PATTERN = re.compile(r"[0-9a-f]{24}")
 MAX_SAMPLES = 7200  # an hour of them: a longer lag is not told apart
 
 _PRIMARY_STATE = sa.text("""
-SELECT pg_walfile_name(pg_current_wal_insert_lsn()) AS segment, pg_current_wal_insert_lsn() AS inserted,
+SELECT pg_walfile_name(pg_current_wal_insert_lsn()) AS wal_file, pg_current_wal_insert_lsn() AS inserted,
     pg_current_wal_flush_lsn() AS flushed, current_database() AS name,
     (SELECT system_identifier FROM pg_control_system()) AS system
 """)
@@ -338,8 +338,8 @@ def _reason(failure: Exception) -> str:
 
 
 def _timeline_of(state: Any) -> int:
-    """Return the timeline in the name of the primary's segment."""
-    return int(state.segment[:8], 16)
+    """Return the timeline in the name of the file that the primary writes its log to."""
+    return int(state.wal_file[:8], 16)
 
 
 def _position_of(state: Any) -> Position:
