@@ -1,6 +1,7 @@
 """The `support-service retention` command: delete the files of old cases, or store and delete whole cases."""
 
 import argparse
+from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from support_service.core.units import MAX_INTEGER
 if TYPE_CHECKING:
     from support_service.cases.model.files import StoredAttachment
     from support_service.platform.settings import Settings
+    from support_service.privacy.retention import RetentionTotals
 
 CASES_PER_FILE = 1000  # of an archive; an interrupted run stores at most this many cases again
 INCOMPLETE_STATUS = 1  # exit status if cases that are due could not be stored, or data of a deleted one is left
@@ -113,7 +115,6 @@ async def _delete_files(settings: "Settings", arguments: argparse.Namespace) -> 
 
 async def _store_and_delete_cases(settings: "Settings", arguments: argparse.Namespace) -> int:
     """Return the exit status: 1 if cases that are due stay, or if data of deleted cases is left somewhere."""
-    from support_service.cases.model.files import FileTotals
     from support_service.importing.archive import CaseArchive
     from support_service.platform.unit_of_work import WriteOrigin
     from support_service.privacy.retention import CaseRetention, ExpiredCases
@@ -159,22 +160,29 @@ async def _store_and_delete_cases(settings: "Settings", arguments: argparse.Name
                 limit=arguments.limit,
                 report=report,
             )
-        totals = run.totals
-        files = FileTotals(totals.files, totals.bytes)
-        stayed = totals.due - totals.deleted - refused if erase else 0
-        print_summary(
-            f"{totals.due} cases are due: {totals.archived} stored, {totals.deleted} deleted, {format_totals(files)}"
-            + (f"; {refused} can't be stored" if refused else "")
-            + (f"; {stayed} have changed meanwhile" if stayed else "")
-            + "".join(f"; not reached: {each}" for each in sorted(run.unreached)),
-            dryRun=dry_run,
-            due=totals.due,
-            stored=totals.archived,
-            deleted=totals.deleted,
-            files=totals.files,
-            bytes=totals.bytes,
-            refused=refused,
-            changed=stayed,
-            unreached=sorted(run.unreached),
-        )
+        _print_cases(run.totals, run.unreached, dry_run=dry_run, erase=erase, refused=refused)
     return INCOMPLETE_STATUS if refused or run.unreached else 0
+
+
+def _print_cases(
+    totals: "RetentionTotals", unreached: Collection[str], *, dry_run: bool, erase: bool, refused: int
+) -> None:
+    from support_service.cases.model.files import FileTotals
+
+    files = FileTotals(totals.files, totals.bytes)
+    stayed = totals.due - totals.deleted - refused if erase else 0
+    print_summary(
+        f"{totals.due} cases are due: {totals.archived} stored, {totals.deleted} deleted, {format_totals(files)}"
+        + (f"; {refused} can't be stored" if refused else "")
+        + (f"; {stayed} have changed meanwhile" if stayed else "")
+        + "".join(f"; not reached: {each}" for each in sorted(unreached)),
+        dryRun=dry_run,
+        due=totals.due,
+        stored=totals.archived,
+        deleted=totals.deleted,
+        files=totals.files,
+        bytes=totals.bytes,
+        refused=refused,
+        changed=stayed,
+        unreached=sorted(unreached),
+    )
