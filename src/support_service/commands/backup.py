@@ -133,9 +133,9 @@ def _refuse_if_in_use(settings: "Settings") -> None:
 
         users = "Another process is a user" if is_in_use(Path(url.removeprefix("sqlite:///"))) else ""
     else:
-        from support_service.platform.database.postgres.waits import count_service_sessions
+        from support_service.platform.database.postgres.waits import count_service_sessions_at
 
-        number = run_coroutine(count_service_sessions(url))
+        number = run_coroutine(count_service_sessions_at(url))
         users = f"{number} other sessions are users" if number else ""
     if users:
         raise UserError(RUNNING_MESSAGE.format(users=users))

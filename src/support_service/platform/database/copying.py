@@ -41,6 +41,7 @@ from support_service.platform.database.postgres.connection import (
     refused_connection_error,
     statement_error,
 )
+from support_service.platform.database.postgres.waits import count_service_sessions
 from support_service.platform.database.sqlite.connection import SqliteConnection, SqliteTransaction
 from support_service.platform.database.tables import metadata
 
@@ -292,11 +293,7 @@ class DatabaseCopy:
             "target",
             await target.fetchval(f"SELECT version_num FROM {ALEMBIC_VERSION}") if has_revision else None,  # noqa: S608
         )
-        sessions = await target.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1",
-            SETTINGS_OF_POOLERS["application_name"],
-        )
-        if sessions:
+        if sessions := await count_service_sessions(target):
             raise Conflict(
                 DATABASE_BUSY, f"The target is in use: stop the service, which has {sessions} sessions there"
             )

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from support_service.platform.database import Reader
-from support_service.platform.database.postgres.connection import SETTINGS_OF_POOLERS, Hosts
+from support_service.platform.database.postgres.connection import SETTINGS_OF_POOLERS, Connection, Hosts
 
 CONNECT_TIMEOUT = 10.0  # seconds
 _COUNT_SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1"
@@ -78,15 +78,20 @@ async def read_waiting_commits(database: Reader) -> WaitingCommits:
     return WaitingCommits(row.number, row.seconds)
 
 
-async def count_service_sessions(url: str) -> int:
-    """Return how many sessions replicas and commands of the service have in the database at a URL.
+async def count_service_sessions(connection: Connection) -> int:
+    """Return how many sessions replicas and commands of the service have in a database.
 
-    Its own session has no name. Raises the driver's errors.
+    Sessions with another name do not count, such as of `connection`. Raises the driver's errors.
     """
+    number: int = await connection.fetchval(_COUNT_SESSIONS, SETTINGS_OF_POOLERS["application_name"])
+    return number
+
+
+async def count_service_sessions_at(url: str) -> int:
+    """Return the same for the database at a URL."""
     connection = await Hosts(url, CONNECT_TIMEOUT).connect()
     try:
-        number: int = await connection.fetchval(_COUNT_SESSIONS, SETTINGS_OF_POOLERS["application_name"])
-        return number
+        return await count_service_sessions(connection)
     finally:
         await connection.close(timeout=CONNECT_TIMEOUT)
 
