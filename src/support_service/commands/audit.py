@@ -173,6 +173,7 @@ def export(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Write the oldest entries to a new file. Raises Conflict if it exists, and NotFound without such entries."""
     from support_service.platform.audit import entry_rows
     from support_service.platform.audit.segments import write_segment
+    from support_service.platform.durable_files import flush_file, name_durably
 
     path: Path = arguments.file
     if path.exists():
@@ -186,15 +187,14 @@ def export(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file, show_progress("audit", number, " entries") as bar:
             end = await write_segment(database, file, arguments.until, bar.advance)
-            file.flush()
-            os.fsync(file.fileno())
+            flush_file(file)
         return start, end
 
     try:
         start, end = run_on_database(load_settings(environ), write_with_progress)
         if start == end:
             raise NotFound("no_entries", f"There is no sealed entry before {arguments.until}")
-        part.rename(path)
+        name_durably(part, path)
     finally:
         part.unlink(missing_ok=True)
     print_summary(

@@ -27,6 +27,7 @@ from support_service.importing.entries import MAX_LINE_BYTES, KeptIds
 from support_service.importing.imported_case import build_case, keep_as_it_is, parse_case
 from support_service.platform.audit import entry_rows
 from support_service.platform.database import Database
+from support_service.platform.durable_files import flush_file, flush_folder, name_durably
 
 UNFINISHED = ".part"  # of a file without a seal: its cases are still in the database
 _CASE_FIELDS = (
@@ -102,7 +103,7 @@ class CaseArchive:
                 lines.write(line)
                 sums += of_files
                 versions[case_id] = stored.version
-            _flush(lines)
+            flush_file(lines)
         if not versions:
             part.unlink()
             return "", versions
@@ -117,9 +118,8 @@ class CaseArchive:
         ).encode()
         with _create(self._folder / f"{name}.sha256") as file:
             file.write(seal)
-            _flush(file)
-        part.rename(self._folder / f"{name}.jsonl")
-        _flush_folder(self._folder)
+            flush_file(file)
+        name_durably(part, self._folder / f"{name}.jsonl")
         return hashlib.sha256(seal).hexdigest(), versions
 
     async def _write_case(self, folder: Path, case: Case) -> tuple[bytes, list[str]]:
@@ -139,7 +139,7 @@ class CaseArchive:
             for each in files:
                 await self._write_file(self._folder / paths[each.id], each)
             for written in (folder / case.id, folder):
-                _flush_folder(written)
+                flush_folder(written)
         return line, [f"{each.sha256}  {paths[each.id]}" for each in files]
 
     async def _write_file(self, path: Path, attachment: StoredAttachment) -> None:
@@ -151,7 +151,7 @@ class CaseArchive:
             async with aclosing(blocks):
                 async for block in blocks:
                     file.write(block)
-            _flush(file)
+            flush_file(file)
 
 
 def _document(case: Case, files: Sequence[StoredAttachment], paths: Mapping[str, str]) -> dict[str, Any]:
@@ -197,16 +197,3 @@ def _message(message: Message, paths: Mapping[str, str]) -> dict[str, Any]:
 def _create(path: Path) -> BinaryIO:
     """Create a file that its owner only may read."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
-
-
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

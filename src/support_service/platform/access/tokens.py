@@ -27,6 +27,7 @@ from support_service.core.domain.principals import CASE_SCOPED_ROLES, Principal,
 from support_service.core.errors import Unauthenticated, Unavailable
 from support_service.platform.access.timings import AccessTimings
 from support_service.platform.background import run_every, run_in_background
+from support_service.platform.durable_files import flush_file, name_durably
 from support_service.platform.telemetry.logs import outage_logger
 
 log = logging.getLogger(__name__)
@@ -225,11 +226,5 @@ def _write_token_file(path: Path, entries: Sequence[TokenEntry]) -> None:
                 # Keep the owner, so that a command run by root does not lock the service out.
                 os.fchown(file.fileno(), previous.st_uid, previous.st_gid)
         file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        flush_file(file)
+    name_durably(new, path)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support_service.core.errors import UserError
+from support_service.platform.durable_files import flush_file, name_durably
 
 COUNTED_TABLES = ("tickets", "messages", "attachments", "audit_log")
 COUNTS = {name: f"SELECT count(*) FROM {name}" for name in COUNTED_TABLES}  # noqa: S608 - our own literals
@@ -60,13 +61,8 @@ def back_up(source: Path, unverified: Path, advance: Callable[[int], None]) -> B
 def publish(unverified: Path, target: Path) -> None:
     """Give a verified backup its name, once it is on the disk."""
     with unverified.open("rb") as file:
-        os.fsync(file.fileno())
-    unverified.rename(target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        flush_file(file)
+    name_durably(unverified, target)
 
 
 def is_in_use(path: Path) -> bool:
