@@ -92,11 +92,54 @@ async def test_every_alteration_of_a_file_is_found(sealed_log):
     assert [what for what, forged in altered.items() if read(b"".join(forged)).flaw is None] == []
 
 
+@pytest.mark.parametrize("value", [False, 0, "", [], {}, float("inf"), float("-inf"), float("nan"), "\ud800"], ids=repr)
+async def test_member_of_a_wrong_kind_is_a_flaw(sealed_log, value):
+    """In each member of each line."""
+    lines = [json.loads(line) for line in (await exported(sealed_log)).splitlines()]
+    for number, line in enumerate(lines):
+        for name in {*line} - {"end"}:
+            if line[name] == value:
+                continue
+            altered = [*lines[:number], line | {name: value}, *lines[number + 1 :]]
+            assert read(b"\n".join(json.dumps(each).encode() for each in altered)).flaw is not None, (number, name)
+
+
+@both_databases
+@pytest.mark.parametrize("interrupted", [False, True])
+async def test_file_that_lacks_changes_detaches_nothing(sealed_log, interrupted, monkeypatch):
+    """Without changes and salt an entry verifies as an erased one. Only the database knows that it is none."""
+    file = await exported(sealed_log)
+    if interrupted:
+        with monkeypatch.context() as patched:
+            patched.setattr(entry_rows, "delete_between", _fail)
+            with pytest.raises(KeyboardInterrupt):
+                await detach(sealed_log, SYSTEM_ORIGIN, read(file))
+    left = await positions(sealed_log)
+    lines = [json.loads(line) for line in file.splitlines()]
+    lines[3] |= {"changes": None, "salt": None}
+    stripped = read(b"\n".join(json.dumps(line).encode() for line in lines))
+    assert (stripped.flaw, stripped.erased) == (None, 1)
+    with pytest.raises(Conflict, match="lacks the changes at position 3"):
+        await detach(sealed_log, SYSTEM_ORIGIN, stripped)
+    assert await positions(sealed_log) == left
+
+
+@both_databases
+async def test_file_without_erased_changes_is_detached(sealed_log):
+    """The log lacks them as well."""
+    async with unit_of_work(sealed_log, SYSTEM_ORIGIN) as work:
+        await log.erase_cases(work, ["case-1"], AT)
+    segment = read(await exported(sealed_log))
+    assert (segment.without_changes, segment.erased) == ({2, 5}, 2)
+    await detach(sealed_log, SYSTEM_ORIGIN, segment)
+    assert (await verify_chain(sealed_log)).flaw is None
+
+
 async def test_entry_with_changes_of_a_wrong_form_is_a_flaw(sealed_log):
     """Also if the hashes of the file are right, which anyone can compute."""
     await exported(sealed_log)
     (first,) = await entry_rows.read_sealed(sealed_log, 0, 1)
-    for changes in ("[", "{}", '{"erasedPositions":[null]}'):
+    for changes in ("[", "{}", '{"erasedPositions":[null]}', '{"erasedPositions":[null,[Infinity]]}'):
         placed = first._replace(action="case.erased", changes=changes, position=None)
         forged = chain.seal_entry(ChainHead(0, GENESIS), placed, b"salt")
         values = {name: value.hex() if isinstance(value, bytes) else value for name, value in forged._asdict().items()}

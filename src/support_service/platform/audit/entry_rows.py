@@ -68,6 +68,7 @@ UPDATE_HEAD = compiled(
         position=sa.bindparam("new_position"), hash=sa.bindparam("new_hash", type_=audit_head.c.hash.type)
     )
 )
+POSITIONS_PER_QUERY = 1000
 READ_DETACHED = sa.select(audit_head.c.detached_position, audit_head.c.detached_hash)
 DETACH = audit_head.update().values(
     detached_position=sa.bindparam("new_position"),
@@ -140,6 +141,18 @@ async def read_detached(reader: Reader) -> ChainHead:
     """Return the last detached entry as a head: the chain goes on from there. It is the genesis if there is none."""
     row = await reader.fetch_one(READ_DETACHED)
     return ChainHead(row.detached_position, row.detached_hash) if row and row.detached_hash else ChainHead(0, GENESIS)
+
+
+async def find_changes(reader: Reader, positions: Sequence[int]) -> int | None:
+    """Return the first of the positions whose entry has changes, or None."""
+    for start in range(0, len(positions), POSITIONS_PER_QUERY):
+        chosen = _L.position.in_(positions[start : start + POSITIONS_PER_QUERY])
+        (row,) = await reader.fetch_all(
+            sa.select(sa.func.min(_L.position).label("first")).where(chosen, _L.changes.is_not(None))
+        )
+        if row.first is not None:
+            return int(row.first)
+    return None
 
 
 async def detach(tx: Transaction, head: ChainHead) -> None:

@@ -5,7 +5,7 @@ those of its last entry. The lines between have the entries with all that their 
 goes on from the last line.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, BinaryIO
@@ -30,11 +30,13 @@ _BYTES = ("salt", "digest", "hash")
 class Segment:
     """What a file was found to have: the heads before its first entry and after its last valid one.
 
-    `erased` counts the entries whose changes were erased by an entry that is not in the file. `flaw` is the first one.
+    `without_changes` are the positions whose changes are not in the file. `erased` counts those that were erased by an
+    entry that is not in the file. `flaw` is the first one.
     """
 
     start: ChainHead
     head: ChainHead
+    without_changes: Collection[int] = ()
     erased: int = 0
     flaw: str | None = None
 
@@ -95,7 +97,7 @@ def read_segment(lines: Iterable[bytes], noted: bytes | None = None) -> Segment:
             flaw = _find_flaw_at_end(head, members, parsed)
             if flaw is None and not noted_found:
                 flaw = "the expected head is not in the file"
-            return Segment(start, head, len(erased - explained), flaw)
+            return Segment(start, head, erased, len(erased - explained), flaw)
         entry = _parse_entry(members)
         flaw = chain.find_flaw(head, entry) if entry else f"the line after position {head.position} is no entry"
         if entry is None or flaw is not None:
@@ -125,19 +127,19 @@ def _parse(line: bytes) -> dict[str, Any]:
 def _parse_head(members: Mapping[str, Any]) -> ChainHead | None:
     try:
         return ChainHead(int(members["position"]), bytes.fromhex(members["hash"]))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, OverflowError, TypeError, ValueError):  # OverflowError: JSON may have an Infinity
         return None
 
 
 def _parse_entry(members: Mapping[str, Any]) -> StoredAuditEntry | None:
     try:
         at, changes = parse_time(members["at"]), members["changes"]
-        read = {name: members[name] and bytes.fromhex(members[name]) for name in _BYTES}
+        read = {name: None if members[name] is None else bytes.fromhex(members[name]) for name in _BYTES}
         if at is None or not isinstance(changes, str | None):
             return None
         entry = StoredAuditEntry(**{"seq": 0, **members, **read, "at": at})
         entry.erased_positions()  # raises for changes that no entry of this action has
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (IndexError, KeyError, OverflowError, TypeError, ValueError):
         return None
     return entry
 
@@ -147,8 +149,12 @@ async def detach(
 ) -> None:
     """Delete the entries of a verified segment; the chain goes on from its last one. An entry records it.
 
-    A run that was interrupted is continued. Raises Conflict if the database has other entries than the file.
+    A run that was interrupted is continued. Raises Conflict if the database has other entries than the file, or changes
+    that the file lacks: without them it verifies, too, because they may have been erased.
     """
+    lacking = await entry_rows.find_changes(database, sorted(segment.without_changes))
+    if lacking is not None:
+        raise Conflict("other_segment", f"The file lacks the changes at position {lacking}, which the log has")
     async with unit_of_work(database, origin) as work:
         await entry_rows.lock_head(work.tx)
         detached = await entry_rows.read_detached(work.tx)
