@@ -30,6 +30,7 @@ from support_service.platform.database import Database
 from support_service.platform.durable_files import flush_file, flush_folder, name_durably
 
 UNFINISHED = ".part"  # of a file without a seal: its cases are still in the database
+OWN_NAMES = "cases-????????T??????-??????"
 _CASE_FIELDS = (
     *("subject", "description", "customer_id", "status", "priority", "channel", "assigned_agent_id", "team"),
     *("context", "tags"),
@@ -66,7 +67,7 @@ class CaseArchive:
             except BlockingIOError:
                 text = f"Another process writes to {self._folder}: wait for its end"
                 raise Conflict("archive_in_use", text) from None
-            for left in self._folder.glob("*" + UNFINISHED):
+            for left in self._folder.glob(OWN_NAMES + UNFINISHED):  # not what others have there
                 shutil.rmtree(left.with_suffix(""), ignore_errors=True)
                 left.with_suffix(".sha256").unlink(missing_ok=True)
                 left.unlink()

@@ -260,10 +260,21 @@ async def test_archive_has_one_writer_and_forgets_unfinished_files(database, tmp
     """A killed run has not deleted the cases of a file without a seal."""
     folder = tmp_path / "archive"
     archive = CaseArchive(folder, database, {}, lambda *_: None)
-    (folder / "cases-1").mkdir(parents=True)
-    for name in ("cases-1.part", "cases-1.sha256", "cases-1/1", "cases-2.jsonl", "cases-2.sha256"):
+    left = "cases-20260101T120000-000001"
+    (folder / left).mkdir(parents=True)
+    for name in (f"{left}.part", f"{left}.sha256", f"{left}/1", "cases-2.jsonl", "cases-2.sha256"):
         (folder / name).touch()
     with archive.opened():
         assert sorted(each.name for each in folder.iterdir()) == ["cases-2.jsonl", "cases-2.sha256"]
         with pytest.raises(Conflict, match="Another process"), archive.opened():
             pass
+
+
+async def test_run_leaves_what_others_have_in_its_folder(retain, tmp_path):
+    """Such as an unfinished export of the audit log, or a download, also with a folder of the same name."""
+    foreign = {tmp_path / name for name in ("audit.jsonl.part", "audit.jsonl.sha256", "photos.part", "photos.sha256")}
+    for path in foreign:
+        path.touch()
+    (tmp_path / "photos").mkdir()
+    await retain(tmp_path)
+    assert {*tmp_path.iterdir()} >= foreign | {tmp_path / "photos"}
