@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,13 @@ from support_service.commands.runtime import open_maintenance
 from support_service.core.clock import utc_now
 from support_service.core.errors import NotFound
 from support_service.events.broker.redis import RedisBroker
-from support_service.platform.audit import entry_rows
+from support_service.platform.audit import entry_rows, log
 from support_service.platform.audit.verify import verify_chain
-from support_service.platform.database.tables import ERASED_TEXT, idempotency_keys, outbox, tickets
+from support_service.platform.database.tables import ERASED_TEXT, idempotency_keys, outbox, published_events, tickets
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
-from support_service.platform.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.privacy.erasure import CustomerErasure, ErasureTimings
 from tests.conftest import both_databases
 from tests.support.access.fixtures import write_token
@@ -40,6 +41,7 @@ from tests.support.events.fixtures import outbox_is_empty
 from tests.support.privacy.stored import stored_text, wait_until_published
 from tests.support.scrape import Scrape
 
+UPGRADES = Path(__file__).parents[3] / "docs" / "operations" / "upgrades.md"
 WORD = "zaphod"  # is in everything that the customer writes
 CUSTOMER = f"{WORD}-1"
 FILES = (f"a file of {WORD}".encode(), b"another")
@@ -486,3 +488,19 @@ async def test_erased_files_are_counted(client, two_cases, environment):
         assert (await erasure.run(SYSTEM_ORIGIN, CUSTOMER)).erased["files"] == 3
     assert Scrape(metrics).nonzero("support_attachment_deleted_total") == {"erasure": 1}
     metrics.close()
+
+
+@both_databases
+async def test_documented_statement_deletes_what_an_erasure_of_the_previous_release_leaves(database):
+    """That release knows no kept events, and records each erased case in the audit log."""
+    event = {"publication": 1, "published_at": utc_now(), "type": "support.case.opened.v1", "event": WORD}
+    rows = [event | {"seq": number, "case_id": case} for number, case in enumerate(("erased", "another"), 1)]
+    async with unit_of_work(database, SYSTEM_ORIGIN) as work:
+        await work.tx.execute(published_events.insert(), rows)
+        await log.erase_cases(work, ["erased"], utc_now())
+    (statement,) = re.findall(
+        "^(DELETE FROM published_events .*);$", UPGRADES.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    async with database.transaction() as tx:
+        await tx.execute(sa.text(statement))
+    assert [row.case_id for row in await database.fetch_all(sa.select(published_events))] == ["another"]
