@@ -40,7 +40,9 @@ async def test_backup_under_load_has_every_change_acknowledged_before_it(address
             acknowledged[case["id"]] = acknowledged.get(case["id"], 0) + 1
 
     target = tmp_path / "backup.db"
-    async with aiohttp.ClientSession(address) as session, asyncio.TaskGroup() as group:
+    # A connection for each caller: those who wait for one of a pool may never get it.
+    unlimited = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(address, connector=unlimited) as session, asyncio.TaskGroup() as group:
         for _ in range(CASES):
             group.create_task(change(session))
         await eventually(lambda: len(acknowledged) == CASES and min(acknowledged.values()) >= CHANGES, 120)
