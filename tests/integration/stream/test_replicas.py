@@ -38,8 +38,12 @@ def environment(environment, redis):
 
 @pytest.fixture
 async def replicas(make_client):
-    """Two replicas with one database and one Redis."""
-    return await make_client(), await make_client()
+    """Two replicas with one database and one Redis, which both follow: a stream opened before would read again."""
+    clients = await make_client(), await make_client()
+    for client in clients:
+        feed = service_of(client).stream.feed
+        await eventually(lambda: feed.position)  # noqa: B023 - called within the loop
+    return clients
 
 
 @pytest.fixture
