@@ -1,4 +1,4 @@
-"""What the service has to know after its database was restored from a backup: its versions, its log, its consumers."""
+"""Follows a restore of the database from a backup: new versions, a new epoch of the log, an event for consumers."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -31,7 +31,7 @@ example:
 
 The service may run. The copy is of the moment at which the command begins, and gets its name once it is verified:
 SQLite's integrity check, the number of rows, and the chain of the audit log. Back up the files of attachments after it.
-docs/operations/backup.md has all steps, and those of a restore.
+docs/operations/backup.md has all steps of a backup and of a restore.
 """
 RESTORED_EXAMPLES = """\
 examples:

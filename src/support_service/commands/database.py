@@ -233,7 +233,7 @@ def copy_database(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
 
     Exit with status 1 if they differ. Raises ValidationFailed for URLs of other databases.
     """
-    if arguments.target is not None:  # of the other variables only those of a password
+    if arguments.target is not None:  # the variables of a password still apply
         environ = {name: value for name, value in environ.items() if DATABASE_VARIABLE.match(name) is None}
         environ |= {"SUPPORT_DATABASE_URL": arguments.target}
     settings = load_settings(environ).database

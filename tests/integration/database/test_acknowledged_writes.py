@@ -17,7 +17,7 @@ import pytest
 from support_service.platform.database import DatabaseTimings, PostgresTimings
 from tests.support.calls import eventually
 from tests.support.pgbouncer import PgBouncer
-from tests.support.sessions import MIGRATED, copied_postgres
+from tests.support.sessions import MIGRATED
 from tests.support.timings import patient_timings
 
 WRITES = int(os.environ.get("DATABASE_WRITES", "80"))
@@ -124,23 +124,6 @@ async def end_old_claims(server):
             await asyncio.to_thread(
                 server.run, f"{ended} WHERE state <> 'done' AND created_at < now() - interval '2 s'", MIGRATED
             )
-
-
-@pytest.fixture
-def primary(postgres_cluster):
-    """A server that accepts changes."""
-    with copied_postgres(postgres_cluster) as server:
-        yield server
-
-
-@pytest.fixture
-def standby(postgres_cluster, primary):
-    """Its synchronous standby."""
-    with copied_postgres(postgres_cluster, primary) as server:
-        primary.run(f"ALTER DATABASE {MIGRATED} SET synchronous_commit = on")  # the tests' own setting is off
-        primary.run("ALTER SYSTEM SET synchronous_standby_names = '*'")
-        primary.run("SELECT pg_reload_conf()")
-        yield server
 
 
 async def test_failover_to_a_synchronous_standby(make_client, primary, standby):

@@ -20,13 +20,6 @@ IS_STANDBY = sa.text("SELECT pg_is_in_recovery() AS standby, inet_server_port() 
 
 
 @pytest.fixture
-def primary(postgres_cluster):
-    """A server that accepts changes."""
-    with copied_postgres(postgres_cluster) as server:
-        yield server
-
-
-@pytest.fixture
 def standby(postgres_cluster, primary):
     """A server that follows the primary."""
     with copied_postgres(postgres_cluster, primary) as server:

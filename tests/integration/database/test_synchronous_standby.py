@@ -17,30 +17,13 @@ from support_service.platform.idempotency_keys import IdempotencyClaim, Idempote
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, WriteOrigin, unit_of_work
 from tests.support.calls import eventually, expect_problem, list_cases, open_case
 from tests.support.process import running
-from tests.support.sessions import MIGRATED, copied_postgres
+from tests.support.sessions import MIGRATED
 from tests.support.timings import PATIENT_POSTGRES, patient_timings
 
 NEW_CASE = {"subject": "A parcel", "channel": "email"}
 SHORT = DatabaseTimings(
     postgres=PostgresTimings(statement_timeout=0.5, connect_timeout=PATIENT_POSTGRES.connect_timeout)
 )
-
-
-@pytest.fixture
-def primary(postgres_cluster):
-    """A server that accepts changes."""
-    with copied_postgres(postgres_cluster) as server:
-        yield server
-
-
-@pytest.fixture
-def standby(postgres_cluster, primary):
-    """Its synchronous standby."""
-    with copied_postgres(postgres_cluster, primary) as server:
-        primary.run(f"ALTER DATABASE {MIGRATED} SET synchronous_commit = on")  # the tests' own setting is off
-        primary.run("ALTER SYSTEM SET synchronous_standby_names = '*'")
-        primary.run("SELECT pg_reload_conf()")
-        yield server
 
 
 @pytest.fixture(params=[True, False], ids=["prepared", "unnamed"])

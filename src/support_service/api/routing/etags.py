@@ -52,7 +52,7 @@ def unique_etag_header(call: Call, version: int) -> dict[str, str]:
 def if_match_versions(headers: CIMultiDictProxy[str], base: int) -> ExpectedVersions:
     """Return the versions that If-Match allows, or None for any.
 
-    Weak and malformed tags match no version, nor do tags from before a restore, which are below `base`.
+    Weak and malformed tags match no version. Tags from before a restore are below `base`, and match none either.
     """
     given = _entity_tags(headers, IF_MATCH)
     if not given or given == [ANY_VERSION]:

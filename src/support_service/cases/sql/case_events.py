@@ -69,7 +69,7 @@ def _event_parameters(case_id: str, event_type: str, at: datetime, data: Mapping
 
 
 def event_row(event_type: str, subject: str, at: datetime, data: Mapping[str, Any]) -> dict[str, str]:
-    """Return the type, the time and the JSON of an event, as the outbox has them."""
+    """Return the type, the time and the JSON of an event, in the form that the outbox stores."""
     time = format_time(at)
     event = {
         "specversion": "1.0",

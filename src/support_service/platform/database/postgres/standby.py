@@ -1,4 +1,4 @@
-"""Reads from a standby of PostgreSQL, if it has replayed what the caller has written and was told of.
+"""Reads from a standby of PostgreSQL, if it has replayed what the caller has written and read.
 
 A caller sends the position of what it knows, and the standby answers only once it has replayed that, and what was
 committed before `max_lag`. Each session is asked how far its server is, before its statement takes a snapshot: a name
