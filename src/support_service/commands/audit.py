@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ from support_service.commands import grammar
 from support_service.commands.output import print_summary, show_progress
 from support_service.commands.runtime import cli_principal, load_settings, run_on_database
 from support_service.core.clock import parse_time
-from support_service.core.errors import Conflict, NotFound, ValidationFailed
+from support_service.core.errors import NotFound, ValidationFailed
 
 if TYPE_CHECKING:
     from support_service.platform.audit.chain import ChainHead
@@ -173,33 +172,25 @@ def export(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Write the oldest entries to a new file. Raises Conflict if it exists, and NotFound without such entries."""
     from support_service.platform.audit import entry_rows
     from support_service.platform.audit.segments import write_segment
-    from support_service.platform.durable_files import flush_file, name_durably
-
-    path: Path = arguments.file
-    if path.exists():
-        raise Conflict("file_exists", f"{path} exists: name a new file")
-    part = path.with_name(path.name + ".part")
+    from support_service.platform.durable_files import NewFile
 
     async def write_with_progress(database: "Database") -> "tuple[ChainHead, ChainHead]":
         head, _ = await entry_rows.read_head_and_oldest_unsealed(database)
         start = await entry_rows.read_detached(database)
         number = head.position - start.position
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file, show_progress("audit", number, " entries") as bar:
-            end = await write_segment(database, file, arguments.until, bar.advance)
-            flush_file(file)
+        with show_progress("audit", number, " entries") as bar:
+            end = await write_segment(database, new.file, arguments.until, bar.advance)
         return start, end
 
-    try:
-        start, end = run_on_database(load_settings(environ), write_with_progress)
+    settings = load_settings(environ)
+    with NewFile(arguments.file) as new:
+        start, end = run_on_database(settings, write_with_progress)
         if start == end:
             raise NotFound("no_entries", f"There is no sealed entry before {arguments.until}")
-        name_durably(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        new.finish()
     print_summary(
-        f"Positions {start.position + 1} to {end.position} are in {path}. Its head: {end.hash.hex()}",
-        file=str(path),
+        f"Positions {start.position + 1} to {end.position} are in {arguments.file}. Its head: {end.hash.hex()}",
+        file=str(arguments.file),
         first=start.position + 1,
         last=end.position,
         head=end.hash.hex(),

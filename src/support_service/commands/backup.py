@@ -43,7 +43,6 @@ valid. Applied inbound events that Redis keeps are read again, and each is appli
 get an event support.database.restored.v1, and the audit log an entry. A second run does no harm.
 """
 RUNNING_MESSAGE = "{users} of the database: stop all replicas and commands first, and start them afterwards"
-UNVERIFIED_SUFFIX = ".unverified"
 REREAD_MARGIN = timedelta(days=1)
 DAMAGED_STATUS = 1  # exit status if the audit log of the backup is broken
 
@@ -62,31 +61,32 @@ def add_to(commands: grammar.Subcommands) -> None:
 def back_up(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Back up the database of SQLite, verify the copy, and give it its name.
 
-    Exit with status 1 if the chain of its audit log is broken. Raises WrongSetting for another database, and
-    BackupRefused.
+    Exit with status 1 if the chain of its audit log is broken. Raises WrongSetting for another database, Conflict if
+    the file exists, and BackupRefused.
     """
     from support_service.platform.database.sqlite import backup
+    from support_service.platform.durable_files import NewFile
     from support_service.platform.settings import WrongSetting
 
     settings, target = load_migrated_settings(environ), arguments.file
     if not settings.database.url.startswith("sqlite:"):
         raise WrongSetting(POSTGRES_MESSAGE)
-    if target.exists():
-        raise backup.BackupRefused(f"There is a file {target} already: a backup replaces none")
     source = Path(settings.database.url.removeprefix("sqlite:///"))
-    unverified = target.with_name(target.name + UNVERIFIED_SUFFIX)
-    with show_progress("backup", source.stat().st_size) as bar:
-        made = backup.back_up(source, unverified, bar.advance)
-    copied = settings.database.model_copy(update={"url": f"sqlite:///{unverified}"})
-    verdict, _ = run_on_database(settings.model_copy(update={"database": copied}), verify_with_progress)
-    if verdict.flaw is None:
-        backup.publish(unverified, target)
+    with NewFile(target) as new:
+        with show_progress("backup", source.stat().st_size) as bar:
+            made = backup.back_up(source, new.part, bar.advance)
+        copied = settings.database.model_copy(update={"url": f"sqlite:///{new.part}"})
+        verdict, _ = run_on_database(settings.model_copy(update={"database": copied}), verify_with_progress)
+        if verdict.flaw is None:
+            new.finish()
+        else:
+            new.keep()
     print_summary(
-        f"The audit log is broken, in the database too: {verdict.flaw}. The copy is {unverified}"
+        f"The audit log is broken, in the database too: {verdict.flaw}. The copy is {new.part}"
         if verdict.flaw
         else f"Backed up {made.rows['tickets']} cases in {made.size} bytes. Head of its audit log, to be kept "
         f"elsewhere: {verdict.head.hash.hex()}",
-        file=str(unverified if verdict.flaw else target),
+        file=str(new.part if verdict.flaw else target),
         bytes=made.size,
         rows=made.rows,
         auditEntries=verdict.head.position,

@@ -10,8 +10,9 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pydantic_core
 from pydantic.alias_generators import to_camel
@@ -27,9 +28,8 @@ from support_service.importing.entries import MAX_LINE_BYTES, KeptIds
 from support_service.importing.imported_case import build_case, keep_as_it_is, parse_case
 from support_service.platform.audit import entry_rows
 from support_service.platform.database import Database
-from support_service.platform.durable_files import flush_file, flush_folder, name_durably
+from support_service.platform.durable_files import UNFINISHED, NewFile, create_file, flush_file, flush_folder
 
-UNFINISHED = ".part"  # of a file without a seal: its cases are still in the database
 OWN_NAMES = "cases-????????T??????-??????"
 _CASE_FIELDS = (
     *("subject", "description", "customer_id", "status", "priority", "channel", "assigned_agent_id", "team"),
@@ -58,7 +58,10 @@ class CaseArchive:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Lock the folder for a `with` block, and delete what an interrupted run left in it. Raises Conflict."""
+        """Lock the folder for a `with` block, and delete what an interrupted run left in it. Raises Conflict.
+
+        The cases of a file without a seal are still in the database.
+        """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -67,10 +70,8 @@ class CaseArchive:
             except BlockingIOError:
                 text = f"Another process writes to {self._folder}: wait for its end"
                 raise Conflict("archive_in_use", text) from None
-            for left in self._folder.glob(OWN_NAMES + UNFINISHED):  # not what others have there
-                shutil.rmtree(left.with_suffix(""), ignore_errors=True)
-                left.with_suffix(".sha256").unlink(missing_ok=True)
-                left.unlink()
+            for left in self._folder.glob(f"{OWN_NAMES}.jsonl{UNFINISHED}"):  # not what others have there
+                self._delete(left.name.partition(".")[0])
             yield
         finally:
             os.close(descriptor)
@@ -82,11 +83,23 @@ class CaseArchive:
         """
         at = utc_now()
         name = f"cases-{at:%Y%m%dT%H%M%S-%f}"
+        try:
+            return await self._store(name, at, case_ids)
+        except BaseException:
+            self._delete(name)
+            raise
+
+    def _delete(self, name: str) -> None:
+        shutil.rmtree(self._folder / name, ignore_errors=True)
+        for path in self._folder.glob(f"{name}.*"):
+            path.unlink()
+
+    async def _store(self, name: str, at: datetime, case_ids: Sequence[str]) -> tuple[str, dict[str, int]]:
         head, _ = await entry_rows.read_head_and_oldest_unsealed(self._database)
         versions: dict[str, int] = {}
         sums: list[str] = []
-        part, folder = self._folder / (name + UNFINISHED), self._folder / name
-        with _create(part) as lines:
+        folder = self._folder / name
+        with NewFile(self._folder / f"{name}.jsonl") as new:
             digest = hashlib.sha256()
             for case_id in case_ids:
                 stored = await case_reading.read(self._database, case_id, any_size=True)
@@ -101,26 +114,24 @@ class CaseArchive:
                     self._refuse(case_id, failure)
                     continue
                 digest.update(line)
-                lines.write(line)
+                new.file.write(line)
                 sums += of_files
                 versions[case_id] = stored.version
-            flush_file(lines)
-        if not versions:
-            part.unlink()
-            return "", versions
-        seal = "\n".join(
-            [
-                f"# support-service: {len(versions)} cases and {len(sums)} files, {format_time(at)}",
-                f"# audit head: {head}",
-                f"{digest.hexdigest()}  {name}.jsonl",
-                *sums,
-                "",
-            ]
-        ).encode()
-        with _create(self._folder / f"{name}.sha256") as file:
-            file.write(seal)
-            flush_file(file)
-        name_durably(part, self._folder / f"{name}.jsonl")
+            if not versions:
+                return "", versions
+            seal = "\n".join(
+                [
+                    f"# support-service: {len(versions)} cases and {len(sums)} files, {format_time(at)}",
+                    f"# audit head: {head}",
+                    f"{digest.hexdigest()}  {name}.jsonl",
+                    *sums,
+                    "",
+                ]
+            ).encode()
+            with create_file(self._folder / f"{name}.sha256") as file:
+                file.write(seal)
+                flush_file(file)
+            new.finish()
         return hashlib.sha256(seal).hexdigest(), versions
 
     async def _write_case(self, folder: Path, case: Case) -> tuple[bytes, list[str]]:
@@ -148,7 +159,7 @@ class CaseArchive:
         if storage is None:
             raise Unavailable("attachment_unreadable", f"The storage {attachment.storage} is not configured")
         blocks = read_verified(storage, attachment.storage_key, attachment.size_bytes, attachment.sha256)
-        with _create(path) as file:
+        with create_file(path) as file:
             async with aclosing(blocks):
                 async for block in blocks:
                     file.write(block)
@@ -193,8 +204,3 @@ def _message(message: Message, paths: Mapping[str, str]) -> dict[str, Any]:
         **({"attachmentUri": uri} if uri and not named else {}),
         "sentAt": message.sent_at or message.created_at,
     }
-
-
-def _create(path: Path) -> BinaryIO:
-    """Create a file that its owner only may read."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")

@@ -1,12 +1,11 @@
 """The import: entries are validated, and stored in batches of one transaction each."""
 
-import os
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import pydantic_core
 import sqlalchemy as sa
@@ -23,6 +22,7 @@ from support_service.importing.imported_case import CaseToImport, Mapper, parse_
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database
 from support_service.platform.database.failures import StatementError
+from support_service.platform.durable_files import create_file
 from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 
 BATCH_CASES = 200  # per transaction, which on SQLite blocks all other writers
@@ -207,8 +207,7 @@ class RefusalFile:
         self.count = 0
 
     def __enter__(self) -> Self:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        self._file: BinaryIO = os.fdopen(os.open(self.path, flags, 0o600), "wb")
+        self._file = create_file(self.path, replaces=True)
         return self
 
     def __exit__(

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from support_service.platform.audit import entry_rows, log
 from support_service.platform.database.tables import audit_log
 from tests.conftest import both_databases
+from tests.support.disks import small_disk
 from tests.support.process import running
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -90,7 +91,17 @@ async def test_segment_is_exported_verified_and_detached(command, database, tmp_
     assert (status, json.loads(out), errors) == (0, {"summary": True, **shown}, "")
     assert stat.S_IMODE((tmp_path / "audit.jsonl").stat().st_mode) == 0o600
     status, _, errors = await command("audit", "export", "--until", until, "audit.jsonl")
-    assert (status, "exists" in errors) == (2, True)
+    assert (status, "audit.jsonl already" in errors) == (2, True)
+    (tmp_path / "linked.jsonl.part").symlink_to("audit.jsonl")
+    status, _, errors = await command("audit", "export", "--until", until, "linked.jsonl")
+    assert (status, "linked.jsonl.part already" in errors) == (2, True)
+    (tmp_path / "linked.jsonl.part").unlink()
+    with small_disk(tmp_path, 4096) as disk:
+        if disk is not None:  # this user may mount one
+            (disk / "ballast").write_bytes(b"x" * 4096)
+            status, _, errors = await command("audit", "export", "--until", until, "disk/audit.jsonl")
+            assert errors == "support-service: [Errno 28] No space left on device: 'disk/audit.jsonl.part'\n"
+            assert (status, [each.name for each in disk.iterdir()]) == (2, ["ballast"])
     status, _, errors = await command("audit", "export", "--until", "2020-01-01", "other.jsonl")
     assert (status, "no sealed entry before" in errors) == (2, True)
     assert [path.name for path in tmp_path.glob("*.jsonl*")] == ["audit.jsonl"]

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.calls import add_message, eventually, open_case
 from tests.support.crash.kills import print_figures
+from tests.support.disks import small_disk
 from tests.support.process import run, running
 from tests.support.servers import free_port
 
@@ -87,10 +88,10 @@ async def test_backup_replaces_no_file(environment, tmp_path):
     (tmp_path / "one.db").write_text("kept")
     status, _, errors = await run("backup", "one.db", cwd=tmp_path, **environment)
     assert (status, (tmp_path / "one.db").read_text()) == (2, "kept")
-    assert errors == "support-service: There is a file one.db already: a backup replaces none\n"
-    (tmp_path / "two.db.unverified").touch()
+    assert errors == "support-service: There is a file one.db already: name a new one\n"
+    (tmp_path / "two.db.part").touch()
     status, _, errors = await run("backup", "two.db", cwd=tmp_path, **environment)
-    assert (status, "two.db.unverified already" in errors) == (2, True)
+    assert (status, "two.db.part already" in errors) == (2, True)
 
 
 async def test_backup_of_a_damaged_database_gets_no_name(environment, tmp_path):
@@ -100,7 +101,17 @@ async def test_backup_of_a_damaged_database_gets_no_name(environment, tmp_path):
         connection.execute("UPDATE audit_head SET position = 3")
     status, summary, _ = await run("backup", "one.db", cwd=tmp_path, **environment)
     assert (status, bool(summary["flaw"])) == (1, True)
-    assert [path.name for path in tmp_path.glob("one.db*")] == ["one.db.unverified"]
+    assert [path.name for path in tmp_path.glob("one.db*")] == ["one.db.part"]
+
+
+async def test_backup_to_a_full_disk_names_the_file(environment, tmp_path):
+    """And leaves nothing there."""
+    with small_disk(tmp_path, 100_000) as disk:
+        if disk is None:
+            pytest.skip("only root can mount a small disk")
+        status, _, errors = await run("backup", str(disk / "one.db"), cwd=tmp_path, **environment)
+        assert (status, "one.db.part: database or disk is full" in errors) == (2, True), errors
+        assert [*disk.iterdir()] == []
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)

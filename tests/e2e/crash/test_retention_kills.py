@@ -31,7 +31,7 @@ KILLS = int(os.environ.get("RETENTION_KILLS", "0"))  # on each database; 0 is th
 CASES, EVERY = 130, 20  # two transactions; each 20th case has a file
 STEPS = (
     before("importing/archive.py", "versions[case_id] = stored.version"),  # the file has no seal
-    before("importing/archive.py", "name_durably(part"),  # the seal is written
+    before("importing/archive.py", "new.finish()"),  # the seal is written
     before("privacy/retention.py", "at = utc_now()"),  # the file is sealed, and nothing is deleted
     before("privacy/retention.py", "await audit.erase_cases("),  # in the middle of a transaction
     before("privacy/retention.py", "await delete_cached_timelines("),  # the first batch is committed

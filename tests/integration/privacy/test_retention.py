@@ -262,7 +262,7 @@ async def test_archive_has_one_writer_and_forgets_unfinished_files(database, tmp
     archive = CaseArchive(folder, database, {}, lambda *_: None)
     left = "cases-20260101T120000-000001"
     (folder / left).mkdir(parents=True)
-    for name in (f"{left}.part", f"{left}.sha256", f"{left}/1", "cases-2.jsonl", "cases-2.sha256"):
+    for name in (f"{left}.jsonl.part", f"{left}.sha256", f"{left}/1", "cases-2.jsonl", "cases-2.sha256"):
         (folder / name).touch()
     with archive.opened():
         assert sorted(each.name for each in folder.iterdir()) == ["cases-2.jsonl", "cases-2.sha256"]

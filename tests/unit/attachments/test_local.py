@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import aiofiles.threadpool
@@ -20,6 +19,7 @@ from support_service.attachments.storage.local import BLOCK_BYTES, SPACE_CHECK_B
 from support_service.core.errors import InsufficientStorage, Unavailable
 from tests.support.attachments.streams import read, stream
 from tests.support.calls import eventually, stored_files
+from tests.support.disks import small_disk
 
 
 @pytest.mark.parametrize("moment", ["file", "folder"])
@@ -328,20 +328,6 @@ async def test_old_temporary_files_are_deleted(storage, tmp_path):
     assert len(stored_files(tmp_path)) == 2
     assert await storage.delete_unfinished(before) == 1
     assert [path.name for path in stored_files(tmp_path)] == ["young"]
-
-
-@contextmanager
-def small_disk(folder, size):
-    """A file system of its own with so many bytes; None where this user may not mount one."""
-    place = folder / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place]
-    mounted = shutil.which("mount") and subprocess.run(mount, check=False, capture_output=True).returncode == 0
-    try:
-        yield place if mounted else None
-    finally:
-        if mounted:
-            subprocess.run(["umount", "-l", place], check=True)
 
 
 def _put_with_limit(folder, size, limit):

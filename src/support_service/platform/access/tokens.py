@@ -27,7 +27,7 @@ from support_service.core.domain.principals import CASE_SCOPED_ROLES, Principal,
 from support_service.core.errors import Unauthenticated, Unavailable
 from support_service.platform.access.timings import AccessTimings
 from support_service.platform.background import run_every, run_in_background
-from support_service.platform.durable_files import flush_file, name_durably
+from support_service.platform.durable_files import NewFile
 from support_service.platform.telemetry.logs import outage_logger
 
 log = logging.getLogger(__name__)
@@ -217,14 +217,13 @@ def edit_token_file(path: Path) -> Iterator[list[TokenEntry]]:
 def _write_token_file(path: Path, entries: Sequence[TokenEntry]) -> None:
     """Replace the file atomically and durably; a crash leaves the old or the new content."""
     text = TokenFile(tokens=tuple(entries)).model_dump_json(indent=2, exclude_none=True)
-    new = Path(f"{path}.new")  # a fixed name: the lock is held, and a file left by a crash is overwritten
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, OWNER_ONLY_MODE), "w") as file:
-        os.fchmod(file.fileno(), OWNER_ONLY_MODE)
+    new = NewFile(path, replaces=True)
+    new.part.unlink(missing_ok=True)  # of a process that was killed: the lock is held
+    with new:
         if path.exists():
             previous = path.stat()
             if (previous.st_uid, previous.st_gid) != (os.geteuid(), os.getegid()):
                 # Keep the owner, so that a command run by root does not lock the service out.
-                os.fchown(file.fileno(), previous.st_uid, previous.st_gid)
-        file.write(text + "\n")
-        flush_file(file)
-    name_durably(new, path)
+                os.fchown(new.file.fileno(), previous.st_uid, previous.st_gid)
+        new.file.write(f"{text}\n".encode())
+        new.finish()

@@ -1,6 +1,5 @@
 """Backup of a SQLite database that is in use: a copy of one moment, verified before it gets its name."""
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support_service.core.errors import UserError
-from support_service.platform.durable_files import flush_file, name_durably
 
 COUNTED_TABLES = ("tickets", "messages", "attachments", "audit_log")
 COUNTS = {name: f"SELECT count(*) FROM {name}" for name in COUNTED_TABLES}  # noqa: S608 - our own literals
@@ -28,18 +26,21 @@ class Backup:
     rows: Mapping[str, int]
 
 
-def back_up(source: Path, unverified: Path, advance: Callable[[int], None]) -> Backup:
-    """Copy the database of a running service to a new file, which only its owner can read, and verify the copy.
+def back_up(source: Path, target: Path, advance: Callable[[int], None]) -> Backup:
+    """Copy the database of a running service to an empty file, and verify the copy.
 
     The copy is of the moment at which it begins: one transaction reads all pages, and changes made meanwhile wait for
-    nothing. `advance` is called with bytes that were copied. Raises BackupRefused if the file exists, or if
-    the copy is damaged or has other rows, and OSError.
+    nothing. `advance` is called with bytes that were copied. Raises BackupRefused if the copy can't be made, is damaged
+    or has other rows.
     """
     try:
-        os.close(os.open(unverified, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        raise BackupRefused(f"There is a file {unverified} already: remove it, or name another file") from None
-    with _connected(source) as reading, _connected(unverified) as writing:
+        return _back_up(source, target, advance)
+    except sqlite3.Error as failure:  # such as of a full disk
+        raise BackupRefused(f"{source} can't be copied to {target}: {failure}") from failure
+
+
+def _back_up(source: Path, target: Path, advance: Callable[[int], None]) -> Backup:
+    with _connected(source) as reading, _connected(target) as writing:
         reading.execute("BEGIN")  # without it, each change of another process would start the copy over
         rows = _count_rows(reading)
         (page_size,) = reading.execute("PRAGMA page_size").fetchone()
@@ -55,14 +56,7 @@ def back_up(source: Path, unverified: Path, advance: Callable[[int], None]) -> B
         problems = [problem for (problem,) in writing.execute("PRAGMA integrity_check(10)") if problem != "ok"]
         if problems or _count_rows(writing) != rows:
             raise BackupRefused(f"The copy is damaged: {'; '.join(problems) or 'rows are missing'}")
-    return Backup(unverified.stat().st_size, rows)
-
-
-def publish(unverified: Path, target: Path) -> None:
-    """Give a verified backup its name, once it is on the disk."""
-    with unverified.open("rb") as file:
-        flush_file(file)
-    name_durably(unverified, target)
+    return Backup(target.stat().st_size, rows)
 
 
 def is_in_use(path: Path) -> bool:
