@@ -2,8 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from support_service.commands import grammar
 from support_service.commands.audit import verify_with_progress
 from support_service.commands.events import open_redis_broker
 from support_service.commands.output import print_summary, show_progress
-from support_service.commands.runtime import cli_principal, load_migrated_settings, run_coroutine, run_on_database
+from support_service.commands.runtime import cli_principal, load_migrated_settings, run_on_database
 from support_service.core.clock import utc_now
 from support_service.core.errors import UserError
 
@@ -106,15 +106,16 @@ def begin_after_restore(arguments: argparse.Namespace, environ: Mapping[str, str
     from support_service.platform.unit_of_work import WriteOrigin
 
     settings, dry_run = load_migrated_settings(environ), arguments.dry_run
-    if not dry_run:
-        _refuse_if_in_use(settings)
-    # Redis first: if it can't be reached, nothing has been done.
-    found = run_coroutine(_prepare_redis(settings, dry_run=dry_run))
 
-    async def record(database: "Database") -> "Restore":
-        return await (plan_restore(database) if dry_run else record_restore(database, WriteOrigin(cli_principal())))
+    async def record(database: "Database") -> "tuple[Restore, dict[str, int]]":
+        # Redis first: if it can't be reached, nothing has been done.
+        found = await _prepare_redis(settings, dry_run=dry_run)
+        if dry_run:
+            return await plan_restore(database), found
+        return await record_restore(database, WriteOrigin(cli_principal())), found
 
-    restore = run_on_database(settings, record)
+    within = None if dry_run else _without_others(settings.database.url)
+    restore, found = run_on_database(settings, record, within)
     would = "Would begin" if dry_run else "Began"
     print_summary(
         f"{would} the versions at {restore.version_base}. The backup ends at {restore.undone_after}. Inbound events to "
@@ -126,19 +127,25 @@ def begin_after_restore(arguments: argparse.Namespace, environ: Mapping[str, str
     )
 
 
-def _refuse_if_in_use(settings: "Settings") -> None:
-    url = settings.database.url
-    if url.startswith("sqlite:"):
+@asynccontextmanager
+async def _without_others(url: str) -> AsyncIterator[None]:
+    """Let none migrate the database during the block. Raises UserError if others use it at the beginning."""
+    if url.startswith("sqlite:"):  # a process that migrates it is one of these
         from support_service.platform.database.sqlite.backup import is_in_use
 
-        users = "Another process is a user" if is_in_use(Path(url.removeprefix("sqlite:///"))) else ""
-    else:
-        from support_service.platform.database.postgres.waits import count_service_sessions_at
+        if is_in_use(Path(url.removeprefix("sqlite:///"))):
+            raise UserError(RUNNING_MESSAGE.format(users="Another process is a user"))
+        yield
+        return
+    from support_service.platform.database import MigrationTimings
+    from support_service.platform.database.postgres.connection import Hosts
+    from support_service.platform.database.postgres.migrate import CONNECT_TIMEOUT, migration_lock
+    from support_service.platform.database.postgres.waits import count_service_sessions_at
 
-        number = run_coroutine(count_service_sessions_at(url))
-        users = f"{number} other sessions are users" if number else ""
-    if users:
-        raise UserError(RUNNING_MESSAGE.format(users=users))
+    async with migration_lock(Hosts(url, CONNECT_TIMEOUT), MigrationTimings(), "restored"):
+        if number := await count_service_sessions_at(url):
+            raise UserError(RUNNING_MESSAGE.format(users=f"{number} other sessions are users"))
+        yield
 
 
 async def _prepare_redis(settings: "Settings", *, dry_run: bool) -> dict[str, int]:

@@ -5,7 +5,7 @@ import os
 import pwd
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -108,8 +108,12 @@ def with_settings(
     return run_main
 
 
-def run_on_database(settings: "Settings", work: "Callable[[Database], Awaitable[Result]]") -> Result:
-    """Open the database, run `work` on it and return the result.
+def run_on_database(
+    settings: "Settings",
+    work: "Callable[[Database], Awaitable[Result]]",
+    within: AbstractAsyncContextManager[None] | None = None,
+) -> Result:
+    """Open the database, run `work` on it and return the result; `within` is entered before and left after.
 
     Raises Unavailable with a one-line reason if the database is missing, lacks migrations or can't be used.
     """
@@ -127,7 +131,7 @@ def run_on_database(settings: "Settings", work: "Callable[[Database], Awaitable[
     _check_database_exists(url)
 
     async def on_database() -> Result:
-        async with open_database(settings.database, pool_size=1) as database:
+        async with within or nullcontext(), open_database(settings.database, pool_size=1) as database:
             return await work(database)
 
     try:

@@ -12,12 +12,13 @@ from support_service.platform.database import MigrationTimings
 from support_service.platform.database.migrate import downgrade, read_schema_status, upgrade
 from support_service.platform.database.postgres.migrate import ADVISORY_LOCK
 from tests.support.calls import eventually
-from tests.support.process import running
+from tests.support.process import run, running
 from tests.support.servers import free_port
 
 pytestmark = [pytest.mark.parametrize("backend", ["postgresql"], indirect=True), pytest.mark.usefixtures("processes")]
 
 HOLDERS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted"
+RESTORED = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'support-service restored,%'"
 TABLE = "LOCK TABLE tickets IN ACCESS SHARE MODE"  # a migration of the schema waits for it
 
 
@@ -44,9 +45,10 @@ async def test_who_waits_names_the_holder_and_a_deadline(database_url, tmp_path)
         announced, failed = errors.strip().splitlines()[-2:]
         named = rf"session {holder} of PostgreSQL \(support-service migrate, .*, process {first.pid}, from 127.0.0.1"
         assert re.search(
-            rf"Another process migrates the database: {named}.*Waiting until \d\d:\d\d:\d\d UTC", announced
+            rf"Another process holds the lock of migrations: {named}.*Waiting until \d\d:\d\d:\d\d UTC", announced
         )
-        assert re.search(rf"{named}.* still migrates it after 0.5 s.*pg_terminate_backend\({holder}\)", failed)
+        still = rf"{named}.* still holds the lock of migrations after 0.5 s"
+        assert re.search(rf"{still}.*pg_terminate_backend\({holder}\)", failed)
 
 
 async def test_replica_starts_during_a_migration(database_url, tmp_path):
@@ -62,10 +64,31 @@ async def test_replica_starts_during_a_migration(database_url, tmp_path):
         async with running("serve", cwd=tmp_path, **variables) as process:
             await process.wait_until_ready(f"http://127.0.0.1:{port}")
         timings = MigrationTimings(max_wait=0.3)
-        with pytest.raises(Unavailable, match=r"still migrates it after 0\.3 s"):
+        with pytest.raises(Unavailable, match=r"still holds the lock of migrations after 0\.3 s"):
             await asyncio.to_thread(upgrade, database_url, timings=timings)
     finally:
         await holder.close()
+
+
+async def test_restore_and_migration_wait_for_each_other(database_url, tmp_path):
+    """`restored` begins when the other process has ended, and `migrate` says for whom it waits."""
+    variables = {"cwd": tmp_path, "SUPPORT_DATABASE_URL": database_url}
+    other = await asyncpg.connect(database_url)
+    try:
+        await other.fetchval("SELECT pg_advisory_lock($1)", ADVISORY_LOCK)
+        async with running("restored", **variables) as restored:
+            await eventually(lambda: other.fetchval(RESTORED))
+            assert await other.fetchval("SELECT count(*) FROM database_restores") == 0
+            async with other.transaction():
+                await other.execute("LOCK TABLE database_restores")
+                await other.fetchval("SELECT pg_advisory_unlock($1)", ADVISORY_LOCK)
+                holder = await eventually(lambda: other.fetchval(HOLDERS))
+                status, _, errors = await run("migrate", "--wait", "0.5s", **variables)
+                assert (status, f"session {holder} of PostgreSQL (support-service restored, " in errors) == (2, True)
+            assert (await restored.wait_for_exit())[0] == 0
+        assert await other.fetchval("SELECT count(*) FROM database_restores") == 1
+    finally:
+        await other.close()
 
 
 async def test_migration_ends_if_its_lock_is_lost(database_url, tmp_path):

@@ -100,7 +100,7 @@ async def _run_under_lock(hosts: Hosts, work: Callable[[sa.Connection], Result],
         settings = (sa.func.set_config(name, str(value), sa.true()) for name, value in limits.items())
         connection.execute(sa.select(*settings))
 
-    async with _migration_lock(hosts, timings) as lost, engine.connect() as connection:
+    async with migration_lock(hosts, timings, "migrate") as lost, engine.connect() as connection:
         await _lift_limits(connection, limits)
         working = asyncio.create_task(_retry_while_in_use(connection, work, timings))
         await asyncio.wait([working, lost], return_when=asyncio.FIRST_COMPLETED)
@@ -128,13 +128,13 @@ async def _lift_limits(connection: AsyncConnection, limits: Mapping[str, int]) -
 
 
 @asynccontextmanager
-async def _migration_lock(hosts: Hosts, timings: MigrationTimings) -> AsyncIterator[asyncio.Task[object]]:
+async def migration_lock(hosts: Hosts, timings: MigrationTimings, command: str) -> AsyncIterator[asyncio.Task[object]]:
     """Hold the lock of migrations during the block; yield a task that ends if the lock is lost.
 
     It belongs to a transaction. So it ends with the process, also behind a pooler, which ends the session of a
     transaction whose client is gone.
     """
-    name = f"support-service migrate, {socket.gethostname()}"[:50] + f", process {os.getpid()}"
+    name = f"support-service {command}, {socket.gethostname()}"[:50] + f", process {os.getpid()}"
     connection = await hosts.connect(statement_cache_size=0, server_settings={"application_name": name})
     try:
         await _acquire(connection, timings)
@@ -166,11 +166,12 @@ async def _acquire(connection: Connection, timings: MigrationTimings) -> None:
         if row and row["pid"] != holder:
             holder = row["pid"]
             who = f"session {holder} of PostgreSQL ({row['application'] or 'no name'}, from {row['address']})"
-            log.warning("Another process migrates the database: %s. Waiting until %s UTC", who, f"{until:%H:%M:%S}")
+            text = "Another process holds the lock of migrations: %s. Waiting until %s UTC"
+            log.warning(text, who, f"{until:%H:%M:%S}")
         if utc_now() >= until:
             raise unusable_database_error(
-                f"{who} still migrates it after {timings.max_wait:g} s. Wait longer, or end that session: "
-                f"SELECT pg_terminate_backend({holder})"
+                f"{who} still holds the lock of migrations after {timings.max_wait:g} s. Wait longer, or end that "
+                f"session: SELECT pg_terminate_backend({holder})"
             )
         await asyncio.sleep(LOCK_POLL_INTERVAL)
 
