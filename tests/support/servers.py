@@ -323,6 +323,10 @@ class S3Server:
         """Resume the server."""
         self._process.send_signal(signal.SIGCONT)
 
+    def keys(self, bucket: str) -> list[str]:
+        """The keys of a bucket."""
+        return re.findall("<Key>(.*?)</Key>", self._call("GET", f"/{bucket}").decode())
+
     def replace(self, bucket: str, key: str, data: bytes) -> None:
         """Replace the bytes of a key."""
         self._call("PUT", f"/{bucket}/{key}", data)

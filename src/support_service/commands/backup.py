@@ -172,7 +172,10 @@ async def _prepare_redis(settings: "Settings", *, dry_run: bool) -> dict[str, in
 
         cache = RedisCache(settings.timeline.redis_url, RedisBrokerTimings().timeout)
         try:
-            found["cachedTimelines"] = await cache.delete_all(cache_key(""), dry_run=dry_run)
+            cached = await cache.find_keys(cache_key(""))
+            found["cachedTimelines"] = len(cached)
+            if not dry_run:
+                await cache.delete_all(cached)
         except REDIS_FAILURES as fault:
             raise WrongSetting(f"Redis at SUPPORT_REDIS_URL can't be used: {fault}") from fault
         finally:

@@ -6,7 +6,7 @@ one for the same customer continues it: a tombstone replaces the customer's id u
 
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -30,9 +30,9 @@ from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.stores import discard_measurement
 from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
-from support_service.timeline import snapshots
-from support_service.timeline.cache import CacheUnavailable
+from support_service.timeline.cache import CacheUnavailable, RedisCacheTimings
 from support_service.timeline.redis_cache import RedisCache
+from support_service.timeline.snapshots import cache_key
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ class CustomerErasure:
         return removed, staged
 
     async def _delete_inbound_events(self, origin: WriteOrigin, ids: SoughtTexts) -> dict[str, int]:
-        async with open_redis_broker(self._settings, self._timings) as broker:
+        async with open_broker_in_reach(self._settings, self._timings) as broker:
             if broker is None:
                 return {}
             stream = self._settings.events.inbound_stream
@@ -181,7 +181,7 @@ class CustomerErasure:
             }
 
     async def _erase_published_events(self, case_ids: Collection[str]) -> dict[str, int]:
-        async with open_redis_broker(self._settings, self._timings) as broker:
+        async with open_broker_in_reach(self._settings, self._timings) as broker:
             if broker is None:
                 return {}
             await events.wait_until_relayed(self._database, self._timings.relay_timeout)
@@ -192,12 +192,15 @@ class CustomerErasure:
             }
 
     async def _erase_cached_timelines(self, case_ids: Iterable[str]) -> dict[str, int]:
-        await delete_cached_timelines(self._settings, self._timings, case_ids)
+        async with open_cache_in_reach(self._settings, self._timings) as cache:
+            if cache is not None:
+                for case_id in case_ids:
+                    await cache.delete(cache_key(case_id))
         return {}
 
 
 @asynccontextmanager
-async def open_redis_broker(settings: Settings, timings: ErasureTimings) -> AsyncIterator[RedisBroker | None]:
+async def open_broker_in_reach(settings: Settings, timings: ErasureTimings) -> AsyncIterator[RedisBroker | None]:
     """Yield the broker in Redis; None without Redis, because other processes' events are out of reach."""
     url = settings.events_redis_url
     if url is None:
@@ -210,13 +213,16 @@ async def open_redis_broker(settings: Settings, timings: ErasureTimings) -> Asyn
         await broker.close()
 
 
-async def delete_cached_timelines(settings: Settings, timings: ErasureTimings, case_ids: Iterable[str]) -> None:
-    """Delete the cached timelines of cases in Redis, if there is one. Raises CacheUnavailable."""
+@asynccontextmanager
+async def open_cache_in_reach(settings: Settings, timings: ErasureTimings) -> AsyncIterator[RedisCache | None]:
+    """Yield the cache of timelines in Redis; None without Redis, because those of other processes are out of reach."""
     url = settings.timeline.redis_url
     if url is None:
+        yield None
         return
-    async with AsyncExitStack() as stack:
-        cache = RedisCache(url, timings.redis_timeout, discard_measurement)
-        stack.push_async_callback(cache.close)
-        for case_id in case_ids:
-            await cache.delete(snapshots.cache_key(case_id))
+    late = RedisCacheTimings(late_answer_timeout=timings.redis_timeout)
+    cache = RedisCache(url, timings.redis_timeout, discard_measurement, late)
+    try:
+        yield cache
+    finally:
+        await cache.close()

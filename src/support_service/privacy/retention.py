@@ -5,7 +5,7 @@ The audit log keeps who changed which case, and when, without the changes. With 
 file before it is deleted. A case that changes in between stays.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -26,14 +26,15 @@ from support_service.platform.audit.chain import CASE_ERASED
 from support_service.platform.database import Database, Reader, Row, Transaction
 from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.tables import audit_log, ticket_tags, tickets
+from support_service.platform.redis import REDIS_FAILURES
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
-from support_service.privacy.erasure import ErasureTimings, delete_cached_timelines, open_redis_broker
-from support_service.timeline.cache import CacheUnavailable
+from support_service.privacy.erasure import ErasureTimings, open_broker_in_reach, open_cache_in_reach
+from support_service.timeline.snapshots import cache_key
 
 BATCH_CASES = 100  # per transaction, which on SQLite blocks all other writers
-SUBJECTS_PER_QUERY = 500
+IDS_PER_QUERY = 500
 Archive = Callable[[Sequence[str]], Awaitable[tuple[str, dict[str, int]]]]
 """Stores cases in a sealed file. Returns the seal, and the version of each case that the file has."""
 
@@ -122,6 +123,7 @@ class CaseRetention:
         self._timings = timings
         self.totals = RetentionTotals()
         self.unreached = set[str]()  # what has data of deleted cases until the next run
+        self._keys_of_files: list[str] = []
 
     async def run(
         self,
@@ -202,13 +204,10 @@ class CaseRetention:
         for linked in {each for link in links for each in (link.case_id, link.other_case_id)}:
             if versions and linked in versions:
                 versions[linked] += 1
-        try:
-            await delete_cached_timelines(self._settings, self._timings, due)
-        except CacheUnavailable as failure:
-            self.unreached.add(f"the timeline cache: {failure}")
         self._instruments.add(ATTACHMENT_DELETED, len(files), {"reason": "retention"})
         self.totals.deleted += len(due)
         self.totals.files += len(files)
+        self._keys_of_files += [each.storage_key for each in files]
         self.totals.bytes += sum(each.size_bytes for each in files)
         return due
 
@@ -221,30 +220,51 @@ class CaseRetention:
     async def _finish(self) -> None:
         """Delete what is not in rows of the cases, also what an interrupted run has left."""
         await self._garbage_collector.run()
+        left = 0
+        for keys in _batches(self._keys_of_files):
+            left += await attachment_rows.count_garbage(self._database, keys)
+        if left:
+            self.unreached.add(f"the bytes of {left} files: the service removes them as soon as it can")
         await self._database.purge_search_index()
         await self._database.truncate_write_ahead_log()
-        try:
-            await self._delete_published_events()
-        except BrokerError as failure:
-            self.unreached.add(f"the stream of events: {failure}")
+        for what, delete in (
+            ("the timeline cache", self._delete_cached_timelines),
+            ("the stream of events", self._delete_published_events),
+        ):
+            try:
+                await delete()
+            except (BrokerError, *REDIS_FAILURES) as failure:
+                self.unreached.add(f"{what}: {failure}")
+
+    async def _delete_cached_timelines(self) -> None:
+        async with open_cache_in_reach(self._settings, self._timings) as cache:
+            if cache is None:
+                return
+            prefix = cache_key("")
+            cached = {key.removeprefix(prefix) for key in await cache.find_keys(prefix)}
+            await cache.delete_all([prefix + each for each in await self._find_deleted(cached)])
 
     async def _delete_published_events(self) -> None:
-        async with open_redis_broker(self._settings, self._timings) as broker:
+        async with open_broker_in_reach(self._settings, self._timings) as broker:
             if broker is None:
                 return
-            stream, gone = self._settings.events.stream, set[str]()
-            named = sorted(await events.read_subjects_of_stream(broker, stream))
-            for start in range(0, len(named), SUBJECTS_PER_QUERY):
-                gone |= await _find_deleted(self._database, named[start : start + SUBJECTS_PER_QUERY])
+            stream = self._settings.events.stream
+            gone = await self._find_deleted(await events.read_subjects_of_stream(broker, stream))
             if gone:
                 await events.delete_from_stream(broker, stream, gone)
 
+    async def _find_deleted(self, case_ids: Collection[str]) -> set[str]:
+        """Return those cases that the audit log knows as erased, and that do not exist any more, also of other runs."""
+        gone = set[str]()
+        for ids in _batches(sorted(case_ids)):
+            erased = sa.select(audit_log.c.case_id).where(
+                audit_log.c.case_id.in_(ids),
+                audit_log.c.action == CASE_ERASED,
+                ~sa.exists().where(tickets.c.id == audit_log.c.case_id),
+            )
+            gone |= {row.case_id for row in await self._database.fetch_all(erased)}
+        return gone
 
-async def _find_deleted(reader: Reader, case_ids: Sequence[str]) -> set[str]:
-    """Return those cases that the audit log knows as erased, and that do not exist any more."""
-    erased = sa.select(audit_log.c.case_id).where(
-        audit_log.c.case_id.in_(case_ids),
-        audit_log.c.action == CASE_ERASED,
-        ~sa.exists().where(tickets.c.id == audit_log.c.case_id),
-    )
-    return {row.case_id for row in await reader.fetch_all(erased)}
+
+def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[start : start + IDS_PER_QUERY] for start in range(0, len(ids), IDS_PER_QUERY))

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 from time import perf_counter
 from typing import Any
@@ -244,13 +244,15 @@ class RedisCache:
     async def release_lease(self, lease: Lease) -> None:
         await self._execute("EVAL", RELEASE_LEASE_SCRIPT, 1, lease.key, lease.token)
 
-    async def delete_all(self, prefix: str, *, dry_run: bool = False) -> int:
-        """Delete all keys with a prefix, which takes long. Return their number. Raises one of REDIS_FAILURES."""
-        client = self.connection.client
-        keys = [key async for key in client.scan_iter(match=f"{prefix}*", count=DELETE_BATCH)]
-        for first in range(0, 0 if dry_run else len(keys), DELETE_BATCH):
-            await client.unlink(*keys[first : first + DELETE_BATCH])
-        return len(keys)
+    async def find_keys(self, prefix: str) -> list[str]:
+        """Return all keys with a prefix, which takes long. Raises one of REDIS_FAILURES."""
+        found = self.connection.client.scan_iter(match=f"{prefix}*", count=DELETE_BATCH)
+        return [key.decode() async for key in found]
+
+    async def delete_all(self, keys: Sequence[str]) -> None:
+        """Delete keys. Raises one of REDIS_FAILURES."""
+        for first in range(0, len(keys), DELETE_BATCH):
+            await self.connection.client.unlink(*keys[first : first + DELETE_BATCH])
 
     async def ping(self) -> None:
         await self._execute("PING")

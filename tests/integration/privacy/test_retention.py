@@ -6,6 +6,7 @@ import json
 import subprocess
 from contextlib import nullcontext
 from datetime import timedelta
+from types import MappingProxyType
 
 import pytest
 import sqlalchemy as sa
@@ -14,18 +15,27 @@ from redis.asyncio import Redis
 from support_service.attachments.maintenance.reconcile import compare_ledger
 from support_service.commands.runtime import open_maintenance
 from support_service.core.clock import utc_now
-from support_service.core.errors import Conflict
+from support_service.core.errors import Conflict, Unavailable
 from support_service.importing.archive import CaseArchive
 from support_service.platform.audit import entry_rows
 from support_service.platform.audit.verify import verify_chain
-from support_service.platform.database.tables import metadata, tickets
+from support_service.platform.database.tables import garbage, metadata, tickets
 from support_service.platform.settings import Settings
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from support_service.privacy import retention
 from support_service.privacy.erasure import ErasureTimings
 from support_service.privacy.retention import CaseRetention, ExpiredCases
+from support_service.timeline.snapshots import cache_key
 from tests.conftest import both_databases
-from tests.support.calls import GENEROUS_TIMEOUT, add_message, expect_problem, open_case, read_case, upload
+from tests.support.calls import (
+    GENEROUS_TIMEOUT,
+    add_message,
+    expect_problem,
+    open_case,
+    read_case,
+    stored_files,
+    upload,
+)
 from tests.support.events.fixtures import read_published
 from tests.support.importing import ImportRunner
 from tests.support.links import add_link
@@ -38,9 +48,14 @@ KEPT = ("audit_log", "outbox", "published_events")  # tables that name a deleted
 
 
 @pytest.fixture
-def environment(environment, redis):
-    """The variables of a service with Redis for events and timelines."""
-    return environment | {"SUPPORT_REDIS_URL": redis.url}
+def environment(environment, redis, request):
+    """The variables of a service with Redis for events and timelines. Its files are in S3 if a test asks for `s3`."""
+    environment |= {"SUPPORT_REDIS_URL": redis.url}
+    if "s3" not in request.fixturenames:
+        return environment
+    s3 = request.getfixturevalue("s3")
+    bucket = {"SUPPORT_S3_BUCKET": s3.create_bucket(), "SUPPORT_S3_ENDPOINT": s3.url}
+    return environment | bucket | {"SUPPORT_ATTACHMENT_STORE": "s3"}
 
 
 @pytest.fixture
@@ -79,10 +94,21 @@ def old_case(client, close):
 
 @pytest.fixture
 def retain(environment, database):
-    """Run the retention; return its totals and the refused cases."""
+    """Run the retention; return its totals, and the refused cases or what was not reached."""
 
-    async def retain(folder=None, *, erase=True, archive=None, limit=None, **selection):
-        settings, refused = Settings.load(environment), {}
+    async def retain(
+        folder=None,
+        *,
+        erase=True,
+        archive=None,
+        limit=None,
+        variables=MappingProxyType({}),
+        report=lambda _: None,
+        redis_timeout=GENEROUS_TIMEOUT,
+        unreached=0,
+        **selection,
+    ):
+        settings, refused = Settings.load({**environment, **variables}), {}
         async with open_maintenance(settings) as maintenance:
             if folder is not None:
                 stored = CaseArchive(folder, maintenance.database, maintenance.storages, refused.__setitem__)
@@ -93,13 +119,13 @@ def retain(environment, database):
                 maintenance.garbage_collector,
                 maintenance.instruments,
                 archive=archive,
-                timings=ErasureTimings(redis_timeout=GENEROUS_TIMEOUT),
+                timings=ErasureTimings(redis_timeout=redis_timeout),
             )
             expired = ExpiredCases(utc_now() - YEAR, **selection)
             with stored.opened() if folder is not None else nullcontext():
-                await run.run(SYSTEM_ORIGIN, expired, erase=erase, page_size=10, limit=limit)
-            assert run.unreached == set()
-            return run.totals, refused
+                await run.run(SYSTEM_ORIGIN, expired, erase=erase, page_size=10, limit=limit, report=report)
+            assert len(run.unreached) == unreached, run.unreached
+            return run.totals, run.unreached if unreached else refused
 
     return retain
 
@@ -254,6 +280,70 @@ async def test_case_with_a_damaged_file_stays(client, old_case, close, retain, a
     assert [*refused] == [case["id"]]
     assert "SHA-256" in str(refused[case["id"]])
     assert len((await read_case(client, case))["attachments"]) == 1
+
+
+@both_databases
+async def test_files_in_s3_are_stored_and_deleted(client, old_case, retain, s3, environment, attachment_dir, tmp_path):
+    """The bucket is empty afterwards, and the sealed file has their bytes."""
+    case = await old_case()
+    bucket = environment["SUPPORT_S3_BUCKET"]
+    assert len(s3.keys(bucket)) == 1
+    assert stored_files(attachment_dir) == []
+    totals, refused = await retain(tmp_path / "archive")
+    assert (totals.archived, totals.deleted, totals.files, refused) == (1, 1, 1, {})
+    assert s3.keys(bucket) == []
+    (file,) = (tmp_path / "archive").glob(f"*/{case['id']}/*")
+    assert file.read_bytes() == FILE
+
+
+async def test_s3_that_is_not_reached_leaves_no_case_without_its_files(
+    client, old_case, retain, s3, environment, database, tmp_path
+):
+    """With an archive nothing is deleted. Without one, what is left of files is reported, and deleted later."""
+    case, away = await old_case(), {"SUPPORT_S3_ENDPOINT": "http://127.0.0.1:1"}
+    with pytest.raises(Unavailable):
+        await retain(tmp_path / "archive", variables=away)
+    assert [*(tmp_path / "archive").iterdir()] == []
+    async with client.get((await read_case(client, case))["attachments"][0]["uri"]) as response:
+        assert await response.read() == FILE
+    totals, unreached = await retain(variables=away, unreached=1)
+    assert totals.deleted == 1
+    assert unreached == {"the bytes of 1 files: the service removes them as soon as it can"}
+    async with database.transaction() as tx:
+        await tx.execute(garbage.update().values(due_at=utc_now()))
+    await retain()
+    assert s3.keys(environment["SUPPORT_S3_BUCKET"]) == []
+
+
+@both_databases
+async def test_redis_that_fails_in_the_middle_of_a_run_is_cleaned_by_the_next_one(
+    upstream_services, orders, client, old_case, retain, database, attachment_dir, redis, monkeypatch
+):
+    """The cases are deleted all the same, and the run says what still has data of them."""
+    monkeypatch.setattr(retention, "BATCH_CASES", 1)
+    orders.add(f"ORD-{WORD}")
+    for _ in range(3):
+        case = await old_case()
+        async with client.get(f"/support/cases/{case['id']}?includeTimeline=true") as response:
+            assert response.status == 200  # its timeline is cached
+    reported = []
+
+    def report(case_id):
+        reported.append(case_id)
+        if len(reported) == 1:
+            redis.freeze()
+
+    try:
+        totals, unreached = await retain(report=report, redis_timeout=0.3, unreached=2)
+    finally:
+        redis.thaw()
+    assert (totals.due, totals.deleted) == (3, 3)
+    assert {each.partition(":")[0] for each in unreached} == {"the timeline cache", "the stream of events"}
+    async with Redis.from_url(redis.url) as server:
+        assert len(await server.keys(cache_key("*"))) == 3
+        await retain()
+        assert await server.keys(cache_key("*")) == []
+    assert WORD not in await stored_text(database, attachment_dir, redis)
 
 
 async def test_archive_has_one_writer_and_forgets_unfinished_files(database, tmp_path):
