@@ -18,6 +18,7 @@ from support_service.cases.model.requests import (
     CaseFilters,
     CaseQuery,
     Closing,
+    Merge,
     NewCase,
     NewLink,
     NewMessage,
@@ -25,7 +26,6 @@ from support_service.cases.model.requests import (
 )
 from support_service.cases.policy import permission_missing
 from support_service.cases.service import ExistingCase
-from support_service.cases.sql.case_reading import NO_VERSION
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.platform.telemetry.logs import LOG_CASE_ID
 
@@ -130,10 +130,11 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
 
     Staff get who views the case as `viewers`. That changes without a new version of the case: a 304 does not tell it.
 
-    `includeLinked=true` adds the messages and files of up to 20 duplicates that the caller may see, in the order of
-    time; `ticketId` names the case of each. With `includeTimeline=true` the timeline is that of all these cases, and
-    each entry has its `ticketId`. Towards the rate limit each duplicate then counts as one request, and in either case
-    each 64 KiB that are read.
+    A case with duplicates is read as one with them: their messages and files are among its own, in the order of time;
+    `ticketId` names the case of each. At most 20 duplicates are read at once, and `moreMessages` is true if it has
+    others: read these in parts. With `includeTimeline=true` the timeline is that of all these cases, and each entry has
+    its `ticketId`. Towards the rate limit each duplicate then counts as one request, and in either case each 64 KiB
+    that are read. `includeLinked=true` returns a case without duplicates in the same form.
     """
     if query.include_linked:
         return _reply(call, case_id, await _read_with_duplicates(call, case_id, with_timeline=query.include_timeline))
@@ -142,9 +143,14 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
     documents = call.service.documents
     if query.is_page:
         limit = query.messages_limit or DEFAULT_PAGE_SIZE
-        document = await documents.read_page(call.principal, call.view, case_id, query.messages_after, limit)
+        encoded = await documents.read_page(call.principal, call.view, case_id, query.messages_after, limit)
     else:
-        document = (await documents.read(call.principal, call.view, case_id))[1].document
+        encoded = (await documents.read(call.principal, call.view, case_id))[1]
+    document = encoded.document
+    if encoded.has_duplicates:  # which may change without the case
+        if not query.is_page:
+            document = await _read_with_duplicates(call, case_id, with_timeline=False)
+        return _reply(call, case_id, document)
     # While a clock runs, `remaining` changes without the case: the tag is unique.
     etag = (unique_etag_header if document.is_changed_by_time else etag_header)(call, document.version)
     return EncodedReply(None, etag, 304) if is_known_etag(etag, known) else _reply(call, case_id, document, etag)
@@ -154,22 +160,25 @@ async def _collect_timeline(call: Call, case_id: str, *, refresh: bool = False) 
     """Return a case with its timeline; `refresh` bypasses the cache. Raises NotFound and RateLimited."""
     principal, view, documents = call.principal, call.view, call.service.documents
     case, encoded = await documents.read(principal, view, case_id, with_history=True)
+    if encoded.has_duplicates:
+        return await _read_with_duplicates(call, case_id, with_timeline=True, refresh=refresh)
     call.service.admission.check_debt(principal.name, encoded.document.size)
     return await documents.with_timeline(principal, view, case_id, case, encoded, refresh=refresh)
 
 
-async def _read_with_duplicates(call: Call, case_id: str, *, with_timeline: bool) -> CaseDocument:
+async def _read_with_duplicates(
+    call: Call, case_id: str, *, with_timeline: bool, refresh: bool = False
+) -> CaseDocument:
     """Return a case with the messages and files of its duplicates, and one timeline of all if wanted.
 
-    It has only duplicates that the principal may see. Raises NotFound and RateLimited.
+    Customers get those of their own duplicates. Raises NotFound and RateLimited.
     """
     principal, service = call.principal, call.service
-    known_history = NO_VERSION if with_timeline else None
-    case = await service.cases.read_case(principal, case_id, known_history=known_history, any_size=True)
-    duplicates = await service.links.read_duplicates(principal, case_id, with_history=with_timeline)
-    cases = [case, *duplicates]
+    cases = await service.cases.read_with_duplicates(principal, case_id, with_history=with_timeline)
     service.admission.charge_work(principal.name, linked_cost(cases, with_timeline=with_timeline))
-    return await service.documents.merge_duplicates(principal, call.view, cases, with_timeline=with_timeline)
+    return await service.documents.merge_duplicates(
+        principal, call.view, cases, with_timeline=with_timeline, refresh=refresh
+    )
 
 
 def _reply(call: Call, case_id: str, document: CaseDocument, etag: dict[str, str] | None = None) -> EncodedReply[Case]:
@@ -296,6 +305,27 @@ async def add_link(call: Call, case_id: str, body: NewLink, expected: ExpectedVe
     """
     link, is_new = await call.service.links.add(call.origin, case_id, body, expected)
     return Reply(link, {"Location": f"{CASES_PATH}/{case_id}/links/{link.id}"}, 201 if is_new else 200)
+
+
+@post(
+    CASE_PATH + "/merge",
+    tag=LINKS_TAG,
+    access=CASES_WRITE,
+    headers=("ETag",),
+    problems=(
+        *CASE_PROBLEMS,
+        *("already_duplicate", "case_changed", "duplicate_of_closed_case", "link_cycle", "too_many_links"),
+    ),
+)
+async def merge_case(call: Call, case_id: str, body: Merge, expected: ExpectedVersions) -> Reply[CaseSummary]:
+    """Merge a case into another one: close it as a duplicate, and return the other case.
+
+    It adds the link `duplicate-of`. The other case is read with the messages and files of this one from then on, and
+    gets what is sent to this one. Nothing is moved: removing the link undoes it. A case that is merged into the other
+    one already is not changed. Both cases must be visible to the caller.
+    """
+    original = await call.service.links.merge(call.origin, case_id, body.into, expected)
+    return Reply(original, etag_header(call, original.version))
 
 
 @delete(

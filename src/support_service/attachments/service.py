@@ -16,7 +16,7 @@ from support_service.cases.case_files import (
     lock_case_for_file,
 )
 from support_service.cases.model.files import StoredAttachment
-from support_service.cases.sql import attachment_rows
+from support_service.cases.sql import attachment_rows, link_rows
 from support_service.cases.sql.case_rows import CaseState
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain.principals import Principal
@@ -66,8 +66,14 @@ class AttachmentService:
         self.uploader = AttachmentUploader(database, first, instruments, settings, self.files)
 
     async def list_by_case(self, principal: Principal, case_id: str) -> list[StoredAttachment]:
-        """Return the attachments that the principal may see, oldest first. Raises NotFound for an unknown case."""
-        found = await attachment_rows.list_with_owner(self._database, case_id) if is_valid_id(case_id) else None
+        """Return the attachments that the principal may see, oldest first, with those of the case's duplicates.
+
+        Raises NotFound for an unknown case.
+        """
+        public_only = not principal.may_see_visibility("internal")
+        found = None
+        if is_valid_id(case_id):
+            found = await attachment_rows.list_with_owner(self._database, case_id, public_only=public_only)
         if found is None or not principal.may_see(found.owner):
             raise case_not_found(case_id)
         return [each for each in found.attachments if principal.may_see_visibility(each.visibility)]
@@ -84,17 +90,26 @@ class AttachmentService:
     async def get(self, principal: Principal, case_id: str, attachment_id: str) -> StoredAttachment:
         """Return one attachment, or a staged file of the principal.
 
-        Raises NotFound if it is unknown or the principal may not see it.
+        A file that a split has moved to another case is found by its former address. Staff find the files of a
+        duplicate by the cases that it is a duplicate of. Raises NotFound if the file is unknown or the principal may
+        not see it.
         """
-        valid = is_valid_id(case_id) and is_valid_id(attachment_id)
-        found = await attachment_rows.get(self._database, case_id, attachment_id) if valid else None
-        if found and principal.may_see(found.owner) and principal.may_see_visibility(found.attachment.visibility):
-            return found.attachment
-        if found is None and valid:
+        if not (is_valid_id(case_id) and is_valid_id(attachment_id)):
+            raise attachment_not_found(attachment_id)
+        found = await attachment_rows.get(self._database, case_id, attachment_id)
+        if found is None:
             staged = await attachment_rows.list_staged(self._database, principal, case_id, [attachment_id], utc_now())
             if staged:
                 return staged[0]
-        raise attachment_not_found(attachment_id)
+            found = await attachment_rows.find_moved(self._database, case_id, attachment_id)
+        if found is None or not principal.may_see_visibility(found.attachment.visibility):
+            raise attachment_not_found(attachment_id)
+        owners = [found.owner]
+        if principal.role == "agent" and not principal.may_see(found.owner):
+            owners = await link_rows.read_owners_of_originals(self._database, found.attachment.ticket_id)
+        if not any(map(principal.may_see, owners)):
+            raise attachment_not_found(attachment_id)
+        return found.attachment
 
     async def read(self, attachment: StoredAttachment, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         """Yield `length` bytes of an attachment, starting at `offset`.
@@ -149,6 +164,8 @@ class AttachmentService:
             removed = await attachment_rows.discard_staged(work.tx, origin.principal, case_id, attachment_id, utc_now())
             if not removed:
                 check_may_remove_files(origin.principal)
+                if attachment.ticket_id != case_id:
+                    raise attachment_not_found(attachment_id)
                 case = await lock_case_for_file(work, case_id, expected_versions, visibility=attachment.visibility)
                 removed = await self.files.remove(work, [attachment.id], "request", time_after(case.at))
                 # After an error the rollback leaves nothing changed.

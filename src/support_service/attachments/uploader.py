@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from support_service.attachments.content import UploadValidator, discard_bytes, store_file
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.cases.case_files import CaseFiles
+from support_service.cases.links import CaseMerged
 from support_service.cases.model.files import StoredAttachment
 from support_service.core.domain.case_vocabulary import KNOWN_CONTENT_TYPES
 from support_service.core.domain.principals import Principal
@@ -169,16 +170,21 @@ class AttachmentUploader:
         """Add a stored file to its case. If it is `staged`, a message of the same principal adds it later.
 
         Raises NotFound, Conflict (the case is full, or closed and the principal is its customer, or the principal has
-        too many staged files) and VersionConflict.
+        too many staged files) and VersionConflict. A file for a closed duplicate is added to the case that it is a
+        duplicate of.
         """
         attachment, new.is_committing = new.attachment, False
-        case_row = ContendedRow(attachment.ticket_id)
-        async with unit_of_work(self._database, origin, case_row, with_locks=staged) as work:
-            if staged:
-                synthetic = await self._files.stage(work, attachment, expected)
-            else:
-                attachment, synthetic = await self._files.add(work, attachment, expected)
-            new.is_committing = True
+        while not new.is_committing:
+            case_row = ContendedRow(attachment.ticket_id)
+            try:
+                async with unit_of_work(self._database, origin, case_row, with_locks=staged) as work:
+                    if staged:
+                        synthetic = await self._files.stage(work, attachment, expected)
+                    else:
+                        attachment, synthetic = await self._files.add(work, attachment, expected)
+                    new.is_committing = True
+            except CaseMerged as merged:  # the version was that of the duplicate
+                attachment, expected = replace(attachment, ticket_id=merged.original), None
         if not synthetic:
             self._instruments.add(
                 ATTACHMENT_STORED, 1, {"content_type": known_or_other(attachment.content_type, COUNTED_CONTENT_TYPES)}

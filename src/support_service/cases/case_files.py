@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
+from support_service.cases.links import check_not_merged, find_case_of_arrival
 from support_service.cases.model.files import (
     FileTotals,
     StoredAttachment,
@@ -73,9 +74,15 @@ class CaseFiles:
         """Check that the principal may add a file to a case.
 
         Raises NotFound, Conflict (the case is full, or closed and the principal is its customer) and VersionConflict.
+        A file for a closed duplicate is added to the case that it is a duplicate of.
         """
         case = await case_rows.read_state(reader, case_id) if is_valid_id(case_id) else None
-        if _check_accepts_files(principal, case_id, case, expected).files >= self._limits.max_files_per_case:
+        case = _check_accepts_files(principal, case_id, case, expected)
+        if original := await find_case_of_arrival(reader, principal, case_id, case):
+            await self.check_upload(reader, principal, original)
+            return
+        _check_open_for_files(principal, case)
+        if case.files >= self._limits.max_files_per_case:
             raise self._too_many_files()
 
     async def add(
@@ -83,9 +90,11 @@ class CaseFiles:
     ) -> tuple[StoredAttachment, bool]:
         """Add a file to its case. Return it with its time, and if the case is synthetic.
 
-        Raises NotFound, VersionConflict, and Conflict for a case that is full or takes no files of its customer.
+        Raises NotFound, VersionConflict, CaseMerged, and Conflict for a case that is full or takes no files of its
+        customer.
         """
         case = await lock_case_for_file(work, attachment.ticket_id, expected, visibility=attachment.visibility)
+        await check_not_merged(work.tx, work.origin.principal, attachment.ticket_id, case)
         _check_open_for_files(work.origin.principal, case)
         attachment = replace(attachment, created_at=time_after(case.at))
         await self._add_to_locked_case(work, attachment)
@@ -94,12 +103,15 @@ class CaseFiles:
     async def stage(self, work: UnitOfWork, attachment: StoredAttachment, expected: ExpectedVersions) -> bool:
         """Keep a file for a message of its uploader. Return whether the case is synthetic.
 
-        Raises the errors of `add`, and Conflict if the uploader has too many staged files.
+        A closed duplicate keeps it, too: its message arrives in another case. Raises the errors of `check_upload`, and
+        Conflict if the uploader has too many staged files.
         """
         principal, most = work.origin.principal, self._limits.max_staged_files
         # An erasure that runs at the same time deletes the file, or ends first and the customer has no case.
         held = await case_rows.lock_shared(work.tx, attachment.ticket_id)
         case = _check_accepts_files(principal, attachment.ticket_id, held, expected)
+        if not await find_case_of_arrival(work.tx, principal, attachment.ticket_id, case):
+            _check_open_for_files(principal, case)
         if not await attachment_rows.add_staged(work.tx, attachment, principal, self.staged_until(attachment), most):
             raise Conflict(
                 "too_many_staged_files",
@@ -107,14 +119,19 @@ class CaseFiles:
             )
         return case.synthetic
 
-    async def find_message_files(self, work: UnitOfWork, case_id: str, ids: Sequence[str]) -> MessageFiles:
+    async def find_message_files(
+        self, work: UnitOfWork, case_id: str, ids: Sequence[str], staged_for: str
+    ) -> MessageFiles:
         """Return the files that a message names: staged files of its author, and files of the case.
 
-        `work` has locked the case. Raises ValidationFailed for an id of another file.
+        Files may be staged for the case, or for a duplicate, `staged_for`. `work` has locked the case. Raises
+        ValidationFailed for an id of another file.
         """
         principal = work.origin.principal
         staged = {
-            each.id: each for each in await attachment_rows.list_staged(work.tx, principal, case_id, ids, utc_now())
+            each.id: replace(each, ticket_id=case_id)
+            for named in {case_id, staged_for}
+            for each in await attachment_rows.list_staged(work.tx, principal, named, ids, utc_now())
         }
         present = {
             each.id: each
@@ -246,7 +263,6 @@ def _check_accepts_files(
     principal: Principal, case_id: str, found: CaseState | None, expected: ExpectedVersions
 ) -> CaseState:
     case = _check_visible(principal, case_id, found)
-    _check_open_for_files(principal, case)
     check_version(visible_version(principal, case.version, case.internal_changes), expected)
     return case
 

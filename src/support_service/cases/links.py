@@ -1,30 +1,70 @@
-"""Links between cases: adding, removing, and the conversations of duplicates.
+"""Links between cases: adding and removing them, and where what is sent to a closed duplicate arrives.
 
-A link changes both of its cases: each gets a new version, an event and an audit entry.
+A link changes both of its cases: each gets a new version, an event and an audit entry. To merge a case into another one
+is to link it as a duplicate: nothing is moved, so that the removal of the link undoes it.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Protocol
 
 from support_service.cases.model.case import CaseLink, CaseSummary
 from support_service.cases.model.requests import NewLink
 from support_service.cases.model.vocabulary import DUPLICATE_OF, MAX_LINKS, RELATED
 from support_service.cases.recorder import CaseRecorder, LockedCase
 from support_service.cases.sql import link_rows
-from support_service.cases.sql.case_reading import StoredCase
 from support_service.cases.sql.link_rows import StoredLink
 from support_service.core.clock import time_after
-from support_service.core.domain.principals import Principal
+from support_service.core.domain.principals import CaseOwnership, HasOwner, Principal
 from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed, case_not_found
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, check_version
-from support_service.platform.database import ContendedRow, Database
+from support_service.platform.database import ContendedRow, Database, Reader
 from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 
 DIRECTED_LINKS = ContendedRow("all links of cases that have a direction")  # longer than any id of a case
 LockedCases = dict[str, LockedCase]  # by id
+
+
+class CaseMerged(Exception):
+    """What was sent to a closed duplicate belongs in the case `original`. It rolls the transaction back."""
+
+    def __init__(self, original: str) -> None:
+        super().__init__(original)
+        self.original = original
+
+
+class HasStatus(HasOwner, Protocol):
+    """A case with its status, and what decides who may see it."""
+
+    @property
+    def status(self) -> str:
+        """The status of the case."""
+
+
+async def find_case_of_arrival(reader: Reader, principal: Principal, case_id: str, case: HasStatus) -> str | None:
+    """Return the id of the case in which arrives what is sent to a closed duplicate; None if it stays where it is.
+
+    It is the case that the duplicate is one of; if that is a closed duplicate as well, the next one. Nothing arrives in
+    a case that the principal may not see, or that has another customer, who would read it.
+    """
+    original = await link_rows.find_original(reader, case_id) if case.status == "closed" else None
+    while (
+        original and original.status == "closed" and (following := await link_rows.find_original(reader, original.id))
+    ):
+        original = following
+    if original and original.customer_id == case.customer_id:
+        owner = CaseOwnership(original.customer_id, original.assigned_agent_id, original.team)
+        if principal.may_see(owner):
+            return str(original.id)
+    return None
+
+
+async def check_not_merged(reader: Reader, principal: Principal, case_id: str, case: HasStatus) -> None:
+    """Raise CaseMerged if what is sent to the case arrives in another one."""
+    if original := await find_case_of_arrival(reader, principal, case_id, case):
+        raise CaseMerged(original)
 
 
 class LinkService:
@@ -37,12 +77,29 @@ class LinkService:
     async def add(
         self, origin: WriteOrigin, case_id: str, new: NewLink, expected: ExpectedVersions = None
     ) -> tuple[CaseLink, bool]:
-        """Link a case with another one; return the link, and False if it exists already.
+        """Link a case with another one; return the link, and False if it exists already. Raises the errors of `merge`.
 
-        A link `duplicate-of` closes the case. Raises ValidationFailed if both are the same case, NotFound,
+        A link `duplicate-of` closes the case.
+        """
+        link, is_new, _ = await self._add(origin, case_id, new, expected)
+        return link, is_new
+
+    async def merge(
+        self, origin: WriteOrigin, case_id: str, into: str, expected: ExpectedVersions = None
+    ) -> CaseSummary:
+        """Close a case as a duplicate of another one, and return that one.
+
+        If it is one already, nothing changes. Raises ValidationFailed if both are the same case, NotFound,
         VersionConflict, and Conflict for a cycle, for a duplicate of a second case or of a closed one, and for too many
         links.
         """
+        new = NewLink.model_construct(kind=DUPLICATE_OF, case_id=into)
+        return (await self._add(origin, case_id, new, expected))[2]
+
+    async def _add(
+        self, origin: WriteOrigin, case_id: str, new: NewLink, expected: ExpectedVersions
+    ) -> tuple[CaseLink, bool, CaseSummary]:
+        """Link a case with another one. Return the link, whether it is new, and the other case."""
         if case_id == new.case_id:
             problem = FieldError("caseId", "must be the id of another case")
             raise ValidationFailed("invalid_request", "A case can't be linked with itself.", [problem])
@@ -55,7 +112,7 @@ class LinkService:
             link = _to_stored_link(new, cases[case_id].current, cases[new.case_id].current)
             present = await link_rows.find_by_cases(work.tx, cases)
             if same := next((each for each in present if each.is_same(link)), None):
-                return same.seen_from(case_id), False
+                return same.seen_from(case_id), False, cases[new.case_id].current
             _check_link_limits(link, present)
             if is_directed and await link_rows.would_close_cycle(work.tx, link):
                 raise Conflict("link_cycle", f"Links lead back to this case: it can't be {link.kind} the other one.")
@@ -68,7 +125,7 @@ class LinkService:
             await self._record_link_change(work, link, cases, "link.added", link.created_at)
             if link.kind == DUPLICATE_OF:
                 await cases[case_id].set_status("closed")
-        return link.seen_from(case_id), True
+        return link.seen_from(case_id), True, cases[new.case_id].current
 
     async def remove(self, origin: WriteOrigin, case_id: str, link_id: str, expected: ExpectedVersions = None) -> None:
         """Remove a link; a duplicate that it closed gets its former status back, unless it has left `closed` since.
@@ -88,12 +145,6 @@ class LinkService:
             if former and former != "closed" and duplicate.current.status == "closed":
                 await duplicate.set_status("open")  # a closed case can only become open
                 await duplicate.set_status(former)
-
-    async def read_duplicates(
-        self, principal: Principal, case_id: str, *, with_history: bool = False
-    ) -> list[StoredCase]:
-        """Return a case's duplicates that the principal may see, with what the principal may read of them."""
-        return await link_rows.read_duplicates(self._database, case_id, principal, with_history=with_history)
 
     async def _lock_cases(self, work: UnitOfWork, case_ids: Sequence[str], expected: ExpectedVersions) -> LockedCases:
         """Lock cases that the principal must see, the first of them at an expected version; return them in this order.

@@ -10,7 +10,7 @@ from support_service.cases.listing.case_list import SharedCountLimits, SharedCou
 from support_service.cases.model.case import CasePage, Workload
 from support_service.cases.model.requests import CaseFilters, CaseQuery
 from support_service.cases.policy import permission_missing
-from support_service.cases.sql import case_reading
+from support_service.cases.sql import case_reading, link_rows
 from support_service.cases.sql.case_reading import NO_VERSION, StoredCase
 from support_service.core.domain.principals import CaseOwnership, Principal
 from support_service.core.errors import ValidationFailed, case_not_found
@@ -50,6 +50,18 @@ class CaseReader:
             )
         return _check_visible(principal, case_id, stored)
 
+    async def read_with_duplicates(self, principal: Principal, case_id: str, *, with_history: bool) -> list[StoredCase]:
+        """Return a case and its duplicates, with what the principal may read of them. Raises NotFound."""
+        found = []
+        if is_valid_id(case_id):
+            found = await link_rows.read_with_duplicates(
+                self._database,
+                case_id,
+                public_only=not principal.may_see_visibility("internal"),
+                with_history=with_history,
+            )
+        return [_check_visible(principal, case_id, found[0] if found else None), *found[1:]]
+
     async def read_visible_owner(self, principal: Principal, case_id: str) -> CaseOwnership:
         """Return the customer, the agent and the team of a case. Raises NotFound if the principal may not see it."""
         owner = await case_reading.read_owner(self._database, case_id) if is_valid_id(case_id) else None
@@ -62,13 +74,17 @@ class CaseReader:
     async def read_case_page(self, principal: Principal, case_id: str, after: str | None, limit: int) -> StoredCase:
         """Return a case with the JSON of at most `limit` messages: the first ones, or those after a message.
 
-        Raises NotFound, and ValidationFailed if the message is not one that the principal may read.
+        Messages of its duplicates are among them. Raises NotFound, and ValidationFailed if the message is not one that
+        the principal may read.
         """
         found = None
         if is_valid_id(case_id):
             public_only = not principal.may_see_visibility("internal")
             found = await case_reading.read_page(self._database, case_id, after, limit, public_only=public_only)
         stored = _check_visible(principal, case_id, found)
+        if stored.has_duplicates:
+            page = await link_rows.read_merged_page(self._database, case_id, after, limit, public_only=public_only)
+            stored = stored._replace(**page._asdict())
         if stored.messages is None:
             raise ValidationFailed("invalid_request", "`messagesAfter` is not the id of a message of this case.")
         return stored

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pydantic_core
 
 from support_service.cases.case_files import CaseFiles
+from support_service.cases.links import CaseMerged, check_not_merged
 from support_service.cases.listing.case_list import SharedCountLimits
 from support_service.cases.model.case import MAX_CONVERSATION_BYTES, Case, CaseSummary, Message
 from support_service.cases.model.files import StoredAttachment
@@ -156,18 +157,30 @@ class CaseService(CaseReader):
         Raises NotFound, Forbidden, VersionConflict, Conflict for a full case, and ValidationFailed for files that the
         message can't name.
 
-        A customer's message reopens a resolved case, and raises Conflict for a closed one. Others leave it closed.
+        A customer's message reopens a resolved case, and raises Conflict for a closed one. Others leave it closed. A
+        message to a closed duplicate is added to the case that it is a duplicate of.
 
         If the case has a message with the external id of the new one, that message is returned, whatever the status and
         version of the case. Raises Conflict if the principal may not see it.
         """
+        target = case_id
+        while True:
+            try:
+                return await self._add_message_once(origin, target, new, expected, staged_for=case_id)
+            except CaseMerged as merged:
+                target, expected = merged.original, None  # the version was that of the duplicate
+
+    async def _add_message_once(
+        self, origin: WriteOrigin, case_id: str, new: NewMessage, expected: ExpectedVersions, *, staged_for: str
+    ) -> Message:
+        """Append a message to a case, or return the one with its external id. Raises CaseMerged, see `add_message`."""
         described = self._conflict_with_new_messages(origin.principal, case_id, expected)
         names_files = bool(new.attachment_ids or new.attachment_uri)
         work_of_message = unit_of_work(self._database, origin, ContendedRow(case_id), with_locks=names_files)
         async with described, work_of_message as work:
             if new.external_id and (existing := await self._lock_and_find_message(work, case_id, new)):
                 return existing
-            message, _ = await self._append_message(work, case_id, new, expected)
+            message, _ = await self._append_message(work, case_id, new, expected, staged_for=staged_for)
         return message
 
     async def remove_synthetic(
@@ -236,11 +249,13 @@ class CaseService(CaseReader):
         expected: ExpectedVersions = None,
         *,
         closing: bool = False,
+        staged_for: str | None = None,
     ) -> tuple[Message, int]:
         """Append a message and return it with the case's version.
 
-        A customer's message reopens a resolved case, unless the case is being closed. Raises Conflict if the
-        conversation would be too long, and ValidationFailed for files that the message can't name.
+        A customer's message reopens a resolved case, unless the case is being closed. The message may name files that
+        were staged for the case, or for the duplicate `staged_for`. Raises Conflict if the conversation would be too
+        long, ValidationFailed for files that the message can't name, and CaseMerged unless the case is being closed.
         """
         principal = work.origin.principal
         check_may_write(principal, new)
@@ -248,12 +263,16 @@ class CaseService(CaseReader):
         message_files = None
         if new.attachment_ids:
             await LockedCase.lock(work, self._recorder, case_id)
-            message_files = await self._files.find_message_files(work, case_id, new.attachment_ids)
+            message_files = await self._files.find_message_files(
+                work, case_id, new.attachment_ids, staged_for or case_id
+            )
             message.attachment_uri = message_files.uri
         state = await case_rows.add_message(work.tx, message) if is_valid_id(case_id) else None
         if state is None or not principal.may_see(state):
             raise case_not_found(case_id)  # rolls the message back
         check_version(visible_version(principal, state.version, state.internal_changes) - 1, expected)
+        if not closing:
+            await check_not_merged(work.tx, principal, case_id, state)
         if state.conversation_bytes > self._limits.max_conversation_bytes:
             raise Conflict("case_full", "The conversation of this case is full; open another case.")
         if message.author_type == "customer" and not closing:

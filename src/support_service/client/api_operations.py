@@ -144,6 +144,19 @@ class ApiOperations(Operations):
         )
         return parse_answer(Case, answer)
 
+    async def merge_case(
+        self, case_id: str, into: str, *, version: int | None = None, idempotency_key: str | None = None
+    ) -> CaseSummary:
+        """Merge a case into another one: close it as a duplicate, and return the other case."""
+        answer = await self._write(
+            "POST",
+            ("support", "cases", case_id, "merge"),
+            body=json_members({"into": into}),
+            version=version,
+            key=idempotency_key,
+        )
+        return parse_answer(CaseSummary, answer)
+
     async def remove_link(
         self, case_id: str, link_id: str, *, version: int | None = None, idempotency_key: str | None = None
     ) -> None:

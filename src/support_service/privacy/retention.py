@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from support_service.attachments.garbage import GarbageCollector
 from support_service.cases import erasure as cases
 from support_service.cases.case_files import ATTACHMENT_DELETED
+from support_service.cases.model.vocabulary import DUPLICATE_OF
 from support_service.cases.sql import attachment_rows, case_rows, link_rows
 from support_service.cases.sql.projections import IS_SYNTHETIC, LATEST_CHANGE
 from support_service.core.clock import utc_now
@@ -25,7 +26,7 @@ from support_service.platform.audit import log as audit
 from support_service.platform.audit.chain import CASE_ERASED
 from support_service.platform.database import Database, Reader, Row, Transaction
 from support_service.platform.database.dialect import UtcDateTime
-from support_service.platform.database.tables import audit_log, ticket_tags, tickets
+from support_service.platform.database.tables import audit_log, case_links, ticket_tags, tickets
 from support_service.platform.redis import REDIS_FAILURES
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
@@ -43,7 +44,8 @@ Archive = Callable[[Sequence[str]], Awaitable[tuple[str, dict[str, int]]]]
 class ExpiredCases:
     """Which closed cases are due: unchanged since `before`, of one of the channels and with one of the tags, if given.
 
-    A case with one of the tags `kept` is never due, such as one that a court may ask for.
+    A case with one of the tags `kept` is never due, such as one that a court may ask for. A duplicate is read with its
+    original, so that it is due only once that is deleted.
     """
 
     before: datetime
@@ -53,7 +55,13 @@ class ExpiredCases:
 
     def conditions(self) -> list[sa.ColumnElement[bool]]:
         """Return the conditions of a case that is due."""
-        found = [tickets.c.status == "closed", self.before >= LATEST_CHANGE, sa.not_(IS_SYNTHETIC)]
+        is_duplicate = sa.exists().where(case_links.c.case_id == tickets.c.id, case_links.c.kind == DUPLICATE_OF)
+        found = [
+            tickets.c.status == "closed",
+            self.before >= LATEST_CHANGE,
+            sa.not_(IS_SYNTHETIC),
+            sa.not_(is_duplicate),
+        ]
         if self.channels:
             found.append(tickets.c.channel.in_(self.channels))
         if self.tags:

@@ -161,7 +161,8 @@ async def test_customer_sees_duplicates_among_their_own_cases(principals, open_o
     async def seen():
         async with principals.request("customer", "GET", path) as response:
             case = await response.json()
-            return response.headers["ETag"], case["updatedAt"], case["links"]
+            version = response.headers["ETag"].replace("+", ".").partition(".")[0]  # a tag of merged cases is unique
+            return version, case["updatedAt"], case["links"]
 
     async def link(case, other, kind):
         async with link_request(principals, "supervisor", case, other, kind) as response:
@@ -177,9 +178,9 @@ async def test_customer_sees_duplicates_among_their_own_cases(principals, open_o
     ]
     assert await seen() == before
     shown = await link(another, mine, "duplicate-of")
-    etag, at, links = await seen()
+    version, at, links = await seen()
     assert links == [shown | {"kind": "duplicated-by", "caseId": another["id"]}]
-    assert (etag != before[0], at > before[1]) == (True, True)
+    assert (version != before[0], at > before[1]) == (True, True)
     analyst = await principals.read_json("analyst", "GET", path)
     assert [each["id"] for each in analyst["links"]] == [each["id"] for each in (*hidden, shown)]
 
@@ -189,14 +190,14 @@ async def test_customer_sees_duplicates_among_their_own_cases(principals, open_o
 
     for each in hidden:
         await remove(each)
-    assert await seen() == (etag, at, links)
+    assert await seen() == (version, at, links)
     await remove(shown)
     assert (await seen())[2] == []
 
 
 @both_databases
 async def test_case_is_read_with_its_duplicates(client):
-    """Messages and files of all in the order of time; each names its case, and its file can be downloaded."""
+    """As one: messages and files of all in the order of time. Each names its case, and its file can be downloaded."""
     original, one, two = [await open_case(client) for _ in range(3)]
     messages = [await add_message(client, case, str(case is one)) for case in (one, original, two, one, original)]
     files = [await upload(client, case, filename="a.txt") for case in (two, original, one)]
@@ -204,22 +205,23 @@ async def test_case_is_read_with_its_duplicates(client):
         await add_link(client, duplicate, original, "duplicate-of")
     related = await open_case(client, initialMessage={"authorType": "agent", "message": "Not this one"})
     await add_link(client, related, original)
-    found = await read_case(client, original, includeLinked="true")
+    found = await read_case(client, original)
     assert (found["messages"], found["attachments"]) == (messages, files)
-    alone = await read_case(client, original)
-    assert found == alone | {"messages": messages, "attachments": files}
-    assert [each["ticketId"] for each in alone["messages"]] == [original["id"]] * 2
+    assert await read_case(client, original, includeLinked="true") == found
+    async with client.get(f"/support/cases/{original['id']}/attachments") as response:
+        assert await response.json() == files
     for file in found["attachments"]:
         async with client.get(file["uri"]) as response:
             assert response.status == 200
-    assert (await read_case(client, one, includeLinked="true"))["messages"] == [messages[0], messages[3]]
+    for query in ({}, {"includeLinked": "true"}):
+        assert (await read_case(client, one, **query))["messages"] == [messages[0], messages[3]]
     path = f"/support/cases/{original['id']}"
     etags = []
-    for _ in range(2):
-        async with client.get(f"{path}?includeLinked=true", headers={"If-None-Match": "*"}) as response:
+    for query in ("", "?messagesLimit=2", "?includeLinked=true", "?includeTimeline=true"):
+        async with client.get(f"{path}{query}", headers={"If-None-Match": "*"}) as response:
             assert response.status == 200
             etags.append(response.headers["ETag"])
-    assert len({*etags, await read_etag(client, original)}) == 3
+    assert len(set(etags)) == 4
     for more in ("messagesLimit=1", f"messagesAfter={messages[1]['id']}"):
         await expect_problem(await client.get(f"{path}?includeLinked=true&{more}"), 422, "invalid_request")
     await expect_problem(await client.get("/support/cases/nobody?includeLinked=true"), 404, "case_not_found")
@@ -227,7 +229,7 @@ async def test_case_is_read_with_its_duplicates(client):
 
 @both_databases
 async def test_duplicates_are_read_as_far_as_the_caller_sees_them(principals, open_owned):
-    """Customers get no notes, agents no cases of others, and analysts masked texts."""
+    """Customers get no notes and no duplicates of others, staff everything, and analysts masked texts."""
     original, mine, foreign = await open_owned(**OWN), await open_owned(**OWN), await open_owned(**FOREIGN)
     for number, case in enumerate((original, mine, foreign)):
         for visibility in ("public", "internal"):
@@ -240,12 +242,11 @@ async def test_duplicates_are_read_as_far_as_the_caller_sees_them(principals, op
     everything = [f"{visibility} {number}" for number in range(3) for visibility in ("public", "internal")]
     for reader, expected in {
         "supervisor": everything,
-        "agent": everything[:4],
+        "agent": everything,
         "customer": ["public 0", "public 1"],
         "analyst": ["[masked]"] * 6,
     }.items():
-        path = f"/support/cases/{original['id']}?includeLinked=true"
-        found = await principals.read_json(reader, "GET", path)
+        found = await principals.read_json(reader, "GET", f"/support/cases/{original['id']}")
         assert [each["message"] for each in found["messages"]] == expected, reader
     for reader in ("other-customer", "other-agent"):
         path = f"/support/cases/{original['id']}?includeLinked=true"

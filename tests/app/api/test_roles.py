@@ -19,6 +19,7 @@ from tests.support.service import service_of
 REFUSED = {
     "delete_case": 409,
     "add_link": 404,
+    "merge_case": 404,
     "remove_link": 404,
     "replay_dead_letter": 404,
     "drop_dead_letter": 404,

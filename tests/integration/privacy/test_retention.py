@@ -270,6 +270,17 @@ async def test_linked_cases_of_two_transactions_are_both_deleted(client, close, 
     assert (totals.due, totals.archived, totals.deleted) == (3, 3, 3)
 
 
+@both_databases
+async def test_duplicate_stays_as_long_as_its_original(client, close, retain):
+    """What the original is read with is deleted after it, by the next run."""
+    original, duplicate = await open_case(client), await open_case(client)
+    await add_link(client, duplicate, original, "duplicate-of")
+    await close(duplicate)
+    assert (await retain())[0].due == 0
+    await close(original)
+    assert [(await retain())[0].deleted for _ in range(3)] == [1, 1, 0]
+
+
 async def test_case_with_a_damaged_file_stays(client, old_case, close, retain, attachment_dir, tmp_path):
     """The case is reported, and others are stored and deleted."""
     case = await old_case()

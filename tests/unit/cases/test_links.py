@@ -15,8 +15,7 @@ from support_service.cases.links import LinkService
 from support_service.cases.model.requests import NewCase, NewLink, StatusChange
 from support_service.cases.model.vocabulary import MAX_DUPLICATES, MAX_DUPLICATES_BYTES, MAX_LINKS
 from support_service.cases.service import CaseService
-from support_service.cases.sql.link_rows import read_duplicates
-from support_service.core.domain.principals import SYSTEM
+from support_service.cases.sql.link_rows import read_with_duplicates
 from support_service.core.errors import Conflict, NotFound, VersionConflict
 from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import audit_log, case_links, outbox, tickets
@@ -215,19 +214,20 @@ async def test_number_of_links_is_limited(links, add_case, database):
 
 @both_databases
 async def test_no_more_than_twenty_duplicates_are_read(links, add_case, database):
-    """The oldest ones, and no further one after 4 MiB of messages."""
+    """The oldest ones, and no further one after 4 MiB of messages: then the case says that it has more messages."""
     original, *duplicates = [await add_case() for _ in range(MAX_DUPLICATES + 3)]
     for duplicate in duplicates:
         await links.add(SYSTEM_ORIGIN, duplicate.id, link_to(original, "duplicate-of"))
 
     async def read():
-        return [json.loads(each.fields)["id"] for each in await read_duplicates(database, original.id, SYSTEM)]
+        found = await read_with_duplicates(database, original.id, public_only=False)
+        return [json.loads(each.fields)["id"] for each in found], found[0].more_messages
 
-    assert (MAX_DUPLICATES, await read()) == (20, [each.id for each in duplicates[:20]])
+    assert (MAX_DUPLICATES, await read()) == (20, ([original.id, *(each.id for each in duplicates[:20])], True))
     async with database.transaction() as tx:
         long = tickets.c.id.in_([each.id for each in duplicates[:3]])
         await tx.execute(tickets.update().where(long).values(conversation_bytes=MAX_DUPLICATES_BYTES // 2 + 1))
-    assert await read() == [each.id for each in duplicates[:2]]
+    assert await read() == ([original.id, *(each.id for each in duplicates[:2])], True)
 
 
 @both_databases

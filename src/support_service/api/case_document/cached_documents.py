@@ -151,14 +151,14 @@ class CaseDocuments:
 
     async def read_page(
         self, principal: Principal, view: CaseView, case_id: str, after: str | None, limit: int
-    ) -> CaseDocument:
+    ) -> EncodedCase:
         """Return a case with at most `limit` messages: the first ones, or those after a message.
 
         Raises NotFound, and ValidationFailed for the id of a message that is not in the case.
         """
         stored = await self._cases.read_case_page(principal, case_id, after, limit)
         encode = partial(self.encoder.encode, view, stored, await self._policies.measured_clocks(stored.clocks))
-        return (await self._encode_by_size(stored.size, encode)).document
+        return await self._encode_by_size(stored.size, encode)
 
     async def encode_written(self, view: CaseView, stored: StoredCase) -> CaseDocument:
         """Return a case as a write has left it, read with its history.
@@ -174,23 +174,37 @@ class CaseDocuments:
         return await self._encode_by_size(stored.size, encode)
 
     async def merge_duplicates(
-        self, principal: Principal, view: CaseView, cases: Sequence[StoredCase], *, with_timeline: bool
+        self,
+        principal: Principal,
+        view: CaseView,
+        cases: Sequence[StoredCase],
+        *,
+        with_timeline: bool,
+        refresh: bool = False,
     ) -> CaseDocument:
         """Return the first of several cases with the messages and files of all; it depends on all, so it is not kept.
 
-        A timeline has the entries of all cases, which were read with their histories.
+        A timeline has the entries of all cases, which were read with their histories; `refresh` bypasses the cache.
         """
         clocks = await self._policies.measured_clocks(cases[0].clocks)
         document = await self._encode_in_thread(
             lambda: self.encoder.encode(view, merge_conversations(cases), clocks).document
         )
-        return await self._add_merged_timeline(principal, view, cases, document) if with_timeline else document
+        if not with_timeline:
+            return document
+        return await self._add_merged_timeline(principal, view, cases, document, refresh=refresh)
 
     async def _add_merged_timeline(
-        self, principal: Principal, view: CaseView, cases: Sequence[StoredCase], document: CaseDocument
+        self,
+        principal: Principal,
+        view: CaseView,
+        cases: Sequence[StoredCase],
+        document: CaseDocument,
+        *,
+        refresh: bool,
     ) -> CaseDocument:
         own = await self._encode_in_thread(lambda: [self.encoder.linked_own_entries(view, each) for each in cases])
-        collect = partial(self._timeline.collect, principal, limits=self._timeline.new_limits())
+        collect = partial(self._timeline.collect, principal, limits=self._timeline.new_limits(), refresh=refresh)
         wanted = merge.references_not_asked_before([each.references for each in own])
         collected = await asyncio.gather(
             *(

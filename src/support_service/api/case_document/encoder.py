@@ -48,19 +48,22 @@ class CaseEncoder:
 
     def encode(self, view: CaseView, stored: StoredCase, clocks: MeasuredClocks | None) -> EncodedCase:
         """Return the document of a case, without a timeline."""
+        has_duplicates = stored.has_duplicates
         if view != "masked":
+            original = stored.merged_into
+            merged = b',"mergedInto":' + _to_json(original) if original else b""
             document = CaseDocument(
                 stored.version,
-                object_without_closing_brace((stored.fields or "{}").encode()),
+                object_without_closing_brace((stored.fields or "{}").encode()) + merged,
                 messages_part((stored.messages or "[]").encode(), more=stored.more_messages),
                 attachments_part(pydantic_core.to_json(self._attachments_with_urls(stored.attachments))),
                 measured=clocks,
             )
-            return EncodedCase(document)
+            return EncodedCase(document, has_duplicates)
         # The entries of a masked case can't be made of its JSON, which has no references any more.
         case = self._decoded_case(stored)
         document = _document_of_model(stored.version, self._masker.mask(Case.model_validate(case)), measured=clocks)
-        return EncodedCase(document, self.entries.encode_case(view, case, None))
+        return EncodedCase(document, has_duplicates, self.entries.encode_case(view, case, None))
 
     def encode_new(self, view: CaseView, principal: Principal, case: Case) -> CaseDocument:
         """Return the document of a case that the principal has just opened; its timeline has its own entries only."""
@@ -96,7 +99,8 @@ class CaseEncoder:
 
     def _decoded_case(self, stored: StoredCase) -> dict[str, Any]:
         """Return a case with its messages and attachments as Python objects."""
-        return stored.to_objects() | {"attachments": self._attachments_with_urls(stored.attachments)}
+        attachments = self._attachments_with_urls(stored.attachments)
+        return stored.to_objects() | {"attachments": attachments, "mergedInto": stored.merged_into}
 
     def _attachments_with_urls(self, attachments: str | None) -> list[dict[str, Any]]:
         """Return attachments, a JSON list, with the URL of each."""

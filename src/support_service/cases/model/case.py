@@ -162,6 +162,15 @@ WaitingSince = Annotated[
 ]
 
 
+MergedInto = Annotated[
+    str | None,
+    Field(
+        exclude_if=lambda case_id: case_id is None,
+        description="the case that this one was closed as a duplicate of; absent for any other case",
+    ),
+]
+
+
 class ListedCase(CaseSummary):
     """A case in a list."""
 
@@ -171,6 +180,7 @@ class ListedCase(CaseSummary):
     last_message_at: Annotated[datetime | None, FACT] = Field(
         description="when the last message arrived that is no internal note, or null"
     )
+    merged_into: Annotated[MergedInto, FACT] = None
     sla: Annotated[Sla, PARTS] = None
     # As they are stored.
     clocks: Annotated[SkipJsonSchema[list[Json] | None], INTERNAL] = Field(default=None, exclude=True)
@@ -241,9 +251,14 @@ class Case(CaseSummary):
     model_config = example_config(examples.CASE)
 
     waiting_since: Annotated[WaitingSince, FACT] = None
-    messages: Annotated[list[Message], PARTS] = Field(description="the conversation, oldest first")
+    merged_into: Annotated[MergedInto, FACT] = None
+    messages: Annotated[list[Message], PARTS] = Field(
+        description="the conversation with that of its duplicates, oldest first; `ticketId` names the case of each"
+    )
     more_messages: Annotated[bool, NOT_PERSONAL] = Field(
-        default=False, description="messages follow; only if `messagesLimit` asked for a part"
+        default=False,
+        description="there are more messages: those after the part that `messagesLimit` asked for, or those of "
+        "duplicates that are too many or too long to be read at once",
     )
     timeline: Annotated[list[TimelineEntry], Personal("entries", "emptied")] = Field(
         default_factory=list,

@@ -211,6 +211,14 @@ class NewLink(RequestModel):
     case_id: Identifier = Field(description="id of the other case")
 
 
+class Merge(RequestModel):
+    """The case that a case is merged into."""
+
+    model_config = example_config(examples.MERGE)
+
+    into: Identifier = Field(description="id of the case that this one is a duplicate of")
+
+
 class _FiltersByColumns(ApiModel):
     status: Annotated[Statuses, FACT] = Field(
         (), description="only cases in one of these statuses, separated by commas or repeated"

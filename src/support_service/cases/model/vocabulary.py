@@ -279,13 +279,22 @@ SentAt = Annotated[
 ]
 """A time as it was sent: JSON has microseconds, also if they are zero, as the JSON that the database writes."""
 
-LinkKind = Literal["related", "duplicate-of", "parent-of"]  # as clients create links, and as they are stored
-ShownLinkKind = Literal["related", "duplicate-of", "duplicated-by", "parent-of", "child-of"]
+LinkKind = Literal["related", "duplicate-of", "parent-of"]  # as clients create links
+StoredLinkKind = LinkKind | Literal["split-from"]
+ShownLinkKind = Literal["related", "duplicate-of", "duplicated-by", "parent-of", "child-of", "split-from", "split-into"]
 
 RELATED: LinkKind = "related"
 DUPLICATE_OF: LinkKind = "duplicate-of"
+DUPLICATED_BY: ShownLinkKind = "duplicated-by"
+SPLIT_FROM: Literal["split-from"] = "split-from"
 # What the other case of a link sees; `related` is the same from both sides.
-INVERSE_KINDS: Mapping[LinkKind, ShownLinkKind] = {"duplicate-of": "duplicated-by", "parent-of": "child-of"}
+INVERSE_KINDS: Mapping[StoredLinkKind, ShownLinkKind] = {
+    "duplicate-of": DUPLICATED_BY,
+    "parent-of": "child-of",
+    "split-from": "split-into",
+}
+PUBLIC_LINK_KINDS: tuple[StoredLinkKind, ...] = (DUPLICATE_OF, SPLIT_FROM)  # of which customers learn
 MAX_LINKS = 100  # links of one case, from both sides
+MAX_SPLIT_MESSAGES = 100  # messages of one split
 MAX_DUPLICATES = 20  # duplicates whose conversations are read together with the original's
 MAX_DUPLICATES_BYTES = 4 * 1024 * 1024  # bytes of these conversations; the last one may go beyond

@@ -12,11 +12,12 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from support_service.cases.model.files import FileTotals, StoredAttachment
+from support_service.cases.sql import link_rows
 from support_service.core.domain.principals import CaseOwnership, Principal
 from support_service.platform.database import Database, Reader, Row, Transaction
 from support_service.platform.database.statements import compiled
@@ -29,12 +30,22 @@ OWNER_FIELDS = [field.name for field in fields(CaseOwnership)]
 ATTACHMENT_FIELDS = [field.name for field in fields(StoredAttachment)]
 OWNER_COLUMNS = [tickets.c[name] for name in OWNER_FIELDS]
 ATTACHMENT_COLUMNS = [attachments.c[name] for name in ATTACHMENT_FIELDS]
-LIST_WITH_OWNER = (
-    sa.select(*OWNER_COLUMNS, *ATTACHMENT_COLUMNS)
-    .select_from(tickets.outerjoin(attachments, attachments.c.ticket_id == tickets.c.id))
-    .where(tickets.c.id == sa.bindparam("case_id"))
-    .order_by(attachments.c.seq)
-)
+
+
+def _list_with_owner_statement(*, public_only: bool) -> sa.Select[Any]:
+    case_id = sa.bindparam("case_id", type_=sa.String)
+    duplicates = link_rows.duplicates_of(case_id, public_only=public_only)
+    cases = sa.union_all(sa.select(sa.cast(case_id, sa.String).label("id")), duplicates).cte("cases")
+    rows = tickets.join(cases, sa.true()).outerjoin(attachments, attachments.c.ticket_id == cases.c.id)
+    return (
+        sa.select(*OWNER_COLUMNS, *ATTACHMENT_COLUMNS)
+        .select_from(rows)
+        .where(tickets.c.id == case_id)
+        .order_by(attachments.c.created_at, attachments.c.seq)
+    )
+
+
+LIST_WITH_OWNER = {public_only: _list_with_owner_statement(public_only=public_only) for public_only in (False, True)}
 LIST_BY_CASE = (
     sa.select(*ATTACHMENT_COLUMNS).where(attachments.c.ticket_id == sa.bindparam("case_id")).order_by(attachments.c.seq)
 )
@@ -42,6 +53,12 @@ FIND_WITH_OWNER = compiled(
     sa.select(*OWNER_COLUMNS, *ATTACHMENT_COLUMNS)
     .join(tickets, tickets.c.id == attachments.c.ticket_id)
     .where(attachments.c.id == sa.bindparam("id"), attachments.c.ticket_id == sa.bindparam("case_id"))
+)
+FIND_MOVED = (
+    sa.select(*OWNER_COLUMNS, *ATTACHMENT_COLUMNS)
+    .join(tickets, tickets.c.id == attachments.c.ticket_id)
+    .join(link_rows.CASES_SPLIT_FROM, link_rows.CASES_SPLIT_FROM.c.id == attachments.c.ticket_id)
+    .where(attachments.c.id == sa.bindparam("id"))
 )
 FILE_COUNT = sa.select(sa.func.count()).select_from(attachments)
 # The INSERT itself counts the files, so that it sees all files added while its transaction waited for the case.
@@ -129,9 +146,12 @@ async def list_by_case(reader: Reader, case_id: str) -> list[StoredAttachment]:
     return [to_attachment(row) for row in await reader.fetch_all(LIST_BY_CASE, {"case_id": case_id})]
 
 
-async def list_with_owner(reader: Reader, case_id: str) -> OwnedAttachments | None:
-    """Return the owner of a case and all its attachments; None if the case does not exist."""
-    rows = await reader.fetch_all(LIST_WITH_OWNER, {"case_id": case_id})
+async def list_with_owner(reader: Reader, case_id: str, *, public_only: bool) -> OwnedAttachments | None:
+    """Return the owner of a case, and its attachments and those of its duplicates; None if the case does not exist.
+
+    With `public_only`, duplicates of another customer are left out; internal files are not.
+    """
+    rows = await reader.fetch_all(LIST_WITH_OWNER[public_only], {"case_id": case_id})
     # A case without attachments is a row without one.
     return OwnedAttachments(to_owner(rows[0]), [to_attachment(row) for row in rows if row.id]) if rows else None
 
@@ -152,6 +172,12 @@ async def get(reader: Reader, case_id: str, attachment_id: str) -> OwnedAttachme
     """Return the owner of a case and one of its attachments; None if it does not exist."""
     row = await reader.fetch_one(FIND_WITH_OWNER, {"id": attachment_id, "case_id": case_id})
     return OwnedAttachment(to_owner(row), to_attachment(row)) if row else None
+
+
+async def find_moved(reader: Reader, case_id: str, attachment_id: str) -> OwnedAttachment | None:
+    """Return an attachment that was moved out of a case by a split, with the owner of the case that has it now."""
+    rows = await reader.fetch_all(FIND_MOVED, {"id": attachment_id, "case_id": case_id})
+    return OwnedAttachment(to_owner(rows[0]), to_attachment(rows[0])) if rows else None
 
 
 async def list_by_ids(reader: Reader, case_id: str, ids: Collection[str]) -> list[StoredAttachment]:

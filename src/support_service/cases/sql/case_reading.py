@@ -13,6 +13,7 @@ import pydantic_core
 import sqlalchemy as sa
 
 from support_service.cases.model.case import Case
+from support_service.cases.model.vocabulary import DUPLICATE_OF, DUPLICATED_BY, ShownLinkKind
 from support_service.cases.sql.projections import (
     ATTACHMENTS_JSON,
     CASE_FIELDS_JSON,
@@ -61,6 +62,23 @@ class StoredCase(NamedTuple):
         """Return the case with its messages as Python objects, without its files."""
         case: dict[str, Any] = pydantic_core.from_json(self.fields or "{}")
         return case | {"messages": pydantic_core.from_json(self.messages or "[]"), "moreMessages": self.more_messages}
+
+    @property
+    def has_duplicates(self) -> bool:
+        """Whether the case was read with its JSON, and has duplicates that the reader may know of."""
+        return bool(self._linked_cases(DUPLICATED_BY))
+
+    @property
+    def merged_into(self) -> str | None:
+        """The case that this one was closed as a duplicate of, if the reader may know of it."""
+        linked = self._linked_cases(DUPLICATE_OF)
+        return linked[0] if linked and pydantic_core.from_json(self.fields or "")["status"] == "closed" else None
+
+    def _linked_cases(self, kind: ShownLinkKind) -> list[str]:
+        """Return the cases of the links of a kind. JSON that does not have the word is not parsed."""
+        if self.fields is None or f'"{kind}"' not in self.fields:
+            return []
+        return [link["caseId"] for link in pydantic_core.from_json(self.fields)["links"] if link["kind"] == kind]
 
     @property
     def size(self) -> int:

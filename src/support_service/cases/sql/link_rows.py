@@ -13,23 +13,25 @@ from support_service.cases.model.vocabulary import (
     INVERSE_KINDS,
     MAX_DUPLICATES,
     MAX_DUPLICATES_BYTES,
-    LinkKind,
+    SPLIT_FROM,
+    StoredLinkKind,
 )
-from support_service.cases.sql.case_reading import StoredCase, columns_without_json, json_columns
+from support_service.cases.sql.case_reading import StoredCase, columns_without_json, json_columns, readable_condition
 from support_service.cases.sql.projections import (
+    ATTACHMENT_COLUMNS,
     HISTORY_JSON,
     HISTORY_LIMITS,
     LOCKED_CASE_JSON,
-    access_conditions,
-    access_parameters,
+    MESSAGE_COLUMNS,
+    json_object_of,
 )
 from support_service.core.domain.case_vocabulary import Status
-from support_service.core.domain.principals import Principal
+from support_service.core.domain.principals import CaseOwnership
 from support_service.core.ids import is_valid_id
-from support_service.platform.database import Reader, Transaction
-from support_service.platform.database.dialect import UtcDateTime, transaction_lock
+from support_service.platform.database import Reader, Row, Transaction
+from support_service.platform.database.dialect import UtcDateTime, json_rows, text_literal, transaction_lock
 from support_service.platform.database.statements import limit_by_bytes
-from support_service.platform.database.tables import case_links, tickets
+from support_service.platform.database.tables import attachments, case_links, messages, tickets
 
 # The number is any that no other lock has.
 LOCK_DIRECTED_LINKS = sa.select(transaction_lock(sa.literal_column("7418002")).label("locked"))
@@ -40,7 +42,7 @@ class StoredLink(NamedTuple):
 
     id: str
     case_id: str
-    kind: LinkKind
+    kind: StoredLinkKind
     other_case_id: str
     previous_status: Status | None  # of a duplicate: its status before the link closed it
     created_at: datetime
@@ -96,18 +98,28 @@ INCREMENT_VERSIONS = {
 }
 
 
-def _path_statement() -> sa.Select[Any]:
-    """Return the SELECT of `end`, if links of a kind lead from there to `start`, against their direction."""
-    kind = _L.kind == sa.bindparam("kind")
-    before = (
-        sa.select(_L.case_id.label("id")).where(kind, _L.other_case_id == sa.bindparam("start")).cte(recursive=True)
-    )
+def cases_before(kind: sa.ColumnElement[str], case_id: sa.ColumnElement[str]) -> sa.CTE:
+    """Return the `id` of each case from which links of a kind lead to a case, directly or by other cases."""
+    before = sa.select(_L.case_id.label("id")).where(_L.kind == kind, _L.other_case_id == case_id).cte(recursive=True)
     # UNION leaves out what was found before, so the search ends.
-    before = before.union(sa.select(_L.case_id).where(kind, _L.other_case_id == before.c.id))
+    return before.union(sa.select(_L.case_id).where(_L.kind == kind, _L.other_case_id == before.c.id))
+
+
+def _path_statement() -> sa.Select[Any]:
+    """Return the SELECT of `end`, if links of a kind lead from there to `start`."""
+    before = cases_before(sa.bindparam("kind"), sa.bindparam("start"))
     return sa.select(before.c.id).where(before.c.id == sa.bindparam("end")).limit(1)
 
 
 PATH_TO_START = _path_statement()
+OWNER = [tickets.c[name] for name in ("customer_id", "assigned_agent_id", "team")]
+# The case that a case is a duplicate of.
+ORIGINAL_OF = (
+    sa.select(tickets.c.id, tickets.c.status, *OWNER)
+    .join(case_links, _L.other_case_id == tickets.c.id)
+    .where(_L.case_id == sa.bindparam("duplicate"), _L.kind == text_literal(DUPLICATE_OF))
+)
+original_id: sa.BindParameter[str] = sa.bindparam("original", type_=sa.String)
 
 
 async def find(reader: Reader, link_id: str) -> StoredLink | None:
@@ -168,39 +180,139 @@ async def remove(tx: Transaction, link_id: str) -> bool:
     return bool(await tx.execute(REMOVE_LINK, {"link": link_id}))
 
 
-async def read_duplicates(
-    reader: Reader, case_id: str, principal: Principal, *, with_history: bool = False
-) -> list[StoredCase]:
-    """Return the duplicates of a case, oldest case first, without their clocks; the history only if it is wanted.
+async def find_original(reader: Reader, case_id: str) -> Row | None:
+    """Return the id, the status and the owner of the case that a case is a duplicate of, or None."""
+    return await reader.fetch_one(ORIGINAL_OF, {"duplicate": case_id})
 
-    Only the duplicates, and of them the messages, files and changes, that the principal may see. There are at most
-    `MAX_DUPLICATES`, and fewer if their conversations are long.
+
+async def read_owners_of_originals(reader: Reader, case_id: str) -> list[CaseOwnership]:
+    """Return the owners of the cases that a case is a duplicate of, directly or by other duplicates."""
+    owners, original = list[CaseOwnership](), await find_original(reader, case_id)
+    while original:
+        owners.append(CaseOwnership(original.customer_id, original.assigned_agent_id, original.team))
+        original = await find_original(reader, original.id)
+    return owners
+
+
+async def read_with_duplicates(
+    reader: Reader, case_id: str, *, public_only: bool, with_history: bool = False
+) -> list[StoredCase]:
+    """Return a case and its duplicates, oldest first, as staff or customers read them; nothing for an unknown case.
+
+    Duplicates of duplicates are among them. Customers read the duplicates of the same customer only. There are at most
+    `MAX_DUPLICATES`, and fewer if their conversations are long: then the case has `more_messages`.
     """
-    parameters = {"original": case_id, "limit": MAX_DUPLICATES, "bytes": MAX_DUPLICATES_BYTES}
+    parameters = {"original": case_id, "limit": MAX_DUPLICATES + 1, "bytes": MAX_DUPLICATES_BYTES}
     rows = await reader.fetch_all(
-        _duplicates_statement(principal.role, with_history=with_history),
-        parameters | access_parameters(principal) | (HISTORY_LIMITS if with_history else {}),
+        _with_duplicates_statement(public_only=public_only, with_history=with_history),
+        parameters | (HISTORY_LIMITS if with_history else {}),
     )
-    return [StoredCase(**row._asdict()) for row in rows]
+    found = [StoredCase(**{name: value for name, value in row._asdict().items() if name != "number"}) for row in rows]
+    kept = found[: MAX_DUPLICATES + 1]
+    if kept:
+        kept[0] = kept[0]._replace(more_messages=rows[-1].number >= len(kept))
+    return kept
+
+
+def duplicates_of(case_id: sa.ColumnElement[str], *, public_only: bool) -> sa.Select[Any]:
+    """Return the SELECT of the `id` of each duplicate whose conversation staff, or the customer, read with a case."""
+    before = cases_before(text_literal(DUPLICATE_OF), case_id)
+    if not public_only:
+        return sa.select(before.c.id)
+    duplicate, original = tickets.alias(), tickets.alias()
+    return (
+        sa.select(duplicate.c.id)
+        .join(before, before.c.id == duplicate.c.id)
+        .join(original, original.c.customer_id == duplicate.c.customer_id)
+        .where(original.c.id == case_id)
+    )
 
 
 @cache
-def _duplicates_statement(role: str, *, with_history: bool) -> sa.Select[Any]:
-    public_only = role == "customer"
+def _with_duplicates_statement(*, public_only: bool, with_history: bool) -> sa.Select[Any]:
+    duplicates = duplicates_of(original_id, public_only=public_only).subquery()
     found = (
         sa.select(tickets.c.seq, tickets.c.conversation_bytes.label("size"))
-        .join(case_links, _L.case_id == tickets.c.id)
-        .where(_L.kind == DUPLICATE_OF, _L.other_case_id == sa.bindparam("original"), *access_conditions(role))
+        .join(duplicates, duplicates.c.id == tickets.c.id)
         .order_by(tickets.c.seq)
         .limit(sa.bindparam("limit"))
     )
     page = limit_by_bytes(found, "seq")
+    # The number of duplicates, which is none in the row of the case itself.
+    itself = sa.select(tickets.c.seq, sa.literal_column("0").label("number")).where(tickets.c.id == original_id)
+    cases = sa.union_all(itself, sa.select(page.c.seq, page.c.number)).subquery()
     return (
         sa.select(
             *columns_without_json(public_only=public_only),
-            *(part.label(name) for name, part in json_columns(public_only=public_only).items() if name != "clocks"),
+            *(part.label(name) for name, part in json_columns(public_only=public_only).items()),
             *([HISTORY_JSON[public_only].label("history")] if with_history else []),
+            cases.c.number,
         )
-        .where(tickets.c.seq == page.c.seq)
-        .order_by(tickets.c.seq)
+        .where(tickets.c.seq == cases.c.seq)
+        .order_by(cases.c.number > sa.literal_column("0"), tickets.c.seq)
     )
+
+
+class MergedPage(NamedTuple):
+    """A part of the conversation of a case and its duplicates, and their files, as JSON.
+
+    `messages` is None if `after` is none of theirs.
+    """
+
+    messages: str | None
+    more_messages: bool
+    attachments: str
+
+
+async def read_merged_page(
+    reader: Reader, case_id: str, after: str | None, limit: int, *, public_only: bool
+) -> MergedPage:
+    """Return at most `limit` messages of a case and its duplicates, in the order of time: the first, or those `after`.
+
+    It sorts all their messages: those of each case are limited in bytes.
+    """
+    bounds = {"original": case_id, "limit": limit, "one_more": limit + 1} | ({"after": after} if after else {})
+    (row,) = await reader.fetch_all(_merged_page_statement(public_only=public_only, after=after is not None), bounds)
+    return MergedPage(row.messages, bool(row.more), row.attachments)
+
+
+@cache
+def _merged_page_statement(*, public_only: bool, after: bool) -> sa.Select[Any]:
+    duplicates = duplicates_of(original_id, public_only=public_only)
+    cases = sa.union_all(sa.select(sa.cast(original_id, sa.String).label("id")), duplicates).cte("cases")
+
+    def placed(table: sa.FromClause) -> sa.Select[Any]:
+        """Return the SELECT of the messages, or files, that the reader may read, with their place in the order."""
+        condition = readable_condition(table, public_only=public_only)
+        return sa.select(table.c.created_at, table.c.seq).join(cases, cases.c.id == table.c.ticket_id).where(condition)
+
+    def json_of(table: sa.Table, columns: dict[str, str], places: sa.FromClause) -> sa.ScalarSelect[Any]:
+        """Return the subquery for the rows in these places, as JSON."""
+        rows = (
+            sa.select(*(table.c[column] for column in columns.values()))
+            .join(places, places.c.seq == table.c.seq)
+            .order_by(table.c.created_at, table.c.seq)
+            .subquery()
+        )
+        members = {name: rows.c[column] for name, column in columns.items()}
+        return sa.select(sa.cast(json_rows(json_object_of(members)), sa.Text)).scalar_subquery()
+
+    following, last = placed(messages), messages.alias("last")
+    after_place = placed(last).where(last.c.id == sa.bindparam("after"))
+    if after:
+        following = following.where(
+            sa.tuple_(messages.c.created_at, messages.c.seq) > after_place.limit(1).scalar_subquery()
+        )
+    places = following.order_by(messages.c.created_at, messages.c.seq).limit(sa.bindparam("one_more")).cte("places")
+    page = sa.select(places).order_by(places.c.created_at, places.c.seq).limit(sa.bindparam("limit")).subquery()
+    found = json_of(messages, MESSAGE_COLUMNS, page)
+    number = sa.select(sa.func.count()).select_from(places).scalar_subquery()
+    return sa.select(
+        (sa.case((after_place.exists(), found)) if after else found).label("messages"),
+        (number > sa.bindparam("limit")).label("more"),
+        json_of(attachments, ATTACHMENT_COLUMNS, placed(attachments).subquery()).label("attachments"),
+    )
+
+
+CASES_SPLIT_FROM = cases_before(text_literal(SPLIT_FROM), sa.bindparam("case_id", type_=sa.String))
+"""The `id` of each case that was split from a case, or from a case that was split from it."""

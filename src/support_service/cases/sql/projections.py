@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from support_service.cases.model.case import Attachment, CaseSummary, Message
 from support_service.cases.model.history import MAX_HISTORY_BYTES, MAX_HISTORY_ENTRIES, SHOWN_ACTIONS
-from support_service.cases.model.vocabulary import DUPLICATE_OF, INVERSE_KINDS
+from support_service.cases.model.vocabulary import DUPLICATE_OF, INVERSE_KINDS, PUBLIC_LINK_KINDS
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, SYNTHETIC
 from support_service.core.domain.principals import CaseView, Principal
 from support_service.platform.database.dialect import json_object, json_rows, latest_time, octets, text_literal
@@ -115,8 +115,22 @@ _OF_SAME_CUSTOMER = (
     .exists()
 )
 LINKS_JSON = _links_json()
-# What customers see: duplicates, if both cases are theirs.
-PUBLIC_LINKS_JSON = _links_json(case_links.c.kind == text_literal(DUPLICATE_OF), _OF_SAME_CUSTOMER)
+# What customers see: some kinds, if both cases are theirs.
+PUBLIC_LINKS_JSON = _links_json(
+    case_links.c.kind.in_([text_literal(kind) for kind in PUBLIC_LINK_KINDS]), _OF_SAME_CUSTOMER
+)
+
+
+def _merged_into(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[Any]:
+    """Return the id of the case that a closed case is a duplicate of, or NULL."""
+    original = (
+        sa.select(case_links.c.other_case_id)
+        .where(_IS_FIRST_CASE, case_links.c.kind == text_literal(DUPLICATE_OF), *conditions)
+        .limit(1)
+        .correlate(tickets)
+        .scalar_subquery()
+    )
+    return sa.case((tickets.c.status == text_literal("closed"), original))
 
 
 def _clocks_json(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[Any]:
@@ -225,14 +239,20 @@ _LISTED_COLUMNS = _WAITING_SINCE | {"lastMessageAt": _LAST_MESSAGE_AT}
 # What customers see: internal notes and files change neither the time nor the version.
 _PUBLIC_COLUMNS = CASE_COLUMNS | {"updatedAt": tickets.c.updated_at}
 PUBLIC_VERSION = tickets.c.version - tickets.c.internal_changes
-CASE_SUMMARY_JSON = json_text(CASE_COLUMNS | _LISTED_COLUMNS | {"version": tickets.c.version, "clocks": CLOCKS_JSON})
+CASE_SUMMARY_JSON = json_text(
+    CASE_COLUMNS | _LISTED_COLUMNS | {"version": tickets.c.version, "clocks": CLOCKS_JSON, "mergedInto": _merged_into()}
+)
 LOCKED_CASE_JSON = json_text(
     CASE_COLUMNS | {"version": tickets.c.version, "synthetic": IS_SYNTHETIC, "slaPolicy": tickets.c.sla_policy}
 )
 PUBLIC_CASE_SUMMARY_JSON = json_text(
-    _PUBLIC_COLUMNS | _LISTED_COLUMNS | {"version": PUBLIC_VERSION, "clocks": PUBLIC_CLOCKS_JSON}
+    _PUBLIC_COLUMNS
+    | _LISTED_COLUMNS
+    | {"version": PUBLIC_VERSION, "clocks": PUBLIC_CLOCKS_JSON, "mergedInto": _merged_into(_OF_SAME_CUSTOMER)}
 )
 CASE_FIELDS_JSON = json_text(CASE_COLUMNS | _WAITING_SINCE | {"links": LINKS_JSON})
 PUBLIC_CASE_FIELDS_JSON = json_text(_PUBLIC_COLUMNS | _WAITING_SINCE | {"links": PUBLIC_LINKS_JSON})
-MESSAGES_JSON = partial(_rows_of_case, messages, _stored_fields(Message, messages))
-ATTACHMENTS_JSON = partial(_rows_of_case, attachments, _stored_fields(Attachment, attachments))
+MESSAGE_COLUMNS = _stored_fields(Message, messages)
+MESSAGES_JSON = partial(_rows_of_case, messages, MESSAGE_COLUMNS)
+ATTACHMENT_COLUMNS = _stored_fields(Attachment, attachments)
+ATTACHMENTS_JSON = partial(_rows_of_case, attachments, ATTACHMENT_COLUMNS)

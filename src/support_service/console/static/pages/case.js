@@ -8,7 +8,7 @@ import { live, Presence } from "../lib/live.js";
 import { caseAside } from "../parts/case-aside.js";
 import { caseHeader, sourceBadges } from "../parts/case-head.js";
 import { Composer } from "../parts/composer.js";
-import { duplicatesOf, entriesOf, TimelineView } from "../parts/timeline-view.js";
+import { entriesOf, TimelineView } from "../parts/timeline-view.js";
 
 const TICK = 30_000; // ms between updates of ages
 /** @type {Record<string, string>} */
@@ -114,7 +114,7 @@ export class CasePage extends Element {
   /** Read the case if a change is new here; changes of an older release have no version. @param {any} change */
   applyChange(change) {
     if (change.caseId === this.caseId && (!change.version || change.version > this.version)) this.followChange();
-    else if (this.detail && duplicatesOf(this.detail).has(change.caseId)) this.collect();
+    else if (this.detail?.links.some((/** @type {any} */ each) => each.kind === "duplicated-by" && each.caseId === change.caseId)) this.followChange();
   }
 
   async followChange() {
@@ -142,14 +142,12 @@ export class CasePage extends Element {
     if (isAtEnd && !first) this.view.scrollToEnd();
   }
 
-  /** Collect the timeline of the case and its duplicates, from the cache of the service or, with `refresh`, from the sources. */
+  /** Collect the timeline, from the cache of the service or, with `refresh`, from the sources. */
   async collect({ refresh = false } = {}) {
     this.set({ collecting: true });
-    const isLinked = duplicatesOf(this.detail).size > 0;
     try {
-      const refreshed = refresh && (await request(`${this.path}/timeline/refresh`, { method: "POST" }));
-      const read = () => request(`${this.path}?includeTimeline=true${isLinked ? "&includeLinked=true" : ""}`);
-      const { data } = refreshed && !isLinked ? refreshed : await read();
+      const read = () => request(`${this.path}?includeTimeline=true`);
+      const { data } = await (refresh ? request(`${this.path}/timeline/refresh`, { method: "POST" }) : read());
       const { isAtEnd } = this.view;
       this.set({ collected: data, sources: data.timelineSources, entries: entriesOf(this.detail, data) });
       if (isAtEnd) this.view.scrollToEnd();

@@ -121,18 +121,19 @@ export class TimelineView {
 
 /**
  * Return all entries, oldest first. What one is, its `origin` says: the rest of an entry of the context may claim anything.
- * @param {any} detail a case as the API returns it
- * @param {any} collected the same case, read with its timeline, and with its duplicates if it has some; null before that
+ * @param {any} detail a case as the API returns it, with the messages and files of its duplicates
+ * @param {any} collected the same case, read with its timeline; null before that
  * @returns {Entry[]}
  */
 export function entriesOf(detail, collected) {
-  const duplicates = duplicatesOf(detail);
-  /** @param {"messages" | "attachments"} part */
-  const withDuplicates = (part) => [...detail[part], ...(collected?.[part] ?? []).filter((/** @type {any} */ each) => duplicates.has(each.ticketId))];
+  // With duplicates the service sets `ticketId` of each entry; else it is a member that the client gave.
+  const isLinked = detail.links.some((/** @type {any} */ each) => each.kind === "duplicated-by");
+  /** @param {any} data */
+  const duplicateOf = (data) => (isLinked && data.ticketId !== detail.id ? data.ticketId : "");
   /** @type {Omit<Entry, "key">[]} */
   const entries = [
-    ...withDuplicates("messages").map((data) => ({ at: timeOf(data.sentAt ?? data.createdAt), kind: /** @type {const} */ ("message"), data })),
-    ...withDuplicates("attachments").map((data) => ({ at: timeOf(data.sentAt ?? data.createdAt), kind: /** @type {const} */ ("file"), data })),
+    ...detail.messages.map((/** @type {any} */ data) => ({ at: timeOf(data.sentAt ?? data.createdAt), kind: /** @type {const} */ ("message"), data })),
+    ...detail.attachments.map((/** @type {any} */ data) => ({ at: timeOf(data.sentAt ?? data.createdAt), kind: /** @type {const} */ ("file"), data })),
   ];
   for (const data of collected?.timeline ?? []) {
     const at = timeOf(data.timestamp);
@@ -142,18 +143,12 @@ export function entriesOf(detail, collected) {
     } else if (Object.hasOwn(detail.timelineSources, data.origin)) {
       entries.push({ at, kind: "source", source: data.origin, data });
     } else {
-      // With duplicates the service sets `ticketId`; else it is a member that the client gave.
       const { ticketId, ...given } = data;
-      entries.push(duplicates.size ? { at, kind: "context", duplicate: duplicates.has(ticketId) ? ticketId : "", data: given } : { at, kind: "context", data });
+      entries.push({ at, kind: "context", duplicate: duplicateOf(data), data: isLinked ? given : data });
     }
   }
-  for (const entry of entries) if (duplicates.has(entry.data.ticketId)) entry.duplicate = entry.data.ticketId;
+  for (const entry of entries) entry.duplicate ??= duplicateOf(entry.data);
   return withKeys(entries.sort((one, other) => (one.at < other.at ? -1 : one.at > other.at ? 1 : 0)));
-}
-
-/** Return the ids of a case's duplicates. @param {any} detail @returns {Set<string>} */
-export function duplicatesOf(detail) {
-  return new Set(detail.links.filter((/** @type {any} */ each) => each.kind === "duplicated-by").map((/** @type {any} */ each) => each.caseId));
 }
 
 /** Return a time as it is; none if it can't be read. @param {unknown} at */
