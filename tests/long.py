@@ -33,9 +33,9 @@ class Long:
         return subprocess.run(command, env=self.variables | os.environ, check=False).returncode == 0
 
 
-def long(*paths: str, options: tuple[str, ...] = (), **variables: float) -> Long:
+def long(*paths: str, options: tuple[str, ...] = (), **variables: float | str) -> Long:
     """Return the long form of the tests in files and folders below tests/."""
-    given = {name: f"{value:g}" for name, value in variables.items()}
+    given = {name: value if isinstance(value, str) else f"{value:g}" for name, value in variables.items()}
     return Long(tuple(f"tests/{path}" for path in paths), given, options)
 
 
@@ -65,6 +65,7 @@ LONG = {
     "standby": long(
         "integration/database/test_standby.py",
         options=("-k", "older_data"),
+        STANDBY_FAULTS="none,pause,stop,freeze,promote,mixed",
         STANDBY_CALLERS=8,
         STANDBY_ROUNDS=60,
         STANDBY_QUESTIONS=40,

@@ -103,6 +103,13 @@ def copied_postgres(cluster: Path, primary: PostgresServer | None = None) -> Ite
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def replicate_synchronously(primary: PostgresServer) -> None:
+    """Let a commit on the migrated database wait until a standby has it."""
+    primary.run(f"ALTER DATABASE {MIGRATED} SET synchronous_commit = on")  # the tests' own setting is off
+    primary.run("ALTER SYSTEM SET synchronous_standby_names = '*'")
+    primary.run("SELECT pg_reload_conf()")
+
+
 @pytest.fixture(scope="session")
 def postgres_server(postgres_cluster: Path) -> Iterator[PostgresServer]:
     """The PostgreSQL of the session."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.sessions import MIGRATED, copied_postgres
+from tests.support.sessions import copied_postgres, replicate_synchronously
 
 
 @pytest.fixture
@@ -16,7 +16,5 @@ def primary(postgres_cluster):
 def standby(postgres_cluster, primary):
     """Its synchronous standby; a module may have one of another kind."""
     with copied_postgres(postgres_cluster, primary) as server:
-        primary.run(f"ALTER DATABASE {MIGRATED} SET synchronous_commit = on")  # the tests' own setting is off
-        primary.run("ALTER SYSTEM SET synchronous_standby_names = '*'")
-        primary.run("SELECT pg_reload_conf()")
+        replicate_synchronously(primary)
         yield server

@@ -1,17 +1,23 @@
 """Lists, searches and counts from a standby: no caller reads older data than it has written or was told of."""
 
 import asyncio
+import itertools
 import os
 import random
 import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from functools import partial
+from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy as sa
 
-from support_service.client import Change, SupportClient
+from support_service.cases.model.case import CaseSummary
+from support_service.client import Change, SupportClient, SupportError
 from support_service.platform.database import StandbyTimings
 from support_service.platform.database.postgres.standby import Position
 from support_service.platform.settings import Settings, WrongSetting
@@ -19,15 +25,17 @@ from tests.support.calls import eventually, open_case
 from tests.support.client.fixtures import QUICK
 from tests.support.pgbouncer import PgBouncer
 from tests.support.process import running
-from tests.support.servers import free_port
+from tests.support.scrape import Scrape
+from tests.support.servers import PostgresServer, free_port
 from tests.support.service import service_of
-from tests.support.sessions import MIGRATED, copied_postgres
+from tests.support.sessions import MIGRATED, copied_postgres, replicate_synchronously
 from tests.support.timings import PATIENT_DATABASE, patient_timings
 
 POSITION = "Support-Position"
 CALLERS = int(os.environ.get("STANDBY_CALLERS", "4"))
-ROUNDS = int(os.environ.get("STANDBY_ROUNDS", "6"))  # of faults
+ROUNDS = int(os.environ.get("STANDBY_ROUNDS", "6"))  # of mixed faults; a sixth of them if all are of one kind
 QUESTIONS = int(os.environ.get("STANDBY_QUESTIONS", "8"))  # of all callers, during each fault
+FAULTS = os.environ.get("STANDBY_FAULTS", "mixed,promote").split(",")  # and `none`, `pause`, `freeze`, `stop`
 SEED = int(os.environ.get("STANDBY_SEED", "5"))
 # A standby that stands still counts as behind, and not as lagging, unless a test says otherwise.
 PATIENT_STANDBY = StandbyTimings(interval=0.1, timeout=10.0, max_lag=3600.0)
@@ -362,63 +370,147 @@ def test_standby_is_one_of_postgresql(variables):
         Settings.load(variables)
 
 
-class Caller:
-    """Writes, and reads after each write what it has written."""
+class Callers:
+    """Callers whose client repeats nothing: each writes, and lists after each write what it has written."""
 
-    def __init__(self, client, number, asked):
-        self._api = SupportClient(str(client.make_url("/")), timings=QUICK)
-        self._number = number
-        self._asked = asked  # counts questions of all callers
-        self.written = 0
+    def __init__(self, client) -> None:
+        self._url = str(client.make_url("/"))
+        self._asked = asyncio.Semaphore(0)  # counts the questions of all
+        self.is_over = False
+        self.acknowledged: list[str] = []  # a customer for each case
+        self.writes = 0
+        self.lists: list[float] = []  # how long each took
+        self.requests = 0
+        self.refusals: Counter[str] = Counter()
+        self.refused_at: list[float] = []
+        self._began = time.monotonic()
 
-    async def run(self, is_over):
+    async def run(self) -> None:
         """Write and ask until it is over."""
-        async with self._api as api:
-            turn = 0
-            while not is_over():
-                turn += 1
-                customer = f"caller-{self._number}-{turn}"
-                case = await api.open_case(subject="Parcel", channel="email", customer_id=customer)
-                await self._expect(case.id, customer_id=customer)
-                assert (await api.count_cases(customer_id=customer)).count == 1
-                await api.change_case(case.id, priority="urgent", assigned_agent_id=customer)
-                await self._expect(case.id, customer_id=customer, priority="urgent")
-                await api.set_status(case.id, status="resolved")
-                await self._expect(case.id, assigned_agent_id=customer, status="resolved")
-                self.written += 3
+        await asyncio.gather(*(self._work(number) for number in range(CALLERS)))
+
+    async def ask(self) -> None:
+        """Return when the callers have asked for a while."""
+        for _ in range(QUESTIONS):
+            await self._asked.acquire()
+
+    async def _work(self, number: int) -> None:
+        async with SupportClient(self._url, timings=replace(QUICK, attempts=1)) as api:
+            for turn in itertools.count():
+                if self.is_over:
+                    return
+                try:
+                    await self._ask_about_a_case(api, f"caller-{number}-{turn}")
+                except SupportError as refused:
+                    self.refusals[refused.code] += 1
+                    self.refused_at.append(time.monotonic())
+                    await asyncio.sleep(0.05)  # as a client that was refused
                 self._asked.release()
 
-    async def _expect(self, case_id, **filters):
-        assert [case.id async for case in self._api.list_cases(**filters)] == [case_id]
+    async def _ask_about_a_case(self, api: SupportClient, customer: str) -> None:
+        case = await self._write(api.open_case(subject="Parcel", channel="email", customer_id=customer))
+        self.acknowledged.append(customer)
+        await self._expect(api, case.id, customer_id=customer)
+        self.requests += 1
+        assert (await api.count_cases(customer_id=customer)).count == 1
+        await self._write(api.change_case(case.id, priority="urgent", assigned_agent_id=customer))
+        await self._expect(api, case.id, customer_id=customer, priority="urgent")
+        await self._write(api.set_status(case.id, status="resolved"))
+        await self._expect(api, case.id, assigned_agent_id=customer, status="resolved")
+        await asyncio.sleep(0.05)  # as a caller who looks again, when the standby may have replayed it
+        await self._expect(api, case.id, assigned_agent_id=customer, status="resolved")
+
+    async def _write(self, written: Awaitable[CaseSummary]) -> CaseSummary:
+        self.requests += 1
+        case = await written
+        self.writes += 1
+        return case
+
+    async def _expect(self, api: SupportClient, case_id: str, **filters: str) -> None:
+        self.requests += 1
+        began = time.monotonic()
+        assert [case.id async for case in api.list_cases(**filters)] == [case_id]
+        self.lists.append(time.monotonic() - began)
+
+    def report(self, fault: str, server: PostgresServer, reads: Mapping[str, float]) -> tuple[int, int]:
+        """Print what happened; return how many acknowledged cases are lost, and how many are there more than once."""
+        rows = server.run("SELECT customer_id, count(*) FROM tickets GROUP BY customer_id", MIGRATED)
+        stored = {name: int(number) for name, number in (row.split("|") for row in rows.splitlines())}
+        lost = len(set(self.acknowledged) - set(stored))
+        doubled = sum(number > 1 for number in stored.values())
+        refused = max(self.refused_at) - min(self.refused_at) if self.refused_at else 0.0
+        codes = ", ".join(f"{number} `{code}`" for code, number in self.refusals.most_common()) or "none"
+        answered = ", ".join(f"{number:.0f} {who}" for who, number in reads.items())
+        sys.stdout.write(
+            f"\n| {fault} | {self.requests:,} | {self.writes:,} writes | {lost} | {doubled} | "
+            f"{codes}, {refused:.1f} s; slowest list {max(self.lists):.2f} s; reads: {answered}; "
+            f"in {time.monotonic() - self._began:.0f} s |\n"
+        )
+        return lost, doubled
 
 
-@pytest.mark.parametrize("timings", [with_standby(timeout=0.5)])
-async def test_no_caller_reads_older_data_than_it_wrote(client, metrics, standby):
-    """While the standby is paused, frozen, stopped and started, in an order of chance."""
-    draw, asked, over = random.Random(SEED), asyncio.Semaphore(0), asyncio.Event()
-    callers = [Caller(client, number, asked) for number in range(CALLERS)]
-    faults = [
-        (partial(pause, standby), partial(standby.run, "SELECT pg_wal_replay_resume()")),
-        (standby.freeze, standby.thaw),
-        (standby.stop, standby.start),
-    ]
+@pytest.fixture
+def pair(postgres_cluster, fault):
+    """A primary and its standby, which a test may break for good; synchronous if it promotes the standby."""
+    with copied_postgres(postgres_cluster) as primary, copied_postgres(postgres_cluster, primary) as standby:
+        if fault == "promote":
+            replicate_synchronously(primary)
+        yield primary, standby
 
-    async def break_standby():
-        for _ in range(ROUNDS):
-            begin, end = draw.choice(faults)
+
+def disturbances(fault, primary, standby):
+    """Return what begins and what ends each disturbance of a kind."""
+
+    def nothing():
+        pass
+
+    def promote():
+        primary.stop()
+        standby.run("SELECT pg_promote()")
+
+    kinds = {
+        "none": (nothing, nothing),
+        "pause": (partial(pause, standby), partial(standby.run, "SELECT pg_wal_replay_resume()")),
+        "freeze": (standby.freeze, standby.thaw),
+        "stop": (standby.stop, standby.start),
+    }
+    if fault == "promote":
+        return [kinds["none"], (promote, nothing), kinds["none"]]
+    if fault == "mixed":
+        draw = random.Random(SEED)
+        return [kinds[draw.choice(("pause", "freeze", "stop"))] for _ in range(ROUNDS)]
+    return [kinds[fault]] * (ROUNDS // 6)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_no_caller_reads_older_data_than_it_wrote(make_client, pair, fault):
+    """While the standby is paused, frozen, stopped and started in an order of chance, and while it is promoted."""
+    primary, standby = pair
+    hosts = ",".join(urlsplit(server.url()).netloc.partition("@")[2] for server in pair)
+    client = await make_client(
+        timings=with_standby(timeout=0.5),
+        SUPPORT_DATABASE_URL=f"postgresql://tests@{hosts}/{MIGRATED}",
+        SUPPORT_DATABASE_READ_URL=standby.url(MIGRATED),
+    )
+    metrics = Scrape(service_of(client).metrics)
+    callers = Callers(client)
+
+    async def disturb():
+        for begin, end in disturbances(fault, primary, standby):
             await asyncio.to_thread(begin)
-            for _ in range(QUESTIONS):
-                await asked.acquire()
+            await callers.ask()
             await asyncio.to_thread(end)
-            before = outcomes(metrics)["standby"]
-            await eventually(lambda before=before: outcomes(metrics)["standby"] > before)
-        over.set()
+            if standby.run("SELECT pg_is_in_recovery()") == "t":  # else it is the primary now
+                before = outcomes(metrics)["standby"]
+                await eventually(lambda before=before: outcomes(metrics)["standby"] > before)
+        callers.is_over = True
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(break_standby())
-        for caller in callers:
-            group.create_task(caller.run(over.is_set))
+        group.create_task(disturb())
+        group.create_task(callers.run())
     found = outcomes(metrics)
-    sys.stdout.write(f"\n{sum(caller.written for caller in callers)} writes, no list without one; reads: {found}\n")
+    accepting = standby if fault == "promote" else primary
+    assert callers.report(fault, accepting, found) == (0, 0)
+    assert fault == "promote" or not callers.refusals
     assert found["standby"]
-    assert found["behind"] + found["unavailable"]
+    assert fault == "none" or found["behind"] + found["unavailable"]
