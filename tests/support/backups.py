@@ -6,9 +6,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from support_service.platform.database import migrate
 from tests.support.process import run
 from tests.support.servers import PostgresServer, find_binary
-from tests.support.sessions import MIGRATED
+from tests.support.sessions import in_thread
 
 
 class SqliteFile:
@@ -36,14 +37,21 @@ class SqliteFile:
 
 
 class PostgresDump:
-    """A database of PostgreSQL, backed up by pg_dump."""
+    """A database of PostgreSQL, backed up by pg_dump. Its role `support` is no superuser."""
 
     def __init__(self, folder: Path, migrated: Path, **settings: object) -> None:
         self._dump = folder / "support.dump"
         (folder / "cluster").mkdir()
         self.server = PostgresServer(folder / "cluster", migrated, **settings)
         self.server.start()
-        self.url = self.server.url(MIGRATED)
+        self.server.run("CREATE ROLE support LOGIN")
+        self._create_database()
+        in_thread(migrate.upgrade, self.url)
+
+    @property
+    def url(self) -> str:
+        """The URL of the database, with the role of the service."""
+        return self.server.url("support").replace("tests@", "support@")
 
     async def back_up(self, _: dict[str, str]) -> None:
         """Dump the database."""
@@ -51,9 +59,12 @@ class PostgresDump:
 
     async def restore(self) -> None:
         """Replace the database by the dump."""
-        self.server.drop_database(MIGRATED)
-        self.server.create_database(name=MIGRATED)
+        self.server.drop_database("support")
+        self._create_database()
         postgres("pg_restore", "--exit-on-error", "--single-transaction", f"--dbname={self.url}", str(self._dump))
+
+    def _create_database(self) -> None:
+        self.server.run("CREATE DATABASE support OWNER support TEMPLATE template0")
 
     def close(self) -> None:
         """Stop the server."""
@@ -92,7 +103,6 @@ class PointInTime(PostgresDump):
         self.server.start()
         while self.server.run("SELECT pg_is_in_recovery()") == "t":
             pass
-        self.url = self.server.url(MIGRATED)
 
 
 def postgres(program: str, *arguments: str, owned: bool = False) -> None:
