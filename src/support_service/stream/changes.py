@@ -8,6 +8,7 @@ from typing import Any
 import pydantic_core
 
 from support_service.cases.masking import Masker
+from support_service.cases.model.published import DATABASE_RESTORED
 from support_service.core.domain.principals import CaseOwnership, CaseView, Principal
 from support_service.events.broker.log import Position
 from support_service.stream.frames import event_frame
@@ -141,10 +142,15 @@ class Replay:
         return frames
 
 
-def parse_change(position: Position, event: bytes) -> Change:
-    """Return the change that a published event reports. Raises ValueError for anything else."""
+def parse_change(position: Position, event: bytes) -> Change | None:
+    """Return the change that a published event reports, or None for one of a restore, which has an epoch of its own.
+
+    Raises ValueError for anything else.
+    """
     document = pydantic_core.from_json(event)
     try:
+        if document["type"] == DATABASE_RESTORED:
+            return None
         data = document["data"]
         ticket = data["ticket"]
         owner = CaseOwnership(ticket["customerId"], ticket["assignedAgentId"], ticket["team"])

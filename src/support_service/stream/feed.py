@@ -289,7 +289,7 @@ def _parse_unseen(
         except ValueError as failure:
             log.warning("The entry %s of the stream of events is left out: %s", entry.place.entry_id, failure)
             continue
-        if change.event_id in seen_event_ids:
+        if change is None or change.event_id in seen_event_ids:
             continue
         seen_event_ids[change.event_id] = None
         while len(seen_event_ids) > max_seen:

@@ -86,7 +86,8 @@ class Drill:
             async with aiohttp.ClientSession(address) as session:
                 yield session
             service.stop()
-            await service.wait_for_exit()
+            _, _, logged = await service.wait_for_exit()
+            assert "is left out" not in logged  # by the stream of changes
 
     @property
     def environment(self):
