@@ -4,7 +4,7 @@ Parts close in reverse. Packages that the settings don't need are not imported: 
 obstore, asyncpg, OpenTelemetry's exporters. See tests/e2e/test_imports.py.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -41,7 +41,7 @@ from support_service.guard.fair_turns import FairTurns, TurnLimits
 from support_service.guard.guard import Guard, GuardTimings
 from support_service.guard.overload import Readiness
 from support_service.platform.access.authenticator import Authenticator
-from support_service.platform.access.opening import open_access
+from support_service.platform.access.opening import open_access, open_sessions
 from support_service.platform.access.sessions import BrowserSessions
 from support_service.platform.access.timings import AccessTimings
 from support_service.platform.audit.log import Sealer, SealerTimings
@@ -52,6 +52,7 @@ from support_service.platform.database.opening import open_monitored_database, o
 from support_service.platform.database.restores import read_version_base
 from support_service.platform.idempotency_keys import CLEANUP_INTERVAL, IdempotencyService
 from support_service.platform.settings import Settings, WrongSetting
+from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.process import LoopLagSampler
 from support_service.platform.telemetry.provider import Metrics
 from support_service.platform.telemetry.telemetry import Telemetry, TelemetryTimings
@@ -156,10 +157,6 @@ async def open_service(
     instruments = telemetry.instruments
     async with AsyncExitStack() as stack:
         opened = stack.enter_async_context
-
-        async def start_every(interval: float | Pause, work: Callable[[], Awaitable[None]], what: str) -> None:
-            await opened(run_in_background(run_every(interval, work, what)))
-
         await opened(telemetry.running())  # closes last: what other parts record while they close is exported, too
         await _check_redis(settings.redis_urls)
         await opened(guard.running(telemetry, settings.timeline.redis_url))
@@ -169,23 +166,9 @@ async def open_service(
         standby = await opened(open_standby(settings.database, database, instruments, timings.database))
         if standby is not None:
             telemetry.pools["standby"] = standby.pool_state
-        sessions = None
-        if settings.server.auth != "open":
-            sessions = BrowserSessions(
-                database,
-                authenticator,
-                timings.access.sessions,
-                provider=provider,
-                outage_grace=settings.sign_in.outage_grace,
-                timings=timings.access.sign_in,
-            )
-            stack.push_async_callback(sessions.close)
-        idempotency = IdempotencyService(database)
-        await start_every(CLEANUP_INTERVAL, idempotency.delete_expired, "Deleting old idempotency keys")
-        sealer = Sealer(database, instruments, timings.audit)
-        await sealer.refresh_gauges()
-        pause = Pause(timings.audit.seal_interval, timings.audit.poll_interval, database.changed.subscribe())
-        await start_every(pause, sealer.run, "Sealing the audit log")
+        sessions = await opened(open_sessions(settings, database, authenticator, provider, timings.access))
+        idempotency = await opened(_open_idempotency(database))
+        sealer = await opened(_open_sealer(database, instruments, timings.audit))
 
         clocks = await opened(open_clocks(database, instruments, timings.sla))
         masker = Masker(settings.server.masking_key, settings.cases.known_channels)
@@ -212,35 +195,27 @@ async def open_service(
             )
         )
         await opened(watch_certificates(settings.called_servers, instruments, timings.certificates))
+        position = None if standby is None else standby.position
         stream = ChangeStream(
-            event_log,
-            masker,
-            cases,
-            instruments,
-            settings.limits,
-            read_position=None if standby is None else standby.position,
-            timings=timings.stream,
+            event_log, masker, cases, instruments, settings.limits, read_position=position, timings=timings.stream
         )
         guard.readiness.end_streams.append(stream.shut_down)  # after all other requests
         await opened(stream.running())
-
+        parts = {
+            "standby": lambda: OFF if standby is None else standby.status,
+            "events": consumer.status,
+            "storage": attachments.uploader.status,
+            "access": authenticator.status,
+        }
         dependencies = DependencyMonitor(
             guard.readiness,
             database,
             cache,
-            parts={
-                "standby": lambda: OFF if standby is None else standby.status,
-                "events": consumer.status,
-                "storage": attachments.uploader.status,
-                "access": authenticator.status,
-            },
+            parts=parts,
             sources=timeline.status,
             ping_timeout=timings.api.ping_timeout,
         )
-        instruments.observe(REPLICA_READY, dependencies.observe_ready)
-        instruments.observe(DEPENDENCY_STATUS, dependencies.observe_statuses)
-        cursor_key = await read_secret(database, "cursors")
-        await start_every(timings.api.dependency_interval, dependencies.refresh, "Checking the dependencies")
+        await opened(_watch_dependencies(dependencies, instruments, timings.api))
         yield Service(
             settings=settings,
             timings=timings,
@@ -284,10 +259,38 @@ async def open_service(
                 max_bytes=settings.database.case_cache,
             ),
             turns=FairTurns(timings.api.turns),
-            cursors=CursorSeal(cursor_key),
+            cursors=CursorSeal(await read_secret(database, "cursors")),
             version_base=await read_version_base(database),
             serves_metrics=settings.access.admin_port is None,
         )
+
+
+@asynccontextmanager
+async def _open_idempotency(database: Database) -> AsyncIterator[IdempotencyService]:
+    idempotency = IdempotencyService(database)
+    cleanup = run_every(CLEANUP_INTERVAL, idempotency.delete_expired, "Deleting old idempotency keys")
+    async with run_in_background(cleanup):
+        yield idempotency
+
+
+@asynccontextmanager
+async def _open_sealer(database: Database, instruments: Instruments, timings: SealerTimings) -> AsyncIterator[Sealer]:
+    sealer = Sealer(database, instruments, timings)
+    await sealer.refresh_gauges()
+    pause = Pause(timings.seal_interval, timings.poll_interval, database.changed.subscribe())
+    async with run_in_background(run_every(pause, sealer.run, "Sealing the audit log")):
+        yield sealer
+
+
+@asynccontextmanager
+async def _watch_dependencies(
+    dependencies: DependencyMonitor, instruments: Instruments, timings: ApiTimings
+) -> AsyncIterator[None]:
+    instruments.observe(REPLICA_READY, dependencies.observe_ready)
+    instruments.observe(DEPENDENCY_STATUS, dependencies.observe_statuses)
+    checks = run_every(timings.dependency_interval, dependencies.refresh, "Checking the dependencies")
+    async with run_in_background(checks):
+        yield
 
 
 async def _check_redis(urls: Mapping[str, str]) -> None:

@@ -11,7 +11,9 @@ from support_service.platform.access.authenticator import (
     Authenticator,
     BearerAuthenticator,
 )
+from support_service.platform.access.sessions import BrowserSessions
 from support_service.platform.access.timings import AccessTimings
+from support_service.platform.database import Database
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
 
@@ -70,3 +72,29 @@ async def open_access(
             await stack.enter_async_context(jwts.keys.running())
             authenticator = BearerAuthenticator(jwts, instruments)
         yield authenticator, provider
+
+
+@asynccontextmanager
+async def open_sessions(
+    settings: Settings,
+    database: Database,
+    authenticator: Authenticator,
+    provider: "OidcProvider | None",
+    timings: AccessTimings,
+) -> AsyncIterator[BrowserSessions | None]:
+    """Open the sessions of browsers during a `with` block; None without authentication."""
+    if settings.server.auth == "open":
+        yield None
+        return
+    sessions = BrowserSessions(
+        database,
+        authenticator,
+        timings.sessions,
+        provider=provider,
+        outage_grace=settings.sign_in.outage_grace,
+        timings=timings.sign_in,
+    )
+    try:
+        yield sessions
+    finally:
+        await sessions.close()
