@@ -42,7 +42,7 @@ from support_service.platform.database.postgres.connection import (
     statement_error,
 )
 from support_service.platform.database.postgres.waits import count_service_sessions
-from support_service.platform.database.sqlite.connection import SqliteConnection, SqliteTransaction
+from support_service.platform.database.sqlite.connection import SqliteConnection, SqliteTransaction, lock_out_others
 from support_service.platform.database.tables import metadata
 
 BATCH_ROWS = 5000  # in one transaction
@@ -228,13 +228,12 @@ def open_source(url: str) -> Iterator[Source]:
     )
     try:
         with engine.connect() as connection:
-            # Before the first read: then the lock excludes readers too, and fails while another process is connected.
-            connection.exec_driver_sql("PRAGMA locking_mode=EXCLUSIVE")
-            connection.exec_driver_sql("BEGIN EXCLUSIVE")
-            connection.exec_driver_sql("PRAGMA query_only=ON")
+            source = SqliteConnection(connection)
+            lock_out_others(source.raw)
+            source.raw.execute("PRAGMA query_only=ON")
             has_revision = sa.inspect(connection).has_table(ALEMBIC_VERSION.name)
             _check_revision("source", connection.scalar(sa.select(ALEMBIC_VERSION)) if has_revision else None)
-            yield Source(SqliteConnection(connection))
+            yield Source(source)
     except (sqlite3.Error, sa.exc.DBAPIError) as failure:
         if code_of_sqlite_error(failure) == DATABASE_BUSY:
             raise Unavailable(

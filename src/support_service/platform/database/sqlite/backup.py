@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support_service.core.errors import UserError
+from support_service.platform.database.sqlite.connection import lock_out_others
 
 COUNTED_TABLES = ("tickets", "messages", "attachments", "audit_log")
 COUNTS = {name: f"SELECT count(*) FROM {name}" for name in COUNTED_TABLES}  # noqa: S608 - our own literals
@@ -60,13 +61,12 @@ def _back_up(source: Path, target: Path, advance: Callable[[int], None]) -> Back
 
 
 def is_in_use(path: Path) -> bool:
-    """Return whether another process has the database open: only without others can it leave the WAL mode."""
+    """Return whether another process has the database open."""
     with _connected(path, timeout=0) as connection:
         try:
-            connection.execute("PRAGMA journal_mode=DELETE")
+            lock_out_others(connection)
         except sqlite3.OperationalError:
             return True
-        connection.execute("PRAGMA journal_mode=WAL")
         return False
 
 

@@ -20,6 +20,15 @@ from support_service.platform.database.statements import COMPILED_OPTION, Compil
 WAL_SUFFIX = "-wal"
 
 
+def lock_out_others(connection: sqlite3.Connection) -> None:
+    """Begin a transaction that excludes all other processes, also readers, before the first read of a connection.
+
+    Raises sqlite3.OperationalError while another process has the database open.
+    """
+    connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+    connection.execute("BEGIN EXCLUSIVE")
+
+
 class SqliteConnection:
     """A connection that runs compiled statements directly on the driver, and all others through SQLAlchemy."""
 
