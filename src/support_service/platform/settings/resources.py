@@ -105,11 +105,12 @@ class DatabaseSettings(SettingsSection):
                 raise ValueError(f"SUPPORT_DATABASE_{name} requires SUPPORT_DATABASE_HOST")
         if host:
             user, name, options = (
-                given.get(f"SUPPORT_DATABASE_{name}", default)
-                for name, default in (("USER", "support"), ("NAME", "support"), ("OPTIONS", ""))
+                given.get(f"SUPPORT_DATABASE_{name.upper()}", cls.model_fields[name].default)
+                for name in ("user", "name", "options")
             )
             place = quote(host, safe=":,[]")  # also of a folder of sockets
-            url = f"postgresql://{quote(user, safe='')}@{place}/{quote(name, safe='')}?{options}".removesuffix("?")
+            query = f"?{options}" if options else ""
+            url = f"postgresql://{quote(user, safe='')}@{place}/{quote(name, safe='')}{query}"
         url = _with_password(url or "", given)
         read_url = given.get("SUPPORT_DATABASE_READ_URL", "")
         if read_url.startswith("postgresql") and not _has_password(read_url):
