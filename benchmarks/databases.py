@@ -46,11 +46,14 @@ def databases(kind: str, directory: Path) -> Iterator[Databases]:
 
 
 @contextlib.contextmanager
-def postgres_cluster(settings: Mapping[str, str]) -> Iterator[PostgresServer]:
-    """Run a PostgreSQL cluster with settings such as DURABLE. Raises Failed if PostgreSQL is not installed."""
+def postgres_cluster(settings: Mapping[str, str], copied_from: Path | None = None) -> Iterator[PostgresServer]:
+    """Run a PostgreSQL cluster with settings such as DURABLE; a copy of a stopped cluster, if its folder is given.
+
+    Raises Failed if PostgreSQL is not installed.
+    """
     with tempfile.TemporaryDirectory(prefix="benchmark-postgres-", dir=POSTGRES_FOLDER) as name:
         try:
-            server = PostgresServer(Path(name), max_connections=MAX_CONNECTIONS, **settings)
+            server = PostgresServer(Path(name), copied_from, max_connections=MAX_CONNECTIONS, **settings)
         except MissingServer as missing:
             raise Failed(str(missing)) from missing
         try:

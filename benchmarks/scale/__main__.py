@@ -7,6 +7,7 @@ call is an absolute time at full size, or twice its time at the small size.
 import argparse
 import asyncio
 import http.client
+import json
 import statistics
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from support_service.platform.database import migrate
 SMALL = 10_000
 SIZES = {"postgresql": 1_000_000, "sqlite": 300_000}
 REQUESTS = 40
+JSON = {"Content-Type": "application/json"}
 SHORT_FACTOR = 2.0  # budget of a call without an absolute budget
 
 
@@ -51,7 +53,7 @@ def main() -> int:
             full = arguments.cases or SIZES[kind]
             with _DATABASES[kind](folder) as database_of:
                 times = [_measure_with(database_of(count), count, folder, calls) for count in (SMALL, full)]
-            _progress("", 0, 0)
+            show_progress("", 0, 0)
             print(table(kind, full, *times), end="\n\n", flush=True)
     return 0
 
@@ -62,9 +64,9 @@ def _measure_with(database: Database, count: int, folder: Path, calls: Sequence[
         database.create()
     migrate.upgrade(database.url)
     if not database.loaded.exists():
-        load(database.url, count, _progress)
+        load(database.url, count, show_progress)
         database.loaded.touch()
-    with _service(database, folder) as port:
+    with service(database.url, folder / f"attachments-{database.loaded.stem}") as port:
         return measure(port, count, calls) | asyncio.run(measure_periodic(database.url))
 
 
@@ -97,15 +99,18 @@ def measure(port: int, count: int, calls: Sequence[Call]) -> dict[str, float]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     found = {}
     for call in calls:
-        _progress(f"{count:,} cases, {call.name}", 0, 0)
+        show_progress(f"{count:,} cases, {call.name}", 0, 0)
         times = []
         for number in range(REQUESTS + 5):
             started = perf_counter()
-            connection.request("GET", call.path(number, count))
+            if call.body is None:
+                connection.request("GET", call.path(number, count))
+            else:
+                connection.request("POST", call.path(number, count), json.dumps(call.body), JSON)
             response = connection.getresponse()
             response.read()
             times.append((perf_counter() - started) * 1000)
-            if response.status != 200:
+            if response.status not in (200, 201):
                 raise SystemExit(f"{call.name}: status {response.status}")
         found[call.name] = statistics.median(times[5:])
     return found
@@ -168,13 +173,14 @@ _DATABASES = {"sqlite": _sqlite, "postgresql": _postgresql}
 
 
 @contextmanager
-def _service(database: Database, directory: Path) -> Iterator[int]:
-    port = free_port()
+def service(url: str, attachments: Path) -> Iterator[int]:
+    """Run the service on a database; yield its port. Its log is beside the folder of the attachments."""
+    port, directory = free_port(), attachments.parent
     env = {
         "PYTHONPATH": str(ROOT / "src"),
         "SUPPORT_PORT": str(port),
-        "SUPPORT_DATABASE_URL": database.url,
-        "SUPPORT_ATTACHMENT_DIR": str(directory / f"attachments-{database.loaded.stem}"),
+        "SUPPORT_DATABASE_URL": url,
+        "SUPPORT_ATTACHMENT_DIR": str(attachments),
         "SUPPORT_LOG_LEVEL": "warning",
     }
     command = [sys.executable, "-m", "support_service", "serve"]
@@ -188,7 +194,7 @@ def _var() -> Path:
     return folder
 
 
-def _progress(what: str, done: int, of: int) -> None:
+def show_progress(what: str, done: int, of: int) -> None:
     """Show the progress in one line that is overwritten."""
     if sys.stderr.isatty():
         bar = f" [{'#' * (30 * done // of):30}] {done:,} of {of:,}" if of else ""

@@ -1,6 +1,6 @@
 """The measured calls, each with its budget."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from benchmarks.scale import rows
@@ -10,12 +10,13 @@ CASES = "/support/cases"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One kind of read: `path` returns the path of the n-th request at a number of cases."""
+    """One kind of request: `path` returns the path of the n-th one at a number of cases. It is a POST with `body`."""
 
     name: str
     path: Callable[[int, int], str]
     budget_ms: float | None = None  # at full size; without it, at most twice the time at the small size
     sqlite_budget_ms: float | None = None
+    body: Mapping[str, object] | None = None
 
 
 def _path(path: str) -> Callable[[int, int], str]:

@@ -142,6 +142,7 @@ def messages(seq: int) -> Iterator[dict[str, Any]]:
             "message": BODIES[own * 7919 % 5000],
             "visibility": "public",
             "created_at": START + timedelta(seconds=40 * seq + 300 * number),
+            "has_document": True,  # see `documents`
         }
 
 
