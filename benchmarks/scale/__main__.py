@@ -1,7 +1,8 @@
 """Measure each read with many cases stored, and compare it with the same read with few.
 
 Loads two databases of each kind, starts the service on each, and prints the median time of each call. The budget of a
-call is an absolute time at full size, or twice its time at the small size.
+call is an absolute time at full size, or twice its time at the small size. On PostgreSQL it also prints how often the
+calls read each index of the cases.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
+import asyncpg
 from tests.support.servers import PostgresServer
 
 from benchmarks.environment import ROOT, free_port, running
@@ -28,6 +30,10 @@ from support_service.platform.database import migrate
 SMALL = 10_000
 SIZES = {"postgresql": 1_000_000, "sqlite": 300_000}
 REQUESTS = 40
+SCANS = """
+SELECT indexrelname AS name, idx_scan AS scans, pg_relation_size(indexrelid) AS bytes FROM pg_stat_user_indexes
+WHERE relname = 'tickets' ORDER BY idx_scan
+"""
 JSON = {"Content-Type": "application/json"}
 SHORT_FACTOR = 2.0  # budget of a call without an absolute budget
 
@@ -53,8 +59,9 @@ def main() -> int:
             full = arguments.cases or SIZES[kind]
             with _DATABASES[kind](folder) as database_of:
                 times = [_measure_with(database_of(count), count, folder, calls) for count in (SMALL, full)]
+                scans = asyncio.run(index_scans(database_of(full).url)) if kind == "postgresql" else ""
             show_progress("", 0, 0)
-            print(table(kind, full, *times), end="\n\n", flush=True)
+            print(table(kind, full, *times), scans, sep="\n", end="\n\n", flush=True)
     return 0
 
 
@@ -66,6 +73,8 @@ def _measure_with(database: Database, count: int, folder: Path, calls: Sequence[
     if not database.loaded.exists():
         load(database.url, count, show_progress)
         database.loaded.touch()
+    if database.url.startswith("postgresql:"):
+        asyncio.run(_reset_scans(database.url))
     with service(database.url, folder / f"attachments-{database.loaded.stem}") as port:
         return measure(port, count, calls) | asyncio.run(measure_periodic(database.url))
 
@@ -133,6 +142,20 @@ def table(kind: str, full: int, small_times: dict[str, float], full_times: dict[
 
 def _budget(call: Call, kind: str) -> float | None:
     return call.sqlite_budget_ms or call.budget_ms if kind == "sqlite" else call.budget_ms
+
+
+async def index_scans(url: str) -> str:
+    """Return as text how often each index of the cases was read since the service started, and its size."""
+    connection = await asyncpg.connect(url)
+    found = await connection.fetch(SCANS)
+    await connection.close()
+    return "\n".join(f"{row['name']:60} {row['scans']:8} scans {row['bytes'] / 1e6:6.1f} MB" for row in found)
+
+
+async def _reset_scans(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute("SELECT pg_stat_reset()")
+    await connection.close()
 
 
 @contextmanager

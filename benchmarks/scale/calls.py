@@ -42,6 +42,8 @@ CALLS = (
     Call("customer", lambda number, _: f"{CASES}?customerId=customer-{number * 7919 % rows.CUSTOMERS}", 20),
     Call("open and pending", _list("status=open,pending"), 20),
     Call("without agent", _list("assignedAgentId=none&status=open"), 20),
+    Call("without team", _list("team=none"), 20),
+    Call("without team, open", _list("team=none&status=open"), 20),
     Call("tag of many cases", _list(f"tag={rows.FREQUENT_TAG}"), 20),
     Call("tag of few cases", _list(f"tag={rows.RARE_TAG}"), 20),
     Call("order", lambda number, count: f"{CASES}?orderId={1 + number * 7919 % count}", 20),
