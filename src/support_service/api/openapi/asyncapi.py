@@ -40,52 +40,8 @@ def asyncapi_document(outbound: str, inbound: str) -> dict[str, Any]:
             "tags": [{"name": "events", "description": "Events of cases, and of what cases refer to."}],
         },
         "defaultContentType": STRUCTURED_MEDIA_TYPE,
-        "channels": {
-            "out": _channel_object(
-                outbound,
-                "The Redis stream of changes of cases: each entry has one field `event`.",
-                PAYLOAD_BY_EVENT_TYPE,
-            ),
-            "webhooks": _channel_object(
-                None,
-                "The same events, sent by POST to each endpoint and signed according to Standard Webhooks.",
-                PAYLOAD_BY_EVENT_TYPE,
-            ),
-            "in": _channel_object(
-                inbound, "The Redis stream that the service reads: each entry has a field `event` or `data`.", received
-            ),
-            "http": _channel_object("/support/events", "The same events by HTTP POST, structured or binary.", received),
-        },
-        "operations": {
-            "publish": _operation_object(
-                "send",
-                "out",
-                PAYLOAD_BY_EVENT_TYPE,
-                "Publish a change of a case.",
-                "Each change is added once it is committed.",
-            ),
-            "deliver": _operation_object(
-                "send",
-                "webhooks",
-                PAYLOAD_BY_EVENT_TYPE,
-                "Send a change of a case to an endpoint.",
-                "An event that an endpoint does not accept is repeated for a day.",
-            ),
-            "consume": _operation_object(
-                "receive",
-                "in",
-                received,
-                f"Add a message to open cases that reference the {join_with_or(SERVICE_BY_KIND)}.",
-                "An event that can't be read becomes a dead letter.",
-            ),
-            "accept": _operation_object(
-                "receive",
-                "http",
-                received,
-                "Receive an event by HTTP, and process it like an event of the stream.",
-                "An event that can't be read is refused with 422.",
-            ),
-        },
+        "channels": _channels(outbound, inbound, received),
+        "operations": _operations(received),
         "components": {"messages": sent_messages | received_messages, "schemas": definitions["$defs"]},
     }
 
@@ -94,6 +50,56 @@ def asyncapi_document(outbound: str, inbound: str) -> dict[str, Any]:
 def asyncapi_json(out: str, inbound: str) -> bytes:
     """Return the document as indented JSON, as it is served."""
     return pydantic_core.to_json(asyncapi_document(out, inbound), indent=2)
+
+
+def _channels(outbound: str, inbound: str, received: Any) -> dict[str, Any]:
+    return {
+        "out": _channel_object(
+            outbound, "The Redis stream of changes of cases: each entry has one field `event`.", PAYLOAD_BY_EVENT_TYPE
+        ),
+        "webhooks": _channel_object(
+            None,
+            "The same events, sent by POST to each endpoint and signed according to Standard Webhooks.",
+            PAYLOAD_BY_EVENT_TYPE,
+        ),
+        "in": _channel_object(
+            inbound, "The Redis stream that the service reads: each entry has a field `event` or `data`.", received
+        ),
+        "http": _channel_object("/support/events", "The same events by HTTP POST, structured or binary.", received),
+    }
+
+
+def _operations(received: Any) -> dict[str, Any]:
+    return {
+        "publish": _operation_object(
+            "send",
+            "out",
+            PAYLOAD_BY_EVENT_TYPE,
+            "Publish a change of a case.",
+            "Each change is added once it is committed.",
+        ),
+        "deliver": _operation_object(
+            "send",
+            "webhooks",
+            PAYLOAD_BY_EVENT_TYPE,
+            "Send a change of a case to an endpoint.",
+            "An event that an endpoint does not accept is repeated for a day.",
+        ),
+        "consume": _operation_object(
+            "receive",
+            "in",
+            received,
+            f"Add a message to open cases that reference the {join_with_or(SERVICE_BY_KIND)}.",
+            "An event that can't be read becomes a dead letter.",
+        ),
+        "accept": _operation_object(
+            "receive",
+            "http",
+            received,
+            "Receive an event by HTTP, and process it like an event of the stream.",
+            "An event that can't be read is refused with 422.",
+        ),
+    }
 
 
 def _message_object(kind: str, model: Any, source: str | None) -> dict[str, Any]:
