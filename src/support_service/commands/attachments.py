@@ -80,10 +80,8 @@ async def offload(settings: "Settings", arguments: argparse.Namespace) -> int:
     counted: dict[str, list[int]] = {"moved": []}
     async with open_maintenance(settings) as maintenance:
         offloader, before = maintenance.offloader(reverse=reverse), utc_now() - older_than
-        pending, waiting = (
-            await offloader.pending_totals(before, arguments.limit),
-            await offloader.waiting_totals(before),
-        )
+        pending = await offloader.pending_totals(before, arguments.limit)
+        waiting = await offloader.waiting_totals(before)
         left = {"waiting": waiting.files} if waiting.files else {}
         left_text = f"; {waiting.files} failed before and wait for their next try" if waiting.files else ""
         to = "local disk" if reverse else "S3"
@@ -99,31 +97,22 @@ async def offload(settings: "Settings", arguments: argparse.Namespace) -> int:
                 counted.setdefault(result.outcome, []).append(result.attachment.size_bytes)
                 _report_moved_file(bar, result)
 
-            async with run_in_background(
-                run_every(GARBAGE_COLLECTION_INTERVAL, removal.delete_due, "Deleting moved files")
-            ):
+            deleting = run_every(GARBAGE_COLLECTION_INTERVAL, removal.delete_due, "Deleting moved files")
+            async with run_in_background(deleting):
                 try:
                     await offloader.run(before, limit=arguments.limit, rate=arguments.rate, report=report)
                 except SupportError as reason:
                     failure = reason
             freed = await removal.finish(wait=bool(counted["moved"]))
-        stayed = {outcome: len(sizes) for outcome, sizes in counted.items() if outcome != "moved"}
         moved = FileTotals(len(counted["moved"]), sum(counted["moved"]))
+        stayed = {outcome: len(sizes) for outcome, sizes in counted.items() if outcome != "moved"}
         late = moved.files and settings.s3.grace > MAX_AWAITED_GRACE
         rest = {"restAfterSeconds": settings.s3.grace.total_seconds()} if late else {}
-        print_summary(
-            f"Moved {format_totals(moved)} to {to}; removed {format_totals(freed)}"
-            + "".join(f"; {number} {outcome}" for outcome, number in stayed.items())
-            + left_text
-            + (f"; the service removes the rest after {rest['restAfterSeconds']:g} s" if rest else ""),
-            moved=moved.files,
-            movedBytes=moved.bytes,
-            removed=freed.files,
-            freedBytes=freed.bytes,
-            **stayed,
-            **left,
-            **rest,
-        )
+        text = f"Moved {format_totals(moved)} to {to}; removed {format_totals(freed)}"
+        text += "".join(f"; {number} {outcome}" for outcome, number in stayed.items()) + left_text
+        text += f"; the service removes the rest after {rest['restAfterSeconds']:g} s" if rest else ""
+        totals = {"moved": moved.files, "movedBytes": moved.bytes, "removed": freed.files, "freedBytes": freed.bytes}
+        print_summary(text, **totals, **stayed, **left, **rest)
         if failure is not None:
             raise failure
     return 1 if left or stayed.keys() - {"gone"} else 0
