@@ -54,6 +54,7 @@ SHOWN = {
     "word": "it, if it is one word without a long number, otherwise `[masked]`",
     "known": "it, if the service knows the value, otherwise `other`",
     "pseudonym": "a pseudonym",
+    "author": "a pseudonym of a customer; it, of others",
     "entries": "entries with masked values",
     "hidden": "nothing",
 }
@@ -63,6 +64,7 @@ LEFT = {
     "replaced if unknown": "it, if the service knows the value, otherwise `other`",
     "emptied": "an empty value",
     "removed": "nothing",
+    "customer removed": "nothing of a customer; it, of others",
     "deleted": "nothing: the row is deleted",
     "rewritten": "what says nothing about the customer",
 }

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from support_service.cases.model.published import PAYLOAD_BY_EVENT_TYPE
 from support_service.cases.sql import search
-from support_service.core.domain.case_vocabulary import KNOWN_CONTENT_TYPES
+from support_service.core.domain.case_vocabulary import KNOWN_CONTENT_TYPES, STAFF_AUTHOR_TYPES
 from support_service.core.ids import ID_LENGTH
 from support_service.core.personal import Erasure, models_in, rules_of
 from support_service.platform.database import Reader, Transaction
@@ -24,7 +24,7 @@ from support_service.platform.database.tables import (
 )
 from support_service.platform.telemetry.instruments import known_or_other
 
-ERASED_MESSAGE_BYTES = 307  # size counted for an erased message, in bytes of JSON
+ERASED_MESSAGE_BYTES = 323  # size counted for an erased message, in bytes of JSON
 
 
 def tombstone_of(customer_id: str) -> str:
@@ -52,7 +52,13 @@ def _erased_value(value: Any, known_values_by_member: Mapping[str, Collection[st
         return [_erased_value(each, known_values_by_member) for each in value]
     if not isinstance(value, dict):
         return value
-    return {name: _erased_member(name, member, known_values_by_member) for name, member in value.items()}
+    return {
+        name: None
+        if erasure_rules_of_events().get(name) == "customer removed"
+        and value.get("authorType") not in STAFF_AUTHOR_TYPES
+        else _erased_member(name, member, known_values_by_member)
+        for name, member in value.items()
+    }
 
 
 def _erased_member(name: str, value: Any, known_values_by_member: Mapping[str, Collection[str]]) -> Any:

@@ -6,6 +6,7 @@ from support_service.cases.model.case import Message
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.sql import case_rows
 from support_service.core.clock import time_after
+from support_service.core.domain.case_vocabulary import BOT
 from support_service.core.ids import new_id
 from support_service.events.consumer import ApplyOutcome, begin_applying, record_progress
 from support_service.events.inbound_events import InboundEvent
@@ -69,6 +70,7 @@ def _to_bot_message(case_id: str, event: InboundEvent, at: datetime) -> Message:
         id=new_id(),
         ticket_id=case_id,
         author_type="bot",
+        author_id=BOT,
         message=event.data.message_text(),
         attachment_uri=None,
         sentiment=None,

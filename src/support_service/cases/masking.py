@@ -17,14 +17,14 @@ from pydantic import BaseModel
 from support_service.cases.model.case import CaseSummary
 from support_service.cases.model.requests import CaseFilters
 from support_service.cases.model.vocabulary import Json
-from support_service.core.domain.case_vocabulary import KNOWN_CONTENT_TYPES
+from support_service.core.domain.case_vocabulary import KNOWN_CONTENT_TYPES, STAFF_AUTHOR_TYPES
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND, SOURCES
 from support_service.core.personal import Personal, rules_of
 from support_service.platform.telemetry.instruments import known_or_other
 
 MASKED_TEXT = "[masked]"
 PSEUDONYM_LENGTH = 16  # hex digits: two customers share a pseudonym with a probability of 1 in 2^64
-IDENTIFYING_MEMBERS = frozenset({"id", "customerId", *(f"{kind}Id" for kind in SERVICE_BY_KIND)})
+IDENTIFYING_MEMBERS = frozenset({"id", "customerId", "authorId", *(f"{kind}Id" for kind in SERVICE_BY_KIND)})
 # At most four digits: five may be a personal number.
 WORD_PATTERN = re.compile(r"(?!(?:\D*\d){5})[A-Za-z0-9_.:+-]{1,40}")
 TIMESTAMP_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")
@@ -66,6 +66,7 @@ class Masker:
             "word": lambda _, value: _mask_words(value) if isinstance(value, list) else _mask_word(value),
             "known": lambda name, value: known_or_other(value, self._known[name]),
             "pseudonym": lambda _, value: self.pseudonym_of(value),
+            "author": lambda _, value: self.pseudonym_of(value),
             "entries": lambda _, value: self.mask_entries(value),
             "hidden": lambda _, value: "" if isinstance(value, str) else None,
             "parts": lambda _, value: self.mask_all(value) if isinstance(value, list) else self.mask(value),
@@ -73,7 +74,9 @@ class Masker:
 
     def mask(self, model: ModelT) -> ModelT:
         """Return a copy of a model as analysts are shown it. Raises TypeError for a field without a rule."""
-        values = ((name, rule, getattr(model, name)) for name, rule in _masked_fields(type(model)))
+        values = [(name, rule, getattr(model, name)) for name, rule in _masked_fields(type(model))]
+        if getattr(model, "author_type", None) in STAFF_AUTHOR_TYPES:
+            values = [each for each in values if each[1] != "author"]
         masked = {name: self._masks[rule](name, value) for name, rule, value in values if value is not None}
         return model.model_copy(update=masked) if masked else model
 
@@ -117,6 +120,14 @@ class Masker:
     def mask_entries(self, entries: Iterable[Mapping[str, Any]]) -> list[Json]:
         """Return copies of timeline or context entries with masked values."""
         return [self._mask_entry(entry) for entry in entries]
+
+    def mask_message_entries(self, entries: Iterable[Mapping[str, Any]]) -> list[Json]:
+        """Return copies of timeline entries of messages and files, which this service has made, with masked values."""
+        return [
+            self._mask_entry(entry)
+            | ({"authorId": entry["authorId"]} if entry.get("authorType") in STAFF_AUTHOR_TYPES else {})
+            for entry in entries
+        ]
 
     def _mask_entry(self, entry: Mapping[str, Any]) -> Json:
         kind = entry.get("type")  # in a context any JSON

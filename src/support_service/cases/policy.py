@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from support_service.cases.model.requests import NewCase, NewMessage
 from support_service.cases.model.vocabulary import Visibility
-from support_service.core.domain.case_vocabulary import Status
+from support_service.core.domain.case_vocabulary import BOT, Status
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, Forbidden
 
@@ -28,12 +28,24 @@ def check_status_change(before: Status, after: Status) -> None:
 
 
 def check_may_write(principal: Principal, new: NewMessage) -> None:
-    """Raise Forbidden if a customer writes as another author type, writes an internal note, or sends a `sentAt`."""
+    """Raise Forbidden if a caller names another author, or if a customer writes as another author type or internally.
+
+    A customer sends no `sentAt` either. Services name authors.
+    """
+    if principal.role != "service" and new.author_id not in (None, principal.id):
+        raise permission_missing("messages:write-as-others", "Leave `authorId` out: the service sets it.")
     if principal.role == "customer" and new.author_type != "customer":
         raise permission_missing("messages:write-as-others", "A customer's messages have the authorType 'customer'.")
     if principal.role == "customer" and new.visibility != "public":
         raise permission_missing("messages:write-internal", "Internal notes are for agents.")
     _check_may_date(principal, new)
+
+
+def author_of(principal: Principal, new: NewMessage, customer_id: str | None) -> str | None:
+    """Return the id of the author of a new message that the principal may write, in a case of a customer."""
+    if principal.role == "service" and new.author_id:
+        return new.author_id
+    return {"customer": customer_id, "bot": BOT, "agent": principal.id}[new.author_type]
 
 
 def check_may_attach(principal: Principal, visibility: Visibility) -> None:

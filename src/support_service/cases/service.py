@@ -14,7 +14,7 @@ from support_service.cases.listing.case_list import SharedCountLimits
 from support_service.cases.model.case import MAX_CONVERSATION_BYTES, Case, CaseSummary, Message
 from support_service.cases.model.files import StoredAttachment
 from support_service.cases.model.requests import CaseChange, Closing, NewCase, NewMessage, StatusChange
-from support_service.cases.policy import authorize_new_case, check_may_write
+from support_service.cases.policy import author_of, authorize_new_case, check_may_write
 from support_service.cases.reading import CaseReader
 from support_service.cases.recorder import CaseRecorder, LockedCase
 from support_service.cases.sql import case_reading, case_rows, link_rows
@@ -87,7 +87,10 @@ class CaseService(CaseReader):
             "attachments": [],
         }
         case = Case.model_validate(new.__dict__ | opened, by_name=True, by_alias=False)
-        first = _build_message(case.id, new.initial_message, at) if new.initial_message else None
+        first = None
+        if new.initial_message:
+            author_id = author_of(origin.principal, new.initial_message, case.customer_id)
+            first = _build_message(case.id, new.initial_message, author_id, at)
         if first and first.sent_at is None:
             first.sent_at = new.sent_at
         async with unit_of_work(self._database, origin) as work:
@@ -259,7 +262,7 @@ class CaseService(CaseReader):
         """
         principal = work.origin.principal
         check_may_write(principal, new)
-        message = _build_message(case_id, new, utc_now())
+        message = _build_message(case_id, new, author_of(principal, new, None), utc_now())
         message_files = None
         if new.attachment_ids:
             await LockedCase.lock(work, self._recorder, case_id)
@@ -299,6 +302,8 @@ class CaseService(CaseReader):
         existing = await case_rows.find_message_by_external_id(work.tx, case_id, new.external_id)
         if existing and not principal.may_see_visibility(existing.visibility):
             raise _external_id_taken()
+        if existing and principal.role == "customer" and existing.author_type != "customer":
+            existing.author_id = None  # the id of a member of staff
         return existing
 
     @asynccontextmanager
@@ -323,9 +328,9 @@ class CaseService(CaseReader):
             raise
 
 
-def _build_message(case_id: str, new: NewMessage, at: datetime) -> Message:
+def _build_message(case_id: str, new: NewMessage, author_id: str | None, at: datetime) -> Message:
     # Validation runs in native code, and is faster than `model_construct`.
-    message = {**new.__dict__, "id": new_id(), "ticket_id": case_id, "created_at": at}
+    message = {**new.__dict__, "id": new_id(), "ticket_id": case_id, "author_id": author_id, "created_at": at}
     return Message.model_validate(message, by_name=True, by_alias=False)
 
 

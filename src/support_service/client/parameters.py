@@ -26,6 +26,7 @@ class NewMessageFields(TypedDict, total=False):
     visibility: Visibility
     external_id: str | None
     sent_at: datetime | None
+    author_id: str | None
 
 
 class NewCaseFields(TypedDict, total=False):

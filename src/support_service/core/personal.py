@@ -18,6 +18,7 @@ Analyst = Literal[
     "word",  # as it is if it is one word without a long number, otherwise `[masked]`; so is each item of a list
     "known",  # as it is if this service knows the value, otherwise `other`
     "pseudonym",
+    "author",  # of a message: a pseudonym of a customer, and others as they are
     "entries",  # a list of objects, with masked members
     "hidden",  # null or empty
     "never sent",  # in no answer that analysts get
@@ -29,6 +30,7 @@ Erasure = Literal[
     "replaced if unknown",  # by `other`, unless this service knows the value
     "emptied",
     "removed",
+    "customer removed",  # the author of a message, if it is a customer
     "not personal",  # it says nothing about a customer, and is left
     "parts",
 ]

@@ -157,18 +157,13 @@ class ViewListQuery(ApiModel):
     )
 
 
-def view_owner_name(principal: Principal) -> str:
-    """Return the owner of the views that the principal creates for itself: its subject, or its name without one."""
-    return principal.subject or principal.name
-
-
 def view_holder_for(principal: Principal, team: str | None) -> ViewHolder:
     """Return to whom a view belongs that the principal saves with this team. Raises Forbidden.
 
     Agents share views with their own teams, supervisors with every team. Analysts share none.
     """
     if team is None:
-        return ViewHolder(view_owner_name(principal), None)
+        return ViewHolder(principal.id, None)
     if not _may_use_views_of(principal, team):
         raise Forbidden(
             "permission_missing",
@@ -180,7 +175,7 @@ def view_holder_for(principal: Principal, team: str | None) -> ViewHolder:
 def may_use_view(principal: Principal, view: SavedView) -> bool:
     """Return whether the principal may see and change a view."""
     if view.team is None:
-        return view.owner == view_owner_name(principal)
+        return view.owner == principal.id
     return _may_use_views_of(principal, view.team)
 
 

@@ -18,7 +18,7 @@ from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, check_resource_version
 from support_service.core.search_words import SoughtTexts
 from support_service.core.units import MAX_INTEGER
-from support_service.desk.view_models import SavedView, ViewHolder, may_use_view, view_holder_for, view_owner_name
+from support_service.desk.view_models import SavedView, ViewHolder, may_use_view, view_holder_for
 from support_service.platform.audit import log as audit
 from support_service.platform.audit.log import FieldChanges
 from support_service.platform.database import ContendedRow, Database, Row, Transaction
@@ -103,7 +103,7 @@ class ViewService:
         With `before`, only views older than that seq. The seq is None if no page follows.
         """
         bound: dict[str, Any] = {
-            "owner": view_owner_name(principal),
+            "owner": principal.id,
             "before": MAX_INTEGER if before is None else before,
             "count": limit + 1,
         }
@@ -253,7 +253,7 @@ def _find_at_expected_version(locked: Collection[SavedView], view_id: str, expec
 
 def _views_row_of(principal: Principal) -> ContendedRow:
     """Return the row for which the writes of one user wait before they take a connection."""
-    return ContendedRow(f"views of {view_owner_name(principal)}")
+    return ContendedRow(f"views of {principal.id}")
 
 
 def _not_found(view_id: str) -> NotFound:

@@ -35,7 +35,7 @@ _CASE_FIELDS = (
     *("subject", "description", "customer_id", "status", "priority", "channel", "assigned_agent_id", "team"),
     *("context", "tags"),
 )
-_MESSAGE_FIELDS = ("author_type", "message", "sentiment", "metadata", "visibility", "external_id")
+_MESSAGE_FIELDS = ("author_type", "author_id", "message", "sentiment", "metadata", "visibility", "external_id")
 
 
 class CaseArchive:

@@ -91,6 +91,9 @@ def _map_message(message: ExportedObject, files: list[Json]) -> Json:
         {
             "externalId": str(message.required_value("id")),
             "authorType": author,
+            "authorId": fields.identifier(sender.get("email"), "chatwoot", sender.get("id"))
+            if author == "agent"
+            else None,
             "visibility": visibility,
             "sentAt": sent_at,
             "metadata": fields.without_empty(metadata),

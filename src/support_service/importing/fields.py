@@ -133,7 +133,9 @@ def split_message(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if number == 1:
             yield message | {"message": part}
         else:
-            more = {name: message[name] for name in ("authorType", "visibility", "sentAt") if name in message}
+            more = {
+                name: message[name] for name in ("authorType", "authorId", "visibility", "sentAt") if name in message
+            }
             yield more | {"message": part, "externalId": f"{message['externalId']}#{number}"}
 
 

@@ -13,6 +13,7 @@ from support_service.cases.model.requests import NewCase, NewMessage, RequestMod
 from support_service.cases.model.vocabulary import ExternalId, Json, NewSentAt, Status, Visibility
 from support_service.cases.sql.import_rows import CaseHistory
 from support_service.core.clock import utc_now
+from support_service.core.domain.case_vocabulary import BOT
 from support_service.core.errors import Conflict, FieldError, ValidationFailed, field_errors
 from support_service.core.ids import new_id
 from support_service.core.json_input import with_camel_case_names
@@ -160,7 +161,7 @@ def build_case(imported: ImportedCase, kept: KeptIds, synthetic_channels: Collec
     dated = _dated_messages(imported, now)
     opened = min(dated[0][0], imported.sent_at or now, now) if dated else min(imported.sent_at or now, now)
     case_id = kept.case or imported.id or new_id()
-    messages = [_build_message(case_id, each, at) for at, each in dated]
+    messages = [_build_message(case_id, imported.customer_id, each, at) for at, each in dated]
     naming: dict[str, list[Message]] = {}
     for message, (_, each) in zip(messages, dated, strict=True):
         for path in each.named_files:
@@ -211,8 +212,9 @@ def _dated_messages(imported: ImportedCase, now: datetime) -> list[tuple[datetim
     return sorted(dated, key=lambda pair: pair[0])  # the order of the file for messages of the same time
 
 
-def _build_message(case_id: str, sent: ImportedMessage, at: datetime) -> Message:
-    fields = {**sent.__dict__, "id": new_id(), "ticket_id": case_id, "created_at": at}
+def _build_message(case_id: str, customer_id: str | None, sent: ImportedMessage, at: datetime) -> Message:
+    author_id = sent.author_id or {"customer": customer_id, "bot": BOT}.get(sent.author_type)
+    fields = {**sent.__dict__, "id": new_id(), "ticket_id": case_id, "author_id": author_id, "created_at": at}
     return Message.model_validate(fields, by_name=True, by_alias=False)
 
 

@@ -97,6 +97,9 @@ def _map_article(article: ExportedObject, files: list[Json]) -> Json:
         {
             "externalId": str(article.required_value("id")),
             "authorType": author,
+            "authorId": fields.identifier(article.get("created_by"), "zammad", article.get("created_by_id"))
+            if author == "agent"
+            else None,
             "visibility": visibility,
             "sentAt": article.time_value("created_at"),
             "metadata": metadata,

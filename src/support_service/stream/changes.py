@@ -9,6 +9,7 @@ import pydantic_core
 
 from support_service.cases.masking import Masker
 from support_service.cases.model.published import DATABASE_RESTORED
+from support_service.core.domain.case_vocabulary import STAFF_AUTHOR_TYPES
 from support_service.core.domain.principals import CaseOwnership, CaseView, Principal
 from support_service.events.broker.log import Position
 from support_service.stream.frames import event_frame
@@ -113,7 +114,8 @@ class Change:
             row["lastMessageAt"] = message["createdAt"]
         document["case"] = row
         if message and view != "masked" and (message_is_public or not is_public):
-            document["message"] = message
+            is_of_staff = is_public and message.get("authorType") in STAFF_AUTHOR_TYPES
+            document["message"] = message | {"authorId": None} if is_of_staff else message
         return document
 
 

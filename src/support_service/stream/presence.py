@@ -76,7 +76,7 @@ class Presence:
 
         While the broker is unavailable, only the clients of this replica learn of it.
         """
-        name = principal.subject or principal.name
+        name = principal.id
         self._put_viewer(case_id, owner, name, state, self._timings.valid_for)
         note = {
             "from": self._replica,

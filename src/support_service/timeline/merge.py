@@ -20,7 +20,9 @@ Merged = TypeVar("Merged")
 # Of several cases the first of these counts.
 STATUSES_WORST_FIRST = ("unavailable", "off", "stale", "cached", "fresh", "none")
 
-MESSAGE_MEMBERS = ("authorType", "message", "attachmentUri", "attachmentIds", "sentiment", "metadata", "visibility")
+MESSAGE_MEMBERS = (
+    *("authorType", "authorId", "message", "attachmentUri", "attachmentIds", "sentiment", "metadata", "visibility"),
+)
 RECEIVED_LATE_AFTER = timedelta(minutes=5)  # beyond this, an entry says when it was received; clocks differ by less
 ATTACHMENT_MEMBERS = ("filename", "uri", "visibility")
 

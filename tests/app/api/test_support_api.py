@@ -29,6 +29,7 @@ MESSAGE_FIELDS = {
     "id",
     "ticketId",
     "authorType",
+    "authorId",
     "message",
     "attachmentUri",
     "attachmentIds",

@@ -27,7 +27,13 @@ from tests.support.privacy.samples import filled, models_in, trace
 
 MASKER = Masker("key", ("email",))
 MASKS = {MASKED_TEXT, OTHER}
-LEFT = {"replaced": (ERASED_TEXT,), "replaced if unknown": (OTHER,), "emptied": ("", []), "removed": (None,)}
+LEFT = {
+    "replaced": (ERASED_TEXT,),
+    "replaced if unknown": (OTHER,),
+    "emptied": ("", []),
+    "removed": (None,),
+    "customer removed": (None,),
+}
 ANALYST = Principal("analyst", "analyst")
 CASE_MODELS = [
     each

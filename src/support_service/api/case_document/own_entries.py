@@ -49,11 +49,14 @@ class EntryEncoder:
     def __init__(self, masker: Masker) -> None:
         self._masker = masker
 
-    def encode_entries(self, view: CaseView, dated: list[merge.DatedEntry], ticket_id: str = "") -> EncodedEntries:
+    def encode_entries(
+        self, view: CaseView, dated: list[merge.DatedEntry], ticket_id: str = "", *, of_messages: bool = False
+    ) -> EncodedEntries:
         """Return timeline entries with their times as JSON; with `ticket_id`, each says that it is of this case."""
         entries = [entry for _, entry in dated]
         if view == "masked":
-            entries = self._masker.mask_entries(entries)
+            mask = self._masker.mask_message_entries if of_messages else self._masker.mask_entries
+            entries = mask(entries)
         return _encode_entries(((at, entry) for (at, _), entry in zip(dated, entries, strict=True)), ticket_id)
 
     def encode_case(
@@ -66,7 +69,7 @@ class EntryEncoder:
             opened_at,
             references.references_by_service(context),
             self.encode_entries(view, merge.context_entries(opened_at, context), ticket_id),
-            self.encode_entries(view, dated, ticket_id),
+            self.encode_entries(view, dated, ticket_id, of_messages=True),
             None if history is None else self.encode_changes(view, history, ticket_id),
             history is not None and history.more,
             ticket_id,

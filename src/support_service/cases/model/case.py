@@ -53,6 +53,11 @@ class Message(ApiModel):
     id: Annotated[str, FACT]
     ticket_id: Annotated[str, FACT]
     author_type: Annotated[AuthorType, FACT]
+    author_id: Annotated[str | None, Personal("author", "customer removed")] = Field(
+        default=None,
+        description="id of the customer, of the agent, or of the bot (`bot`, unless a service names another one); null "
+        "if it is not known. Customers are shown their own only",
+    )
     message: Annotated[str, Personal("masked", "replaced")]
     attachment_uri: Annotated[str | None, Personal("masked", "removed")]
     attachment_ids: Annotated[list[str], FACT] = Field(

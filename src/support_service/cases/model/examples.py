@@ -40,6 +40,7 @@ CLOSING: Example = {
 MESSAGE: Example = {
     "id": MESSAGE_ID,
     "ticketId": CASE_ID,
+    "authorId": "CUS-42",
     "attachmentUri": None,
     "attachmentIds": [],
     "metadata": None,

@@ -20,6 +20,7 @@ from support_service.cases.model.vocabulary import (
     Assignee,
     AttachmentIds,
     AttachmentUri,
+    AuthorId,
     AuthorType,
     CaseSort,
     Channel,
@@ -113,6 +114,7 @@ class NewMessage(RequestModel):
     visibility: Visibility = "public"
     external_id: ExternalId | None = None
     sent_at: NewSentAt | None = None
+    author_id: AuthorId | None = None
 
     @field_validator("attachment_ids")
     @classmethod

@@ -191,6 +191,15 @@ AuthorType = Annotated[case_vocabulary.AuthorType, BeforeValidator(_to_lower_wor
 Subject = Annotated[str, NOT_BLANK_FIELD, Field(max_length=255), AfterValidator(_check_not_blank)]
 Description = Annotated[str, Field(max_length=MAX_TEXT_LENGTH)]
 Identifier = Annotated[str, Field(min_length=1, max_length=36)]
+AuthorId = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=128,
+        description="id of the author, which only services name; from other callers it must be their own. Without it: "
+        "the customer of the case, the caller as an agent, or `bot`",
+    ),
+]
 Assignee = Annotated[  # of an agent or a team
     Identifier, Field(json_schema_extra={"not": {"const": NONE_FILTER}}), AfterValidator(_check_is_not_word_none)
 ]

@@ -359,7 +359,7 @@ def _is_staged_for(uploader: Principal, case_id: str, ids: Collection[str]) -> t
 
 def _uploader_name(uploader: Principal) -> str:
     """Return the name of an uploader in rows. It is the id of a person, so that a new token finds the files."""
-    return f"{uploader.role} {uploader.subject or uploader.name}"
+    return f"{uploader.role} {uploader.id}"
 
 
 async def add_garbage(

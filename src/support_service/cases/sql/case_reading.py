@@ -106,7 +106,7 @@ def json_columns(*, public_only: bool) -> dict[str, sa.ColumnElement[Any]]:
     """Return the parts of a `StoredCase` that staff or customers may read, each as JSON."""
     return {
         "fields": PUBLIC_CASE_FIELDS_JSON if public_only else CASE_FIELDS_JSON,
-        "messages": MESSAGES_JSON(readable_condition(messages, public_only=public_only)),
+        "messages": MESSAGES_JSON[public_only](readable_condition(messages, public_only=public_only)),
         "attachments": ATTACHMENTS_JSON(readable_condition(attachments, public_only=public_only)),
         "clocks": sa.cast(PUBLIC_CLOCKS_JSON if public_only else CLOCKS_JSON, sa.Text),
     }
@@ -175,7 +175,7 @@ def _page_statement(*, public_only: bool, after: bool) -> sa.Select[Any]:
         .subquery()
     )
     more = sa.select(sa.func.count()).select_from(one_more).scalar_subquery() > sa.bindparam("limit")
-    page = MESSAGES_JSON(following, sa.bindparam("limit"))
+    page = MESSAGES_JSON[public_only](following, sa.bindparam("limit"))
     read = json_columns(public_only=public_only) | {
         "messages": sa.case((after_seq.is_not(None), page)) if after else page
     }
@@ -267,7 +267,7 @@ def _messages_since_statement(*, public_only: bool) -> sa.Select[Any]:
     )
     return sa.select(
         (VERSION_COLUMN[public_only] + VERSION_BASE).label("version"),
-        MESSAGES_JSON(messages.c.seq.in_(sa.select(newest.c.seq))).label("messages"),
+        MESSAGES_JSON[public_only](messages.c.seq.in_(sa.select(newest.c.seq))).label("messages"),
     ).where(tickets.c.id == sa.bindparam("id"))
 
 

@@ -285,13 +285,16 @@ async def replace_references(tx: Transaction, case_id: str, references: Sequence
 async def add_message(tx: Transaction, message: Message) -> CaseState | None:
     """Append a message to its case; return the state of the case after it, or None for an unknown case.
 
-    `created_at` of the message becomes later if the case's latest change is not before it.
+    `created_at` of the message becomes later if the case's latest change is not before it. A customer's message without
+    an author is the customer's of the case.
     """
     change = CHANGE_CASE_FOR_MESSAGE["internal" if message.visibility == "internal" else message.author_type]
     row = await tx.change_row(change, _message_parameters(message))
     if row is None:
         return None
     message.created_at = row.at
+    if message.author_type == "customer":
+        message.author_id = message.author_id or row.customer_id
     await _add_message(tx, to_message_row(message, row.version, row.internal_changes))
     return _to_state(row)
 

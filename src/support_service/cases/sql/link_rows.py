@@ -1,6 +1,6 @@
 """SQL of links between cases, and of the conversations of a case's duplicates."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
@@ -286,15 +286,17 @@ def _merged_page_statement(*, public_only: bool, after: bool) -> sa.Select[Any]:
         condition = readable_condition(table, public_only=public_only)
         return sa.select(table.c.created_at, table.c.seq).join(cases, cases.c.id == table.c.ticket_id).where(condition)
 
-    def json_of(table: sa.Table, columns: dict[str, str], places: sa.FromClause) -> sa.ScalarSelect[Any]:
+    def json_of(
+        table: sa.Table, columns: Mapping[str, sa.ColumnElement[Any]], places: sa.FromClause
+    ) -> sa.ScalarSelect[Any]:
         """Return the subquery for the rows in these places, as JSON."""
         rows = (
-            sa.select(*(table.c[column] for column in columns.values()))
+            sa.select(*(column.label(name) for name, column in columns.items()))
             .join(places, places.c.seq == table.c.seq)
             .order_by(table.c.created_at, table.c.seq)
             .subquery()
         )
-        members = {name: rows.c[column] for name, column in columns.items()}
+        members = {name: rows.c[name] for name in columns}
         return sa.select(sa.cast(json_rows(json_object_of(members)), sa.Text)).scalar_subquery()
 
     following, last = placed(messages), messages.alias("last")
@@ -305,7 +307,7 @@ def _merged_page_statement(*, public_only: bool, after: bool) -> sa.Select[Any]:
         )
     places = following.order_by(messages.c.created_at, messages.c.seq).limit(sa.bindparam("one_more")).cte("places")
     page = sa.select(places).order_by(places.c.created_at, places.c.seq).limit(sa.bindparam("limit")).subquery()
-    found = json_of(messages, MESSAGE_COLUMNS, page)
+    found = json_of(messages, MESSAGE_COLUMNS[public_only], page)
     number = sa.select(sa.func.count()).select_from(places).scalar_subquery()
     return sa.select(
         (sa.case((after_place.exists(), found)) if after else found).label("messages"),

@@ -4,6 +4,7 @@ The database writes the JSON, as clients and subscribers of events get it, so th
 serialized again. The members derive from the fields of the models.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -70,16 +71,16 @@ def json_text(columns: dict[str, Any]) -> sa.Cast[str]:
     return sa.cast(json_object_of(columns), sa.Text)
 
 
-def _stored_fields(model: type[BaseModel], table: sa.Table) -> dict[str, str]:
+def _stored_columns(model: type[BaseModel], table: sa.Table) -> dict[str, sa.ColumnElement[Any]]:
     """Return the column of each field of a model that clients get and that a table has, by its JSON name."""
     return {
-        field.alias or name: name for name, field in model.model_fields.items() if name in table.c and not field.exclude
+        field.alias or name: table.c[name]
+        for name, field in model.model_fields.items()
+        if name in table.c and not field.exclude
     }
 
 
-CASE_COLUMNS: dict[str, sa.ColumnElement[Any]] = {
-    member: tickets.c[name] for member, name in _stored_fields(CaseSummary, tickets).items()
-} | {"updatedAt": LATEST_CHANGE}
+CASE_COLUMNS = _stored_columns(CaseSummary, tickets) | {"updatedAt": LATEST_CHANGE}
 
 _IS_FIRST_CASE = case_links.c.case_id == tickets.c.id
 _OTHER_CASE = sa.case((_IS_FIRST_CASE, case_links.c.other_case_id), else_=case_links.c.case_id)
@@ -208,20 +209,20 @@ PUBLIC_LITERAL: sa.ColumnClause[str] = sa.literal_column("'public'")
 
 def _rows_of_case(
     table: sa.Table,
-    columns: dict[str, str],
+    columns: Mapping[str, sa.ColumnElement[Any]],
     condition: sa.ColumnElement[bool],
     limit: sa.BindParameter[int] | None = None,
 ) -> sa.ScalarSelect[Any]:
     """Return a subquery for the JSON array, as text, of a case's rows in another table, oldest first."""
     rows = (
-        sa.select(*(table.c[column] for column in columns.values()))
+        sa.select(*(column.label(name) for name, column in columns.items()))
         .where(table.c.ticket_id == tickets.c.id, condition)
         .order_by(table.c.seq)
         .limit(limit)
         .correlate(tickets)
         .subquery()
     )
-    members = {name: rows.c[column] for name, column in columns.items()}
+    members = {name: rows.c[name] for name in columns}
     return sa.select(sa.cast(json_rows(json_object_of(members)), sa.Text)).scalar_subquery()
 
 
@@ -252,7 +253,10 @@ PUBLIC_CASE_SUMMARY_JSON = json_text(
 )
 CASE_FIELDS_JSON = json_text(CASE_COLUMNS | _WAITING_SINCE | {"links": LINKS_JSON})
 PUBLIC_CASE_FIELDS_JSON = json_text(_PUBLIC_COLUMNS | _WAITING_SINCE | {"links": PUBLIC_LINKS_JSON})
-MESSAGE_COLUMNS = _stored_fields(Message, messages)
-MESSAGES_JSON = partial(_rows_of_case, messages, MESSAGE_COLUMNS)
-ATTACHMENT_COLUMNS = _stored_fields(Attachment, attachments)
+_OWN_AUTHOR_ID = sa.case((messages.c.author_type == text_literal("customer"), messages.c.author_id))
+MESSAGE_COLUMNS = {False: _stored_columns(Message, messages)}
+"""By public_only: customers are not shown the ids of staff."""
+MESSAGE_COLUMNS[True] = MESSAGE_COLUMNS[False] | {"authorId": _OWN_AUTHOR_ID}
+MESSAGES_JSON = {public: partial(_rows_of_case, messages, columns) for public, columns in MESSAGE_COLUMNS.items()}
+ATTACHMENT_COLUMNS = _stored_columns(Attachment, attachments)
 ATTACHMENTS_JSON = partial(_rows_of_case, attachments, ATTACHMENT_COLUMNS)

@@ -16,8 +16,10 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 ACTIVE_STATUSES: tuple[Status, ...] = ("open", "pending")  # statuses of cases that are still being worked on
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 AUTHOR_TYPES: tuple[AuthorType, ...] = get_args(AuthorType)
+STAFF_AUTHOR_TYPES: tuple[AuthorType, ...] = ("agent", "bot")  # of authors who are no customers
 PRESENCE_STATES: tuple[PresenceState, ...] = get_args(PresenceState)
 CLOCK_TARGETS: tuple[ClockTarget, ...] = get_args(ClockTarget)
+BOT = "bot"  # id of an author that is a program
 SYNTHETIC = "synthetic"  # default channel of the probe's cases, and the metric label of every synthetic case
 CHANNELS = ("email", "chat", "phone", "web", "mobile", "social", "sms", "marketplace", "api", SYNTHETIC)
 # Any other is free text of a client: metrics and analysts see `other`.

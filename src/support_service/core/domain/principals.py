@@ -49,6 +49,11 @@ class Principal:
     subject: str | None = None
     teams: AbstractSet[str] = frozenset()
 
+    @property
+    def id(self) -> str:
+        """What cases and messages call the principal: its subject, or its name if it has none."""
+        return self.subject or self.name
+
     def may_see(self, case: HasOwner) -> bool:
         """Return whether the caller may see a case.
 

@@ -5,6 +5,7 @@ from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 
+from support_service.core.domain.case_vocabulary import STAFF_AUTHOR_TYPES
 from support_service.core.personal import Erasure
 from support_service.platform.database.dialect import (
     JSON_VALUE,
@@ -23,6 +24,7 @@ ERASURE: Final = "erasure"  # its name in the `info` of a column
 ERASED_TEXT = "[erased]"
 
 ID = sa.String(36)
+PRINCIPAL_ID = sa.String(128)  # the subject of a principal, or the name of one without a subject
 TIME = UtcDateTime()
 
 HAS_EXTERNAL_ID = "external_id IS NOT NULL"
@@ -156,6 +158,7 @@ messages = table(
     required("id", ID, "kept", unique=True),
     required("ticket_id", of_case(), "kept"),
     required("author_type", sa.String(16), "kept"),
+    optional("author_id", PRINCIPAL_ID, "customer removed"),  # NULL in messages of earlier releases
     required("message", sa.Text, "replaced"),
     optional("attachment_uri", sa.Text, "removed"),
     required("attachment_ids", JSON_VALUE, "emptied", default="[]"),  # files of the case that it names
@@ -307,7 +310,7 @@ views = table(
     "views",
     sequence(),
     required("id", ID, "kept", unique=True),
-    optional("owner", sa.String(128), "kept"),  # subject of the user, or the name of one without a subject
+    optional("owner", PRINCIPAL_ID, "kept"),
     optional("team", ID, "kept"),
     required("name", sa.String(255), "deleted"),
     required("query", JSON_VALUE, "deleted"),
@@ -472,6 +475,21 @@ macros = table(
     required("version", sa.BigInteger, "not personal"),  # increments with every change; starts at the time of creation
 )
 
+# The people who work on cases. `id` is what `assigned_agent_id`, `author_id` and audit entries call them.
+agents = table(
+    "agents",
+    sequence(),
+    required("id", PRINCIPAL_ID, "not personal", unique=True),
+    optional("display_name", sa.String(128), "not personal"),
+    required("teams", JSON_VALUE, "not personal"),
+    optional("role", sa.String(16), "not personal"),
+    required("away", sa.Boolean, "not personal"),
+    required("name_from_claims", sa.Boolean, "not personal"),  # the provider gave the name: nobody has set another one
+    required("created_at", TIME, "not personal"),
+    required("updated_at", TIME, "not personal"),
+    required("version", sa.BigInteger, "not personal"),  # increments with every change; starts at the time of creation
+)
+
 # Versions of service level policies. One of each name is current, unless the policy was deleted; the others stay,
 # because cases are measured by the version that applied when they were opened.
 sla_policies = table(
@@ -537,4 +555,6 @@ def erased_values(table: sa.Table, known: Mapping[str, Collection[str]] = {}) ->
                 values[column.name] = [] if isinstance(column.type, JsonValue) else ""
             case "removed":
                 values[column.name] = None
+            case "customer removed":
+                values[column.name] = sa.case((table.c.author_type.in_(STAFF_AUTHOR_TYPES), column))
     return values
