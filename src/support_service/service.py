@@ -19,6 +19,7 @@ from support_service.attachments.service import AttachmentService
 from support_service.cases.case_files import CaseFiles
 from support_service.cases.erasure import erasure_rules_of_events
 from support_service.cases.inbound_handler import InboundEventHandler
+from support_service.cases.known_agents import open_known_agents
 from support_service.cases.links import LinkService
 from support_service.cases.masking import Masker
 from support_service.cases.opening import CaseTimings, SlaTimings, open_cases, open_clocks
@@ -26,6 +27,7 @@ from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
 from support_service.core.pagination import CursorSeal
 from support_service.core.part_state import OFF
+from support_service.desk.agents import AgentDirectory
 from support_service.desk.macros import MacroService
 from support_service.desk.policies import PolicyService
 from support_service.desk.views import ViewLimits, ViewService
@@ -123,6 +125,7 @@ class Service:
     timeline: TimelineAggregator
     overrides: OverrideService
     attachments: AttachmentService
+    agents: AgentDirectory
     views: ViewService
     macros: MacroService
     policies: PolicyService
@@ -176,6 +179,7 @@ async def open_service(
         recorder = CaseRecorder(instruments, clocks, settings.cases)
         files = CaseFiles(timings.cases.files, settings.server.url_prefix)
         cases = await opened(open_cases(database, instruments, recorder, files, timings.cases))
+        known_agents = await opened(open_known_agents(database))
         cache = await opened(open_cache(settings.timeline, telemetry, timings.timeline.redis))
         timeline = await opened(open_timeline(settings, database, cache, telemetry, timings.timeline))
         attachments = await opened(open_attachments(settings, database, instruments, files, timings.attachments))
@@ -238,6 +242,7 @@ async def open_service(
             timeline=timeline,
             overrides=OverrideService(database, timeline.overrides),
             attachments=attachments,
+            agents=AgentDirectory(database, known_agents),
             views=ViewService(database, timings.views),
             macros=MacroService(database),
             policies=PolicyService(database, clocks.policies, max_policies=timings.max_policies),

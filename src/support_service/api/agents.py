@@ -1,49 +1,23 @@
-"""What agents work with: their workload, saved views of the list of cases, and what the caller may do."""
+"""The people who work on cases: the directory, and how many cases each has."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
-from functools import cache, partial
-
-from pydantic import ValidationError
-
-from support_service.api.cases import check_may_search
-from support_service.api.models.service import Me
-from support_service.api.request_costs import count_cost
 from support_service.api.routing.call import Call, Reply
-from support_service.api.routing.decorators import delete, get, patch, post
-from support_service.api.routing.etags import count_etag_header, unique_etag_header
-from support_service.api.routing.route import DATABASE_PROBLEMS, Permission, Routes, Tag
+from support_service.api.routing.decorators import delete, get, put
+from support_service.api.routing.etags import version_etag_header
+from support_service.api.routing.route import DATABASE_PROBLEMS, Permission, RouteResponse, Tag
 from support_service.cases.model.case import Workload
-from support_service.cases.model.vocabulary import Json
-from support_service.core import pagination
-from support_service.core.domain.principals import ROLES, AccessScope, Role
-from support_service.core.errors import Forbidden, SupportError
 from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.desk.view_models import (
-    CountedView,
-    NewView,
-    SavedView,
-    ViewChange,
-    ViewFilters,
-    ViewListQuery,
-    ViewPage,
-)
-from support_service.desk.views import ViewLimits
+from support_service.desk.agent_models import Agent, AgentChange, AgentPage, AgentQuery
 
-TAG = Tag("views", "Saved views: filters of the list of cases under a name, with the number of cases of each.")
-VIEWS_PATH = "/support/views"
-VIEW_PATH = VIEWS_PATH + "/{view_id}"
+TAG = Tag("agents", "Agents: the directory of the people who work on cases, and their workload.")
+AGENTS_PATH = "/support/agents"
+AGENT_PATH = AGENTS_PATH + "/{agent_id}"
 
-VIEWS_READ = Permission("views:read", {"agent": "own", "supervisor": "all", "analyst": "masked"})
-VIEWS_WRITE = Permission("views:write", {"agent": "own", "supervisor": "all", "analyst": "masked"})
-VIEW_PROBLEMS = (*DATABASE_PROBLEMS, "view_not_found")
-SAVE_PROBLEMS = (*DATABASE_PROBLEMS, "too_many_views", "view_name_taken")
+DIRECTORY_READ = Permission("directory:read", {"agent": "all", "supervisor": "all"})
+DIRECTORY_PROBLEMS = (*DATABASE_PROBLEMS, "agent_changed")
 
 
 @get(
-    "/support/agents/{agent_id}/workload",
-    tag=Tag("agents", "Agents: their workload."),
+    AGENT_PATH + "/workload",
     access=Permission("agents:read", {"agent": "own", "supervisor": "all", "analyst": "all"}),
     reads_standby=True,
     problems=DATABASE_PROBLEMS,
@@ -56,152 +30,43 @@ async def workload(call: Call, agent_id: str) -> Reply[Workload]:
     return Reply(await call.service.cases.count_by_status(call.principal, agent_id, call.reader))
 
 
-@post(
-    VIEWS_PATH,
-    access=VIEWS_WRITE,
-    status=201,
-    headers=("ETag", "Location"),
-    problems=SAVE_PROBLEMS,
-    links=(("view_id", "/id"),),
+@get(AGENTS_PATH, access=DIRECTORY_READ, problems=DATABASE_PROBLEMS)
+async def list_agents(call: Call, query: AgentQuery) -> Reply[AgentPage]:
+    """List the people who work on cases, oldest entry first.
+
+    `nextCursor` requests the next page, and is null on the last one.
+    """
+    found, cursor = await call.service.agents.list_agents(query.cursor, query.limit)
+    return Reply(AgentPage.model_construct(items=found, next_cursor=cursor))
+
+
+@put(
+    AGENT_PATH,
+    access=Permission("directory:write", {"agent": "own", "supervisor": "all"}),
+    headers=("ETag",),
+    other_responses=(RouteResponse(201, "The person was added.", Agent, headers=("ETag", "Location")),),
+    problems=(*DIRECTORY_PROBLEMS, "agent_exists", "too_many_agents"),
 )
-async def create_view(call: Call, body: NewView) -> Reply[SavedView]:
-    """Save a view of the list of cases.
+async def put_agent(call: Call, agent_id: str, body: AgentChange, expected: ExpectedVersions) -> Reply[Agent]:
+    """Change a person in the directory, or add the person.
 
-    A view without `team` belongs to the caller, who alone sees it. A view with `team` belongs to the team: its agents
-    and every supervisor see and change it. `query` has the query parameters of `GET /support/cases` without `limit` and
-    `cursor`; other members are refused. A name is unique among the views of a user, and among those of a team.
+    Fields that are not sent stay as they are. Supervisors change every entry; agents set `away` of their own. The
+    entry gives no rights: the token of the person does.
     """
-    check_may_search(call, body.query)
-    view = await call.service.views.create(call.origin, body.name, body.query.as_query(), body.team)
-    return Reply(view, {"Location": f"{VIEWS_PATH}/{view.id}", **count_etag_header(call, view.version)})
+    agent, created = await call.service.agents.change(call.origin, agent_id, body, expected)
+    headers = version_etag_header(agent.version)
+    return Reply(agent, headers | {"Location": f"{AGENTS_PATH}/{agent_id}"}, 201) if created else Reply(agent, headers)
 
 
-@get(VIEWS_PATH, access=VIEWS_READ, reads_standby=True, problems=DATABASE_PROBLEMS)
-async def list_views(call: Call, query: ViewListQuery) -> Reply[ViewPage]:
-    """List the saved views of the caller and of the caller's teams, newest first.
+@delete(
+    AGENT_PATH,
+    access=Permission("directory:delete", {"supervisor": "all"}),
+    problems=(*DIRECTORY_PROBLEMS, "agent_not_found"),
+)
+async def delete_agent(call: Call, agent_id: str, expected: ExpectedVersions) -> Reply[None]:
+    """Remove a person from the directory.
 
-    Each has the number of cases that it shows to the caller, exact up to 1,000. Supervisors see the views of all teams.
+    Cases and messages keep the id, and answers have no name for it any more. Assign the person's cases to others first.
     """
-    before = pagination.decode_cursor(query.cursor)
-    found, last = await call.service.views.list_views(call.principal, before, query.limit)
-    page = await with_case_counts(found, partial(_count_cases_of_query, call), call.service.timings.views)
-    cursor = None if last is None else pagination.encode_cursor(last)
-    return Reply(ViewPage.model_construct(items=page, next_cursor=cursor))
-
-
-@get(VIEW_PATH, access=VIEWS_READ, reads_standby=True, headers=("ETag",), problems=VIEW_PROBLEMS)
-async def get_view(call: Call, view_id: str) -> Reply[CountedView]:
-    """Get a saved view with the number of cases that it shows to the caller.
-
-    The number is exact up to 1,000.
-    """
-    view = await call.service.views.read(call.principal, view_id)
-    (found,) = await with_case_counts([view], partial(_count_cases_of_query, call), call.service.timings.views)
-    # The number of cases changes without the view, so the tag is unique: it is valid in If-Match only.
-    return Reply(found, unique_etag_header(call, found.version))
-
-
-@patch(VIEW_PATH, access=VIEWS_WRITE, headers=("ETag",), problems=(*VIEW_PROBLEMS, *SAVE_PROBLEMS, "view_changed"))
-async def change_view(call: Call, view_id: str, body: ViewChange, expected: ExpectedVersions) -> Reply[SavedView]:
-    """Change the name, the query or the team of a saved view.
-
-    Sent fields replace the stored values, `query` as a whole; other fields stay unchanged. With `team` the view is
-    handed to that team; null makes it the caller's own.
-    """
-    if "query" in body.model_fields_set:
-        check_may_search(call, body.query)
-    view = await call.service.views.change(call.origin, view_id, body.sent_fields(), expected)
-    return Reply(view, count_etag_header(call, view.version))
-
-
-@delete(VIEW_PATH, access=VIEWS_WRITE, problems=(*VIEW_PROBLEMS, "view_changed"))
-async def delete_view(call: Call, view_id: str, expected: ExpectedVersions) -> Reply[None]:
-    """Delete a saved view.
-
-    The cases that it showed stay as they are.
-    """
-    await call.service.views.delete(call.origin, view_id, expected)
+    await call.service.agents.delete(call.origin, agent_id, expected)
     return Reply(None)
-
-
-async def with_case_counts(
-    views: Sequence[SavedView], count: Callable[[Json, int], Awaitable[int | None]], limits: ViewLimits
-) -> list[CountedView]:
-    """Return views with their numbers of cases, which `count` reads for a query, up to a number.
-
-    A number that takes too long is None. The first error ends the other counts, and is raised.
-    """
-    max_count, counting = limits.max_count, asyncio.Semaphore(limits.max_concurrent_counts)
-    deadline = asyncio.get_running_loop().time() + limits.count_timeout
-
-    async def with_count(view: SavedView) -> CountedView:
-        number = None
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(deadline), counting:
-                number = await count(view.query, max_count + 1)
-        more = number is not None and number > max_count
-        return CountedView.model_construct(**dict(view), count=max_count if more else number, more=more)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(with_count(view)) for view in views]
-    except ExceptionGroup as failures:
-        if all(isinstance(failure, SupportError) for failure in failures.exceptions):
-            raise failures.exceptions[0] from None
-        raise
-    return [task.result() for task in tasks]
-
-
-async def _count_cases_of_query(call: Call, query: Json, max_count: int) -> int | None:
-    """Return how many cases a stored query shows to the caller, at most `max_count`; None if the caller can't use it.
-
-    While the caller has less than half of its rate left, the count waits.
-    """
-    service, name = call.service, call.principal.name
-    try:
-        filters = ViewFilters.model_validate(query)
-        check_may_search(call, filters)
-    except (ValidationError, Forbidden):
-        return None
-
-    @asynccontextmanager
-    async def fair_turn() -> AsyncIterator[None]:
-        while wait := service.admission.charge_optional_work(name, 1 + count_cost(filters)):  # noqa: ASYNC110 - the rate refills with time
-            await asyncio.sleep(wait)
-        async with service.turns.occupy(name):
-            yield
-
-    return await service.cases.count_cases(call.principal, filters, max_count, fair_turn, call.reader)
-
-
-@cache
-def permissions_by_role(routes: Routes) -> dict[Role, dict[str, AccessScope]]:
-    """Return the permissions that each role has, with their scopes, in the order of their names."""
-    permissions = {route.access.name: route.access for route in routes if isinstance(route.access, Permission)}
-    return {
-        role: {name: permissions[name].scopes[role] for name in sorted(permissions) if role in permissions[name].scopes}
-        for role in ROLES
-    }
-
-
-@get(
-    "/support/me",
-    tag=Tag("me", "The caller: who it is, and what it may do."),
-    access=Permission("me:read", dict.fromkeys(ROLES, "own")),
-)
-async def get_me(call: Call, routes: Routes) -> Reply[Me]:
-    """Tell the caller who it is and what it may do.
-
-    Each operation that needs a permission names it when it refuses a request. With `SUPPORT_AUTH=open` every caller is
-    the supervisor `anyone`.
-    """
-    principal = call.principal
-    return Reply(
-        Me(
-            name=principal.name,
-            role=principal.role,
-            subject=principal.subject,
-            teams=sorted(principal.teams),
-            permissions=permissions_by_role(routes)[principal.role],
-        )
-    )

@@ -13,11 +13,12 @@ from support_service.api import (
     service,
     sla_policies,
     stream,
+    views,
 )
 from support_service.api.routing.route import Route
 
 MODULES = (
-    *(cases, attachments, customers, audit, agents, macros, sla_policies, stream, events),
+    *(cases, attachments, customers, audit, agents, views, macros, sla_policies, stream, events),
     *(oncall, oncall_actions, service),
 )
 ROUTES = tuple(route for module in MODULES for route in vars(module).values() if isinstance(route, Route))

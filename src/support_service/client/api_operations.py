@@ -5,7 +5,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime, timedelta
-from typing import Unpack
+from typing import Literal, Unpack
 
 from support_service.api.models.audit import AuditEntry, AuditLogEntry, AuditLogPage, AuditPage, Verification
 from support_service.api.models.cases import CaseCount, CustomerPage
@@ -33,6 +33,7 @@ from support_service.client.parameters import (
     ViewChangeFields,
 )
 from support_service.core.domain.case_vocabulary import PresenceState, Status
+from support_service.desk.agent_models import Agent, AgentPage
 from support_service.desk.macro_models import FilledMacro, Macro, MacroPage
 from support_service.desk.policy_models import Policy, SlaPolicyList
 from support_service.desk.view_models import CountedView, SavedView, ViewPage
@@ -225,6 +226,37 @@ class ApiOperations(Operations):
     async def workload(self, agent_id: str) -> Workload:
         """Count an agent's cases by status."""
         return await self._read(Workload, ("support", "agents", agent_id, "workload"))
+
+    def list_agents(self, *, page_size: int | None = None) -> AsyncGenerator[Agent, None]:
+        """List the people who work on cases, oldest entry first."""
+        return self._items(lambda cursor: self._read(AgentPage, ("support", "agents"), limit=page_size, cursor=cursor))
+
+    async def put_agent(
+        self,
+        agent_id: str,
+        *,
+        display_name: str | None = None,
+        teams: Sequence[str] | None = None,
+        role: Literal["agent", "supervisor", "analyst"] | None = None,
+        away: bool | None = None,
+        version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Agent:
+        """Change a person in the directory, or add the person."""
+        answer = await self._write(
+            "PUT",
+            ("support", "agents", agent_id),
+            body=json_members({"display_name": display_name, "teams": teams, "role": role, "away": away}),
+            version=version,
+            key=idempotency_key,
+        )
+        return parse_answer(Agent, answer)
+
+    async def delete_agent(
+        self, agent_id: str, *, version: int | None = None, idempotency_key: str | None = None
+    ) -> None:
+        """Remove a person from the directory."""
+        await self._write("DELETE", ("support", "agents", agent_id), version=version, key=idempotency_key)
 
     async def create_view(
         self, name: str, query: CaseFilterFields, *, team: str | None = None, idempotency_key: str | None = None

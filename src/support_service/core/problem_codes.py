@@ -18,6 +18,9 @@ class ProblemCode(NamedTuple):
 
 
 PROBLEM_CODES = (
+    ProblemCode("agent_changed", 412, "the entry of the directory was changed or deleted since it was read"),
+    ProblemCode("agent_exists", 409, "another request has just added this person to the directory"),
+    ProblemCode("agent_not_found", 404, "the directory has no person with this id"),
     ProblemCode("already_duplicate", 409, "the case is a duplicate of another case"),
     ProblemCode(
         "answers_unread", 429, "the caller leaves more than `SUPPORT_UNREAD_BYTES_PER_CALLER` of answers unread"
@@ -132,6 +135,7 @@ PROBLEM_CODES = (
     ProblemCode("token_invalid", 401, "the token is invalid"),
     ProblemCode("token_missing", 401, "no token was sent"),
     ProblemCode("tokens_unavailable", 503, "`SUPPORT_TOKENS_FILE` can't be read"),
+    ProblemCode("too_many_agents", 409, "the directory has 5,000 people, the limit"),
     ProblemCode("too_many_links", 409, "one of the cases has 100 links"),
     ProblemCode("too_many_macros", 409, "there are 1,000 macros, the limit"),
     ProblemCode("too_many_parameters", 400, "the query has more than 64 parameters"),

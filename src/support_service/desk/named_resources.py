@@ -1,11 +1,11 @@
-"""Named resources: what supervisors create, replace and delete under names that they choose, such as macros.
+"""Named resources: what supervisors create, replace and delete under names, such as macros.
 
 Each change is one transaction. It is recorded in the audit log, in an entry of no case with the name of the resource.
 Changes of one kind of resource are rare, so they wait for each other, and the limit on their number holds.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
@@ -21,8 +21,8 @@ from support_service.platform.database import ContendedRow, Database, Row, Trans
 from support_service.platform.database.dialect import insert_if_new
 from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 
-# Columns that the rows of every kind have besides the content.
-COMMON_COLUMNS = ("name", "created_at", "updated_at", "version")
+# Columns that the rows of every kind have besides the name and the content.
+COMMON_COLUMNS = ("created_at", "updated_at", "version")
 
 
 class ResourceContent(Protocol):
@@ -35,10 +35,13 @@ class ResourceContent(Protocol):
 class NamedResource(ResourceContent, Protocol):
     """A resource: its content, and what the service sets of it."""
 
-    name: str
     created_at: datetime
     updated_at: datetime
     version: int
+
+    @property
+    def name(self) -> str:
+        """What it is called; it never changes."""
 
 
 ContentT = TypeVar("ContentT", bound=ResourceContent)
@@ -50,6 +53,9 @@ class ResourceKind:
     """A kind of named resources: where it is stored, how it is called, and what its changes and problems are called."""
 
     table: sa.Table
+    name_column: str = "name"
+    is_valid_name: Callable[[str], bool] = is_valid_name
+    name_rule: str = "must have 1 to 64 letters, digits, - _ or . and begin with a letter or digit"
     current_conditions: tuple[sa.ColumnElement[bool], ...] = ()  # conditions of the rows that are no earlier versions
     noun: str
     full_noun: str
@@ -74,7 +80,8 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
         self._contended_row = ContendedRow(kind.table.name)  # all of them
         seq = kind.table.c.seq
         self._select_current = sa.select(kind.table).where(*kind.current_conditions)
-        self._select_by_name = self._select_current.where(kind.table.c.name == sa.bindparam("of"))
+        self._name = kind.table.c[kind.name_column]
+        self._select_by_name = self._select_current.where(self._name == sa.bindparam("of"))
         self._lock_by_name = self._select_by_name.with_for_update()
         self._insert = insert_if_new(kind.table).inline()
         self._lock_oldest = sa.select(seq).where(*kind.current_conditions).order_by(seq).limit(1).with_for_update()
@@ -82,7 +89,11 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
 
     async def get(self, name: str) -> ResourceT:
         """Return a resource. Raises NotFound."""
-        row = await self._database.fetch_one(self._select_by_name, {"of": name}) if is_valid_name(name) else None
+        row = (
+            await self._database.fetch_one(self._select_by_name, {"of": name})
+            if self._kind.is_valid_name(name)
+            else None
+        )
         if row is None:
             raise self._not_found(name)
         return self._to_resource(row)
@@ -92,16 +103,30 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
     ) -> tuple[ResourceT, bool]:
         """Replace a resource, or create it if there is none of the name; return it, and whether it was created.
 
-        The same content leaves the version as it is. Raises ValidationFailed for a name that no resource can have,
+        The same content leaves the version as it is. Raises the errors of `replace`.
+        """
+        return await self.replace(origin, name, lambda _: content, expected)
+
+    async def replace(
+        self,
+        origin: WriteOrigin,
+        name: str,
+        content_after: Callable[[ResourceT | None], ContentT],
+        expected: ExpectedVersions = None,
+    ) -> tuple[ResourceT, bool]:
+        """Give a resource the content that follows the present one, which is None for a new resource.
+
+        Return the resource, and whether it was created. Raises ValidationFailed for a name that no resource can have,
         VersionConflict, and Conflict if there are too many or another request creates the resource at this moment.
         """
-        if not is_valid_name(name):
-            problem = FieldError("name", "must have 1 to 64 letters, digits, - _ or . and begin with a letter or digit")
+        if not self._kind.is_valid_name(name):
+            problem = FieldError("name", self._kind.name_rule)
             message = f"The name in the path can't be the name of a {self._kind.noun}."
             raise ValidationFailed("invalid_request", message, [problem])
         async with unit_of_work(self._database, origin, self._contended_row) as work:
             before = await self._lock_resource(work.tx, name)
             self._check_version(before, expected)
+            content = content_after(before)
             if before is not None and before.content_json() == content.content_json():
                 return before, False
             after = (
@@ -115,7 +140,7 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
     async def delete(self, origin: WriteOrigin, name: str, expected: ExpectedVersions = None) -> None:
         """Delete a resource. Raises NotFound and VersionConflict."""
         async with unit_of_work(self._database, origin, self._contended_row) as work:
-            before = await self._lock_resource(work.tx, name) if is_valid_name(name) else None
+            before = await self._lock_resource(work.tx, name) if self._kind.is_valid_name(name) else None
             if before is None:
                 raise self._not_found(name)
             self._check_version(before, expected)
@@ -176,17 +201,19 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
     async def _store_changed(self, tx: Transaction, resource: ResourceT) -> None:
         """Store a resource that this transaction has locked."""
         table = self._kind.table
-        await tx.execute(table.update().where(table.c.name == resource.name).values(self._row_values(resource)))
+        await tx.execute(table.update().where(self._name == resource.name).values(self._row_values(resource)))
 
     async def _remove_by_name(self, tx: Transaction, name: str) -> None:
-        table = self._kind.table
-        await tx.execute(table.delete().where(table.c.name == name))
+        await tx.execute(self._kind.table.delete().where(self._name == name))
 
     def _to_resource(self, row: Row) -> ResourceT:
-        return self._build_resource(self._content_from_row(row), {name: getattr(row, name) for name in COMMON_COLUMNS})
+        common = {name: getattr(row, name) for name in COMMON_COLUMNS}
+        return self._build_resource(
+            self._content_from_row(row), common | {"name": getattr(row, self._kind.name_column)}
+        )
 
     def _row_values(self, resource: ResourceT) -> dict[str, Any]:
-        common = {name: getattr(resource, name) for name in COMMON_COLUMNS}
+        common = {name: getattr(resource, name) for name in COMMON_COLUMNS} | {self._kind.name_column: resource.name}
         return {**common, **self._columns_from_content(resource.content_json())}
 
     def _check_version(self, resource: ResourceT | None, expected: ExpectedVersions) -> None:

@@ -33,6 +33,7 @@ SENT = {
     "change_case": {"priority": "high"},
     "set_status": {"status": "pending"},
     "add_message": MESSAGE,
+    "put_agent": {"away": True},
     "close_case": {},
     "create_view": {"name": "Urgent", "query": {"priority": "urgent"}},
     "change_view": {"name": "Renamed"},

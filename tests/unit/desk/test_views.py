@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from support_service.api.agents import with_case_counts
+from support_service.api.views import with_case_counts
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, Forbidden, NotFound, Unavailable, VersionConflict
 from support_service.core.search_words import SoughtTexts

@@ -1,0 +1,120 @@
+"""The directory of the people who work on cases, as clients send and get it. No I/O."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints
+from pydantic.json_schema import SkipJsonSchema
+
+from support_service.cases.model.case import ApiModel, example_config
+from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor, RequestModel
+from support_service.cases.model.vocabulary import Identifier
+
+MAX_ID_LENGTH = 128  # characters of the subject, or of the name, of a principal
+MAX_NAME_LENGTH = 128
+MAX_TEAMS = 64
+PersonRole = Literal["agent", "supervisor", "analyst"]
+
+CONTENT_EXAMPLE: dict[str, Any] = {"displayName": "Linh Trần", "teams": ["deliveries"], "role": "agent", "away": False}
+EXAMPLE: dict[str, Any] = {
+    "id": "agent-7",
+    **CONTENT_EXAMPLE,
+    "createdAt": "2026-05-12T08:30:00.125000Z",
+    "updatedAt": "2026-05-12T09:02:11.480000Z",
+}
+
+
+def is_valid_agent_id(text: str) -> bool:
+    """Return whether a text can be the id of a person: the subject or the name of a principal."""
+    return 0 < len(text) <= MAX_ID_LENGTH and text.isprintable()
+
+
+def _check_printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must have printable characters only")
+    return text
+
+
+DisplayName = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_NAME_LENGTH),
+    AfterValidator(_check_printable),
+    Field(description="what colleagues call the person"),
+]
+Teams = Annotated[
+    list[Identifier],
+    Field(max_length=MAX_TEAMS, description="teams of the person, sorted"),
+    AfterValidator(lambda teams: sorted(set(teams))),
+]
+
+
+class AgentChange(RequestModel):
+    """What changes of a person's entry; fields that are not sent stay as they are."""
+
+    model_config = example_config(CONTENT_EXAMPLE)
+
+    display_name: DisplayName | None = None
+    teams: Teams | None = None
+    role: PersonRole | None = None
+    away: bool | None = None
+
+    def sent_fields(self) -> dict[str, Any]:
+        """Return the fields that the client sent, by their Python names."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+class AgentContent(ApiModel):
+    """What the directory has of a person, besides the id."""
+
+    display_name: str | None = Field(default=None, description="what colleagues call the person; null: nobody said")
+    teams: list[str] = Field(default_factory=list, description="teams of the person, sorted")
+    role: PersonRole | None = None
+    away: bool = Field(default=False, description="the person is away, as the person or a supervisor has set it")
+    # The provider gave the name: nobody has set another one.
+    name_from_claims: SkipJsonSchema[bool] = Field(default=False, exclude=True)
+
+    def content_json(self) -> dict[str, Any]:
+        """Return the content as it is compared and audited."""
+        return {
+            "displayName": self.display_name,
+            "teams": self.teams,
+            "role": self.role,
+            "away": self.away,
+            "nameFromClaims": self.name_from_claims,
+        }
+
+
+class Agent(AgentContent):
+    """A person who works on cases."""
+
+    model_config = example_config(EXAMPLE)
+
+    id: str = Field(description="as in `assignedAgentId` and `authorId`")
+    created_at: datetime
+    updated_at: datetime
+    version: SkipJsonSchema[int] = Field(default=1, exclude=True)  # sent to clients as ETag
+
+    @property
+    def name(self) -> str:
+        """The id, by which the directory finds the person."""
+        return self.id
+
+
+class AgentQuery(ApiModel):
+    """Which page of the directory to list."""
+
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
+        DEFAULT_PAGE_SIZE, description="maximum number of people on a page"
+    )
+    cursor: Cursor | None = Field(
+        None, description="`nextCursor` of the previous page; without it the list starts with the oldest entry"
+    )
+
+
+class AgentPage(ApiModel):
+    """A page of the directory, oldest entry first; `nextCursor` requests the next page, and is null on the last one."""
+
+    model_config = example_config({"items": [EXAMPLE], "nextCursor": "rT0mV2Yw3kq9sJb1XzQ5n8L-uE7cHfA4dGpO6iW_xR"})
+
+    items: list[Agent]
+    next_cursor: str | None
