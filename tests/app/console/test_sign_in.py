@@ -180,6 +180,8 @@ def test_sign_in_leads_back_to_the_page_that_asked_for_it(address):
         {"nonce": None},
         {"exp": 1},
         {"exp": None},
+        {"exp": 1e300},
+        {"exp": 10**400},
         {"sub": None},
     ],
 )
@@ -188,6 +190,23 @@ async def test_id_token_for_another_purpose_is_refused(client, provider, changes
     provider.changes = changes
     assert await failure(await sign_in(client, provider), 400) == "invalid"
     await expect_problem(await client.get("/support/me"), 401, "token_missing")
+
+
+@pytest.mark.parametrize("claim", ["iss", "aud", "azp", "nonce", "sub", "exp", "groups"])
+async def test_claim_with_half_a_character_is_refused(client, provider, claim):
+    """Half of a surrogate pair is not text. The person is told, and the provider is not called unavailable."""
+    provider.changes = {claim: "\ud800"}
+    assert await failure(await sign_in(client, provider), 403 if claim in ("sub", "groups") else 400) in (
+        "invalid",
+        "no_role",
+    )
+
+
+async def test_blank_person_is_refused(client, provider):
+    """Every person without a name would be the same one."""
+    for blank in (" ", "   "):
+        provider.changes = {"sub": blank}
+        assert await failure(await sign_in(client, provider), 403) == "no_role"
 
 
 async def test_id_token_with_another_signature_is_refused(client, provider):

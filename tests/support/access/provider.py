@@ -12,7 +12,7 @@ from secrets import token_urlsafe
 from urllib.parse import unquote
 
 from aiohttp import web
-from joserfc import jwt
+from joserfc import jws
 from joserfc.jwk import generate_key
 from yarl import URL
 
@@ -89,9 +89,8 @@ class FakeProvider:
         standard = {"iss": self.issuer, "aud": CLIENT_ID, "iat": now, "exp": now + self.lifetime}
         key_id, key = self.signing_key or list(self.keys.items())[-1]
         given = standard | self.claims | claims | self.changes
-        return jwt.encode(
-            {"alg": "RS256", "kid": key_id} | self.header, {k: v for k, v in given.items() if v is not None}, key
-        )
+        claims = json.dumps({k: v for k, v in given.items() if v is not None})
+        return jws.serialize_compact({"alg": "RS256", "kid": key_id} | self.header, claims, key)
 
     @web.middleware
     async def _hold(self, request, handler):

@@ -96,6 +96,19 @@ async def test_groups_of_the_issuer_become_role_and_teams(issuer, open_verifier)
     assert (await jwt.verify(issuer.sign(groups="leads"))).role == "supervisor"
 
 
+async def test_group_with_commas_becomes_a_role(issuer, open_verifier):
+    r"""As a directory names its groups; each comma is written `\,`, and any other backslash stays."""
+    jwt = await open_verifier(
+        role_claim="groups", role_map=r"cn=leads\,ou=desk:supervisor,CORP\agents:agent,cn=Lan\\, Ann\,ou=desk:analyst"
+    )
+    for group, role in (
+        ("cn=leads,ou=desk", "supervisor"),
+        (r"CORP\agents", "agent"),
+        (r"cn=Lan\, Ann,ou=desk", "analyst"),
+    ):
+        assert (await jwt.verify(issuer.sign(groups=[group], role=None))).role == role
+
+
 @pytest.mark.parametrize("groups", [["staff"], [], None, "agent", ["agent"], [["leads"]], {"leads": True}])
 async def test_caller_without_a_mapped_group_is_refused(issuer, open_verifier, groups):
     """With a map, the name of a role is no role."""

@@ -22,6 +22,7 @@ MAX_CACHED_TOKENS = 10_000  # default number of verified tokens in the cache
 MAX_NAME_LENGTH = 128  # characters
 MAX_ID_LENGTH = 36  # characters of the id of an agent, a customer or a team, as in cases
 MAX_TEAMS = 64
+MAX_EXPIRY = 253_402_300_799  # seconds since 1970: the end of the year 9999, beyond which there are no dates
 
 
 class JwtVerifier:
@@ -103,6 +104,8 @@ class JwtVerifier:
             raise _invalid_token(f"Its claim {failure.claim!r} is missing or invalid.") from failure
         except (JoseError, ValueError) as failure:
             raise _invalid_token("Its signature or format is invalid.") from failure
+        if claims["exp"] > MAX_EXPIRY:
+            raise _invalid_token("Its claim 'exp' is missing or invalid.")
         return claims
 
     def principal(self, claims: Mapping[str, Any]) -> Principal:
@@ -114,7 +117,7 @@ class JwtVerifier:
             groups = _as_list(teams)
             teams = list({team for group, team in settings.jwt_team_map if group in groups})
         if not _is_text_up_to(claims["sub"], MAX_NAME_LENGTH):
-            raise _invalid_token(f"Its claim 'sub' must have 1 to {MAX_NAME_LENGTH} characters.")
+            raise _invalid_token(f"Its claim 'sub' must have 1 to {MAX_NAME_LENGTH} characters, and not only blanks.")
         if not (
             _is_text_up_to(subject, MAX_ID_LENGTH)
             if role in CASE_SCOPED_ROLES
@@ -162,7 +165,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _is_text_up_to(value: object, longest: int) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= longest and value.isprintable()
+    return isinstance(value, str) and len(value) <= longest and value.isprintable() and value.strip() != ""
 
 
 def _invalid_token(reason: str) -> Unauthenticated:

@@ -235,7 +235,8 @@ class AccessSettings(SettingsSection):
         alias="SUPPORT_JWT_ROLE_MAP",
         validate_default=False,
         description="Roles of groups, such as `support-leads:supervisor,support-agents:agent`. Of a caller's groups, "
-        "the first one in this list counts. Unset: the claim has the role.",
+        "the first one in this list counts. A comma in the name of a group is written `\\,`. Unset: the claim has the "
+        "role.",
     )
     jwt_subject_claim: str = Field(
         "sub", alias="SUPPORT_JWT_SUBJECT_CLAIM", description="Claim with the agent id or customer id."
@@ -249,7 +250,8 @@ class AccessSettings(SettingsSection):
         (),
         alias="SUPPORT_JWT_TEAM_MAP",
         validate_default=False,
-        description="Teams of groups, such as `support-returns:returns`. Unset: the claim has the teams.",
+        description="Teams of groups, such as `support-returns:returns`, written like `SUPPORT_JWT_ROLE_MAP`. Unset: "
+        "the claim has the teams.",
     )
     metrics_token: Token | None = Field(
         None,

@@ -221,8 +221,12 @@ def _parse_algorithms(value: object) -> object:
 
 
 def _parse_group_map(value: object) -> object:
-    """Split a comma-separated list of GROUP:NAME; a group may have colons, and may be listed more than once."""
-    pairs = tuple(tuple(part.strip() for part in each.rpartition(":")[::2]) for each in str(value).split(","))
+    r"""Split a comma-separated list of GROUP:NAME; a group may have colons, and may be listed more than once.
+
+    A comma of a group is written `\,`, as in the name of an entry in a directory.
+    """
+    listed = [each.replace("\\,", ",") for each in re.split(r"(?<!\\),", str(value))]
+    pairs = tuple(tuple(part.strip() for part in each.rpartition(":")[::2]) for each in listed)
     if not all(group and name for group, name in pairs):
         raise ValueError("comma-separated pairs of GROUP:NAME, such as support-agents:agent")
     return pairs
