@@ -20,10 +20,11 @@ from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import get
 from support_service.api.routing.route import CASE_PROBLEMS, DATABASE_PROBLEMS, Permission, Tag
 from support_service.core import pagination
+from support_service.core.errors import case_not_found
 from support_service.core.ids import is_valid_id
-from support_service.platform.audit import chain, entry_rows
+from support_service.platform.audit import chain
 from support_service.platform.audit.chain import StoredAuditEntry
-from support_service.platform.audit.entry_rows import AuditFilters, find_entries
+from support_service.platform.audit.entry_rows import AuditFilters, find_entries, read_case_entries
 from support_service.platform.audit.verify import verify_part
 
 TAG = Tag("audit", "The audit log: who changed what and when, with the values before and after.")
@@ -38,18 +39,15 @@ async def list_audit(call: Call, case_id: str, query: AuditQuery) -> Reply[Audit
     The entries of a deleted case are kept. They do not include the texts of messages.
     """
     before = pagination.decode_cursor(query.cursor)
-    page, more = (
-        await entry_rows.read_case_entries(call.service.database, case_id, before, query.limit)
-        if is_valid_id(case_id)
-        else ([], False)
-    )
+    if not is_valid_id(case_id):
+        raise case_not_found(case_id)
+    page, more, detached = await read_case_entries(call.service.database, case_id, before, query.limit)
     if not page and before is None:
         # The case may be older than the audit log. Raises if there is no such case.
         await call.service.cases.read_visible_owner(call.principal, case_id)
     cursor = pagination.encode_cursor(page[-1].seq) if more else None
     items = [AuditEntry.model_validate(audit_entry_members(each)) for each in page]
-    detached = _shown_detached(await entry_rows.read_detached(call.service.database))
-    return Reply(AuditPage.model_construct(items=items, next_cursor=cursor, detached=detached))
+    return Reply(AuditPage.model_construct(items=items, next_cursor=cursor, detached=_shown_detached(detached)))
 
 
 def _shown_detached(head: chain.ChainHead) -> ChainHead | None:
@@ -83,11 +81,10 @@ async def list_audit_log(call: Call, query: AuditLogQuery) -> Reply[AuditLogPage
     """
     before = pagination.decode_timed_cursor(query.cursor)
     filters = AuditFilters(query.actor, query.action, query.case_id, query.start, query.end)
-    page, more = await find_entries(call.reader, filters, before, query.limit)
+    page, more, detached = await find_entries(call.reader, filters, before, query.limit)
     cursor = pagination.encode_timed_cursor(page[-1].at, page[-1].seq) if more else None
     items = [AuditLogEntry.model_validate(audit_entry_members(each) | {"caseId": each.case_id}) for each in page]
-    detached = _shown_detached(await entry_rows.read_detached(call.service.database))
-    return Reply(AuditLogPage.model_construct(items=items, next_cursor=cursor, detached=detached))
+    return Reply(AuditLogPage.model_construct(items=items, next_cursor=cursor, detached=_shown_detached(detached)))
 
 
 @get("/support/audit/verification", access=AUDIT_READ, problems=DATABASE_PROBLEMS)

@@ -19,6 +19,8 @@ from support_service.core.clock import utc_now
 from support_service.desk.policies import PolicyService
 from support_service.events.erasure import rewrite_stored_events
 from support_service.platform.audit import entry_rows, log
+from support_service.platform.audit.chain import ChainHead
+from support_service.platform.audit.entry_rows import AuditFilters
 from support_service.platform.audit.log import SealerTimings
 from support_service.platform.database.failures import StatementError
 from support_service.platform.database.postgres.connection import Connection
@@ -113,6 +115,23 @@ async def test_batch_of_audit_entries_is_sealed_by_one_statement(database, sent)
     assert "unnest" in seals[0]
     head, oldest = await entry_rows.read_head_and_oldest_unsealed(database)
     assert (head.position, oldest) == (3, None)
+
+
+async def test_page_of_the_audit_log_is_one_statement(database, instruments, sent):
+    """With the last detached entry, also if the page has no entry."""
+    service = CaseService(database, recorder(database, instruments))
+    case = await service.open_case(SYSTEM_ORIGIN, NEW)
+    async with database.transaction() as tx:
+        await entry_rows.detach(tx, ChainHead(7, b"hash"))
+    sent.clear()
+    for entries, number in (
+        (await entry_rows.read_case_entries(database, case.id, None, 10), 1),
+        (await entry_rows.read_case_entries(database, "another", None, 10), 0),
+        (await entry_rows.find_entries(database, AuditFilters(), None, 10), 1),
+        (await entry_rows.find_entries(database, AuditFilters(actor="nobody"), None, 10), 0),
+    ):
+        assert (len(entries.entries), entries.more, entries.detached) == (number, False, ChainHead(7, b"hash"))
+    assert len(sent) == 4
 
 
 async def test_idempotency_key_adds_two_round_trips(database, instruments, sent):

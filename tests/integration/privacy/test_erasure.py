@@ -177,7 +177,7 @@ async def test_audit_log_and_stored_responses_have_no_erased_data(
     assert WORD not in await stored_text(database, attachment_dir, redis)
     await expect_problem(await client.patch(path, **sent), 409, "idempotency_answer_lost")
     assert (await verify_chain(database)).flaw is None
-    entries, _ = await entry_rows.read_case_entries(database, case["id"], None, 100)
+    entries = (await entry_rows.read_case_entries(database, case["id"], None, 100)).entries
     assert (entries[0].action, entries[-1].action) == ("case.erased", "case.opened")
     assert "attachment.removed" in {entry.action for entry in entries}
 

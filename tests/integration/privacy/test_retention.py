@@ -218,7 +218,7 @@ async def test_sealed_file_restores_the_case(client, old_case, retain, database,
     assert (checked.returncode, checked.stdout.count(b": OK")) == (0, 2), checked.stderr
     (_, head) = sums.read_text().splitlines()[:2]
     seal = hashlib.sha256(sums.read_bytes()).hexdigest()
-    entries, _ = await entry_rows.read_case_entries(database, case["id"], None, 1)
+    entries = (await entry_rows.read_case_entries(database, case["id"], None, 1)).entries
     assert json.loads(entries[0].changes)["archive"] == [None, seal]
     position, digest = head.removeprefix("# audit head: ").split()
     assert (await verify_chain(database, bytes.fromhex(digest))).flaw is None

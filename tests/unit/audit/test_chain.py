@@ -274,7 +274,7 @@ async def test_rolled_back_change_leaves_no_entry(database):
 
     with pytest.raises(ZeroDivisionError):
         await write_and_fail()
-    assert await entry_rows.read_case_entries(database, "case", None, 10) == ([], False)
+    assert (await entry_rows.read_case_entries(database, "case", None, 10)).entries == []
 
 
 @both_databases

@@ -7,7 +7,7 @@ the indexes of the table. `seq` decides between entries of the same time.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -29,6 +29,7 @@ MAX_PAGE_BYTES = 4 * 1024 * 1024  # of changes read at once, plus the last entry
 
 _L = audit_log.c
 ENTRY_COLUMNS = [_L[name] for name in StoredAuditEntry._fields]
+_DETACHED = ("detached_position", "detached_hash")
 
 
 def select_page(
@@ -46,6 +47,15 @@ def select_page(
     changes = sa.select(_L.changes).where(_L.seq == page.c.seq).scalar_subquery().label("changes")
     columns = (changes if column is _L.changes else page.c[column.name] for column in ENTRY_COLUMNS)
     return sa.select(*columns, page.c.number).order_by(*(direction(page.c[column.name]) for column in order))
+
+
+def select_newest(condition: sa.ColumnElement[bool], *order: sa.Column[Any]) -> sa.Select[Any]:
+    """Select a page in descending order, and the last detached entry: also if the page has no entry, in one row."""
+    page = select_page(condition, *order, direction=sa.desc).subquery()
+    one = sa.select(sa.literal_column("1")).subquery()
+    detached = (sa.select(audit_head.c[name]).scalar_subquery().label(name) for name in _DETACHED)
+    newest = sa.select(*page.c, *detached).select_from(one.outerjoin(page, sa.true()))
+    return newest.order_by(*(sa.desc(page.c[column.name]) for column in order))
 
 
 IS_UNSEALED = sa.text("position IS NULL")  # spelled as in the partial index
@@ -69,7 +79,7 @@ UPDATE_HEAD = compiled(
     )
 )
 POSITIONS_PER_QUERY = 1000
-READ_DETACHED = sa.select(audit_head.c.detached_position, audit_head.c.detached_hash)
+READ_DETACHED = sa.select(*(audit_head.c[name] for name in _DETACHED))
 DETACH = audit_head.update().values(
     detached_position=sa.bindparam("new_position"),
     detached_hash=sa.bindparam("new_hash", type_=audit_head.c.detached_hash.type),
@@ -78,10 +88,8 @@ DELETE_BETWEEN = audit_log.delete().where(
     _L.position > sa.bindparam("after", type_=sa.BigInteger), _L.position <= sa.bindparam("last", type_=sa.BigInteger)
 )
 SELECT_SEALED_AFTER = select_page(_L.position > sa.bindparam("after"), _L.position)
-SELECT_ENTRIES_OF_CASE = select_page(
-    sa.and_(_L.case_id == sa.bindparam("case"), _L.seq < sa.bindparam("before", type_=sa.BigInteger)),
-    _L.seq,
-    direction=sa.desc,
+SELECT_ENTRIES_OF_CASE = select_newest(
+    sa.and_(_L.case_id == sa.bindparam("case"), _L.seq < sa.bindparam("before", type_=sa.BigInteger)), _L.seq
 )
 SELECT_STRAY_POSITION = sa.select(_L.position).where(_L.position < sa.literal_column("1")).limit(sa.literal_column("1"))
 _HAS_ERASABLE_CHANGES = sa.and_(
@@ -140,7 +148,11 @@ async def read_sealed(
 async def read_detached(reader: Reader) -> ChainHead:
     """Return the last detached entry as a head: the chain goes on from there. It is the genesis if there is none."""
     row = await reader.fetch_one(READ_DETACHED)
-    return ChainHead(row.detached_position, row.detached_hash) if row and row.detached_hash else ChainHead(0, GENESIS)
+    return _detached_of_row(row) if row else ChainHead(0, GENESIS)
+
+
+def _detached_of_row(row: Row) -> ChainHead:
+    return ChainHead(row.detached_position, row.detached_hash) if row.detached_hash else ChainHead(0, GENESIS)
 
 
 async def find_changes(reader: Reader, positions: Sequence[int]) -> int | None:
@@ -180,21 +192,27 @@ async def erase_changes_of_cases(tx: Transaction, cases: Sequence[str]) -> dict[
     return found
 
 
-async def read_case_entries(
-    reader: Reader, case_id: str, before: int | None, limit: int
-) -> tuple[list[StoredAuditEntry], bool]:
-    """Return a page of a case's entries, newest first, and whether there are older ones."""
+class NewestEntries(NamedTuple):
+    """A page of entries, newest first, whether there are older ones, and the last detached entry as a head."""
+
+    entries: list[StoredAuditEntry]
+    more: bool
+    detached: ChainHead
+
+
+async def read_case_entries(reader: Reader, case_id: str, before: int | None, limit: int) -> NewestEntries:
+    """Return a page of a case's entries."""
     newer = MAX_INTEGER if before is None else before
     return await _read_page_newest_first(reader, SELECT_ENTRIES_OF_CASE, limit, case=case_id, before=newer)
 
 
 async def _read_page_newest_first(
     reader: Reader, statement: sa.Select[Any], limit: int, **parameters: Any
-) -> tuple[list[StoredAuditEntry], bool]:
-    """Return a page of entries, and whether there are older ones."""
-    found, number = await read_entry_page(reader, statement, count=limit + 1, bytes=MAX_PAGE_BYTES, **parameters)
-    page = found[:limit]
-    return page, number > len(page)
+) -> NewestEntries:
+    """Run a statement of `select_newest`."""
+    rows = await reader.fetch_all(statement, parameters | {"count": limit + 1, "bytes": MAX_PAGE_BYTES})
+    page = [_entry_of_row(row) for row in rows[:limit] if row.seq is not None]
+    return NewestEntries(page, (rows[0].number or 0) > len(page), _detached_of_row(rows[0]))
 
 
 async def read_entry_page(
@@ -202,8 +220,11 @@ async def read_entry_page(
 ) -> tuple[list[StoredAuditEntry], int]:
     """Run a statement of `select_page`. Return its entries, and their number without the limit of bytes."""
     rows = await reader.fetch_all(statement, parameters)
-    entries = [StoredAuditEntry._make(tuple(row)[: len(ENTRY_COLUMNS)]) for row in rows]  # type: ignore[arg-type]  # a row is a tuple
-    return entries, rows[0].number if rows else 0
+    return [_entry_of_row(row) for row in rows], rows[0].number if rows else 0
+
+
+def _entry_of_row(row: Row) -> StoredAuditEntry:
+    return StoredAuditEntry._make(tuple(row)[: len(ENTRY_COLUMNS)])  # type: ignore[arg-type]  # a row is a tuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,11 +240,8 @@ class AuditFilters:
 
 async def find_entries(
     reader: Reader, filters: AuditFilters, before: tuple[datetime, int] | None, limit: int
-) -> tuple[list[StoredAuditEntry], bool]:
-    """Return a page of entries, newest first, and whether there are older ones.
-
-    `before` is time and seq of the last entry of the page before.
-    """
+) -> NewestEntries:
+    """Return a page of entries; `before` is time and seq of the last entry of the page before."""
     conditions: list[sa.ColumnElement[bool]] = [
         column == value
         for column, value in ((_L.actor, filters.actor), (_L.case_id, filters.case_id))
@@ -241,7 +259,7 @@ async def find_entries(
     condition = sa.and_(sa.true(), *conditions)
     if filters.action is not None:
         condition = _with_action(filters.action, condition, order)
-    statement = planned_by_values(select_page(condition, *order, direction=sa.desc))
+    statement = planned_by_values(select_newest(condition, *order))
     return await _read_page_newest_first(reader, statement, limit)
 
 
