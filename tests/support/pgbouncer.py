@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import signal
 import socket
 import subprocess
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 
 from tests.support.servers import find_binary, free_port, wait_until_ready
 
+RELOADED = "got SIGHUP, re-reading config"
 SESSIONS = 3  # with the server, for any number of clients
 CONFIGURATION = """
 [databases]
@@ -47,7 +49,8 @@ class PgBouncer:
         self.port = port or free_port()
         self._path = server.path
         folder.mkdir()
-        log = folder / "pgbouncer.log"
+        self._file = folder / "pgbouncer.ini"
+        self._log = log = folder / "pgbouncer.log"
         text = configuration
         if configuration is CONFIGURATION:
             text = configuration.format(server_port=server.port, port=self.port, sessions=SESSIONS)
@@ -64,7 +67,7 @@ class PgBouncer:
             descriptors: list[int] = []
             for name, content in files.items():
                 text = text.replace(name, path_of(Path(name).name, content))
-            path = path_of("pgbouncer.ini", text.replace("LISTEN_PORT", str(self.port)))
+            path = path_of(self._file.name, text.replace("LISTEN_PORT", str(self.port)))
             user = {}
             if os.geteuid() == 0:
                 account = pwd.getpwnam("postgres")
@@ -88,6 +91,16 @@ class PgBouncer:
     def url(self) -> str:
         """The URL of the database through the pooler."""
         return f"postgresql://tests@127.0.0.1:{self.port}{self._path}"
+
+    def reload(self, **settings: object) -> None:
+        """Read changed settings without a restart, and wait until they are valid."""
+        text = self._file.read_text(encoding="utf-8")
+        self._file.write_text(text + "".join(f"{name} = {value}\n" for name, value in settings.items()), "utf-8")
+        reloads = self._log.read_text(encoding="utf-8").count(RELOADED)
+        self._process.send_signal(signal.SIGHUP)
+        wait_until_ready(
+            lambda: self._log.read_text(encoding="utf-8").count(RELOADED) > reloads, self._process, self._log
+        )
 
     def close(self) -> None:
         """Kill the process."""

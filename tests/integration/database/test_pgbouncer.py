@@ -211,22 +211,45 @@ async def test_prepared_statements_are_used_where_sessions_keep_them(
                 assert {await others.fetchval(f"SHOW {setting}") for _ in range(2 * SESSIONS)} == {default}
 
 
-async def test_pooler_that_stops_to_keep_statements_is_unavailable(database_url, tmp_path):
-    """Its configuration was changed after the start. No request is answered as if the service had a defect."""
-    ignored = {"ignore_startup_parameters": IGNORED}
-    pooler = PgBouncer(tmp_path / "keeps", database_url, max_prepared_statements=10, **ignored)
-    database = create_database(pooler.url, timings=PATIENT_DATABASE)
-    await database.open()
+@pytest.fixture
+def keeping_pooler(database_url, tmp_path):
+    """A PgBouncer that keeps prepared statements until it is restarted or reloaded with `max_prepared_statements=0`."""
+    pooler = PgBouncer(tmp_path / "keeps", database_url, ignore_startup_parameters=IGNORED, max_prepared_statements=10)
+    yield pooler
     pooler.close()
-    pooler = PgBouncer(tmp_path / "forgets", database_url, port=pooler.port, **ignored)
+
+
+@pytest.mark.parametrize("change", ["restart", "reload"])
+async def test_service_goes_on_when_the_pooler_keeps_statements_no_longer(
+    keeping_pooler, change, make_client, database_url, tmp_path, caplog
+):
+    """Its configuration was changed after the start. Reads and changes work without prepared statements at once."""
+    variables = {"SUPPORT_DATABASE_URL": keeping_pooler.url, "SUPPORT_DATABASE_PREPARED_STATEMENTS": "true"}
+    client = await make_client(**variables)
+    database = service_of(client).database
+    cases = await asyncio.gather(*(open_case(client, subject="parcel") for _ in range(CALLERS)))
+    assert database.prepared_statements
+    restarted = None
+    if change == "reload":
+        keeping_pooler.reload(max_prepared_statements=0)
+    else:
+        keeping_pooler.close()
+        restarted = PgBouncer(
+            tmp_path / "forgets", database_url, port=keeping_pooler.port, ignore_startup_parameters=IGNORED
+        )
     try:
+        changes = [asyncio.create_task(add_message(client, case)) for case in cases]
         reads = [sa.text(f"SELECT {number % 5} AS number FROM pg_sleep(0.001)") for number in range(20 * CALLERS)]
-        results = await asyncio.gather(*map(database.fetch_one, reads), return_exceptions=True)
-        refused = [each for each in results if isinstance(each, Exception)]
-        assert {type(each) for each in refused} == {Unavailable}
+        rows = await asyncio.gather(*map(database.fetch_one, reads))
+        assert [row.number for row in rows] == [number % 5 for number in range(len(reads))]
+        await asyncio.gather(*changes)
+        assert not database.prepared_statements
+        assert caplog.text.count("has forgotten a prepared statement") == 1
+        for case in cases:
+            assert len((await read_case(client, case))["messages"]) == 1
     finally:
-        await database.close()
-        pooler.close()
+        if restarted is not None:
+            restarted.close()
 
 
 async def test_each_missing_setting_is_named_with_its_repair(start_pooler, database_url, postgres, caplog):

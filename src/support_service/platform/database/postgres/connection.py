@@ -49,16 +49,27 @@ _STATEMENTS_WITHOUT_NAMES = (
     "The pooler keeps no prepared statements, so that each read is a transaction of four round trips: set "
     "max_prepared_statements in pgbouncer.ini, see docs/operations/postgresql.md"
 )
+_STATEMENTS_FORGOTTEN = (
+    "The pooler has forgotten a prepared statement: until the service restarts, its statements have no names, and each "
+    "read is a transaction of four round trips"
+)
+_FORGOTTEN_SQLSTATES = ("26000", "42P05")  # invalid_sql_statement_name, duplicate_prepared_statement
 _REMEDY_FOR_POOLER = (
     ". Behind PgBouncer set SUPPORT_DATABASE_PREPARED_STATEMENTS=false, or ignore_startup_parameters in pgbouncer.ini: "
     "see docs/operations/postgresql.md"
 )
+
+_PROCESS = new_id()
 
 log = logging.getLogger(__name__)
 
 
 class ConnectionLost(Unavailable):
     """The error of a statement whose connection was closed, before or while it ran."""
+
+
+class StatementForgotten(ConnectionLost):
+    """The error of a prepared statement that the session does not have, or has already: nothing was executed."""
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
@@ -69,11 +80,23 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no ty
     is_unreplicated = False  # true once a commit was not confirmed by the standby that has to have it
     ends_at = math.inf  # monotonic time after which it is not used again
     host: Host | None = None  # the host that was connected to, if the URL names several
+    connector: "Connector | None" = None  # that has opened it
+    names_statements = True
+
+    @property
+    def may_be_used_again(self) -> bool:
+        """Whether it is young enough, and sends statements as new connections do."""
+        is_of_now = self.connector is None or self.names_statements == self.connector.names_statements
+        return is_of_now and self.ends_at >= monotonic()
 
     async def set_plan_mode(self, plan_mode: PlanMode) -> None:
         """Change how the session plans prepared statements. Raises the driver's errors."""
         await self.execute(f"SET plan_cache_mode = {plan_mode}")
         self.plan_mode = plan_mode
+
+    def _get_unique_id(self, prefix: str) -> str:
+        """Return a name for a statement that no other process uses: a pooler may give both the same session."""
+        return f"{super()._get_unique_id(prefix)}{_PROCESS}"
 
     def check_replicated(self) -> None:
         """Raise Unavailable if a commit that the driver reports as done was not confirmed by its standby."""
@@ -169,9 +192,16 @@ class Connector:
         connection.plan_mode = plan_mode
         connection.add_log_listener(_note_warning)
         connection.ends_at = monotonic() + self._max_age * random.uniform(0.8, 1.0)
+        connection.connector, connection.names_statements = self, self.names_statements
         if not self.keeps_settings:
             connection.begin = self._begin
         return connection
+
+    def stop_naming_statements(self) -> None:
+        """Name no statement from now on: the configuration of a pooler was changed after the start."""
+        if self.names_statements:
+            log.warning(_STATEMENTS_FORGOTTEN)
+        self.names_statements = self.keeps_settings = False
 
     @property
     def begin_planned_by_values(self) -> str:
@@ -254,13 +284,24 @@ def _code_of_refusal(failure: Exception) -> str:
     return code_of_sqlstate(getattr(failure, "sqlstate", None)) or DATABASE_UNAVAILABLE
 
 
+def drop_if_forgetful(failure: Exception, connection: Connection) -> bool:
+    """Close a connection whose session has forgotten a statement, and name no statement from now on."""
+    if getattr(failure, "sqlstate", None) not in _FORGOTTEN_SQLSTATES or connection.connector is None:
+        return False
+    connection.connector.stop_naming_statements()
+    connection.terminate()
+    return True
+
+
 def raise_translated(failure: Exception, connection: Connection) -> NoReturn:
     """Raise the error for what the driver has raised.
 
-    ConnectionLost if the connection is closed, Unavailable if the server is unreachable or busy or a commit is not
-    replicated, and StatementError for any other.
+    ConnectionLost if the connection is closed or a statement forgotten, Unavailable if the server is unreachable or
+    busy or a commit is not replicated, and StatementError for any other.
     """
     connection.check_replicated()
+    if drop_if_forgetful(failure, connection):
+        raise StatementForgotten(DATABASE_UNAVAILABLE, MESSAGE_BY_CODE[DATABASE_UNAVAILABLE]) from failure
     code = code_of_sqlstate(getattr(failure, "sqlstate", None))
     if code == DATABASE_READ_ONLY:
         connection.terminate()  # another server may have become the primary, also behind the same name

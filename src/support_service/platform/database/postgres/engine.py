@@ -23,6 +23,7 @@ from support_service.platform.database.postgres.connection import (
     ConnectionLost,
     Connector,
     PlanMode,
+    StatementForgotten,
     raise_translated,
 )
 from support_service.platform.database.postgres.group_commit import GroupCommit
@@ -126,9 +127,13 @@ class PostgresDatabase:
         return PoolState(pool.used, pool.idle, pool.size, max(0, self.operations - pool.used))
 
     async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> int:
-        if not self.prepared_statements:
-            async with self.transaction() as tx:
-                return await tx.execute(statement, parameters)
+        if self.prepared_statements:
+            with suppress(StatementForgotten):
+                return await self._execute_alone(statement, parameters)
+        async with self.transaction() as tx:
+            return await tx.execute(statement, parameters)
+
+    async def _execute_alone(self, statement: Executable, parameters: Values) -> int:
         bound = self.statements.bind(statement, parameters)
         self.operations += 1
         try:

@@ -7,7 +7,6 @@ resets the session. The service leaves nothing to reset, because its locks end w
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from time import monotonic
 from weakref import WeakSet
 
 from support_service.core.database_url import Host
@@ -82,8 +81,7 @@ class ConnectionPool:
         self._close_idle()
 
     def _may_be_used_again(self, connection: Connection) -> bool:
-        is_old = connection.ends_at < monotonic()
-        return not (is_old or connection.host != self._host or self._closed)
+        return connection.may_be_used_again and connection.host == self._host and not self._closed
 
     async def close(self) -> None:
         """Close idle connections gracefully for at most `close_timeout`, then terminate all."""
