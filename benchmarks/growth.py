@@ -146,7 +146,8 @@ def requests_of(port: int, count: int) -> Iterator[Call]:
     newest = (seq for seq in range(count, 0, -1) if rows.case(seq, count)["status"] == "open")
     still_open = [f"{CASES}/{rows.case_id(seq)}" for seq in islice(newest, NEWEST)]
     yield from (call for call in CALLS if call.name in READS)
-    yield Call("count", lambda *_: f"{CASES}/count?status=open,pending")
+    # The service keeps counts: each one is of another agent.
+    yield Call("count", lambda number, _: f"{CASES}/count?status=open,pending&assignedAgentId={rows.agent(number)}")
     cursor = _deep_cursor(port)
     yield Call(f"list, after {DEEP * PAGE:,}", lambda *_: f"{CASES}?cursor={cursor}")
     yield Call("case", lambda number, _: still_open[number % NEWEST])
