@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 from types import ModuleType, NoneType
@@ -24,6 +24,7 @@ from support_service.cases.model import requests, vocabulary
 from support_service.core.domain import case_vocabulary
 from support_service.desk import macro_models, policy_models, view_models
 from support_service.platform.audit import chain
+from support_service.reports import measures
 
 CLIENT = Path(__file__).parents[1] / "src/support_service/client"
 OPERATIONS = "support_service.client.operations"
@@ -47,7 +48,7 @@ TYPES = {"delivery_id": int, "duration": timedelta}  # of parameters that the se
 PAGE = {"limit", "cursor"}  # of a list, whose pages are read when they are needed
 
 VISIBILITY = Literal["public", "internal"]
-VOCABULARIES = (case_vocabulary, vocabulary, chain, oncall_actions)
+VOCABULARIES = (case_vocabulary, vocabulary, chain, oncall_actions, measures)
 CLASS = '''\
 class ApiOperations(Operations):
     """The operations of the API.
@@ -120,6 +121,8 @@ class Module:
             return f"{self.name_of(annotation)} | str"
         if annotation in (datetime, AwareDatetime):
             return self.name_of(datetime)
+        if annotation is date:
+            return self.name_of(date)
         return "None" if annotation is NoneType else str(annotation.__name__)
 
     def text(self) -> str:

@@ -75,6 +75,8 @@ KEPT_FOR = {
     "messages": CASE,
     "search_documents": CASE,
     "ticket_references": CASE,
+    "report_changes": "until it is counted: a job does so from 500 changes on",
+    "case_results": CASE,
     "attachments": "as long as the case, or `SUPPORT_RETENTION_AFTER`",
     "staged_attachments": f"{CaseFileLimits().staging_time.total_seconds() / 3600:g} hours",
     "attachment_deletions": "as `tickets`",

@@ -58,6 +58,7 @@ from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.process import LoopLagSampler
 from support_service.platform.telemetry.provider import Metrics
 from support_service.platform.telemetry.telemetry import Telemetry, TelemetryTimings
+from support_service.reports.counters import ReportCounters, ReportTimings, open_reports
 from support_service.stream.service import ChangeStream, StreamTimings
 from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache import SnapshotStore
@@ -94,6 +95,7 @@ class Timings:
     attachments: AttachmentTimings = field(default_factory=AttachmentTimings)
     views: ViewLimits = field(default_factory=ViewLimits)
     max_policies: int = 100
+    reports: ReportTimings = field(default_factory=ReportTimings)
     certificates: CertificateTimings = field(default_factory=CertificateTimings)
     events: EventTimings = field(default_factory=EventTimings)
     stream: StreamTimings = field(default_factory=StreamTimings)
@@ -129,6 +131,7 @@ class Service:
     views: ViewService
     macros: MacroService
     policies: PolicyService
+    reports: ReportCounters
     broker: Broker
     relay: OutboxRelay
     webhooks: WebhookSender
@@ -180,6 +183,7 @@ async def open_service(
         files = CaseFiles(timings.cases.files, settings.server.url_prefix)
         cases = await opened(open_cases(database, instruments, recorder, files, timings.cases))
         known_agents = await opened(open_known_agents(database))
+        reports = await opened(open_reports(database, settings.cases.known_channels, timings.reports))
         cache = await opened(open_cache(settings.timeline, telemetry, timings.timeline.redis))
         timeline = await opened(open_timeline(settings, database, cache, telemetry, timings.timeline))
         attachments = await opened(open_attachments(settings, database, instruments, files, timings.attachments))
@@ -246,6 +250,7 @@ async def open_service(
             views=ViewService(database, timings.views),
             macros=MacroService(database),
             policies=PolicyService(database, clocks.policies, max_policies=timings.max_policies),
+            reports=reports,
             broker=broker,
             relay=relay,
             webhooks=webhooks,

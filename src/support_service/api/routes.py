@@ -10,6 +10,7 @@ from support_service.api import (
     macros,
     oncall,
     oncall_actions,
+    reports,
     service,
     sla_policies,
     stream,
@@ -18,7 +19,7 @@ from support_service.api import (
 from support_service.api.routing.route import Route
 
 MODULES = (
-    *(cases, attachments, customers, audit, agents, views, macros, sla_policies, stream, events),
+    *(cases, attachments, customers, audit, agents, views, macros, sla_policies, reports, stream, events),
     *(oncall, oncall_actions, service),
 )
 ROUTES = tuple(route for module in MODULES for route in vars(module).values() if isinstance(route, Route))

@@ -18,6 +18,7 @@ from support_service.platform.database.tables import (
     ERASED_TEXT,
     erased_values,
     messages,
+    report_changes,
     ticket_references,
     ticket_tags,
     tickets,
@@ -152,10 +153,17 @@ async def erase_case(
             }
         )
     )
+    await erase_occurrences(tx, [case_id], channels)
     if not keep_references:
         await tx.execute(ticket_references.delete().where(ticket_references.c.ticket_id == case_id))
     await search.remove_message_documents(tx, case_id)
     return erased
+
+
+async def erase_occurrences(tx: Transaction, case_ids: Collection[str], channels: Collection[str]) -> None:
+    """Erase the channel of what happened to cases and is not in the counters of reports yet, unless it is known."""
+    erased = erased_values(report_changes, {"channel": channels})
+    await tx.execute(report_changes.update().where(report_changes.c.case_id.in_(case_ids)).values(erased))
 
 
 async def clear_tombstone(tx: Transaction, tombstone: str) -> None:

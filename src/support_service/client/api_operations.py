@@ -4,7 +4,7 @@
 """
 
 from collections.abc import AsyncGenerator, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Literal, Unpack
 
 from support_service.api.models.audit import AuditEntry, AuditLogEntry, AuditLogPage, AuditPage, Verification
@@ -38,6 +38,8 @@ from support_service.desk.macro_models import FilledMacro, Macro, MacroPage
 from support_service.desk.policy_models import Policy, SlaPolicyList
 from support_service.desk.view_models import CountedView, SavedView, ViewPage
 from support_service.platform.audit.chain import Action
+from support_service.reports.measures import Dimension
+from support_service.reports.report_models import ReportPage, ReportRow
 
 
 class ApiOperations(Operations):
@@ -379,6 +381,32 @@ class ApiOperations(Operations):
     ) -> None:
         """Delete a service level policy."""
         await self._write("DELETE", ("support", "sla-policies", policy_name), version=version, key=idempotency_key)
+
+    def read_report(
+        self,
+        *,
+        start: date | None = None,
+        end: date | None = None,
+        by: Dimension | Sequence[Dimension] | None = None,
+        team: str | None = None,
+        agent: str | None = None,
+        channel: str | None = None,
+        page_size: int | None = None,
+    ) -> AsyncGenerator[ReportRow, None]:
+        """Report what happened to cases."""
+        return self._items(
+            lambda cursor: self._read(
+                ReportPage,
+                ("support", "reports"),
+                by=by,
+                team=team,
+                agent=agent,
+                channel=channel,
+                **{"from": start, "to": end},
+                limit=page_size,
+                cursor=cursor,
+            )
+        )
 
     async def put_presence(self, case_id: str, state: PresenceState) -> None:
         """Say that the caller views a case, or types in it."""

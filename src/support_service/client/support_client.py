@@ -1,6 +1,7 @@
 """The client of the API: its operations, and what needs more than one request or another answer than a model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from datetime import date
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -13,11 +14,12 @@ from support_service.cases.model.vocabulary import LinkKind
 from support_service.client.api_operations import ApiOperations
 from support_service.client.changes import StreamOperations
 from support_service.client.errors import UnexpectedAnswer, VersionConflict
-from support_service.client.files import FileOperations
+from support_service.client.files import BLOCK_BYTES, FileOperations
 from support_service.client.operations import JSON, parse_answer
 from support_service.client.parameters import CaseChangeFields
 from support_service.client.retries import Attempts, ClientTimings
 from support_service.client.transport import Request, Token, Transport
+from support_service.reports.report_models import ReportFormat
 
 CLOUD_EVENT = "application/cloudevents+json"
 NOT_READY_STATUS = 503  # the status of an answer that says what is not ready
@@ -88,6 +90,21 @@ class SupportClient(ApiOperations, FileOperations, StreamOperations):
         body = {"kind": kind, "caseId": other_case_id}
         path = ("support", "cases", case_id, "links")
         return parse_answer(CaseLink, await self._write("POST", path, body=body, version=version, key=idempotency_key))
+
+    async def export_report(
+        self,
+        *,
+        start: date | None = None,
+        end: date | None = None,
+        format: ReportFormat = "jsonl",  # noqa: A002 - as in the API
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the report with a row for each case in blocks of bytes; a broken connection raises NoAnswer."""
+        request = Request("GET", ("support", "reports", "cases"), {"from": start, "to": end, "format": format})
+        timings = self._transport.timings
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=timings.connect, sock_read=timings.attempt)
+        async with self._transport.open(request, limits) as response:
+            async for block in response.content.iter_chunked(BLOCK_BYTES):
+                yield block
 
     async def send_event(self, event: Mapping[str, Any], *, idempotency_key: str | None = None) -> Accepted:
         """Send an event of another service: a structured CloudEvent, or the plain payload of older senders."""

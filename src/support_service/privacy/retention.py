@@ -207,6 +207,7 @@ class CaseRetention:
             links = await link_rows.find_by_cases(tx, due)
             await link_rows.increment_versions_of_linked_cases(tx, due)
             await case_rows.delete(tx, due)
+            await cases.erase_occurrences(tx, due, self._settings.cases.known_channels)
             archive = {"archive": (None, seal)} if seal else {}
             await audit.erase_cases(work, due, at, {"reason": (None, "retention"), **archive})
         for linked in {each for link in links for each in (link.case_id, link.other_case_id)}:

@@ -63,6 +63,8 @@ ROWS = {
     "audit_log": {"case_id": CASE, "changes": f'{{"subject": [null, "{trace("audit_log", "changes")}"]}}'},
     "idempotency_keys": {"case_id": CASE, "state": "done", "until": datetime(2031, 2, 1, tzinfo=UTC)},
     "case_clocks": {"case_id": CASE, "policy": 1, "public": False},
+    "report_changes": {"case_id": CASE},
+    "case_results": {"case_id": CASE},
 }
 FOUND_BY = {  # traces that are the id of the case, or are another text
     *((table, name) for table, row in ROWS.items() for name, value in row.items() if value in (CASE, OTHER_CASE))

@@ -29,6 +29,7 @@ CALLS = {
     "change_view": lambda client: client.change_view("x", name="Other"),
     "list_audit_log": lambda client: client.list_audit_log(action="case.opened"),
     "follow": lambda client: client.stream(),
+    "export_report": lambda client: client.export_report(),
     "receive_event": lambda client: client.send_event({"eventType": "order.status.changed"}),
     "metrics": lambda client: client.metrics(),
     "openapi": lambda client: client.openapi(),

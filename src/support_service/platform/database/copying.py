@@ -52,7 +52,8 @@ COPY_LOCK = 7_351_902_115  # an arbitrary constant: a copy that was killed may s
 HASHES = 2**256  # sums of hashes are modulo this
 LOST_CONNECTION = "the connection was lost. Run the same command again: it continues after the last batch"
 APPLICATION_NAME = "support-service database copy"
-SEEDED_TABLES = ("attachment_ledger", "audit_head", "leases", "secrets")  # migrations give these tables their rows
+# Migrations give these tables their rows.
+SEEDED_TABLES = ("attachment_ledger", "audit_head", "leases", "report_state", "secrets")
 SESSION = "SET statement_timeout = 0; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = 0"
 SOURCE_NOTE = "source"  # the note that tells the source; every other is of a table
 # Rows that a service changes when it starts.

@@ -120,6 +120,7 @@ tickets = table(
     index("channel", "seq"),
     index("channel", "external_id", unique=True, where=HAS_EXTERNAL_ID),
     index("customer_id", "seq"),
+    index("created_at", "seq"),  # the cases of a report
     index("sla_due_at", "seq", where=HAS_DUE_TIME),
     # Has all that the count of a workload reads.
     index("assigned_agent_id", "status", "seq", "synthetic", "channel", where="assigned_agent_id IS NOT NULL"),
@@ -524,6 +525,54 @@ case_clocks = table(
 # The number of running clocks by target, kept by triggers on `case_clocks`, like `case_counts`.
 clock_counts = table(
     "clock_counts", required("target", sa.String(16), "not personal"), required("number", sa.BigInteger, "not personal")
+)
+
+# What happened to cases, until a job adds it to `report_counts`; kept by triggers. See reports/measures.py.
+report_changes = table(
+    "report_changes",
+    sequence(),
+    required("measure", sa.String(16), "kept"),
+    required("case_id", ID, "kept"),
+    required("at", TIME, "kept"),
+    required("since", TIME, "kept"),  # start of the duration that is measured
+    optional("team", ID, "kept"),  # as they were at that moment, like the agent and the channel
+    optional("agent", ID, "kept"),
+    required("channel", sa.String(32), "replaced if unknown"),
+)
+
+# Counts of what happened to cases, for each block of days and each combination of team, agent and channel.
+report_counts = table(
+    "report_counts",
+    key("grain", sa.String(24), "not personal"),  # which of team, agent and channel are told apart
+    key("span", sa.Integer, "not personal", autoincrement=False),  # days of a block
+    key("day", sa.Integer, "not personal", autoincrement=False),  # its first day, since 1970-01-01
+    key("team", ID, "not personal"),  # empty for none, and if it is not told apart
+    key("agent", ID, "not personal"),
+    key("channel", sa.String(32), "not personal"),  # a known one, or `other`
+    required("counts", sa.Text, "not personal"),  # JSON, {measure or bucket of durations: number}
+    sqlite_with_rowid=False,
+)
+
+# How often a case was reopened and has breached service levels, and when it was solved; kept by triggers, from the
+# first of these on.
+case_results = table(
+    "case_results",
+    key("case_id", of_case(), "kept"),
+    optional("solved_at", TIME, "kept"),  # NULL while the case is open or pending
+    required("reopened", sa.Integer, "kept"),
+    required("breaches", sa.Integer, "kept"),
+)
+
+# A single row: from where on reports count what happens, and how far a rebuild has counted what happened before.
+report_state = table(
+    "report_state",
+    key("id", sa.Integer, "not personal", autoincrement=False),
+    optional("since", TIME, "not personal"),  # NULL: there were no cases before
+    required("last_case", sa.BigInteger, "not personal"),  # seq of the last case before
+    required("last_entry", sa.BigInteger, "not personal"),  # seq of the last entry of the audit log before
+    optional("rebuilt_from", TIME, "not personal"),  # start of what was counted later
+    optional("rebuilding_from", TIME, "not personal"),  # start of what a rebuild counts that has not ended
+    required("position", sa.BigInteger, "not personal"),  # seq of the last case that it has counted
 )
 
 # Restores of the database from a backup; empty until the first. From the last one on, versions that clients see count

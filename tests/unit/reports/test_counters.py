@@ -1,0 +1,231 @@
+"""Reports say what a model in memory counts one by one, on both databases."""
+
+import asyncio
+import math
+import random
+from collections import defaultdict
+from datetime import date, timedelta
+from itertools import combinations, product
+
+import pytest
+
+from support_service.core.errors import ValidationFailed
+from support_service.platform.database.tables import report_changes
+from support_service.reports import counters
+from support_service.reports.counters import ReportCounters, ReportQuestion, ReportTimings
+from support_service.reports.measures import (
+    DIMENSIONS,
+    RELATIVE_ERROR,
+    Occurrence,
+    blocks_of,
+    bucket_of,
+    day_number,
+    durations_in,
+    percentile,
+    seconds_of,
+    start_of,
+)
+from tests.conftest import both_databases
+
+FIRST, DAYS = date(2025, 11, 20), 150
+CHANNELS = ("email", "chat")
+MEASURES = ("opened", "answered", "solved", "reopened", "firstResponse", "nextResponse", "resolution")
+AGENTS, TEAMS = ("", "ann", "bob", "eve"), ("", "returns", "billing")
+
+
+def new_occurrence(draw):
+    """Return something that happened on one of the days."""
+    at = start_of(FIRST) + timedelta(seconds=draw.randrange(DAYS * 86_400))
+    since = at - timedelta(seconds=10 ** draw.uniform(-1, 6))
+    return Occurrence(
+        draw.choice(MEASURES), at, since, draw.choice(TEAMS), draw.choice(AGENTS), draw.choice((*CHANNELS, "fax"))
+    )
+
+
+async def store(database, occurrences):
+    """Store occurrences, as triggers do."""
+    rows = [
+        {**occurrence._asdict(), "case_id": "case", "team": occurrence.team or None, "agent": occurrence.agent or None}
+        for occurrence in occurrences
+    ]
+    async with database.transaction() as tx:
+        await tx.execute(report_changes.insert(), rows)
+
+
+def expected(occurrences, question):
+    """Return the occurrences of each row of a report, counted one by one."""
+    rows = defaultdict(list)
+    for occurrence in occurrences:
+        values = {
+            "day": day_number(occurrence.at.date()),
+            "team": occurrence.team,
+            "agent": occurrence.agent,
+            "channel": occurrence.channel if occurrence.channel in CHANNELS else "other",
+        }
+        if question.first <= values["day"] <= question.last and all(
+            values[name] == value for name, value in question.filters.items()
+        ):
+            rows[tuple(values[name] for name in question.by)].append(occurrence)
+    return rows
+
+
+def exact_percentile(occurrences, measure, share):
+    """Return the duration of the nearest rank, or None."""
+    found = sorted(
+        max(1, (occurrence.at - occurrence.since).total_seconds())
+        for occurrence in occurrences
+        if occurrence.measure == measure
+    )
+    return found[math.ceil(share * len(found)) - 1] if found else None
+
+
+def is_near(found, exact):
+    """Whether a duration is the exact one within the stated error; it is rounded to a tenth of a second."""
+    if exact is None:
+        return found is None
+    return abs(found - exact) <= exact * RELATIVE_ERROR + 0.06
+
+
+def check(rows, occurrences, question):
+    """Fail unless a report says what the occurrences say."""
+    wanted = expected(occurrences, question)
+    assert rows.keys() == wanted.keys(), question
+    for key, counts in rows.items():
+        for measure in MEASURES:
+            number = sum(occurrence.measure == measure for occurrence in wanted[key])
+            if measure not in ("answered", "solved"):
+                assert counts[measure] == number, (question, key, measure)
+                continue
+            durations = durations_in(counts, measure)
+            assert sum(durations.values()) == number, (question, key, measure)
+            for share in (0.5, 0.9):
+                exact = exact_percentile(wanted[key], measure, share)
+                assert is_near(percentile(durations, share), exact), (question, key, measure)
+
+
+def questions(draw):
+    """Yield a question for each selection, with random days and values of its filters."""
+    names = [pair for size in (1, 2) for pair in combinations(DIMENSIONS, size)]
+    values = {"team": TEAMS, "agent": AGENTS, "channel": (*CHANNELS, "other")}
+    for by, filtered in product(names, [each for size in range(4) for each in combinations(values, size)]):
+        first = day_number(FIRST) + draw.randrange(-5, DAYS)
+        last = first + draw.choice((0, 1, 30, DAYS))
+        yield ReportQuestion(by, first, last, {name: draw.choice(values[name]) for name in filtered})
+
+
+async def read_whole(reports, question, limit=100_000):
+    """Return the rows of all pages of a report, each of which has whole days."""
+    rows = {}
+    while True:
+        answer = await reports.read(question, limit)
+        assert not rows.keys() & answer.rows.keys()
+        rows |= answer.rows
+        if answer.next_day is None:
+            return rows
+        assert answer.next_day > question.first
+        assert len(answer.rows) <= limit or answer.next_day == question.first + 1
+        question = question._replace(first=answer.next_day)
+
+
+@both_databases
+@pytest.mark.parametrize("seed", range(2))
+async def test_every_report_is_what_the_model_counts(database, seed):
+    """With counters, with occurrences that wait, and with both."""
+    draw = random.Random(seed)
+    occurrences = [new_occurrence(draw) for _ in range(900)]
+    reports = ReportCounters(database, CHANNELS, ReportTimings(min_occurrences=100, batch_size=170))
+    for start in range(0, 900, 300):
+        await store(database, occurrences[start : start + 300])
+        if start < 600:
+            await reports.add_occurrences()
+        for question in questions(draw):
+            check(await read_whole(reports, question), occurrences[: start + 300], question)
+
+
+@both_databases
+async def test_pages_by_days_have_whole_days(database):
+    """Also a day with more rows than the limit."""
+    draw = random.Random(7)
+    occurrences = [
+        new_occurrence(draw)._replace(at=start_of(FIRST) + timedelta(days=number % 5, hours=1)) for number in range(200)
+    ]
+    occurrences = [occurrence._replace(since=occurrence.at - timedelta(seconds=5)) for occurrence in occurrences]
+    await store(database, occurrences)
+    reports = ReportCounters(database, CHANNELS, ReportTimings(min_occurrences=1))
+    await reports.add_occurrences()
+    first = day_number(FIRST)
+    for by in (("day", "agent"), ("team", "day"), ("day",), ("day", "channel")):
+        question = ReportQuestion(by, first - 2, first + 9, {})
+        for limit in (1, 3, 7):
+            check(await read_whole(reports, question, limit), occurrences, question)
+
+
+@both_databases
+async def test_replicas_count_each_occurrence_once(database):
+    """Some add occurrences to counters, while others store occurrences."""
+    draw = random.Random(3)
+    batches = [[new_occurrence(draw) for _ in range(40)] for _ in range(8)]
+    replicas = [ReportCounters(database, CHANNELS, ReportTimings(min_occurrences=1, batch_size=30)) for _ in range(3)]
+    await asyncio.gather(
+        *(store(database, batch) for batch in batches), *(each.add_occurrences() for each in replicas * 2)
+    )
+    occurrences = [occurrence for batch in batches for occurrence in batch]
+    question = ReportQuestion(("team", "agent"), day_number(FIRST), day_number(FIRST) + DAYS, {})
+    check(await read_whole(replicas[0], question), occurrences, question)
+    await replicas[0].add_occurrences()
+    check(await read_whole(replicas[0], question), occurrences, question)
+    assert not await database.fetch_all(report_changes.select())
+
+
+async def test_occurrences_stay_where_counting_them_fails(database, monkeypatch):
+    """The next run counts them, once."""
+    occurrences = [new_occurrence(random.Random(5)) for _ in range(5)]
+    await store(database, occurrences)
+    reports = ReportCounters(database, CHANNELS, ReportTimings(min_occurrences=1))
+
+    async def fail(*_):
+        raise LookupError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(counters, "add_to_counters", fail)
+        with pytest.raises(LookupError):
+            await reports.add_occurrences()
+    question = ReportQuestion(("agent",), day_number(FIRST), day_number(FIRST) + DAYS, {})
+    check(await read_whole(reports, question), occurrences, question)
+    await reports.add_occurrences()
+    check(await read_whole(reports, question), occurrences, question)
+
+
+async def test_a_report_of_too_many_counters_is_refused(database, monkeypatch):
+    """The answer says what to ask for instead."""
+    draw = random.Random(2)
+    await store(database, [new_occurrence(draw) for _ in range(50)])
+    reports = ReportCounters(database, CHANNELS, ReportTimings(min_occurrences=1))
+    await reports.add_occurrences()
+    monkeypatch.setattr(counters, "MAX_COUNTERS", 3)
+    with pytest.raises(ValidationFailed) as refusal:
+        await reports.read(ReportQuestion(("team", "agent"), day_number(FIRST), day_number(FIRST) + DAYS, {}), 10)
+    assert "fewer days" in refusal.value.errors[0].message
+
+
+def test_blocks_make_up_exactly_their_days():
+    """In at most 14 blocks of one day, and 14 of eight."""
+    draw = random.Random(1)
+    for _ in range(200):
+        first = draw.randrange(20_000)
+        last = first + draw.randrange(800)
+        blocks = blocks_of(first, last)
+        days = sorted(day + offset for span, starts in blocks.items() for day in starts for offset in range(span))
+        assert days == list(range(first, last + 1))
+        assert len(blocks[1]) <= 14
+        assert len(blocks[8]) <= 14
+
+
+def test_a_bucket_stands_for_its_durations():
+    """Within the stated error, up to a hundred years."""
+    draw = random.Random(4)
+    assert (bucket_of(0), seconds_of(0)) == (0, 1)
+    assert RELATIVE_ERROR < 0.044
+    for _ in range(2000):
+        seconds = 10 ** draw.uniform(0, 9.5)
+        assert is_near(seconds_of(bucket_of(seconds)), seconds)
