@@ -22,7 +22,7 @@ from support_service.api.routes import ROUTES
 from support_service.api.routing.route import Route
 from support_service.cases.model import requests, vocabulary
 from support_service.core.domain import case_vocabulary
-from support_service.desk import macro_models, policy_models, view_models
+from support_service.desk import bulk_models, macro_models, policy_models, view_models
 from support_service.platform.audit import chain
 from support_service.reports import measures
 
@@ -38,6 +38,7 @@ FIELDS_BY_MODEL: dict[Any, str] = {
     requests.CaseFilters: "CaseFilterFields",
     cases.CaseDetailQuery: "CaseReadOptions",
     view_models.ViewChange: "ViewChangeFields",
+    bulk_models.BulkFields: "BulkChangeFields",
     macro_models.MacroContent: "MacroFields",
     policy_models.SlaPolicyContent: "PolicyFields",
 }
@@ -184,7 +185,8 @@ class Method:
         self._sent: Any = route.body or route.query
         self._fields = module.fields(self._sent) if self._sent else None  # the type of the fields that come as keywords
         self._answer = None if route.response_model is None else module.name_of(route.response_model)
-        items = route.response_model.model_fields.get("items") if route.response_model else None
+        answered = route.response_model.model_fields if route.response_model else {}
+        items = answered.get("items") if "id" not in answered else None  # what has an id is more than its items
         self._item = module.name_of(get_args(items.annotation)[0]) if items else None
         self._is_paged = self._item is not None and route.has_pages
 

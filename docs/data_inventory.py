@@ -9,6 +9,7 @@ from generated_page import write_or_check
 from support_service.cases.case_files import CaseFileLimits
 from support_service.cases.model.case import Attachment, Case, CaseLink, CaseSummary, ListedCase, Message
 from support_service.core.personal import rules_of
+from support_service.desk.bulk import BulkTimings
 from support_service.events.webhook_sender import RETENTION_DELIVERED, RETENTION_FAILED
 from support_service.platform.database.tables import ERASURE, metadata
 from support_service.platform.idempotency_keys import IdempotencyTimings
@@ -81,6 +82,7 @@ KEPT_FOR = {
     "staged_attachments": f"{CaseFileLimits().staging_time.total_seconds() / 3600:g} hours",
     "attachment_deletions": "as `tickets`",
     "views": "until the view is deleted",
+    "bulk_items": f"{BulkTimings().undo_time.total_seconds() / 3600:g} hour",
     "outbox": "until the event is published",
     "published_events": "`SUPPORT_EVENTS_KEEP_PUBLISHED`",
     "webhook_deliveries": f"{RETENTION_DELIVERED.days} day; {RETENTION_FAILED.days} days if failed",

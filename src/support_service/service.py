@@ -28,6 +28,7 @@ from support_service.cases.service import CaseService
 from support_service.core.pagination import CursorSeal
 from support_service.core.part_state import OFF
 from support_service.desk.agents import AgentDirectory
+from support_service.desk.bulk import BulkService, BulkTimings
 from support_service.desk.macros import MacroService
 from support_service.desk.policies import PolicyService
 from support_service.desk.views import ViewLimits, ViewService
@@ -39,7 +40,7 @@ from support_service.events.opening import EventTimings, open_broker, open_consu
 from support_service.events.relay import OutboxRelay
 from support_service.events.webhook_sender import WebhookSender
 from support_service.guard.admission import Admission
-from support_service.guard.fair_turns import FairTurns, TurnLimits
+from support_service.guard.fair_turns import FairTurns, TurnLimits, bulk_changes_waiting_error
 from support_service.guard.guard import Guard, GuardTimings
 from support_service.guard.overload import Readiness
 from support_service.platform.access.authenticator import Authenticator
@@ -78,6 +79,7 @@ class ApiTimings:
     dependency_interval: float = 10.0  # between checks of the dependencies for the metrics
     stale_after: timedelta = timedelta(seconds=30)  # on-call's figures are read every 10 seconds or more often
     turns: TurnLimits = field(default_factory=TurnLimits)  # of searches and counts
+    bulk_turns: TurnLimits = field(default_factory=lambda: TurnLimits(total=2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class Timings:
     timeline: TimelineTimings = field(default_factory=TimelineTimings)
     attachments: AttachmentTimings = field(default_factory=AttachmentTimings)
     views: ViewLimits = field(default_factory=ViewLimits)
+    bulk: BulkTimings = field(default_factory=BulkTimings)
     max_policies: int = 100
     reports: ReportTimings = field(default_factory=ReportTimings)
     certificates: CertificateTimings = field(default_factory=CertificateTimings)
@@ -129,6 +132,7 @@ class Service:
     attachments: AttachmentService
     agents: AgentDirectory
     views: ViewService
+    bulk: BulkService
     macros: MacroService
     policies: PolicyService
     reports: ReportCounters
@@ -142,6 +146,7 @@ class Service:
     dependencies: DependencyMonitor
     documents: CaseDocuments
     turns: FairTurns  # of searches and counts
+    bulk_turns: FairTurns  # of bulk changes
     cursors: CursorSeal
     version_base: int  # of the versions of cases and saved views that clients see
     serves_metrics: bool  # on this port
@@ -187,6 +192,7 @@ async def open_service(
         cache = await opened(open_cache(settings.timeline, telemetry, timings.timeline.redis))
         timeline = await opened(open_timeline(settings, database, cache, telemetry, timings.timeline))
         attachments = await opened(open_attachments(settings, database, instruments, files, timings.attachments))
+        bulk = await opened(_open_bulk(database, recorder, timings.bulk))
 
         broker = await opened(open_broker(settings.events_redis_url, telemetry, timings.events.broker))
         event_log = await opened(open_log(settings, broker, telemetry, timings.events))
@@ -248,6 +254,7 @@ async def open_service(
             attachments=attachments,
             agents=AgentDirectory(database, known_agents),
             views=ViewService(database, timings.views),
+            bulk=bulk,
             macros=MacroService(database),
             policies=PolicyService(database, clocks.policies, max_policies=timings.max_policies),
             reports=reports,
@@ -269,6 +276,7 @@ async def open_service(
                 max_bytes=settings.database.case_cache,
             ),
             turns=FairTurns(timings.api.turns),
+            bulk_turns=FairTurns(timings.api.bulk_turns, bulk_changes_waiting_error),
             cursors=CursorSeal(await read_secret(database, "cursors")),
             version_base=await read_version_base(database),
             serves_metrics=settings.access.admin_port is None,
@@ -281,6 +289,14 @@ async def _open_idempotency(database: Database) -> AsyncIterator[IdempotencyServ
     cleanup = run_every(CLEANUP_INTERVAL, idempotency.delete_expired, "Deleting old idempotency keys")
     async with run_in_background(cleanup):
         yield idempotency
+
+
+@asynccontextmanager
+async def _open_bulk(database: Database, recorder: CaseRecorder, timings: BulkTimings) -> AsyncIterator[BulkService]:
+    bulk = BulkService(database, recorder, timings)
+    cleanup = run_every(CLEANUP_INTERVAL, bulk.delete_expired, "Deleting old bulk changes")
+    async with run_in_background(cleanup):
+        yield bulk
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""What lists, searches, counts and linked cases cost a caller besides their own request, in requests of its rate."""
+"""What lists, searches, counts, bulk changes and linked cases cost a caller, in further requests of its rate."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -8,6 +8,7 @@ from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, CaseFilters,
 from support_service.cases.sql.case_reading import StoredCase
 
 READ_BYTES = 64 * 1024  # bytes of linked cases that cost as much as one request: masking them takes about 10 ms
+CASES_PER_REQUEST = 10  # cases of a bulk change that cost as much as one request
 SEARCH_COST = 4  # requests; of the words of a count, and of each DEFAULT_PAGE_SIZE cases of a list
 
 
@@ -20,6 +21,11 @@ def list_cost(query: CaseQuery) -> int:
 def count_cost(query: CaseFilters) -> int:
     """Return how many requests a count costs in addition to its own request."""
     return SEARCH_COST if query.q else 0
+
+
+def bulk_cost(cases: int) -> int:
+    """Return how many requests a bulk change of so many cases costs in addition to its own request."""
+    return -(-cases // CASES_PER_REQUEST)
 
 
 def linked_cost(cases: Sequence[StoredCase], *, with_timeline: bool) -> int:

@@ -4,6 +4,7 @@ from support_service.api import (
     agents,
     attachments,
     audit,
+    bulk,
     cases,
     customers,
     events,
@@ -19,7 +20,7 @@ from support_service.api import (
 from support_service.api.routing.route import Route
 
 MODULES = (
-    *(cases, attachments, customers, audit, agents, views, macros, sla_policies, reports, stream, events),
+    *(bulk, cases, attachments, customers, audit, agents, views, macros, sla_policies, reports, stream, events),
     *(oncall, oncall_actions, service),
 )
 ROUTES = tuple(route for module in MODULES for route in vars(module).values() if isinstance(route, Route))

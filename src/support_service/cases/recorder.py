@@ -247,18 +247,18 @@ class LockedCase:
         check_version(case.version, expected)
         return cls(work, recorder, case)
 
-    async def change_fields(self, values: dict[str, Any]) -> None:
-        """Give fields other values. A field that has its value already does not count as changed.
+    async def change_fields(self, values: Mapping[str, Any], *, restores: bool = False) -> Collection[str]:
+        """Give fields other values; return the changed ones. A field that has its value already is not one of them.
 
-        Raises Forbidden, and Conflict for a status change that is not allowed.
+        Raises Forbidden, and Conflict for a status change that is not allowed. One that `restores` a former status is.
         """
         before, tx = self.current, self._work.tx
         changed = {name: value for name, value in values.items() if not _is_same_json(getattr(before, name), value)}
         if not changed:
-            return
+            return changed
         if "assigned_agent_id" in changed:
             check_may_assign(self._work.origin.principal, before.assigned_agent_id, changed["assigned_agent_id"])
-        if "status" in changed:
+        if "status" in changed and not restores:
             check_status_change(before.status, changed["status"])
         at = time_after(before.updated_at)
         self.current = before.model_copy(update=changed | {"updated_at": at, "version": before.version + 1})
@@ -266,6 +266,7 @@ class LockedCase:
         await self._recorder.record_field_changes(self._work, before, self.current, changed)
         if "context" in changed:
             await case_rows.replace_references(tx, self.current.id, references.reference_rows(self.current.context))
+        return changed
 
     async def set_status(self, status: Status, agent_id: str | None = None) -> None:
         """Set the status and, if given, the agent. Raises the errors of `change_fields`."""

@@ -22,6 +22,7 @@ from support_service.api.models.service import Health, Me
 from support_service.cases.model.case import Attachment, Case, CasePage, CaseSummary, ListedCase, Message, Workload
 from support_service.client.operations import Operations, forget_versions, json_members, parse_answer
 from support_service.client.parameters import (
+    BulkChangeFields,
     CaseChangeFields,
     CaseFilterFields,
     CaseReadOptions,
@@ -34,6 +35,7 @@ from support_service.client.parameters import (
 )
 from support_service.core.domain.case_vocabulary import PresenceState, Status
 from support_service.desk.agent_models import Agent, AgentPage
+from support_service.desk.bulk_models import BulkResult
 from support_service.desk.macro_models import FilledMacro, Macro, MacroPage
 from support_service.desk.policy_models import Policy, SlaPolicyList
 from support_service.desk.view_models import CountedView, SavedView, ViewPage
@@ -48,6 +50,32 @@ class ApiOperations(Operations):
     `version` makes a change only if the object still has this version, else VersionConflict. Lists are read page by
     page; `page_size` is the size of a page. The version of what a list has is not known: it is 0.
     """
+
+    async def bulk_change(
+        self,
+        change: BulkChangeFields,
+        *,
+        ids: Sequence[str] | None = None,
+        query: CaseFilterFields | None = None,
+        idempotency_key: str | None = None,
+    ) -> BulkResult:
+        """Change up to 500 cases."""
+        answer = await self._write(
+            "POST",
+            ("support", "cases", "bulk"),
+            body=json_members({"ids": ids, "query": query, "change": change}, "query", "change"),
+            key=idempotency_key,
+        )
+        return parse_answer(BulkResult, answer)
+
+    async def get_bulk_change(self, bulk_id: str) -> BulkResult:
+        """Get the outcomes of a bulk change of the last hour."""
+        return await self._read(BulkResult, ("support", "cases", "bulk", bulk_id, "outcomes"))
+
+    async def undo_bulk_change(self, bulk_id: str, *, idempotency_key: str | None = None) -> BulkResult:
+        """Undo a bulk change of the last hour."""
+        answer = await self._write("POST", ("support", "cases", "bulk", bulk_id, "undo"), key=idempotency_key)
+        return parse_answer(BulkResult, answer)
 
     async def count_cases(self, **fields: Unpack[CaseFilterFields]) -> CaseCount:
         """Count the cases that a list with these filters shows to the caller."""

@@ -109,6 +109,17 @@ class ViewChangeFields(TypedDict, total=False):
     team: str | None
 
 
+class BulkChangeFields(TypedDict, total=False):
+    """What a bulk change does to each case; omitted fields stay unchanged. Unknown fields are refused."""
+
+    assigned_agent_id: str | None
+    team: str | None
+    priority: Priority
+    status: Status
+    add_tags: Sequence[str]
+    remove_tags: Sequence[str]
+
+
 class MacroFields(TypedDict, total=False):
     """The content of a macro. `status` and `tags` are what a case shall get with the text; none by default."""
 

@@ -36,7 +36,18 @@ PROBLEM_CODES = (
     ProblemCode("body_too_large", 413, "the request is over its limit"),
     ProblemCode("body_too_slow", 408, "the body did not arrive in time"),
     ProblemCode("broker_unavailable", 503, "the Redis of events can't be reached"),
+    ProblemCode(
+        "bulk_change_not_found", 404, "the bulk change does not exist, is over an hour old, or is of another caller"
+    ),
+    ProblemCode("bulk_change_not_undoable", 409, "the bulk change is an undo itself, or has not ended"),
+    ProblemCode(
+        "bulk_changes_waiting",
+        429,
+        "the bulk change got no turn in 5 s, behind earlier ones of the caller or of other callers",
+    ),
+    ProblemCode("bulk_too_large", 422, "the query of the bulk change matches over 500 cases; `detail` has the number"),
     ProblemCode("case_changed", 412, "the case was changed since it was read"),
+    ProblemCode("case_changed_since", 409, "the case was changed after the bulk change, which is not undone for it"),
     ProblemCode("case_closed", 409, "customers can't add messages or files to a closed case"),
     ProblemCode("case_full", 409, "the case would have more than 4 MiB of messages, or 1,000 files"),
     ProblemCode("case_not_found", 404, "the case does not exist, or the caller may not see it"),
@@ -147,6 +158,7 @@ PROBLEM_CODES = (
         "the principal or the address already has `SUPPORT_STREAMS_PER_PRINCIPAL` or `SUPPORT_STREAMS_PER_ADDRESS` "
         "open streams in this replica",
     ),
+    ProblemCode("too_many_tags", 409, "the bulk change would give the case more than 50 tags"),
     ProblemCode("too_many_views", 409, "the user, or the team, already has 100 saved views"),
     ProblemCode("type_not_allowed", 415, "files of this type are not allowed"),
     ProblemCode("unsupported_type", 415, "the content type of the request is not supported"),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -20,6 +20,18 @@ class TurnLimits:
     max_wait: float = 5.0  # seconds
 
 
+def searches_waiting_error() -> RateLimited:
+    """Return the error for a search or a count that gets no turn."""
+    message = "Earlier searches and counts take too long. Wait until your own have ended, and try again."
+    return RateLimited("searches_waiting", message, RETRY_AFTER)
+
+
+def bulk_changes_waiting_error() -> RateLimited:
+    """Return the error for a bulk change that gets no turn."""
+    message = "Earlier bulk changes take too long. Wait until your own have ended, and try again."
+    return RateLimited("bulk_changes_waiting", message, RETRY_AFTER)
+
+
 class FairTurns:
     """Gives turns to callers.
 
@@ -27,8 +39,11 @@ class FairTurns:
     the others, and not for all that one of them has asked for.
     """
 
-    def __init__(self, limits: TurnLimits = TurnLimits()) -> None:
+    def __init__(
+        self, limits: TurnLimits = TurnLimits(), error: Callable[[], RateLimited] = searches_waiting_error
+    ) -> None:
         self._limits = limits
+        self._error = error  # of a caller that gets no turn in time
         self._total = 0
         self._by_caller: Counter[str] = Counter()
         # Waiting turns by caller: the next caller comes first. In a queue the earliest request comes first.
@@ -41,8 +56,7 @@ class FairTurns:
             async with asyncio.timeout(self._limits.max_wait):
                 await self._wait_for_turn(caller)
         except TimeoutError:
-            message = "Earlier searches and counts take too long. Wait until your own have ended, and try again."
-            raise RateLimited("searches_waiting", message, RETRY_AFTER) from None
+            raise self._error() from None
         try:
             yield
         finally:

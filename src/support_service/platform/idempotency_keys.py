@@ -123,6 +123,14 @@ def key_reused_error() -> ValidationFailed:
     )
 
 
+def answer_lost_error() -> Conflict:
+    """Return the error for a key of a request that was executed and whose response is gone."""
+    return Conflict(
+        "idempotency_answer_lost",
+        "This request has taken effect, but its answer was not kept; read the case to see what is.",
+    )
+
+
 class IdempotencyService:
     """Operations on claims, each in its own transaction; `unit_of_work` marks a claim as applied."""
 
@@ -171,10 +179,7 @@ class IdempotencyService:
             return StoredResponse(stored.status, stored.headers or {}, stored.body or b"", stored.case_id)
         if stored.until > now:
             raise key_in_use_error()
-        raise Conflict(
-            "idempotency_answer_lost",
-            "This request has taken effect, but its answer was not kept; read the case to see what is.",
-        )
+        raise answer_lost_error()
 
     async def renew(self, claim: IdempotencyClaim) -> None:
         """Extend a claim's lease, so that other requests do not take it over."""

@@ -21,11 +21,15 @@ _WITHOUT_LOCKS = ContextVar("without_locks", default=False)  # true for the next
 
 @dataclass(frozen=True, slots=True)
 class WriteOrigin:
-    """Who makes a change: the principal, the id of the request, and the idempotency claim of the request, if any."""
+    """Who makes a change: the principal, the id of the request, and the idempotency claim of the request, if any.
+
+    `bulk_id` is the id of the bulk change that the change is a part of.
+    """
 
     principal: Principal
     request_id: str | None = None
     claim: IdempotencyClaim | None = None
+    bulk_id: str | None = None
 
 
 SYSTEM_ORIGIN = WriteOrigin(SYSTEM)  # origin of the changes of background jobs

@@ -18,6 +18,7 @@ from support_service.cases.sql import attachment_rows, case_rows
 from support_service.core.clock import time_after, utc_now
 from support_service.core.errors import NotFound, Unavailable
 from support_service.core.search_words import SoughtTexts
+from support_service.desk.bulk import erase_former_values
 from support_service.desk.views import erase_views
 from support_service.events import erasure as events
 from support_service.events.broker.base import BrokerError, RedisBrokerTimings
@@ -165,6 +166,7 @@ class CustomerErasure:
         result.add(await events.rewrite_stored_events(tx, [case_id], partial(cases.erase_event, channels=channels)))
         await audit_removal(work, removed, "erasure", at)
         await idempotency_keys.erase_case_responses(tx, [case_id])
+        await erase_former_values(tx, [case_id])
         result.add({"auditEntries": await audit.erase_cases(work, [case_id], at)})
         await attachment_rows.subtract_from_ledger(tx, removed)
         return removed, staged

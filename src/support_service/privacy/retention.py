@@ -19,6 +19,7 @@ from support_service.cases.model.vocabulary import DUPLICATE_OF
 from support_service.cases.sql import attachment_rows, case_rows, link_rows
 from support_service.cases.sql.projections import IS_SYNTHETIC, LATEST_CHANGE
 from support_service.core.clock import utc_now
+from support_service.desk.bulk import erase_former_values
 from support_service.events import erasure as events
 from support_service.events.broker.base import BrokerError
 from support_service.platform import idempotency_keys
@@ -204,6 +205,7 @@ class CaseRetention:
             erase_event = partial(cases.erase_event, channels=self._settings.cases.known_channels)
             await events.rewrite_stored_events(tx, due, erase_event)
             await idempotency_keys.erase_case_responses(tx, due)
+            await erase_former_values(tx, due)
             links = await link_rows.find_by_cases(tx, due)
             await link_rows.increment_versions_of_linked_cases(tx, due)
             await case_rows.delete(tx, due)

@@ -66,6 +66,8 @@ async def prepare(principals, role, operation):
     case = await open_case_with_note_and_file(principals, **OWN)
     if role in PERMISSIONS["create_view"].scopes:
         await principals.save_view(role, operation)
+    if role in PERMISSIONS["bulk_change"].scopes:
+        await principals.make_bulk_change(role, case[0])
     await principals.read_json("supervisor", "PUT", "/support/macros/late", json={"text": "{{case.subject}}"})
     policy = {"targets": {"firstResponse": "PT1H"}, "match": {"tag": ["in no case"]}}
     await principals.read_json("supervisor", "PUT", "/support/sla-policies/all", json=policy)

@@ -62,6 +62,8 @@ ROWS = {
     },
     "audit_log": {"case_id": CASE, "changes": f'{{"subject": [null, "{trace("audit_log", "changes")}"]}}'},
     "idempotency_keys": {"case_id": CASE, "state": "done", "until": datetime(2031, 2, 1, tzinfo=UTC)},
+    "bulk_changes": {"expires_at": datetime(2031, 2, 1, tzinfo=UTC)},
+    "bulk_items": {"bulk_id": trace("bulk_changes", "id"), "case_id": CASE, "outcome": "changed"},
     "case_clocks": {"case_id": CASE, "policy": 1, "public": False},
     "report_changes": {"case_id": CASE},
     "case_results": {"case_id": CASE},

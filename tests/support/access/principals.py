@@ -16,12 +16,13 @@ from tests.support.calls import form
 SUBJECTS = {"agent": "agent-1", "customer": "customer-1"}
 MESSAGE = {"authorType": "customer", "message": "Hello"}
 PERMISSIONS = {route.operation: route.access for route in ROUTES if route.access != PUBLIC}
-# Parts of paths: `case`, `file` and `view` are those of a test, and `late` and `all` are made by it.
+# Parts of paths: `case`, `file`, `view` and `bulk` are those of a test, and `late` and `all` are made by it.
 IDS = {
     "case_id": "{case}",
     "attachment_id": "{file}",
     "filename": "note.txt",
     "view_id": "{view}",
+    "bulk_id": "{bulk}",
     "customer_id": "customer-1",
     "agent_id": "agent-1",
     "macro_name": "late",
@@ -59,6 +60,7 @@ class Principals:
         self._path = path
         self._tokens = {}
         self.views = {}  # the id of the saved view of a principal
+        self.bulks = {}  # the id of the bulk change of a principal
 
     def add(self, name, role, **fields):
         """Create a token for a principal."""
@@ -83,11 +85,21 @@ class Principals:
         view = await self.read_json(name, "POST", "/support/views", json={"name": title, "query": {}})
         self.views[name] = view["id"]
 
+    async def make_bulk_change(self, name, case):
+        """Make a bulk change of a principal, which `perform` reads and undoes from now on."""
+        sent = {"ids": [case], "change": {"addTags": ["bulk"]}}
+        self.bulks[name] = (await self.read_json(name, "POST", "/support/cases/bulk", json=sent))["id"]
+
     def perform(self, name, operation, case, file="none"):
         """Return a request for an operation on a case and its file."""
         method, path, sent = REQUESTS[operation]
         sent = {"data": form(b"hello")} if sent is None else sent
-        return self.request(name, method, path.format(case=case, file=file, view=self.views.get(name)), **sent)
+        return self.request(
+            name,
+            method,
+            path.format(case=case, file=file, view=self.views.get(name), bulk=self.bulks.get(name)),
+            **sent,
+        )
 
 
 @pytest.fixture

@@ -28,6 +28,9 @@ PATH_PARAMETERS = {
     "attachment_id": ParameterDescription(
         "The attachment's id.", TEXT_SCHEMA | {"examples": ["7c9e6679-7425-40de-944b-e07fc1f90ae7"]}
     ),
+    "bulk_id": ParameterDescription(
+        "The bulk change's id.", TEXT_SCHEMA | {"examples": ["c1a5a3a6-2f0e-4c43-9b51-5f3f6a1f4d10"]}
+    ),
     "case_id": ParameterDescription(
         "The case's id.", TEXT_SCHEMA | {"examples": ["0b6f7c0e-6a3c-4a0e-9d0f-6f0c2f6a9b11"]}
     ),

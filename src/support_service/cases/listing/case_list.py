@@ -113,6 +113,16 @@ async def count_cases(reader: Reader, query: CaseFilters, principal: Principal, 
     return int(row.number)
 
 
+async def find_ids(reader: Reader, query: CaseFilters, principal: Principal, max_count: int) -> list[str]:
+    """Return the ids of the newest cases in the list that the principal may see, at most `max_count`."""
+    filters = filter_parameters(query)
+    if filters is None:
+        return []
+    statement = _ids_statement(frozenset(filters), principal.role)
+    bound = filters | access_parameters(principal) | {"one_more": max_count}
+    return [row.id for row in await reader.fetch_all(statement, bound)]
+
+
 async def count_cases_by_status(reader: Reader, agent_id: str) -> dict[str, int]:
     """Return the number of an agent's cases by status; statuses without a case are left out."""
     return {row.status: row.number for row in await reader.fetch_all(COUNT_BY_STATUS, {"agent_id": agent_id})}
@@ -152,6 +162,14 @@ def _count_statement(filters: frozenset[str], role: str) -> sa.Select[Any]:
     """
     counted = select_first_cases(filters, role, CaseOrder(None), counts=True)
     return planned_by_values(sa.select(sa.func.count().label("number")).select_from(counted.subquery()))
+
+
+@lru_cache(MAX_CACHED_STATEMENTS)
+def _ids_statement(filters: frozenset[str], role: str) -> sa.Select[Any]:
+    """Return the SELECT of `id` of the newest `one_more` matching cases."""
+    found = select_first_cases(filters, role, CaseOrder(None), counts=True).subquery()
+    ids = sa.select(tickets.c.id).join(found, found.c.seq == tickets.c.seq).order_by(tickets.c.seq.desc())
+    return planned_by_values(ids)
 
 
 CountKey = tuple[object, ...]

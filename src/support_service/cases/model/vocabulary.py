@@ -27,6 +27,7 @@ AnyJson = TypeVar("AnyJson", Json, list[Json])
 NON_SPACE_PATTERN = r"[^\s\u001c-\u001f\u0085\ufeff]"
 NONE_FILTER = "none"  # in a filter by agent or team: cases without one
 MAX_TEXT_LENGTH = 65_536  # characters in a description or message
+MAX_TAGS = 50  # of one case
 MAX_MESSAGE_FILES = 20  # files that one message names
 MAX_CONTEXT_ENTRIES = 500  # entries
 MAX_JSON_BYTES = 65_536  # bytes of a field that holds arbitrary JSON
@@ -227,7 +228,7 @@ MessageMetadata = Annotated[
     AfterValidator(_check_json_size),
 ]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
-Tags = Annotated[list[Tag], Field(max_length=50)]
+Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS)]
 CaseSort = Literal["newest", "updated", "waiting", "due"]  # a new one comes last: cursors have the number of their sort
 Statuses = Annotated[  # in alphabetical order
     tuple[case_vocabulary.Status, ...],

@@ -50,7 +50,9 @@ async def record_all(
     if not changed:
         return
     principal = work.origin.principal
-    actor, by = actor_of(principal), {"by": (None, principal.name)} if principal.role == "customer" else {}
+    actor, more = actor_of(principal), {"by": (None, principal.name)} if principal.role == "customer" else {}
+    if work.origin.bulk_id is not None:
+        more["bulkId"] = (None, work.origin.bulk_id)
     entries = [
         {
             "at": at,
@@ -59,7 +61,7 @@ async def record_all(
             "action": action,
             "case_id": case_id,
             "request_id": work.origin.request_id,
-            "changes": pydantic_core.to_json({**changes, **by} if by else changes, inf_nan_mode="null").decode(),
+            "changes": pydantic_core.to_json({**changes, **more} if more else changes, inf_nan_mode="null").decode(),
         }
         for case_id, at, changes in changed
     ]

@@ -440,6 +440,35 @@ idempotency_keys = table(
     index("large_response_of"),
 )
 
+# Bulk changes of the last day, also those that undo another one. The id and the request stay for as long as a key.
+bulk_changes = table(
+    "bulk_changes",
+    key("id", ID, "kept"),
+    optional("idempotency_key", sa.String(64), "kept"),  # SHA-256 of caller and key
+    optional("undoes", ID, "kept"),  # id of the bulk change that it undoes
+    required("owner", sa.String(128), "kept"),  # subject of the caller, or the name of one without a subject
+    required("request", sa.String(64), "kept"),  # SHA-256 of the request
+    required("case_ids", JSON_VALUE, "kept"),
+    required("created_at", TIME, "kept"),
+    optional("finished_at", TIME, "kept"),  # NULL until each case has an outcome
+    required("expires_at", TIME, "not personal"),
+    index("idempotency_key", unique=True),
+    index("undoes", unique=True),
+    index("expires_at"),
+)
+
+# The outcome of each case of a bulk change, added in the transaction that changes the case.
+bulk_items = table(
+    "bulk_items",
+    key("bulk_id", sa.ForeignKey("bulk_changes.id", ondelete="CASCADE"), "not personal"),
+    key("case_id", ID, "kept"),  # no foreign key: a refused id may be of no case
+    required("outcome", sa.String(16), "not personal"),  # changed, unchanged, refused, undone
+    optional("code", sa.String(64), "not personal"),  # the problem code of a refused one
+    optional("former", JSON_VALUE, "removed"),  # the values of the changed fields before
+    optional("version", sa.Integer, "not personal"),  # of the case after its change
+    index("case_id"),
+)
+
 # Sessions of browsers. Their secrets are not stored, and decrypt the tokens.
 console_sessions = table(
     "console_sessions",

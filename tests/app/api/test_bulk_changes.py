@@ -1,0 +1,355 @@
+"""Bulk changes over HTTP: who changes what, the outcome of each case, the undo, and what is left behind."""
+
+import json
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.core.clock import utc_now
+from support_service.core.ids import new_id
+from support_service.desk.bulk import BulkTimings
+from support_service.events.broker.log import LOG_START
+from support_service.guard.fair_turns import TurnLimits
+from support_service.platform.database.tables import bulk_changes, bulk_items
+from support_service.service import ApiTimings
+from tests.conftest import both_databases
+from tests.support.calls import eventually, expect_problem, open_case, read_case
+from tests.support.service import service_of
+from tests.support.timings import patient_timings
+
+BULK = "/support/cases/bulk"
+
+
+async def bulk(client, change, status=200, headers=(), **selected):
+    """Send a bulk change, of `ids` or of a `query`; return the answer."""
+    async with client.post(BULK, json={"change": change, **selected}, headers=dict(headers)) as response:
+        assert response.status == status, await response.text()
+        return await response.json()
+
+
+async def undo(client, done, status=200):
+    """Undo a bulk change; return the answer."""
+    async with client.post(f"{BULK}/{done['id']}/undo") as response:
+        assert response.status == status, await response.text()
+        return await response.json()
+
+
+def outcomes(answer):
+    """Return the outcome of each case, with the code of a refused one."""
+    return [(item["outcome"], item["code"]) for item in answer["items"]]
+
+
+async def ids_of(client, number, **fields):
+    """Open some cases; return their ids."""
+    return [(await open_case(client, **fields))["id"] for _ in range(number)]
+
+
+async def test_each_case_has_an_outcome(client):
+    """Cases are changed, stay as they are, or are refused, whatever becomes of the others."""
+    plain, urgent, closed = [await open_case(client, priority=priority) for priority in ("normal", "urgent", "normal")]
+    await bulk(client, {"status": "closed"}, ids=[closed["id"]])
+    ids = [plain["id"], urgent["id"], closed["id"], "nobody", "not an id \u1ebf"]
+    answer = await bulk(client, {"priority": "urgent", "status": "pending"}, ids=ids)
+    assert [item["id"] for item in answer["items"]] == ids
+    assert outcomes(answer) == [
+        *[("changed", None)] * 2,
+        ("refused", "status_move_not_allowed"),
+        *[("refused", "case_not_found")] * 2,
+    ]
+    assert answer["counts"] == {"changed": 2, "unchanged": 0, "refused": 3, "undone": 0}
+    assert answer["finished"] is True
+    assert (await read_case(client, closed))["priority"] == "normal"  # it was refused as a whole
+    again = await bulk(client, {"priority": "urgent", "status": "pending"}, ids=ids[:2])
+    assert outcomes(again) == [("unchanged", None)] * 2
+    async with client.get(f"{BULK}/{answer['id']}/outcomes") as response:
+        assert await response.json() == answer
+
+
+async def test_every_field_is_changed_and_given_back(client):
+    """Null removes the agent and the team. Tags are added behind those of the case, and removed."""
+    case = await open_case(client, assignedAgentId="agent-1", team="returns", tags=["a", "b"])
+    answer = await bulk(
+        client,
+        {
+            "assignedAgentId": None,
+            "team": "billing",
+            "priority": "high",
+            "status": "resolved",
+            "addTags": ["c", "a", "c"],
+            "removeTags": ["b", "x"],
+        },
+        ids=[case["id"]],
+    )
+    fields = ("assignedAgentId", "team", "priority", "status", "tags")
+    now = await read_case(client, case)
+    assert [now[name] for name in fields] == [None, "billing", "high", "resolved", ["a", "c"]]
+    undone = await undo(client, answer)
+    assert outcomes(undone) == [("undone", None)]
+    assert undone["undoes"] == answer["id"]
+    assert undone["undoUntil"] is None
+    now = await read_case(client, case)
+    assert [now[name] for name in fields] == [case[name] for name in fields]
+
+
+async def test_undo_restores_a_status_that_a_closed_case_cannot_get(client):
+    """A closed case can only become open by hand. An undo gives it the status that it had."""
+    (case,) = await ids_of(client, 1)
+    await bulk(client, {"status": "pending"}, ids=[case])
+    await undo(client, await bulk(client, {"status": "closed"}, ids=[case]))
+    assert (await read_case(client, {"id": case}))["status"] == "pending"
+
+
+async def test_query_selects_what_its_list_shows(client):
+    """A query has the filters of a saved view; the cases are those of the list, newest first."""
+    late = await ids_of(client, 3, tags=["late"])
+    await ids_of(client, 2)
+    answer = await bulk(client, {"team": "deliveries"}, query={"tag": ["late"], "status": "open,pending"})
+    assert [item["id"] for item in answer["items"]] == late[::-1]
+    assert answer["counts"]["changed"] == 3
+    answer = await bulk(client, {"team": "billing"}, query={"q": "words that are in no case"})
+    assert answer["items"] == []
+    assert outcomes(await bulk(client, {"team": "billing"}, query={"q": "--"})) == []
+
+
+async def test_query_of_too_many_cases_changes_none(client, monkeypatch):
+    """The refusal names the number of cases."""
+    monkeypatch.setattr("support_service.desk.bulk.MAX_BULK_CASES", 2)
+    await ids_of(client, 3, tags=["late"])
+    sent = {"query": {"tag": ["late"]}, "change": {"priority": "low"}}
+    problem = await expect_problem(await client.post(BULK, json=sent), 422, "bulk_too_large")
+    assert "matches 3 cases" in problem["detail"]
+    async with client.get("/support/cases/count?priority=low") as response:
+        assert (await response.json())["count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "field"),
+    [
+        ({"change": {"priority": "low"}}, "body"),
+        ({"ids": ["a"], "query": {}, "change": {"priority": "low"}}, "body"),
+        ({"ids": [], "change": {"priority": "low"}}, "ids"),
+        ({"ids": ["a", "a"], "change": {"priority": "low"}}, "ids"),
+        ({"ids": [str(number) for number in range(501)], "change": {"priority": "low"}}, "ids"),
+        ({"ids": ["a"], "change": {}}, "change"),
+        ({"ids": ["a"]}, "change"),
+        ({"ids": ["a"], "change": {"status": None}}, "change.status"),
+        ({"ids": ["a"], "change": {"subject": "A"}}, "change.subject"),
+        ({"ids": ["a"], "change": {"addTags": ["x"], "removeTags": ["x"]}}, "change"),
+        ({"query": {"colour": "red"}, "change": {"priority": "low"}}, "query.colour"),
+    ],
+)
+async def test_wrong_requests_are_refused_with_the_field(client, sent, field):
+    """Unknown fields of the change and of the query are refused: nobody shall believe that they had an effect."""
+    problem = await expect_problem(await client.post(BULK, json=sent), 422, "invalid_request")
+    assert [error["field"] for error in problem["errors"]] == [field]
+
+
+async def test_case_gets_no_more_tags_than_it_may_have(client):
+    """Other cases get theirs."""
+    full = await open_case(client, tags=[f"t{number}" for number in range(50)])
+    (other,) = await ids_of(client, 1)
+    answer = await bulk(client, {"addTags": ["one-more"]}, ids=[full["id"], other])
+    assert outcomes(answer) == [("refused", "too_many_tags"), ("changed", None)]
+
+
+async def test_repeat_of_the_key_changes_nothing(client):
+    """It gets the same answer; another request with the key is refused."""
+    ids = await ids_of(client, 2)
+    key = {"Idempotency-Key": new_id()}
+    first = await bulk(client, {"addTags": ["a"]}, ids=ids, headers=key)
+    await bulk(client, {"removeTags": ["a"]}, ids=ids)
+    assert await bulk(client, {"addTags": ["a"]}, ids=ids, headers=key) == first
+    assert (await read_case(client, {"id": ids[0]}))["tags"] == []
+    sent = {"change": {"addTags": ["b"]}, "ids": ids}
+    await expect_problem(await client.post(BULK, json=sent, headers=key), 422, "idempotency_key_reused")
+
+
+async def test_changed_cases_are_not_undone(client):
+    """Whatever changed: another field, or a note."""
+    ids = await ids_of(client, 3)
+    done = await bulk(client, {"priority": "high"}, ids=ids)
+    async with client.patch(f"/support/cases/{ids[0]}", json={"subject": "B"}) as response:
+        assert response.status == 200
+    note = {"authorType": "agent", "message": "Hm", "visibility": "internal"}
+    async with client.post(f"/support/cases/{ids[1]}/messages", json=note) as response:
+        assert response.status == 200
+    answer = await undo(client, done)
+    assert outcomes(answer) == [*[("refused", "case_changed_since")] * 2, ("undone", None)]
+    assert await undo(client, done) == answer  # again
+    problem = await undo(client, answer, 409)
+    assert problem["code"] == "bulk_change_not_undoable"
+
+
+async def test_only_changed_cases_are_undone(client):
+    """Cases that had the values already, and refused ones, are no part of the undo."""
+    (low,), (normal,) = await ids_of(client, 1, priority="low"), await ids_of(client, 1)
+    done = await bulk(client, {"priority": "low"}, ids=[low, "nobody", normal])
+    assert [item["id"] for item in (await undo(client, done))["items"]] == [normal]
+    assert (await read_case(client, {"id": low}))["priority"] == "low"
+
+
+async def test_bulk_change_is_gone_after_an_hour(make_client, environment):
+    """The cleanup deletes its outcomes. The key stays for a day, so that a late repeat changes nothing again."""
+    client = await make_client(timings=patient_timings(bulk=BulkTimings(undo_time=timedelta(0))))
+    ids = await ids_of(client, 2)
+    key = {"Idempotency-Key": "late"}
+    done = await bulk(client, {"addTags": ["a"]}, ids=ids, headers=key)
+    await bulk(client, {"removeTags": ["a"]}, ids=ids)
+    for method, path in (("GET", f"{done['id']}/outcomes"), ("POST", f"{done['id']}/undo")):
+        await expect_problem(await client.request(method, f"{BULK}/{path}"), 404, "bulk_change_not_found")
+    service = service_of(client)
+    await service.bulk.delete_expired()
+    assert await service.database.fetch_all(sa.select(bulk_items)) == []
+    (kept,) = await service.database.fetch_all(sa.select(bulk_changes))  # the one with a key
+    assert (kept.id, kept.case_ids) == (done["id"], [])
+    # As if the process had died before it stored the answer, and the claim had expired.
+    async with service.database.transaction() as tx:
+        await tx.execute(sa.text("DELETE FROM idempotency_keys"))
+    sent = {"change": {"addTags": ["a"]}, "ids": ids}
+    await expect_problem(await client.post(BULK, json=sent, headers=key), 409, "idempotency_answer_lost")
+    assert (await read_case(client, {"id": ids[0]}))["tags"] == []
+    async with service.database.transaction() as tx:
+        day_ago = utc_now() - timedelta(days=1, seconds=1)
+        await tx.execute(bulk_changes.update().values(created_at=day_ago, expires_at=day_ago))
+    await service.bulk.delete_expired()
+    assert await service.database.fetch_all(sa.select(bulk_changes)) == []
+
+
+async def test_roles_change_what_they_may_change_one_by_one(principals):
+    """Agents change the cases that they see, and take only those that are free; others may not use it."""
+
+    async def change(name, change, ids):
+        return await principals.read_json(name, "POST", BULK, json={"ids": ids, "change": change})
+
+    async def opened(**fields):
+        body = {"subject": "A parcel", "channel": "email"} | fields
+        return (await principals.read_json("supervisor", "POST", "/support/cases", json=body))["id"]
+
+    own, foreign, other = [await opened(team=team) for team in ("returns", "billing", None)]
+    answer = await change("agent", {"assignedAgentId": "agent-2"}, [own, foreign, other])
+    assert outcomes(answer) == [
+        ("refused", "permission_missing"),
+        ("refused", "case_not_found"),
+        ("refused", "permission_missing"),
+    ]
+    query = {"query": {"sort": "updated"}, "change": {"priority": "low"}}
+    answer = await principals.read_json("agent", "POST", BULK, json=query)
+    assert {item["id"] for item in answer["items"]} == {own, other}
+    for name in ("analyst", "customer", "service"):
+        sent = {"ids": [own], "change": {"priority": "low"}}
+        await expect_problem(await principals.request(name, "POST", BULK, json=sent), 403, "permission_missing")
+    # Cases that an agent has handed to another team are given back by the agent's undo.
+    moved = await change("agent", {"team": "billing"}, [own])
+    await expect_problem(await principals.request("agent", "GET", f"/support/cases/{own}"), 404, "case_not_found")
+    for name in ("other-agent",):
+        for method, path in (("GET", f"{moved['id']}/outcomes"), ("POST", f"{moved['id']}/undo")):
+            await expect_problem(await principals.request(name, method, f"{BULK}/{path}"), 404, "bulk_change_not_found")
+    assert outcomes(await principals.read_json("agent", "POST", f"{BULK}/{moved['id']}/undo")) == [("undone", None)]
+    assert (await principals.read_json("agent", "GET", f"/support/cases/{own}"))["team"] == "returns"
+    moved = await change("agent", {"team": "billing"}, [own])
+    assert await principals.read_json("supervisor", "GET", f"{BULK}/{moved['id']}/outcomes") == moved
+    assert outcomes(await principals.read_json("supervisor", "POST", f"{BULK}/{moved['id']}/undo"))[0][0] == "undone"
+
+
+async def test_ten_cases_cost_one_request(make_client):
+    """The change itself is one request, too."""
+    limited = await make_client(SUPPORT_RATE_LIMIT="100/h")
+    ids = await ids_of(limited, 1)
+
+    async def remaining():
+        async with limited.get(f"/support/cases/{ids[0]}") as response:
+            return int(response.headers["RateLimit"].rpartition("r=")[2].partition(";")[0])
+
+    before = await remaining()
+    await bulk(limited, {"priority": "low"}, ids=[*ids, *map(str, range(200))])
+    assert before - await remaining() == 1 + 1 + 21
+
+
+async def test_bulk_changes_of_one_caller_take_turns(make_client):
+    """A second one is refused if its turn does not come in time, and changes nothing."""
+    api = ApiTimings(bulk_turns=TurnLimits(max_wait=0.01))
+    client = await make_client(timings=patient_timings(api=api))
+    ids = await ids_of(client, 1)
+    async with service_of(client).bulk_turns.occupy("anyone"):
+        sent = {"ids": ids, "change": {"priority": "low"}}
+        await expect_problem(await client.post(BULK, json=sent), 429, "bulk_changes_waiting")
+    assert (await read_case(client, {"id": ids[0]}))["priority"] == "normal"
+    assert outcomes(await bulk(client, {"priority": "low"}, ids=ids)) == [("changed", None)]
+
+
+async def test_entries_of_the_audit_log_name_the_bulk_change(client):
+    """Each case has the entry of a single change, with the id of the bulk change, and so has its undo."""
+    ids = await ids_of(client, 2)
+    done = await bulk(client, {"priority": "high"}, ids=ids)
+    undone = await undo(client, done)
+    for case in ids:
+        async with client.get(f"/support/cases/{case}/audit") as response:
+            entries = (await response.json())["items"]
+        changes = [entry["changes"] for entry in sorted(entries, key=lambda entry: entry["at"])[1:]]
+        assert changes == [
+            {"priority": ["normal", "high"], "bulkId": [None, done["id"]]},
+            {"priority": ["high", "normal"], "bulkId": [None, undone["id"]]},
+        ]
+
+
+EFFECTS = (
+    {"priority": "high"},
+    {"status": "pending"},
+    {"status": "resolved", "assignedAgentId": "agent-7"},
+    {"status": "open", "team": "billing"},
+    {"status": "closed"},
+    {"addTags": ["late"]},
+)
+
+
+@both_databases
+async def test_bulk_change_is_the_same_as_single_changes(client):
+    """Fields, versions, history, clocks, audit entries and events are equal, but for ids and times."""
+    policy = {"match": {}, "targets": {"firstResponse": "PT1H", "resolution": "PT8H"}}
+    async with client.put("/support/sla-policies/all", json=policy) as response:
+        assert response.status in (200, 201), await response.text()
+    pairs = [(await open_case(client, tags=["a"]), await open_case(client, tags=["a"])) for _ in range(3)]
+    for change in EFFECTS:
+        answer = await bulk(client, change, ids=[one["id"] for one, _ in pairs])
+        assert answer["counts"]["changed"] == 3
+        single = {"tags": ["a", "late"]} if "addTags" in change else change
+        for _, other in pairs:
+            async with client.patch(f"/support/cases/{other['id']}", json=single) as response:
+                assert response.status == 200, await response.text()
+    for one, other in pairs:
+        assert await _traces(client, one) == await _traces(client, other)
+
+
+async def _traces(client, case):
+    """Return what the changes of a case have left, without ids and times."""
+    async with client.get(f"/support/cases/{case['id']}?includeTimeline=true") as response:
+        version, shown = response.headers["ETag"].split(".")[0], await response.json()
+    async with client.get(f"/support/cases/{case['id']}/audit") as response:
+        entries = (await response.json())["items"]
+    service = service_of(client)
+    log = service.broker.log(service.settings.events.stream)
+
+    async def published():
+        entries = [json.loads(entry.event) for entry in await log.entries(LOG_START, 1000)]
+        events = [event for event in entries if event["subject"] == case["id"]]
+        return events if events and events[-1]["data"].get("changedFields") == ["tags"] else None
+
+    changes = [
+        (entry["action"], entry["actor"], {name: each for name, each in entry["changes"].items() if name != "bulkId"})
+        for entry in sorted(entries, key=lambda entry: entry["at"])
+    ]
+    return version, changes, _timeless(await eventually(published)), _timeless(shown)
+
+
+TIMES_AND_IDS = {"id", "at", "createdAt", "updatedAt", "timestamp", "time", "subject", "traceparent", "remaining"}
+TIMES_AND_IDS |= {"dueAt", "waitingSince"}
+
+
+def _timeless(value):
+    """Return JSON without the members that differ from case to case."""
+    if isinstance(value, list):
+        return [_timeless(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _timeless(each) for name, each in value.items() if name not in TIMES_AND_IDS}
+    return value
