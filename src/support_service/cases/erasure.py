@@ -18,6 +18,7 @@ from support_service.platform.database.tables import (
     ERASED_TEXT,
     erased_values,
     messages,
+    notifications,
     report_changes,
     ticket_references,
     ticket_tags,
@@ -154,6 +155,7 @@ async def erase_case(
         )
     )
     await erase_occurrences(tx, [case_id], channels)
+    await tx.execute(notifications.delete().where(notifications.c.case_id == case_id))
     if not keep_references:
         await tx.execute(ticket_references.delete().where(ticket_references.c.ticket_id == case_id))
     await search.remove_message_documents(tx, case_id)

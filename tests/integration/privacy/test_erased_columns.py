@@ -67,6 +67,7 @@ ROWS = {
     "case_clocks": {"case_id": CASE, "policy": 1, "public": False},
     "report_changes": {"case_id": CASE},
     "case_results": {"case_id": CASE},
+    "notifications": {"case_id": CASE},
 }
 FOUND_BY = {  # traces that are the id of the case, or are another text
     *((table, name) for table, row in ROWS.items() for name, value in row.items() if value in (CASE, OTHER_CASE))

@@ -78,6 +78,7 @@ class CaseState(NamedTuple):
     internal_changes: int
     conversation_bytes: int
     sla_policy: int | None = None
+    followers: Sequence[str] | None = None
     files: int = 0
 
 
@@ -219,6 +220,7 @@ def _to_state(row: Row, files: int = 0) -> CaseState:
         row.internal_changes,
         row.conversation_bytes,
         row.sla_policy,
+        row.followers,
         files,
     )
 
@@ -274,6 +276,12 @@ def _update_columns(names: frozenset[str]) -> sa.Update:
     """Return the statement that gives columns of a case new values, which are its parameters `new_…`."""
     values = {name: sa.bindparam(f"new_{name}", type_=tickets.c[name].type) for name in sorted(names)}
     return compiled(tickets.update().where(_BY_CASE_ID).values(values))
+
+
+async def set_followers(tx: Transaction, case_id: str, followers: Sequence[str]) -> None:
+    """Replace the followers of a case that this transaction has locked. The case keeps its version."""
+    parameters = {"new_followers": list(followers) or None, "case_id": case_id}
+    await tx.execute_later(_update_columns(frozenset(["followers"])), parameters)
 
 
 async def replace_references(tx: Transaction, case_id: str, references: Sequence[tuple[str, str]]) -> None:

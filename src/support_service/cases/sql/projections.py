@@ -244,7 +244,9 @@ CASE_SUMMARY_JSON = json_text(
     CASE_COLUMNS | _LISTED_COLUMNS | {"version": tickets.c.version, "clocks": CLOCKS_JSON, "mergedInto": _merged_into()}
 )
 LOCKED_CASE_JSON = json_text(
-    CASE_COLUMNS | {"version": tickets.c.version, "synthetic": IS_SYNTHETIC, "slaPolicy": tickets.c.sla_policy}
+    CASE_COLUMNS
+    | {"version": tickets.c.version, "synthetic": IS_SYNTHETIC, "slaPolicy": tickets.c.sla_policy}
+    | {"followers": tickets.c.followers}
 )
 PUBLIC_CASE_SUMMARY_JSON = json_text(
     _PUBLIC_COLUMNS

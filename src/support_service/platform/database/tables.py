@@ -113,6 +113,8 @@ tickets = table(
     optional("sla_due_at", TIME, "kept"),  # earliest due time of its running clocks, also of breached ones
     # Set at opening; NULL in cases of releases without it: see IS_SYNTHETIC.
     optional("synthetic", sa.Boolean, "not personal"),
+    # Ids of the people who follow it: they are read with each change, and no other table is. NULL for none.
+    optional("followers", JSON_VALUE, "kept"),
     index("status", "seq"),
     index("status", "priority", "seq"),
     index("priority", "seq"),
@@ -518,6 +520,23 @@ agents = table(
     required("created_at", TIME, "not personal"),
     required("updated_at", TIME, "not personal"),
     required("version", sa.BigInteger, "not personal"),  # increments with every change; starts at the time of creation
+)
+
+# What people are told of changes of cases. Only people who may see the case by then are shown it.
+notifications = table(
+    "notifications",
+    sequence(),
+    required("id", ID, "deleted", unique=True),
+    required("recipient", PRINCIPAL_ID, "deleted"),
+    required("kind", sa.String(16), "deleted"),
+    required("case_id", of_case(), "deleted"),
+    optional("message_id", ID, "deleted"),
+    required("actor", PRINCIPAL_ID, "deleted"),  # who made the change; `customer` for every customer
+    required("at", TIME, "deleted"),
+    optional("read_at", TIME, "deleted"),
+    index("recipient", "seq"),
+    index("recipient", "seq", where="read_at IS NULL", name="ix_notifications_unread"),
+    index("case_id"),
 )
 
 # Versions of service level policies. One of each name is current, unless the policy was deleted; the others stay,
