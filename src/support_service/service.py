@@ -25,6 +25,7 @@ from support_service.cases.masking import Masker
 from support_service.cases.opening import CaseTimings, SlaTimings, open_cases, open_clocks
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
+from support_service.cases.splitting import CaseSplitter
 from support_service.core.pagination import CursorSeal
 from support_service.core.part_state import OFF
 from support_service.desk.agents import AgentDirectory
@@ -126,6 +127,7 @@ class Service:
     masker: Masker
     cases: CaseService
     links: LinkService
+    splitter: CaseSplitter
     cache: SnapshotStore
     timeline: TimelineAggregator
     overrides: OverrideService
@@ -248,6 +250,7 @@ async def open_service(
             masker=masker,
             cases=cases,
             links=LinkService(database, recorder),
+            splitter=CaseSplitter(database, recorder),
             cache=cache,
             timeline=timeline,
             overrides=OverrideService(database, timeline.overrides),

@@ -22,6 +22,7 @@ from support_service.cases.model.requests import (
     NewCase,
     NewLink,
     NewMessage,
+    Split,
     StatusChange,
 )
 from support_service.cases.policy import permission_missing
@@ -326,6 +327,28 @@ async def merge_case(call: Call, case_id: str, body: Merge, expected: ExpectedVe
     """
     original = await call.service.links.merge(call.origin, case_id, body.into, expected)
     return Reply(original, etag_header(call, original.version))
+
+
+@post(
+    CASE_PATH + "/split",
+    tag=LINKS_TAG,
+    access=CASES_WRITE,
+    status=201,
+    headers=("ETag", "Location"),
+    problems=(*CASE_PROBLEMS, "case_changed", "split_leaves_nothing", "too_many_links"),
+    links=(("case_id", "/id"),),
+)
+async def split_case(call: Call, case_id: str, body: Split, expected: ExpectedVersions) -> EncodedReply[Case]:
+    """Split messages of a case, with the files that they name, into a new case.
+
+    The new case has the customer, channel, priority, tags, agent and team of this one, and the link `split-from`. The
+    messages keep their ids, authors and times. What is moved is no longer in this case: both get what follows from
+    their messages, such as since when the customer waits.
+    """
+    new_id, case = await call.service.splitter.split(call.origin, case_id, body, expected)
+    document = await call.service.documents.encode_written(call.view, case)
+    headers = {"Location": f"{CASES_PATH}/{new_id}", **etag_header(call, case.version)}
+    return EncodedReply(document.to_json(), headers)
 
 
 @delete(

@@ -94,7 +94,8 @@ class CaseFiles:
         customer.
         """
         case = await lock_case_for_file(work, attachment.ticket_id, expected, visibility=attachment.visibility)
-        await check_not_merged(work.tx, work.origin.principal, attachment.ticket_id, case)
+        if attachment.visibility == "public":
+            await check_not_merged(work.tx, work.origin.principal, attachment.ticket_id, case)
         _check_open_for_files(work.origin.principal, case)
         attachment = replace(attachment, created_at=time_after(case.at))
         await self._add_to_locked_case(work, attachment)

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from support_service.cases.model.case import CaseLink, CaseSummary
 from support_service.cases.model.requests import NewLink
-from support_service.cases.model.vocabulary import DUPLICATE_OF, MAX_LINKS, RELATED
+from support_service.cases.model.vocabulary import DUPLICATE_OF, MAX_LINKS, PUBLIC_LINK_KINDS, RELATED
 from support_service.cases.recorder import CaseRecorder, LockedCase
 from support_service.cases.sql import link_rows
 from support_service.cases.sql.link_rows import StoredLink
@@ -169,7 +169,7 @@ class LinkService:
         """Give both cases a new version, an event and an audit entry."""
         first, second = cases[link.case_id].current, cases[link.other_case_id].current
         # As the projections show it to customers.
-        public = link.kind == DUPLICATE_OF and first.customer_id == second.customer_id is not None
+        public = link.kind in PUBLIC_LINK_KINDS and first.customer_id == second.customer_id is not None
         await link_rows.increment_versions(work.tx, cases, at, public=public)
         await self._recorder.record_link_change(work, link, cases, action, at, public=public)
         for case in cases.values():
@@ -196,7 +196,12 @@ def _check_link_limits(link: StoredLink, present: Sequence[StoredLink]) -> None:
         each.kind == DUPLICATE_OF and each.case_id == link.case_id for each in present
     ):
         raise Conflict("already_duplicate", "The case is a duplicate of another case; remove that link first.")
+    check_number_of_links(present, (link.case_id, link.other_case_id))
+
+
+def check_number_of_links(present: Sequence[StoredLink], case_ids: Sequence[str]) -> None:
+    """Raise Conflict if one of the cases may have no further link."""
     numbers = Counter(case_id for each in present for case_id in (each.case_id, each.other_case_id))
-    for case_id in (link.case_id, link.other_case_id):
+    for case_id in case_ids:
         if numbers[case_id] >= MAX_LINKS:
             raise Conflict("too_many_links", f"The case {case_id!r} has {MAX_LINKS} links; remove one first.")

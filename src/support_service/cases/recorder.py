@@ -78,11 +78,15 @@ class CaseRecorder:
         for channel in self._known_channels:
             instruments.start_series(TICKET_CREATED, {"channel": channel})
 
-    async def record_opening(self, work: UnitOfWork, case: Case, first: Message | None) -> None:
-        """Record a case that was opened, with its first message."""
-        members = {"actor": audit.actor_of(work.origin.principal), "initialMessage": first}
+    async def record_opening(
+        self, work: UnitOfWork, case: Case, first: Message | None, *, split_from: str | None = None
+    ) -> None:
+        """Record a case that was opened, with its first message, or with messages of the case `split_from`."""
+        source = {"splitFrom": split_from} if split_from else {}
+        members = {"actor": audit.actor_of(work.origin.principal), "initialMessage": first, **source}
         await case_events.append(work.tx, case.id, CASE_OPENED, case.created_at, **members)
         changes = opening_changes(case) | (_message_changes(first) if first else {})
+        changes |= {name: (None, value) for name, value in source.items()}
         await audit.record(work, case.id, "case.opened", case.created_at, changes)
         label = self._channel_label(case)
         work.after_commit(lambda: self._instruments.add(TICKET_CREATED, 1, {"channel": label}))
@@ -166,6 +170,15 @@ class CaseRecorder:
             members = {"changeType": action, "visibility": "public" if public else "internal", "link": shown}
             updates.append((case_id, at, changes, members))
         await self._record_updates(work, action, updates)
+
+    async def record_split(
+        self, work: UnitOfWork, case_id: str, split_into: str, message_ids: Sequence[str], at: datetime
+    ) -> None:
+        """Record messages that were moved out of a case into a new one, whose opening is recorded apart."""
+        values = {"splitInto": split_into, "messageIds": message_ids}
+        changes = {name: (None, value) for name, value in values.items()}
+        members = {"changeType": "case.split", "visibility": "public", **values}
+        await self._record_updates(work, "case.split", [(case_id, at, changes, members)])
 
     async def record_deletion(self, work: UnitOfWork, case: CaseSummary, at: datetime) -> None:
         """Record a synthetic case that was deleted; no event tells of it."""

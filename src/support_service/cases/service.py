@@ -161,7 +161,7 @@ class CaseService(CaseReader):
         message can't name.
 
         A customer's message reopens a resolved case, and raises Conflict for a closed one. Others leave it closed. A
-        message to a closed duplicate is added to the case that it is a duplicate of.
+        message to a closed duplicate is added to the case that it is a duplicate of, unless it is an internal note.
 
         If the case has a message with the external id of the new one, that message is returned, whatever the status and
         version of the case. Raises Conflict if the principal may not see it.
@@ -274,7 +274,7 @@ class CaseService(CaseReader):
         if state is None or not principal.may_see(state):
             raise case_not_found(case_id)  # rolls the message back
         check_version(visible_version(principal, state.version, state.internal_changes) - 1, expected)
-        if not closing:
+        if not closing and message.visibility == "public":  # a note is about the duplicate
             await check_not_merged(work.tx, principal, case_id, state)
         if state.conversation_bytes > self._limits.max_conversation_bytes:
             raise Conflict("case_full", "The conversation of this case is full; open another case.")
@@ -293,6 +293,8 @@ class CaseService(CaseReader):
     async def _lock_and_find_message(self, work: UnitOfWork, case_id: str, new: NewMessage) -> Message | None:
         """Lock a case, and return its message with the external id of a new one, or None if the new one must be added.
 
+        It may be in a case that was split from the case since.
+
         The lock is held until the unit of work ends, so that no other request adds such a message meanwhile. Raises
         NotFound, Forbidden, and Conflict if the principal may not see the message.
         """
@@ -300,7 +302,13 @@ class CaseService(CaseReader):
         check_may_write(principal, new)
         await LockedCase.lock(work, self._recorder, case_id)
         existing = await case_rows.find_message_by_external_id(work.tx, case_id, new.external_id)
-        if existing and not principal.may_see_visibility(existing.visibility):
+        if existing is None:
+            return None
+        may_see = principal.may_see_visibility(existing.visibility)
+        if may_see and existing.ticket_id != case_id:  # a split has moved it
+            owner = await case_reading.read_owner(work.tx, existing.ticket_id)
+            may_see = owner is not None and principal.may_see(owner)
+        if not may_see:
             raise _external_id_taken()
         if existing and principal.role == "customer" and existing.author_type != "customer":
             existing.author_id = None  # the id of a member of staff

@@ -188,6 +188,25 @@ class ApiOperations(Operations):
         )
         return parse_answer(CaseSummary, answer)
 
+    async def split_case(
+        self,
+        case_id: str,
+        message_ids: Sequence[str],
+        subject: str,
+        *,
+        version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Case:
+        """Split messages of a case, with the files that they name, into a new case."""
+        answer = await self._write(
+            "POST",
+            ("support", "cases", case_id, "split"),
+            body=json_members({"message_ids": message_ids, "subject": subject}),
+            version=version,
+            key=idempotency_key,
+        )
+        return parse_answer(Case, answer)
+
     async def remove_link(
         self, case_id: str, link_id: str, *, version: int | None = None, idempotency_key: str | None = None
     ) -> None:

@@ -139,6 +139,7 @@ PROBLEM_CODES = (
     ProblemCode("sla_policy_changed", 412, "the service level policy was changed or deleted since it was read"),
     ProblemCode("sla_policy_exists", 409, "another request has just created a service level policy of this name"),
     ProblemCode("sla_policy_not_found", 404, "there is no service level policy of this name"),
+    ProblemCode("split_leaves_nothing", 409, "the split would take all messages of a case without a description"),
     ProblemCode("status_move_not_allowed", 409, "the case can't change from its status to the requested one"),
     ProblemCode("storage_full", 507, "the disk is at its reserve"),
     ProblemCode("storage_unavailable", 503, "the attachments' folder or S3 can't be used"),

@@ -243,3 +243,26 @@ async def test_response_with_a_running_clock_is_never_taken_for_a_stored_one(cli
     async with client.get(path) as response:
         etag = response.headers["ETag"]
     assert (await client.get(path, headers={"If-None-Match": etag})).status == 304
+
+
+@both_databases
+async def test_split_ends_the_clock_of_a_question_that_it_moves(client):
+    """The clocks of the new case begin with the split: its customer waits for a first response, unless one is there."""
+    await put(client, "all", 201)
+    case = await open_case(client, description="One")
+    answer = await add_message(client, case)
+    question = await add_message(client, case, "Two", authorType="customer")
+    assert await states(client, case) == {"firstResponse": "met", "nextResponse": "running", "resolution": "running"}
+
+    async def split(message):
+        body = {"messageIds": [message["id"]], "subject": "Another"}
+        async with client.post(f"/support/cases/{case['id']}/split", json=body) as response:
+            assert response.status == 201, await response.text()
+            return await response.json()
+
+    asked, answered = await split(question), await split(answer)
+    assert await states(client, case) == {"firstResponse": "met", "nextResponse": "met", "resolution": "running"}
+    assert await states(client, asked) == {"firstResponse": "running", "resolution": "running"}
+    assert await states(client, answered) == {"firstResponse": "met", "resolution": "running"}
+    due = as_time(asked["sla"]["firstResponse"]["dueAt"])
+    assert due == as_time(asked["createdAt"]) + HOUR

@@ -11,13 +11,15 @@ import os
 import shutil
 import signal
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import aiohttp
 import pytest
 import sqlalchemy as sa
 
-from support_service.cases.model.requests import NewCase
+from support_service.cases.links import LinkService
+from support_service.cases.model.requests import NewCase, NewMessage
 from support_service.cases.service import CaseService
 from support_service.cases.sql import case_rows
 from support_service.platform.audit.log import seal_all
@@ -41,17 +43,23 @@ WATCHED = modules(
     "attachments/service.py",
     "attachments/uploader.py",
     "platform/audit/log.py",
+    "cases/links.py",
     "cases/recorder.py",
     "cases/service.py",
+    "cases/splitting.py",
     "platform/idempotency_keys.py",
     "platform/unit_of_work.py",
     "api/routing/idempotency.py",
 )
+ORIGINAL, MOVED = "{original}", "{moved}"  # in what is sent: ids of the prepared cases
 WRITES = {
     "open": ("POST", "/support/cases", lambda key: {"json": {"subject": key, "channel": "email"}}),
     "message": ("POST", "/support/cases/{case}/messages", lambda _: {"json": {"authorType": "agent", "message": "Hi"}}),
     "close": ("POST", "/support/cases/{case}/close", lambda _: {"json": {"message": "Bye"}}),
     "upload": ("POST", "/support/cases/{case}/attachments", lambda _: {"data": form(b"x" * 1000)}),
+    "merge": ("POST", "/support/cases/{case}/merge", lambda _: {"json": {"into": ORIGINAL}}),
+    "arrive": ("POST", "/support/cases/{case}/messages", lambda _: {"json": {"authorType": "agent", "message": "Hi"}}),
+    "split": ("POST", "/support/cases/{case}/split", lambda key: {"json": {"messageIds": [MOVED], "subject": key}}),
 }
 # For each write: where it is killed, how often it is applied then, and the response to the retry.
 STEPS = {
@@ -67,6 +75,9 @@ STEPS = {
         ("idempotency_answer_lost", None),
     ),
     "upload": (before("api/routing/idempotency.py", "return response"), 1, (None, "true")),  # the response is stored
+    "merge": (before("cases/links.py", "await cases[case_id].set_status("), 0, (None, None)),  # linked, not closed
+    "arrive": (before("cases/service.py", "target, expected = merged.original"), 0, (None, None)),
+    "split": (before("cases/splitting.py", "await split_rows.move_files("), 0, (None, None)),  # without its files
 }
 
 
@@ -77,7 +88,8 @@ class Sent:
     write: str
     case_id: str
     key: str
-    applied: int
+    body: dict[str, Any]
+    applied: int = 0
 
 
 class WriteRunner:
@@ -92,12 +104,29 @@ class WriteRunner:
         """Send a write, about a case of its own, to a service that is killed at a point."""
         key = f"{write} {len(self._sent)}"
         async with _opened(self._folder) as database:
-            new = NewCase(subject="A", channel="email")
-            case = await CaseService(database, recorder(database, self._instruments)).open_case(SYSTEM_ORIGIN, new)
+            sent = await self._prepare(database, write, key)
         async with self._service(point, record) as (address, process):
-            await _send(address, write, case.id, key, process)
+            await _send(address, sent, process)
         async with _opened(self._folder) as database:
-            self._sent.append(Sent(write, case.id, key, await _effects(database, case.id, key)))
+            self._sent.append(replace(sent, applied=await _effects(database, sent)))
+
+    async def _prepare(self, database, write, key):
+        """Open the cases that a write needs; return what is to be sent."""
+        changes = recorder(database, self._instruments)
+        cases, links = CaseService(database, changes), LinkService(database, changes)
+        body = WRITES[write][2](key)
+        case, original = [
+            (await cases.open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email"))).id for _ in range(2)
+        ]
+        if write == "arrive":
+            await links.merge(SYSTEM_ORIGIN, case, original)
+        if write == "split":
+            hi = NewMessage(authorType="agent", message="Hi")
+            moved, _ = [await cases.add_message(SYSTEM_ORIGIN, case, hi) for _ in range(2)]
+            body["json"]["messageIds"] = [moved.id]
+        if write == "merge":
+            body["json"]["into"] = original
+        return Sent(write, case, key, body)
 
     async def retry(self):
         """Retry all writes; return how often each was applied before, and the response to the retry."""
@@ -105,10 +134,10 @@ class WriteRunner:
             # As if the claims of killed processes had expired.
             await tx.execute(idempotency_keys.update().values(until=idempotency_keys.c.created_at))
         async with self._service() as (address, process):
-            responses = [await _send(address, sent.write, sent.case_id, sent.key, process) for sent in self._sent]
+            responses = [await _send(address, sent, process) for sent in self._sent]
         async with _opened(self._folder) as database:
             for sent, response in zip(self._sent, responses, strict=True):
-                assert await _effects(database, sent.case_id, sent.key) == 1, (sent, response)
+                assert await _effects(database, sent) == 1, (sent, response)
             async with database.transaction() as tx:
                 await seal_all(tx)
             assert (await verify_chain(database)).flaw is None
@@ -136,16 +165,17 @@ class WriteRunner:
         assert process.exitcode == (0 if point is None else -signal.SIGKILL), (point, log)
 
 
-async def _send(address, write, case_id, key, process):
+async def _send(address, sent, process):
     """Send a write; return the response, or None if the service was killed first."""
-    method, path, sent = WRITES[write]
+    method, path, _ = WRITES[sent.write]
+    body = {"data": form(b"x" * 1000)} if sent.write == "upload" else sent.body  # a form is sent once
     async with aiohttp.ClientSession(address) as session:
         await eventually(lambda: _answers_or_ended(session, process), RUN_TIMEOUT)
         try:
-            url, headers = path.format(case=case_id), {"Idempotency-Key": key.replace(" ", "-")}
-            async with session.request(method, url, headers=headers, **sent(key)) as received:
-                body = await received.json(content_type=None)
-                return received.status, body.get("code"), received.headers.get("Idempotency-Replayed")
+            url, headers = path.format(case=sent.case_id), {"Idempotency-Key": sent.key.replace(" ", "-")}
+            async with session.request(method, url, headers=headers, **body) as received:
+                answer = await received.json(content_type=None)
+                return received.status, answer.get("code"), received.headers.get("Idempotency-Replayed")
         except aiohttp.ClientConnectionError:
             return None
 
@@ -158,11 +188,18 @@ async def _answers_or_ended(session, process):
         return not process.is_alive()
 
 
-async def _effects(database, case_id, key):
-    """Return how often the write was applied."""
-    opened = await database.fetch_one(sa.select(sa.func.count()).where(tickets.c.subject == key))
-    case = await case_rows.get(database, case_id)
-    return opened[0] + len(case.messages) + len(case.attachments)
+async def _effects(database, sent):
+    """Return how often the write was applied. One that moves or links is applied completely, or not at all."""
+    opened = (await database.fetch_one(sa.select(sa.func.count()).where(tickets.c.subject == sent.key)))[0]
+    case = await case_rows.get(database, sent.case_id)
+    if sent.write in ("merge", "split"):
+        linked = len(case.links)
+        assert (case.status == "closed", opened) == ((linked == 1, 0) if sent.write == "merge" else (False, linked))
+        assert len(case.messages) == (2 - linked if sent.write == "split" else 0)
+        return linked
+    if sent.write == "arrive":
+        case = await case_rows.get(database, case.links[0].case_id)
+    return opened + len(case.messages) + len(case.attachments)
 
 
 class _opened:  # noqa: N801 - used like a function

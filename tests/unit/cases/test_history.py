@@ -25,6 +25,9 @@ HARMLESS = {
     "linkedCaseId",
     "target",
     "dueAt",
+    "splitFrom",
+    "splitInto",
+    "messageIds",
 }
 OPENED = {"status": [None, "open"], "priority": [None, "high"], "customerId": [None, "c"], "channel": [None, "Ann"]}
 ADDED = {"attachmentId": [None, "f"], "filename": [None, "ann.txt"], "sha256": [None, "0"], "by": [None, "Ann"]}
@@ -43,11 +46,11 @@ def test_every_row_is_an_audited_action():
 
 @pytest.mark.parametrize("action", SHOWN_ACTIONS)
 def test_no_row_shows_personal_fields(action):
-    """The names of files are for staff, and customers see the status only."""
+    """The names of files are for staff, and customers see the status and their other case only."""
     row = SHOWN_ACTIONS[action]
     assert {*row.full} <= HARMLESS | {"filename"}
     assert {*row.masked} <= HARMLESS
-    assert {*row.public} <= {"status"}
+    assert {*row.public} <= {"status", "splitFrom", "splitInto"}
 
 
 @pytest.mark.parametrize(
@@ -69,6 +72,11 @@ def test_no_row_shows_personal_fields(action):
             None,
         ),
         ("link.added", {"kind": [None, "related"]}, *[{"kind": [None, "related"]}] * 2, None),
+        (
+            *("case.split", {"splitInto": [None, "c"], "messageIds": [None, ["m"]]}),
+            *[{"splitInto": [None, "c"], "messageIds": [None, ["m"]]}] * 2,
+            {"splitInto": [None, "c"]},
+        ),
         ("message.added", HIDDEN, *[{"attachmentVisibility": ["public", "internal"]}] * 2, None),
         ("message.added", {"messageId": [None, "m"]}, None, None, None),
         ("case.erased", {"erasedPositions": [None, [1]]}, None, None, None),

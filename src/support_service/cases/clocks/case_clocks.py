@@ -142,6 +142,14 @@ def clocks_after_agent_message(terms: PolicyTerms, clocks: Clocks, at: datetime)
     }
 
 
+def clocks_without_question(terms: PolicyTerms, clocks: Clocks, at: datetime) -> Clocks:
+    """Return the clocks after the messages of the customer that wait for a next response have left the case."""
+    return {
+        target: clock.end(terms.calendar, at) if target == "nextResponse" else clock.breached_if_overdue(at)
+        for target, clock in clocks.items()
+    }
+
+
 def clocks_after_customer_message(terms: PolicyTerms, clocks: Clocks, at: datetime, *, is_answered: bool) -> Clocks:
     """Return the clocks after a message of the customer; `is_answered` if an agent has written before.
 

@@ -69,6 +69,10 @@ class ClockTracker:
             wrote = partial(case_clocks.clocks_after_customer_message, at=at, is_answered=is_answered)
             await self._change_clocks(work, case_id, policy, at, wrote)
 
+    async def note_no_question(self, work: UnitOfWork, case_id: str, policy: int, at: datetime) -> None:
+        """Note that no message of the customer waits any more, because a split has moved it: the next response ends."""
+        await self._change_clocks(work, case_id, policy, at, partial(case_clocks.clocks_without_question, at=at))
+
     async def note_status_change(self, work: UnitOfWork, before: CaseSummary, after: CaseSummary) -> None:
         """Note a change of the status of a case, if it has clocks."""
         if after.sla_policy is not None and before.status != after.status:

@@ -89,6 +89,7 @@ LINK: Example = {
     "createdAt": "2026-05-12T09:02:11.480000Z",
 }
 NEW_LINK: Example = {name: LINK[name] for name in ("kind", "caseId")}
+SPLIT: Example = {"messageIds": [MESSAGE_ID], "subject": "Refund of the second parcel"}
 MERGE: Example = {"into": LINK["caseId"]}
 CASE: Example = CASE_SUMMARY | {
     "waitingSince": "2026-05-12T08:30:00.125000Z",

@@ -58,13 +58,16 @@ _FILE_WITHOUT_NAME: FieldNames = ("attachmentId", "visibility")
 _FILE_OF_MESSAGE: FieldNames = ("attachmentVisibility",)
 _LINK: FieldNames = ("linkId", "kind", "linkedCaseId")
 _SLA: FieldNames = ("target", "dueAt")
+_SPLIT: FieldNames = ("splitInto", "messageIds")
+_OPENING: FieldNames = (*_CASE, "splitFrom")
 
 SHOWN_ACTIONS: Mapping[str, ShownAction] = {
-    "case.opened": ShownAction(_CASE, _CASE, _STATUS, is_event=True),
+    "case.opened": ShownAction(_OPENING, _OPENING, (*_STATUS, "splitFrom"), is_event=True),
     "case.imported": ShownAction(_CASE, _CASE, is_event=True),
     "case.changed": ShownAction(_CASE, _CASE, _STATUS),
     "case.closed": ShownAction(_CASE, _CASE, _STATUS, is_event=True),
     "case.reopened": ShownAction(_CASE, _CASE, _STATUS, is_event=True),
+    "case.split": ShownAction(_SPLIT, _SPLIT, ("splitInto",), is_event=True),  # the messages may be internal notes
     "attachment.added": ShownAction(_FILE, _FILE_WITHOUT_NAME, is_event=True),
     "attachment.removed": ShownAction(_FILE, _FILE_WITHOUT_NAME, is_event=True),
     "link.added": ShownAction(_LINK, _LINK, is_event=True),

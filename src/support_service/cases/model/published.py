@@ -54,6 +54,11 @@ class CaseOpened(ApiModel):
     actor: Annotated[str | None, EVENT_ONLY] = ACTOR_FIELD
     ticket: Annotated[PublishedCase, PARTS]
     initial_message: Annotated[Message | None, PARTS]
+    split_from: Annotated[str | None, FACT] = Field(
+        default=None,
+        exclude_if=lambda case_id: case_id is None,
+        description="the case that its messages were split from; no event reports them again",
+    )
 
 
 class CaseUpdated(ApiModel):
@@ -69,6 +74,7 @@ class CaseUpdated(ApiModel):
             "attachment.added",
             "attachment.removed",
             "case.changed",
+            "case.split",
             "link.added",
             "link.removed",
         ],
@@ -86,7 +92,13 @@ class CaseUpdated(ApiModel):
         default=None, description="with link.added; with link.removed its former values"
     )
     visibility: Annotated[Visibility | None, EVENT_ONLY] = Field(
-        default=None, description="with link.added and link.removed: whether customers see the link"
+        default=None, description="with link.added, link.removed and case.split: whether customers see the link"
+    )
+    split_into: Annotated[str | None, FACT] = Field(
+        default=None, description="with case.split: the new case that messages were moved to, with the files they name"
+    )
+    message_ids: Annotated[list[str] | None, FACT] = Field(
+        default=None, description="with case.split: the messages that were moved"
     )
     previous_owner: Annotated[PreviousOwner | None, PARTS] = Field(
         default=None, description="with case.changed, if the agent or the team was changed"

@@ -17,6 +17,7 @@ from pydantic_core import CoreSchema
 from support_service.cases.model import examples
 from support_service.cases.model.case import ApiModel, SettableFields, SettableTexts, example_config
 from support_service.cases.model.vocabulary import (
+    MAX_SPLIT_MESSAGES,
     Assignee,
     AttachmentIds,
     AttachmentUri,
@@ -219,6 +220,17 @@ class Merge(RequestModel):
     model_config = example_config(examples.MERGE)
 
     into: Identifier = Field(description="id of the case that this one is a duplicate of")
+
+
+class Split(RequestModel):
+    """Messages of a case that become a new case, and its subject."""
+
+    model_config = example_config(examples.SPLIT)
+
+    message_ids: Annotated[list[Identifier], Field(min_length=1, max_length=MAX_SPLIT_MESSAGES)] = Field(
+        description="ids of messages of this case; the files that they name move with them"
+    )
+    subject: Subject
 
 
 class _FiltersByColumns(ApiModel):

@@ -9,14 +9,15 @@ import pydantic_core
 import sqlalchemy as sa
 
 from support_service.cases.model.case import Case, CaseSummary, Message
-from support_service.cases.model.vocabulary import length_without_exponents
+from support_service.cases.model.vocabulary import SPLIT_FROM, length_without_exponents
 from support_service.cases.sql import case_reading
+from support_service.cases.sql.link_rows import cases_before
 from support_service.cases.sql.projections import IS_SYNTHETIC, LATEST_CHANGE, LOCKED_CASE_JSON
 from support_service.cases.sql.search import ADD_DOCUMENT
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
 from support_service.core.search_words import search_text
 from support_service.platform.database import Reader, Row, Transaction
-from support_service.platform.database.dialect import UtcDateTime, insert_if_new, time_after
+from support_service.platform.database.dialect import UtcDateTime, insert_if_new, text_literal, time_after
 from support_service.platform.database.single_rows import locked_read, row_change
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import attachments, messages, ticket_references, tickets
@@ -35,8 +36,12 @@ ADD_CASE_IF_NEW = compiled(insert_if_new(tickets).inline())
 FIND_CASE = sa.select(*(tickets.c[name] for name in CaseOwner._fields)).where(
     tickets.c.channel == sa.bindparam("channel"), tickets.c.external_id == sa.bindparam("external_id")
 )
+_case_id = sa.bindparam("case_id", type_=sa.String)
+# A split may have moved the message to another case. The statement begins with SELECT, so that it needs no locks.
+_split_from_case = cases_before(text_literal(SPLIT_FROM), _case_id, nesting=True)
 FIND_MESSAGE = sa.select(*(messages.c[name] for name in Message.model_fields)).where(
-    messages.c.ticket_id == sa.bindparam("case_id"), messages.c.external_id == sa.bindparam("external_id")
+    messages.c.ticket_id.in_(sa.union_all(sa.select(sa.cast(_case_id, sa.String)), sa.select(_split_from_case.c.id))),
+    messages.c.external_id == sa.bindparam("external_id"),
 )
 
 
@@ -55,7 +60,7 @@ async def find_case_by_external_id(reader: Reader, channel: str, external_id: st
 
 
 async def find_message_by_external_id(reader: Reader, case_id: str, external_id: str | None) -> Message | None:
-    """Return the message of a case with an external id, or None."""
+    """Return the message of a case, or of a case that was split from it, with an external id, or None."""
     row = await reader.fetch_one(FIND_MESSAGE, {"case_id": case_id, "external_id": external_id})
     return Message.model_validate(row._asdict(), by_name=True, by_alias=False) if row else None
 
@@ -259,6 +264,24 @@ def waiting_since_opening(case: CaseSummary, first: Message | None) -> datetime 
     author = first.author_type if first and first.visibility == "public" else None
     is_waiting = author == "customer" or (author != "agent" and case.description)
     return case.created_at if is_waiting else None
+
+
+def answer_times(
+    opened_at: datetime | None, conversation: Iterable[Message | Row]
+) -> tuple[datetime | None, datetime | None]:
+    """Return when an agent first answered, and since when the customer waits, after messages in the order of time.
+
+    `opened_at` is the time of the case's description, which is a message of the customer too, or None without one.
+    """
+    answered_at, waiting_since = None, opened_at
+    for message in conversation:
+        if message.visibility == "internal":
+            continue
+        if message.author_type == "agent":
+            answered_at, waiting_since = answered_at or message.created_at, None
+        elif message.author_type == "customer":
+            waiting_since = waiting_since or message.created_at
+    return answered_at, waiting_since
 
 
 async def update(tx: Transaction, case: CaseSummary, fields: Iterable[str]) -> None:

@@ -11,6 +11,7 @@ from support_service.cases.model.case import CaseSummary, Message
 from support_service.cases.sql.case_rows import (
     ADD_MESSAGE,
     ADD_REFERENCE,
+    answer_times,
     column_values,
     message_size,
     search_values,
@@ -97,14 +98,7 @@ async def add_histories(tx: Transaction, histories: Sequence[CaseHistory]) -> se
 def _case_row(history: CaseHistory) -> dict[str, Any]:
     """Return the row that the case would have if each message and file had been added by a request of its own."""
     case, messages_of_case = history.case, history.messages
-    answered_at, waiting_since = None, case.created_at if case.description else None
-    for message in messages_of_case:
-        if message.visibility == "internal":
-            continue
-        if message.author_type == "agent":
-            answered_at, waiting_since = answered_at or message.created_at, None
-        elif message.author_type == "customer":
-            waiting_since = waiting_since or message.created_at
+    answered_at, waiting_since = answer_times(case.created_at if case.description else None, messages_of_case)
     internal = [
         message.created_at for message in messages_of_case if message.visibility == "internal"
     ] + history.internal_files

@@ -98,9 +98,13 @@ INCREMENT_VERSIONS = {
 }
 
 
-def cases_before(kind: sa.ColumnElement[str], case_id: sa.ColumnElement[str]) -> sa.CTE:
-    """Return the `id` of each case from which links of a kind lead to a case, directly or by other cases."""
-    before = sa.select(_L.case_id.label("id")).where(_L.kind == kind, _L.other_case_id == case_id).cte(recursive=True)
+def cases_before(kind: sa.ColumnElement[str], case_id: sa.ColumnElement[str], *, nesting: bool = False) -> sa.CTE:
+    """Return the `id` of each case from which links of a kind lead to a case, directly or by other cases.
+
+    With `nesting` it is a part of the subquery that names it.
+    """
+    direct = sa.select(_L.case_id.label("id")).where(_L.kind == kind, _L.other_case_id == case_id)
+    before = direct.cte(recursive=True, nesting=nesting)
     # UNION leaves out what was found before, so the search ends.
     return before.union(sa.select(_L.case_id).where(_L.kind == kind, _L.other_case_id == before.c.id))
 

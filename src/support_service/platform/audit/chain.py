@@ -30,6 +30,7 @@ Action = Literal[
     "case.closed",
     "case.reopened",
     "case.deleted",
+    "case.split",
     "message.added",
     "attachment.added",
     "attachment.removed",

@@ -165,7 +165,7 @@ function fact({ at, kind, source, duplicate, data }, { sources }) {
 
 /** Show a recorded change of the case: who changed what. @param {Entry} entry */
 function change({ at, data, duplicate }) {
-  const changes = Object.entries(data.changes).filter(([name]) => !name.endsWith("Id") || name === "assignedAgentId");
+  const changes = Object.entries(data.changes).filter(([name]) => !/Ids?$/.test(name) || name === "assignedAgentId");
   const opened = data.action === "case.opened";
   return html`<li class="fact history">
     <p class="meta">
