@@ -54,7 +54,7 @@ from support_service.platform.certificates import CertificateTimings, watch_cert
 from support_service.platform.database import Database, DatabaseTimings
 from support_service.platform.database.opening import open_monitored_database, open_standby, read_secret
 from support_service.platform.database.restores import read_version_base
-from support_service.platform.idempotency_keys import CLEANUP_INTERVAL, IdempotencyService
+from support_service.platform.idempotency_keys import CLEANUP_INTERVAL, SETTLE_INTERVAL, IdempotencyService
 from support_service.platform.settings import Settings, WrongSetting
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.process import LoopLagSampler
@@ -290,7 +290,8 @@ async def open_service(
 async def _open_idempotency(database: Database) -> AsyncIterator[IdempotencyService]:
     idempotency = IdempotencyService(database)
     cleanup = run_every(CLEANUP_INTERVAL, idempotency.delete_expired, "Deleting old idempotency keys")
-    async with run_in_background(cleanup):
+    settling = run_every(SETTLE_INTERVAL, idempotency.settle_again, "Settling idempotency keys")
+    async with run_in_background(cleanup, settling):
         yield idempotency
 
 

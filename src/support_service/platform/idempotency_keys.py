@@ -7,10 +7,10 @@ is still running, only the current owner can mark it, so the two cannot both com
 """
 
 import hashlib
-from collections.abc import Collection, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pydantic_core
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Conflict, ValidationFailed
+from support_service.core.errors import Conflict, Unavailable, ValidationFailed
 from support_service.core.ids import new_id
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database, Transaction
@@ -30,6 +30,7 @@ _K = idempotency_keys.c
 CLAIMED, APPLIED, DONE = "claimed", "applied", "done"
 CLAIM_LEASE = timedelta(seconds=30)  # until another request may take over a claim that is not renewed
 RENEW_INTERVAL, CLEANUP_INTERVAL = 10.0, 600.0  # seconds
+SETTLE_INTERVAL = 1.0  # seconds between attempts to settle claims
 NO_OWNER = ""  # the owner of a claim whose response must not be stored
 
 INSERT_CLAIM = compiled(insert_if_new(idempotency_keys).inline())
@@ -40,7 +41,7 @@ LOCK_KEY = (
 )
 _UPDATE_OWNED = idempotency_keys.update().where(_K.id == sa.bindparam("key"), _K.owner == sa.bindparam("me"))
 MARK_APPLIED = compiled(_UPDATE_OWNED.values(state=text_literal(APPLIED), case_id=sa.bindparam("case")))
-RENEW_CLAIM = compiled(_UPDATE_OWNED.values(until=sa.bindparam("later")))
+CHANGE_LEASE = compiled(_UPDATE_OWNED.values(until=sa.bindparam("end")))
 RELEASE_CLAIM = compiled(
     idempotency_keys.delete().where(
         _K.id == sa.bindparam("key"), _K.owner == sa.bindparam("me"), _K.state == text_literal(CLAIMED)
@@ -131,12 +132,22 @@ def answer_lost_error() -> Conflict:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Unsettled:
+    """What a failure of the database left of a request that has ended: its response, or None to release its claim."""
+
+    lease_end: datetime
+    response: StoredResponse | None = None
+    caller: str = ""
+
+
 class IdempotencyService:
     """Operations on claims, each in its own transaction; `unit_of_work` marks a claim as applied."""
 
     def __init__(self, database: Database, timings: IdempotencyTimings = IdempotencyTimings()) -> None:
         self._database = database
         self._timings = timings
+        self._unsettled: dict[IdempotencyClaim, _Unsettled] = {}
 
     async def claim_or_read_response(
         self, key: str, request: str, case_id: str | None = None
@@ -161,7 +172,12 @@ class IdempotencyService:
             "created_at": now,
             "case_id": case_id,
         }
-        if await self._database.execute(INSERT_CLAIM, row):
+        try:
+            is_new = await self._database.execute(INSERT_CLAIM, row)
+        except Exception:
+            self._unsettled[claim] = _Unsettled(now + CLAIM_LEASE)  # the claim may be stored
+            raise
+        if is_new:
             return claim
         async with self._database.transaction() as tx:
             stored = await tx.fetch_one(LOCK_KEY, {"key": key})
@@ -183,7 +199,7 @@ class IdempotencyService:
 
     async def renew(self, claim: IdempotencyClaim) -> None:
         """Extend a claim's lease, so that other requests do not take it over."""
-        await self._database.execute(RENEW_CLAIM, claim.owner_parameters | {"later": utc_now() + CLAIM_LEASE})
+        await self._database.execute(CHANGE_LEASE, claim.owner_parameters | {"end": utc_now() + CLAIM_LEASE})
 
     def renewing(self, claim: IdempotencyClaim) -> AbstractAsyncContextManager[None]:
         """Return a context manager that renews a claim in the background while the block runs."""
@@ -194,8 +210,13 @@ class IdempotencyService:
         """Store a response for retries, or only that the request has taken effect.
 
         The latter if the body is too large, or if too many bytes of large bodies are stored for `caller`: a repeat
-        learns that the response was lost, and is not executed again.
+        learns that the response was lost, and is not executed again. If it fails, `settle_again` does it.
         """
+        is_small = len(response.body) <= self._timings.large_body_bytes
+        with self._remembering(claim, response if is_small else None, caller):
+            await self._store_response(claim, response, caller)
+
+    async def _store_response(self, claim: IdempotencyClaim, response: StoredResponse, caller: str) -> None:
         timings, size = self._timings, len(response.body)
         lost: dict[str, Any] = {"state": APPLIED, **NO_RESPONSE}
         answer: dict[str, Any] = {
@@ -217,8 +238,37 @@ class IdempotencyService:
             await tx.execute(STORE_RESPONSE, _response_parameters(claim, answer))
 
     async def release(self, claim: IdempotencyClaim) -> None:
-        """Delete a claim whose request has had no effect, so that its key can be used again."""
-        await self._database.execute(RELEASE_CLAIM, claim.owner_parameters)
+        """Delete a claim whose request has had no effect, so that its key can be used again.
+
+        If it has had one, a repeat learns at once that there is no response. If the release fails, `settle_again`
+        does it.
+        """
+        with self._remembering(claim):
+            if not await self._database.execute(RELEASE_CLAIM, claim.owner_parameters):
+                await self._database.execute(CHANGE_LEASE, claim.owner_parameters | {"end": utc_now()})
+
+    async def settle_again(self) -> None:
+        """Store the responses and release the claims that a failure of the database left, until one fails again."""
+        now = utc_now()
+        self._unsettled = {claim: left for claim, left in self._unsettled.items() if left.lease_end > now}
+        with suppress(Unavailable):
+            for claim, left in [*self._unsettled.items()]:
+                if left.response is None:
+                    await self.release(claim)
+                else:
+                    await self.store_response(claim, left.response, left.caller)
+
+    @contextmanager
+    def _remembering(
+        self, claim: IdempotencyClaim, response: StoredResponse | None = None, caller: str = ""
+    ) -> Iterator[None]:
+        """Remember what is left to do for a claim unless the block succeeds."""
+        try:
+            yield
+        except Exception:
+            self._unsettled.setdefault(claim, _Unsettled(utc_now() + CLAIM_LEASE, response, caller))
+            raise
+        self._unsettled.pop(claim, None)
 
     async def delete_expired(self) -> None:
         """Delete the keys that are older than the retention."""

@@ -6,7 +6,6 @@ It prints what docs/operations/tried.md states. `make test-long ARGS=database` w
 import asyncio
 import itertools
 import os
-import subprocess
 import time
 from collections import Counter
 from contextlib import asynccontextmanager, suppress
@@ -21,7 +20,6 @@ from tests.support.sessions import MIGRATED
 from tests.support.timings import patient_timings
 
 WRITES = int(os.environ.get("DATABASE_WRITES", "80"))
-IS_SHORT = "DATABASE_WRITES" not in os.environ
 WRITERS = 8
 IGNORED = (
     "jit, max_parallel_workers_per_gather, random_page_cost, statement_timeout, lock_timeout, "
@@ -94,43 +92,25 @@ def stored(server):
 
 
 @asynccontextmanager
-async def writing(client, server=None):
-    """Writes go on during the block; at its end all are acknowledged.
-
-    In the short form, keys on a server whose request was refused are free after 2 s instead of 30 s.
-    """
+async def writing(client):
+    """Writes go on during the block; at its end all are acknowledged."""
     writes = Writes(client)
-    tasks = [asyncio.create_task(writes.run())]
-    if IS_SHORT and server:
-        tasks.append(asyncio.create_task(end_old_claims(server)))
+    task = asyncio.create_task(writes.run())
     try:
         yield writes
         writes.may_end = True
-        await tasks[0]
+        await task
     finally:
-        for task in tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-
-
-async def end_old_claims(server):
-    """End claims that are older than 2 s. A request that is still in progress then notices it, and is repeated."""
-    # It must not wait for a standby: it would hold the rows.
-    ended = "SET synchronous_commit = off; UPDATE idempotency_keys SET until = now() - interval '1 s'"
-    while True:
-        await asyncio.sleep(0.5)
-        with suppress(subprocess.CalledProcessError):  # a fault ended its session
-            await asyncio.to_thread(
-                server.run, f"{ended} WHERE state <> 'done' AND created_at < now() - interval '2 s'", MIGRATED
-            )
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def test_failover_to_a_synchronous_standby(make_client, primary, standby):
     """The URL names both servers."""
     hosts = ",".join(each.url().split("@")[1].split("/")[0] for each in (primary, standby))
     client = await make_client(SUPPORT_DATABASE_URL=f"postgresql://tests@{hosts}/{MIGRATED}", timings=TIMINGS)
-    async with writing(client, standby) as writes:
+    async with writing(client) as writes:
         await writes.reach(0.3)
         await asyncio.to_thread(primary.stop)
         await eventually(lambda: writes.refusals)
@@ -141,7 +121,7 @@ async def test_failover_to_a_synchronous_standby(make_client, primary, standby):
 async def test_synchronous_standby_that_is_lost_for_a_while(make_client, primary, standby):
     """Nothing is acknowledged meanwhile."""
     client = await make_client(SUPPORT_DATABASE_URL=primary.url(MIGRATED), timings=TIMINGS)
-    async with writing(client, primary) as writes:
+    async with writing(client) as writes:
         await writes.reach(0.3)
         await asyncio.to_thread(standby.stop)
         await eventually(lambda: writes.refusals["commit_not_replicated"] >= WRITERS)
@@ -159,7 +139,7 @@ async def test_pooler_and_sessions_are_killed(make_client, primary, tmp_path, ke
     pooler = PgBouncer(tmp_path / "first", primary.url(MIGRATED), **settings)
     try:
         client = await make_client(SUPPORT_DATABASE_URL=pooler.url, timings=TIMINGS)
-        async with writing(client, primary) as writes:
+        async with writing(client) as writes:
             await writes.reach(0.3)
             ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name <> 'psql'"
             await asyncio.to_thread(primary.run, ended)

@@ -1,17 +1,21 @@
 """Claims: of all requests that hold a key, exactly one commits, even after a takeover."""
 
 import asyncio
+import itertools
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from support_service.core.domain.principals import SYSTEM, Principal
-from support_service.core.errors import Conflict, ValidationFailed
+from support_service.core.errors import Conflict, Unavailable, ValidationFailed
 from support_service.platform.audit import entry_rows, log
+from support_service.platform.database.failures import database_error
 from support_service.platform.database.tables import idempotency_keys
 from support_service.platform.idempotency_keys import (
     APPLIED,
+    IdempotencyClaim,
     IdempotencyService,
     IdempotencyTimings,
     StoredResponse,
@@ -91,6 +95,78 @@ async def test_claim_without_effect_is_released(claims, changes, database):
     await claims.release(claim)
     with pytest.raises(Conflict):
         await claims.claim_or_read_response("k", "another")
+
+
+@pytest.fixture
+def failing_database(database, monkeypatch):
+    """A context in which each statement fails; the first `executed` ones are executed, and their answers lost."""
+    execute = database.execute
+
+    @contextmanager
+    def failing_database(*, executed=0):
+        numbers = itertools.count()
+
+        async def fail(*arguments):
+            if next(numbers) < executed:
+                await execute(*arguments)
+            raise database_error("database_unavailable")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(database, "execute", fail)
+            yield
+
+    return failing_database
+
+
+@both_databases
+@pytest.mark.parametrize("executed", [0, 1])
+async def test_claim_whose_answer_was_lost_is_released(claims, failing_database, executed):
+    """Its request got an error, and a repeat succeeds once the database answers."""
+    with failing_database(executed=executed), pytest.raises(Unavailable):
+        await claims.claim_or_read_response("k", "r")
+    await claims.settle_again()
+    assert isinstance(await claims.claim_or_read_response("k", "r"), IdempotencyClaim)
+
+
+@both_databases
+async def test_claim_is_released_although_a_release_failed(claims, failing_database):
+    claim = await claims.claim_or_read_response("k", "r")
+    with failing_database():
+        with pytest.raises(Unavailable):
+            await claims.release(claim)
+        await claims.settle_again()
+    with pytest.raises(Conflict) as refusal:
+        await claims.claim_or_read_response("k", "r")
+    assert refusal.value.code == "idempotency_key_in_use"
+    await claims.settle_again()
+    assert isinstance(await claims.claim_or_read_response("k", "r"), IdempotencyClaim)
+
+
+@both_databases
+async def test_repeat_learns_of_an_effect_without_a_response_once_the_request_has_ended(
+    claims, changes, failing_database
+):
+    """The change was committed, but its request got an error."""
+    claim = await claims.claim_or_read_response("k", "r")
+    await changes.make(claim)
+    with failing_database(), pytest.raises(Unavailable):
+        await claims.release(claim)
+    await claims.settle_again()
+    with pytest.raises(Conflict) as refusal:
+        await claims.claim_or_read_response("k", "r")
+    assert refusal.value.code == "idempotency_answer_lost"
+
+
+@both_databases
+async def test_response_is_stored_although_the_first_attempt_failed(claims, changes, failing_database):
+    claim = await claims.claim_or_read_response("k", "r")
+    await changes.make(claim)
+    with failing_database():
+        with pytest.raises(Unavailable):
+            await claims.store_response(claim, RESPONSE, "caller")
+        await claims.settle_again()
+    await claims.settle_again()
+    assert await claims.claim_or_read_response("k", "r") == RESPONSE
 
 
 @both_databases
