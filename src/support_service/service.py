@@ -28,8 +28,8 @@ from support_service.cases.service import CaseService
 from support_service.cases.splitting import CaseSplitter
 from support_service.core.pagination import CursorSeal
 from support_service.core.part_state import OFF
-from support_service.desk.agents import AgentDirectory
 from support_service.desk.bulk import BulkService, BulkTimings
+from support_service.desk.agents import AgentDirectory, open_directory
 from support_service.desk.macros import MacroService
 from support_service.desk.policies import PolicyService
 from support_service.desk.views import ViewLimits, ViewService
@@ -191,6 +191,7 @@ async def open_service(
         cases = await opened(open_cases(database, instruments, recorder, files, timings.cases))
         known_agents = await opened(open_known_agents(database))
         reports = await opened(open_reports(database, settings.cases.known_channels, timings.reports))
+        agents = await opened(open_directory(database, known_agents))
         cache = await opened(open_cache(settings.timeline, telemetry, timings.timeline.redis))
         timeline = await opened(open_timeline(settings, database, cache, telemetry, timings.timeline))
         attachments = await opened(open_attachments(settings, database, instruments, files, timings.attachments))
@@ -255,7 +256,7 @@ async def open_service(
             timeline=timeline,
             overrides=OverrideService(database, timeline.overrides),
             attachments=attachments,
-            agents=AgentDirectory(database, known_agents),
+            agents=agents,
             views=ViewService(database, timings.views),
             bulk=bulk,
             macros=MacroService(database),

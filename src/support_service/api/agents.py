@@ -6,7 +6,7 @@ from support_service.api.routing.etags import version_etag_header
 from support_service.api.routing.route import DATABASE_PROBLEMS, Permission, RouteResponse, Tag
 from support_service.cases.model.case import Workload
 from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.desk.agent_models import Agent, AgentChange, AgentPage, AgentQuery
+from support_service.desk.agent_models import Agent, AgentChange, AgentPage, AgentQuery, ListedAgent
 
 TAG = Tag("agents", "Agents: the directory of the people who work on cases, and their workload.")
 AGENTS_PATH = "/support/agents"
@@ -30,14 +30,29 @@ async def workload(call: Call, agent_id: str) -> Reply[Workload]:
     return Reply(await call.service.cases.count_by_status(call.principal, agent_id, call.reader))
 
 
-@get(AGENTS_PATH, access=DIRECTORY_READ, problems=DATABASE_PROBLEMS)
+@get(AGENTS_PATH, access=DIRECTORY_READ, reads_standby=True, problems=DATABASE_PROBLEMS)
 async def list_agents(call: Call, query: AgentQuery) -> Reply[AgentPage]:
     """List the people who work on cases, oldest entry first.
 
-    `nextCursor` requests the next page, and is null on the last one.
+    Each has the numbers of the person's open and pending cases, which agents get of their own only, and null of others.
+    `present` says who has the console or another stream of changes open. `nextCursor` requests the next page, and is
+    null on the last one.
     """
-    found, cursor = await call.service.agents.list_agents(query.cursor, query.limit)
+    found, cursor = await call.service.agents.list_agents(call.principal, query.cursor, query.limit, call.reader)
+    for each in found:
+        each.present = call.service.stream.presence.is_present(each.id)
     return Reply(AgentPage.model_construct(items=found, next_cursor=cursor))
+
+
+@get(AGENT_PATH, access=DIRECTORY_READ, headers=("ETag",), problems=(*DATABASE_PROBLEMS, "agent_not_found"))
+async def get_agent(call: Call, agent_id: str) -> Reply[ListedAgent]:
+    """Get a person of the directory.
+
+    The numbers of cases change without the entry, so that the `ETag` is valid in If-Match only.
+    """
+    agent = await call.service.agents.read(call.principal, agent_id)
+    agent.present = call.service.stream.presence.is_present(agent_id)
+    return Reply(agent, {"ETag": f'"{agent.version}.{call.request_id}"'})
 
 
 @put(

@@ -15,7 +15,7 @@ from support_service.core.clock import age_in_seconds
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, CLOCK_TARGETS, PRIORITIES, ClockTarget
 from support_service.platform.database import Database, Reader
 from support_service.platform.database.dialect import text_literal
-from support_service.platform.database.tables import case_clocks, case_counts, clock_counts, tickets
+from support_service.platform.database.tables import agent_counts, case_clocks, case_counts, clock_counts, tickets
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, LastReading
 
 TICKET_OPEN = InstrumentSpec(
@@ -92,6 +92,13 @@ class CountTable:
         numbers = {tuple(getattr(row, name) for name in self._key): row.number for row in rows}
         return StoredCounts(numbers, sum(row.stored_rows for row in rows))
 
+    async def read_and_merge(self, database: Database, from_rows: int) -> StoredCounts:
+        """Return the numbers. Merge the rows if there are `from_rows` more of them than numbers."""
+        counts = await self.read(database)
+        if counts.stored_rows - len(counts.numbers) >= from_rows:
+            await self.merge_rows(database)
+        return counts
+
     async def merge_rows(self, database: Database) -> None:
         """Replace rows of the same key by their sum. Any number of replicas may do so at once."""
         async with database.transaction() as tx:
@@ -99,6 +106,7 @@ class CountTable:
 
 
 CASE_COUNTS = CountTable(case_counts)  # by status and priority, of cases that are not synthetic
+AGENT_COUNTS = CountTable(agent_counts)  # of open and pending cases, by agent and status
 CLOCK_COUNTS = CountTable(clock_counts)  # of running clocks, by target
 # The first entry of the index of waiting customers, which has the cases of both active statuses.
 OLDEST_WAITING = (
@@ -143,7 +151,7 @@ class GaugeTimings:
 
     refresh_interval: float = 15.0
     max_age: float = 60.0  # values are published for so long while they can't be refreshed
-    merge_from_rows: int = 1000  # rows of counts; SQLite never has so many
+    merge_from_rows: int = 1000  # rows of counts beyond one for each number; SQLite never has more
 
 
 class CaseGauges:
@@ -169,11 +177,10 @@ class CaseGauges:
 
     async def refresh(self) -> None:
         """Read the counters. Sum their rows into one for each key if there are many."""
-        counts = await CASE_COUNTS.read(self._database)
+        counts = await CASE_COUNTS.read_and_merge(self._database, self._merge_from_rows)
         self._waiting_since.store((await read_oldest_waiting_since(self._database),))
         self._counts.store(counts)
-        if counts.stored_rows >= self._merge_from_rows:
-            await CASE_COUNTS.merge_rows(self._database)
+        await AGENT_COUNTS.read_and_merge(self._database, self._merge_from_rows)
 
 
 class ClockGauges:
@@ -202,8 +209,6 @@ class ClockGauges:
 
     async def refresh(self) -> None:
         """Read the counters and the oldest clocks. Sum the rows of the counters if there are many."""
-        counts = await CLOCK_COUNTS.read(self._database)
+        counts = await CLOCK_COUNTS.read_and_merge(self._database, self._merge_from_rows)
         self._oldest.store(await read_oldest_due_times(self._database))
         self._counts.store(counts)
-        if counts.stored_rows >= self._merge_from_rows:
-            await CLOCK_COUNTS.merge_rows(self._database)

@@ -13,6 +13,7 @@ from support_service.cases.model.vocabulary import Identifier
 MAX_ID_LENGTH = 128  # characters of the subject, or of the name, of a principal
 MAX_NAME_LENGTH = 128
 MAX_TEAMS = 64
+MAX_AT_RISK = 100  # cases at risk that are counted of one person
 PersonRole = Literal["agent", "supervisor", "analyst"]
 
 CONTENT_EXAMPLE: dict[str, Any] = {"displayName": "Linh Trần", "teams": ["deliveries"], "role": "agent", "away": False}
@@ -21,6 +22,14 @@ EXAMPLE: dict[str, Any] = {
     **CONTENT_EXAMPLE,
     "createdAt": "2026-05-12T08:30:00.125000Z",
     "updatedAt": "2026-05-12T09:02:11.480000Z",
+}
+
+LISTED_EXAMPLE: dict[str, Any] = EXAMPLE | {
+    "present": True,
+    "open": 12,
+    "pending": 3,
+    "atRisk": 1,
+    "oldestWait": "2026-05-12T08:30:00.125000Z",
 }
 
 
@@ -100,6 +109,23 @@ class Agent(AgentContent):
         return self.id
 
 
+class ListedAgent(Agent):
+    """A person who works on cases, with the numbers of the person's cases, which agents get of their own only."""
+
+    model_config = example_config(LISTED_EXAMPLE)
+
+    present: bool = Field(default=False, description="had an open stream, or viewed a case, within two minutes")
+    open: int | None = Field(default=None, description="open cases")
+    pending: int | None = Field(default=None, description="pending cases")
+    at_risk: int | None = Field(
+        default=None,
+        description=f"cases with a clock that is overdue, or due within two hours, exact up to {MAX_AT_RISK}",
+    )
+    oldest_wait: datetime | None = Field(
+        default=None, description="since when the customer waits who has waited longest for an answer, or null"
+    )
+
+
 class AgentQuery(ApiModel):
     """Which page of the directory to list."""
 
@@ -114,7 +140,9 @@ class AgentQuery(ApiModel):
 class AgentPage(ApiModel):
     """A page of the directory, oldest entry first; `nextCursor` requests the next page, and is null on the last one."""
 
-    model_config = example_config({"items": [EXAMPLE], "nextCursor": "rT0mV2Yw3kq9sJb1XzQ5n8L-uE7cHfA4dGpO6iW_xR"})
+    model_config = example_config(
+        {"items": [LISTED_EXAMPLE], "nextCursor": "rT0mV2Yw3kq9sJb1XzQ5n8L-uE7cHfA4dGpO6iW_xR"}
+    )
 
-    items: list[Agent]
+    items: list[ListedAgent]
     next_cursor: str | None

@@ -3,20 +3,47 @@
 Entries come from supervisors, from the command line, and from the claims of people who sign in.
 """
 
-from collections.abc import Mapping
-from typing import Any
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, cast
 
 import sqlalchemy as sa
+from cachetools import TTLCache
 
 from support_service.cases.known_agents import KnownAgents
 from support_service.cases.policy import permission_missing
+from support_service.cases.sql.projections import IS_ACTIVE, IS_SYNTHETIC
 from support_service.core import pagination
+from support_service.core.clock import utc_now
+from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
+from support_service.core.domain.principals import Principal
+from support_service.core.errors import Conflict
 from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.desk.agent_models import MAX_ID_LENGTH, Agent, AgentChange, AgentContent, is_valid_agent_id
+from support_service.desk.agent_models import (
+    MAX_AT_RISK,
+    MAX_ID_LENGTH,
+    Agent,
+    AgentChange,
+    AgentContent,
+    ListedAgent,
+    PersonRole,
+    is_valid_agent_id,
+)
 from support_service.desk.named_resources import NamedResources, ResourceKind
-from support_service.platform.database import Database, Row
-from support_service.platform.database.tables import agents
+from support_service.platform.background import run_every, run_in_background
+from support_service.platform.database import Database, Reader, Row
+from support_service.platform.database.dialect import UtcDateTime, text_literal
+from support_service.platform.database.tables import agent_counts, agents, tickets
 from support_service.platform.unit_of_work import WriteOrigin
+
+CLAIMS_NOTED_FOR = 3600.0  # seconds
+CLAIMS_INTERVAL = 1.0  # seconds until noted claims are stored
+
+log = logging.getLogger(__name__)
 
 AGENT_KIND = ResourceKind(
     table=agents,
@@ -36,9 +63,45 @@ AGENT_KIND = ResourceKind(
     too_many_code="too_many_agents",
 )
 _A = agents.c
-PAGE_OF_AGENTS = (
-    sa.select(agents).where(_A.seq > sa.bindparam("after")).order_by(_A.seq).limit(sa.bindparam("one_more"))
+_T, _N = tickets.c, agent_counts.c
+_OF_AGENT = _T.assigned_agent_id == _A.id
+# The counters have a few rows for each agent, and the other numbers read the first entries of an index for each.
+_NUMBERS = (
+    sa.select(
+        _N.agent_id,
+        *(
+            sa.func.sum(sa.case((_N.status == text_literal(status), _N.number), else_=0)).label(status)
+            for status in ACTIVE_STATUSES
+        ),
+    )
+    .group_by(_N.agent_id)
+    .subquery()
 )
+_FIRST_AT_RISK = (
+    sa.select(sa.literal_column("1"))
+    .where(_OF_AGENT, _T.sla_due_at.is_not(None), _T.sla_due_at < sa.bindparam("soon", type_=UtcDateTime()))
+    .limit(MAX_AT_RISK)
+    .correlate(agents)
+    .subquery()
+)
+_OLDEST_WAIT = (
+    sa.select(_T.waiting_since)
+    .where(_OF_AGENT, _T.waiting_since.is_not(None), IS_ACTIVE, sa.not_(IS_SYNTHETIC))
+    .order_by(_T.waiting_since, _T.seq)
+    .limit(1)
+    .correlate(agents)
+    .scalar_subquery()
+)
+LISTED_AGENTS = sa.select(
+    agents,
+    *(sa.cast(sa.func.coalesce(_NUMBERS.c[each], 0), sa.BigInteger).label(each) for each in ACTIVE_STATUSES),
+    sa.select(sa.func.count()).select_from(_FIRST_AT_RISK).scalar_subquery().label("at_risk"),
+    _OLDEST_WAIT.label("oldest_wait"),
+).join_from(agents, _NUMBERS, _NUMBERS.c.agent_id == _A.id, isouter=True)
+PAGE_OF_AGENTS = LISTED_AGENTS.where(_A.seq > sa.bindparam("after")).order_by(_A.seq).limit(sa.bindparam("one_more"))
+LISTED_AGENT = LISTED_AGENTS.where(_A.id == sa.bindparam("of"))
+NUMBERS = (*ACTIVE_STATUSES, "at_risk", "oldest_wait")
+AT_RISK_WITHIN = timedelta(hours=2)  # as in the console's view of cases at risk
 
 
 class AgentDirectory(NamedResources[AgentContent, Agent]):
@@ -47,16 +110,29 @@ class AgentDirectory(NamedResources[AgentContent, Agent]):
     def __init__(self, database: Database, known: KnownAgents, *, max_agents: int = 5000) -> None:
         super().__init__(database, AGENT_KIND, max_agents)
         self.known = known
+        self._noted: TTLCache[Any, bool] = TTLCache(2 * max_agents, CLAIMS_NOTED_FOR)
+        self._claims: dict[str, Principal] = {}  # to be stored
+        self._storing_claims = asyncio.Lock()
 
-    async def list_agents(self, cursor: str | None, limit: int) -> tuple[list[Agent], str | None]:
+    async def list_agents(
+        self, principal: Principal, cursor: str | None, limit: int, reader: Reader
+    ) -> tuple[list[ListedAgent], str | None]:
         """Return a page of people, oldest entry first, and the cursor of the next page, or None on the last one.
 
         Raises ValidationFailed for a bad cursor.
         """
         after = pagination.decode_cursor(cursor) or 0
-        rows = await self._database.fetch_all(PAGE_OF_AGENTS, {"after": after, "one_more": limit + 1})
+        rows = await reader.fetch_all(PAGE_OF_AGENTS, {"after": after, "one_more": limit + 1, "soon": _soon()})
         following = pagination.encode_cursor(rows[limit - 1].seq) if len(rows) > limit else None
-        return [self._to_resource(row) for row in rows[:limit]], following
+        return [self._to_listed(principal, row) for row in rows[:limit]], following
+
+    async def read(self, principal: Principal, agent_id: str) -> ListedAgent:
+        """Return a person with the numbers of the person's cases. Raises NotFound."""
+        is_valid = is_valid_agent_id(agent_id)
+        row = await self._database.fetch_one(LISTED_AGENT, {"of": agent_id, "soon": _soon()}) if is_valid else None
+        if row is None:
+            raise self._not_found(agent_id)
+        return self._to_listed(principal, row)
 
     async def change(
         self, origin: WriteOrigin, agent_id: str, change: AgentChange, expected: ExpectedVersions = None
@@ -77,8 +153,43 @@ class AgentDirectory(NamedResources[AgentContent, Agent]):
 
         return await self.replace(origin, agent_id, changed, expected)
 
+    def note_claims(self, principal: Principal) -> None:
+        """Note who calls with a name of the provider, so that `store_claims` adds or changes the entry.
+
+        What was noted within the last hour is not noted again: an older token, which others still use, would undo the
+        claims of a newer one with each request.
+        """
+        if principal.display_name is None:
+            return
+        claims = (principal.id, principal.display_name, principal.role, principal.teams)
+        if claims in self._noted:
+            return
+        self._noted[claims] = True
+        known = self.known.find(principal.id)
+        after = None if known is None else (known.display_name if not known.name_from_claims else claims[1])
+        if known is None or (known.display_name, known.role, known.teams) != (after, *claims[2:]):
+            self._claims[principal.id] = principal
+
+    async def store_claims(self) -> None:
+        """Store the names, roles and teams that were noted. The names that people have set stay."""
+        async with self._storing_claims:
+            while self._claims:
+                agent_id, principal = next(iter(self._claims.items()))
+                try:
+                    await self.replace(WriteOrigin(principal), agent_id, partial(_content_of_claims, principal))
+                except Conflict as refusal:  # another replica has added the person, or there are too many
+                    log.info("The directory does not take the claims of %r: %s", agent_id, refusal)
+                if self._claims[agent_id] is principal:  # otherwise newer claims were noted meanwhile
+                    del self._claims[agent_id]
+
     async def _after_commit(self) -> None:
         await self.known.refresh()
+
+    def _to_listed(self, principal: Principal, row: Row) -> ListedAgent:
+        entry = self._to_resource(row)
+        is_shown = principal.role != "agent" or entry.id == principal.id
+        numbers = {name: getattr(row, name) for name in NUMBERS} if is_shown else {}
+        return ListedAgent.model_construct(**dict(entry), **numbers)
 
     def _build_resource(self, content: Mapping[str, Any], common: Mapping[str, Any]) -> Agent:
         return Agent.model_validate({**content, **common, "id": common["name"]}, by_name=True, by_alias=True)
@@ -88,3 +199,27 @@ class AgentDirectory(NamedResources[AgentContent, Agent]):
 
     def _columns_from_content(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         return {name: content[field.alias or name] for name, field in AgentContent.model_fields.items()}
+
+
+def _soon() -> datetime:
+    return utc_now() + AT_RISK_WITHIN
+
+
+def _content_of_claims(principal: Principal, before: Agent | None) -> AgentContent:
+    """Return the entry of a person who signs in. The claims decide, except for a name that somebody has set."""
+    keeps_name = before is not None and before.display_name is not None and not before.name_from_claims
+    return AgentContent.model_construct(
+        display_name=before.display_name if before and keeps_name else principal.display_name,
+        teams=sorted(principal.teams),
+        role=cast(PersonRole, principal.role),  # no other role has a name
+        away=before is not None and before.away,
+        name_from_claims=not keeps_name,
+    )
+
+
+@asynccontextmanager
+async def open_directory(database: Database, known: KnownAgents) -> AsyncIterator[AgentDirectory]:
+    """Store the claims of people who sign in during a `with` block."""
+    directory = AgentDirectory(database, known)
+    async with run_in_background(run_every(CLAIMS_INTERVAL, directory.store_claims, "Storing the claims of people")):
+        yield directory

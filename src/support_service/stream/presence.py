@@ -1,11 +1,11 @@
-"""Presence: which agents view a case or type in it. It lives in memory for some seconds, and is never stored.
+"""Presence: which agents are here, view a case or type in it. It lives in memory for a while, and is never stored.
 
 Each replica has all of it: what its own clients say, and what the others pass on as notes beside the log of events.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 MAX_CASES = 10_000  # with viewers
 MAX_VIEWERS_PER_CASE = 50  # of one case
+MAX_PRESENT = 10_000  # people with an open stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class PresenceTimings:
 
     valid_for: float = 15.0
     expiry_interval: float = 1.0  # between two removals of what has expired
+    present_for: float = 120.0  # after the last word of an open stream
+    present_interval: float = 30.0  # between two notes about the open streams of a replica
 
 
 class PresentAgent(NamedTuple):
@@ -67,6 +70,7 @@ class Presence:
         self._timings = timings
         self._now = now or asyncio.get_running_loop().time
         self._cases: dict[str, _ViewedCase] = {}
+        self._present: dict[str, float] = {}  # loop time until which each person counts as present
         self._replica = new_id()
 
     async def announce(
@@ -78,6 +82,7 @@ class Presence:
         """
         name = principal.id
         self._put_viewer(case_id, owner, name, state, self._timings.valid_for)
+        self.note_present([name])
         note = {
             "from": self._replica,
             "case": case_id,
@@ -85,21 +90,40 @@ class Presence:
             "name": name,
             "state": state,
         }
-        try:
-            await event_log.add_note(pydantic_core.to_json(note))
-        except BrokerError as failure:
-            log.debug("Presence is not passed on: %s", failure)
+        await _pass_on(note, event_log)
+
+    async def announce_present(self, event_log: EventLog) -> None:
+        """Say which members of staff have an open stream of this replica."""
+        ids = {each.principal.id for each in self._subscribers if each.view == "full"}
+        self.note_present(ids)
+        if ids:
+            await _pass_on({"from": self._replica, "present": sorted(ids)}, event_log)
+
+    def note_present(self, ids: Iterable[str], age: float = 0.0) -> None:
+        """Count people as present who were here `age` seconds ago."""
+        until = self._now() + self._timings.present_for - age
+        for each in ids:
+            if each in self._present or len(self._present) < MAX_PRESENT:
+                self._present[each] = until
+
+    def is_present(self, agent_id: str) -> bool:
+        """Return whether a person has had an open stream, or viewed a case, within the last minutes."""
+        return self._present.get(agent_id, 0.0) > self._now()
 
     def receive_announcement(self, content: bytes, age: float) -> None:
         """Take in what a replica has announced `age` seconds ago; anything unreadable is ignored."""
         try:
             note: Any = pydantic_core.from_json(content)
+            if "present" in note:
+                self.note_present(map(str, note["present"]), age)
+                return
             replica, case_id, name, state = note["from"], note["case"], note["name"], note["state"]
             owner = CaseOwnership(*note["owner"])
         except (ValueError, KeyError, TypeError):
             return
         if replica != self._replica and state in PRESENCE_STATES and age < self._timings.valid_for:
             self._put_viewer(case_id, owner, name, state, self._timings.valid_for - age)
+            self.note_present([name])
 
     def viewers(self, case_id: str) -> list[PresentAgent]:
         """Return the viewers of a case, by name."""
@@ -126,6 +150,7 @@ class Presence:
     async def remove_expired(self) -> None:
         """Remove what is no longer valid, and tell the streams."""
         now = self._now()
+        self._present = {each: until for each, until in self._present.items() if until > now}
         for case_id, case in list(self._cases.items()):
             ended = [name for name, (_, until) in case.viewers.items() if until <= now]
             for name in ended:
@@ -151,6 +176,13 @@ class Presence:
 
     def _send_viewers_of_case(self, case_id: str, case: _ViewedCase) -> None:
         self._subscribers.send_to_staff(case.owner, _presence_frame(case_id, case))
+
+
+async def _pass_on(note: Mapping[str, Any], event_log: EventLog) -> None:
+    try:
+        await event_log.add_note(pydantic_core.to_json(note))
+    except BrokerError as failure:
+        log.debug("Presence is not passed on: %s", failure)
 
 
 def _presence_frame(case_id: str, case: _ViewedCase) -> bytes:

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from support_service.cases.masking import Masker
 from support_service.cases.reading import CaseReader
@@ -120,7 +121,12 @@ class ChangeStream:
         check = run_every(
             self._timings.access_interval, self.close_streams_without_access, "Checking the callers of streams"
         )
-        async with run_in_background(self.feed.run(), expire, check):
+        announce = run_every(
+            self._timings.presence.present_interval,
+            partial(self.presence.announce_present, self._log),
+            "Passing on who is present",
+        )
+        async with run_in_background(self.feed.run(), expire, check, announce):
             await self.feed.attempted.wait()  # else the first clients would be asked to read again
             yield
 
@@ -188,6 +194,8 @@ class ChangeStream:
         start = self.feed.position
         subscriber.begin_after(start)
         self.subscribers.add(subscriber)
+        if subscriber.view == "full":
+            self.presence.note_present([subscriber.principal.id])
         if start is not None and last_event_id:
             await self._replay(subscriber, start, last_event_id, write)
         elif start is not None:

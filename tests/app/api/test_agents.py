@@ -2,8 +2,12 @@
 
 import pytest
 
-from tests.support.calls import expect_problem
+from support_service.desk.agent_models import MAX_AT_RISK
+from tests.conftest import both_databases
+from tests.support.access.fixtures import AUDIENCE, ISSUER
+from tests.support.calls import add_message, expect_problem, open_case, read_case
 from tests.support.service import service_of
+from tests.support.service_levels import move_due_times
 from tests.support.stream_desk import open_desk
 
 AGENTS = "/support/agents"
@@ -130,3 +134,144 @@ async def test_changes_are_audited(client):
     assert [each["action"] for each in entries] == ["agent.deleted", "agent.changed", "agent.created"]
     before, after = entries[1]["changes"]["agent-7"]
     assert (before["away"], after["away"], after["displayName"]) == (False, True, "Linh")
+
+
+async def read(client, agent_id):
+    """Return a person, and the ETag."""
+    async with client.get(f"{AGENTS}/{agent_id}") as response:
+        assert response.status == 200, await response.text()
+        return await response.json(), response.headers["ETag"]
+
+
+NUMBERS = ("open", "pending", "atRisk", "oldestWait")
+
+
+@both_databases
+async def test_numbers_are_those_of_the_cases(client):
+    """Cases that are settled, synthetic, or of others do not count; what is at risk counts up to a limit."""
+    policy = {"targets": {"resolution": "PT8H"}}
+    async with client.put("/support/sla-policies/all", json=policy) as response:
+        assert response.status == 201
+    for agent_id in ("a", "b", "c"):
+        await put(client, agent_id, 201)
+    cases = [await open_case(client, assignedAgentId="a") for _ in range(4)]
+    await open_case(client, assignedAgentId="b", description="Help")
+    await open_case(client, assignedAgentId="a", channel="synthetic", description="Help")
+    await add_message(client, cases[1])
+    waiting = (await read_case(client, cases[1]))["waitingSince"]
+    await add_message(client, cases[2])
+    for case, status in ((cases[0], "pending"), (cases[3], "resolved")):
+        async with client.post(f"/support/cases/{case['id']}/status?status={status}") as response:
+            assert response.status == 200
+
+    listed = {each["id"]: [each[name] for name in NUMBERS] for each in (await list_page(client))["items"]}
+    assert listed["a"] == [2, 1, 0, waiting]
+    assert listed["b"][:3] == [1, 0, 0]
+    assert listed["c"] == [0, 0, 0, None]
+    assert [(await read(client, "a"))[0][name] for name in NUMBERS] == listed["a"]
+    await move_due_times(client, -1)  # an hour ahead
+    at_risk = (await read(client, "a"))[0]["atRisk"]
+    assert at_risk == (await list_page(client))["items"][0]["atRisk"] in (2, 3)  # the pending one, if it is not paused
+
+
+async def test_number_at_risk_is_bounded(client):
+    """The count ends at a limit, whatever the agent has."""
+    async with client.put("/support/sla-policies/all", json={"targets": {"resolution": "PT1H"}}) as response:
+        assert response.status == 201
+    await put(client, "a", 201)
+    for _ in range(MAX_AT_RISK + 1):
+        await open_case(client, assignedAgentId="a")
+    agent, _ = await read(client, "a")
+    assert (agent["open"], agent["atRisk"]) == (MAX_AT_RISK + 1, MAX_AT_RISK)
+
+
+async def test_agents_get_the_numbers_of_their_own_cases(desk):
+    """Of colleagues they get the names, and whether they are here."""
+    for agent_id in ("agent-1", "agent-2"):
+        await desk.send("PUT", f"{AGENTS}/{agent_id}", json=LINH)
+    await desk.open_case(assignedAgentId="agent-1")
+    own, other = (await desk.send("GET", AGENTS, "lan"))["items"]
+    assert [own[name] for name in NUMBERS] == [1, 0, 0, None]
+    assert [other[name] for name in NUMBERS] == [None] * 4
+    assert other["displayName"] == "Linh Trần"
+    assert [(await desk.send("GET", f"{AGENTS}/agent-2", "lan"))[name] for name in NUMBERS] == [None] * 4
+
+
+async def test_version_of_a_read_entry_is_valid_in_if_match(client):
+    """It matches no cached answer, because the numbers change without the entry."""
+    await put(client, "a", 201)
+    _, first = await read(client, "a")
+    _, second = await read(client, "a")
+    assert first != second
+    await put(client, "a", away=True, headers={"If-Match": second})
+    refused = await client.put(f"{AGENTS}/a", json={"away": False}, headers={"If-Match": second})
+    await expect_problem(refused, 412, "agent_changed")
+    await expect_problem(await client.get(f"{AGENTS}/unknown"), 404, "agent_not_found")
+
+
+async def test_person_with_an_open_stream_is_present(desk):
+    await desk.send("PUT", f"{AGENTS}/agent-1", json=LINH)
+    await desk.send("PUT", f"{AGENTS}/agent-2", json=LINH)
+    async with desk.follow("lan"):
+        listed = await desk.send("GET", AGENTS)
+        assert [each["present"] for each in listed["items"]] == [True, False]
+        assert (await desk.send("GET", f"{AGENTS}/agent-1"))["present"] is True
+
+
+@pytest.fixture
+async def send(make_client, issuer):
+    """A function that sends a request of a person with some claims to a service whose callers have JWTs."""
+    client = await make_client(
+        SUPPORT_AUTH="jwt",
+        SUPPORT_JWT_KEYS=issuer.jwks_location,
+        SUPPORT_JWT_ISSUER=ISSUER,
+        SUPPORT_JWT_AUDIENCE=AUDIENCE,
+    )
+
+    async def send_with(method="GET", path=AGENTS, json=None, **claims):
+        claims = {"sub": "agent-7", "role": "agent", "teams": ["returns"]} | claims
+        headers = {"Authorization": f"Bearer {issuer.sign(**claims)}"}
+        async with client.request(method, path, headers=headers, json=json) as response:
+            assert response.status < 300, await response.text()
+            await service_of(client).agents.store_claims()
+            return await response.json()
+
+    return send_with
+
+
+async def entries(send):
+    """Return (name, teams) of each person in the directory."""
+    return {each["id"]: (each["displayName"], each["teams"]) for each in (await send())["items"]}
+
+
+BOSS = {"sub": "boss", "role": "supervisor", "teams": []}
+
+
+async def test_claims_fill_the_directory(send):
+    """The name comes from `name`, else from `preferred_username`; teams and role follow the claims."""
+    await send(name="Linh Trần")
+    assert await entries(send) == {"agent-7": ("Linh Trần", ["returns"])}
+    await send(name="Linh T.", teams=["billing"])
+    await send(sub="agent-8", preferred_username="minh", name=None)
+    await send(sub="agent-9")
+    await send(sub="ann", role="customer", name="Ann", path="/support/me")
+    assert await entries(send) == {"agent-7": ("Linh T.", ["billing"]), "agent-8": ("minh", ["returns"])}
+    assert [each["role"] for each in (await send())["items"]] == ["agent", "agent"]
+
+
+async def test_name_that_a_supervisor_has_set_stays(send):
+    """The claims still say role and teams, and do not touch who is away."""
+    await send(name="L. Tran")
+    await send("PUT", f"{AGENTS}/agent-7", {"displayName": "Linh", "away": True}, **BOSS)
+    await send(name="Linh Tran", teams=["billing"])
+    assert await entries(send) == {"agent-7": ("Linh", ["billing"])}
+    assert (await send(path=f"{AGENTS}/agent-7"))["away"]
+
+
+async def test_claims_are_stored_only_if_they_change_something(send):
+    """Two tokens of one person in turn do not change the entry to and fro."""
+    for _ in range(3):
+        await send(name="Linh")
+        await send(name="Linh", teams=["billing"])
+    changes = [each["action"] for each in (await send(path="/support/audit", **BOSS))["items"]]
+    assert changes == ["agent.changed", "agent.created"]

@@ -11,7 +11,7 @@ from support_service.cases import gauges
 from support_service.cases.gauges import CaseGauges, GaugeTimings
 from support_service.cases.model.requests import CaseChange, NewCase, NewMessage, StatusChange
 from support_service.cases.service import CaseService
-from support_service.cases.sql.projections import IS_SYNTHETIC
+from support_service.cases.sql.projections import IS_ACTIVE, IS_SYNTHETIC
 from support_service.core.domain.case_vocabulary import PRIORITIES, STATUSES
 from support_service.core.errors import Conflict
 from support_service.platform.database.tables import tickets
@@ -20,6 +20,7 @@ from tests.conftest import both_databases
 from tests.support.cases import recorder
 
 WRITERS, STEPS = 4, 25
+AGENTS = (None, "agent-1", "agent-2")
 
 
 @pytest.fixture
@@ -40,10 +41,27 @@ async def kept(database):
     return {key: number for key, number in (await gauges.CASE_COUNTS.read(database)).numbers.items() if number}
 
 
+async def numbers_of_agents(database):
+    """Return the active cases by (agent, status): as the triggers keep them, and counted one by one."""
+    key = (tickets.c.assigned_agent_id, tickets.c.status)
+    statement = sa.select(*key, sa.func.count().label("number")).where(sa.not_(IS_SYNTHETIC), IS_ACTIVE).group_by(*key)
+    rows = await database.fetch_all(statement.where(key[0].is_not(None)))
+    numbers = (await gauges.AGENT_COUNTS.read(database)).numbers
+    return (
+        {key: number for key, number in numbers.items() if number},
+        {(row.assigned_agent_id, row.status): row.number for row in rows},
+    )
+
+
 def new_case(draw):
     """Return a case to open; every third one is synthetic."""
     return NewCase.model_validate(
-        {"subject": "A", "channel": draw.choice(("email", "chat", "synthetic")), "priority": draw.choice(PRIORITIES)}
+        {
+            "subject": "A",
+            "channel": draw.choice(("email", "chat", "synthetic")),
+            "priority": draw.choice(PRIORITIES),
+            "assignedAgentId": draw.choice(AGENTS),
+        }
     )
 
 
@@ -52,7 +70,7 @@ async def change_at_random(service, seed):
     draw, cases = random.Random(seed), []
 
     for _ in range(STEPS):
-        step = draw.choice(("open", "open", "status", "status", "priority", "message", "delete"))
+        step = draw.choice(("open", "open", "status", "status", "priority", "assign", "message", "delete"))
         if step == "open" or not cases:
             cases.append((await service.open_case(SYSTEM_ORIGIN, new_case(draw))).id)
             continue
@@ -62,6 +80,8 @@ async def change_at_random(service, seed):
                 await service.set_status(SYSTEM_ORIGIN, case, StatusChange(status=draw.choice(STATUSES)))
             elif step == "priority":
                 await service.change_case(SYSTEM_ORIGIN, case, CaseChange(priority=draw.choice(PRIORITIES)))
+            elif step == "assign":
+                await service.change_case(SYSTEM_ORIGIN, case, CaseChange(assigned_agent_id=draw.choice(AGENTS)))
             elif step == "message":
                 message = NewMessage.model_validate({"authorType": "customer", "message": "Hello"})
                 await service.add_message(SYSTEM_ORIGIN, case, message)
@@ -87,6 +107,8 @@ async def test_numbers_follow_concurrent_changes(service, database, seed):
     await asyncio.gather(*(change_at_random(service, f"{seed} {writer}") for writer in range(WRITERS)))
     assert await kept(database) == await counted(database)
     assert sum((await kept(database)).values()) > 0
+    of_agents, counted_of_agents = await numbers_of_agents(database)
+    assert of_agents == counted_of_agents != {}
     await roll_back(database, tickets.update().values(status="resolved"))
     assert await kept(database) == await counted(database)
     async with database.transaction() as tx:
@@ -96,6 +118,7 @@ async def test_numbers_follow_concurrent_changes(service, database, seed):
     async with database.transaction() as tx:  # no request deletes a real case
         await tx.execute(tickets.delete())
     assert await kept(database) == {}
+    assert await numbers_of_agents(database) == ({}, {})
 
 
 @pytest.mark.parametrize("backend", ["postgresql"])
@@ -103,13 +126,17 @@ async def test_concurrent_folding_loses_nothing(service, database, instruments):
     """Several replicas fold while cases change. Afterwards a number has one row for each replica at most."""
     changing = asyncio.gather(*(change_at_random(service, f"fold {writer}") for writer in range(WRITERS)))
     while not changing.done():
-        await asyncio.gather(*(gauges.CASE_COUNTS.merge_rows(database) for _ in range(3)))
+        tables = 3 * (gauges.CASE_COUNTS, gauges.AGENT_COUNTS)
+        await asyncio.gather(*(table.merge_rows(database) for table in tables))
         assert all(number >= 0 for number in (await kept(database)).values())
     await changing
     await CaseGauges(database, instruments, GaugeTimings(merge_from_rows=0)).refresh()
     found = await gauges.CASE_COUNTS.read(database)
     assert await kept(database) == found.numbers == await counted(database)
     assert found.stored_rows == len(found.numbers)
+    of_agents, counted_of_agents = await numbers_of_agents(database)
+    assert of_agents == counted_of_agents
+    assert (await gauges.AGENT_COUNTS.read(database)).stored_rows == len(of_agents)
 
 
 @both_databases

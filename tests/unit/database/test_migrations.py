@@ -565,6 +565,28 @@ async def test_no_change_is_lost_while_cases_are_counted(busy):
     assert kept == real == {("open", "low", 1), ("closed", "low", number - 1)}
 
 
+def test_cases_of_agents_are_counted_by_a_migration(empty_url):
+    """Cases of before the triggers, and those that a previous release writes afterwards."""
+    in_thread(migrate.upgrade, empty_url, "0053")
+    change(empty_url, [each for number in range(4) for each in spoken(f"case-{number}", assigned_agent_id="a")])
+    change(empty_url, ["UPDATE tickets SET channel = 'synthetic' WHERE id = 'case-2'"])
+    in_thread(migrate.upgrade, empty_url)
+    later = [
+        *spoken("case-4", assigned_agent_id="b"),
+        *spoken("case-5"),
+        "UPDATE tickets SET status = 'pending', priority = 'high' WHERE id = 'case-0'",
+        "UPDATE tickets SET status = 'closed' WHERE id = 'case-1'",
+        "UPDATE tickets SET assigned_agent_id = NULL WHERE id = 'case-3'",
+        "UPDATE tickets SET assigned_agent_id = 'c' WHERE id = 'case-5'",
+        "DELETE FROM messages WHERE ticket_id = 'case-4'",
+        "DELETE FROM tickets WHERE id = 'case-4'",
+    ]
+    change(empty_url, later)
+    query = "SELECT agent_id, status, sum(number) FROM agent_counts GROUP BY 1, 2 HAVING sum(number) <> 0"
+    kept = inspect(empty_url, lambda reader: reader.exec_driver_sql(query).all())
+    assert {tuple(row) for row in kept} == {("a", "pending", 1), ("c", "open", 1)}
+
+
 def stored_tags(url):
     """Return (id of the case, tag) of each tag in the table."""
     query = "SELECT id, tag FROM ticket_tags JOIN tickets USING (seq)"

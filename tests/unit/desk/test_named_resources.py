@@ -7,8 +7,11 @@ import sqlalchemy as sa
 
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.clocks.policy import PolicyContent
+from support_service.cases.known_agents import KnownAgents
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict
+from support_service.desk.agent_models import AgentChange
+from support_service.desk.agents import AgentDirectory
 from support_service.desk.macro_models import MacroContent
 from support_service.desk.macros import MacroService
 from support_service.desk.policies import PolicyService
@@ -32,6 +35,12 @@ def put_policy(database, content):
     """Create or replace a policy."""
     policy = PolicyContent.model_validate({"match": {"tag": [content]}, "targets": {"resolution": "PT1H"}})
     return PolicyService(database, KnownPolicies(database)).put(SYSTEM_ORIGIN, "a", policy)
+
+
+def put_agent(database, content):
+    """Change a person of the directory, or add the person."""
+    directory = AgentDirectory(database, KnownAgents(database))
+    return directory.change(SYSTEM_ORIGIN, "a", AgentChange.model_validate({"displayName": content}))
 
 
 def create_macro(database, content):
@@ -71,6 +80,7 @@ async def _waiting(database, number):
     [
         (create_macro, "macro_exists"),
         (put_macro, "macro_exists"),
+        (put_agent, "agent_exists"),
         (put_policy, "sla_policy_exists"),
         (create_view, "view_name_taken"),
     ],
@@ -82,7 +92,7 @@ async def test_of_two_creates_at_once_one_is_refused_as_a_conflict(database, oth
     assert refused.code == code
 
 
-@pytest.mark.parametrize("change", [put_macro, put_policy])
+@pytest.mark.parametrize("change", [put_macro, put_policy, put_agent])
 async def test_two_replacements_at_once_both_succeed(database, other, change):
     """Without If-Match a replacement needs no version, so the second one replaces the first one."""
     await change(database, "before")

@@ -36,6 +36,14 @@ def test_what_is_no_longer_valid_is_never_shown(presence, changed, age, is_shown
     assert presence.viewers("case-1") == ([PresentAgent("lan", "viewing")] if is_shown else [])
 
 
+@pytest.mark.parametrize(("age", "is_present"), [(0.0, True), (119.0, True), (120.0, False), (3600.0, False)])
+def test_people_are_present_for_two_minutes(presence, age, is_present):
+    """After the last word of a replica that has their streams."""
+    presence.receive_announcement(b'{"from": "other", "present": ["lan"]}', age)
+    presence.receive_announcement(b'{"from": "other", "present": 1}', age)
+    assert (presence.is_present("lan"), presence.is_present("minh")) == (is_present, False)
+
+
 async def test_own_announcement_does_not_come_back(presence):
     """Read late, it would overwrite a newer one."""
     log = InMemoryLog()

@@ -65,6 +65,7 @@ def compile_route(route: Route, routes: Routes) -> Handler:
                 check_not_foreign(request, service.settings.limits.cors_origins)
             principal = await service.authenticator.authenticate(authorization)
         service.admission.check_principal(request, principal.name)
+        service.agents.note_claims(principal)
         scope = permission.scopes.get(principal.role)
         if scope is None:
             raise Forbidden(

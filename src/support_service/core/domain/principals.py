@@ -4,7 +4,7 @@ Endpoints pass the principal of a request to services; background jobs and the c
 """
 
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
 
 Role = Literal["agent", "supervisor", "analyst", "customer", "service"]
@@ -48,6 +48,7 @@ class Principal:
     role: Role
     subject: str | None = None
     teams: AbstractSet[str] = frozenset()
+    display_name: str | None = field(default=None, compare=False)  # as the provider calls a member of staff
 
     @property
     def id(self) -> str:

@@ -23,6 +23,8 @@ MAX_NAME_LENGTH = 128  # characters
 MAX_ID_LENGTH = 36  # characters of the id of an agent, a customer or a team, as in cases
 MAX_TEAMS = 64
 MAX_EXPIRY = 253_402_300_799  # seconds since 1970: the end of the year 9999, beyond which there are no dates
+NAME_CLAIMS = ("name", "preferred_username")  # of OpenID Connect: the first that is there counts
+STAFF_ROLES = ("agent", "supervisor")  # of people in the directory
 
 
 class JwtVerifier:
@@ -132,7 +134,8 @@ class JwtVerifier:
             and all(_is_text_up_to(each, MAX_ID_LENGTH) for each in teams)
         ):
             raise _invalid_token(f"Its claim {settings.jwt_teams_claim!r} must be a list of at most {MAX_TEAMS} names.")
-        return Principal(claims["sub"], role, subject, frozenset(teams))
+        name = _display_name(claims) if role in STAFF_ROLES else None
+        return Principal(claims["sub"], role, subject, frozenset(teams), name)
 
     def _role(self, claims: Mapping[str, Any]) -> Role:
         name, role_map = self._settings.jwt_role_claim, self._settings.jwt_role_map
@@ -166,6 +169,15 @@ def _as_list(value: Any) -> list[Any]:
 
 def _is_text_up_to(value: object, longest: int) -> bool:
     return isinstance(value, str) and len(value) <= longest and value.isprintable() and value.strip() != ""
+
+
+def _display_name(claims: Mapping[str, Any]) -> str | None:
+    """Return the name of a person, or None if the claims have none that the directory takes."""
+    for claim in NAME_CLAIMS:
+        name = claims.get(claim)
+        if isinstance(name, str) and _is_text_up_to(name.strip(), MAX_NAME_LENGTH):
+            return name.strip()
+    return None
 
 
 def _invalid_token(reason: str) -> Unauthenticated:

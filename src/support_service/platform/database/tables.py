@@ -155,6 +155,14 @@ case_counts = table(
     required("number", sa.BigInteger, "not personal"),
 )
 
+# The number of open and pending cases of each agent without synthetic ones, kept by triggers like `case_counts`.
+agent_counts = table(
+    "agent_counts",
+    required("agent_id", ID, "not personal"),
+    required("status", sa.String(16), "not personal"),
+    required("number", sa.BigInteger, "not personal"),
+)
+
 messages = table(
     "messages",
     sequence(),
