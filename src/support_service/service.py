@@ -28,8 +28,8 @@ from support_service.cases.service import CaseService
 from support_service.cases.splitting import CaseSplitter
 from support_service.core.pagination import CursorSeal
 from support_service.core.part_state import OFF
-from support_service.desk.bulk import BulkService, BulkTimings
 from support_service.desk.agents import AgentDirectory, open_directory
+from support_service.desk.bulk import BulkService, BulkTimings
 from support_service.desk.macros import MacroService
 from support_service.desk.policies import PolicyService
 from support_service.desk.views import ViewLimits, ViewService
@@ -276,6 +276,7 @@ async def open_service(
                 masker,
                 instruments,
                 clocks.policies,
+                agents=known_agents,
                 public_url=settings.server.url_prefix,
                 max_bytes=settings.database.case_cache,
             ),

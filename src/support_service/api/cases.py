@@ -1,6 +1,5 @@
 """Cases: count, open, list, read, change, delete; their messages, status, links and timeline."""
 
-from collections.abc import Iterable
 from contextlib import nullcontext
 from functools import partial
 
@@ -84,8 +83,10 @@ async def open_case(call: Call, body: NewCase) -> EncodedReply[Case]:
     headers = {"Location": f"{CASES_PATH}/{case.id}", **etag_header(call, case.version)}
     documents = call.service.documents
     if isinstance(case, ExistingCase):
-        return EncodedReply((await documents.encode_written(call.view, case.stored)).to_json(), headers, 200)
-    return EncodedReply(documents.encoder.encode_new(call.view, call.principal, case).to_json(), headers)
+        document, status = await documents.encode_written(call.view, case.stored), 200
+    else:
+        document, status = documents.encoder.encode_new(call.view, call.principal, case), 201
+    return EncodedReply(document.to_json(names=documents.names_in(document)), headers, status)
 
 
 @get(CASES_PATH, access=CASES_READ, reads_standby=True, problems=(*DATABASE_PROBLEMS, "searches_waiting"))
@@ -101,7 +102,7 @@ async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
     cost = list_cost(query)
     async with charged_turn(call, cost) if cost else nullcontext():
         page = await call.service.cases.list_cases(call.principal, query, call.reader)
-    _add_viewers(call, page.items)
+    _add_viewers_and_names(call, page)
     return Reply(page)
 
 
@@ -130,6 +131,7 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
     the last message as `messagesAfter` requests the next part.
 
     Staff get who views the case as `viewers`. That changes without a new version of the case: a 304 does not tell it.
+    `names` has the names of its agent, of the authors and of the viewers, as far as the directory has them.
 
     A case with duplicates is read as one with them: their messages and files are among its own, in the order of time;
     `ticketId` names the case of each. At most 20 duplicates are read at once, and `moreMessages` is true if it has
@@ -152,8 +154,10 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
         if not query.is_page:
             document = await _read_with_duplicates(call, case_id, with_timeline=False)
         return _reply(call, case_id, document)
-    # While a clock runs, `remaining` changes without the case: the tag is unique.
-    etag = (unique_etag_header if document.is_changed_by_time else etag_header)(call, document.version)
+    if document.is_changed_by_time:  # while a clock runs, `remaining` changes without the case
+        etag = unique_etag_header(call, document.version)
+    else:
+        etag = etag_header(call, document.version, documents.names_in(document))
     return EncodedReply(None, etag, 304) if is_known_etag(etag, known) else _reply(call, case_id, document, etag)
 
 
@@ -191,15 +195,21 @@ def _reply(call: Call, case_id: str, document: CaseDocument, etag: dict[str, str
     viewers = call.service.stream.presence.viewers(case_id) if call.view == "full" else ()
     if viewers or etag is None:
         etag = unique_etag_header(call, document.version)
-    return EncodedReply(document.to_json(viewers), etag)
+    return EncodedReply(document.to_json(viewers, call.service.documents.names_in(document, viewers)), etag)
 
 
-def _add_viewers(call: Call, cases: Iterable[CaseSummary]) -> None:
-    """Add who views each case at present, if the caller may know it."""
-    if call.view == "full":
-        for case in cases:
-            if viewers := call.service.stream.presence.viewers(case.id):
-                case.viewers = [Viewer(name=each.name, state=each.state) for each in viewers]
+def _add_viewers_and_names(call: Call, page: CasePage) -> None:
+    """Add who views each case at present, and the names of people, if the caller may know them."""
+    if call.view != "full":
+        return
+    ids: dict[str, None] = {}
+    for case in page.items:
+        if case.assigned_agent_id:
+            ids[case.assigned_agent_id] = None
+        if viewers := call.service.stream.presence.viewers(case.id):
+            case.viewers = [Viewer(name=each.name, state=each.state) for each in viewers]
+            ids.update((each.name, None) for each in viewers)
+    page.names = call.service.agents.known.names_of(ids) or None
 
 
 @patch(
@@ -281,7 +291,8 @@ async def close_case(call: Call, case_id: str, body: Closing, expected: Expected
     """
     case = await call.service.cases.close_case(call.origin, case_id, body, expected)
     document = await call.service.documents.encode_written(call.view, case)
-    return EncodedReply(document.to_json(), etag_header(call, case.version))
+    names = call.service.documents.names_in(document)
+    return EncodedReply(document.to_json(names=names), etag_header(call, case.version, names))
 
 
 @post(
@@ -380,4 +391,5 @@ async def refresh_timeline(call: Call, case_id: str) -> EncodedReply[Case]:
     Nothing is changed, so an `Idempotency-Key` is ignored: a repeat collects the timeline again.
     """
     document = await _collect_timeline(call, case_id, refresh=True)
-    return EncodedReply(document.to_json(), unique_etag_header(call, document.version))
+    names = call.service.documents.names_in(document)
+    return EncodedReply(document.to_json(names=names), unique_etag_header(call, document.version))

@@ -1,20 +1,23 @@
 """The directory of the people who work on cases, as a replica knows it: names and teams cost no query."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+import pydantic_core
 import sqlalchemy as sa
+from cachetools import LRUCache
 
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database
 from support_service.platform.database.tables import agents
 
 DIRECTORY_REFRESH_INTERVAL = 2.0  # seconds until a name that another replica has changed is shown here
+MAX_KEPT_NAMES = 10_000  # answers whose names are kept as JSON
 
 _A = agents.c
-ALL_AGENTS = sa.select(_A.id, _A.display_name, _A.teams, _A.role, _A.away, _A.name_from_claims)
+ALL_AGENTS = sa.select(_A.id, _A.display_name, _A.teams, _A.role, _A.away, _A.name_from_claims).order_by(_A.seq)
 # Changes with each change of the directory: versions are times in microseconds.
 STATE_OF_DIRECTORY = sa.select(
     sa.func.count().label("number"), sa.func.sum(_A.version % sa.literal_column("2147483647")).label("versions")
@@ -40,6 +43,7 @@ class KnownAgents:
         self._state: tuple[int, int | None] | None = None
         self._by_id: Mapping[str, KnownAgent] = {}
         self._by_team: Mapping[str, Sequence[str]] = {}
+        self._names_json: LRUCache[tuple[str, ...], bytes] = LRUCache(MAX_KEPT_NAMES)
 
     async def refresh(self) -> None:
         """Read the directory if it has changed."""
@@ -57,15 +61,28 @@ class KnownAgents:
         for agent in found.values():
             for team in agent.teams:
                 by_team[team].append(agent.id)
+        self._names_json.clear()
         self._by_id, self._by_team, self._state = found, by_team, (row.number, row.versions)
 
     def find(self, agent_id: str) -> KnownAgent | None:
         """Return the person with an id, as in `assignedAgentId` and `authorId`, or None."""
         return self._by_id.get(agent_id)
 
+    def all(self) -> Collection[KnownAgent]:
+        """Return all people, in the order in which they were added."""
+        return self._by_id.values()
+
     def ids_of_team(self, team: str) -> Sequence[str]:
         """Return the ids of the members of a team."""
         return self._by_team.get(team, ())
+
+    def names_json(self, ids: tuple[str, ...]) -> bytes:
+        """Return what `names_of` returns as JSON; empty without names. It is kept until the directory changes."""
+        found = self._names_json.get(ids)
+        if found is None:
+            names = self.names_of(ids)
+            found = self._names_json[ids] = pydantic_core.to_json(names) if names else b""
+        return found
 
     def names_of(self, ids: Iterable[str]) -> dict[str, str]:
         """Return the display names of those ids that have one."""

@@ -34,7 +34,7 @@ from support_service.client.parameters import (
     ViewChangeFields,
 )
 from support_service.core.domain.case_vocabulary import PresenceState, Status
-from support_service.desk.agent_models import Agent, AgentPage
+from support_service.desk.agent_models import Agent, AgentPage, ListedAgent
 from support_service.desk.bulk_models import BulkResult
 from support_service.desk.macro_models import FilledMacro, Macro, MacroPage
 from support_service.desk.policy_models import Policy, SlaPolicyList
@@ -276,9 +276,13 @@ class ApiOperations(Operations):
         """Count an agent's cases by status."""
         return await self._read(Workload, ("support", "agents", agent_id, "workload"))
 
-    def list_agents(self, *, page_size: int | None = None) -> AsyncGenerator[Agent, None]:
+    def list_agents(self, *, page_size: int | None = None) -> AsyncGenerator[ListedAgent, None]:
         """List the people who work on cases, oldest entry first."""
         return self._items(lambda cursor: self._read(AgentPage, ("support", "agents"), limit=page_size, cursor=cursor))
+
+    async def get_agent(self, agent_id: str) -> ListedAgent:
+        """Get a person of the directory."""
+        return await self._read(ListedAgent, ("support", "agents", agent_id))
 
     async def put_agent(
         self,

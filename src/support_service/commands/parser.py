@@ -2,6 +2,7 @@
 
 from support_service import __version__
 from support_service.commands import (
+    agents,
     attach,
     attachments,
     audit,
@@ -47,6 +48,7 @@ def build_parser() -> Parser:
         importing.add_to,
         privacy.add_to,
         tokens.add_to,
+        agents.add_to,
         probe.add_to,
     ):
         add(commands)

@@ -11,6 +11,7 @@ from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZ
 from support_service.cases.model.vocabulary import Identifier
 
 MAX_ID_LENGTH = 128  # characters of the subject, or of the name, of a principal
+AGENT_ID_RULE = f"must have 1 to {MAX_ID_LENGTH} printable characters"
 MAX_NAME_LENGTH = 128
 MAX_TEAMS = 64
 MAX_AT_RISK = 100  # cases at risk that are counted of one person
@@ -93,12 +94,17 @@ class AgentContent(ApiModel):
         }
 
 
-class Agent(AgentContent):
+class AgentIdentity(ApiModel):
+    """Who a person is."""
+
+    id: str = Field(description="as in `assignedAgentId` and `authorId`")
+
+
+class Agent(AgentContent, AgentIdentity):
     """A person who works on cases."""
 
     model_config = example_config(EXAMPLE)
 
-    id: str = Field(description="as in `assignedAgentId` and `authorId`")
     created_at: datetime
     updated_at: datetime
     version: SkipJsonSchema[int] = Field(default=1, exclude=True)  # sent to clients as ETag

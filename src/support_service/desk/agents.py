@@ -24,8 +24,8 @@ from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.desk.agent_models import (
+    AGENT_ID_RULE,
     MAX_AT_RISK,
-    MAX_ID_LENGTH,
     Agent,
     AgentChange,
     AgentContent,
@@ -49,7 +49,7 @@ AGENT_KIND = ResourceKind(
     table=agents,
     name_column="id",
     is_valid_name=is_valid_agent_id,
-    name_rule=f"must have 1 to {MAX_ID_LENGTH} printable characters",
+    name_rule=AGENT_ID_RULE,
     noun="person",
     full_noun="person with the id",
     full_plural="people in the directory",

@@ -3,6 +3,7 @@
 import pytest
 
 from support_service.desk.agent_models import MAX_AT_RISK
+from support_service.platform.database.tables import messages, tickets
 from tests.conftest import both_databases
 from tests.support.access.fixtures import AUDIENCE, ISSUER
 from tests.support.calls import add_message, expect_problem, open_case, read_case
@@ -275,3 +276,74 @@ async def test_claims_are_stored_only_if_they_change_something(send):
         await send(name="Linh", teams=["billing"])
     changes = [each["action"] for each in (await send(path="/support/audit", **BOSS))["items"]]
     assert changes == ["agent.changed", "agent.created"]
+
+
+async def test_names_are_beside_the_ids_for_staff(desk):
+    """Of the agent of a case, of the authors and of the viewers. Customers and analysts get none."""
+    for agent_id, name in (("agent-1", "Lan"), ("agent-2", "Minh"), ("supervisor", "Boss")):
+        await desk.send("PUT", f"{AGENTS}/{agent_id}", json={"displayName": name})
+    first = {"authorType": "agent", "message": "Hello"}
+    case = await desk.open_case(customerId="customer-1", assignedAgentId="agent-1", initialMessage=first)
+    assert case["names"] == {"agent-1": "Lan", "supervisor": "Boss"}
+    path = f"/support/cases/{case['id']}"
+    for query in ("", "?includeTimeline=true", "?messagesLimit=1", "?includeLinked=true"):
+        for name, names in (("lan", case["names"]), ("ann", None), ("analyst", None)):
+            assert (await desk.send("GET", path + query, name)).get("names") == names
+    for name, names in (("lan", {"agent-1": "Lan"}), ("ann", None), ("analyst", None)):
+        page = await desk.send("GET", "/support/cases", name)
+        assert len(page["items"]) == 1
+        assert page.get("names") == names
+    await desk.send("PUT", f"{path}/presence", "lan", json={"state": "viewing"})
+    await desk.change(case, assignedAgentId="agent-2", team="returns")
+    names = {"agent-1": "Lan", "agent-2": "Minh", "supervisor": "Boss"}
+    assert (await desk.send("GET", path))["names"] == names
+    assert (await desk.send("GET", "/support/cases"))["names"] == {"agent-1": "Lan", "agent-2": "Minh"}
+    assert (await desk.send("POST", f"{path}/close"))["names"] == {"agent-2": "Minh", "supervisor": "Boss"}
+
+
+async def test_answers_without_names_are_as_before(client):
+    """Nobody is in the directory."""
+    case = await open_case(client, assignedAgentId="agent-1")
+    assert "names" not in case
+    assert "names" not in await read_case(client, case)
+    async with client.get("/support/cases") as response:
+        assert (await response.json()).keys() == {"items", "nextCursor"}
+
+
+async def test_etag_of_a_case_changes_with_a_name(client):
+    """A client that has the case gets 304 until a name in it is another one; the tag stays valid in If-Match."""
+    await put(client, "agent-1", 201, displayName="Lan")
+    case = await open_case(client, assignedAgentId="agent-1")
+    path = f"/support/cases/{case['id']}"
+    async with client.get(path) as response:
+        tag = response.headers["ETag"]
+    async with client.get(path, headers={"If-None-Match": tag}) as response:
+        assert response.status == 304
+    await put(client, "agent-1", displayName="Lan Anh")
+    async with client.get(path, headers={"If-None-Match": tag}) as response:
+        assert response.status == 200
+        assert (await response.json())["names"] == {"agent-1": "Lan Anh"}
+        assert response.headers["ETag"] != tag
+    async with client.delete(f"{AGENTS}/agent-1") as response:
+        assert response.status == 204
+    async with client.get(path) as response:
+        assert "names" not in await response.json()
+    async with client.patch(path, json={"priority": "high"}, headers={"If-Match": tag}) as response:
+        assert response.status == 200
+
+
+@both_databases
+async def test_ids_of_authors_are_found_whatever_they_contain(client):
+    """Quotation marks and texts that look like a message do not confuse the search for the ids."""
+    strange = 'a"b\\c'
+    await put(client, "a%22b%5Cc", 201, displayName="Strange")
+    await put(client, "x", 201, displayName="Not here")
+    text = 'he said "authorId":"x" and \\"authorId\\": \\"x\\"'
+    case = await open_case(client, initialMessage={"authorType": "agent", "message": text})
+    await add_message(client, case, text, metadata={"note": text})
+    assert "names" not in await read_case(client, case)
+    service = service_of(client)
+    async with service.database.transaction() as tx:
+        await tx.execute(messages.update().values(author_id=strange))
+        await tx.execute(tickets.update().values(version=tickets.c.version + 1))
+    assert (await read_case(client, case))["names"] == {strange: "Strange"}

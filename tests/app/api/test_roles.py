@@ -69,6 +69,7 @@ async def prepare(principals, role, operation):
     if role in PERMISSIONS["bulk_change"].scopes:
         await principals.make_bulk_change(role, case[0])
     await principals.read_json("supervisor", "PUT", "/support/macros/late", json={"text": "{{case.subject}}"})
+    await principals.read_json("supervisor", "PUT", "/support/agents/agent-1", json={})
     policy = {"targets": {"firstResponse": "PT1H"}, "match": {"tag": ["in no case"]}}
     await principals.read_json("supervisor", "PUT", "/support/sla-policies/all", json=policy)
     return case

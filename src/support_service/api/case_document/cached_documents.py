@@ -15,13 +15,15 @@ from cachetools import LRUCache
 
 from support_service.api.case_document.encoder import CaseEncoder, merge_conversations, with_own_timeline
 from support_service.api.case_document.own_entries import OwnEntries
-from support_service.api.case_document.parts import CaseDocument, EncodedCase, KeptTimeline, timeline_part
+from support_service.api.case_document.parts import CaseDocument, EncodedCase, KeptTimeline, names_part, timeline_part
 from support_service.cases.clocks.known_policies import KnownPolicies
+from support_service.cases.known_agents import KnownAgents
 from support_service.cases.masking import Masker
 from support_service.cases.service import CaseService
 from support_service.cases.sql.case_reading import MAX_INLINE_BYTES, NO_VERSION, StoredCase
 from support_service.core.domain.principals import CaseView, Principal
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
+from support_service.stream.presence import PresentAgent
 from support_service.timeline import merge
 from support_service.timeline.aggregator import TimelineAggregator
 
@@ -77,6 +79,7 @@ class CaseDocuments:
         instruments: Instruments,
         policies: KnownPolicies,
         *,
+        agents: KnownAgents,
         public_url: str,
         max_bytes: int,
     ) -> None:
@@ -85,6 +88,7 @@ class CaseDocuments:
         self._hits = instruments.start_series(CASE_CACHE_EVENTS, {"event": "hit"})
         self._misses = instruments.start_series(CASE_CACHE_EVENTS, {"event": "miss"})
         self._policies = policies
+        self._agents = agents
         self.encoder = CaseEncoder(masker, public_url)
         self._kept = EncodedCases(max_bytes)
         self._encoding = asyncio.Lock()  # of long cases: one at a time, so that they don't slow down all others
@@ -93,6 +97,11 @@ class CaseDocuments:
     def kept_bytes(self) -> int:
         """The approximate memory of the cases that are kept."""
         return int(self._kept.currsize)
+
+    def names_in(self, document: CaseDocument, viewers: Sequence[PresentAgent] = ()) -> bytes:
+        """Return the part with the names of the people in a document, and of those who view the case."""
+        ids = (*document.people, *(each.name for each in viewers)) if viewers else document.people
+        return names_part(self._agents.names_json(ids)) if ids else b""
 
     async def read(
         self, principal: Principal, view: CaseView, case_id: str, *, with_history: bool = False

@@ -1,5 +1,6 @@
 """The JSON of a case in each view, in parts, and of its timeline entries. It reads nothing and keeps nothing."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -35,6 +36,8 @@ MEMBERS_OF_OTHER_PARTS = {
     *("messages", "more_messages", "attachments", "links", "sla"),
     *("timeline", "more_case_events", "timeline_sources"),
 }
+# In a text of JSON the quotation marks are escaped: it matches the members of messages, and of their metadata.
+AUTHOR_IDS = re.compile(r'"authorId" ?: ?("(?:[^"\\]|\\.)*")')
 _to_json = partial(pydantic_core.to_json, by_alias=True, inf_nan_mode="null")
 
 
@@ -58,6 +61,7 @@ class CaseEncoder:
                 messages_part((stored.messages or "[]").encode(), more=stored.more_messages),
                 attachments_part(pydantic_core.to_json(self._attachments_with_urls(stored.attachments))),
                 measured=clocks,
+                people=_people_in(stored.assigned_agent_id, stored.messages or "") if view == "full" else (),
             )
             return EncodedCase(document, has_duplicates)
         # The entries of a masked case can't be made of its JSON, which has no references any more.
@@ -83,6 +87,9 @@ class CaseEncoder:
         opening = pydantic_core.to_json(opening_changes(case)).decode()  # as the audit log records it
         change = RecordedChange(format_time(case.created_at), actor_of(principal), "case.opened", opening)
         document = _document_of_model(case.version, case, b',"sla":' + _to_json(case.sla))
+        if view == "full":
+            ids = [case.assigned_agent_id, *(message.author_id for message in case.messages)]
+            document = document._replace(people=tuple(each for each in ids if each))
         return with_own_timeline(document, self.entries.encode_case(view, members, History([change])))
 
     def own_entries(self, view: CaseView, stored: StoredCase, encoded: EncodedCase) -> OwnEntries:
@@ -108,6 +115,14 @@ class CaseEncoder:
         for row in rows:
             row["uri"] = attachment_url(self._public_url, row["ticketId"], row["id"], row["filename"])
         return rows
+
+
+def _people_in(assigned_agent_id: str | None, messages: str) -> tuple[str, ...]:
+    """Return the ids of the agent of a case, and of the authors of its messages, a JSON list."""
+    ids = dict.fromkeys([assigned_agent_id] if assigned_agent_id else [])
+    for written in dict.fromkeys(AUTHOR_IDS.findall(messages)):
+        ids[pydantic_core.from_json(written)] = None
+    return tuple(ids)
 
 
 def with_own_timeline(document: CaseDocument, own: OwnEntries) -> CaseDocument:

@@ -43,6 +43,11 @@ def timeline_part(entries: bytes, *, more: bool) -> bytes:
     return b"".join((b',"timeline":[', entries, b'],"moreCaseEvents":', b"true" if more else b"false"))
 
 
+def names_part(names: bytes) -> bytes:
+    """Return the part of the names of people, a JSON object; empty without names."""
+    return b',"names":' + names if names else b""
+
+
 NO_CLOCKS = b',"sla":null'
 NO_TIMELINE = timeline_part(b"", more=False)
 NO_SOURCES = b',"timelineSources":' + pydantic_core.to_json(NO_SOURCES_REQUESTED)
@@ -60,6 +65,7 @@ class CaseDocument(NamedTuple):
     timeline: bytes = NO_TIMELINE
     sources: bytes = NO_SOURCES
     measured: MeasuredClocks | None = None  # in place of `clocks`: written as they are at the time of the answer
+    people: tuple[str, ...] = ()  # the ids in it whose names the caller may know
 
     @property
     def is_changed_by_time(self) -> bool:
@@ -81,10 +87,12 @@ class CaseDocument(NamedTuple):
         """Return the document with the part of a timeline, and how fresh each service's part of that is."""
         fresh = b',"timelineSources":' + pydantic_core.to_json(sources)
         stored = self.case, self.messages, self.attachments, self.links, self.clocks
-        return CaseDocument(self.version, *stored, timeline, fresh, self.measured)  # `_replace` takes 3 us more
+        return CaseDocument(
+            self.version, *stored, timeline, fresh, self.measured, self.people
+        )  # `_replace` takes 3 us more
 
-    def to_json(self, viewers: Sequence[PresentAgent] = ()) -> bytes:
-        """Return the JSON of the case as it is now, with who views it."""
+    def to_json(self, viewers: Sequence[PresentAgent] = (), names: bytes = b"") -> bytes:
+        """Return the JSON of the case as it is now, with who views it, and the part of the names of people."""
         clocks, measured, shown = self.clocks, b"", b""
         if self.measured is not None:
             now = pydantic_core.to_json(self.measured.shown_at(utc_now()), by_alias=True)
@@ -92,7 +100,7 @@ class CaseDocument(NamedTuple):
         if viewers:
             shown = b',"viewers":' + pydantic_core.to_json([each._asdict() for each in viewers])
         stored = self.case, self.messages, self.attachments, self.links
-        return b"".join((*stored, clocks, self.timeline, self.sources, measured, shown, b"}"))
+        return b"".join((*stored, clocks, self.timeline, self.sources, measured, shown, names, b"}"))
 
 
 @dataclass(frozen=True, slots=True)

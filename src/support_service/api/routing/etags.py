@@ -6,6 +6,7 @@ Versions of cases and saved views are counts, which clients see with the base of
 
 import re
 from typing import NewType
+from zlib import crc32
 
 from multidict import CIMultiDictProxy, istr
 
@@ -15,7 +16,8 @@ from support_service.core.optimistic_lock import ExpectedVersions
 
 IF_MATCH, IF_NONE_MATCH = istr("If-Match"), istr("If-None-Match")
 ANY_VERSION = "*"
-# "VERSION.ID" is the unique tag of a response with a live timeline; "VERSION+VIEW" is the tag of a restricted view.
+# "VERSION.ID" is the unique tag of a response with a live timeline; "VERSION.nDIGEST" is the tag of one with names;
+# "VERSION+VIEW" is the tag of a restricted view.
 ENTITY_TAG = re.compile(r'\s*(W/)?"(\d{1,18})(?:[.+][\w.-]*)?"\s*')
 TAG_ENDS: dict[CaseView, str] = {"full": "", "public": "+customer", "masked": "+masked"}
 MIN_TIME_VERSION = 10**15  # a version from this on is a time in microseconds; counts with a base are below it
@@ -26,9 +28,13 @@ KnownTags = NewType("KnownTags", frozenset[str])
 NO_TAGS = KnownTags(frozenset())
 
 
-def etag_header(call: Call, version: int) -> dict[str, str]:
-    """Return the ETag header of a case: its version, and the principal's view if it is restricted."""
-    return {"ETag": f'"{call.service.version_base + version}{TAG_ENDS[call.view]}"'}
+def etag_header(call: Call, version: int, names: bytes = b"") -> dict[str, str]:
+    """Return the ETag header of a case: its version, and the principal's view if it is restricted.
+
+    `names` are the names of people in the answer, which change without the case.
+    """
+    end = f".n{crc32(names):x}" if names else TAG_ENDS[call.view]
+    return {"ETag": f'"{call.service.version_base + version}{end}"'}
 
 
 def count_etag_header(call: Call, version: int) -> dict[str, str]:

@@ -178,6 +178,17 @@ MergedInto = Annotated[
 ]
 
 
+Names = Annotated[
+    dict[str, str] | None,
+    Personal("hidden", "not personal"),
+    Field(
+        exclude_if=lambda names: names is None,
+        description="display names by the ids of agents, authors and viewers in this answer, as far as the directory "
+        "has them; absent without names, and for callers who are not staff",
+    ),
+]
+
+
 class ListedCase(CaseSummary):
     """A case in a list."""
 
@@ -285,6 +296,7 @@ class Case(CaseSummary):
     timeline_sources: Annotated[TimelineSources, NOT_PERSONAL] = Field(
         default_factory=lambda: NO_SOURCES_REQUESTED, description="freshness of each service's part of the timeline"
     )
+    names: Names = None
     # In lists only.
     match: Annotated[SkipJsonSchema[CaseMatch | None], Personal("never sent", "removed")] = Field(
         default=None, exclude=True
@@ -300,6 +312,7 @@ class CasePage(ApiModel):
 
     items: Annotated[list[ListedCase], PARTS]
     next_cursor: Annotated[str | None, NOT_PERSONAL]
+    names: Names = None
 
 
 class Workload(ApiModel):
