@@ -1,0 +1,164 @@
+"""Bulk changes that two replicas run at once on PostgreSQL: each case is changed once, whoever comes first."""
+
+import asyncio
+import os
+import random
+
+import pydantic_core
+import pytest
+import sqlalchemy as sa
+
+from support_service.cases.model.requests import CaseChange, NewCase
+from support_service.cases.service import CaseService
+from support_service.core.domain.principals import Principal
+from support_service.core.ids import new_id
+from support_service.desk.bulk import BulkService
+from support_service.desk.bulk_models import NewBulkChange
+from support_service.platform.database import ContendedRow
+from support_service.platform.database.opening import create_database
+from support_service.platform.database.tables import audit_log, outbox, tickets
+from support_service.platform.idempotency_keys import IdempotencyClaim
+from support_service.platform.unit_of_work import WriteOrigin
+from tests.support.cases import recorder
+from tests.support.timings import PATIENT_DATABASE
+
+pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+
+ROUNDS = int(os.environ.get("BULK_ROUNDS", "2"))
+SUPERVISOR = Principal("lan", "supervisor")
+PRIORITIES = ("low", "normal", "high", "urgent")
+
+
+class Replica:
+    """The services of a replica, whose write slots and connections are its own."""
+
+    def __init__(self, database, instruments):
+        self.database = database
+        self.cases = CaseService(database, recorder(database, instruments))
+        self.bulk = BulkService(database, recorder(database, instruments))
+
+    async def change(self, change, *, key=None, charge=lambda _: None, **selected):
+        new = NewBulkChange.model_validate({"change": change, **selected})
+        claim = IdempotencyClaim(key, new_id()) if key else None
+        return await self.bulk.change(WriteOrigin(SUPERVISOR, claim=claim), new, _no_turn(), charge)
+
+    async def undo(self, bulk_id):
+        return await self.bulk.undo(WriteOrigin(SUPERVISOR), bulk_id, lambda _: None)
+
+    async def change_one(self, case_id, **change):
+        await self.cases.change_case(WriteOrigin(SUPERVISOR), case_id, CaseChange.model_validate(change))
+
+    async def open_cases(self, number):
+        new = NewCase(subject="A", channel="email")
+        return [(await self.cases.open_case(WriteOrigin(SUPERVISOR), new)).id for _ in range(number)]
+
+
+class _no_turn:  # noqa: N801 - a turn that is always free
+    async def __aenter__(self):
+        pass
+
+    async def __aexit__(self, *_):
+        pass
+
+
+@pytest.fixture
+async def replicas(database_url, instruments):
+    """Two replicas."""
+    opened = [create_database(database_url, timings=PATIENT_DATABASE) for _ in range(2)]
+    for each in opened:
+        await each.open()
+    yield [Replica(each, instruments) for each in opened]
+    for each in opened:
+        await each.close()
+
+
+async def histories(database):
+    """Return the version of each case, and its entries of the audit log in their order: (changes, bulk id)."""
+    entries = sa.select(audit_log.c.case_id, audit_log.c.changes).order_by(audit_log.c.at, audit_log.c.seq)
+    found = {row.id: (row, []) for row in await database.fetch_all(sa.select(tickets))}
+    for row in await database.fetch_all(entries):
+        changes = pydantic_core.from_json(row.changes)
+        bulk = changes.pop("bulkId", (None, None))[1]
+        found[row.case_id][1].append((changes, bulk))
+    return found
+
+
+async def check_each_change_once(database, results):
+    """Check that the outcomes, the audit log, the events and the rows of the cases tell the same."""
+    changed = {(each.id, item.id) for each in results for item in each.items if item.outcome in ("changed", "undone")}
+    recorded = []
+    for case_id, (row, entries) in (await histories(database)).items():
+        assert row.version == len(entries), entries
+        recorded += [(bulk, case_id) for _, bulk in entries if bulk]
+        values = {}
+        for changes, _ in entries:  # each begins where the one before has ended
+            for name, (before, after) in changes.items():
+                assert values.get(name, before) == before
+                values[name] = after
+        assert (row.priority, row.team, row.tags) == (values["priority"], values.get("team"), values.get("tags", []))
+    assert len(recorded) == len(set(recorded))
+    assert set(recorded) == changed
+    events = await database.fetch_all(sa.select(outbox.c.case_id))
+    assert len(events) == sum(row.version for row, _ in (await histories(database)).values())
+
+
+async def test_one_bulk_change_of_two_replicas_changes_each_case_once(replicas, database):
+    """As when the first request hangs, its claim expires, and the repeat goes on at another replica."""
+    ids = await replicas[0].open_cases(40)
+    results = []
+    for change in ({"priority": "high"}, {"addTags": ["storm"]}):
+        one, other = await asyncio.gather(*(each.change(change, key="k" + str(change), ids=ids) for each in replicas))
+        assert one == other
+        assert one.counts.changed == len(ids)
+        undone = await asyncio.gather(*(each.undo(one.id) for each in replicas))
+        assert undone[0] == undone[1]
+        assert undone[0].counts.undone == len(ids)
+        results += [one, undone[0]]
+    await check_each_change_once(database, results)
+
+
+async def test_case_that_was_changed_back_meanwhile_is_not_changed_again(replicas, database):
+    """A replica that hung goes on after the repeat has ended and a person has given the case another value."""
+    (case,) = ids = await replicas[0].open_cases(1)
+    (hung, other), started = replicas, asyncio.Event()
+    row = ContendedRow(case)
+    await hung.database.write_slots.occupy_rows([row])
+    try:
+        first = asyncio.create_task(hung.change({"priority": "high"}, key="k", ids=ids, charge=lambda _: started.set()))
+        await started.wait()
+        repeated = await other.change({"priority": "high"}, key="k", ids=ids)
+        await other.change_one(case, priority="low")
+    finally:
+        hung.database.write_slots.leave_rows([row])
+    assert await first == repeated
+    assert (await database.fetch_one(sa.select(tickets))).priority == "low"
+    await check_each_change_once(database, [repeated])
+
+
+@pytest.mark.parametrize("seed", range(ROUNDS))
+async def test_changes_of_the_same_cases_are_all_recorded(replicas, database, seed):
+    """Bulk changes, undos and single changes at once: the audit log has each one once, and explains every value."""
+    chosen = random.Random(seed)
+    ids = await replicas[0].open_cases(30)
+    results = []
+
+    async def bulk(replica):
+        change = chosen.choice(
+            [
+                {"priority": chosen.choice(PRIORITIES)},
+                {"team": chosen.choice(["a", "b"])},
+                {"addTags": [chosen.choice("xyz")]},
+            ]
+        )
+        done = await replica.change(change, ids=chosen.sample(ids, 20))
+        results.append(done)
+        if chosen.random() < 0.5:
+            results.append(await chosen.choice(replicas).undo(done.id))
+
+    async def single(replica):
+        for case_id in chosen.sample(ids, 10):
+            await replica.change_one(case_id, priority=chosen.choice(PRIORITIES))
+
+    work = [step(replica) for replica in replicas for step in (bulk, bulk, single)]
+    await asyncio.gather(*work)
+    await check_each_change_once(database, results)
