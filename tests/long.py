@@ -45,6 +45,12 @@ LONG = {
     "crash": long("e2e/crash/test_crash.py", "e2e/crash/test_repeats.py", CRASH_KILLS=45),
     "import": long("e2e/crash/test_import_kills.py", IMPORT_KILLS=100),
     "retention": long("e2e/crash/test_retention_kills.py", RETENTION_KILLS=50),
+    "bulk": long(
+        *("app/api/test_bulk_model.py", "integration/cases/test_bulk_replicas.py", "e2e/crash/test_bulk_kills.py"),
+        BULK_STEPS=1000,
+        BULK_ROUNDS=20,
+        BULK_KILLS=25,
+    ),
     "copy": long("e2e/commands/test_database_copy.py", COPY_CASES=300_000, COPY_KILLS=50),
     "client": long("e2e/client/test_faults.py", CLIENT_WORKERS=16, CLIENT_WRITES=200),
     "sign-in": long("e2e/access/test_sign_in.py", SIGN_IN_ROUNDS=20, SIGN_IN_PEOPLE=20),

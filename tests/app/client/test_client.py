@@ -127,6 +127,20 @@ async def test_views(api):
     assert await listed(api.list_views()) == []
 
 
+async def test_bulk_changes(api):
+    """None removes the agent. A query has the filters of a list by their names."""
+    case = await opened(api, assigned_agent_id="agent-7", tags=["late"])
+    query = {"assigned_agent_id": "agent-7", "status": ["open", "pending"], "tag": ["late"]}
+    done = await api.bulk_change({"assigned_agent_id": None, "add_tags": ["storm"]}, query=query)
+    assert [(item.id, item.outcome) for item in done.items] == [(case.id, "changed")]
+    assert await api.get_bulk_change(done.id) == done
+    now = await api.get_case(case.id)
+    assert (now.assigned_agent_id, now.tags) == (None, ["late", "storm"])
+    undone = await api.undo_bulk_change(done.id)
+    assert (undone.undoes, undone.counts.undone) == (done.id, 1)
+    assert (await api.get_case(case.id)).assigned_agent_id == "agent-7"
+
+
 async def test_macros(api):
     macro = await api.create_macro("late", text="Hello {{customer.id}}", tags=["late"])
     case = await opened(api, customer_id="customer-17")
