@@ -111,11 +111,12 @@ def measure(port: int, count: int, calls: Sequence[Call]) -> dict[str, float]:
         show_progress(f"{count:,} cases, {call.name}", 0, 0)
         times = []
         for number in range(REQUESTS + 5):
+            path, body = call.path(number, count), call.body_of(number, count)
             started = perf_counter()
-            if call.body is None:
-                connection.request("GET", call.path(number, count))
+            if body is None:
+                connection.request("GET", path)
             else:
-                connection.request("POST", call.path(number, count), json.dumps(call.body), JSON)
+                connection.request("POST", path, json.dumps(body), JSON)
             response = connection.getresponse()
             response.read()
             times.append((perf_counter() - started) * 1000)

@@ -6,17 +6,25 @@ from dataclasses import dataclass
 from benchmarks.scale import rows
 
 CASES = "/support/cases"
+BULK_CASES = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One kind of request: `path` returns the path of the n-th one at a number of cases. It is a POST with `body`."""
+    """One kind of request: `path` returns the path of the n-th one at a number of cases.
+
+    It is a POST if it has a `body`, or a function that returns the body of the n-th one.
+    """
 
     name: str
     path: Callable[[int, int], str]
     budget_ms: float | None = None  # at full size; without it, at most twice the time at the small size
     sqlite_budget_ms: float | None = None
-    body: Mapping[str, object] | None = None
+    body: Mapping[str, object] | Callable[[int, int], Mapping[str, object]] | None = None
+
+    def body_of(self, number: int, count: int) -> Mapping[str, object] | None:
+        """Return the body of the n-th request; None for a GET."""
+        return self.body(number, count) if callable(self.body) else self.body
 
 
 def _path(path: str) -> Callable[[int, int], str]:
@@ -25,6 +33,12 @@ def _path(path: str) -> Callable[[int, int], str]:
 
 def _list(query: str = "") -> Callable[[int, int], str]:
     return _path(f"{CASES}?{query}")
+
+
+def _bulk_change(number: int, count: int) -> Mapping[str, object]:
+    """Return a bulk change of 500 cases, which have another priority each time."""
+    ids = [rows.case_id(1 + place * 7919 % count) for place in range(BULK_CASES)]
+    return {"ids": ids, "change": {"priority": ("high", "low")[number % 2]}}
 
 
 CALLS = (
@@ -100,6 +114,13 @@ CALLS = (
     Call("q: frequent, agent", lambda n, _: f"{CASES}?q={rows.FREQUENT}&assignedAgentId={rows.agent(n)}", 20, 15),
     Call("q: in none, status=closed", _list(f"q={rows.ABSENT}&status=closed"), 20, 15),
     Call("q: in none, agent", lambda n, _: f"{CASES}?q={rows.ABSENT}&assignedAgentId={rows.agent(n)}", 20, 15),
+    Call("bulk change of 500 cases", _path(f"{CASES}/bulk"), 2000, body=_bulk_change),
+    Call(
+        "bulk change, team=nobody",
+        _path(f"{CASES}/bulk"),
+        20,
+        body={"query": {"team": rows.ABSENT_TEAM}, "change": {"priority": "low"}},
+    ),
     Call("workload", lambda number, _: f"/support/agents/{rows.agent(number)}/workload"),
 )
 # What replicas run without a request.
