@@ -1,9 +1,7 @@
 """Reports say what a model in memory counts one by one, on both databases."""
 
 import asyncio
-import math
 import random
-from collections import defaultdict
 from datetime import date, timedelta
 from itertools import combinations, product
 
@@ -20,16 +18,13 @@ from support_service.reports.measures import (
     blocks_of,
     bucket_of,
     day_number,
-    durations_in,
-    percentile,
     seconds_of,
     start_of,
 )
 from tests.conftest import both_databases
+from tests.support.reports import CHANNELS, MEASURES, check, is_near, read_whole
 
 FIRST, DAYS = date(2025, 11, 20), 150
-CHANNELS = ("email", "chat")
-MEASURES = ("opened", "answered", "solved", "reopened", "firstResponse", "nextResponse", "resolution")
 AGENTS, TEAMS = ("", "ann", "bob", "eve"), ("", "returns", "billing")
 
 
@@ -52,57 +47,6 @@ async def store(database, occurrences):
         await tx.execute(report_changes.insert(), rows)
 
 
-def expected(occurrences, question):
-    """Return the occurrences of each row of a report, counted one by one."""
-    rows = defaultdict(list)
-    for occurrence in occurrences:
-        values = {
-            "day": day_number(occurrence.at.date()),
-            "team": occurrence.team,
-            "agent": occurrence.agent,
-            "channel": occurrence.channel if occurrence.channel in CHANNELS else "other",
-        }
-        if question.first <= values["day"] <= question.last and all(
-            values[name] == value for name, value in question.filters.items()
-        ):
-            rows[tuple(values[name] for name in question.by)].append(occurrence)
-    return rows
-
-
-def exact_percentile(occurrences, measure, share):
-    """Return the duration of the nearest rank, or None."""
-    found = sorted(
-        max(1, (occurrence.at - occurrence.since).total_seconds())
-        for occurrence in occurrences
-        if occurrence.measure == measure
-    )
-    return found[math.ceil(share * len(found)) - 1] if found else None
-
-
-def is_near(found, exact):
-    """Whether a duration is the exact one within the stated error; it is rounded to a tenth of a second."""
-    if exact is None:
-        return found is None
-    return abs(found - exact) <= exact * RELATIVE_ERROR + 0.06
-
-
-def check(rows, occurrences, question):
-    """Fail unless a report says what the occurrences say."""
-    wanted = expected(occurrences, question)
-    assert rows.keys() == wanted.keys(), question
-    for key, counts in rows.items():
-        for measure in MEASURES:
-            number = sum(occurrence.measure == measure for occurrence in wanted[key])
-            if measure not in ("answered", "solved"):
-                assert counts[measure] == number, (question, key, measure)
-                continue
-            durations = durations_in(counts, measure)
-            assert sum(durations.values()) == number, (question, key, measure)
-            for share in (0.5, 0.9):
-                exact = exact_percentile(wanted[key], measure, share)
-                assert is_near(percentile(durations, share), exact), (question, key, measure)
-
-
 def questions(draw):
     """Yield a question for each selection, with random days and values of its filters."""
     names = [pair for size in (1, 2) for pair in combinations(DIMENSIONS, size)]
@@ -111,20 +55,6 @@ def questions(draw):
         first = day_number(FIRST) + draw.randrange(-5, DAYS)
         last = first + draw.choice((0, 1, 30, DAYS))
         yield ReportQuestion(by, first, last, {name: draw.choice(values[name]) for name in filtered})
-
-
-async def read_whole(reports, question, limit=100_000):
-    """Return the rows of all pages of a report, each of which has whole days."""
-    rows = {}
-    while True:
-        answer = await reports.read(question, limit)
-        assert not rows.keys() & answer.rows.keys()
-        rows |= answer.rows
-        if answer.next_day is None:
-            return rows
-        assert answer.next_day > question.first
-        assert len(answer.rows) <= limit or answer.next_day == question.first + 1
-        question = question._replace(first=answer.next_day)
 
 
 @both_databases

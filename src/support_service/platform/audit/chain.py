@@ -59,6 +59,7 @@ Action = Literal[
     "case.erased",
     "retention.run",
     "audit.detached",
+    "reports.rebuilt",
     "database.copied",
     "database.restored",
 ]

@@ -181,6 +181,7 @@ export const texts = {
   "action.webhook.dropped": "Webhook delivery dropped",
   "action.retention.run": "Retention of cases",
   "action.audit.detached": "Audit entries moved to a file",
+  "action.reports.rebuilt": "Reports counted back",
   "action.database.copied": "Database copied",
   "action.database.restored": "Database restored",
   "action.message.added": "Message added",

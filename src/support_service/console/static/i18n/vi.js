@@ -182,6 +182,7 @@ export const texts = {
   "action.webhook.dropped": "Bỏ lần gửi webhook",
   "action.retention.run": "Dọn vụ việc cũ",
   "action.audit.detached": "Chuyển nhật ký vào tệp",
+  "action.reports.rebuilt": "Đếm lại báo cáo",
   "action.database.copied": "Sao chép cơ sở dữ liệu",
   "action.database.restored": "Khôi phục cơ sở dữ liệu",
   "action.message.added": "Thêm tin nhắn",

@@ -1,0 +1,99 @@
+"""The `support-service reports` commands: count what happened before the reports, and write a row for each case."""
+
+import argparse
+from contextlib import ExitStack
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from support_service.commands import grammar
+from support_service.commands.output import print_summary, show_progress
+from support_service.commands.runtime import cli_principal, with_settings
+from support_service.core.clock import utc_now
+from support_service.core.errors import ValidationFailed
+
+if TYPE_CHECKING:
+    from support_service.platform.settings import Settings
+
+EXAMPLES = """\
+examples:
+  support-service reports rebuild --from 2025-01-01
+  support-service reports export --from 2026-05-01 --to 2026-05-31 --format csv may.csv
+
+The first command counts what happened before the upgrade to a release with reports. Run it again if it was interrupted:
+it goes on. The second one writes a row for each case that was opened in May, masked as for analysts.
+"""
+
+
+@grammar.argument_type("day")
+def day(text: str) -> date:
+    """Return a day."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("a day such as 2026-05-31") from None
+
+
+def add_to(commands: grammar.Subcommands) -> None:
+    """Add `reports` to the commands."""
+    what = "count what happened before the reports, and write a row for each case"
+    group = commands.group("reports", what, "ACTION", epilog=EXAMPLES)
+    what = "count what happened before the upgrade, from the cases and the audit log; continues after an interruption"
+    command = group.add("rebuild", what, with_settings(rebuild, migrated=True), epilog=EXAMPLES)
+    command.add_argument(
+        "--from", dest="start", type=day, required=True, metavar="DAY", help="first day in UTC, such as 2025-01-01"
+    )
+    what = "write a row for each case that was opened in a time, as GET /support/reports/cases does"
+    command = group.add("export", what, with_settings(export, migrated=True), epilog=EXAMPLES)
+    command.add_argument("file", metavar="FILE", type=Path, help="the new file")
+    command.add_argument("--from", dest="start", type=day, required=True, metavar="DAY", help="first day in UTC")
+    command.add_argument("--to", dest="end", type=day, metavar="DAY", help="last day, included (default: today)")
+    command.add_argument("--format", choices=("csv", "jsonl"), default="csv", help="(default: csv)")
+    command.add_argument("--unmasked", action="store_true", help="with channels that are not configured")
+
+
+async def rebuild(settings: "Settings", arguments: argparse.Namespace) -> None:
+    """Count what happened before the reports. Raises Conflict if another rebuild runs, or has to be ended first."""
+    from support_service.platform.database.opening import open_database
+    from support_service.platform.unit_of_work import WriteOrigin
+    from support_service.reports.rebuild import ReportRebuild
+
+    async with open_database(settings.database, pool_size=1) as database:
+        run = ReportRebuild(database, settings.cases.known_channels)
+        number = await run.begin(datetime.combine(arguments.start, time(), UTC))
+        if not number:
+            print_summary("Everything is counted already.", cases=0, occurrences=0)
+            return
+        with show_progress("reports", number, " cases") as bar:
+            await run.run(WriteOrigin(cli_principal()), bar.advance)
+    print_summary(
+        f"Counted {run.totals.occurrences} occurrences of {run.totals.cases} cases",
+        cases=run.totals.cases,
+        occurrences=run.totals.occurrences,
+    )
+
+
+async def export(settings: "Settings", arguments: argparse.Namespace) -> None:
+    """Write a row for each case. Raises ValidationFailed for days in a wrong order, and Conflict if the file exists."""
+    from support_service.cases.masking import Masker
+    from support_service.platform.database.opening import open_database
+    from support_service.platform.durable_files import NewFile
+    from support_service.reports.case_rows import CaseRowWriter, read_pages
+
+    last = arguments.end or utc_now().date()
+    if arguments.start > last:
+        raise ValidationFailed("wrong_arguments", f"--from {arguments.start} is after --to {last}")
+    masker = Masker(settings.server.masking_key, settings.cases.known_channels)
+    writer = CaseRowWriter(arguments.format, None if arguments.unmasked else masker)
+    number = 0
+    with ExitStack() as stack:
+        new = stack.enter_context(NewFile(arguments.file))
+        new.file.write(writer.head)
+        bar = stack.enter_context(show_progress("reports", None, " cases"))
+        async with open_database(settings.database, pool_size=1) as database:
+            async for page in read_pages(database, arguments.start, last):
+                new.file.write(writer.rows(page))
+                number += len(page)
+                bar.advance(len(page))
+        new.finish()
+    print_summary(f"{number} cases are in {arguments.file}", file=str(arguments.file), cases=number)

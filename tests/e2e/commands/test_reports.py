@@ -1,0 +1,100 @@
+"""`reports rebuild` and `reports export` as processes: what they count and write, and their errors."""
+
+import csv
+import json
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.cases.model.requests import NewCase, StatusChange
+from support_service.cases.service import CaseService
+from support_service.core.clock import utc_now
+from support_service.platform.database.tables import audit_log, case_results, report_changes, report_state
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
+from support_service.reports.case_rows import COLUMNS
+from support_service.reports.counters import ReportCounters, ReportQuestion
+from support_service.reports.measures import day_number
+from tests.conftest import both_databases
+from tests.support.cases import recorder
+from tests.support.process import running
+
+pytestmark = pytest.mark.usefixtures("processes")
+
+
+@pytest.fixture
+def run(environment, tmp_path):
+    """Run a command; return its status, its lines as JSON, and its errors."""
+
+    async def run(*arguments):
+        variables = {"cwd": tmp_path, "SUPPORT_LOG_LEVEL": "warning", **environment}
+        async with running("reports", *map(str, arguments), **variables) as process:
+            status, out, errors = await process.wait_for_exit(60)
+        return status, [json.loads(line) for line in out.splitlines()], errors
+
+    return run
+
+
+@pytest.fixture
+async def cases(database, instruments):
+    """Three cases, of which one is closed, that a release without reports has left."""
+    service = CaseService(database, recorder(database, instruments))
+    opened = [
+        await service.open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel=channel))
+        for channel in ("email", "chat", "Ann Lee")
+    ]
+    await service.set_status(SYSTEM_ORIGIN, opened[0].id, StatusChange(status="closed"))
+    async with database.transaction() as tx:
+        await tx.execute(report_changes.delete())
+        await tx.execute(case_results.delete())
+        await tx.execute(report_state.update().values(since=utc_now(), last_case=1000, last_entry=1000))
+    return opened
+
+
+@both_databases
+async def test_rebuild_counts_what_was_before(run, cases, database):
+    """A second run counts nothing. The audit log names the operator."""
+    today = utc_now().date()
+    status, (summary,), errors = await run("rebuild", "--from", today - timedelta(days=1))
+    assert (status, summary, errors) == (0, {"summary": True, "cases": 3, "occurrences": 4}, "")
+    status, (summary,), errors = await run("rebuild", "--from", today)
+    assert (status, summary, errors) == (0, {"summary": True, "cases": 0, "occurrences": 0}, "")
+    reports = ReportCounters(database, ("email", "chat"))
+    answer = await reports.read(ReportQuestion(("channel",), day_number(today) - 1, day_number(today), {}), 10)
+    assert {channel: counts["opened"] for (channel,), counts in answer.rows.items()} == dict.fromkeys(
+        ("email", "chat", "other"), 1
+    )
+    entry = await database.fetch_one(sa.select(audit_log).where(audit_log.c.action == "reports.rebuilt"))
+    assert entry.actor.startswith("operator ")
+    assert (await database.fetch_one(sa.select(case_results))).case_id == cases[0].id
+
+
+@both_databases
+async def test_export_writes_a_row_for_each_case(run, cases, tmp_path):
+    """Masked unless an option says otherwise; no file is replaced."""
+    today = utc_now().date()
+    file = tmp_path / "today.csv"
+    days = ("--from", today - timedelta(days=1))
+    assert await run("export", *days, file) == (0, [{"summary": True, "file": str(file), "cases": 3}], "")
+    assert file.stat().st_mode & 0o777 == 0o600
+    with file.open(newline="") as text:
+        rows = list(csv.DictReader(text))
+    assert list(rows[0]) == list(COLUMNS)
+    assert [(row["id"], row["channel"]) for row in rows] == [
+        (case.id, channel) for case, channel in zip(cases, ("email", "chat", "other"), strict=True)
+    ]
+    status, _, errors = await run("export", *days, file)
+    assert (status, "already" in errors) == (2, True)
+    lines = tmp_path / "today.jsonl"
+    assert (await run("export", *days, "--format", "jsonl", "--unmasked", lines))[0] == 0
+    assert [json.loads(line)["channel"] for line in lines.read_text().splitlines()] == ["email", "chat", "Ann Lee"]
+
+
+async def test_wrong_days_are_refused(run, migrated_folder, tmp_path):
+    """The message says what is expected."""
+    status, _, errors = await run("rebuild", "--from", "yesterday")
+    assert (status, "expected a day such as 2026-05-31" in errors) == (2, True)
+    status, _, errors = await run("export", "--from", "2026-05-02", "--to", "2026-05-01", tmp_path / "x.csv")
+    assert status != 0
+    assert "is after --to" in errors
+    assert not list(tmp_path.glob("x.csv*"))
