@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from support_service.cases.snoozes import read_first_end
 from support_service.cases.sql.projections import IS_ACTIVE, IS_SYNTHETIC
 from support_service.core.clock import age_in_seconds
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, CLOCK_TARGETS, PRIORITIES, ClockTarget
@@ -30,6 +31,12 @@ TICKET_OLDEST_UNANSWERED = InstrumentSpec(
     "gauge",
     "s",
     "Age of the oldest customer message without an agent's answer, in open and pending cases; 0 if there is none",
+)
+SNOOZE_OVERDUE_AGE = InstrumentSpec(
+    "support.snooze.overdue_age",
+    "gauge",
+    "s",
+    "Time since the end of the first snooze of a case that is still pending; 0 if there is none",
 )
 SLA_RUNNING = InstrumentSpec(
     "support.sla.running",
@@ -155,13 +162,14 @@ class GaugeTimings:
 
 
 class CaseGauges:
-    """Reads the number of unsettled cases from the database and publishes it, unless it is too old."""
+    """Reads the number of unsettled cases, and the oldest ones, and publishes what it read, unless it is too old."""
 
     def __init__(self, database: Database, instruments: Instruments, timings: GaugeTimings = GaugeTimings()) -> None:
         self._database = database
         self._merge_from_rows = timings.merge_from_rows
         self._counts = LastReading[StoredCounts](timings.max_age)
         self._waiting_since = LastReading[tuple[datetime | None]](timings.max_age)
+        self._snooze_end = LastReading[tuple[datetime | None]](timings.max_age)
         instruments.observe(
             TICKET_OPEN,
             self._counts.observations(
@@ -174,11 +182,13 @@ class CaseGauges:
         instruments.observe(
             TICKET_OLDEST_UNANSWERED, self._waiting_since.observations(lambda since: [(age_in_seconds(*since), {})])
         )
+        instruments.observe(SNOOZE_OVERDUE_AGE, self._snooze_end.observations(lambda end: [(age_in_seconds(*end), {})]))
 
     async def refresh(self) -> None:
         """Read the counters. Sum their rows into one for each key if there are many."""
         counts = await CASE_COUNTS.read_and_merge(self._database, self._merge_from_rows)
         self._waiting_since.store((await read_oldest_waiting_since(self._database),))
+        self._snooze_end.store((await read_first_end(self._database),))
         self._counts.store(counts)
         await AGENT_COUNTS.read_and_merge(self._database, self._merge_from_rows)
 

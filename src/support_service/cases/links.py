@@ -144,7 +144,7 @@ class LinkService:
             former, duplicate = link.previous_status, cases[link.case_id]
             if former and former != "closed" and duplicate.current.status == "closed":
                 await duplicate.set_status("open")  # a closed case can only become open
-                await duplicate.set_status(former)
+                await duplicate.set_status(former, snoozed_until=link.previous_snoozed_until)
 
     async def _lock_cases(self, work: UnitOfWork, case_ids: Sequence[str], expected: ExpectedVersions) -> LockedCases:
         """Lock cases that the principal must see, the first of them at an expected version; return them in this order.
@@ -185,9 +185,10 @@ def _to_stored_link(new: NewLink, case: CaseSummary, other: CaseSummary) -> Stor
     first, second = case.id, other.id
     if new.kind == RELATED:  # the same from both sides, so it is stored in one way only
         first, second = sorted((first, second))
-    previous_status = case.status if new.kind == DUPLICATE_OF else None
     at = time_after(max(case.updated_at, other.updated_at))
-    return StoredLink(new_id(), first, new.kind, second, previous_status, at)
+    if new.kind != DUPLICATE_OF:
+        return StoredLink(new_id(), first, new.kind, second, None, at)
+    return StoredLink(new_id(), first, new.kind, second, case.status, at, case.snoozed_until)
 
 
 def _check_link_limits(link: StoredLink, present: Sequence[StoredLink]) -> None:

@@ -13,6 +13,7 @@ from support_service.cases.gauges import CaseGauges, ClockGauges, GaugeTimings
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.search_repair import SearchRepair, SearchRepairTimings
 from support_service.cases.service import CaseLimits, CaseService
+from support_service.cases.snoozes import SnoozeWaker, WakerTimings
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database
 from support_service.platform.telemetry.instruments import Instruments
@@ -47,10 +48,7 @@ async def open_clocks(database: Database, instruments: Instruments, timings: Sla
         ):
             yield ClockTracker(policies, instruments)
     finally:
-        try:
-            await detector.close()
-        except Exception as error:  # noqa: BLE001 - a shutdown must not fail
-            log.warning("The lease of the breach detector was not released: %r", error)
+        await _release_lease(detector)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +57,7 @@ class CaseTimings:
 
     gauges: GaugeTimings = field(default_factory=GaugeTimings)
     search_repair: SearchRepairTimings = field(default_factory=SearchRepairTimings)
+    waker: WakerTimings = field(default_factory=WakerTimings)
     limits: CaseLimits = field(default_factory=CaseLimits)
     files: CaseFileLimits = field(default_factory=CaseFileLimits)
 
@@ -67,12 +66,24 @@ class CaseTimings:
 async def open_cases(
     database: Database, instruments: Instruments, recorder: CaseRecorder, files: CaseFiles, timings: CaseTimings
 ) -> AsyncIterator[CaseService]:
-    """Count open cases and repair the search during a `with` block, and yield the case service."""
+    """Count open cases, end snoozes and repair the search during a `with` block, and yield the case service."""
     cases = CaseService(database, recorder, timings.limits, files)
     gauges = CaseGauges(database, instruments, timings.gauges)
     await gauges.refresh()
     repair = SearchRepair(database, timings.search_repair)
     counting = run_every(timings.gauges.refresh_interval, gauges.refresh, "Counting open cases")
     repairing = run_every(timings.search_repair.interval, repair.run, "Making missing search documents")
-    async with run_in_background(counting, repairing):
-        yield cases
+    waker = SnoozeWaker(database, recorder, instruments, timings.waker)
+    waking = run_every(timings.waker.interval, waker.run, "Opening snoozed cases", first=0)
+    try:
+        async with run_in_background(counting, repairing, waking):
+            yield cases
+    finally:
+        await _release_lease(waker)
+
+
+async def _release_lease(job: BreachDetector | SnoozeWaker) -> None:
+    try:
+        await job.close()
+    except Exception as error:  # noqa: BLE001 - a shutdown must not fail
+        log.warning("The lease of %s was not released: %r", type(job).__name__, error)

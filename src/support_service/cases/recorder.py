@@ -130,9 +130,13 @@ class CaseRecorder:
     async def record_field_changes(
         self, work: UnitOfWork, before: CaseSummary, after: CaseSummary, fields: Collection[str]
     ) -> None:
-        """Record changed fields: an event for all but the status, one for the status, and one for a closing."""
+        """Record changed fields: an event for all but the status, one for the status, and one for a closing.
+
+        A snooze that begins or ends with the status has no event of its own.
+        """
         at, actor = after.updated_at, audit.actor_of(work.origin.principal)
-        others = sorted(_JSON_NAMES[name] for name in set(fields) - {"status"})
+        told_by_status = {"status", "snoozed_until"} if before.status != after.status else set[str]()
+        others = sorted(_JSON_NAMES[name] for name in set(fields) - told_by_status)
         if others:
             changed: dict[str, Any] = {"actor": actor, "changeType": "case.changed", "changedFields": others}
             if (before.assigned_agent_id, before.team) != (after.assigned_agent_id, after.team):
@@ -266,6 +270,8 @@ class LockedCase:
         Raises Forbidden, and Conflict for a status change that is not allowed. One that `restores` a former status is.
         """
         before, tx = self.current, self._work.tx
+        if values.get("status", before.status) != before.status:
+            values = {"snoozed_until": None, **values}
         changed = {name: value for name, value in values.items() if not _is_same_json(getattr(before, name), value)}
         if not changed:
             return changed
@@ -275,15 +281,20 @@ class LockedCase:
             check_status_change(before.status, changed["status"])
         at = time_after(before.updated_at)
         self.current = before.model_copy(update=changed | {"updated_at": at, "version": before.version + 1})
-        await case_rows.update(tx, self.current, changed)
+        # Also if it has no value: the previous release leaves it when it changes the status.
+        written = {*changed, "snoozed_until"} if "status" in changed else changed
+        await case_rows.update(tx, self.current, written)
         await self._recorder.record_field_changes(self._work, before, self.current, changed)
         if "context" in changed:
             await case_rows.replace_references(tx, self.current.id, references.reference_rows(self.current.context))
         return changed
 
-    async def set_status(self, status: Status, agent_id: str | None = None) -> None:
-        """Set the status and, if given, the agent. Raises the errors of `change_fields`."""
-        await self.change_fields({"status": status} | ({"assigned_agent_id": agent_id} if agent_id else {}))
+    async def set_status(
+        self, status: Status, agent_id: str | None = None, *, snoozed_until: datetime | None = None
+    ) -> None:
+        """Set the status and, if given, the agent; end a snooze, or begin one. Raises the errors of `change_fields`."""
+        values: dict[str, Any] = {"status": status, "snoozed_until": snoozed_until}
+        await self.change_fields(values | ({"assigned_agent_id": agent_id} if agent_id else {}))
 
 
 def _is_same_json(before: object, after: object) -> bool:

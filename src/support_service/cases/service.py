@@ -118,13 +118,13 @@ class CaseService(CaseReader):
     async def set_status(
         self, origin: WriteOrigin, case_id: str, change: StatusChange, expected: ExpectedVersions = None
     ) -> CaseSummary:
-        """Set the status of a case, and its agent if one is given.
+        """Set the status of a case, and its agent if one is given; end its snooze, or begin one.
 
         Raises NotFound, Forbidden, VersionConflict, Conflict.
         """
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             case = await LockedCase.lock(work, self._recorder, case_id, expected)
-            await case.set_status(change.status, change.assigned_agent_id)
+            await case.set_status(change.status, change.assigned_agent_id, snoozed_until=change.until)
         return case.current
 
     async def close_case(
@@ -160,8 +160,9 @@ class CaseService(CaseReader):
         Raises NotFound, Forbidden, VersionConflict, Conflict for a full case, and ValidationFailed for files that the
         message can't name.
 
-        A customer's message reopens a resolved case, and raises Conflict for a closed one. Others leave it closed. A
-        message to a closed duplicate is added to the case that it is a duplicate of, unless it is an internal note.
+        A customer's message opens a resolved or snoozed case, and raises Conflict for a closed one. Others leave it as
+        it is. A message to a closed duplicate is added to the case that it is a duplicate of, unless it is an internal
+        note.
 
         If the case has a message with the external id of the new one, that message is returned, whatever the status and
         version of the case. Raises Conflict if the principal may not see it.
@@ -256,9 +257,10 @@ class CaseService(CaseReader):
     ) -> tuple[Message, int]:
         """Append a message and return it with the case's version.
 
-        A customer's message reopens a resolved case, unless the case is being closed. The message may name files that
-        were staged for the case, or for the duplicate `staged_for`. Raises Conflict if the conversation would be too
-        long, ValidationFailed for files that the message can't name, and CaseMerged unless the case is being closed.
+        A customer's message opens a resolved or snoozed case, unless the case is being closed. The message may name
+        files that were staged for the case, or for the duplicate `staged_for`. Raises Conflict if the conversation
+        would be too long, ValidationFailed for files that the message can't name, and CaseMerged unless the case is
+        being closed.
         """
         principal = work.origin.principal
         check_may_write(principal, new)
@@ -286,7 +288,8 @@ class CaseService(CaseReader):
         if message_files:
             await self._files.add_staged_files(work, message_files, state.at, message.visibility)
         await self._recorder.record_message(work, message, state, closing=closing, shows_file=shows_file)
-        if message.author_type == "customer" and not closing and state.status == "resolved":
+        opens = state.status == "resolved" or (state.status == "pending" and state.snoozed_until is not None)
+        if message.author_type == "customer" and not closing and opens:
             await (await LockedCase.lock(work, self._recorder, case_id)).set_status("open")
         return message, state.version
 

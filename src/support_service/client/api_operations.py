@@ -144,6 +144,7 @@ class ApiOperations(Operations):
         status: Status,
         *,
         assigned_agent_id: str | None = None,
+        until: datetime | None = None,
         version: int | None = None,
         idempotency_key: str | None = None,
     ) -> CaseSummary:
@@ -151,7 +152,7 @@ class ApiOperations(Operations):
         answer = await self._write(
             "POST",
             ("support", "cases", case_id, "status"),
-            body=json_members({"status": status, "assigned_agent_id": assigned_agent_id}),
+            body=json_members({"status": status, "assigned_agent_id": assigned_agent_id, "until": until}),
             version=version,
             key=idempotency_key,
         )

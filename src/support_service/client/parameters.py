@@ -116,6 +116,7 @@ class BulkChangeFields(TypedDict, total=False):
     team: str | None
     priority: Priority
     status: Status
+    until: datetime | None
     add_tags: Sequence[str]
     remove_tags: Sequence[str]
 

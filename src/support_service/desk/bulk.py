@@ -21,7 +21,7 @@ from support_service.cases.listing.case_list import find_ids
 from support_service.cases.recorder import CaseRecorder, LockedCase
 from support_service.cases.sql import case_rows
 from support_service.cases.sql.projections import json_object_of
-from support_service.core.clock import utc_now
+from support_service.core.clock import parse_time, utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import (
     Conflict,
@@ -169,7 +169,7 @@ class BulkService:
                 changed = await case.change_fields(new.change.values_for(before))
                 if not changed:
                     return UNCHANGED
-                await _add_item(work, bulk, case, CHANGED, {name: getattr(before, name) for name in changed})
+                await _add_item(work, bulk, case, CHANGED, before.model_dump(mode="json", include=set(changed)))
             return None
 
         return await self._run(origin, bulk, change_case, charge)
@@ -202,7 +202,10 @@ class BulkService:
                 if found.version != item["version"] or item["former"] is None:
                     raise Conflict("case_changed_since", "The case has changed since the bulk change.")
                 case = LockedCase(work, self._recorder, found)
-                await case.change_fields(item["former"], restores=True)
+                former = {**item["former"]}
+                if former.get("snoozed_until"):
+                    former["snoozed_until"] = parse_time(former["snoozed_until"])
+                await case.change_fields(former, restores=True)
                 await _add_item(work, bulk, case, UNDONE, None)
             return None
 

@@ -8,8 +8,8 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from support_service.cases.model.case import ApiModel, CaseSummary, example_config
 from support_service.cases.model.requests import RequestModel
-from support_service.cases.model.vocabulary import MAX_TAGS, Assignee, Identifier, Json, Priority, Tags
-from support_service.core.domain.case_vocabulary import Status
+from support_service.cases.model.vocabulary import MAX_TAGS, Assignee, Identifier, Json, Priority, SnoozeEnd, Tags
+from support_service.core.domain.case_vocabulary import PENDING, Status
 from support_service.core.errors import Conflict
 from support_service.desk.view_models import ViewFilters
 
@@ -60,6 +60,7 @@ class BulkFields(ApiModel):
     team: Assignee | None = Field(None, description="the new team; null removes the team")
     priority: Priority = "normal"
     status: Status = "open"
+    until: SnoozeEnd | None = None
     add_tags: Tags = Field([], description="tags that each case gets behind its own")
     remove_tags: Tags = Field([], description="tags that no case keeps")
 
@@ -69,11 +70,15 @@ class BulkFields(ApiModel):
             raise ValueError("must have at least one field")
         if both := sorted({*self.add_tags}.intersection(self.remove_tags)):
             raise ValueError(f"addTags and removeTags both name {both[0]!r}")
+        if self.until is not None and ("status" not in self.model_fields_set or self.status != PENDING):
+            raise ValueError("until can be sent only with the status `pending`, which a snoozed case has")
         return self
 
     def values_for(self, case: CaseSummary) -> dict[str, Any]:
         """Return the values that a case gets, by the names of its fields. Raises Conflict for too many tags."""
         values = {name: getattr(self, name) for name in self.model_fields_set if name in CaseSummary.model_fields}
+        if self.until is not None:
+            values["snoozed_until"] = self.until
         if self.add_tags or self.remove_tags:
             tags = [tag for tag in case.tags if tag not in self.remove_tags]
             tags += [tag for tag in dict.fromkeys(self.add_tags) if tag not in tags]

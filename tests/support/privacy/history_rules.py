@@ -7,8 +7,17 @@ HISTORY_RULES: dict[str, Personal] = (
     {"at": FACT, "actor": Personal("hidden", "kept"), "action": FACT, "changes": PARTS}
     | dict.fromkeys(
         (
-            *("status", "priority", "assignedAgentId", "team", "attachmentId", "visibility", "attachmentVisibility"),
-            *("linkId", "kind", "linkedCaseId", "target", "dueAt"),
+            *("status", "snoozedUntil", "priority", "assignedAgentId", "team"),
+            *(
+                "attachmentId",
+                "visibility",
+                "attachmentVisibility",
+                "linkId",
+                "kind",
+                "linkedCaseId",
+                "target",
+                "dueAt",
+            ),
         ),
         Personal("shown", "removed"),
     )

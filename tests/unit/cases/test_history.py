@@ -13,6 +13,7 @@ from support_service.platform.audit.log import Action
 AT = "2026-01-01T00:00:00.000000Z"
 HARMLESS = {
     "status",
+    "snoozedUntil",
     "priority",
     "assignedAgentId",
     "team",

@@ -7,7 +7,6 @@ hold the lease. Breaches that happen while the service is down are reported when
 were due.
 """
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +20,9 @@ from support_service.cases.model.published import CASE_SLA_BREACHED
 from support_service.cases.sql import case_events, clock_rows
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain.case_vocabulary import CLOCK_TARGETS, ClockTarget
-from support_service.core.ids import new_id
 from support_service.platform.audit import log as audit
-from support_service.platform.database import Database, lease_rows
+from support_service.platform.database import Database
+from support_service.platform.database.lease_rows import JobLease
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, UnitOfWork, unit_of_work
 
@@ -105,11 +104,11 @@ class BreachDetector:
         self._policies = policies
         self._instruments = instruments
         self._timings = timings
-        self._holder = new_id()
+        self._lease = JobLease(database, LEASE_NAME, timings.lease_duration, timings.max_clock_skew)
 
     async def run(self) -> None:
         """Report all clocks that are due, if this replica holds the lease. Without any policy nothing is read."""
-        if not self._policies.is_used or not await self._take_lease():
+        if not self._policies.is_used or not await self._lease.take():
             return
         size = self._timings.batch_size
         while due := await clock_rows.read_cases_due(self._database, utc_now(), size):
@@ -119,21 +118,7 @@ class BreachDetector:
 
     async def close(self) -> None:
         """Release the lease, so that another replica goes on at once."""
-        if self._policies.is_used:
-            async with self._database.transaction() as tx:
-                await lease_rows.release_lease(tx, LEASE_NAME, self._holder)
-
-    async def _take_lease(self) -> bool:
-        async with self._database.transaction() as tx:
-            fence = await lease_rows.take_lease(
-                tx,
-                LEASE_NAME,
-                self._holder,
-                now=time.time(),
-                duration=self._timings.lease_duration,
-                max_clock_skew=self._timings.max_clock_skew,
-            )
-        return fence is not None
+        await self._lease.release()
 
     async def _report_due_clocks_of(self, case_ids: Sequence[str]) -> int:
         """Report the due clocks of cases that no other transaction changes now; return their number."""

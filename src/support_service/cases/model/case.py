@@ -137,6 +137,9 @@ class CaseSummary(ApiModel):
     tags: Annotated[list[str], Personal("word", "emptied"), AUDITED]
     external_id: Annotated[str | None, Personal("masked", "removed")] = None
     sent_at: Annotated[SentAt | None, FACT] = None
+    snoozed_until: Annotated[SentAt | None, FACT, AUDITED] = Field(
+        default=None, description="when the case becomes open by itself, if it is pending and snoozed, or null"
+    )
     created_at: Annotated[datetime, FACT]
     updated_at: Annotated[datetime, FACT]
     match: Annotated[CaseMatch | None, Personal("hidden", "removed")] = Field(

@@ -63,6 +63,7 @@ CASE_SUMMARY: Example = {
     "tags": ["delivery"],
     "externalId": EXTERNAL_ID,
     "sentAt": SENT_AT,
+    "snoozedUntil": None,
     "createdAt": "2026-05-12T08:30:00.125000Z",
     "updatedAt": "2026-05-12T09:02:11.480000Z",
 }

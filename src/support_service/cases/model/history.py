@@ -52,7 +52,7 @@ class ShownAction:
 
 
 _STATUS: FieldNames = ("status",)
-_CASE: FieldNames = (*_STATUS, "priority", "assignedAgentId", "team", "tags")
+_CASE: FieldNames = (*_STATUS, "snoozedUntil", "priority", "assignedAgentId", "team", "tags")
 _FILE: FieldNames = ("attachmentId", "filename", "visibility")
 _FILE_WITHOUT_NAME: FieldNames = ("attachmentId", "visibility")
 _FILE_OF_MESSAGE: FieldNames = ("attachmentVisibility",)

@@ -1,5 +1,6 @@
 """Request models of cases: bodies and query parameters."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
@@ -34,6 +35,7 @@ from support_service.cases.model.vocabulary import (
     NewSentAt,
     Priority,
     Sentiment,
+    SnoozeEnd,
     Status,
     Statuses,
     Subject,
@@ -41,6 +43,7 @@ from support_service.cases.model.vocabulary import (
     TimeSpan,
     Visibility,
 )
+from support_service.core.domain.case_vocabulary import PENDING
 from support_service.core.domain.references import MAX_REFERENCE_LENGTH
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.personal import FACT, Personal
@@ -167,6 +170,15 @@ class StatusChange(RequestModel):
 
     status: Status = Field(description="the new status")
     assigned_agent_id: Assignee | None = Field(None, description="the new agent")
+    until: SnoozeEnd | None = None
+
+    @field_validator("until")
+    @classmethod
+    def _check_is_pending(cls, until: datetime | None, checked: ValidationInfo) -> datetime | None:
+        # An invalid status has an error of its own.
+        if until is not None and checked.data.get("status", PENDING) != PENDING:
+            raise ValueError("can be sent only with the status `pending`, which a snoozed case has")
+        return until
 
 
 class Closing(RequestModel):

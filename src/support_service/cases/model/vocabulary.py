@@ -48,6 +48,7 @@ MAX_TARGET_DURATION = timedelta(days=366)
 DURATION_PATTERN = r"^P(?=.)(?:\d{1,3}W|(?:\d{1,4}D)?(?:T(?=.)(?:\d{1,5}H)?(?:\d{1,6}M)?(?:\d{1,8}S)?)?)$"
 _DURATION_PARTS = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?T?(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?")
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)  # by which the clock of the sender may be ahead
+MAX_SNOOZE = timedelta(days=366)
 # PostgreSQL's driver takes the first second of the year 1 for -infinity.
 EARLIEST_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -180,6 +181,14 @@ def _parse_sent_time(value: object) -> datetime:
     return moment
 
 
+def _parse_snooze_end(value: object) -> datetime:
+    """Return the time at which a snooze ends. Raises ValueError."""
+    moment, now = _parse_moment(value), utc_now()
+    if not now < moment <= now + MAX_SNOOZE:
+        raise ValueError(f"must be in the future, and at most {MAX_SNOOZE.days} days ahead")
+    return moment
+
+
 NOT_BLANK_FIELD = Field(min_length=1, json_schema_extra={"pattern": NON_SPACE_PATTERN})
 SentPriority = Literal["low", "normal", "high", "urgent", "medium"]
 Priority = Annotated[
@@ -281,6 +290,14 @@ NewSentAt = Annotated[
     AwareDatetime,
     BeforeValidator(_parse_sent_time),
     Field(description="when it was written or sent, from 1970 on, at most five minutes in the future"),
+]
+SnoozeEnd = Annotated[
+    AwareDatetime,
+    BeforeValidator(_parse_snooze_end),
+    Field(
+        description="until when the pending case is snoozed: it becomes open then, or once its customer writes; in the "
+        f"future, at most {MAX_SNOOZE.days} days ahead; only with the status `pending`"
+    ),
 ]
 SentAt = Annotated[
     datetime,

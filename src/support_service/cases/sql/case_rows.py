@@ -69,6 +69,7 @@ class CaseState(NamedTuple):
     """What a change of a case goes by. `at` is the time of the last change, such as an added message.
 
     `internal_changes` is the number of changes that customers can't see. `files` are counted by `read_state` only.
+    `snoozed_until` counts only for a pending case.
     """
 
     at: datetime
@@ -84,6 +85,7 @@ class CaseState(NamedTuple):
     conversation_bytes: int
     sla_policy: int | None = None
     followers: Sequence[str] | None = None
+    snoozed_until: datetime | None = None
     files: int = 0
 
 
@@ -226,6 +228,7 @@ def _to_state(row: Row, files: int = 0) -> CaseState:
         row.conversation_bytes,
         row.sla_policy,
         row.followers,
+        row.snoozed_until,
         files,
     )
 

@@ -46,6 +46,7 @@ class StoredLink(NamedTuple):
     other_case_id: str
     previous_status: Status | None  # of a duplicate: its status before the link closed it
     created_at: datetime
+    previous_snoozed_until: datetime | None = None
 
     def seen_from(self, case_id: str) -> CaseLink:
         """Return the link as one of its cases sees it."""

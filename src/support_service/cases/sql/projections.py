@@ -4,7 +4,7 @@ The database writes the JSON, as clients and subscribers of events get it, so th
 serialized again. The members derive from the fields of the models.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from support_service.cases.model.case import Attachment, CaseSummary, Message
 from support_service.cases.model.history import MAX_HISTORY_BYTES, MAX_HISTORY_ENTRIES, SHOWN_ACTIONS
 from support_service.cases.model.vocabulary import DUPLICATE_OF, INVERSE_KINDS, PUBLIC_LINK_KINDS
-from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, SYNTHETIC
+from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, PENDING, SYNTHETIC
 from support_service.core.domain.principals import CaseView, Principal
 from support_service.platform.database.dialect import json_object, json_rows, latest_time, octets, text_literal
 from support_service.platform.database.statements import limit_by_bytes
@@ -32,6 +32,10 @@ IS_ACTIVE: sa.ColumnElement[bool] = tickets.c.status.in_(
     [sa.literal_column(f"'{status}'", sa.String()) for status in ACTIVE_STATUSES]
 )
 """True for a case that is still being worked on. Literals, because a partial index has the same condition."""
+
+_IS_PENDING = tickets.c.status == text_literal(PENDING)
+IS_SNOOZED: Sequence[sa.ColumnElement[bool]] = (tickets.c.snoozed_until.is_not(None), _IS_PENDING)
+"""The conditions of a snoozed case. The previous release leaves the time when it changes the status."""
 
 HAS_PUBLIC_CLOCKS = sa.exists().where(case_clocks.c.case_id == tickets.c.id, case_clocks.c.public)
 """True for a case with clocks that its customer sees."""
@@ -80,7 +84,10 @@ def _stored_columns(model: type[BaseModel], table: sa.Table) -> dict[str, sa.Col
     }
 
 
-CASE_COLUMNS = _stored_columns(CaseSummary, tickets) | {"updatedAt": LATEST_CHANGE}
+CASE_COLUMNS = _stored_columns(CaseSummary, tickets) | {
+    "updatedAt": LATEST_CHANGE,
+    "snoozedUntil": sa.case((_IS_PENDING, tickets.c.snoozed_until)),
+}
 
 _IS_FIRST_CASE = case_links.c.case_id == tickets.c.id
 _OTHER_CASE = sa.case((_IS_FIRST_CASE, case_links.c.other_case_id), else_=case_links.c.case_id)

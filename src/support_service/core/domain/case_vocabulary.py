@@ -14,6 +14,7 @@ ClockState = Literal["running", "paused", "met", "breached"]
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 ACTIVE_STATUSES: tuple[Status, ...] = ("open", "pending")  # statuses of cases that are still being worked on
+PENDING: Status = "pending"  # of a case that waits for something; a snoozed case has it
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 AUTHOR_TYPES: tuple[AuthorType, ...] = get_args(AuthorType)
 STAFF_AUTHOR_TYPES: tuple[AuthorType, ...] = ("agent", "bot")  # of authors who are no customers

@@ -1,8 +1,11 @@
 """SQL of leases: a lease elects one process, and its fencing token excludes the previous holder."""
 
+import time
+
 import sqlalchemy as sa
 
-from support_service.platform.database import Transaction
+from support_service.core.ids import new_id
+from support_service.platform.database import Database, Transaction
 from support_service.platform.database.tables import leases
 
 TAKE_LEASE = (
@@ -60,3 +63,35 @@ async def set_fence(tx: Transaction, name: str, fence: int) -> None:
 async def release_lease(tx: Transaction, name: str, holder: str) -> None:
     """Release a lease, if this process holds it."""
     await tx.execute(RELEASE_LEASE, {"lease": name, "new_holder": holder})
+
+
+class JobLease:
+    """The lease of a job that one replica does at a time."""
+
+    def __init__(self, database: Database, name: str, duration: float, max_clock_skew: float) -> None:
+        self._database = database
+        self._name = name
+        self._duration = duration
+        self._max_clock_skew = max_clock_skew
+        self._holder = new_id()
+        self._was_taken = False
+
+    async def take(self) -> bool:
+        """Take or renew the lease. Return False if another replica holds it."""
+        async with self._database.transaction() as tx:
+            fence = await take_lease(
+                tx,
+                self._name,
+                self._holder,
+                now=time.time(),
+                duration=self._duration,
+                max_clock_skew=self._max_clock_skew,
+            )
+        self._was_taken |= fence is not None
+        return fence is not None
+
+    async def release(self) -> None:
+        """Release the lease if this replica holds it, so that another one goes on at once."""
+        if self._was_taken:
+            async with self._database.transaction() as tx:
+                await release_lease(tx, self._name, self._holder)

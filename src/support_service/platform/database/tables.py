@@ -31,6 +31,7 @@ HAS_EXTERNAL_ID = "external_id IS NOT NULL"
 HAS_DUE_TIME = "sla_due_at IS NOT NULL"
 IS_WAITING = "waiting_since IS NOT NULL AND status IN ('open', 'pending')"
 IS_NOT_WAITING = "status IN ('open', 'pending') AND waiting_since IS NULL"
+IS_SNOOZED = "snoozed_until IS NOT NULL AND status = 'pending'"
 HAS_NO_DUE_TIME = "status IN ('open', 'pending') AND sla_due_at IS NULL"
 # Lists that are filtered by one of these have an index in the order of waiting, and one in the order of due times.
 FILTER_COLUMNS = ("status", "assigned_agent_id", "team", "priority")
@@ -111,6 +112,8 @@ tickets = table(
     # Seq of the version of the service level policy that applies.
     optional("sla_policy", sa.BigInteger, "not personal"),
     optional("sla_due_at", TIME, "kept"),  # earliest due time of its running clocks, also of breached ones
+    # Until when it is snoozed; only while it is pending: the previous release leaves it when it changes the status.
+    optional("snoozed_until", TIME, "kept"),
     # Set at opening; NULL in cases of releases without it: see IS_SYNTHETIC.
     optional("synthetic", sa.Boolean, "not personal"),
     # Ids of the people who follow it: they are read with each change, and no other table is. NULL for none.
@@ -126,6 +129,7 @@ tickets = table(
     index("sla_due_at", "seq", where=HAS_DUE_TIME),
     # Has all that the count of a workload reads.
     index("assigned_agent_id", "status", "seq", "synthetic", "channel", where="assigned_agent_id IS NOT NULL"),
+    index("snoozed_until", "seq", where=IS_SNOOZED),
     index("waiting_since", "seq", where=IS_WAITING),
     *(index(column, "waiting_since", "seq", where=IS_WAITING) for column in FILTER_COLUMNS),
     *(index(column, "sla_due_at", "seq", where=HAS_DUE_TIME) for column in FILTER_COLUMNS),
@@ -218,6 +222,7 @@ case_links = table(
     required("kind", sa.String(16), "kept"),  # what case_id is to other_case_id
     required("other_case_id", of_case(), "kept"),
     optional("previous_status", sa.String(16), "kept"),  # of a duplicate: its status before the link closed it
+    optional("previous_snoozed_until", TIME, "kept"),  # and until when it was snoozed
     required("created_at", TIME, "kept"),
     index("case_id", "kind", "other_case_id", unique=True),
     index("other_case_id", "kind"),

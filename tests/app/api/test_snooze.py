@@ -1,0 +1,159 @@
+"""Snoozing: a pending case comes back at a time, or once its customer writes."""
+
+from datetime import timedelta
+
+import pytest
+
+from support_service.core.clock import format_time, utc_now
+from support_service.platform.database.tables import tickets
+from tests.conftest import both_databases
+from tests.support.calls import add_message, expect_problem, list_cases, open_case, read_case, read_detail
+from tests.support.service import service_of
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+PAST, FAR = -HOUR, 367 * DAY
+
+
+def after(span):
+    """Return the time after a span from now, as clients send it."""
+    return format_time(utc_now() + span)
+
+
+async def set_status(client, case, status, **fields):
+    """Set the status of a case, and return the case."""
+    async with client.post(f"/support/cases/{case['id']}/status", json={"status": status, **fields}) as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
+async def snoozed_case(client, until, **fields):
+    """Open a case and snooze it."""
+    case = await open_case(client, **fields)
+    return await set_status(client, case, "pending", until=until)
+
+
+async def shown(client, case):
+    """Return the status of a case, and until when it is snoozed."""
+    read = await read_case(client, case)
+    return read["status"], read["snoozedUntil"]
+
+
+@both_databases
+async def test_snoozed_case_shows_its_time_everywhere(client):
+    """In the answer, the case, the list and the timeline; an open case shows null."""
+    until = after(DAY)
+    case = await open_case(client)
+    assert case["snoozedUntil"] is None
+    answer = await set_status(client, case, "pending", until=until)
+    assert (answer["status"], answer["snoozedUntil"]) == ("pending", until)
+    assert await shown(client, case) == ("pending", until)
+    assert [each["snoozedUntil"] for each in (await list_cases(client))["items"]] == [until]
+    entry = (await read_detail(client, case))["timeline"][-1]
+    assert entry["changes"] == {"status": ["open", "pending"], "snoozedUntil": [None, until]}
+
+
+async def test_time_may_be_in_the_query(client):
+    """As the status may be; an offset is converted to UTC."""
+    case = await open_case(client)
+    path = f"/support/cases/{case['id']}/status"
+    until = (utc_now() + DAY).replace(microsecond=0)
+    sent = {"status": "pending", "until": (until.replace(tzinfo=None) + 7 * HOUR).isoformat() + "+07:00"}
+    async with client.post(path, params=sent) as response:
+        assert (await response.json())["snoozedUntil"] == format_time(until)
+
+
+@pytest.mark.parametrize(
+    ("sent", "rule"),
+    [
+        ({"status": "pending", "until": after(PAST)}, "must be in the future, and at most 366 days ahead"),
+        ({"status": "pending", "until": after(FAR)}, "must be in the future, and at most 366 days ahead"),
+        ({"status": "pending", "until": "tomorrow"}, "must be an RFC 3339 time"),
+        ({"status": "pending", "until": "2026-12-01T08:00:00"}, "must be an RFC 3339 time"),
+        ({"status": "open", "until": after(DAY)}, "can be sent only with the status `pending`"),
+        ({"status": "resolved", "until": after(DAY)}, "can be sent only with the status `pending`"),
+    ],
+)
+async def test_wrong_time_is_refused_by_its_name(client, sent, rule):
+    """And the case stays as it is."""
+    case = await open_case(client)
+    response = await client.post(f"/support/cases/{case['id']}/status", json=sent)
+    problem = await expect_problem(response, 422, "invalid_request")
+    ((field, message),) = [(error["field"], error["message"]) for error in problem["errors"]]
+    assert field == "until"
+    assert rule in message
+    assert await shown(client, case) == ("open", None)
+
+
+@pytest.mark.parametrize("status", ["open", "pending", "resolved", "closed"])
+async def test_another_status_ends_the_snooze(client, status):
+    """So does `pending` without a time."""
+    case = await snoozed_case(client, after(DAY))
+    assert (await set_status(client, case, status))["snoozedUntil"] is None
+    assert await shown(client, case) == (status, None)
+
+
+async def test_change_of_the_status_by_patch_ends_the_snooze(client):
+    """A change of other fields does not, nor does the status that the case has; `snoozedUntil` is not settable."""
+    until = after(DAY)
+    case = await snoozed_case(client, until)
+    path = f"/support/cases/{case['id']}"
+    for unrelated in ({"priority": "high"}, {"status": "pending"}, {"snoozedUntil": after(HOUR)}):
+        async with client.patch(path, json=unrelated) as response:
+            assert (await response.json())["snoozedUntil"] == until
+    async with client.patch(path, json={"status": "open"}) as response:
+        assert (await response.json())["snoozedUntil"] is None
+    assert await shown(client, case) == ("open", None)
+
+
+async def test_snooze_can_be_moved(client):
+    """The history has both times; the same time again changes nothing."""
+    first, second = after(HOUR), after(DAY)
+    case = await snoozed_case(client, first)
+    await set_status(client, case, "pending", until=second)
+    moved = await set_status(client, case, "pending", until=second)
+    detail = await read_detail(client, case)
+    assert detail["timeline"][-1]["changes"] == {"snoozedUntil": [first, second]}
+    assert moved["updatedAt"] == detail["updatedAt"]
+
+
+@both_databases
+async def test_customers_message_wakes_the_case(client):
+    """A message of an agent, a bot's, or a note does not. A case that is pending without a time stays pending."""
+    until = after(DAY)
+    case, pending = await snoozed_case(client, until), await open_case(client)
+    await set_status(client, pending, "pending")
+    for author in ("agent", "bot"):
+        await add_message(client, case, authorType=author)
+    await add_message(client, case, authorType="agent", visibility="internal")
+    assert await shown(client, case) == ("pending", until)
+    for each in (case, pending):
+        await add_message(client, each, authorType="customer")
+    assert await shown(client, case) == ("open", None)
+    assert await shown(client, pending) == ("pending", None)
+    entry = (await read_detail(client, case))["timeline"][-1]
+    assert entry["changes"] == {"status": ["pending", "open"], "snoozedUntil": [until, None]}
+
+
+async def test_undone_merge_gives_the_snooze_back(client):
+    """Exactly the time that it had. Meanwhile the closed duplicate shows none."""
+    until = after(DAY)
+    original, case = await open_case(client), await snoozed_case(client, until)
+    async with client.post(f"/support/cases/{case['id']}/merge", json={"into": original["id"]}) as response:
+        assert response.status == 200, await response.text()
+    merged = await read_case(client, case)
+    assert (merged["status"], merged["snoozedUntil"]) == ("closed", None)
+    async with client.delete(f"/support/cases/{case['id']}/links/{merged['links'][0]['id']}") as response:
+        assert response.status == 204
+    assert await shown(client, case) == ("pending", until)
+
+
+@both_databases
+async def test_time_that_a_previous_release_left_counts_for_a_pending_case_only(client):
+    """It changes the status alone, during an upgrade. A change of this release removes what it left."""
+    case = await snoozed_case(client, after(DAY))
+    async with service_of(client).database.transaction() as tx:
+        await tx.execute(tickets.update().where(tickets.c.id == case["id"]).values(status="open"))
+    assert await shown(client, case) == ("open", None)
+    assert [each["snoozedUntil"] for each in (await list_cases(client))["items"]] == [None]
+    await set_status(client, case, "pending")
+    assert await shown(client, case) == ("pending", None)
