@@ -122,6 +122,9 @@ CALLS = (
         body={"query": {"team": rows.ABSENT_TEAM}, "change": {"priority": "low"}},
     ),
     Call("workload", lambda number, _: f"/support/agents/{rows.agent(number)}/workload"),
+    Call("directory, 50 people", _path("/support/agents"), 20, 15),
+    Call("directory, 200 people", _path("/support/agents?limit=200"), 20, 15),
+    Call("one of the directory", lambda number, _: f"/support/agents/{rows.agent(number)}", 20, 15),
 )
 # What replicas run without a request.
 GAUGES = Call("gauges of cases, each 15 s", _path(""), 10)

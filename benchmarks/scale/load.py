@@ -16,6 +16,11 @@ BATCH = 5_000  # cases
 COUNTS = (
     "INSERT INTO case_counts (status, priority, number) SELECT status, priority, count(*) FROM tickets GROUP BY 1, 2",
     """
+    INSERT INTO agent_counts (agent_id, status, number)
+    SELECT assigned_agent_id, status, count(*) FROM tickets
+    WHERE assigned_agent_id IS NOT NULL AND status IN ('open', 'pending') GROUP BY 1, 2
+    """,
+    """
     INSERT INTO clock_counts (target, number)
     SELECT target, count(*) FROM case_clocks WHERE state = 'running' GROUP BY 1
     """,
@@ -42,7 +47,11 @@ def _batches(count: int, seq_of: Callable[[int], int]) -> Iterator[tuple[int, di
             "case_clocks": [], "case_links": [],
         }  # fmt: skip
         if start == 1:
-            found |= {"views": list(rows.views()), "sla_policies": list(clocks.policies())}
+            found |= {
+                "views": list(rows.views()),
+                "sla_policies": list(clocks.policies()),
+                "agents": list(rows.agents()),
+            }
         stop = min(start + BATCH, count + 1)
         for seq in map(seq_of, range(start, stop)):
             ticket, said = rows.case(seq, count), list(rows.messages(seq))

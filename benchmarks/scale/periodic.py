@@ -38,6 +38,7 @@ async def _median(database: Reader, read: Callable[[Reader], Awaitable[None]]) -
 
 async def _gauges(database: Reader) -> None:
     await gauges.CASE_COUNTS.read(database)
+    await gauges.AGENT_COUNTS.read(database)
     await gauges.read_oldest_waiting_since(database)
 
 

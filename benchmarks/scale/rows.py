@@ -47,6 +47,21 @@ def agent(number: int) -> str:
     return f"agent-{number % AGENTS}"
 
 
+def agents() -> Iterator[dict[str, Any]]:
+    """Yield the rows of the directory, which has every agent."""
+    for number in range(AGENTS):
+        yield {
+            "id": agent(number),
+            "display_name": f"Agent {number}",
+            "teams": json.dumps([f"team-{number % TEAMS}"]),
+            "away": False,
+            "name_from_claims": False,
+            "created_at": START,
+            "updated_at": START,
+            "version": 1,
+        }
+
+
 def customer_of(number: int, count: int) -> str:
     """Return the customer of one of `count` cases."""
     return str(case(1 + number * 7919 % count, count)["customer_id"])

@@ -9,6 +9,9 @@ messages were read, ratings, service levels, automations and campaigns, rich con
 text is kept), and further URLs of a message with several attachments.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from support_service.cases.model.vocabulary import Json
 from support_service.importing import fields
 from support_service.importing.fields import ExportedObject
@@ -37,6 +40,7 @@ def map_conversation(document: Json) -> Json:
     conversation = ExportedObject(document)
     meta, number = conversation.child("meta"), conversation.required_value("id")
     sender, assignee, team = (meta.child(name) for name in ("sender", "assignee", "team"))
+    agent_id = fields.identifier(assignee.get("email"), "chatwoot", assignee.get("id"))
     status = conversation.mapped_value("status", conversation.required_value("status"), STATUSES)
     mail_subject = conversation.child("additional_attributes").get("mail_subject")
     subject = str(mail_subject or "").strip() or f"Conversation {number}"
@@ -45,7 +49,7 @@ def map_conversation(document: Json) -> Json:
         part
         for message in fields.in_order_of_time(conversation.children("messages"))
         if str(message.get("message_type")).lower() not in ACTIVITY_MESSAGE_TYPES
-        for part in fields.split_message(_map_message(message, files))
+        for part in fields.split_message(_map_message(message, files, {assignee.get("id"): agent_id}))
     ]
     attributes = conversation.get("custom_attributes") or {}
     context = [{"type": "chatwoot", "conversationId": number, "customAttributes": attributes}]
@@ -56,7 +60,7 @@ def map_conversation(document: Json) -> Json:
             "customerId": fields.identifier(sender.get("identifier"), "chatwoot", sender.get("id")),
             "channel": _map_channel(meta.get("channel")),
             "priority": conversation.get("priority"),
-            "assignedAgentId": fields.identifier(assignee.get("email"), "chatwoot", assignee.get("id")),
+            "assignedAgentId": agent_id,
             "team": str(team.get("name") or "")[:36],
             "tags": fields.cleaned_tags(conversation.get("labels")),
             "context": [fields.without_empty(entry) for entry in context],
@@ -69,12 +73,15 @@ def map_conversation(document: Json) -> Json:
     )
 
 
-def _map_message(message: ExportedObject, files: list[Json]) -> Json:
-    """Return a message as one of the API, and add its files to `files`."""
+def _map_message(message: ExportedObject, files: list[Json], agents: Mapping[Any, str | None]) -> Json:
+    """Return a message as one of the API, and add its files to `files`. `agents` are known by their numbers."""
     author = message.mapped_value("message_type", message.get("message_type"), AUTHORS)
     sender = message.child("sender")
     if author == "agent" and str(sender.get("type") or message.get("sender_type")).lower() in BOT_SENDERS:
         author = "bot"
+    author_id = None
+    if author == "agent":  # the sender has no mail address, but the agent of the conversation has one
+        author_id = agents.get(sender.get("id")) or fields.identifier(None, "chatwoot", sender.get("id"))
     visibility, sent_at = ("internal" if message.get("private") else "public"), message.time_value("created_at")
     named: list[str] = []
     url = None
@@ -91,9 +98,7 @@ def _map_message(message: ExportedObject, files: list[Json]) -> Json:
         {
             "externalId": str(message.required_value("id")),
             "authorType": author,
-            "authorId": fields.identifier(sender.get("email"), "chatwoot", sender.get("id"))
-            if author == "agent"
-            else None,
+            "authorId": author_id,
             "visibility": visibility,
             "sentAt": sent_at,
             "metadata": fields.without_empty(metadata),

@@ -117,6 +117,9 @@ async def test_case_is_read_as_it_was(runner, client):
     for stored, message in zip(case["messages"], CASE["messages"], strict=True):
         expected = {name: value for name, value in message.items() if name not in ("sentAt", "attachment")}
         assert {name: stored[name] for name in expected} == expected
+        assert stored["authorId"] == message.get(
+            "authorId", {"customer": "ann", "bot": "bot"}.get(message["authorType"])
+        )
         assert stored["sentAt"][:10] == stored["createdAt"][:10] == message["sentAt"][:10]
     (file,) = case["attachments"]
     assert (file["filename"], file["contentType"], file["createdAt"][:10]) == ("label.txt", "text/plain", "2020-01-03")

@@ -232,7 +232,7 @@ async def test_sealed_file_restores_the_case(client, old_case, retain, database,
     for name in (*fields, "context", "createdAt"):
         assert restored[name] == case[name], name
     for before, after in zip(case["messages"], restored["messages"], strict=True):
-        for name in ("authorType", "message", "sentiment", "metadata", "visibility", "createdAt"):
+        for name in ("authorType", "authorId", "message", "sentiment", "metadata", "visibility", "createdAt"):
             assert after[name] == before[name], name
     (file,) = restored["attachments"]
     assert restored["messages"][1]["attachmentIds"] == [file["id"]]

@@ -10,6 +10,7 @@ from support_service.events.broker.log import LogPlace, Position
 from support_service.events.polling import Backoff
 from support_service.events.relay import RelayTimings
 from support_service.stream.feed import CONTINUED_COMMENT, INTERRUPTED_COMMENT, FeedTimings
+from support_service.stream.presence import PresenceTimings
 from support_service.stream.service import StreamTimings
 from tests.support.calls import add_message, eventually, open_case, read_case
 from tests.support.service import service_of
@@ -25,7 +26,7 @@ def timings():
     """Timings that notice soon that Redis is away, and keep little, so that replays read Redis."""
     feed = FeedTimings(wait=0.2, check_interval=0.1, backoff=Backoff(0.05, 0.1), kept_changes=2)
     return patient_timings(
-        stream=replace(StreamTimings(replay_retry=0.05), feed=feed),
+        stream=replace(StreamTimings(replay_retry=0.05), feed=feed, presence=PresenceTimings(present_interval=0.1)),
         events=patient_events(broker=SHORT_TIMEOUT, log=SHORT_TIMEOUT, relay=RelayTimings(backoff=Backoff(0.05, 0.1))),
     )
 
@@ -56,6 +57,35 @@ async def connection(redis):
 def texts(stream):
     """Return the text of each message that a stream got, or the change type."""
     return [event.data.get("message", {}).get("message", event.data["changeType"]) for event in stream.changes]
+
+
+async def test_person_with_a_stream_of_one_replica_is_present_in_the_directory_of_the_other(replicas):
+    """Replicas tell each other who has an open stream."""
+    first, second = replicas
+    async with first.put("/support/agents/anyone", json={"displayName": "Anyone"}) as response:
+        assert response.status == 201
+
+    async def is_present():
+        async with second.get("/support/agents/anyone") as response:
+            return (await response.json())["present"]
+
+    assert not await is_present()
+    async with follow(first):
+        await eventually(is_present)
+
+
+async def test_name_that_one_replica_has_changed_is_shown_by_the_other(replicas):
+    """The other replica reads the directory again every two seconds."""
+    first, second = replicas
+    case = await open_case(first, assignedAgentId="agent-1")
+    async with first.put("/support/agents/agent-1", json={"displayName": "Lan"}) as response:
+        assert response.status == 201
+    assert (await read_case(first, case))["names"] == {"agent-1": "Lan"}
+
+    async def names():
+        return (await read_case(second, case)).get("names")
+
+    assert await eventually(names) == {"agent-1": "Lan"}
 
 
 async def test_a_change_reaches_the_clients_of_every_replica(replicas):

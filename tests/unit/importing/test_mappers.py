@@ -50,6 +50,7 @@ def test_zammad_ticket():
         ("agent", "internal", "She is impatient", "03 05:43:00"),
         ("bot", "public", "(no text)", "05 17:48:52"),
     ]
+    assert [each.author_id for each in case.messages] == [None, "chris@shop.example", "zammad-4", None]
     answer = case.messages[1]
     assert (answer.external_id, answer.attachments) == ("19", ["label.txt"])
     assert answer.metadata == {
@@ -100,6 +101,7 @@ def test_chatwoot_conversation():
         ("bot", "public", "Anything else?", "14 22:16:40"),
         ("customer", "public", "(no text)", "14 22:17:30"),
     ]
+    assert [each.author_id for each in case.messages] == [None, *2 * ["chris@shop.example"], None, None]
     assert case.messages[0].attachment_uri == "https://chat.example/rails/blob/photo.png"
     assert (case.messages[4].attachments, case.messages[4].attachment_uri) == (["label.txt"], None)
     assert [file.path for file in case.attachments] == ["label.txt"]
