@@ -7,6 +7,7 @@ from benchmarks.scale import rows
 
 CASES = "/support/cases"
 BULK_CASES = 500
+MERGED = 15  # cases that get three duplicates each
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Call:
     budget_ms: float | None = None  # at full size; without it, at most twice the time at the small size
     sqlite_budget_ms: float | None = None
     body: Mapping[str, object] | Callable[[int, int], Mapping[str, object]] | None = None
+    takes_message: bool = False  # the body also names the last message of the case, which is read before
 
     def body_of(self, number: int, count: int) -> Mapping[str, object] | None:
         """Return the body of the n-th request; None for a GET."""
@@ -29,6 +31,11 @@ class Call:
 
 def _path(path: str) -> Callable[[int, int], str]:
     return lambda _, __: path
+
+
+def _merged(end: str = "") -> Callable[[int, int], str]:
+    """Return the path of a case that the call before has given three duplicates."""
+    return lambda number, count: f"{CASES}/{rows.case_id(rows.original(number % MERGED, count))}{end}"
 
 
 def _list(query: str = "") -> Callable[[int, int], str]:
@@ -120,6 +127,23 @@ CALLS = (
         _path(f"{CASES}/bulk"),
         20,
         body={"query": {"team": rows.ABSENT_TEAM}, "change": {"priority": "low"}},
+    ),
+    Call(
+        "merge",
+        lambda number, count: f"{CASES}/{rows.case_id(rows.duplicate(number // 3 % MERGED, number % 3, count))}/merge",
+        20,
+        body=lambda number, count: {"into": rows.case_id(rows.original(number // 3 % MERGED, count))},
+    ),
+    Call("merged: case with 3 duplicates", _merged()),
+    Call("merged: its timeline", _merged("?includeTimeline=true")),
+    Call("merged: its first messages", _merged("?messagesLimit=5")),
+    Call("merged: its files", _merged("/attachments")),
+    Call(
+        "split one of four messages",
+        lambda number, count: f"{CASES}/{rows.case_id(1 + (1000 + number) * 7919 % count)}/split",
+        20,
+        body={"subject": "Another parcel"},
+        takes_message=True,
     ),
     Call("workload", lambda number, _: f"/support/agents/{rows.agent(number)}/workload"),
     Call("directory, 50 people", _path("/support/agents"), 20, 15),

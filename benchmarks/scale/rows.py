@@ -127,6 +127,17 @@ def clocks_of(seq: int) -> list[dict[str, Any]]:
     return clocks(case_id(seq), STATUSES[shuffled % 10], START + timedelta(seconds=40 * seq), shuffled)
 
 
+def original(number: int, count: int) -> int:
+    """Return the seq of the n-th case that others are merged into: it is open."""
+    seq = 100 + number * (count // 20)
+    return next(each for each in range(seq, seq + 100) if STATUSES[each * 2_654_435_761 % (1 << 32) % 10] == "open")
+
+
+def duplicate(number: int, place: int, count: int) -> int:
+    """Return the seq of a case that is merged into the n-th one."""
+    return original(number, count) + 1 + place
+
+
 def links(seq: int) -> Iterator[dict[str, Any]]:
     """Yield the rows of the links of case `seq`: one case in fifty is related to the one before it."""
     if seq % 50 == 2:
