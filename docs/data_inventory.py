@@ -82,7 +82,7 @@ KEPT_FOR = {
     "staged_attachments": f"{CaseFileLimits().staging_time.total_seconds() / 3600:g} hours",
     "attachment_deletions": "as `tickets`",
     "views": "until the view is deleted",
-    "notifications": "30 days",
+    "notifications": "`SUPPORT_NOTIFICATIONS_KEEP`",
     "bulk_items": f"{BulkTimings().undo_time.total_seconds() / 3600:g} hour",
     "outbox": "until the event is published",
     "published_events": "`SUPPORT_EVENTS_KEEP_PUBLISHED`",

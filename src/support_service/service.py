@@ -22,6 +22,7 @@ from support_service.cases.inbound_handler import InboundEventHandler
 from support_service.cases.known_agents import open_known_agents
 from support_service.cases.links import LinkService
 from support_service.cases.masking import Masker
+from support_service.cases.notifier import Notifier
 from support_service.cases.opening import CaseTimings, SlaTimings, open_cases, open_clocks
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
@@ -31,6 +32,7 @@ from support_service.core.part_state import OFF
 from support_service.desk.agents import AgentDirectory, open_directory
 from support_service.desk.bulk import BulkService, BulkTimings
 from support_service.desk.macros import MacroService
+from support_service.desk.notifications import NotificationService, NotificationTimings
 from support_service.desk.policies import PolicyService
 from support_service.desk.views import ViewLimits, ViewService
 from support_service.events.broker.base import Broker
@@ -98,6 +100,7 @@ class Timings:
     attachments: AttachmentTimings = field(default_factory=AttachmentTimings)
     views: ViewLimits = field(default_factory=ViewLimits)
     bulk: BulkTimings = field(default_factory=BulkTimings)
+    notifications: NotificationTimings = field(default_factory=NotificationTimings)
     max_policies: int = 100
     reports: ReportTimings = field(default_factory=ReportTimings)
     certificates: CertificateTimings = field(default_factory=CertificateTimings)
@@ -135,6 +138,7 @@ class Service:
     agents: AgentDirectory
     views: ViewService
     bulk: BulkService
+    notifications: NotificationService
     macros: MacroService
     policies: PolicyService
     reports: ReportCounters
@@ -186,16 +190,19 @@ async def open_service(
         clocks = await opened(open_clocks(database, instruments, timings.sla))
         masker = Masker(settings.server.masking_key, settings.cases.known_channels)
         erasure_rules_of_events()  # a field of an event without a rule stops the start
-        recorder = CaseRecorder(instruments, clocks, settings.cases)
+        known_agents = await opened(open_known_agents(database))
+        recorder = CaseRecorder(instruments, clocks, settings.cases, Notifier(known_agents))
         files = CaseFiles(timings.cases.files, settings.server.url_prefix)
         cases = await opened(open_cases(database, instruments, recorder, files, timings.cases))
-        known_agents = await opened(open_known_agents(database))
         reports = await opened(open_reports(database, settings.cases.known_channels, timings.reports))
         agents = await opened(open_directory(database, known_agents))
         cache = await opened(open_cache(settings.timeline, telemetry, timings.timeline.redis))
         timeline = await opened(open_timeline(settings, database, cache, telemetry, timings.timeline))
         attachments = await opened(open_attachments(settings, database, instruments, files, timings.attachments))
         bulk = await opened(_open_bulk(database, recorder, timings.bulk))
+        keep = settings.cases.notifications_keep
+        notifications = NotificationService(database, recorder, known_agents, keep, timings.notifications)
+        await opened(_delete_old_notifications(notifications, timings.notifications))
 
         broker = await opened(open_broker(settings.events_redis_url, telemetry, timings.events.broker))
         event_log = await opened(open_log(settings, broker, telemetry, timings.events))
@@ -259,6 +266,7 @@ async def open_service(
             agents=agents,
             views=ViewService(database, timings.views),
             bulk=bulk,
+            notifications=notifications,
             macros=MacroService(database),
             policies=PolicyService(database, clocks.policies, max_policies=timings.max_policies),
             reports=reports,
@@ -303,6 +311,15 @@ async def _open_bulk(database: Database, recorder: CaseRecorder, timings: BulkTi
     cleanup = run_every(CLEANUP_INTERVAL, bulk.delete_expired, "Deleting old bulk changes")
     async with run_in_background(cleanup):
         yield bulk
+
+
+@asynccontextmanager
+async def _delete_old_notifications(
+    notifications: NotificationService, timings: NotificationTimings
+) -> AsyncIterator[None]:
+    cleanup = run_every(timings.cleanup_interval, notifications.delete_expired, "Deleting old notifications")
+    async with run_in_background(cleanup):
+        yield
 
 
 @asynccontextmanager

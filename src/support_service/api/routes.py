@@ -9,6 +9,7 @@ from support_service.api import (
     customers,
     events,
     macros,
+    notifications,
     oncall,
     oncall_actions,
     reports,
@@ -20,7 +21,7 @@ from support_service.api import (
 from support_service.api.routing.route import Route
 
 MODULES = (
-    *(bulk, cases, attachments, customers, audit, agents, views, macros, sla_policies, reports, stream, events),
-    *(oncall, oncall_actions, service),
+    *(bulk, cases, attachments, customers, audit, agents, notifications, views, macros, sla_policies, reports),
+    *(stream, events, oncall, oncall_actions, service),
 )
 ROUTES = tuple(route for module in MODULES for route in vars(module).values() if isinstance(route, Route))

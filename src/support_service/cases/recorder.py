@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.model.case import AUDITED, Case, CaseSummary, Message
 from support_service.cases.model.published import CASE_CLOSED, CASE_OPENED, CASE_UPDATED
+from support_service.cases.notifier import NO_MEMBERS, Notifier
 from support_service.cases.policy import check_may_assign, check_status_change
 from support_service.cases.sql import case_events, case_rows
 from support_service.cases.sql.case_rows import CaseState
@@ -70,8 +71,15 @@ TICKET_RESOLUTION = InstrumentSpec(
 class CaseRecorder:
     """Records what happens to cases."""
 
-    def __init__(self, instruments: Instruments, clocks: ClockTracker, settings: CaseSettings = CaseSettings()) -> None:
+    def __init__(
+        self,
+        instruments: Instruments,
+        clocks: ClockTracker,
+        settings: CaseSettings = CaseSettings(),
+        notifier: Notifier | None = None,
+    ) -> None:
         self._instruments = instruments
+        self._notifier = notifier or Notifier()
         self.clocks = clocks
         self.settings = settings
         self._known_channels = settings.known_channels
@@ -83,7 +91,8 @@ class CaseRecorder:
     ) -> None:
         """Record a case that was opened, with its first message, or with messages of the case `split_from`."""
         source = {"splitFrom": split_from} if split_from else {}
-        members = {"actor": audit.actor_of(work.origin.principal), "initialMessage": first, **source}
+        told = NO_MEMBERS if case.synthetic else await self._notifier.note_opening(work, case, first)
+        members = {"actor": audit.actor_of(work.origin.principal), "initialMessage": first, **source, **told}
         await case_events.append(work.tx, case.id, CASE_OPENED, case.created_at, **members)
         changes = opening_changes(case) | (_message_changes(first) if first else {})
         changes |= {name: (None, value) for name, value in source.items()}
@@ -97,7 +106,12 @@ class CaseRecorder:
         self, work: UnitOfWork, message: Message, state: CaseState, *, closing: bool, shows_file: bool
     ) -> None:
         """Record a message; `shows_file` if a file that it names got its visibility."""
-        added = {"changeType": "conversation.added", "conversation": message}
+        told = (
+            NO_MEMBERS
+            if state.synthetic
+            else await self._notifier.note_message(work, message, state.followers, state.at)
+        )
+        added = {"changeType": "conversation.added", "conversation": message, **told}
         changes = _message_changes(message) | (_visibility_changes(message) if shows_file else {})
         await self._record_updates(work, "message.added", [(message.ticket_id, state.at, changes, added)])
         if state.synthetic:
@@ -142,10 +156,14 @@ class CaseRecorder:
             if (before.assigned_agent_id, before.team) != (after.assigned_agent_id, after.team):
                 # Reported to the streams of callers who may no longer see the case.
                 changed["previousOwner"] = {"assignedAgentId": before.assigned_agent_id, "team": before.team}
+                changed |= await self._notifier.note_assignment(work, before, after)
             await case_events.append(work.tx, after.id, CASE_UPDATED, at, **changed)
         if before.status != after.status:
             members = {"actor": actor, "previousStatus": before.status, "currentStatus": after.status}
-            await case_events.append(work.tx, after.id, CASE_UPDATED, at, changeType="status.changed", **members)
+            told = await self._notifier.note_status(work, before, after)
+            await case_events.append(
+                work.tx, after.id, CASE_UPDATED, at, changeType="status.changed", **members, **told
+            )
             if after.status == "closed":
                 await case_events.append(work.tx, after.id, CASE_CLOSED, at, **members)
         changes = {_JSON_NAMES[name]: (getattr(before, name), getattr(after, name)) for name in fields}

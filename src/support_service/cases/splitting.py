@@ -87,6 +87,7 @@ class CaseSplitter:
         for message in moved:
             message.attachment_uri = _with_new_address(message.attachment_uri, original.id, case.id, files)
         await split_rows.move_messages(tx, moved, case.id)
+        await split_rows.move_notifications(tx, [each.id for each in moved], original.id, case.id)
         await split_rows.move_files(tx, files, original.id, case.id)
         opened_at = original.created_at if original.description else None
         _, waiting_since = case_rows.answer_times(opened_at, rest)

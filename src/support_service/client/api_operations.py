@@ -37,6 +37,7 @@ from support_service.core.domain.case_vocabulary import PresenceState, Status
 from support_service.desk.agent_models import Agent, AgentPage, ListedAgent
 from support_service.desk.bulk_models import BulkResult
 from support_service.desk.macro_models import FilledMacro, Macro, MacroPage
+from support_service.desk.notification_models import Follower, Followers, Notification, NotificationPage, UnreadCount
 from support_service.desk.policy_models import Policy, SlaPolicyList
 from support_service.desk.view_models import CountedView, SavedView, ViewPage
 from support_service.platform.audit.chain import Action
@@ -311,6 +312,40 @@ class ApiOperations(Operations):
     ) -> None:
         """Remove a person from the directory."""
         await self._write("DELETE", ("support", "agents", agent_id), version=version, key=idempotency_key)
+
+    def list_notifications(
+        self, *, unread: bool | None = None, page_size: int | None = None
+    ) -> AsyncGenerator[Notification, None]:
+        """List the notifications of the caller, newest first."""
+        return self._items(
+            lambda cursor: self._read(
+                NotificationPage, ("support", "notifications"), unread=unread, limit=page_size, cursor=cursor
+            )
+        )
+
+    async def mark_notifications_read(
+        self, *, ids: Sequence[str] | None = None, until: str | None = None, idempotency_key: str | None = None
+    ) -> UnreadCount:
+        """Mark notifications of the caller as read."""
+        answer = await self._write(
+            "POST",
+            ("support", "notifications", "read"),
+            body=json_members({"ids": ids, "until": until}),
+            key=idempotency_key,
+        )
+        return parse_answer(UnreadCount, answer)
+
+    async def list_followers(self, case_id: str) -> Sequence[Follower]:
+        """List the people who follow a case."""
+        return forget_versions((await self._read(Followers, ("support", "cases", case_id, "followers"))).items)
+
+    async def add_follower(self, case_id: str, agent_id: str, *, idempotency_key: str | None = None) -> None:
+        """Let a person follow a case."""
+        await self._write("PUT", ("support", "cases", case_id, "followers", agent_id), key=idempotency_key)
+
+    async def remove_follower(self, case_id: str, agent_id: str, *, idempotency_key: str | None = None) -> None:
+        """Let a person no longer follow a case."""
+        await self._write("DELETE", ("support", "cases", case_id, "followers", agent_id), key=idempotency_key)
 
     async def create_view(
         self, name: str, query: CaseFilterFields, *, team: str | None = None, idempotency_key: str | None = None

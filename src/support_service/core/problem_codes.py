@@ -148,6 +148,7 @@ PROBLEM_CODES = (
     ProblemCode("token_missing", 401, "no token was sent"),
     ProblemCode("tokens_unavailable", 503, "`SUPPORT_TOKENS_FILE` can't be read"),
     ProblemCode("too_many_agents", 409, "the directory has 5,000 people, the limit"),
+    ProblemCode("too_many_followers", 409, "the case has 50 followers, the limit"),
     ProblemCode("too_many_links", 409, "one of the cases has 100 links"),
     ProblemCode("too_many_macros", 409, "there are 1,000 macros, the limit"),
     ProblemCode("too_many_parameters", 400, "the query has more than 64 parameters"),

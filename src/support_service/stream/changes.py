@@ -9,7 +9,7 @@ import pydantic_core
 
 from support_service.cases.masking import Masker
 from support_service.cases.model.published import DATABASE_RESTORED
-from support_service.core.domain.case_vocabulary import STAFF_AUTHOR_TYPES
+from support_service.core.domain.case_vocabulary import STAFF_AUTHOR_TYPES, NotificationKind
 from support_service.core.domain.principals import CaseOwnership, CaseView, Principal
 from support_service.events.broker.log import Position
 from support_service.stream.frames import event_frame
@@ -25,6 +25,8 @@ IMPLIED_CHANGE_TYPES = {
     "support.case.sla-breached.v1": "sla.breached",
 }
 MEMBERS_BESIDE_CASE = frozenset({"version", "publicVersion"})  # members of a published case that stand beside the case
+NOTIFICATION_EVENT = "notification"
+KINDS_OF_MESSAGES: tuple[NotificationKind, ...] = ("mention", "note", "message")  # notifications that name a message
 UNKNOWN_VERSION = 0  # of a change that an older release has published
 # Change types that customers learn of, unless the part that the event carries is internal. Any other change has a
 # visibility of its own.
@@ -54,6 +56,11 @@ class Change:
     _frames: dict[str, bytes] = field(default_factory=dict)
 
     @property
+    def notified(self) -> Sequence[Mapping[str, str]]:
+        """The people who are notified of the change."""
+        return self.data.get("notified") or ()
+
+    @property
     def case_id(self) -> str:
         """The id of the case."""
         return str(self.data["ticket"]["id"])
@@ -80,6 +87,26 @@ class Change:
             )
             frame = self._frames[kind] = event_frame(self.type, document, str(self.position))
         return frame
+
+    def notification_frame_for(self, principal: Principal, view: CaseView, owner: CaseOwnership) -> bytes | None:
+        """Return what tells a principal of a notification of its own, or None. It has no position of its own."""
+        if view != "full" or not self.notified or not principal.may_see(owner):
+            return None
+        entry = next((each for each in self.notified if each["agentId"] == principal.id), None)
+        if entry is None:
+            return None
+        message = self.data.get("conversation") or self.data.get("initialMessage") or {}
+        document = {
+            "id": entry["id"],
+            "kind": entry["kind"],
+            "caseId": self.case_id,
+            "subject": self.data["ticket"]["subject"],
+            "messageId": message.get("id") if entry["kind"] in KINDS_OF_MESSAGES else None,
+            "actorId": entry["actorId"],
+            "at": self.at,
+            "read": False,
+        }
+        return event_frame(NOTIFICATION_EVENT, document)
 
     def is_erased(self, owner: CaseOwnership) -> bool:
         """Return whether the customer was erased since. Nothing else changes the customer of a case."""
@@ -140,7 +167,7 @@ class Replay:
                 continue
             if not self._principal.may_see(owner):
                 self._left.add(change.case_id)
-            frames.append(frame)
+            frames.append((change.notification_frame_for(self._principal, self._view, owner) or b"") + frame)
         return frames
 
 

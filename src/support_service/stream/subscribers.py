@@ -153,7 +153,9 @@ class Subscribers:
             queued = QueuedFrame(frame, change.published)
             for number, subscriber in enumerate(tuple(audience.subscribers), 1):
                 if subscriber.after < change.position.place:
-                    subscriber.offer(queued)
+                    # Before the frame with the position: a client that gets a part of both gets both again.
+                    notification = change.notification_frame_for(subscriber.principal, subscriber.view, owner)
+                    subscriber.offer(QueuedFrame(notification + frame, change.published) if notification else queued)
                 if number % self.limits.streams_per_pause == 0:
                     await asyncio.sleep(0)
         await asyncio.sleep(0)  # in a long series of changes, streams write meanwhile

@@ -8,7 +8,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from support_service.cases.model.case import ApiModel, Attachment, CaseLink, CaseMatch, CaseSummary, Message, Viewer
 from support_service.cases.model.vocabulary import Visibility
-from support_service.core.domain.case_vocabulary import ClockTarget, Status
+from support_service.core.domain.case_vocabulary import ClockTarget, NotificationKind, Status
 from support_service.core.personal import EVENT_ONLY, FACT, INTERNAL, PARTS, Personal
 
 EVENT_SOURCE = "/support-service"
@@ -48,6 +48,26 @@ class PreviousOwner(ApiModel):
     team: Annotated[str | None, EVENT_ONLY]
 
 
+class Notified(ApiModel):
+    """A person who is notified of the change."""
+
+    id: Annotated[str, EVENT_ONLY] = Field(description="of the notification")
+    agent_id: Annotated[str, EVENT_ONLY]
+    kind: Annotated[NotificationKind, EVENT_ONLY]
+    actor_id: Annotated[str, EVENT_ONLY] = Field(
+        description="who made the change, as in `authorId`; `customer` for every customer"
+    )
+
+
+NotifiedPeople = Annotated[
+    list[Notified] | None,
+    PARTS,
+    Field(
+        exclude_if=lambda people: people is None, description="people who are notified of the change; absent for none"
+    ),
+]
+
+
 class CaseOpened(ApiModel):
     """A case was opened."""
 
@@ -59,6 +79,7 @@ class CaseOpened(ApiModel):
         exclude_if=lambda case_id: case_id is None,
         description="the case that its messages were split from; no event reports them again",
     )
+    notified: NotifiedPeople = None
 
 
 class CaseUpdated(ApiModel):
@@ -104,6 +125,7 @@ class CaseUpdated(ApiModel):
         default=None, description="with case.changed, if the agent or the team was changed"
     )
     changed_fields: Annotated[list[str] | None, EVENT_ONLY] = Field(default=None, description="with case.changed")
+    notified: NotifiedPeople = None
 
 
 class CaseClosed(ApiModel):

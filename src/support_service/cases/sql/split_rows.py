@@ -10,7 +10,7 @@ from support_service.cases.model.case import CaseSummary, Message
 from support_service.cases.sql.case_rows import answer_times, column_values, message_size, search_values
 from support_service.platform.database import Reader, Row, Transaction
 from support_service.platform.database.dialect import UtcDateTime
-from support_service.platform.database.tables import attachments, messages, tickets
+from support_service.platform.database.tables import attachments, messages, notifications, tickets
 
 _M = messages.c
 # Without the texts.
@@ -75,6 +75,12 @@ async def move_messages(tx: Transaction, moved: Sequence[Message], case_id: str)
             }
         )
     await tx.execute(MOVE_MESSAGE, rows)
+
+
+async def move_notifications(tx: Transaction, message_ids: Collection[str], from_case: str, to_case: str) -> None:
+    """Move notifications of messages with them: only people who may see the new case are shown them from then on."""
+    of_messages = (notifications.c.case_id == from_case, notifications.c.message_id.in_(message_ids))
+    await tx.execute(notifications.update().where(*of_messages).values(case_id=to_case))
 
 
 async def move_files(tx: Transaction, ids: Collection[str], from_case: str, to_case: str) -> None:

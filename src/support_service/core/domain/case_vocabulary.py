@@ -9,6 +9,7 @@ Status = Literal["open", "pending", "resolved", "closed"]
 Priority = Literal["low", "normal", "high", "urgent"]
 AuthorType = Literal["agent", "customer", "bot"]
 PresenceState = Literal["viewing", "typing"]  # what an agent does with a case at present
+NotificationKind = Literal["mention", "note", "message", "status", "assigned", "assignment"]  # what a person is told
 ClockTarget = Literal["firstResponse", "nextResponse", "resolution"]  # what a service level measures
 ClockState = Literal["running", "paused", "met", "breached"]
 

@@ -36,6 +36,8 @@ Action = Literal[
     "attachment.removed",
     "link.added",
     "link.removed",
+    "follower.added",
+    "follower.removed",
     "override.set",
     "override.removed",
     "view.created",

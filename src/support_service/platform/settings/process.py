@@ -108,6 +108,11 @@ class CaseSettings(SettingsSection):
         description="Whether customers open cases with a priority and tags of their choice, which service levels go "
         "by. Otherwise their cases have normal priority and no tags.",
     )
+    notifications_keep: Duration = Field(
+        timedelta(days=30),
+        alias="SUPPORT_NOTIFICATIONS_KEEP",
+        description="Time after which notifications are deleted, also unread ones.",
+    )
 
     @property
     def known_channels(self) -> tuple[str, ...]:
