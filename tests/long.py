@@ -77,6 +77,7 @@ LONG = {
         STANDBY_ROUNDS=60,
         STANDBY_QUESTIONS=40,
     ),
+    "mail": long("e2e/mail/test_gateway.py", options=("-k", "kills"), MAIL_KILLS=40, MAIL_MAILS=400),
     "schemathesis": long("e2e/api/test_schemathesis.py", SCHEMATHESIS_SECONDS=300),
     "properties": long("unit", "app/guard", options=("-m", "hypothesis"), PROPERTY_EXAMPLES=1000),
     "database": long("integration/database/test_acknowledged_writes.py", DATABASE_WRITES=1500),

@@ -1,0 +1,588 @@
+"""A small mail gateway: mails become messages of cases, and answers of agents become mails.
+
+    SUPPORT_TOKEN=… python mail_gateway.py --url http://127.0.0.1:8000 --maildir /var/mail/support \
+        --state gateway.db --address support@shop.example --smtp 127.0.0.1:25
+
+The mail server delivers the mails of the address to a Maildir, and takes the answers by SMTP. docs/api/channels.md
+tells what happens with which mail. Copy the file and change it: it needs `support_service.client` and no other package.
+"""
+
+import argparse
+import asyncio
+import email
+import email.policy
+import hashlib
+import logging
+import mimetypes
+import os
+import re
+import smtplib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from email.utils import formataddr, getaddresses, parseaddr
+from html.parser import HTMLParser
+from pathlib import Path
+
+from support_service.client import (
+    Case,
+    Change,
+    Conflict,
+    MalformedRequest,
+    Message,
+    NotFound,
+    RequestTooLarge,
+    Resync,
+    SupportClient,
+    SupportError,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
+
+CHANNEL = "email"
+MAX_TEXT, MAX_SUBJECT, MAX_ID, MAX_FILES = 65_000, 250, 200, 20  # the service takes a little more
+MAX_REFERENCES = 20  # Message-IDs in a header
+OVERLAP = timedelta(minutes=5)  # by which changes are read again after the stream could not replay them
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds
+UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+SUBJECT_TOKEN = re.compile(rf"\[case ({UUID})\]")
+BLOCKS = frozenset(("br", "div", "h1", "h2", "h3", "li", "p", "table", "tr", "ul"))  # elements that begin a line
+UNSHOWN = frozenset(("head", "script", "style", "title"))
+LOG = logging.getLogger("mail_gateway")
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a mail."""
+
+    name: str
+    content_type: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Bounce:
+    """What a mail server says about a mail that it could not deliver; `original` is the Message-ID of that mail."""
+
+    original: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Mail:
+    """A mail that has arrived."""
+
+    id: str  # its Message-ID, or one made of its bytes
+    sender: str
+    subject: str
+    sent_at: datetime | None
+    references: list[str]  # Message-IDs of the thread, the newest first
+    text: str
+    files: list[File]
+    is_automatic: bool
+    bounce: Bounce | None
+
+    @property
+    def customer_id(self) -> str:
+        """The customer whose address has sent it."""
+        return customer_id_of(self.sender)
+
+
+def customer_id_of(address: str) -> str:
+    """Return the id of the customer with an address: the service takes 36 characters, and logs ids."""
+    return f"mail-{hashlib.sha256(address.lower().encode()).hexdigest()[:24]}"
+
+
+def short_id(message_id: str) -> str:
+    """Return a Message-ID as an external id: as it is, or its hash if it is too long."""
+    return message_id if len(message_id) <= MAX_ID else f"<{hashlib.sha256(message_id.encode()).hexdigest()}>"
+
+
+def read_mail(raw: bytes) -> Mail:
+    """Return what the gateway needs of a mail. Damaged parts are read as far as possible."""
+    mail = email.message_from_bytes(raw, policy=email.policy.default)
+    assert isinstance(mail, EmailMessage)  # noqa: S101 - the policy makes no other
+    texts: list[str] = []
+    files: list[File] = []
+    for part in _leaves(mail):
+        content_type, name = part.get_content_type(), part.get_filename()
+        if content_type in ("text/plain", "text/html") and not name and not part.is_attachment():
+            text = _decoded(part)
+            texts.append(text_of_html(text) if content_type == "text/html" else text)
+        else:
+            kind = content_type if part.get_content_maintype() != "multipart" else "application/octet-stream"
+            files.append(File(name or f"part-{len(files) + 1}{_extension(kind)}", kind, _content(part)))
+    sender = parseaddr(_header(mail, "From"))[1].lower()
+    in_reply_to, references = (re.findall(r"<[^<>\s]+>", _header(mail, name)) for name in ("In-Reply-To", "References"))
+    thread = [*reversed(references)] if references[-1:] == in_reply_to else [*in_reply_to, *reversed(references)]
+    own = re.findall(r"<[^<>\s]+>", _header(mail, "Message-ID"))
+    return Mail(
+        id=own[0] if own else f"<{hashlib.sha256(raw).hexdigest()}>",
+        sender=sender,
+        subject=_header(mail, "Subject").strip() or "(no subject)",
+        sent_at=_sent_at(mail),
+        references=thread,
+        text="\n".join(texts).replace("\0", "").replace("\r\n", "\n").strip() or "(no text)",
+        files=files,
+        is_automatic=_is_automatic(mail, sender),
+        bounce=_bounce(mail),
+    )
+
+
+def _header(mail: EmailMessage, name: str) -> str:
+    """Return a header as text on one line. Damaged ones raise errors in the parser."""
+    try:
+        value = str(mail.get(name) or "")
+    except (AttributeError, IndexError, TypeError, ValueError):
+        value = next((str(raw) for key, raw in mail.raw_items() if key.lower() == name.lower()), "")
+    printable = value.encode(errors="replace").decode()
+    return " ".join("".join(each if each.isprintable() else " " for each in printable).split())
+
+
+def _leaves(part: EmailMessage, *, html: bool = True) -> Iterator[EmailMessage]:
+    """Yield the parts that hold something: of alternatives the plain text, of an attached mail the mail."""
+    content_type = part.get_content_type()
+    if content_type == "multipart/alternative":
+        html = html and not any(each.get_content_type() == "text/plain" for each in part.iter_parts())
+    if part.get_content_maintype() == "multipart" and part.is_multipart():
+        for child in part.iter_parts():
+            assert isinstance(child, EmailMessage)  # noqa: S101 - as above
+            yield from _leaves(child, html=html)
+    elif html or content_type != "text/html" or part.is_attachment():
+        yield part
+
+
+def _content(part: EmailMessage) -> bytes:
+    if part.is_multipart():  # an attached mail, or the report of a mail server
+        return b"\n".join(each.as_bytes() for each in part.get_payload() if isinstance(each, EmailMessage))
+    content = part.get_payload(decode=True)
+    return content if isinstance(content, bytes) else b""
+
+
+def _decoded(part: EmailMessage) -> str:
+    """Return the text of a part. An unknown charset is read as UTF-8; what it does not have becomes a mark."""
+    content = _content(part)
+    try:
+        return content.decode(part.get_content_charset("utf-8"), "replace")
+    except LookupError:
+        return content.decode(errors="replace")
+
+
+def _extension(content_type: str) -> str:
+    return ".eml" if content_type == "message/rfc822" else mimetypes.guess_extension(content_type) or ""
+
+
+def _sent_at(mail: EmailMessage) -> datetime | None:
+    """Return the time in `Date`, unless it is missing, damaged, without a zone, or one that the service refuses."""
+    try:
+        sent = email.utils.parsedate_to_datetime(_header(mail, "Date"))
+    except (TypeError, ValueError):
+        return None
+    if sent.tzinfo is None:
+        return None
+    return sent if datetime(1970, 1, 1, tzinfo=UTC) < sent < datetime.now(UTC) + timedelta(minutes=4) else None
+
+
+def _is_automatic(mail: EmailMessage, sender: str) -> bool:
+    """Return whether a program has sent a mail: an answer to it could be answered by a program for ever."""
+    return (
+        _header(mail, "Auto-Submitted").lower() not in ("", "no")
+        or _header(mail, "Precedence").lower() in ("bulk", "junk", "list", "auto_reply")
+        or bool(_header(mail, "X-Auto-Response-Suppress") or _header(mail, "X-Autoreply") or mail.get("List-Id"))
+        or _header(mail, "Return-Path") == "<>"
+        or sender.partition("@")[0] in ("mailer-daemon", "postmaster")
+    )
+
+
+def _bounce(mail: EmailMessage) -> Bounce | None:
+    """Return what a delivery status notification (RFC 3464) says, or None if the mail is none."""
+    if mail.get_content_type() != "multipart/report" or mail.get_param("report-type") != "delivery-status":
+        return None
+    original, lines = "", []
+    for part in mail.walk():
+        if part.get_content_type() == "text/rfc822-headers":
+            part = email.message_from_bytes(_content(part), policy=email.policy.default)  # noqa: PLW2901
+        if part is not mail and part["Message-ID"]:
+            original = original or str(part["Message-ID"]).strip()
+        if part["Final-Recipient"]:
+            fields = (str(part[name] or "").rpartition(";")[2].strip() for name in BOUNCE_FIELDS)
+            lines.append(" ".join(filter(None, fields)))
+    return Bounce(original, "\n".join(lines) or "(the report names no recipient)")
+
+
+BOUNCE_FIELDS = ("Action", "Final-Recipient", "Status", "Diagnostic-Code")
+
+
+class _ShownText(HTMLParser):
+    """Collects the text that a browser would show."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+        self._unshown = 0
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        del attrs
+        self._unshown += tag in UNSHOWN
+        if tag in BLOCKS:
+            self.parts.append("\n- " if tag == "li" else "\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._unshown -= tag in UNSHOWN and self._unshown > 0
+        if tag in BLOCKS and tag != "br":
+            self.parts.append("\n")
+
+    def handle_data(self, data: str) -> None:
+        if not self._unshown:
+            self.parts.append(re.sub(r"\s+", " ", data))
+
+
+def text_of_html(html: str) -> str:
+    """Return the text of an HTML page, with a line for each block."""
+    parser = _ShownText()
+    parser.feed(html)
+    parser.close()
+    lines = (line.strip() for line in "".join(parser.parts).split("\n"))
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+
+
+@dataclass(frozen=True)
+class Address:
+    """The address of the support; Message-IDs of answers name the case and the message, so that replies find them."""
+
+    name: str
+    mail: str
+
+    @property
+    def domain(self) -> str:
+        """What follows the `@`."""
+        return self.mail.rpartition("@")[2]
+
+    def message_id(self, message: Message) -> str:
+        """Return the Message-ID of the mail of a message: the same each time, so that a repeat is recognized."""
+        return f"<{message.id}.{message.ticket_id}@{self.domain}>"
+
+    def ids_in(self, message_id: str) -> tuple[str, str] | None:
+        """Return the ids of the message and of the case that a Message-ID names, or None if it is no answer's."""
+        found = re.fullmatch(rf"<({UUID})\.({UUID})@{re.escape(self.domain)}>", message_id)
+        return (found[1], found[2]) if found else None
+
+
+class Incoming:
+    """Takes the mails of a Maildir: each stays in `new` until the service has acknowledged it."""
+
+    def __init__(self, client: SupportClient, maildir: Path, address: Address) -> None:
+        self._client = client
+        self._maildir = maildir
+        self._address = address
+
+    async def run(self) -> None:
+        """Take mails for ever, the oldest first."""
+        for folder in ("new", "cur", "tmp", ".failed/new", ".failed/cur", ".failed/tmp"):
+            (self._maildir / folder).mkdir(parents=True, exist_ok=True)
+        pause = FIRST_PAUSE
+        while True:
+            pause = FIRST_PAUSE
+            for path in sorted((self._maildir / "new").iterdir()):
+                if not await self._take_file(path):
+                    pause = LONGEST_PAUSE / 6
+            await asyncio.sleep(pause)
+
+    async def _take_file(self, path: Path) -> bool:
+        """Take a mail and move its file; return False if it stays, because the service can't be reached."""
+        failed = self._maildir / ".failed" / "new" / path.name
+        try:
+            outcome = await self.take(read_mail(await asyncio.to_thread(path.read_bytes)))
+            target = self._maildir / "cur" / f"{path.name.partition(':')[0]}:2,S"
+        except (Conflict, MalformedRequest, NotFound, RequestTooLarge, ValidationFailed) as refusal:
+            outcome, target = f"refused: {refusal}", failed
+        except SupportError as failure:
+            LOG.warning("%s waits: %s", path.name, failure)
+            return False
+        except Exception:
+            LOG.exception("%s can't be read", path.name)
+            outcome, target = "unreadable", failed
+        await asyncio.to_thread(path.rename, target)
+        LOG.info("%s: %s", path.name, outcome)
+        return True
+
+    async def take(self, mail: Mail) -> str:
+        """Bring a mail to its case; return what was done. A mail that was taken before changes nothing."""
+        if mail.bounce:
+            return await self._note_bounce(mail, mail.bounce)
+        if not mail.sender or mail.sender == self._address.mail:
+            return "dropped: it is from this address, or from none"
+        case, foreign = await self._find_case(mail)
+        if mail.is_automatic:
+            if case is None:
+                return "dropped: a program has sent it"
+            await self._add_note(case.id, mail, f"Automatic mail from {mail.sender}:\n{mail.text}")
+            return f"noted in {case.id}"
+        if case is None:
+            case = await self._open_case(mail, mail.references[-1] if mail.references else mail.id, foreign)
+        try:
+            await self._add_message(case.id, mail)
+        except Conflict as refusal:
+            if refusal.code not in ("case_closed", "case_full"):
+                raise
+            case = await self._open_case(mail, mail.id, case.id)
+            await self._add_message(case.id, mail)
+        return f"added to {case.id}"
+
+    async def _find_case(self, mail: Mail) -> tuple[Case | None, str | None]:
+        """Return the sender's case that a mail answers to, or the id of another customer's case that it names."""
+        ids = [ids[1] for each in mail.references if (ids := self._address.ids_in(each))]
+        if not mail.references and (token := SUBJECT_TOKEN.search(mail.subject)):
+            ids = [token[1]]
+        foreign = None
+        for case_id in dict.fromkeys(ids):
+            try:
+                case = await self._client.get_case(case_id, messages_limit=1)
+            except NotFound:
+                continue
+            if case.customer_id == mail.customer_id:
+                return case, None
+            foreign = foreign or case_id
+        return None, foreign
+
+    async def _open_case(self, mail: Mail, thread: str, related: str | None) -> Case:
+        """Open a case for a thread of a customer, or return the one that there is.
+
+        The external id has the customer: whoever names the thread of another customer gets a case of their own.
+        """
+        case = await self._client.open_case(
+            subject=mail.subject[:MAX_SUBJECT],
+            channel=CHANNEL,
+            customer_id=mail.customer_id,
+            external_id=f"{mail.customer_id} {short_id(thread)}",
+        )
+        if related and related != case.id:
+            await self._client.add_link(case.id, related, "related")
+        return case
+
+    async def _add_message(self, case_id: str, mail: Mail) -> None:
+        """Add a mail to a case, with its files. A text that is too long is a file, too."""
+        files, text = mail.files, mail.text
+        if len(text) > MAX_TEXT:
+            files = [*files, File("message.txt", "text/plain", text.encode())]
+            text = f"{text[:MAX_TEXT]}…\n[The whole text is in message.txt.]"
+        ids = []
+        for file in files:
+            try:
+                stored = await self._client.upload(
+                    case_id, file.content, filename=file.name, content_type=file.content_type, staged=True
+                )
+            except (RequestTooLarge, UnsupportedMediaType) as refusal:
+                text = f"{text[:MAX_TEXT]}\n[The file {file.name[:80]} was refused: {refusal.detail}]"
+            else:
+                ids.append(stored.id)
+        for number, start in enumerate(range(0, max(len(ids), 1), MAX_FILES)):
+            await self._client.add_message(
+                case_id,
+                author_type="customer",
+                message=text if number == 0 else "(more files)",
+                external_id=short_id(mail.id) + (f" {number}" if number else ""),
+                attachment_ids=ids[start : start + MAX_FILES],
+                metadata={"mail": {"from": mail.sender, "messageId": mail.id}},
+                sent_at=mail.sent_at,
+            )
+
+    async def _add_note(self, case_id: str, mail: Mail, text: str) -> None:
+        await self._client.add_message(
+            case_id, author_type="bot", visibility="internal", message=text[:MAX_TEXT], external_id=short_id(mail.id)
+        )
+
+    async def _note_bounce(self, mail: Mail, bounce: Bounce) -> str:
+        """Note in its case that an answer was not delivered. Reports about other mails are dropped."""
+        ids = self._address.ids_in(bounce.original)
+        if ids is None:
+            return "dropped: a report about another mail"
+        try:
+            case = await self._client.get_case(ids[1])
+        except NotFound:
+            return "dropped: a report about a case that is not there"
+        if ids[0] not in {message.id for message in case.messages}:
+            return "dropped: a report about a message that is not there"
+        await self._add_note(case.id, mail, f"A mail server reports about message {ids[0]}:\n{bounce.text}")
+        return f"noted in {case.id}"
+
+
+class State:
+    """What the gateway keeps: the position in the stream, and which messages it has sent."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = sqlite3.connect(path, isolation_level=None)
+        self._database.execute("CREATE TABLE IF NOT EXISTS sent (message_id TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._database.execute("CREATE TABLE IF NOT EXISTS stream (position TEXT, at TEXT, began TEXT)")
+        first = "INSERT INTO stream SELECT 'none', ?1, ?1 WHERE NOT EXISTS (SELECT * FROM stream)"
+        self._database.execute(first, [datetime.now(UTC).isoformat()])
+
+    def position(self) -> str:
+        """Return the position of the last change that was seen: at first one that can't be replayed."""
+        (position,) = self._database.execute("SELECT position FROM stream").fetchone()
+        return str(position)
+
+    def unseen_since(self) -> datetime:
+        """Return the time since which changes may not have been seen: at most since the first start."""
+        at, began = self._database.execute("SELECT at, began FROM stream").fetchone()
+        return max(datetime.fromisoformat(at) - OVERLAP, datetime.fromisoformat(began))
+
+    def move(self, position: str, at: datetime) -> None:
+        """Note that all changes up to a position were seen."""
+        self._database.execute("UPDATE stream SET position = ?, at = ?", [position, at.isoformat()])
+
+    def was_sent(self, message: Message) -> bool:
+        """Return whether the mail of a message was sent, or refused for good."""
+        found = self._database.execute("SELECT 1 FROM sent WHERE message_id = ?", [message.id])
+        return found.fetchone() is not None
+
+    def note_sent(self, message: Message) -> None:
+        """Note that the mail of a message is done."""
+        self._database.execute("INSERT OR IGNORE INTO sent VALUES (?)", [message.id])
+
+
+class Outgoing:
+    """Sends what agents answer in cases of customers who wrote mails. A mail is sent again only after a crash."""
+
+    def __init__(self, client: SupportClient, state: State, address: Address, smtp: tuple[str, int]) -> None:
+        self._client = client
+        self._state = state
+        self._address = address
+        self._smtp = smtp
+
+    async def run(self) -> None:
+        """Follow the changes of all cases for ever."""
+        async for item in self._client.stream(after=self._state.position()):
+            if isinstance(item, Resync):
+                now = datetime.now(UTC)
+                await self._catch_up(self._state.unseen_since())
+                self._state.move(item.position or "none", now)
+            elif isinstance(item, Change):
+                if item.message and _is_answer(item.message):
+                    await self._send(item.case_id, item.message)
+                self._state.move(item.position, item.at)
+
+    async def _catch_up(self, since: datetime) -> None:
+        """Send the answers that the stream can't replay."""
+        async for listed in self._client.list_cases(channel=CHANNEL, updated_after=since, sort="updated"):
+            case = await self._client.get_case(listed.id)
+            for message in case.messages:
+                if message.created_at > since and _is_answer(message):
+                    await self._send(case.id, message)
+
+    async def _send(self, case_id: str, message: Message) -> None:
+        if self._state.was_sent(message):
+            return
+        case = await self._client.get_case(case_id)
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                mail = await self._mail_of(case, message)
+                if mail is None:
+                    LOG.info("message %s goes to no mail address", message.id)
+                    return
+                await asyncio.to_thread(self._hand_over, mail)
+                LOG.info("message %s sent as %s", message.id, mail["Message-ID"])
+                break
+            except (OSError, ValueError, smtplib.SMTPException) as failure:
+                if (refusal := _permanent_refusal(failure)) is not None:
+                    await self._note_refusal(case.id, message, refusal)
+                    break
+                LOG.warning("message %s waits for the mail server: %s", message.id, failure)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+        self._state.note_sent(message)
+
+    def _hand_over(self, mail: EmailMessage) -> None:
+        with smtplib.SMTP(*self._smtp, timeout=60) as smtp:
+            smtp.send_message(mail, from_addr=self._address.mail)
+
+    async def _mail_of(self, case: Case, message: Message) -> EmailMessage | None:
+        """Return the mail of an answer, or None if the customer of the case has written no mail."""
+        thread, receiver = [], ""
+        for each in case.messages:
+            if each.id == message.id:
+                break
+            origin = (each.metadata or {}).get("mail") or {}
+            if each.author_type == "customer" and customer_id_of(origin.get("from", "")) == case.customer_id:
+                receiver = origin["from"]
+                thread.append(origin["messageId"])
+            elif _is_answer(each):
+                thread.append(self._address.message_id(each))
+        if not receiver:
+            return None
+        mail = EmailMessage()
+        address = formataddr((self._address.name, self._address.mail))
+        mail["From"] = mail["Reply-To"] = address
+        mail["To"] = receiver
+        mail["Subject"] = f"Re: {' '.join(SUBJECT_TOKEN.sub('', case.subject).split())} [case {case.id}]"
+        mail["Date"] = message.created_at
+        mail["Message-ID"] = self._address.message_id(message)
+        mail["In-Reply-To"] = thread[-1]
+        mail["References"] = " ".join(thread[:1] + thread[1:][-MAX_REFERENCES:])
+        mail["Auto-Submitted"] = "no"
+        mail.set_content(message.message, cte="quoted-printable")
+        for attachment in case.attachments:
+            if attachment.id in message.attachment_ids:
+                content = b"".join([block async for block in self._client.download(attachment)])
+                maintype, _, subtype = attachment.content_type.partition(";")[0].partition("/")
+                if maintype in ("message", "multipart"):  # as bytes they would be no such part
+                    maintype, subtype = "application", "octet-stream"
+                mail.add_attachment(content, maintype=maintype, subtype=subtype, filename=attachment.filename)
+        return mail
+
+    async def _note_refusal(self, case_id: str, message: Message, refusal: str) -> None:
+        await self._client.add_message(
+            case_id,
+            author_type="bot",
+            visibility="internal",
+            message=f"The mail server has refused message {message.id}: {refusal}",
+            external_id=f"refused {message.id}",
+        )
+
+
+def _is_answer(message: Message) -> bool:
+    return message.author_type == "agent" and message.visibility == "public"
+
+
+def _permanent_refusal(failure: Exception) -> str | None:
+    """Return why a mail will be refused each time, or None if it may be taken later."""
+    if isinstance(failure, ValueError | smtplib.SMTPNotSupportedError):
+        return f"it can't be written as a mail: {failure}"
+    if isinstance(failure, smtplib.SMTPRecipientsRefused):
+        refusals: list[tuple[int, bytes | str]] = [*failure.recipients.values()]
+    elif isinstance(failure, smtplib.SMTPResponseException):
+        refusals = [(failure.smtp_code, failure.smtp_error)]  # bytes, or text
+    else:
+        return None
+    code, said = refusals[0]
+    text = said.decode(errors="replace") if isinstance(said, bytes) else said
+    return f"{code} {text}" if code >= 500 else None  # noqa: PLR2004 - the permanent codes of SMTP
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the arguments of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--url", required=True, help="address of the service; SUPPORT_TOKEN is a supervisor's token")
+    parser.add_argument("--maildir", required=True, type=Path, help="the Maildir that the mail server delivers to")
+    parser.add_argument("--state", required=True, type=Path, help="file of what was sent; it must survive restarts")
+    parser.add_argument("--address", required=True, help="'Shop <support@shop.example>': the sender of the answers")
+    parser.add_argument("--smtp", required=True, help="HOST:PORT of the mail server that takes the answers")
+    return parser.parse_args(given)
+
+
+async def main(options: argparse.Namespace) -> None:
+    """Run both directions for ever; the failure of one ends both, so that a supervisor starts them again."""
+    ((name, mail),) = getaddresses([options.address])
+    host, _, port = options.smtp.rpartition(":")
+    address = Address(name, mail.lower())
+    async with SupportClient(options.url, token=os.environ.get("SUPPORT_TOKEN")) as client, asyncio.TaskGroup() as both:
+        both.create_task(Incoming(client, options.maildir, address).run())
+        both.create_task(Outgoing(client, State(options.state), address, (host, int(port))).run())
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    asyncio.run(main(arguments()))

@@ -1,0 +1,409 @@
+"""Mails become messages of cases, answers of agents become mails, each once, and no mail is lost."""
+
+import asyncio
+import os
+import random
+from collections import Counter
+from contextlib import asynccontextmanager, suppress
+from email.message import EmailMessage
+from functools import partial
+from itertools import count
+from uuid import uuid4
+
+import pytest
+
+from support_service.client import SupportClient, SupportError
+from tests.support.access.fixtures import write_token
+from tests.support.calls import eventually
+from tests.support.mail import GATEWAY, MailServer, mail_gateway
+from tests.support.process import running
+from tests.support.servers import free_port
+
+pytestmark = pytest.mark.usefixtures("processes")
+
+SUPPORT = "support@shop.example"
+KILLS = int(os.environ.get("MAIL_KILLS", "2"))
+MAILS = int(os.environ.get("MAIL_MAILS", "12"))  # in the test of kills; as many answers
+LONG = 60.0  # seconds, on a busy machine
+
+
+class Desk:
+    """A gateway between a service and two mail servers, and a customer whose address no other test has."""
+
+    def __init__(self, address, folder, token=None):
+        self.incoming, self.outgoing = MailServer(folder / "incoming"), MailServer(folder / "outgoing")
+        self.client = SupportClient(address, token=token)
+        self.ann = f"Ann.{uuid4().hex[:8]}@Customers.example"
+        options = {
+            "url": address,
+            "maildir": self.incoming.folder,
+            "state": folder / "gateway.db",
+            "address": f"Shop <{SUPPORT}>",
+            "smtp": f"127.0.0.1:{self.outgoing.port}",
+        }
+        self._arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+        self._token = {"SUPPORT_TOKEN": token} if token else {}
+        self._log = folder / "gateway.log"
+        self._kill = asyncio.Event()
+        self.starts = 0
+
+    @asynccontextmanager
+    async def open(self):
+        """Run everything for the length of a block; the gateway is started again when it was killed."""
+        with self.incoming, self.outgoing:
+            async with self.client:
+                gateway = asyncio.create_task(self._run())
+                yield self
+                gateway.cancel()
+                with suppress(asyncio.CancelledError):
+                    await gateway
+
+    async def _run(self):
+        with self._log.open("ab") as log:
+            while True:
+                self._kill.clear()
+                self.starts += 1
+                arguments = {
+                    "cwd": GATEWAY.parent,
+                    "module": "mail_gateway",
+                    "forked": False,
+                    "output": log,
+                    **self._token,
+                }
+                async with running(*self._arguments, **arguments):
+                    await self._kill.wait()  # `running` kills
+
+    def kill(self):
+        """End the gateway at once."""
+        self._kill.set()
+
+    def send(self, text="Where is my parcel?", *, sender=None, **headers):
+        """Send a mail to the support; return its Message-ID."""
+        mail = mail_of(text, sender or f"Ann <{self.ann}>", **headers)
+        self.incoming.send(mail, sender=sender or self.ann)
+        return mail["Message-ID"]
+
+    async def taken(self):
+        """Wait until the gateway has taken all mails; return the cases of the customer, oldest first."""
+        await eventually(lambda: not self.incoming.waiting(), LONG)
+        return await self.cases_of(self.ann)
+
+    async def cases_of(self, sender):
+        """Return the cases of an address, oldest first."""
+        customer_id = mail_gateway.customer_id_of(sender)
+        listed = [case.id async for case in self.client.list_cases(customer_id=customer_id)]
+        return [await self.client.get_case(case_id) for case_id in reversed(listed)]
+
+    async def sent(self, number):
+        """Wait until mails were sent; return all, oldest first."""
+        await eventually(lambda: len(self.outgoing.delivered()) >= number, LONG)
+        return self.outgoing.delivered()
+
+    def failed(self):
+        """Return the names of the mails that were set aside."""
+        return [path.name for path in (self.incoming.folder / ".failed" / "new").iterdir()]
+
+
+def mail_of(text, sender, **headers):
+    """Return a mail; `_` in names of headers stands for `-`."""
+    mail = EmailMessage()
+    given = {"From": sender, "To": SUPPORT, "Subject": "A parcel", "Message-ID": f"<{uuid4().hex}@customers.example>"}
+    for name, value in (given | {name.replace("_", "-"): value for name, value in headers.items()}).items():
+        mail[name] = value
+    mail.set_content(text)
+    return mail
+
+
+@pytest.fixture
+async def desk(shared_address, tmp_path):
+    """A desk at the service that tests share."""
+    async with Desk(shared_address, tmp_path).open() as desk:
+        yield desk
+
+
+def texts(case):
+    return [message.message for message in case.messages]
+
+
+async def test_thread_of_mails_is_one_case(desk):
+    """A mail opens a case, a second one joins it, the answer goes out with its file, and the reply comes back."""
+    first = desk.send("Größe 40, bitte", Subject="Schuhe")
+    second = desk.send("In blue", Subject="Re: Schuhe", In_Reply_To=first, References=first)
+    (case,) = await desk.taken()
+    assert (case.subject, case.channel, texts(case)) == ("Schuhe", "email", ["Größe 40, bitte", "In blue"])
+    assert [message.external_id for message in case.messages] == [first, second]
+
+    await desk.client.add_message(case.id, author_type="agent", message="Ask the store", visibility="internal")
+    photo = await desk.client.upload(case.id, b"\x89PNG", filename="blau ü.png", content_type="image/png", staged=True)
+    answer = await desk.client.add_message(
+        case.id, author_type="agent", message="Wir haben blaue.\n\n.\nGrüße", attachment_ids=[photo.id]
+    )
+    (mail,) = await desk.sent(1)
+    assert mail["Message-ID"] == f"<{answer.id}.{case.id}@shop.example>"
+    assert (mail["From"], mail["Reply-To"]) == (f"Shop <{SUPPORT}>", f"Shop <{SUPPORT}>")
+    assert (mail["To"], mail["Return-Path"]) == (desk.ann.lower(), f"<{SUPPORT}>")
+    assert (mail["Subject"], mail["Auto-Submitted"]) == (f"Re: Schuhe [case {case.id}]", "no")
+    assert (mail["In-Reply-To"], mail["References"]) == (second, f"{first} {second}")
+    body, file = mail.iter_parts()
+    assert body.get_content().replace("\r\n", "\n") == "Wir haben blaue.\n\n.\nGrüße\n"
+    assert (file.get_filename(), file.get_content_type(), file.get_content()) == ("blau ü.png", "image/png", b"\x89PNG")
+
+    desk.send("Danke", Subject="Re: Schuhe", In_Reply_To=mail["Message-ID"])  # some programs leave References out
+    desk.send("Noch etwas", Subject=mail["Subject"])  # and some both
+    (case,) = await desk.taken()
+    assert texts(case)[-2:] == ["Danke", "Noch etwas"]
+    await desk.client.close_case(case.id, message="Gern.")
+    assert (await desk.sent(2))[1].get_body().get_content().strip() == "Gern."
+
+
+async def test_files_of_a_mail_belong_to_its_message(desk):
+    """More than a message takes are in further messages; a mail that was attached is a file, too."""
+    mail = mail_of("See the photos", desk.ann)
+    for number in range(21):
+        mail.add_attachment(bytes([number]), maintype="image", subtype="jpeg", filename=f"{number}.jpg")
+    mail.add_attachment(mail_of("What I wrote before", desk.ann))
+    desk.incoming.send(mail, sender=desk.ann)
+    (case,) = await desk.taken()
+    assert texts(case) == ["See the photos", "(more files)"]
+    names = {file.id: file.filename for file in case.attachments}
+    assert [[names[each] for each in message.attachment_ids] for message in case.messages] == [
+        [f"{number}.jpg" for number in range(20)],
+        ["20.jpg", "part-22.eml"],
+    ]
+
+
+async def test_a_mail_that_comes_twice_is_one_message(desk):
+    """Mail servers deliver at least once."""
+    mail = mail_of("Where is it?", desk.ann)
+    for _ in range(3):
+        desk.incoming.send(mail, sender=desk.ann)
+    (case,) = await desk.taken()
+    assert texts(case) == ["Where is it?"]
+
+
+AUTOMATIC = (
+    {"Auto_Submitted": "auto-replied"},
+    {"Auto_Submitted": "auto-generated"},
+    {"Precedence": "bulk"},
+    {"Precedence": "list"},
+    {"X_Auto_Response_Suppress": "All"},
+    {"List_Id": "<news.customers.example>"},
+)
+
+
+async def test_programs_open_no_case_and_get_no_answer(desk):
+    """Two programs could answer one another for ever. In a case, staff see such a mail as a note."""
+    for headers in AUTOMATIC:
+        desk.send("I am away", **headers)
+    desk.send("I am a copy of an answer", sender=SUPPORT)
+    assert await desk.taken() == []
+    assert await desk.cases_of(SUPPORT) == []
+
+    first = desk.send("Where is it?")
+    (case,) = await desk.taken()
+    await desk.client.add_message(case.id, author_type="agent", message="On its way.")
+    await desk.client.set_status(case.id, "resolved")
+    (answer,) = await desk.sent(1)
+    desk.send("I am away", In_Reply_To=answer["Message-ID"], Auto_Submitted="auto-replied")
+    (case,) = await desk.taken()
+    note = case.messages[-1]
+    assert (case.status, note.visibility, note.author_type) == ("resolved", "internal", "bot")
+    assert note.message.endswith("I am away")
+    assert case.messages[0].external_id == first
+    assert len(desk.outgoing.delivered()) == 1
+
+
+def report_about(mail, failed="5.1.1"):
+    """Return a delivery status notification about a mail, as a mail server writes it."""
+    return (
+        "From: Mail Delivery System <MAILER-DAEMON@relay.example>\r\nTo: support@shop.example\r\n"
+        f"Subject: Undelivered Mail Returned to Sender\r\nMessage-ID: <{uuid4().hex}@relay.example>\r\n"
+        "Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n"
+        'Content-Type: multipart/report; report-type=delivery-status; boundary="b"\r\n\r\n'
+        "--b\r\nContent-Type: text/plain\r\n\r\nThe mail could not be delivered.\r\n"
+        "--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; relay.example\r\n\r\n"
+        f"Final-Recipient: rfc822; {mail['To']}\r\nAction: failed\r\nStatus: {failed}\r\n"
+        "Diagnostic-Code: smtp; 550 no such mailbox\r\n"
+        f"\r\n--b\r\nContent-Type: text/rfc822-headers\r\n\r\nMessage-ID: {mail['Message-ID']}\r\n\r\n--b--\r\n"
+    ).encode()
+
+
+async def test_bounce_is_a_note_in_its_case(desk):
+    """Staff learn which answer the customer did not get. A report about a mail of others changes nothing."""
+    desk.send("Where is it?")
+    (case,) = await desk.taken()
+    answer = await desk.client.add_message(case.id, author_type="agent", message="On its way.")
+    (mail,) = await desk.sent(1)
+    report = report_about(mail)
+    desk.incoming.send(report)
+    desk.incoming.send(report)
+    desk.incoming.send(report_about({"To": desk.ann, "Message-ID": f"<{uuid4()}.{case.id}@shop.example>"}))
+    desk.incoming.send(report_about({"To": desk.ann, "Message-ID": "<other@elsewhere.example>"}))
+    (case,) = await desk.taken()
+    (note,) = [message for message in case.messages if message.visibility == "internal"]
+    assert answer.id in note.message
+    assert note.message.endswith(f"failed {desk.ann.lower()} 5.1.1 550 no such mailbox")
+    assert not desk.failed()
+
+
+async def test_refusal_of_the_mail_server_is_a_note_in_its_case(desk):
+    """An answer that can't be sent holds up no other one."""
+    nobody = f"nobody@{uuid4().hex[:8]}.example"
+    desk.send("Where is it?", sender=nobody)
+    desk.send("And mine?")
+    (case,) = await desk.taken()
+    (refused,) = await desk.cases_of(nobody)
+    await desk.client.add_message(refused.id, author_type="agent", message="On its way.")
+    await desk.client.add_message(case.id, author_type="agent", message="Yours, too.")
+    (mail,) = await desk.sent(1)
+    assert mail["To"] == desk.ann.lower()
+    note = (await desk.client.get_case(refused.id)).messages[-1]
+    assert (note.visibility, note.message.rpartition(": ")[2]) == ("internal", "550 5.1.1 there is no such mailbox")
+
+
+async def test_reference_to_the_case_of_another_customer_gives_no_access(desk):
+    """The mail opens a case of its sender, linked with the other one; later mails of the sender join that case."""
+    first = desk.send("Where is it?")
+    (case,) = await desk.taken()
+    await desk.client.add_message(case.id, author_type="agent", message="On its way.")
+    (answer,) = await desk.sent(1)
+    eve = f"eve.{uuid4().hex[:8]}@customers.example"
+    thread = {"In_Reply_To": answer["Message-ID"], "References": f"{first} {answer['Message-ID']}"}
+    mine = desk.send("Send it to me", sender=eve, **thread)
+    desk.send("Now", sender=eve, In_Reply_To=mine, References=f"{thread['References']} {mine}")
+    desk.send("By the subject", sender=eve, Subject=answer["Subject"])
+    desk.send("By the first mail", sender=eve, In_Reply_To=first)
+    (case,) = await desk.taken()
+    assert texts(case) == ["Where is it?", "On its way."]
+    eves = await desk.cases_of(eve)
+    assert [texts(each) for each in eves] == [["Send it to me", "Now", "By the first mail"], ["By the subject"]]
+    assert {link.case_id for each in eves for link in each.links} == {case.id}
+    await desk.client.add_message(eves[0].id, author_type="agent", message="No.")
+    assert (await desk.sent(2))[1]["To"] == eve
+
+
+async def test_mail_to_a_closed_case_opens_a_related_one(desk):
+    """The thread goes on in the new case, and merged cases are one."""
+    desk.send("Where is it?")
+    (case,) = await desk.taken()
+    await desk.client.close_case(case.id, message="Delivered.")
+    (last,) = await desk.sent(1)
+    desk.send("It is broken", In_Reply_To=last["Message-ID"])
+    closed, new = await desk.taken()
+    assert (texts(closed), texts(new)) == (["Where is it?", "Delivered."], ["It is broken"])
+    assert [link.case_id for link in new.links] == [closed.id]
+
+    desk.send("A second thread")
+    *_, duplicate = await desk.taken()
+    await desk.client.merge_case(duplicate.id, new.id)
+    await desk.client.add_message(new.id, author_type="agent", message="A new one is on its way.")
+    mail = (await desk.sent(2))[1]
+    assert duplicate.messages[0].external_id in mail["References"]
+    desk.send("Thanks", In_Reply_To=duplicate.messages[0].external_id)
+    await desk.taken()
+    assert texts(await desk.client.get_case(new.id))[-1] == "Thanks"
+
+
+@pytest.fixture
+async def killed_desk(migrated_folder):
+    """A desk at a service that requires tokens and keeps the address when it is killed; gives both."""
+    token = write_token(migrated_folder / "tokens.json", "mail", role="supervisor")
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    variables = {
+        "SUPPORT_PORT": str(port),
+        "SUPPORT_AUTH": "token",
+        "SUPPORT_TOKENS_FILE": str(migrated_folder / "tokens.json"),
+        "SUPPORT_RATE_LIMIT": "off",
+        "SUPPORT_RATE_LIMIT_ADDRESS": "off",
+        "SUPPORT_LOG_LEVEL": "error",
+    }
+    kill = asyncio.Event()
+
+    async def serve():
+        while True:
+            kill.clear()
+            async with running("serve", cwd=migrated_folder, **variables) as service:
+                await service.wait_until_ready(address)
+                await kill.wait()
+
+    serving = asyncio.create_task(serve())
+    async with Desk(address, migrated_folder, token).open() as desk:
+        yield desk, kill.set
+    serving.cancel()
+    with suppress(asyncio.CancelledError):
+        await serving
+
+
+class Load:
+    """People who write mails, and agents who answer, at random times; what each mail and answer has to be."""
+
+    def __init__(self, desk):
+        self._desk = desk
+        self._draw = random.Random(33)
+        self.people = [f"person-{number}@customers.example" for number in range(4)]
+        self.mails = {}  # who wrote which text, by Message-ID
+        self.threads = {}  # the Message-ID of the first mail of each person
+        self.answers = set()  # Message-IDs
+
+    async def write(self):
+        """Send mails: each person has one thread."""
+        for number in range(MAILS):
+            person = self._draw.choice(self.people)
+            headers = {"In_Reply_To": self.threads[person]} if person in self.threads else {}
+            sent = self._desk.send(f"mail {number}", sender=person, **headers)
+            self.mails[sent] = (person, f"mail {number}")
+            self.threads.setdefault(person, sent)
+            await asyncio.sleep(self._draw.uniform(0, 0.1))
+
+    async def answer(self):
+        """Answer cases, each time with an internal note before."""
+        for number in count():
+            with suppress(SupportError):  # the service may be away for longer than the client is patient
+                cases = [case async for case in self._desk.client.list_cases(status=["open"])]
+                if cases:
+                    await self._answer_case(self._draw.choice(cases).id, number)
+            if len(self.answers) == MAILS:
+                break
+            await asyncio.sleep(self._draw.uniform(0, 0.1))
+
+    async def _answer_case(self, case_id, number):
+        write = partial(self._desk.client.add_message, case_id, author_type="agent")
+        await write(message="a note", visibility="internal")
+        written = await write(message=f"answer {number}")
+        self.answers.add(f"<{written.id}.{case_id}@shop.example>")
+
+    async def break_things(self, kill_service):
+        """Kill the gateway and the service in turn, while the mail server refuses mails for the moment."""
+        for number in range(KILLS):
+            await asyncio.sleep(self._draw.uniform(0.3, 1.5))
+            self._desk.outgoing.refuse_for_now()
+            kill_service() if number % 2 else self._desk.kill()
+            await asyncio.sleep(self._draw.uniform(0.1, 0.5))
+            self._desk.outgoing.take_again()
+
+
+async def test_kills_lose_no_mail_and_double_no_message(killed_desk):
+    """The gateway and the service end at any moment: each mail is one message, in the case of its thread.
+
+    Each answer is sent; a mail that is sent again has the Message-ID that it had before.
+    """
+    desk, kill_service = killed_desk
+    load = Load(desk)
+    await asyncio.gather(load.write(), load.answer(), load.break_things(kill_service))
+    await desk.taken()
+    await eventually(lambda: load.answers <= {mail["Message-ID"] for mail in desk.outgoing.delivered()}, LONG)
+    cases = {person: await desk.cases_of(person) for person in load.threads}
+    assert {person: len(each) for person, each in cases.items()} == dict.fromkeys(load.threads, 1)
+    stored = [(person, message) for person, (case,) in cases.items() for message in case.messages if message.metadata]
+    assert Counter(message.external_id for _, message in stored) == Counter([*load.mails])
+    assert {message.external_id: (person, message.message) for person, message in stored} == load.mails
+    mails = desk.outgoing.delivered()
+    ids = Counter(mail["Message-ID"] for mail in mails)
+    assert load.answers <= ids.keys()
+    assert not [mail for mail in mails if "note" in mail.get_body().get_content()]
+    assert not desk.failed()
+    print(  # noqa: T201 - the result of the long form
+        f"\n{len(load.mails)} mails, {len(load.answers)} answers, {KILLS} kills: none lost, none doubled, "
+        f"{ids.total() - len(ids)} mails sent again with their Message-ID"
+    )

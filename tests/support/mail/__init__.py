@@ -1,0 +1,79 @@
+"""The mail gateway of the documentation, and a mail server that delivers to a Maildir: the npm package `smtp-server`.
+
+No server of PyPI is alive: the last release of aiosmtpd is two years old. Those of Debian need root and a queue.
+"""
+
+import email
+import email.policy
+import importlib.util
+import smtplib
+import socket
+import subprocess
+from email.message import EmailMessage
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.support.servers import MissingServer, find_binary, free_port, wait_until_ready
+
+ROOT = Path(__file__).parents[3]
+SCRIPT = Path(__file__).with_name("server.mjs")
+GATEWAY = ROOT / "docs" / "examples" / "mail_gateway.py"
+
+_spec = importlib.util.spec_from_file_location(GATEWAY.stem, GATEWAY)
+mail_gateway = importlib.util.module_from_spec(_spec)
+"""The gateway as a module: it is in no package."""
+_spec.loader.exec_module(mail_gateway)
+
+
+class MailServer:
+    """A mail server that runs for the length of a block. Mail to `nobody@…` is refused."""
+
+    def __init__(self, folder: Path) -> None:
+        if not (ROOT / "node_modules" / "smtp-server").exists():
+            raise MissingServer("The tests need the npm package smtp-server: run `make services` first.")
+        self._binary = find_binary("node")
+        self.folder = folder
+        self.port = free_port()
+        folder.mkdir()
+
+    def __enter__(self) -> Self:
+        """Start it, and wait until it accepts connections."""
+        log = self.folder / "log"
+        with log.open("wb") as output:
+            command = [self._binary, SCRIPT, str(self.port), self.folder]
+            self._process = subprocess.Popen(command, stdout=output, stderr=output)
+        wait_until_ready(self._accepts, self._process, log)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
+
+    def _accepts(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def send(self, mail: bytes | EmailMessage, *, sender: str = "", to: str = "support@shop.example") -> None:
+        """Hand a mail over, as another mail server does; without a sender it is a report, with the envelope `<>`."""
+        raw = mail if isinstance(mail, bytes) else mail.as_bytes()
+        with smtplib.SMTP("127.0.0.1", self.port) as smtp:
+            smtp.sendmail(sender, [to], raw)
+
+    def refuse_for_now(self) -> None:
+        """Refuse mails until `take_again`."""
+        (self.folder / "busy").touch()
+
+    def take_again(self) -> None:
+        """Take mails again."""
+        (self.folder / "busy").unlink()
+
+    def waiting(self) -> list[Path]:
+        """Return the mails that nobody has taken from the Maildir."""
+        return sorted((self.folder / "new").iterdir())
+
+    def delivered(self) -> list[EmailMessage]:
+        """Return the mails of the Maildir, oldest first, whether taken or not."""
+        files = sorted([*(self.folder / "new").iterdir(), *(self.folder / "cur").iterdir()], key=lambda path: path.name)
+        return [email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in files]
