@@ -78,6 +78,7 @@ LONG = {
         STANDBY_QUESTIONS=40,
     ),
     "mail": long("e2e/mail/test_gateway.py", options=("-k", "kills"), MAIL_KILLS=40, MAIL_MAILS=400),
+    "day": long("e2e/day", DAY_STEPS=600, DAY_KILLS=20, DAY_CHECK_EVERY=20),
     "schemathesis": long("e2e/api/test_schemathesis.py", SCHEMATHESIS_SECONDS=300),
     "properties": long("unit", "app/guard", options=("-m", "hypothesis"), PROPERTY_EXAMPLES=1000),
     "database": long("integration/database/test_acknowledged_writes.py", DATABASE_WRITES=1500),

@@ -8,7 +8,6 @@ import asyncio
 import os
 import random
 from collections import Counter, defaultdict
-from contextlib import asynccontextmanager
 from itertools import cycle
 
 import aiohttp
@@ -16,9 +15,8 @@ import pytest
 
 from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually
-from tests.support.process import running
 from tests.support.promql import ROOT
-from tests.support.servers import free_port
+from tests.support.replicas import Replicas
 from tests.support.stream import OpenStream
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -107,44 +105,6 @@ class _Addressed:
         return self._session.get(self._address + path, **options)
 
 
-class Replicas:
-    """Two services that are started again when they were killed."""
-
-    def __init__(self, folder, variables):
-        self._folder, self._variables = folder, variables
-        self._ports = [free_port() for _ in range(REPLICAS)]
-        self.addresses = [f"http://127.0.0.1:{port}" for port in self._ports]
-        self._ready = [asyncio.Event() for _ in range(REPLICAS)]
-        self._killed = [asyncio.Event() for _ in range(REPLICAS)]
-        self._stopping = False
-        self.kills = 0
-
-    @asynccontextmanager
-    async def running(self):
-        """Run them for the length of a block, which begins when all are ready."""
-        tasks = [asyncio.create_task(self._run(number)) for number in range(REPLICAS)]
-        await asyncio.gather(*(event.wait() for event in self._ready))
-        yield
-        self._stopping = True
-        for event in self._killed:
-            event.set()
-        await asyncio.gather(*tasks)
-
-    def kill(self):
-        """Kill the next one."""
-        self._killed[self.kills % REPLICAS].set()
-        self.kills += 1
-
-    async def _run(self, number):
-        while not self._stopping:
-            self._killed[number].clear()
-            port = str(self._ports[number])
-            async with running("serve", cwd=self._folder, **self._variables, SUPPORT_PORT=port) as service:
-                await service.wait_until_ready(self.addresses[number])
-                self._ready[number].set()
-                await self._killed[number].wait()  # `running` kills
-
-
 async def break_things(replicas, redis):
     """Kill one replica after another, some while Redis is frozen, until all clients have come back."""
     steps = max(1, round(SECONDS / KILL_EVERY))
@@ -194,7 +154,7 @@ async def test_each_client_gets_each_change_once(environment, redis, tmp_path):
     variables = environment | LIMITS | {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_TOKENS_FILE": str(tokens)}
     if IS_SHORT:  # another replica takes the lease of a killed one over after a second
         variables |= {"module": "tests.e2e.drill.scaled_service", "PYTHONPATH": str(ROOT)}
-    replicas = Replicas(tmp_path, variables)
+    replicas = Replicas(tmp_path, variables, REPLICAS)
     async with replicas.running(), aiohttp.ClientSession() as session:
 
         async def call(path, body=None):
