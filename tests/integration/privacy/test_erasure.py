@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from pydantic_core import to_json
 from redis.asyncio import Redis
 
+from support_service.cases import erasure as cases
 from support_service.cases.erasure import ERASED_MESSAGE_BYTES, clear_tombstone, erase_case, tombstone_of
 from support_service.commands.runtime import open_maintenance
 from support_service.core.clock import utc_now
@@ -475,6 +476,29 @@ async def test_receipt_names_files_that_could_not_be_removed(two_cases, erase, s
     receipt = await erase(**bucket, AWS_ACCESS_KEY_ID="me", AWS_SECRET_ACCESS_KEY="secret")
     assert [line for line in receipt.unreached if "bytes of 1 file" in line]
     assert json.dumps(receipt.erased)
+
+
+@both_databases
+async def test_case_that_a_split_opens_during_the_erasure_is_erased_too(client, erase, monkeypatch):
+    """Messages that leave a case between the list of cases and its erasure are not missed."""
+    case = await open_case(client, customerId=CUSTOMER, description="Hello")
+    message = await add_message(client, case, "I live on Betelgeuse", authorType="customer")
+    read_case_ids, opened = cases.read_case_ids_of_customer, []
+
+    async def read_before_the_split(*arguments):
+        found = await read_case_ids(*arguments)
+        if not opened:
+            body = {"messageIds": [message["id"]], "subject": "Another"}
+            async with client.post(f"/support/cases/{case['id']}/split", json=body) as response:
+                opened.append(await response.json())
+        return found
+
+    monkeypatch.setattr(cases, "read_case_ids_of_customer", read_before_the_split)
+    assert (await erase()).cases == [case["id"], opened[0]["id"]]
+    found = await read_case(client, opened[0])
+    assert (found["customerId"], found["messages"][0]["message"]) == (None, "[erased]")
+    async with client.get("/support/cases?q=betelgeuse") as response:
+        assert (await response.json())["items"] == []
 
 
 async def test_erased_files_are_counted(client, two_cases, environment):
