@@ -1,5 +1,6 @@
 """Bulk changes over HTTP: who changes what, the outcome of each case, the undo, and what is left behind."""
 
+import asyncio
 import json
 from datetime import timedelta
 
@@ -11,7 +12,7 @@ from support_service.core.ids import new_id
 from support_service.desk.bulk import BulkTimings
 from support_service.events.broker.log import LOG_START
 from support_service.guard.fair_turns import TurnLimits
-from support_service.platform.database.tables import bulk_changes, bulk_items
+from support_service.platform.database.tables import audit_log, bulk_changes, bulk_items
 from support_service.service import ApiTimings
 from tests.conftest import both_databases
 from tests.support.calls import eventually, expect_problem, open_case, read_case
@@ -276,6 +277,21 @@ async def test_bulk_changes_of_one_caller_take_turns(make_client):
         await expect_problem(await client.post(BULK, json=sent), 429, "bulk_changes_waiting")
     assert (await read_case(client, {"id": ids[0]}))["priority"] == "normal"
     assert outcomes(await bulk(client, {"priority": "low"}, ids=ids)) == [("changed", None)]
+
+
+@both_databases
+async def test_other_changes_are_made_between_the_cases(client):
+    """A bulk change holds no lock and no transaction over all of its cases."""
+    ids, other = await ids_of(client, 60), await open_case(client)
+    changing = asyncio.create_task(bulk(client, {"priority": "low"}, ids=ids))
+    while not changing.done():
+        async with client.patch(f"/support/cases/{other['id']}", json={"subject": new_id()}) as response:
+            assert response.status == 200
+    await changing
+    entries = sa.select(audit_log.c.seq, audit_log.c.case_id).where(audit_log.c.action == "case.changed")
+    rows = await service_of(client).database.fetch_all(entries)
+    of_bulk = [row.seq for row in rows if row.case_id != other["id"]]
+    assert [row for row in rows if row.case_id == other["id"] and min(of_bulk) < row.seq < max(of_bulk)]
 
 
 async def test_entries_of_the_audit_log_name_the_bulk_change(client):

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+from dataclasses import replace
 
 import pydantic_core
 import pytest
@@ -11,16 +12,17 @@ import sqlalchemy as sa
 from support_service.cases.model.requests import CaseChange, NewCase
 from support_service.cases.service import CaseService
 from support_service.core.domain.principals import Principal
+from support_service.core.errors import Unavailable
 from support_service.core.ids import new_id
 from support_service.desk.bulk import BulkService
 from support_service.desk.bulk_models import NewBulkChange
-from support_service.platform.database import ContendedRow
+from support_service.platform.database import ContendedRow, DatabaseTimings
 from support_service.platform.database.opening import create_database
-from support_service.platform.database.tables import audit_log, outbox, tickets
+from support_service.platform.database.tables import audit_log, bulk_items, outbox, tickets
 from support_service.platform.idempotency_keys import IdempotencyClaim
 from support_service.platform.unit_of_work import WriteOrigin
 from tests.support.cases import recorder
-from tests.support.timings import PATIENT_DATABASE
+from tests.support.timings import PATIENT_DATABASE, PATIENT_POSTGRES
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 
@@ -133,6 +135,27 @@ async def test_case_that_was_changed_back_meanwhile_is_not_changed_again(replica
     assert await first == repeated
     assert (await database.fetch_one(sa.select(tickets))).priority == "low"
     await check_each_change_once(database, [repeated])
+
+
+async def test_repeat_goes_on_after_an_error_of_the_database(database_url, database, instruments):
+    """A case that another session has locked ends the bulk change with an error. The other cases stay changed."""
+    timings = DatabaseTimings(postgres=replace(PATIENT_POSTGRES, lock_timeout=0.05))
+    impatient = create_database(database_url, timings=timings)
+    await impatient.open()
+    replica = Replica(impatient, instruments)
+    ids = await replica.open_cases(20)
+    async with database.transaction() as tx:
+        await tx.fetch_one(sa.select(tickets.c.id).where(tickets.c.id == ids[12]).with_for_update())
+        with pytest.raises(Unavailable) as failure:
+            await replica.change({"priority": "high"}, key="k", ids=ids)
+        assert failure.value.code == "database_busy"
+    changed = {row.case_id for row in await database.fetch_all(sa.select(bulk_items))}
+    assert changed
+    assert ids[12] not in changed
+    result = await replica.change({"priority": "high"}, key="k", ids=ids)
+    assert result.counts.changed == len(ids)
+    await check_each_change_once(database, [result])
+    await impatient.close()
 
 
 @pytest.mark.parametrize("seed", range(ROUNDS))

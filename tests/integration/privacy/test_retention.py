@@ -45,8 +45,9 @@ from tests.support.privacy.stored import stored_text, wait_until_published
 WORD = "zaphod"  # is in everything of the old case
 YEAR = timedelta(days=365)
 FILE = f"a file of {WORD}".encode()
-# Tables that name a deleted case; its events say no more, and reports still count what happened to it.
-KEPT = ("audit_log", "outbox", "published_events", "report_changes")
+# Tables that name a deleted case. Its events say no more, and reports still count what happened to it. Outcomes of bulk
+# changes stay for an hour.
+KEPT = ("audit_log", "bulk_changes", "bulk_items", "outbox", "published_events", "report_changes")
 
 
 @pytest.fixture
@@ -89,6 +90,9 @@ def old_case(client, close):
         file = await upload(client, case, FILE, filename=f"{WORD}.txt")
         await add_message(client, case, f"Dear {WORD}", attachmentIds=[file["id"]], sentiment=WORD)
         await add_message(client, case, f"{WORD} called", visibility="internal")
+        for change in ({"addTags": [WORD]}, {"removeTags": [WORD]}):  # the tag is a former value of the second one
+            async with client.post("/support/cases/bulk", json={"ids": [case["id"]], "change": change}) as response:
+                assert (await response.json())["counts"]["changed"] == 1
         return await close(case)
 
     return old_case
