@@ -47,7 +47,7 @@ LONG = {
     "retention": long("e2e/crash/test_retention_kills.py", RETENTION_KILLS=50),
     "bulk": long(
         *("app/api/test_bulk_model.py", "integration/cases/test_bulk_replicas.py", "e2e/crash/test_bulk_kills.py"),
-        BULK_STEPS=1000,
+        BULK_STEPS=500,
         BULK_ROUNDS=20,
         BULK_KILLS=25,
     ),

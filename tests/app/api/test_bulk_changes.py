@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.core.clock import utc_now
+from support_service.core.clock import format_time, utc_now
 from support_service.core.ids import new_id
 from support_service.desk.bulk import BulkTimings
 from support_service.events.broker.log import LOG_START
@@ -101,6 +101,22 @@ async def test_undo_restores_a_status_that_a_closed_case_cannot_get(client):
     assert (await read_case(client, {"id": case}))["status"] == "pending"
 
 
+@both_databases
+async def test_cases_are_snoozed_and_get_their_snooze_back(client):
+    """`until` snoozes each case, as with a single change of the status. An undo gives the snooze that it had."""
+    until = format_time(utc_now() + timedelta(days=3))
+    ids = await ids_of(client, 3)
+    snoozed = await bulk(client, {"status": "pending", "until": until}, ids=ids[:2])
+    assert snoozed["counts"]["changed"] == 2
+    assert outcomes(await bulk(client, {"status": "pending", "until": until}, ids=ids[:1])) == [("unchanged", None)]
+    closed = await bulk(client, {"status": "closed"}, ids=ids)
+    assert [(await read_case(client, {"id": case}))["snoozedUntil"] for case in ids] == [None] * 3
+    assert (await undo(client, closed))["counts"]["undone"] == 3
+    found = [await read_case(client, {"id": case}) for case in ids]
+    assert [(each["status"], each["snoozedUntil"]) for each in found] == [*[("pending", until)] * 2, ("open", None)]
+    assert outcomes(await undo(client, snoozed)) == [("refused", "case_changed_since")] * 2
+
+
 async def test_query_selects_what_its_list_shows(client):
     """A query has the filters of a saved view; the cases are those of the list, newest first."""
     late = await ids_of(client, 3, tags=["late"])
@@ -136,6 +152,8 @@ async def test_query_of_too_many_cases_changes_none(client, monkeypatch):
         ({"ids": ["a"]}, "change"),
         ({"ids": ["a"], "change": {"status": None}}, "change.status"),
         ({"ids": ["a"], "change": {"subject": "A"}}, "change.subject"),
+        ({"ids": ["a"], "change": {"until": "2020-01-01T00:00:00Z", "status": "pending"}}, "change.until"),
+        ({"ids": ["a"], "change": {"until": format_time(utc_now() + timedelta(days=1))}}, "change"),
         ({"ids": ["a"], "change": {"addTags": ["x"], "removeTags": ["x"]}}, "change"),
         ({"query": {"colour": "red"}, "change": {"priority": "low"}}, "query.colour"),
     ],
