@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from support_service.attachments.opening import configured_storages
+from support_service.cases.known_agents import KnownAgents
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import SupportError
+from support_service.desk.agent_models import AgentChange
+from support_service.desk.agents import AgentDirectory
 from support_service.importing.entries import Entry
 from support_service.importing.files import ImportedFiles
 from support_service.importing.imported_case import keep_as_it_is
@@ -43,18 +46,24 @@ class Scenario(NamedTuple):
 
 PRODUCTS = ("rice cooker", "desk lamp", "running shoes", "coffee grinder", "rain jacket", "headphones", "office chair")
 CASE_COUNT = 54
-AGENTS = ("agent-lan", "agent-minh", "agent-thao")
+AGENTS = {"agent-lan": "Lan Nguyễn", "agent-minh": "Minh Phạm", "agent-thao": "Thảo Lê"}
 FIRST_ORDER_NUMBER = 1100
 STATUS_CHOICES = ("open", "open", "open", "pending", "pending", "resolved", "closed")
 
 
 async def import_history(settings: Settings, folder: Path) -> None:
-    """Store the cases, unless they are there. Raises Unavailable if the database can't be used."""
+    """Store the cases, unless they are there, and the names of the agents.
+
+    Raises Unavailable if the database can't be used.
+    """
     async with open_database(settings.database, pool_size=1) as database:
         storage = next(iter(configured_storages(settings.attachments, settings.s3).values()))
         files = ImportedFiles(folder, storage, settings.attachments)
         importer = Importer(database, files, WriteOrigin(SYSTEM), refuse=_raise_refusal)
         await importer.run(_sample_entries(), keep_as_it_is)
+        directory = AgentDirectory(database, KnownAgents(database))
+        for agent_id, name in AGENTS.items():
+            await directory.change(WriteOrigin(SYSTEM), agent_id, AgentChange.model_validate({"displayName": name}))
 
 
 def _raise_refusal(_: Entry, failure: SupportError) -> None:
@@ -82,7 +91,7 @@ def _sample_case(number: int, now: datetime, draw: random.Random) -> dict[str, A
     is_taken = len(lines) > 1 or draw.random() < 0.3
     messages = _sample_messages(lines, opened, order, product)
     finished = {"closedAt": messages[-1]["sentAt"]} if status in ("resolved", "closed") else {}
-    return finished | {
+    case = finished | {
         "externalId": f"demo-{number}",
         "subject": _fill_placeholders(scenario.subject, order, product.capitalize()),
         "customerId": f"customer-{draw.randint(10, 40)}",
@@ -90,12 +99,16 @@ def _sample_case(number: int, now: datetime, draw: random.Random) -> dict[str, A
         "priority": scenario.priority,
         "status": status,
         "team": scenario.team if is_taken or draw.random() < 0.5 else None,
-        "assignedAgentId": draw.choice(AGENTS) if is_taken else None,
+        "assignedAgentId": draw.choice([*AGENTS]) if is_taken else None,
         "tags": list(scenario.tags),
         "context": [{"type": "order", "orderId": order}],
         "sentAt": opened.isoformat(),
         "messages": messages,
     }
+    for message in messages:
+        if message["authorType"] == "agent":
+            message["authorId"] = case["assignedAgentId"]
+    return case
 
 
 def _sample_messages(
