@@ -30,6 +30,7 @@ from support_service.cases.model.requests import CaseQuery
 from support_service.cases.sql import clock_rows, search
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.search_words import matches_query, parse_search_query
+from support_service.desk.agents import PAGE_OF_AGENTS
 from support_service.platform.database.opening import create_database
 from tests.support.sessions import MIGRATED, copied_postgres, in_thread, running_postgres
 
@@ -560,6 +561,30 @@ async def test_clocks_are_read_by_an_index(postgres_databases, read, parameters,
     read_in_full = {node["Relation Name"] for node in nodes(plan["Plan"]) if node["Node Type"] == "Seq Scan"}
     assert read_in_full <= {"clock_counts"}
     assert buffers(plan["Plan"]) < most
+
+
+async def test_the_directory_reads_the_first_entries_of_an_index_for_each_person(postgres_databases):
+    """Counters have the numbers of cases. Nothing grows with the cases that people have."""
+    page = {"after": 0, "one_more": 51, "soon": SOON}
+    read = []
+    for database in postgres_databases:
+        (row,) = await database.fetch_all(Explain(PAGE_OF_AGENTS), page)
+        (plan,) = json.loads(row[0])
+        scans = {node["Relation Name"] for node in nodes(plan["Plan"]) if node["Node Type"] == "Seq Scan"}
+        assert scans <= {"agents", "agent_counts"}
+        read.append(buffers(plan["Plan"]))
+    assert read[1] < 2 * read[0]
+
+
+def test_the_directory_of_sqlite_scans_no_cases(sqlite_paths):
+    """As on PostgreSQL."""
+    engine = sa.create_engine(f"sqlite+pysqlite:///{sqlite_paths[1]}")
+    with engine.connect() as connection:
+        page = {"after": 0, "one_more": 51, "soon": SOON}
+        steps = [row[-1] for row in connection.execute(Plan(PAGE_OF_AGENTS), page).cursor.fetchall()]
+    engine.dispose()
+    assert any("ix_tickets_assigned_agent_id_sla_due_at_seq" in step for step in steps)
+    assert not [step for step in steps if step.startswith("SCAN tickets")]
 
 
 async def test_a_workload_is_counted_without_reading_the_cases(postgres_databases):
