@@ -218,23 +218,22 @@ def _read_statement(
         if name in question.filters or name not in grain.split("+"):
             conditions.append(_C[name] == sa.bindparam(f"of_{name}"))
             parameters[f"of_{name}"] = question.filters.get(name, "")
+    columns = sa.select(_C.day, _C.team, _C.agent, _C.channel, _C.counts).where(*conditions)
     if "day" in question.by and is_free:  # read in order, as far as the page goes
         parameters |= {"first": question.first, "last": last}
-        conditions += [_C.span == 1, _C.day.between(sa.bindparam("first"), sa.bindparam("last"))]
+        days = _C.day.between(sa.bindparam("first"), sa.bindparam("last"))
+        found = columns.where(_C.span == 1, days).order_by(_C.day, _C.team, _C.agent, _C.channel)
+        counters = found.limit(sa.bindparam("most")).subquery()
     else:
         blocks = {1: list(range(question.first, last + 1))} if "day" in question.by else blocks_of(question.first, last)
         parameters |= {f"blocks_{span}": days for span, days in blocks.items()}
+        # With OR in place of UNION, SQLite would read the whole grain.
         parts = (
-            sa.and_(_C.span == span, _C.day.in_(sa.bindparam(f"blocks_{span}", expanding=True))) for span in blocks
+            columns.where(_C.span == span, _C.day.in_(sa.bindparam(f"blocks_{span}", expanding=True)))
+            for span in blocks
         )
-        conditions.append(sa.or_(*parts))
-    counters = (
-        sa.select(_C.day, _C.team, _C.agent, _C.channel, _C.counts)
-        .where(*conditions)
-        .order_by(_C.day, _C.team, _C.agent, _C.channel)
-        .limit(sa.bindparam("most"))
-        .subquery()
-    )
+        blocks_read = sa.union_all(*parts).subquery()
+        counters = sa.select(*blocks_read.c).limit(sa.bindparam("most")).subquery()
     no_time, no_text = sa.cast(sa.null(), UtcDateTime()), sa.cast(sa.null(), sa.Text())
     start, end = (sa.bindparam(name, type_=UtcDateTime()) for name in ("start", "end"))
     return sa.union_all(
