@@ -25,6 +25,7 @@ from benchmarks.environment import ROOT, free_port, running
 from benchmarks.scale.calls import CALLS, PERIODIC, Call
 from benchmarks.scale.load import load
 from benchmarks.scale.periodic import measure_periodic
+from benchmarks.scale.reports import fill_reports
 from support_service.platform.database import migrate
 
 SMALL = 10_000
@@ -73,6 +74,7 @@ def _measure_with(database: Database, count: int, folder: Path, calls: Sequence[
     if not database.loaded.exists():
         load(database.url, count, show_progress)
         database.loaded.touch()
+    asyncio.run(fill_reports(database.url, count, show_progress))
     if database.url.startswith("postgresql:"):
         asyncio.run(_reset_scans(database.url))
     with service(database.url, folder / f"attachments-{database.loaded.stem}") as port:

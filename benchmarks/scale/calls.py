@@ -38,6 +38,10 @@ def _merged(end: str = "") -> Callable[[int, int], str]:
     return lambda number, count: f"{CASES}/{rows.case_id(rows.original(number % MERGED, count))}{end}"
 
 
+def _report(first: str, last: str, query: str) -> Callable[[int, int], str]:
+    return _path(f"/support/reports?from={first}&to={last}&{query}")
+
+
 def _list(query: str = "") -> Callable[[int, int], str]:
     return _path(f"{CASES}?{query}")
 
@@ -128,6 +132,14 @@ CALLS = (
         20,
         body={"query": {"team": rows.ABSENT_TEAM}, "change": {"priority": "low"}},
     ),
+    Call("report of a month by day", _report("2024-02-01", "2024-02-29", "by=day"), 20),
+    Call("report of a year by day", _report("2024-01-01", "2024-12-31", "by=day"), 50),
+    Call("report of a year by agent", _report("2024-01-01", "2024-12-31", "by=agent"), 200),
+    Call("report of a year by day and agent, a page", _report("2024-01-01", "2024-12-31", "by=day,agent"), 50),
+    Call("report of a year by day, agent", _report("2024-01-01", "2024-12-31", "by=day&agent=agent-7"), 50),
+    Call("report of a year by agent, team", _report("2024-01-01", "2024-12-31", "by=agent&team=team-7"), 200),
+    Call("report of a year by team and channel", _report("2024-01-01", "2024-12-31", "by=team,channel"), 100),
+    Call("report of each case of a day", _path("/support/reports/cases?from=2024-03-05&to=2024-03-05"), 250),
     Call(
         "merge",
         lambda number, count: f"{CASES}/{rows.case_id(rows.duplicate(number // 3 % MERGED, number % 3, count))}/merge",
