@@ -31,6 +31,7 @@ from support_service.core.pagination import CursorSeal
 from support_service.core.part_state import OFF
 from support_service.desk.agents import AgentDirectory, open_directory
 from support_service.desk.bulk import BulkService, BulkTimings
+from support_service.desk.customers import CustomerRecords
 from support_service.desk.macros import MacroService
 from support_service.desk.notifications import NotificationService, NotificationTimings
 from support_service.desk.policies import PolicyService
@@ -136,6 +137,7 @@ class Service:
     overrides: OverrideService
     attachments: AttachmentService
     agents: AgentDirectory
+    customers: CustomerRecords
     views: ViewService
     bulk: BulkService
     notifications: NotificationService
@@ -264,6 +266,7 @@ async def open_service(
             overrides=OverrideService(database, timeline.overrides),
             attachments=attachments,
             agents=agents,
+            customers=CustomerRecords(database),
             views=ViewService(database, timings.views),
             bulk=bulk,
             notifications=notifications,

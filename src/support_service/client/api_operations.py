@@ -36,6 +36,7 @@ from support_service.client.parameters import (
 from support_service.core.domain.case_vocabulary import PresenceState, Status
 from support_service.desk.agent_models import Agent, AgentPage, ListedAgent
 from support_service.desk.bulk_models import BulkResult
+from support_service.desk.customer_models import Contact, Customer, FoundCustomers
 from support_service.desk.macro_models import FilledMacro, Macro, MacroPage
 from support_service.desk.notification_models import Follower, Followers, Notification, NotificationPage, UnreadCount
 from support_service.desk.policy_models import Policy, SlaPolicyList
@@ -234,11 +235,63 @@ class ApiOperations(Operations):
             "DELETE", ("support", "cases", case_id, "attachments", attachment_id), version=version, key=idempotency_key
         )
 
+    async def find_customers(
+        self, *, q: str | None = None, contact: str | None = None, limit: int | None = None
+    ) -> Sequence[Customer]:
+        """Find customers by their name, or by an e-mail address, a phone number or another contact."""
+        return forget_versions(
+            (await self._read(FoundCustomers, ("support", "customers"), q=q, contact=contact, limit=limit)).items
+        )
+
     async def get_customer(
         self, customer_id: str, *, limit: int | None = None, cursor: str | None = None
     ) -> CustomerPage:
-        """Get the cases of a customer, with what they refer to and their files."""
+        """Get a customer: the name and contacts, the cases, what they refer to, and their files."""
         return await self._read(CustomerPage, ("support", "customers", customer_id), limit=limit, cursor=cursor)
+
+    async def put_customer(
+        self,
+        customer_id: str,
+        *,
+        name: str | None = None,
+        contacts: Sequence[Contact] | None = None,
+        notes: str | None = None,
+        version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Customer:
+        """Change the name, the contacts or the notes of a customer, or add the record of a customer."""
+        answer = await self._write(
+            "PUT",
+            ("support", "customers", customer_id),
+            body=json_members({"name": name, "contacts": contacts, "notes": notes}),
+            version=version,
+            key=idempotency_key,
+        )
+        return parse_answer(Customer, answer)
+
+    async def merge_customer(
+        self, customer_id: str, other: str, *, version: int | None = None, idempotency_key: str | None = None
+    ) -> Customer:
+        """Say that another customer is the same person, with all ids that were merged into it."""
+        answer = await self._write(
+            "POST",
+            ("support", "customers", customer_id, "merge"),
+            body=json_members({"other": other}),
+            version=version,
+            key=idempotency_key,
+        )
+        return parse_answer(Customer, answer)
+
+    async def separate_customer(
+        self, customer_id: str, other_id: str, *, version: int | None = None, idempotency_key: str | None = None
+    ) -> None:
+        """Undo the merge of another id: it is a customer of its own again, with the ids that were merged into it."""
+        await self._write(
+            "DELETE",
+            ("support", "customers", customer_id, "identities", other_id),
+            version=version,
+            key=idempotency_key,
+        )
 
     def list_audit(self, case_id: str, *, page_size: int | None = None) -> AsyncGenerator[AuditEntry, None]:
         """List the changes of a case, newest first."""

@@ -28,9 +28,11 @@ def add_to(commands: grammar.Subcommands) -> None:
     """Add these commands."""
     what = "erase the personal data of a customer and print a receipt; exit status 1 if data remains"
     subjects = commands.group("erase", what, "SUBJECT")
-    what = "erase a customer's cases, messages, files, events and caches; only counts and times of the cases remain"
+    what = "erase a customer's record, cases, files, events and caches; only counts and times of the cases remain"
     customer = subjects.add("customer", what, erase_customer)
     customer.add_argument("id", metavar="ID", help="the customer's `customerId`")
+    what = "erase all ids of the person; without it, the receipt names the others"
+    customer.add_argument("--all-identities", action="store_true", help=what)
     customer.add_argument("--dry-run", action="store_true", help="erase nothing, only list the cases")
     customer.add_argument("--yes", action="store_true", help="don't ask for confirmation")
     what = "print every case as a line of JSON, with personal data and texts masked"
@@ -59,16 +61,22 @@ async def _erase_and_print_receipt(settings: "Settings", customer: str, argument
         erasure = CustomerErasure(
             settings, maintenance.database, maintenance.garbage_collector, maintenance.instruments
         )
-        found = await erasure.case_ids_of(customer)
+        everyone = arguments.all_identities
+        selected, others = await erasure.select(customer, all_identities=everyone)
+        found = [case for cases in selected.values() for case in cases]
+        other_identities = {"otherIdentities": others} if others else {}
         if arguments.dry_run:
-            print(json.dumps({"dryRun": True, "cases": found}))
+            print(json.dumps({"dryRun": True, "cases": found, **other_identities}))
             return 0
-        if not arguments.yes and not await _confirm(f"Permanently erase {customer!r} from {len(found)} cases? [y/N] "):
+        names = ", ".join(map(repr, selected))
+        if not arguments.yes and not await _confirm(f"Permanently erase {names} from {len(found)} cases? [y/N] "):
             print("Nothing was erased.", file=sys.stderr)
             return INCOMPLETE_STATUS
         with show_progress("erase", None) as bar:
-            receipt = await erasure.run(WriteOrigin(cli_principal()), customer, lambda _: bar.advance(1))
-    print(json.dumps({"cases": receipt.cases, **receipt.erased, "unreached": receipt.unreached}, indent=2))
+            origin = WriteOrigin(cli_principal())
+            receipt = await erasure.run(origin, customer, lambda _: bar.advance(1), all_identities=everyone)
+    unreached = {"unreached": receipt.unreached}
+    print(json.dumps({"cases": receipt.cases, **receipt.erased, **other_identities, **unreached}, indent=2))
     return INCOMPLETE_STATUS if receipt.unreached else 0
 
 

@@ -54,7 +54,10 @@ PROBLEM_CODES = (
     ProblemCode("case_not_synthetic", 409, "only synthetic cases can be deleted"),
     ProblemCode("checksum_mismatch", 422, "the checksum of the received file differs from the sent one"),
     ProblemCode("commit_not_replicated", 503, "the change was made, and the synchronous standby has not confirmed it"),
-    ProblemCode("customer_not_found", 404, "the customer has no case that the caller may see"),
+    ProblemCode("customer_already_merged", 409, "the other customer was merged into a third one"),
+    ProblemCode("customer_changed", 412, "the record of the customer was changed since it was read"),
+    ProblemCode("customer_merged", 409, "the customer was merged into another one, which has the record"),
+    ProblemCode("customer_not_found", 404, "the customer has no record, and no case that the caller may see"),
     ProblemCode("database_busy", 503, "another session of the database, or another writer of SQLite, holds a lock"),
     ProblemCode(
         "database_connections_exhausted", 503, "PostgreSQL has reached `max_connections` or another such limit"
@@ -89,6 +92,7 @@ PROBLEM_CODES = (
     ProblemCode("idempotency_key_in_use", 409, "a request with the same key is in progress"),
     ProblemCode("idempotency_key_invalid", 422, "the key does not have 1 to 255 visible characters"),
     ProblemCode("idempotency_key_reused", 422, "the key was used for another request"),
+    ProblemCode("identity_not_found", 404, "the other customer was not merged into this one"),
     ProblemCode(
         "internal_error",
         500,
@@ -149,6 +153,7 @@ PROBLEM_CODES = (
     ProblemCode("tokens_unavailable", 503, "`SUPPORT_TOKENS_FILE` can't be read"),
     ProblemCode("too_many_agents", 409, "the directory has 5,000 people, the limit"),
     ProblemCode("too_many_followers", 409, "the case has 50 followers, the limit"),
+    ProblemCode("too_many_identities", 409, "the person would have more than 20 ids, the limit"),
     ProblemCode("too_many_links", 409, "one of the cases has 100 links"),
     ProblemCode("too_many_macros", 409, "there are 1,000 macros, the limit"),
     ProblemCode("too_many_parameters", 400, "the query has more than 64 parameters"),

@@ -18,6 +18,7 @@ from support_service.cases.sql import attachment_rows, case_rows
 from support_service.core.clock import time_after, utc_now
 from support_service.core.errors import NotFound, Unavailable
 from support_service.core.search_words import SoughtTexts
+from support_service.desk import customers
 from support_service.desk.bulk import erase_former_values
 from support_service.desk.views import erase_views
 from support_service.events import erasure as events
@@ -53,6 +54,7 @@ class ErasureResult:
     cases: list[str] = field(default_factory=list)
     erased: dict[str, int] = field(default_factory=dict)
     unreached: list[str] = field(default_factory=list)
+    other_identities: list[str] = field(default_factory=list)  # ids of the same person, which were not erased
 
     def add(self, counts: dict[str, int]) -> None:
         """Add the counts of one step."""
@@ -77,23 +79,64 @@ class CustomerErasure:
         self._garbage_collector = garbage_collector
         self._instruments = instruments
 
-    async def case_ids_of(self, customer_id: str) -> list[str]:
-        """Return the ids of a customer's cases. Raises NotFound if there are none."""
-        found = await cases.read_case_ids_of_customer(self._database, customer_id)
-        if not found:
-            raise NotFound("customer_not_found", f"No case is of the customer {customer_id!r}.")
-        return found
+    async def select(self, customer_id: str, *, all_identities: bool = False) -> tuple[dict[str, list[str]], list[str]]:
+        """Return the case ids of each id to erase, and the ids of the same person that are not erased.
+
+        Raises NotFound for a customer without a case and without a record.
+        """
+        identities = await customers.read_identities(self._database, customer_id)
+        others = [each for each in identities if each != customer_id]
+        ids = [customer_id, *(others if all_identities else ())]
+        found = {each: await cases.read_case_ids_of_customer(self._database, each) for each in ids}
+        if not (identities or any(found.values())):
+            raise NotFound("customer_not_found", f"No case and no record is of the customer {customer_id!r}.")
+        return found, [] if all_identities else others
 
     async def run(
-        self, origin: WriteOrigin, customer_id: str, report_case: Callable[[str], None] = lambda _: None
+        self,
+        origin: WriteOrigin,
+        customer_id: str,
+        report_case: Callable[[str], None] = lambda _: None,
+        *,
+        all_identities: bool = False,
     ) -> ErasureResult:
-        """Erase a customer and report the id of each case that is done. Raises NotFound if the customer has no case."""
-        result = ErasureResult(await self.case_ids_of(customer_id))
+        """Erase a customer, or all ids of the person, and report the id of each case that is done. Raises NotFound."""
+        result = ErasureResult()
+        found, result.other_identities = await self.select(customer_id, all_identities=all_identities)
+        async with self._database.transaction() as tx:
+            await customers.erase_contents(tx, found.keys())
+        for each, case_ids in found.items():
+            await self._erase_identity(origin, each, case_ids, result, report_case)
+        if not result.unreached:
+            # Last, because the next run after an interruption finds the other ids by the links.
+            async with unit_of_work(self._database, origin) as work:
+                removed = await customers.remove(work.tx, found.keys())
+                for record in removed:
+                    await audit.record(work, None, "customer.erased", utc_now(), {"customer": (record.audit_id, None)})
+            if removed:
+                result.add({"records": len(removed)})
+        if not await self._database.truncate_write_ahead_log():
+            result.unreached.append("the write-ahead log: others are reading the database")
+        if not result.unreached:
+            async with self._database.transaction() as tx:
+                for each in found:
+                    await cases.clear_tombstone(tx, cases.tombstone_of(each))
+        return result
+
+    async def _erase_identity(
+        self,
+        origin: WriteOrigin,
+        customer_id: str,
+        case_ids: list[str],
+        result: ErasureResult,
+        report_case: Callable[[str], None],
+    ) -> None:
+        """Erase what there is of one id besides its record."""
         tombstone = cases.tombstone_of(customer_id)
         await self._erase_outside_of_cases(origin, customer_id, result)
         keep_references = bool(result.unreached)  # because the next run finds the dead letters by them
         files: list[StoredAttachment] = []
-        for case_id in result.cases:
+        for case_id in case_ids:
             async with unit_of_work(self._database, origin) as work:
                 case = await case_rows.read_state(work.tx, case_id)
                 removed, staged = await self._erase_case(
@@ -103,10 +146,11 @@ class CustomerErasure:
                 self._instruments.add(ATTACHMENT_DELETED, len(removed), {"reason": "erasure"})
             files += removed + staged
             report_case(case_id)
-            if case_id == result.cases[-1]:  # a split may have moved messages into a new case before their erasure
-                known = set(result.cases)
+            if case_id == case_ids[-1]:  # a split may have moved messages into a new case before their erasure
+                known = set(case_ids)
                 found = await cases.read_case_ids_of_customer(self._database, customer_id)
-                result.cases += [each for each in found if each not in known]
+                case_ids += [each for each in found if each not in known]
+        result.cases += case_ids
         await self._database.purge_search_index()
         await self._garbage_collector.run()
         left = [
@@ -121,15 +165,9 @@ class CustomerErasure:
             ("the timeline cache", self._erase_cached_timelines),
         ):
             try:
-                result.add(await erase(result.cases))
+                result.add(await erase(case_ids))
             except (BrokerError, CacheUnavailable) as fault:
                 result.unreached.append(f"{what}: {fault}")
-        if not await self._database.truncate_write_ahead_log():
-            result.unreached.append("the write-ahead log: others are reading the database")
-        if not result.unreached:
-            async with self._database.transaction() as tx:
-                await cases.clear_tombstone(tx, tombstone)
-        return result
 
     async def _erase_outside_of_cases(self, origin: WriteOrigin, customer_id: str, result: ErasureResult) -> None:
         """Erase what names the customer outside of cases: this comes first, while the cases have their references."""

@@ -52,6 +52,10 @@ async def test_customer_has_their_cases_references_and_files(client, cases):
     page = await read(client)
     assert page == {
         "customerId": "c-1",
+        "identities": ["c-1"],
+        "name": None,
+        "contacts": [],
+        "notes": None,
         "cases": (await list_cases(client, customerId="c-1"))["items"],
         "references": references(orders=["ORD-2", "ORD-1"], shipments=["7"]),
         "files": files[::-1],

@@ -31,6 +31,7 @@ MODULES = {
     "cases.clocks.calendar",
     "cases.clocks.case_clocks",
     "cases.clocks.policy",
+    "desk.customer_models",
     "timeline",
     "timeline.source_health",
     "timeline.override_rules",

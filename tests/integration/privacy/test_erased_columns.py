@@ -68,9 +68,16 @@ ROWS = {
     "report_changes": {"case_id": CASE},
     "case_results": {"case_id": CASE},
     "notifications": {"case_id": CASE},
+    "customers": {"id": CUSTOMER},
+    "customer_terms": {"customer_id": CUSTOMER},
 }
-FOUND_BY = {  # traces that are the id of the case, or are another text
-    *((table, name) for table, row in ROWS.items() for name, value in row.items() if value in (CASE, OTHER_CASE))
+FOUND_BY = {  # traces that are the id of the case or of the customer, or are another text
+    *(
+        (table, name)
+        for table, row in ROWS.items()
+        for name, value in row.items()
+        if value in (CASE, OTHER_CASE, CUSTOMER)
+    )
 }
 
 

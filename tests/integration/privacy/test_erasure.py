@@ -82,6 +82,14 @@ async def two_cases(client):
     staged = form(f"staged by {WORD}".encode(), f"{WORD}-3.txt")
     async with client.post(f"/support/cases/{case['id']}/attachments?staged=true", data=staged) as response:
         assert response.status == 201
+    record = {
+        "name": WORD,
+        "contacts": [{"kind": "email", "value": f"{WORD}@example.org", "label": WORD}],
+        "notes": f"{WORD} calls often",
+    }
+    headers = {"Idempotency-Key": "record"}
+    async with client.put(f"/support/customers/{CUSTOMER}", json=record, headers=headers) as response:
+        assert response.status == 201
     await read_detail(client, case)
     other = await open_case(client, customerId="trillian", subject="Another parcel")
     return case, other
@@ -91,14 +99,14 @@ async def two_cases(client):
 async def erase(environment):
     """Erase the customer; return the receipt."""
 
-    async def erase(relay_timeout=2.0, redis_timeout=GENEROUS_TIMEOUT, **changes):
+    async def erase(relay_timeout=2.0, redis_timeout=GENEROUS_TIMEOUT, *, all_identities=False, **changes):
         settings = Settings.load(environment | changes)
         async with open_maintenance(settings) as maintenance:
             timings = ErasureTimings(redis_timeout=redis_timeout, relay_timeout=relay_timeout)
             erasure = CustomerErasure(
                 settings, maintenance.database, maintenance.garbage_collector, maintenance.instruments, timings
             )
-            return await erasure.run(SYSTEM_ORIGIN, CUSTOMER)
+            return await erasure.run(SYSTEM_ORIGIN, CUSTOMER, all_identities=all_identities)
 
     return erase
 
@@ -528,3 +536,49 @@ async def test_documented_statement_deletes_what_an_erasure_of_the_previous_rele
     async with database.transaction() as tx:
         await tx.execute(sa.text(statement))
     assert [row.case_id for row in await database.fetch_all(sa.select(published_events))] == ["another"]
+
+
+async def merge_trillian(client):
+    """Say that both customers are one person, who has a third id without a case."""
+    record = {"name": f"{WORD} and Trillian", "notes": f"{WORD} again"}
+    async with client.put("/support/customers/third", json=record) as response:
+        assert response.status == 201
+    for customer, other in ((CUSTOMER, "trillian"), ("third", CUSTOMER)):
+        async with client.post(f"/support/customers/{customer}/merge", json={"other": other}) as response:
+            assert response.status == 200
+
+
+@both_databases
+async def test_erasure_of_one_id_names_the_others_of_the_person(client, two_cases, erase):
+    """The link is erased. What was merged into the id is a person of its own, and the others stay one."""
+    await merge_trillian(client)
+    receipt = await erase()
+    assert (receipt.cases, receipt.other_identities) == ([two_cases[0]["id"]], ["third", "trillian"])
+    for each in ("third", "trillian"):
+        async with client.get(f"/support/customers/{each}") as response:
+            page = await response.json()
+        assert (page["identities"], len(page["cases"])) == ([each], int(each == "trillian"))
+
+
+@both_databases
+async def test_erasure_of_all_ids_leaves_nothing_of_the_person(
+    client, two_cases, erase, database, attachment_dir, redis, monkeypatch
+):
+    """Also if a run was interrupted: the links tell the next one which ids are left."""
+    await merge_trillian(client)
+    with monkeypatch.context() as patch:
+        patch.setattr(CustomerErasure, "_delete_inbound_events", fail)
+        with pytest.raises(RuntimeError):
+            await erase(all_identities=True)
+    assert f"{WORD} again" not in await stored_text(database, attachment_dir, redis)
+    receipt = await erase(all_identities=True)
+    assert (sorted(receipt.cases), receipt.erased["records"]) == (sorted(case["id"] for case in two_cases), 3)
+    assert receipt.unreached == []
+    text = await stored_text(database, attachment_dir, redis)
+    assert not any(each in text for each in (WORD, "trillian"))
+    async with client.get("/support/audit", params={"action": "customer.erased"}) as response:
+        assert len((await response.json())["items"]) == 3
+
+
+async def fail(*_):
+    raise RuntimeError

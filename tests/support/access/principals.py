@@ -35,6 +35,7 @@ SENT = {
     "set_status": {"status": "pending"},
     "add_message": MESSAGE,
     "put_agent": {"away": True},
+    "put_customer": {"name": "Anna"},
     "close_case": {},
     "create_view": {"name": "Urgent", "query": {"priority": "urgent"}},
     "change_view": {"name": "Renamed"},
@@ -45,6 +46,7 @@ def valid_request(route):
     """Return a valid request for an operation: method, path, keywords. A file is sent without keywords."""
     ids = {name: IDS.get(name, PATH_PARAMETERS[name].schema["examples"][0]) for name in route.path_parameters}
     query = "?includeTimeline=true" if route.query and "include_timeline" in route.query.model_fields else ""
+    query = "?q=anna" if route.operation == "find_customers" else query
     sent = {} if route.body is None else {"json": SENT.get(route.operation, first_example(route.body))}
     return route.method, route.path.format(**ids) + query, None if route.is_upload else sent
 

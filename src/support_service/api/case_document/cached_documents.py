@@ -15,7 +15,14 @@ from cachetools import LRUCache
 
 from support_service.api.case_document.encoder import CaseEncoder, merge_conversations, with_own_timeline
 from support_service.api.case_document.own_entries import OwnEntries
-from support_service.api.case_document.parts import CaseDocument, EncodedCase, KeptTimeline, names_part, timeline_part
+from support_service.api.case_document.parts import (
+    CaseDocument,
+    EncodedCase,
+    KeptTimeline,
+    name_part,
+    names_part,
+    timeline_part,
+)
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.known_agents import KnownAgents
 from support_service.cases.masking import Masker
@@ -99,9 +106,9 @@ class CaseDocuments:
         return int(self._kept.currsize)
 
     def names_in(self, document: CaseDocument, viewers: Sequence[PresentAgent] = ()) -> bytes:
-        """Return the part with the names of the people in a document, and of those who view the case."""
+        """Return the parts with the names of the people in a document, of its viewers, and of the customer."""
         ids = (*document.people, *(each.name for each in viewers)) if viewers else document.people
-        return names_part(self._agents.names_json(ids)) if ids else b""
+        return names_part(self._agents.names_json(ids)) + document.customer_name if ids else document.customer_name
 
     async def read(
         self, principal: Principal, view: CaseView, case_id: str, *, with_history: bool = False
@@ -247,6 +254,9 @@ class CaseDocuments:
         if kept is None or stored.version != known_version:
             return stored, None
         self._hits.record(1)
+        name = b"" if view == "masked" else name_part(stored.customer_name)
+        if name != kept.document.customer_name:
+            kept.document = kept.document._replace(customer_name=name)
         return stored, kept
 
     async def _add_own_entries(

@@ -16,6 +16,7 @@ from support_service.api.case_document.parts import (
     EncodedCase,
     attachments_part,
     messages_part,
+    name_part,
     object_without_closing_brace,
     timeline_part,
 )
@@ -33,7 +34,7 @@ from support_service.timeline import merge
 
 # Members of a case that are no fields of its own, and are written apart.
 MEMBERS_OF_OTHER_PARTS = {
-    *("messages", "more_messages", "attachments", "links", "sla"),
+    *("messages", "more_messages", "attachments", "links", "sla", "customer_name"),
     *("timeline", "more_case_events", "timeline_sources"),
 }
 # In a text of JSON the quotation marks are escaped: it matches the members of messages, and of their metadata.
@@ -62,6 +63,7 @@ class CaseEncoder:
                 attachments_part(pydantic_core.to_json(self._attachments_with_urls(stored.attachments))),
                 measured=clocks,
                 people=_people_in(stored.assigned_agent_id, stored.messages or "") if view == "full" else (),
+                customer_name=name_part(stored.customer_name),
             )
             return EncodedCase(document, has_duplicates)
         # The entries of a masked case can't be made of its JSON, which has no references any more.

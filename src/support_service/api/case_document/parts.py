@@ -53,6 +53,11 @@ NO_TIMELINE = timeline_part(b"", more=False)
 NO_SOURCES = b',"timelineSources":' + pydantic_core.to_json(NO_SOURCES_REQUESTED)
 
 
+def name_part(customer_name: str | None) -> bytes:
+    """Return the part of the customer's name, which is empty if there is none."""
+    return b',"customerName":' + pydantic_core.to_json(customer_name) if customer_name else b""
+
+
 class CaseDocument(NamedTuple):
     """One version of a case in one view. The first part is an open object, and each other part begins with a comma."""
 
@@ -66,6 +71,7 @@ class CaseDocument(NamedTuple):
     sources: bytes = NO_SOURCES
     measured: MeasuredClocks | None = None  # in place of `clocks`: written as they are at the time of the answer
     people: tuple[str, ...] = ()  # the ids in it whose names the caller may know
+    customer_name: bytes = b""  # the part of it, which changes without the version
 
     @property
     def is_changed_by_time(self) -> bool:
@@ -88,7 +94,7 @@ class CaseDocument(NamedTuple):
         fresh = b',"timelineSources":' + pydantic_core.to_json(sources)
         stored = self.case, self.messages, self.attachments, self.links, self.clocks
         return CaseDocument(
-            self.version, *stored, timeline, fresh, self.measured, self.people
+            self.version, *stored, timeline, fresh, self.measured, self.people, self.customer_name
         )  # `_replace` takes 3 us more
 
     def to_json(self, viewers: Sequence[PresentAgent] = (), names: bytes = b"") -> bytes:

@@ -10,6 +10,7 @@ from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZ
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.ids import ID_LENGTH
 from support_service.core.personal import NOT_PERSONAL
+from support_service.desk.customer_models import Contact
 
 MAX_COUNTED_CASES = 1000  # cases that are counted
 MAX_CUSTOMER_FILES = 1000  # files of one page of a customer: a case may have as many
@@ -89,6 +90,13 @@ class CustomerPage(ApiModel):
     model_config = example_config(examples.CUSTOMER_PAGE)
 
     customer_id: str
+    identities: list[str] = Field(
+        description="all ids of the person, that of the record first; `cases` has the cases of all. Customers have "
+        "their own id only"
+    )
+    name: str | None
+    contacts: list[Contact] = Field(description="empty for customers")
+    notes: str | None = Field(description="notes of staff; null for customers")
     cases: list[ListedCase]
     references: CustomerReferences
     files: list[Attachment] = Field(description=f"the newest {MAX_CUSTOMER_FILES:,} files of the cases, newest first")

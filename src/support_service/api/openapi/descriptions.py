@@ -37,6 +37,9 @@ PATH_PARAMETERS = {
     "customer_id": ParameterDescription(
         "The customer's id, as in `customerId`.", TEXT_SCHEMA | {"examples": ["CUS-42"]}
     ),
+    "other_id": ParameterDescription(
+        "Another customer's id, of the same person.", TEXT_SCHEMA | {"examples": ["shop-1042"]}
+    ),
     "delivery_id": ParameterDescription("The webhook delivery's id.", TEXT_SCHEMA | {"examples": ["1042"]}),
     "letter_id": ParameterDescription("The dead letter's id.", TEXT_SCHEMA | {"examples": ["1778587200000-0"]}),
     "link_id": ParameterDescription(

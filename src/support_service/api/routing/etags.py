@@ -31,9 +31,9 @@ NO_TAGS = KnownTags(frozenset())
 def etag_header(call: Call, version: int, names: bytes = b"") -> dict[str, str]:
     """Return the ETag header of a case: its version, and the principal's view if it is restricted.
 
-    `names` are the names of people in the answer, which change without the case.
+    `names` are the names of people and of the customer in the answer, which change without the case.
     """
-    end = f".n{crc32(names):x}" if names else TAG_ENDS[call.view]
+    end = TAG_ENDS[call.view] + (f".n{crc32(names):x}" if names else "")
     return {"ETag": f'"{call.service.version_base + version}{end}"'}
 
 

@@ -23,7 +23,7 @@ from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, STATUSE
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.search_words import padded_terms, parse_search_query
 from support_service.platform.database.dialect import UtcDateTime, by_database, unindexed
-from support_service.platform.database.tables import ticket_references, ticket_tags, tickets
+from support_service.platform.database.tables import customers, ticket_references, ticket_tags, tickets
 
 NOT_SYNTHETIC = sa.not_(IS_SYNTHETIC)
 COLUMNS_OF_FILTERS = ("customer_id", "assigned_agent_id", "team", "priority", "channel")
@@ -117,7 +117,18 @@ def filter_condition(name: str, names: Collection[str], role: str, *, looked_up:
         return _reference_condition(name, KIND_BY_REFERENCE_FILTER[name])
     if name.startswith(WITHOUT_PREFIX):
         return read(tickets.c[name.removeprefix(WITHOUT_PREFIX)]).is_(None)
-    return read(tickets.c[name]) == sa.bindparam(name)
+    is_of_person = name == "customer_id" and role != "customer"
+    return tickets.c.customer_id.in_(_IDS_OF_PERSON) if is_of_person else read(tickets.c[name]) == sa.bindparam(name)
+
+
+_sought, _other = customers.alias("sought"), customers.alias("other")
+_IDS_OF_PERSON = sa.union_all(
+    sa.select(sa.bindparam("customer_id", type_=tickets.c.customer_id.type)),
+    sa.select(_other.c.id)
+    .join(_sought, _sought.c.person == _other.c.person)
+    .where(_sought.c.id == sa.bindparam("customer_id"), _other.c.id != _sought.c.id),
+)
+"""The id of a customer, and the others of the same person, whose cases staff read as one."""
 
 
 def tag_parameter(name: str) -> sa.BindParameter[str]:

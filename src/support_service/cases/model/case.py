@@ -192,6 +192,16 @@ Names = Annotated[
 ]
 
 
+CustomerName = Annotated[
+    str | None,
+    Field(
+        exclude_if=lambda name: not name,
+        description="what the customer is called; absent if nobody said it, for analysts, and in the answer to an "
+        "opening. It changes without a new version of the case",
+    ),
+]
+
+
 class ListedCase(CaseSummary):
     """A case in a list."""
 
@@ -202,6 +212,7 @@ class ListedCase(CaseSummary):
         description="when the last message arrived that is no internal note, or null"
     )
     merged_into: Annotated[MergedInto, FACT] = None
+    customer_name: Annotated[CustomerName, Personal("hidden", "removed")] = None
     sla: Annotated[Sla, PARTS] = None
     # As they are stored.
     clocks: Annotated[SkipJsonSchema[list[Json] | None], INTERNAL] = Field(default=None, exclude=True)
@@ -273,6 +284,7 @@ class Case(CaseSummary):
 
     waiting_since: Annotated[WaitingSince, FACT] = None
     merged_into: Annotated[MergedInto, FACT] = None
+    customer_name: Annotated[CustomerName, Personal("hidden", "removed")] = None
     messages: Annotated[list[Message], PARTS] = Field(
         description="the conversation with that of its duplicates, oldest first; `ticketId` names the case of each"
     )

@@ -139,6 +139,10 @@ CASE: Example = CASE_SUMMARY | {
 CASE_PAGE: Example = {"items": [LISTED_CASE], "nextCursor": "rT0mV2Yw3kq9sJb1XzQ5n8L-uE7cHfA4dGpO6iW_xR"}
 CUSTOMER_PAGE: Example = {
     "customerId": "CUS-42",
+    "identities": ["CUS-42"],
+    "name": "Anna Berger",
+    "contacts": [{"kind": "email", "value": "anna@example.org", "label": None}],
+    "notes": None,
     "cases": [LISTED_CASE],
     "references": {f"{kind}s": list[str]() for kind in SERVICE_BY_KIND}
     | {"orders": ["ORD-1001"], "shipments": ["SHP-1001"]},

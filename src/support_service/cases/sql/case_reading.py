@@ -18,6 +18,7 @@ from support_service.cases.sql.projections import (
     ATTACHMENTS_JSON,
     CASE_FIELDS_JSON,
     CLOCKS_JSON,
+    CUSTOMER_NAME,
     HISTORY_JSON,
     HISTORY_LIMITS,
     MESSAGES_JSON,
@@ -51,6 +52,7 @@ class StoredCase(NamedTuple):
     customer_id: str | None
     assigned_agent_id: str | None
     team: str | None
+    customer_name: str | None  # which changes without the version
     fields: str | None  # an object with the fields of the case
     messages: str | None  # a list, oldest first
     attachments: str | None  # a list, oldest first; without `uri`
@@ -94,7 +96,8 @@ READ_OWNERS = sa.select(tickets.c.id, *OWNER_COLUMNS).where(tickets.c.id.in_(sa.
 
 def columns_without_json(*, public_only: bool) -> tuple[sa.ColumnElement[Any], ...]:
     """Return the columns of a `StoredCase` that are no JSON."""
-    return VERSION_COLUMN[public_only].label("version"), tickets.c.timeline_epoch, *OWNER_COLUMNS
+    name = CUSTOMER_NAME[public_only].label("customer_name")
+    return VERSION_COLUMN[public_only].label("version"), tickets.c.timeline_epoch, *OWNER_COLUMNS, name
 
 
 def readable_condition(table: sa.FromClause, *, public_only: bool) -> sa.ColumnElement[bool]:
@@ -245,6 +248,7 @@ def to_case(stored: StoredCase) -> Case:
         stored.to_objects() | {"attachments": pydantic_core.from_json(stored.attachments or "[]")}
     )
     case.version, case.timeline_epoch = stored.version, stored.timeline_epoch
+    case.customer_name = stored.customer_name
     return case
 
 

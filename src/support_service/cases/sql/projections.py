@@ -18,7 +18,15 @@ from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, PENDING
 from support_service.core.domain.principals import CaseView, Principal
 from support_service.platform.database.dialect import json_object, json_rows, latest_time, octets, text_literal
 from support_service.platform.database.statements import limit_by_bytes
-from support_service.platform.database.tables import attachments, audit_log, case_clocks, case_links, messages, tickets
+from support_service.platform.database.tables import (
+    attachments,
+    audit_log,
+    case_clocks,
+    case_links,
+    customers,
+    messages,
+    tickets,
+)
 
 LATEST_CHANGE = latest_time(tickets.c.updated_at, sa.func.coalesce(tickets.c.internal_updated_at, tickets.c.updated_at))
 """The time of the last change of a case, including internal notes."""
@@ -242,13 +250,27 @@ _LAST_MESSAGE_AT: sa.ScalarSelect[Any] = (
     .correlate(tickets)
     .scalar_subquery()
 )
+
+
+def _customer_name(name: sa.ColumnElement[str | None]) -> sa.ScalarSelect[Any]:
+    return sa.select(name).where(customers.c.id == tickets.c.customer_id).correlate(tickets).scalar_subquery()
+
+
+CUSTOMER_NAME = {
+    False: _customer_name(sa.func.coalesce(customers.c.person_name, customers.c.name)),
+    True: _customer_name(customers.c.name),
+}
+"""The name of a case's customer, by public_only: staff see that of the person, customers that of their own id."""
 _WAITING_SINCE = {"waitingSince": sa.case((IS_ACTIVE, tickets.c.waiting_since))}
 _LISTED_COLUMNS = _WAITING_SINCE | {"lastMessageAt": _LAST_MESSAGE_AT}
 # What customers see: internal notes and files change neither the time nor the version.
 _PUBLIC_COLUMNS = CASE_COLUMNS | {"updatedAt": tickets.c.updated_at}
 PUBLIC_VERSION = tickets.c.version - tickets.c.internal_changes
 CASE_SUMMARY_JSON = json_text(
-    CASE_COLUMNS | _LISTED_COLUMNS | {"version": tickets.c.version, "clocks": CLOCKS_JSON, "mergedInto": _merged_into()}
+    CASE_COLUMNS
+    | _LISTED_COLUMNS
+    | {"version": tickets.c.version, "clocks": CLOCKS_JSON, "mergedInto": _merged_into()}
+    | {"customerName": CUSTOMER_NAME[False]}
 )
 LOCKED_CASE_JSON = json_text(
     CASE_COLUMNS
@@ -259,6 +281,7 @@ PUBLIC_CASE_SUMMARY_JSON = json_text(
     _PUBLIC_COLUMNS
     | _LISTED_COLUMNS
     | {"version": PUBLIC_VERSION, "clocks": PUBLIC_CLOCKS_JSON, "mergedInto": _merged_into(_OF_SAME_CUSTOMER)}
+    | {"customerName": CUSTOMER_NAME[True]}
 )
 CASE_FIELDS_JSON = json_text(CASE_COLUMNS | _WAITING_SINCE | {"links": LINKS_JSON})
 PUBLIC_CASE_FIELDS_JSON = json_text(_PUBLIC_COLUMNS | _WAITING_SINCE | {"links": PUBLIC_LINKS_JSON})

@@ -21,6 +21,9 @@ T = TypeVar("T")
 STORAGE_KEY = sa.String(255).with_variant(sa.String(255, collation="C"), "postgresql")
 """The key of a file in its storage, sorted by bytes regardless of the database's locale."""
 
+SORTED_TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+"""A text that is found by its beginning: sorted by bytes regardless of the database's locale."""
+
 SEQUENCE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 """A number that increases in the order of insertion; SQLite increments only plain INTEGER keys."""
 

@@ -11,6 +11,7 @@ from support_service.platform.database.dialect import (
     JSON_VALUE,
     SEARCH_WORDS,
     SEQUENCE,
+    SORTED_TEXT,
     STORAGE_KEY,
     JsonValue,
     UtcDateTime,
@@ -550,6 +551,38 @@ notifications = table(
     index("recipient", "seq"),
     index("recipient", "seq", where="read_at IS NULL", name="ix_notifications_unread"),
     index("case_id"),
+)
+
+# What staff know of customers, by `customer_id` of their cases. Of a person with several ids, one has the record.
+customers = table(
+    "customers",
+    key("id", ID, "deleted"),
+    optional("name", sa.String(128), "deleted"),
+    required("contacts", JSON_VALUE, "deleted"),
+    optional("notes", sa.Text, "deleted"),
+    optional("merged_into", ID, "deleted"),  # id of the same person, as somebody has said
+    optional("person", ID, "deleted"),  # id that has the record of the person; NULL for a person with one id
+    optional("person_name", sa.String(128), "deleted"),  # name of that record
+    required("audit_id", ID, "kept"),  # random: what the audit log calls the customer, also once the row is deleted
+    required("created_at", TIME, "deleted"),
+    required("updated_at", TIME, "deleted"),
+    required("version", sa.BigInteger, "deleted"),  # increments with every change; starts at the time of creation
+    index("person", where="person IS NOT NULL"),
+)
+
+# By what customers are found: the words of their name, and each contact.
+customer_terms = table(
+    "customer_terms",
+    sa.Column(
+        "customer_id",
+        ID,
+        sa.ForeignKey("customers.id", ondelete="CASCADE"),
+        primary_key=True,
+        info={ERASURE: "deleted"},
+    ),
+    key("term", SORTED_TEXT, "deleted"),
+    index("term", "customer_id"),
+    sqlite_with_rowid=False,
 )
 
 # Versions of service level policies. One of each name is current, unless the policy was deleted; the others stay,

@@ -1,0 +1,310 @@
+"""What staff know of customers over HTTP: names, contacts, notes, and ids of the same person."""
+
+import pytest
+
+from tests.support.calls import expect_problem, list_cases, open_case, read_detail
+from tests.support.stream_desk import open_desk
+
+CUSTOMERS = "/support/customers"
+ANNA = {
+    "name": "Anna Bergér",
+    "contacts": [
+        {"kind": "email", "value": "Anna@Example.org", "label": None},
+        {"kind": "phone", "value": "+43 1 5550-123", "label": "work"},
+        {"kind": "other", "value": "@anna", "label": "chat"},
+    ],
+    "notes": "Call her in the morning.",
+}
+
+
+@pytest.fixture
+async def desk(make_client, tmp_path):
+    """A service with a caller of each kind."""
+    return await open_desk(make_client, tmp_path / "tokens.json")
+
+
+async def put(client, customer_id="c-1", status=200, headers=(), **fields):
+    """Change or add a record; return it, and the ETag."""
+    async with client.put(f"{CUSTOMERS}/{customer_id}", json=fields, headers=dict(headers)) as response:
+        assert response.status == status, await response.text()
+        return await response.json(), response.headers["ETag"]
+
+
+async def read(client, customer_id="c-1"):
+    """Return the page of a customer."""
+    async with client.get(f"{CUSTOMERS}/{customer_id}") as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
+async def find(client, **query):
+    """Return the ids of the customers who are found."""
+    async with client.get(CUSTOMERS, params=query) as response:
+        assert response.status == 200, await response.text()
+        return [each["customerId"] for each in (await response.json())["items"]]
+
+
+async def merge(client, customer_id, other, status=200):
+    """Merge a customer into another one; return the person."""
+    async with client.post(f"{CUSTOMERS}/{customer_id}/merge", json={"other": other}) as response:
+        assert response.status == status, await response.text()
+        return await response.json()
+
+
+async def separate(client, customer_id, other, status=204):
+    async with client.delete(f"{CUSTOMERS}/{customer_id}/identities/{other}") as response:
+        assert response.status == status, await response.text()
+
+
+async def test_record_is_added_and_changed(client):
+    """Fields that are not sent stay, null clears one, and a change that changes nothing keeps the version."""
+    added, first = await put(client, status=201, **ANNA)
+    assert {"customerId": "c-1", "identities": ["c-1"], **ANNA}.items() <= added.items()
+    changed, second = await put(client, name="  Anna B. ", notes=None, headers={"If-Match": first})
+    assert changed == added | {"name": "Anna B.", "notes": None, "updatedAt": changed["updatedAt"]}
+    assert await put(client, name="Anna B.") == (changed, second)
+    stale = await client.put(f"{CUSTOMERS}/c-1", json={"name": "A"}, headers={"If-Match": first})
+    await expect_problem(stale, 412, "customer_changed")
+
+
+async def test_page_has_the_record_and_its_version(client):
+    """Also of a customer without a case. The tag of the page is valid in If-Match."""
+    await put(client, status=201, **ANNA)
+    page = await read(client)
+    assert {**ANNA, "customerId": "c-1", "identities": ["c-1"], "cases": []}.items() <= page.items()
+    async with client.get(f"{CUSTOMERS}/c-1") as response:
+        tag = response.headers["ETag"]
+    await put(client, name="B", headers={"If-Match": tag})
+    again = await client.put(f"{CUSTOMERS}/c-1", json={"name": "C"}, headers={"If-Match": tag})
+    await expect_problem(again, 412, "customer_changed")
+    await open_case(client, customerId="c-2")
+    unnamed = await read(client, "c-2")
+    assert (unnamed["name"], unnamed["contacts"], unnamed["notes"], unnamed["identities"]) == (None, [], None, ["c-2"])
+    await expect_problem(await client.get(f"{CUSTOMERS}/c-3"), 404, "customer_not_found")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"name": " "}, {"name"}),
+        ({"name": "a\nb"}, {"name"}),
+        ({"name": "x" * 129}, {"name"}),
+        ({"notes": "x" * 10_001}, {"notes"}),
+        ({"contacts": [{"kind": "email", "value": "anna"}]}, {"contacts.0"}),
+        ({"contacts": [{"kind": "phone", "value": "call me"}]}, {"contacts.0"}),
+        ({"contacts": [{"kind": "fax", "value": "123"}]}, {"contacts.0.kind"}),
+        ({"contacts": [{"kind": "other", "value": ""}]}, {"contacts.0.value"}),
+        ({"contacts": [ANNA["contacts"][0]] * 21}, {"contacts"}),
+    ],
+)
+async def test_wrong_fields_are_named(client, change, named):
+    async with client.put(f"{CUSTOMERS}/c-1", json=change) as response:
+        problem = await expect_problem(response, 422, "invalid_request")
+    assert {error["field"] for error in problem["errors"]} == named
+
+
+async def test_case_shows_the_name_at_once(client):
+    """Documents that a replica keeps and the tag of a case follow the name, which changes without the case."""
+    case = await open_case(client, customerId="c-1")
+    path = f"/support/cases/{case['id']}"
+    async with client.get(path) as response:
+        unnamed, body = response.headers["ETag"], await response.json()
+    assert "customerName" not in body
+    for name in ("Anna", "Bea", None):
+        await put(client, status=201 if name == "Anna" else 200, name=name)
+        for url in (path, f"{path}?includeTimeline=true", f"{path}?messagesLimit=1"):
+            async with client.get(url, headers={"If-None-Match": "unknown"}) as response:
+                assert (await response.json()).get("customerName") == name
+        assert [each.get("customerName") for each in (await list_cases(client))["items"]] == [name]
+        async with client.get(path, headers={"If-None-Match": unnamed}) as response:
+            assert response.status == (200 if name else 304)
+            tag = response.headers["ETag"]
+        async with client.get(path, headers={"If-None-Match": tag}) as response:
+            assert response.status == 304
+    changed = await client.patch(path, json={"priority": "high"}, headers={"If-Match": tag})
+    assert changed.status == 200
+
+
+async def test_tag_of_a_named_case_is_valid_in_if_match(client):
+    case = await open_case(client, customerId="c-1")
+    await put(client, status=201, name="Anna")
+    async with client.get(f"/support/cases/{case['id']}") as response:
+        tag = response.headers["ETag"]
+    for status in (200, 412):
+        async with client.patch(
+            f"/support/cases/{case['id']}", json={"priority": "high"}, headers={"If-Match": tag}
+        ) as response:
+            assert response.status == status
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"q": "anna"}, ["c-2", "c-1"]),
+        ({"q": "ANNA BER"}, ["c-1"]),
+        ({"q": "berger"}, ["c-1"]),
+        ({"q": "Berger, Anna"}, ["c-1"]),
+        ({"q": "nguyen van"}, ["c-3"]),
+        ({"q": "linh nguyễn"}, ["c-3"]),
+        ({"q": "van linh"}, ["c-3"]),
+        ({"q": "erger"}, []),
+        ({"q": "!!"}, []),
+        ({"q": "anna@example.org"}, ["c-1"]),
+        ({"q": "+43 (1) 5550123"}, ["c-1"]),
+        ({"contact": "ANNA@example.ORG"}, ["c-1"]),
+        ({"contact": "+4315550123"}, ["c-1"]),
+        ({"contact": "@Anna"}, ["c-1"]),
+        ({"contact": "anna@example.or"}, []),
+        ({"contact": "email:anna@example.org"}, []),
+    ],
+)
+async def test_customers_are_found(client, query, found):
+    """By the beginning of each word of the name, and by exactly a contact."""
+    await put(client, "c-1", 201, **ANNA)
+    await put(client, "c-2", 201, name="Annabel Anna Anna")
+    await put(client, "c-3", 201, name="Nguyễn Văn Linh")
+    assert await find(client, **query) == found
+
+
+async def test_changed_customers_are_found_by_what_they_are_now(client):
+    await put(client, "c-1", 201, **ANNA)
+    await put(client, "c-1", name="Bea", contacts=[{"kind": "email", "value": "bea@example.org"}])
+    assert [await find(client, q=each) for each in ("anna", "bea", "anna@example.org", "bea@example.org")] == [
+        [], ["c-1"], [], ["c-1"]
+    ]  # fmt: skip
+
+
+async def test_search_says_that_there_are_others(client):
+    for number in range(3):
+        await put(client, f"c-{number}", 201, name=f"Anna {number}")
+    async with client.get(CUSTOMERS, params={"q": "a", "limit": 2}) as response:
+        found = await response.json()
+    assert ([each["name"] for each in found["items"]], found["more"]) == (["Anna 0", "Anna 1"], True)
+    for query in ({}, {"q": " "}, {"q": "a", "contact": "b"}):
+        await expect_problem(await client.get(CUSTOMERS, params=query), 422, "invalid_request")
+
+
+async def test_ids_of_one_person_are_read_as_one_customer(client):
+    """Cases keep their customer. Undoing the merge restores all as it was."""
+    cases = [await open_case(client, customerId=each, subject="parcel") for each in ("c-1", "c-2", "c-3")]
+    await put(client, "c-1", 201, name="Anna")
+    await put(client, "c-2", 201, name="A. B.")
+    before = [await read(client, each) for each in ("c-1", "c-2")]
+    person = await merge(client, "c-1", "c-2")
+    assert (person["identities"], person["name"]) == (["c-1", "c-2"], "Anna")
+    assert await merge(client, "c-1", "c-2") == person
+    for each in ("c-1", "c-2"):
+        page = await read(client, each)
+        assert (page["name"], page["identities"], page["customerId"]) == ("Anna", ["c-1", "c-2"], each)
+        assert [case["customerId"] for case in page["cases"]] == ["c-2", "c-1"]
+        for query in ({}, {"q": "parcel"}, {"sort": "updated"}, {"status": "open"}, {"sort": "waiting"}):
+            listed = await list_cases(client, customerId=each, **query)
+            assert {case["id"] for case in listed["items"]} == {case["id"] for case in cases[:2]}
+        async with client.get("/support/cases/count", params={"customerId": each}) as response:
+            assert (await response.json())["count"] == 2
+    assert (await read_detail(client, cases[1]))["customerName"] == "Anna"
+    await put(client, "c-1", name="Anna C.")
+    assert (await read_detail(client, cases[1]))["customerName"] == "Anna C."
+    refused = await client.put(f"{CUSTOMERS}/c-2", json={"name": "X"})
+    assert "'c-1'" in (await expect_problem(refused, 409, "customer_merged"))["detail"]
+    assert await find(client, q="A. B.") == ["c-1"]
+    await put(client, "c-1", name="Anna")
+    await separate(client, "c-1", "c-2")
+    assert [await read(client, each) for each in ("c-1", "c-2")] == before
+    await separate(client, "c-1", "c-2", 404)
+
+
+async def test_merged_customer_brings_its_ids_along(client):
+    for each in "abcd":
+        await put(client, each, 201, name=each.upper())
+    await merge(client, "b", "c")
+    assert (await merge(client, "a", "b"))["identities"] == ["a", "b", "c"]
+    again = await client.post(f"{CUSTOMERS}/d/merge", json={"other": "c"})
+    assert "'a'" in (await expect_problem(again, 409, "customer_already_merged"))["detail"]
+    assert (await merge(client, "c", "d"))["identities"] == ["a", "b", "c", "d"]
+    await separate(client, "d", "b")
+    assert [(await read(client, each))["identities"] for each in "abcd"] == [
+        ["a", "d"],
+        ["b", "c"],
+        ["b", "c"],
+        ["a", "d"],
+    ]
+    assert (await read(client, "c"))["name"] == "B"
+    await separate(client, "b", "c")
+    assert (await read(client, "c"))["name"] == "C"
+
+
+async def test_merge_needs_two_customers_who_are_known(client):
+    await put(client, "c-1", 201)
+    await expect_problem(await client.post(f"{CUSTOMERS}/c-1/merge", json={"other": "c-9"}), 404, "customer_not_found")
+    await expect_problem(await client.post(f"{CUSTOMERS}/c-9/merge", json={"other": "c-1"}), 404, "customer_not_found")
+    await expect_problem(await client.post(f"{CUSTOMERS}/c-1/merge", json={"other": "c-1"}), 422, "invalid_request")
+
+
+async def test_person_has_at_most_twenty_ids(client):
+    for number in range(21):
+        await put(client, f"c-{number}", 201)
+    for number in range(1, 20):
+        await merge(client, "c-0", f"c-{number}")
+    answer = await client.post(f"{CUSTOMERS}/c-0/merge", json={"other": "c-20"})
+    await expect_problem(answer, 409, "too_many_identities")
+
+
+async def test_each_role_sees_what_it_may(desk):
+    """Customers see the name of their own id, also after a merge. Analysts see nothing of it."""
+    for each in ("customer-1", "customer-2"):
+        await desk.open_case(customerId=each)
+    await desk.send("PUT", f"{CUSTOMERS}/customer-1", "lan", json=ANNA)
+    await desk.send("PUT", f"{CUSTOMERS}/customer-2", "service", json={"name": "Bob"})
+    await desk.send("POST", f"{CUSTOMERS}/customer-1/merge", "lan", json={"other": "customer-2"})
+    own = await desk.send("GET", f"{CUSTOMERS}/customer-2", "bob")
+    assert (own["name"], own["contacts"], own["notes"], own["identities"]) == ("Bob", [], None, ["customer-2"])
+    assert [case["customerId"] for case in own["cases"]] == ["customer-2"]
+    assert [case["customerName"] for case in (await desk.send("GET", "/support/cases", "bob"))["items"]] == ["Bob"]
+    filtered = await desk.send("GET", "/support/cases", "bob", params={"customerId": "customer-1"})
+    assert filtered["items"] == []
+    listed = (await desk.send("GET", "/support/cases", "minh"))["items"]
+    assert [case["customerName"] for case in listed] == [ANNA["name"]] * 2
+    masked = (await desk.send("GET", "/support/cases", "analyst"))["items"]
+    assert not any("customerName" in case for case in masked)
+    detail = await desk.send("GET", f"/support/cases/{masked[0]['id']}", "analyst")
+    assert "customerName" not in detail
+    assert not any("Anna" in str(each) for each in (masked, detail))
+    seen = await desk.send("GET", CUSTOMERS, "service", params={"contact": "anna@example.org"})
+    assert [(each["name"], each["notes"]) for each in seen["items"]] == [(ANNA["name"], None)]
+    for name in ("analyst", "ann"):
+        await desk.send("GET", CUSTOMERS, name, status=(403,), params={"q": "a"})
+        await desk.send("PUT", f"{CUSTOMERS}/customer-1", name, status=(403,), json={"name": "X"})
+        await desk.send("POST", f"{CUSTOMERS}/customer-1/merge", name, status=(403,), json={"other": "customer-2"})
+    await desk.send("POST", f"{CUSTOMERS}/customer-1/merge", "service", status=(403,), json={"other": "customer-2"})
+
+
+async def test_agents_see_the_cases_of_a_person_that_they_may_see(desk):
+    for each, team in (("customer-1", "returns"), ("customer-2", "billing")):
+        await desk.open_case(customerId=each, team=team)
+    await desk.send("POST", f"{CUSTOMERS}/customer-1/merge", json={"other": "customer-2"})
+    page = await desk.send("GET", f"{CUSTOMERS}/customer-1", "minh")
+    assert [case["customerId"] for case in page["cases"]] == ["customer-2"]
+
+
+async def test_changes_are_audited_without_what_is_personal(client):
+    """The log can't be erased by customer, so that it has a random id of the record, and no values."""
+    first, _ = await put(client, status=201, **ANNA)
+    second, _ = await put(client, "c-2", 201)
+    await put(client, name="Anna")
+    await merge(client, "c-1", "c-2")
+    await separate(client, "c-1", "c-2")
+    async with client.get("/support/audit", params={"limit": 10}) as response:
+        entries = (await response.json())["items"]
+    assert [each["action"].removeprefix("customer.") for each in entries] == [
+        "separated", "merged", "changed", "created", "created"
+    ]  # fmt: skip
+    assert entries[1]["changes"] == {"customer": [None, first["auditId"]], "other": [None, second["auditId"]]}
+    assert entries[2]["changes"] == {"customer": [None, first["auditId"]], "fields": [None, ["name"]]}
+    assert not any(text in str(entries) for text in ("Anna", "c-1", "example"))
+
+
+async def test_repeated_key_changes_once(client):
+    headers = {"Idempotency-Key": "k-1"}
+    first, tag = await put(client, status=201, headers=headers, name="Anna")
+    assert await put(client, status=201, headers=headers, name="Anna") == (first, tag)
