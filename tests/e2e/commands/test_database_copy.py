@@ -149,7 +149,6 @@ def without_changing_members(document):
 
 def fill_empty_tables(connection):
     """Give each table that has no row one, and the outbox a number that no row has any more."""
-    (case_id,) = connection.execute(sa.text("SELECT id FROM tickets LIMIT 1")).one()
     values = {sa.Boolean: True, UtcDateTime: AT, sa.LargeBinary: b"\0\xff", sa.Double: 0.1}
     for table in metadata.sorted_tables:
         if connection.scalar(sa.select(sa.func.count()).select_from(table)):
@@ -160,7 +159,9 @@ def fill_empty_tables(connection):
             text_or_json = [1.50] if column.type.python_type is not str else column.name[:16]
             integer = 0 if table is restores else 7  # a restore with a base would change the versions in answers
             number = integer if isinstance(column.type, sa.Integer) else text_or_json
-            row[column.name] = case_id if column.foreign_keys else number if found is None else found
+            row[column.name] = number if found is None else found
+            for reference in column.foreign_keys:
+                row[column.name] = connection.scalar(sa.select(reference.column).limit(1))
         connection.execute(table.insert(), row)
     last = connection.scalar(sa.select(sa.func.max(outbox.c.seq)))
     connection.execute(outbox.insert(), {"seq": last + 5, "type": "x", "at": "x", "event": "{}"})
