@@ -65,6 +65,8 @@ READS = (
     "/support/macros",
     "/support/sla-policies",
     "/support/agents/agent-1/workload",
+    "/support/reports?by=channel",
+    "/support/reports?by=day,agent",
     AUDIT,
 )
 CHANGING_MEMBERS = ("remaining", "nextCursor", "position", "hash")
