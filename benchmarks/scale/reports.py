@@ -10,18 +10,23 @@ from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
 from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import report_counts
 from support_service.reports.counters import add_to_counters
-from support_service.reports.measures import Occurrence, counters_of
+from support_service.reports.measures import Occurrence, counters_of, day_number
 
+NEWEST = sa.select(sa.func.max(report_counts.c.day).label("day")).where(
+    report_counts.c.grain == "", report_counts.c.span == 1
+)
 BATCH = 20_000  # cases in one transaction: each counter of a day is changed about twice
 
 
 async def fill_reports(url: str, count: int, progress: Callable[[str, int, int], None]) -> None:
-    """Add the occurrences of `count` cases to the counters, unless there are some already."""
+    """Add the occurrences of `count` cases to the counters, unless these have the last case: again from the start."""
     database = create_database(url)
     await database.open()
     try:
-        if await database.fetch_all(sa.select(report_counts.c.day).limit(1)):
+        (row,) = await database.fetch_all(NEWEST)
+        if (row.day or 0) >= day_number(rows.case(count, count)["created_at"].date()):
             return
+        await database.execute(report_counts.delete())
         for start in range(1, count + 1, BATCH):
             batch = range(start, min(start + BATCH, count + 1))
             found = counters_of(each for seq in batch for each in _occurrences(rows.case(seq, count)))
