@@ -18,14 +18,17 @@ import aiohttp
 import pytest
 import sqlalchemy as sa
 
+from support_service.cases.known_agents import KnownAgents
 from support_service.cases.links import LinkService
 from support_service.cases.model.requests import NewCase, NewMessage
 from support_service.cases.service import CaseService
 from support_service.cases.sql import case_rows
+from support_service.desk.agent_models import AgentChange
+from support_service.desk.agents import AgentDirectory
 from support_service.platform.audit.log import seal_all
 from support_service.platform.audit.verify import verify_chain
 from support_service.platform.database.opening import create_database
-from support_service.platform.database.tables import idempotency_keys, tickets
+from support_service.platform.database.tables import idempotency_keys, notifications, tickets
 from support_service.platform.idempotency_keys import IdempotencyService
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.support.calls import eventually, form
@@ -44,6 +47,7 @@ WATCHED = modules(
     "attachments/uploader.py",
     "platform/audit/log.py",
     "cases/links.py",
+    "cases/notifier.py",
     "cases/recorder.py",
     "cases/service.py",
     "cases/splitting.py",
@@ -51,10 +55,12 @@ WATCHED = modules(
     "platform/unit_of_work.py",
     "api/routing/idempotency.py",
 )
+NOTE = {"authorType": "agent", "visibility": "internal", "message": "See this, @agent-7"}
 ORIGINAL, MOVED = "{original}", "{moved}"  # in what is sent: ids of the prepared cases
 WRITES = {
     "open": ("POST", "/support/cases", lambda key: {"json": {"subject": key, "channel": "email"}}),
     "message": ("POST", "/support/cases/{case}/messages", lambda _: {"json": {"authorType": "agent", "message": "Hi"}}),
+    "mention": ("POST", "/support/cases/{case}/messages", lambda _: {"json": NOTE}),
     "close": ("POST", "/support/cases/{case}/close", lambda _: {"json": {"message": "Bye"}}),
     "upload": ("POST", "/support/cases/{case}/attachments", lambda _: {"data": form(b"x" * 1000)}),
     "merge": ("POST", "/support/cases/{case}/merge", lambda _: {"json": {"into": ORIGINAL}}),
@@ -69,6 +75,7 @@ STEPS = {
         (None, None),
     ),  # nothing is stored
     "message": (before("platform/unit_of_work.py", "if not await self.tx.change_one(MARK_APPLIED"), 0, (None, None)),
+    "mention": (before("cases/notifier.py", "await notification_rows.add("), 0, (None, None)),
     "close": (
         before("platform/idempotency_keys.py", "timings, size = self._timings, len(response.body)"),
         1,
@@ -118,6 +125,8 @@ class WriteRunner:
         case, original = [
             (await cases.open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email"))).id for _ in range(2)
         ]
+        if write == "mention":
+            await AgentDirectory(database, KnownAgents(database)).change(SYSTEM_ORIGIN, "agent-7", AgentChange())
         if write == "arrive":
             await links.merge(SYSTEM_ORIGIN, case, original)
         if write == "split":
@@ -197,6 +206,13 @@ async def _effects(database, sent):
         assert (case.status == "closed", opened) == ((linked == 1, 0) if sent.write == "merge" else (False, linked))
         assert len(case.messages) == (2 - linked if sent.write == "split" else 0)
         return linked
+    if sent.write == "mention":  # the note, the notification and the follower together
+        told = await database.fetch_all(
+            sa.select(notifications.c.message_id).where(notifications.c.case_id == sent.case_id)
+        )
+        followers = (await database.fetch_one(sa.select(tickets.c.followers).where(tickets.c.id == sent.case_id)))[0]
+        assert [each[0] for each in told] == [each.id for each in case.messages]
+        assert followers == (["agent-7"] if told else None)
     if sent.write == "arrive":
         case = await case_rows.get(database, case.links[0].case_id)
     return opened + len(case.messages) + len(case.attachments)
