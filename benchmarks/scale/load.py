@@ -44,7 +44,7 @@ def _batches(count: int, seq_of: Callable[[int], int]) -> Iterator[tuple[int, di
     for start in range(1, count + 1, BATCH):
         found: dict[str, list[dict[str, Any]]] = {
             "tickets": [], "messages": [], "ticket_references": [], "ticket_tags": [], "search_documents": [],
-            "case_clocks": [], "case_links": [],
+            "case_clocks": [], "case_links": [], "notifications": [],
         }  # fmt: skip
         if start == 1:
             found |= {
@@ -57,6 +57,7 @@ def _batches(count: int, seq_of: Callable[[int], int]) -> Iterator[tuple[int, di
             ticket, said = rows.case(seq, count), list(rows.messages(seq))
             found["tickets"].append(ticket)
             found["messages"] += said
+            found["notifications"] += rows.notifications(ticket, count)
             found["ticket_references"].append(rows.reference(seq))
             found["ticket_tags"] += [{"tag": tag, "seq": seq} for tag in rows.tags(seq)]
             found["case_clocks"] += rows.clocks_of(seq)

@@ -11,6 +11,8 @@ from benchmarks.scale.clocks import START, clocks, first_due
 
 MESSAGES_PER_CASE = 4
 AGENTS = 200
+CALLER = "anyone"  # of all requests
+NOTIFICATIONS = 10_000  # of the caller
 CUSTOMERS = 100_000
 TEAMS = 20
 FREQUENT = "parcel"  # a word in every case
@@ -59,6 +61,22 @@ def agents() -> Iterator[dict[str, Any]]:
             "created_at": START,
             "updated_at": START,
             "version": 1,
+        }
+
+
+def notifications(case: dict[str, Any], count: int) -> Iterator[dict[str, Any]]:
+    """Yield the notifications of a case: of its agent, and in some cases of the caller, who has 10,000 or fewer."""
+    people = [case["assigned_agent_id"] or agent(0)]
+    if case["seq"] % max(1, count // NOTIFICATIONS) == 0:
+        people.append(CALLER)
+    for place, person in enumerate(people):
+        yield {
+            "id": f"{place:08d}{case['id'][8:]}",
+            "recipient": person,
+            "kind": "message",
+            "case_id": case["id"],
+            "actor": "customer",
+            "at": case["updated_at"],
         }
 
 

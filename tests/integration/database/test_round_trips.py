@@ -1,6 +1,7 @@
 """How many round trips to PostgreSQL a write takes: changes are sent together."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -11,11 +12,17 @@ from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.clocks.policy import PolicyContent
+from support_service.cases.known_agents import KnownAgents
 from support_service.cases.model.requests import Closing, NewCase, NewMessage, StatusChange
+from support_service.cases.notifier import Notifier
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
 from support_service.cases.sql import attachment_rows
 from support_service.core.clock import utc_now
+from support_service.core.domain.principals import Principal
+from support_service.desk.agent_models import AgentChange
+from support_service.desk.agents import AgentDirectory
+from support_service.desk.notifications import NotificationService
 from support_service.desk.policies import PolicyService
 from support_service.events.erasure import rewrite_stored_events
 from support_service.platform.audit import entry_rows, log
@@ -162,6 +169,28 @@ async def test_service_levels_add_few_statements(database, instruments, sent):
     sent.clear()
     await service.add_message(SYSTEM_ORIGIN, case.id, NewMessage.model_validate(MESSAGE | {"visibility": "internal"}))
     assert len(sent) == MESSAGE_ADDED
+
+
+async def test_notifications_add_no_statement(database, instruments, sent):
+    """A mention, its new follower and what followers are told are sent with the message. A page of them is one read."""
+    known = KnownAgents(database)
+    await AgentDirectory(database, known).change(SYSTEM_ORIGIN, "agent-7", AgentChange())
+    clocks = ClockTracker(KnownPolicies(database), instruments)
+    changes = CaseRecorder(instruments, clocks, notifier=Notifier(known))
+    service = CaseService(database, changes)
+    case = await service.open_case(SYSTEM_ORIGIN, NEW)
+    note = {"authorType": "agent", "visibility": "internal", "message": "Look, @agent-7"}
+    for message in (note, note, {"authorType": "customer", "message": "Where is it?"}):
+        sent.clear()
+        await service.add_message(SYSTEM_ORIGIN, case.id, NewMessage.model_validate(message))
+        assert len(sent) == MESSAGE_ADDED
+    sent.clear()
+    person = Principal("agent-7", "agent", "agent-7")
+    page = await NotificationService(database, changes, known, timedelta(days=30)).list_notifications(
+        person, None, 50, unread=False
+    )
+    assert [each.kind for each in page.items] == ["message", "mention", "mention"]
+    assert len(sent) == 1
 
 
 async def test_upload_sends_few_statements(database, instruments, sent, tmp_path):
