@@ -20,6 +20,7 @@ REFUSED = {
     "delete_case": 409,
     "add_link": 404,
     "merge_case": 404,
+    "split_case": 422,
     "remove_link": 404,
     "replay_dead_letter": 404,
     "drop_dead_letter": 404,
