@@ -215,7 +215,7 @@ async def read_with_duplicates(
     found = [StoredCase(**{name: value for name, value in row._asdict().items() if name != "number"}) for row in rows]
     kept = found[: MAX_DUPLICATES + 1]
     if kept:
-        kept[0] = kept[0]._replace(more_messages=rows[-1].number >= len(kept))
+        kept[0] = kept[0]._replace(more_messages=rows[0].number >= len(kept))
     return kept
 
 
@@ -235,26 +235,25 @@ def duplicates_of(case_id: sa.ColumnElement[str], *, public_only: bool) -> sa.Se
 
 @cache
 def _with_duplicates_statement(*, public_only: bool, with_history: bool) -> sa.Select[Any]:
-    duplicates = duplicates_of(original_id, public_only=public_only).subquery()
+    # Lists of keys: with joins, SQLite reads all cases.
     found = (
         sa.select(tickets.c.seq, tickets.c.conversation_bytes.label("size"))
-        .join(duplicates, duplicates.c.id == tickets.c.id)
+        .where(tickets.c.id.in_(duplicates_of(original_id, public_only=public_only)))
         .order_by(tickets.c.seq)
         .limit(sa.bindparam("limit"))
     )
-    page = limit_by_bytes(found, "seq")
-    # The number of duplicates, which is none in the row of the case itself.
-    itself = sa.select(tickets.c.seq, sa.literal_column("0").label("number")).where(tickets.c.id == original_id)
-    cases = sa.union_all(itself, sa.select(page.c.seq, page.c.number)).subquery()
+    page = sa.select(limit_by_bytes(found, "seq")).cte("page")
+    itself = sa.select(tickets.c.seq).where(tickets.c.id == original_id)
+    number = sa.select(sa.func.coalesce(sa.func.max(page.c.number), sa.literal_column("0"))).scalar_subquery()
     return (
         sa.select(
             *columns_without_json(public_only=public_only),
             *(part.label(name) for name, part in json_columns(public_only=public_only).items()),
             *([HISTORY_JSON[public_only].label("history")] if with_history else []),
-            cases.c.number,
+            number.label("number"),
         )
-        .where(tickets.c.seq == cases.c.seq)
-        .order_by(cases.c.number > sa.literal_column("0"), tickets.c.seq)
+        .where(tickets.c.seq.in_(sa.union_all(itself, sa.select(page.c.seq))))
+        .order_by(tickets.c.id != original_id, tickets.c.seq)
     )
 
 
