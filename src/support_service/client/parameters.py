@@ -88,6 +88,7 @@ class CaseFilterFields(TypedDict, total=False):
     updated_after: datetime | None
     due_before: datetime | None
     due_within: timedelta | str | None
+    snoozed: bool | None
     q: str | None
     sort: CaseSort
 

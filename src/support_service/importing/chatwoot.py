@@ -42,6 +42,7 @@ def map_conversation(document: Json) -> Json:
     sender, assignee, team = (meta.child(name) for name in ("sender", "assignee", "team"))
     agent_id = fields.identifier(assignee.get("email"), "chatwoot", assignee.get("id"))
     status = conversation.mapped_value("status", conversation.required_value("status"), STATUSES)
+    is_snoozed = str(conversation.get("status")).lower() == "snoozed"
     mail_subject = conversation.child("additional_attributes").get("mail_subject")
     subject = str(mail_subject or "").strip() or f"Conversation {number}"
     files: list[Json] = []
@@ -65,6 +66,7 @@ def map_conversation(document: Json) -> Json:
             "tags": fields.cleaned_tags(conversation.get("labels")),
             "context": [fields.without_empty(entry) for entry in context],
             "status": status,
+            "snoozedUntil": conversation.time_value("snoozed_until") if is_snoozed else None,
             "sentAt": conversation.time_value("created_at"),
             "closedAt": conversation.time_value("last_activity_at") if status == "resolved" else None,
             "messages": messages,

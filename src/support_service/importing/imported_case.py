@@ -5,15 +5,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from support_service.cases.model.case import MAX_CONVERSATION_BYTES, CaseSummary, Message
 from support_service.cases.model.files import MAX_FILENAME_BYTES
 from support_service.cases.model.requests import NewCase, NewMessage, RequestModel
-from support_service.cases.model.vocabulary import ExternalId, Json, NewSentAt, Status, Visibility
+from support_service.cases.model.vocabulary import (
+    EARLIEST_TIME,
+    ExternalId,
+    Json,
+    Moment,
+    NewSentAt,
+    Status,
+    Visibility,
+)
 from support_service.cases.sql.import_rows import CaseHistory
 from support_service.core.clock import utc_now
-from support_service.core.domain.case_vocabulary import BOT
+from support_service.core.domain.case_vocabulary import BOT, PENDING
 from support_service.core.errors import Conflict, FieldError, ValidationFailed, field_errors
 from support_service.core.ids import new_id
 from support_service.core.json_input import with_camel_case_names
@@ -72,10 +80,20 @@ class ImportedCase(NewCase):
     external_id: ExternalId
     status: Status = "open"
     closed_at: NewSentAt | None = None
+    snoozed_until: Moment | None = None  # one that has passed opens the case once it is imported
     messages: list[ImportedMessage] = Field([])
     attachments: Annotated[
         list[Annotated[ImportedFile, BeforeValidator(_path_as_object)]], Field(max_length=MAX_FILES_PER_CASE)
     ] = Field([])
+
+    @field_validator("snoozed_until")
+    @classmethod
+    def _check_is_pending(cls, until: datetime | None, checked: ValidationInfo) -> datetime | None:
+        if until is not None and checked.data.get("status", PENDING) != PENDING:
+            raise ValueError("can be imported only with the status `pending`, which a snoozed case has")
+        if until is not None and until < EARLIEST_TIME:
+            raise ValueError("must not be before 1970")
+        return until
 
 
 # What mappers raise for a document that is not in the form of the other system.

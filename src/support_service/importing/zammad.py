@@ -14,10 +14,11 @@ from support_service.cases.model.vocabulary import Json
 from support_service.importing import fields
 from support_service.importing.fields import ExportedObject
 
+REMINDER = "pending reminder"  # the state with a time at which the owner is reminded
 STATUSES = {
     "new": "open",
     "open": "open",
-    "pending reminder": "pending",
+    REMINDER: "pending",
     "pending close": "pending",
     "solved": "resolved",
     "resolved": "resolved",
@@ -65,6 +66,7 @@ def map_ticket(document: Json) -> Json:
             ),  # as of `GET /api/v1/tags`
             "context": [fields.without_empty({"type": "zammad", "ticketNumber": number, "state": state})],
             "status": status,
+            "snoozedUntil": ticket.time_value("pending_time") if str(state).lower() == REMINDER else None,
             "sentAt": ticket.time_value("created_at"),
             "closedAt": ticket.time_value("close_at") if status in ("resolved", "closed") else None,
             "messages": messages,

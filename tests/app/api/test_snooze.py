@@ -7,7 +7,15 @@ import pytest
 from support_service.core.clock import format_time, utc_now
 from support_service.platform.database.tables import tickets
 from tests.conftest import both_databases
-from tests.support.calls import add_message, expect_problem, list_cases, open_case, read_case, read_detail
+from tests.support.calls import (
+    add_message,
+    expect_problem,
+    list_cases,
+    list_subjects,
+    open_case,
+    read_case,
+    read_detail,
+)
 from tests.support.service import service_of
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -157,3 +165,27 @@ async def test_time_that_a_previous_release_left_counts_for_a_pending_case_only(
     assert [each["snoozedUntil"] for each in (await list_cases(client))["items"]] == [None]
     await set_status(client, case, "pending")
     assert await shown(client, case) == ("pending", None)
+
+
+@both_databases
+async def test_lists_by_the_end_of_snoozes(client):
+    """The first to wake comes first; other cases come last, newest first, or are left out by the filter."""
+    later, _, sooner = [await open_case(client, subject=subject) for subject in "ABC"]
+    await open_case(client, subject="D", status="open")
+    await set_status(client, later, "pending", until=after(2 * DAY))
+    await set_status(client, sooner, "pending", until=after(DAY))
+    assert await list_subjects(client, sort="snoozed") == list("CADB")
+    assert await list_subjects(client, sort="snoozed", status="open,pending") == list("CADB")
+    assert await list_subjects(client, sort="snoozed", snoozed="true") == list("CA")
+    assert await list_subjects(client, snoozed="true", status="open,pending") == list("CA")
+    assert await list_subjects(client, snoozed="true", status="open") == []
+    assert await list_subjects(client, snoozed="false") == list("DB")
+    page = await list_cases(client, sort="snoozed", limit="1")
+    assert await list_subjects(client, sort="snoozed", limit="3", cursor=page["nextCursor"]) == list("ADB")
+    view = {"name": "Snoozed", "query": {"snoozed": True, "sort": "snoozed"}}
+    async with client.post("/support/views", json=view) as response:
+        assert response.status == 201, await response.text()
+        saved = await response.json()
+    assert saved["query"] == view["query"]
+    async with client.get(f"/support/views/{saved['id']}") as response:
+        assert (await response.json())["count"] == 2

@@ -107,6 +107,31 @@ def test_contradictions_are_refused(fields, field):
     assert [each.field for each in refused.value.errors] == [field]
 
 
+def test_imported_case_keeps_its_snooze():
+    """Also one that has ended: the case becomes open once it is imported."""
+    snoozed = built(status="pending", snoozedUntil="2024-01-05T13:00:00+01:00").case
+    assert (snoozed.status, snoozed.snoozed_until) == ("pending", january(5))
+    assert built(status="pending").case.snoozed_until is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "rule"),
+    [
+        ({"status": "open", "snoozedUntil": "2024-01-05T12:00:00Z"}, "can be imported only with the status `pending`"),
+        ({"snoozedUntil": "2024-01-05T12:00:00Z"}, "can be imported only with the status `pending`"),
+        ({"status": "pending", "snoozedUntil": "0001-01-01T00:00:00Z"}, "must not be before 1970"),
+        ({"status": "pending", "snoozedUntil": "later"}, "must be an RFC 3339 time"),
+    ],
+)
+def test_wrong_snooze_is_refused(fields, rule):
+    """By the name of the field."""
+    with pytest.raises(ValidationFailed) as refused:
+        built(**fields)
+    ((field, message_of_error),) = [(each.field, each.message) for each in refused.value.errors]
+    assert field == "snoozedUntil"
+    assert rule in message_of_error
+
+
 def test_conversation_that_the_api_would_refuse_is_refused():
     """Each message counts at least 1 KiB."""
     with pytest.raises(Conflict) as refused:

@@ -42,6 +42,7 @@ def test_zammad_ticket():
         "tags": ["delivery", "late"],
         "context": [{"type": "zammad", "ticketNumber": "22007", "state": "closed"}],
         "status": "closed",
+        "snoozed_until": None,
     }
     assert f"{case.sent_at:%F %T} {case.closed_at:%F %T}" == "2021-11-03 02:57:19 2021-11-05 17:48:52"
     assert said(case) == [
@@ -93,6 +94,7 @@ def test_chatwoot_conversation():
         "tags": ["delivery", "late"],
         "context": [{"type": "chatwoot", "conversationId": 12, "customAttributes": {"order": "4711"}}],
         "status": "resolved",
+        "snoozed_until": None,
     }
     assert said(case) == [
         ("customer", "public", "Where is my parcel?", "14 22:13:20"),
@@ -117,6 +119,41 @@ def test_chatwoot_mail():
         "chatwoot-32",
         "email",
     )
+
+
+@pytest.mark.parametrize(
+    ("state", "until"),
+    [
+        ("pending reminder", "2026-12-01 08:00"),
+        ("Pending Reminder", "2026-12-01 08:00"),
+        ("pending close", None),
+        ("open", None),
+        ("closed", None),
+    ],
+)
+def test_zammad_ticket_with_a_reminder_is_snoozed(state, until):
+    """Zammad keeps the time in other states, too. A ticket that would close by itself is only pending."""
+    ticket = sample("zammad")[1] | {"state": state, "pending_time": "2026-12-01T08:00:00.000Z"}
+    case = parse_case(ticket, zammad.map_ticket)
+    assert (case.snoozed_until and f"{case.snoozed_until:%F %H:%M}") == until
+
+
+@pytest.mark.parametrize(
+    ("status", "sent", "until"),
+    [
+        ("snoozed", "2026-12-01T08:00:00Z", "2026-12-01 08:00"),
+        ("snoozed", 1796112000, "2026-12-01 08:00"),
+        ("snoozed", None, None),  # until the next answer
+        ("open", "2026-12-01T08:00:00Z", None),
+        ("pending", "2026-12-01T08:00:00Z", None),
+    ],
+)
+def test_snoozed_chatwoot_conversation_is_snoozed(status, sent, until):
+    """Other conversations may still have the time."""
+    conversation = sample("chatwoot")[1] | {"status": status, "snoozed_until": sent}
+    case = parse_case(conversation, chatwoot.map_conversation)
+    assert case.status == ("open" if status == "open" else "pending")
+    assert (case.snoozed_until and f"{case.snoozed_until:%F %H:%M}") == until
 
 
 @pytest.mark.parametrize("mapper", [zammad.map_ticket, chatwoot.map_conversation])

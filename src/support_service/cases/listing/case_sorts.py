@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, get_args
 import sqlalchemy as sa
 
 from support_service.cases.model.vocabulary import CaseSort
-from support_service.cases.sql.projections import HAS_PUBLIC_CLOCKS, IS_ACTIVE, LATEST_CHANGE
+from support_service.cases.sql.projections import HAS_PUBLIC_CLOCKS, IS_ACTIVE, IS_SNOOZED, LATEST_CHANGE
 from support_service.core import pagination
 from support_service.core.clock import from_micros, to_micros
 from support_service.platform.database.dialect import UtcDateTime, by_database
@@ -28,7 +28,8 @@ class CaseOrder(NamedTuple):
 
     `public_at` is the time for customers, if they sort by another one. Cases that meet the `conditions` (for customers
     also the `public_conditions`) are sorted by the time, and their time is not NULL. All other cases come last, newest
-    first. The filter `implied_by` leaves the other cases out. Each time needs an index on it and seq. `indexed` are the
+    first. If `others_are_indexed`, the active ones of them have no time, and an index. The filter `implied_by` leaves
+    the other cases out. Each time needs an index on it and seq. `indexed` are the
     columns with an index of their own in this order.
     """
 
@@ -39,6 +40,7 @@ class CaseOrder(NamedTuple):
     public_conditions: Sequence[sa.ColumnElement[bool]] = ()
     indexed: Collection[str] = ()
     implied_by: str | None = None
+    others_are_indexed: bool = True
 
     def order_by_columns(self, rows: sa.FromClause) -> list[sa.ColumnElement[Any]]:
         """Return `ORDER BY` for rows that have the columns `seq` and, if there is a time, `at`."""
@@ -96,6 +98,8 @@ ORDER_BY_SORT: Mapping[CaseSort, CaseOrder] = {
         public_conditions=(HAS_PUBLIC_CLOCKS,),  # others don't learn from the order when their cases are due
         implied_by="due_before",
     ),
+    # The snoozed cases are few, and are looked up for any other filter.
+    "snoozed": CaseOrder(tickets.c.snoozed_until, sa.asc, IS_SNOOZED, implied_by="snoozed", others_are_indexed=False),
 }
 
 

@@ -16,13 +16,19 @@ from support_service.cases.listing.searches import (
 from support_service.cases.model.requests import CaseFilters
 from support_service.cases.model.vocabulary import NONE_FILTER
 from support_service.cases.sql import search
-from support_service.cases.sql.projections import HAS_PUBLIC_CLOCKS, IS_SYNTHETIC, LATEST_CHANGE, access_conditions
+from support_service.cases.sql.projections import (
+    HAS_PUBLIC_CLOCKS,
+    IS_SNOOZED,
+    IS_SYNTHETIC,
+    LATEST_CHANGE,
+    access_conditions,
+)
 from support_service.cases.sql.search import ONE_MORE, literal_number
 from support_service.core.clock import utc_now
-from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, STATUSES
+from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, PENDING, STATUSES
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.search_words import padded_terms, parse_search_query
-from support_service.platform.database.dialect import UtcDateTime, by_database, unindexed
+from support_service.platform.database.dialect import UtcDateTime, by_database, text_literal, unindexed
 from support_service.platform.database.tables import customers, ticket_references, ticket_tags, tickets
 
 NOT_SYNTHETIC = sa.not_(IS_SYNTHETIC)
@@ -41,26 +47,36 @@ SINGLE_FILTERS = (  # names of parameters that have a condition of their own
     *KIND_BY_REFERENCE_FILTER,
     *("updated_after", "due_before"),
 )
-FILTERS_WITH_FEW_CASES = {"customer_id", "assigned_agent_id", *KIND_BY_REFERENCE_FILTER}  # whatever the value
+FILTERS_WITH_FEW_CASES = {
+    "customer_id",
+    "assigned_agent_id",
+    "snoozed",
+    *KIND_BY_REFERENCE_FILTER,
+}  # whatever the value
+_few = tickets.alias("few")
+# Without the alias SQLite would read a list in its order to find the few cases.
+_IS_ONE_OF_SNOOZED = by_database(
+    tickets.c.seq.in_(
+        sa.select(_few.c.seq).where(_few.c.snoozed_until.is_not(None), _few.c.status == text_literal(PENDING))
+    ),
+    sa.and_(*IS_SNOOZED),
+)
 FILTERS_OF_OWNERS = ("team", *(WITHOUT_PREFIX + name for name in COLUMNS_THAT_MAY_BE_NONE))
 
 
 def filter_parameters(query: CaseFilters) -> dict[str, Any] | None:
     """Return the value of each filter of a query by the name that stands for its condition.
 
-    None if no case can match, because `q` has no word.
+    None if no case can match: `q` has no word, or no status of the query is that of a snoozed case.
     """
     named = (*COLUMNS_OF_FILTERS, *KIND_BY_REFERENCE_FILTER, "updated_after")
     found: dict[str, Any] = {name: value for name in named if (value := getattr(query, name)) is not None}
     for name in COLUMNS_THAT_MAY_BE_NONE:
         if found.get(name) == NONE_FILTER:
             found[WITHOUT_PREFIX + name] = found.pop(name)
-    if len(query.status) == 1:
-        found["status"] = query.status[0]
-    elif len(query.status) < len(STATUSES):
-        found |= {f"{STATUS_PREFIX}{number}": status for number, status in enumerate(query.status)}
-    if query.status and len(active := set(query.status).intersection(ACTIVE_STATUSES)) in (0, len(query.status)):
-        found[ONLY_ACTIVE if active else NONE_ACTIVE] = True
+    if query.snoozed and query.status and PENDING not in query.status:
+        return None
+    found |= _status_parameters(query)
     if due_before := _due_before(query):
         found["due_before"] = due_before
     if query.q is not None:
@@ -69,6 +85,21 @@ def filter_parameters(query: CaseFilters) -> dict[str, Any] | None:
             return None
         found |= {"words": words, search.LONGEST_TEXT_PARAMETER: max(map(str.strip, padded_terms(words)), key=len)}
     return found | {f"{TAG_PREFIX}{number}": tag for number, tag in enumerate(sorted(set(query.tag)))}
+
+
+def _status_parameters(query: CaseFilters) -> dict[str, Any]:
+    # All snoozed cases have the same status.
+    statuses = () if query.snoozed else query.status
+    found: dict[str, Any] = {}
+    if query.snoozed is not None:
+        found["snoozed" if query.snoozed else "not_snoozed"] = True
+    if len(statuses) == 1:
+        found["status"] = statuses[0]
+    elif len(statuses) < len(STATUSES):
+        found |= {f"{STATUS_PREFIX}{number}": status for number, status in enumerate(statuses)}
+    if statuses and len(active := set(statuses).intersection(ACTIVE_STATUSES)) in (0, len(statuses)):
+        found[ONLY_ACTIVE if active else NONE_ACTIVE] = True
+    return found
 
 
 def _due_before(query: CaseFilters) -> datetime | None:
@@ -93,6 +124,10 @@ def filter_conditions(
     found = [filter_condition(name, names, role, looked_up=name not in in_order) for name in filters]
     if "due_before" in names and role == "customer":
         found.append(HAS_PUBLIC_CLOCKS)
+    if "snoozed" in names:
+        found.append(sa.and_(*IS_SNOOZED) if "snoozed" in in_order else _IS_ONE_OF_SNOOZED)
+    if "not_snoozed" in names:
+        found.append(sa.not_(sa.and_(*IS_SNOOZED)))
     if "channel" not in names:
         found.append(NOT_SYNTHETIC)
     return found + access_conditions(role)
@@ -166,7 +201,7 @@ def select_first_cases(filters: frozenset[str], role: str, order: CaseOrder, *, 
         return _select_first_of_part(filters, role, order, counts=counts)
     has_no_timed_cases = order.of_active_cases and NONE_ACTIVE in filters
     # The cases of a customer are few.
-    is_active_list = ONLY_ACTIVE in filters and role != "customer"
+    is_active_list = ONLY_ACTIVE in filters and role != "customer" and order.others_are_indexed
     order_of_others = order.order_of_active_others if is_active_list else order.order_of_others
     behind_timed = filters & PLACE_PARAMETERS == {"after"}  # the page begins behind the last case with a time
     others = _select_first_of_part(filters if behind_timed else filters - PLACE_PARAMETERS, role, order_of_others)
@@ -299,6 +334,7 @@ class ListedCases:
         if not self._has_few_cases:
             found += [] if self._order.at is LATEST_CHANGE else ["updated_after"]
             found += [] if self._order.implied_by == "due_before" else ["due_before"]
+        found += ["snoozed"] if self._order.implied_by == "snoozed" else []
         return [name for name in found if name not in self._order.indexed]
 
     def _select_entries_of_filters(self) -> list[sa.Select[Any]]:

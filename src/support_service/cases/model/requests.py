@@ -298,6 +298,9 @@ class CaseFilters(_FiltersByReferences):
         None,
         description="only cases with a clock that is overdue, or due within this duration (ISO 8601); `PT0S`: overdue",
     )
+    snoozed: Annotated[bool | None, FACT] = Field(
+        None, description="`true`: only cases that are snoozed; `false`: only others"
+    )
     q: Annotated[Annotated[str, Field(max_length=200)] | None, Personal("masked", "removed")] = Field(
         None,
         description=(
@@ -308,8 +311,8 @@ class CaseFilters(_FiltersByReferences):
     sort: Annotated[CaseSort, FACT] = Field(
         "newest",
         description="`newest`: latest opened first; `updated`: latest change first; `waiting`: longest-waiting "
-        "customer of an open or pending case first; `due`: first due clock first. No sort leaves out a case: those "
-        "that do not wait, or are not due, come last, newest first",
+        "customer of an open or pending case first; `due`: first due clock first; `snoozed`: first to wake "
+        "first. No sort leaves out a case: those that do not wait, or are not due or snoozed, come last, newest first",
     )
 
 

@@ -238,7 +238,8 @@ MessageMetadata = Annotated[
 ]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS)]
-CaseSort = Literal["newest", "updated", "waiting", "due"]  # a new one comes last: cursors have the number of their sort
+# A new one comes last: cursors have the number of their sort.
+CaseSort = Literal["newest", "updated", "waiting", "due", "snoozed"]
 Statuses = Annotated[  # in alphabetical order
     tuple[case_vocabulary.Status, ...],
     BeforeValidator(_parse_statuses),
