@@ -52,6 +52,7 @@ LONG = {
         BULK_KILLS=25,
     ),
     "reports": long("e2e/reports", REPORT_KILLS=20, REPORT_WRITES=400),
+    "snooze": long("e2e/crash/test_snooze_kills.py", SNOOZE_KILLS=30),
     "copy": long("e2e/commands/test_database_copy.py", COPY_CASES=300_000, COPY_KILLS=50),
     "client": long("e2e/client/test_faults.py", CLIENT_WORKERS=16, CLIENT_WRITES=200),
     "sign-in": long("e2e/access/test_sign_in.py", SIGN_IN_ROUNDS=20, SIGN_IN_PEOPLE=20),

@@ -1,9 +1,12 @@
 """The measured calls, each with its budget."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from benchmarks.scale import rows
+from support_service.core.clock import format_time, utc_now
 
 CASES = "/support/cases"
 BULK_CASES = 500
@@ -50,6 +53,18 @@ def _bulk_change(number: int, count: int) -> Mapping[str, object]:
     """Return a bulk change of 500 cases, which have another priority each time."""
     ids = [rows.case_id(1 + place * 7919 % count) for place in range(BULK_CASES)]
     return {"ids": ids, "change": {"priority": ("high", "low")[number % 2]}}
+
+
+def _status_of_case(number: int, count: int) -> str:
+    """Return the path of the status of a case that was not closed when it was loaded."""
+    following = itertools.count(number * 7919)
+    seq = next(seq for each in following if rows.case(seq := 1 + each % count, count)["status"] != "closed")
+    return f"{CASES}/{rows.case_id(seq)}/status"
+
+
+def _snooze(number: int, _: int) -> Mapping[str, object]:
+    """Return a snooze that does not end while the benchmark runs."""
+    return {"status": "pending", "until": format_time(utc_now() + timedelta(days=300, minutes=number))}
 
 
 CALLS = (
@@ -112,6 +127,13 @@ CALLS = (
     Call("q, sort=updated: in none", _list(f"q={rows.ABSENT}&sort=updated"), 20, 15),
     Call("q, sort=waiting: in every case", _list(f"q={rows.FREQUENT}&sort=waiting"), 20, 15),
     Call("q, sort=waiting: in 200 cases", _list(f"q={rows.RARE}&sort=waiting"), 20, 15),
+    Call("snooze a case", _status_of_case, 20, 25, body=_snooze),
+    Call("snoozed=true", _list("snoozed=true"), 20),
+    Call("snoozed=true, sort=snoozed", _list("snoozed=true&sort=snoozed"), 20),
+    Call("snoozed=true, team", lambda n, _: f"{CASES}?snoozed=true&team=team-{n % rows.TEAMS}", 20),
+    Call("sort=snoozed", _list("sort=snoozed"), 20),
+    Call("sort=snoozed, open and pending", _list("sort=snoozed&status=open,pending"), 20),
+    Call("snoozed=false, pending", _list("snoozed=false&status=pending"), 20),
     Call("customer's page", lambda number, count: f"/support/customers/{rows.customer_of(number, count)}", 20),
     *(Call(f"view: {name}", _path(f"/support/views/{view_id}"), 20) for name, view_id in rows.VIEW_IDS.items()),
     Call("q: word in every case", _list(f"q={rows.FREQUENT}"), 20, 15),
@@ -168,6 +190,7 @@ CALLS = (
 # What replicas run without a request.
 GAUGES = Call("gauges of cases, each 15 s", _path(""), 10)
 CLOCK_GAUGES = Call("gauges of clocks, each 5 s", _path(""), 10)
+ENDED_SNOOZES = Call("look for ended snoozes, each 1.5 s", _path(""), 10)
 DUE_CLOCKS = Call("look for due clocks, none due", _path(""), 10)
 MANY_DUE_CLOCKS = Call("look for due clocks, many due", _path(""), 10)
-PERIODIC = (GAUGES, CLOCK_GAUGES, DUE_CLOCKS, MANY_DUE_CLOCKS)
+PERIODIC = (GAUGES, CLOCK_GAUGES, ENDED_SNOOZES, DUE_CLOCKS, MANY_DUE_CLOCKS)

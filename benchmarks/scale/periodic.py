@@ -9,6 +9,7 @@ from benchmarks.scale import calls
 from benchmarks.scale.clocks import DUE_FROM, DUE_RANGE
 from support_service.cases import gauges
 from support_service.cases.clocks.breaches import DetectorTimings
+from support_service.cases.snoozes import read_first_end
 from support_service.cases.sql import clock_rows
 from support_service.core.clock import utc_now
 from support_service.platform.database import Reader
@@ -27,7 +28,7 @@ async def measure_periodic(url: str) -> dict[str, float]:
         await database.close()
 
 
-async def _median(database: Reader, read: Callable[[Reader], Awaitable[None]]) -> float:
+async def _median(database: Reader, read: Callable[[Reader], Awaitable[object]]) -> float:
     times = []
     for _ in range(REPEATS):
         started = perf_counter()
@@ -40,6 +41,7 @@ async def _gauges(database: Reader) -> None:
     await gauges.CASE_COUNTS.read(database)
     await gauges.AGENT_COUNTS.read(database)
     await gauges.read_oldest_waiting_since(database)
+    await read_first_end(database)
 
 
 async def _clock_gauges(database: Reader) -> None:
@@ -58,6 +60,7 @@ async def _many_due_clocks(database: Reader) -> None:
 READS = {
     calls.GAUGES: _gauges,
     calls.CLOCK_GAUGES: _clock_gauges,
+    calls.ENDED_SNOOZES: read_first_end,
     calls.DUE_CLOCKS: _due_clocks,
     calls.MANY_DUE_CLOCKS: _many_due_clocks,
 }

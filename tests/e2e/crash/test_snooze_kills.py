@@ -1,0 +1,158 @@
+"""A service that is killed at any step of a wake: each case is opened once, by the next one or by another replica.
+
+The short form kills a service at a step of each kind. The long form kills SNOOZE_KILLS services on each database, each
+of a database of its own.
+"""
+
+import asyncio
+import json
+import os
+import signal
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.cases.model.requests import NewCase, StatusChange
+from support_service.cases.service import CaseService
+from support_service.core.clock import format_time, utc_now
+from support_service.core.domain.principals import SYSTEM
+from support_service.platform.audit.verify import verify_chain
+from support_service.platform.database.opening import create_database
+from support_service.platform.database.tables import audit_log, outbox, tickets
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
+from tests.conftest import both_databases
+from tests.support.calls import eventually
+from tests.support.cases import recorder
+from tests.support.crash import victim
+from tests.support.crash.kills import RUN_TIMEOUT, print_figures, spread
+from tests.support.crash.victim import before, modules
+from tests.support.forks import context
+from tests.support.process import running
+from tests.support.servers import free_port
+
+pytestmark = pytest.mark.usefixtures("processes")
+
+KILLS = int(os.environ.get("SNOOZE_KILLS", "0"))  # on each database; 0 is the short form
+CASES = 60  # more than a transaction wakes
+STEPS = (
+    before("cases/snoozes.py", "rows = await work.tx.fetch_all(LOCK_DUE"),  # the lease is taken
+    before("cases/snoozes.py", "case = CaseSummary.model_validate_json("),  # the cases are locked
+    before("cases/recorder.py", "await audit.record(work, after.id, _action_of_change("),  # a case is changed
+    before("platform/unit_of_work.py", "await work.mark_claim_applied()"),  # all changes are made, none committed
+    before("platform/unit_of_work.py", "work.run_after_commit()"),  # the first batch is committed
+)
+WATCHED = modules("cases/snoozes.py", "cases/recorder.py", "platform/unit_of_work.py", "platform/audit/log.py")
+
+
+class KilledWakes:
+    """Runs services that are killed while they open cases, each of a database of its own."""
+
+    def __init__(self, folder, new_database, instruments):
+        self._folder, self._new_database, self._instruments = folder, new_database, instruments
+        self._number = 0
+
+    async def run(self, *points, record=None):
+        """Run a service with a kill at each point, then another one until all cases are open; return the kills."""
+        self._number += 1
+        folder = self._folder / str(self._number)
+        folder.mkdir()
+        url = self._new_database(folder)
+        database = create_database(url)
+        await database.open()
+        try:
+            case_ids = await self._snooze(database)
+            kills = 0
+            for point in points:
+                kills += await self._serve(folder, url, database, point)
+                await self._check(database, case_ids)
+            if record is not None:
+                await self._serve(folder, url, database, None, record)
+            else:
+                await self._wait_for_another_replica(folder, url, database)
+            await self._check(database, case_ids)
+        finally:
+            await database.close()
+        return kills
+
+    async def _snooze(self, database):
+        cases = CaseService(database, recorder(database, self._instruments))
+        until = StatusChange.model_validate({"status": "pending", "until": format_time(utc_now() + timedelta(hours=1))})
+        case_ids = []
+        for _ in range(CASES):
+            case = await cases.open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email"))
+            await cases.set_status(SYSTEM_ORIGIN, case.id, until)
+            case_ids.append(case.id)
+        async with database.transaction() as tx:
+            await tx.execute(tickets.update().values(snoozed_until=utc_now() - timedelta(hours=1)))
+        return case_ids
+
+    async def _serve(self, folder, url, database, point, record=None):
+        """Run a service to a point, or until all cases are open; return whether it was killed."""
+        arguments = (["serve"], _variables(folder, url), folder, point, record, WATCHED)
+        process = context.Process(target=victim.run, args=arguments)
+        process.start()
+        await eventually(lambda: _is_over(process, database))
+        if process.is_alive():
+            process.terminate()
+        async with asyncio.timeout(RUN_TIMEOUT):
+            await asyncio.to_thread(process.join)
+        assert process.exitcode in (0, -signal.SIGKILL), (point, (folder / "victim.log").read_text()[-3000:])
+        return process.exitcode == -signal.SIGKILL
+
+    async def _wait_for_another_replica(self, folder, url, database):
+        """Its lease is another one: it goes on when that of the killed process has expired."""
+        async with running("serve", cwd=folder, **_variables(folder, url)):
+            await eventually(lambda: _all_are_open(database))
+
+    async def _check(self, database, case_ids):
+        """An open case has one entry and one event of its wake, a snoozed case has none."""
+        rows = await database.fetch_all(sa.select(tickets.c.id, tickets.c.status, tickets.c.snoozed_until))
+        assert {row.id for row in rows} == {*case_ids}
+        assert {(row.status, row.snoozed_until is None) for row in rows} <= {("open", True), ("pending", False)}
+        opened = Counter(row.id for row in rows if row.status == "open")
+        entries = await database.fetch_all(sa.select(audit_log).where(audit_log.c.action == "case.changed"))
+        woken = [row for row in entries if json.loads(row.changes)["status"] == ["pending", "open"]]
+        assert Counter(row.case_id for row in woken) == opened
+        assert {row.actor for row in woken} <= {SYSTEM.name}
+        events = [json.loads(row.event)["data"] for row in await database.fetch_all(sa.select(outbox.c.event))]
+        assert Counter(each["ticket"]["id"] for each in events if each.get("currentStatus") == "open") == opened
+        assert (await verify_chain(database)).flaw is None
+
+
+def _variables(folder, url):
+    """Return the variables of a service whose Redis is down, so that events stay in the outbox."""
+    return {
+        "SUPPORT_DATABASE_URL": url,
+        "SUPPORT_ATTACHMENT_DIR": str(folder / "files"),
+        "SUPPORT_AUTH": "open",
+        "SUPPORT_PORT": str(free_port()),
+        "SUPPORT_REDIS_URL": f"redis://127.0.0.1:{free_port()}",
+        "SUPPORT_SHED_LAG": "0",  # a traced process is slow
+    }
+
+
+async def _is_over(process, database):
+    return not process.is_alive() or await _all_are_open(database)
+
+
+async def _all_are_open(database):
+    row = await database.fetch_one(sa.select(sa.func.count().label("n")).where(tickets.c.status == "open"))
+    return row.n == CASES
+
+
+@both_databases
+async def test_each_case_is_opened_once_if_the_service_is_killed(tmp_path, new_database, instruments):
+    """Killed before a line that locks, changes, records or commits; another process goes on."""
+    wakes = KilledWakes(tmp_path, new_database, instruments)
+    if not KILLS:
+        assert await wakes.run(*STEPS) == len(STEPS)
+        return
+    record = tmp_path / "points.json"
+    await wakes.run(record=record)
+    executed = json.loads(record.read_text())
+    points = spread(executed, KILLS)
+    killed = [point for point in points if await wakes.run(point)]
+    print_figures(f"snooze: {len(killed)} kills at {len(points)} of {len(executed)} lines")
+    assert len(killed) >= len(points) * 0.9, points
