@@ -135,6 +135,11 @@ CALLS = (
     Call("sort=snoozed, open and pending", _list("sort=snoozed&status=open,pending"), 20),
     Call("snoozed=false, pending", _list("snoozed=false&status=pending"), 20),
     Call("customer's page", lambda number, count: f"/support/customers/{rows.customer_of(number, count)}", 20),
+    Call("customers: many of a name", _path("/support/customers?q=customer"), 20),
+    Call("customers: one of a name", lambda n, _: f"/support/customers?q={n * 7919 % rows.CUSTOMERS}+cust", 20),
+    Call(
+        "customers: a contact", lambda n, _: f"/support/customers?contact={n * 7919 % rows.CUSTOMERS}@example.org", 20
+    ),
     *(Call(f"view: {name}", _path(f"/support/views/{view_id}"), 20) for name, view_id in rows.VIEW_IDS.items()),
     Call("q: word in every case", _list(f"q={rows.FREQUENT}"), 20, 15),
     Call("q: word in 200 cases", _list(f"q={rows.RARE}"), 20, 15),

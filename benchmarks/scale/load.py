@@ -51,6 +51,8 @@ def _batches(count: int, seq_of: Callable[[int], int]) -> Iterator[tuple[int, di
                 "views": list(rows.views()),
                 "sla_policies": list(clocks.policies()),
                 "agents": list(rows.agents()),
+                "customers": list(rows.customers(count)),
+                "customer_terms": list(rows.customer_terms(count)),
             }
         stop = min(start + BATCH, count + 1)
         for seq in map(seq_of, range(start, stop)):

@@ -80,6 +80,27 @@ def notifications(case: dict[str, Any], count: int) -> Iterator[dict[str, Any]]:
         }
 
 
+def customers(count: int) -> Iterator[dict[str, Any]]:
+    """Yield the records of customers, with a name each: all, or as many as there are cases."""
+    for number in range(min(count, CUSTOMERS)):
+        yield {
+            "id": f"customer-{number}",
+            "name": f"Customer {number}",
+            "contacts": json.dumps([{"kind": "email", "value": f"{number}@example.org", "label": None}]),
+            "audit_id": f"record-{number}",
+            "created_at": START,
+            "updated_at": START,
+            "version": 1,
+        }
+
+
+def customer_terms(count: int) -> Iterator[dict[str, Any]]:
+    """Yield the texts by which these customers are found."""
+    for number in range(min(count, CUSTOMERS)):
+        for term in (f"customer {number}", f"{number} customer", f"email:{number}@example.org"):
+            yield {"customer_id": f"customer-{number}", "term": term}
+
+
 def customer_of(number: int, count: int) -> str:
     """Return the customer of one of `count` cases."""
     return str(case(1 + number * 7919 % count, count)["customer_id"])

@@ -153,7 +153,7 @@ def filter_condition(name: str, names: Collection[str], role: str, *, looked_up:
     if name.startswith(WITHOUT_PREFIX):
         return read(tickets.c[name.removeprefix(WITHOUT_PREFIX)]).is_(None)
     is_of_person = name == "customer_id" and role != "customer"
-    return tickets.c.customer_id.in_(_IDS_OF_PERSON) if is_of_person else read(tickets.c[name]) == sa.bindparam(name)
+    return _IS_OF_PERSON if is_of_person else read(tickets.c[name]) == sa.bindparam(name)
 
 
 _sought, _other = customers.alias("sought"), customers.alias("other")
@@ -164,6 +164,12 @@ _IDS_OF_PERSON = sa.union_all(
     .where(_sought.c.id == sa.bindparam("customer_id"), _other.c.id != _sought.c.id),
 )
 """The id of a customer, and the others of the same person, whose cases staff read as one."""
+_of_person = tickets.alias("of_person")
+# SQLite would rather look up another filter, such as the status, than several customers: it gets the keys of the cases.
+_IS_OF_PERSON: sa.ColumnElement[bool] = by_database(
+    tickets.c.seq.in_(sa.select(_of_person.c.seq).where(_of_person.c.customer_id.in_(_IDS_OF_PERSON))),
+    tickets.c.customer_id.in_(_IDS_OF_PERSON),
+)
 
 
 def tag_parameter(name: str) -> sa.BindParameter[str]:
