@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from support_service.cases.model.case import ApiModel, example_config
@@ -81,6 +81,15 @@ class Contact(ApiModel):
     def term(self) -> str:
         """The text by which the contact is found."""
         return _contact_term(self.kind, self.value)
+
+
+def is_valid_contact(contact: dict[str, str]) -> bool:
+    """Return whether a record can have a contact."""
+    try:
+        Contact.model_validate(contact)
+    except ValidationError:
+        return False
+    return True
 
 
 Name = Annotated[str, _one_line(MAX_NAME_LENGTH), _PRINTABLE]

@@ -42,6 +42,7 @@ _END_OF_PREFIX = "\U0010ffff"  # sorted after every other character
 _LINKS = ("merged_into", "person", "person_name")
 # The number is any that no other lock has.
 LOCK_MERGES = sa.select(transaction_lock(sa.literal_column("7418003")).label("locked"))
+RECORD = compiled(sa.select(customers).where(_C.id == _id))
 LOCK_RECORD = compiled(sa.select(customers).where(_C.id == _id).with_for_update())
 LOCK_RECORDS = sa.select(_C.id).where(_C.id.in_(_ids)).order_by(_C.id).with_for_update()
 ROOTS = sa.select(_C.id, sa.func.coalesce(_C.person, _C.id).label("root")).where(_C.id.in_(_ids))
@@ -207,6 +208,12 @@ async def read_identities(reader: Reader, customer_id: str) -> list[str]:
     """Return all ids of a person, that of the record first; empty for a customer without a record."""
     row = await reader.fetch_one(READ, {"id": customer_id})
     return _identities(row) if row else []
+
+
+async def read_content(reader: Reader, customer_id: str) -> CustomerContent | None:
+    """Return what the record of an id says, not that of the person; None without a record."""
+    row = await reader.fetch_one(RECORD, {"id": customer_id})
+    return _content_of(row) if row else None
 
 
 async def add_absent(tx: Transaction, contents: Mapping[str, CustomerContent]) -> None:

@@ -23,6 +23,7 @@ from support_service.cases.model.files import StoredAttachment
 from support_service.cases.sql import attachment_rows, case_reading
 from support_service.core.clock import format_time, utc_now
 from support_service.core.errors import Conflict, MalformedRequest, SupportError, Unavailable
+from support_service.desk.customers import read_content
 from support_service.guard.json_body import parse_json
 from support_service.importing.entries import MAX_LINE_BYTES, KeptIds
 from support_service.importing.imported_case import build_case, keep_as_it_is, parse_case
@@ -141,7 +142,10 @@ class CaseArchive:
         """
         files = await attachment_rows.list_by_case(self._database, case.id)
         paths = {each.id: f"{folder.name}/{case.id}/{number}" for number, each in enumerate(files, 1)}
-        line = pydantic_core.to_json(_document(case, files, paths), inf_nan_mode="constants") + b"\n"
+        document = _document(case, files, paths)
+        if case.customer_id and (content := await read_content(self._database, case.customer_id)):
+            document["customer"] = content.model_dump(by_alias=True, exclude_none=True)
+        line = pydantic_core.to_json(document, inf_nan_mode="constants") + b"\n"
         if len(line) > MAX_LINE_BYTES:
             raise MalformedRequest("line_too_long", f"The case has more than {MAX_LINE_BYTES:,} bytes as JSON")
         build_case(parse_case(parse_json(line), keep_as_it_is), KeptIds(), ())

@@ -4,9 +4,9 @@ The member `messages` of each conversation has all its messages, those of
 `GET /api/v1/accounts/{account}/conversations/{id}/messages`: a conversation as it is returned has only the last one.
 An attachment is imported if it has a member `path`, the path of its file; the URL of others is kept.
 
-Left out: activity messages ("… resolved the conversation"), contacts except for their ids, inboxes, the times at which
-messages were read, ratings, service levels, automations and campaigns, rich contents such as cards and forms (their
-text is kept), and further URLs of a message with several attachments.
+Left out: activity messages ("… resolved the conversation"), contacts except for their ids, names, e-mail addresses and
+phone numbers, inboxes, the times at which messages were read, ratings, service levels, automations and campaigns,
+rich contents such as cards and forms (their text is kept), and further URLs of a message with several attachments.
 """
 
 from collections.abc import Mapping
@@ -59,6 +59,7 @@ def map_conversation(document: Json) -> Json:
             "externalId": f"chatwoot:{conversation.get('account_id') or 0}:{number}",
             "subject": fields.shortened(subject, fields.MAX_SUBJECT_LENGTH),
             "customerId": fields.identifier(sender.get("identifier"), "chatwoot", sender.get("id")),
+            "customer": fields.customer(sender.get("name"), sender.get("email"), sender.get("phone_number")),
             "channel": _map_channel(meta.get("channel")),
             "priority": conversation.get("priority"),
             "assignedAgentId": agent_id,

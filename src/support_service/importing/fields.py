@@ -11,6 +11,7 @@ from support_service.cases.model.vocabulary import MAX_TEXT_LENGTH, Json
 from support_service.core.clock import format_time
 from support_service.core.errors import FieldError, ValidationFailed
 from support_service.core.ids import ID_LENGTH
+from support_service.desk.customer_models import MAX_NAME_LENGTH, is_valid_contact
 
 MAX_SUBJECT_LENGTH = 255
 MAX_TAGS, MAX_TAG_LENGTH = 50, 64
@@ -107,6 +108,18 @@ def identifier(value: object, system: str, number: object) -> str | None:
     if 0 < len(text) <= ID_LENGTH:
         return text
     return f"{system}-{number}"[:ID_LENGTH] if text or number else None
+
+
+def customer(name: object, email: object, phone: object) -> dict[str, Any]:
+    """Return the record of a customer, without what does not fit its limits."""
+    contacts = [
+        contact
+        for kind, value in (("email", email), ("phone", phone))
+        if isinstance(value, str) and is_valid_contact(contact := {"kind": kind, "value": value})
+    ]
+    text = " ".join(name.split()) if isinstance(name, str) else ""
+    named = {"name": shortened(text, MAX_NAME_LENGTH)} if text and text.isprintable() else {}
+    return named | ({"contacts": contacts} if contacts else {})
 
 
 def cleaned_tags(values: object) -> list[str]:

@@ -25,6 +25,7 @@ from support_service.core.domain.case_vocabulary import BOT, PENDING
 from support_service.core.errors import Conflict, FieldError, ValidationFailed, field_errors
 from support_service.core.ids import new_id
 from support_service.core.json_input import with_camel_case_names
+from support_service.desk.customer_models import CustomerContent
 from support_service.guard.json_body import INVALID_REQUEST
 from support_service.importing.entries import KeptIds
 
@@ -78,6 +79,7 @@ class ImportedCase(NewCase):
     id: CaseId | None = None
     version: Annotated[int, Field(ge=1, le=MAX_VERSION)] | None = None
     external_id: ExternalId
+    customer: CustomerContent | None = None  # the record of the customer, who may have another one here
     status: Status = "open"
     closed_at: NewSentAt | None = None
     snoozed_until: Moment | None = None  # one that has passed opens the case once it is imported
@@ -155,6 +157,7 @@ class CaseToImport:
     history: CaseHistory
     files: list[FileToImport]
     messages_by_file: dict[str, list[Message]]  # the messages that name a file, by its path
+    customer: CustomerContent | None = None
 
     @property
     def case(self) -> CaseSummary:
@@ -213,7 +216,7 @@ def build_case(imported: ImportedCase, kept: KeptIds, synthetic_channels: Collec
     )
     if history.conversation_bytes > MAX_CONVERSATION_BYTES:
         raise Conflict("case_full", f"The messages have more than {MAX_CONVERSATION_BYTES:,} bytes of JSON.")
-    return CaseToImport(history, files, naming)
+    return CaseToImport(history, files, naming, imported.customer)
 
 
 def _dated_messages(imported: ImportedCase, now: datetime) -> list[tuple[datetime, ImportedMessage]]:

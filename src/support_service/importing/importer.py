@@ -15,6 +15,8 @@ from support_service.cases.recorder import opening_changes
 from support_service.cases.sql import import_rows
 from support_service.core.clock import utc_now
 from support_service.core.errors import MalformedRequest, SupportError, ValidationFailed
+from support_service.desk import customers
+from support_service.desk.customer_models import CustomerContent
 from support_service.importing import imported_case
 from support_service.importing.entries import Entries, Entry
 from support_service.importing.files import ImportedFiles
@@ -177,6 +179,7 @@ class Importer:
         async with unit_of_work(self._database, self._origin) as work:
             added = await import_rows.add_histories(work.tx, [each.to_import.history for each in batch])
             new = [each for each in batch if each.to_import.case.id in added]
+            await customers.add_absent(work.tx, _customers_of(new))
             at = utc_now()
             entries = [(each.to_import.case.id, at, _audited_changes(each.to_import)) for each in new]
             await audit.record_all(work, "case.imported", entries)
@@ -191,6 +194,12 @@ class Importer:
     def _refuse(self, entry: Entry, failure: SupportError) -> None:
         self.totals.refused += 1
         self._report_refusal(entry, failure)
+
+
+def _customers_of(cases: Sequence[_PendingCase]) -> dict[str, CustomerContent]:
+    """Return the customers of cases who are described, by their ids."""
+    imported = [each.to_import for each in cases]
+    return {each.case.customer_id: each.customer for each in imported if each.customer and each.case.customer_id}
 
 
 def _audited_changes(case: CaseToImport) -> audit.FieldChanges:

@@ -7,7 +7,7 @@ file.
 Left out: organizations, the history of changes, links between tickets, mentions, checklists, time accounting, service
 levels and escalations, custom fields, colours, formats and inline images of articles, signatures of mails, and
 attachments without `path`, whose names are kept in the metadata of the message. Users are left out except for the ids
-of customer and owner.
+of customer and owner, and the e-mail address that is the id of a customer.
 """
 
 from support_service.cases.model.vocabulary import Json
@@ -57,6 +57,7 @@ def map_ticket(document: Json) -> Json:
             "subject": fields.shortened(title, fields.MAX_SUBJECT_LENGTH),
             "description": fields.split_text("\n".join(filter(None, described)))[0],
             "customerId": fields.identifier(ticket.get("customer"), "zammad", ticket.get("customer_id")),
+            "customer": fields.customer(None, ticket.get("customer"), None),
             "channel": _map_channel(ticket, articles),
             "priority": _map_priority(ticket.get("priority")),
             "assignedAgentId": fields.identifier(owner, "zammad", ticket.get("owner_id")) if has_owner else None,

@@ -19,6 +19,7 @@ from support_service.cases.model.vocabulary import DUPLICATE_OF
 from support_service.cases.sql import attachment_rows, case_rows, link_rows
 from support_service.cases.sql.projections import IS_SYNTHETIC, LATEST_CHANGE
 from support_service.core.clock import utc_now
+from support_service.desk import customers
 from support_service.desk.bulk import erase_former_values
 from support_service.events import erasure as events
 from support_service.events.broker.base import BrokerError
@@ -208,7 +209,10 @@ class CaseRetention:
             await erase_former_values(tx, due)
             links = await link_rows.find_by_cases(tx, due)
             await link_rows.increment_versions_of_linked_cases(tx, due)
+            of_cases = sa.select(tickets.c.customer_id).where(tickets.c.id.in_(due), tickets.c.customer_id.is_not(None))
+            owners = {row.customer_id for row in await tx.fetch_all(of_cases.distinct())}
             await case_rows.delete(tx, due)
+            await customers.remove_unused(tx, owners, expired.before)
             await cases.erase_occurrences(tx, due, self._settings.cases.known_channels)
             archive = {"archive": (None, seal)} if seal else {}
             await audit.erase_cases(work, due, at, {"reason": (None, "retention"), **archive})

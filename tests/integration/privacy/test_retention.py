@@ -19,7 +19,7 @@ from support_service.core.errors import Conflict, Unavailable
 from support_service.importing.archive import CaseArchive
 from support_service.platform.audit import entry_rows
 from support_service.platform.audit.verify import verify_chain
-from support_service.platform.database.tables import garbage, metadata, tickets
+from support_service.platform.database.tables import customers, garbage, metadata, tickets
 from support_service.platform.settings import Settings
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from support_service.privacy import retention
@@ -214,7 +214,15 @@ async def test_only_closed_old_cases_of_the_selection_are_deleted(client, close,
 async def test_sealed_file_restores_the_case(client, old_case, retain, database, attachment_dir, tmp_path):
     """`import` reads it, and the case has its id, texts, times and files again. Each hash is right."""
     case = await read_case(client, await old_case(externalId="4711", tags=["vip"], priority="high"))
+    contact = {"kind": "email", "value": "anna@example.org", "label": "work"}
+    record = {"name": "Anna", "contacts": [contact], "notes": "Call her."}
+    page = f"/support/customers/{case['customerId']}"
+    async with client.put(page, json=record) as response:
+        assert response.status == 201
+    async with database.transaction() as tx:  # nobody has changed it for long
+        await tx.execute(customers.update().values(updated_at=utc_now() - 2 * YEAR))
     totals, refused = await retain(tmp_path / "archive")
+    await expect_problem(await client.get(page), 404, "customer_not_found")
     assert (totals.archived, totals.deleted, refused) == (1, 1, {})
     (lines,) = (tmp_path / "archive").glob("*.jsonl")
     sums = lines.with_suffix(".sha256")
@@ -232,6 +240,9 @@ async def test_sealed_file_restores_the_case(client, old_case, retain, database,
     runner = ImportRunner(database, sums.parent, attachment_dir)
     assert (await runner.run_lines(map(json.loads, lines.read_text().splitlines()))).imported == 1
     restored = await read_case(client, case)
+    assert restored["customerName"] == "Anna"
+    async with client.get(page) as response:
+        assert record.items() <= (await response.json()).items()
     fields = ("id", "externalId", "subject", "description", "customerId", "status", "priority", "channel", "tags")
     for name in (*fields, "context", "createdAt"):
         assert restored[name] == case[name], name

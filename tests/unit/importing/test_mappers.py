@@ -12,6 +12,10 @@ from support_service.importing.imported_case import ImportedCase, parse_case
 SAMPLES = Path(__file__).parents[2] / "data" / "importing"
 
 
+ANN = {"kind": "email", "value": "ann@mail.example", "label": None}
+ANN_BY_MAIL = {"name": None, "contacts": [ANN], "notes": None}
+
+
 def sample(name):
     """Return the documents of a sample."""
     return json.loads((SAMPLES / f"{name}.json").read_text())
@@ -35,6 +39,7 @@ def test_zammad_ticket():
         "subject": "Parcel 4711 did not arrive",
         "description": "Zammad ticket 22007\nCalled twice",
         "customer_id": "ann@mail.example",
+        "customer": ANN_BY_MAIL,
         "channel": "email",
         "priority": "high",
         "assigned_agent_id": "chris@shop.example",
@@ -87,6 +92,7 @@ def test_chatwoot_conversation():
         "subject": "Conversation 12",
         "description": None,
         "customer_id": "customer-31",
+        "customer": ANN_BY_MAIL | {"name": "Ann"},
         "channel": "chat",
         "priority": "normal",
         "assigned_agent_id": "chris@shop.example",
