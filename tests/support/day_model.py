@@ -5,6 +5,7 @@ Time is the number of a step. Steps follow one another, so that the order of wha
 
 from collections import Counter
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 ACTIVE = ("open", "pending")
 MOVES = {
@@ -61,6 +62,7 @@ class Case:
     merged_into: str | None = None
     before_merge: tuple[str, bool] = ("open", False)
     messages: list[Said] = field(default_factory=list)
+    followers: set[str] = field(default_factory=set)
 
     @property
     def waits_since(self):
@@ -72,16 +74,28 @@ class Case:
         return self.agent, self.team, self.priority, self.status, self.tags, self.is_snoozed
 
 
+@dataclass
+class Notification:
+    """What a person is told; `about` is the id of a message."""
+
+    person: str
+    kind: str
+    case: Case
+    about: str | None
+
+
 class Refused(Exception):
     """The service has to refuse the request with a code."""
 
 
 class Model:
-    """All cases, and the counters of the reports."""
+    """All cases, the counters of the reports, and what people are told. `actor` is who makes the next change."""
 
     def __init__(self):
         self.cases = {}
         self.at = 0
+        self.actor = ""
+        self.notifications = []
         self.counted = Counter()  # what happened, by team and agent
         self.bulks = {}  # for each case that a bulk change has changed: its fields before, and its step after
 
@@ -102,21 +116,25 @@ class Model:
             raise Refused("case_closed")
         return target
 
-    def say(self, case, message_id, author, text, *, is_public=True):
-        """Add a message where it arrives: a customer's opens a resolved or snoozed case."""
+    def say(self, case, message_id, author, text, *, is_public=True, mentioned=()):
+        """Add a message where it arrives: a customer's opens a resolved or snoozed case. Who is mentioned follows."""
         target = self.check_say(case, author, is_public=is_public)
         target.messages.append(Said(message_id, self.at, author, text, is_public))
         target.updated = self.at
         if author == target.customer:
             target.waiting = self.at if target.waiting is None else target.waiting
+            self._tell(target, "message", about=message_id)
             if target.status == "resolved" or target.is_snoozed:
                 self._set_status(target, "open")
         elif is_public:
             target.waiting = None
+        else:
+            self._tell(target, "note", dict.fromkeys(mentioned, "mention"), about=message_id)
+            target.followers |= {*mentioned} - {author}
         return target
 
     def set_status(self, case, status, *, snoozed=False):
-        """Change the status. Raises Refused."""
+        """Change the status: without a snooze, `pending` ends one. Raises Refused."""
         if status != case.status and status not in MOVES[case.status]:
             raise Refused("status_move_not_allowed")
         if (status, snoozed) != (case.status, case.is_snoozed):
@@ -124,10 +142,13 @@ class Model:
 
     def change(self, case, **fields):
         """Change other fields."""
-        if any(getattr(case, name) != value for name, value in fields.items()):
-            for name, value in fields.items():
-                setattr(case, name, value)
+        changed = {name for name, value in fields.items() if getattr(case, name) != value}
+        for name in changed:
+            setattr(case, name, fields[name])
             case.updated = self.at
+        if changed & {"agent", "team"}:
+            assigned = {case.agent: "assigned"} if "agent" in changed and case.agent else {}
+            self._tell(case, "assignment", assigned)
 
     def bulk(self, bulk_id, person, cases, change):
         """Change cases at once; return the outcome of each."""
@@ -154,7 +175,7 @@ class Model:
         added = [tag for tag in change.get("add_tags", ()) if tag not in case.tags]
         fields["tags"] = tuple(tag for tag in (*case.tags, *added) if tag not in change.get("remove_tags", ()))
         self.change(case, **fields)
-        if status != case.status:
+        if "status" in change and (status, False) != (case.status, case.is_snoozed):
             self._set_status(case, status)
         return ("unchanged", None) if case.fields() == former else ("changed", None)
 
@@ -201,14 +222,26 @@ class Model:
             each.waiting, each.updated = _waiting_in(each), self.at
         self.cases[new_id] = new
         self._count("opened", new)
+        for told in self.notifications:
+            told.case = new if told.about in message_ids else told.case
+        if new.agent:
+            self._tell(new, "", {new.agent: "assigned"})
 
     def _set_status(self, case, status, *, snoozed=False):
         was_active, is_active = case.status in ACTIVE, status in ACTIVE
+        if status != case.status:
+            self._tell(case, "status")
         case.status, case.is_snoozed, case.updated = status, snoozed, self.at
         if was_active and not is_active:
             self._count("solved", case)
         if is_active and not was_active:
             self._count("reopened", case)
+
+    def _tell(self, case, kind, others=MappingProxyType({}), about=None):
+        """Tell followers, and others something else, of a change; nobody is told of what they do themselves."""
+        told = dict.fromkeys(case.followers, kind) | dict(others)
+        told.pop(self.actor, None)
+        self.notifications += [Notification(person, each, case, about) for person, each in told.items()]
 
     def _count(self, what, case):
         self.counted[what, case.team, case.agent] += 1
@@ -225,6 +258,14 @@ class Model:
         """Return the cases that a list shows, in groups of cases that were changed at once."""
         shown = [case for case in self.cases.values() if person.sees(case) and _matches(case, filters)]
         return sorted(shown, key=lambda case: sort_key(case, sort))
+
+    def told(self, person):
+        """Count what a person is told of cases that the person sees, by kind and case."""
+        return Counter(
+            (each.kind, each.case.id)
+            for each in self.notifications
+            if each.person == person.name and person.sees(each.case)
+        )
 
     def conversation(self, case, person):
         """Return the texts of a case and its duplicates that a person reads, oldest first."""

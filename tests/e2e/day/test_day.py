@@ -52,7 +52,7 @@ class Day:
     def __init__(self, replicas, tokens, seed):
         self.replicas = replicas
         self.model = Model()
-        self._draw = random.Random(seed)
+        self._draw, self._replica_draw = random.Random(seed), random.Random(seed)
         self._keys = itertools.count()
         self._clients = {
             person.name: [
@@ -61,6 +61,7 @@ class Day:
             for person in PEOPLE
         }
         self.done = Counter()
+        self.steps = []  # who did what
         self.repeats, self.lost = 0, 0
 
     async def close(self):
@@ -76,12 +77,13 @@ class Day:
         With `kill` the replica dies meanwhile. If the answer is lost with it, what has an external id is sent again;
         the answer to anything else is None.
         """
+        self.model.actor = person.name
         key = f"day-{next(self._keys)}"
         first = self.replicas.kills % len(self.replicas.addresses)  # the next one to be killed
         order = itertools.cycle([*range(first, len(self.replicas.addresses)), *range(first)])
         if not kill:
-            order = itertools.islice(order, self._draw.randrange(2), None)
-        killing = asyncio.create_task(self._kill(self._draw.uniform(0, 0.03))) if kill else None
+            order = itertools.islice(order, self._replica_draw.randrange(2), None)
+        killing = asyncio.create_task(self._kill(self._replica_draw.uniform(0, 0.03))) if kill else None
         try:
             async with asyncio.timeout(LONG):
                 while True:
@@ -108,13 +110,19 @@ class Day:
 
     async def read(self, person, call):
         """Read from any replica that answers."""
-        order = itertools.cycle(self._draw.sample(self._clients[person.name], len(self._clients[person.name])))
+        order = itertools.cycle(self._replica_draw.sample(self._clients[person.name], len(self._clients[person.name])))
         async with asyncio.timeout(LONG):
             while True:
                 try:
                     return await call(next(order))
                 except (NoAnswer, Unavailable):
                     await asyncio.sleep(0.05)
+
+    async def introduce(self, people):
+        """Add people to the directory. A replica knows at once what it has changed itself."""
+        for number, client in enumerate(self._clients[BOSS.name]):
+            for person in people:
+                await client.put_agent(person.name, display_name=f"{person.name} {number}", teams=[*person.teams])
 
     # Steps.
 
@@ -123,12 +131,14 @@ class Day:
         self.model.at += 1
         steps = [
             *(self._open, self._customer_writes, self._answer, self._note, self._set_status, self._take) * 2,
-            *(self._assign, self._prioritize, self._snooze, self._wake, self._bulk, self._undo_bulk),
+            *(self._follow, self._assign, self._prioritize, self._snooze, self._wake, self._bulk, self._undo_bulk),
             *(self._merge, self._undo_merge, self._split),
         ]
         while not await (act := self._draw.choice(steps))(kill=kill):
             pass
-        self.done[act.__name__.strip("_")] += 1
+        name = act.__name__.strip("_")
+        self.done[name] += 1
+        self.steps.append(f"{self.model.at} {name} by {self.model.actor}")
 
     def _pick(self, *conditions):
         """Return a case for which all conditions hold, or None."""
@@ -183,17 +193,20 @@ class Day:
 
     async def _note(self, *, kill):
         case = self._pick()
-        return case and await self._say(case, self._staff_of(case).name, "agent", kill=kill, visibility="internal")
+        mentioned = self._draw.sample([person.name for person in (*AGENTS, BOSS)], self._draw.randrange(3))
+        return case and await self._say(case, self._staff_of(case).name, "agent", kill=kill, mentioned=mentioned)
 
-    async def _say(self, case, author, author_type, *, kill, visibility="public"):
-        text, is_public = self._text(), visibility == "public"
+    async def _say(self, case, author, author_type, *, kill, mentioned=None):
+        """Add a public message, or a note that mentions people."""
+        is_public = mentioned is None
+        text = self._text() + "".join(f" @{name}" for name in mentioned or ())
         writing = self.write(
             next(person for person in PEOPLE if person.name == author),
             lambda client, key: client.add_message(
                 case.id,
                 author_type=author_type,
                 message=text,
-                visibility=visibility,
+                visibility="public" if is_public else "internal",
                 external_id=text,
                 idempotency_key=key,
             ),
@@ -205,7 +218,7 @@ class Day:
         except Refused as refused:
             return await self._expect(refused, writing)
         message = await writing
-        target = self.model.say(case, message.id, author, text, is_public=is_public)
+        target = self.model.say(case, message.id, author, text, is_public=is_public, mentioned=mentioned or ())
         assert (message.ticket_id, message.author_id) == (target.id, author)
         return True
 
@@ -218,12 +231,23 @@ class Day:
             person, lambda client, key: client.set_status(case.id, status, idempotency_key=key), kill=kill
         )
         refused = None
+        self.model.actor = person.name
         try:
-            # `pending` alone leaves a snoozed case snoozed.
-            self.model.set_status(case, status, snoozed=case.is_snoozed and status == "pending")
+            self.model.set_status(case, status)
         except Refused as refusal:
             refused = refusal
         return await self._expect(refused, writing)
+
+    async def _follow(self, *, kill):
+        case = self._pick()
+        if case is None:
+            return False
+        person = self._staff_of(case)
+        await self.write(
+            person, lambda client, key: client.add_follower(case.id, person.name, idempotency_key=key), kill=kill
+        )
+        case.followers.add(person.name)
+        return True
 
     async def _take(self, *, kill):
         case = self._pick(lambda case: case.agent is None and any(person.sees(case) for person in AGENTS))
@@ -262,10 +286,13 @@ class Day:
 
     async def _wake(self, *, kill):
         """Snooze a case for a moment, in which a replica may die; it wakes by itself."""
-        case = await self._snooze_for(timedelta(seconds=2), kill=kill)
+        case = await self._snooze_for(timedelta(seconds=4), kill=False)
         if not case:
             return False
+        if kill:
+            self.replicas.kill()
         self.model.at += 1
+        self.model.actor = "support-service"
         self.model.set_status(case, "open")
         await eventually(lambda: self._has_status(case, "open"), LONG)
         return True
@@ -372,6 +399,8 @@ class Day:
             for case in self.model.cases.values():
                 if person.sees(case):
                     await self._check_case(person, case)
+        for person in (*AGENTS, BOSS):
+            await self._check_notifications(person)
         await self._check_report()
 
     def _filters(self, person):
@@ -420,6 +449,13 @@ class Day:
         where = (self.model.at, person.name, case)
         assert [message.message for message in read.messages] == self.model.conversation(case, person), where
 
+    async def _check_notifications(self, person):
+        async def read_notifications(client):
+            return Counter([(each.kind, each.case_id) async for each in client.list_notifications()])
+
+        told = await self.read(person, read_notifications)
+        assert told == self.model.told(person), (person.name, self.steps[-CHECK_EVERY:])
+
     async def _check_report(self):
         async def read_report(client):
             return [row async for row in client.read_report(by=["team", "agent"])]
@@ -457,6 +493,7 @@ async def test_every_list_is_the_one_that_a_model_predicts(request, environment,
     kills = {STEPS * (number + 1) // (KILLS + 1) for number in range(KILLS)}
     async with replicas.running():
         day = Day(replicas, tokens, SEED)
+        await day.introduce([*AGENTS, BOSS])
         for number in range(STEPS):
             kill = number in kills
             if kill:
