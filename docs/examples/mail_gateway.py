@@ -30,6 +30,7 @@ from support_service.client import (
     Case,
     Change,
     Conflict,
+    Contact,
     MalformedRequest,
     Message,
     NotFound,
@@ -42,7 +43,7 @@ from support_service.client import (
 )
 
 CHANNEL = "email"
-MAX_TEXT, MAX_SUBJECT, MAX_ID, MAX_FILES = 65_000, 250, 200, 20  # the service takes a little more
+MAX_TEXT, MAX_SUBJECT, MAX_NAME, MAX_ID, MAX_FILES = 65_000, 250, 120, 200, 20  # the service takes a little more
 MAX_REFERENCES = 20  # Message-IDs in a header
 OVERLAP = timedelta(minutes=5)  # by which changes are read again after the stream could not replay them
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds
@@ -76,6 +77,7 @@ class Mail:
 
     id: str  # its Message-ID, or one made of its bytes
     sender: str
+    sender_name: str | None
     subject: str
     sent_at: datetime | None
     references: list[str]  # Message-IDs of the thread, the newest first
@@ -114,13 +116,15 @@ def read_mail(raw: bytes) -> Mail:
         else:
             kind = content_type if part.get_content_maintype() != "multipart" else "application/octet-stream"
             files.append(File(name or f"part-{len(files) + 1}{_extension(kind)}", kind, _content(part)))
-    sender = parseaddr(_header(mail, "From"))[1].lower()
+    name, address = parseaddr(_header(mail, "From"))
+    sender = address.lower()
     in_reply_to, references = (re.findall(r"<[^<>\s]+>", _header(mail, name)) for name in ("In-Reply-To", "References"))
     thread = [*reversed(references)] if references[-1:] == in_reply_to else [*in_reply_to, *reversed(references)]
     own = re.findall(r"<[^<>\s]+>", _header(mail, "Message-ID"))
     return Mail(
         id=own[0] if own else f"<{hashlib.sha256(raw).hexdigest()}>",
         sender=sender,
+        sender_name=name.strip()[:MAX_NAME] or None,
         subject=_header(mail, "Subject").strip() or "(no subject)",
         sent_at=_sent_at(mail),
         references=thread,
@@ -297,6 +301,8 @@ class Incoming:
             outcome = await self.take(read_mail(await asyncio.to_thread(path.read_bytes)))
             target = self._maildir / "cur" / f"{path.name.partition(':')[0]}:2,S"
         except (Conflict, MalformedRequest, NotFound, RequestTooLarge, ValidationFailed) as refusal:
+            if refusal.code == "idempotency_answer_lost":  # it has taken effect: a repeat finds it by its external id
+                return False
             outcome, target = f"refused: {refusal}", failed
         except SupportError as failure:
             LOG.warning("%s waits: %s", path.name, failure)
@@ -352,6 +358,9 @@ class Incoming:
 
         The external id has the customer: whoever names the thread of another customer gets a case of their own.
         """
+        if not await self._client.find_customers(contact=mail.sender, limit=1):
+            contact = Contact(kind="email", value=mail.sender)
+            await self._client.put_customer(mail.customer_id, name=mail.sender_name, contacts=[contact])
         case = await self._client.open_case(
             subject=mail.subject[:MAX_SUBJECT],
             channel=CHANNEL,

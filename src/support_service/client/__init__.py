@@ -38,6 +38,7 @@ from support_service.core.errors import (
     UnsupportedMediaType,
     ValidationFailed,
 )
+from support_service.desk.customer_models import Contact
 from support_service.desk.policy_models import Policy
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "ClientTimings",
     "ClosingFields",
     "Conflict",
+    "Contact",
     "Forbidden",
     "InsufficientStorage",
     "ListedCase",

@@ -132,6 +132,8 @@ async def test_thread_of_mails_is_one_case(desk):
     (case,) = await desk.taken()
     assert (case.subject, case.channel, texts(case)) == ("Schuhe", "email", ["Größe 40, bitte", "In blue"])
     assert [message.external_id for message in case.messages] == [first, second]
+    customer = await desk.client.get_customer(case.customer_id)
+    assert (case.customer_name, customer.name, customer.contacts[0].value) == ("Ann", "Ann", desk.ann.lower())
 
     await desk.client.add_message(case.id, author_type="agent", message="Ask the store", visibility="internal")
     photo = await desk.client.upload(case.id, b"\x89PNG", filename="blau ü.png", content_type="image/png", staged=True)
