@@ -175,7 +175,7 @@ class Model:
         added = [tag for tag in change.get("add_tags", ()) if tag not in case.tags]
         fields["tags"] = tuple(tag for tag in (*case.tags, *added) if tag not in change.get("remove_tags", ()))
         self.change(case, **fields)
-        if "status" in change and (status, False) != (case.status, case.is_snoozed):
+        if status != case.status:  # as PATCH, which ends a snooze only with another status
             self._set_status(case, status)
         return ("unchanged", None) if case.fields() == former else ("changed", None)
 
