@@ -73,6 +73,7 @@ def message_at(at, message="Hello"):
     """Return a message with this time."""
     return {
         "authorType": "agent",
+        "authorId": "agent-7",
         "message": message,
         "attachmentUri": None,
         "attachmentIds": [],

@@ -99,7 +99,7 @@ def upgrade() -> None:
         op.execute("LOCK TABLE tickets, case_clocks, audit_log IN SHARE ROW EXCLUSIVE MODE")
     connection = op.get_bind()
     last_case, last_entry = (
-        connection.scalar(sa.text(f"SELECT coalesce(max(seq), 0) FROM {table}"))  # noqa: S608 - our own names  # noqa: S608 - our own names
+        connection.scalar(sa.text(f"SELECT coalesce(max(seq), 0) FROM {table}"))  # noqa: S608 - our own names
         for table in ("tickets", "audit_log")
     )
     for name, table, event, when, statements in TRIGGERS:
