@@ -27,7 +27,7 @@ class NewFile:
         try:
             self.file = create_file(self.part)
         except FileExistsError:
-            text = f"There is a file {self.part} already: another process writes it, or was interrupted; then remove it"
+            text = f"There is a file {self.part} already: another process writes it, or a command has left it"
             raise Conflict("file_exists", text) from None
         if not self._replaces and os.path.lexists(self.path):  # not before: another process may have given the name
             self.__exit__()

@@ -23,6 +23,7 @@ from support_service.core.ids import new_id
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database, Transaction
 from support_service.platform.database.dialect import insert_if_new, text_literal
+from support_service.platform.database.failures import DATABASE_POOL_EXHAUSTED
 from support_service.platform.database.statements import compiled, delete_in_batches
 from support_service.platform.database.tables import idempotency_keys
 
@@ -163,24 +164,29 @@ class IdempotencyService:
         """
         now = utc_now()
         claim = IdempotencyClaim(key, new_id(), case_id)
+        try:
+            return await self._claim_or_read_response(claim, request, now)
+        except Unavailable as failure:
+            if failure.code != DATABASE_POOL_EXHAUSTED:  # something was sent: the claim may be stored
+                self._unsettled[claim] = _Unsettled(now + CLAIM_LEASE)
+            raise
+
+    async def _claim_or_read_response(
+        self, claim: IdempotencyClaim, request: str, now: datetime
+    ) -> IdempotencyClaim | StoredResponse:
         row = {
-            "id": key,
+            "id": claim.key,
             "request": request,
             "owner": claim.owner,
             "until": now + CLAIM_LEASE,
             "state": CLAIMED,
             "created_at": now,
-            "case_id": case_id,
+            "case_id": claim.case_id,
         }
-        try:
-            is_new = await self._database.execute(INSERT_CLAIM, row)
-        except Exception:
-            self._unsettled[claim] = _Unsettled(now + CLAIM_LEASE)  # the claim may be stored
-            raise
-        if is_new:
+        if await self._database.execute(INSERT_CLAIM, row):
             return claim
         async with self._database.transaction() as tx:
-            stored = await tx.fetch_one(LOCK_KEY, {"key": key})
+            stored = await tx.fetch_one(LOCK_KEY, {"key": claim.key})
             if stored is None:  # pragma: no cover - released between the two statements, so a retry can claim it
                 raise key_in_use_error()
             is_kept = stored.created_at > now - self._timings.retention
@@ -188,7 +194,7 @@ class IdempotencyService:
                 raise key_reused_error()
             is_claimed = not is_kept or (stored.state == CLAIMED and stored.until <= now)
             if is_claimed:
-                await tx.execute(idempotency_keys.update().where(_K.id == key).values(row | NO_RESPONSE))
+                await tx.execute(idempotency_keys.update().where(_K.id == claim.key).values(row | NO_RESPONSE))
         if is_claimed:
             return claim
         if stored.state == DONE and stored.status is not None:
@@ -265,7 +271,7 @@ class IdempotencyService:
         """Remember what is left to do for a claim unless the block succeeds."""
         try:
             yield
-        except Exception:
+        except Unavailable:
             self._unsettled.setdefault(claim, _Unsettled(utc_now() + CLAIM_LEASE, response, caller))
             raise
         self._unsettled.pop(claim, None)

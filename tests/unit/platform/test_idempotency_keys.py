@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -124,6 +124,27 @@ async def test_claim_whose_answer_was_lost_is_released(claims, failing_database,
     """Its request got an error, and a repeat succeeds once the database answers."""
     with failing_database(executed=executed), pytest.raises(Unavailable):
         await claims.claim_or_read_response("k", "r")
+    await claims.settle_again()
+    assert isinstance(await claims.claim_or_read_response("k", "r"), IdempotencyClaim)
+
+
+@both_databases
+async def test_takeover_whose_answer_was_lost_is_released(claims, update_keys, database, monkeypatch):
+    """The claim of a dead replica was taken over, and the connection lost at the commit."""
+    await claims.claim_or_read_response("k", "r")
+    await update_keys(until=AT)
+    transaction = database.transaction
+
+    @asynccontextmanager
+    async def lose_answer():
+        async with transaction() as tx:
+            yield tx
+        raise database_error("database_unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "transaction", lose_answer)
+        with pytest.raises(Unavailable):
+            await claims.claim_or_read_response("k", "r")
     await claims.settle_again()
     assert isinstance(await claims.claim_or_read_response("k", "r"), IdempotencyClaim)
 
