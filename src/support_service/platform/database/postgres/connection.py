@@ -83,6 +83,11 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no ty
     connector: "Connector | None" = None  # that has opened it
     names_statements = True
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # Or the driver sets `jit` while it reads what a type is: behind a pooler, in a session that others get.
+        self._server_caps = self._server_caps._replace(jit=False)
+
     @property
     def may_be_used_again(self) -> bool:
         """Whether it is young enough, and sends statements as new connections do."""
