@@ -23,8 +23,8 @@ from tests.support.replicas import Replicas
 
 pytestmark = pytest.mark.usefixtures("processes")
 
-STEPS = int(os.environ.get("DAY_STEPS", "60"))
-KILLS = int(os.environ.get("DAY_KILLS", "2"))
+STEPS = int(os.environ.get("DAY_STEPS", "24"))
+KILLS = int(os.environ.get("DAY_KILLS", "1"))
 CHECK_EVERY = int(os.environ.get("DAY_CHECK_EVERY", "12"))  # steps between two comparisons of everything
 SEED = int(os.environ.get("DAY_SEED", "33"))
 LONG = 120.0  # seconds, on a busy machine
