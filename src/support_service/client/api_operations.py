@@ -27,6 +27,7 @@ from support_service.client.parameters import (
     CaseFilterFields,
     CaseReadOptions,
     ClosingFields,
+    CustomerChangeFields,
     MacroFields,
     NewCaseFields,
     NewMessageFields,
@@ -36,7 +37,7 @@ from support_service.client.parameters import (
 from support_service.core.domain.case_vocabulary import PresenceState, Status
 from support_service.desk.agent_models import Agent, AgentPage, ListedAgent
 from support_service.desk.bulk_models import BulkResult
-from support_service.desk.customer_models import Contact, Customer, FoundCustomers
+from support_service.desk.customer_models import Customer, FoundCustomers
 from support_service.desk.macro_models import FilledMacro, Macro, MacroPage
 from support_service.desk.notification_models import Follower, Followers, Notification, NotificationPage, UnreadCount
 from support_service.desk.policy_models import Policy, SlaPolicyList
@@ -253,17 +254,15 @@ class ApiOperations(Operations):
         self,
         customer_id: str,
         *,
-        name: str | None = None,
-        contacts: Sequence[Contact] | None = None,
-        notes: str | None = None,
         version: int | None = None,
         idempotency_key: str | None = None,
+        **fields: Unpack[CustomerChangeFields],
     ) -> Customer:
         """Change the name, the contacts or the notes of a customer, or add the record of a customer."""
         answer = await self._write(
             "PUT",
             ("support", "customers", customer_id),
-            body=json_members({"name": name, "contacts": contacts, "notes": notes}),
+            body=json_members(fields),
             version=version,
             key=idempotency_key,
         )

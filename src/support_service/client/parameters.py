@@ -10,6 +10,7 @@ from typing import Any, Literal, Required, TypedDict
 from support_service.cases.clocks.policy import PolicyCalendar, PolicyMatch, PolicyTargets
 from support_service.cases.model.vocabulary import CaseSort
 from support_service.core.domain.case_vocabulary import AuthorType, Priority, Status
+from support_service.desk.customer_models import Contact
 
 Visibility = Literal["public", "internal"]
 
@@ -120,6 +121,14 @@ class BulkChangeFields(TypedDict, total=False):
     until: datetime | None
     add_tags: Sequence[str]
     remove_tags: Sequence[str]
+
+
+class CustomerChangeFields(TypedDict, total=False):
+    """What changes of a customer; fields that are not sent stay as they are, and null clears a field."""
+
+    name: str | None
+    contacts: Sequence[Contact]
+    notes: str | None
 
 
 class MacroFields(TypedDict, total=False):

@@ -108,6 +108,17 @@ async def test_version_becomes_if_match(send):
     assert request.headers["If-Match"] == '"3"'
 
 
+async def test_change_of_a_customer_sends_only_what_is_given(monkeypatch, send):
+    """What is left out stays as it is; None clears a field."""
+    (route,) = (route for route in ROUTES if route.operation == "put_customer")
+    for fields, body in (({"name": "Ann"}, b'{"name":"Ann"}'), ({"notes": None}, b'{"notes":null}'), ({}, b"{}")):
+        monkeypatch.setitem(
+            CALLS, "put_customer", lambda client, fields=fields: client.put_customer("x", version=3, **fields)
+        )
+        request, _ = await send(route)
+        assert request.body == body
+
+
 async def test_durations_and_times_are_sent_as_the_service_reads_them(monkeypatch):
     sent = []
 
