@@ -31,6 +31,7 @@ from support_service.client import (
     Change,
     Conflict,
     Contact,
+    CustomerChangeFields,
     MalformedRequest,
     Message,
     NotFound,
@@ -358,9 +359,15 @@ class Incoming:
 
         The external id has the customer: whoever names the thread of another customer gets a case of their own.
         """
-        if not await self._client.find_customers(contact=mail.sender, limit=1):
-            contact = Contact(kind="email", value=mail.sender)
-            await self._client.put_customer(mail.customer_id, name=mail.sender_name, contacts=[contact])
+        if not await self._is_known(mail):
+            fields: CustomerChangeFields = {"contacts": [Contact(kind="email", value=mail.sender)]}
+            if mail.sender_name:
+                fields["name"] = mail.sender_name
+            try:
+                await self._client.put_customer(mail.customer_id, **fields)
+            except Conflict as refusal:
+                if refusal.code != "customer_merged":  # staff have merged it meanwhile, and know who it is
+                    raise
         case = await self._client.open_case(
             subject=mail.subject[:MAX_SUBJECT],
             channel=CHANNEL,
@@ -370,6 +377,16 @@ class Incoming:
         if related and related != case.id:
             await self._client.add_link(case.id, related, "related")
         return case
+
+    async def _is_known(self, mail: Mail) -> bool:
+        """Return whether somebody has the address, or staff know already who the sender is."""
+        if await self._client.find_customers(contact=mail.sender, limit=1):
+            return True
+        try:
+            known = await self._client.get_customer(mail.customer_id, limit=1)
+        except NotFound:
+            return False
+        return bool(known.name or known.contacts or known.notes or len(known.identities) > 1)
 
     async def _add_message(self, case_id: str, mail: Mail) -> None:
         """Add a mail to a case, with its files. A text that is too long is a file, too."""

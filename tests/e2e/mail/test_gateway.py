@@ -158,6 +158,22 @@ async def test_thread_of_mails_is_one_case(desk):
     assert (await desk.sent(2))[1].get_body().get_content().strip() == "Gern."
 
 
+async def test_what_staff_know_of_a_sender_stays(desk):
+    """Also if the record does not have the address, or is one of several of a person."""
+    sender = mail_gateway.customer_id_of(desk.ann)
+    await desk.client.put_customer(sender, name="Ann Chan", notes="Call her.")
+    desk.send()
+    await desk.taken()
+    known = await desk.client.get_customer(sender)
+    assert (known.name, known.contacts, known.notes) == ("Ann Chan", [], "Call her.")
+    person = f"CUS-{uuid4().hex[:8]}"
+    await desk.client.put_customer(person, name="Ann")
+    await desk.client.merge_customer(person, sender)
+    desk.send("A second parcel")
+    assert len(await desk.taken()) == 2
+    assert desk.failed() == []
+
+
 async def test_files_of_a_mail_belong_to_its_message(desk):
     """More than a message takes are in further messages; a mail that was attached is a file, too."""
     mail = mail_of("See the photos", desk.ann)
