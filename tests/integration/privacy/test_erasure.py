@@ -16,10 +16,18 @@ from support_service.cases.erasure import ERASED_MESSAGE_BYTES, clear_tombstone,
 from support_service.commands.runtime import open_maintenance
 from support_service.core.clock import utc_now
 from support_service.core.errors import NotFound
+from support_service.desk import customers
 from support_service.events.broker.redis import RedisBroker
 from support_service.platform.audit import entry_rows, log
 from support_service.platform.audit.verify import verify_chain
-from support_service.platform.database.tables import ERASED_TEXT, idempotency_keys, outbox, published_events, tickets
+from support_service.platform.database.tables import (
+    ERASED_TEXT,
+    customer_terms,
+    idempotency_keys,
+    outbox,
+    published_events,
+    tickets,
+)
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
@@ -578,6 +586,26 @@ async def test_erasure_of_all_ids_leaves_nothing_of_the_person(
     assert not any(each in text for each in (WORD, "trillian"))
     async with client.get("/support/audit", params={"action": "customer.erased"}) as response:
         assert len((await response.json())["items"]) == 3
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_erasure_waits_for_a_change_of_the_record(client, database):
+    """The words by which a change lets the customer be found are erased, too."""
+    async with client.put(f"/support/customers/{CUSTOMER}", json={"notes": "Call her."}) as response:
+        assert response.status == 201
+    waits = sa.text("SELECT 1 FROM pg_locks WHERE locktype IN ('transactionid', 'tuple') AND NOT granted")
+
+    async def erase_contents():
+        async with database.transaction() as tx:
+            await customers.erase_contents(tx, [CUSTOMER])
+
+    async with database.transaction() as change:
+        await change.fetch_one(customers.LOCK_RECORD, {"id": CUSTOMER})
+        erasing = asyncio.create_task(erase_contents())
+        await eventually(lambda: database.fetch_one(waits))
+        await change.execute(customer_terms.insert(), {"customer_id": CUSTOMER, "term": WORD})
+    await erasing
+    assert not await database.fetch_all(sa.select(customer_terms))
 
 
 async def fail(*_):
