@@ -208,8 +208,6 @@ class Model:
         case.updated = original.updated = self.at
         status, is_snoozed = case.before_merge
         if status != case.status:
-            if status != "open":
-                self._set_status(case, "open")
             self._set_status(case, status, snoozed=is_snoozed)
 
     def split(self, case, new_id, message_ids):

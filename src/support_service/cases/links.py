@@ -143,8 +143,8 @@ class LinkService:
             await self._record_link_change(work, link, cases, "link.removed", at)
             former, duplicate = link.previous_status, cases[link.case_id]
             if former and former != "closed" and duplicate.current.status == "closed":
-                await duplicate.set_status("open")  # a closed case can only become open
-                await duplicate.set_status(former, snoozed_until=link.previous_snoozed_until)
+                status = {"status": former, "snoozed_until": link.previous_snoozed_until}
+                await duplicate.change_fields(status, restores=True)
 
     async def _lock_cases(self, work: UnitOfWork, case_ids: Sequence[str], expected: ExpectedVersions) -> LockedCases:
         """Lock cases that the principal must see, the first of them at an expected version; return them in this order.

@@ -18,7 +18,7 @@ from support_service.platform.database.tables import report_changes, tickets
 from support_service.reports import case_rows
 from support_service.reports.counters import ReportTimings
 from tests.conftest import both_databases
-from tests.support.calls import add_message, eventually, expect_problem, open_case
+from tests.support.calls import add_message, eventually, expect_problem, open_case, read_detail
 from tests.support.service import service_of
 from tests.support.service_levels import move_due_times
 from tests.support.stream_desk import open_desk
@@ -116,6 +116,24 @@ async def test_report_counts_what_happened(client):
     assert await report(client, team="returns") == [{**ann, "agent": None}]
     assert await report(client, channel="fax") == []
     assert await report(client, to="2020-01-31") == []
+
+
+@both_databases
+async def test_undone_merge_of_a_resolved_case_counts_nothing(client):
+    """The case has its status back in one change: nobody has reopened it or solved it again."""
+    case, original = await open_case(client), await open_case(client)
+    await set_status(client, case, "resolved")
+    async with client.post(f"/support/cases/{case['id']}/merge", json={"into": original["id"]}) as response:
+        assert response.status == 200, await response.text()
+    (link,) = (await read_detail(client, case))["links"]
+    async with client.delete(f"/support/cases/{case['id']}/links/{link['id']}") as response:
+        assert response.status == 204
+    timeline = (await read_detail(client, case))["timeline"]
+    statuses = [each["changes"]["status"] for each in timeline if "status" in each.get("changes", {})]
+    assert statuses[1:] == [["open", "resolved"], ["resolved", "closed"], ["closed", "resolved"]]
+    await counted(client)
+    (row,) = await report(client)
+    assert (row["solved"], row["reopened"]) == (1, 0)
 
 
 async def test_a_channel_that_is_not_configured_counts_as_other(client):
