@@ -84,7 +84,7 @@ KEPT_FOR = {
     "views": "until the view is deleted",
     "notifications": "`SUPPORT_NOTIFICATIONS_KEEP`",
     "bulk_items": f"{BulkTimings().undo_time.total_seconds() / 3600:g} hour",
-    "customers": "until retention deletes the last case of the person",
+    "customers": "until a run of retention finds no case of the person",
     "customer_terms": "as `customers`",
     "outbox": "until the event is published",
     "published_events": "`SUPPORT_EVENTS_KEEP_PUBLISHED`",

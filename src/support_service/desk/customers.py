@@ -247,6 +247,13 @@ async def remove(tx: Transaction, ids: Collection[str]) -> Sequence[Row]:
     return removed
 
 
+async def read_unused(reader: Reader, before: datetime, after: str, count: int) -> list[str]:
+    """Return the first ids after another one that have a record, not changed since `before`, and no case."""
+    has_case = sa.exists().where(tickets.c.customer_id == _C.id)
+    unused = sa.select(_C.id).where(_C.id > after, _C.updated_at <= before, ~has_case).order_by(_C.id).limit(count)
+    return [row.id for row in await reader.fetch_all(unused)]
+
+
 async def remove_unused(tx: Transaction, ids: Collection[str], before: datetime) -> int:
     """Delete the records of those persons who have no case any more, if they are not changed since `before`.
 

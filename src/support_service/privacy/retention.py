@@ -110,6 +110,7 @@ class RetentionTotals:
     deleted: int = 0
     files: int = 0
     bytes: int = 0
+    customers: int = 0  # whose records were deleted
 
 
 class CaseRetention:
@@ -147,7 +148,8 @@ class CaseRetention:
     ) -> None:
         """Store and delete at most `limit` cases that are due, `page_size` in one sealed file, and report each.
 
-        The cases stay unless `erase` is true. `totals` also counts what was done before an error.
+        The cases stay unless `erase` is true. `totals` also counts what was done before an error. Records of customers
+        without a case go too, unless only some cases were asked for: others may have another time to be kept.
         """
         after = None
         try:
@@ -158,8 +160,10 @@ class CaseRetention:
                 after = page[-1]
                 self.totals.due += len(page)
                 await self._store_and_delete(origin, expired, [row.id for row in page], erase=erase, report=report)
+            if erase and not (expired.channels or expired.tags):
+                await self._delete_unused_records(expired.before)
         finally:
-            if self.totals.archived or self.totals.deleted:
+            if self.totals.archived or self.totals.deleted or self.totals.customers:
                 await self._record_run(origin, expired)
         if erase:
             await self._finish()
@@ -212,7 +216,7 @@ class CaseRetention:
             of_cases = sa.select(tickets.c.customer_id).where(tickets.c.id.in_(due), tickets.c.customer_id.is_not(None))
             owners = {row.customer_id for row in await tx.fetch_all(of_cases.distinct())}
             await case_rows.delete(tx, due)
-            await customers.remove_unused(tx, owners, expired.before)
+            records = await customers.remove_unused(tx, owners, expired.before)
             await cases.erase_occurrences(tx, due, self._settings.cases.known_channels)
             archive = {"archive": (None, seal)} if seal else {}
             await audit.erase_cases(work, due, at, {"reason": (None, "retention"), **archive})
@@ -221,13 +225,23 @@ class CaseRetention:
                 versions[linked] += 1
         self._instruments.add(ATTACHMENT_DELETED, len(files), {"reason": "retention"})
         self.totals.deleted += len(due)
+        self.totals.customers += records
         self.totals.files += len(files)
         self._keys_of_files += [each.storage_key for each in files]
         self.totals.bytes += sum(each.size_bytes for each in files)
         return due
 
+    async def _delete_unused_records(self, before: datetime) -> None:
+        """Delete the records of customers who have no case, also of those whose last case was deleted otherwise."""
+        after = ""
+        while ids := await customers.read_unused(self._database, before, after, IDS_PER_QUERY):
+            after = ids[-1]
+            async with self._database.transaction() as tx:
+                self.totals.customers += await customers.remove_unused(tx, ids, before)
+
     async def _record_run(self, origin: WriteOrigin, expired: ExpiredCases) -> None:
         done = {"archivedCases": self.totals.archived, "deletedCases": self.totals.deleted, "files": self.totals.files}
+        done["customers"] = self.totals.customers
         changes = {**expired.audited(), **{name: (None, number) for name, number in done.items()}}
         async with unit_of_work(self._database, origin) as work:
             await audit.record(work, None, "retention.run", utc_now(), changes)

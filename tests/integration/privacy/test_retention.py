@@ -211,6 +211,33 @@ async def test_only_closed_old_cases_of_the_selection_are_deleted(client, close,
 
 
 @both_databases
+async def test_records_of_customers_without_a_case_are_deleted(client, retain, database, monkeypatch):
+    """They have no case that could be deleted with them. A run for some cases, and one that lists, leave them."""
+    monkeypatch.setattr("support_service.privacy.retention.IDS_PER_QUERY", 2)
+    await open_case(client, customerId="with-case")
+    old = [*(f"old-{number}" for number in range(5)), "with-case", "merged"]
+    for each in [*old, "young"]:
+        async with client.put(f"/support/customers/{each}", json={"name": each}) as response:
+            assert response.status == 201
+    async with client.post("/support/customers/with-case/merge", json={"other": "merged"}) as response:
+        assert response.status == 200
+    async with database.transaction() as tx:
+        await tx.execute(customers.update().where(customers.c.id.in_(old)).values(updated_at=utc_now() - 2 * YEAR))
+
+    async def left():
+        return {row.id for row in await database.fetch_all(sa.select(customers.c.id))}
+
+    await retain(erase=False)
+    await retain(tags=["old"])
+    assert await left() == {*old, "young"}
+    assert [(await retain())[0].customers for _ in range(2)] == [5, 0]
+    assert await left() == {"with-case", "merged", "young"}
+    async with client.get("/support/audit?action=retention.run") as response:
+        (run,) = (await response.json())["items"]
+    assert run["changes"]["customers"] == [None, 5]
+
+
+@both_databases
 async def test_sealed_file_restores_the_case(client, old_case, retain, database, attachment_dir, tmp_path):
     """`import` reads it, and the case has its id, texts, times and files again. Each hash is right."""
     case = await read_case(client, await old_case(externalId="4711", tags=["vip"], priority="high"))
