@@ -86,7 +86,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no ty
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         # Or the driver sets `jit` while it reads what a type is: behind a pooler, in a session that others get.
-        self._server_caps = self._server_caps._replace(jit=False)
+        self._server_caps = self._server_caps._replace(jit=False)  # type: ignore[has-type]
 
     @property
     def may_be_used_again(self) -> bool:
