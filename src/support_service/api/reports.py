@@ -34,7 +34,8 @@ async def read_report(call: Call, query: ReportQuery) -> Reply[ReportPage]:
     """Report what happened to cases.
 
     Each change counts for the day, team, agent and channel that the case had at that moment. Days are in UTC. A page by
-    days ends with a whole day. Agents read what happened to their own cases, or with `team` to those of their teams.
+    days ends with a whole day. Agents read what happened to their own cases, or with `team` to those of one of their
+    teams, without the figures of each colleague.
     """
     first, last = map(day_number, query.days)
     start = pagination.decode_cursor(query.cursor)
@@ -48,15 +49,18 @@ async def read_report(call: Call, query: ReportQuery) -> Reply[ReportPage]:
 
 
 def _own_filters(agent: Principal, query: ReportQuery) -> dict[str, str]:
-    """Return the filters of an agent's report. Raises Forbidden for what is neither the agent's nor their teams'."""
-    if query.team in agent.teams and query.team != NOBODY:
-        return query.filters
-    if query.agent not in (None, agent.subject):
+    """Return the filters of an agent's report: of their own cases, or of a whole team of theirs.
+
+    Raises Forbidden for the figures of colleagues, which the directory hides, too.
+    """
+    of_team = query.team in agent.teams and query.team != NOBODY and query.agent is None
+    if query.agent not in (None, agent.subject) or (of_team and "agent" in query.by):
         raise Forbidden(
             "permission_missing",
-            "The permission 'reports:read' is missing. Agents read reports of their own cases, and of their teams.",
+            "The permission 'reports:read' is missing. Agents read reports of their own cases (with `agent`), and of "
+            "their teams, but not of each colleague.",
         )
-    return query.filters | {"agent": agent.subject or ""}
+    return query.filters if of_team else query.filters | {"agent": agent.subject or ""}
 
 
 @get(
