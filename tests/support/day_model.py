@@ -175,8 +175,8 @@ class Model:
         added = [tag for tag in change.get("add_tags", ()) if tag not in case.tags]
         fields["tags"] = tuple(tag for tag in (*case.tags, *added) if tag not in change.get("remove_tags", ()))
         self.change(case, **fields)
-        if status != case.status:  # as PATCH, which ends a snooze only with another status
-            self._set_status(case, status)
+        if "status" in change:
+            self.set_status(case, status)
         return ("unchanged", None) if case.fields() == former else ("changed", None)
 
     def undo_bulk(self, bulk_id):

@@ -77,7 +77,7 @@ class BulkFields(ApiModel):
     def values_for(self, case: CaseSummary) -> dict[str, Any]:
         """Return the values that a case gets, by the names of its fields. Raises Conflict for too many tags."""
         values = {name: getattr(self, name) for name in self.model_fields_set if name in CaseSummary.model_fields}
-        if self.until is not None:
+        if values.get("status") == PENDING:
             values["snoozed_until"] = self.until
         if self.add_tags or self.remove_tags:
             tags = [tag for tag in case.tags if tag not in self.remove_tags]

@@ -117,6 +117,20 @@ async def test_cases_are_snoozed_and_get_their_snooze_back(client):
     assert outcomes(await undo(client, snoozed)) == [("refused", "case_changed_since")] * 2
 
 
+async def test_pending_without_a_time_ends_a_snooze(client):
+    """As with a single change of the status; the undo gives the snooze back."""
+    until = format_time(utc_now() + timedelta(days=3))
+    (case,) = await ids_of(client, 1)
+    await bulk(client, {"status": "pending", "until": until}, ids=[case])
+    ended = await bulk(client, {"status": "pending"}, ids=[case])
+    assert outcomes(ended) == [("changed", None)]
+    read = await read_case(client, {"id": case})
+    assert (read["status"], read["snoozedUntil"]) == ("pending", None)
+    assert outcomes(await bulk(client, {"status": "pending"}, ids=[case])) == [("unchanged", None)]
+    assert outcomes(await undo(client, ended)) == [("undone", None)]
+    assert (await read_case(client, {"id": case}))["snoozedUntil"] == until
+
+
 async def test_query_selects_what_its_list_shows(client):
     """A query has the filters of a saved view; the cases are those of the list, newest first."""
     late = await ids_of(client, 3, tags=["late"])
