@@ -80,13 +80,12 @@ async def open_case(call: Call, body: NewCase) -> EncodedReply[Case]:
     """
     case = await call.service.cases.open_case(call.origin, body)
     LOG_CASE_ID.set(case.id)  # for the access log line, after which the variable is reset
-    headers = {"Location": f"{CASES_PATH}/{case.id}", **etag_header(call, case.version)}
     documents = call.service.documents
     if isinstance(case, ExistingCase):
         document, status = await documents.encode_written(call.view, case.stored), 200
     else:
         document, status = documents.encoder.encode_new(call.view, call.principal, case), 201
-    return EncodedReply(document.to_json(names=documents.names_in(document)), headers, status)
+    return _reply_written(call, document, case.version, location=case.id, status=status)
 
 
 @get(CASES_PATH, access=CASES_READ, reads_standby=True, problems=(*DATABASE_PROBLEMS, "searches_waiting"))
@@ -198,6 +197,17 @@ def _reply(call: Call, case_id: str, document: CaseDocument, etag: dict[str, str
     return EncodedReply(document.to_json(viewers, call.service.documents.names_in(document, viewers)), etag)
 
 
+def _reply_written(
+    call: Call, document: CaseDocument, version: int, *, location: str | None = None, status: int | None = None
+) -> EncodedReply[Case]:
+    """Return a case as a write has left it, with the names in it; `location` is the id of a new one."""
+    names = call.service.documents.names_in(document)
+    headers = etag_header(call, version, names)
+    if location:
+        headers["Location"] = f"{CASES_PATH}/{location}"
+    return EncodedReply(document.to_json(names=names), headers, status)
+
+
 def _add_viewers_and_names(call: Call, page: CasePage) -> None:
     """Add who views each case at present, and the names of people, if the caller may know them."""
     if call.view != "full":
@@ -290,9 +300,7 @@ async def close_case(call: Call, case_id: str, body: Closing, expected: Expected
     of the response has the case's own entries only: context, changes, messages and files.
     """
     case = await call.service.cases.close_case(call.origin, case_id, body, expected)
-    document = await call.service.documents.encode_written(call.view, case)
-    names = call.service.documents.names_in(document)
-    return EncodedReply(document.to_json(names=names), etag_header(call, case.version, names))
+    return _reply_written(call, await call.service.documents.encode_written(call.view, case), case.version)
 
 
 @post(
@@ -358,8 +366,7 @@ async def split_case(call: Call, case_id: str, body: Split, expected: ExpectedVe
     """
     new_id, case = await call.service.splitter.split(call.origin, case_id, body, expected)
     document = await call.service.documents.encode_written(call.view, case)
-    headers = {"Location": f"{CASES_PATH}/{new_id}", **etag_header(call, case.version)}
-    return EncodedReply(document.to_json(), headers)
+    return _reply_written(call, document, case.version, location=new_id)
 
 
 @delete(

@@ -332,6 +332,32 @@ async def test_etag_of_a_case_changes_with_a_name(client):
         assert response.status == 200
 
 
+async def test_answers_of_writes_have_names_and_the_tag_of_a_read(client):
+    """Opening, splitting and closing: the tag is that of the case with these names, and matches no other ones."""
+    await put(client, "agent-1", 201, displayName="Lan")
+    async with client.put("/support/customers/c-1", json={"name": "Anna"}) as response:
+        assert response.status == 201
+    new = {"subject": "A", "channel": "email", "assignedAgentId": "agent-1"}
+    message = {"authorType": "customer", "message": "Two parcels"}
+    writes = [("/support/cases", new, None)]
+    case = await open_case(client, customerId="c-1", assignedAgentId="agent-1", initialMessage=message)
+    await add_message(client, case)
+    split = {"messageIds": [case["messages"][0]["id"]], "subject": "The other parcel"}
+    writes.append((f"/support/cases/{case['id']}/split", split, "Anna"))
+    writes.append((f"/support/cases/{case['id']}/close", {}, "Anna"))
+    written = []
+    for path, body, customer in writes:
+        async with client.post(path, json=body) as response:
+            answer = await response.json()
+            assert (answer["names"], answer.get("customerName")) == ({"agent-1": "Lan"}, customer)
+            written.append((f"/support/cases/{answer['id']}", {"If-None-Match": response.headers["ETag"]}))
+    for status in (304, 200):
+        for path, known in written:
+            async with client.get(path, headers=known) as response:
+                assert response.status == status, path
+        await put(client, "agent-1", displayName="Lan Anh")
+
+
 @both_databases
 async def test_ids_of_authors_are_found_whatever_they_contain(client):
     """Quotation marks and texts that look like a message do not confuse the search for the ids."""
