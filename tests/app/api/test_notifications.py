@@ -160,6 +160,20 @@ async def test_notifications_are_marked_as_read(desk):
     assert (await read(desk, "minh"))["unread"] == 5
 
 
+async def test_hidden_notifications_stay_unread(desk):
+    """`until` marks what the list shows; that of a case that comes back later is still to be read."""
+    hidden, case = await desk.open_case(), await desk.open_case()
+    for each in (hidden, case):
+        await desk.add(each, message="@agent-1", **NOTE)
+    await desk.change(hidden, team="billing")
+    (shown,) = (await read(desk))["items"]
+    marked = await desk.send("POST", f"{NOTIFICATIONS}/read", "lan", json={"until": shown["id"]})
+    assert marked == {"unread": 0, "moreUnread": False}
+    await desk.change(hidden, team="returns")
+    found = [(each["kind"], each["read"]) for each in (await read(desk))["items"]]
+    assert found == [("assignment", False), ("assignment", False), ("mention", True), ("mention", False)]
+
+
 async def test_list_has_pages(desk):
     case = await desk.open_case()
     for number in range(5):

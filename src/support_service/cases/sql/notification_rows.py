@@ -30,7 +30,7 @@ _MARK_READ = (
 )
 MARK_READ = _MARK_READ.where(_N.id.in_(sa.bindparam("ids", expanding=True)))
 _LAST = sa.select(_N.seq).where(_OF_RECIPIENT, _N.id == sa.bindparam("until")).scalar_subquery()
-MARK_READ_UNTIL = _MARK_READ.where(_N.seq <= _LAST)
+_MARK_READ_UNTIL = _MARK_READ.where(_N.seq <= _LAST)
 _SHOWN = ("seq", "id", "kind", "case_id", "message_id", "actor", "at", "read_at")
 # Numbers grow with time, so that no index by time is needed.
 _OLDEST = sa.select(_N.seq, _N.at).order_by(_N.seq).limit(sa.bindparam("count", type_=sa.BigInteger)).subquery("oldest")
@@ -115,5 +115,18 @@ async def mark_read(tx: Transaction, principal: Principal, ids: Sequence[str]) -
 
 
 async def mark_read_until(tx: Transaction, principal: Principal, last: str) -> None:
-    """Mark the notifications of a principal as read that stand in its list at one, or below it."""
-    await tx.execute(MARK_READ_UNTIL, {"person": principal.id, "now": utc_now(), "until": last})
+    """Mark the notifications of a principal as read that stand in its list at one, or below it.
+
+    Those of cases that it may not see now stand in no list, and stay unread.
+    """
+    parameters = {"person": principal.id, "now": utc_now(), "until": last}
+    if principal.role == "agent":
+        parameters |= access_parameters(principal)
+    await tx.execute(_mark_read_until(principal.role), parameters)
+
+
+@cache
+def _mark_read_until(role: str) -> sa.Update:
+    conditions = access_conditions(role)
+    is_shown = sa.exists().where(tickets.c.id == _N.case_id, *conditions)
+    return _MARK_READ_UNTIL.where(is_shown) if conditions else _MARK_READ_UNTIL
