@@ -18,6 +18,7 @@ import pydantic_core
 import sqlalchemy as sa
 
 from support_service.cases.listing.case_list import find_ids
+from support_service.cases.model.vocabulary import check_snooze_end
 from support_service.cases.recorder import CaseRecorder, LockedCase
 from support_service.cases.sql import case_rows
 from support_service.cases.sql.projections import json_object_of
@@ -25,6 +26,7 @@ from support_service.core.clock import parse_time, utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import (
     Conflict,
+    FieldError,
     NotFound,
     ServiceFailed,
     SupportError,
@@ -143,13 +145,15 @@ class BulkService:
         """Change many cases; return the outcome of each. `charge` is told how many cases have none yet.
 
         A query is looked up in a turn of the caller. A repeat with the idempotency key of an
-        earlier change goes on where that one has ended. Raises ValidationFailed if the query matches too many cases or
-        the key was used for another request, Conflict if the outcomes were deleted, and Unavailable.
+        earlier change goes on where that one has ended, also after its `until`. Raises ValidationFailed for a wrong
+        `until`, if the query matches too many cases or the key was used for another request; Conflict if the outcomes
+        were deleted, and Unavailable.
         """
         sent = new.model_dump_json(by_alias=True, exclude_unset=True)
         request, key = hashlib.sha256(sent.encode()).hexdigest(), origin.claim.key if origin.claim else None
         found = await self._read(READ_BULK_OF_KEY, key=key) if key else None
         if found is None:
+            _check_until(new.change.until)
             case_ids = new.ids
             if new.query is not None:
                 async with in_turn:
@@ -348,6 +352,15 @@ class BulkService:
             counts=count_outcomes(items),
             items=items,
         )
+
+
+def _check_until(until: datetime | None) -> None:
+    try:
+        if until is not None:
+            check_snooze_end(until)
+    except ValueError as problem:
+        message = f"change.until {problem}."
+        raise ValidationFailed("invalid_request", message, [FieldError("change.until", str(problem))]) from None
 
 
 async def _outcome_of(changed: Awaitable[Outcome | None]) -> tuple[Outcome | None, str | None]:

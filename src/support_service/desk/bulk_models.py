@@ -8,7 +8,15 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from support_service.cases.model.case import ApiModel, CaseSummary, example_config
 from support_service.cases.model.requests import RequestModel
-from support_service.cases.model.vocabulary import MAX_TAGS, Assignee, Identifier, Json, Priority, SnoozeEnd, Tags
+from support_service.cases.model.vocabulary import (
+    MAX_TAGS,
+    Assignee,
+    Identifier,
+    Json,
+    Priority,
+    StartedSnoozeEnd,
+    Tags,
+)
 from support_service.core.domain.case_vocabulary import PENDING, Status
 from support_service.core.errors import Conflict
 from support_service.desk.view_models import ViewFilters
@@ -60,7 +68,7 @@ class BulkFields(ApiModel):
     team: Assignee | None = Field(None, description="the new team; null removes the team")
     priority: Priority = "normal"
     status: Status = "open"
-    until: SnoozeEnd | None = None
+    until: StartedSnoozeEnd | None = None
     add_tags: Tags = Field([], description="tags that each case gets behind its own")
     remove_tags: Tags = Field([], description="tags that no case keeps")
 

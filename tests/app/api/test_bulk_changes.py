@@ -7,12 +7,13 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from support_service.cases.model import vocabulary
 from support_service.core.clock import format_time, utc_now
 from support_service.core.ids import new_id
 from support_service.desk.bulk import BulkTimings
 from support_service.events.broker.log import LOG_START
 from support_service.guard.fair_turns import TurnLimits
-from support_service.platform.database.tables import audit_log, bulk_changes, bulk_items
+from support_service.platform.database.tables import audit_log, bulk_changes, bulk_items, idempotency_keys, tickets
 from support_service.service import ApiTimings
 from tests.conftest import both_databases
 from tests.support.calls import eventually, expect_problem, open_case, read_case
@@ -196,6 +197,25 @@ async def test_repeat_of_the_key_changes_nothing(client):
     assert (await read_case(client, {"id": ids[0]}))["tags"] == []
     sent = {"change": {"addTags": ["b"]}, "ids": ids}
     await expect_problem(await client.post(BULK, json=sent, headers=key), 422, "idempotency_key_reused")
+
+
+async def test_repeat_goes_on_after_the_time_of_its_snooze(client, monkeypatch):
+    """Otherwise a bulk change that did not end could neither be ended nor undone. A new one is refused."""
+    done, left = await ids_of(client, 2)
+    key, until = {"Idempotency-Key": new_id()}, format_time(utc_now() + timedelta(days=1))
+    change = {"status": "pending", "until": until}
+    first = await bulk(client, change, ids=[done, left], headers=key)
+    async with service_of(client).database.transaction() as tx:  # as if it had ended after one case
+        await tx.execute(bulk_items.delete().where(bulk_items.c.case_id == left))
+        await tx.execute(bulk_changes.update().values(finished_at=None))
+        await tx.execute(idempotency_keys.delete())
+        await tx.execute(tickets.update().where(tickets.c.id == left).values(status="open", snoozed_until=None))
+    monkeypatch.setattr(vocabulary, "utc_now", lambda: utc_now() + timedelta(days=2))
+    problem = await bulk(client, change, 422, ids=[done, left])
+    assert [error["field"] for error in problem["errors"]] == ["change.until"]
+    repeated = await bulk(client, change, ids=[done, left], headers=key)
+    assert (repeated["id"], repeated["finished"], outcomes(repeated)) == (first["id"], True, [("changed", None)] * 2)
+    assert outcomes(await undo(client, repeated)) == [("undone", None)] * 2
 
 
 async def test_changed_cases_are_not_undone(client):

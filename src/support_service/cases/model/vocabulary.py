@@ -181,9 +181,9 @@ def _parse_sent_time(value: object) -> datetime:
     return moment
 
 
-def _parse_snooze_end(value: object) -> datetime:
-    """Return the time at which a snooze ends. Raises ValueError."""
-    moment, now = _parse_moment(value), utc_now()
+def check_snooze_end(moment: datetime) -> datetime:
+    """Return the time at which a snooze is to end. Raises ValueError."""
+    now = utc_now()
     if not now < moment <= now + MAX_SNOOZE:
         raise ValueError(f"must be in the future, and at most {MAX_SNOOZE.days} days ahead")
     return moment
@@ -292,14 +292,15 @@ NewSentAt = Annotated[
     BeforeValidator(_parse_sent_time),
     Field(description="when it was written or sent, from 1970 on, at most five minutes in the future"),
 ]
-SnoozeEnd = Annotated[
+StartedSnoozeEnd = Annotated[  # of a request that may be a repeat
     AwareDatetime,
-    BeforeValidator(_parse_snooze_end),
+    BeforeValidator(_parse_moment),
     Field(
         description="until when the pending case is snoozed: it becomes open then, or once its customer writes; in the "
         f"future, at most {MAX_SNOOZE.days} days ahead; only with the status `pending`"
     ),
 ]
+SnoozeEnd = Annotated[StartedSnoozeEnd, AfterValidator(check_snooze_end)]
 SentAt = Annotated[
     datetime,
     PlainSerializer(format_time, when_used="json-unless-none"),
