@@ -22,10 +22,14 @@ from support_service.platform.audit import entry_rows, log
 from support_service.platform.audit.verify import verify_chain
 from support_service.platform.database.tables import (
     ERASED_TEXT,
+    bulk_changes,
+    bulk_items,
     customer_terms,
     idempotency_keys,
+    notifications,
     outbox,
     published_events,
+    report_changes,
     tickets,
 )
 from support_service.platform.settings import Settings
@@ -531,19 +535,56 @@ async def test_erased_files_are_counted(client, two_cases, environment):
 
 
 @both_databases
-async def test_documented_statement_deletes_what_an_erasure_of_the_previous_release_leaves(database):
-    """That release knows no kept events, and records each erased case in the audit log."""
-    event = {"publication": 1, "published_at": utc_now(), "type": "support.case.opened.v1", "event": WORD}
-    rows = [event | {"seq": number, "case_id": case} for number, case in enumerate(("erased", "another"), 1)]
+async def test_documented_statements_erase_what_an_erasure_of_the_previous_release_leaves(database):
+    """That release knows none of these tables, and records each erased case in the audit log."""
+    now = utc_now()
+    event = {"publication": 1, "published_at": now, "type": "support.case.opened.v1", "event": WORD}
+    case = dict.fromkeys(("subject", "channel"), "email") | {
+        "status": "open",
+        "priority": "normal",
+        "tags": [],
+        "context": [],
+        "search_text": "",
+    }
+    case |= {"created_at": now, "updated_at": now}
+    notification = {"recipient": "lan", "kind": "message", "actor": "customer", "at": now}
+    bulk = {"owner": "lan", "request": "", "case_ids": [], "created_at": now, "expires_at": now}
+    occurrence = {"measure": "opened", "at": now, "since": now, "channel": WORD}
     async with unit_of_work(database, SYSTEM_ORIGIN) as work:
-        await work.tx.execute(published_events.insert(), rows)
-        await log.erase_cases(work, ["erased"], utc_now())
-    (statement,) = re.findall(
-        "^(DELETE FROM published_events .*);$", UPGRADES.read_text(encoding="utf-8"), re.MULTILINE
-    )
+        await work.tx.execute(bulk_changes.insert(), [{"id": "bulk", **bulk}])
+        for number, case_id in enumerate(("erased", "another"), 1):
+            of_case = {"case_id": case_id}
+            for table, row in (
+                (published_events, event | {"seq": number, **of_case}),
+                (tickets, case | {"id": case_id}),
+                (notifications, notification | {"id": case_id, **of_case}),
+                (bulk_items, {"bulk_id": "bulk", "outcome": "changed", "former": {"tags": [WORD]}, **of_case}),
+                (report_changes, occurrence | of_case),
+            ):
+                await work.tx.execute(table.insert(), [row])
+        await log.erase_cases(work, ["erased"], now)
+    page = UPGRADES.read_text(encoding="utf-8")
+    (statements,) = re.findall(r"## Erasures by the previous release.*?```sql\n(.*?)```", page, re.DOTALL)
     async with database.transaction() as tx:
-        await tx.execute(sa.text(statement))
-    assert [row.case_id for row in await database.fetch_all(sa.select(published_events))] == ["another"]
+        for statement in statements.split(";")[:-1]:
+            await tx.execute(sa.text(statement))
+    for table in (published_events, notifications):
+        assert [row.case_id for row in await database.fetch_all(sa.select(table))] == ["another"]
+    former = await database.fetch_all(sa.select(bulk_items).order_by(bulk_items.c.case_id))
+    assert [row.former for row in former] == [{"tags": [WORD]}, None]
+    occurrences = await database.fetch_all(sa.select(report_changes).where(report_changes.c.channel == WORD))
+    assert [row.case_id for row in occurrences] == ["another"]
+
+
+@both_databases
+async def test_record_that_an_erasure_of_the_previous_release_leaves_is_erased_by_another_run(client, erase):
+    """The customer has no case any more by then."""
+    async with client.put(f"/support/customers/{CUSTOMER}", json={"name": WORD}) as response:
+        assert response.status == 201
+    receipt = await erase()
+    assert (receipt.cases, receipt.erased["records"]) == ([], 1)
+    with pytest.raises(NotFound):
+        await erase()
 
 
 async def merge_trillian(client):
