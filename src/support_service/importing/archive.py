@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ class CaseArchive:
                 text = f"Another process writes to {self._folder}: wait for its end"
                 raise Conflict("archive_in_use", text) from None
             for left in self._folder.glob(f"{OWN_NAMES}.jsonl{UNFINISHED}"):  # not what others have there
-                self._delete(left.name.partition(".")[0])
+                self._delete_unsealed(left.name.partition(".")[0])
             yield
         finally:
             os.close(descriptor)
@@ -87,10 +87,10 @@ class CaseArchive:
         try:
             return await self._store(name, at, case_ids)
         except BaseException:
-            self._delete(name)
+            self._delete_unsealed(name)
             raise
 
-    def _delete(self, name: str) -> None:
+    def _delete_unsealed(self, name: str) -> None:
         shutil.rmtree(self._folder / name, ignore_errors=True)
         for path in self._folder.glob(f"{name}.*"):
             path.unlink()
@@ -112,6 +112,8 @@ class CaseArchive:
                     if isinstance(failure, Unavailable) and not isinstance(failure, UnreadableFile):
                         raise  # the storage can't be reached, so that other cases would fail, too
                     shutil.rmtree(folder / case_id, ignore_errors=True)
+                    with suppress(OSError):  # it has files of other cases, or does not exist
+                        folder.rmdir()
                     self._refuse(case_id, failure)
                     continue
                 digest.update(line)

@@ -335,6 +335,11 @@ async def test_case_with_a_damaged_file_stays(client, old_case, close, retain, a
     assert [*refused] == [case["id"]]
     assert "SHA-256" in str(refused[case["id"]])
     assert len((await read_case(client, case))["attachments"]) == 1
+    kept = sorted((tmp_path / "archive").iterdir())
+    assert [each.suffix for each in kept] == [".jsonl", ".sha256"]  # and no folder, as no file is stored
+    totals, refused = await retain(tmp_path / "archive")
+    assert (totals.archived, [*refused]) == (0, [case["id"]])
+    assert sorted((tmp_path / "archive").iterdir()) == kept
 
 
 @both_databases
