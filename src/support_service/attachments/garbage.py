@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.sql.base import Executable
@@ -12,7 +13,7 @@ from support_service.cases.model.files import FileTotals
 from support_service.cases.sql.attachment_rows import GarbageEntry
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
-from support_service.platform.database import Database, Transaction
+from support_service.platform.database import Database, Reader, Transaction
 from support_service.platform.database.statements import delete_in_batches
 from support_service.platform.database.tables import garbage
 from support_service.platform.database.tables import staged_attachments as staged
@@ -26,6 +27,13 @@ _POSTPONE = garbage.update().where(_IS_ENTRY).values(due_at=sa.bindparam("later"
 _DELETE = garbage.delete().where(_IS_ENTRY)
 WallClock = Callable[[], datetime]
 log = logging.getLogger(__name__)
+
+
+class CollectedGarbage(NamedTuple):
+    """What a run deleted, and how many entries that were due stay because their storage does not delete them now."""
+
+    deleted: FileTotals
+    failed: int
 
 
 class GarbageCollector:
@@ -43,22 +51,24 @@ class GarbageCollector:
         self._storages = storages
         self._clock = clock
 
-    async def run(self) -> FileTotals:
-        """Delete all bytes that are due, and the rows of expired staged files. Return the number of files and bytes.
+    async def run(self) -> CollectedGarbage:
+        """Delete all bytes that are due, and the rows of expired staged files.
 
         After the first failure of a storage, this run skips all other files on it, because each attempt may take many
-        seconds.
+        seconds. Entries that another process has claimed are not due.
         """
         batch = self._batch_size
         await delete_in_batches(self._database, lambda tx: delete_expired_staged(tx, self._clock(), batch), batch)
-        files = size = 0
+        files = size = left = 0
         failed_storages: set[str] = set()
         while True:
             at = self._clock()
             async with self._database.transaction() as tx:
                 due = await claim_due_garbage(tx, at, batch, until=at + BATCH_LEASE, except_storages=failed_storages)
             if not due:
-                return FileTotals(files, size)
+                if failed_storages:
+                    left += await count_due_garbage(self._database, at, failed_storages)
+                return CollectedGarbage(FileTotals(files, size), left)
             deleted: list[GarbageEntry] = []
             failed: list[GarbageEntry] = []
             untried: list[GarbageEntry] = []
@@ -76,6 +86,7 @@ class GarbageCollector:
                 # Postpone for longer than the untried files, so that a file that always fails does not block them.
                 await postpone_garbage(tx, failed, self._clock() + 2 * RETRY_DELAY)
             files += len(deleted)
+            left += len(failed) + len(untried)
             size += sum(entry.size for entry in deleted)
 
     async def _delete_bytes(self, entry: GarbageEntry) -> bool:
@@ -108,6 +119,13 @@ async def claim_due_garbage(
     claimed = [GarbageEntry(row.storage, row.storage_key, row.size_bytes) for row in await tx.fetch_all(due)]
     await _execute_for_each(tx, _CLAIM, claimed, later=until)
     return claimed
+
+
+async def count_due_garbage(reader: Reader, now: datetime, storages: Collection[str]) -> int:
+    """Return the number of due entries on these storages that no process has claimed."""
+    due = sa.select(sa.func.count().label("number")).where(garbage.c.due_at <= now, garbage.c.storage.in_(storages))
+    (row,) = await reader.fetch_all(due)
+    return int(row.number)
 
 
 async def delete_garbage_entries(tx: Transaction, deleted: Sequence[GarbageEntry]) -> None:

@@ -151,7 +151,7 @@ class FormerCopyRemoval:
         await asyncio.shield(self._collecting)
 
     async def _delete_due(self) -> None:
-        deleted = await self._garbage_collector.run()
+        deleted = (await self._garbage_collector.run()).deleted
         self.deleted = FileTotals(self.deleted.files + deleted.files, self.deleted.bytes + deleted.bytes)
 
     async def finish(self, *, wait: bool) -> FileTotals:

@@ -1,7 +1,6 @@
 """The `support-service retention` command: delete the files of old cases, or store and delete whole cases."""
 
 import argparse
-from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from support_service.core.units import MAX_INTEGER
 if TYPE_CHECKING:
     from support_service.cases.model.files import StoredAttachment
     from support_service.platform.settings import Settings
-    from support_service.privacy.retention import RetentionTotals
+    from support_service.privacy.retention import CaseRetention
 
 CASES_PER_FILE = 1000  # of an archive; an interrupted run stores at most this many cases again
 INCOMPLETE_STATUS = 1  # exit status if cases that are due could not be stored, or data of a deleted one is left
@@ -151,6 +150,7 @@ async def _store_and_delete_cases(settings: "Settings", arguments: argparse.Name
                 archive=None if archive is None else archive.store,
             )
             total = min(await expired.count(database), arguments.limit or MAX_INTEGER)
+            stack.callback(lambda: _print_cases(run, dry_run=dry_run, refused=refused))  # also of a run that fails
             bar = stack.enter_context(show_progress("retention", total, " cases"))
             await run.run(
                 WriteOrigin(cli_principal()),
@@ -160,22 +160,19 @@ async def _store_and_delete_cases(settings: "Settings", arguments: argparse.Name
                 limit=arguments.limit,
                 report=report,
             )
-        _print_cases(run.totals, run.unreached, dry_run=dry_run, erase=erase, refused=refused)
     return INCOMPLETE_STATUS if refused or run.unreached else 0
 
 
-def _print_cases(
-    totals: "RetentionTotals", unreached: Collection[str], *, dry_run: bool, erase: bool, refused: int
-) -> None:
+def _print_cases(run: "CaseRetention", *, dry_run: bool, refused: int) -> None:
     from support_service.cases.model.files import FileTotals
 
+    totals, unreached = run.totals, sorted(run.unreached)
     files = FileTotals(totals.files, totals.bytes)
-    stayed = totals.due - totals.deleted - refused if erase else 0
     print_summary(
         f"{totals.due} cases are due: {totals.archived} stored, {totals.deleted} deleted, {format_totals(files)}"
         + (f"; {refused} can't be stored" if refused else "")
-        + (f"; {stayed} have changed meanwhile" if stayed else "")
-        + "".join(f"; not reached: {each}" for each in sorted(unreached)),
+        + (f"; {totals.changed} have changed meanwhile" if totals.changed else "")
+        + "".join(f"; {each}" for each in unreached),
         dryRun=dry_run,
         due=totals.due,
         stored=totals.archived,
@@ -183,6 +180,6 @@ def _print_cases(
         files=totals.files,
         bytes=totals.bytes,
         refused=refused,
-        changed=stayed,
-        unreached=sorted(unreached),
+        changed=totals.changed,
+        unreached=unreached,
     )

@@ -103,11 +103,15 @@ def _has_tag(tags: Collection[str]) -> sa.ColumnElement[bool]:
 
 @dataclass(slots=True)
 class RetentionTotals:
-    """How many cases were due, stored in sealed files, and deleted, with how many files of how many bytes."""
+    """How many cases were due, stored in sealed files, and deleted, with how many files of how many bytes.
+
+    `changed` counts those that stay because they have changed since they were found or stored.
+    """
 
     due: int = 0
     archived: int = 0
     deleted: int = 0
+    changed: int = 0
     files: int = 0
     bytes: int = 0
     customers: int = 0  # whose records were deleted
@@ -133,8 +137,7 @@ class CaseRetention:
         self._archive = archive
         self._timings = timings
         self.totals = RetentionTotals()
-        self.unreached = set[str]()  # what has data of deleted cases until the next run
-        self._keys_of_files: list[str] = []
+        self.unreached = set[str]()  # what still has data of deleted cases
 
     async def run(
         self,
@@ -165,8 +168,8 @@ class CaseRetention:
         finally:
             if self.totals.archived or self.totals.deleted or self.totals.customers:
                 await self._record_run(origin, expired)
-        if erase:
-            await self._finish()
+            if erase:
+                await self._finish()
 
     async def _store_and_delete(
         self,
@@ -185,6 +188,7 @@ class CaseRetention:
         for start in range(0, len(case_ids), BATCH_CASES):
             batch = case_ids[start : start + BATCH_CASES]
             done = await self._delete(origin, expired, batch, seal, versions) if erase else batch
+            self.totals.changed += len(batch) - len(done)
             for case_id in done:
                 report(case_id)
 
@@ -227,7 +231,6 @@ class CaseRetention:
         self.totals.deleted += len(due)
         self.totals.customers += records
         self.totals.files += len(files)
-        self._keys_of_files += [each.storage_key for each in files]
         self.totals.bytes += sum(each.size_bytes for each in files)
         return due
 
@@ -248,12 +251,8 @@ class CaseRetention:
 
     async def _finish(self) -> None:
         """Delete what is not in rows of the cases, also what an interrupted run has left."""
-        await self._garbage_collector.run()
-        left = 0
-        for keys in _batches(self._keys_of_files):
-            left += await attachment_rows.count_garbage(self._database, keys)
-        if left:
-            self.unreached.add(f"the bytes of {left} files: the service removes them as soon as it can")
+        if failed := (await self._garbage_collector.run()).failed:
+            self.unreached.add(f"{failed} files are not deleted yet: the service deletes them")
         await self._database.purge_search_index()
         await self._database.truncate_write_ahead_log()
         for what, delete in (
@@ -263,7 +262,7 @@ class CaseRetention:
             try:
                 await delete()
             except (BrokerError, *REDIS_FAILURES) as failure:
-                self.unreached.add(f"{what}: {failure}")
+                self.unreached.add(f"{what} was not reached: {failure}")
 
     async def _delete_cached_timelines(self) -> None:
         async with open_cache_in_reach(self._settings, self._timings) as cache:

@@ -4,6 +4,7 @@ import json
 from argparse import Namespace
 from datetime import timedelta
 
+from support_service.attachments.garbage import CollectedGarbage
 from support_service.cases.model.files import FileTotals
 from support_service.commands.attachments import FormerCopyRemoval, scrub
 from tests.support.calls import open_case, upload
@@ -22,7 +23,7 @@ class FiveByteRemover:
 
     async def run(self):
         """Return the totals of one removed file."""
-        return FileTotals(1, 5)
+        return CollectedGarbage(FileTotals(1, 5), 0)
 
 
 async def test_files_removed_during_an_offload_count():

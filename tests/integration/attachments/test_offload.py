@@ -40,7 +40,7 @@ async def test_files_are_offloaded_and_moved_back(harness, scrape):
     assert {moved.outcome for moved in await harness.offload()} == {"moved"}
     assert len(await harness.stored_keys("local")) == 4  # for downloads that have just begun
     harness.clock_offset += DELETE_GRACE
-    assert await harness.garbage_collector.run() == FileTotals(4, total)
+    assert await harness.garbage_collector.run() == (FileTotals(4, total), 0)
     assert await harness.stored_keys("local") == set()
     assert [(await harness.reload(each)).storage for each in kept] == ["s3"] * 4
     assert await attachment_rows.read_ledger_totals(harness.database, "local") == FileTotals(0, 0)
@@ -180,7 +180,7 @@ async def test_long_offload_keeps_its_claims(harness):
     for _ in range(3):
         harness.clock_offset += CLAIM_LEASE - timedelta(seconds=1)
         await mover.renew_claims("mover")
-        assert await harness.garbage_collector.run() == FileTotals(0, 0)
+        assert await harness.garbage_collector.run() == (FileTotals(0, 0), 0)
         assert await harness.offload() == []
 
 
@@ -240,11 +240,11 @@ async def test_deletions_continue_on_other_storages_while_one_is_down(harness, g
             tx, await attachment_rows.remove(tx, ids, "request", harness.clock())
         )
     await gateway.kill()
-    assert await remover.run() == FileTotals(1, near.size_bytes)
+    assert await remover.run() == (FileTotals(1, near.size_bytes), 3)
     assert len(asked) == 1
     await gateway.start()
     harness.clock_offset += 2 * RETRY_DELAY + timedelta(seconds=1)
-    assert (await remover.run()).files == 3
+    assert (await remover.run()).deleted.files == 3
     assert await harness.check_consistency() == []
 
 
@@ -256,9 +256,9 @@ async def test_concurrent_garbage_collectors_delete_each_file_once(harness):
         await attachment_rows.remove(tx, [kept.id], "request", harness.clock())
     async with harness.database.transaction() as tx:
         assert len(await garbage.claim_due_garbage(tx, harness.clock(), 10, until=harness.clock() + BATCH_LEASE)) == 1
-    assert await harness.garbage_collector.run() == FileTotals(0, 0)
+    assert await harness.garbage_collector.run() == (FileTotals(0, 0), 0)
     harness.clock_offset += BATCH_LEASE + timedelta(seconds=1)
-    assert await harness.garbage_collector.run() == FileTotals(1, 5)
+    assert await harness.garbage_collector.run() == (FileTotals(1, 5), 0)
 
 
 async def test_offload_reports_an_unavailable_database(harness, database, monkeypatch):
@@ -315,7 +315,7 @@ async def test_file_can_be_deleted_while_s3_is_down(harness, gateway):
     with pytest.raises(NotFound):
         await harness.service.get(SYSTEM, harness.case_id, kept.id)
     assert len(await harness.garbage_keys()) == 1
-    assert await harness.garbage_collector.run() == FileTotals(0, 0)
+    assert await harness.garbage_collector.run() == (FileTotals(0, 0), 1)
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)

@@ -228,7 +228,7 @@ async def test_removal_of_any_number_of_files_sends_as_many_statements(database,
         await attachment_rows.remove(tx, ids, "request", utc_now())
     assert len(sent) == REMOVAL
     sent.clear()
-    assert (await GarbageCollector(database, {"local": storage}).run()).files == files
+    assert (await GarbageCollector(database, {"local": storage}).run()).deleted.files == files
     assert len(sent) == GARBAGE_COLLECTION
     await storage.close()
 

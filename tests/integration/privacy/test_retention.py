@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import subprocess
+from argparse import Namespace
 from contextlib import nullcontext
 from datetime import timedelta
 from types import MappingProxyType
@@ -12,7 +13,9 @@ import pytest
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
+from support_service.attachments.garbage import BATCH_LEASE, GarbageCollector, claim_due_garbage
 from support_service.attachments.maintenance.reconcile import compare_ledger
+from support_service.commands import retention as retention_command
 from support_service.commands.runtime import open_maintenance
 from support_service.core.clock import utc_now
 from support_service.core.errors import Conflict, Unavailable
@@ -368,11 +371,26 @@ async def test_s3_that_is_not_reached_leaves_no_case_without_its_files(
         assert await response.read() == FILE
     totals, unreached = await retain(variables=away, unreached=1)
     assert totals.deleted == 1
-    assert unreached == {"the bytes of 1 files: the service removes them as soon as it can"}
+    assert unreached == {"1 files are not deleted yet: the service deletes them"}
     async with database.transaction() as tx:
         await tx.execute(garbage.update().values(due_at=utc_now()))
     await retain()
     assert s3.keys(environment["SUPPORT_S3_BUCKET"]) == []
+
+
+async def test_files_that_the_service_is_deleting_are_no_failure(old_case, retain, database, monkeypatch):
+    """Its collector of garbage has claimed them before that of the run."""
+    run = GarbageCollector.run
+
+    async def run_second(self):
+        async with database.transaction() as tx:
+            assert len(await claim_due_garbage(tx, utc_now(), 10, until=utc_now() + BATCH_LEASE)) == 1
+        return await run(self)
+
+    await old_case()
+    monkeypatch.setattr(GarbageCollector, "run", run_second)
+    totals, _ = await retain()
+    assert (totals.deleted, totals.files) == (1, 1)
 
 
 async def is_cached(client, redis, case):
@@ -405,12 +423,49 @@ async def test_redis_that_fails_in_the_middle_of_a_run_is_cleaned_by_the_next_on
     finally:
         redis.thaw()
     assert (totals.due, totals.deleted) == (3, 3)
-    assert {each.partition(":")[0] for each in unreached} == {"the timeline cache", "the stream of events"}
+    named = {each.partition(" was not reached: ")[0] for each in unreached}
+    assert named == {"the timeline cache", "the stream of events"}
     async with Redis.from_url(redis.url) as server:
         assert len(await server.keys(cache_key("*"))) == 3
         await retain()
         assert await server.keys(cache_key("*")) == []
     assert WORD not in await stored_text(database, attachment_dir, redis)
+
+
+async def test_run_that_fails_in_the_middle_completes_what_it_has_begun(
+    upstream_services, orders, client, old_case, environment, redis, tmp_path, monkeypatch, capsys
+):
+    """No cached timeline of a deleted case stays, and the totals are printed."""
+    orders.add(f"ORD-{WORD}")
+    cases = [await old_case() for _ in range(2)]
+    for case in cases:
+        await eventually(lambda case=case: is_cached(client, redis, case))
+    store, stored = CaseArchive.store, []
+
+    async def store_one(self, case_ids):
+        if stored:
+            raise Unavailable("storage_unavailable", "It is out of reach.")
+        stored.extend(case_ids)
+        return await store(self, case_ids)
+
+    monkeypatch.setattr(CaseArchive, "store", store_one)
+    monkeypatch.setattr(retention_command, "CASES_PER_FILE", 1)
+    options = {"closed_for": YEAR, "export": tmp_path / "archive", "erase": True, "dry_run": False, "limit": None}
+    names = ("older_than", "status", "channel", "tag", "keep_tag")
+    capsys.readouterr()
+    with pytest.raises(Unavailable, match="out of reach"):
+        await retention_command.retention(Settings.load(environment), Namespace(**options, **dict.fromkeys(names)))
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {name: summary[name] for name in ("due", "stored", "deleted", "changed", "unreached")} == {
+        "due": 2,
+        "stored": 1,
+        "deleted": 1,
+        "changed": 0,
+        "unreached": [],
+    }
+    async with Redis.from_url(redis.url) as server:
+        (left,) = {case["id"] for case in cases} - {*stored}
+        assert await server.keys(cache_key("*")) == [cache_key(left).encode()]
 
 
 async def test_archive_has_one_writer_and_forgets_unfinished_files(database, tmp_path):

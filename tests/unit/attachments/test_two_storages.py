@@ -139,9 +139,10 @@ async def test_garbage_on_an_unconfigured_storage_waits(disks, caplog):
     await service.remove(SYSTEM_ORIGIN, disks.case_id, kept.id)
     disks.clock_offset = ALL_CLAIMS_EXPIRED
     caplog.clear()
-    assert await GarbageCollector(disks.database, only_local(disks), disks.clock).run() == FileTotals(
-        1, 5
-    )  # what the move left
+    assert await GarbageCollector(disks.database, only_local(disks), disks.clock).run() == (
+        FileTotals(1, 5),  # what the move left
+        1,
+    )
     assert [record.message for record in caplog.records] == [
         f"Can't delete {kept.storage_key}: its storage s3 is not configured"
     ]

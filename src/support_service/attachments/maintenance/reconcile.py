@@ -137,7 +137,7 @@ class Reconciler:
                 self._instruments.add(ATTACHMENT_SWEEP_REPAIRS, finding.number, {"kind": finding.kind})
             report(finding)
 
-        if not dry_run and (deleted := await self._garbage.run()).files:
+        if not dry_run and (deleted := (await self._garbage.run()).deleted).files:
             note(Finding("leftover", "", "bytes that no attachment names", deleted.files))
         failed: Unavailable | None = None
         for storage in self._storages.values():

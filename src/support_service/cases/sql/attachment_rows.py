@@ -206,12 +206,6 @@ async def is_referenced(reader: Reader, storage: str, key: str) -> bool:
     return bool(row and row.referenced)
 
 
-async def count_garbage(reader: Reader, keys: Collection[str]) -> int:
-    """Return how many of these keys the garbage list names."""
-    (row,) = await reader.fetch_all(sa.select(sa.func.count().label("number")).where(garbage.c.storage_key.in_(keys)))
-    return int(row.number)
-
-
 async def read_oldest_created_at(reader: Reader, storage: str) -> datetime | None:
     """Return the creation time of the oldest file on a storage; None for an empty storage."""
     row = await reader.fetch_one(OLDEST_CREATED_AT, {"of": storage})
