@@ -2,11 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import aclosing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from support_service.commands import grammar
 from support_service.commands.audit import verify_with_progress
@@ -42,9 +43,10 @@ Run it once after a restore, while no replica runs. Versions then count from a n
 valid. Applied inbound events that Redis keeps are read again, and each is applied unless the backup has it. Consumers
 get an event support.database.restored.v1, and the audit log an entry. A second run does no harm.
 """
-RUNNING_MESSAGE = "{users} of the database: stop all replicas and commands first, and start them afterwards"
+RUNNING_MESSAGE = "The database is in use by {users}: stop all replicas and commands first, and start them afterwards"
 REREAD_MARGIN = timedelta(days=1)
 DAMAGED_STATUS = 1  # exit status if the audit log of the backup is broken
+Result = TypeVar("Result")
 
 
 def add_to(commands: grammar.Subcommands) -> None:
@@ -114,8 +116,8 @@ def begin_after_restore(arguments: argparse.Namespace, environ: Mapping[str, str
             return await plan_restore(database), found
         return await record_restore(database, WriteOrigin(cli_principal())), found
 
-    within = None if dry_run else _without_others(settings.database.url)
-    restore, found = run_on_database(settings, record, within)
+    around = None if dry_run else partial(_without_others, settings.database.url)
+    restore, found = run_on_database(settings, record, around)
     would = "Would begin" if dry_run else "Began"
     print_summary(
         f"{would} the versions at {restore.version_base}. The backup ends at {restore.undone_after}. Inbound events to "
@@ -127,25 +129,28 @@ def begin_after_restore(arguments: argparse.Namespace, environ: Mapping[str, str
     )
 
 
-@asynccontextmanager
-async def _without_others(url: str) -> AsyncIterator[None]:
-    """Let none migrate the database during the block. Raises UserError if others use it at the beginning."""
+async def _without_others(url: str, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    """Run `work`, and return its result. Raises UserError if others use the database at the beginning.
+
+    On PostgreSQL none migrates during the work; on SQLite only the beginning is checked.
+    """
     if url.startswith("sqlite:"):  # a process that migrates it is one of these
         from support_service.platform.database.sqlite.backup import is_in_use
 
         if is_in_use(Path(url.removeprefix("sqlite:///"))):
-            raise UserError(RUNNING_MESSAGE.format(users="Another process is a user"))
-        yield
-        return
+            raise UserError(RUNNING_MESSAGE.format(users="another process"))
+        return await work()
     from support_service.platform.database import MigrationTimings
-    from support_service.platform.database.postgres.connection import Hosts
-    from support_service.platform.database.postgres.migrate import CONNECT_TIMEOUT, migration_lock
+    from support_service.platform.database.postgres.migrate import run_alone
     from support_service.platform.database.postgres.waits import count_service_sessions_at
 
-    async with migration_lock(Hosts(url, CONNECT_TIMEOUT), MigrationTimings(), "restored"):
+    async def work_alone(_hosts: object) -> Result:
         if number := await count_service_sessions_at(url):
-            raise UserError(RUNNING_MESSAGE.format(users=f"{number} other sessions are users"))
-        yield
+            users = f"{number} other session{'s' if number > 1 else ''}"
+            raise UserError(RUNNING_MESSAGE.format(users=users))
+        return await work()
+
+    return await run_alone(url, "restored", work_alone, MigrationTimings())
 
 
 async def _prepare_redis(settings: "Settings", *, dry_run: bool) -> dict[str, int]:

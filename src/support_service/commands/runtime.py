@@ -5,7 +5,7 @@ import os
 import pwd
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -111,9 +111,9 @@ def with_settings(
 def run_on_database(
     settings: "Settings",
     work: "Callable[[Database], Awaitable[Result]]",
-    within: AbstractAsyncContextManager[None] | None = None,
+    around: "Callable[[Callable[[], Coroutine[Any, Any, Result]]], Coroutine[Any, Any, Result]] | None" = None,
 ) -> Result:
-    """Open the database, run `work` on it and return the result; `within` is entered before and left after.
+    """Open the database, run `work` on it and return the result; `around` is given a function that does so.
 
     Raises Unavailable with a one-line reason if the database is missing, lacks migrations or can't be used.
     """
@@ -131,11 +131,11 @@ def run_on_database(
     _check_database_exists(url)
 
     async def on_database() -> Result:
-        async with within or nullcontext(), open_database(settings.database, pool_size=1) as database:
+        async with open_database(settings.database, pool_size=1) as database:
             return await work(database)
 
     try:
-        return run_coroutine(on_database())
+        return run_coroutine(around(on_database) if around else on_database())
     except (Unavailable, StatementError, sa.exc.DBAPIError) as failure:
         if isinstance(failure.__cause__, OSError):  # not reached, so its schema can't be read either
             raise unusable_database_error(failure.__cause__, url) from failure

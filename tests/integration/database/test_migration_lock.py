@@ -10,7 +10,7 @@ import pytest
 from support_service.core.errors import Unavailable
 from support_service.platform.database import MigrationTimings
 from support_service.platform.database.migrate import downgrade, read_schema_status, upgrade
-from support_service.platform.database.postgres.migrate import ADVISORY_LOCK
+from support_service.platform.database.postgres.migrate import ADVISORY_LOCK, run_alone
 from tests.support.calls import eventually
 from tests.support.process import run, running
 from tests.support.servers import free_port
@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.parametrize("backend", ["postgresql"], indirect=True),
 
 HOLDERS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted"
 RESTORED = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'support-service restored,%'"
+WAITING = "SELECT pid FROM pg_locks WHERE NOT granted AND relation = 'database_restores'::regclass"
 TABLE = "LOCK TABLE tickets IN ACCESS SHARE MODE"  # a migration of the schema waits for it
 
 
@@ -100,6 +101,32 @@ async def test_migration_ends_if_its_lock_is_lost(database_url, tmp_path):
         assert "the session that holds the lock of migrations was ended" in errors
         assert await user.fetchval(HOLDERS) is None
     assert await asyncio.to_thread(upgrade, database_url) == "newest"
+
+
+async def test_restore_ends_if_its_lock_is_lost(database_url, tmp_path):
+    """Another process may migrate from then on. Nothing is recorded."""
+    other = await asyncpg.connect(database_url)
+    try:
+        async with other.transaction():
+            await other.execute("LOCK TABLE database_restores")
+            async with running("restored", cwd=tmp_path, SUPPORT_DATABASE_URL=database_url) as process:
+                await eventually(lambda: other.fetchval(WAITING))
+                assert await other.fetchval("SELECT pg_terminate_backend($1)", await other.fetchval(HOLDERS))
+                status, _, errors = await process.wait_for_exit()
+        assert (status, "was ended; run `restored` again" in errors) == (2, True)
+        assert await other.fetchval("SELECT count(*) FROM database_restores") == 0
+    finally:
+        await other.close()
+
+
+async def test_server_that_refuses_work_under_the_lock_is_named(database_url):
+    """Without the driver's traceback."""
+
+    async def refused(_hosts):
+        raise asyncpg.TooManyConnectionsError("sorry, too many clients already")
+
+    with pytest.raises(Unavailable, match="sorry, too many clients"):
+        await run_alone(database_url, "restored", refused, MigrationTimings())
 
 
 async def test_index_is_built_while_other_processes_wait(database_url, tmp_path):

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -13,6 +14,7 @@ from support_service.cases.sql.projections import HISTORY_LIMITS
 from support_service.core.errors import Unavailable
 from support_service.platform.database import DatabaseTimings, SqliteTimings
 from support_service.platform.database.opening import create_database
+from support_service.platform.database.sqlite.backup import is_in_use
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import (
     attachment_ledger,
@@ -240,3 +242,17 @@ async def test_sqlite_file_locked_for_too_long_refuses_writes(database_url):
     other.close()
     async with database.transaction() as tx:
         await tx.execute(tickets.insert(), TICKET)
+
+
+def test_only_another_process_has_a_database_in_use(tmp_path):
+    """Another reason why it can't be locked is raised as what it is."""
+    path = tmp_path / "support.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    assert not is_in_use(path)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+        assert is_in_use(path)
+    path.with_name("support.db-wal").mkdir()
+    with pytest.raises(Unavailable, match=r"support\.db.* can't be used: unable to open database file"):
+        is_in_use(path)

@@ -8,8 +8,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -55,22 +55,48 @@ def run_locked(url: str, work: Callable[[sa.Connection], Result], timings: Migra
 
     Raises Unavailable, also if another process migrates for too long.
     """
-    return _run(url, lambda hosts: _run_under_lock(hosts, work, timings))
+    return asyncio.run(run_alone(url, "migrate", lambda hosts: _run_limited(hosts, work, timings), timings))
 
 
 def run_reading(url: str, work: Callable[[sa.Connection], Result]) -> Result:
     """Run `work`, which only reads, without waiting for a process that migrates. Raises Unavailable."""
 
-    async def read(hosts: Hosts) -> Result:
-        async with _engine(hosts).connect() as connection:
+    async def read() -> Result:
+        async with _engine(Hosts(url, CONNECT_TIMEOUT)).connect() as connection:
             return await connection.run_sync(work)
 
-    return _run(url, read)
+    with _refusals_translated(url):
+        return asyncio.run(read())
 
 
-def _run(url: str, main: Callable[[Hosts], Coroutine[Any, Any, Result]]) -> Result:
+async def run_alone(
+    url: str, command: str, work: Callable[[Hosts], Coroutine[Any, Any, Result]], timings: MigrationTimings
+) -> Result:
+    """Run `work` of a command while no process migrates, and return its result.
+
+    It is cancelled if the lock is lost. Raises Unavailable, also if another process migrates for too long.
+    """
+    with _refusals_translated(url):
+        hosts = Hosts(url, CONNECT_TIMEOUT)
+        async with _migration_lock(hosts, timings, command) as lost:
+            working = asyncio.create_task(work(hosts))
+            try:
+                await asyncio.wait([working, lost], return_when=asyncio.FIRST_COMPLETED)
+                if working.done():
+                    return working.result()
+                raise unusable_database_error(
+                    f"the session that holds the lock of migrations was ended; run `{command}` again"
+                )
+            finally:  # from now on another process may migrate
+                working.cancel()
+                await asyncio.gather(working, return_exceptions=True)
+
+
+@contextmanager
+def _refusals_translated(url: str) -> Iterator[None]:
+    """Raise Unavailable for what the driver raises in the block."""
     try:
-        return asyncio.run(main(Hosts(url, CONNECT_TIMEOUT)))
+        yield
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as failure:
         raise refused_connection_error(failure, url) from failure
 
@@ -86,7 +112,7 @@ def _engine(hosts: Hosts) -> AsyncEngine:
     )
 
 
-async def _run_under_lock(hosts: Hosts, work: Callable[[sa.Connection], Result], timings: MigrationTimings) -> Result:
+async def _run_limited(hosts: Hosts, work: Callable[[sa.Connection], Result], timings: MigrationTimings) -> Result:
     engine = _engine(hosts)
     limits = {
         "lock_timeout": round(timings.lock_timeout * 1000),
@@ -100,15 +126,9 @@ async def _run_under_lock(hosts: Hosts, work: Callable[[sa.Connection], Result],
         settings = (sa.func.set_config(name, str(value), sa.true()) for name, value in limits.items())
         connection.execute(sa.select(*settings))
 
-    async with migration_lock(hosts, timings, "migrate") as lost, engine.connect() as connection:
+    async with engine.connect() as connection:
         await _lift_limits(connection, limits)
-        working = asyncio.create_task(_retry_while_in_use(connection, work, timings))
-        await asyncio.wait([working, lost], return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():  # from now on another process may migrate
-            working.cancel()
-            await asyncio.wait({working})
-            raise unusable_database_error("the session that holds the lock of migrations was ended; migrate again")
-        return await working
+        return await _retry_while_in_use(connection, work, timings)
 
 
 async def _lift_limits(connection: AsyncConnection, limits: Mapping[str, int]) -> None:
@@ -128,7 +148,7 @@ async def _lift_limits(connection: AsyncConnection, limits: Mapping[str, int]) -
 
 
 @asynccontextmanager
-async def migration_lock(hosts: Hosts, timings: MigrationTimings, command: str) -> AsyncIterator[asyncio.Task[object]]:
+async def _migration_lock(hosts: Hosts, timings: MigrationTimings, command: str) -> AsyncIterator[asyncio.Task[object]]:
     """Hold the lock of migrations during the block; yield a task that ends if the lock is lost.
 
     It belongs to a transaction. So it ends with the process, also behind a pooler, which ends the session of a

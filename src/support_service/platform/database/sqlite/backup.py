@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support_service.core.errors import UserError
+from support_service.platform.database.failures import DATABASE_BUSY, code_of_sqlite_error, unusable_database_error
 from support_service.platform.database.sqlite.connection import lock_out_others
 
 COUNTED_TABLES = ("tickets", "messages", "attachments", "audit_log")
@@ -61,11 +62,13 @@ def _back_up(source: Path, target: Path, advance: Callable[[int], None]) -> Back
 
 
 def is_in_use(path: Path) -> bool:
-    """Return whether another process has the database open."""
+    """Return whether another process has the database open. Raises Unavailable if it can't be used."""
     with _connected(path, timeout=0) as connection:
         try:
             lock_out_others(connection)
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as failure:
+            if code_of_sqlite_error(failure) != DATABASE_BUSY:
+                raise unusable_database_error(failure, f"sqlite:///{path}") from failure
             return True
         return False
 
