@@ -101,7 +101,7 @@ class UploadSlots:
 
 
 @dataclass(slots=True)
-class NewFile:
+class StoredUpload:
     """A file whose bytes are stored, and which has no row yet."""
 
     attachment: StoredAttachment
@@ -140,7 +140,7 @@ class AttachmentUploader:
         *,
         size_hint: int = 0,
         visibility: str = "public",
-    ) -> AsyncIterator[NewFile]:
+    ) -> AsyncIterator[StoredUpload]:
         """Store the bytes of a file, about `size_hint` bytes, for `add_to_case`. If the block fails, they are deleted.
 
         Raises RequestTooLarge, UnsupportedMediaType (its type is not allowed), InsufficientStorage and Unavailable.
@@ -154,7 +154,7 @@ class AttachmentUploader:
             self._status = failure.code
             raise
         self._status = OK
-        new = NewFile(attachment)
+        new = StoredUpload(attachment)
         try:
             yield new
         except BaseException as failure:
@@ -165,7 +165,7 @@ class AttachmentUploader:
 
     @repeatable
     async def add_to_case(
-        self, origin: WriteOrigin, new: NewFile, expected: ExpectedVersions = None, *, staged: bool = False
+        self, origin: WriteOrigin, new: StoredUpload, expected: ExpectedVersions = None, *, staged: bool = False
     ) -> StoredAttachment:
         """Add a stored file to its case. If it is `staged`, a message of the same principal adds it later.
 

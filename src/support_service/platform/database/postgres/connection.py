@@ -89,7 +89,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no ty
         self._server_caps = self._server_caps._replace(jit=False)  # type: ignore[has-type]
 
     @property
-    def may_be_used_again(self) -> bool:
+    def is_current(self) -> bool:
         """Whether it is young enough, and sends statements as new connections do."""
         is_of_now = self.connector is None or self.names_statements == self.connector.names_statements
         return is_of_now and self.ends_at >= monotonic()
@@ -289,7 +289,7 @@ def _code_of_refusal(failure: Exception) -> str:
     return code_of_sqlstate(getattr(failure, "sqlstate", None)) or DATABASE_UNAVAILABLE
 
 
-def drop_if_forgetful(failure: Exception, connection: Connection) -> bool:
+def handle_forgotten_statement(failure: Exception, connection: Connection) -> bool:
     """Close a connection whose session has forgotten a statement, and name no statement from now on."""
     if getattr(failure, "sqlstate", None) not in _FORGOTTEN_SQLSTATES or connection.connector is None:
         return False
@@ -305,7 +305,7 @@ def raise_translated(failure: Exception, connection: Connection) -> NoReturn:
     busy or a commit is not replicated, and StatementError for any other.
     """
     connection.check_replicated()
-    if drop_if_forgetful(failure, connection):
+    if handle_forgotten_statement(failure, connection):
         raise StatementForgotten(DATABASE_UNAVAILABLE, MESSAGE_BY_CODE[DATABASE_UNAVAILABLE]) from failure
     code = code_of_sqlstate(getattr(failure, "sqlstate", None))
     if code == DATABASE_READ_ONLY:

@@ -81,7 +81,7 @@ class ConnectionPool:
         self._close_idle()
 
     def _may_be_used_again(self, connection: Connection) -> bool:
-        return connection.may_be_used_again and connection.host == self._host and not self._closed
+        return connection.is_current and connection.host == self._host and not self._closed
 
     async def close(self) -> None:
         """Close idle connections gracefully for at most `close_timeout`, then terminate all."""

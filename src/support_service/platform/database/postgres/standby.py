@@ -33,7 +33,7 @@ from support_service.platform.database.postgres.connection import (
     DRIVER_ERRORS,
     Connection,
     PlanMode,
-    drop_if_forgetful,
+    handle_forgotten_statement,
     raise_translated,
 )
 from support_service.platform.database.postgres.engine import PostgresDatabase
@@ -288,7 +288,7 @@ class Standby:
             answered = isinstance(failure, ANSWERS)
             if code_of_sqlstate(getattr(failure, "sqlstate", None)) == DATABASE_SLOW:
                 raise_translated(failure, connection)  # it would take as long on the primary
-            drop_if_forgetful(failure, connection)
+            handle_forgotten_statement(failure, connection)
             self._count("unavailable")
             return None
         finally:
