@@ -70,7 +70,7 @@ WRITES = {
 # For each write: where it is killed, how often it is applied then, and the response to the retry.
 STEPS = {
     "open": (
-        before("platform/idempotency_keys.py", "is_new = await self._database.execute(INSERT_CLAIM"),
+        before("platform/idempotency_keys.py", "if await self._database.execute(INSERT_CLAIM"),
         0,
         (None, None),
     ),  # nothing is stored
