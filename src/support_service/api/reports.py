@@ -8,13 +8,14 @@ from support_service.api.request_costs import charged_turn
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import get
 from support_service.api.routing.route import DATABASE_PROBLEMS, Permission, Tag
+from support_service.cases.model.vocabulary import NONE_FILTER
 from support_service.core import pagination
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Forbidden, Unavailable
 from support_service.reports.case_rows import CaseRowWriter, read_pages
 from support_service.reports.counters import ReportQuestion
 from support_service.reports.measures import day_number
-from support_service.reports.report_models import NOBODY, ReportedCasesQuery, ReportPage, ReportQuery, ReportRow
+from support_service.reports.report_models import ReportedCasesQuery, ReportPage, ReportQuery, ReportRow
 
 TAG = Tag("reports", "Reports: what happened to cases, by day, team, agent and channel, and a row for each case.")
 REPORTS_PATH = "/support/reports"
@@ -53,7 +54,7 @@ def _own_filters(agent: Principal, query: ReportQuery) -> dict[str, str]:
 
     Raises Forbidden for the figures of colleagues, which the directory hides, too.
     """
-    of_team = query.team in agent.teams and query.team != NOBODY and query.agent is None
+    of_team = query.team in agent.teams and query.team != NONE_FILTER and query.agent is None
     if query.agent not in (None, agent.subject) or (of_team and "agent" in query.by):
         raise Forbidden(
             "permission_missing",

@@ -8,7 +8,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor, RequestModel
-from support_service.cases.model.vocabulary import Identifier
+from support_service.cases.model.vocabulary import PRINTABLE, Identifier
 
 MAX_ID_LENGTH = 128  # characters of the subject, or of the name, of a principal
 AGENT_ID_RULE = f"must have 1 to {MAX_ID_LENGTH} printable characters"
@@ -39,16 +39,10 @@ def is_valid_agent_id(text: str) -> bool:
     return 0 < len(text) <= MAX_ID_LENGTH and text.isprintable()
 
 
-def _check_printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("must have printable characters only")
-    return text
-
-
 DisplayName = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_NAME_LENGTH),
-    AfterValidator(_check_printable),
+    PRINTABLE,
     Field(description="what colleagues call the person"),
 ]
 Teams = Annotated[

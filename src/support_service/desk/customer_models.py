@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.requests import RequestModel
-from support_service.cases.model.vocabulary import Identifier
+from support_service.cases.model.vocabulary import PRINTABLE, Identifier
 from support_service.core.search_words import search_words
 
 MAX_NAME_LENGTH = 128
@@ -42,17 +42,8 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-def _check_printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("must have printable characters only")
-    return text
-
-
 def _one_line(max_length: int) -> StringConstraints:
     return StringConstraints(strip_whitespace=True, min_length=1, max_length=max_length)
-
-
-_PRINTABLE = AfterValidator(_check_printable)
 
 
 class Contact(ApiModel):
@@ -64,8 +55,8 @@ class Contact(ApiModel):
     )
 
     kind: ContactKind
-    value: Annotated[str, _one_line(MAX_CONTACT_LENGTH), _PRINTABLE] = Field(description="the address or number")
-    label: Annotated[str, _one_line(MAX_LABEL_LENGTH), _PRINTABLE] | None = Field(
+    value: Annotated[str, _one_line(MAX_CONTACT_LENGTH), PRINTABLE] = Field(description="the address or number")
+    label: Annotated[str, _one_line(MAX_LABEL_LENGTH), PRINTABLE] | None = Field(
         None, description="what it is, such as `work`"
     )
 
@@ -92,7 +83,7 @@ def is_valid_contact(contact: dict[str, str]) -> bool:
     return True
 
 
-Name = Annotated[str, _one_line(MAX_NAME_LENGTH), _PRINTABLE]
+Name = Annotated[str, _one_line(MAX_NAME_LENGTH), PRINTABLE]
 Contacts = Annotated[
     list[Contact], Field(max_length=MAX_CONTACTS, description="how to reach the customer; the list is set as a whole")
 ]

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.requests import Cursor, RequestModel
-from support_service.cases.model.vocabulary import Identifier, Priority
+from support_service.cases.model.vocabulary import NONE_FILTER, Identifier, Priority
 from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import Status
 from support_service.core.personal import FACT, NOT_PERSONAL, PARTS, Personal
@@ -16,7 +16,6 @@ from support_service.reports.measures import DIMENSIONS, Counts, Dimension, day_
 DEFAULT_DAYS = 30
 MAX_NAMES = 2  # that tell rows apart
 DEFAULT_ROWS, MAX_ROWS = 500, 1000  # of a page
-NOBODY = "none"  # the filter by cases without a team or an agent
 ReportFormat = Literal["csv", "jsonl"]
 ROW_EXAMPLE: dict[str, Any] = {
     "day": "2026-05-12",
@@ -113,7 +112,9 @@ class ReportQuery(DaysQuery):
     def filters(self) -> dict[str, str]:
         """The filters by what they are about. An empty value is none."""
         given = {name: getattr(self, name) for name in DIMENSIONS[1:]}
-        return {name: "" if value == NOBODY and name != "channel" else value for name, value in given.items() if value}
+        return {
+            name: "" if value == NONE_FILTER and name != "channel" else value for name, value in given.items() if value
+        }
 
 
 class Durations(ApiModel):

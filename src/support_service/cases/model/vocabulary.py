@@ -85,6 +85,12 @@ def _check_is_not_word_none(value: str) -> str:
     return value
 
 
+def _check_printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("must have printable characters only")
+    return value
+
+
 def _empty_as_null(value: object) -> object:
     return None if value == "" else value
 
@@ -197,6 +203,7 @@ Priority = Annotated[
     Field(description="how urgent it is; `medium` is read as `normal`"),
 ]
 Status = Annotated[case_vocabulary.Status, BeforeValidator(_to_lower_word)]  # as clients send it
+PRINTABLE = AfterValidator(_check_printable)
 AuthorType = Annotated[case_vocabulary.AuthorType, BeforeValidator(_to_lower_word)]
 Subject = Annotated[str, NOT_BLANK_FIELD, Field(max_length=255), AfterValidator(_check_not_blank)]
 Description = Annotated[str, Field(max_length=MAX_TEXT_LENGTH)]
