@@ -1,6 +1,7 @@
 """Permissions: every route against every role, and cases outside the scope of a principal."""
 
 import io
+import re
 
 import aiohttp
 import pytest
@@ -815,7 +816,9 @@ async def test_repeat_of_an_external_id_shows_what_its_sender_may_see(principals
         ("service", '"1+customer"', ["Hello"]),
     ):
         async with principals.request(name, "POST", "/support/cases", json=new) as response:
-            assert (response.status, response.headers["ETag"]) == (200, version)
+            # Another test of this database may have named the customer, which the tag then ends with.
+            tag = re.sub(r"\.n[0-9a-f]+(?=\"$)", "", response.headers["ETag"])
+            assert (response.status, tag) == (200, version)
             found = await response.json()
         assert (found["id"], [each["message"] for each in found["messages"]]) == (case["id"], texts)
         assert [each["message"] for each in without_case_events(found["timeline"])] == texts

@@ -122,7 +122,7 @@ async def test_valkey_works(make_client, start_redis):
 @pytest.fixture
 def cluster_node(start_redis):
     """The port of a node of a Redis Cluster."""
-    return start_redis(cluster_enabled="yes").port
+    return start_redis(cluster_enabled="yes", cluster_port=str(free_port())).port
 
 
 @pytest.fixture
