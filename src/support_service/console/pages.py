@@ -45,6 +45,7 @@ CONTENT_SECURITY_POLICY = (
     "require-trusted-types-for 'script'; trusted-types lit-html"
 )
 APP_MODULE = "app.js"
+STYLES = ("styles/base.css", "styles/queue.css", "styles/case.css", "styles/pages.css")
 TEXT_MODULE_BY_LANGUAGE = {"en": "i18n/en.js", "vi": "i18n/vi.js"}
 LANGUAGE_PATTERN = re.compile(r"(?:^|,)\s*(en|vi)\b", re.IGNORECASE)
 IMMUTABLE_CACHE_CONTROL = "public, max-age=31536000, immutable"
@@ -155,7 +156,7 @@ def shell_html(state: Mapping[str, str | None], page: str, language: str, data: 
                 h.meta(name="color-scheme", content="light dark"),
                 h.title["Support console"],
                 h.link(rel="icon", href=found.url("icon.svg"), type="image/svg+xml"),
-                h.link(rel="stylesheet", href=found.url("console.css")),
+                (h.link(rel="stylesheet", href=found.url(path)) for path in STYLES),
                 h.script(type="module", src=found.url(APP_MODULE)),
                 (h.link(rel="modulepreload", href=found.url(path)) for path in _modules_to_preload(page, language)),
                 (h.link(rel="preload", as_="fetch", href=path, crossorigin="anonymous") for path in data),

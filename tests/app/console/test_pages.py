@@ -56,11 +56,11 @@ async def test_page_without_a_session_leads_to_the_sign_in_and_back(make_client,
 
 async def test_assets_are_compressed(client):
     """A browser gets the compressed bytes; both forms are the same file."""
-    url = load_assets().url("console.css")
+    url = load_assets().url("styles/base.css")
     plain = await client.get(url, headers={"Accept-Encoding": "identity"})
     packed = await client.get(url, headers={"Accept-Encoding": "gzip"})
     assert "Content-Encoding" not in plain.headers
-    asset = load_assets().by_path["console.css"]
+    asset = load_assets().by_path["styles/base.css"]
     assert gzip.decompress(asset.compressed) == asset.body == await plain.read()
     assert (packed.headers["Content-Encoding"], await packed.read()) == ("gzip", asset.body)
 
@@ -71,13 +71,13 @@ async def test_assets_are_compressed(client):
 )
 async def test_refused_coding_is_not_sent(client, accepted, coding):
     """A client that refuses gzip gets the plain bytes."""
-    response = await client.get(load_assets().url("console.css"), headers={"Accept-Encoding": accepted})
+    response = await client.get(load_assets().url("styles/base.css"), headers={"Accept-Encoding": accepted})
     assert response.headers.get("Content-Encoding") == coding
 
 
 async def test_asset_of_another_version_is_served_but_not_kept(client):
     """While replicas are replaced, a page of the old version gets scripts, and asks again next time."""
-    response = await client.get("/console/static/0123456789abcdef/console.css")
+    response = await client.get("/console/static/0123456789abcdef/styles/base.css")
     assert (response.status, response.headers["Cache-Control"]) == (200, "no-store")
 
 

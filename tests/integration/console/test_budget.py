@@ -7,9 +7,9 @@ from support_service.console.assets import load_assets
 from tests.support.console.browser import settled
 from tests.support.console.samples import case_path
 
-MAX_SCRIPT_BYTES = 60_000
-MAX_STYLE_BYTES = 12_000
-MAX_REQUESTS = 30
+MAX_SCRIPT_BYTES = 80_000
+MAX_STYLE_BYTES = 16_000
+MAX_REQUESTS = 40
 
 
 @pytest.mark.parametrize("address", ["/console/", "case"])

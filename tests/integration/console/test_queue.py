@@ -19,7 +19,7 @@ from tests.support.console.browser import (
 from tests.support.console.samples import HOSTILE, LONG_WORD, open_waiting
 from tests.support.service_levels import move_due_times
 
-RED = "rgb(179, 38, 30)"  # --bad of console.css in light mode
+RED = "rgb(179, 38, 30)"  # --bad of styles/base.css in light mode
 
 
 async def test_queue_shows_the_longest_waiting_case_first(console, client):

@@ -22,7 +22,7 @@ const MOVED = "console:moved";
 /** The queue as it was left: the address with view, filters and search, and the case that was opened from it. */
 export const queueLeft = { address: "/console/", active: "" };
 
-/** Whether pages have columns, as in console.css. */
+/** Whether pages have columns, as in styles/*.css. */
 export const wide = matchMedia("(min-width: 901px)");
 
 const PROPERTY = /\s\.\w+=["']?$/; // end of a template's text before the value of an element's property
