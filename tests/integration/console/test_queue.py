@@ -5,7 +5,7 @@ import re
 
 from playwright.async_api import expect
 
-from tests.support.calls import eventually, open_case, read_case, read_detail
+from tests.support.calls import eventually, open_case, read_detail, read_timeline
 from tests.support.console.browser import (
     NARROW,
     STEP,
@@ -214,7 +214,8 @@ async def test_overdue_answer_is_not_hidden_by_a_later_due_time(console, client)
     await move_due_times(client, 11 / 60, ["firstResponse"])
 
     async def is_reported():
-        return (await read_case(client, case))["sla"]["firstResponse"]["state"] == "breached"
+        timeline = await read_timeline(client, case)
+        return "sla.breached" in [each["data"].get("action") for each in timeline]
 
     await eventually(is_reported)  # a change of the case, which must not come between the page and the answer
     page = await console.open("/console/?view=all")
