@@ -127,6 +127,13 @@ export function dateAndTime(at) {
   return t("date.date_and_time", { day: date.getDate(), month, year: date.getFullYear(), time: clock(date) });
 }
 
+/** Return a day without its year. @param {string} given a date of ISO 8601 */
+export function dayAndMonth(given) {
+  const date = dateOf(`${given}T00:00`);
+  if (!date) return UNKNOWN;
+  return t("date.day_and_month", { day: date.getDate(), month: t("date.short_months").split("|")[date.getMonth()] });
+}
+
 /** Return the local day of a time, as text; none for a time that can't be read. @param {unknown} at */
 export function dayKey(at) {
   const date = dateOf(at);

@@ -18,7 +18,9 @@ const TYPING = 6_000; // ms after a key for which a writer counts as typing
 /** @typedef {{type: string, data: any, id: string}} StreamEvent the data is null if it only tells the position */
 /** @typedef {{name: string, state: string}} Viewer */
 
-/** Dispatches `change`, `presence` and `resync` events with the stream's data, and `state` when it comes or goes. */
+const KINDS = ["presence", "notification", "resync"]; // all other events are changes of cases
+
+/** Dispatches `change`, `presence`, `notification` and `resync` events with the stream's data, and `state` when it comes or goes. */
 class Live extends EventTarget {
   /** @type {"off" | "connecting" | "live" | "away"} */
   state = "off";
@@ -125,8 +127,7 @@ class Live extends EventTarget {
     if (event.type === "resync") forgetPosition();
     else if (event.data.commitPosition !== undefined) notePosition(event.data.commitPosition, "POST");
     if (event.type === "presence") this.viewers.set(event.data.caseId, event.data.viewers);
-    const known = event.type === "presence" || event.type === "resync" ? event.type : "change";
-    this.dispatchEvent(new CustomEvent(known, { detail: event.data }));
+    this.dispatchEvent(new CustomEvent(KINDS.includes(event.type) ? event.type : "change", { detail: event.data }));
   }
 
   /**

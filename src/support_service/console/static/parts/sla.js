@@ -3,10 +3,11 @@
 import { nothing } from "../vendor/lit-element/lit-element.js";
 import { dateAndTime, duration, t, word } from "../lib/i18n.js";
 import { html } from "../lib/page.js";
+import { urgency } from "./clock.js";
 
-const SOON = 2 * 60 * 60; // seconds before the due time from which a clock is at risk, as in the view of cases at risk
+/** @typedef {import("./clock.js").Clock} Clock */
 
-/** @typedef {{dueAt: string | null, state: "running" | "paused" | "met" | "breached", waiting: boolean, remaining: string}} Clock */
+const STATES = /** @type {const} */ ({ none: "ok", soon: "risk", late: "overdue" }); // of a clock that something waits for
 
 /**
  * Show the waiting clock of a case that is due first, as a short mark. A breached clock waits until it is answered.
@@ -36,8 +37,8 @@ export function slaClocks(sla, now) {
  * @param {{isShort?: boolean}} [options] a short mark shows the time only; what is due is its tooltip, and read to those who listen
  */
 function mark(target, { dueAt, state, waiting, remaining }, now, { isShort = false } = {}) {
-  const left = dueAt ? (Date.parse(dueAt) - now) / 1000 : Infinity;
-  const shown = waiting ? (left < 0 ? "overdue" : left < SOON ? "risk" : "ok") : state;
+  const { left, level } = urgency(dueAt, now);
+  const shown = waiting ? STATES[level] : state;
   const name = word("sla_target", target);
   const time = duration(Math.abs(left));
   const leftText = () => t("sla.left", { name, time });

@@ -1,0 +1,212 @@
+"""The parts that pages share: what was done and its undo, lists to choose from, people, clocks, the directory."""
+
+import pytest
+from playwright.async_api import expect
+
+from support_service.console.assets import load_assets
+from tests.support.console.browser import NARROW, expect_good_looks
+
+NOW = "2026-05-12T12:00:00Z"
+MENU = """async ([path, more]) => {
+  await import(path);
+  const menu = Object.assign(document.createElement("choice-menu"), {
+    label: "Team",
+    items: [
+      { value: "returns", text: "Returns", detail: "3 open" },
+      { value: "billing", text: "Billing" },
+      { value: "delivery", text: "Đơn hàng" },
+    ],
+    value: "billing",
+    ...more,
+  });
+  window.chosen = [];
+  menu.addEventListener("choose", ({ detail }) => chosen.push(detail));
+  document.querySelector("main").prepend(menu);
+  await menu.updateComplete;
+}"""
+
+
+@pytest.fixture
+async def page(console):
+    """The queue, in which the parts are tried."""
+    return await console.open()
+
+
+async def with_menu(page, **more):
+    """Put a menu at the beginning of the page, and return its button."""
+    await page.evaluate(MENU, [load_assets().url("parts/choice-menu.js"), more])
+    return page.get_by_role("button", name="Team")
+
+
+async def test_choice_is_made_by_typing(page):
+    """Case and diacritics do not matter; the focus returns to the button."""
+    button = await with_menu(page)
+    await button.focus()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("option", name="Billing")).to_have_attribute("aria-selected", "true")
+    await expect_good_looks(page)
+    await page.keyboard.type("DON")
+    await expect(page.locator(".choices").get_by_role("option")).to_have_text(["Đơn hàng"])
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("listbox")).to_have_count(0)
+    await expect(button).to_be_focused()
+    assert await page.evaluate("chosen") == ["delivery"]
+
+
+async def test_choice_is_made_by_arrows_or_given_up(page):
+    """The list begins at the value; it goes round; Escape, and the focus elsewhere, choose nothing."""
+    button = await with_menu(page)
+    await button.press("Enter")
+    for key in ("ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp"):
+        await page.keyboard.press(key)
+    await page.keyboard.press("Enter")
+    assert await page.evaluate("chosen") == ["returns"]
+    await button.press("Enter")
+    await page.keyboard.press("Escape")
+    await expect(button).to_be_focused()
+    await button.click()
+    await page.locator("#search").click()
+    await expect(page.get_by_role("listbox")).to_have_count(0)
+    await expect(page.locator("#search")).to_be_focused()
+    await button.click()
+    await page.get_by_role("option", name="Billing").click()
+    assert await page.evaluate("chosen") == ["returns", "billing"]
+
+
+async def test_several_are_chosen_and_applied_at_once(page):
+    """The filter is empty again after each; a new one can be typed."""
+    button = await with_menu(page, multiple=True, value=["billing"], creatable=True)
+    await button.press("Enter")
+    await page.keyboard.type("ret")
+    await page.keyboard.press("Enter")
+    await page.keyboard.type("vip")
+    await expect(page.get_by_role("option", name="Add “vip”")).to_be_visible()
+    await page.keyboard.press("Enter")
+    await page.keyboard.press("Control+Enter")
+    await expect(button).to_be_focused()
+    await button.press("Enter")
+    await page.get_by_role("option", name="Returns").click()
+    await page.keyboard.press("Escape")
+    assert await page.evaluate("chosen") == [["billing", "returns", "vip"]]
+
+
+async def test_list_stays_in_the_window(page):
+    """At the bottom of a narrow window, and where the language runs from the right."""
+    await page.set_viewport_size(NARROW)
+    await with_menu(page)
+    await page.evaluate("""() => {
+      const menu = document.querySelector("choice-menu");
+      Object.assign(menu.style, { position: "fixed", bottom: "0", right: "0" });
+      document.documentElement.dir = "rtl";
+      return menu.open();
+    }""")
+    box = await page.locator(".choices").bounding_box()
+    assert 0 <= box["x"] <= box["x"] + box["width"] <= NARROW["width"]
+    assert 0 <= box["y"] <= box["y"] + box["height"] <= NARROW["height"]
+
+
+TOAST = """async ([path, fails]) => {
+  const { toast } = await import(path);
+  window.undone = 0;
+  toast({
+    text: "Assigned to agent-7",
+    undo: async () => {
+      if (fails) throw new Error("too late");
+      undone += 1;
+    },
+  });
+}"""
+
+
+async def shown_toast(page, *, fails=False):
+    """Show that something was done, and return the line."""
+    await page.evaluate(TOAST, [load_assets().url("parts/toast.js"), fails])
+    return page.get_by_role("status").filter(has_text="agent-7")
+
+
+async def test_change_is_undone_by_key_or_button(page):
+    """Once: a second press finds nothing. The focus stays where it was."""
+    await page.locator("#search").focus()
+    line = await shown_toast(page)
+    await expect(line).to_be_visible()
+    await expect_good_looks(page)
+    await page.keyboard.press("Shift+Tab")
+    await page.keyboard.press("z")
+    await expect(line).to_have_text("Undone: Assigned to agent-7")
+    await page.keyboard.press("z")
+    assert await page.evaluate("undone") == 1
+    await page.locator("#search").focus()
+    line = await shown_toast(page)
+    await line.get_by_role("button", name="Undo").click()
+    await expect(page.locator("#search")).to_be_focused()
+    assert await page.evaluate("undone") == 1
+
+
+async def test_failed_undo_is_said(page):
+    """The line says why."""
+    await shown_toast(page, fails=True)
+    await page.keyboard.press("z")
+    await expect(page.locator(".toast.bad")).to_contain_text("too late")
+
+
+async def test_line_goes_by_itself_but_not_under_the_hand(console):
+    """It is there for eight seconds, and for as long as it has the focus."""
+    profile = await console.profile()
+    await profile.clock.install()
+    page = await console.open(profile=profile)
+    line = await shown_toast(page)
+    await line.get_by_role("button").focus()
+    await page.clock.run_for(9_000)
+    await expect(line).to_be_visible()
+    await page.locator("#search").focus()
+    await page.clock.run_for(9_000)
+    await expect(line).to_have_count(0)
+
+
+CLOCKS = """async ([path, now]) => {
+  const { urgentClock } = await import(path);
+  const at = (minutes) => new Date(Date.parse(now) + 60_000 * minutes).toISOString();
+  const clock = (minutes, waiting = true) => ({ dueAt: at(minutes), state: waiting ? "running" : "met", waiting });
+  const items = [
+    { sla: { firstResponse: clock(16), resolution: clock(300) } },
+    { sla: { firstResponse: clock(-20, false), resolution: clock(-11) } },
+    { sla: { resolution: clock(300) } },
+    { waitingSince: at(-90) },
+    {},
+  ];
+  const found = items.map((item) => urgentClock(item, Date.parse(now)));
+  return found.map((each) => each && [each.text, each.level, each.title.split(",")[0]]);
+}"""
+
+
+async def test_one_clock_of_a_case_is_shown(page):
+    """The one that is due first and that something waits for; without one, the wait."""
+    assert await page.evaluate(CLOCKS, [load_assets().url("parts/clock.js"), NOW]) == [
+        ["16 min", "soon", "First answer due in 16 min"],
+        ["11 min late", "late", "Resolution overdue 11 min"],
+        ["5 h", "none", "Resolution due in 5 h"],
+        ["1 h 30 min", "none", "waiting 1 h 30 min"],
+        None,
+    ]
+
+
+async def test_people_have_initials(page):
+    """Of names, ids and addresses."""
+    names = ["Linh Trần", "anna maria berger", "agent-7", "ann.lee@example.org", "客户", ""]
+    shown = "async ([path, names]) => names.map((await import(path)).initials)"
+    found = await page.evaluate(shown, [load_assets().url("parts/person.js"), names])
+    assert found == ["LT", "AB", "A7", "AL", "客", "?"]
+
+
+async def test_directory_is_read_once_a_minute(console, client):
+    """All pages of it."""
+    for number in range(101):
+        await client.put(f"/support/agents/agent-{number}", json={"displayName": f"Agent {number}"})
+    page = await console.open()
+    asked = []
+    page.on("request", lambda request: asked.append(request.url) if "/support/agents" in request.url else None)
+    read = "async (path) => (await (await import(path)).agents()).map(({ id }) => id)"
+    for _ in range(2):
+        found = await page.evaluate(read, load_assets().url("lib/agents.js"))
+        assert sorted(found) == sorted(f"agent-{number}" for number in range(101))
+    assert len(asked) == 2
