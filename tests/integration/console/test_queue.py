@@ -215,7 +215,7 @@ async def test_overdue_answer_is_not_hidden_by_a_later_due_time(console, client)
 
     async def is_reported():
         timeline = await read_timeline(client, case)
-        return "sla.breached" in [each["data"].get("action") for each in timeline]
+        return "sla.breached" in [each.get("action") for each in timeline]
 
     await eventually(is_reported)  # a change of the case, which must not come between the page and the answer
     page = await console.open("/console/?view=all")
