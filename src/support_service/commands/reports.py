@@ -11,6 +11,7 @@ from support_service.commands.output import print_summary, show_progress
 from support_service.commands.runtime import cli_principal, with_settings
 from support_service.core.clock import utc_now
 from support_service.core.errors import ValidationFailed
+from support_service.reports.measures import FIRST_DAY, LAST_DAY
 
 if TYPE_CHECKING:
     from support_service.platform.settings import Settings
@@ -29,9 +30,12 @@ it goes on. The second one writes a row for each case that was opened in May, ma
 def day(text: str) -> date:
     """Return a day."""
     try:
-        return date.fromisoformat(text)
+        found = date.fromisoformat(text)
     except ValueError:
-        raise ValueError("a day such as 2026-05-31") from None
+        found = date.min
+    if not FIRST_DAY <= found <= LAST_DAY:
+        raise ValueError("a day from 1970 to 2199, such as 2026-05-31")
+    return found
 
 
 def add_to(commands: grammar.Subcommands) -> None:

@@ -28,6 +28,7 @@ GROWTH = 2 ** (1 / BUCKETS_PER_DOUBLING)
 RELATIVE_ERROR = (GROWTH - 1) / (GROWTH + 1)
 DURATIONS = {"answered": "a", "solved": "s"}  # prefix of the buckets of each measure that has a duration
 EPOCH_DAY = date(1970, 1, 1).toordinal()
+FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(2199, 12, 31)  # of a report: so it reads at most some 1,400 blocks
 
 Counts = Counter[str]
 """Numbers by measure: `opened`, `reopened`, the target of a clock that has breached, or a bucket, such as `a93`."""

@@ -11,7 +11,16 @@ from support_service.cases.model.vocabulary import NONE_FILTER, Identifier, Prio
 from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import Status
 from support_service.core.personal import FACT, NOT_PERSONAL, PARTS, Personal
-from support_service.reports.measures import DIMENSIONS, Counts, Dimension, day_of, durations_in, percentile
+from support_service.reports.measures import (
+    DIMENSIONS,
+    FIRST_DAY,
+    LAST_DAY,
+    Counts,
+    Dimension,
+    day_of,
+    durations_in,
+    percentile,
+)
 
 DEFAULT_DAYS = 30
 MAX_NAMES = 2  # that tell rows apart
@@ -59,13 +68,14 @@ Names = Annotated[
     Field(min_length=1, max_length=MAX_NAMES),
     PlainSerializer(",".join, return_type=str, when_used="json"),
 ]
+Day = Annotated[date, Field(ge=FIRST_DAY, le=LAST_DAY)]
 
 
 class DaysQuery(RequestModel):
-    """The days of a report, in UTC."""
+    """The days of a report, in UTC, from 1970 to 2199."""
 
-    start: date | None = Field(None, alias="from", description="first day, in UTC; by default 30 days with the last")
-    end: date | None = Field(None, alias="to", description="last day, in UTC, which is included; by default today")
+    start: Day | None = Field(None, alias="from", description="first day, in UTC; by default 30 days with the last")
+    end: Day | None = Field(None, alias="to", description="last day, in UTC, which is included; by default today")
 
     @property
     def days(self) -> tuple[date, date]:
