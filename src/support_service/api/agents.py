@@ -1,5 +1,7 @@
 """The people who work on cases: the directory, and how many cases each has."""
 
+from urllib.parse import quote
+
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, get, put
 from support_service.api.routing.etags import version_etag_header
@@ -70,7 +72,9 @@ async def put_agent(call: Call, agent_id: str, body: AgentChange, expected: Expe
     """
     agent, created = await call.service.agents.change(call.origin, agent_id, body, expected)
     headers = version_etag_header(agent.version)
-    return Reply(agent, headers | {"Location": f"{AGENTS_PATH}/{agent_id}"}, 201) if created else Reply(agent, headers)
+    if not created:
+        return Reply(agent, headers)
+    return Reply(agent, headers | {"Location": f"{AGENTS_PATH}/{quote(agent_id, safe='')}"}, 201)
 
 
 @delete(

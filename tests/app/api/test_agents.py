@@ -1,5 +1,7 @@
 """The directory of the people who work on cases over HTTP."""
 
+from urllib.parse import unquote
+
 import pytest
 
 from support_service.desk.agent_models import MAX_AT_RISK
@@ -64,7 +66,10 @@ async def test_list_has_pages(client):
 async def test_any_id_of_a_person_can_be_in_the_directory(client, agent_id):
     """Providers give ids of any form."""
     path = agent_id.replace("/", "%2F")
-    assert (await put(client, path, 201))[0]["id"] == agent_id
+    async with client.put(f"{AGENTS}/{path}", json={}) as response:
+        assert (response.status, (await response.json())["id"]) == (201, agent_id)
+        assert unquote(response.headers["Location"].removeprefix(f"{AGENTS}/")) == agent_id
+        assert response.headers["Location"].isascii()
     assert [each["id"] for each in (await list_page(client))["items"]] == [agent_id]
     async with client.delete(f"{AGENTS}/{path}") as response:
         assert response.status == 204
