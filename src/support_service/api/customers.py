@@ -1,7 +1,6 @@
 """Customers: what staff know of them, their cases, what these are about, and their files."""
 
 import asyncio
-import re
 from collections.abc import Iterable
 from urllib.parse import quote
 
@@ -25,13 +24,11 @@ from support_service.desk.customer_models import (
     FoundCustomers,
     MergedCustomer,
 )
-from support_service.desk.customers import customer_not_found
+from support_service.desk.customers import customer_not_found, is_customer_id
 
 TAG = Tag("customers", "Customers: their names, their cases, and what these refer to.")
 CUSTOMERS_PATH = "/support/customers"
 CUSTOMER_PATH = CUSTOMERS_PATH + "/{customer_id}"
-# Other texts can't be the id of a customer, and a database refuses some of them.
-CUSTOMER_ID_PATTERN = re.compile(rf"[^\0\ud800-\udfff]{{1,{ID_LENGTH}}}")
 CUSTOMERS_WRITE = Permission("customers:write", {"agent": "all", "supervisor": "all", "service": "all"})
 CUSTOMERS_MERGE = Permission("customers:merge", {"agent": "all", "supervisor": "all"})
 CUSTOMER_PROBLEMS = (*DATABASE_PROBLEMS, "customer_changed")
@@ -71,7 +68,7 @@ async def get_customer(call: Call, customer_id: str, query: CustomerQuery) -> Re
     `ETag` is the version of the record, for `If-Match` of a change; it is empty without a record.
     """
     service, record = call.service, None
-    if not CUSTOMER_ID_PATTERN.fullmatch(customer_id):
+    if not is_customer_id(customer_id):
         raise customer_not_found(customer_id)
     of_customer = CaseQuery.model_construct(customer_id=customer_id, limit=query.limit, cursor=query.cursor)
     listing = service.cases.list_cases(call.principal, of_customer, call.reader)
@@ -116,7 +113,7 @@ async def put_customer(
     Fields that are not sent stay as they are; null clears a field, and `contacts` is set as a whole. The cases of the
     customer show the new name at once, and get no new version.
     """
-    if not CUSTOMER_ID_PATTERN.fullmatch(customer_id):
+    if not is_customer_id(customer_id):
         problem = FieldError("customerId", f"must have 1 to {ID_LENGTH} characters")
         raise ValidationFailed("invalid_request", "The id in the path can't be the id of a customer.", [problem])
     customer, created = await call.service.customers.change(call.origin, customer_id, body, expected)

@@ -7,6 +7,7 @@ keep their `customerId`. Several ids are of one person by `merged_into`, which s
 Whoever changes `merged_into` or `person` of a record holds the lock of merges, and that of the record of the person.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -17,7 +18,7 @@ import sqlalchemy as sa
 from support_service.core.clock import time_after, to_micros, utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed, VersionConflict
-from support_service.core.ids import new_id
+from support_service.core.ids import ID_LENGTH, new_id
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.desk.customer_models import (
     MAX_IDENTITIES,
@@ -36,6 +37,8 @@ from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import customer_terms, customers, tickets
 from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 
+# Other texts can't be the id of a customer, and a database refuses some of them.
+_CUSTOMER_ID = re.compile(rf"[^\0\ud800-\udfff]{{1,{ID_LENGTH}}}")
 _C, _T = customers.c, customer_terms.c
 _id, _ids = sa.bindparam("id", type_=_C.id.type), sa.bindparam("ids", expanding=True, type_=_C.id.type)
 _END_OF_PREFIX = "\U0010ffff"  # sorted after every other character
@@ -159,6 +162,8 @@ class CustomerRecords:
         Raises NotFound for an id without record and cases, VersionConflict, and Conflict for an id that belongs to
         another person, and for a person with too many ids.
         """
+        if not is_customer_id(customer_id):
+            raise customer_not_found(customer_id)
         if customer_id == other:
             problem = FieldError("other", "is the customer itself")
             raise ValidationFailed("invalid_request", "A customer can't be merged into itself.", [problem])
@@ -189,7 +194,7 @@ class CustomerRecords:
         """
         async with unit_of_work(self._database, origin) as work:
             await work.tx.fetch_one(LOCK_MERGES)
-            found = await _lock_persons(work.tx, [customer_id])
+            found = await _lock_persons(work.tx, [customer_id] if is_customer_id(customer_id) else ())
             merged = found.get(other)
             if customer_id not in found or merged is None or merged.merged_into is None:
                 raise NotFound("identity_not_found", f"{other[:64]!r} was not merged into this customer.")
@@ -202,6 +207,11 @@ class CustomerRecords:
         row = await work.tx.fetch_one(READ, {"id": customer_id})
         assert row is not None  # noqa: S101 - this transaction has locked it
         return _shown_to(work.origin.principal, row)
+
+
+def is_customer_id(text: str) -> bool:
+    """Return whether a text can be the id of a customer."""
+    return _CUSTOMER_ID.fullmatch(text) is not None
 
 
 async def read_identities(reader: Reader, customer_id: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.conftest import both_databases
 from tests.support.calls import expect_problem, list_cases, open_case, read_detail
 from tests.support.stream_desk import open_desk
 
@@ -239,6 +240,17 @@ async def test_merge_needs_two_customers_who_are_known(client):
     await expect_problem(await client.post(f"{CUSTOMERS}/c-1/merge", json={"other": "c-9"}), 404, "customer_not_found")
     await expect_problem(await client.post(f"{CUSTOMERS}/c-9/merge", json={"other": "c-1"}), 404, "customer_not_found")
     await expect_problem(await client.post(f"{CUSTOMERS}/c-1/merge", json={"other": "c-1"}), 422, "invalid_request")
+
+
+@both_databases
+@pytest.mark.parametrize("path", ["%00", "x" * 37])
+async def test_id_that_no_customer_can_have_is_unknown(client, path):
+    """PostgreSQL refuses some texts."""
+    merged = await client.post(f"{CUSTOMERS}/{path}/merge", json={"other": "c-1"})
+    await expect_problem(merged, 404, "customer_not_found")
+    await expect_problem(await client.delete(f"{CUSTOMERS}/{path}/identities/c-1"), 404, "identity_not_found")
+    await expect_problem(await client.put(f"{CUSTOMERS}/{path}", json={}), 422, "invalid_request")
+    await expect_problem(await client.get(f"{CUSTOMERS}/{path}"), 404, "customer_not_found")
 
 
 async def test_person_has_at_most_twenty_ids(client):
