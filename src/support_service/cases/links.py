@@ -94,14 +94,14 @@ class LinkService:
         links.
         """
         new = NewLink.model_construct(kind=DUPLICATE_OF, case_id=into)
-        return (await self._add(origin, case_id, new, expected))[2]
+        return (await self._add(origin, case_id, new, expected, named="into"))[2]
 
     async def _add(
-        self, origin: WriteOrigin, case_id: str, new: NewLink, expected: ExpectedVersions
+        self, origin: WriteOrigin, case_id: str, new: NewLink, expected: ExpectedVersions, *, named: str = "caseId"
     ) -> tuple[CaseLink, bool, CaseSummary]:
-        """Link a case with another one. Return the link, whether it is new, and the other case."""
+        """Link a case with another one, which is `named` so; return the link, whether it is new, and the other case."""
         if case_id == new.case_id:
-            problem = FieldError("caseId", "must be the id of another case")
+            problem = FieldError(named, "must be the id of another case")
             raise ValidationFailed("invalid_request", "A case can't be linked with itself.", [problem])
         is_directed = new.kind != RELATED
         rows = [*([DIRECTED_LINKS] if is_directed else []), *_contended_rows_of(case_id, new.case_id)]

@@ -281,11 +281,11 @@ async def test_merges_that_are_refused(desk):
 
     async def refuse(case, into, status, code, name="supervisor"):
         sent = {"json": {"into": into}}
-        await expect_problem(
+        return await expect_problem(
             await desk.principals.request(name, "POST", f"/support/cases/{case}/merge", **sent), status, code
         )
 
-    await refuse(one, one, 422, "invalid_request")
+    assert (await refuse(one, one, 422, "invalid_request"))["errors"][0]["field"] == "into"
     await refuse(one, "nobody", 404, "case_not_found")
     await refuse(one, await desk.open(**FOREIGN), 404, "case_not_found", "agent")
     await refuse(one, two, 403, "permission_missing", "customer")
