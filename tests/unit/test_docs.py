@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from support_service.api.routes import ROUTES
+from support_service.api.routing.route import Permission
 from support_service.platform.settings.earlier_service import DOCS_PAGE, NEW_NAME_BY_EARLIER_NAME
 from tests.support.promql import NAME, ROOT, known_series, series_family
 
@@ -65,6 +67,19 @@ def test_metrics_of_documents_exist(page: Path):
     # The package, and the tables of the earlier service.
     tree = {"support_service", "support_tickets", "support_conversations", "support_attachments"}
     assert {series_family(name) for name in named} - tree <= known_series()
+
+
+def test_pages_list_every_permission():
+    """Each is in a table of the page of permissions, or of on-call."""
+    pages = [(ROOT / "docs" / "api" / f"{name}.md").read_text() for name in ("authentication", "on-call")]
+    listed = {
+        each
+        for row in "\n".join(pages).splitlines()
+        if row.startswith("| `")
+        for each in re.findall(r"`(\S+?:\S+?)`", row)
+    }
+    used = {route.access.name for route in ROUTES if isinstance(route.access, Permission)}
+    assert used <= listed, used - listed
 
 
 def test_the_page_for_the_earlier_service_lists_every_renamed_variable():
