@@ -1,6 +1,7 @@
 """Two users of a page: one has a keyboard only, and one uses the mouse for everything but text."""
 
 from pathlib import Path
+from typing import Any
 
 from playwright.async_api import Locator, Page, expect
 
@@ -57,6 +58,25 @@ class Mouse:
 
     async def look_at(self, page: Page) -> None:
         """Expect nothing: the page looks as it does for the other user."""
+
+
+class Counter:
+    """Presses keys and clicks, and counts them. Words that are typed into a field do not count."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self.count = 0
+
+    async def keys(self, *keys: str) -> None:
+        """Press keys, one after the other."""
+        for key in keys:
+            await self._page.keyboard.press(key)
+            self.count += 1
+
+    async def click(self, control: Locator, modifiers: list[Any] | None = None) -> None:
+        """Click, perhaps with keys held."""
+        await control.click(modifiers=modifiers)
+        self.count += 1
 
 
 User = Keyboard | Mouse

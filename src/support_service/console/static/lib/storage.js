@@ -27,6 +27,16 @@ export function save(name, value) {
   }
 }
 
+/** Return what follows a prefix in the names of kept values. @param {string} prefix */
+export function namesAfter(prefix) {
+  try {
+    const start = PREFIX + prefix;
+    return Object.keys(localStorage).flatMap((name) => (name.startsWith(start) ? [name.slice(start.length)] : []));
+  } catch {
+    return [];
+  }
+}
+
 /** Remove everything but preferences: drafts have what customers and agents wrote. */
 export function forgetDrafts() {
   try {

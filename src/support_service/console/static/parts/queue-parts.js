@@ -1,89 +1,102 @@
 /** The parts of the queue: its views as filters of `GET /support/cases`, the search and filters above its list, and its rows. */
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
-import { agent, me, query } from "../lib/api.js";
-import { dateAndTime, number, since, t, word } from "../lib/i18n.js";
+import { repeat } from "../vendor/lit-html/directives/repeat.js";
+import { agent, can, me, query, request } from "../lib/api.js";
+import { isUnread } from "../lib/case-list.js";
+import { clockWithSeconds, dateAndTime, number, t, text, word } from "../lib/i18n.js";
 import { go, html } from "../lib/page.js";
-import { slaMark } from "./sla.js";
+import { live } from "../lib/live.js";
+import { namesAfter } from "../lib/storage.js";
+import "./choice-menu.js";
+import { urgentClock } from "./clock.js";
+import { person } from "./person.js";
 
-/** @typedef {{id: string, name: string, filters: Record<string, any>, count?: number | null, more?: boolean}} View */
+/**
+ * @typedef {import("../pages/queue.js").QueuePage} QueuePage
+ * @typedef {import("./choice-menu.js").Item} Item
+ * @typedef {{id: string, group: "mine" | "team" | "risk" | "saved", name: string, filters: Record<string, any>, count?: number | null,
+ *   more?: boolean, late?: number, saved?: any, ids?: () => Promise<string[]>, notifications?: Map<string, string[]>}} View
+ *   `ids`: in place of filters; `saved`: as the API has it; `notifications`: the unread ones by their cases
+ */
 
 const UNFINISHED = "open,pending";
 const AT_RISK = "PT2H"; // a clock that is due within this time, or overdue
+const GROUPS = /** @type {const} */ (["mine", "team", "risk", "saved"]);
+const FILTERS = /** @type {const} */ (["assignedAgentId", "team", "tag", "channel", "status", "priority"]);
+const SHOWN_TAGS = 2;
+/** @type {Record<string, string[]>} */
 const CHOICES = {
+  channel: ["email", "chat", "phone", "web", "mobile", "social", "sms", "marketplace", "api"],
   status: ["open,pending", "open", "pending", "resolved", "closed"],
   priority: ["urgent", "high", "normal", "low"],
-  sort: ["waiting", "due", "updated", "newest"],
+  sort: ["waiting", "due", "updated", "newest", "snoozed"],
+};
+const CHAT = "M2 3h12v8H7l-3 3v-3H2z";
+const PERSON = "M8 2a3 3 0 1 0 0 6 3 3 0 0 0 0-6zM2.5 14c0-3 2.5-4.5 5.5-4.5s5.5 1.5 5.5 4.5";
+/** Drawings of 16 by 16, as paths. @type {Record<string, string>} */
+const ICONS = {
+  email: "M2 4h12v9H2zM2 4l6 5 6-5",
+  chat: CHAT,
+  sms: CHAT,
+  phone: "M4 2h2l1.5 3.5L6 7c.7 1.5 1.5 2.3 3 3l1.5-1.5L14 10v2c0 1-1 2-2 2C7 14 2 9 2 4c0-1 1-2 2-2z",
+  web: "M8 2a6 6 0 1 0 0 12A6 6 0 0 0 8 2zM2 8h12M8 2c-4 4-4 8 0 12M8 2c4 4 4 8 0 12",
+  mobile: "M5 1.5h6v13H5zM7 12.5h2",
+  social: PERSON,
+  marketplace: "M2 6l1-4h10l1 4zM3 6v8h10V6",
+  api: "M5 4 1.5 8 5 12M11 4l3.5 4L11 12",
+  other: "M8 2a6 6 0 1 0 0 12A6 6 0 0 0 8 2z",
+  draft: "M3 13l1-3.5L11.5 2 14 4.5 6.5 12z",
+  low: "M3 13v-3",
+  normal: "M3 13v-3M8 13V7",
+  high: "M3 13v-3M8 13V7M13 13V3",
+  urgent: "M8 2v7M8 12v2",
 };
 
-/**
- * @param {View} view
- * @param {View} current
- */
-export function viewLink(view, current) {
-  const count = view.count === undefined || view.count === null ? nothing : number(view.count) + (view.more ? "+" : "");
-  return html`<a href="/console/?${query({ view: view.id })}" aria-current=${view.id === current.id ? "true" : nothing}
-    ><bdi>${view.name}</bdi> <span class="count">${count}</span></a
-  >`;
+/** @param {string} name */
+export function icon(name) {
+  return html`<svg class="icon ${name}" viewBox="0 0 16 16" aria-hidden="true"><path d=${ICONS[name] ?? ICONS.other}></path></svg>`;
 }
 
-/** @param {import("../pages/queue.js").QueuePage} page */
-export function toolbar(page) {
-  return html`
-    <form class="toolbar" role="search" @submit=${(/** @type {Event} */ event) => event.preventDefault()}>
-      <select
-        class="view-choice"
-        aria-label=${t("queue.views")}
-        @change=${(/** @type {any} */ event) => go(`/console/?${query({ view: event.target.value })}`)}
-      >
-        ${page.views.map((view) => html`<option value=${view.id} .selected=${view.id === page.view.id}>${view.name}</option>`)}
-      </select>
-      <input
-        id="search"
-        type="search"
-        aria-label=${t("queue.search")}
-        placeholder="${t("queue.search")}  ( / )"
-        maxlength="200"
-        .value=${page.parameters.get("q") ?? ""}
-        @input=${(/** @type {any} */ event) => page.search(event.target.value)}
-        @keydown=${(/** @type {KeyboardEvent} */ event) => page.leaveSearch(event)}
-      />
-      ${choice(page, "status")} ${choice(page, "priority")} ${choice(page, "sort")}
-    </form>
-  `;
+/** Return what the names of this user's drafts begin with, in the browser. */
+export function draftPrefix() {
+  return `draft:${me.name}:`;
 }
 
-/**
- * @param {import("../pages/queue.js").QueuePage} page
- * @param {"status" | "priority" | "sort"} name
- */
-function choice(page, name) {
-  const current = page.filters[name] ?? "";
-  return html`<select aria-label=${t(`filter.${name}`)} @change=${(/** @type {any} */ event) => page.filter(name, event.target.value)}>
-    ${name === "sort" ? nothing : html`<option value="" .selected=${!current}>${t(`filter.any_${name}`)}</option>`}
-    ${CHOICES[name].map(
-      (value) =>
-        html`<option value=${value} .selected=${value === current || (value === "newest" && !current)}>${word(name, value)}</option>`,
-    )}
-  </select>`;
-}
-
-/** Return the views that every agent has. */
+/** Return the views that every agent has. @returns {View[]} */
 export function builtInViews() {
-  /** @type {View[]} */
+  /** @type {View} */
+  const mentioned = { id: "mentioned", group: "mine", name: t("view.mentioned"), filters: {} };
+  mentioned.ids = () => mentionedCases(mentioned);
+  /** @type {(View | false)[]} */
   const views = [
-    { id: "mine", name: t("view.mine"), filters: { assignedAgentId: agent(), status: UNFINISHED, sort: "waiting" } },
-    { id: "unassigned", name: t("view.unassigned"), filters: { assignedAgentId: "none", status: UNFINISHED, sort: "waiting" } },
-    ...me.teams.map((team) => ({
+    { id: "mine", group: "mine", name: t("view.mine"), filters: { assignedAgentId: agent(), status: UNFINISHED, sort: "waiting" } },
+    can("messages:write") && { id: "drafts", group: "mine", name: t("view.drafts"), filters: {}, ids: async () => namesAfter(draftPrefix()) },
+    can("notifications:read") && mentioned,
+    { id: "snoozed", group: "mine", name: t("view.snoozed"), filters: { assignedAgentId: agent(), snoozed: "true", sort: "snoozed" } },
+    { id: "unassigned", group: "team", name: t("view.unassigned"), filters: { assignedAgentId: "none", status: UNFINISHED, sort: "waiting" } },
+    ...me.teams.map((team) => /** @type {View} */ ({
       id: `team:${team}`,
+      group: "team",
       name: t("view.team", { team }),
       filters: { team, status: UNFINISHED, sort: "waiting" },
     })),
-    { id: "waiting", name: t("view.waiting"), filters: { status: UNFINISHED, sort: "waiting" } },
-    { id: "due", name: t("view.due"), filters: { dueWithin: AT_RISK, sort: "due" } },
-    { id: "all", name: t("view.all"), filters: {} },
+    { id: "waiting", group: "team", name: t("view.waiting"), filters: { status: UNFINISHED, sort: "waiting" } },
+    { id: "all", group: "team", name: t("view.all"), filters: {} },
+    { id: "due", group: "risk", name: t("view.due"), filters: { dueWithin: AT_RISK, sort: "due" } },
   ];
-  return views;
+  return views.filter((view) => view !== false);
+}
+
+/** Return the cases in which the user was mentioned of late. @param {View} view */
+async function mentionedCases(view) {
+  const { data } = await request(`/support/notifications?limit=100`);
+  const mentions = data.items.filter((/** @type {any} */ each) => each.kind === "mention");
+  /** @type {Map<string, string[]>} */
+  const unread = new Map();
+  for (const { id, caseId, read } of mentions) if (!read) unread.set(caseId, [...(unread.get(caseId) ?? []), id]);
+  view.notifications = unread;
+  return [...new Set(/** @type {string[]} */ (mentions.map((/** @type {any} */ each) => each.caseId)))];
 }
 
 /**
@@ -93,58 +106,292 @@ export function builtInViews() {
  */
 export function savedView(saved) {
   const filters = Object.fromEntries(
-    Object.entries(saved.query).map(([name, value]) => [name, Array.isArray(value) && name !== "tag" ? value.join(",") : value]),
+    Object.entries(saved.query).map(([name, value]) => [name, name === "tag" ? value : Array.isArray(value) ? value.join(",") : text(value)]),
   );
-  return { id: `saved:${saved.id}`, name: saved.name, filters, count: saved.count, more: saved.more };
+  return { id: `saved:${saved.id}`, group: "saved", name: saved.name, filters, count: saved.count, more: saved.more, late: saved.late, saved };
 }
 
-/** Open the case of a row that was clicked beside its links, unless text was being selected. @param {MouseEvent} event */
-function openRow({ target, currentTarget }) {
-  if (/** @type {HTMLElement} */ (target).closest("a") || getSelection()?.toString()) return;
-  const link = /** @type {HTMLElement} */ (currentTarget).querySelector("a");
-  link?.focus();
-  link?.click();
+/** The views, in groups. @param {QueuePage} page */
+export function rail(page) {
+  const current = page.shownView ?? page.view;
+  return html`<nav class="views" aria-label=${t("queue.views")}>
+    ${GROUPS.map((group) => {
+      const views = page.views.filter((view) => view.group === group);
+      if (!views.length && (group !== "saved" || !can("views:write"))) return nothing;
+      return html`<section aria-labelledby="views-${group}">
+        <h2 id="views-${group}">${t(`view_group.${group}`)}</h2>
+        ${views.map((view) => viewLink(view, view.id === current.id, view.id === page.view.id))}
+        ${group === "saved" && can("views:write") ? html`<button class="plain" @click=${page.saveView}>${t("queue.save_view")}</button>` : nothing}
+      </section>`;
+    })}
+  </nav>`;
 }
 
 /**
- * @param {any} item
- * @param {{now: number, active: boolean, viewers: string[]}} shown
+ * @param {View} view
+ * @param {boolean} isShown
+ * @param {boolean} isAsked
  */
-export function queueRow(item, { now, active, viewers }) {
+function viewLink(view, isShown, isAsked) {
+  const { count, more, late } = view;
+  return html`<a href="/console/?${query({ view: view.id })}" aria-current=${isShown ? "true" : nothing} aria-busy=${isAsked && !isShown}
+    ><bdi>${view.name}</bdi>
+    ${late ? html`<span class="late">${t("queue.late", { n: late, shown: number(late) })}</span>` : nothing}
+    <span class="count">${count === undefined || count === null ? nothing : number(count) + (more ? "+" : "")}</span></a
+  >`;
+}
+
+/** The name of the view, the search, and the filters. @param {QueuePage} page */
+export function head(page) {
+  const current = page.shownView ?? page.view;
   return html`
-    <tr role="row" data-case=${item.id} class=${active ? "active" : ""} ?data-left=${item.left} @click=${openRow}>
+    <div class="queue-head">
+      <h1>${current.name}</h1>
+      <select class="view-choice" aria-label=${t("queue.views")} @change=${(/** @type {any} */ event) => go(`/console/?${query({ view: event.target.value })}`)}>
+        ${GROUPS.map(
+          (group) =>
+            html`<optgroup label=${t(`view_group.${group}`)}>
+              ${page.views.map((view) => (view.group === group ? html`<option value=${view.id} .selected=${view.id === page.view.id}>${view.name}</option>` : nothing))}
+            </optgroup>`,
+        )}
+      </select>
+      <form role="search" @submit=${(/** @type {Event} */ event) => event.preventDefault()}>
+        <input
+          id="search"
+          type="search"
+          aria-label=${t("queue.search")}
+          placeholder="${t("queue.search_hint")}  ( / )"
+          maxlength="200"
+          autocomplete="off"
+          .value=${page.parameters.get("q") ?? ""}
+          @input=${(/** @type {any} */ event) => page.search(event.target.value)}
+          @keydown=${(/** @type {KeyboardEvent} */ event) => page.leaveSearch(event)}
+        />
+      </form>
+      ${page.view.ids ? nothing : chips(page)}
+    </div>
+  `;
+}
+
+/** One chip for each filter that can be chosen, and for each other one that is set. @param {QueuePage} page */
+function chips(page) {
+  const { filters } = page;
+  const others = Object.keys(filters).filter((name) => ![...FILTERS, "q", "sort"].includes(name));
+  return html`<div class="chips" role="group" aria-label=${t("filter.title")}>
+    ${FILTERS.map((name) => chip(page, name))}
+    ${others.map((name) => html`<span class="chip" data-set><span>${word("filter", name)}: <bdi>${word(name, filters[name])}</bdi></span>${removal(page, name)}</span>`)}
+    <span class="chip sort"
+      ><choice-menu
+        .label=${t("filter.sorted", { sort: word("sort", filters.sort ?? "newest") })}
+        .items=${CHOICES.sort.map((value) => ({ value, text: word("sort", value) }))}
+        .value=${filters.sort ?? "newest"}
+        @choose=${(/** @type {CustomEvent} */ { detail }) => page.filter("sort", detail)}
+      ></choice-menu
+    ></span>
+  </div>`;
+}
+
+/**
+ * @param {QueuePage} page
+ * @param {typeof FILTERS[number]} name
+ */
+function chip(page, name) {
+  const value = page.filters[name];
+  const items = filterItems(page, name);
+  const shown = [value ?? []].flat().map((each) => items.find((item) => item.value === each)?.text ?? each).join(", ");
+  return html`<span class="chip" ?data-set=${value}
+    ><choice-menu
+      .label=${value ? t("filter.set", { name: t(`filter.${name}`), value: shown }) : t(`filter.${name}`)}
+      .items=${items}
+      .value=${value ?? null}
+      .multiple=${name === "tag"}
+      .creatable=${name === "tag" || name === "channel"}
+      @choose=${(/** @type {CustomEvent} */ { detail }) => page.filter(name, detail)}
+    ></choice-menu
+    >${value ? removal(page, name) : nothing}</span
+  >`;
+}
+
+/** @param {QueuePage} page @param {string} name */
+function removal(page, name) {
+  return html`<button class="remove" aria-label=${t("filter.remove", { name: word("filter", name) })} @click=${() => page.filter(name, "")}>×</button>`;
+}
+
+/**
+ * @param {QueuePage} page
+ * @param {typeof FILTERS[number]} name
+ * @returns {Item[]}
+ */
+function filterItems(page, name) {
+  if (name === "assignedAgentId") return peopleItems(page);
+  if (name === "team") return teamItems(page);
+  if (name === "tag") return knownTags(page).map((value) => ({ value, text: value }));
+  return CHOICES[name].map((value) => ({ value, text: word(name, value) }));
+}
+
+/** Return oneself, nobody, and the colleagues with what each has to do. @param {QueuePage} page @returns {Item[]} */
+export function peopleItems(page) {
+  const others = page.people.filter(({ id }) => id !== agent());
+  const named = others.map(({ id, displayName, away, open, atRisk }) => ({
+    value: id,
+    text: displayName ?? id,
+    detail: away ? t("queue.away") : open === null ? undefined : t("queue.load", { open, risk: atRisk }),
+  }));
+  named.sort((one, other) => one.text.localeCompare(other.text));
+  return [{ value: agent(), text: t("queue.me", { name: page.nameOf(agent()) }) }, { value: "none", text: t("queue.nobody") }, ...named];
+}
+
+/** @param {QueuePage} page @returns {Item[]} */
+export function teamItems(page) {
+  const teams = new Set([...me.teams, ...page.people.flatMap((each) => each.teams), ...page.cases.items.flatMap(({ team }) => team ?? [])]);
+  return [...[...teams].sort().map((value) => ({ value, text: value })), { value: "none", text: t("queue.no_team") }];
+}
+
+/** Return the tags of the cases that are shown. @param {QueuePage} page @returns {string[]} */
+export function knownTags(page) {
+  return [...new Set(page.cases.items.flatMap(({ tags }) => tags))].sort();
+}
+
+/** What the list has, what is new, and whether it is old: a line whose height is kept free. @param {QueuePage} page */
+export function strip(page) {
+  const { waiting } = page.cases;
+  return html`<div class="strip" data-old=${page.isOld || nothing}>
+    <span role="status">${stripText(page)}</span>
+    <span class="news" role="status">
+      ${waiting.size ? html`<button class="primary" @click=${page.load}>${t("queue.new", { n: waiting.size })} <kbd>n</kbd></button>` : nothing}
+    </span>
+  </div>`;
+}
+
+/** @param {QueuePage} page */
+function stripText(page) {
+  const { cases, shownView, view, everywhere, filters } = page;
+  const { items, state, message, nextCursor, readAt } = cases;
+  const time = clockWithSeconds(readAt);
+  const retry = html`<button class="plain" @click=${page.load}>${t("app.retry")}</button>`;
+  if (state === "failed") {
+    if (!items.length || !shownView) return nothing; // the page says it in place of the rows
+    const isOther = shownView.id !== view.id;
+    return html`<b>${isOther ? t("queue.other_failed", { asked: view.name, shown: shownView.name, time }) : t("queue.old", { time })}</b> ${message} ${retry}`;
+  }
+  if (!navigator.onLine) return html`<b>${t("queue.offline", { time: clockWithSeconds(live.state === "off" ? readAt : live.asOf) })}</b> ${retry}`;
+  if (state === "loading" && shownView?.id !== view.id) return t("queue.loading", { name: view.name });
+  if (everywhere && filters.q) {
+    const found = number(everywhere.count) + (everywhere.more ? "+" : "");
+    const here = number(items.length) + (nextCursor ? "+" : "");
+    return html`${t("queue.found", { here, all: found })} <a href="/console/?${query({ view: "all", q: filters.q })}">${t("queue.show_all")}</a>`;
+  }
+  if (!items.length) return nothing;
+  return t("queue.size", { n: nextCursor ? 0 : items.length, shown: number(items.length) + (nextCursor ? "+" : "") });
+}
+
+/** @param {QueuePage} page */
+export function queueTable(page) {
+  const { items, state, rendered } = page.cases;
+  const now = Date.now();
+  const canSelect = can("cases:write");
+  return html`
+    <table
+      class="cases"
+      role="table"
+      aria-busy=${state === "loading" || rendered < items.length}
+      ?data-selecting=${page.selected.size}
+      ?data-old=${page.isOld}
+      @focusin=${page.remember}
+      @click=${page.clickRow}
+      @mousedown=${(/** @type {MouseEvent} */ event) => event.shiftKey && event.preventDefault()}
+    >
+      <thead role="rowgroup">
+        <tr role="row">
+          <th scope="col" role="columnheader" class="select">
+            ${canSelect
+              ? html`<label><input type="checkbox" aria-label=${t("queue.select_all")} .checked=${page.selected.size >= items.length} .indeterminate=${page.selected.size > 0 && page.selected.size < items.length} @click=${page.toggleAll} /></label>`
+              : nothing}
+          </th>
+          ${/** @type {const} */ (["priority", "subject", "customer", "assignee", "time"]).map(
+            (name) => html`<th scope="col" role="columnheader" class=${name}>${t(`column.${name}`)}</th>`,
+          )}
+        </tr>
+      </thead>
+      <tbody role="rowgroup">
+        ${repeat(
+          items.slice(0, rendered),
+          (item) => item.id,
+          (item) => queueRow(page, item, now, canSelect),
+        )}
+      </tbody>
+    </table>
+  `;
+}
+
+/**
+ * @param {QueuePage} page
+ * @param {any} item
+ * @param {number} now
+ * @param {boolean} canSelect
+ */
+function queueRow(page, item, now, canSelect) {
+  const viewers = live.othersIn(item.id).map(({ name }) => page.nameOf(name));
+  const isSelected = page.selected.has(item.id);
+  const message = item.match?.messageId;
+  return html`
+    <tr role="row" data-case=${item.id} class="${item.id === page.active ? "active" : ""} ${isSelected ? "selected" : ""}" ?data-left=${item.left}>
+      <td role="cell" class="select">
+        ${canSelect ? html`<label><input type="checkbox" aria-label=${t("queue.select", { subject: item.subject })} .checked=${isSelected} /></label>` : nothing}
+      </td>
+      <td role="cell" class="priority" data-priority=${item.priority}>${icon(item.priority)} ${word("priority", item.priority)}</td>
       <th scope="row" role="rowheader" class="subject">
-        <a href="/console/cases/${encodeURIComponent(item.id)}"><bdi>${item.subject}</bdi></a>
-        ${item.tags.length ? html`<span class="tags">${item.tags.map((/** @type {string} */ tag) => html`<bdi class="tag">${tag}</bdi>`)}</span>` : nothing}
-        ${viewers.length ? html`<span class="viewers">${t("queue.viewed_by", { names: viewers.join(", ") })}</span>` : nothing}
-        ${item.match ? matchLine(item.match) : nothing}
+        <span class="line">
+          ${isUnread(item) ? html`<span class="unread" title=${t("queue.unread")}><span class="visually-hidden">${t("queue.unread")}</span></span>` : nothing}
+          <a href="/console/cases/${encodeURIComponent(item.id)}${message ? `?${query({ message })}` : ""}"><bdi>${item.subject}</bdi></a>
+          ${statusMark(item)} ${item.tags.length ? tagMarks(item.tags) : nothing}
+          ${viewers.length ? html`<span class="viewers">${t("queue.viewed_by", { names: viewers.join(", ") })}</span>` : nothing}
+        </span>
+        <span class="line words">${item.match ? matchLine(item.match) : html`<bdi>${item.lastCustomerMessage?.text ?? ""}</bdi>`}</span>
       </th>
       <td role="cell" class="customer">
-        ${item.customerId
-          ? html`<a href="/console/customers/${encodeURIComponent(item.customerId)}"><bdi>${item.customerId}</bdi></a>`
-          : html`<span class="muted">–</span>`}
+        ${item.customerId ? html`<a href="/console/customers/${encodeURIComponent(item.customerId)}">${person(item.customerId, item.customerName)}</a>` : html`<span class="muted">–</span>`}
       </td>
-      <td role="cell" class="status"><span class="pill" data-status=${item.status}>${word("status", item.status)}</span></td>
-      <td role="cell" class="priority"><span class="priority-mark" data-priority=${item.priority}>${word("priority", item.priority)}</span></td>
-      <td role="cell" class="waiting">${waiting(item, now)} ${slaMark(item, now)}</td>
       <td role="cell" class="assignee">
-        ${item.assignedAgentId ? html`<bdi>${item.assignedAgentId}</bdi>` : html`<span class="muted">${t("case.unassigned")}</span>`}
-        ${item.team ? html`<bdi class="muted team">${item.team}</bdi>` : nothing}
+        ${item.assignedAgentId ? person(item.assignedAgentId, page.nameOf(item.assignedAgentId)) : html`<span class="muted">${t("case.unassigned")}</span>`}
+        ${item.team ? html`<span class="muted team"><bdi>${item.team}</bdi></span>` : nothing}
+      </td>
+      <td role="cell" class="time">
+        <span class="line">${timeMark(item, now)}</span>
+        <span class="line muted">
+          ${page.drafts.has(item.id) ? html`<span class="draft">${icon("draft")} ${t("queue.draft")}</span>` : nothing}
+          <span class="channel" title=${word("channel", item.channel)}>${icon(item.channel)}<span class="visually-hidden">${word("channel", item.channel)}</span></span>
+        </span>
       </td>
     </tr>
   `;
 }
 
-/**
- * @param {any} item
- * @param {number} now
- */
-function waiting(item, now) {
-  if (!item.waitingSince) return html`<span class="muted" aria-label=${t("queue.not_waiting")}>–</span>`;
-  return html`<time datetime=${item.waitingSince} title=${dateAndTime(item.waitingSince)}>${since(item.waitingSince, now)}</time>`;
+/** @param {any} item */
+function statusMark({ status, snoozedUntil }) {
+  if (status === "open") return nothing;
+  return html`<span class="pill" data-status=${status}>${snoozedUntil ? t("queue.snoozed", { time: dateAndTime(snoozedUntil) }) : word("status", status)}</span>`;
 }
 
-/** Show where a case matches the search, with the words marked. @param {{field: string, snippet: string, highlights: number[][]}} match */
+/** @param {string[]} tags */
+function tagMarks(tags) {
+  const hidden = tags.length - SHOWN_TAGS;
+  return html`<span class="tags">
+    ${tags.slice(0, SHOWN_TAGS).map((tag) => html`<bdi class="tag">${tag}</bdi>`)}
+    ${hidden > 0 ? html`<span class="tag" title=${tags.slice(SHOWN_TAGS).join(", ")}>+${hidden}</span>` : nothing}
+  </span>`;
+}
+
+/** The most urgent clock, or how long the customer waits. @param {any} item @param {number} now */
+function timeMark(item, now) {
+  const clock = urgentClock(item, now);
+  if (!clock) return html`<span class="muted" aria-label=${t("queue.not_waiting")} role="img">–</span>`;
+  return html`<span class="clock" data-level=${clock.level} title=${clock.title}
+    ><bdi aria-hidden="true">${clock.text}</bdi><span class="visually-hidden">${clock.title}</span></span
+  >`;
+}
+
+/** Show where a case matches the search, with the words marked. @param {{snippet: string, highlights: number[][]}} match */
 function matchLine(match) {
   const characters = [...match.snippet]; // highlights count code points
   const parts = [];

@@ -1,4 +1,4 @@
-/** The clocks of service levels: the most urgent one of a row, and all of a case. */
+/** All clocks of service levels of a case. */
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
 import { dateAndTime, duration, t, word } from "../lib/i18n.js";
@@ -8,18 +8,6 @@ import { urgency } from "./clock.js";
 /** @typedef {import("./clock.js").Clock} Clock */
 
 const STATES = /** @type {const} */ ({ none: "ok", soon: "risk", late: "overdue" }); // of a clock that something waits for
-
-/**
- * Show the waiting clock of a case that is due first, as a short mark. A breached clock waits until it is answered.
- * @param {any} item a case of a list
- * @param {number} now milliseconds
- */
-export function slaMark(item, now) {
-  const [first] = Object.entries(/** @type {Record<string, Clock>} */ (item.sla ?? {}))
-    .filter(([, clock]) => clock.waiting && clock.dueAt)
-    .sort(([, one], [, other]) => Date.parse(one.dueAt ?? "") - Date.parse(other.dueAt ?? ""));
-  return first ? mark(first[0], first[1], now, { isShort: true }) : nothing;
-}
 
 /**
  * Show every clock of a case with its state.
@@ -34,9 +22,8 @@ export function slaClocks(sla, now) {
  * @param {string} target
  * @param {Clock} clock
  * @param {number} now
- * @param {{isShort?: boolean}} [options] a short mark shows the time only; what is due is its tooltip, and read to those who listen
  */
-function mark(target, { dueAt, state, waiting, remaining }, now, { isShort = false } = {}) {
+function mark(target, { dueAt, state, waiting, remaining }, now) {
   const { left, level } = urgency(dueAt, now);
   const shown = waiting ? STATES[level] : state;
   const name = word("sla_target", target);
@@ -53,11 +40,7 @@ function mark(target, { dueAt, state, waiting, remaining }, now, { isShort = fal
   };
   const text = texts[shown]();
   const due = dueAt ? t("sla.due", { time: dateAndTime(dueAt) }) : nothing;
-  if (!isShort) return html`<span class="sla" data-state=${shown} title=${due}>${text}</span>`;
-  const short = shown === "overdue" ? t("sla.short_overdue", { time }) : t("sla.short_left", { time });
-  return html`<span class="sla" data-state=${shown} title="${name} ${due}"
-    ><span aria-hidden="true">${short}</span><span class="visually-hidden">${text}</span></span
-  >`;
+  return html`<span class="sla" data-state=${shown} title=${due}>${text}</span>`;
 }
 
 /** Return the seconds of a duration of ISO 8601 in hours, minutes and seconds. @param {string} text */
