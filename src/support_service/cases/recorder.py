@@ -299,9 +299,7 @@ class LockedCase:
             check_status_change(before.status, changed["status"])
         at = time_after(before.updated_at)
         self.current = before.model_copy(update=changed | {"updated_at": at, "version": before.version + 1})
-        # Also if it has no value: the previous release leaves it when it changes the status.
-        written = {*changed, "snoozed_until"} if "status" in changed else changed
-        await case_rows.update(tx, self.current, written)
+        await case_rows.update(tx, self.current, changed)
         await self._recorder.record_field_changes(self._work, before, self.current, changed)
         if "context" in changed:
             await case_rows.replace_references(tx, self.current.id, references.reference_rows(self.current.context))

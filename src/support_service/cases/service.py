@@ -288,7 +288,7 @@ class CaseService(CaseReader):
         if message_files:
             await self._files.add_staged_files(work, message_files, state.at, message.visibility)
         await self._recorder.record_message(work, message, state, closing=closing, shows_file=shows_file)
-        opens = state.status == "resolved" or (state.status == "pending" and state.snoozed_until is not None)
+        opens = state.status == "resolved" or state.snoozed_until is not None
         if message.author_type == "customer" and not closing and opens:
             await (await LockedCase.lock(work, self._recorder, case_id)).set_status("open")
         return message, state.version

@@ -156,15 +156,17 @@ async def test_undone_merge_gives_the_snooze_back(client):
 
 
 @both_databases
-async def test_time_that_a_previous_release_left_counts_for_a_pending_case_only(client):
-    """It changes the status alone, during an upgrade. A change of this release removes what it left."""
-    case = await snoozed_case(client, after(DAY))
-    async with service_of(client).database.transaction() as tx:
-        await tx.execute(tickets.update().where(tickets.c.id == case["id"]).values(status="open"))
-    assert await shown(client, case) == ("open", None)
-    assert [each["snoozedUntil"] for each in (await list_cases(client))["items"]] == [None]
-    await set_status(client, case, "pending")
-    assert await shown(client, case) == ("pending", None)
+@pytest.mark.parametrize("status", ["open", "resolved", "closed"])
+async def test_snooze_ends_when_a_previous_release_changes_the_status(client, status):
+    """It writes the status alone, during an upgrade. If it makes the case pending again, that has no time."""
+    case, other = await snoozed_case(client, after(DAY)), await snoozed_case(client, until := after(DAY))
+    for written in (status, "pending"):
+        change = {"status": written, "version": tickets.c.version + 1}
+        async with service_of(client).database.transaction() as tx:
+            await tx.execute(tickets.update().where(tickets.c.id == case["id"]).values(change))
+        assert await shown(client, case) == (written, None)
+    assert [each["snoozedUntil"] for each in (await list_cases(client))["items"]] == [until, None]
+    assert await shown(client, other) == ("pending", until)
 
 
 @both_databases

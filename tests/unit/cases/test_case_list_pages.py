@@ -43,11 +43,6 @@ CHANGING_QUERIES = ({}, {"status": "open,pending"}, {"tag": ["a"]}, {"q": "parce
 SORTS = ("newest", "updated", "waiting", "snoozed")
 
 
-def is_snoozed(case):
-    """Return whether a case is snoozed."""
-    return case["status"] == "pending" and case["snoozed"] is not None
-
-
 class Cases:
     """Cases in a database and in memory, which change by chance. Several changes have the same time."""
 
@@ -63,12 +58,13 @@ class Cases:
         """Open a case."""
         self._pass_time()
         number = len(self.known) + 1
+        status = self.chance.choice(["open", "open", "pending", "resolved", "closed"])
         case = CaseSummary.model_construct(
             id=f"case-{number}",
             subject="A",
             description=self.chance.choice([None, "Where is it?"]),
             customer_id=self.chance.choice(["customer-1", "customer-2"]),
-            status=self.chance.choice(["open", "open", "pending", "resolved", "closed"]),
+            status=status,
             priority="normal",
             channel="email",
             assigned_agent_id=self.chance.choice([None, "agent-1", "agent-2"]),
@@ -77,7 +73,7 @@ class Cases:
             tags=self.chance.sample(["a", "b", "c"], self.chance.randint(0, 3)),
             created_at=self.now,
             updated_at=self.now,
-            snoozed_until=self._snooze_end(),
+            snoozed_until=self._snooze_end(status),
         )
         order = self.chance.choice(["1", "2"])
         first = self._message(case.id, "customer", "public") if self.chance.random() < 0.5 else None
@@ -113,13 +109,14 @@ class Cases:
             stored = await case_rows.lock(tx, case["id"])
             at = max(self.now, case["updated"] + timedelta(microseconds=1))
             new = {"status": self.chance.choice(["open", "pending", "closed"]), "tags": self.chance.sample("abc", 2)}
-            new["snoozed_until"] = self._snooze_end()
+            new["snoozed_until"] = self._snooze_end(new["status"])
             await case_rows.update(tx, stored.model_copy(update=new | {"updated_at": at}), new)
         case |= new | {"updated": at, "public": at, "snoozed": new["snoozed_until"]}
 
-    def _snooze_end(self):
-        """Return a time or None, whatever the status: the previous release may leave one."""
-        return self.chance.choice([None, None, AT + timedelta(minutes=self.chance.randint(1, 20))])
+    def _snooze_end(self, status):
+        """Return a time or None: only a pending case is snoozed."""
+        until = AT + timedelta(minutes=self.chance.randint(1, 20))
+        return self.chance.choice([None, until]) if status == "pending" else None
 
     async def _say(self, case):
         author, visibility = self.chance.choice(
@@ -164,7 +161,7 @@ class Cases:
             time = "public" if principal.role == "customer" else "updated"
             return sorted(found, key=lambda case: (case[time], case["seq"]), reverse=True)
         if sort == "snoozed":
-            timed = [case for case in found if is_snoozed(case)]
+            timed = [case for case in found if case["snoozed"]]
         else:
             timed = [case for case in found if case["waiting"] and case["status"] in ACTIVE]
         others = [case for case in found if case not in timed]
@@ -174,7 +171,7 @@ class Cases:
         return (
             principal.may_see(type("Owner", (), case))
             and ("status" not in query or case["status"] in query["status"].split(","))
-            and query.get("snoozed", is_snoozed(case)) == is_snoozed(case)
+            and query.get("snoozed", bool(case["snoozed"])) == bool(case["snoozed"])
             and ("assignedAgentId" not in query or case["assigned_agent_id"] is None)
             and ("team" not in query or case["team"] is None)
             and set(query.get("tag", ())) <= set(case["tags"])
@@ -223,7 +220,7 @@ async def test_pages_are_the_list_in_its_order(cases):
         for case, known in zip(found, expected, strict=True):
             assert case.updated_at == known["public" if principal.role == "customer" else "updated"]
             assert case.last_message_at == known["last"]
-            assert case.snoozed_until == (known["snoozed"] if is_snoozed(known) else None)
+            assert case.snoozed_until == known["snoozed"]
             assert case.waiting_since == (known["waiting"] if known["status"] in ACTIVE else None)
 
 

@@ -126,13 +126,22 @@ async def test_removed_link_gives_the_duplicate_its_former_status(service, links
     assert [entry for entry in entries if entry[0] == "closed"] == expected
 
 
-async def test_duplicate_that_was_reopened_since_keeps_its_status(service, links, add_case):
-    duplicate, original = await add_case(), await add_case()
-    link, _ = await links.add(SYSTEM_ORIGIN, duplicate.id, link_to(original, "duplicate-of"))
-    for status in ("open", "pending"):
-        await service.set_status(SYSTEM_ORIGIN, duplicate.id, StatusChange(status=status))
-    await links.remove(SYSTEM_ORIGIN, duplicate.id, link.id)
-    assert (await stored_case(service, duplicate.id)).status == "pending"
+@both_databases
+@pytest.mark.parametrize("left", ["pending", "closed"])
+async def test_duplicate_that_was_reopened_since_keeps_its_status(service, links, add_case, database, left):
+    """Also if it was closed again, on purpose; and if the previous release did it, which writes the status alone."""
+    original = await add_case()
+    for by_previous_release in (False, True):
+        duplicate = await add_case()
+        link, _ = await links.add(SYSTEM_ORIGIN, duplicate.id, link_to(original, "duplicate-of"))
+        for status in ("open", left):
+            if by_previous_release:
+                async with database.transaction() as tx:
+                    await tx.execute(tickets.update().where(tickets.c.id == duplicate.id).values(status=status))
+            else:
+                await service.set_status(SYSTEM_ORIGIN, duplicate.id, StatusChange(status=status))
+        await links.remove(SYSTEM_ORIGIN, duplicate.id, link.id)
+        assert (await stored_case(service, duplicate.id)).status == left
 
 
 @both_databases

@@ -134,6 +134,8 @@ class MergeMachine(RuleBasedStateMachine):
         case = self._pick(place)
         code = self._refusal(self._service.set_status(SYSTEM_ORIGIN, case.id, StatusChange(status=status)))
         if code is None:
+            if case.status == "closed" != status:
+                case.former = "closed"
             case.status = status
 
     @rule(place=PLACES, message=PLACES, number=st.integers(1, 2))

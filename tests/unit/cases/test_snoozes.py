@@ -150,14 +150,16 @@ async def test_one_replica_holds_the_lease(database, cases, make_waker):
     assert Counter(status for status, _ in (await statuses(database)).values()) == {"open": 2}
 
 
-async def test_case_that_left_pending_is_not_opened(database, cases, make_waker):
-    """Not even if the previous release changed its status, which leaves the time."""
+@pytest.mark.parametrize("left", ["resolved", "closed", "pending"])
+async def test_case_that_left_pending_is_not_opened(database, cases, make_waker, left):
+    """Not even if the previous release changed its status, which does not know the time; nor if it is pending again."""
     case_id = await snooze(cases)
     await let_time_pass(database)
-    async with database.transaction() as tx:
-        await tx.execute(tickets.update().where(tickets.c.id == case_id).values(status="resolved"))
+    for status in ("closed", "open", left):
+        async with database.transaction() as tx:
+            await tx.execute(tickets.update().where(tickets.c.id == case_id).values(status=status))
     await make_waker().run()
-    assert (await statuses(database))[case_id][0] == "resolved"
+    assert (await statuses(database))[case_id] == (left, None)
     assert await wakes(database) == (Counter(), Counter())
 
 

@@ -69,7 +69,6 @@ class CaseState(NamedTuple):
     """What a change of a case goes by. `at` is the time of the last change, such as an added message.
 
     `internal_changes` is the number of changes that customers can't see. `files` are counted by `read_state` only.
-    `snoozed_until` counts only for a pending case.
     """
 
     at: datetime

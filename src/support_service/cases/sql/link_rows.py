@@ -44,7 +44,7 @@ class StoredLink(NamedTuple):
     case_id: str
     kind: StoredLinkKind
     other_case_id: str
-    previous_status: Status | None  # of a duplicate: its status before the link closed it
+    previous_status: Status | None  # of a duplicate: its status before the link closed it; None once it is reopened
     created_at: datetime
     previous_snoozed_until: datetime | None = None
 

@@ -41,9 +41,11 @@ IS_ACTIVE: sa.ColumnElement[bool] = tickets.c.status.in_(
 )
 """True for a case that is still being worked on. Literals, because a partial index has the same condition."""
 
-_IS_PENDING = tickets.c.status == text_literal(PENDING)
-IS_SNOOZED: Sequence[sa.ColumnElement[bool]] = (tickets.c.snoozed_until.is_not(None), _IS_PENDING)
-"""The conditions of a snoozed case. The previous release leaves the time when it changes the status."""
+IS_SNOOZED: Sequence[sa.ColumnElement[bool]] = (
+    tickets.c.snoozed_until.is_not(None),
+    tickets.c.status == text_literal(PENDING),
+)
+"""The conditions of a snoozed case. The second one follows from the first, and is that of a partial index."""
 
 HAS_PUBLIC_CLOCKS = sa.exists().where(case_clocks.c.case_id == tickets.c.id, case_clocks.c.public)
 """True for a case with clocks that its customer sees."""
@@ -92,10 +94,7 @@ def _stored_columns(model: type[BaseModel], table: sa.Table) -> dict[str, sa.Col
     }
 
 
-CASE_COLUMNS = _stored_columns(CaseSummary, tickets) | {
-    "updatedAt": LATEST_CHANGE,
-    "snoozedUntil": sa.case((_IS_PENDING, tickets.c.snoozed_until)),
-}
+CASE_COLUMNS = _stored_columns(CaseSummary, tickets) | {"updatedAt": LATEST_CHANGE}
 
 _IS_FIRST_CASE = case_links.c.case_id == tickets.c.id
 _OTHER_CASE = sa.case((_IS_FIRST_CASE, case_links.c.other_case_id), else_=case_links.c.case_id)

@@ -113,7 +113,7 @@ tickets = table(
     # Seq of the version of the service level policy that applies.
     optional("sla_policy", sa.BigInteger, "not personal"),
     optional("sla_due_at", TIME, "kept"),  # earliest due time of its running clocks, also of breached ones
-    # Until when it is snoozed; only while it is pending: the previous release leaves it when it changes the status.
+    # Until when it is snoozed. A trigger removes it from a case that is not pending.
     optional("snoozed_until", TIME, "kept"),
     # Set at opening; NULL in cases of releases without it: see IS_SYNTHETIC.
     optional("synthetic", sa.Boolean, "not personal"),
@@ -222,7 +222,8 @@ case_links = table(
     required("case_id", of_case(), "kept"),
     required("kind", sa.String(16), "kept"),  # what case_id is to other_case_id
     required("other_case_id", of_case(), "kept"),
-    optional("previous_status", sa.String(16), "kept"),  # of a duplicate: its status before the link closed it
+    # Of a duplicate: its status before the link closed it. A trigger removes it once the case is reopened.
+    optional("previous_status", sa.String(16), "kept"),
     optional("previous_snoozed_until", TIME, "kept"),  # and until when it was snoozed
     required("created_at", TIME, "kept"),
     index("case_id", "kind", "other_case_id", unique=True),
