@@ -4,8 +4,10 @@ Cases stay for counts and times, without anything that identifies the customer. 
 one for the same customer continues it: a tombstone replaces the customer's id until everything is erased.
 """
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,6 +47,7 @@ class ErasureTimings:
 
     redis_timeout: float = 2.0  # no reader waits for it
     relay_timeout: float = 2.0  # for events to be published; a running relay needs a tenth of a second
+    files_timeout: float = 5.0  # for files that the service has begun to delete
 
 
 @dataclass(slots=True)
@@ -152,14 +155,9 @@ class CustomerErasure:
                 case_ids += [each for each in found if each not in known]
         result.cases += case_ids
         await self._database.purge_search_index()
-        await self._garbage_collector.run()
-        left = [
-            file
-            for file in files
-            if await attachment_rows.is_referenced(self._database, file.storage, file.storage_key)
-        ]
-        if left:
-            result.unreached.append(f"the bytes of {len(left)} files: the service removes them as soon as it can")
+        collected = await self._garbage_collector.run()
+        if left := await self._wait_for_files(files, 0 if collected.failed else self._timings.files_timeout):
+            result.unreached.append(f"the bytes of {left} files: the service removes them as soon as it can")
         for what, erase in (
             ("the stream of events", self._erase_published_events),
             ("the timeline cache", self._erase_cached_timelines),
@@ -168,6 +166,21 @@ class CustomerErasure:
                 result.add(await erase(case_ids))
             except (BrokerError, CacheUnavailable) as fault:
                 result.unreached.append(f"{what}: {fault}")
+
+    async def _wait_for_files(self, files: Sequence[StoredAttachment], max_wait: float) -> int:
+        """Wait until the service has deleted the bytes of files that it has claimed; return how many files are left.
+
+        Waits at most `max_wait` seconds.
+        """
+        end = time.monotonic() + max_wait
+        while (  # noqa: ASYNC110 - another process sends no notification
+            files := [each for each in files if await self._has_bytes(each)]
+        ) and time.monotonic() < end:
+            await asyncio.sleep(events.POLL_INTERVAL)
+        return len(files)
+
+    async def _has_bytes(self, file: StoredAttachment) -> bool:
+        return await attachment_rows.is_referenced(self._database, file.storage, file.storage_key)
 
     async def _erase_outside_of_cases(self, origin: WriteOrigin, customer_id: str, result: ErasureResult) -> None:
         """Erase what names the customer outside of cases: this comes first, while the cases have their references."""

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from pydantic_core import to_json
 from redis.asyncio import Redis
 
+from support_service.attachments.garbage import BATCH_LEASE, GarbageCollector, claim_due_garbage, delete_garbage_entries
 from support_service.cases import erasure as cases
 from support_service.cases.erasure import ERASED_MESSAGE_BYTES, clear_tombstone, erase_case, tombstone_of
 from support_service.commands.runtime import open_maintenance
@@ -111,10 +112,12 @@ async def two_cases(client):
 async def erase(environment):
     """Erase the customer; return the receipt."""
 
-    async def erase(relay_timeout=2.0, redis_timeout=GENEROUS_TIMEOUT, *, all_identities=False, **changes):
+    async def erase(
+        relay_timeout=2.0, redis_timeout=GENEROUS_TIMEOUT, files_timeout=5.0, *, all_identities=False, **changes
+    ):
         settings = Settings.load(environment | changes)
         async with open_maintenance(settings) as maintenance:
-            timings = ErasureTimings(redis_timeout=redis_timeout, relay_timeout=relay_timeout)
+            timings = ErasureTimings(redis_timeout, relay_timeout, files_timeout)
             erasure = CustomerErasure(
                 settings, maintenance.database, maintenance.garbage_collector, maintenance.instruments, timings
             )
@@ -486,6 +489,30 @@ async def test_client_that_read_the_tombstone_sees_its_removal(client, database)
         await clear_tombstone(tx, tombstone)
     async with client.get(path, headers={"If-None-Match": known}) as response:
         assert (response.status, (await response.json())["customerId"]) == (200, None)
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+async def test_files_that_the_service_is_deleting_are_waited_for(two_cases, erase, database, monkeypatch, is_deleted):
+    """Its collector of garbage has claimed them first. If it does not end, the receipt names the files."""
+    run = GarbageCollector.run
+    left = []
+
+    async def run_second(self):
+        async with database.transaction() as tx:
+            claimed = await claim_due_garbage(tx, utc_now(), 10, until=utc_now() + BATCH_LEASE)
+        if is_deleted:
+            left.append(asyncio.create_task(delete(claimed)))
+        return await run(self)
+
+    async def delete(claimed):
+        async with database.transaction() as tx:
+            await delete_garbage_entries(tx, claimed)
+
+    monkeypatch.setattr(GarbageCollector, "run", run_second)
+    receipt = await erase(files_timeout=GENEROUS_TIMEOUT if is_deleted else 0.1)
+    await asyncio.gather(*left)
+    assert [line for line in receipt.unreached if "bytes of 2 files" in line] == receipt.unreached
+    assert bool(receipt.unreached) != is_deleted
 
 
 async def test_receipt_names_files_that_could_not_be_removed(two_cases, erase, s3, database):
