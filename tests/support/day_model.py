@@ -236,8 +236,11 @@ class Model:
             self._count("reopened", case)
 
     def _tell(self, case, kind, others=MappingProxyType({}), about=None):
-        """Tell followers, and others something else, of a change; nobody is told of what they do themselves."""
-        told = dict.fromkeys(case.followers, kind) | dict(others)
+        """Tell followers, also of duplicates, and others something else, of a change.
+
+        Nobody is told of what they do themselves.
+        """
+        told = {name: kind for each in self._family(case) for name in each.followers} | dict(others)
         told.pop(self.actor, None)
         self.notifications += [Notification(person, each, case, about) for person, each in told.items()]
 
@@ -249,6 +252,13 @@ class Model:
         while case.merged_into and case.status == "closed" and self.cases[case.merged_into].customer == case.customer:
             case = self.cases[case.merged_into]
         return case
+
+    def _family(self, case):
+        """Return a case and its duplicates, and theirs."""
+        family = [case]
+        for each in family:
+            family += [other for other in self.cases.values() if other.merged_into == each.id]
+        return family
 
     # What lists show.
 
@@ -267,10 +277,7 @@ class Model:
 
     def conversation(self, case, person):
         """Return the texts of a case and its duplicates that a person reads, oldest first."""
-        family = [case]
-        for each in family:
-            family += [other for other in self.cases.values() if other.merged_into == each.id]
-        said = sorted((said for each in family for said in each.messages), key=lambda said: said.at)
+        said = sorted((said for each in self._family(case) for said in each.messages), key=lambda said: said.at)
         return [each.text for each in said if each.is_public or person.role != "customer"]
 
 

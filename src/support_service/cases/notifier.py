@@ -12,6 +12,7 @@ from typing import Any
 from support_service.cases.known_agents import KnownAgents
 from support_service.cases.model.case import CaseSummary, Message
 from support_service.cases.sql import case_rows, notification_rows
+from support_service.cases.sql.case_rows import CaseState
 from support_service.core.domain.case_vocabulary import NotificationKind
 from support_service.core.ids import new_id
 from support_service.platform.unit_of_work import UnitOfWork
@@ -52,6 +53,16 @@ def _possible_names(text: str) -> Iterator[str]:
     yield _NO_PART_OF_ID.split(text, 1)[0].rstrip(_END_OF_SENTENCE)
 
 
+async def _followers(
+    work: UnitOfWork, case_id: str, case: CaseState | CaseSummary, kind: NotificationKind
+) -> dict[str, NotificationKind]:
+    """Return the people who follow a case, or a duplicate of it, with what they are told."""
+    people = list(case.followers or ())
+    if case.has_duplicates:
+        people += await notification_rows.read_followers_of_duplicates(work.tx, case_id)
+    return dict.fromkeys(people, kind)
+
+
 class Notifier:
     """Stores notifications. Each method returns the members that the event of the change has about them."""
 
@@ -59,20 +70,21 @@ class Notifier:
         self._known = known
 
     async def note_message(
-        self, work: UnitOfWork, message: Message, followers: Sequence[str] | None, at: datetime
+        self, work: UnitOfWork, message: Message, case: CaseState | None, at: datetime
     ) -> Mapping[str, Any]:
         """Tell the people whom a note mentions, and the followers of a note or of a message of the customer.
 
-        Who is mentioned by the own id follows the case from then on, if it has room for another follower.
+        Who is mentioned by the own id follows the case from then on, if it has room for another follower. A new case is
+        None.
         """
         is_note = message.visibility == "internal"
         kinds = dict[str, NotificationKind]()
-        if followers and (is_note or message.author_type == "customer"):
-            kinds = dict.fromkeys(followers, "note" if is_note else "message")
+        if case and (is_note or message.author_type == "customer"):
+            kinds = await _followers(work, message.ticket_id, case, "note" if is_note else "message")
         if is_note and self._known and "@" in message.message:
             people, everyone = find_mentions(message.message, self._known)
             kinds.update(dict.fromkeys(everyone, "mention"))
-            await self._add_followers(work, message.ticket_id, followers or (), people)
+            await self._add_followers(work, message.ticket_id, (case and case.followers) or (), people)
         return await self._tell(work, message.ticket_id, at, kinds, message.id) if kinds else NO_MEMBERS
 
     async def note_opening(self, work: UnitOfWork, case: CaseSummary, first: Message | None) -> Mapping[str, Any]:
@@ -90,17 +102,15 @@ class Notifier:
 
     async def note_assignment(self, work: UnitOfWork, before: CaseSummary, after: CaseSummary) -> Mapping[str, Any]:
         """Tell the new agent of a case, and the followers, of another agent or team."""
-        kinds: dict[str, NotificationKind] = dict.fromkeys(before.followers or (), "assignment")
+        kinds = await _followers(work, after.id, before, "assignment")
         if after.assigned_agent_id and after.assigned_agent_id != before.assigned_agent_id:
             kinds[after.assigned_agent_id] = "assigned"
         return await self._tell(work, after.id, after.updated_at, kinds) if kinds else NO_MEMBERS
 
     async def note_status(self, work: UnitOfWork, before: CaseSummary, after: CaseSummary) -> Mapping[str, Any]:
         """Tell the followers of another status."""
-        if not before.followers:
-            return NO_MEMBERS
-        kinds: dict[str, NotificationKind] = dict.fromkeys(before.followers, "status")
-        return await self._tell(work, after.id, after.updated_at, kinds)
+        kinds = await _followers(work, after.id, before, "status")
+        return await self._tell(work, after.id, after.updated_at, kinds) if kinds else NO_MEMBERS
 
     async def _add_followers(
         self, work: UnitOfWork, case_id: str, followers: Sequence[str], people: Collection[str]

@@ -106,11 +106,7 @@ class CaseRecorder:
         self, work: UnitOfWork, message: Message, state: CaseState, *, closing: bool, shows_file: bool
     ) -> None:
         """Record a message; `shows_file` if a file that it names got its visibility."""
-        told = (
-            NO_MEMBERS
-            if state.synthetic
-            else await self._notifier.note_message(work, message, state.followers, state.at)
-        )
+        told = NO_MEMBERS if state.synthetic else await self._notifier.note_message(work, message, state, state.at)
         added = {"changeType": "conversation.added", "conversation": message, **told}
         changes = _message_changes(message) | (_visibility_changes(message) if shows_file else {})
         await self._record_updates(work, "message.added", [(message.ticket_id, state.at, changes, added)])

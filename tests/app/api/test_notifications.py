@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from support_service.cases.notifier import MAX_FOLLOWERS
 from support_service.desk.notifications import NotificationTimings
 from support_service.platform.database.tables import notifications, tickets
+from tests.conftest import both_databases
 from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually
 from tests.support.service import service_of
@@ -246,6 +247,39 @@ async def test_followers_of_a_case_are_bounded(desk):
     await desk.add(case, message="@agent-1", **NOTE)
     assert await told(desk) == ["mention"]
     assert len(await followers(desk, case)) == MAX_FOLLOWERS
+
+
+@both_databases
+async def test_followers_of_a_duplicate_are_told_of_its_original_while_it_is_merged(desk):
+    """Also of a duplicate's duplicate, and once if they follow both. The lists of followers stay the same."""
+    original, between, duplicate = [await desk.open_case() for _ in range(3)]
+    await follow_case(desk, duplicate)
+    for case, into in ((duplicate, between), (between, original)):
+        await desk.send("POST", f"/support/cases/{case['id']}/merge", json={"into": into["id"]})
+    message = await desk.add(duplicate)
+    assert message["ticketId"] == original["id"]
+    await follow_case(desk, original)
+    await desk.add(original, **NOTE)
+    await follow_case(desk, original, method="DELETE")
+    await set_status(desk, original, "pending")
+    await desk.change(original, team="returns")
+    assert [await followers(desk, case) for case in (original, between)] == [[], []]
+    links = (await desk.send("GET", f"/support/cases/{between['id']}"))["links"]
+    (link,) = [each["id"] for each in links if each["kind"] == "duplicate-of"]
+    await desk.send("DELETE", f"/support/cases/{between['id']}/links/{link}")
+    await desk.add(original, **NOTE)
+    await desk.add(between, **NOTE)
+    items = (await read(desk))["items"]
+    assert [(each["kind"], each["caseId"]) for each in reversed(items)] == [
+        ("status", duplicate["id"]),
+        ("status", between["id"]),
+        ("message", original["id"]),
+        ("note", original["id"]),
+        ("status", original["id"]),
+        ("assignment", original["id"]),
+        ("status", between["id"]),
+        ("note", between["id"]),
+    ]
 
 
 async def test_synthetic_case_tells_nobody(desk):

@@ -154,8 +154,9 @@ class CaseSummary(ApiModel):
     )
     # Read with the lock of a case only.
     synthetic: Annotated[SkipJsonSchema[bool], INTERNAL] = Field(default=False, exclude=True)
-    # Ids of people; also read with the lock of a case only.
+    # Ids of people, and whether another case is a duplicate of this one; also read with the lock of a case only.
     followers: Annotated[SkipJsonSchema[list[str] | None], INTERNAL] = Field(default=None, exclude=True)
+    has_duplicates: Annotated[SkipJsonSchema[bool], INTERNAL] = Field(default=False, exclude=True)
     # Grows with each change; sent to clients as ETag.
     version: Annotated[SkipJsonSchema[int], INTERNAL] = Field(default=1, exclude=True)
 

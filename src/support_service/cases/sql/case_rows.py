@@ -12,7 +12,7 @@ from support_service.cases.model.case import Case, CaseSummary, Message
 from support_service.cases.model.vocabulary import SPLIT_FROM, length_without_exponents
 from support_service.cases.sql import case_reading
 from support_service.cases.sql.link_rows import cases_before
-from support_service.cases.sql.projections import IS_SYNTHETIC, LATEST_CHANGE, LOCKED_CASE_JSON
+from support_service.cases.sql.projections import IS_SYNTHETIC, LATEST_CHANGE, LOCKED_CASE_JSON, has_duplicates
 from support_service.cases.sql.search import ADD_DOCUMENT
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
 from support_service.core.search_words import search_text
@@ -85,6 +85,7 @@ class CaseState(NamedTuple):
     sla_policy: int | None = None
     followers: Sequence[str] | None = None
     snoozed_until: datetime | None = None
+    has_duplicates: bool = False
     files: int = 0
 
 
@@ -105,7 +106,11 @@ _AUTHOR_CHANGES: dict[str, dict[str, Any]] = {
     "internal": {"internal_updated_at": _CHANGED_AT, "internal_changes": tickets.c.internal_changes + _ONE},
 }
 _NEXT_VERSION = tickets.c.version + _ONE
-_COMPUTED_STATE: dict[str, sa.ColumnElement[Any]] = {"at": LATEST_CHANGE, "synthetic": IS_SYNTHETIC}
+_COMPUTED_STATE: dict[str, sa.ColumnElement[Any]] = {
+    "at": LATEST_CHANGE,
+    "synthetic": IS_SYNTHETIC,
+    "has_duplicates": has_duplicates(_case_id),  # in RETURNING, SQLite's columns have no names of tables
+}
 _MORE_BYTES = tickets.c.conversation_bytes + sa.bindparam("more_bytes")
 _STATE = {
     name: _COMPUTED_STATE[name] if name in _COMPUTED_STATE else tickets.c[name]
@@ -228,6 +233,7 @@ def _to_state(row: Row, files: int = 0) -> CaseState:
         row.sla_policy,
         row.followers,
         row.snoozed_until,
+        row.has_duplicates,
         files,
     )
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from support_service.cases.model.vocabulary import MAX_DUPLICATES
+from support_service.cases.sql.link_rows import duplicates_of
 from support_service.cases.sql.projections import access_conditions, access_parameters
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import Principal
@@ -47,6 +49,16 @@ _BEYOND = (
     .offset(sa.bindparam("kept", type_=sa.BigInteger))
 )
 DELETE_BEYOND = notifications.delete().where(_N.seq.in_(_BEYOND))
+_is_duplicate = tickets.c.id.in_(duplicates_of(sa.bindparam("case_id", type_=sa.String), public_only=False))
+FOLLOWERS_OF_DUPLICATES = (
+    sa.select(tickets.c.followers).where(_is_duplicate).order_by(tickets.c.seq).limit(MAX_DUPLICATES)
+)
+
+
+async def read_followers_of_duplicates(reader: Reader, case_id: str) -> list[str]:
+    """Return the people who follow the duplicates of a case, of as many as are read with it."""
+    rows = await reader.fetch_all(FOLLOWERS_OF_DUPLICATES, {"case_id": case_id})
+    return [each for row in rows for each in row.followers or ()]
 
 
 async def add(

@@ -51,6 +51,12 @@ HAS_PUBLIC_CLOCKS = sa.exists().where(case_clocks.c.case_id == tickets.c.id, cas
 """True for a case with clocks that its customer sees."""
 
 
+def has_duplicates(case_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Return the condition for a case that another one is a duplicate of."""
+    is_duplicate = case_links.c.kind == text_literal(DUPLICATE_OF)
+    return sa.select(case_links.c.seq).where(case_links.c.other_case_id == case_id, is_duplicate).exists()
+
+
 def access_parameters(principal: Principal) -> dict[str, Any]:
     """Return the parameters of `access_conditions`."""
     # A missing subject becomes an empty string, which is never an id: it must not match cases without a customer.
@@ -274,7 +280,7 @@ CASE_SUMMARY_JSON = json_text(
 LOCKED_CASE_JSON = json_text(
     CASE_COLUMNS
     | {"version": tickets.c.version, "synthetic": IS_SYNTHETIC, "slaPolicy": tickets.c.sla_policy}
-    | {"followers": tickets.c.followers}
+    | {"followers": tickets.c.followers, "hasDuplicates": has_duplicates(tickets.c.id)}
 )
 PUBLIC_CASE_SUMMARY_JSON = json_text(
     _PUBLIC_COLUMNS
