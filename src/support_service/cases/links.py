@@ -5,7 +5,8 @@ is to link it as a duplicate: nothing is moved, so that the removal of the link 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Literal, Protocol
 
@@ -18,9 +19,9 @@ from support_service.cases.sql.link_rows import StoredLink
 from support_service.core.clock import time_after
 from support_service.core.domain.principals import CaseOwnership, HasOwner, Principal
 from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed, case_not_found
-from support_service.core.ids import is_valid_id, new_id
+from support_service.core.ids import is_valid_id
 from support_service.core.optimistic_lock import ExpectedVersions, check_version
-from support_service.platform.database import ContendedRow, Database, Reader
+from support_service.platform.database import ContendedRow, Database, Reader, Transaction
 from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 
 DIRECTED_LINKS = ContendedRow("all links of cases that have a direction")  # longer than any id of a case
@@ -182,13 +183,33 @@ def _contended_rows_of(*case_ids: str) -> list[ContendedRow]:
 
 
 def _to_stored_link(new: NewLink, case: CaseSummary, other: CaseSummary) -> StoredLink:
-    first, second = case.id, other.id
-    if new.kind == RELATED:  # the same from both sides, so it is stored in one way only
-        first, second = sorted((first, second))
-    at = time_after(max(case.updated_at, other.updated_at))
+    link = StoredLink.new(case.id, new.kind, other.id, time_after(max(case.updated_at, other.updated_at)))
     if new.kind != DUPLICATE_OF:
-        return StoredLink(new_id(), first, new.kind, second, None, at)
-    return StoredLink(new_id(), first, new.kind, second, case.status, at, case.snoozed_until)
+        return link
+    return link._replace(previous_status=case.status, previous_snoozed_until=case.snoozed_until)
+
+
+async def restore_links(tx: Transaction, imported: Mapping[str, Sequence[StoredLink]]) -> None:
+    """Add the links of imported cases, as far as both cases exist, and what was linked since allows it.
+
+    The cases that these are then linked with get their next versions. No audit entry or event tells of it.
+    """
+    links = [link for each in imported.values() for link in each]
+    if not links:
+        return
+    await link_rows.lock_directed_links(tx)
+    cases = await link_rows.lock_cases(tx, {each for link in links for each in (link.case_id, link.other_case_id)})
+    for link in links:
+        ends = (link.case_id, link.other_case_id)
+        if not cases.keys() >= {*ends}:
+            continue
+        present = await link_rows.find_by_cases(tx, ends)
+        if any(each.is_same(link) for each in present) or await link_rows.would_close_cycle(tx, link):
+            continue
+        with suppress(Conflict):
+            _check_link_limits(link, present)
+            await link_rows.add(tx, link)
+    await link_rows.increment_versions_of_linked_cases(tx, imported)
 
 
 def _check_link_limits(link: StoredLink, present: Sequence[StoredLink]) -> None:

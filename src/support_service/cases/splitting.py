@@ -94,7 +94,7 @@ class CaseSplitter:
         await split_rows.update_original(tx, original.id, case.created_at, waiting_since, moved)
         if original.sla_policy is not None and waiting_since is None:
             await self._recorder.clocks.note_no_question(work, original.id, original.sla_policy, case.created_at)
-        await link_rows.add(tx, StoredLink(new_id(), case.id, SPLIT_FROM, original.id, None, case.created_at))
+        await link_rows.add(tx, StoredLink.new(case.id, SPLIT_FROM, original.id, case.created_at))
         for each in (original.id, case.id):
             await index_case(tx, each, ERASED_TEXT)
 

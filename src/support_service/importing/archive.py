@@ -195,6 +195,7 @@ def _document(case: Case, files: Sequence[StoredAttachment], paths: Mapping[str,
         "closedAt": case.updated_at,
         "messages": messages,
         "attachments": attachments,
+        **({"links": [each.model_dump(by_alias=True, exclude={"id"}) for each in case.links]} if case.links else {}),
     }
 
 

@@ -1,6 +1,6 @@
 """An imported case: the fields that are accepted, and the case with its messages and files as they are stored."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -12,14 +12,17 @@ from support_service.cases.model.files import MAX_FILENAME_BYTES
 from support_service.cases.model.requests import NewCase, NewMessage, RequestModel
 from support_service.cases.model.vocabulary import (
     EARLIEST_TIME,
+    MAX_LINKS,
     ExternalId,
     Json,
     Moment,
     NewSentAt,
+    ShownLinkKind,
     Status,
     Visibility,
 )
 from support_service.cases.sql.import_rows import CaseHistory
+from support_service.cases.sql.link_rows import StoredLink
 from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import BOT, PENDING
 from support_service.core.errors import Conflict, FieldError, ValidationFailed, field_errors
@@ -46,6 +49,16 @@ class ImportedFile(RequestModel):
     content_type: Annotated[str, Field(max_length=255)] | None = None
     visibility: Visibility | None = None
     sent_at: NewSentAt | None = None
+
+
+class ImportedLink(RequestModel):
+    """A link of an imported case, as this case sees it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: ShownLinkKind
+    case_id: CaseId
+    created_at: NewSentAt | None = None
 
 
 class ImportedMessage(NewMessage):
@@ -87,6 +100,7 @@ class ImportedCase(NewCase):
     attachments: Annotated[
         list[Annotated[ImportedFile, BeforeValidator(_path_as_object)]], Field(max_length=MAX_FILES_PER_CASE)
     ] = Field([])
+    links: Annotated[list[ImportedLink], Field(max_length=MAX_LINKS)] = Field([])
 
     @field_validator("snoozed_until")
     @classmethod
@@ -158,6 +172,7 @@ class CaseToImport:
     files: list[FileToImport]
     messages_by_file: dict[str, list[Message]]  # the messages that name a file, by its path
     customer: CustomerContent | None = None
+    links: Sequence[StoredLink] = ()
 
     @property
     def case(self) -> CaseSummary:
@@ -216,7 +231,8 @@ def build_case(imported: ImportedCase, kept: KeptIds, synthetic_channels: Collec
     )
     if history.conversation_bytes > MAX_CONVERSATION_BYTES:
         raise Conflict("case_full", f"The messages have more than {MAX_CONVERSATION_BYTES:,} bytes of JSON.")
-    return CaseToImport(history, files, naming, imported.customer)
+    links = [StoredLink.new(case_id, each.kind, each.case_id, each.created_at or opened) for each in imported.links]
+    return CaseToImport(history, files, naming, imported.customer, links)
 
 
 def _dated_messages(imported: ImportedCase, now: datetime) -> list[tuple[datetime, ImportedMessage]]:

@@ -10,6 +10,7 @@ from typing import Any, Self
 import pydantic_core
 import sqlalchemy as sa
 
+from support_service.cases.links import restore_links
 from support_service.cases.model.files import StoredAttachment
 from support_service.cases.recorder import opening_changes
 from support_service.cases.sql import import_rows
@@ -180,6 +181,7 @@ class Importer:
             added = await import_rows.add_histories(work.tx, [each.to_import.history for each in batch])
             new = [each for each in batch if each.to_import.case.id in added]
             await customers.add_absent(work.tx, _customers_of(new))
+            await restore_links(work.tx, {each.to_import.case.id: each.to_import.links for each in new})
             at = utc_now()
             entries = [(each.to_import.case.id, at, _audited_changes(each.to_import)) for each in new]
             await audit.record_all(work, "case.imported", entries)

@@ -286,6 +286,48 @@ async def test_sealed_file_restores_the_case(client, old_case, retain, database,
         assert await response.read() == FILE
 
 
+@both_databases
+async def test_sealed_files_restore_links(client, close, retain, database, attachment_dir, tmp_path):
+    """Once both cases exist, whichever is imported last. A duplicate is deleted after its original, in another file."""
+    original, duplicate, kept = [await open_case(client) for _ in range(3)]
+    await add_link(client, duplicate, original, "duplicate-of")
+    await add_link(client, kept, original, "parent-of")
+    linked = {each["id"]: (await read_case(client, each))["links"] for each in (original, duplicate, kept)}
+    for case in (duplicate, original):
+        await close(case)
+    for _ in range(2):
+        assert (await retain(tmp_path))[0].deleted == 1
+    before = (await client.get(f"/support/cases/{kept['id']}")).headers["ETag"]
+    runner = ImportRunner(database, tmp_path, attachment_dir)
+    for lines in sorted(tmp_path.glob("*.jsonl"), reverse=True):
+        for _ in range(2):
+            totals = await runner.run_lines(map(json.loads, lines.read_text().splitlines()))
+    assert (totals.imported, totals.already_stored) == (0, 1)
+    for case_id, links in linked.items():
+        restored = await read_case(client, {"id": case_id})
+        seen = [{name: value for name, value in each.items() if name != "id"} for each in links]
+        assert [{name: value for name, value in each.items() if name != "id"} for each in restored["links"]] == seen
+    after = await client.get(f"/support/cases/{kept['id']}")
+    assert after.headers["ETag"] != before
+
+
+async def test_links_that_are_not_allowed_any_more_are_left_out(client, database, attachment_dir, tmp_path):
+    """The case is imported without a link to a case that is gone or a duplicate of another one, and without a cycle."""
+    first, second, other = [await open_case(client) for _ in range(3)]
+    await add_link(client, first, second, "parent-of")
+    await add_link(client, other, second, "duplicate-of")
+    links = [
+        {"kind": "child-of", "caseId": second["id"]},
+        {"kind": "parent-of", "caseId": first["id"]},
+        {"kind": "duplicated-by", "caseId": other["id"]},
+        {"kind": "related", "caseId": "gone"},
+    ]
+    line = {"id": "restored", "externalId": "1", "subject": "A", "channel": "email", "links": links}
+    await ImportRunner(database, tmp_path, attachment_dir).run_lines([line])
+    restored = await read_case(client, {"id": "restored"})
+    assert [(each["kind"], each["caseId"]) for each in restored["links"]] == [("child-of", second["id"])]
+
+
 async def test_case_that_changes_after_it_was_stored_stays(client, close, retain, tmp_path):
     """A message that is added in between is lost neither in the case nor in the next sealed file."""
     case, other = await close(await open_case(client)), await close(await open_case(client))

@@ -48,6 +48,7 @@ def test_zammad_ticket():
         "context": [{"type": "zammad", "ticketNumber": "22007", "state": "closed"}],
         "status": "closed",
         "snoozed_until": None,
+        "links": [],
     }
     assert f"{case.sent_at:%F %T} {case.closed_at:%F %T}" == "2021-11-03 02:57:19 2021-11-05 17:48:52"
     assert said(case) == [
@@ -101,6 +102,7 @@ def test_chatwoot_conversation():
         "context": [{"type": "chatwoot", "conversationId": 12, "customAttributes": {"order": "4711"}}],
         "status": "resolved",
         "snoozed_until": None,
+        "links": [],
     }
     assert said(case) == [
         ("customer", "public", "Where is my parcel?", "14 22:13:20"),

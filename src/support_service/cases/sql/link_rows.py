@@ -13,7 +13,9 @@ from support_service.cases.model.vocabulary import (
     INVERSE_KINDS,
     MAX_DUPLICATES,
     MAX_DUPLICATES_BYTES,
+    RELATED,
     SPLIT_FROM,
+    ShownLinkKind,
     StoredLinkKind,
 )
 from support_service.cases.sql.case_reading import StoredCase, columns_without_json, json_columns, readable_condition
@@ -27,7 +29,7 @@ from support_service.cases.sql.projections import (
 )
 from support_service.core.domain.case_vocabulary import Status
 from support_service.core.domain.principals import CaseOwnership
-from support_service.core.ids import is_valid_id
+from support_service.core.ids import is_valid_id, new_id
 from support_service.platform.database import Reader, Row, Transaction
 from support_service.platform.database.dialect import UtcDateTime, json_rows, text_literal, transaction_lock
 from support_service.platform.database.statements import limit_by_bytes
@@ -47,6 +49,17 @@ class StoredLink(NamedTuple):
     previous_status: Status | None  # of a duplicate: its status before the link closed it; None once it is reopened
     created_at: datetime
     previous_snoozed_until: datetime | None = None
+
+    @classmethod
+    def new(cls, case_id: str, kind: ShownLinkKind, other_case_id: str, at: datetime) -> "StoredLink":
+        """Return a new link as one of its cases sees it."""
+        stored = next((each for each, inverse in INVERSE_KINDS.items() if kind in (each, inverse)), RELATED)
+        ends = [case_id, other_case_id]
+        if stored == RELATED:  # the same from both sides, so it is stored in one way only
+            ends.sort()
+        elif kind != stored:
+            ends.reverse()
+        return cls(new_id(), ends[0], stored, ends[1], None, at)
 
     def seen_from(self, case_id: str) -> CaseLink:
         """Return the link as one of its cases sees it."""
@@ -166,7 +179,7 @@ async def lock_with_linked_cases(tx: Transaction, case_ids: Collection[str]) -> 
 
 
 async def increment_versions_of_linked_cases(tx: Transaction, case_ids: Collection[str]) -> None:
-    """Increment the versions of all cases that are linked with cases, before these are deleted with their links."""
+    """Increment the versions of all cases that are linked with cases, which are deleted now, or were just added."""
     await tx.execute(INCREMENT_VERSIONS_OF_LINKED, {"ids": list(case_ids)})
 
 
