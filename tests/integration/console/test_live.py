@@ -7,9 +7,14 @@ import pytest
 from playwright.async_api import expect
 
 from tests.support.calls import add_message, eventually, open_case, read_case
+from tests.support.console.browser import settled
 from tests.support.console.samples import case_path, open_waiting
 
 CHANGED = "support.case.updated.v1"
+MAX_SHIFT = 0.02  # of the layout, as browsers score it
+RECORD_SHIFTS = """window.shifts = 0;
+new PerformanceObserver((list) => list.getEntries().forEach((entry) => (shifts += entry.value)))
+  .observe({type: "layout-shift", buffered: true});"""
 
 
 class RecordedStream:
@@ -87,6 +92,30 @@ async def test_rows_change_in_place_and_new_ones_wait(console, client, stream):
     await expect(page.locator("tbody tr").first).to_contain_text("agent-9")
     await page.keyboard.press("n")
     await expect(page.locator("tbody tr")).to_have_count(3)
+
+
+async def test_burst_of_changes_moves_nothing_and_asks_once(console, client, stream):
+    """2,000 changes and new cases: the rows stay where they are, and their clocks are read once for all of them."""
+    await client.put("/support/sla-policies/all", json={"targets": {"firstResponse": "PT1H"}})
+    cases = await open_waiting(client, *(f"Case {number}" for number in range(20)))
+    await stream.profile.add_init_script(RECORD_SHIFTS)
+    page = await console.open("/console/?view=waiting", profile=stream.profile)
+    await expect(page.locator("tbody tr .clock")).to_have_count(20)
+    await expect(page.locator(".views .count")).to_contain_text(["20"] * 2)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    rows = {case["id"]: (await changed(client, case)) for case in cases}
+    for case, (_, change) in zip(cases, rows.values(), strict=True):
+        await client.patch(f"/support/cases/{case['id']}", json={"priority": "urgent"})
+        change["case"] |= {"priority": "urgent"}
+    (new,) = await open_waiting(client, "New")
+    stream.add(*[*rows.values()] * 100, await changed(client, new))
+    await expect(page.get_by_role("button", name="1 new case: show")).to_be_visible()
+    await expect(page.locator("tbody .priority[data-priority=urgent]")).to_have_count(20)
+    await eventually(lambda: [each for each in asked if "/support/cases" in each])
+    await settled(page)
+    assert len([each for each in asked if "/support/cases" in each]) == 1
+    assert await page.evaluate("shifts") < MAX_SHIFT
 
 
 async def test_lost_stream_is_shown_and_resumed(console, stream):

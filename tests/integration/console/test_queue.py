@@ -5,7 +5,7 @@ import re
 
 from playwright.async_api import expect
 
-from tests.support.calls import eventually, open_case, read_detail, read_timeline
+from tests.support.calls import add_message, eventually, open_case, read_detail, read_timeline
 from tests.support.console.browser import (
     NARROW,
     STEP,
@@ -16,7 +16,7 @@ from tests.support.console.browser import (
     largest_step,
     record_numbers,
 )
-from tests.support.console.samples import HOSTILE, LONG_WORD, open_waiting
+from tests.support.console.samples import HOSTILE, LONG_WORD, case_path, open_waiting
 from tests.support.service_levels import move_due_times
 
 RED = "rgb(179, 38, 30)"  # --bad of styles/base.css in light mode
@@ -291,3 +291,118 @@ async def test_menu_closes_when_it_is_left(console):
     await page.keyboard.press("Escape")
     await expect(menu.get_by_label("Language")).to_be_hidden()
     await expect(menu.locator("summary")).to_be_focused()
+
+
+async def test_next_case_takes_the_place_of_a_resolved_one(console, client):
+    """Back from a case that is settled, the focus is on the row that stands where its row was."""
+    _, second, _ = await open_waiting(client, "First", "Second", "Third")
+    page = await console.open("/console/?view=waiting")
+    await expect(page.locator("tbody tr")).to_have_count(3)
+    for key in ("j", "j", "Enter"):
+        await page.keyboard.press(key)
+    await expect(page.get_by_role("heading", name="Second")).to_be_visible()
+    await client.post(f"/support/cases/{second['id']}/status", json={"status": "resolved"})
+    await page.keyboard.press("u")
+    await expect(page.locator(".subject a bdi")).to_have_text(["First", "Third"])
+    await expect(page.get_by_role("link", name="Third")).to_be_focused()
+
+
+async def test_failing_list_leaves_the_former_one_and_says_so(console, client):
+    """The view whose cases are shown stays marked; the rows are marked as old, until the list can be read."""
+    await open_waiting(client, "Mine", assignedAgentId="anyone")
+    await open_waiting(client, "Nobody's")
+    console.loses_connections = True
+    profile = await console.profile()
+    page = await console.open("/console/?view=waiting", profile=profile)
+    await expect(page.locator("tbody tr")).to_have_count(2)
+    await profile.route("**/support/cases?*", lambda route: route.abort())
+    await page.get_by_role("link", name="Unassigned").click()
+    said = page.get_by_text("“Unassigned” could not be loaded. These are the cases of “Waiting longest” as of")
+    await expect(said).to_be_visible()
+    await expect(page.locator(".views [aria-current]")).to_contain_text("Waiting longest")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Waiting longest")
+    await expect(page.locator(".cases[data-old] tbody tr")).to_have_count(2)
+    await expect_good_looks(page)
+    await profile.unroute("**/support/cases?*")
+    await page.get_by_role("button", name="Try again").click()
+    await expect(page.locator(".subject a bdi")).to_have_text(["Nobody's"])
+    await expect(page.locator(".views [aria-current]")).to_contain_text("Unassigned")
+    await expect(page.locator(".cases[data-old]")).to_have_count(0)
+
+
+async def test_offline_browser_is_said(console, client):
+    """The rows stay and are marked; once the browser is back, the list is read again without a click."""
+    await open_waiting(client, "First")
+    console.loses_connections = True
+    profile = await console.profile()
+    page = await console.open("/console/?view=waiting", profile=profile)
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    await profile.set_offline(True)
+    await expect(page.get_by_text("You are offline. These cases are as of")).to_be_visible()
+    await expect(page.locator(".cases[data-old] tbody tr")).to_have_count(1)
+    await open_waiting(client, "Second")
+    await profile.set_offline(False)
+    await expect(page.locator(".subject a bdi")).to_have_text(["First", "Second"])
+    await expect(page.locator(".cases[data-old]")).to_have_count(0)
+
+
+async def test_search_in_a_view_counts_in_all_of_them(console, client):
+    """What is in another view is one click away."""
+    await open_waiting(client, "The kettle leaks", assignedAgentId="agent-9")
+    page = await console.open("/console/?view=mine")
+    await page.keyboard.press("/")
+    await page.keyboard.type("kettle")
+    await expect(page.get_by_text("0 here, 1 in all cases:")).to_be_visible()
+    await expect_accessible(page)
+    await page.get_by_role("link", name="show").click()
+    await expect(page.locator(".subject a bdi")).to_have_text(["The kettle leaks"])
+    await expect(page.get_by_role("heading", level=1)).to_have_text("All cases")
+
+
+async def test_drafts_have_a_view_and_a_mark(console, client):
+    """They are in the browser: the view lists the cases that have one."""
+    first, _ = await open_waiting(client, "First", "Second")
+    page = await console.open(case_path(first))
+    await page.locator("#composer").fill("Half an answer")
+    await page.goto("/console/?view=waiting")
+    await expect(page.locator("tbody tr", has_text="draft").locator(".subject a bdi")).to_have_text(["First"])
+    link = page.locator(".views a", has_text="Drafts")
+    await expect(link.locator(".count")).to_have_text("1")
+    await link.click()
+    await expect(page.locator(".subject a bdi")).to_have_text(["First"])
+    await expect_accessible(page)
+
+
+async def test_row_is_unread_until_its_case_was_opened(console, client):
+    """A later message makes it unread again."""
+    first, _ = await open_waiting(client, "First", "Second")
+    page = await console.open("/console/?view=waiting")
+    unread = page.locator("tbody tr", has=page.locator(".unread")).locator(".subject a bdi")
+    await expect(unread).to_have_text(["First", "Second"])
+    await page.get_by_role("link", name="First").click()
+    await expect(page.get_by_role("heading", name="First")).to_be_visible()
+    await page.keyboard.press("u")
+    await expect(unread).to_have_text(["Second"])
+    await add_message(client, first, "Are you there?", authorType="customer")
+    await page.reload()
+    await expect(unread).to_have_text(["First", "Second"])
+
+
+async def test_filters_are_chips_that_can_be_removed(console, client):
+    """Those of the view too; a tag may be any text, and the address has them."""
+    await open_waiting(client, "Late", tags=["delivery"], priority="high")
+    await open_waiting(client, "Broken", tags=["return"])
+    page = await console.open("/console/?view=waiting")
+    await expect(page.locator("tbody tr")).to_have_count(2)
+    await page.get_by_role("button", name="Tag").click()
+    await page.get_by_role("option", name="delivery").click()
+    await page.get_by_role("button", name="Apply").click()
+    await expect(page.locator(".subject a bdi")).to_have_text(["Late"])
+    await expect(page.get_by_role("button", name="Tag: delivery")).to_be_visible()
+    await expect_accessible(page)
+    await page.get_by_role("button", name="Remove the filter Tag").click()
+    await expect(page.locator("tbody tr")).to_have_count(2)
+    await page.get_by_role("button", name="Remove the filter Status").click()
+    assert page.url.endswith("/console/?view=waiting&status=")
+    await choose(page, "Order:", "Newest first")
+    await expect(page.locator(".subject a bdi")).to_have_text(["Broken", "Late"])

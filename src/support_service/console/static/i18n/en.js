@@ -89,6 +89,7 @@ export const texts = {
   "queue.more": "Show more",
   "queue.late": "{shown} late",
   "queue.unread": "unread",
+  "queue.left": "no longer in this view",
   "queue.draft": "draft",
   "queue.snoozed": "Snoozed until {time}",
   "queue.not_waiting": "not waiting for an answer",

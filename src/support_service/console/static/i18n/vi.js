@@ -90,6 +90,7 @@ export const texts = {
   "queue.more": "Hiện thêm",
   "queue.late": "{shown} trễ",
   "queue.unread": "chưa đọc",
+  "queue.left": "không còn trong chế độ xem này",
   "queue.draft": "bản nháp",
   "queue.snoozed": "Hoãn đến {time}",
   "queue.not_waiting": "không chờ trả lời",

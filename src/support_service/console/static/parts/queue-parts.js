@@ -255,34 +255,36 @@ export function knownTags(page) {
 /** What the list has, what is new, and whether it is old: a line whose height is kept free. @param {QueuePage} page */
 export function strip(page) {
   const { waiting } = page.cases;
+  const { said, action = nothing } = stripText(page);
   return html`<div class="strip" data-old=${page.isOld || nothing}>
-    <span role="status">${stripText(page)}</span>
+    <span role="status">${said}</span>
+    ${action}
     <span class="news" role="status">
       ${waiting.size ? html`<button class="primary" @click=${page.load}>${t("queue.new", { n: waiting.size })} <kbd>n</kbd></button>` : nothing}
     </span>
   </div>`;
 }
 
-/** @param {QueuePage} page */
+/** @param {QueuePage} page @returns {{said: unknown, action?: unknown}} */
 function stripText(page) {
   const { cases, shownView, view, everywhere, filters } = page;
   const { items, state, message, nextCursor, readAt } = cases;
   const time = clockWithSeconds(readAt);
-  const retry = html`<button class="plain" @click=${page.load}>${t("app.retry")}</button>`;
+  const size = number(items.length) + (nextCursor ? "+" : "");
+  const action = html`<button @click=${page.load}>${t("app.retry")}</button>`;
   if (state === "failed") {
-    if (!items.length || !shownView) return nothing; // the page says it in place of the rows
+    if (!items.length || !shownView) return { said: nothing }; // the page says it in place of the rows
     const isOther = shownView.id !== view.id;
-    return html`<b>${isOther ? t("queue.other_failed", { asked: view.name, shown: shownView.name, time }) : t("queue.old", { time })}</b> ${message} ${retry}`;
+    const what = isOther ? t("queue.other_failed", { asked: view.name, shown: shownView.name, time }) : t("queue.old", { time });
+    return { said: html`<b>${what}</b> <span class="reason">${message}</span>`, action };
   }
-  if (!navigator.onLine) return html`<b>${t("queue.offline", { time: clockWithSeconds(live.state === "off" ? readAt : live.asOf) })}</b> ${retry}`;
-  if (state === "loading" && shownView?.id !== view.id) return t("queue.loading", { name: view.name });
+  if (!navigator.onLine) return { said: html`<b>${t("queue.offline", { time: clockWithSeconds(live.state === "off" ? readAt : live.asOf) })}</b>`, action };
+  if (state === "loading" && shownView?.id !== view.id) return { said: t("queue.loading", { name: view.name }) };
   if (everywhere && filters.q) {
     const found = number(everywhere.count) + (everywhere.more ? "+" : "");
-    const here = number(items.length) + (nextCursor ? "+" : "");
-    return html`${t("queue.found", { here, all: found })} <a href="/console/?${query({ view: "all", q: filters.q })}">${t("queue.show_all")}</a>`;
+    return { said: t("queue.found", { here: size, all: found }), action: html`<a href="/console/?${query({ view: "all", q: filters.q })}">${t("queue.show_all")}</a>` };
   }
-  if (!items.length) return nothing;
-  return t("queue.size", { n: nextCursor ? 0 : items.length, shown: number(items.length) + (nextCursor ? "+" : "") });
+  return { said: items.length ? t("queue.size", { n: nextCursor ? 0 : items.length, shown: size }) : nothing };
 }
 
 /** @param {QueuePage} page */
@@ -345,6 +347,7 @@ function queueRow(page, item, now, canSelect) {
           ${isUnread(item) ? html`<span class="unread" title=${t("queue.unread")}><span class="visually-hidden">${t("queue.unread")}</span></span>` : nothing}
           <a href="/console/cases/${encodeURIComponent(item.id)}${message ? `?${query({ message })}` : ""}"><bdi>${item.subject}</bdi></a>
           ${statusMark(item)} ${item.tags.length ? tagMarks(item.tags) : nothing}
+          ${item.left ? html`<span class="gone">${t("queue.left")}</span>` : nothing}
           ${viewers.length ? html`<span class="viewers">${t("queue.viewed_by", { names: viewers.join(", ") })}</span>` : nothing}
         </span>
         <span class="line words">${item.match ? matchLine(item.match) : html`<bdi>${item.lastCustomerMessage?.text ?? ""}</bdi>`}</span>
