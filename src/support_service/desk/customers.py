@@ -32,7 +32,7 @@ from support_service.desk.customer_models import (
 )
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database, Reader, Row, Transaction
-from support_service.platform.database.dialect import SORTED_TEXT, insert_if_new, json_rows, transaction_lock
+from support_service.platform.database.dialect import SORTED_TEXT, LockNumber, insert_if_new, json_rows, take_lock
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import customer_terms, customers, tickets
 from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
@@ -43,8 +43,7 @@ _C, _T = customers.c, customer_terms.c
 _id, _ids = sa.bindparam("id", type_=_C.id.type), sa.bindparam("ids", expanding=True, type_=_C.id.type)
 _END_OF_PREFIX = "\U0010ffff"  # sorted after every other character
 _LINKS = ("merged_into", "person", "person_name")
-# The number is any that no other lock has.
-LOCK_MERGES = sa.select(transaction_lock(sa.literal_column("7418003")).label("locked"))
+LOCK_MERGES = take_lock(LockNumber.CUSTOMER_MERGES)
 RECORD = compiled(sa.select(customers).where(_C.id == _id))
 LOCK_RECORD = compiled(sa.select(customers).where(_C.id == _id).with_for_update())
 LOCK_RECORDS = sa.select(_C.id).where(_C.id.in_(_ids)).order_by(_C.id).with_for_update()

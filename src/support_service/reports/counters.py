@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from support_service.core.errors import FieldError, ValidationFailed
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database, Reader, Row, Transaction
-from support_service.platform.database.dialect import UtcDateTime, transaction_lock
+from support_service.platform.database.dialect import LockNumber, UtcDateTime, take_lock
 from support_service.platform.database.tables import report_changes, report_counts, report_state
 from support_service.platform.telemetry.instruments import known_or_other
 from support_service.reports.measures import (
@@ -33,11 +33,11 @@ from support_service.reports.measures import (
     start_of,
 )
 
-COUNTERS_LOCK = 7_351_902_116  # an arbitrary constant: one transaction at a time adds to counters
 MAX_COUNTERS = 50_000  # of one report; adding them up takes 0.2 s
 COUNTERS_PER_TURN = 1000  # then other requests have their turn
 _C, _N, _S = report_counts.c, report_changes.c, report_state.c
 _SEQ_LIMIT = sa.select(_N.seq).order_by(_N.seq).limit(sa.bindparam("count"))
+LOCK_COUNTERS = take_lock(LockNumber.REPORT_COUNTERS)
 COUNT_OCCURRENCES = sa.select(sa.func.count().label("number")).select_from(_SEQ_LIMIT.subquery())
 TAKE_OCCURRENCES = (
     report_changes.delete()
@@ -62,7 +62,7 @@ SET_COUNTER = (
 
 async def add_to_counters(tx: Transaction, added: Mapping[CounterKey, Counts]) -> None:
     """Add counts to their counters. The transaction holds the lock of the counters until it ends."""
-    await tx.fetch_all(sa.select(transaction_lock(COUNTERS_LOCK)))
+    await tx.fetch_all(LOCK_COUNTERS)
     for (grain, span), group in groupby(sorted(added), key=lambda key: (key.grain, key.span)):
         keys = list(group)
         lists = {f"{name}s": sorted({getattr(key, name) for key in keys}) for name in _LISTS}
@@ -132,7 +132,7 @@ class ReportCounters:
         waiting = await self._count_occurrences(self._timings.min_occurrences)
         while waiting >= self._timings.min_occurrences:
             async with self._database.transaction() as tx:
-                await tx.fetch_all(sa.select(transaction_lock(COUNTERS_LOCK)))
+                await tx.fetch_all(LOCK_COUNTERS)
                 rows = await tx.fetch_all(TAKE_OCCURRENCES, {"count": size})
                 await add_to_counters(tx, counters_of(to_occurrence(row, self._channels) for row in rows))
             if len(rows) < size:

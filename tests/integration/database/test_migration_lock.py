@@ -9,8 +9,9 @@ import pytest
 
 from support_service.core.errors import Unavailable
 from support_service.platform.database import MigrationTimings
+from support_service.platform.database.dialect import LockNumber
 from support_service.platform.database.migrate import downgrade, read_schema_status, upgrade
-from support_service.platform.database.postgres.migrate import ADVISORY_LOCK, run_alone
+from support_service.platform.database.postgres.migrate import run_alone
 from tests.support.calls import eventually
 from tests.support.process import run, running
 from tests.support.servers import free_port
@@ -59,7 +60,7 @@ async def test_replica_starts_during_a_migration(database_url, tmp_path):
     assert await asyncio.to_thread(upgrade, database_url) == "newest"
     holder = await asyncpg.connect(database_url)
     try:
-        await holder.fetchval("SELECT pg_advisory_lock($1)", ADVISORY_LOCK)  # as the release before holds it
+        await holder.fetchval("SELECT pg_advisory_lock($1)", LockNumber.MIGRATION)  # as the release before holds it
         port = free_port()
         variables = {"SUPPORT_DATABASE_URL": database_url, "SUPPORT_PORT": str(port)}
         async with running("serve", cwd=tmp_path, **variables) as process:
@@ -76,13 +77,13 @@ async def test_restore_and_migration_wait_for_each_other(database_url, tmp_path)
     variables = {"cwd": tmp_path, "SUPPORT_DATABASE_URL": database_url}
     other = await asyncpg.connect(database_url)
     try:
-        await other.fetchval("SELECT pg_advisory_lock($1)", ADVISORY_LOCK)
+        await other.fetchval("SELECT pg_advisory_lock($1)", LockNumber.MIGRATION)
         async with running("restored", **variables) as restored:
             await eventually(lambda: other.fetchval(RESTORED))
             assert await other.fetchval("SELECT count(*) FROM database_restores") == 0
             async with other.transaction():
                 await other.execute("LOCK TABLE database_restores")
-                await other.fetchval("SELECT pg_advisory_unlock($1)", ADVISORY_LOCK)
+                await other.fetchval("SELECT pg_advisory_unlock($1)", LockNumber.MIGRATION)
                 holder = await eventually(lambda: other.fetchval(HOLDERS))
                 status, _, errors = await run("migrate", "--wait", "0.5s", **variables)
                 assert (status, f"session {holder} of PostgreSQL (support-service restored, " in errors) == (2, True)

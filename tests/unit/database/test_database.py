@@ -1,18 +1,22 @@
 """What a database does, whichever it is; then what each must survive."""
 
 import asyncio
+import re
 import sqlite3
 import sys
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+import support_service
 from support_service.cases.sql import attachment_rows, case_reading, case_rows
 from support_service.cases.sql.projections import HISTORY_LIMITS
 from support_service.core.errors import Unavailable
 from support_service.platform.database import DatabaseTimings, SqliteTimings
+from support_service.platform.database.dialect import LockNumber
 from support_service.platform.database.opening import create_database
 from support_service.platform.database.sqlite.backup import is_in_use
 from support_service.platform.database.statements import compiled
@@ -256,3 +260,12 @@ def test_only_another_process_has_a_database_in_use(tmp_path):
     path.with_name("support.db-wal").mkdir()
     with pytest.raises(Unavailable, match=r"support\.db.* can't be used: unable to open database file"):
         is_in_use(path)
+
+
+def test_each_lock_has_a_number_in_the_list():
+    """Two locks with one number would wait for each other."""
+    numbers = re.compile(r"transaction_lock\(([^)]*)\)|advisory\w*_lock\(([^)]*)\)")
+    sources = {path.name: path.read_text() for path in Path(support_service.__file__).parent.rglob("*.py")}
+    taken = {name: numbers.findall(text) for name, text in sources.items() if name != "dialect.py"}
+    assert {found for each in taken.values() for found in each} == {("", "$1")}  # values of LockNumber
+    assert len(LockNumber) == len(LockNumber.__members__)  # a number that is there twice has one member

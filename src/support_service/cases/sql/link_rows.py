@@ -31,12 +31,11 @@ from support_service.core.domain.case_vocabulary import Status
 from support_service.core.domain.principals import CaseOwnership
 from support_service.core.ids import is_valid_id, new_id
 from support_service.platform.database import Reader, Row, Transaction
-from support_service.platform.database.dialect import UtcDateTime, json_rows, text_literal, transaction_lock
+from support_service.platform.database.dialect import LockNumber, UtcDateTime, json_rows, take_lock, text_literal
 from support_service.platform.database.statements import limit_by_bytes
 from support_service.platform.database.tables import attachments, case_links, messages, tickets
 
-# The number is any that no other lock has.
-LOCK_DIRECTED_LINKS = sa.select(transaction_lock(sa.literal_column("7418002")).label("locked"))
+LOCK_DIRECTED_LINKS = take_lock(LockNumber.DIRECTED_LINKS)
 
 
 class StoredLink(NamedTuple):

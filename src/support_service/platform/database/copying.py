@@ -24,7 +24,7 @@ from sqlalchemy.pool import StaticPool
 
 from support_service.core.errors import Conflict, Unavailable
 from support_service.platform.database import Reader, Transaction
-from support_service.platform.database.dialect import JsonValue, SearchWords, UtcDateTime, transaction_lock
+from support_service.platform.database.dialect import JsonValue, LockNumber, SearchWords, UtcDateTime, take_lock
 from support_service.platform.database.failures import (
     DATABASE_BUSY,
     DATABASE_UNAVAILABLE,
@@ -48,7 +48,6 @@ from support_service.platform.database.tables import metadata
 BATCH_ROWS = 5000  # in one transaction
 BATCH_BYTES = 8 * 1024 * 1024  # of texts in one transaction, plus the last row
 CONNECT_TIMEOUT = 5.0  # seconds
-COPY_LOCK = 7_351_902_115  # an arbitrary constant: a copy that was killed may still begin or end
 HASHES = 2**256  # sums of hashes are modulo this
 LOST_CONNECTION = "the connection was lost. Run the same command again: it continues after the last batch"
 APPLICATION_NAME = "support-service database copy"
@@ -298,7 +297,7 @@ class DatabaseCopy:
                 DATABASE_BUSY, f"The target is in use: stop the service, which has {sessions} sessions there"
             )
         async with target.transaction():
-            await target.execute("SELECT pg_advisory_xact_lock($1)", COPY_LOCK)
+            await target.execute("SELECT pg_advisory_xact_lock($1)", LockNumber.COPY)
             if not await target.fetchval("SELECT to_regclass($1) IS NOT NULL", UNFINISHED_COPY):
                 await self._prepare()
             # Waits for the last transaction of a copy that was killed.
@@ -394,7 +393,7 @@ class DatabaseCopy:
 
 async def end_copy(tx: Transaction) -> None:
     """Release the target, in a transaction of its own database, so that a service may start on it."""
-    await tx.fetch_all(sa.select(transaction_lock(COPY_LOCK)))
+    await tx.fetch_all(take_lock(LockNumber.COPY))
     await tx.execute(sa.text(f"DROP TABLE {UNFINISHED_COPY}"))
 
 

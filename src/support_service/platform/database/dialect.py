@@ -5,6 +5,7 @@ SQLAlchemy's PostgreSQL dialect is imported only when a statement is compiled fo
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from enum import IntEnum, unique
 from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 
@@ -160,6 +161,22 @@ class transaction_lock(DialectFunction[Any]):  # noqa: N801
 
     sqlite = "NULL"
     postgresql = "pg_advisory_xact_lock({0})"
+
+
+@unique
+class LockNumber(IntEnum):
+    """The number of each lock that is not one of a row. Any number does, and all releases use the same."""
+
+    MIGRATION = 7_351_902_114  # replicas that start together migrate one after another
+    COPY = 7_351_902_115  # a copy that was killed may still begin or end
+    REPORT_COUNTERS = 7_351_902_116  # one transaction at a time adds to counters
+    DIRECTED_LINKS = 7_418_002  # no cycle of links is closed by two transactions at once
+    CUSTOMER_MERGES = 7_418_003  # ids of a person change in one transaction at a time
+
+
+def take_lock(lock: LockNumber) -> sa.Select[Any]:
+    """Return the SELECT that waits for a lock, which the transaction then holds."""
+    return sa.select(transaction_lock(sa.literal_column(str(lock.value))).label("locked"))
 
 
 class unindexed(DialectFunction[Any]):  # noqa: N801

@@ -21,6 +21,7 @@ from sqlalchemy.pool import NullPool
 
 from support_service.core.clock import utc_now
 from support_service.platform.database import MigrationTimings
+from support_service.platform.database.dialect import LockNumber
 from support_service.platform.database.failures import unusable_database_error
 from support_service.platform.database.postgres.connection import (
     DRIVER_ERRORS,
@@ -29,7 +30,6 @@ from support_service.platform.database.postgres.connection import (
     refused_connection_error,
 )
 
-ADVISORY_LOCK = 7_351_902_114  # an arbitrary constant: replicas that start together migrate one after another
 CONNECT_TIMEOUT = 5.0  # seconds
 LOCK_POLL_INTERVAL = 0.2  # seconds between two attempts to be the only process that migrates
 LOCK_CONFLICT_STATES = ("55P03", "40P01")  # lock timeout, deadlock
@@ -178,10 +178,10 @@ async def _acquire(connection: Connection, timings: MigrationTimings) -> None:
     holder, who = None, "another process"
     while True:
         await connection.execute(_BEGIN_LOCKED)
-        if await connection.fetchval(_TRY_LOCK, ADVISORY_LOCK):
+        if await connection.fetchval(_TRY_LOCK, LockNumber.MIGRATION):
             await connection.execute("SHOW lock_timeout")  # ends the portal of the statement before, and its snapshot
             return
-        row = await connection.fetchrow(_SELECT_HOLDER, ADVISORY_LOCK)
+        row = await connection.fetchrow(_SELECT_HOLDER, LockNumber.MIGRATION)
         await connection.execute("ROLLBACK")
         if row and row["pid"] != holder:
             holder = row["pid"]
