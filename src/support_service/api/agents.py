@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, get, put
-from support_service.api.routing.etags import version_etag_header
+from support_service.api.routing.etags import unique_version_etag_header, version_etag_header
 from support_service.api.routing.route import DATABASE_PROBLEMS, Permission, RouteResponse, Tag
 from support_service.cases.model.case import Workload
 from support_service.core.optimistic_lock import ExpectedVersions
@@ -54,7 +54,7 @@ async def get_agent(call: Call, agent_id: str) -> Reply[ListedAgent]:
     """
     agent = await call.service.agents.read(call.principal, agent_id)
     agent.present = call.service.stream.presence.is_present(agent_id)
-    return Reply(agent, {"ETag": f'"{agent.version}.{call.request_id}"'})
+    return Reply(agent, unique_version_etag_header(call, agent.version))
 
 
 @put(

@@ -8,7 +8,7 @@ from support_service.api.attachments import present_attachment
 from support_service.api.models.cases import MAX_CUSTOMER_FILES, CustomerPage, CustomerQuery, CustomerReferences
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, get, post, put
-from support_service.api.routing.etags import version_etag_header
+from support_service.api.routing.etags import unique_version_etag_header, version_etag_header
 from support_service.api.routing.route import DATABASE_PROBLEMS, Permission, RouteResponse, Tag
 from support_service.cases.model.case import CaseSummary
 from support_service.cases.model.requests import CaseQuery
@@ -95,7 +95,7 @@ async def get_customer(call: Call, customer_id: str, query: CustomerQuery) -> Re
         next_cursor=page.next_cursor,
     )
     # The cases change without the record: the tag is unique, and valid in If-Match only.
-    return Reply(found, {"ETag": f'"{record.version if record else 0}.{call.request_id}"'})
+    return Reply(found, unique_version_etag_header(call, record.version if record else 0))
 
 
 @put(

@@ -55,13 +55,13 @@ def _own_filters(agent: Principal, query: ReportQuery) -> dict[str, str]:
     Raises Forbidden for the figures of colleagues, which the directory hides, too.
     """
     of_team = query.team in agent.teams and query.team != NONE_FILTER and query.agent is None
-    if query.agent not in (None, agent.subject) or (of_team and "agent" in query.by):
+    if query.agent not in (None, agent.id) or (of_team and "agent" in query.by):
         raise Forbidden(
             "permission_missing",
             "The permission 'reports:read' is missing. Agents read reports of their own cases (with `agent`), and of "
             "their teams, but not of each colleague.",
         )
-    return query.filters if of_team else query.filters | {"agent": agent.subject or ""}
+    return query.filters if of_team else query.filters | {"agent": agent.id}
 
 
 @get(

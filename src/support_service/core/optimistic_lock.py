@@ -1,8 +1,10 @@
 """Optimistic locking: each change of a resource increments its version, and may require certain versions."""
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Protocol
 
+from support_service.core.clock import time_after, to_micros
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import VersionConflict
 
@@ -21,6 +23,15 @@ class Versioned(Protocol):
 def visible_version(principal: Principal, version: int, internal_changes: int) -> int:
     """Return the version of a case that a principal sees: for customers, internal notes and files do not count."""
     return version if principal.may_see_visibility("internal") else version - internal_changes
+
+
+def next_time_version(latest: datetime, version: int) -> tuple[datetime, int]:
+    """Return the time of the next change of a resource, and its version, which is that time.
+
+    So a version of the time that a restore has undone is not given again.
+    """
+    at = time_after(latest)
+    return at, max(version + 1, to_micros(at))
 
 
 def check_version(version: int, expected: ExpectedVersions) -> None:

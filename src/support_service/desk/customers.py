@@ -15,11 +15,11 @@ from typing import Any
 import pydantic_core
 import sqlalchemy as sa
 
-from support_service.core.clock import time_after, to_micros, utc_now
+from support_service.core.clock import to_micros, utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed, VersionConflict
 from support_service.core.ids import ID_LENGTH, new_id
-from support_service.core.optimistic_lock import ExpectedVersions
+from support_service.core.optimistic_lock import ExpectedVersions, next_time_version
 from support_service.desk.customer_models import (
     MAX_IDENTITIES,
     Contact,
@@ -345,9 +345,8 @@ async def _store(tx: Transaction, row: Row, before: CustomerContent, after: Cust
 
 
 def _next_version(row: Row) -> dict[str, Any]:
-    at = time_after(row.updated_at)
-    # A time, so that a version of the time that a restore has undone is not given again.
-    return {"updated_at": at, "version": max(row.version + 1, to_micros(at))}
+    at, version = next_time_version(row.updated_at, row.version)
+    return {"updated_at": at, "version": version}
 
 
 def _new_record(customer_id: str, content: CustomerContent) -> dict[str, Any]:

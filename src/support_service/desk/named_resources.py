@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from support_service.core.clock import time_after, to_micros, utc_now
 from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed
 from support_service.core.ids import is_valid_name
-from support_service.core.optimistic_lock import ExpectedVersions, check_resource_version
+from support_service.core.optimistic_lock import ExpectedVersions, check_resource_version, next_time_version
 from support_service.platform.audit import log as audit
 from support_service.platform.database import ContendedRow, Database, Row, Transaction
 from support_service.platform.database.dialect import insert_if_new
@@ -180,14 +180,8 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
         return resource
 
     async def _change_resource(self, work: UnitOfWork, before: ResourceT, content: ContentT) -> ResourceT:
-        at = time_after(before.updated_at)
-        # A time, so that a version of the time that a restore has undone is not given again.
-        common = {
-            "name": before.name,
-            "created_at": before.created_at,
-            "updated_at": at,
-            "version": max(before.version + 1, to_micros(at)),
-        }
+        at, version = next_time_version(before.updated_at, before.version)
+        common = {"name": before.name, "created_at": before.created_at, "updated_at": at, "version": version}
         after = self._build_resource(content.content_json(), common)
         await self._store_changed(work.tx, after)
         await _record_audit_entry(work, self._kind.changed_action, after.updated_at, before, after)

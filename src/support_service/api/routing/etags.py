@@ -55,6 +55,11 @@ def unique_etag_header(call: Call, version: int) -> dict[str, str]:
     return {"ETag": f'"{call.service.version_base + version}.{call.request_id}"'}
 
 
+def unique_version_etag_header(call: Call, version: int) -> dict[str, str]:
+    """Return the unique ETag header of a resource whose version is a time; see `unique_etag_header`."""
+    return {"ETag": f'"{version}.{call.request_id}"'}
+
+
 def if_match_versions(headers: CIMultiDictProxy[str], base: int) -> ExpectedVersions:
     """Return the versions that If-Match allows, or None for any.
 
