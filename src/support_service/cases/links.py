@@ -145,7 +145,7 @@ class LinkService:
             former, duplicate = link.previous_status, cases[link.case_id]
             if former and former != "closed" and duplicate.current.status == "closed":
                 status = {"status": former, "snoozed_until": link.previous_snoozed_until}
-                await duplicate.change_fields(status, restores=True)
+                await duplicate.change_fields(status, any_status=True)
 
     async def _lock_cases(self, work: UnitOfWork, case_ids: Sequence[str], expected: ExpectedVersions) -> LockedCases:
         """Lock cases that the principal must see, the first of them at an expected version; return them in this order.

@@ -69,7 +69,7 @@ class Notifier:
     def __init__(self, known: KnownAgents | None = None) -> None:
         self._known = known
 
-    async def note_message(
+    async def tell_of_message(
         self, work: UnitOfWork, message: Message, case: CaseState | None, at: datetime
     ) -> Mapping[str, Any]:
         """Tell the people whom a note mentions, and the followers of a note or of a message of the customer.
@@ -87,12 +87,12 @@ class Notifier:
             await self._add_followers(work, message.ticket_id, (case and case.followers) or (), people)
         return await self._tell(work, message.ticket_id, at, kinds, message.id) if kinds else NO_MEMBERS
 
-    async def note_opening(self, work: UnitOfWork, case: CaseSummary, first: Message | None) -> Mapping[str, Any]:
+    async def tell_of_opening(self, work: UnitOfWork, case: CaseSummary, first: Message | None) -> Mapping[str, Any]:
         """Tell who a new case is assigned to, and the people whom its first note mentions."""
         kinds = dict[str, NotificationKind]()
         if case.assigned_agent_id:
             kinds[case.assigned_agent_id] = "assigned"
-        told = await self.note_message(work, first, None, case.created_at) if first else NO_MEMBERS
+        told = await self.tell_of_message(work, first, None, case.created_at) if first else NO_MEMBERS
         for each in told.get("notified", ()):
             kinds.pop(each["agentId"], None)
         if not kinds:
@@ -100,14 +100,14 @@ class Notifier:
         assigned = await self._tell(work, case.id, case.created_at, kinds)
         return {"notified": [*told.get("notified", ()), *assigned.get("notified", ())]} if assigned else told
 
-    async def note_assignment(self, work: UnitOfWork, before: CaseSummary, after: CaseSummary) -> Mapping[str, Any]:
+    async def tell_of_assignment(self, work: UnitOfWork, before: CaseSummary, after: CaseSummary) -> Mapping[str, Any]:
         """Tell the new agent of a case, and the followers, of another agent or team."""
         kinds = await _followers(work, after.id, before, "assignment")
         if after.assigned_agent_id and after.assigned_agent_id != before.assigned_agent_id:
             kinds[after.assigned_agent_id] = "assigned"
         return await self._tell(work, after.id, after.updated_at, kinds) if kinds else NO_MEMBERS
 
-    async def note_status(self, work: UnitOfWork, before: CaseSummary, after: CaseSummary) -> Mapping[str, Any]:
+    async def tell_of_status(self, work: UnitOfWork, before: CaseSummary, after: CaseSummary) -> Mapping[str, Any]:
         """Tell the followers of another status."""
         kinds = await _followers(work, after.id, before, "status")
         return await self._tell(work, after.id, after.updated_at, kinds) if kinds else NO_MEMBERS

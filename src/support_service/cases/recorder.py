@@ -91,7 +91,7 @@ class CaseRecorder:
     ) -> None:
         """Record a case that was opened, with its first message, or with messages of the case `split_from`."""
         source = {"splitFrom": split_from} if split_from else {}
-        told = NO_MEMBERS if case.synthetic else await self._notifier.note_opening(work, case, first)
+        told = NO_MEMBERS if case.synthetic else await self._notifier.tell_of_opening(work, case, first)
         members = {"actor": audit.actor_of(work.origin.principal), "initialMessage": first, **source, **told}
         await case_events.append(work.tx, case.id, CASE_OPENED, case.created_at, **members)
         changes = opening_changes(case) | (_message_changes(first) if first else {})
@@ -106,7 +106,7 @@ class CaseRecorder:
         self, work: UnitOfWork, message: Message, state: CaseState, *, closing: bool, shows_file: bool
     ) -> None:
         """Record a message; `shows_file` if a file that it names got its visibility."""
-        told = NO_MEMBERS if state.synthetic else await self._notifier.note_message(work, message, state, state.at)
+        told = NO_MEMBERS if state.synthetic else await self._notifier.tell_of_message(work, message, state, state.at)
         added = {"changeType": "conversation.added", "conversation": message, **told}
         changes = _message_changes(message) | (_visibility_changes(message) if shows_file else {})
         await self._record_updates(work, "message.added", [(message.ticket_id, state.at, changes, added)])
@@ -152,11 +152,11 @@ class CaseRecorder:
             if (before.assigned_agent_id, before.team) != (after.assigned_agent_id, after.team):
                 # Reported to the streams of callers who may no longer see the case.
                 changed["previousOwner"] = {"assignedAgentId": before.assigned_agent_id, "team": before.team}
-                changed |= await self._notifier.note_assignment(work, before, after)
+                changed |= await self._notifier.tell_of_assignment(work, before, after)
             await case_events.append(work.tx, after.id, CASE_UPDATED, at, **changed)
         if before.status != after.status:
             members = {"actor": actor, "previousStatus": before.status, "currentStatus": after.status}
-            told = await self._notifier.note_status(work, before, after)
+            told = await self._notifier.tell_of_status(work, before, after)
             await case_events.append(
                 work.tx, after.id, CASE_UPDATED, at, changeType="status.changed", **members, **told
             )
@@ -278,10 +278,10 @@ class LockedCase:
         check_version(case.version, expected)
         return cls(work, recorder, case)
 
-    async def change_fields(self, values: Mapping[str, Any], *, restores: bool = False) -> Collection[str]:
+    async def change_fields(self, values: Mapping[str, Any], *, any_status: bool = False) -> Collection[str]:
         """Give fields other values; return the changed ones. A field that has its value already is not one of them.
 
-        Raises Forbidden, and Conflict for a status change that is not allowed. One that `restores` a former status is.
+        Raises Forbidden, and Conflict for a status that may not follow the present one, unless `any_status` may.
         """
         before, tx = self.current, self._work.tx
         if values.get("status", before.status) != before.status:
@@ -291,7 +291,7 @@ class LockedCase:
             return changed
         if "assigned_agent_id" in changed:
             check_may_assign(self._work.origin.principal, before.assigned_agent_id, changed["assigned_agent_id"])
-        if "status" in changed and not restores:
+        if "status" in changed and not any_status:
             check_status_change(before.status, changed["status"])
         at = time_after(before.updated_at)
         self.current = before.model_copy(update=changed | {"updated_at": at, "version": before.version + 1})

@@ -166,8 +166,8 @@ class BulkService:
         bulk = found
 
         @repeatable
-        async def change_case(part: WriteOrigin, case_id: str) -> Outcome | None:
-            async with unit_of_work(self._database, part, ContendedRow(case_id)) as work:
+        async def change_case(case_origin: WriteOrigin, case_id: str) -> Outcome | None:
+            async with unit_of_work(self._database, case_origin, ContendedRow(case_id)) as work:
                 case = await LockedCase.lock(work, self._recorder, case_id)
                 before = case.current
                 changed = await case.change_fields(new.change.values_for(before))
@@ -197,9 +197,9 @@ class BulkService:
         bulk = undo
 
         @repeatable
-        async def undo_case(part: WriteOrigin, case_id: str) -> Outcome | None:
+        async def undo_case(case_origin: WriteOrigin, case_id: str) -> Outcome | None:
             item = undone.items[case_id]
-            async with unit_of_work(self._database, part, ContendedRow(case_id)) as work:
+            async with unit_of_work(self._database, case_origin, ContendedRow(case_id)) as work:
                 found = await case_rows.lock(work.tx, case_id)
                 if found is None:
                     raise case_not_found(case_id)
@@ -209,7 +209,7 @@ class BulkService:
                 former = {**item["former"]}
                 if former.get("snoozed_until"):
                     former["snoozed_until"] = parse_time(former["snoozed_until"])
-                await case.change_fields(former, restores=True)
+                await case.change_fields(former, any_status=True)
                 await _add_item(work, bulk, case, UNDONE, None)
             return None
 
@@ -249,13 +249,13 @@ class BulkService:
         if bulk.finished_at is None:
             waiting = [each for each in bulk.case_ids if each not in bulk.items]
             charge(len(waiting))
-            part = replace(origin, claim=None, bulk_id=bulk.id)
+            case_origin = replace(origin, claim=None, bulk_id=bulk.id)
             left, items, failures = iter(waiting), list[dict[str, Any]](), list[ServiceFailed]()
 
             async def change_cases() -> None:
                 for case_id in left:
                     try:
-                        outcome, code = await _outcome_of(change_case(part, case_id))
+                        outcome, code = await _outcome_of(change_case(case_origin, case_id))
                     except ServiceFailed as failure:
                         failures.append(failure)
                     if failures:

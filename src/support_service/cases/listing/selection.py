@@ -53,11 +53,13 @@ FILTERS_WITH_FEW_CASES = {
     "snoozed",
     *KIND_BY_REFERENCE_FILTER,
 }  # whatever the value
-_few = tickets.alias("few")
+_snoozed = tickets.alias("snoozed")
 # Without the alias SQLite would read a list in its order to find the few cases.
 _IS_ONE_OF_SNOOZED = by_database(
     tickets.c.seq.in_(
-        sa.select(_few.c.seq).where(_few.c.snoozed_until.is_not(None), _few.c.status == text_literal(PENDING))
+        sa.select(_snoozed.c.seq).where(
+            _snoozed.c.snoozed_until.is_not(None), _snoozed.c.status == text_literal(PENDING)
+        )
     ),
     sa.and_(*IS_SNOOZED),
 )
@@ -152,8 +154,8 @@ def filter_condition(name: str, names: Collection[str], role: str, *, looked_up:
         return _reference_condition(name, KIND_BY_REFERENCE_FILTER[name])
     if name.startswith(WITHOUT_PREFIX):
         return read(tickets.c[name.removeprefix(WITHOUT_PREFIX)]).is_(None)
-    is_of_person = name == "customer_id" and role != "customer"
-    return _IS_OF_PERSON if is_of_person else read(tickets.c[name]) == sa.bindparam(name)
+    has_any_id = name == "customer_id" and role != "customer"
+    return _HAS_ANY_ID_OF_PERSON if has_any_id else read(tickets.c[name]) == sa.bindparam(name)
 
 
 _sought, _other = customers.alias("sought"), customers.alias("other")
@@ -166,7 +168,7 @@ _IDS_OF_PERSON = sa.union_all(
 """The id of a customer, and the others of the same person, whose cases staff read as one."""
 _of_person = tickets.alias("of_person")
 # SQLite would rather look up another filter, such as the status, than several customers: it gets the keys of the cases.
-_IS_OF_PERSON: sa.ColumnElement[bool] = by_database(
+_HAS_ANY_ID_OF_PERSON: sa.ColumnElement[bool] = by_database(
     tickets.c.seq.in_(sa.select(_of_person.c.seq).where(_of_person.c.customer_id.in_(_IDS_OF_PERSON))),
     tickets.c.customer_id.in_(_IDS_OF_PERSON),
 )
