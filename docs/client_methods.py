@@ -22,7 +22,7 @@ from support_service.api.routes import ROUTES
 from support_service.api.routing.route import Route
 from support_service.cases.model import requests, vocabulary
 from support_service.core.domain import case_vocabulary
-from support_service.desk import bulk_models, customer_models, macro_models, policy_models, view_models
+from support_service.desk import agent_models, bulk_models, customer_models, macro_models, policy_models, view_models
 from support_service.platform.audit import chain
 from support_service.reports import measures
 
@@ -39,6 +39,7 @@ FIELDS_BY_MODEL: dict[Any, str] = {
     cases.CaseDetailQuery: "CaseReadOptions",
     view_models.ViewChange: "ViewChangeFields",
     bulk_models.BulkFields: "BulkChangeFields",
+    agent_models.AgentChange: "AgentChangeFields",
     customer_models.CustomerChange: "CustomerChangeFields",
     macro_models.MacroContent: "MacroFields",
     policy_models.SlaPolicyContent: "PolicyFields",

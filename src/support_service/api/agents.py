@@ -67,8 +67,8 @@ async def get_agent(call: Call, agent_id: str) -> Reply[ListedAgent]:
 async def put_agent(call: Call, agent_id: str, body: AgentChange, expected: ExpectedVersions) -> Reply[Agent]:
     """Change a person in the directory, or add the person.
 
-    Fields that are not sent stay as they are. Supervisors change every entry; agents set `away` of their own. The
-    entry gives no rights: the token of the person does.
+    Fields that are not sent stay as they are; null clears a field, and `teams` is set as a whole. Supervisors change
+    every entry; agents set `away` of their own. The entry gives no rights: the token of the person does.
     """
     agent, created = await call.service.agents.change(call.origin, agent_id, body, expected)
     headers = version_etag_header(agent.version)

@@ -17,13 +17,7 @@ from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.errors import FieldError, ValidationFailed
 from support_service.core.ids import ID_LENGTH
 from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.desk.customer_models import (
-    Customer,
-    CustomerChange,
-    CustomerSearch,
-    FoundCustomers,
-    MergedCustomer,
-)
+from support_service.desk.customer_models import Customer, CustomerChange, CustomerMerge, CustomerSearch, FoundCustomers
 from support_service.desk.customers import customer_not_found, is_customer_id
 
 TAG = Tag("customers", "Customers: their names, their cases, and what these refer to.")
@@ -130,15 +124,15 @@ async def put_customer(
     problems=(*CUSTOMER_PROBLEMS, "customer_already_merged", "customer_not_found", "too_many_identities"),
 )
 async def merge_customer(
-    call: Call, customer_id: str, body: MergedCustomer, expected: ExpectedVersions
+    call: Call, customer_id: str, body: CustomerMerge, expected: ExpectedVersions
 ) -> Reply[Customer]:
-    """Say that another customer is the same person, with all ids that were merged into it.
+    """Merge a customer into another one, who is the same person, and return the person.
 
-    Cases keep their `customerId`. Staff read the cases of all ids as those of one customer, with the name of the
-    person. The customer with either id still sees only the cases of that id. `other` may be any customer with a record
-    or a case; a repeat changes nothing.
+    All ids that were merged into it come along. Cases keep their `customerId`. Staff read the cases of all ids as those
+    of one customer, with the name of the person. The customer with either id still sees only the cases of that id. Both
+    may be any customer with a record or a case; a repeat changes nothing.
     """
-    customer = await call.service.customers.merge(call.origin, customer_id, body.other, expected)
+    customer = await call.service.customers.merge(call.origin, customer_id, body.into, expected)
     return Reply(customer, version_etag_header(customer.version))
 
 

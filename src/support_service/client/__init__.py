@@ -10,6 +10,7 @@ from support_service.cases.model.case import Attachment, Case, CaseLink, CaseSum
 from support_service.client.changes import Change, Presence, Resync, StreamItem
 from support_service.client.errors import NoAnswer, UnexpectedAnswer, VersionConflict
 from support_service.client.parameters import (
+    AgentChangeFields,
     CaseChangeFields,
     CaseFilterFields,
     ClosingFields,
@@ -43,6 +44,7 @@ from support_service.desk.customer_models import Contact
 from support_service.desk.policy_models import Policy
 
 __all__ = [
+    "AgentChangeFields",
     "Attachment",
     "Case",
     "CaseChangeFields",

@@ -5,7 +5,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from datetime import date, datetime, timedelta
-from typing import Literal, Unpack
+from typing import Unpack
 
 from support_service.api.models.audit import AuditEntry, AuditLogEntry, AuditLogPage, AuditPage, Verification
 from support_service.api.models.cases import CaseCount, CustomerPage
@@ -22,6 +22,7 @@ from support_service.api.models.service import Health, Me
 from support_service.cases.model.case import Attachment, Case, CasePage, CaseSummary, ListedCase, Message, Workload
 from support_service.client.operations import Operations, forget_versions, json_members, parse_answer
 from support_service.client.parameters import (
+    AgentChangeFields,
     BulkChangeFields,
     CaseChangeFields,
     CaseFilterFields,
@@ -269,13 +270,13 @@ class ApiOperations(Operations):
         return parse_answer(Customer, answer)
 
     async def merge_customer(
-        self, customer_id: str, other: str, *, version: int | None = None, idempotency_key: str | None = None
+        self, customer_id: str, into: str, *, version: int | None = None, idempotency_key: str | None = None
     ) -> Customer:
-        """Say that another customer is the same person, with all ids that were merged into it."""
+        """Merge a customer into another one, who is the same person, and return the person."""
         answer = await self._write(
             "POST",
             ("support", "customers", customer_id, "merge"),
-            body=json_members({"other": other}),
+            body=json_members({"into": into}),
             version=version,
             key=idempotency_key,
         )
@@ -342,20 +343,13 @@ class ApiOperations(Operations):
         self,
         agent_id: str,
         *,
-        display_name: str | None = None,
-        teams: Sequence[str] | None = None,
-        role: Literal["agent", "supervisor", "analyst"] | None = None,
-        away: bool | None = None,
         version: int | None = None,
         idempotency_key: str | None = None,
+        **fields: Unpack[AgentChangeFields],
     ) -> Agent:
         """Change a person in the directory, or add the person."""
         answer = await self._write(
-            "PUT",
-            ("support", "agents", agent_id),
-            body=json_members({"display_name": display_name, "teams": teams, "role": role, "away": away}),
-            version=version,
-            key=idempotency_key,
+            "PUT", ("support", "agents", agent_id), body=json_members(fields), version=version, key=idempotency_key
         )
         return parse_answer(Agent, answer)
 

@@ -123,6 +123,15 @@ class BulkChangeFields(TypedDict, total=False):
     remove_tags: Sequence[str]
 
 
+class AgentChangeFields(TypedDict, total=False):
+    """What changes of a person's entry; fields that are not sent stay as they are, and null clears a field."""
+
+    display_name: str | None
+    teams: Sequence[str]
+    role: Literal["agent", "supervisor", "analyst"] | None
+    away: bool
+
+
 class CustomerChangeFields(TypedDict, total=False):
     """What changes of a customer; fields that are not sent stay as they are, and null clears a field."""
 

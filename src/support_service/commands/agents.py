@@ -127,7 +127,8 @@ def _parse(agent_id: str, fields: Mapping[str, Any], place: str = "") -> Change:
     if not is_valid_agent_id(agent_id):
         raise ValidationFailed("wrong_agent", f"{place}invalid id {agent_id[:64]!r}: it {AGENT_ID_RULE}")
     try:
-        return agent_id, AgentChange.model_validate(fields)
+        given = {name: value for name, value in fields.items() if value is not None}
+        return agent_id, AgentChange.model_validate(given)
     except ValidationError as failure:
         first = field_errors(failure)[0]
         raise ValidationFailed("wrong_agent", f"{place}{first.field} of {agent_id!r}: {first.message}") from None

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from pydantic.json_schema import SkipJsonSchema
 
 from support_service.cases.model.case import ApiModel, example_config
-from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor, RequestModel
+from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor
 from support_service.cases.model.vocabulary import PRINTABLE, Identifier
 
 MAX_ID_LENGTH = 128  # characters of the subject, or of the name, of a principal
@@ -52,19 +52,15 @@ Teams = Annotated[
 ]
 
 
-class AgentChange(RequestModel):
-    """What changes of a person's entry; fields that are not sent stay as they are."""
+class AgentChange(ApiModel):
+    """What changes of a person's entry; fields that are not sent stay as they are, and null clears a field."""
 
     model_config = example_config(CONTENT_EXAMPLE)
 
     display_name: DisplayName | None = None
-    teams: Teams | None = None
+    teams: Teams = Field([])
     role: PersonRole | None = None
-    away: bool | None = None
-
-    def sent_fields(self) -> dict[str, Any]:
-        """Return the fields that the client sent, by their Python names."""
-        return {name: getattr(self, name) for name in self.model_fields_set}
+    away: bool = False
 
 
 class AgentContent(ApiModel):

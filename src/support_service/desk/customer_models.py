@@ -108,10 +108,6 @@ class CustomerChange(CustomerContent):
 
     model_config = example_config(CONTENT_EXAMPLE)
 
-    def sent_fields(self) -> dict[str, Any]:
-        """Return the fields that the client sent, by their Python names."""
-        return {name: getattr(self, name) for name in self.model_fields_set}
-
 
 class Customer(CustomerContent):
     """A person, under one of the person's ids."""
@@ -172,12 +168,12 @@ class CustomerSearch(ApiModel):
         return " ".join(search_words(self.q))
 
 
-class MergedCustomer(RequestModel):
-    """Another id of the same person."""
+class CustomerMerge(RequestModel):
+    """The customer that a customer is merged into."""
 
-    model_config = example_config({"other": "shop-1042"})
+    model_config = example_config({"into": "CUS-42"})
 
-    other: Identifier = Field(description="`customerId` of the same person")
+    into: Identifier = Field(description="any id of the person whom this customer is")
 
 
 def name_terms(name: str) -> Iterator[str]:
@@ -204,24 +200,24 @@ def _is_phone(text: str) -> bool:
     return digits >= MIN_PHONE_DIGITS and all(letter.isdecimal() or letter in "+-/(). " for letter in text)
 
 
-def roots_of(merged_into: dict[str, str | None]) -> dict[str, str]:
-    """Return, for each id, the id that has the record of the same person, by what each id was merged into.
+def persons_of(merged_into: dict[str, str | None]) -> dict[str, str]:
+    """Return, for each id, the id whose record is that of the person, by what each id was merged into.
 
     An id that was merged into one that is not among them has a record of its own.
     """
 
-    def root_of(each: str) -> str:
+    def person_of(each: str) -> str:
         parent = merged_into[each]
-        return each if parent is None or parent not in merged_into else root_of(parent)
+        return each if parent is None or parent not in merged_into else person_of(parent)
 
-    return {each: root_of(each) for each in merged_into}
+    return {each: person_of(each) for each in merged_into}
 
 
-def persons_of(merged_into: dict[str, str | None]) -> dict[str, str | None]:
-    """Return the column `person` of each id: the id with the record, or None for a person with one id."""
-    roots = roots_of(merged_into)
-    several = _repeated(roots.values())
-    return {each: root if root in several else None for each, root in roots.items()}
+def person_columns(merged_into: dict[str, str | None]) -> dict[str, str | None]:
+    """Return the column `person` of each id: None for a person with one id."""
+    persons = persons_of(merged_into)
+    several = _repeated(persons.values())
+    return {each: person if person in several else None for each, person in persons.items()}
 
 
 def _repeated(values: Iterable[str]) -> set[str]:

@@ -2,7 +2,7 @@
 
 These are no named resources: there may be a million, so their changes neither wait for each other nor count them. Cases
 keep their `customerId`. Several ids are of one person by `merged_into`, which says what somebody has merged, and by
-`person`, which follows from it and names the id that has the record, so that no read follows a chain.
+`person`, which follows from it and names the id whose record is that of the person, so that no read follows a chain.
 
 Whoever changes `merged_into` or `person` of a record holds the lock of merges, and that of the record of the person.
 """
@@ -28,7 +28,7 @@ from support_service.desk.customer_models import (
     CustomerContent,
     CustomerSearch,
     FoundCustomers,
-    persons_of,
+    person_columns,
 )
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database, Reader, Row, Transaction
@@ -47,8 +47,8 @@ LOCK_MERGES = take_lock(LockNumber.CUSTOMER_MERGES)
 RECORD = compiled(sa.select(customers).where(_C.id == _id))
 LOCK_RECORD = compiled(sa.select(customers).where(_C.id == _id).with_for_update())
 LOCK_RECORDS = sa.select(_C.id).where(_C.id.in_(_ids)).order_by(_C.id).with_for_update()
-ROOTS = sa.select(_C.id, sa.func.coalesce(_C.person, _C.id).label("root")).where(_C.id.in_(_ids))
-PERSONS = sa.select(customers).where(sa.or_(_C.id.in_(_ids), _C.person.in_(_ids)))
+PERSONS = sa.select(_C.id, sa.func.coalesce(_C.person, _C.id).label("person")).where(_C.id.in_(_ids))
+RECORDS_OF_PERSONS = sa.select(customers).where(sa.or_(_C.id.in_(_ids), _C.person.in_(_ids)))
 CUSTOMERS_WITH_CASES = sa.select(tickets.c.customer_id).where(tickets.c.customer_id.in_(_ids)).distinct()
 ADD_RECORD = compiled(insert_if_new(customers).inline())
 ADD_RECORDS = insert_if_new(customers).returning(_C.id)
@@ -154,35 +154,35 @@ class CustomerRecords:
             return await self._read_changed(work, customer_id), created
 
     async def merge(
-        self, origin: WriteOrigin, customer_id: str, other: str, expected: ExpectedVersions = None
+        self, origin: WriteOrigin, customer_id: str, into: str, expected: ExpectedVersions = None
     ) -> Customer:
-        """Say that another id is of the same person, with all ids that were merged into it; return the person.
+        """Merge a customer, with all ids that were merged into it, into the person with another id; return the person.
 
-        Raises NotFound for an id without record and cases, VersionConflict, and Conflict for an id that belongs to
+        Raises NotFound for an id without record and cases, VersionConflict, and Conflict for an id that was merged into
         another person, and for a person with too many ids.
         """
         if not is_customer_id(customer_id):
             raise customer_not_found(customer_id)
-        if customer_id == other:
-            problem = FieldError("other", "is the customer itself")
+        if customer_id == into:
+            problem = FieldError("into", "must be the id of another customer")
             raise ValidationFailed("invalid_request", "A customer can't be merged into itself.", [problem])
         async with unit_of_work(self._database, origin) as work:
             await work.tx.fetch_one(LOCK_MERGES)
-            await _add_missing(work.tx, [customer_id, other])
-            found = await _lock_persons(work.tx, [customer_id, other])
-            root, root_of_other = (_root(found[each]) for each in (customer_id, other))
-            _check_version(found[root], expected)
-            if root == root_of_other:
-                return await self._read_changed(work, root)
-            if other != root_of_other:
-                text = f"{other[:64]!r} was merged into {root_of_other!r}: merge that one, or separate them first."
+            await _add_missing(work.tx, [customer_id, into])
+            found = await _lock_persons(work.tx, [customer_id, into])
+            former, person = (_person_of(found[each]) for each in (customer_id, into))
+            _check_version(found[former], expected)
+            if former == person:
+                return await self._read_changed(work, person)
+            if customer_id != former:
+                text = f"{customer_id[:64]!r} was merged into {former!r}: merge that one, or separate them first."
                 raise Conflict("customer_already_merged", text)
             if len(found) > MAX_IDENTITIES:
                 text = f"The person would have {len(found)} ids, and the limit is {MAX_IDENTITIES}."
                 raise Conflict("too_many_identities", text)
-            await _set_links(work.tx, found, {other: root})
-            await _record_link(work, "customer.merged", found[root], found[other])
-            return await self._read_changed(work, root)
+            await _set_links(work.tx, found, {customer_id: person})
+            await _record_link(work, "customer.merged", found[person], found[customer_id])
+            return await self._read_changed(work, person)
 
     async def separate(
         self, origin: WriteOrigin, customer_id: str, other: str, expected: ExpectedVersions = None
@@ -197,10 +197,10 @@ class CustomerRecords:
             merged = found.get(other)
             if customer_id not in found or merged is None or merged.merged_into is None:
                 raise NotFound("identity_not_found", f"{other[:64]!r} was not merged into this customer.")
-            root = found[_root(merged)]
-            _check_version(root, expected)
+            person = found[_person_of(merged)]
+            _check_version(person, expected)
             await _set_links(work.tx, found, {other: None})
-            await _record_link(work, "customer.separated", root, merged)
+            await _record_link(work, "customer.separated", person, merged)
 
     async def _read_changed(self, work: UnitOfWork, customer_id: str) -> Customer:
         row = await work.tx.fetch_one(READ, {"id": customer_id})
@@ -273,8 +273,8 @@ async def remove_unused(tx: Transaction, ids: Collection[str], before: datetime)
     if not found:
         return 0
     with_cases = {row.customer_id for row in await tx.fetch_all(CUSTOMERS_WITH_CASES, {"ids": [*found]})}
-    used = {_root(row) for each, row in found.items() if each in with_cases or row.updated_at > before}
-    unused = [each for each, row in found.items() if _root(row) not in used]
+    used = {_person_of(row) for each, row in found.items() if each in with_cases or row.updated_at > before}
+    unused = [each for each, row in found.items() if _person_of(row) not in used]
     return await tx.execute(customers.delete().where(_C.id.in_(unused))) if unused else 0
 
 
@@ -284,13 +284,13 @@ def _check_version(row: Row | None, expected: ExpectedVersions) -> None:
         raise VersionConflict("customer_changed", text)
 
 
-def _root(row: Row) -> str:
+def _person_of(row: Row) -> str:
     return str(row.person or row.id)
 
 
 async def _add_missing(tx: Transaction, ids: Sequence[str]) -> None:
     """Add empty records for customers who have only cases. Raises NotFound for a customer without both."""
-    known = {row.id for row in await tx.fetch_all(ROOTS, {"ids": [*ids]})}
+    known = {row.id for row in await tx.fetch_all(PERSONS, {"ids": [*ids]})}
     missing = [each for each in ids if each not in known]
     if not missing:
         return
@@ -303,17 +303,17 @@ async def _add_missing(tx: Transaction, ids: Sequence[str]) -> None:
 
 async def _lock_persons(tx: Transaction, ids: Collection[str]) -> dict[str, Row]:
     """Lock the persons with some ids; return the record of each of their ids. The lock of merges is held."""
-    roots = {row.root for row in await tx.fetch_all(ROOTS, {"ids": [*ids]})} if ids else set[str]()
-    if not roots:
+    persons = {row.person for row in await tx.fetch_all(PERSONS, {"ids": [*ids]})} if ids else set[str]()
+    if not persons:
         return {}
-    await tx.fetch_all(LOCK_RECORDS, {"ids": sorted(roots)})
-    return {row.id: row for row in await tx.fetch_all(PERSONS, {"ids": [*roots]})}
+    await tx.fetch_all(LOCK_RECORDS, {"ids": sorted(persons)})
+    return {row.id: row for row in await tx.fetch_all(RECORDS_OF_PERSONS, {"ids": [*persons]})}
 
 
 async def _set_links(tx: Transaction, found: Mapping[str, Row], changed: Mapping[str, str | None]) -> None:
     """Change what ids were merged into, and what follows from it, in the records of locked persons."""
     merged_into = {each: row.merged_into for each, row in found.items()} | {**changed}
-    persons, updates = persons_of(merged_into), list[dict[str, Any]]()
+    persons, updates = person_columns(merged_into), list[dict[str, Any]]()
     for each, row in found.items():
         person = persons[each]
         name = found[person].name if person not in (None, each) else None
@@ -324,10 +324,10 @@ async def _set_links(tx: Transaction, found: Mapping[str, Row], changed: Mapping
         await tx.execute(SET_LINKS, updates)
 
 
-async def _record_link(work: UnitOfWork, action: audit.Action, root: Row, other: Row) -> None:
-    values = _next_version(root)
-    await work.tx.execute(customers.update().where(_C.id == root.id).values(values))
-    changes = {"customer": (None, root.audit_id), "other": (None, other.audit_id)}
+async def _record_link(work: UnitOfWork, action: audit.Action, person: Row, other: Row) -> None:
+    values = _next_version(person)
+    await work.tx.execute(customers.update().where(_C.id == person.id).values(values))
+    changes = {"customer": (None, person.audit_id), "other": (None, other.audit_id)}
     await audit.record(work, None, action, values["updated_at"], changes)
 
 

@@ -88,8 +88,7 @@ class ViewChange(ApiModel):
 
     def sent_fields(self) -> dict[str, Any]:
         """Return the fields that the client sent, by their names; the query as JSON."""
-        sent = {name: getattr(self, name) for name in self.model_fields_set}
-        return sent | ({"query": self.query.as_query()} if "query" in sent else {})
+        return super().sent_fields() | ({"query": self.query.as_query()} if "query" in self.model_fields_set else {})
 
 
 class ViewHolder(NamedTuple):

@@ -38,7 +38,10 @@ async def list_page(client, **query):
 
 
 async def test_person_is_added_and_changed(client):
-    """Fields that are not sent stay; teams are sorted, each once. A change that changes nothing keeps the version."""
+    """Fields that are not sent stay, null clears one, and a change that changes nothing keeps the version.
+
+    Teams are sorted, each once.
+    """
     added, first = await put(client, "agent-7", 201, **LINH)
     expected = {"id": "agent-7", "displayName": "Linh Trần", "teams": ["billing", "returns"], "role": "agent"}
     assert expected.items() <= added.items()
@@ -48,6 +51,8 @@ async def test_person_is_added_and_changed(client):
     assert await put(client, "agent-7", displayName="Linh T.") == (changed, second)
     stale = await client.put(f"{AGENTS}/agent-7", json={"away": True}, headers={"If-Match": first})
     await expect_problem(stale, 412, "agent_changed")
+    cleared, _ = await put(client, "agent-7", displayName=None, role=None)
+    assert (cleared["displayName"], cleared["role"], cleared["teams"]) == (None, None, ["billing", "returns"])
 
 
 async def test_list_has_pages(client):
@@ -82,6 +87,7 @@ async def test_any_id_of_a_person_can_be_in_the_directory(client, agent_id):
         ({"displayName": " "}, {"displayName"}),
         ({"displayName": "a\nb"}, {"displayName"}),
         ({"displayName": "x" * 129}, {"displayName"}),
+        ({"teams": None}, {"teams"}),
         ({"teams": [""]}, {"teams.0"}),
         ({"teams": ["x"] * 65}, {"teams"}),
         ({"role": "customer"}, {"role"}),

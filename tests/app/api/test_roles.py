@@ -74,8 +74,8 @@ async def prepare(principals, role, operation):
     await principals.read_json("supervisor", "PUT", "/support/agents/agent-1", json={})
     of_other = {"subject": "A parcel", "channel": "email", "customerId": "shop-1042"}
     await principals.read_json("supervisor", "POST", "/support/cases", json=of_other)
-    merged = {"other": "shop-1042"}
-    await principals.read_json("supervisor", "POST", "/support/customers/customer-1/merge", json=merged)
+    merge = "/support/customers/shop-1042/merge"
+    await principals.read_json("supervisor", "POST", merge, json={"into": "customer-1"})
     policy = {"targets": {"firstResponse": "PT1H"}, "match": {"tag": ["in no case"]}}
     await principals.read_json("supervisor", "PUT", "/support/sla-policies/all", json=policy)
     return case

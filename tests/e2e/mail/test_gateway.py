@@ -173,7 +173,7 @@ async def test_mails_of_a_merged_customer_open_cases(desk):
     sender, person = mail_gateway.customer_id_of(desk.ann), f"CUS-{uuid4().hex[:8]}"
     await desk.client.put_customer(sender, name="Ann Chan")
     await desk.client.put_customer(person, name="Ann")
-    await desk.client.merge_customer(person, sender)
+    await desk.client.merge_customer(sender, person)
     desk.send()
     assert len(await desk.taken()) == 1
     assert desk.failed() == []

@@ -619,8 +619,8 @@ async def merge_trillian(client):
     record = {"name": f"{WORD} and Trillian", "notes": f"{WORD} again"}
     async with client.put("/support/customers/third", json=record) as response:
         assert response.status == 201
-    for customer, other in ((CUSTOMER, "trillian"), ("third", CUSTOMER)):
-        async with client.post(f"/support/customers/{customer}/merge", json={"other": other}) as response:
+    for customer, into in (("trillian", CUSTOMER), (CUSTOMER, "third")):
+        async with client.post(f"/support/customers/{customer}/merge", json={"into": into}) as response:
             assert response.status == 200
 
 

@@ -222,7 +222,7 @@ async def test_records_of_customers_without_a_case_are_deleted(client, retain, d
     for each in [*old, "young"]:
         async with client.put(f"/support/customers/{each}", json={"name": each}) as response:
             assert response.status == 201
-    async with client.post("/support/customers/with-case/merge", json={"other": "merged"}) as response:
+    async with client.post("/support/customers/merged/merge", json={"into": "with-case"}) as response:
         assert response.status == 200
     async with database.transaction() as tx:
         await tx.execute(customers.update().where(customers.c.id.in_(old)).values(updated_at=utc_now() - 2 * YEAR))

@@ -108,15 +108,22 @@ async def test_version_becomes_if_match(send):
     assert request.headers["If-Match"] == '"3"'
 
 
-async def test_change_of_a_customer_sends_only_what_is_given(monkeypatch, send):
+@pytest.mark.parametrize(
+    ("operation", "fields", "body"),
+    [
+        ("put_customer", {"name": "Ann"}, b'{"name":"Ann"}'),
+        ("put_customer", {"notes": None}, b'{"notes":null}'),
+        ("put_customer", {}, b"{}"),
+        ("put_agent", {"display_name": None, "away": True}, b'{"displayName":null,"away":true}'),
+        ("put_agent", {}, b"{}"),
+    ],
+)
+async def test_change_of_a_person_sends_only_what_is_given(monkeypatch, send, operation, fields, body):
     """What is left out stays as it is; None clears a field."""
-    (route,) = (route for route in ROUTES if route.operation == "put_customer")
-    for fields, body in (({"name": "Ann"}, b'{"name":"Ann"}'), ({"notes": None}, b'{"notes":null}'), ({}, b"{}")):
-        monkeypatch.setitem(
-            CALLS, "put_customer", lambda client, fields=fields: client.put_customer("x", version=3, **fields)
-        )
-        request, _ = await send(route)
-        assert request.body == body
+    (route,) = (route for route in ROUTES if route.operation == operation)
+    monkeypatch.setitem(CALLS, operation, lambda client: getattr(client, operation)("x", version=3, **fields))
+    request, _ = await send(route)
+    assert request.body == body
 
 
 async def test_durations_and_times_are_sent_as_the_service_reads_them(monkeypatch):

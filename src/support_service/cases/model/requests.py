@@ -158,10 +158,6 @@ class CaseChange(SettableFields, SettableTexts):
     subject: Subject = ""
     status: Status = "open"
 
-    def sent_fields(self) -> dict[str, Any]:
-        """Return the fields that the client sent, by their Python names."""
-        return {name: getattr(self, name) for name in self.model_fields_set}
-
 
 class StatusChange(RequestModel):
     """The new status of a case, and optionally its agent."""
