@@ -18,7 +18,9 @@ import os
 import re
 import smtplib
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
@@ -48,6 +50,8 @@ MAX_TEXT, MAX_SUBJECT, MAX_NAME, MAX_ID, MAX_FILES = 65_000, 250, 120, 200, 20  
 MAX_REFERENCES = 20  # Message-IDs in a header
 OVERLAP = timedelta(minutes=5)  # by which changes are read again after the stream could not replay them
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds
+GIVE_UP_AFTER = 48.0  # hours
+REFUSALS = (Conflict, MalformedRequest, NotFound, RequestTooLarge, ValidationFailed)  # a repeat changes nothing
 UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 SUBJECT_TOKEN = re.compile(rf"\[case ({UUID})\]")
 BLOCKS = frozenset(("br", "div", "h1", "h2", "h3", "li", "p", "table", "tr", "ul"))  # elements that begin a line
@@ -275,6 +279,26 @@ class Address:
         return (found[1], found[2]) if found else None
 
 
+async def find_case_of(client: SupportClient, case_id: str, names: Sequence[str]) -> Case:
+    """Return the case that has the first known one of some messages: this one, or one that was split from it.
+
+    `names` are ids and external ids. If no message is known, it is this case. Raises NotFound without such a case.
+    """
+    cases = [await client.get_case(case_id)]
+    known: dict[str | None, Case] = {}
+    for case in cases:  # grows
+        for message in case.messages:
+            known.setdefault(message.id, case)
+            known.setdefault(message.external_id, case)
+        if names[0] in known:
+            break
+        for link in case.links:
+            if link.kind == "split-into":
+                with suppress(NotFound):  # it was deleted
+                    cases.append(await client.get_case(link.case_id))
+    return next((known[name] for name in names if name in known), cases[0])
+
+
 class Incoming:
     """Takes the mails of a Maildir: each stays in `new` until the service has acknowledged it."""
 
@@ -301,7 +325,7 @@ class Incoming:
         try:
             outcome = await self.take(read_mail(await asyncio.to_thread(path.read_bytes)))
             target = self._maildir / "cur" / f"{path.name.partition(':')[0]}:2,S"
-        except (Conflict, MalformedRequest, NotFound, RequestTooLarge, ValidationFailed) as refusal:
+        except REFUSALS as refusal:
             if refusal.code == "idempotency_answer_lost":  # it has taken effect: a repeat finds it by its external id
                 return False
             outcome, target = f"refused: {refusal}", failed
@@ -322,21 +346,24 @@ class Incoming:
         if not mail.sender or mail.sender == self._address.mail:
             return "dropped: it is from this address, or from none"
         case, foreign = await self._find_case(mail)
+        if case is None and mail.is_automatic:
+            return "dropped: a program has sent it"
+        if case is None:
+            case = await self._open_case(mail, short_id(mail.references[-1] if mail.references else mail.id), foreign)
+        case = await self._follow_splits(case, mail)
         if mail.is_automatic:
-            if case is None:
-                return "dropped: a program has sent it"
             await self._add_note(case.id, mail, f"Automatic mail from {mail.sender}:\n{mail.text}")
             return f"noted in {case.id}"
-        if case is None:
-            case = await self._open_case(mail, mail.references[-1] if mail.references else mail.id, foreign)
-        try:
-            await self._add_message(case.id, mail)
-        except Conflict as refusal:
-            if refusal.code not in ("case_closed", "case_full"):
-                raise
-            case = await self._open_case(mail, mail.id, case.id)
-            await self._add_message(case.id, mail)
-        return f"added to {case.id}"
+        while True:
+            try:
+                await self._add_message(case.id, mail)
+            except Conflict as refusal:
+                if refusal.code not in ("case_closed", "case_full"):
+                    raise
+                # One case takes what is sent to a closed one, until it is closed as well.
+                case = await self._open_case(mail, f"after {case.id}", case.id)
+            else:
+                return f"added to {case.id}"
 
     async def _find_case(self, mail: Mail) -> tuple[Case | None, str | None]:
         """Return the sender's case that a mail answers to, or the id of another customer's case that it names."""
@@ -353,6 +380,14 @@ class Incoming:
                 return case, None
             foreign = foreign or case_id
         return None, foreign
+
+    async def _follow_splits(self, case: Case, mail: Mail) -> Case:
+        """Return the case that has the mail, or else the newest message of its thread, after splits."""
+        if not any(link.kind == "split-into" for link in case.links):
+            return case
+        answers = [self._address.ids_in(each) for each in mail.references]
+        thread = [ids[0] if ids else short_id(each) for ids, each in zip(answers, mail.references, strict=True)]
+        return await find_case_of(self._client, case.id, [short_id(mail.id), *thread])
 
     async def _open_case(self, mail: Mail, thread: str, related: str | None) -> Case:
         """Open a case for a thread of a customer, or return the one that there is.
@@ -372,10 +407,11 @@ class Incoming:
             subject=mail.subject[:MAX_SUBJECT],
             channel=CHANNEL,
             customer_id=mail.customer_id,
-            external_id=f"{mail.customer_id} {short_id(thread)}",
+            external_id=f"{mail.customer_id} {thread}",
         )
         if related and related != case.id:
-            await self._client.add_link(case.id, related, "related")
+            with suppress(Conflict):  # one of them has as many links as a case may have
+                await self._client.add_link(case.id, related, "related")
         return case
 
     async def _is_known(self, mail: Mail) -> bool:
@@ -426,7 +462,7 @@ class Incoming:
         if ids is None:
             return "dropped: a report about another mail"
         try:
-            case = await self._client.get_case(ids[1])
+            case = await find_case_of(self._client, ids[1], ids[:1])
         except NotFound:
             return "dropped: a report about a case that is not there"
         if ids[0] not in {message.id for message in case.messages}:
@@ -435,12 +471,25 @@ class Incoming:
         return f"noted in {case.id}"
 
 
+@dataclass(frozen=True)
+class Answer:
+    """A message that is to be sent, and the case and the Message-ID that it had when it was written."""
+
+    message_id: str
+    case_id: str
+    mail_id: str
+
+
 class State:
-    """What the gateway keeps: the position in the stream, and which messages it has sent."""
+    """What the gateway keeps: the position in the stream, and the answers, whether they wait or are done."""
 
     def __init__(self, path: Path) -> None:
         self._database = sqlite3.connect(path, isolation_level=None)
-        self._database.execute("CREATE TABLE IF NOT EXISTS sent (message_id TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._database.execute(
+            "CREATE TABLE IF NOT EXISTS answers (message_id TEXT PRIMARY KEY, case_id TEXT NOT NULL, "
+            "mail_id TEXT NOT NULL, failing_since TEXT, done INTEGER NOT NULL DEFAULT 0)"
+        )
+        self._database.execute("CREATE INDEX IF NOT EXISTS waiting ON answers (done) WHERE done = 0")
         self._database.execute("CREATE TABLE IF NOT EXISTS stream (position TEXT, at TEXT, began TEXT)")
         first = "INSERT INTO stream SELECT 'none', ?1, ?1 WHERE NOT EXISTS (SELECT * FROM stream)"
         self._database.execute(first, [datetime.now(UTC).isoformat()])
@@ -459,84 +508,147 @@ class State:
         """Note that all changes up to a position were seen."""
         self._database.execute("UPDATE stream SET position = ?, at = ?", [position, at.isoformat()])
 
-    def was_sent(self, message: Message) -> bool:
-        """Return whether the mail of a message was sent, or refused for good."""
-        found = self._database.execute("SELECT 1 FROM sent WHERE message_id = ?", [message.id])
-        return found.fetchone() is not None
+    def add(self, answer: Answer) -> None:
+        """Note that an answer is to be sent, unless it is known."""
+        add = "INSERT OR IGNORE INTO answers (message_id, case_id, mail_id) VALUES (?, ?, ?)"
+        self._database.execute(add, [answer.message_id, answer.case_id, answer.mail_id])
 
-    def note_sent(self, message: Message) -> None:
-        """Note that the mail of a message is done."""
-        self._database.execute("INSERT OR IGNORE INTO sent VALUES (?)", [message.id])
+    def waiting(self) -> list[Answer]:
+        """Return the answers that are to be sent, oldest first."""
+        select = "SELECT message_id, case_id, mail_id FROM answers WHERE done = 0 ORDER BY rowid"
+        return [Answer(*row) for row in self._database.execute(select)]
+
+    def mail_id(self, message_id: str) -> str | None:
+        """Return the Message-ID of an answer, or None if it is not known."""
+        row = self._database.execute("SELECT mail_id FROM answers WHERE message_id = ?", [message_id]).fetchone()
+        return str(row[0]) if row else None
+
+    def failing_for(self, answer: Answer) -> timedelta:
+        """Note that an answer was not sent; return for how long this is so."""
+        now = datetime.now(UTC)
+        update = "UPDATE answers SET failing_since = coalesce(failing_since, ?) WHERE message_id = ?"
+        self._database.execute(update, [now.isoformat(), answer.message_id])
+        select = "SELECT failing_since FROM answers WHERE message_id = ?"
+        (since,) = self._database.execute(select, [answer.message_id]).fetchone()
+        return now - datetime.fromisoformat(since)
+
+    def finish(self, answer: Answer) -> None:
+        """Note that an answer was sent, or will never be."""
+        self._database.execute("UPDATE answers SET done = 1 WHERE message_id = ?", [answer.message_id])
 
 
 class Outgoing:
     """Sends what agents answer in cases of customers who wrote mails. A mail is sent again only after a crash."""
 
-    def __init__(self, client: SupportClient, state: State, address: Address, smtp: tuple[str, int]) -> None:
+    def __init__(
+        self,
+        client: SupportClient,
+        state: State,
+        address: Address,
+        smtp: tuple[str, int],
+        give_up_after: timedelta = timedelta(hours=GIVE_UP_AFTER),
+    ) -> None:
         self._client = client
         self._state = state
         self._address = address
         self._smtp = smtp
+        self._give_up_after = give_up_after
+        self._pauses: dict[str, tuple[float, float]] = {}  # by case: when it is tried again, and the pause before that
 
     async def run(self) -> None:
-        """Follow the changes of all cases for ever."""
+        """Follow the changes of all cases, and send answers, for ever."""
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._follow())
+            both.create_task(self._send_waiting())
+
+    async def _follow(self) -> None:
+        """Note the answers of all cases."""
         async for item in self._client.stream(after=self._state.position()):
             if isinstance(item, Resync):
                 now = datetime.now(UTC)
                 await self._catch_up(self._state.unseen_since())
                 self._state.move(item.position or "none", now)
             elif isinstance(item, Change):
-                if item.message and _is_answer(item.message):
-                    await self._send(item.case_id, item.message)
+                if item.message:
+                    self._note(item.message)
                 self._state.move(item.position, item.at)
 
     async def _catch_up(self, since: datetime) -> None:
-        """Send the answers that the stream can't replay."""
+        """Note the answers that the stream can't replay."""
         async for listed in self._client.list_cases(channel=CHANNEL, updated_after=since, sort="updated"):
-            case = await self._client.get_case(listed.id)
-            for message in case.messages:
-                if message.created_at > since and _is_answer(message):
-                    await self._send(case.id, message)
+            with suppress(NotFound):  # it was deleted meanwhile
+                for message in (await self._client.get_case(listed.id)).messages:
+                    if message.created_at > since:
+                        self._note(message)
 
-    async def _send(self, case_id: str, message: Message) -> None:
-        if self._state.was_sent(message):
-            return
-        case = await self._client.get_case(case_id)
-        pause = FIRST_PAUSE
+    def _note(self, message: Message) -> None:
+        if _is_answer(message):
+            self._state.add(Answer(message.id, message.ticket_id, self._address.message_id(message)))
+
+    async def _send_waiting(self) -> None:
+        """Send the answers of each case in their order. Those of other cases do not wait for one that fails."""
         while True:
-            try:
-                mail = await self._mail_of(case, message)
-                if mail is None:
-                    LOG.info("message %s goes to no mail address", message.id)
-                    return
+            for answer in self._state.waiting():
+                try_at, pause = self._pauses.get(answer.case_id, (0.0, FIRST_PAUSE))
+                if time.monotonic() >= try_at:
+                    if await self._send(answer):
+                        self._pauses.pop(answer.case_id, None)
+                    else:
+                        self._pauses[answer.case_id] = (time.monotonic() + pause, min(2 * pause, LONGEST_PAUSE))
+            await asyncio.sleep(FIRST_PAUSE / 5)
+
+    async def _send(self, answer: Answer) -> bool:
+        """Send an answer, or note in its case why this is impossible; return False if it is to be tried again."""
+        try:
+            if mail := await self._mail_of(answer):
                 await asyncio.to_thread(self._hand_over, mail)
-                LOG.info("message %s sent as %s", message.id, mail["Message-ID"])
-                break
-            except (OSError, ValueError, smtplib.SMTPException) as failure:
-                if (refusal := _permanent_refusal(failure)) is not None:
-                    await self._note_refusal(case.id, message, refusal)
-                    break
-                LOG.warning("message %s waits for the mail server: %s", message.id, failure)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
-        self._state.note_sent(message)
+                LOG.info("message %s sent as %s", answer.message_id, answer.mail_id)
+            else:
+                LOG.info("message %s goes to no mail address", answer.message_id)
+        except Exception as failure:  # noqa: BLE001 - whatever it is, it must not hold up the other answers
+            reason, is_final = _reason_of(failure)
+            if not is_final and self._state.failing_for(answer) >= self._give_up_after:
+                reason, is_final = f"it could not be sent for {self._give_up_after}: {reason}", True
+            if not is_final or not await self._note_refusal(answer, reason):
+                LOG.warning("message %s waits: %s", answer.message_id, reason)
+                return False
+        self._state.finish(answer)
+        return True
 
     def _hand_over(self, mail: EmailMessage) -> None:
         with smtplib.SMTP(*self._smtp, timeout=60) as smtp:
             smtp.send_message(mail, from_addr=self._address.mail)
 
-    async def _mail_of(self, case: Case, message: Message) -> EmailMessage | None:
-        """Return the mail of an answer, or None if the customer of the case has written no mail."""
-        thread, receiver = [], ""
-        for each in case.messages:
-            if each.id == message.id:
-                break
-            origin = (each.metadata or {}).get("mail") or {}
-            if each.author_type == "customer" and customer_id_of(origin.get("from", "")) == case.customer_id:
-                receiver = origin["from"]
-                thread.append(origin["messageId"])
-            elif _is_answer(each):
-                thread.append(self._address.message_id(each))
+    async def _note_refusal(self, answer: Answer, refusal: str) -> bool:
+        """Tell staff that an answer was not sent; return False if the service can't be reached."""
+        LOG.warning("message %s is not sent: %s", answer.message_id, refusal)
+        try:
+            await self._client.add_message(
+                answer.case_id,
+                author_type="bot",
+                visibility="internal",
+                message=f"Message {answer.message_id} was not sent: {refusal}",
+                external_id=f"refused {answer.message_id}",
+            )
+        except REFUSALS as failure:  # such as a case that was deleted
+            LOG.warning("message %s: the note is refused: %s", answer.message_id, failure)
+        except SupportError:
+            return False
+        return True
+
+    async def _mail_of(self, answer: Answer) -> EmailMessage | None:
+        """Return the mail of an answer, or None if the customer of the case has written no mail.
+
+        Raises ValueError if the message can't be read or written.
+        """
+        case = await find_case_of(self._client, answer.case_id, [answer.message_id])
+        message = next((each for each in case.messages if each.id == answer.message_id), None)
+        if message is None:
+            raise ValueError("the message is not in its case")
+        receiver, thread = self._thread_before(case, message)
+        for link in case.links:
+            if not receiver and link.kind == "split-from":  # the mails of the customer have stayed there
+                receiver, thread = self._thread_before(await self._client.get_case(link.case_id), message)
         if not receiver:
             return None
         mail = EmailMessage()
@@ -545,7 +657,7 @@ class Outgoing:
         mail["To"] = receiver
         mail["Subject"] = f"Re: {' '.join(SUBJECT_TOKEN.sub('', case.subject).split())} [case {case.id}]"
         mail["Date"] = message.created_at
-        mail["Message-ID"] = self._address.message_id(message)
+        mail["Message-ID"] = answer.mail_id
         mail["In-Reply-To"] = thread[-1]
         mail["References"] = " ".join(thread[:1] + thread[1:][-MAX_REFERENCES:])
         mail["Auto-Submitted"] = "no"
@@ -559,33 +671,40 @@ class Outgoing:
                 mail.add_attachment(content, maintype=maintype, subtype=subtype, filename=attachment.filename)
         return mail
 
-    async def _note_refusal(self, case_id: str, message: Message, refusal: str) -> None:
-        await self._client.add_message(
-            case_id,
-            author_type="bot",
-            visibility="internal",
-            message=f"The mail server has refused message {message.id}: {refusal}",
-            external_id=f"refused {message.id}",
-        )
+    def _thread_before(self, case: Case, message: Message) -> tuple[str, list[str]]:
+        """Return the last address of the customer of a case, or nothing, and the Message-IDs before a message."""
+        receiver, thread = "", []
+        for each in case.messages:
+            if each.id == message.id:
+                break
+            origin = (each.metadata or {}).get("mail") or {}
+            if each.author_type == "customer" and customer_id_of(origin.get("from", "")) == case.customer_id:
+                receiver = origin["from"]
+                thread.append(origin["messageId"])
+            elif _is_answer(each):
+                thread.append(self._state.mail_id(each.id) or self._address.message_id(each))
+        return receiver, thread
 
 
 def _is_answer(message: Message) -> bool:
     return message.author_type == "agent" and message.visibility == "public"
 
 
-def _permanent_refusal(failure: Exception) -> str | None:
-    """Return why a mail will be refused each time, or None if it may be taken later."""
+def _reason_of(failure: Exception) -> tuple[str, bool]:
+    """Return why an answer was not sent, and whether it would be the same each time."""
+    if isinstance(failure, REFUSALS):
+        return f"the service refuses it: {failure}", True
     if isinstance(failure, ValueError | smtplib.SMTPNotSupportedError):
-        return f"it can't be written as a mail: {failure}"
+        return f"it can't be written as a mail: {failure}", True
     if isinstance(failure, smtplib.SMTPRecipientsRefused):
         refusals: list[tuple[int, bytes | str]] = [*failure.recipients.values()]
     elif isinstance(failure, smtplib.SMTPResponseException):
         refusals = [(failure.smtp_code, failure.smtp_error)]  # bytes, or text
     else:
-        return None
+        return repr(failure), False
     code, said = refusals[0]
     text = said.decode(errors="replace") if isinstance(said, bytes) else said
-    return f"{code} {text}" if code >= 500 else None  # noqa: PLR2004 - the permanent codes of SMTP
+    return f"{code} {text}", code >= 500  # noqa: PLR2004 - the permanent codes of SMTP
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -596,6 +715,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--state", required=True, type=Path, help="file of what was sent; it must survive restarts")
     parser.add_argument("--address", required=True, help="'Shop <support@shop.example>': the sender of the answers")
     parser.add_argument("--smtp", required=True, help="HOST:PORT of the mail server that takes the answers")
+    parser.add_argument("--give-up-after", type=float, default=GIVE_UP_AFTER, help="hours (default %(default)s)")
     return parser.parse_args(given)
 
 
@@ -606,7 +726,8 @@ async def main(options: argparse.Namespace) -> None:
     address = Address(name, mail.lower())
     async with SupportClient(options.url, token=os.environ.get("SUPPORT_TOKEN")) as client, asyncio.TaskGroup() as both:
         both.create_task(Incoming(client, options.maildir, address).run())
-        both.create_task(Outgoing(client, State(options.state), address, (host, int(port))).run())
+        give_up_after = timedelta(hours=options.give_up_after)
+        both.create_task(Outgoing(client, State(options.state), address, (host, int(port)), give_up_after).run())
 
 
 if __name__ == "__main__":

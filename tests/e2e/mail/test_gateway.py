@@ -5,6 +5,7 @@ import os
 import random
 from collections import Counter
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from email.message import EmailMessage
 from functools import partial
 from itertools import count
@@ -284,6 +285,74 @@ async def test_refusal_of_the_mail_server_is_a_note_in_its_case(desk):
     assert (note.visibility, note.message.rpartition(": ")[2]) == ("internal", "550 5.1.1 there is no such mailbox")
 
 
+async def test_mailbox_that_is_full_holds_up_no_other_one(desk):
+    """Its answers wait, also when the gateway is started again. Those of other cases go out."""
+    full = f"full@{uuid4().hex[:8]}.example"
+    desk.send("Where is it?", sender=full)
+    desk.send("And mine?")
+    (case,) = await desk.taken()
+    (waiting,) = await desk.cases_of(full)
+    await desk.client.add_message(waiting.id, author_type="agent", message="On its way.")
+    for number in range(2):
+        await desk.client.add_message(case.id, author_type="agent", message=f"Yours, too: {number}")
+        assert (await desk.sent(number + 1))[number]["To"] == desk.ann.lower()
+        desk.kill()
+        await eventually(lambda number=number: desk.starts == number + 2, LONG)
+    assert texts(await desk.client.get_case(waiting.id)) == ["Where is it?", "On its way."]
+
+
+@pytest.fixture
+async def outgoing(shared_address, tmp_path):
+    """What sends answers, without the process, and with no patience; and its mail server."""
+    with MailServer(tmp_path / "server") as server:
+        async with SupportClient(shared_address) as client:
+            state = mail_gateway.State(tmp_path / "state.db")
+            address, smtp = mail_gateway.Address("Shop", SUPPORT), ("127.0.0.1", server.port)
+            outgoing = mail_gateway.Outgoing(client, state, address, smtp, timedelta())
+            running = asyncio.create_task(outgoing.run())
+            await eventually(lambda: state.position() != "none", LONG)
+            yield client, server
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+
+async def equals(read, expected):
+    """Return whether what is read now is as expected."""
+    return await read() == expected
+
+
+async def open_mail_case(client, sender):
+    """Open a case with a mail, as the gateway does."""
+    customer = mail_gateway.customer_id_of(sender)
+    case = await client.open_case(subject="A parcel", channel="email", customer_id=customer)
+    origin = {"mail": {"from": sender, "messageId": f"<{uuid4().hex}@customers.example>"}}
+    await client.add_message(case.id, author_type="customer", message="Where is it?", metadata=origin)
+    return case
+
+
+async def test_answer_that_can_never_be_sent_becomes_a_note(outgoing, monkeypatch):
+    """Whatever the reason is, the gateway gives up after a time, and the next answers go out."""
+    client, server = outgoing
+    full, lost, ann = [
+        await open_mail_case(client, f"{name}@{uuid4().hex[:8]}.example") for name in ("full", "lost", "ann")
+    ]
+    file = await client.upload(lost.id, b"1", filename="a.txt", content_type="text/plain", staged=True)
+    monkeypatch.setattr(client, "download", lambda _file: 1 / 0)
+    await client.add_message(full.id, author_type="agent", message="Yes.")
+    await client.add_message(lost.id, author_type="agent", message="Look.", attachment_ids=[file.id])
+    await client.add_message(ann.id, author_type="agent", message="Here.")
+
+    async def notes():
+        messages = [(await client.get_case(case.id)).messages[-1] for case in (full, lost)]
+        return [each.message.rpartition(": ")[2] for each in messages if each.visibility == "internal"]
+
+    reasons = ["452 4.2.2 the mailbox is full", "ZeroDivisionError('division by zero')"]
+    await eventually(lambda: equals(notes, reasons), LONG)
+    await eventually(server.delivered, LONG)
+    assert [mail.get_body().get_content().strip() for mail in server.delivered()] == ["Here."]
+
+
 async def test_reference_to_the_case_of_another_customer_gives_no_access(desk):
     """The mail opens a case of its sender, linked with the other one; later mails of the sender join that case."""
     first = desk.send("Where is it?")
@@ -305,26 +374,74 @@ async def test_reference_to_the_case_of_another_customer_gives_no_access(desk):
     assert (await desk.sent(2))[1]["To"] == eve
 
 
-async def test_mail_to_a_closed_case_opens_a_related_one(desk):
-    """The thread goes on in the new case, and merged cases are one."""
-    desk.send("Where is it?")
+async def test_mails_to_a_closed_case_are_one_related_case(desk):
+    """Until that one is closed as well. Each has a link to the one before."""
+    first = desk.send("Where is it?")
     (case,) = await desk.taken()
+    answer = await desk.client.add_message(case.id, author_type="agent", message="On its way.")
     await desk.client.close_case(case.id, message="Delivered.")
-    (last,) = await desk.sent(1)
+    mail, last = await desk.sent(2)
     desk.send("It is broken", In_Reply_To=last["Message-ID"])
+    desk.send("The box, too", In_Reply_To=first, References=first)
+    desk.send("Hello?", In_Reply_To=mail["Message-ID"], References=f"{first} {mail['Message-ID']}")
+    desk.send("Again", Subject=last["Subject"])
     closed, new = await desk.taken()
-    assert (texts(closed), texts(new)) == (["Where is it?", "Delivered."], ["It is broken"])
+    assert (closed.messages[1].id, texts(closed)) == (answer.id, ["Where is it?", "On its way.", "Delivered."])
+    assert texts(new) == ["It is broken", "The box, too", "Hello?", "Again"]
     assert [link.case_id for link in new.links] == [closed.id]
+    await desk.client.close_case(new.id)
+    for text in ("Still broken", "Really"):
+        desk.send(text, In_Reply_To=last["Message-ID"])
+    *_, third = await desk.taken()
+    assert (texts(third), [link.case_id for link in third.links]) == (["Still broken", "Really"], [new.id])
 
+
+async def test_merged_cases_are_one_thread(desk):
+    """What is written to the duplicate arrives in the original, and the answer goes on with its thread."""
+    desk.send("Where is it?")
+    (original,) = await desk.taken()
     desk.send("A second thread")
     *_, duplicate = await desk.taken()
-    await desk.client.merge_case(duplicate.id, new.id)
-    await desk.client.add_message(new.id, author_type="agent", message="A new one is on its way.")
+    await desk.client.add_message(duplicate.id, author_type="agent", message="Which parcel?")
+    (question,) = await desk.sent(1)
+    await desk.client.merge_case(duplicate.id, original.id)
+    await desk.client.add_message(duplicate.id, author_type="agent", message="A new one is on its way.")
     mail = (await desk.sent(2))[1]
-    assert duplicate.messages[0].external_id in mail["References"]
+    assert mail["To"] == desk.ann.lower()
+    assert {duplicate.messages[0].external_id, question["Message-ID"]} <= set(mail["References"].split())
     desk.send("Thanks", In_Reply_To=duplicate.messages[0].external_id)
+    desk.send("The blue one", In_Reply_To=question["Message-ID"])
     await desk.taken()
-    assert texts(await desk.client.get_case(new.id))[-1] == "Thanks"
+    assert texts(await desk.client.get_case(original.id))[-2:] == ["Thanks", "The blue one"]
+    assert not desk.failed()
+
+
+async def test_mail_follows_the_messages_of_its_thread_after_a_split(desk):
+    """Answers keep their Message-ID, reports of mail servers find the message, and repeats change nothing."""
+    first = desk.send("Where is it?")
+    second = desk.send("My other parcel is broken", In_Reply_To=first, References=first)
+    (case,) = await desk.taken()
+    sorry = await desk.client.add_message(case.id, author_type="agent", message="We are sorry.")
+    (mail,) = await desk.sent(1)
+    moved = await desk.client.split_case(case.id, [case.messages[1].id, sorry.id], "Broken")
+    thread = f"{first} {second} {mail['Message-ID']}"
+    desk.send("Keep it?", In_Reply_To=mail["Message-ID"], References=thread)
+    desk.send("A photo follows", In_Reply_To=second, References=f"{first} {second}")
+    desk.send("Any news?", In_Reply_To=first, References=first)
+    desk.incoming.send(mail_of("My other parcel is broken", desk.ann, Message_ID=second, In_Reply_To=first))
+    desk.incoming.send(report_about(mail))
+    case, moved = await desk.taken()
+    assert texts(case) == ["Where is it?", "Any news?"]
+    conversation = ["My other parcel is broken", "We are sorry.", "Keep it?", "A photo follows"]
+    assert texts(moved)[:-1] == conversation
+    assert sorry.id in texts(moved)[-1]
+    await desk.client.add_message(moved.id, author_type="agent", message="Yes.")
+    answer = (await desk.sent(2))[1]
+    assert answer["References"].split()[:2] == [second, mail["Message-ID"]]
+    only_answer = await desk.client.split_case(moved.id, [sorry.id], "What we said")
+    await desk.client.add_message(only_answer.id, author_type="agent", message="Did you get it?")
+    assert (await desk.sent(3))[2]["To"] == desk.ann.lower()
+    assert not desk.failed()
 
 
 @pytest.fixture

@@ -27,7 +27,10 @@ _spec.loader.exec_module(mail_gateway)
 
 
 class MailServer:
-    """A mail server that runs for the length of a block. Mail to `nobody@…` is refused."""
+    """A mail server that runs for the length of a block.
+
+    Mail to `nobody@…` is refused, and mail to `full@…` is refused for the moment.
+    """
 
     def __init__(self, folder: Path) -> None:
         if not (ROOT / "node_modules" / "smtp-server").exists():

@@ -1,7 +1,7 @@
 /**
  * A mail server for tests: `node server.mjs PORT FOLDER`. It delivers each mail to the Maildir FOLDER before it accepts it.
  *
- * Mail to `nobody@…` is refused. While FOLDER has a file `busy`, mail is refused for the moment.
+ * Mail to `nobody@…` is refused, and mail to `full@…` for the moment. While FOLDER has a file `busy`, all mail is refused for the moment.
  */
 
 import { existsSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
@@ -15,12 +15,14 @@ let delivered = 0;
 
 const refusal = (responseCode, text) => Object.assign(new Error(text), { responseCode });
 
+const refusals = { nobody: refusal(550, "5.1.1 there is no such mailbox"), full: refusal(452, "4.2.2 the mailbox is full") };
+
 const server = new SMTPServer({
   authOptional: true,
   disabledCommands: ["STARTTLS"],
   disableReverseLookup: true,
   onMailFrom: (_address, _session, done) => done(existsSync(join(folder, "busy")) ? refusal(451, "try again later") : null),
-  onRcptTo: ({ address }, _session, done) => done(address.startsWith("nobody@") ? refusal(550, "5.1.1 there is no such mailbox") : null),
+  onRcptTo: ({ address }, _session, done) => done(refusals[address.split("@")[0]] ?? null),
   async onData(stream, { envelope }, done) {
     const mail = await buffer(stream);
     const name = `${Date.now()}.${process.pid}_${String(delivered++).padStart(6, "0")}.test`;
