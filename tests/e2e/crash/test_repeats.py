@@ -25,10 +25,12 @@ from support_service.cases.service import CaseService
 from support_service.cases.sql import case_rows
 from support_service.desk.agent_models import AgentChange
 from support_service.desk.agents import AgentDirectory
+from support_service.desk.customer_models import CustomerChange
+from support_service.desk.customers import CustomerRecords
 from support_service.platform.audit.log import seal_all
 from support_service.platform.audit.verify import verify_chain
 from support_service.platform.database.opening import create_database
-from support_service.platform.database.tables import idempotency_keys, notifications, tickets
+from support_service.platform.database.tables import audit_log, customers, idempotency_keys, notifications, tickets
 from support_service.platform.idempotency_keys import IdempotencyService
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.support.calls import eventually, form
@@ -51,6 +53,7 @@ WATCHED = modules(
     "cases/recorder.py",
     "cases/service.py",
     "cases/splitting.py",
+    "desk/customers.py",
     "platform/idempotency_keys.py",
     "platform/unit_of_work.py",
     "api/routing/idempotency.py",
@@ -66,7 +69,11 @@ WRITES = {
     "merge": ("POST", "/support/cases/{case}/merge", lambda _: {"json": {"into": ORIGINAL}}),
     "arrive": ("POST", "/support/cases/{case}/messages", lambda _: {"json": {"authorType": "agent", "message": "Hi"}}),
     "split": ("POST", "/support/cases/{case}/split", lambda key: {"json": {"messageIds": [MOVED], "subject": key}}),
+    # Both customers have the ids of the cases.
+    "join": ("POST", "/support/customers/{case}/merge", lambda _: {"json": {"into": ORIGINAL}}),
+    "separate": ("DELETE", "/support/customers/{case}/identities/{case}", lambda _: {}),
 }
+CUSTOMER_ACTIONS = {"join": "customer.merged", "separate": "customer.separated"}
 # For each write: where it is killed, how often it is applied then, and the response to the retry.
 STEPS = {
     "open": (
@@ -85,6 +92,8 @@ STEPS = {
     "merge": (before("cases/links.py", "await cases[case_id].set_status("), 0, (None, None)),  # linked, not closed
     "arrive": (before("cases/service.py", "target, expected = merged.original"), 0, (None, None)),
     "split": (before("cases/splitting.py", "await split_rows.move_files("), 0, (None, None)),  # without its files
+    "join": (before("desk/customers.py", 'await _record_link(work, "customer.merged"'), 0, (None, None)),
+    "separate": (before("desk/customers.py", 'await _record_link(work, "customer.separated"'), 0, (None, None)),
 }
 
 
@@ -133,8 +142,14 @@ class WriteRunner:
             hi = NewMessage(authorType="agent", message="Hi")
             moved, _ = [await cases.add_message(SYSTEM_ORIGIN, case, hi) for _ in range(2)]
             body["json"]["messageIds"] = [moved.id]
-        if write == "merge":
+        if write in ("merge", "join"):
             body["json"]["into"] = original
+        if write in CUSTOMER_ACTIONS:
+            records = CustomerRecords(database)
+            for each in (case, original):
+                await records.change(SYSTEM_ORIGIN, each, CustomerChange(name=each))
+            if write == "separate":
+                await records.merge(SYSTEM_ORIGIN, case, original)
         return Sent(write, case, key, body)
 
     async def retry(self):
@@ -183,7 +198,7 @@ async def _send(address, sent, process):
         try:
             url, headers = path.format(case=sent.case_id), {"Idempotency-Key": sent.key.replace(" ", "-")}
             async with session.request(method, url, headers=headers, **body) as received:
-                answer = await received.json(content_type=None)
+                answer = await received.json(content_type=None) or {}
                 return received.status, answer.get("code"), received.headers.get("Idempotency-Replayed")
         except aiohttp.ClientConnectionError:
             return None
@@ -201,6 +216,15 @@ async def _effects(database, sent):
     """Return how often the write was applied. One that moves or links is applied completely, or not at all."""
     opened = (await database.fetch_one(sa.select(sa.func.count()).where(tickets.c.subject == sent.key)))[0]
     case = await case_rows.get(database, sent.case_id)
+    if sent.write in CUSTOMER_ACTIONS:  # the links, what follows from them, and the audit entry together
+        row = await database.fetch_one(sa.select(customers).where(customers.c.id == sent.case_id))
+        entries = await database.fetch_all(
+            sa.select(audit_log.c.changes).where(audit_log.c.action == CUSTOMER_ACTIONS[sent.write])
+        )
+        recorded = sum(json.loads(each[0])["other"] == [None, row.audit_id] for each in entries)
+        is_merged = recorded == (1 if sent.write == "join" else 0)
+        assert [bool(each) for each in (row.merged_into, row.person, row.person_name)] == [is_merged] * 3
+        return recorded
     if sent.write in ("merge", "split"):
         linked = len(case.links)
         assert (case.status == "closed", opened) == ((linked == 1, 0) if sent.write == "merge" else (False, linked))
