@@ -2,6 +2,7 @@
 
 import pytest_asyncio
 
+from support_service.cases.sql.projections import MAX_MESSAGES_BACK
 from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, list_cases, list_subjects, open_case, read_case
 
@@ -174,6 +175,38 @@ async def test_times_of_a_listed_case(client):
     assert await times() == (None, again["createdAt"])
     answer = await add_message(client, cases[0])
     assert await times() == (None, answer["createdAt"])
+
+
+@both_databases
+async def test_rows_show_what_the_customer_wrote_last(client):
+    """Neither answers nor notes, in one line; the description is the first thing that the customer wrote."""
+    case = await open_case(client, description="Where is\n  my parcel?")
+
+    async def last():
+        (row,) = (await list_cases(client))["items"]
+        return row["lastCustomerMessage"]
+
+    assert await last() == {"text": "Where is my parcel?", "at": case["createdAt"]}
+    await add_message(client, case, authorType="agent", message="On its way.")
+    assert (await last())["at"] == case["createdAt"]
+    text = 'It is\nlate, and "this" is no answer.\n\nOn 12 May 2026, Lan wrote:\n> On its way.\n-- \nAnna'
+    asked = await add_message(client, case, authorType="customer", message=text)
+    await add_message(client, case, authorType="agent", message="Sorry.")
+    await add_message(client, case, authorType="agent", message="She is cross.", visibility="internal")
+    assert await last() == {"text": 'It is late, and "this" is no answer.', "at": asked["createdAt"]}
+
+
+@both_databases
+async def test_rows_look_for_the_customer_among_the_newest_messages(client):
+    """A long conversation is not read to its beginning for each row."""
+    case = await open_case(client, initialMessage={"authorType": "customer", "message": "Hello?"})
+    for _ in range(MAX_MESSAGES_BACK - 1):
+        await add_message(client, case, authorType="bot")
+    (row,) = (await list_cases(client))["items"]
+    assert row["lastCustomerMessage"]["text"] == "Hello?"
+    await add_message(client, case, authorType="bot")
+    (row,) = (await list_cases(client))["items"]
+    assert row["lastCustomerMessage"] is None
 
 
 async def test_pages_follow_each_other(client, subtests):

@@ -52,6 +52,8 @@ async def test_each_change_is_sent_once_with_its_case(client):
         opened, added, _, closed = (event.data for event in stream.changes)
         assert opened["message"]["message"] == "Where is it?"
         assert opened["case"]["waitingSince"] == opened["at"]
+        assert opened["case"]["lastCustomerMessage"] == {"text": "Where is it?", "at": opened["at"]}
+        assert "lastCustomerMessage" not in added["case"]
         assert added["message"]["message"] == "On it."
         assert added["case"]["waitingSince"] is None
         assert closed["case"]["status"] == "closed"

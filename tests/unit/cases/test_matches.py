@@ -6,7 +6,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from support_service.cases.listing.snippets import MAX_MESSAGE_LENGTH, MAX_SNIPPET_LENGTH, find_match, set_matches
+from support_service.cases.listing.snippets import (
+    MAX_MESSAGE_LENGTH,
+    MAX_SNIPPET_LENGTH,
+    find_match,
+    first_line,
+    set_matches,
+)
 from support_service.cases.model.case import CaseSummary
 from support_service.core.search_words import LocatedWords, padded_terms, parse_search_query, search_words
 
@@ -168,3 +174,34 @@ def test_each_case_gets_its_own_match():
         ("message", [[3, 9]]),
         None,
     ]
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("Where\tis\r\n\r\n it?", "Where is it?"),
+        ("Yes.\n\nOn 12 May 2026, Lan wrote:\n> Did it come?\n>\n> Lan", "Yes."),
+        ("> Did it come?\nYes.\n> When?\nToday.", "Yes. Today."),
+        ("My answer:\n> When?\nToday.", "My answer: Today."),
+        ("Yes.\n-- \nAnna Berger\nVienna", "Yes."),
+        ("Yes.\n-----Original Message-----\nFrom: Lan", "Yes."),
+        ("Yes.\n________________________________\nFrom: Lan", "Yes."),
+        ("It is -- I hope -- lost", "It is -- I hope -- lost"),
+        ("> Did it come?", "> Did it come?"),
+        ("-- \nAnna", "-- Anna"),
+        ("", ""),
+    ],
+)
+def test_line_of_a_message_has_its_own_words(message, line):
+    """Neither quotations nor the signature, unless there is nothing else."""
+    assert first_line(message) == line
+
+
+@given(texts(UNUSUAL + PLAIN + "\n>:"))
+def test_line_of_a_message_is_bounded_and_settled(message):
+    """It is one line, no longer than a snippet, and stays as it is if it is shortened again."""
+    line = first_line(message)
+    assert len(line) <= MAX_SNIPPET_LENGTH
+    assert len(line.splitlines()) <= 1
+    assert line == " ".join(line.split())
+    assert first_line(line) == line

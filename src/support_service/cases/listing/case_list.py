@@ -80,7 +80,10 @@ async def find_cases(
 
 
 def _to_listed_case(row: Row) -> tuple[CasePlace, ListedCase]:
-    return CasePlace(row.seq, row.at), ListedCase.model_validate_json(row.ticket)
+    case = ListedCase.model_validate_json(row.ticket)
+    if case.last_customer_message:
+        case.last_customer_message.text = snippets.first_line(case.last_customer_message.text)
+    return CasePlace(row.seq, row.at), case
 
 
 def _to_listed_cases_with_matches(rows: Sequence[Row], words: str | None) -> list[tuple[CasePlace, ListedCase]]:

@@ -1,10 +1,14 @@
-"""Where a case matches a search: the field, a snippet of its text, and the words that match. Pure."""
+"""Where a case matches a search: the field, a snippet of its text, and the words that match. Pure.
 
+Also the beginning of a message in one line.
+"""
+
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from support_service.cases.model.case import CaseMatch, CaseSummary, MatchField
+from support_service.cases.model.case import MAX_BEGINNING, CaseMatch, CaseSummary, MatchField
 from support_service.core.search_words import LocatedWords, padded_terms
 
 MAX_SNIPPET_LENGTH = 160  # characters of the text in a snippet
@@ -12,6 +16,8 @@ MAX_CUT_WORD_LENGTH = 20  # characters of a word that are left out in order to c
 CHARACTERS_BEFORE_MATCH = 40  # characters of a snippet before the first word that matches
 MAX_MESSAGE_LENGTH = 16_384  # characters of a message in which its match is looked for
 ELLIPSIS = "…"
+# A line behind which a message quotes another one, or is signed: `-- `, `-----Original Message-----`, `_____`.
+END_OF_MESSAGE = re.compile(r"--|-{3,}.*-{3,}|_{5,}")
 TAG_SEPARATOR = ", "
 
 TextSpan = tuple[int, int]
@@ -34,6 +40,27 @@ def set_matches(query: str, cases: Iterable[CaseSummary], messages: Iterable[str
     terms = tuple(dict.fromkeys(padded_terms(query)))
     for case, message in zip(cases, messages, strict=True):
         case.match = find_match(terms, case, message)
+
+
+def first_line(text: str) -> str:
+    """Return the beginning of a message in one line of at most `MAX_SNIPPET_LENGTH` characters.
+
+    Quotations are left out, with the line before that names their author, and so is the signature. A message with
+    nothing else is shown with them.
+    """
+    lines: list[str] = []
+    text = text[:MAX_BEGINNING]
+    for line in map(str.strip, text.splitlines()):
+        if END_OF_MESSAGE.fullmatch(line):
+            break
+        if not line.startswith(">"):
+            lines += [line] if line else []
+        elif lines and lines[-1].endswith(":") and any(map(str.isdigit, lines[-1])):  # On 12 May 2026, Lan wrote:
+            lines.pop()
+    line = " ".join(" ".join(lines or [text]).split())
+    if len(line) <= MAX_SNIPPET_LENGTH:
+        return line
+    return f"{line[: _last_word_end(line, 0, MAX_SNIPPET_LENGTH - 1)]}{ELLIPSIS}"
 
 
 def find_match(terms: Sequence[str], case: CaseSummary, message: str | None) -> CaseMatch | None:

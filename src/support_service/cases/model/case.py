@@ -29,6 +29,7 @@ from support_service.core.personal import FACT, INTERNAL, NOT_PERSONAL, PARTS, P
 
 AUDITED: Final = "audited"  # in the type of a field: the audit log has its value at the opening of a case
 MAX_CONVERSATION_BYTES = 4 * 1024 * 1024  # of a case's messages as JSON
+MAX_BEGINNING = 1000  # characters of a message that are read for its beginning in one line
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # bytes of a page's cases as JSON; a page that reaches it gets no further case
 
 
@@ -207,6 +208,18 @@ CustomerName = Annotated[
 ]
 
 
+class LastCustomerMessage(ApiModel):
+    """What the customer of a case wrote last."""
+
+    model_config = example_config(examples.LAST_CUSTOMER_MESSAGE)
+
+    text: Annotated[str, Personal("hidden", "removed")] = Field(
+        description="its beginning in one line of at most 160 characters, without quotations and signature; `…` where "
+        "it is cut"
+    )
+    at: Annotated[datetime, FACT] = Field(description="when it arrived")
+
+
 class ListedCase(CaseSummary):
     """A case in a list."""
 
@@ -215,6 +228,11 @@ class ListedCase(CaseSummary):
     waiting_since: Annotated[WaitingSince, FACT]
     last_message_at: Annotated[datetime | None, FACT] = Field(
         description="when the last message arrived that is no internal note, or null"
+    )
+    last_customer_message: Annotated[LastCustomerMessage | None, Personal("hidden", "removed")] = Field(
+        default=None,
+        description="the last of the newest 200 messages that is of the customer, or the description of the case; null "
+        "without one, and for analysts",
     )
     merged_into: Annotated[MergedInto, FACT] = None
     customer_name: Annotated[CustomerName, Personal("hidden", "removed")] = None

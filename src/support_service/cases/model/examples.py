@@ -67,9 +67,11 @@ CASE_SUMMARY: Example = {
     "createdAt": "2026-05-12T08:30:00.125000Z",
     "updatedAt": "2026-05-12T09:02:11.480000Z",
 }
+LAST_CUSTOMER_MESSAGE: Example = {"text": NEW_MESSAGE["message"], "at": "2026-05-12T08:30:00.125000Z"}
 LISTED_CASE: Example = CASE_SUMMARY | {
     "waitingSince": "2026-05-12T08:30:00.125000Z",
     "lastMessageAt": "2026-05-12T08:30:00.125000Z",
+    "lastCustomerMessage": LAST_CUSTOMER_MESSAGE,
     "sla": SLA,
 }
 ATTACHMENT: Example = {

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import BaseModel
 
-from support_service.cases.model.case import Attachment, CaseSummary, Message
+from support_service.cases.model.case import MAX_BEGINNING, Attachment, CaseSummary, Message
 from support_service.cases.model.history import MAX_HISTORY_BYTES, MAX_HISTORY_ENTRIES, SHOWN_ACTIONS
 from support_service.cases.model.vocabulary import DUPLICATE_OF, INVERSE_KINDS, PUBLIC_LINK_KINDS
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, PENDING, SYNTHETIC
@@ -27,6 +27,8 @@ from support_service.platform.database.tables import (
     messages,
     tickets,
 )
+
+MAX_MESSAGES_BACK = 200  # the newest messages of a case, among which the customer's last one is looked for
 
 LATEST_CHANGE = latest_time(tickets.c.updated_at, sa.func.coalesce(tickets.c.internal_updated_at, tickets.c.updated_at))
 """The time of the last change of a case, including internal notes."""
@@ -257,6 +259,36 @@ _LAST_MESSAGE_AT: sa.ScalarSelect[Any] = (
 )
 
 
+_newest = (
+    sa.select(messages.c.author_type, messages.c.visibility, messages.c.message, messages.c.created_at)
+    .where(messages.c.ticket_id == tickets.c.id)
+    .order_by(messages.c.seq.desc())
+    .limit(sa.literal_column(str(MAX_MESSAGES_BACK)))
+    .correlate(tickets)
+    .subquery()
+)
+_BEGINNING: Sequence[sa.ColumnElement[int]] = (sa.literal_column("1"), sa.literal_column(str(MAX_BEGINNING)))
+_LAST_OF_CUSTOMER = (
+    sa.select(
+        sa.type_coerce(
+            json_object_of({"text": sa.func.substr(_newest.c.message, *_BEGINNING), "at": _newest.c.created_at}),
+            sa.JSON(),
+        )
+    )
+    .where(_newest.c.author_type == text_literal("customer"), _newest.c.visibility == PUBLIC_LITERAL)
+    .limit(1)
+    .scalar_subquery()
+)
+_DESCRIPTION_AS_MESSAGE = json_object_of(
+    {"text": sa.func.substr(tickets.c.description, *_BEGINNING), "at": tickets.c.created_at}
+)
+# The description that a case is opened with is the customer's first message.
+_LAST_CUSTOMER_MESSAGE: sa.ColumnElement[Any] = sa.type_coerce(
+    sa.func.coalesce(_LAST_OF_CUSTOMER, sa.case((tickets.c.description.is_not(None), _DESCRIPTION_AS_MESSAGE))),
+    sa.JSON(),
+)
+
+
 def _customer_name(name: sa.ColumnElement[str | None]) -> sa.ScalarSelect[Any]:
     return sa.select(name).where(customers.c.id == tickets.c.customer_id).correlate(tickets).scalar_subquery()
 
@@ -267,7 +299,7 @@ CUSTOMER_NAME = {
 }
 """The name of a case's customer, by public_only: staff see that of the person, customers that of their own id."""
 _WAITING_SINCE = {"waitingSince": sa.case((IS_ACTIVE, tickets.c.waiting_since))}
-_LISTED_COLUMNS = _WAITING_SINCE | {"lastMessageAt": _LAST_MESSAGE_AT}
+_LISTED_COLUMNS = _WAITING_SINCE | {"lastMessageAt": _LAST_MESSAGE_AT, "lastCustomerMessage": _LAST_CUSTOMER_MESSAGE}
 # What customers see: internal notes and files change neither the time nor the version.
 _PUBLIC_COLUMNS = CASE_COLUMNS | {"updatedAt": tickets.c.updated_at}
 PUBLIC_VERSION = tickets.c.version - tickets.c.internal_changes
