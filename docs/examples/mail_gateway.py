@@ -102,6 +102,14 @@ def customer_id_of(address: str) -> str:
     return f"mail-{hashlib.sha256(address.lower().encode()).hexdigest()[:24]}"
 
 
+def contact_of(address: str) -> Contact | None:
+    """Return an address as a contact, or None for one that a customer can't have: without a domain, or with spaces."""
+    try:
+        return Contact(kind="email", value=address)
+    except ValueError:
+        return None
+
+
 def short_id(message_id: str) -> str:
     """Return a Message-ID as an external id: as it is, or its hash if it is too long."""
     return message_id if len(message_id) <= MAX_ID else f"<{hashlib.sha256(message_id.encode()).hexdigest()}>"
@@ -394,8 +402,9 @@ class Incoming:
 
         The external id has the customer: whoever names the thread of another customer gets a case of their own.
         """
-        if not await self._is_known(mail):
-            fields: CustomerChangeFields = {"contacts": [Contact(kind="email", value=mail.sender)]}
+        contact = contact_of(mail.sender)
+        if contact and not await self._is_known(mail):
+            fields: CustomerChangeFields = {"contacts": [contact]}
             if mail.sender_name:
                 fields["name"] = mail.sender_name
             try:

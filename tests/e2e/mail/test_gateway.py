@@ -180,6 +180,19 @@ async def test_mails_of_a_merged_customer_open_cases(desk):
     assert desk.failed() == []
 
 
+@pytest.mark.parametrize("sender", ['"ann lee"@example.org', "root", f"{'a' * 250}@example.org"])
+async def test_mail_of_an_unusual_address_opens_a_case(desk, sender):
+    """Also if no customer can have the address as a contact."""
+    raw = f"From: {sender}\nSubject: A parcel\nMessage-ID: <{uuid4().hex}@x>\n\nWhere is it?\n"
+    written = desk.incoming.folder / "tmp" / uuid4().hex
+    written.write_text(raw)
+    written.rename(desk.incoming.folder / "new" / written.name)
+    await desk.taken()
+    (case,) = await desk.cases_of(sender)
+    assert texts(case) == ["Where is it?"]
+    assert desk.failed() == []
+
+
 async def test_files_of_a_mail_belong_to_its_message(desk):
     """More than a message takes are in further messages; a mail that was attached is a file, too."""
     mail = mail_of("See the photos", desk.ann)
