@@ -82,6 +82,7 @@ export const texts = {
   "queue.found": "{here} here, {all} in all cases:",
   "queue.show_all": "show",
   "queue.size": "{shown} {n|case|cases}",
+  "queue.part": "{shown} of {all} cases",
   "queue.loading": "Loading “{name}”…",
   "queue.old": "These cases are as of {time}.",
   "queue.other_failed": "“{asked}” could not be loaded. These are the cases of “{shown}” as of {time}.",

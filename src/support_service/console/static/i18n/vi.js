@@ -83,6 +83,7 @@ export const texts = {
   "queue.found": "{here} ở đây, {all} trong tất cả vụ việc:",
   "queue.show_all": "hiện",
   "queue.size": "{shown} vụ việc",
+  "queue.part": "{shown} trong {all} vụ việc",
   "queue.loading": "Đang tải “{name}”…",
   "queue.old": "Danh sách này là của lúc {time}.",
   "queue.other_failed": "Không tải được “{asked}”. Đây là danh sách “{shown}” lúc {time}.",

@@ -79,9 +79,9 @@ export class QueuePage extends Element {
       }),
     );
     this.every(TICK, () => this.requestUpdate());
-    this.every(COUNT_INTERVAL, () => this.countCases());
+    this.every(COUNT_INTERVAL, () => document.hidden || this.loadViews().then(() => this.countCases()));
     this.drafts = new Set(namesAfter(draftPrefix()));
-    this.loadViews();
+    this.loadViews().then(() => this.countCases());
     this.active = queueLeft.active;
     this.open();
   }
@@ -138,14 +138,12 @@ export class QueuePage extends Element {
   }
 
   async loadViews() {
-    const saved = can("views:read") ? await request(`/support/views?limit=100`).then(({ data }) => data.items.map(savedView), () => []) : [];
-    const all = this.views.filter((view) => view.group !== "saved");
-    this.set({ views: [...all, ...saved] });
+    const saved = can("views:read") ? await request(`/support/views?limit=100`).then(({ data }) => data.items.map(savedView), () => null) : [];
+    if (saved) this.set({ views: [...this.views.filter((view) => view.group !== "saved"), ...saved] });
     if (this.view.group === "saved" && this.asked !== this.shown) await this.load();
-    this.countCases();
   }
 
-  /** Count the cases of the views that every agent has, one after the other: the list itself comes first. */
+  /** Count the cases of the views: the list itself comes first, and then one after the other. */
   async countCases() {
     for (const view of this.views) {
       if (!this.isConnected || document.hidden) return;

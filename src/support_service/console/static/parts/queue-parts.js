@@ -16,7 +16,7 @@ import { person } from "./person.js";
  * @typedef {import("../pages/queue.js").QueuePage} QueuePage
  * @typedef {import("./choice-menu.js").Item} Item
  * @typedef {{id: string, group: "mine" | "team" | "risk" | "saved", name: string, filters: Record<string, any>, count?: number | null,
- *   more?: boolean, late?: number, saved?: any, ids?: () => Promise<string[]>, notifications?: Map<string, string[]>}} View
+ *   more?: boolean, late?: number | null, moreLate?: boolean, saved?: any, ids?: () => Promise<string[]>, notifications?: Map<string, string[]>}} View
  *   `ids`: in place of filters; `saved`: as the API has it; `notifications`: the unread ones by their cases
  */
 
@@ -70,7 +70,7 @@ export function builtInViews() {
   mentioned.ids = () => mentionedCases(mentioned);
   /** @type {(View | false)[]} */
   const views = [
-    { id: "mine", group: "mine", name: t("view.mine"), filters: { assignedAgentId: agent(), status: UNFINISHED, sort: "waiting" } },
+    { id: "mine", group: "mine", name: t("view.mine"), filters: { assignedAgentId: agent(), status: UNFINISHED, snoozed: "false", sort: "waiting" } },
     can("messages:write") && { id: "drafts", group: "mine", name: t("view.drafts"), filters: {}, ids: async () => namesAfter(draftPrefix()) },
     can("notifications:read") && mentioned,
     { id: "snoozed", group: "mine", name: t("view.snoozed"), filters: { assignedAgentId: agent(), snoozed: "true", sort: "snoozed" } },
@@ -108,7 +108,8 @@ export function savedView(saved) {
   const filters = Object.fromEntries(
     Object.entries(saved.query).map(([name, value]) => [name, name === "tag" ? value : Array.isArray(value) ? value.join(",") : text(value)]),
   );
-  return { id: `saved:${saved.id}`, group: "saved", name: saved.name, filters, count: saved.count, more: saved.more, late: saved.late, saved };
+  const { id, name, count, more, late, moreLate } = saved;
+  return { id: `saved:${id}`, group: "saved", name, filters, count, more, late, moreLate, saved };
 }
 
 /** The views, in groups. @param {QueuePage} page */
@@ -133,10 +134,10 @@ export function rail(page) {
  * @param {boolean} isAsked
  */
 function viewLink(view, isShown, isAsked) {
-  const { count, more, late } = view;
+  const { count, more, late, moreLate } = view;
   return html`<a href="/console/?${query({ view: view.id })}" aria-current=${isShown ? "true" : nothing} aria-busy=${isAsked && !isShown}
     ><bdi>${view.name}</bdi>
-    ${late ? html`<span class="late">${t("queue.late", { n: late, shown: number(late) })}</span>` : nothing}
+    ${late ? html`<span class="late">${t("queue.late", { shown: number(late) + (moreLate ? "+" : "") })}</span>` : nothing}
     <span class="count">${count === undefined || count === null ? nothing : number(count) + (more ? "+" : "")}</span></a
   >`;
 }
@@ -284,6 +285,8 @@ function stripText(page) {
     const found = number(everywhere.count) + (everywhere.more ? "+" : "");
     return { said: t("queue.found", { here: size, all: found }), action: html`<a href="/console/?${query({ view: "all", q: filters.q })}">${t("queue.show_all")}</a>` };
   }
+  const isWhole = shownView && query(shownView.filters) === page.shown && nextCursor && shownView.count;
+  if (isWhole) return { said: t("queue.part", { shown: size.replace("+", ""), all: number(shownView.count) + (shownView.more ? "+" : "") }) };
   return { said: items.length ? t("queue.size", { n: nextCursor ? 0 : items.length, shown: size }) : nothing };
 }
 
