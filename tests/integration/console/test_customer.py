@@ -16,11 +16,72 @@ async def test_customer_page_shows_cases_files_and_what_an_erasure_removes(conso
     await upload(client, case, filename="tracking.txt")
     page = await console.open(case_path(case))
     await page.get_by_role("link", name="customer-17").first.click()
-    await expect(page.get_by_role("heading", name="Customer customer-17")).to_be_visible()
+    await expect(page.get_by_role("heading", name="customer-17", level=1)).to_be_visible()
     await expect(page.get_by_role("link", name="tracking.txt")).to_be_visible()
     await expect(page.get_by_text("support-service erase customer customer-17")).to_be_visible()
     await expect_good_looks(page)
     await eventually(lambda: page.url.endswith("/console/customers/customer-17"))
+
+
+async def test_record_is_edited_and_the_change_undone(console, client, case):
+    """Name, contacts and notes; contacts are links; `z` brings back what was there."""
+    page = await console.open("/console/customers/customer-17")
+    await page.get_by_role("button", name="Edit").press("Enter")
+    await expect(page.get_by_label("Name", exact=True)).to_be_focused()
+    await page.keyboard.type("Anna Berger")
+    await page.get_by_role("button", name="Add a contact").click()
+    await page.keyboard.type("anna@example.org")
+    await page.get_by_role("button", name="Add a contact").click()
+    await page.get_by_label("Kind of contact").last.select_option("phone")
+    await page.get_by_label("Address or number").last.fill("+49 30 1234567")
+    await page.get_by_label("Notes").fill("Call in the morning.")
+    await expect_good_looks(page)
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.get_by_role("heading", name="Anna Berger")).to_be_visible()
+    await expect(page.get_by_role("button", name="Edit")).to_be_focused()
+    mail, phone = (page.get_by_role("link", name=name) for name in ("anna@example.org", "+49 30 1234567"))
+    await expect(mail).to_have_attribute("href", "mailto:anna%40example.org")
+    await expect(phone).to_have_attribute("href", "tel:%2B49301234567")
+    await expect(page.get_by_text("Call in the morning.")).to_be_visible()
+    await expect_good_looks(page)
+    await page.keyboard.press("z")
+    await expect(page.get_by_role("heading", name="customer-17", level=1)).to_be_visible()
+    await expect(mail).to_have_count(0)
+
+
+async def test_record_that_another_agent_changed_is_not_replaced(console, client, case):
+    """The form stays, and says why."""
+    console.refused = {412}
+    await client.put("/support/customers/customer-17", json={"name": "Anna"})
+    page = await console.open("/console/customers/customer-17")
+    await page.get_by_role("button", name="Edit").click()
+    await client.put("/support/customers/customer-17", json={"name": "Anna Berger"})
+    await page.get_by_label("Name", exact=True).fill("Ann")
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.get_by_text("Someone changed the customer meanwhile.")).to_be_visible()
+    await expect(page.get_by_label("Name", exact=True)).to_have_value("Ann")
+
+
+async def test_ids_of_one_person_are_merged_and_separated(console, client, case):
+    """Found by name or given; the cases of both are shown; each change can be undone."""
+    await client.put("/support/customers/customer-17", json={"name": "Anna Berger"})
+    await client.put("/support/customers/shop-1042", json={"name": "A. Berger-Lee"})
+    await open_case(client, subject="Invoice is wrong", customerId="shop-1042")
+    page = await console.open("/console/customers/customer-17")
+    other = page.get_by_role("link", name="Invoice is wrong")
+    await page.get_by_label("Name or id of the same person").press_sequentially("lee")
+    await page.get_by_role("button", name="A. Berger-Lee").click()
+    await expect(other).to_be_visible()
+    await page.get_by_role("button", name="Not this person").click()
+    await expect(other).to_have_count(0)
+    await page.get_by_role("button", name="Undo").click()
+    await expect(other).to_be_visible()
+    await page.get_by_role("button", name="Not this person").click()
+    await expect(other).to_have_count(0)
+    await page.get_by_label("Name or id of the same person").fill("shop-1042")
+    await page.keyboard.press("Enter")
+    await expect(other).to_be_visible()
+    await expect_good_looks(page)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 /** The audit log of all cases: who changed what and when, with the values before and after. The address holds the filters. */
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
+import { agents } from "../lib/agents.js";
 import { explain, query, request } from "../lib/api.js";
 import { Element, go, html } from "../lib/page.js";
 import { clockWithSeconds, day, dayKey, number, t, word, wordsOf } from "../lib/i18n.js";
@@ -18,6 +19,8 @@ class AuditPage extends Element {
   nextCursor = null;
   busy = false;
   failure = "";
+  /** The names of people by their ids. @type {Map<string, string>} */
+  names = new Map();
   /** @type {string | null} the query of the entries that are shown */
   shown = null;
 
@@ -28,6 +31,9 @@ class AuditPage extends Element {
     this.listen(window, "console:moved", moved);
     this.listen(window, "popstate", moved);
     this.follow();
+    agents()
+      .then((found) => this.set({ names: new Map(found.flatMap(({ id, displayName }) => (displayName ? [[id, displayName]] : []))) }))
+      .catch(() => {}); // the ids say it, too
   }
 
   /** The filters that the address has, by name. @returns {Record<string, string>} */
@@ -64,9 +70,24 @@ class AuditPage extends Element {
       <main id="main" class="page">
         <h1>${t("audit.title")}</h1>
         <audit-chain></audit-chain>
-        ${this.form()} ${this.failure ? html`<p class="error" role="alert">${this.failure}</p>` : nothing} ${this.entries()}
+        ${this.questions()} ${this.form()} ${this.failure ? html`<p class="error" role="alert">${this.failure}</p>` : nothing} ${this.entries()}
       </main>
     `;
+  }
+
+  /** What is asked most, each with one press. */
+  questions() {
+    const from = new Date(new Date().setHours(0, 0, 0, 0)).toISOString();
+    const asked = /** @type {[import("../lib/i18n.js").TextName, Record<string, string>][]} */ ([
+      ["audit.closed_today", { action: "case.closed", from }],
+      ["audit.changed_today", { action: "case.changed", from }],
+      ["audit.overrides_today", { action: "override.set", from }],
+      ["audit.all_today", { from }],
+    ]);
+    const current = query(this.filters);
+    return html`<nav class="row wrap" aria-label=${t("audit.questions")}>
+      ${asked.map(([name, filters]) => html`<a class="button" href="/console/audit?${query(filters)}" aria-current=${query(filters) === current ? "true" : nothing}>${t(name)}</a>`)}
+    </nav>`;
   }
 
   form() {
@@ -112,7 +133,7 @@ class AuditPage extends Element {
   entry(item) {
     return html`<li>
       <p class="meta">
-        <strong>${word("action", item.action)}</strong> <bdi>${item.actor}</bdi> <span class="muted">${word("role", item.role)}</span>
+        <strong>${word("action", item.action)}</strong> <bdi title=${item.actor}>${this.names.get(item.actor) ?? item.actor}</bdi> <span class="muted">${word("role", item.role)}</span>
         ${item.caseId && item.caseId !== this.filters.case ? html`<a href="/console/cases/${encodeURIComponent(item.caseId)}">${t("audit.case")} ${item.caseId.slice(0, 8)}</a>` : nothing}
         ${item.hash ? html`<span class="muted">#${number(item.position)} ${item.hash.slice(0, HASH_LENGTH)}</span>` : html`<span class="muted">${t("audit.unsealed")}</span>`}
         <time datetime=${item.at}>${clockWithSeconds(item.at)}</time>

@@ -1,11 +1,20 @@
-/** A customer: cases, orders and files, and what an erasure would remove. */
+/** A customer: who it is, cases, orders and files, and what an erasure would remove. */
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
-import { explain, request } from "../lib/api.js";
+import { can, explain, query, request } from "../lib/api.js";
 import { Element, html, queueLeft } from "../lib/page.js";
 import { dateAndTime, size, t, word } from "../lib/i18n.js";
 import { shellWord } from "../lib/shell-word.js";
+import { person } from "../parts/person.js";
 import { fileLine } from "../parts/timeline.js";
+import { toast } from "../parts/toast.js";
+
+const KINDS = ["email", "phone", "other"]; // of contacts
+const PAUSE = 200; // ms after a key until customers are asked for
+const SHORTEST = 2; // characters that are asked for
+const FOUND = 5; // customers that are shown
+
+/** @typedef {{kind: string, value: string, label?: string | null}} Contact */
 
 class CustomerPage extends Element {
   // Not a field of the class, which would hide the property that renders the page again.
@@ -22,21 +31,37 @@ class CustomerPage extends Element {
   failure = "";
   /** @type {any} */
   preview = null;
+  /** @type {string | null} of the record, if there is one */
+  etag = null;
+  /** The contacts while the record is edited. @type {Contact[] | null} */
+  editing = null;
+  problem = "";
+  busy = false;
+  /** Customers who may be the same person. @type {any[]} */
+  found = [];
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  timer;
 
   willUpdate() {
     if (this.shownId === this.customerId) return;
     this.shownId = this.customerId;
-    Object.assign(this, { page: null, failure: "" });
+    Object.assign(this, { page: null, failure: "", editing: null, problem: "", found: [] });
     document.title = `${this.customerId} – ${t("app.name")}`;
     this.load(null);
+  }
+
+  get path() {
+    return `/support/customers/${encodeURIComponent(this.customerId)}`;
   }
 
   /** @param {string | null} cursor */
   async load(cursor) {
     const more = cursor ? `&cursor=${encodeURIComponent(cursor)}` : "";
     try {
-      const { data } = await request(`/support/customers/${encodeURIComponent(this.customerId)}?limit=50${more}`);
-      this.set({ page: cursor ? joined(this.page, data) : data });
+      const { data, etag } = await request(`${this.path}?limit=50${more}`);
+      document.title = `${data.name ?? this.customerId} – ${t("app.name")}`;
+      // A customer without a record has the version 0, which no change can have as a condition.
+      this.set({ page: cursor ? joined(this.page, data) : data, etag: etag?.startsWith('"0.') ? null : etag });
     } catch (failure) {
       this.set({ failure: explain(failure) });
     }
@@ -48,7 +73,12 @@ class CustomerPage extends Element {
     if (!page) return html`<main id="main" class="notice"><h1 class="visually-hidden">${t("customer.title")}</h1><p role="status">${t("app.loading")}</p></main>`;
     return html`
       <main id="main" class="page">
-        <h1>${t("customer.title")} <bdi>${page.customerId}</bdi></h1>
+        <header class="page-head">
+          <h1>${person(page.customerId, page.name)}</h1>
+          ${page.name ? html`<bdi class="muted">${page.customerId}</bdi>` : nothing}
+          ${can("customers:write") && !this.editing ? html`<button class="edit" @click=${this.edit}>${t("customer.edit")}</button>` : nothing}
+        </header>
+        ${this.editing ? this.form(page, this.editing) : this.record(page)} ${this.identities(page)}
         <section>
           <h2>${t("customer.cases")}</h2>
           <ul class="plain-list">
@@ -67,6 +97,195 @@ class CustomerPage extends Element {
       </main>
       ${this.preview ? html`<file-preview .file=${this.preview} @close=${() => this.set({ preview: null })}></file-preview>` : nothing}
     `;
+  }
+
+  /** @param {any} page */
+  record({ contacts, notes }) {
+    if (!contacts.length && !notes) return nothing;
+    return html`<section>
+      <h2>${t("customer.contacts")}</h2>
+      <dl class="pairs">
+        ${contacts.map((/** @type {Contact} */ contact) => html`<dt>${contact.label || word("contact", contact.kind)}</dt><dd>${contactLink(contact)}</dd>`)}
+      </dl>
+      ${notes ? html`<p class="notes" dir="auto">${notes}</p>` : nothing}
+    </section>`;
+  }
+
+  /**
+   * @param {any} page
+   * @param {Contact[]} contacts
+   */
+  form({ name, notes }, contacts) {
+    return html`<section>
+      <form class="fields" @submit=${this.save}>
+        <label>${t("customer.name")} <input name="name" .value=${name ?? ""} maxlength="128" autocomplete="off" autofocus /></label>
+        <fieldset>
+          <legend>${t("customer.contacts")}</legend>
+          ${contacts.map(
+            (contact, index) =>
+              html`<div class="row">
+                <select aria-label=${t("customer.contact_kind")} @change=${(/** @type {any} */ event) => (contact.kind = event.target.value)}>
+                  ${KINDS.map((kind) => html`<option value=${kind} .selected=${kind === contact.kind}>${word("contact", kind)}</option>`)}
+                </select>
+                <input
+                  aria-label=${t("customer.contact")}
+                  .value=${contact.value}
+                  maxlength="255"
+                  required
+                  autocomplete="off"
+                  @input=${(/** @type {any} */ event) => (contact.value = event.target.value)}
+                />
+                <button type="button" class="plain" @click=${() => this.set({ editing: contacts.filter((each) => each !== contact) })}>
+                  ${t("customer.remove")}<span class="visually-hidden">: ${contact.value || index + 1}</span>
+                </button>
+              </div>`,
+          )}
+          <button type="button" @click=${this.addContact}>${t("customer.add_contact")}</button>
+        </fieldset>
+        <label>${t("customer.notes")} <textarea name="notes" rows="4" maxlength="10000" .value=${notes ?? ""}></textarea></label>
+        ${this.problem ? html`<p class="error" role="alert">${this.problem}</p>` : nothing}
+        <div class="row end">
+          <button type="button" @click=${this.endEditing}>${t("app.cancel")}</button>
+          <button class="primary" ?disabled=${this.busy}>${t("customer.save")}</button>
+        </div>
+      </form>
+    </section>`;
+  }
+
+  async edit() {
+    this.set({ editing: this.page.contacts.map((/** @type {Contact} */ each) => ({ ...each })), problem: "" });
+    await this.updateComplete;
+    /** @type {HTMLElement | null} */ (this.querySelector("[name=name]"))?.focus();
+  }
+
+  async endEditing() {
+    this.set({ editing: null });
+    await this.updateComplete;
+    /** @type {HTMLElement | null} */ (this.querySelector(".edit"))?.focus();
+  }
+
+  async addContact() {
+    this.set({ editing: [...(this.editing ?? []), { kind: "email", value: "" }] });
+    await this.updateComplete;
+    /** @type {HTMLElement | null} */ (this.querySelector(".row:last-of-type input"))?.focus();
+  }
+
+  /** @param {SubmitEvent} event */
+  async save(event) {
+    event.preventDefault();
+    const form = new FormData(/** @type {HTMLFormElement} */ (event.target));
+    const { name, contacts, notes, customerId, identities } = this.page;
+    const path = `/support/customers/${encodeURIComponent(identities[0])}`; // that has the record
+    this.set({ busy: true, problem: "" });
+    try {
+      const body = { name: String(form.get("name")).trim() || null, contacts: this.editing, notes: String(form.get("notes")).trim() || null };
+      const { etag } = await request(path, { method: "PUT", body, ifMatch: this.etag });
+      await Promise.all([this.load(null), this.endEditing()]);
+      const undo = async () => {
+        await request(path, { method: "PUT", body: { name, contacts, notes }, ifMatch: etag });
+        await this.load(null);
+      };
+      toast({ text: t("customer.saved", { name: body.name ?? customerId }), undo });
+    } catch (failure) {
+      this.set({ problem: explain(failure) });
+    }
+    this.set({ busy: false });
+  }
+
+  /** The ids of the person, and a search for another one. @param {any} page */
+  identities({ identities, customerId }) {
+    if (!can("customers:merge")) return nothing;
+    const others = identities.filter((/** @type {string} */ each) => each !== identities[0]);
+    const isFound = (/** @type {any} */ each) => !identities.includes(each.customerId);
+    return html`<section>
+      <h2>${t("customer.identities")}</h2>
+      ${others.length
+        ? html`<ul class="plain-list">
+            ${others.map(
+              (/** @type {string} */ other) =>
+                html`<li>
+                  <bdi>${other}</bdi>
+                  <button class="plain" @click=${() => this.separate(identities[0], other)}>${t("customer.separate")}<span class="visually-hidden">: ${other}</span></button>
+                </li>`,
+            )}
+          </ul>`
+        : nothing}
+      <form class="row" role="search" @submit=${this.mergeTyped}>
+        <input
+          name="other"
+          aria-label=${t("customer.other")}
+          placeholder=${t("customer.other")}
+          maxlength="128"
+          autocomplete="off"
+          @input=${(/** @type {any} */ event) => this.findOthers(event.target.value.trim())}
+        />
+        <button>${t("customer.merge")}</button>
+      </form>
+      ${this.found.filter(isFound).map(
+        (each) =>
+          html`<p>
+            <button class="plain" @click=${() => this.merge(customerId, each.customerId)}>${person(each.customerId, each.name)} <bdi class="muted">${each.customerId}</bdi></button>
+          </p>`,
+      )}
+    </section>`;
+  }
+
+  /** @param {string} typed */
+  findOthers(typed) {
+    clearTimeout(this.timer);
+    this.set({ found: [] });
+    if (typed.length < SHORTEST) return;
+    this.timer = setTimeout(async () => {
+      const answer = await request(`/support/customers?${query({ q: typed, limit: FOUND })}`).catch(() => null);
+      this.set({ found: answer?.data.items ?? [] });
+    }, PAUSE);
+  }
+
+  /** @param {SubmitEvent} event */
+  mergeTyped(event) {
+    event.preventDefault();
+    const other = String(new FormData(/** @type {HTMLFormElement} */ (event.target)).get("other")).trim();
+    if (other) this.merge(this.page.customerId, other);
+  }
+
+  /** Say that another id is the same person. @param {string} id @param {string} other */
+  async merge(id, other) {
+    const path = `/support/customers/${encodeURIComponent(id)}`;
+    await this.change(
+      t("customer.merged", { other }),
+      () => request(`${path}/merge`, { method: "POST", body: { other } }),
+      () => request(`${path}/identities/${encodeURIComponent(other)}`, { method: "DELETE" }),
+    );
+  }
+
+  /** @param {string} id @param {string} other */
+  async separate(id, other) {
+    const path = `/support/customers/${encodeURIComponent(id)}`;
+    await this.change(
+      t("customer.separated", { other }),
+      () => request(`${path}/identities/${encodeURIComponent(other)}`, { method: "DELETE" }),
+      () => request(`${path}/merge`, { method: "POST", body: { other } }),
+    );
+  }
+
+  /**
+   * @param {string} text what was done
+   * @param {() => Promise<unknown>} send
+   * @param {() => Promise<unknown>} undo
+   */
+  async change(text, send, undo) {
+    clearTimeout(this.timer);
+    try {
+      await send();
+      const field = /** @type {HTMLInputElement} */ (this.querySelector("[name=other]"));
+      field.value = "";
+      field.focus();
+      this.set({ found: [] });
+      await this.load(null);
+      toast({ text, undo: async () => (await undo(), this.load(null)) });
+    } catch (failure) {
+      toast({ text: explain(failure), isError: true });
+    }
   }
 
   /** @param {Record<string, string[]>} references */
@@ -107,6 +326,13 @@ class CustomerPage extends Element {
     await import("../parts/file-preview.js");
     this.set({ preview: file });
   }
+}
+
+/** @param {Contact} contact */
+function contactLink({ kind, value }) {
+  if (kind === "email") return html`<a href="mailto:${encodeURIComponent(value)}"><bdi>${value}</bdi></a>`;
+  if (kind === "phone") return html`<a href="tel:${encodeURIComponent(value.replace(/[^+\d]/g, ""))}"><bdi>${value}</bdi></a>`;
+  return html`<bdi>${value}</bdi>`;
 }
 
 /**
