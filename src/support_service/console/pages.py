@@ -36,6 +36,7 @@ PAGES = (
     Page("/console/cases/{case_id}", "pages/case.js", (CALLER_PATH, "/support/cases/{case_id}")),
     Page("/console/oncall", "pages/oncall.js"),
     Page("/console/audit", "pages/audit.js"),
+    Page("/console/team", "pages/team.js"),
     Page("/console/customers/{customer_id}", "pages/customer.js"),
 )
 ASSET_PATH = "/console/static/{version}/{path:.+}"

@@ -2,10 +2,11 @@
 
 import { nothing } from "./vendor/lit-element/lit-element.js";
 import { agent, can, explain, hasSession, isOpen, leaveForSignIn, loadMe, logOut, me, Problem, request, workAs } from "./lib/api.js";
-import { closeMenus, Element, go, html, onKeys, placeOf, watchAddress } from "./lib/page.js";
+import { beep, watchAttention } from "./lib/attention.js";
+import { closeMenus, Element, go, html, onKeys, onSequence, placeOf, watchAddress } from "./lib/page.js";
 import { chooseLanguage, clockWithSeconds, language, LANGUAGES, loadTexts, t, word } from "./lib/i18n.js";
 import { live } from "./lib/live.js";
-import { forgetDrafts } from "./lib/storage.js";
+import { forgetDrafts, load, save } from "./lib/storage.js";
 
 const PAGES = {
   queue: () => import("./pages/queue.js"),
@@ -13,8 +14,21 @@ const PAGES = {
   customer: () => import("./pages/customer.js"),
   oncall: () => import("./pages/oncall.js"),
   audit: () => import("./pages/audit.js"),
+  team: () => import("./pages/team.js"),
   "sign-in": () => import("./pages/sign-in.js"),
 };
+
+const THEMES = /** @type {const} */ (["system", "light", "dark"]);
+
+/** The pages besides cases: their key after `g`, and who may see them. @type {[string, string, import("./lib/i18n.js").TextName, () => boolean][]} */
+const LINKS = [
+  ["team", "t", "team.title", () => me.permissions["reports:read"] === "all" && can("directory:read")],
+  ["oncall", "o", "oncall.title", () => can("oncall:read")],
+  ["audit", "a", "audit.title", () => can("audit:read")],
+];
+
+/** The views that a key after `g` leads to. */
+const VIEWS = { m: "mine", u: "unassigned", w: "waiting", r: "due" };
 
 /** @param {import("./lib/page.js").Place | null} place */
 async function loadPage(place) {
@@ -32,14 +46,16 @@ class SupportConsole extends Element {
   place = null;
   /** @type {"loading" | "ready" | "failed"} */
   state = "loading";
-  help = false;
+  /** @type {"" | "help" | "palette"} */
+  dialog = "";
   /** What is shown in place of the page. @type {unknown} */
   failure = nothing;
 
   connectedCallback() {
     super.connectedCallback();
     watchAddress(() => this.show());
-    this.listen(document, "keydown", onKeys({ "?": () => this.openHelp() }));
+    this.listen(document, "keydown", onKeys({ "?": () => this.openDialog("help") }));
+    this.listen(document, "keydown", (event) => this.openPalette(event));
     this.listen(document, "keydown", ({ key }) => key === "Escape" && closeMenus());
     this.listen(document, "click", ({ target }) => closeMenus(target));
     this.listen(live, "state", () => this.requestUpdate());
@@ -51,11 +67,24 @@ class SupportConsole extends Element {
     try {
       const isSignIn = this.place?.page === "sign-in";
       await allDone([loadTexts(), loadPage(this.place), isSignIn ? null : loadMe()]);
-      if (!isSignIn) live.start();
+      if (!isSignIn) this.start();
       this.set({ state: "ready" });
     } catch (failure) {
       this.set({ state: "failed", failure: await this.describe(failure) });
     }
+  }
+
+  start() {
+    live.start();
+    watchAttention();
+    const views = Object.entries(VIEWS).map(([key, view]) => [key, () => go(`/console/?view=${view}`)]);
+    const pages = this.links().map(([page, key]) => [key, () => go(`/console/${page}`)]);
+    document.addEventListener("keydown", onSequence("g", Object.fromEntries([...views, ...pages])), true);
+  }
+
+  /** The pages besides cases that the user may see. */
+  links() {
+    return LINKS.filter(([, , , isAllowed]) => isAllowed());
   }
 
   /** Return why nothing can be shown, and for on-call what can be done while the database is down. @param {unknown} failure */
@@ -75,9 +104,34 @@ class SupportConsole extends Element {
     if (pathname === location.pathname) this.set({ place });
   }
 
-  async openHelp() {
-    await import("./parts/help.js");
-    this.set({ help: true });
+  /** @param {"help" | "palette"} dialog */
+  async openDialog(dialog) {
+    await (dialog === "help" ? import("./parts/help.js") : import("./parts/palette.js"));
+    this.set({ dialog });
+  }
+
+  /** Open the palette by its keys, also while a field has the focus. @param {KeyboardEvent} event */
+  openPalette(event) {
+    if (event.key.toLowerCase() !== "k" || !(event.ctrlKey || event.metaKey) || event.shiftKey || event.altKey) return;
+    if (this.state !== "ready" || this.place?.page === "sign-in" || document.querySelector("dialog[open]")) return;
+    event.preventDefault();
+    this.openDialog("palette");
+  }
+
+  /** The commands of the palette that are not those of a page. @returns {import("./parts/palette.js").Group[]} */
+  commands() {
+    const pages = this.links().map(([page, key, title]) => ({ text: t(title), keys: `g ${key}`, run: () => go(`/console/${page}`) }));
+    const settings = [
+      ...THEMES.map((theme) => ({ text: `${t("account.theme")}: ${word("theme", theme)}`, run: () => chooseTheme(theme) })),
+      ...Object.entries(LANGUAGES).map(([code, name]) => ({ text: `${t("account.language")}: ${name}`, run: () => chooseLanguage(code) })),
+      { text: `${t("account.sound")}: ${t(load("sound") ? "account.off" : "account.on")}`, run: () => this.chooseSound(!load("sound")) },
+      { text: t("help.title"), keys: "?", run: () => this.openDialog("help") },
+      ...(hasSession() ? [{ text: t("account.sign_out"), run: () => this.signOut() }] : []),
+    ];
+    return [
+      { title: "app.pages", commands: pages },
+      { title: "palette.settings", commands: settings },
+    ];
   }
 
   render() {
@@ -90,16 +144,23 @@ class SupportConsole extends Element {
         <a class="brand" href="/console/">${t("app.name")}</a>
         <nav aria-label=${t("app.pages")}>
           ${this.link("/console/", "queue", t("queue.title"))}
-          ${can("oncall:read") ? this.link("/console/oncall", "oncall", t("oncall.title")) : nothing}
-          ${can("audit:read") ? this.link("/console/audit", "audit", t("audit.title")) : nothing}
+          ${this.links().map(([page, , title]) => this.link(`/console/${page}`, page, t(title)))}
         </nav>
         <span class="grow"></span>
         ${this.liveState()}
-        <button class="plain help" aria-label=${t("help.title")} title=${t("help.title")} @click=${this.openHelp}>?</button>
+        <button class="find" @click=${() => this.openDialog("palette")}><span>${t("palette.title")}</span> <kbd>Ctrl K</kbd></button>
+        <button class="plain help" aria-label=${t("help.title")} title=${t("help.title")} @click=${() => this.openDialog("help")}>?</button>
         ${this.account()}
       </header>
-      ${this.page()} ${this.help ? html`<help-dialog @close=${() => this.set({ help: false })}></help-dialog>` : nothing}
+      ${this.page()} ${this.dialog === "help" ? html`<help-dialog @close=${this.closeDialog}></help-dialog>` : nothing}
+      ${this.dialog === "palette"
+        ? html`<command-palette .page=${this.place?.page ?? ""} .groups=${this.commands()} @close=${this.closeDialog}></command-palette>`
+        : nothing}
     `;
+  }
+
+  closeDialog() {
+    this.set({ dialog: "" });
   }
 
   /**
@@ -140,6 +201,16 @@ class SupportConsole extends Element {
               )}
             </select></label
           >
+          <label
+            >${t("account.theme")}
+            <select @change=${(/** @type {any} */ event) => chooseTheme(event.target.value)}>
+              ${THEMES.map((theme) => html`<option value=${theme} .selected=${theme === (load("theme") ?? "system")}>${word("theme", theme)}</option>`)}
+            </select></label
+          >
+          <label class="check"
+            ><input type="checkbox" .checked=${Boolean(load("sound"))} @change=${(/** @type {any} */ event) => this.chooseSound(event.target.checked)} />
+            ${t("account.sound")}</label
+          >
           ${hasSession() ? html`<button class="plain" @click=${this.signOut}>${t("account.sign_out")}</button>` : nothing}
         </div>
       </details>
@@ -159,6 +230,8 @@ class SupportConsole extends Element {
         return html`<oncall-page></oncall-page>`;
       case "audit":
         return html`<audit-page></audit-page>`;
+      case "team":
+        return html`<team-page></team-page>`;
       default:
         return html`<main id="main" class="notice"><h1>${t("app.no_page")}</h1></main>`;
     }
@@ -181,6 +254,13 @@ class SupportConsole extends Element {
     go(location.pathname + location.search, { replace: true });
   }
 
+  /** Turn the sound on, and let it be heard once, or off. @param {boolean} isOn */
+  chooseSound(isOn) {
+    save("sound", isOn || null);
+    if (isOn) beep();
+    this.requestUpdate();
+  }
+
   async signOut() {
     if (document.documentElement.dataset.provider) {
       forgetDrafts();
@@ -194,4 +274,17 @@ class SupportConsole extends Element {
   }
 }
 
+/** @param {string} theme */
+function chooseTheme(theme) {
+  save("theme", theme === "system" ? null : theme);
+  showTheme();
+  document.querySelector("support-console .account")?.removeAttribute("open");
+}
+
+/** Show the colours that the user chose, or else those of the system. */
+function showTheme() {
+  document.documentElement.dataset.theme = load("theme") ?? "system";
+}
+
+showTheme();
 customElements.define("support-console", SupportConsole);

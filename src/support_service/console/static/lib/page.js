@@ -15,6 +15,7 @@ const PLACES = /** @type {[RegExp, string][]} */ ([
   [/^\/console\/customers\/([^/]+)$/, "customer"],
   [/^\/console\/oncall$/, "oncall"],
   [/^\/console\/audit$/, "audit"],
+  [/^\/console\/team$/, "team"],
   [/^\/console\/(?:sign-in|login|callback)$/, "sign-in"], // the last two if a sign-in has failed
 ]);
 const MOVED = "console:moved";
@@ -118,6 +119,26 @@ export function onKeys(actions) {
     if (!action) return;
     event.preventDefault();
     action(event);
+  };
+}
+
+const SEQUENCE = 1_500; // ms between the two keys of a sequence
+
+/**
+ * Return a handler of keydown events, for the capture phase, that calls the action of the key after `first`. Other
+ * handlers do not get that key.
+ * @param {string} first
+ * @param {Record<string, () => void>} actions
+ */
+export function onSequence(first, actions) {
+  let until = 0;
+  const second = onKeys(Object.fromEntries(Object.entries(actions).map(([key, action]) => [key, () => action()])));
+  const begin = onKeys({ [first]: (event) => (until = event.timeStamp + SEQUENCE) });
+  return (/** @type {KeyboardEvent} */ event) => {
+    if (event.timeStamp < until) {
+      until = 0;
+      second(event);
+    } else begin(event);
   };
 }
 

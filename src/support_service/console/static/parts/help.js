@@ -3,12 +3,30 @@
 import { Element, html } from "../lib/page.js";
 import { t } from "../lib/i18n.js";
 
-const KEYS = /** @type {[import("../lib/i18n.js").TextName, [string, import("../lib/i18n.js").TextName][]][]} */ ([
-  ["queue.title", [["j / k", "help.move"], ["Enter", "help.open"], ["c", "help.claim"], ["/", "help.search"], ["n", "help.show_new"]]],
-  ["case.title", [["r", "help.reply"], ["n", "help.note"], ["c", "help.claim"], ["f", "help.file"], ["u", "help.back"]]],
-  ["composer.title", [["Ctrl + Enter", "help.send"], [";", "help.macro"]]],
-  ["help.everywhere", [["?", "help.title"], ["Esc", "help.close"]]],
-]);
+/** @typedef {import("../lib/i18n.js").TextName} TextName */
+
+/** The keys by the pages that have them, with what they do. @type {Record<string, [TextName, [string, TextName][]]>} */
+export const KEYS = {
+  queue: ["queue.title", [["j / k", "help.move"], ["Enter", "help.open"], ["c", "help.claim"], ["/", "help.search"], ["n", "help.show_new"]]],
+  case: ["case.title", [["r", "help.reply"], ["n", "help.note"], ["c", "help.claim"], ["f", "help.file"], ["u", "help.back"]]],
+  composer: ["composer.title", [["Ctrl + Enter", "help.send"], [";", "help.macro"]]],
+  everywhere: [
+    "help.everywhere",
+    [
+      ["Ctrl + K", "palette.title"],
+      ["g m", "view.mine"],
+      ["g u", "view.unassigned"],
+      ["g w", "view.waiting"],
+      ["g r", "view.due"],
+      ["g t", "team.title"],
+      ["g o", "oncall.title"],
+      ["g a", "audit.title"],
+      ["z", "toast.undo"],
+      ["?", "help.title"],
+      ["Esc", "help.close"],
+    ],
+  ],
+};
 
 class HelpDialog extends Element {
   firstUpdated() {
@@ -20,7 +38,7 @@ class HelpDialog extends Element {
       <dialog aria-labelledby="help-title" @close=${() => this.dispatchEvent(new Event("close"))}>
         <h2 id="help-title">${t("help.title")}</h2>
         <div class="key-groups">
-          ${KEYS.map(
+          ${Object.values(KEYS).map(
             ([title, keys]) =>
               html`<section>
                 <h3>${t(title)}</h3>

@@ -1,0 +1,67 @@
+/** What came while nobody looked: in the title and the icon of the tab, and with a sound for those who want one. */
+
+import { agent, me } from "./api.js";
+import { live } from "./live.js";
+import { load } from "./storage.js";
+
+const MARK = /^\(\d+\) /; // before the title of a page
+const QUIET = 5_000; // ms after a sound without another one
+const TONE = 660; // Hz
+const LENGTH = 0.15; // s
+const VOLUME = 0.05;
+
+/** The cases with something new. @type {Set<string>} */
+const missed = new Set();
+let soundedAt = 0;
+
+/** Count from now on what concerns the user and comes while the window does not have the focus. */
+export function watchAttention() {
+  live.addEventListener("notification", (/** @type {any} */ { detail }) => note(detail.caseId));
+  live.addEventListener("change", (/** @type {any} */ { detail }) => concernsMe(detail) && note(detail.caseId));
+  for (const type of ["focus", "visibilitychange"]) addEventListener(type, look, true);
+  new MutationObserver(show).observe(/** @type {Node} */ (document.querySelector("title")), { childList: true });
+}
+
+/** Whether a change is a new case, or a message of a customer, that the user has or may take. @param {any} change */
+function concernsMe({ changeType, actor, message, case: item }) {
+  const isNew = message?.authorType === "customer" || (changeType === "case.opened" && actor !== agent());
+  if (!item || !isNew) return false;
+  if (item.assignedAgentId) return item.assignedAgentId === agent();
+  return !item.team || !me.teams.length || me.teams.includes(item.team);
+}
+
+/** @param {string} caseId */
+function note(caseId) {
+  if (document.hasFocus() && !document.hidden) return;
+  missed.add(caseId);
+  show();
+  if (load("sound") && live.leading && Date.now() - soundedAt > QUIET) beep(); // one of the tabs
+}
+
+function look() {
+  if (document.hidden || !document.hasFocus()) return;
+  missed.clear();
+  show();
+}
+
+/** Also after a page has set its title. */
+function show() {
+  const title = document.title.replace(MARK, "");
+  const wanted = missed.size ? `(${missed.size}) ${title}` : title;
+  if (document.title !== wanted) document.title = wanted;
+  const icon = /** @type {HTMLLinkElement} */ (document.querySelector("link[rel=icon]"));
+  const file = missed.size ? "icon-new.svg" : "icon.svg";
+  if (!icon.href.endsWith(`/${file}`)) icon.href = icon.href.replace(/[^/]+$/, file);
+}
+
+/** Sound a short tone. */
+export function beep() {
+  soundedAt = Date.now();
+  const audio = new AudioContext();
+  const [tone, volume] = [audio.createOscillator(), audio.createGain()];
+  Object.assign(tone, { onended: () => audio.close() }).frequency.value = TONE;
+  volume.gain.value = VOLUME;
+  tone.connect(volume).connect(audio.destination);
+  tone.start();
+  tone.stop(audio.currentTime + LENGTH);
+}

@@ -1,0 +1,170 @@
+"""What every page has: the palette, keys that lead elsewhere, news in the title and the icon, colours and sound."""
+
+import pytest
+from playwright.async_api import expect
+
+from tests.support.calls import add_message, open_case
+from tests.support.console.browser import WIDE, expect_good_looks, expect_no_sideways_scrolling
+from tests.support.console.samples import case_path
+
+PAGES = ["/console/", "/console/team", "/console/oncall", "/console/audit", "/console/customers/customer-17"]
+
+
+async def open_palette(page):
+    """Open the palette by its keys, and return it."""
+    await page.keyboard.press("Control+k")
+    palette = page.get_by_role("dialog", name="Find and do")
+    await expect(palette.get_by_role("combobox")).to_be_focused()
+    return palette
+
+
+async def test_palette_finds_cases_customers_views_and_pages(console, client, case):
+    """Also from a field; Escape gives the focus back to it."""
+    await client.put("/support/customers/customer-17", json={"name": "Anna Berger"})
+    page = await console.open()
+    await page.locator("#search").focus()
+    palette = await open_palette(page)
+    await expect(palette.get_by_role("group", name="Views").get_by_role("option")).not_to_have_count(0)
+    await expect_good_looks(page)
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#search")).to_be_focused()
+    for typed, heading in (
+        ("arrived", case["subject"]),
+        ("berg", "Anna Berger"),
+        ("aud", "Audit"),
+        ("on-c", "On-call"),
+    ):
+        await open_palette(page)
+        await page.keyboard.type(typed)
+        await expect(palette.get_by_role("option").first).to_contain_text(heading)
+        await page.keyboard.press("Enter")
+        await expect(palette).to_have_count(0)
+        await expect(page.get_by_role("heading", level=1)).to_contain_text(heading)
+
+
+async def test_palette_is_used_by_mouse(console):
+    """A button in the bar opens it, and a click beside it closes it."""
+    page = await console.open()
+    await page.get_by_role("button", name="Find and do").click()
+    palette = page.get_by_role("dialog", name="Find and do")
+    await expect(palette).to_be_visible()
+    await page.mouse.click(5, WIDE["height"] - 5)
+    await expect(palette).to_have_count(0)
+    await page.get_by_role("button", name="Find and do").click()
+    await page.get_by_role("option", name="Team").click()
+    await expect(page.get_by_role("heading", name="Team", level=1)).to_be_visible()
+
+
+async def test_palette_lists_and_presses_the_keys_of_a_page(console, case):
+    """The key of an action stands beside it; choosing it does the same."""
+    page = await console.open(case_path(case))
+    palette = await open_palette(page)
+    await page.keyboard.type("internal note")
+    await expect(palette.get_by_role("option").first.locator("kbd")).to_have_text("n")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#composer")).to_be_focused()
+
+
+async def test_keys_lead_to_views_and_pages(console, case):
+    """`g` and a letter, also where the letter alone does something else; not while something is written."""
+    page = await console.open(case_path(case))
+    await expect(page.get_by_role("heading", name=case["subject"])).to_be_visible()
+    for key, address in (
+        ("m", "?view=mine"),
+        ("u", "?view=unassigned"),
+        ("o", "oncall"),
+        ("a", "audit"),
+        ("t", "team"),
+    ):
+        await page.keyboard.press("g")
+        await page.keyboard.press(key)
+        await expect(page).to_have_url(f"{console.address}/console/{address}")
+    await page.goto("/console/")
+    await page.locator("#search").fill("")
+    await page.keyboard.type("gm")
+    await expect(page.locator("#search")).to_have_value("gm")
+
+
+LOOKS_AWAY = "window.looks = false; document.hasFocus = () => window.looks;"
+
+
+async def expect_title(page, title):
+    """Expect the title of a page, before the name of the console."""
+    await expect(page).to_have_title(f"{title} \u2013 Support")
+
+
+async def test_title_and_icon_count_what_came_meanwhile(console, client, case):
+    """Cases with news, each once; what others have, and own changes, are no news. Looking at the window ends it."""
+    mine = await open_case(client, subject="Mine", assignedAgentId="ann")
+    others = await open_case(client, subject="Another's", assignedAgentId="bob")
+    profile = await console.profile()
+    await profile.add_init_script("localStorage.setItem('support-console:working-as', '\"ann\"')")
+    await profile.add_init_script(LOOKS_AWAY)
+    page = await console.open(profile=profile)
+    await expect(page.locator(".live")).to_have_text("live")
+    icon = page.locator("link[rel=icon]")
+    for text in ("One", "Two"):
+        await add_message(client, others, text, authorType="customer")
+        await add_message(client, mine, text, authorType="customer")
+    await expect_title(page, "(1) Queue")
+    await add_message(client, case, "Hello?", authorType="customer")
+    await expect_title(page, "(2) Queue")
+    assert (await icon.get_attribute("href")).endswith("/icon-new.svg")
+    assert (await page.request.get(await icon.get_attribute("href"))).ok
+    await page.keyboard.press("g")
+    await page.keyboard.press("a")
+    await expect_title(page, "(2) Audit")
+    await page.evaluate("looks = true; dispatchEvent(new Event('focus'))")
+    await expect_title(page, "Audit")
+    assert (await icon.get_attribute("href")).endswith("/icon.svg")
+
+
+async def test_sound_is_off_until_it_is_turned_on(console, client, case):
+    """The choice is kept, and is heard once; then a new message sounds, but not many at once."""
+    profile = await console.profile()
+    await profile.add_init_script("""window.sounds = 0;
+      const start = OscillatorNode.prototype.start;
+      OscillatorNode.prototype.start = function () { sounds += 1; return start.call(this); };""")
+    await profile.add_init_script(LOOKS_AWAY)
+    page = await console.open(profile=profile)
+    await expect(page.locator(".live")).to_have_text("live")
+    await add_message(client, case, "One", authorType="customer")
+    await expect_title(page, "(1) Queue")
+    assert await page.evaluate("sounds") == 0
+    await page.locator(".account summary").click()
+    await page.get_by_label("Sound for new messages").check()
+    assert await page.evaluate("sounds") == 1
+    await page.reload()
+    await expect(page.locator(".live")).to_have_text("live")
+    other = await open_case(client, subject="Two")
+    for each in (case, other):
+        await add_message(client, each, "Two", authorType="customer")
+    await expect_title(page, "(2) Queue")
+    assert await page.evaluate("sounds") == 1
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+async def test_colours_are_chosen_and_kept(console, theme):
+    """Against those of the system, also after a reload."""
+    page = await console.open(color_scheme="light" if theme == "Dark" else "dark")
+    await page.locator(".account summary").click()
+    await page.get_by_label("Colours").select_option(theme)
+    for _ in range(2):
+        await expect(page.locator("html")).to_have_css("color-scheme", theme.lower())
+        await page.reload()
+        await page.locator("main").wait_for()
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "vi"])
+async def test_pages_fit_from_the_right_and_in_each_width(console, client, case, locale):
+    """From 390 to 1,920 px, also in a language that runs from the right."""
+    profile = await console.profile(locale=locale)
+    for address in [*PAGES, case_path(case)]:
+        page = await console.open(address, profile=profile)
+        await page.locator("main h1").first.wait_for()
+        for direction in ("ltr", "rtl"):
+            await page.evaluate(f"document.documentElement.dir = {direction!r}")
+            for width in (390, 768, 1280, 1920):
+                await page.set_viewport_size({"width": width, "height": 900})
+                await expect_no_sideways_scrolling(page)
+        await page.close()

@@ -1,0 +1,123 @@
+"""What supervisors and on-call do: each task by keyboard alone and by mouse alone, with a limit of presses.
+
+A press is a key or a click. Text that is written, such as a reason, is not counted.
+"""
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.support.calls import open_case
+from tests.support.console.browser import expect_good_looks
+from tests.support.console.samples import open_waiting
+
+
+class Hand:
+    """Counts presses."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.presses = 0
+
+    async def keys(self, *keys: str) -> None:
+        """Press keys."""
+        for key in keys:
+            self.presses += 1
+            await self.page.keyboard.press(key)
+
+    async def click(self, role: str, name: str) -> None:
+        """Click on what has a role and a name."""
+        self.presses += 1
+        await self.page.get_by_role(role, name=name).first.click()  # type: ignore[arg-type]
+
+    async def find(self, words: str) -> None:
+        """Open the palette, and choose what it finds first."""
+        await self.keys("Control+k")
+        await self.page.keyboard.type(words)
+        await expect(self.page.get_by_role("option", selected=True)).to_be_visible()
+        await self.keys("Enter")
+
+
+@pytest.fixture
+async def team(client):
+    """Two people, of whom one has a case at risk and one has two others."""
+    for name, shown in (("ann", "Ann Lee"), ("bob", "Bob Berg")):
+        await client.put(f"/support/agents/{name}", json={"displayName": shown, "teams": ["returns"]})
+    policy = {"match": {"priority": ["urgent"]}, "targets": {"firstResponse": "PT1H"}}
+    await client.put("/support/sla-policies/urgent", json=policy)
+    await open_waiting(client, "One", assignedAgentId="ann", priority="urgent", team="returns")
+    await open_waiting(client, "Two", "Three", assignedAgentId="bob", team="returns")
+
+
+def figures(page, person):
+    """Return the figures of a person: open, pending, at risk, oldest wait, solved, breaches."""
+    return page.locator(f'[data-person="{person}"] .figure')
+
+
+@pytest.mark.parametrize("hand", ["keys", "mouse"])
+async def test_load_and_risk_of_the_team_are_found(team, console, client, hand):
+    """Two presses: who has how much, and who is at risk first."""
+    page = await console.open()
+    user = Hand(page)
+    await (user.keys("g", "t") if hand == "keys" else user.click("link", "Team"))
+    await expect(page.locator("tbody [data-person]")).to_have_count(3)
+    await expect(page.locator("tbody [data-person]").nth(1)).to_have_attribute("data-person", "ann")
+    await expect(figures(page, "ann").nth(0)).to_have_text("1")
+    await expect(figures(page, "ann").nth(2)).to_have_text("1")
+    await expect(figures(page, "bob").nth(0)).to_have_text("2")
+    await expect(figures(page, "bob").nth(3).locator("time")).to_be_visible()
+    assert user.presses <= 3
+    await expect(page.locator(".chart")).to_have_count(4)
+    await expect_good_looks(page)
+
+
+async def test_team_page_follows_its_choices(team, console, client):
+    """The period, the team and the channel are in the address; a person leads to the person's cases."""
+    await open_case(client, subject="Four", team="billing", assignedAgentId="carl")
+    page = await console.open("/console/team")
+    opened = page.locator(".tiles dd").first
+    await expect(opened).to_have_text("4")
+    await page.get_by_role("button", name="Team: All teams").click()
+    await page.get_by_role("option", name="billing").click()
+    await expect(opened).to_have_text("1")
+    await expect(page.locator("tbody [data-person]")).to_have_count(1)
+    await page.get_by_role("button", name="90 days").click()
+    await expect(page).to_have_url(f"{console.address}/console/team?days=90&team=billing")
+    async with page.expect_download() as download:
+        await page.get_by_role("link", name="Cases as CSV").click()
+    assert "carl" in (await (await download.value).path()).read_text()
+    await page.goto("/console/team")
+    await page.get_by_role("button", name="Open", exact=True).click()
+    await expect(page.locator("tbody [data-person]").nth(1)).to_have_attribute("data-person", "bob")
+    await page.get_by_role("link", name="Bob Berg").click()
+    await expect(page).to_have_url(f"{console.address}/console/?view=all&assignedAgentId=bob&status=open%2Cpending")
+
+
+async def test_person_is_set_away_and_back(team, console, client):
+    """The focus stays on the button; `z` undoes it."""
+    page = await console.open("/console/team")
+    await page.locator('[data-person="ann"]').get_by_role("button", name="Set away").press("Enter")
+    await expect(page.locator('[data-person="ann"] .state')).to_have_text("away")
+    await expect(page.locator('[data-person="ann"]').get_by_role("button", name="Set back")).to_be_focused()
+    await expect(page.get_by_text("Ann Lee is away")).to_be_visible()
+    await page.keyboard.press("z")
+    await expect(page.locator('[data-person="ann"] .state')).to_have_text("not here")
+    async with client.get("/support/agents/ann") as response:
+        assert (await response.json())["away"] is False
+
+
+@pytest.mark.parametrize("hand", ["keys", "mouse"])
+async def test_who_closed_things_today_is_found(console, client, hand):
+    """Three presses at most, from any page."""
+    case = await open_case(client, subject="Done")
+    await client.post(f"/support/cases/{case['id']}/close", json={})
+    page = await console.open()
+    user = Hand(page)
+    await (user.keys("g", "a") if hand == "keys" else user.click("link", "Audit"))
+    question = page.get_by_role("link", name="Closed today")
+    await expect(question).to_be_visible()
+    if hand == "keys":
+        await question.focus()
+    await (user.keys("Enter") if hand == "keys" else user.click("link", "Closed today"))
+    await expect(page.locator(".audit li")).to_have_count(1)
+    await expect(page.locator(".audit li")).to_contain_text("Case closed")
+    assert user.presses <= 3
