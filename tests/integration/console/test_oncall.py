@@ -1,9 +1,21 @@
 """The on-call page: state of the parts, overrides, dead letters and webhook deliveries, in every kind of outage."""
 
 import asyncio
+import math
 import re
+from importlib.resources import files
 
 import pytest
+from observability.signals import (
+    attachment_backlog,
+    attachment_disk_full,
+    audit_unsealed,
+    event_loop_lag,
+    events_consumer_stalled,
+    events_dead_lettered,
+    outbox_stalled,
+    timeline_source_down,
+)
 from playwright.async_api import expect
 
 from support_service.timeline.opening import TimelineTimings
@@ -15,6 +27,7 @@ from tests.support.events.dead_letters import give_up
 from tests.support.timings import patient_timings
 
 ADDRESS = "/console/oncall"
+PARTS = 13  # three upstream services, and ten parts of the service itself
 READ_INTERVAL = 6_000  # ms after which the page has read the state again
 
 
@@ -39,41 +52,55 @@ async def open_watched(console, **options):
     profile = await console.profile(**options)
     await profile.clock.install()
     page = await console.open(ADDRESS, profile=profile)
-    await expect(page.locator(".oncall-card")).to_have_count(11)
+    await expect(page.locator("[data-part]")).to_have_count(PARTS)
     return page
 
 
-def source(page, name):
-    """Return the card of an upstream service."""
-    return page.locator(f'[data-source="{name}"]')
+def part(page, name):
+    """Return a part of the service, or an upstream service: a card if it fails, a line otherwise."""
+    return page.locator(f'[data-part="{name}"]')
 
 
-async def test_every_part_has_a_card(upstream_services, console, client):
-    """Each card has its state in words and its links; the page is accessible in both modes and widths."""
+def override(page, name):
+    """Return an override in effect."""
+    return page.locator(f'[data-override="{name}"]')
+
+
+def verdict(page):
+    """Return the first line of the page."""
+    return page.locator(".verdict")
+
+
+async def test_every_part_is_shown(upstream_services, console, client):
+    """Each has its state in words and its links; the page is accessible in both modes and widths."""
     await give_up(client, "{}", LONG_WORD, reason=HOSTILE)
     page = await open_watched(console)
-    for name in ("Upstream services", "Timeline cache", "Files on local storage", "Outbox", "Audit sealer", "Probe"):
-        await expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
-    link = page.locator("[data-card=outbox]").get_by_role("link", name="Runbook")
+    for name in ("payment", "Timeline cache", "Files on local storage", "Outbox", "Audit sealer", "Probe"):
+        await expect(page.locator(".oncall-parts").get_by_text(name, exact=True)).to_be_visible()
+    assert (await part(page, "database").bounding_box())["height"] == pytest.approx(32, abs=1)
+    link = part(page, "outbox").get_by_role("link", name="Runbook")
     await expect(link).to_have_attribute("href", "https://ops.example/runbooks/support-outbox-stalled.md")
     await expect(page.get_by_role("navigation").get_by_role("link", name="On-call")).to_have_attribute(
         "aria-current", "page"
     )
+    await expect(verdict(page)).to_contain_text("2 dead letters wait for a decision.")
     await page.clock.fast_forward(READ_INTERVAL)
-    await expect(page.locator(".spark").first).to_be_visible()
+    await expect(part(page, "deadLetters").locator(".spark")).to_be_visible()
     await expect_good_looks(page)
 
 
 async def test_page_is_in_vietnamese(console):
     page = await console.open(ADDRESS, locale="vi-VN")
-    await expect(page.get_by_role("heading", name="Dịch vụ nguồn")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Các phần hoạt động tốt")).to_be_visible()
     assert "oncall." not in await page.locator("main").inner_text()
 
 
-async def test_override_is_set_changed_and_cleared_by_keyboard(upstream_services, console, client):
-    """A service is switched off for some time with a reason; the card says so until it is cleared."""
+async def test_override_is_set_extended_and_cleared_by_keyboard(upstream_services, console, client):
+    """A service is switched off for some time with a reason; the page says who, why and until when, until it ends."""
+    await client.put("/support/agents/anyone", json={"displayName": "Ann Lee"})
     page = await console.open(ADDRESS)
-    await source(page, "payment").get_by_role("button", name="Switch off").focus()
+    await expect(verdict(page)).to_contain_text("No part reports a failure.")
+    await part(page, "payment").get_by_role("button", name="Switch off").focus()
     await page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog")
     await expect(dialog.get_by_label("Reason")).to_be_focused()
@@ -84,12 +111,25 @@ async def test_override_is_set_changed_and_cleared_by_keyboard(upstream_services
     await dialog.get_by_label("In effect for").select_option("PT7200S")
     await dialog.get_by_label("Reason").press("Enter")
     await expect(dialog).to_have_count(0)
-    await expect(source(page, "payment").get_by_text("Switched off", exact=True)).to_be_visible()
-    await expect(source(page, "payment").locator(".breaker")).to_have_text("no calls: switched off")
+    await expect(override(page, "payment").get_by_role("button", name="Clear")).to_be_focused()
+    await expect(override(page, "payment")).to_contain_text("being restored")
+    await expect(verdict(page)).to_contain_text(
+        re.compile(r"Degraded on purpose\s+payment is off until \d\d:\d\d \((2 h|1 h 59 min) left\), set by Ann Lee\.")
+    )
+    await expect(part(page, "payment")).to_contain_text("no calls: switched off")
     assert await overrides(client) == {"payment": "being restored"}
-    await source(page, "payment").get_by_role("button", name="Clear").click()
-    await expect(source(page, "payment").locator(".breaker")).to_have_text("closed (calls pass)")
+    await expect_good_looks(page)
+    await override(page, "payment").get_by_role("button", name="Extend").press("Enter")
+    await dialog.get_by_label("In effect for").select_option("PT28800S")
+    await dialog.get_by_label("Reason").press("Enter")
+    await expect(override(page, "payment")).to_contain_text(re.compile(r"\((8 h|7 h 59 min) left\)"))
+    await override(page, "payment").get_by_role("button", name="Clear").press("Enter")
+    await expect(part(page, "payment")).to_contain_text("closed (calls pass)")
+    await expect(part(page, "payment").get_by_role("button", name="Switch off")).to_be_focused()
     assert await overrides(client) == {}
+    await page.keyboard.press("z")
+    await expect(override(page, "payment")).to_contain_text(re.compile(r"\((8 h|7 h 59 min) left\)"))
+    assert await overrides(client) == {"payment": "being restored"}
 
 
 async def test_override_of_another_engineer_is_not_replaced(upstream_services, console, client):
@@ -98,7 +138,7 @@ async def test_override_of_another_engineer_is_not_replaced(upstream_services, c
     first = {"reason": "first", "duration": "PT30M"}
     await client.put("/support/overrides/order", json=first)
     page = await console.open(ADDRESS)
-    await source(page, "order").get_by_role("button", name="Change").click()
+    await override(page, "order").get_by_role("button", name="Extend").click()
     await client.put("/support/overrides/order", json=first | {"reason": "second"})
     dialog = page.get_by_role("dialog")
     await dialog.get_by_label("Reason").fill("third")
@@ -110,13 +150,13 @@ async def test_override_of_another_engineer_is_not_replaced(upstream_services, c
 async def test_answers_are_kept_longer(console):
     """The override of the cache TTL has a number of seconds, and needs no reason."""
     page = await console.open(ADDRESS)
-    card = page.locator("[data-card=cache]")
-    await card.get_by_role("button", name="Keep answers longer").click()
+    await part(page, "cache").get_by_role("button", name="Keep answers longer").click()
     await page.get_by_role("dialog").get_by_label("Seconds").fill("900")
     await page.get_by_role("dialog").get_by_role("button", name="Set").click()
-    await expect(card.get_by_text("Answers are fresh for 15 min")).to_be_visible()
-    await card.get_by_role("button", name="Clear").click()
-    await expect(card.locator(".override")).to_have_attribute("data-set", "no")
+    await expect(override(page, "ttl").get_by_text("Answers are fresh for 15 min")).to_be_visible()
+    await override(page, "ttl").get_by_role("button", name="Clear").click()
+    await expect(override(page, "ttl")).to_have_count(0)
+    await expect(page.locator(".overrides")).to_contain_text("None is in effect.")
 
 
 async def test_dead_letters_are_replayed_and_dropped(console, client):
@@ -145,11 +185,43 @@ async def test_source_that_fails_is_shown(upstream_services, payments, console, 
     for number in range(12):
         case = await open_case(client, context=[{"type": "order", "orderId": f"ORD-{number}"}])
         await client.get(f"/support/cases/{case['id']}?includeTimeline=true")
-    page = await console.open(ADDRESS)
-    await expect(source(page, "payment").get_by_text("100%")).to_be_visible()
-    await expect(source(page, "payment").get_by_text("calls are rejected")).to_be_visible()
-    await expect(page.get_by_text("Needs attention: Upstream services")).to_be_visible()
-    await expect_accessible(page)
+    page = await open_watched(console)
+    await expect(part(page, "payment")).to_have_attribute("data-failing", "yes")
+    await expect(part(page, "payment").get_by_text("100%")).to_be_visible()
+    await expect(part(page, "payment").get_by_text("calls are rejected")).to_be_visible()
+    await expect(verdict(page)).to_contain_text("1 problem")
+    await expect(verdict(page)).to_contain_text(re.compile(r"payment does not answer; 100% of \d+ calls fail"))
+    await expect(verdict(page).get_by_role("link", name="Runbook")).to_have_attribute("href", re.compile("source-down"))
+    await page.clock.fast_forward(READ_INTERVAL)
+    await expect(part(page, "payment").locator(".spark")).to_contain_text("threshold 50%")
+    await expect_good_looks(page)
+    await verdict(page).get_by_role("button", name="Switch off payment").click()
+    await page.get_by_role("dialog").get_by_label("Reason").fill("it fails")
+    await page.keyboard.press("Enter")
+    await expect(verdict(page)).to_contain_text("Degraded on purpose")
+    await expect(part(page, "payment")).to_have_attribute("data-failing", "no")
+
+
+def test_thresholds_are_those_of_the_alerts():
+    """The page calls a problem what the alerts would call one."""
+    text = (files("support_service.console") / "static/parts/oncall-verdict.js").read_text()
+    limits = dict(re.findall(r"^  (\w+): ([\d. *]+),", text, re.MULTILINE))
+    found = {
+        name: math.prod(map(float, re.split(r" \* ", value.replace("2 ** 30", str(2**30)))))
+        for name, value in limits.items()
+    }
+    assert found == {
+        "errorShare": timeline_source_down.SOURCE_DOWN_SHARE,
+        "failedCalls": timeline_source_down.SOURCE_CALLS,
+        "backlogBytes": attachment_backlog.BACKLOG_BYTES,
+        "fullInSeconds": attachment_backlog.GROWTH_HORIZON,
+        "diskFreeBytes": attachment_disk_full.DISK_FREE,
+        "outboxAgeSeconds": outbox_stalled.OUTBOX_AGE,
+        "streamWaiting": events_consumer_stalled.STREAM_BEHIND,
+        "deadLetters": events_dead_lettered.DEAD_LETTERS,
+        "auditAgeSeconds": audit_unsealed.AUDIT_AGE,
+        "loopSeconds": event_loop_lag.LOOP_LAG_LONG,
+    }
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
@@ -161,7 +233,7 @@ async def test_unavailable_database_is_reported(console, postgres):
     postgres.stop()
     await read_until(page, page.get_by_role("heading", name="The database can't be reached"))
     await expect(page.get_by_text("support-service timeline degrade payment")).to_be_visible()
-    await expect(page.locator("[data-card=database]")).to_have_attribute("data-status", "unavailable")
+    await expect(part(page, "database")).to_have_attribute("data-status", "unavailable")
     await expect_accessible(page)
     postgres.start()
     await read_until(page, page.get_by_text("No part reports a failure."))
@@ -184,9 +256,9 @@ async def test_unavailable_redis_is_reported(make_client, redis, browser):
         console.refused = {503}
         redis.kill()
         page = await console.open(ADDRESS)
-        await expect(page.locator('[data-card="cache"]')).to_have_attribute("data-status", "unavailable")
-        await expect(page.locator('[data-card="deadLetters"]')).to_have_attribute("data-status", "unavailable")
-        await expect(page.locator('[data-card="database"]')).to_have_attribute("data-status", "ok")
+        await expect(part(page, "cache")).to_have_attribute("data-status", "unavailable")
+        await expect(part(page, "deadLetters")).to_have_attribute("data-status", "unavailable")
+        await expect(part(page, "database")).to_have_attribute("data-status", "ok")
         await expect(page.get_by_text("The Redis of events can't be reached.")).to_be_visible()
 
 
@@ -197,7 +269,7 @@ async def test_service_that_does_not_answer_leaves_the_last_figures(console):
     await page.route("**/support/oncall", lambda route: asyncio.ensure_future(route.fulfill(status=502)))
     await page.clock.fast_forward(READ_INTERVAL)
     await expect(page.get_by_text("The figures below are the last ones")).to_be_visible()
-    await expect(page.locator(".oncall-card")).to_have_count(11)
+    await expect(page.locator("[data-part]")).to_have_count(PARTS)
 
 
 async def test_database_that_is_down_at_the_first_load_is_reported(console):

@@ -118,7 +118,7 @@ class SupportConsole extends Element {
     this.openDialog("palette");
   }
 
-  /** The commands of the palette that are not those of a page. @returns {import("./parts/palette.js").Group[]} */
+  /** The commands of the palette besides views and keys. A page may have `commands()` of its own. @returns {import("./parts/palette.js").Group[]} */
   commands() {
     const pages = this.links().map(([page, key, title]) => ({ text: t(title), keys: `g ${key}`, run: () => go(`/console/${page}`) }));
     const settings = [
@@ -128,7 +128,9 @@ class SupportConsole extends Element {
       { text: t("help.title"), keys: "?", run: () => this.openDialog("help") },
       ...(hasSession() ? [{ text: t("account.sign_out"), run: () => this.signOut() }] : []),
     ];
+    const page = /** @type {any} */ (this.querySelector(`${this.place?.page}-page`));
     return [
+      ...(page?.commands?.() ?? []),
       { title: "app.pages", commands: pages },
       { title: "palette.settings", commands: settings },
     ];

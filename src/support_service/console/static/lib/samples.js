@@ -31,19 +31,26 @@ export class Samples {
   }
 
   /**
-   * Show the samples of a figure. The chart is from 0 to the highest value that was seen.
+   * Show the samples of a figure. The chart is from 0 to the highest value that was seen, or to the threshold.
    * @param {string} name
    * @param {string} label what the figure is
    * @param {(value: number) => string} format
+   * @param {number} [limit] the threshold from which the figure is a problem
    */
-  chart(name, label, format) {
+  chart(name, label, format, limit) {
     const samples = this.byName.get(name) ?? [];
     const values = samples.flatMap(([, value]) => (value === null ? [] : [value]));
     if (values.length < 2) return nothing;
     const highest = Math.max(...values);
+    const top = Math.max(highest, limit ?? 0) || 1;
     return html`<figure class="spark">
-      <svg viewBox="0 0 120 24" preserveAspectRatio="none" aria-hidden="true"><path d=${line(samples, highest || 1)} /></svg>
-      <figcaption class="muted">${t("oncall.chart", { label, highest: format(highest) })}</figcaption>
+      <svg viewBox="0 0 120 24" preserveAspectRatio="none" aria-hidden="true">
+        <path d=${line(samples, top)} />
+        <path class="limit" d=${limit ? `M0 ${yOf(limit, top)}H${WIDTH}` : ""} />
+      </svg>
+      <figcaption class="muted">
+        ${t("oncall.chart", { label, highest: format(highest) })}${limit ? t("oncall.threshold", { limit: format(limit) }) : nothing}
+      </figcaption>
     </figure>`;
   }
 }
@@ -60,9 +67,13 @@ function line(samples, highest) {
   for (const [at, value] of samples) {
     if (value === null) continue;
     const x = (WIDTH * (at - first)) / Math.max(last - first, 1);
-    const y = HEIGHT - 1 - (HEIGHT - 2) * (value / highest);
-    parts.push(`${at - before > GAP ? "M" : "L"}${x.toFixed(1)} ${y.toFixed(1)}`);
+    parts.push(`${at - before > GAP ? "M" : "L"}${x.toFixed(1)} ${yOf(value, highest)}`);
     before = at;
   }
   return parts.join("");
+}
+
+/** @param {number} value @param {number} highest */
+function yOf(value, highest) {
+  return (HEIGHT - 1 - (HEIGHT - 2) * (value / highest)).toFixed(1);
 }

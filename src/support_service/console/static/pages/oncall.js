@@ -1,16 +1,20 @@
-/** On-call: one card for each part of the service, overrides, dead letters and webhook deliveries. */
+/** On-call: what is wrong in words, overrides, each part of the service, dead letters and webhook deliveries. */
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
+import { agents } from "../lib/agents.js";
 import { can, explain, newKey, Problem, request } from "../lib/api.js";
 import { Element, html } from "../lib/page.js";
 import { clock, clockWithSeconds, t, word } from "../lib/i18n.js";
 import { Samples } from "../lib/samples.js";
 import { databaseDown } from "../parts/database-down.js";
 import { failedDeliveries } from "../parts/failed-deliveries.js";
-import { cards, figures, sources } from "../parts/oncall-cards.js";
+import { figures, overrideStrip, parts } from "../parts/oncall-cards.js";
+import { overrideName, overridesOf, verdict } from "../parts/oncall-verdict.js";
+import { toast } from "../parts/toast.js";
 
 const INTERVAL = 5_000; // ms between requests for the state
 const LIST_SIZE = 20; // dead letters and deliveries that are listed
+const SET_LISTED = 20; // audit entries of overrides that are read, to find who has set those in effect
 
 /** @typedef {{path: string, items: any[], more: boolean, failure: string}} GivenUpList */
 
@@ -29,8 +33,12 @@ export class OnCallPage extends Element {
   /** @type {string} what the user is asked about before it is deleted */
   confirming = "";
   busy = false;
-  message = "";
   reading = false;
+  /** Since when this page has seen each part fail. @type {Map<string, number>} */
+  failingSince = new Map();
+  /** Who has set each override, by its name, and the overrides that this is about. @type {Record<string, string>} */
+  setBy = {};
+  known = "";
 
   connectedCallback() {
     super.connectedCallback();
@@ -52,12 +60,51 @@ export class OnCallPage extends Element {
       const counts = countsOf(this.status);
       this.samples.add(figures(data));
       this.set({ status: data, receivedAt: Date.now(), problem: null });
+      this.noteFailing();
+      this.readWho();
       if (counts && counts !== countsOf(data)) this.readLists();
     } catch (failure) {
       this.set({ problem: failure });
     } finally {
       this.reading = false;
     }
+  }
+
+  noteFailing() {
+    const failing = this.failing;
+    for (const name of this.failingSince.keys()) if (!failing.has(name)) this.failingSince.delete(name);
+    for (const name of failing) if (!this.failingSince.has(name)) this.failingSince.set(name, Date.now());
+  }
+
+  /** The names of parts and sources with a problem. */
+  get failing() {
+    return new Set(this.verdict.problems.map(({ part, source }) => source ?? part));
+  }
+
+  get verdict() {
+    return verdict(this.status, (override) => this.whoSet(override));
+  }
+
+  /** Find out from the audit log who has set the overrides in effect, when they have changed. */
+  async readWho() {
+    const wanted = overridesOf(this.status).map(({ name, version }) => `${name} ${version}`).join();
+    if (wanted === this.known || !can("audit:read")) return;
+    this.known = wanted;
+    try {
+      const [{ data }, people] = await Promise.all([request(`/support/audit?action=override.set&limit=${SET_LISTED}`), agents()]);
+      const names = Object.fromEntries(people.map(({ id, displayName }) => [id, displayName]));
+      /** @type {Record<string, string>} */
+      const setBy = {};
+      for (const { actor, changes } of data.items) for (const name of Object.keys(changes ?? {})) setBy[name] ??= names[actor] ?? actor;
+      this.set({ setBy });
+    } catch {
+      this.known = ""; // it is asked again with the next state
+    }
+  }
+
+  /** @param {any} override */
+  whoSet({ name }) {
+    return this.setBy[name];
   }
 
   async readLists() {
@@ -77,13 +124,13 @@ export class OnCallPage extends Element {
   /** Send a change, say what failed, and read the state again. @param {() => Promise<unknown>} send */
   async change(send) {
     if (this.busy) return false;
-    this.set({ busy: true, message: "" });
+    this.set({ busy: true });
     let done = false;
     try {
       await send();
       done = true;
     } catch (failure) {
-      this.set({ message: explain(failure) });
+      toast({ text: explain(failure), isError: true });
     }
     this.set({ busy: false, confirming: "" });
     await Promise.all([this.read(), this.readLists()]);
@@ -91,8 +138,56 @@ export class OnCallPage extends Element {
   }
 
   /** @param {any} override */
-  clear({ name, version }) {
-    this.change(() => request(`/support/overrides/${name}`, { method: "DELETE", ifMatch: `"${version}"`, key: newKey() }));
+  async clear({ name, version, value, reason, until }) {
+    if (!(await this.change(() => request(`/support/overrides/${name}`, { method: "DELETE", ifMatch: `"${version}"`, key: newKey() })))) return;
+    this.focusOn(`[data-part="${name === "ttl" ? "cache" : name}"] button`);
+    const undo = () => {
+      const left = Math.max(1, Math.ceil((Date.parse(until) - Date.now()) / 1000));
+      const body = { value, reason, duration: `PT${left}S` };
+      return this.undo(() => request(`/support/overrides/${name}`, { method: "PUT", body, key: newKey() }));
+    };
+    toast({ text: t("oncall.cleared", { name: overrideName(name) }), undo });
+  }
+
+  /** Say that an override was set, and offer to undo it. @param {any} former @param {any} override */
+  async wasSet(former, { name, version }) {
+    await this.read();
+    this.focusOn(`[data-override="${name}"] button:last-of-type`);
+    const path = `/support/overrides/${name}`;
+    const ifMatch = `"${version}"`;
+    const undo = () => {
+      if (!former) return this.undo(() => request(path, { method: "DELETE", ifMatch, key: newKey() }));
+      const left = Math.max(1, Math.ceil((Date.parse(former.until) - Date.now()) / 1000));
+      const body = { value: former.value, reason: former.reason, duration: `PT${left}S` };
+      return this.undo(() => request(path, { method: "PUT", body, ifMatch, key: newKey() }));
+    };
+    toast({ text: t("oncall.set", { name: overrideName(name) }), undo });
+  }
+
+  /** Send what undoes a change, and show the state. @param {() => Promise<unknown>} send */
+  async undo(send) {
+    await send();
+    await this.read();
+  }
+
+  /** @param {string} selector */
+  async focusOn(selector) {
+    await this.updateComplete;
+    /** @type {HTMLElement | null} */ (this.querySelector(selector))?.focus();
+  }
+
+  /** What the palette offers on this page. @returns {import("../parts/palette.js").Group[]} */
+  commands() {
+    if (!this.status || !can("overrides:write")) return [];
+    const inEffect = overridesOf(this.status);
+    const services = this.status.sources.items.filter((/** @type {any} */ each) => each.configured).map((/** @type {any} */ each) => each.service);
+    const commands = [...services, "ttl"].map((name) => {
+      const override = inEffect.find((each) => each.name === name);
+      if (override) return { text: `${t("oncall.clear")}: ${overrideName(name)}`, run: () => this.clear(override) };
+      const text = name === "ttl" ? t("oncall.keep_longer") : t("override.title", { name: overrideName(name) });
+      return { text, run: () => this.edit(name, null) };
+    });
+    return [{ title: "oncall.overrides", commands }];
   }
 
   /**
@@ -117,7 +212,7 @@ export class OnCallPage extends Element {
   /** @param {string} name @param {any} current */
   async edit(name, current) {
     await import("../parts/override-dialog.js");
-    this.set({ editing: { name, current }, message: "" });
+    this.set({ editing: { name, current } });
   }
 
   render() {
@@ -132,37 +227,63 @@ export class OnCallPage extends Element {
               </p>`
             : nothing}
         </header>
-        ${this.notices()}
-        ${this.status ? html`${sources(this)} ${cards(this)}` : this.problem ? nothing : html`<p role="status">${t("app.loading")}</p>`}
+        ${this.summary()} ${this.isDatabaseDown ? databaseDown() : nothing}
+        ${this.status
+          ? html`${overrideStrip(this)} ${parts(this, this.failing)}`
+          : this.problem
+            ? nothing
+            : html`<p role="status">${t("app.loading")}</p>`}
         ${this.lists.letters ? failedDeliveries(this, "letters") : nothing} ${this.lists.deliveries ? failedDeliveries(this, "deliveries") : nothing}
         ${this.status ? html`<p class="muted">${t("oncall.sampled", { time: clock(this.samples.since) })}</p>` : nothing}
       </main>
       ${this.editing
-        ? html`<override-dialog .name=${this.editing.name} .current=${this.editing.current} @close=${this.edited}></override-dialog>`
+        ? html`<override-dialog
+            .name=${this.editing.name}
+            .current=${this.editing.current}
+            @close=${() => this.set({ editing: null })}
+            @set=${(/** @type {CustomEvent} */ { detail, target }) => this.wasSet(/** @type {any} */ (target).current, detail)}
+          ></override-dialog>`
         : nothing}
     `;
   }
 
-  edited() {
-    this.set({ editing: null });
-    this.read();
+  get isDatabaseDown() {
+    return this.problem?.code === "database_unavailable" || this.status?.database.status === "unavailable";
   }
 
-  /** Say what is wrong at present, first of all that the database is down. */
-  notices() {
-    const databaseIsDown = this.problem?.code === "database_unavailable" || this.status?.database.status === "unavailable";
-    const failing = this.status ? Object.keys(this.status).filter((name) => ["unavailable", "stale"].includes(this.status[name]?.status)) : [];
-    return html`
-      <div role="alert" class="oncall-notices">
-        ${this.message ? html`<p class="error">${this.message}</p>` : nothing}
+  /** Say what is wrong, or that nothing is, with what to do about it. */
+  summary() {
+    if (!this.status && !this.problem) return html`<section class="verdict" aria-label=${t("verdict.title")}></section>`;
+    const { level, problems, deliberate } = this.status ? this.verdict : { level: "bad", problems: [], deliberate: [] };
+    const titles = { good: t("oncall.all_good"), degraded: t("verdict.degraded"), bad: t("verdict.problems", { n: problems.length }) };
+    return html`<section class="verdict" data-verdict=${this.problem ? "bad" : level} aria-label=${t("verdict.title")}>
+      <div role="status">
         ${this.problem ? html`<p class="error">${explain(this.problem)}${this.status ? ` ${t("oncall.old")}` : ""}</p>` : nothing}
-        ${databaseIsDown ? databaseDown() : nothing}
+        ${this.status ? html`<p><strong>${titles[/** @type {keyof typeof titles} */ (level)]}</strong></p>` : nothing}
+        <ul>
+          ${problems.map((finding) => html`<li>${finding.text} ${this.remedy(finding)}</li>`)}
+          ${deliberate.length && problems.length ? html`<li><strong>${t("verdict.degraded")}</strong></li>` : nothing}
+          ${deliberate.map(({ text }) => html`<li>${text}</li>`)}
+        </ul>
       </div>
-      ${this.status && !failing.length ? html`<p class="good">${t("oncall.all_good")}</p>` : nothing}
-      ${failing.length
-        ? html`<p class="warning"><strong>${t("oncall.attention")}</strong> ${failing.map((name) => word("card", name)).join(", ")}</p>`
-        : nothing}
-    `;
+    </section>`;
+  }
+
+  /** What is likely to help with a problem: a button, the runbook and the panel. @param {import("../parts/oncall-verdict.js").Finding} finding */
+  remedy({ part, source }) {
+    const { runbook, panel } = this.status[part];
+    const name = source ? word("source", source) : word("card", part);
+    return html`<span class="links">
+      ${source && can("overrides:write") ? html`<button class="primary" ?disabled=${this.busy} @click=${() => this.edit(source, null)}>${t("override.title", { name })}</button>` : nothing}
+      ${part === "deadLetters" ? html`<button @click=${() => this.showLetters()}>${t("verdict.to_letters")}</button>` : nothing}
+      ${runbook ? html`<a href=${runbook} target="_blank" rel="noreferrer">${t("oncall.runbook")}<span class="visually-hidden">: ${name}</span></a>` : nothing}
+      ${panel ? html`<a href=${panel} target="_blank" rel="noreferrer">Grafana<span class="visually-hidden">: ${name}</span></a>` : nothing}
+    </span>`;
+  }
+
+  showLetters() {
+    this.querySelector("[data-list=letters]")?.scrollIntoView();
+    this.focusOn("[data-list=letters] li button");
   }
 }
 

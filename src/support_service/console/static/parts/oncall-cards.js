@@ -1,14 +1,20 @@
-/** The cards of on-call: the upstream services with their overrides, and the service's own parts. Each shows state, scope, age and links. */
+/** The parts of on-call: those that fail, full width; those that work, in one line each. Then the overrides in effect. */
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
-import { clock, clockWithSeconds, dateAndTime, duration, number, percent, seconds, since, size, t, word } from "../lib/i18n.js";
+import { clockWithSeconds, dateAndTime, duration, number, percent, seconds, since, size, t, word } from "../lib/i18n.js";
 import { can } from "../lib/api.js";
 import { html } from "../lib/page.js";
+import { isFailing, LIMITS, overrideName, overridesOf, untilTime } from "./oncall-verdict.js";
 
 /** @typedef {import("../pages/oncall.js").OnCallPage} Page */
 /** @typedef {[import("../lib/i18n.js").TextName, unknown]} Pair a label, and its value or null */
+/**
+ * A part: `figures` are shown by their labels, the first ones also in a line; `chart` is the figure that is drawn.
+ * @typedef {{name: string, title: string, found: any, isFailing: boolean, state: string, figures: Pair[], controls?: unknown,
+ *   chart?: {figure: string, label: import("../lib/i18n.js").TextName, format: (value: number) => string, limit?: number}, source?: string}} Part
+ */
 
-const MANY_ERRORS = 0.1; // share of calls that failed from which it is marked
+const IN_LINE = 3; // figures of a part that works
 
 /** Return the figures of a state that charts show. @param {any} status @returns {Record<string, number | null>} */
 export function figures(status) {
@@ -17,193 +23,211 @@ export function figures(status) {
     ...Object.fromEntries(bySource),
     database: status.database.answerSeconds,
     backlog: status.backlog.bytes,
-    outbox: status.outbox.events,
+    outbox: status.outbox.oldestAgeSeconds,
     stream: status.stream.waiting,
     deadLetters: status.deadLetters.count,
     webhooks: status.webhooks.pending,
     auditSealer: status.auditSealer.unsealedAgeSeconds,
-    eventLoop: status.eventLoop.lagSeconds,
+    eventLoop: status.eventLoop.p95Seconds,
   };
 }
 
-/** @param {Page} page */
-export function sources(page) {
-  const found = page.status.sources;
-  return html`<section class="oncall-card wide" data-card="sources" data-status=${found.status} aria-labelledby="card-sources">
-    ${cardHead("sources", found)}
-    <div class="oncall-sources">${found.items.map((/** @type {any} */ each) => source(page, each))}</div>
-  </section>`;
-}
-
 /**
+ * Show all parts, those that fail first.
  * @param {Page} page
- * @param {any} item
+ * @param {Set<string>} failing the names of parts with a problem
  */
-function source(page, item) {
-  const unknown = html`<span class="muted">–</span>`;
-  return html`<section class="oncall-source" data-source=${item.service} data-breaker=${item.breaker ?? "none"}>
-    <h3>${word("source", item.service)}</h3>
-    ${item.configured
-      ? html`<dl class="pairs">
-            <dt>${t("oncall.breaker")}</dt><dd class="breaker">${word("breaker", item.override ? "not_called" : item.breaker)}</dd>
-            <dt>${t("oncall.calls")}</dt><dd>${number(item.calls)}</dd>
-            <dt>${t("oncall.errors")}</dt><dd class=${item.errorShare >= MANY_ERRORS ? "warning" : nothing}>${given(item.errorShare, percent) ?? unknown}</dd>
-            <dt>p95</dt><dd>${given(item.p95Seconds, seconds) ?? unknown}</dd>
-            <dt>${t("oncall.last_answer")}</dt><dd>${given(item.lastAnswerAt, (at) => html`<time datetime=${at} title=${dateAndTime(at)}>${t("oncall.ago", { time: since(at) })}</time>`) ?? unknown}</dd>
-          </dl>
-          ${page.samples.chart(`errors:${item.service}`, t("oncall.errors"), percent)}`
-      : html`<p class="muted">${t("oncall.not_configured")}</p>`}
-    ${item.configured || item.override ? overrideLine(page, item.service, item.override) : nothing}
-  </section>`;
+export function parts(page, failing) {
+  const all = [...page.status.sources.items.map((/** @type {any} */ item) => sourcePart(page, item)), ...ownParts(page, failing)];
+  const broken = all.filter((part) => part.isFailing);
+  return html`
+    ${broken.map((part) => card(page, part))}
+    <section class="oncall-parts" aria-labelledby="parts-title">
+      <h2 id="parts-title">${t("oncall.working")}</h2>
+      <ul>
+        ${all.filter((part) => !part.isFailing).map((part) => row(part))}
+      </ul>
+    </section>
+  `;
 }
 
-/**
- * Show the override in effect, and what may be done about it.
- * @param {Page} page
- * @param {string} name
- * @param {any} override
- */
-function overrideLine(page, name, override) {
-  const labels = { name: name === "ttl" ? t("oncall.ttl_name") : word("source", name) };
-  const isToday = override && new Date(override.until).toDateString() === new Date().toDateString();
-  return html`<div class="override" data-set=${override ? "yes" : "no"}>
-    ${override
-      ? html`<p>
-          <strong>${override.value === null ? t("oncall.switched_off") : t("oncall.kept_for", { time: seconds(override.value) })}</strong>
-          ${t("oncall.until", { time: isToday ? clock(override.until) : dateAndTime(override.until) })}
-          ${override.reason ? html`<bdi class="muted">${override.reason}</bdi>` : nothing}
-        </p>`
-      : nothing}
-    ${can("overrides:write")
-      ? html`<p class="row">
-          <button ?disabled=${page.busy} @click=${() => page.edit(name, override)}>
-            ${override ? t("oncall.extend") : name === "ttl" ? t("oncall.keep_longer") : t("oncall.switch_off")}<span class="visually-hidden">: ${labels.name}</span>
-          </button>
-          ${override
-            ? html`<button ?disabled=${page.busy} @click=${() => page.clear(override)}>${t("oncall.clear")}<span class="visually-hidden">: ${labels.name}</span></button>`
-            : nothing}
-        </p>`
-      : nothing}
-  </div>`;
+/** @param {Page} page @param {any} item @returns {Part} */
+function sourcePart(page, item) {
+  const { service, configured, override, breaker, calls, errorShare, p95Seconds, lastAnswerAt } = item;
+  return {
+    name: service,
+    source: service,
+    title: word("source", service),
+    found: page.status.sources,
+    isFailing: isFailing(item),
+    state: !configured ? t("oncall.not_configured") : word("breaker", override ? "not_called" : breaker),
+    figures: configured
+      ? [
+          ["oncall.errors", given(errorShare, percent)],
+          ["oncall.calls", number(calls)],
+          ["oncall.p95", given(p95Seconds, seconds)],
+          ["oncall.last_answer", given(lastAnswerAt, (at) => html`<time datetime=${at} title=${dateAndTime(at)}>${t("oncall.ago", { time: since(at) })}</time>`)],
+        ]
+      : [],
+    chart: { figure: `errors:${service}`, label: "oncall.errors", format: percent, limit: LIMITS.errorShare },
+    controls: configured && !override && can("overrides:write") ? setButton(page, service, t("oncall.switch_off")) : nothing,
+  };
 }
 
-/** @param {Page} page */
-export function cards(page) {
+/** @param {Page} page @param {Set<string>} failing @returns {Part[]} */
+function ownParts(page, failing) {
   const { status } = page;
-  return html`<div class="oncall-cards">
-    ${card(
-      page,
-      "database",
-      [
-        ["oncall.answer_time", given(status.database.answerSeconds, seconds)],
-        ...lagOfStandby(status.database),
+  const { backlog, outbox, stream, deadLetters, webhooks, auditSealer, eventLoop, database, cache } = status;
+  /** @type {Record<string, {figures: Pair[], chart?: Part["chart"], controls?: unknown}>} */
+  const known = {
+    database: {
+      figures: [["oncall.answer_time", given(database.answerSeconds, seconds)], ...lagOfStandby(database)],
+      chart: { figure: "database", label: "oncall.answer_time", format: seconds },
+    },
+    cache: {
+      figures: [["oncall.ttl", duration(cache.ttlSeconds)], ["oncall.ttl_default", duration(cache.defaultTtlSeconds)]],
+      controls: !cache.override && can("overrides:write") ? setButton(page, "ttl", t("oncall.keep_longer")) : nothing,
+    },
+    outbox: {
+      figures: [
+        ["oncall.waiting", given(outbox.events, number)],
+        ["oncall.oldest", outbox.events === 0 ? t("oncall.none") : age(outbox)],
+        ["oncall.publishes", outbox.leader ? t("oncall.yes") : t("oncall.other_replica")],
       ],
-      seconds,
-    )}
-    ${cacheCard(page)}
-    ${card(
-      page,
-      "backlog",
-      [
-        ["oncall.files", given(status.backlog.files, number)],
-        ["oncall.bytes", given(status.backlog.bytes, size)],
-        ["oncall.oldest", age(status.backlog)],
-        ["oncall.disk_free", given(status.backlog.diskFreeBytes, size)],
-        ["oncall.full_in", status.backlog.diskFreeBytes === null ? null : fullIn(status.backlog.fullInSeconds)],
+      chart: { figure: "outbox", label: "oncall.oldest", format: duration, limit: LIMITS.outboxAgeSeconds },
+    },
+    stream: {
+      figures: [["oncall.waiting", given(stream.waiting, number)]],
+      chart: { figure: "stream", label: "oncall.waiting", format: number, limit: LIMITS.streamWaiting },
+    },
+    deadLetters: {
+      figures: [["oncall.count", given(deadLetters.count, number)]],
+      chart: { figure: "deadLetters", label: "oncall.count", format: number },
+    },
+    webhooks: {
+      figures: [
+        ["oncall.tried_again", given(webhooks.pending, number)],
+        ["oncall.endpoints", webhooks.endpoints.join(", ") || t("oncall.none")],
       ],
-      size,
-    )}
-    ${card(
-      page,
-      "outbox",
-      [
-        ["oncall.waiting", given(status.outbox.events, number)],
-        ["oncall.oldest", status.outbox.events === 0 ? t("oncall.none") : age(status.outbox)],
-        ["oncall.publishes", status.outbox.leader ? t("oncall.yes") : t("oncall.other_replica")],
+      chart: { figure: "webhooks", label: "oncall.tried_again", format: number },
+    },
+    backlog: {
+      figures: [
+        ["oncall.bytes", given(backlog.bytes, size)],
+        ["oncall.disk_free", given(backlog.diskFreeBytes, size)],
+        ["oncall.full_in", backlog.diskFreeBytes === null ? null : fullIn(backlog.fullInSeconds)],
+        ["oncall.files", given(backlog.files, number)],
+        ["oncall.oldest", age(backlog)],
       ],
-      number,
-    )}
-    ${card(page, "stream", [["oncall.waiting", given(status.stream.waiting, number)]], number)}
-    ${card(page, "deadLetters", [["oncall.count", given(status.deadLetters.count, number)]], number)}
-    ${card(
-      page,
-      "webhooks",
-      [
-        ["oncall.tried_again", given(status.webhooks.pending, number)],
-        ["oncall.endpoints", status.webhooks.endpoints.join(", ") || t("oncall.none")],
+      chart: { figure: "backlog", label: "oncall.bytes", format: size, limit: LIMITS.backlogBytes },
+    },
+    auditSealer: {
+      figures: [
+        ["oncall.entries", given(auditSealer.entries, number)],
+        ["oncall.oldest_unsealed", auditSealer.unsealedAgeSeconds === 0 ? t("oncall.none") : given(auditSealer.unsealedAgeSeconds, duration)],
+        ["oncall.last_sealed", given(auditSealer.lastSealedAt, dateAndTime)],
       ],
-      number,
-    )}
-    ${card(
-      page,
-      "auditSealer",
-      [
-        ["oncall.entries", given(status.auditSealer.entries, number)],
-        ["oncall.oldest_unsealed", status.auditSealer.unsealedAgeSeconds === 0 ? t("oncall.none") : given(status.auditSealer.unsealedAgeSeconds, duration)],
-        ["oncall.last_sealed", given(status.auditSealer.lastSealedAt, dateAndTime)],
+      chart: { figure: "auditSealer", label: "oncall.oldest_unsealed", format: duration, limit: LIMITS.auditAgeSeconds },
+    },
+    eventLoop: {
+      figures: [
+        ["oncall.p95_minute", given(eventLoop.p95Seconds, seconds)],
+        ["oncall.max_minute", given(eventLoop.maxSeconds, seconds)],
+        ["oncall.lag", given(eventLoop.lagSeconds, seconds)],
       ],
-      duration,
-    )}
-    ${card(
-      page,
-      "eventLoop",
-      [
-        ["oncall.lag", given(status.eventLoop.lagSeconds, seconds)],
-        ["oncall.p95_minute", given(status.eventLoop.p95Seconds, seconds)],
-        ["oncall.max_minute", given(status.eventLoop.maxSeconds, seconds)],
-      ],
-      seconds,
-    )}
-    ${card(page, "probe", [])}
-  </div>`;
+      chart: { figure: "eventLoop", label: "oncall.p95_minute", format: seconds, limit: LIMITS.loopSeconds },
+    },
+    probe: { figures: [] },
+  };
+  return Object.entries(known).map(([name, part]) => {
+    const found = status[name];
+    return { name, title: word("card", name), found, isFailing: failing.has(name), state: word("card_status", found.status), ...part };
+  });
 }
 
-/** @param {Page} page */
-function cacheCard(page) {
-  const { cache } = page.status;
-  return card(page, "cache", [["oncall.ttl", duration(cache.ttlSeconds)], ["oncall.ttl_default", duration(cache.defaultTtlSeconds)]], undefined, overrideLine(page, "ttl", cache.override));
+/**
+ * Show a part that fails: what is wrong, since when, its figures and its chart.
+ * @param {Page} page
+ * @param {Part} part
+ */
+function card(page, part) {
+  const { name, title, found, state, source } = part;
+  const failedAt = page.failingSince.get(name);
+  return html`<section class="oncall-card" data-part=${name} data-status=${source ? "unavailable" : found.status} data-failing="yes" aria-labelledby="card-${name}">
+    <header>
+      <h2 id="card-${name}">${title}</h2>
+      <span class="card-status">${state}</span>
+      <span class="muted scope">${word("card_scope", found.scope)}</span>
+      ${failedAt ? html`<span class="muted">${t("oncall.seen_since", { time: clockWithSeconds(failedAt) })}</span>` : nothing}
+      ${links(part)}
+    </header>
+    ${found.error ? html`<p lang="en" class="error">${found.error}</p>` : nothing}
+    ${found.status === "stale" ? html`<p class="warning">${t("oncall.card_old", { time: clockWithSeconds(found.asOf) })}</p>` : nothing}
+    <div class="card-body">
+      <dl class="pairs">${part.figures.map(([label, value]) => html`<dt>${t(label)}</dt><dd>${shownValue(value)}</dd>`)}</dl>
+      ${part.chart ? page.samples.chart(part.chart.figure, t(part.chart.label), part.chart.format, part.chart.limit) : nothing}
+    </div>
+    ${part.controls}
+  </section>`;
+}
+
+/** Show a part that works, in one line. @param {Part} part */
+function row(part) {
+  const { name, title, found, state } = part;
+  return html`<li class="oncall-row" data-part=${name} data-status=${found.status} data-failing="no">
+    <strong>${title}</strong>
+    <span class="card-status">${state}</span>
+    <span class="line muted">${part.figures.slice(0, IN_LINE).map(([label, value]) => html`<span>${t(label)} <b>${shownValue(value)}</b></span>`)}</span>
+    ${part.controls} ${links(part)}
+  </li>`;
+}
+
+/** @param {unknown} value */
+function shownValue(value) {
+  return value ?? html`<span class="muted">${t("oncall.unknown")}</span>`;
+}
+
+/** @param {Part} part */
+function links({ found, title }) {
+  return html`<span class="links">
+    ${found.runbook ? html`<a href=${found.runbook} target="_blank" rel="noreferrer">${t("oncall.runbook")}<span class="visually-hidden">: ${title}</span></a>` : nothing}
+    ${found.panel ? html`<a href=${found.panel} target="_blank" rel="noreferrer">Grafana<span class="visually-hidden">: ${title}</span></a>` : nothing}
+  </span>`;
 }
 
 /**
  * @param {Page} page
- * @param {string} name
- * @param {Pair[]} pairs
- * @param {(value: number) => string} [format] of the values of its chart
- * @param {unknown} [more]
+ * @param {string} name of the override
+ * @param {string} text
  */
-function card(page, name, pairs, format, more = nothing) {
-  const found = page.status[name];
-  return html`<section class="oncall-card" data-card=${name} data-status=${found.status} aria-labelledby="card-${name}">
-    ${cardHead(name, found)}
-    ${pairs.length
-      ? html`<dl class="pairs">
-          ${pairs.map(([label, value]) => html`<dt>${t(label)}</dt><dd>${value ?? html`<span class="muted">${t("oncall.unknown")}</span>`}</dd>`)}
-        </dl>`
-      : nothing}
-    ${format && pairs.length ? page.samples.chart(name, t(CHARTED[name] ?? pairs[0][0]), format) : nothing} ${more}
-  </section>`;
+function setButton(page, name, text) {
+  return html`<button class="plain" ?disabled=${page.busy} @click=${() => page.edit(name, null)}>${text}<span class="visually-hidden">: ${overrideName(name)}</span></button>`;
 }
 
-/** What a chart shows, where it is not the first figure of its card. @type {Record<string, import("../lib/i18n.js").TextName>} */
-const CHARTED = { backlog: "oncall.bytes", auditSealer: "oncall.oldest_unsealed" };
-
-/**
- * Show the name of a card, its state in words, whose figures it has, and its links.
- * @param {string} name
- * @param {any} found
- */
-function cardHead(name, found) {
-  return html`<header>
-      <h2 id="card-${name}">${word("card", name)}</h2>
-      <span class="card-status">${word("card_status", found.status)}</span>
-      <span class="muted scope">${word("card_scope", found.scope)}</span>
-      <span class="links">
-        ${found.runbook ? html`<a href=${found.runbook} target="_blank" rel="noreferrer">${t("oncall.runbook")}<span class="visually-hidden">: ${word("card", name)}</span></a>` : nothing}
-        ${found.panel ? html`<a href=${found.panel} target="_blank" rel="noreferrer">Grafana<span class="visually-hidden">: ${word("card", name)}</span></a>` : nothing}
-      </span>
-    </header>
-    ${found.error ? html`<p lang="en" class=${found.status === "unavailable" ? "error" : "muted"}>${found.error}</p>` : nothing}
-    ${found.status === "stale" ? html`<p class="warning">${t("oncall.card_old", { time: clockWithSeconds(found.asOf) })}</p>` : nothing}`;
+/** Show the overrides in effect: who, why, until when, and what may be done. @param {Page} page */
+export function overrideStrip(page) {
+  const found = overridesOf(page.status);
+  return html`<section class="overrides" aria-labelledby="overrides-title" data-set=${found.length ? "yes" : "no"}>
+    <h2 id="overrides-title">${t("oncall.overrides")}</h2>
+    ${found.length ? nothing : html`<p class="muted">${t("oncall.no_overrides")}</p>`}
+    <ul>
+      ${found.map((override) => {
+        const which = html`<span class="visually-hidden">: ${overrideName(override.name)}</span>`;
+        const who = page.whoSet(override);
+        return html`<li class="override" data-override=${override.name}>
+          <strong>${override.name === "ttl" ? t("oncall.kept_for", { time: seconds(override.value) }) : t("verdict.off", { name: overrideName(override.name) })}</strong>
+          <time datetime=${override.until} title=${dateAndTime(override.until)}>${untilTime(override.until)}</time>
+          ${who ? html`<span>${t("verdict.set_by", { who })}</span>` : nothing} ${override.reason ? html`<bdi class="muted">${override.reason}</bdi>` : nothing}
+          ${can("overrides:write")
+            ? html`<span class="links">
+                <button ?disabled=${page.busy} @click=${() => page.edit(override.name, override)}>${t("oncall.extend")}${which}</button>
+                <button ?disabled=${page.busy} @click=${() => page.clear(override)}>${t("oncall.clear")}${which}</button>
+              </span>`
+            : nothing}
+        </li>`;
+      })}
+    </ul>
+  </section>`;
 }
 
 /**

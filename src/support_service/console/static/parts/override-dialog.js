@@ -10,6 +10,7 @@ const DEFAULT_DURATION = 1800;
 const DEFAULT_TTL = 1800;
 const REASON_LENGTH = 200;
 
+/** Dispatches `set` with the new override. */
 class OverrideDialog extends Element {
   name = "";
   /** @type {any} the override in effect */
@@ -60,8 +61,9 @@ class OverrideDialog extends Element {
     const ifMatch = this.current ? `"${this.current.version}"` : null; // another engineer's override is not replaced
     this.set({ busy: true, failure: "" });
     try {
-      await request(`/support/overrides/${this.name}`, { method: "PUT", body, ifMatch, key: newKey() });
+      const { data } = await request(`/support/overrides/${this.name}`, { method: "PUT", body, ifMatch, key: newKey() });
       this.querySelector("dialog")?.close();
+      this.dispatchEvent(new CustomEvent("set", { detail: data }));
     } catch (failure) {
       this.set({ failure: explain(failure) });
     }
