@@ -203,7 +203,7 @@ def _sent_at(mail: EmailMessage) -> datetime | None:
 
 
 def _is_automatic(mail: EmailMessage, sender: str) -> bool:
-    """Return whether a program has sent a mail: an answer to it could be answered by a program for ever."""
+    """Return whether a program has sent a mail: two programs could answer one another without end."""
     return (
         _header(mail, "Auto-Submitted").lower() not in ("", "no")
         or _header(mail, "Precedence").lower() in ("bulk", "junk", "list", "auto_reply")
@@ -282,7 +282,7 @@ class Address:
         return f"<{message.id}.{message.ticket_id}@{self.domain}>"
 
     def ids_in(self, message_id: str) -> tuple[str, str] | None:
-        """Return the ids of the message and of the case that a Message-ID names, or None if it is no answer's."""
+        """Return the ids of the message and the case that the Message-ID of an answer names; None for other ones."""
         found = re.fullmatch(rf"<({UUID})\.({UUID})@{re.escape(self.domain)}>", message_id)
         return (found[1], found[2]) if found else None
 
@@ -316,7 +316,7 @@ class Incoming:
         self._address = address
 
     async def run(self) -> None:
-        """Take mails for ever, the oldest first."""
+        """Take mails, the oldest first, until the process ends."""
         for folder in ("new", "cur", "tmp", ".failed/new", ".failed/cur", ".failed/tmp"):
             (self._maildir / folder).mkdir(parents=True, exist_ok=True)
         pause = FIRST_PAUSE
@@ -398,9 +398,9 @@ class Incoming:
         return await find_case_of(self._client, case.id, [short_id(mail.id), *thread])
 
     async def _open_case(self, mail: Mail, thread: str, related: str | None) -> Case:
-        """Open a case for a thread of a customer, or return the one that there is.
+        """Open a case for a thread of a customer, or return its case.
 
-        The external id has the customer: whoever names the thread of another customer gets a case of their own.
+        The external id has the customer: a sender who names the thread of another customer gets a case of their own.
         """
         contact = contact_of(mail.sender)
         if contact and not await self._is_known(mail):
@@ -565,7 +565,7 @@ class Outgoing:
         self._pauses: dict[str, tuple[float, float]] = {}  # by case: when it is tried again, and the pause before that
 
     async def run(self) -> None:
-        """Follow the changes of all cases, and send answers, for ever."""
+        """Follow the changes of all cases, and send answers, until the process ends."""
         async with asyncio.TaskGroup() as both:
             both.create_task(self._follow())
             both.create_task(self._send_waiting())
@@ -595,7 +595,7 @@ class Outgoing:
             self._state.add(Answer(message.id, message.ticket_id, self._address.message_id(message)))
 
     async def _send_waiting(self) -> None:
-        """Send the answers of each case in their order. Those of other cases do not wait for one that fails."""
+        """Send the answers of each case in their order. An answer that fails delays only answers of its own case."""
         while True:
             for answer in self._state.waiting():
                 try_at, pause = self._pauses.get(answer.case_id, (0.0, FIRST_PAUSE))
@@ -729,7 +729,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 async def main(options: argparse.Namespace) -> None:
-    """Run both directions for ever; the failure of one ends both, so that a supervisor starts them again."""
+    """Run both directions; the failure of one ends both, so that a supervisor starts them again."""
     ((name, mail),) = getaddresses([options.address])
     host, _, port = options.smtp.rpartition(":")
     address = Address(name, mail.lower())

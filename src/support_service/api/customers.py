@@ -37,7 +37,7 @@ CUSTOMER_PROBLEMS = (*DATABASE_PROBLEMS, "customer_changed")
 async def find_customers(call: Call, query: CustomerSearch) -> Reply[FoundCustomers]:
     """Find customers by their name, or by an e-mail address, a phone number or another contact.
 
-    They are in the order of their names. A person is found by each of its ids, and returned under the one that has the
+    They are in the order of their names. A person is found by each of its ids, and returned under the id that has the
     record. Services are not shown the notes of staff.
     """
     return Reply(await call.service.customers.find(call.principal, query, call.reader))
@@ -55,9 +55,9 @@ async def get_customer(call: Call, customer_id: str, query: CustomerQuery) -> Re
     """Get a customer: the name and contacts, the cases, what they refer to, and their files.
 
     Cases and files are the newest first. `references` and `files` are those of the cases of this page; `nextCursor`
-    requests the next page, and is null on the last one. Staff get the cases of all ids of the person, agents those that
-    they may see. Customers get only the cases of their own id. Without a case and without a record the answer is 404,
-    whether the customer exists or not. Synthetic cases are left out.
+    requests the next page, and is null on the last one. Staff get the cases of all ids of the person, agents the cases
+    that they may see. Customers get only the cases of their own id. Without a case and without a record the answer is
+    404, whether the customer exists or not. Synthetic cases are left out.
 
     `ETag` is the version of the record, for `If-Match` of a change; it is empty without a record.
     """

@@ -32,7 +32,7 @@ class KnownAgent(NamedTuple):
     teams: frozenset[str]
     role: str | None
     away: bool
-    name_from_claims: bool  # the provider gave the name: nobody has set another one
+    name_from_claims: bool  # the name comes from the provider, and is not one that a person has set
 
 
 class KnownAgents:

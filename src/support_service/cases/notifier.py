@@ -1,4 +1,4 @@
-"""Who is told of a change of a case: people whom a note mentions, the followers, and who the case is assigned to.
+"""Notifications of a change of a case: for people whom a note mentions, the followers, and the assigned agent.
 
 The rows are a part of the transaction of the change. Who may see the case decides later, when a person reads them.
 """
@@ -24,7 +24,7 @@ _END_OF_SENTENCE = ".,;:!?)]}>\"'*_"  # characters that may follow an id, if the
 _NO_PART_OF_ID = re.compile(r"[,;!?()\[\]{}<>\"'\u2019]")
 NO_MEMBERS: Mapping[str, Any] = MappingProxyType({})
 Kinds = Mapping[str, NotificationKind]
-"""The people to tell by their ids, with what they are told."""
+"""The kind of the notification for each person, by id."""
 
 
 def find_mentions(text: str, known: KnownAgents) -> tuple[Collection[str], Collection[str]]:
@@ -56,7 +56,7 @@ def _possible_names(text: str) -> Iterator[str]:
 async def _followers(
     work: UnitOfWork, case_id: str, case: CaseState | CaseSummary, kind: NotificationKind
 ) -> dict[str, NotificationKind]:
-    """Return the people who follow a case, or a duplicate of it, with what they are told."""
+    """Return a notification of this kind for each person who follows a case, or a duplicate of it."""
     people = list(case.followers or ())
     if case.has_duplicates:
         people += await notification_rows.read_followers_of_duplicates(work.tx, case_id)
@@ -123,7 +123,7 @@ class Notifier:
     async def _tell(
         self, work: UnitOfWork, case_id: str, at: datetime, kinds: Kinds, message_id: str | None = None
     ) -> Mapping[str, Any]:
-        """Store a notification for each of the people but the one who makes the change."""
+        """Store a notification for each person except the caller."""
         principal = work.origin.principal
         own_id, actor = (None, "customer") if principal.role == "customer" else (principal.id, principal.id)
         notified = [

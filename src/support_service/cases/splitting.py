@@ -26,7 +26,7 @@ from support_service.platform.database import ContendedRow, Database, Row
 from support_service.platform.database.tables import ERASED_TEXT
 from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 
-# What the new case has of the original: its owners, so that nobody else sees the messages, and its kind.
+# Fields that the new case has of the original: the same people see the messages, and it is of the same kind.
 KEPT_FIELDS = ("customer_id", "priority", "channel", "assigned_agent_id", "team", "tags", "synthetic")
 
 

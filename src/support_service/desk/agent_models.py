@@ -64,13 +64,15 @@ class AgentChange(ApiModel):
 
 
 class AgentContent(ApiModel):
-    """What the directory has of a person, besides the id."""
+    """The entry of a person in the directory, without the id."""
 
-    display_name: str | None = Field(default=None, description="what colleagues call the person; null: nobody said")
+    display_name: str | None = Field(
+        default=None, description="what colleagues call the person; null if it is not known"
+    )
     teams: list[str] = Field(default_factory=list, description="teams of the person, sorted")
     role: PersonRole | None = None
     away: bool = Field(default=False, description="the person is away, as the person or a supervisor has set it")
-    # The provider gave the name: nobody has set another one.
+    # The name comes from the provider, and is not one that a person has set.
     name_from_claims: SkipJsonSchema[bool] = Field(default=False, exclude=True)
 
     def content_json(self) -> dict[str, Any]:

@@ -142,7 +142,7 @@ class BulkService:
         in_turn: AbstractAsyncContextManager[None],
         charge: Callable[[int], None],
     ) -> BulkResult:
-        """Change many cases; return the outcome of each. `charge` is told how many cases have none yet.
+        """Change many cases; return the outcome of each. `charge` gets the number of cases without an outcome.
 
         A query is looked up in a turn of the caller. A repeat with the idempotency key of an
         earlier change goes on where that one has ended, also after its `until`. Raises ValidationFailed for a wrong
@@ -302,7 +302,7 @@ class BulkService:
         key: str | None = None,
         undoes: str | None = None,
     ) -> StoredBulk:
-        """Store a new bulk change, and return it, or the one that another process has stored meanwhile."""
+        """Store a new bulk change, unless another process has stored it meanwhile; return it."""
         at = utc_now()
         row: dict[str, Any] = {
             "id": new_id(),

@@ -1,10 +1,10 @@
 """Records of customers: names, contacts, notes of staff, and which ids are of one person.
 
-These are no named resources: there may be a million, so their changes neither wait for each other nor count them. Cases
+They are not named resources: there may be a million, so their changes neither wait for each other nor count them. Cases
 keep their `customerId`. Several ids are of one person by `merged_into`, which says what somebody has merged, and by
 `person`, which follows from it and names the id whose record is that of the person, so that no read follows a chain.
 
-Whoever changes `merged_into` or `person` of a record holds the lock of merges, and that of the record of the person.
+A transaction that changes `merged_into` or `person` of a record holds the lock of merges and the row of the person.
 """
 
 import re
@@ -264,7 +264,7 @@ async def read_unused(reader: Reader, before: datetime, after: str, count: int) 
 
 
 async def remove_unused(tx: Transaction, ids: Collection[str], before: datetime) -> int:
-    """Delete the records of those persons who have no case any more, if they are not changed since `before`.
+    """Delete the records of persons who have no case any more, if they are not changed since `before`.
 
     Return their number.
     """

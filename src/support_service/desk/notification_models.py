@@ -26,7 +26,7 @@ NotificationId = Annotated[Identifier, Field(description="id of a notification o
 
 
 class Notification(ApiModel):
-    """What a person is told of a change of a case."""
+    """A notification of a person about a change of a case."""
 
     model_config = example_config(EXAMPLE)
 
@@ -81,7 +81,7 @@ class NotificationPage(UnreadCount):
 
 
 class ReadNotifications(RequestModel):
-    """Which notifications are read: those with `ids`, or those in the list from `until` downwards."""
+    """Which notifications are read: `ids`, or `until` and all below it in the list."""
 
     model_config = example_config({"ids": [EXAMPLE["id"]]})
 

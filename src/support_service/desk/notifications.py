@@ -142,7 +142,7 @@ class NotificationService:
                 raise Conflict("too_many_followers", f"The case has {MAX_FOLLOWERS} followers, the limit.")
             after = [*before, agent_id] if follows else [each for each in before if each != agent_id]
             await case_rows.set_followers(work.tx, case_id, after)
-            if agent_id != origin.principal.id:  # what a person does for themselves concerns nobody else
+            if agent_id != origin.principal.id:  # following and leaving a case for oneself is not audited
                 at = time_after(case.updated_at)
                 change = {"follower": (None, agent_id) if follows else (agent_id, None)}
                 await audit.record(work, case_id, "follower.added" if follows else "follower.removed", at, change)

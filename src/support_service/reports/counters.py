@@ -102,7 +102,7 @@ class ReportTimings:
 
 
 class ReportQuestion(NamedTuple):
-    """What a report is about: its days, by what its rows are told apart, and values that all its cases had."""
+    """What a report counts: its days, the dimensions of its rows, and values that all its cases had."""
 
     by: Sequence[Dimension]
     first: int

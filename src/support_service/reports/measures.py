@@ -8,7 +8,7 @@ A counter belongs to a block of days and to a grain: which of team, agent and ch
 in one counter of each grain and span. So a report reads only the grain with what it names, and a few blocks instead of
 each day. The counters are no `CountTable` of cases/gauges.py: reports need durations, and years of days.
 
-Durations are counted in buckets, each 2^(1/8) times as long as the one before. So what a report says of a duration is
+Durations are counted in buckets, each 2^(1/8) times as long as the one before. So a duration in a report is
 within 4.4 % of the truth.
 """
 
@@ -35,7 +35,7 @@ Counts = Counter[str]
 
 
 class Occurrence(NamedTuple):
-    """Something that happened to a case, and who had the case then. A text is empty if nobody had it."""
+    """Something that happened to a case, and its team, agent and channel then. A text is empty if the case had none."""
 
     measure: str
     at: datetime
@@ -68,7 +68,7 @@ def bucket_of(seconds: float) -> int:
 
 
 def seconds_of(bucket: int) -> float:
-    """Return what stands for the durations of a bucket, in seconds."""
+    """Return the duration that reports show for a bucket, in seconds."""
     return round(2 * GROWTH**bucket / (GROWTH + 1), 1) if bucket else 1.0
 
 

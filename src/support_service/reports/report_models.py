@@ -102,7 +102,7 @@ class ReportQuery(DaysQuery):
         None, description="only what happened while a case was this team's; `none`: no team's"
     )
     agent: Identifier | None = Field(
-        None, description="only while a case was assigned to this agent; `none`: to nobody"
+        None, description="only while a case was assigned to this agent; `none`: cases without an agent"
     )
     channel: Annotated[str, Field(max_length=32)] | None = Field(
         None, description="only cases of this channel; `other`: of channels that are not configured"
@@ -150,7 +150,7 @@ class Breaches(ApiModel):
 
 
 class ReportRow(ApiModel):
-    """What happened to cases. What does not tell the rows apart is null, and so is no team, and no agent."""
+    """What happened to cases. Dimensions that are not in `by` are null, as are a missing team and agent."""
 
     model_config = example_config(ROW_EXAMPLE)
 
