@@ -178,6 +178,23 @@ async def test_role_sees_only_what_it_may(tokens, owned_case, console, role, see
             await expect(page.get_by_text("Your role may not do this.").first).to_be_visible()
 
 
+async def test_mentions_have_a_view_that_counts_the_unread_ones(tokens, owned_case, client, console):
+    """A mention counts until its case is opened from there; the case stays in the view."""
+    headers = {"Authorization": f"Bearer {tokens['supervisor']}"}
+    await client.put("/support/agents/agent-1", json={"displayName": "Linh Trần"}, headers=headers)
+    note = {"authorType": "agent", "message": "Can you help, @agent-1?", "visibility": "internal"}
+    await client.post(f"/support/cases/{owned_case['id']}/messages", json=note, headers=headers)
+    page = await sign_in(console, tokens["agent"])
+    link = page.locator(".views a", has_text="Mentioned")
+    await expect(link.locator(".count")).to_have_text("1")
+    await link.click()
+    await page.locator(".subject a", has_text="Where is my parcel?").click()
+    await expect(page.get_by_role("heading", name="Where is my parcel?")).to_be_visible()
+    await page.keyboard.press("u")
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    await expect(link.locator(".count")).to_have_text("0")
+
+
 async def test_program_of_on_call_sees_no_case(tokens, owned_case, console):
     """The role `service` may read the state of the service only."""
     console.refused = {403}

@@ -29,14 +29,14 @@ async def choose(page, menu, option):
 
 
 async def test_queue_shows_the_longest_waiting_case_first(console, client):
-    """A row has subject, customer, priority, waiting time, agent, and the status unless it is open."""
+    """A row has subject, last words, customer, priority, time, agent, and the status unless it is open."""
     first, _ = await open_waiting(client, "First", "Second", customerId="customer-1", priority="high")
     await client.patch(f"/support/cases/{first['id']}", json={"assignedAgentId": "agent-7", "status": "pending"})
     page = await console.open()
     rows = page.locator("tbody tr")
     await expect(rows).to_have_count(2)
     await expect(rows.first).to_contain_text("First")
-    for text in ("customer-1", "Pending", "High", "agent-7"):
+    for text in ("Hello", "customer-1", "Pending", "High", "agent-7"):
         await expect(rows.first).to_contain_text(text)
     await expect(rows.locator(".pill")).to_have_text(["Pending"])
 
