@@ -1,6 +1,7 @@
 /** The parts of the queue: its views as filters of `GET /support/cases`, the search and filters above its list, and its rows. */
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
+import { guard } from "../vendor/lit-html/directives/guard.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { agent, can, me, query, request } from "../lib/api.js";
 import { isUnread } from "../lib/case-list.js";
@@ -25,6 +26,7 @@ const AT_RISK = "PT2H"; // a clock that is due within this time, or overdue
 const GROUPS = /** @type {const} */ (["mine", "team", "risk", "saved"]);
 const FILTERS = /** @type {const} */ (["assignedAgentId", "team", "tag", "channel", "status", "priority"]);
 const SHOWN_TAGS = 2;
+const TIMES_FRESH = 10_000; // ms for which the times of a row are not computed again
 /** @type {Record<string, string[]>} */
 const CHOICES = {
   channel: ["email", "chat", "phone", "web", "mobile", "social", "sms", "marketplace", "api"],
@@ -189,6 +191,7 @@ function chips(page) {
         @choose=${(/** @type {CustomEvent} */ { detail }) => page.filter("sort", detail)}
       ></choice-menu
     ></span>
+    ${can("views:write") ? html`<button class="plain save" @click=${page.saveView}>${t("queue.save_view")}</button>` : nothing}
   </div>`;
 }
 
@@ -294,7 +297,6 @@ function stripText(page) {
 export function queueTable(page) {
   const { items, state, rendered } = page.cases;
   const now = Date.now();
-  const canSelect = can("cases:write");
   return html`
     <table
       class="cases"
@@ -309,7 +311,7 @@ export function queueTable(page) {
       <thead role="rowgroup">
         <tr role="row">
           <th scope="col" role="columnheader" class="select">
-            ${canSelect
+            ${can("cases:write")
               ? html`<label><input type="checkbox" aria-label=${t("queue.select_all")} .checked=${page.selected.size >= items.length} .indeterminate=${page.selected.size > 0 && page.selected.size < items.length} @click=${page.toggleAll} /></label>`
               : nothing}
           </th>
@@ -322,7 +324,7 @@ export function queueTable(page) {
         ${repeat(
           items.slice(0, rendered),
           (item) => item.id,
-          (item) => queueRow(page, item, now, canSelect),
+          (item) => queueRow(page, item, now),
         )}
       </tbody>
     </table>
@@ -330,28 +332,44 @@ export function queueTable(page) {
 }
 
 /**
+ * A row, which is rendered again only if it shows something else: a key that moves the focus changes two of hundreds.
  * @param {QueuePage} page
  * @param {any} item
  * @param {number} now
- * @param {boolean} canSelect
  */
-function queueRow(page, item, now, canSelect) {
-  const viewers = live.othersIn(item.id).map(({ name }) => page.nameOf(name));
-  const isSelected = page.selected.has(item.id);
+function queueRow(page, item, now) {
+  const shown = {
+    isActive: item.id === page.active,
+    isSelected: page.selected.has(item.id),
+    isUnread: isUnread(item),
+    hasDraft: page.drafts.has(item.id),
+    viewers: live.othersIn(item.id).map(({ name }) => page.nameOf(name)).join(", "),
+  };
+  const { people, cases } = page;
+  return guard([item, people, cases.names, Math.floor(now / TIMES_FRESH), ...Object.values(shown)], () => row(page, item, now, shown));
+}
+
+/**
+ * @param {QueuePage} page
+ * @param {any} item
+ * @param {number} now
+ * @param {{isActive: boolean, isSelected: boolean, isUnread: boolean, hasDraft: boolean, viewers: string}} shown
+ */
+function row(page, item, now, { isActive, isSelected, isUnread, hasDraft, viewers }) {
   const message = item.match?.messageId;
   return html`
-    <tr role="row" data-case=${item.id} class="${item.id === page.active ? "active" : ""} ${isSelected ? "selected" : ""}" ?data-left=${item.left}>
+    <tr role="row" data-case=${item.id} class="${isActive ? "active" : ""} ${isSelected ? "selected" : ""}" ?data-left=${item.left}>
       <td role="cell" class="select">
-        ${canSelect ? html`<label><input type="checkbox" aria-label=${t("queue.select", { subject: item.subject })} .checked=${isSelected} /></label>` : nothing}
+        ${can("cases:write") ? html`<label><input type="checkbox" aria-label=${t("queue.select", { subject: item.subject })} .checked=${isSelected} /></label>` : nothing}
       </td>
       <td role="cell" class="priority" data-priority=${item.priority}>${icon(item.priority)} ${word("priority", item.priority)}</td>
       <th scope="row" role="rowheader" class="subject">
         <span class="line">
-          ${isUnread(item) ? html`<span class="unread" title=${t("queue.unread")}><span class="visually-hidden">${t("queue.unread")}</span></span>` : nothing}
+          ${isUnread ? html`<span class="unread" title=${t("queue.unread")}><span class="visually-hidden">${t("queue.unread")}</span></span>` : nothing}
           <a href="/console/cases/${encodeURIComponent(item.id)}${message ? `?${query({ message })}` : ""}"><bdi>${item.subject}</bdi></a>
           ${statusMark(item)} ${item.tags.length ? tagMarks(item.tags) : nothing}
           ${item.left ? html`<span class="gone">${t("queue.left")}</span>` : nothing}
-          ${viewers.length ? html`<span class="viewers">${t("queue.viewed_by", { names: viewers.join(", ") })}</span>` : nothing}
+          ${viewers ? html`<span class="viewers">${t("queue.viewed_by", { names: viewers })}</span>` : nothing}
         </span>
         <span class="line words">${item.match ? matchLine(item.match) : html`<bdi>${item.lastCustomerMessage?.text ?? ""}</bdi>`}</span>
       </th>
@@ -365,7 +383,7 @@ function queueRow(page, item, now, canSelect) {
       <td role="cell" class="time">
         <span class="line">${timeMark(item, now)}</span>
         <span class="line muted">
-          ${page.drafts.has(item.id) ? html`<span class="draft">${icon("draft")} ${t("queue.draft")}</span>` : nothing}
+          ${hasDraft ? html`<span class="draft">${icon("draft")} ${t("queue.draft")}</span>` : nothing}
           <span class="channel" title=${word("channel", item.channel)}>${icon(item.channel)}<span class="visually-hidden">${word("channel", item.channel)}</span></span>
         </span>
       </td>
