@@ -64,6 +64,8 @@ export const texts = {
   "help.claim": "claim the case",
   "help.search": "search",
   "help.show_new": "show new cases",
+  "help.select": "select the case",
+  "help.select_more": "select the next, the previous one too",
   "help.reply": "write a reply",
   "help.note": "write an internal note",
   "help.file": "add a file",

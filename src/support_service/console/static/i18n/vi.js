@@ -65,6 +65,8 @@ export const texts = {
   "help.claim": "nhận vụ việc",
   "help.search": "tìm kiếm",
   "help.show_new": "hiện vụ việc mới",
+  "help.select": "chọn vụ việc",
+  "help.select_more": "chọn thêm vụ việc sau, trước",
   "help.reply": "viết trả lời",
   "help.note": "viết ghi chú nội bộ",
   "help.file": "thêm tệp",

@@ -7,7 +7,24 @@ import { t } from "../lib/i18n.js";
 
 /** The keys by the pages that have them, with what they do. @type {Record<string, [TextName, [string, TextName][]]>} */
 export const KEYS = {
-  queue: ["queue.title", [["j / k", "help.move"], ["Enter", "help.open"], ["c", "help.claim"], ["/", "help.search"], ["n", "help.show_new"]]],
+  queue: [
+    "queue.title",
+    [
+      ["j / k", "help.move"],
+      ["Enter", "help.open"],
+      ["c", "help.claim"],
+      ["/", "help.search"],
+      ["n", "help.show_new"],
+      ["x", "help.select"],
+      ["J / K", "help.select_more"],
+      ["a", "bulk.assign"],
+      ["p", "bulk.priority"],
+      ["s", "bulk.status"],
+      ["t", "bulk.tag"],
+      ["h", "bulk.snooze"],
+      ["m", "bulk.merge"],
+    ],
+  ],
   case: ["case.title", [["r", "help.reply"], ["n", "help.note"], ["c", "help.claim"], ["f", "help.file"], ["u", "help.back"]]],
   composer: ["composer.title", [["Ctrl + Enter", "help.send"], [";", "help.macro"]]],
   everywhere: [
