@@ -22,7 +22,10 @@ MODULES = {
     ROOT / "src/support_service/console/static/vendor": {
         "@lit/reactive-element": ("css-tag.js", "reactive-element.js", "reactive-controller.d.ts"),
         "lit-element": ("lit-element.js",),
-        "lit-html": (*("directive-helpers.js", "directive.js", "directives/guard.js", "directives/repeat.js"), "lit-html.js"),
+        "lit-html": (
+            *("directive-helpers.js", "directive.js", "lit-html.js"),
+            *("directives/guard.js", "directives/repeat.js"),
+        ),
     },
     ROOT / "tests/support/console/vendor": {"axe-core": ("axe.min.js",)},
 }
