@@ -8,7 +8,7 @@ from playwright.async_api import Page, expect
 
 from tests.support.calls import open_case
 from tests.support.console.browser import expect_good_looks
-from tests.support.console.samples import open_waiting
+from tests.support.console.samples import case_path, open_waiting, overrides
 
 
 class Hand:
@@ -33,7 +33,7 @@ class Hand:
         """Open the palette, and choose what it finds first."""
         await self.keys("Control+k")
         await self.page.keyboard.type(words)
-        await expect(self.page.get_by_role("option", selected=True)).to_be_visible()
+        await expect(self.page.locator(".palette [aria-selected=true]")).to_be_visible()
         await self.keys("Enter")
 
 
@@ -121,3 +121,68 @@ async def test_who_closed_things_today_is_found(console, client, hand):
     await expect(page.locator(".audit li")).to_have_count(1)
     await expect(page.locator(".audit li")).to_contain_text("Case closed")
     assert user.presses <= 3
+
+
+@pytest.mark.parametrize("hand", ["keys", "mouse"])
+async def test_override_is_set_and_cleared(upstream_services, console, client, hand):
+    """Six presses at most, from any page, with the reason that agents see."""
+    page = await console.open()
+    user = Hand(page)
+    await (user.keys("g", "o") if hand == "keys" else user.click("link", "On-call"))
+    await expect(page.locator('[data-part="payment"]')).to_be_visible()
+    if hand == "keys":
+        await user.find("off payment")
+    else:
+        user.presses += 1
+        await page.locator('[data-part="payment"]').get_by_role("button", name="Switch off").click()
+    await expect(page.get_by_label("Reason")).to_be_focused()
+    await page.keyboard.type("being restored")
+    if hand == "keys":
+        await user.keys("Enter")
+    else:
+        user.presses += 1
+        await page.get_by_role("dialog").get_by_role("button", name="Switch off").click()
+    override = page.locator('[data-override="payment"]')
+    await expect(override).to_be_visible()
+    assert await overrides(client) == {"payment": "being restored"}
+    await expect(override.get_by_role("button", name="Clear")).to_be_focused()
+    await (user.keys("Enter") if hand == "keys" else user.click("button", "Clear"))
+    await expect(override).to_have_count(0)
+    assert await overrides(client) == {}
+    assert user.presses <= 6
+
+
+@pytest.mark.parametrize("hand", ["keys", "mouse"])
+async def test_who_changed_a_case_is_found(console, client, case, hand):
+    """From the case: who changed what, with the values before and after."""
+    await client.put("/support/agents/anyone", json={"displayName": "Ann Lee"})
+    await client.patch(f"/support/cases/{case['id']}", json={"priority": "urgent"})
+    page = await console.open(case_path(case))
+    await expect(page.get_by_role("heading", name=case["subject"])).to_be_visible()
+    user = Hand(page)
+    if hand == "keys":
+        await user.find("audit")
+    else:
+        await user.click("button", "Find and do")
+        await user.click("option", "Audit entries of this case")
+    await expect(page).to_have_url(f"{console.address}/console/audit?case={case['id']}")
+    await expect(page.get_by_text("Normal → Urgent")).to_be_visible()
+    await expect(page.locator(".audit").get_by_text("Ann Lee").first).to_be_visible()
+    assert user.presses <= 3
+
+
+async def test_customer_of_a_call_is_found(console, client, case):
+    """Three presses from any page: by name or number, with contacts, cases and what staff know."""
+    contacts = [{"kind": "phone", "value": "+49 30 1234567"}]
+    record = {"name": "Anna Berger", "contacts": contacts, "notes": "Call in the morning."}
+    await client.put("/support/customers/customer-17", json=record)
+    for sought in ("berg", "+49301234567"):
+        page = await console.open()
+        user = Hand(page)
+        await user.keys("Control+k")
+        await page.keyboard.type(sought)
+        await expect(page.get_by_role("option", name="Anna Berger")).to_have_attribute("aria-selected", "true")
+        await user.keys("Enter")
+        for text in ("Anna Berger", "+49 30 1234567", "Call in the morning.", case["subject"]):
+            await expect(page.locator("main").get_by_text(text)).to_be_visible()
+        assert user.presses <= 3

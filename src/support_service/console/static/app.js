@@ -48,6 +48,8 @@ class SupportConsole extends Element {
   state = "loading";
   /** @type {"" | "help" | "palette"} */
   dialog = "";
+  /** What was typed before the palette was there. */
+  typed = "";
   /** What is shown in place of the page. @type {unknown} */
   failure = nothing;
 
@@ -104,10 +106,22 @@ class SupportConsole extends Element {
     if (pathname === location.pathname) this.set({ place });
   }
 
-  /** @param {"help" | "palette"} dialog */
+  /** Open a dialog. What is typed while it is loaded is for it, not for the page. @param {"help" | "palette"} dialog */
   async openDialog(dialog) {
-    await (dialog === "help" ? import("./parts/help.js") : import("./parts/palette.js"));
-    this.set({ dialog });
+    this.typed = "";
+    const collect = (/** @type {KeyboardEvent} */ event) => {
+      if (event.key.length === 1 && !event.ctrlKey && !event.metaKey && !event.altKey) this.typed += event.key;
+      event.preventDefault();
+      event.stopImmediatePropagation();
+    };
+    document.addEventListener("keydown", collect, true);
+    try {
+      await (dialog === "help" ? import("./parts/help.js") : import("./parts/palette.js"));
+      this.set({ dialog });
+      await this.updateComplete;
+    } finally {
+      document.removeEventListener("keydown", collect, true);
+    }
   }
 
   /** Open the palette by its keys, also while a field has the focus. @param {KeyboardEvent} event */
@@ -120,6 +134,7 @@ class SupportConsole extends Element {
 
   /** The commands of the palette besides views and keys. A page may have `commands()` of its own. @returns {import("./parts/palette.js").Group[]} */
   commands() {
+    /** @type {import("./parts/palette.js").Command[]} */
     const pages = this.links().map(([page, key, title]) => ({ text: t(title), keys: `g ${key}`, run: () => go(`/console/${page}`) }));
     const settings = [
       ...THEMES.map((theme) => ({ text: `${t("account.theme")}: ${word("theme", theme)}`, run: () => chooseTheme(theme) })),
@@ -128,7 +143,9 @@ class SupportConsole extends Element {
       { text: t("help.title"), keys: "?", run: () => this.openDialog("help") },
       ...(hasSession() ? [{ text: t("account.sign_out"), run: () => this.signOut() }] : []),
     ];
-    const page = /** @type {any} */ (this.querySelector(`${this.place?.page}-page`));
+    const { page: name, id = "" } = this.place ?? {};
+    const page = /** @type {any} */ (this.querySelector(`${name}-page`));
+    if (name === "case" && can("audit:read")) pages.unshift({ text: t("aside.audit"), run: () => go(`/console/audit?case=${encodeURIComponent(id)}`) });
     return [
       ...(page?.commands?.() ?? []),
       { title: "app.pages", commands: pages },
@@ -156,7 +173,7 @@ class SupportConsole extends Element {
       </header>
       ${this.page()} ${this.dialog === "help" ? html`<help-dialog @close=${this.closeDialog}></help-dialog>` : nothing}
       ${this.dialog === "palette"
-        ? html`<command-palette .page=${this.place?.page ?? ""} .groups=${this.commands()} @close=${this.closeDialog}></command-palette>`
+        ? html`<command-palette .page=${this.place?.page ?? ""} .first=${this.typed} .groups=${this.commands()} @close=${this.closeDialog}></command-palette>`
         : nothing}
     `;
   }

@@ -69,8 +69,9 @@ class AuditPage extends Element {
     return html`
       <main id="main" class="page">
         <h1>${t("audit.title")}</h1>
+        ${this.questions()} ${this.form()}
         <audit-chain></audit-chain>
-        ${this.questions()} ${this.form()} ${this.failure ? html`<p class="error" role="alert">${this.failure}</p>` : nothing} ${this.entries()}
+        ${this.failure ? html`<p class="error" role="alert">${this.failure}</p>` : nothing} ${this.entries()}
       </main>
     `;
   }

@@ -209,7 +209,7 @@ class TeamPage extends Element {
 
   /** @param {number | null} open @param {number} highest */
   open(open, highest) {
-    return html`<span class="load">${shareBar(open, highest)} ${number(open)}</span>`;
+    return html`<span class="load">${shareBar(open, highest)} <span>${number(open)}</span></span>`;
   }
 
   /** @param {number | null} count */

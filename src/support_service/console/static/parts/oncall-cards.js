@@ -10,7 +10,7 @@ import { isFailing, LIMITS, overrideName, overridesOf, untilTime } from "./oncal
 /** @typedef {[import("../lib/i18n.js").TextName, unknown]} Pair a label, and its value or null */
 /**
  * A part: `figures` are shown by their labels, the first ones also in a line; `chart` is the figure that is drawn.
- * @typedef {{name: string, title: string, found: any, isFailing: boolean, state: string, figures: Pair[], controls?: unknown,
+ * @typedef {{name: string, title: string, found: any, isFailing: boolean, isOff?: boolean, state: string, figures: Pair[], controls?: unknown,
  *   chart?: {figure: string, label: import("../lib/i18n.js").TextName, format: (value: number) => string, limit?: number}, source?: string}} Part
  */
 
@@ -60,6 +60,7 @@ function sourcePart(page, item) {
     title: word("source", service),
     found: page.status.sources,
     isFailing: isFailing(item),
+    isOff: !configured || Boolean(override),
     state: !configured ? t("oncall.not_configured") : word("breaker", override ? "not_called" : breaker),
     figures: configured
       ? [
@@ -174,11 +175,11 @@ function card(page, part) {
 /** Show a part that works, in one line. @param {Part} part */
 function row(part) {
   const { name, title, found, state } = part;
-  return html`<li class="oncall-row" data-part=${name} data-status=${found.status} data-failing="no">
+  return html`<li class="oncall-row" data-part=${name} data-status=${part.isOff ? "off" : found.status} data-failing="no">
     <strong>${title}</strong>
     <span class="card-status">${state}</span>
     <span class="line muted">${part.figures.slice(0, IN_LINE).map(([label, value]) => html`<span>${t(label)} <b>${shownValue(value)}</b></span>`)}</span>
-    ${part.controls} ${links(part)}
+    ${links(part, part.controls)}
   </li>`;
 }
 
@@ -187,9 +188,10 @@ function shownValue(value) {
   return value ?? html`<span class="muted">${t("oncall.unknown")}</span>`;
 }
 
-/** @param {Part} part */
-function links({ found, title }) {
+/** @param {Part} part @param {unknown} [controls] before the links */
+function links({ found, title }, controls = nothing) {
   return html`<span class="links">
+    ${controls}
     ${found.runbook ? html`<a href=${found.runbook} target="_blank" rel="noreferrer">${t("oncall.runbook")}<span class="visually-hidden">: ${title}</span></a>` : nothing}
     ${found.panel ? html`<a href=${found.panel} target="_blank" rel="noreferrer">Grafana<span class="visually-hidden">: ${title}</span></a>` : nothing}
   </span>`;
