@@ -14,7 +14,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 from cachetools import TTLCache
 
-from support_service.cases.known_agents import KnownAgents
+from support_service.cases.known_agents import KnownAgent, KnownAgents
 from support_service.cases.policy import permission_missing
 from support_service.cases.sql.projections import IS_ACTIVE, IS_SYNTHETIC
 from support_service.core import pagination
@@ -166,8 +166,10 @@ class AgentDirectory(NamedResources[AgentContent, Agent]):
             return
         self._noted[claims] = True
         known = self.known.find(principal.id)
-        after = None if known is None else (known.display_name if not known.name_from_claims else claims[1])
-        if known is None or (known.display_name, known.role, known.teams) != (after, *claims[2:]):
+        if known is None or (known.display_name, known.role, known.teams) != (
+            known.display_name if _keeps_name(known) else claims[1],
+            *claims[2:],
+        ):
             self._claims[principal.id] = principal
 
     async def store_claims(self) -> None:
@@ -205,9 +207,14 @@ def _soon() -> datetime:
     return utc_now() + AT_RISK_WITHIN
 
 
+def _keeps_name(entry: Agent | KnownAgent) -> bool:
+    """Return whether somebody has set the name, so that claims do not change it."""
+    return entry.display_name is not None and not entry.name_from_claims
+
+
 def _content_of_claims(principal: Principal, before: Agent | None) -> AgentContent:
     """Return the entry of a person who signs in. The claims decide, except for a name that somebody has set."""
-    keeps_name = before is not None and before.display_name is not None and not before.name_from_claims
+    keeps_name = before is not None and _keeps_name(before)
     return AgentContent.model_construct(
         display_name=before.display_name if before and keeps_name else principal.display_name,
         teams=sorted(principal.teams),

@@ -280,6 +280,17 @@ async def test_name_that_a_supervisor_has_set_stays(send):
     assert (await send(path=f"{AGENTS}/agent-7"))["away"]
 
 
+async def test_claims_name_a_person_without_a_name(send):
+    """Nobody has set it, or it was cleared."""
+    await send("PUT", f"{AGENTS}/agent-7", {"teams": ["returns"], "role": "agent"}, **BOSS)
+    await send(name="Linh")
+    assert await entries(send) == {"agent-7": ("Linh", ["returns"])}
+    for name in ("L. Tran", None):
+        await send("PUT", f"{AGENTS}/agent-7", {"displayName": name}, **BOSS)
+        await send(name=f"Linh, not {name}")
+    assert await entries(send) == {"agent-7": ("Linh, not None", ["returns"])}
+
+
 async def test_claims_are_stored_only_if_they_change_something(send):
     """Two tokens of one person in turn do not change the entry to and fro."""
     for _ in range(3):
