@@ -51,12 +51,12 @@ async def take_pictures(address: str) -> None:
         for name, path in (("queue", ""), ("case", f"cases/{case}")):
             await page.goto(f"{address}/console/{path}", wait_until="load")
             await page.locator("main h1").wait_for()
-            await page.locator(".source, tbody tr").first.wait_for()
+            await page.locator(".timeline, tbody tr").first.wait_for()
             await page.locator("[aria-busy=true]").wait_for(state="detached")
             if name == "case":  # what its source said first is stale after a second
                 await page.wait_for_timeout(1500)
                 await page.reload()
-                await page.locator("[data-status=stale]").wait_for()
+                await page.locator(".problems").wait_for()
             await page.screenshot(path=FOLDER / f"console-{name}.png")
         await browser.close()
 

@@ -6,7 +6,6 @@ import re
 import pytest
 from playwright.async_api import expect
 
-from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from tests.support.calls import add_message, eventually, open_case, read_detail, upload
 from tests.support.console.browser import (
     NARROW,
@@ -19,7 +18,7 @@ from tests.support.console.browser import (
     record_numbers,
     settled,
 )
-from tests.support.console.samples import HOSTILE, LONG_WORD, case_path, messages
+from tests.support.console.samples import HOSTILE, LONG_WORD, case_path, messages, open_waiting
 
 
 @pytest.fixture
@@ -31,17 +30,26 @@ def known_order(upstream_services, orders, payments, shipments):
 
 
 async def test_timeline_has_all_sources_by_day(known_order, console, client, case):
-    """Messages, files, orders, payments, shipments and changes are in one list; each source has a badge."""
+    """Messages, files, orders, payments, shipments and changes are in one list. No source has a problem.
+
+    The conversation has them in single lines that open.
+    """
     await upload(client, case, filename="tracking.txt")
     page = await console.open(case_path(case))
-    for source in UPSTREAM_SERVICES:
-        await expect(page.locator(".source").get_by_text(f"{source} fresh")).to_be_visible()
-    timeline = page.get_by_role("region", name="Timeline")
+    timeline = page.get_by_role("log", name="Timeline")
+    run = timeline.locator(".run", has_text="order events")
+    await expect(run).to_contain_text("5 order events, in transit 3 Jan")
+    await expect(timeline.get_by_text("order.paid")).to_be_hidden()
+    await run.locator("summary").click()
+    await expect(timeline.get_by_text("order.paid")).to_be_visible()
+    await expect(page.locator(".problems")).to_have_count(0)
+    await page.get_by_role("button", name="Everything").click()
     for text in ("Where is my parcel?", "tracking.txt", "Payment", "Shipment", "order.paid", "Case opened"):
         await expect(timeline.get_by_text(text).first).to_be_visible()
     await expect(timeline.get_by_role("heading", name="2 January 2026")).to_be_visible()
-    await page.get_by_role("button", name="Conversation").click()
+    await page.get_by_role("button", name="Files").click()
     await expect(timeline.get_by_text("Payment")).to_have_count(0)
+    await page.get_by_role("button", name="Conversation").click()
     await expect(timeline.get_by_text("Where is my parcel?")).to_be_visible()
 
 
@@ -53,6 +61,7 @@ async def test_context_that_claims_to_be_something_else_is_shown_as_context(know
     ]
     case = await open_case(client, subject="Odd", context=[{"type": "order", "orderId": "ORD-1001"}, *claims])
     page = await console.open(case_path(case))
+    await page.get_by_role("button", name="Everything").click()
     await settled(page)
     entries = page.locator(".timeline li")
     for claim in claims:
@@ -78,15 +87,20 @@ async def test_timeline_says_what_is_stale_and_what_is_missing(known_order, cons
     """A stale source's entries are marked, and an unavailable source leaves a gap that says so."""
     payments.fail_with(503)
     page = await console.open(case_path(case))
-    await expect(page.locator(".source").get_by_text("payment unavailable")).to_be_visible()
-    await expect(page.get_by_text("Entries of payment are missing.")).to_be_visible()
+    problems = page.locator(".problems")
+    missing = "Entries of payment are missing: it does not answer (status 503)."
+    await expect(problems.locator("span")).to_have_text([missing])
     shipments.fail_with(503)
-    badge = page.locator(".source", has_text="fulfillment")
-    await badge.locator("summary").click()
-    await badge.get_by_role("button", name="Ask again").click()
-    await expect(page.locator(".source").get_by_text(re.compile("fulfillment stale"))).to_be_visible()
-    await expect(page.get_by_text(re.compile("as of .* ago"))).to_be_visible()
+    await problems.get_by_role("button", name="Ask again").click()
+    old = re.compile(r"Entries of fulfillment are \d+ s old: it does not answer \(status 503\)\.")
+    await expect(problems.locator("span")).to_have_text([missing, old])
+    await page.get_by_role("button", name="Everything").click()
+    await expect(page.locator(".timeline .stale-mark")).to_have_text(re.compile("as of .* ago"))
     await expect_accessible(page)
+    for service in (payments, shipments):
+        service.heal()
+    await problems.get_by_role("button", name="Ask again").click()
+    await expect(problems).to_have_count(0)
 
 
 async def test_keys_claim_answer_and_lead_back(console, client, case):
@@ -97,7 +111,7 @@ async def test_keys_claim_answer_and_lead_back(console, client, case):
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", name="Parcel has not arrived")).to_be_visible()
     await page.keyboard.press("c")
-    await expect(page.get_by_text("assigned to")).to_be_visible()
+    await expect(page.get_by_role("button", name="Assignee: anyone")).to_be_visible()
     await page.keyboard.press("r")
     await page.keyboard.type("It is on its way.")
     await page.keyboard.press("Control+Enter")
@@ -169,9 +183,9 @@ async def test_closed_duplicate_leads_to_the_original_case(console, client, case
     page = await console.open(case_path(case))
     await page.locator("#composer").fill("It is on its way.")
     await client.post(f"/support/cases/{case['id']}/links", json={"kind": "duplicate-of", "caseId": original["id"]})
-    await expect(page.get_by_label("Status", exact=True)).to_have_value("closed")
+    await expect(page.get_by_role("button", name="Status: Closed")).to_be_visible()
     await expect(page.get_by_text("This case is closed as a duplicate.")).to_be_visible()
-    await expect(page.get_by_role("button", name="Send reply")).to_have_count(0)
+    await expect(page.get_by_role("button", name="Send and set Pending")).to_have_count(0)
     await page.locator("#composer").press("Control+Enter")
     await expect_accessible(page)
     await page.get_by_role("button", name="Internal note").click()
@@ -182,7 +196,8 @@ async def test_closed_duplicate_leads_to_the_original_case(console, client, case
     await page.get_by_role("button", name="Reply", exact=True).click()
     await page.get_by_role("link", name="Open the original case").click()
     await expect(page.get_by_role("heading", name="Where is ORD-1001?")).to_be_visible()
-    await expect(page.get_by_role("button", name="Send reply")).to_be_visible()
+    await page.locator("#composer").click()
+    await expect(page.get_by_role("button", name="Send and set Pending")).to_be_visible()
 
 
 @pytest.mark.parametrize("choice", ["Send anyway", "Keep editing"])
@@ -240,7 +255,7 @@ async def test_taking_a_colleagues_case_is_asked_first(console, client, case):
     assert (await read_detail(client, case))["assignedAgentId"] == "agent-9"
     await page.get_by_role("button", name="Claim").click()
     await dialog.get_by_role("button", name="Take over").click()
-    await expect(page.get_by_role("button", name="Release")).to_be_visible()
+    await expect(page.get_by_role("button", name="Assignee: anyone")).to_be_visible()
     assert (await read_detail(client, case))["assignedAgentId"] == "anyone"
 
 
@@ -264,16 +279,16 @@ async def test_macro_is_inserted_by_its_name(console, client, case):
     page = await console.open(case_path(case))
     await page.locator("#composer").click()
     await page.keyboard.type("Hello ;late")
-    await expect(page.locator(".macros").get_by_role("option")).to_have_count(1)
+    await expect(page.locator(".suggestions").get_by_role("option")).to_have_count(1)
     await expect_accessible(page)
     await page.keyboard.press("Enter")
     await expect(page.locator("#composer")).to_have_value("Hello About Parcel has not arrived: {{shipment.status}}")
     await expect(page.get_by_text("Not filled: shipment.status")).to_be_visible()
     await page.keyboard.type(" ;thanks")
     await page.keyboard.press("Tab")
-    await expect(page.get_by_label("Status after sending")).to_have_value("pending")
+    await expect(page.get_by_label("Do not set the status Pending")).to_be_visible()
     await page.locator("#composer").press("Control+Enter")
-    await expect(page.get_by_label("Status", exact=True)).to_have_value("pending")
+    await expect(page.get_by_role("button", name="Status: Pending")).to_be_visible()
 
 
 async def test_macro_changes_the_case_only_when_its_message_is_sent(console, client, case):
@@ -286,7 +301,7 @@ async def test_macro_changes_the_case_only_when_its_message_is_sent(console, cli
     async def insert_macro():
         await composer.click()
         await page.keyboard.type(";thanks")
-        await expect(page.locator(".macros").get_by_role("option")).to_have_count(1)
+        await expect(page.locator(".suggestions").get_by_role("option")).to_have_count(1)
         await page.keyboard.press("Enter")
         await expect(composer).to_have_value("Thank you.")
 
@@ -295,7 +310,7 @@ async def test_macro_changes_the_case_only_when_its_message_is_sent(console, cli
     await expect_accessible(page)
     await composer.fill("")
     await expect(page.get_by_label("Do not add the tag polite")).to_have_count(0)
-    await expect(page.get_by_label("Status after sending")).to_have_value("")
+    await expect(page.get_by_label("Do not set the status Pending")).to_have_count(0)
     await settled(page)
     detail = await read_detail(client, case)
     assert (detail["tags"], detail["status"]) == (["delivery"], "open")
@@ -305,7 +320,7 @@ async def test_macro_changes_the_case_only_when_its_message_is_sent(console, cli
     await page.get_by_label("Do not add the tag closing").click()
     await composer.press("Control+Enter")
     await expect(page.get_by_label("Remove the tag polite")).to_be_visible()
-    await expect(page.get_by_label("Status", exact=True)).to_have_value("pending")
+    await expect(page.get_by_role("button", name="Status: Pending")).to_be_visible()
     detail = await read_detail(client, case)
     assert (detail["tags"], detail["status"]) == (["delivery", "polite"], "pending")
 
@@ -327,7 +342,7 @@ async def test_message_on_its_way_changes_only_its_own_case(console, client, cas
     await page.goto(case_path(case))
     await page.locator("#composer").click()
     await page.keyboard.type(";thanks")
-    await expect(page.locator(".macros").get_by_role("option")).to_have_count(1)
+    await expect(page.locator(".suggestions").get_by_role("option")).to_have_count(1)
     await page.keyboard.press("Enter")
     await expect(page.get_by_label("Do not add the tag polite")).to_be_visible()
     await page.keyboard.press("Control+Enter")
@@ -352,9 +367,9 @@ async def test_duplicate_is_linked_and_unlinked(console, client, case):
     await expect(page.get_by_text("Other cases of this order")).to_be_visible()
     await page.get_by_label("Case id or address").fill(f"{console.address}{case_path(other)}")
     await page.get_by_label("Case id or address").press("Enter")
-    await expect(page.get_by_label("Status", exact=True)).to_have_value("closed")
+    await expect(page.get_by_role("button", name="Status: Closed")).to_be_visible()
     await page.get_by_label(re.compile("Remove the link")).click()
-    await expect(page.get_by_label("Status", exact=True)).to_have_value("open")
+    await expect(page.get_by_role("button", name="Status: Open")).to_be_visible()
 
 
 async def test_timeline_has_the_entries_of_duplicates(known_order, console, client, case):
@@ -364,7 +379,8 @@ async def test_timeline_has_the_entries_of_duplicates(known_order, console, clie
     await upload(client, other, filename="label.txt")
     await client.post(f"/support/cases/{other['id']}/links", json={"kind": "duplicate-of", "caseId": case["id"]})
     page = await console.open(case_path(case))
-    timeline = page.get_by_role("region", name="Timeline")
+    await page.get_by_role("button", name="Everything").click()
+    timeline = page.get_by_role("log", name="Timeline")
     name = f"duplicate {other['id'][:8]}"
     for entry in ("My parcel is lost.", "label.txt", "Case closed"):
         item = timeline.get_by_role("listitem").filter(has_text=entry)
@@ -404,7 +420,7 @@ async def test_texts_of_customers_are_shown_as_text(console, client):
         await page.set_viewport_size(size)
         await expect(page.get_by_role("heading", name=HOSTILE)).to_be_visible()
         await expect(page.locator(".timeline").get_by_text(HOSTILE).first).to_be_visible()
-        assert await page.locator("main img, main script, main b:not(.source b, .macros b)").count() == 0
+        assert await page.locator("main img, main script, main b:not(.suggestions b)").count() == 0
         await expect_no_sideways_scrolling(page)
 
 
@@ -418,40 +434,47 @@ async def test_long_conversation_shows_its_newest_part_first(console, client, ca
     for number in range(210):
         await add_message(client, case, f"message {number}")
     profile = await console.profile()
-    await record_numbers(profile, ".timeline li")
+    await record_numbers(profile, ".timeline .message")
     page = await console.open(case_path(case), profile=profile)
     await settled(page)
     assert await largest_step(page) == STEP
     await expect(page.get_by_text("message 209")).to_be_in_viewport()
-    entries = page.locator(".timeline li")
-    await expect(entries).to_have_count(200)
+    await expect(page.locator(".timeline .message")).to_have_count(200)
     await expect(page.get_by_text("Where is my parcel?")).to_have_count(0)
-    oldest = page.get_by_text("message 11", exact=True)
+    oldest = page.get_by_text("message 10", exact=True)
     await oldest.scroll_into_view_if_needed()
     before = await top(oldest)
     await page.get_by_role("button", name=re.compile("earlier entries")).click()
     await expect(page.get_by_text("Where is my parcel?")).to_have_count(1)
     await settled(page)
     assert await page.locator(".timeline .message .text").all_inner_texts() == [
+        "The tracking page has not changed.",
         "Where is my parcel?",
         *(f"message {number}" for number in range(210)),
     ]
     assert await top(oldest) == pytest.approx(before, abs=1)  # px; the browser rounds
 
 
-async def test_narrow_page_of_a_long_conversation_begins_with_its_oldest_part(console, client, case):
-    """There the whole page scrolls: what was shown first stays at the top."""
+async def test_narrow_page_has_the_newest_end_and_the_rest_in_a_sheet(console, client, case):
+    """The composer stays at the bottom; the sheet has the customer and the tags, and Escape closes it."""
     for number in range(60):
         await add_message(client, case, f"message {number}")
     page = await console.open(case_path(case), viewport=NARROW)
     await settled(page)
-    texts = await page.locator(".timeline .message .text").all_inner_texts()
-    assert texts == ["Where is my parcel?", *(f"message {number}" for number in range(60))]
+    await expect(page.get_by_text("message 59", exact=True)).to_be_in_viewport()
+    await expect(page.locator("#composer")).to_be_in_viewport()
     assert await page.evaluate("scrollY") == 0
+    await page.get_by_role("button", name="Details").click()
+    sheet = page.get_by_role("dialog", name="Details")
+    await expect(sheet.get_by_role("link", name="customer-17")).to_be_visible()
+    await expect(sheet.get_by_label("Remove the tag delivery")).to_be_visible()
+    await expect_accessible(page)
+    await page.keyboard.press("Escape")
+    await expect(sheet).to_have_count(0)
 
 
 async def test_case_is_accessible_in_both_modes_and_widths(console, client, case):
-    """There is no finding of axe-core, also with an open badge and as an internal note."""
+    """There is no finding of axe-core, also with an open run, as an internal note, and while the page asks."""
     await upload(client, case, filename="tracking.txt")
     await add_message(client, case, "A note", visibility="internal")
     await add_message(client, case, "An answer")
@@ -459,8 +482,18 @@ async def test_case_is_accessible_in_both_modes_and_widths(console, client, case
     await settled(page)
     await expect_good_looks(page)
     await page.get_by_role("button", name="Internal note").click()
-    await page.locator(".source summary").first.click()
+    await page.locator(".run summary").first.click()
     await expect_good_looks(page)
+    for name, heading in (
+        ("Snooze", "Snooze until"),
+        ("Merge into another case", "Merge into another case"),
+        ("Split off messages", "Split off messages"),
+    ):
+        await page.get_by_role("button", name="More actions").click()
+        await page.get_by_role("option", name=name).click()
+        await expect(page.get_by_role("dialog", name=heading)).to_be_visible()
+        await expect_good_looks(page)
+        await page.keyboard.press("Escape")
 
 
 async def test_missing_case_is_explained(console):
@@ -469,3 +502,201 @@ async def test_missing_case_is_explained(console):
     page = await console.open("/console/cases/00000000-0000-4000-8000-000000000000")
     await expect(page.get_by_text("There is no such case, or you may not see it.")).to_be_visible()
     await expect_accessible(page)
+
+
+async def test_case_opens_at_the_oldest_unanswered_message(console, client, case):
+    """It stands below the line "Unread"; what an agent has answered is above. An answer takes the line away."""
+    for number in range(40):
+        await add_message(client, case, f"answer {number}")
+    for number in range(40):
+        await add_message(client, case, f"question {number}", authorType="customer")
+    page = await console.open(case_path(case))
+    await settled(page)
+    await expect(page.locator(".unread + .message .text")).to_have_text("question 0")
+    await expect(page.locator(".unread")).to_be_in_viewport()
+    await expect(page.get_by_text("question 39", exact=True)).not_to_be_in_viewport()
+    await expect(page.get_by_text("answer 20", exact=True)).not_to_be_in_viewport()
+    await page.locator("#composer").fill("All of it, one after the other.")
+    await page.keyboard.press("Control+Enter")
+    await expect(page.locator(".timeline .message").last).to_contain_text("All of it, one after the other.")
+    await expect(page.locator(".timeline .message").last).to_be_in_viewport()
+    await expect(page.locator(".unread")).to_have_count(0)
+    await expect(page.locator("#composer")).to_be_focused()
+
+
+async def test_case_opens_at_a_message_that_its_address_names(console, client, case):
+    """It is marked, also if it is among those that are not shown at first."""
+    for number in range(230):
+        await add_message(client, case, f"message {number}")
+    wanted = (await read_detail(client, case))["messages"][3]
+    page = await console.open(f"{case_path(case)}?message={wanted['id']}")
+    await settled(page)
+    await expect(page.locator("[data-marked] .text")).to_have_text("message 2")
+    await expect(page.locator("[data-marked]")).to_be_in_viewport()
+
+
+async def test_texts_have_links_and_fold_what_is_quoted(console, client, case):
+    """Addresses, mail addresses and ids are links; quotes and signatures open. Nothing else of the text is changed."""
+    text = "See https://example.test/a?b=1. Mail lan@example.test about ORD-1001!\n"
+    quoted = "On Monday Lan wrote:\n> Where is it?\n"
+    await add_message(client, case, f"{text}{quoted}Thanks\n-- \nLan, Example Ltd")
+    page = await console.open(case_path(case))
+    message = page.locator(".message", has_text="Thanks")
+    for name, href in (
+        ("https://example.test/a?b=1", "https://example.test/a?b=1"),
+        ("lan@example.test", "mailto:lan@example.test"),
+        ("ORD-1001", "/console/?view=all&q=ORD-1001"),
+    ):
+        await expect(message.get_by_role("link", name=name, exact=True)).to_have_attribute("href", href)
+    for hidden, summary in (("> Where is it?", "Quoted text"), ("Lan, Example Ltd", "Signature")):
+        await expect(message.get_by_text(hidden)).to_be_hidden()
+        await message.get_by_text(summary).click()
+        await expect(message.get_by_text(hidden)).to_be_visible()
+    await expect(message.get_by_text("On Monday Lan wrote:")).to_be_visible()
+
+
+async def test_each_change_can_be_undone(console, client, case):
+    """Status, also closed, priority, assignee and tags by keys; `z` gives back the former value. The focus stays."""
+    page = await console.open(case_path(case))
+    before = {name: case[name] for name in ("status", "priority", "assignedAgentId", "tags")}
+    menus = {"s": "Closed", "p": "Urgent", "a": "anyone"}
+    await settled(page)
+    for key, choice in menus.items():
+        await page.keyboard.press(key)
+        await page.keyboard.type(choice)
+        await page.keyboard.press("Enter")
+        name = {"s": "Status", "p": "Priority", "a": "Assignee"}[key]
+        changed = page.get_by_role("button", name=f"{name}: {choice}")
+        await expect(changed).to_be_visible()
+        await page.keyboard.press("z")
+        await expect(changed).to_have_count(0)
+    await page.get_by_label("Remove the tag delivery").click()
+    await expect(page.get_by_label("Remove the tag delivery")).to_have_count(0)
+    await page.locator(".toast").get_by_role("button").click()
+    await expect(page.get_by_label("Remove the tag delivery")).to_be_visible()
+    detail = await read_detail(client, case)
+    assert {name: detail[name] for name in before} == before
+
+
+async def test_focus_stays_where_the_hand_was(console, case):
+    """After a choice on its menu, after Claim on the assignee, and after sending in the text."""
+    page = await console.open(case_path(case))
+    await settled(page)
+    for name, choice in (("Priority: Normal", "Urgent"), ("Status: Open", "Pending")):
+        button = page.get_by_role("button", name=name)
+        await button.focus()
+        await page.keyboard.press("Enter")
+        await page.keyboard.type(choice)
+        await page.keyboard.press("Enter")
+        changed = page.get_by_role("button", name=f"{name.partition(':')[0]}: {choice}")
+        await expect(changed).to_be_focused()
+    await page.get_by_role("button", name="Claim").focus()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("button", name="Assignee: anyone")).to_be_focused()
+    await page.locator("#composer").fill("On its way.")
+    await page.get_by_role("button", name="Send reply").click()
+    await expect(page.locator("#composer")).to_have_value("")
+    await expect(page.locator("#composer")).to_be_focused()
+
+
+async def test_case_is_snoozed_merged_and_split(console, client, case):
+    """Each from the menu, and each undone."""
+    other = await open_case(client, subject="Where is ORD-1001?", customerId="customer-17")
+    await add_message(client, case, "Another parcel is broken.", authorType="customer")
+    page = await console.open(case_path(case))
+    await settled(page)
+
+    async def act(name):
+        await page.get_by_role("button", name="More actions").click()
+        await page.get_by_role("option", name=name).click()
+
+    await page.keyboard.press("h")
+    await page.get_by_role("button", name="Tomorrow morning").click()
+    await expect(page.get_by_role("button", name="Status: Pending")).to_be_visible()
+    assert (await read_detail(client, case))["snoozedUntil"]
+    await page.keyboard.press("z")
+    await expect(page.get_by_role("button", name="Status: Open")).to_be_visible()
+
+    await act("Merge into another case")
+    await page.get_by_role("dialog").get_by_role("button", name="Where is ORD-1001?").click()
+    await expect(page.get_by_role("button", name="Status: Closed")).to_be_visible()
+    assert (await read_detail(client, case))["mergedInto"] == other["id"]
+    await expect(page.get_by_role("button", name="More actions")).to_be_focused()
+    await page.keyboard.press("z")
+    await expect(page.get_by_role("button", name="Status: Open")).to_be_visible()
+
+    await act("Split off messages")
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("Subject of the new case").fill("Broken parcel")
+    await dialog.get_by_role("checkbox", name="Another parcel is broken.").check()
+    await dialog.get_by_role("button", name="Split off").click()
+    await expect(page.locator(".timeline .message")).to_have_count(2)
+    await expect(page.get_by_text("Split off: Broken parcel")).to_be_visible()
+    await page.keyboard.press("z")
+    await expect(page.locator(".timeline .message")).to_have_count(3)
+    assert [text for text, _ in await messages(client, case)] == ["Where is my parcel?", "Another parcel is broken."]
+
+
+async def test_keys_lead_through_the_list_of_the_case(console, client):
+    """`j` and `k` open the next and the previous case of the view; a wide page has the list at the left."""
+    await open_waiting(client, "First", "Second", "Third")
+    page = await console.open("/console/?view=waiting", viewport={"width": 1700, "height": 900})
+    await page.get_by_role("link", name="First", exact=True).click()
+    await expect(page.get_by_text("1 of 3")).to_be_visible()
+    neighbours = page.get_by_role("navigation", name="Cases of this view")
+    await expect(neighbours.get_by_role("link")).to_have_count(3)
+    await settled(page)
+    for key, subject in (("j", "Second"), ("j", "Third"), ("k", "Second")):
+        await page.keyboard.press(key)
+        await expect(page.get_by_role("heading", name=subject)).to_be_visible()
+        await expect(neighbours.locator("[aria-current]")).to_contain_text(subject)
+        await settled(page)
+    await expect_accessible(page)
+    await page.keyboard.press("u")
+    await expect(page.get_by_role("link", name="Second", exact=True)).to_be_focused()
+
+
+async def test_note_mentions_people_of_the_directory(console, client, case):
+    """The list opens under `@` in a note, and not in a reply."""
+    await client.put("/support/agents/agent-7", json={"displayName": "Linh Trần", "teams": ["returns"]})
+    page = await console.open(case_path(case))
+    await page.locator("#composer").fill("")
+    await page.keyboard.type("@lin")
+    await page.get_by_role("button", name="Internal note").click()
+    await page.keyboard.type("Can you help, @lin")
+    await expect(page.get_by_role("option", name="agent-7")).to_be_visible()
+    await expect_accessible(page)
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#composer")).to_have_value("Can you help, @agent-7 ")
+    await page.keyboard.press("Control+Enter")
+    await expect(page.locator(".message[data-note]")).to_contain_text("Can you help, @agent-7")
+    followers = await (await client.get(f"/support/cases/{case['id']}/followers")).json()
+    assert "agent-7" in str(followers)
+
+
+async def test_shipment_without_an_order_has_a_card(known_order, console, client):
+    """A shipment that the case itself names is shown with its tracking number, which can be copied."""
+    case = await open_case(client, subject="Where?", context=[{"type": "shipment", "shipmentId": "SHP-1"}])
+    profile = await console.profile(permissions=["clipboard-read", "clipboard-write"])
+    page = await console.open(case_path(case), profile=profile)
+    card = page.locator(".order-card")
+    await expect(card).to_contain_text("in transit")
+    await card.get_by_role("button", name="Copy VN1").click()
+    await expect(page.get_by_text("Copied: VN1")).to_be_visible()
+    assert await page.evaluate("navigator.clipboard.readText()") == "VN1"
+
+
+async def test_new_message_is_told_to_a_reader_of_older_ones(console, client, case):
+    """What is in view stays; a button leads to the new message."""
+    for number in range(60):
+        await add_message(client, case, f"message {number}")
+    page = await console.open(case_path(case))
+    await settled(page)
+    first = page.get_by_text("Where is my parcel?")
+    await page.locator(".timeline").hover()
+    await page.mouse.wheel(0, -100_000)
+    await expect(first).to_be_in_viewport()
+    await add_message(client, case, "One more thing")
+    await page.get_by_role("button", name="1 new message").click()
+    await expect(page.get_by_text("One more thing")).to_be_in_viewport()
+    await expect(page.get_by_role("button", name="1 new message")).to_have_count(0)

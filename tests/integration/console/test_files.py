@@ -6,7 +6,7 @@ import re
 import pytest
 from playwright.async_api import expect
 
-from tests.support.calls import read_detail, stored_files, upload
+from tests.support.calls import add_message, read_detail, stored_files, upload
 from tests.support.console.browser import expect_accessible
 from tests.support.console.hands import set_file
 from tests.support.console.samples import MEGABYTE, case_path
@@ -103,11 +103,12 @@ async def test_refusal_of_a_file_is_explained(small_files, console, case):
     large = {"name": "a.txt", "mimeType": "text/plain", "buffer": b"x" * 101}
     picture = {"name": "a.png", "mimeType": "image/png", "buffer": PICTURE}
     for file, reason in (
-        (large, "The file is too large for this service."),
+        (large, "larger than 100 B, the most that is taken"),
         (picture, "Files of this type are not allowed."),
     ):
         await page.locator("input[type=file]").set_input_files(file)
         await expect(page.get_by_text(reason)).to_be_visible()
+    await expect(page.get_by_role("button", name="Try again")).to_have_count(0)
     await expect_accessible(page)
 
 
@@ -164,7 +165,7 @@ async def test_sending_without_a_failed_file_asks_first(small_files, console, cl
         file = {"name": name, "mimeType": "text/plain", "buffer": b"x" * size}
         await page.locator("input[type=file]").set_input_files(file)
     await expect(page.get_by_text("stored, SHA-256 verified")).to_be_visible()
-    await expect(page.get_by_text("The file is too large for this service.")).to_be_visible()
+    await expect(page.get_by_text("larger than 100 B, the most that is taken")).to_be_visible()
     await page.locator("#composer").fill("See the files.")
     await page.keyboard.press("Control+Enter")
     dialog = page.get_by_role("dialog", name="Send without these files?")
@@ -174,7 +175,7 @@ async def test_sending_without_a_failed_file_asks_first(small_files, console, cl
     await expect(dialog).to_have_count(0)
     await expect(page.locator("#composer")).to_have_value("See the files.")
     assert (await read_detail(client, case))["attachments"] == []
-    await page.get_by_role("button", name="Send reply").click()
+    await page.get_by_role("button", name="Send and set Pending").click()
     await dialog.get_by_role("button", name="Send without them").click()
     await expect(page.locator("#composer")).to_have_value("")
     assert [file["filename"] for file in (await read_detail(client, case))["attachments"]] == ["good.txt"]
@@ -185,23 +186,42 @@ async def test_an_agent_deletes_a_file_of_the_case_after_a_question(console, cli
     """It is gone for everybody, and the history says who deleted it."""
     await upload(client, case, filename="wrong.txt")
     page = await console.open(case_path(case))
-    await page.get_by_role("button", name="Delete wrong.txt").click()
+    await page.locator(".timeline").get_by_role("button", name="Delete wrong.txt").click()
     dialog = page.get_by_role("dialog", name="Delete the file?")
     await expect_accessible(page)
     await dialog.get_by_role("button", name="Cancel").click()
     assert len((await read_detail(client, case))["attachments"]) == 1
-    await page.get_by_role("button", name="Delete wrong.txt").click()
+    await page.locator(".timeline").get_by_role("button", name="Delete wrong.txt").click()
     await dialog.get_by_role("button", name="Delete the file").click()
     await expect(page.get_by_role("link", name="wrong.txt")).to_have_count(0)
+    await page.get_by_role("button", name="Changes", exact=True).click()
     await expect(page.locator(".history").get_by_text("File removed")).to_be_visible()
     assert (await read_detail(client, case))["attachments"] == []
+
+
+async def test_pictures_of_a_message_are_small_and_open(console, client, case):
+    """Each has 96 px; the arrow keys lead from one to the next."""
+    sent = [await upload(client, case, PICTURE, filename=name, content_type="image/png") for name in ("a.png", "b.png")]
+    await add_message(client, case, "Two pictures", attachmentIds=[each["id"] for each in sent])
+    page = await console.open(case_path(case))
+    small = page.locator(".message", has_text="Two pictures").locator(".thumbnail img")
+    await expect(small).to_have_count(2)
+    box = await small.first.bounding_box()
+    assert (box["width"], box["height"]) == (96, 96)
+    assert await small.first.evaluate("each => each.complete && each.naturalWidth") == 1
+    await page.get_by_role("button", name="Show a.png").click()
+    for name, key in (("a.png", "ArrowRight"), ("b.png", "ArrowRight"), ("a.png", "Escape")):
+        await expect(page.get_by_role("dialog", name=name).get_by_role("img", name=name)).to_be_visible()
+        await expect_accessible(page)
+        await page.keyboard.press(key)
+    await expect(page.get_by_role("button", name="Show a.png")).to_be_focused()
 
 
 async def test_picture_is_previewed(console, client, case):
     """The dialog shows it from a blob, which the content policy allows."""
     await upload(client, case, PICTURE, filename="photo.png", content_type="image/png")
     page = await console.open(case_path(case))
-    await page.get_by_role("button", name="Preview").click()
+    await page.locator(".timeline").get_by_role("button", name="Preview").click()
     picture = page.get_by_role("dialog").get_by_role("img")
     await expect(picture).to_be_visible()
     assert await picture.evaluate("each => each.complete && each.naturalWidth") == 1

@@ -64,8 +64,9 @@ async def test_context_of_any_kind_costs_no_other_entry(console, client, case, m
     )
     await upload(client, case, filename="tracking.txt")
     page = await console.open(case_path(case))
+    await page.get_by_role("button", name="Everything").click()
     await settled(page)
-    timeline = page.get_by_role("region", name="Timeline")
+    timeline = page.get_by_role("log", name="Timeline")
     for text in ("Hello there", "tracking.txt", "Case opened"):
         await expect(timeline.get_by_text(text).first).to_be_visible()
     for number in range(len(VALUES)):
@@ -80,6 +81,7 @@ async def test_entry_of_the_context_loses_no_member(console, client):
     context = [{"type": "order"} | {name: f"given-{name}" for name in names}, falsy]
     case = await open_case(client, subject="Odd", context=context)
     page = await console.open(case_path(case))
+    await page.get_by_role("button", name="Everything").click()
     await settled(page)
     given, other = [page.locator(".timeline li").filter(has_text=type_) for type_ in ("Order", "note")]
     for name in names:
@@ -128,6 +130,7 @@ async def test_entry_without_a_readable_time_is_shown_first(console, client, cas
     profile = await console.profile()
     await replace_answer(profile, f"**/support/cases/{case['id']}?includeTimeline=true", spoil)
     page = await console.open(case_path(case), profile=profile)
+    await page.get_by_role("button", name="Everything").click()
     await settled(page)
     days = page.locator(".timeline .day")
     await expect(days.first.get_by_role("heading")).to_have_text("Without a readable time")

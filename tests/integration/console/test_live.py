@@ -155,6 +155,22 @@ async def test_case_shows_new_messages_and_who_is_typing(console, client, stream
     await expect(page.get_by_role("dialog").get_by_text("Their answer")).to_be_visible()
 
 
+async def test_writing_is_told_at_once(console, stream, case):
+    """When it begins and when it ends, without waiting for the next repetition."""
+    told = []
+
+    async def note(route):
+        told.append(route.request.post_data_json["state"])
+        await route.fulfill(status=204)
+
+    await stream.profile.route("**/presence", note)
+    page = await console.open(case_path(case), profile=stream.profile)
+    await page.locator("#composer").press_sequentially("Hi")
+    await eventually(lambda: told == ["viewing", "typing"])
+    await page.locator("#composer").fill("")
+    await eventually(lambda: told == ["viewing", "typing", "viewing"])
+
+
 async def test_position_without_an_event_is_kept(console, stream):
     """A silent stream tells how far it is complete: the next connection goes on from there, when the service asks."""
     stream.add(last=": open\nid: 7-0\n\nretry: 10\n\n")

@@ -35,6 +35,13 @@ class Keyboard:
         await self.reach(control)
         await control.page.keyboard.type(label)
 
+    async def pick(self, menu: Locator, label: str) -> None:
+        """Open a menu, and choose by typing."""
+        await self.press(menu)
+        await expect(menu.page.locator(".choices input")).to_be_focused()
+        await menu.page.keyboard.type(label)
+        await menu.page.keyboard.press("Enter")
+
     async def look_at(self, page: Page) -> None:
         """Expect that the page is accessible."""
         await expect_accessible(page)
@@ -55,6 +62,11 @@ class Mouse:
     async def choose(self, control: Locator, label: str) -> None:
         """Choose an option; Chromium draws the list outside of the page."""
         await control.select_option(label=label)
+
+    async def pick(self, menu: Locator, label: str) -> None:
+        """Open a menu, and click."""
+        await menu.click()
+        await menu.page.get_by_role("option", name=label).click()
 
     async def look_at(self, page: Page) -> None:
         """Expect nothing: the page looks as it does for the other user."""

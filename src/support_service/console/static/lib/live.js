@@ -194,28 +194,59 @@ async function* chunks(stream) {
 
 export const live = new Live();
 
-/** Tells other agents who views a case, and who writes. It is repeated, because the service forgets it after 15 s. */
+/**
+ * Tells other agents who views a case, and who writes: at once when that changes, and again while it lasts, because the
+ * service forgets it after 15 s.
+ */
 export class Presence {
+  caseId = "";
+  /** @type {"viewing" | "typing"} */
+  state = "viewing";
   /** @type {ReturnType<typeof setInterval> | undefined} */
   timer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  pause;
 
-  /**
-   * @param {string} caseId
-   * @param {() => number} typedAt when a key was pressed last, in ms
-   */
-  start(caseId, typedAt) {
+  /** @param {string} caseId */
+  start(caseId) {
     this.stop();
     if (!can("presence:write")) return;
-    const sendPresence = () => {
-      if (document.hidden) return;
-      const state = Date.now() - typedAt() < TYPING ? "typing" : "viewing";
-      request(`/support/cases/${encodeURIComponent(caseId)}/presence`, { method: "PUT", body: { state } }).catch(() => {});
-    };
-    sendPresence();
-    this.timer = setInterval(sendPresence, PRESENCE_INTERVAL);
+    this.caseId = caseId;
+    this.send();
+    this.timer = setInterval(() => document.hidden || this.send(), PRESENCE_INTERVAL);
+  }
+
+  /** Note that a key was pressed. */
+  typed() {
+    clearTimeout(this.pause);
+    this.pause = setTimeout(() => this.become("viewing"), TYPING);
+    this.become("typing");
+  }
+
+  /** Note that nothing is being written any more. */
+  rest() {
+    clearTimeout(this.pause);
+    this.become("viewing");
+  }
+
+  /** @param {Presence["state"]} state */
+  become(state) {
+    if (state === this.state) return;
+    this.state = state;
+    if (this.caseId) this.send();
+  }
+
+  send() {
+    request(this.path, { method: "PUT", body: { state: this.state } }).catch(() => {});
+  }
+
+  get path() {
+    return `/support/cases/${encodeURIComponent(this.caseId)}/presence`;
   }
 
   stop() {
     clearInterval(this.timer);
+    clearTimeout(this.pause);
+    Object.assign(this, { caseId: "", state: "viewing" });
   }
 }

@@ -1,7 +1,7 @@
 /** What the console keeps in the browser: drafts and preferences. Private windows may refuse it; then nothing is kept. */
 
 const PREFIX = "support-console:";
-const PREFERENCES = ["language", "working-as", "theme", "sound"];
+const PREFERENCES = ["language", "working-as", "theme", "sound", "send-then"];
 
 /** @param {string} name */
 export function load(name) {

@@ -3,6 +3,7 @@
 import { newKey, notePosition, POSITION, Problem, refusal, request } from "./api.js";
 
 const MAX_HASHED_BYTES = 256 * 1024 * 1024; // a browser hashes a file in memory
+const REFUSED = ["attachment_too_large", "type_not_allowed", "case_closed", "case_full", "permission_missing", "unreadable_file"];
 
 /** @typedef {"hashing" | "sending" | "verifying" | "stored" | "cancelled" | "failed"} State */
 
@@ -35,6 +36,11 @@ export class Upload {
 
   get isDone() {
     return this.state === "stored" || this.state === "cancelled" || this.state === "failed";
+  }
+
+  /** Whether the service takes no file like this one: another attempt has the same end. */
+  get isRefused() {
+    return REFUSED.includes(this.problem?.code ?? "");
   }
 
   /** Hash and send the file. Failures are kept in `problem`. */

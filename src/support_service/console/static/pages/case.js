@@ -1,16 +1,20 @@
-/** A case: its head, the state of its sources, the timeline, the customer and the composer. */
+/** A case: its head, the conversation, the customer and the composer; and where there is room, the list that it is in. */
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
 import { agent, can, explain, me, newKey, request, tagOf, versionOf } from "../lib/api.js";
-import { Element, go, html, onKeys, queueLeft } from "../lib/page.js";
-import { t, text } from "../lib/i18n.js";
+import { agents } from "../lib/agents.js";
+import { Element, go, html, onKeys, queueLeft, wide } from "../lib/page.js";
+import { dateAndTime, t, text, word } from "../lib/i18n.js";
 import { live, Presence } from "../lib/live.js";
 import { caseAside } from "../parts/case-aside.js";
-import { caseHeader, sourceBadges } from "../parts/case-head.js";
+import { caseHeader, sourceProblems } from "../parts/case-head.js";
 import { Composer } from "../parts/composer.js";
+import { isPicture } from "../parts/timeline.js";
 import { entriesOf, TimelineView } from "../parts/timeline-view.js";
+import { toast } from "../parts/toast.js";
 
 const TICK = 30_000; // ms between updates of ages
+const roomy = matchMedia("(min-width: 1600px)"); // whether the list stands beside the case, as in styles/case.css
 /** @type {Record<string, string>} */
 const INVERSE_KINDS = { "duplicated-by": "duplicate-of", "child-of": "parent-of" };
 
@@ -28,19 +32,24 @@ export class CasePage extends Element {
   sources = {};
   /** @type {import("../parts/timeline.js").Entry[]} */
   entries = [];
-  busy = false;
+  /** Whom the case can be assigned to. @type {import("../lib/agents.js").AgentEntry[]} */
+  people = [];
   collecting = false;
   message = "";
   linkFailure = "";
   failure = "";
+  /** Whether a button of the mouse is down. */
+  isPressing = false;
   /** @type {any} */
   preview = null;
   /** @type {{messages: any[], changes: string[]} | null} */
   question = null;
   /** A question that waits for its answer. @type {{asked: import("../parts/confirm-question.js").Question, answer: (isYes: boolean) => void} | null} */
   confirmation = null;
+  /** What is asked before a case is snoozed, merged or split. @type {"snooze" | "merge" | "split" | null} */
+  dialog = null;
   composer = new Composer(this);
-  view = new TimelineView(this);
+  view = new TimelineView(this, "");
   presence = new Presence();
   shownId = "";
 
@@ -55,6 +64,9 @@ export class CasePage extends Element {
     this.listen(live, "change", ({ detail }) => this.applyChange(detail));
     this.listen(live, "presence", () => this.requestUpdate());
     this.listen(live, "resync", () => this.followChange());
+    for (const query of [wide, roomy]) this.listen(query, "change", () => this.requestUpdate());
+    this.listen(document, "pointerdown", () => (this.isPressing = true));
+    for (const type of ["pointerup", "pointercancel"]) this.listen(document, type, () => (this.isPressing = false));
     this.listen(
       document,
       "keydown",
@@ -64,9 +76,20 @@ export class CasePage extends Element {
         c: () => this.claim(),
         f: () => /** @type {HTMLElement | null} */ (this.querySelector("input[type=file]"))?.click(),
         u: () => go(queueLeft.address),
+        j: () => this.goBy(1),
+        k: () => this.goBy(-1),
+        s: () => this.menu("status")?.open(),
+        p: () => this.menu("priority")?.open(),
+        a: () => this.loadPeople().then(() => this.menu("assignee")?.open()),
+        h: () => this.act("snooze"),
       }),
     );
     this.every(TICK, () => this.requestUpdate());
+  }
+
+  /** @param {string} name */
+  menu(name) {
+    return /** @type {import("../parts/choice-menu.js").ChoiceMenu | null} */ (this.querySelector(`choice-menu.of-${name}`));
   }
 
   disconnectedCallback() {
@@ -78,10 +101,11 @@ export class CasePage extends Element {
     if (this.shownId === this.caseId) return;
     this.shownId = this.caseId;
     Object.assign(this, { detail: null, version: 0, customer: null, collected: null, sources: {}, entries: [], failure: "", message: "" });
-    this.view = new TimelineView(this);
+    this.view = new TimelineView(this, new URLSearchParams(location.search).get("message") ?? "");
     this.composer = new Composer(this);
     this.composer.restore();
-    this.presence.start(this.caseId, () => this.composer.typedAt);
+    this.presence.start(this.caseId);
+    queueLeft.active = this.caseId;
     this.open();
   }
 
@@ -95,9 +119,19 @@ export class CasePage extends Element {
     } catch (failure) {
       return this.set({ failure: explain(failure) });
     }
-    this.view.fill();
+    const { view } = this;
+    await this.updateComplete;
+    if (queueLeft.ids.length && document.activeElement === document.body) view.focus();
     this.loadCustomer();
-    await this.collect();
+    await Promise.all([view.fill(), this.collect()]);
+    view.isOpening = false;
+  }
+
+  /** Read whom the case can be assigned to, when the menu is about to be opened. */
+  async loadPeople() {
+    const people = await agents().catch(() => this.people);
+    this.set({ people });
+    await this.updateComplete;
   }
 
   /** Read the case again. `own`: after a change that was made here. */
@@ -130,8 +164,9 @@ export class CasePage extends Element {
    * @param {number} version
    */
   apply(detail, version) {
-    const { isAtEnd } = this.view;
+    const wasAtEnd = this.view.isAtEnd;
     const first = !this.detail;
+    const messages = first ? 0 : detail.messages.length - this.detail.messages.length;
     this.detail = detail;
     this.version = version;
     this.entries = entriesOf(detail, this.collected);
@@ -139,18 +174,20 @@ export class CasePage extends Element {
     this.composer.show(detail, version);
     document.title = `${text(detail.subject)} – ${t("app.name")}`;
     this.requestUpdate();
-    if (isAtEnd && !first) this.view.scrollToEnd();
+    this.view.follow({ messages, wasAtEnd });
   }
 
   /** Collect the timeline, from the cache of the service or, with `refresh`, from the sources. */
   async collect({ refresh = false } = {}) {
+    const { caseId } = this;
     this.set({ collecting: true });
     try {
       const read = () => request(`${this.path}?includeTimeline=true`);
       const { data } = await (refresh ? request(`${this.path}/timeline/refresh`, { method: "POST" }) : read());
-      const { isAtEnd } = this.view;
+      if (caseId !== this.caseId) return;
+      const wasAtEnd = this.view.isAtEnd;
       this.set({ collected: data, sources: data.timelineSources, entries: entriesOf(this.detail, data) });
-      if (isAtEnd) this.view.scrollToEnd();
+      await this.view.follow({ wasAtEnd });
     } catch (failure) {
       this.set({ message: explain(failure) });
     }
@@ -161,7 +198,7 @@ export class CasePage extends Element {
     const { customerId } = this.detail;
     if (!customerId || !can("customers:read")) return;
     const answer = await request(`/support/customers/${encodeURIComponent(customerId)}?limit=20`).catch(() => null);
-    if (answer) this.set({ customer: answer.data });
+    if (answer && this.detail?.customerId === customerId) this.set({ customer: answer.data });
   }
 
   /** Claim the case. Ask first if a colleague has it. */
@@ -198,18 +235,119 @@ export class CasePage extends Element {
     }
   }
 
-  /** Change fields of the case, unless it has changed since it was shown. @param {object} changes */
-  async change(changes) {
-    if (this.busy) return;
-    this.set({ busy: true, message: "" });
+  /** Change fields of the case, unless it has changed since it was shown. @param {Record<string, any>} changes */
+  change(changes) {
+    const said = Object.entries(changes).map(([name, value]) => `${word("field", name)}: ${this.nameOfValue(name, value)}`);
+    return this.perform(said.join(", "), ({ change }, caseId, detail, tag) => change(caseId, detail, changes, tag));
+  }
+
+  /** @param {string} name @param {any} value */
+  nameOfValue(name, value) {
+    if (value === null || value === "") return t("case.unassigned");
+    if (name !== "assignedAgentId") return text(Array.isArray(value) ? value : word(name, value)) || "–";
+    return this.people.find(({ id }) => id === value)?.displayName ?? value;
+  }
+
+  /** The changes that were asked for, one after the other. @type {Promise<unknown>} */
+  changing = Promise.resolve();
+
+  /**
+   * Make a change that can be undone, and say so.
+   * @param {string} said
+   * @param {(changes: typeof import("../parts/case-changes.js"), caseId: string, detail: any, tag: string) => Promise<import("../parts/case-changes.js").Undo>} make
+   */
+  async perform(said, make) {
+    const { caseId } = this;
+    const waiting = this.changing;
+    let done = () => {};
+    this.changing = new Promise((resolve) => (done = () => resolve(undefined)));
+    await waiting;
     try {
-      await request(this.path, { method: "PATCH", body: changes, ifMatch: tagOf(this.version), key: newKey() });
-      await this.reload({ own: true });
+      if (caseId !== this.caseId) return;
+      this.set({ message: "" });
+      const undo = await make(await import("../parts/case-changes.js"), caseId, this.detail, tagOf(this.version));
+      toast({ text: said, undo: () => this.undo(caseId, undo) });
+      if (caseId === this.caseId) await this.reload({ own: true });
     } catch (failure) {
+      if (caseId !== this.caseId) return toast({ text: explain(failure), isError: true });
       await this.reload().catch(() => {});
       this.set({ message: explain(failure) });
+    } finally {
+      done();
+      await this.keepFocus();
     }
-    this.set({ busy: false });
+  }
+
+  /** Undo a change of a case, which may not be the one that is shown any more. @param {string} caseId @param {import("../parts/case-changes.js").Undo} undo */
+  async undo(caseId, undo) {
+    await undo();
+    if (caseId === this.caseId && this.isConnected) await this.reload({ own: true });
+  }
+
+  /** Put the focus to the assignee if what had it is gone. */
+  async keepFocus() {
+    await this.updateComplete;
+    if (document.activeElement === document.body) this.menu("assignee")?.querySelector("button")?.focus();
+  }
+
+  /** Do what the menu of the head, or a key, says. @param {string} name */
+  async act(name) {
+    if (!can("cases:write") || !this.detail) return;
+    if (name === "release") this.change({ assignedAgentId: null });
+    else if (name === "audit") go(`/console/audit?case=${encodeURIComponent(this.caseId)}`);
+    else if (this.detail.status !== "closed") {
+      await import("../parts/case-dialogs.js");
+      this.set({ dialog: /** @type {any} */ (name) });
+    }
+  }
+
+  /** @param {any} decided what the dialog says, or null */
+  async decide(decided) {
+    const name = this.dialog;
+    this.set({ dialog: null });
+    await this.updateComplete;
+    if (decided && name === "snooze") {
+      await this.perform(t("snooze.done", { time: dateAndTime(decided.until) }), ({ snooze }, caseId, detail, tag) => snooze(caseId, detail, decided.until, tag));
+    } else if (decided && name === "merge") {
+      await this.perform(t("merge.done", { subject: decided.subject }), ({ merge }, caseId, _, tag) => merge(caseId, decided.into, tag));
+    } else if (decided) {
+      await this.perform(t("split.done", { subject: decided.subject }), async ({ split }, caseId, _, tag) => (await split(caseId, decided.messageIds, decided.subject, tag)).undo);
+    }
+  }
+
+  /** Open another case of the list. @param {number} step */
+  goBy(step) {
+    const { ids } = queueLeft;
+    const to = ids[ids.indexOf(this.caseId) + step];
+    if (to && ids.includes(this.caseId)) go(`/console/cases/${encodeURIComponent(to)}`);
+    return Boolean(to);
+  }
+
+  /** Show the message that was sent, or the next case; after the last one, the list. @param {import("../parts/composer.js").End} end */
+  async afterSending({ next }) {
+    if (next) return this.goBy(1) || go(queueLeft.address);
+    await this.reload({ own: true });
+    await this.view.scrollToEnd();
+    this.composer.box?.focus();
+  }
+
+  /** @param {string} copied */
+  async copy(copied) {
+    try {
+      await navigator.clipboard.writeText(copied);
+      toast({ text: t("aside.copied", { text: copied }) });
+    } catch {
+      toast({ text: t("audit.not_copied"), isError: true });
+    }
+  }
+
+  /** Whether the list that the case was opened from stands beside it. */
+  get hasNeighbours() {
+    return roomy.matches && queueLeft.filters !== null;
+  }
+
+  get mayDeleteFiles() {
+    return canDeleteFiles();
   }
 
   /** Add a link; the service takes some kinds from the other case only. @param {string} kind @param {string} caseId */
@@ -217,14 +355,29 @@ export class CasePage extends Element {
     const inverse = INVERSE_KINDS[kind];
     const [from, to] = inverse ? [caseId, this.caseId] : [this.caseId, caseId];
     const path = `/support/cases/${encodeURIComponent(from)}/links`;
-    return this.changeLinks(() => request(path, { method: "POST", body: { kind: inverse ?? kind, caseId: to }, key: newKey() }));
+    return this.changeLinks(t("aside.link_added", { kind: word("link", kind) }), async () => {
+      const { data } = await request(path, { method: "POST", body: { kind: inverse ?? kind, caseId: to }, key: newKey() });
+      return () => request(`${path}/${data.id}`, { method: "DELETE", key: newKey() });
+    });
   }
 
-  /** @param {() => Promise<unknown>} send */
-  async changeLinks(send) {
+  /** @param {string} id of the link */
+  removeLink(id) {
+    const { kind, caseId } = this.detail.links.find((/** @type {any} */ each) => each.id === id);
+    const from = this.caseId;
+    return this.changeLinks(t("aside.link_removed", { kind: word("link", kind) }), async () => {
+      await request(`/support/cases/${encodeURIComponent(from)}/links/${id}`, { method: "DELETE", key: newKey() });
+      return () => this.addLink(kind, caseId);
+    });
+  }
+
+  /** @param {string} said @param {() => Promise<import("../parts/case-changes.js").Undo>} send */
+  async changeLinks(said, send) {
+    const shownId = this.caseId;
     this.set({ linkFailure: "" });
     try {
-      await send();
+      const undo = await send();
+      toast({ text: said, undo: () => this.undo(shownId, undo) });
       await this.reload({ own: true });
       await this.loadCustomer();
       /** @type {HTMLFormElement | null} */ (this.querySelector(".link-form"))?.reset();
@@ -253,45 +406,57 @@ export class CasePage extends Element {
     this.set({ question: null });
     this.composer.draft.see(this.detail, this.version); // the writer has seen the question
     this.composer.keep();
-    if (send) await this.composer.send({ over: true });
-    this.composer.box?.focus();
+    if (send) await this.composer.send(this.composer.end, { over: true });
+    else this.composer.box?.focus();
   }
 
   render() {
     if (this.failure) return html`<main id="main" class="notice"><h1>${t("case.title")}</h1><p role="alert">${this.failure}</p><p><a href=${queueLeft.address}>${t("case.back")}</a></p></main>`;
     if (!this.detail) return html`<main id="main" class="notice"><h1 class="visually-hidden">${t("case.title")}</h1><p role="status">${t("app.loading")}</p></main>`;
     const refresh = () => this.collect({ refresh: true });
+    const others = live.othersIn(this.caseId);
+    const problems = sourceProblems(this.sources, { busy: this.collecting, refresh });
+    const viewers = others.map(({ name }) => this.detail.names?.[name] ?? name);
+    if (this.hasNeighbours) import("../parts/case-neighbours.js");
     return html`
       <main
         id="main"
         class="case"
+        ?data-roomy=${this.hasNeighbours}
         @dragover=${(/** @type {DragEvent} */ event) => event.preventDefault()}
         @drop=${(/** @type {DragEvent} */ event) => this.drop(event)}
       >
-        ${caseHeader(this.detail, { change: (changes) => this.change(changes), claim: () => this.claim(), busy: this.busy, viewers: live.othersIn(this.caseId) })}
+        ${caseHeader(this)}
+        ${this.hasNeighbours ? html`<case-neighbours .caseId=${this.caseId}></case-neighbours>` : nothing}
         <div class="case-sub">
-          ${sourceBadges(this.sources, { busy: this.collecting, refresh })} ${this.view.filters()}
+          ${this.view.filters()} ${viewers.length ? html`<span class="viewers">${t("queue.viewed_by", { names: viewers.join(", ") })}</span>` : nothing}
         </div>
         <p class="case-message" role="alert">${this.message || nothing}</p>
-        ${caseAside({
-          item: this.detail,
-          customer: this.customer,
-          change: (changes) => this.change(changes),
-          addLink: (kind, caseId) => this.addLink(kind, caseId),
-          removeLink: (id) => this.changeLinks(() => request(`${this.path}/links/${id}`, { method: "DELETE", key: newKey() })),
-          failure: this.linkFailure,
-        })}
-        ${this.view.render({ collecting: this.collecting, preview: (file) => this.showPreview(file), remove: canDeleteFiles() ? (file) => this.deleteFile(file) : undefined, refresh })}
-        ${this.composer.render(live.othersIn(this.caseId))}
+        ${wide.matches
+          ? html`<aside class="case-aside" aria-label=${t("aside.title")}>${caseAside(this)}</aside>`
+          : html`<dialog class="case-aside sheet" aria-label=${t("aside.title")}>
+              <form method="dialog"><button class="plain">${t("help.close")}</button></form>
+              ${caseAside(this)}
+            </dialog>`}
+        ${this.view.render({ collecting: this.collecting, problems, preview: (file) => this.showPreview(file), remove: canDeleteFiles() ? (file) => this.deleteFile(file) : undefined })}
+        ${this.composer.render(others)}
       </main>
+      ${this.dialog
+        ? html`<case-dialog .kind=${this.dialog} .item=${this.detail} .others=${this.customer?.cases ?? []} @answer=${(/** @type {CustomEvent} */ { detail }) => this.decide(detail)}></case-dialog>`
+        : nothing}
       ${this.question
         ? html`<change-question .messages=${this.question.messages} .changes=${this.question.changes} @answer=${this.answerQuestion}></change-question>`
         : nothing}
       ${this.confirmation
         ? html`<confirm-question .question=${this.confirmation.asked} @answer=${(/** @type {CustomEvent<boolean>} */ event) => this.confirmation?.answer(event.detail)}></confirm-question>`
         : nothing}
-      ${this.preview ? html`<file-preview .file=${this.preview} @close=${() => this.set({ preview: null })}></file-preview>` : nothing}
+      ${this.preview ? html`<file-preview .file=${this.preview} .files=${this.detail.attachments.filter(isPicture)} @close=${() => this.set({ preview: null })}></file-preview>` : nothing}
     `;
+  }
+
+  /** Open the sheet of a narrow page. */
+  showDetails() {
+    /** @type {HTMLDialogElement | null} */ (this.querySelector("dialog.sheet"))?.showModal();
   }
 
   /** @param {any} file */

@@ -1,42 +1,33 @@
-/** The column beside the timeline: the customer with other cases, tags and links. */
+/** The column beside the conversation: the customer with other cases, orders, tags, links and files. */
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
-import { t, text, word } from "../lib/i18n.js";
+import { dateAndTime, duration, t, text, word } from "../lib/i18n.js";
 import { can } from "../lib/api.js";
-import { html, wide } from "../lib/page.js";
+import { html } from "../lib/page.js";
+import { person } from "./person.js";
+import { slaClocks } from "./sla.js";
+import { fileLine, searchFor } from "./timeline.js";
 
 const KINDS = ["duplicate-of", "duplicated-by", "related", "parent-of", "child-of"];
 const MOST_CASES = 8;
+const MOST_CARDS = 5;
 
 /**
- * @typedef {{item: any, customer: any, change: (changes: object) => void, addLink: (kind: string, caseId: string) => void,
- *   removeLink: (id: string) => void, failure: string}} Shown
+ * @typedef {import("../pages/case.js").CasePage} CasePage
+ * @typedef {{id: string, order: any, events: any[], shipments: any[], payments: any[]}} Card an order, or a shipment that the case names without one
  */
 
-/** @param {Shown} shown */
-export function caseAside(shown) {
-  const { item, customer } = shown;
+/** @param {CasePage} page */
+export function caseAside(page) {
+  const { detail: item, customer } = page;
   const others = (customer?.cases ?? []).filter((/** @type {any} */ each) => each.id !== item.id);
   const orders = ordersOf(item);
   const ofOrder = others.filter((/** @type {any} */ each) => ordersOf(each).some((/** @type {string} */ order) => orders.includes(order)));
   return html`
-    <aside class="case-aside" aria-label=${t("aside.title")}>
-     <details ?open=${wide.matches}>
-      <summary>${t("aside.title")}</summary>
-      ${description(item)} ${customerSection(item, customer)} ${references(customer, item)}
-      ${caseList(t("aside.same_order"), ofOrder, item)}
-      ${caseList(t("aside.other_cases"), others.filter((/** @type {any} */ each) => !ofOrder.includes(each)), item)}
-      ${tagSection(shown)} ${linkSection(shown, others)}
-      ${can("audit:read") ? html`<section><p><a href="/console/audit?case=${encodeURIComponent(item.id)}">${t("aside.audit")}</a></p></section>` : nothing}
-     </details>
-    </aside>
+    ${customerSection(item, customer)} ${clockSection(item)} ${orderSection(page)} ${caseList(t("aside.same_order"), ofOrder, item)}
+    ${caseList(t("aside.other_cases"), others.filter((/** @type {any} */ each) => !ofOrder.includes(each)), item)}
+    ${tagSection(page)} ${linkSection(page, others)} ${fileSection(page)}
   `;
-}
-
-/** @param {any} item */
-function description(item) {
-  if (!item.description) return nothing;
-  return html`<section><h2>${t("aside.description")}</h2><div class="text" dir="auto">${item.description}</div></section>`;
 }
 
 /**
@@ -44,30 +35,127 @@ function description(item) {
  * @param {any} customer
  */
 function customerSection(item, customer) {
-  return html`<section>
+  const name = item.customerName ?? customer?.name;
+  const contacts = customer?.contacts ?? [];
+  return html`<section class="of-customer">
     <h2>${t("column.customer")}</h2>
     ${item.customerId
-      ? html`<p><a href="/console/customers/${encodeURIComponent(item.customerId)}"><bdi>${item.customerId}</bdi></a></p>`
+      ? html`<p><a href="/console/customers/${encodeURIComponent(item.customerId)}">${person(item.customerId, name)}</a></p>
+          ${name ? html`<p class="muted"><bdi>${item.customerId}</bdi></p>` : nothing}`
       : html`<p class="muted">${t("aside.no_customer")}</p>`}
+    ${contacts.length
+      ? html`<ul class="plain-list">
+          ${contacts.map((/** @type {any} */ { kind, value, label }) => html`<li>${contact(kind, text(value))}${label ? html` <bdi class="muted">${label}</bdi>` : nothing}</li>`)}
+        </ul>`
+      : nothing}
     <p class="muted">${t("aside.channel")} <bdi>${item.channel}</bdi>${customer?.nextCursor ? html` · ${t("aside.many_cases")}` : nothing}</p>
   </section>`;
 }
 
-/**
- * @param {any} customer
- * @param {any} item
- */
-function references(customer, item) {
-  const found = customer?.references ?? { orders: ordersOf(item), payments: [], shipments: [] };
-  const rows = Object.entries(found).filter(([, ids]) => /** @type {string[]} */ (ids).length);
-  if (!rows.length) return nothing;
+/** @param {string} kind @param {string} value */
+function contact(kind, value) {
+  if (kind === "email") return html`<a href=${`mailto:${value}`}><bdi>${value}</bdi></a>`;
+  if (kind === "phone") return html`<a href=${`tel:${value.replace(/[^\d+]/g, "")}`}><bdi>${value}</bdi></a>`;
+  return html`<bdi>${value}</bdi>`;
+}
+
+/** @param {any} item */
+function clockSection({ sla }) {
+  const clocks = slaClocks(sla, Date.now());
+  if (!clocks.length) return nothing;
   return html`<section>
+    <h2>${t("aside.clocks")}</h2>
+    ${clocks.map((clock) => html`<p>${clock}</p>`)}
+  </section>`;
+}
+
+/** @param {CasePage} page */
+function orderSection(page) {
+  const cards = cardsOf(page);
+  if (!cards.length) return nothing;
+  return html`<section class="of-orders">
     <h2>${t("aside.references")}</h2>
-    <dl class="pairs">
-      ${rows.map(
-        ([kind, ids]) => html`<dt>${word("reference", kind)}</dt><dd>${/** @type {string[]} */ (ids).slice(0, MOST_CASES).map((id) => html`<bdi>${id}</bdi> `)}</dd>`,
-      )}
-    </dl>
+    ${cards.slice(0, MOST_CARDS).map((card) => orderCard(card, page))}
+    ${cards.length > MOST_CARDS ? html`<p class="muted">${cards.slice(MOST_CARDS).map(({ id }) => html`<bdi>${id}</bdi> `)}</p>` : nothing}
+  </section>`;
+}
+
+/** Return what the case refers to: its orders with their parts, and payments and shipments without an order. @param {CasePage} page @returns {Card[]} */
+function cardsOf({ detail, entries }) {
+  /** @type {Map<string, Card>} */
+  const cards = new Map();
+  const cardOf = (/** @type {string} */ id) => {
+    if (!cards.has(id)) cards.set(id, { id, order: null, events: [], shipments: [], payments: [] });
+    return /** @type {Card} */ (cards.get(id));
+  };
+  for (const order of ordersOf(detail)) cardOf(order);
+  const given = detail.context.filter((/** @type {any} */ each) => each.type === "shipment" || each.type === "payment");
+  const found = [...entries.filter(({ kind }) => kind === "source").map(({ data }) => data), ...given];
+  const known = new Set();
+  for (const data of found) {
+    const own = text(data[`${text(data.type)}Id`] ?? data.id);
+    const order = text(data.orderId ?? data.payload?.orderId);
+    if (data.type === "order") cardOf(order || own).order = data;
+    else if (data.type === "order-event") cardOf(order || cards.keys().next().value || own).events.push(data);
+    else if ((data.type === "shipment" || data.type === "payment") && own && !known.has(`${data.type} ${own}`)) {
+      known.add(`${data.type} ${own}`);
+      cardOf(order || own)[data.type === "shipment" ? "shipments" : "payments"].push(data);
+    }
+  }
+  return [...cards.values()].filter(({ id }) => id);
+}
+
+/** @param {Card} card @param {CasePage} page */
+function orderCard({ id, order, events, shipments, payments }, { sources, entries, copy }) {
+  const last = events[events.length - 1];
+  const state = sources.order;
+  const rows = [
+    order?.total ? row("aside.total", order.total) : nothing,
+    ...payments.map(({ amount, status }) => row("entry.payment", [amount, status].filter(Boolean).map((each) => text(each).replaceAll("_", " ")).join(" · "))),
+    ...shipments.flatMap((shipment) => shipmentRows(shipment, id, entries)),
+    last ? row("aside.last_event", html`${text(last.eventType ?? last.status)} <span class="muted">${dateAndTime(last.timestamp)}</span>`) : nothing,
+  ];
+  return html`<article class="order-card">
+    <h3>
+      <a href=${searchFor(id)} title=${t("aside.search_id")}><bdi>${id}</bdi></a>
+      ${order?.status ? html`<bdi class="pill">${text(order.status).replaceAll("_", " ")}</bdi>` : nothing}
+    </h3>
+    <dl class="pairs">${rows}</dl>
+    ${order && state?.ageSeconds !== null && state?.ageSeconds !== undefined ? html`<p class="muted age" data-status=${state.status}>${t("aside.as_of", { time: duration(state.ageSeconds) })}</p>` : nothing}
+  </article>`;
+
+  /** @param {any} shipment @param {string} card @param {import("./timeline.js").Entry[]} all */
+  function shipmentRows(shipment, card, all) {
+    const own = text(shipment.shipmentId ?? shipment.id);
+    const number = text(shipment.trackingNumber);
+    const carrier = shipment.carrier ?? all.findLast(({ data }) => data.payload?.carrier)?.data.payload.carrier;
+    const isLink = /^https?:\/\//.test(text(shipment.trackingUrl));
+    return [
+      row("entry.shipment", html`${own === card ? nothing : html`<bdi>${own}</bdi> `}${shipment.status ? html`<bdi class="pill">${text(shipment.status).replaceAll("_", " ")}</bdi>` : nothing}`),
+      carrier ? row("aside.carrier", html`<bdi>${text(carrier)}</bdi>`) : nothing,
+      number
+        ? row(
+            "aside.tracking",
+            html`<a href=${isLink ? shipment.trackingUrl : searchFor(number)} target=${isLink ? "_blank" : nothing} rel=${isLink ? "noopener noreferrer" : nothing}><bdi>${number}</bdi></a>
+              <button class="plain copy" aria-label=${t("aside.copy_one", { text: number })} @click=${() => copy(number)}>${t("audit.copy")}</button>`,
+          )
+        : nothing,
+    ];
+  }
+}
+
+/** @param {import("../lib/i18n.js").TextName} name @param {unknown} value */
+function row(name, value) {
+  return html`<dt>${t(name)}</dt><dd>${value}</dd>`;
+}
+
+/** @param {CasePage} page */
+function fileSection(page) {
+  const files = page.detail.attachments;
+  if (!files.length) return nothing;
+  return html`<section>
+    <h2>${t("files.title")}</h2>
+    ${files.map((/** @type {any} */ file) => fileLine(file, () => page.showPreview(file), page.mayDeleteFiles ? () => page.deleteFile(file) : undefined))}
   </section>`;
 }
 
@@ -98,14 +186,15 @@ function caseList(title, cases, item) {
 
 /** Put a case into the form for links, which asks for the kind. @param {Event} event @param {string} caseId */
 function choose(event, caseId) {
-  const form = /** @type {HTMLElement} */ (event.target).closest("aside")?.querySelector(".link-form");
+  const form = /** @type {HTMLElement} */ (event.target).closest(".case-aside")?.querySelector(".link-form");
   const [box, kind] = ["case", "kind"].map((name) => /** @type {HTMLInputElement | null | undefined} */ (form?.querySelector(`[name=${name}]`)));
   if (box) box.value = caseId;
   kind?.focus();
 }
 
-/** @param {Shown} shown */
-function tagSection({ item, change }) {
+/** @param {CasePage} page */
+function tagSection(page) {
+  const item = page.detail;
   const writable = can("cases:write");
   if (!writable && !item.tags.length) return nothing;
   const add = (/** @type {SubmitEvent} */ event) => {
@@ -113,7 +202,7 @@ function tagSection({ item, change }) {
     const form = /** @type {HTMLFormElement} */ (event.target);
     const tag = String(new FormData(form).get("tag")).trim();
     form.reset();
-    if (tag && !item.tags.includes(tag)) change({ tags: [...item.tags, tag] });
+    if (tag && !item.tags.includes(tag)) page.change({ tags: [...item.tags, tag] });
   };
   return html`<section>
     <h2>${t("aside.tags")}</h2>
@@ -122,7 +211,7 @@ function tagSection({ item, change }) {
         (/** @type {string} */ tag) =>
           html`<span class="tag"
             ><bdi>${tag}</bdi>${writable
-              ? html`<button class="plain" aria-label=${t("aside.remove_tag", { tag })} @click=${() => change({ tags: item.tags.filter((/** @type {string} */ each) => each !== tag) })}>×</button>`
+              ? html`<button class="plain" aria-label=${t("aside.remove_tag", { tag })} @click=${() => page.change({ tags: item.tags.filter((/** @type {string} */ each) => each !== tag) })}>×</button>`
               : nothing}</span
           >`,
       )}
@@ -137,10 +226,11 @@ function tagSection({ item, change }) {
 }
 
 /**
- * @param {Shown} shown
+ * @param {CasePage} page
  * @param {any[]} others
  */
-function linkSection({ item, addLink, removeLink, failure }, others) {
+function linkSection(page, others) {
+  const { detail: item, linkFailure: failure } = page;
   const writable = can("cases:write");
   if (!writable && !item.links.length) return nothing;
   const subjects = new Map(others.map((each) => [each.id, each.subject]));
@@ -148,7 +238,7 @@ function linkSection({ item, addLink, removeLink, failure }, others) {
     event.preventDefault();
     const given = new FormData(/** @type {HTMLFormElement} */ (event.target));
     const caseId = String(given.get("case")).trim().split(/[/?#]/).filter(Boolean).pop() ?? "";
-    if (caseId) addLink(String(given.get("kind")), caseId);
+    if (caseId) page.addLink(String(given.get("kind")), caseId);
   };
   return html`<section>
     <h2>${t("aside.links")}</h2>
@@ -158,7 +248,7 @@ function linkSection({ item, addLink, removeLink, failure }, others) {
           html`<li>
             <span class="muted">${word("link", each.kind)}</span>
             <a href="/console/cases/${encodeURIComponent(each.caseId)}"><bdi>${subjects.get(each.caseId) ?? each.caseId.slice(0, 8)}</bdi></a>
-            ${writable ? html`<button class="plain" aria-label=${t("aside.remove_link", { id: each.caseId })} @click=${() => removeLink(each.id)}>×</button>` : nothing}
+            ${writable ? html`<button class="plain" aria-label=${t("aside.remove_link", { id: each.caseId })} @click=${() => page.removeLink(each.id)}>×</button>` : nothing}
           </li>`,
       )}
     </ul>

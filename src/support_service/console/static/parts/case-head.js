@@ -1,106 +1,155 @@
-/** The head of a case: what it is about, who has it, what can be done with it, and the state of its sources. */
+/** The head of a case in one line: what it is about, its place in the list, and what can be changed. Below it, problems of sources in words. */
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
-import { duration, since, t, text, word } from "../lib/i18n.js";
-import { agent, can } from "../lib/api.js";
+import { duration, t, text, word } from "../lib/i18n.js";
+import { agent, can, me } from "../lib/api.js";
 import { html, queueLeft } from "../lib/page.js";
-import { slaClocks } from "./sla.js";
+import { urgentClock } from "./clock.js";
+import "./choice-menu.js";
+import { person } from "./person.js";
 
 /** The statuses that a case can get from each status, as the API allows them. */
 const NEXT = { open: ["pending", "resolved", "closed"], pending: ["open", "resolved", "closed"], resolved: ["open", "pending", "closed"], closed: ["open"] };
-const PRIORITIES = ["low", "normal", "high", "urgent"];
+const PRIORITIES = ["urgent", "high", "normal", "low"];
+const LONGEST_REASON = 80; // characters
 
-/**
- * @param {any} item
- * @param {{change: (changes: object) => void, claim: () => void, busy: boolean, viewers: {name: string, state: string}[]}} actions
- */
-export function caseHeader(item, { change, claim, busy, viewers }) {
-  const writable = can("cases:write");
-  const statuses = [item.status, ...NEXT[/** @type {keyof typeof NEXT} */ (item.status)]];
-  const isMine = item.assignedAgentId === agent();
+/** @typedef {import("./choice-menu.js").Item} Item */
+
+/** @param {import("../pages/case.js").CasePage} page */
+export function caseHeader(page) {
+  const item = page.detail;
+  const isWritable = can("cases:write");
+  const statuses = [item.status, .../** @type {string[]} */ (NEXT[/** @type {keyof typeof NEXT} */ (item.status)] ?? [])];
   return html`
     <header class="case-head">
-      <div class="title">
-        <a class="back" href=${queueLeft.address} aria-label=${t("case.back")}>‹</a>
-        <h1 dir="auto">${item.subject}</h1>
-      </div>
-      <div class="facts">
-        ${writable ? choice("status", item.status, statuses, change, busy) : html`<span class="pill" data-status=${item.status}>${word("status", item.status)}</span>`}
-        ${writable ? choice("priority", item.priority, PRIORITIES, change, busy) : html`<span>${word("priority", item.priority)}</span>`}
-        <span class="assignee">
-          ${item.assignedAgentId ? html`<span class="muted">${t("case.assigned")}</span> <bdi>${item.assignedAgentId}</bdi>` : html`<span class="muted">${t("case.unassigned")}</span>`}
-          ${item.team ? html`<bdi class="tag">${item.team}</bdi>` : nothing}
-        </span>
-        ${writable && !isMine
-          ? html`<button class=${item.assignedAgentId ? "" : "primary"} ?disabled=${busy} @click=${claim}>${t("case.claim")}</button>`
-          : nothing}
-        ${writable && isMine ? html`<button class="plain" ?disabled=${busy} @click=${() => change({ assignedAgentId: null })}>${t("case.release")}</button>` : nothing}
-        ${writable && (item.status === "open" || item.status === "pending")
-          ? html`<button ?disabled=${busy} @click=${() => change({ status: "resolved" })}>${t("case.resolve")}</button>`
-          : nothing}
-        ${item.waitingSince ? html`<span class="waiting">${t("case.waiting", { time: since(item.waitingSince) })}</span>` : nothing}
-        ${slaClocks(item.sla, Date.now())}
-        ${viewers.length ? html`<span class="viewers">${t("queue.viewed_by", { names: viewers.map(({ name }) => name).join(", ") })}</span>` : nothing}
-      </div>
+      <a class="back" href=${queueLeft.address} aria-label=${t("case.back")} title="${t("case.back")} (u)">‹</a>
+      ${place(page)}
+      <h1 dir="auto" title=${item.subject}>${item.subject}</h1>
+      ${isWritable
+        ? html`${menu(page, "status", statuses.map((value) => ({ value, text: word("status", value) })))}
+          ${menu(page, "priority", PRIORITIES.map((value) => ({ value, text: word("priority", value) })))} ${assignee(page)}`
+        : html`<span class="pill" data-status=${item.status}>${word("status", item.status)}</span> <span>${word("priority", item.priority)}</span>
+          ${item.assignedAgentId ? html`<span class="assignee">${person(item.assignedAgentId, item.names?.[text(item.assignedAgentId)])}</span>` : nothing}`}
+      ${isWritable && item.assignedAgentId !== agent() ? html`<button class="claim ${item.assignedAgentId ? "" : "primary"}" @click=${() => page.claim()}>${t("case.claim")}</button>` : nothing}
+      ${clockOf(item)} ${actions(page)}
+      <button class="plain details-button" @click=${() => page.showDetails()}>${t("aside.title")}</button>
     </header>
   `;
 }
 
-/**
- * @param {"status" | "priority"} name
- * @param {string} current
- * @param {string[]} values
- * @param {(changes: object) => void} change
- * @param {boolean} busy
- */
-function choice(name, current, values, change, busy) {
-  return html`<select
-    class=${name}
-    data-value=${current}
-    aria-label=${t(`filter.${name}`)}
-    ?disabled=${busy}
-    @change=${(/** @type {any} */ event) => change({ [name]: event.target.value })}
-  >
-    ${values.map((value) => html`<option value=${value} .selected=${value === current}>${word(name, value)}</option>`)}
-  </select>`;
+/** Show which of the list's cases it is, with the ways to the ones beside it. @param {import("../pages/case.js").CasePage} page */
+function place({ caseId }) {
+  const index = queueLeft.ids.indexOf(caseId);
+  if (index < 0) return nothing;
+  return html`<span class="place">${t("case.place", { n: index + 1, all: queueLeft.ids.length })}</span>`;
 }
 
 /**
- * Show one badge per source of the timeline; each opens its reason, its age and a refresh.
+ * @param {import("../pages/case.js").CasePage} page
+ * @param {"status" | "priority"} name
+ * @param {Item[]} items
+ */
+function menu(page, name, items) {
+  const value = text(page.detail[name]);
+  return html`<choice-menu
+    class="of-${name}"
+    data-value=${value}
+    .name=${`${t(`filter.${name}`)}: ${word(name, value)}`}
+    .label=${html`<span class=${name === "status" ? "pill" : "priority-name"} data-status=${value} data-priority=${value}>${word(name, value)}</span>`}
+    .items=${items}
+    .value=${value}
+    @choose=${(/** @type {CustomEvent<string>} */ { detail }) => detail !== value && page.change({ [name]: detail })}
+  ></choice-menu>`;
+}
+
+/** @param {import("../pages/case.js").CasePage} page */
+function assignee(page) {
+  const { assignedAgentId, names, team } = page.detail;
+  const value = text(assignedAgentId);
+  const label = value ? person(value, names?.[value]) : html`<span class="muted">${t("case.unassigned")}</span>`;
+  return html`<choice-menu
+    class="of-assignee"
+    @pointerover=${() => page.people.length || page.loadPeople()}
+    @focusin=${() => page.people.length || page.loadPeople()}
+    .label=${html`<span class="visually-hidden">${t("field.assignedAgentId")}: </span>${label}${team ? html` <bdi class="tag">${team}</bdi>` : nothing}`}
+    .items=${people(page)}
+    .value=${value}
+    @choose=${(/** @type {CustomEvent<string>} */ { detail }) => detail !== value && page.change({ assignedAgentId: detail || null })}
+  ></choice-menu>`;
+}
+
+/** Return whom the case can be assigned to: oneself and nobody first. @param {import("../pages/case.js").CasePage} page @returns {Item[]} */
+function people({ people }) {
+  const own = agent();
+  const known = people.map(({ id, displayName, open, atRisk, away }) => ({
+    value: id,
+    text: displayName ?? id,
+    detail: [id === own ? t("case.me") : "", away ? t("case.away") : "", open === null ? "" : t("case.load", { open, atRisk: atRisk ?? 0 })].filter(Boolean).join(" · "),
+  }));
+  const mine = known.find(({ value }) => value === own) ?? { value: own, text: own, detail: t("case.me") };
+  return [mine, { value: "", text: t("case.unassigned") }, ...known.filter(({ value }) => value !== own)];
+}
+
+/** @param {any} item */
+function clockOf(item) {
+  const clock = item.snoozedUntil ? null : urgentClock(item, Date.now());
+  if (!clock) return nothing;
+  return html`<span class="clock" data-level=${clock.level} title=${clock.title}><span aria-hidden="true">${clock.text}</span><span class="visually-hidden">${clock.title}</span></span>`;
+}
+
+/** @param {import("../pages/case.js").CasePage} page */
+function actions(page) {
+  const item = page.detail;
+  const isWritable = can("cases:write");
+  const items = [
+    ...(isWritable && item.status !== "closed"
+      ? [
+          { value: "snooze", text: t("case.snooze"), detail: "h" },
+          { value: "merge", text: t("case.merge") },
+          { value: "split", text: t("case.split") },
+        ]
+      : []),
+    ...(isWritable && item.assignedAgentId === agent() ? [{ value: "release", text: t("case.release") }] : []),
+    ...(can("audit:read") ? [{ value: "audit", text: t("aside.audit") }] : []),
+  ];
+  if (!items.length || me.role === "customer") return nothing;
+  return html`<choice-menu
+    class="of-actions"
+    .name=${t("case.actions")}
+    .label=${html`<span aria-hidden="true">⋯</span>`}
+    .items=${items}
+    @choose=${(/** @type {CustomEvent<string>} */ { detail }) => page.act(detail)}
+  ></choice-menu>`;
+}
+
+/**
+ * Say in one line which sources have a problem; nothing while all is well. What a day lacks is not read as a day without events.
  * @param {Record<string, {status: string, ageSeconds: number | null, reason: string | null}>} sources
  * @param {{busy: boolean, refresh: () => void}} shown
  */
-export function sourceBadges(sources, { busy, refresh }) {
-  return html`
-    <div class="sources" role="group" aria-label=${t("sources.title")}>
-      ${Object.entries(sources).map(
-        ([name, source]) => html`
-          <details class="menu source" data-status=${source.status} name="source">
-            <summary>${word("source", name)} <b>${source.status}</b>${addition(source)}</summary>
-            <div class="panel">
-              <p>${word("source_state", source.status)}</p>
-              ${source.ageSeconds === null ? nothing : html`<p>${t("sources.age", { time: duration(source.ageSeconds) })}</p>`}
-              ${source.reason ? html`<p>${t("sources.reason", { reason: source.reason })}</p>` : nothing}
-              ${can("timeline:refresh") && source.status !== "none"
-                ? html`<button ?disabled=${busy} @click=${refresh}>${busy ? t("sources.refreshing") : t("sources.refresh")}</button>`
-                : nothing}
-            </div>
-          </details>
-        `,
+export function sourceProblems(sources, { busy, refresh }) {
+  const found = Object.entries(sources).filter(([, { status, reason }]) => status === "stale" || status === "unavailable" || (status === "off" && reason));
+  if (!found.length) return nothing;
+  const canAsk = can("timeline:refresh") && found.some(([, { status }]) => status !== "off");
+  return html`<div class="problems" role="note" aria-label=${t("sources.title")}>
+    <p>
+      ${found.map(
+        ([name, { status, ageSeconds, reason }]) =>
+          html`<span data-source=${name} data-status=${status}
+            >${t(`sources.${/** @type {"stale" | "unavailable" | "off"} */ (status)}`, { source: word("source", name), time: duration(ageSeconds ?? 0), reason: shorten(text(reason)) })}</span
+          > `,
       )}
-    </div>
-  `;
+    </p>
+    ${canAsk ? html`<button aria-disabled=${busy} @click=${() => busy || refresh()}>${busy ? t("sources.refreshing") : t("sources.refresh")}</button>` : nothing}
+  </div>`;
 }
 
-/** @param {{status: string, ageSeconds: number | null, reason: string | null}} source */
-function addition({ status, ageSeconds, reason }) {
-  if (status === "off") return reason ? ` ${t("sources.by_oncall")}` : nothing;
-  const age = status === "stale" && ageSeconds !== null ? ` ${duration(ageSeconds)}` : "";
-  const why = reason && (status === "stale" || status === "unavailable") ? ` (${shorten(text(reason))})` : "";
-  return age + why;
-}
-
-/** @param {string} reason */
+/** Return the reasons of the service in the language of the page. @param {string} reason */
 function shorten(reason) {
-  return reason.length > 32 ? `${reason.slice(0, 31)}…` : reason;
+  const said = reason.split("; ").map((each) => {
+    const [, status] = /^status (\d{3})$/.exec(each) ?? [];
+    return status ? t("sources.http_status", { status }) : word("source_reason", each);
+  });
+  const joined = said.join("; ");
+  return joined.length > LONGEST_REASON ? `${joined.slice(0, LONGEST_REASON - 1)}…` : joined;
 }

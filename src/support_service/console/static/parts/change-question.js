@@ -30,8 +30,8 @@ class ChangeQuestion extends Element {
           )}
         </ol>
         <form method="dialog" class="row end">
-          <button value="edit" autofocus>${t("question.edit")}</button>
-          <button value="send" class="primary">${t("question.send")}</button>
+          <button value="edit" class="primary" autofocus>${t("question.edit")}</button>
+          <button value="send">${t("question.send")}</button>
         </form>
       </dialog>
     `;

@@ -6,10 +6,15 @@ import { can, explain, me, newKey, Problem, request, tagOf } from "../lib/api.js
 import { t, word } from "../lib/i18n.js";
 import { html } from "../lib/page.js";
 import { load, save } from "../lib/storage.js";
+import "./choice-menu.js";
+import { toast } from "./toast.js";
 
-const STATUSES = ["pending", "resolved", "open"];
+const DEFAULT_END = "pending"; // the status that the button for replies sets, until its user chooses another
+const CHOSEN_END = "send-then";
+const ENDS = ["", "pending", "pending-next", "resolved", "resolved-next"]; // what can happen after a reply: a status, and the next case
 
 /** @typedef {"public" | "internal"} Mode */
+/** @typedef {{status?: string, next?: boolean}} End what happens after the message is sent */
 
 /** A message that is being written, with what will be done to the case when it is sent. */
 class Draft {
@@ -23,6 +28,7 @@ class Draft {
   seenDetail = null;
   /** The number of own changes since `seen`. Each makes a version. */
   ownChanges = 0;
+  /** Kept over a reload: a message whose answer was lost is not sent twice. */
   key = newKey();
 
   get isEmpty() {
@@ -36,8 +42,8 @@ class Draft {
 
   /** What is kept in the browser. */
   toJSON() {
-    const { text, status, tags, seen } = this;
-    return this.isEmpty ? undefined : { text, status, tags, seen };
+    const { text, status, tags, seen, key } = this;
+    return this.isEmpty ? undefined : { text, status, tags, seen, key };
   }
 }
 
@@ -49,7 +55,10 @@ export class Composer {
   drafts = { public: new Draft(), internal: new Draft() };
   busy = false;
   message = "";
-  typedAt = 0;
+  /** Whether it has, or just had, the focus. */
+  opened = false;
+  /** What follows the message that waits for an answer to a question. @type {End} */
+  end = {};
 
   /** @param {import("../pages/case.js").CasePage} page */
   constructor(page) {
@@ -67,8 +76,8 @@ export class Composer {
 
   /** @type {import("./file-list.js").FileList | null} loaded with the first file */
   files = null;
-  /** @type {import("./macro-list.js").MacroList | null} loaded with the first `;` */
-  macros = null;
+  /** @type {import("./suggestions.js").Suggestions | null} loaded with the first `;` or `@` */
+  suggestions = null;
 
   get box() {
     return /** @type {HTMLTextAreaElement} */ (this.page.querySelector("#composer"));
@@ -125,47 +134,83 @@ export class Composer {
   async choose(mode) {
     this.mode = mode;
     this.message = "";
-    this.macros?.close();
+    this.opened = true;
+    this.suggestions?.close();
     this.keep();
     this.page.requestUpdate();
     await this.page.updateComplete;
     this.box?.focus();
   }
 
+  /** Whether more than one line is shown. */
+  get isOpen() {
+    return this.opened || !this.draft.isEmpty || this.busy || Boolean(this.message) || Boolean(this.files?.count(this.mode));
+  }
+
+  /** Get larger with the focus, but not under the pointer on a tab, whose click opens it. @param {FocusEvent} event */
+  open({ target }) {
+    if (this.opened || /** @type {HTMLElement} */ (target).closest(".modes")) return;
+    this.opened = true;
+    this.page.requestUpdate();
+  }
+
+  /** Get small when the focus has left, but not under the pointer: what is being clicked must not move. @param {FocusEvent} event */
+  left({ relatedTarget, currentTarget }) {
+    const section = /** @type {HTMLElement} */ (currentTarget);
+    const close = () => {
+      if (section.contains(document.activeElement)) return;
+      this.opened = false;
+      this.page.requestUpdate();
+    };
+    if (relatedTarget instanceof Node && section.contains(relatedTarget)) return;
+    if (this.page.isPressing) addEventListener("pointerup", () => setTimeout(close), { once: true });
+    else setTimeout(close);
+  }
+
   /** @param {InputEvent} event */
   input(event) {
     const box = /** @type {HTMLTextAreaElement} */ (event.target);
     const { draft } = this;
-    if (draft.isEmpty) draft.see(this.page.detail, this.page.version);
+    const wasEmpty = draft.isEmpty;
+    if (wasEmpty) draft.see(this.page.detail, this.page.version);
     draft.text = box.value;
-    if (draft.isEmpty) {
-      Object.assign(draft, { status: "", tags: [] }); // a draft that was thrown away changes nothing
-      this.page.requestUpdate();
-    }
-    this.typedAt = Date.now();
+    if (draft.isEmpty) Object.assign(draft, { status: "", tags: [] }); // a draft that was thrown away changes nothing
+    if (draft.isEmpty !== wasEmpty) this.page.requestUpdate();
+    if (draft.isEmpty) this.page.presence.rest();
+    else this.page.presence.typed();
     this.keep();
-    if (this.macros || draft.text.includes(";")) this.followMacros(box);
+    if (this.suggestions || /[;@]/.test(draft.text)) this.follow(box);
+  }
+
+  async loadSuggestions() {
+    const { Suggestions } = await import("./suggestions.js");
+    this.suggestions ??= new Suggestions(
+      () => this.page.requestUpdate(),
+      (box, start, filled) => this.insert(box, start, filled),
+    );
+    return this.suggestions;
   }
 
   /** @param {HTMLTextAreaElement} box */
-  async followMacros(box) {
-    if (!this.macros) {
-      const { MacroList } = await import("./macro-list.js");
-      this.macros ??= new MacroList(
-        () => this.page.requestUpdate(),
-        (box, start, filled) => this.insert(box, start, filled),
-      );
-    }
-    await this.macros.follow(box); // before the next key is handled, once the list is there
+  async follow(box) {
+    const isNote = this.mode === "internal";
+    const suggestions = this.suggestions ?? (await this.loadSuggestions());
+    await suggestions.follow(box, isNote); // before the next key is handled, once the list is there
+  }
+
+  async openMacros() {
+    this.opened = true;
+    (await this.loadSuggestions()).openMacros(this.box);
   }
 
   /** @param {KeyboardEvent} event */
   keydown(event) {
-    if (this.macros?.key(event, this.caseId)) return;
+    if (event.defaultPrevented || this.suggestions?.key(event, this.caseId)) return;
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
-      this.send();
-    } else if (event.key === "Escape") this.box.blur();
+      const isLast = event.shiftKey && can("cases:write");
+      this.send(isLast ? { status: this.draft.status || DEFAULT_END, next: true } : { status: this.draft.status });
+    } else if (event.key === "Escape") /** @type {HTMLElement} */ (event.target).blur();
   }
 
   /**
@@ -197,12 +242,16 @@ export class Composer {
     this.files.add(this.caseId, files, this.mode);
   }
 
-  /** Send the message; with `over`, also if the case has changed since the draft began. */
-  async send({ over = false } = {}) {
+  /**
+   * Send the message.
+   * @param {End} [end]
+   * @param {{over?: boolean}} [options] `over`: also if the case has changed since the draft began
+   */
+  async send(end = this.end, { over = false } = {}) {
     const { draft, mode } = this;
     if (draft.isEmpty || this.busy || this.isBlocked) return;
-    this.busy = true;
-    this.message = "";
+    Object.assign(this, { busy: true, message: "", end });
+    this.page.presence.rest();
     this.page.requestUpdate();
     if (!over && !(await this.mayLeaveOut(mode))) {
       this.busy = false;
@@ -210,16 +259,27 @@ export class Composer {
     }
     try {
       await this.post(draft, mode, over);
-      await this.finish(draft);
-      if (this.isShown) await this.page.reload({ own: true });
+      toast(await this.finish(draft, mode, end.status ?? ""));
+      if (this.isShown) await this.page.afterSending(end);
     } catch (failure) {
       if (failure instanceof Problem && failure.code === "case_changed" && this.isShown) {
         this.mode = mode;
         await this.page.askAboutChange(failure.members.messages);
-      } else this.message = explain(failure);
+      } else await this.explain(failure, draft);
     }
     this.busy = false;
     this.page.requestUpdate();
+  }
+
+  /** Say why a message is not sent, also to a writer who has gone on to another case. @param {unknown} failure @param {Draft} draft */
+  async explain(failure, draft) {
+    this.message = explain(failure);
+    if (!this.isShown) toast({ text: t("composer.not_sent", { reason: this.message }), isError: true });
+    if (!(failure instanceof Problem) || failure.code !== "idempotency_key_reused") return;
+    draft.key = newKey(); // its answer was lost, and it was changed since
+    this.message = t("composer.sent_before");
+    this.keep();
+    if (this.isShown) await this.page.followChange();
   }
 
   /** Ask whether to send without the files that are not stored. @param {Mode} mode */
@@ -250,9 +310,16 @@ export class Composer {
     this.keep();
   }
 
-  /** Set the status and the tags that a sent message came with. @param {Draft} draft */
-  async finish({ status, tags }) {
-    if (!status && !tags.length) return;
+  /**
+   * Set the status and the tags that a sent message came with. Return what to say of it, with what undoes the change.
+   * @param {Draft} draft
+   * @param {Mode} mode
+   * @param {string} status
+   * @returns {Promise<import("./toast.js").Toast>}
+   */
+  async finish({ tags }, mode, status) {
+    const sent = t(mode === "internal" ? "composer.note_added" : "composer.sent");
+    if (!can("cases:write") || (!status && !tags.length)) return { text: sent };
     try {
       const { data, etag } = await request(`${this.path}?messagesLimit=1`);
       const missing = tags.filter((tag) => !data.tags.includes(tag));
@@ -260,11 +327,14 @@ export class Composer {
         ...(status && status !== data.status ? { status } : {}),
         ...(missing.length ? { tags: [...data.tags, ...missing] } : {}),
       };
-      if (!Object.keys(body).length) return;
-      await request(this.path, { method: "PATCH", body, ifMatch: etag, key: newKey() });
+      if (!Object.keys(body).length) return { text: sent };
+      const { change } = await import("./case-changes.js");
+      const undo = await change(this.caseId, data, body, etag);
       this.noteOwnChange();
+      const text = body.status ? t("composer.sent_and", { sent, status: word("status", status) }) : sent;
+      return { text, undo: () => this.page.undo(this.caseId, undo) };
     } catch (failure) {
-      this.message = t("composer.only_message", { reason: explain(failure) });
+      return { text: t("composer.only_message", { reason: explain(failure) }), isError: true };
     }
   }
 
@@ -272,19 +342,25 @@ export class Composer {
   render(viewers) {
     if (!can("messages:write")) return nothing;
     const isNote = this.mode === "internal";
-    const typing = viewers.filter(({ state }) => state === "typing").map(({ name }) => name);
+    const typing = viewers.filter(({ state }) => state === "typing").map(({ name }) => this.page.detail.names?.[name] ?? name);
     return html`
-      <section class="composer" data-mode=${this.mode} aria-label=${t("composer.title")}>
-        <p class="typing" role="status">${typing.length ? t("composer.typing", { names: typing.join(", "), n: typing.length }) : nothing}</p>
-        ${this.files?.render(this.mode)} ${this.macros?.render(this.caseId)}
+      <p class="typing" role="status">${typing.length ? t("composer.typing", { names: typing.join(", "), n: typing.length }) : nothing}</p>
+      <section
+        class="composer"
+        data-mode=${this.mode}
+        ?data-open=${this.isOpen}
+        aria-label=${t("composer.title")}
+        @focusin=${(/** @type {FocusEvent} */ event) => this.open(event)}
+        @focusout=${(/** @type {FocusEvent} */ event) => this.left(event)}
+        @keydown=${(/** @type {KeyboardEvent} */ event) => this.keydown(event)}
+      >
+        ${this.suggestions?.render(this.caseId)}
         <div class="modes" role="group" aria-label=${t("composer.mode")}>
-          <button type="button" aria-pressed=${!isNote} @click=${() => this.choose("public")}>${t("composer.reply")}</button>
-          ${me.role === "customer"
-            ? nothing
-            : html`<button type="button" aria-pressed=${isNote} @click=${() => this.choose("internal")}>${t("composer.note")}</button>`}
-          <span class="muted">${isNote ? t("composer.note_hint") : this.isBlocked ? t("composer.duplicate_hint") : t("composer.reply_hint")}</span>
+          ${this.tab("public", t("composer.reply"))} ${me.role === "customer" ? nothing : this.tab("internal", t("composer.note"))}
+          <span class="muted hint">${isNote ? t("composer.note_hint") : this.isBlocked ? t("composer.duplicate_hint") : t("composer.reply_hint")}</span>
+          ${can("macros:read") ? html`<button type="button" class="macro" @click=${() => this.openMacros()}>${t("composer.macro")} <kbd>;</kbd></button>` : nothing}
         </div>
-        ${repeat([this.mode], (mode) => mode, () => this.textBox(isNote))} ${this.tagsToAdd()}
+        ${repeat([this.mode], (mode) => mode, () => this.textBox(isNote))} ${this.files?.render(this.mode)} ${this.chips()}
         <div class="actions">
           <label class="button file-button">
             ${t("files.add")}
@@ -292,7 +368,7 @@ export class Composer {
           </label>
           <span class="grow">
             ${this.message ? html`<span class="error" role="alert">${this.message}</span>` : nothing}
-            ${this.macros?.message ? html`<span class="warning" role="status">${this.macros.message}</span>` : nothing}
+            ${this.suggestions?.message ? html`<span class="warning" role="status">${this.suggestions.message}</span>` : nothing}
           </span>
           ${this.isBlocked ? html`<a class="button" href="/console/cases/${encodeURIComponent(this.original ?? "")}">${t("composer.original")}</a>` : this.sending(isNote)}
         </div>
@@ -300,66 +376,91 @@ export class Composer {
     `;
   }
 
+  /** @param {Mode} mode @param {string} text */
+  tab(mode, text) {
+    return html`<button type="button" aria-pressed=${mode === this.mode} ?data-draft=${!this.drafts[mode].isEmpty} @click=${() => this.choose(mode)}>${text}</button>`;
+  }
+
   /** Each kind of message has a box of its own: undoing in one can't bring back the text of the other. @param {boolean} isNote */
   textBox(isNote) {
     return html`<textarea
       id="composer"
-      rows="4"
+      rows=${this.isOpen ? 4 : 1}
       dir="auto"
       maxlength="65536"
       aria-label=${isNote ? t("composer.note") : t("composer.reply")}
       aria-autocomplete="list"
-      aria-controls=${this.macros ? "macros" : nothing}
-      aria-activedescendant=${this.macros?.activeId ?? nothing}
+      aria-controls=${this.suggestions ? "suggestions" : nothing}
+      aria-activedescendant=${this.suggestions?.activeId ?? nothing}
       placeholder=${isNote ? t("composer.note_placeholder") : t("composer.reply_placeholder")}
       ?readonly=${this.isBlocked}
       .value=${this.draft.text}
       @input=${(/** @type {any} */ event) => this.input(event)}
-      @keydown=${(/** @type {any} */ event) => this.keydown(event)}
       @paste=${(/** @type {any} */ event) => this.paste(event)}
-      @blur=${() => this.macros?.close()}
+      @blur=${() => this.suggestions?.close()}
     ></textarea>`;
   }
 
-  tagsToAdd() {
+  /** What macros do to the case when the message is sent. Each can be taken off. */
+  chips() {
     const { draft } = this;
-    if (!draft.tags.length) return nothing;
-    const remove = (/** @type {string} */ tag) => {
-      draft.tags = draft.tags.filter((each) => each !== tag);
+    if (!draft.tags.length && !draft.status) return nothing;
+    const change = (/** @type {Partial<Draft>} */ changes) => {
+      Object.assign(draft, changes);
       this.keep();
       this.page.requestUpdate();
+      this.box?.focus();
     };
-    return html`<p class="tags">
-      <span class="muted">${t("composer.then_tags")}</span>
+    return html`<p class="tags chips">
+      <span class="muted">${t("composer.then")}</span>
+      ${draft.status
+        ? html`<span class="tag"
+            >${word("status", draft.status)}<button class="plain" aria-label=${t("composer.no_status", { status: word("status", draft.status) })} @click=${() => change({ status: "" })}>×</button></span
+          >`
+        : nothing}
       ${draft.tags.map(
-        (tag) => html`<span class="tag"><bdi>${tag}</bdi><button class="plain" aria-label=${t("composer.no_tag", { tag })} @click=${() => remove(tag)}>×</button></span>`,
+        (tag) => html`<span class="tag"><bdi>${tag}</bdi><button class="plain" aria-label=${t("composer.no_tag", { tag })} @click=${() => change({ tags: draft.tags.filter((each) => each !== tag) })}>×</button></span>`,
       )}
     </p>`;
   }
 
-  /** @param {boolean} isNote */
-  sending(isNote) {
-    return html`${can("cases:write") ? this.statusChoice() : nothing}
-      <button class="primary send" ?disabled=${this.busy} title="Ctrl + Enter" @click=${() => this.send()}>
-        ${isNote ? t("composer.add_note") : t("composer.send")}
-      </button>`;
+  /** What the button does after the message. @param {boolean} isNote @returns {End} */
+  endOf(isNote) {
+    const { status } = this.draft;
+    if (status || isNote || !can("cases:write")) return { status };
+    return endNamed(ENDS.includes(load(CHOSEN_END)) ? load(CHOSEN_END) : DEFAULT_END);
   }
 
-  statusChoice() {
-    const current = this.page.detail.status;
-    const choices = new Set([...STATUSES, this.draft.status]); // a macro may name another one
-    return html`<select
-      aria-label=${t("composer.then")}
-      @change=${(/** @type {any} */ event) => {
-        this.draft.status = event.target.value;
-        this.keep();
-      }}
-    >
-      <option value="" .selected=${!this.draft.status}>${t("composer.keep_status", { status: word("status", current) })}</option>
-      ${[...choices].filter((status) => status && status !== current).map(
-        (status) => html`<option value=${status} .selected=${status === this.draft.status}>${t("composer.set_status", { status: word("status", status) })}</option>`,
-      )}
-    </select>`;
+  /** @param {boolean} isNote */
+  sending(isNote) {
+    const end = this.endOf(isNote);
+    return html`<span class="split">
+      <button class="primary send" aria-disabled=${this.busy} title="Ctrl + Enter" @click=${() => this.send(end)}>${this.nameOf(end, isNote)}</button>
+      ${isNote || !can("cases:write")
+        ? nothing
+        : html`<choice-menu
+            class="of-send"
+            .name=${t("composer.other_ends")}
+            .items=${ENDS.map((each) => ({ value: each, text: this.nameOf(endNamed(each), false), detail: each === "" ? "Ctrl Enter" : each === "pending-next" ? "Ctrl Shift Enter" : "" }))}
+            @choose=${(/** @type {CustomEvent<string>} */ { detail }) => this.sendWith(detail)}
+          ></choice-menu>`}
+    </span>`;
+  }
+
+  /** Send, and do the same with the next reply. @param {string} name */
+  sendWith(name) {
+    save(CHOSEN_END, name);
+    this.page.requestUpdate();
+    this.send(endNamed(name));
+  }
+
+  /** @param {End} end @param {boolean} isNote */
+  nameOf({ status, next }, isNote) {
+    const isNew = status && status !== this.page.detail.status;
+    const values = { status: word("status", status) };
+    if (next) return t("composer.send_and_next", values);
+    if (isNote) return isNew ? t("composer.add_note_and", values) : t("composer.add_note");
+    return isNew ? t("composer.send_and", values) : t("composer.send");
   }
 
   /** @param {HTMLInputElement} input */
@@ -375,4 +476,10 @@ export class Composer {
     event.preventDefault();
     this.attach(files);
   }
+}
+
+/** @param {string} name @returns {End} */
+function endNamed(name) {
+  const [status, next] = name.split("-");
+  return { status, next: next === "next" };
 }

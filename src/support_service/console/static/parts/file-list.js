@@ -21,6 +21,11 @@ export class FileList {
     this.changed = changed;
   }
 
+  /** @param {Mode} mode */
+  count(mode) {
+    return this.uploads.filter((upload) => upload.mode === mode).length;
+  }
+
   /** The files that a message names. @param {Mode} mode */
   stored(mode) {
     return this.uploads.filter((upload) => upload.mode === mode && upload.state === "stored");
@@ -84,27 +89,33 @@ export class FileList {
   render(mode) {
     const uploads = this.uploads.filter((each) => each.mode === mode);
     if (!uploads.length) return nothing;
-    return html`<ul class="uploads" aria-label=${t("files.title")}>
+    return html`<ul class="uploads chips" aria-label=${t("files.title")}>
       ${uploads.map((upload) => this.line(upload))}
     </ul>`;
   }
 
   /** @param {Upload} upload */
   line(upload) {
-    const { file, state, problem } = upload;
+    const { file, state, problem, isRefused } = upload;
     const percent = Math.floor(upload.share * 100);
     return html`<li data-state=${state}>
       <bdi class="name">${file.name}</bdi> <span class="muted">${size(file.size)}</span>
       ${state === "sending" || state === "verifying"
         ? html`<progress max="100" .value=${percent} aria-label=${t("files.progress", { name: file.name })}></progress>`
         : nothing}
-      <span class=${problem ? "error" : "state"} role=${upload.isDone ? "status" : nothing}>${problem ? explain(problem) : describe(upload, percent)}</span>
+      <span class=${problem ? "error" : "state"} role=${upload.isDone ? "status" : nothing}>${problem ? reasonOf(problem) : describe(upload, percent)}</span>
       ${upload.isDone
-        ? html`${state === "stored" ? nothing : html`<button @click=${() => this.retry(upload)}>${t("files.retry")}</button>`}
+        ? html`${state === "stored" || isRefused ? nothing : html`<button @click=${() => this.retry(upload)}>${t("files.retry")}</button>`}
             <button class="plain" aria-label=${t("files.remove", { name: file.name })} @click=${() => this.remove(upload)}>×</button>`
         : html`<button @click=${() => upload.cancel()} aria-label=${t("files.cancel_one", { name: file.name })}>${t("app.cancel")}</button>`}
     </li>`;
   }
+}
+
+/** Return why a file is not stored; of one that is too large, with the limit that the service names. @param {import("../lib/api.js").Problem} problem */
+function reasonOf(problem) {
+  const [, limit] = /(\d+) bytes/.exec(problem.message) ?? [];
+  return problem.code === "attachment_too_large" && limit ? t("files.too_large", { limit: size(Number(limit)) }) : explain(problem);
 }
 
 /**

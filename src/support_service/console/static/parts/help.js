@@ -25,8 +25,22 @@ export const KEYS = {
       ["m", "bulk.merge"],
     ],
   ],
-  case: ["case.title", [["r", "help.reply"], ["n", "help.note"], ["c", "help.claim"], ["f", "help.file"], ["u", "help.back"]]],
-  composer: ["composer.title", [["Ctrl + Enter", "help.send"], [";", "help.macro"]]],
+  case: [
+    "case.title",
+    [
+      ["j / k", "help.next_case"],
+      ["r", "help.reply"],
+      ["n", "help.note"],
+      ["s", "filter.status"],
+      ["p", "filter.priority"],
+      ["a", "field.assignedAgentId"],
+      ["c", "help.claim"],
+      ["h", "help.snooze"],
+      ["f", "help.file"],
+      ["u", "help.back"],
+    ],
+  ],
+  composer: ["composer.title", [["Ctrl + Enter", "help.send"], ["Ctrl + Shift + Enter", "help.send_next"], [";", "help.macro"], ["@", "help.mention"]]],
   everywhere: [
     "help.everywhere",
     [

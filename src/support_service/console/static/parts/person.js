@@ -1,5 +1,6 @@
 /** A person as initials in a circle and a name. */
 
+import { text } from "../lib/i18n.js";
 import { html } from "../lib/page.js";
 
 const COLOURS = 8; // classes of styles/base.css
@@ -13,10 +14,11 @@ export function initials(name) {
 
 /**
  * Show initials in a circle, in the colour of the id, and the name.
- * @param {string} id
+ * @param {unknown} given the id
  * @param {string | null} [name]
  */
-export function person(id, name) {
+export function person(given, name) {
+  const id = text(given);
   const colour = [...id].reduce((sum, character) => (31 * sum + (character.codePointAt(0) ?? 0)) % 9973, 0) % COLOURS;
   const shown = name || id;
   return html`<span class="person"><span class="avatar colour-${colour}" aria-hidden="true">${initials(shown)}</span> <bdi>${shown}</bdi></span>`;

@@ -55,8 +55,9 @@ const ICONS = {
   urgent: "M8 2v7M8 12v2",
 };
 
-/** @param {string} name */
-export function icon(name) {
+/** @param {unknown} given its name */
+export function icon(given) {
+  const name = text(given);
   return html`<svg class="icon ${name}" viewBox="0 0 16 16" aria-hidden="true"><path d=${ICONS[name] ?? ICONS.other}></path></svg>`;
 }
 
@@ -377,7 +378,7 @@ function row(page, item, now, { isActive, isSelected, isUnread, hasDraft, viewer
         ${item.customerId ? html`<a href="/console/customers/${encodeURIComponent(item.customerId)}">${person(item.customerId, item.customerName)}</a>` : html`<span class="muted">–</span>`}
       </td>
       <td role="cell" class="assignee">
-        ${item.assignedAgentId ? person(item.assignedAgentId, page.nameOf(item.assignedAgentId)) : html`<span class="muted">${t("case.unassigned")}</span>`}
+        ${item.assignedAgentId ? person(item.assignedAgentId, page.nameOf(text(item.assignedAgentId))) : html`<span class="muted">${t("case.unassigned")}</span>`}
         ${item.team ? html`<span class="muted team"><bdi>${item.team}</bdi></span>` : nothing}
       </td>
       <td role="cell" class="time">

@@ -1,20 +1,20 @@
-/** The timeline as the page of a case shows it: from messages, files and what the sources gave, with filters, the newest entries first. */
+/** The timeline as the page of a case shows it: from messages, files and what the sources gave, with filters. It opens at what waits for an answer. */
 
 import { noChange, nothing } from "../vendor/lit-element/lit-element.js";
-import { dayKey, t, text } from "../lib/i18n.js";
+import { dayKey, t, text, word } from "../lib/i18n.js";
 import { html, wide } from "../lib/page.js";
-import { timeline } from "./timeline.js";
+import { foldRuns, isPicture, timeline } from "./timeline.js";
 
-const FILTERS = /** @type {const} */ (["all", "conversation", "sources", "files", "history"]);
-const SHOWN_ENTRIES = 200; // entries shown before the older ones are asked for
-const STEP = 25; // entries rendered at once, so that the browser can show and answer between two steps
+const FILTERS = /** @type {const} */ (["conversation", "all", "sources", "files", "history"]);
+const SHOWN_ROWS = 200; // rows shown before the older ones are asked for
+const STEP = 25; // rows rendered at once, so that the browser can show and answer between two steps
 const NEAR_END = 80; // px
+const SPACE = 48; // px above the place to begin at: the line with the problems of sources
 
 /** @typedef {import("./timeline.js").Entry} Entry */
 
 const HISTORY = "case-event";
 const GROUPS = {
-  conversation: ["message"],
   files: ["file"],
   sources: ["source", "context"],
   history: ["history"],
@@ -22,27 +22,39 @@ const GROUPS = {
 
 /** Part of the page of a case, which renders it. */
 export class TimelineView {
-  filter = "all";
-  /** Whether more than SHOWN_ENTRIES are wanted. */
+  /** @type {string} */
+  filter = "conversation";
+  /** Whether more than SHOWN_ROWS are wanted. */
   all = false;
-  /** The number of entries that are rendered at most. */
+  /** The number of rows that are rendered at most. */
   rendered = 0;
   /** What was rendered last. @type {unknown[]} */
   last = [];
+  /** Messages that came while the reader was looking at older ones. */
+  news = 0;
+  /** Whether the page still opens: it follows the place to begin at, until its reader moves. */
+  isOpening = true;
 
-  /** @param {import("../pages/case.js").CasePage} page */
-  constructor(page) {
+  /**
+   * @param {import("../pages/case.js").CasePage} page
+   * @param {string} marked the id of the message to begin at
+   */
+  constructor(page, marked) {
     this.page = page;
+    this.marked = marked;
+    this.all = Boolean(marked);
   }
 
   get box() {
     return this.page.querySelector(".timeline");
   }
 
-  /** The entries of the filter, without the older ones unless all are wanted. */
-  get wanted() {
-    const found = filtered(this.page.entries, this.filter);
-    return this.all ? found : found.slice(-SHOWN_ENTRIES);
+  /** The rows of the filter. */
+  get rows() {
+    const { entries } = this.page;
+    if (this.filter === "conversation") return foldRuns(entries);
+    const kinds = GROUPS[/** @type {keyof typeof GROUPS} */ (this.filter)];
+    return kinds ? entries.filter((entry) => kinds.includes(entry.kind)) : entries;
   }
 
   /** Whether the newest entry is in view. */
@@ -51,14 +63,33 @@ export class TimelineView {
     return !box || box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END;
   }
 
+  /** Show the newest entry. */
   async scrollToEnd() {
+    this.isOpening = false;
     await this.page.updateComplete;
     if (this.box) this.box.scrollTop = this.box.scrollHeight;
   }
 
-  /** Render the entries that are wanted and not rendered yet, in steps. What is in view stays in its place. */
+  /** Show the place to begin at: the marked message, or the oldest one that waits for an answer, or else the newest entry. */
+  showPlace() {
+    const { box } = this;
+    if (!box) return;
+    const place = this.marked ? box.querySelector(`#${CSS.escape(`message-${this.marked}`)}`) : wide.matches ? box.querySelector(".unread") : null;
+    if (place) box.scrollTop += place.getBoundingClientRect().top - box.getBoundingClientRect().top - SPACE;
+    else box.scrollTop = box.scrollHeight;
+  }
+
+  /** Follow what was added. @param {{messages?: number, wasAtEnd: boolean}} added */
+  async follow({ messages = 0, wasAtEnd }) {
+    if (!this.isOpening && !wasAtEnd && messages > 0) this.news += messages;
+    await this.page.updateComplete;
+    if (this.isOpening) this.showPlace();
+    else if (wasAtEnd) this.scrollToEnd();
+  }
+
+  /** Render the rows that are wanted and not rendered yet, in steps. What is in view stays in its place. */
   async fill() {
-    while (this.rendered < this.wanted.length) {
+    while (this.rendered < this.rows.length && (this.all || this.rendered < SHOWN_ROWS)) {
       await new Promise((resume) => setTimeout(resume));
       const { box } = this;
       if (!box || this.page.view !== this) return;
@@ -66,15 +97,17 @@ export class TimelineView {
       this.rendered += STEP;
       this.page.requestUpdate();
       await this.page.updateComplete;
-      if (wide.matches) box.scrollTop = box.scrollHeight - fromEnd;
+      if (this.isOpening) this.showPlace();
+      else box.scrollTop = box.scrollHeight - fromEnd;
     }
     this.rendered = Infinity;
     this.page.requestUpdate();
   }
 
   showAll() {
-    this.rendered = this.wanted.length;
+    this.rendered = SHOWN_ROWS;
     this.all = true;
+    this.isOpening = false;
     this.fill();
   }
 
@@ -91,32 +124,84 @@ export class TimelineView {
   choose(filter) {
     this.filter = filter;
     this.page.requestUpdate();
+    this.scrollToEnd();
   }
 
-  /** @param {{collecting: boolean, preview: (file: any) => void, remove?: (file: any) => void, refresh: () => void}} shown */
-  render({ collecting, ...actions }) {
+  /**
+   * @param {{collecting: boolean, problems: unknown, preview: (file: any) => void, remove?: (file: any) => void}} shown
+   */
+  render({ collecting, problems, ...actions }) {
     const isBusy = collecting || this.rendered !== Infinity;
-    return html`<div class="timeline" tabindex="0" role="region" aria-label=${t("timeline.title")} aria-busy=${isBusy}>
-      ${this.content(actions)}
+    const moved = () => (this.isOpening = false);
+    return html`<div
+      class="timeline"
+      tabindex="0"
+      role="log"
+      aria-label=${t("timeline.title")}
+      aria-busy=${isBusy}
+      @wheel=${moved}
+      @touchmove=${moved}
+      @keydown=${moved}
+      @pointerdown=${moved}
+      @scroll=${() => this.news && this.isAtEnd && this.forgetNews()}
+    >
+      ${problems} ${this.content(actions)}
+      ${this.news
+        ? html`<p class="news-below"><button class="primary" @click=${() => this.showNews()}>${t("timeline.news", { n: this.news })} ↓</button></p>`
+        : nothing}
     </div>`;
   }
 
-  /** Return the entries, or `noChange` if nothing has changed since they were rendered. @param {{preview: (file: any) => void, remove?: (file: any) => void, refresh: () => void}} actions */
+  forgetNews() {
+    this.news = 0;
+    this.page.requestUpdate();
+  }
+
+  /** Show the newest entry to a reader who asks for it. */
+  async showNews() {
+    this.forgetNews();
+    await this.scrollToEnd();
+    this.focus();
+  }
+
+  focus() {
+    /** @type {HTMLElement | null} */ (this.box)?.focus({ preventScroll: true });
+  }
+
+  /** Return the rows, or `noChange` if nothing has changed since they were rendered. @param {{preview: (file: any) => void, remove?: (file: any) => void}} actions */
   content(actions) {
-    const { entries, sources } = this.page;
-    const current = [entries, sources, this.filter, this.all, this.rendered];
+    const { entries, sources, detail } = this.page;
+    const current = [entries, sources, this.filter, this.all, this.rendered, text(detail.names)];
     if (current.every((each, index) => each === this.last[index])) return noChange;
     this.last = current;
-    const { wanted } = this;
-    const hidden = filtered(entries, this.filter).length - wanted.length;
-    // A narrow page begins with the oldest entry.
-    const visible = wide.matches ? wanted.slice(Math.max(0, wanted.length - this.rendered)) : wanted.slice(0, this.rendered);
+    if (entries.some(({ kind, data }) => kind === "file" && isPicture(data))) import("./file-preview.js");
+    const { rows } = this;
+    const visible = rows.slice(-Math.min(this.rendered || STEP, this.all ? Infinity : SHOWN_ROWS));
+    const hidden = this.all ? 0 : Math.max(0, rows.length - SHOWN_ROWS);
     return html`
       ${hidden ? html`<p class="more"><button @click=${() => this.showAll()}>${t("timeline.earlier", { n: hidden })}</button></p>` : nothing}
-      ${timeline(visible, { entries, sources, ...actions })}
-      ${wanted.length ? nothing : html`<p class="empty">${t("timeline.empty")}</p>`}
+      ${timeline(visible, { entries, sources, nameOf: (message) => nameOf(message, detail), unread: unanswered(entries, detail), marked: this.marked, ...actions })}
+      ${rows.length ? nothing : html`<p class="empty">${t("timeline.empty")}</p>`}
     `;
   }
+}
+
+/** Return the name of a message's author. @param {any} message @param {any} detail the case */
+function nameOf({ authorType, authorId }, { names, customerName }) {
+  if (authorType === "customer") return customerName ?? word("author", "customer");
+  return names?.[authorId] ?? (authorType === "agent" && authorId ? text(authorId) : word("author", authorType));
+}
+
+/** Return the key of the customer's oldest message that no agent has answered. @param {Entry[]} entries @param {any} detail */
+function unanswered(entries, { waitingSince }) {
+  let found;
+  if (!waitingSince) return undefined;
+  for (const { kind, key, data } of entries) {
+    if (kind !== "message" || data.visibility === "internal") continue;
+    if (data.authorType === "agent") found = undefined;
+    else if (data.authorType === "customer") found ??= key;
+  }
+  return found;
 }
 
 /**
@@ -132,6 +217,7 @@ export function entriesOf(detail, collected) {
   const duplicateOf = (data) => (isLinked && data.ticketId !== detail.id ? data.ticketId : "");
   /** @type {Omit<Entry, "key">[]} */
   const entries = [
+    ...(detail.description ? [{ at: timeOf(detail.createdAt), kind: /** @type {const} */ ("message"), data: firstMessage(detail) }] : []),
     ...detail.messages.map((/** @type {any} */ data) => ({ at: timeOf(data.sentAt ?? data.createdAt), kind: /** @type {const} */ ("message"), data })),
     ...detail.attachments.map((/** @type {any} */ data) => ({ at: timeOf(data.sentAt ?? data.createdAt), kind: /** @type {const} */ ("file"), data })),
   ];
@@ -151,6 +237,11 @@ export function entriesOf(detail, collected) {
   return withKeys(entries.sort((one, other) => (one.at < other.at ? -1 : one.at > other.at ? 1 : 0)));
 }
 
+/** Return the description that a case was opened with as the customer's first message. @param {any} detail */
+function firstMessage({ id, description, createdAt, customerId }) {
+  return { id: "description", ticketId: id, authorType: "customer", authorId: customerId, visibility: "public", message: description, createdAt };
+}
+
 /** Return a time as it is; none if it can't be read. @param {unknown} at */
 function timeOf(at) {
   return typeof at === "string" && dayKey(at) ? at : "";
@@ -166,14 +257,4 @@ function withKeys(entries) {
     found.set(name, count + 1);
     return { ...entry, key: `${name} ${count}` };
   });
-}
-
-/**
- * Return the entries of a filter: `all`, or a group.
- * @param {Entry[]} entries
- * @param {string} filter
- */
-function filtered(entries, filter) {
-  const kinds = GROUPS[/** @type {keyof typeof GROUPS} */ (filter)];
-  return kinds ? entries.filter((entry) => kinds.includes(entry.kind)) : entries;
 }

@@ -2,97 +2,142 @@
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
-import { clock, dateAndTime, day, dayKey, duration, isEmpty, size, t, text, word } from "../lib/i18n.js";
+import { clock, dateAndTime, day, dayAndMonth, dayKey, duration, isEmpty, size, t, text, word } from "../lib/i18n.js";
 import { html } from "../lib/page.js";
 
 const SHOWN_FIRST = ["type", "timestamp", "origin", "status"]; // members that the first line of an entry shows
 const OF_SOURCES = ["source", "ticketId"]; // members of a service's entry that say no more than its type and its page
 const RECEIVED_LATE = 5 * 60_000; // ms
+// Bounded, so that no text takes longer than its length: web addresses, mail addresses, and ids such as ORD-1001.
+const LINK = /(https?:\/\/[^\s<>"']{1,2000})|(?<![\w.+-])([\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8})|(?<![\w-])([A-Z]{2,6}-\d{3,20})(?![\w-])/g;
+const AFTER_ADDRESS = /[.,;:!?)\]}'"]{1,8}$/; // ends the sentence, not the address
+const QUOTED = /^\s{0,3}>/;
+const SIGNATURE = /^--\s?$/;
+const LONGEST_INTRODUCTION = 200; // characters of a line such as "On Monday Lan wrote:"
+const GROUP = 5 * 60_000; // ms between messages of one author that have one head
+const IMAGE = /^image\/(png|jpeg|gif|webp|avif)$/;
 
 /**
  * @typedef {{key: string, at: string, kind: "message" | "file" | "source" | "context" | "history", source?: string, duplicate?: string, data: any}} Entry
- * @typedef {{day: string, entries: Entry[]}} Day
- * @typedef {{entries: Entry[], sources: Record<string, any>, preview: (file: any) => void, remove?: (file: any) => void, refresh: () => void}} Shown
+ * @typedef {{key: string, at: string, kind: "run", entries: Entry[]}} Run entries of machines that follow one another
+ * @typedef {Entry | Run} Row
+ * @typedef {{entries: Entry[], sources: Record<string, any>, nameOf: (message: any) => string, preview: (file: any) => void, remove?: (file: any) => void,
+ *   unread?: string, marked?: string}} Shown `unread` is the key of the first message that waits for an answer, `marked` the id of a message
  */
 
 /**
- * Show entries by day, and what is missing.
- * @param {Entry[]} visible
+ * Show entries by day.
+ * @param {Row[]} visible
  * @param {Shown} shown
  */
 export function timeline(visible, shown) {
-  return html`
-    ${gaps(shown)}
-    ${repeat(
-      byDay(visible),
-      ({ day }) => day,
-      ({ entries }) => html`
-        <section class="day">
-          <h2><span>${entries[0].at ? day(entries[0].at) : t("timeline.no_time")}</span></h2>
-          <ol>
-            ${repeat(
-              entries,
-              ({ key }) => key,
-              (entry) => itemOrNotice(entry, shown),
-            )}
-          </ol>
-        </section>
-      `,
-    )}
-  `;
+  return repeat(
+    byDay(visible),
+    ({ day }) => day,
+    ({ rows }) => html`
+      <section class="day">
+        <h2><span>${rows[0].at ? day(rows[0].at) : t("timeline.no_time")}</span></h2>
+        <ol>
+          ${repeat(
+            rows.map((row, index) => ({ row, follows: isSameGroup(rows[index - 1], row) && row.key !== shown.unread })),
+            ({ row }) => row.key,
+            ({ row, follows }) => html`${row.key === shown.unread ? html`<li class="unread"><span>${t("timeline.unread")}</span></li>` : nothing}${rowOrNotice(row, shown, follows)}`,
+          )}
+        </ol>
+      </section>
+    `,
+  );
 }
 
 /**
- * Return entries by local day.
+ * Fold entries of machines that follow one another into runs: what people said and sent stays.
  * @param {Entry[]} entries
- * @returns {Day[]}
+ * @returns {Row[]}
  */
-function byDay(entries) {
-  /** @type {Map<string, Day>} */
-  const days = new Map();
+export function foldRuns(entries) {
+  const named = new Set(entries.flatMap(({ kind, data }) => (kind === "message" ? filesOf(data, entries).map(({ key }) => key) : [])));
+  /** @type {Row[]} */
+  const rows = [];
   for (const entry of entries) {
-    const day = dayKey(entry.at);
-    if (!days.has(day)) days.set(day, { day, entries: [] });
-    days.get(day)?.entries.push(entry);
+    if (named.has(entry.key)) continue; // its message shows it
+    const last = rows[rows.length - 1];
+    if (entry.kind === "message" || entry.kind === "file") rows.push(entry);
+    else if (last?.kind === "run") {
+      last.entries.push(entry);
+      last.at = entry.at;
+    }
+    else rows.push({ kind: "run", key: `run ${entry.key}`, at: entry.at, entries: [entry] });
+  }
+  return rows.map((row) => (row.kind === "run" && row.entries.length === 1 ? row.entries[0] : row));
+}
+
+/** Whether a message has the author of the one before it, a few minutes later. @param {Row | undefined} before @param {Row} row */
+function isSameGroup(before, row) {
+  if (before?.kind !== "message" || row.kind !== "message") return false;
+  const isSame = ["authorType", "authorId", "visibility"].every((name) => text(before.data[name]) === text(row.data[name])) && before.duplicate === row.duplicate;
+  return isSame && Date.parse(row.at) - Date.parse(before.at) < GROUP && !isLate(row.data);
+}
+
+/** Return rows by local day. @param {Row[]} rows */
+function byDay(rows) {
+  /** @type {Map<string, {day: string, rows: Row[]}>} */
+  const days = new Map();
+  for (const row of rows) {
+    const day = dayKey(row.at);
+    if (!days.has(day)) days.set(day, { day, rows: [] });
+    days.get(day)?.rows.push(row);
   }
   return [...days.values()];
 }
 
-/** Say what is missing: a day without entries of a source may have had some. @param {Shown} shown */
-function gaps({ sources, refresh }) {
-  return Object.entries(sources)
-    .filter(([, source]) => source.status === "unavailable" || (source.status === "off" && source.reason))
-    .map(
-      ([name, source]) =>
-        html`<div class="gap" role="note">
-          <strong>${t("timeline.gap", { source: word("source", name) })}</strong>
-          <span>${source.reason}</span>
-          ${source.status === "unavailable" ? html`<button @click=${refresh}>${t("sources.refresh")}</button>` : nothing}
-        </div>`,
-    );
-}
-
 /**
- * Show an entry, or one line instead if it can't be shown: it costs no other entry.
- * @param {Entry} entry
+ * Show a row, or one line instead if it can't be shown: it costs no other row.
+ * @param {Row} row
  * @param {Shown} shown
+ * @param {boolean} [follows] whether it continues the group of the message before it
+ * @returns {unknown}
  */
-function itemOrNotice(entry, shown) {
+function rowOrNotice(row, shown, follows = false) {
   try {
-    return item(entry, shown);
+    return row.kind === "run" ? run(row, shown) : item(row, shown, follows);
   } catch {
-    return html`<li class="fact"><p class="meta"><span class="warning">${t("timeline.unreadable")}</span> ${time(entry.at)}</p></li>`;
+    return html`<li class="fact"><p class="meta"><span class="warning">${t("timeline.unreadable")}</span> ${time(row.at)}</p></li>`;
   }
 }
 
 /**
- * @param {Entry} entry
+ * Show a run as one line, which opens.
+ * @param {Run} run
  * @param {Shown} shown
  */
-function item(entry, shown) {
+function run({ entries }, shown) {
+  const [events, given, changes] = ["source", "context", "history"].map((kind) => entries.filter((entry) => entry.kind === kind).length);
+  const last = entries.findLast(({ kind }) => kind === "source");
+  const state = text(last?.data.status ?? last?.data.eventType).replaceAll("_", " ");
+  const parts = [
+    events ? t("timeline.run", { n: events }) + (state && last?.at ? `, ${state} ${dayAndMonth(dayKey(last.at))}` : "") : "",
+    given ? t("timeline.run_given", { n: given }) : "",
+    changes ? t("timeline.run_changes", { n: changes }) : "",
+  ];
+  return html`<li class="run">
+    <details>
+      <summary><bdi>${parts.filter(Boolean).join(" · ")}</bdi></summary>
+      <ol>
+        ${entries.map((entry) => rowOrNotice(entry, shown))}
+      </ol>
+    </details>
+  </li>`;
+}
+
+/**
+ * @param {Entry} entry
+ * @param {Shown} shown
+ * @param {boolean} follows
+ */
+function item(entry, shown, follows) {
   switch (entry.kind) {
     case "message":
-      return message(entry, shown);
+      return message(entry, shown, follows);
     case "file":
       return file(entry, shown);
     case "history":
@@ -105,19 +150,22 @@ function item(entry, shown) {
 /**
  * @param {Entry} entry
  * @param {Shown} shown
+ * @param {boolean} follows
  */
-function message({ at, data, duplicate }, { entries, preview }) {
+function message({ at, data, duplicate }, { entries, nameOf, preview, marked }, follows) {
   const isNote = data.visibility === "internal";
-  const attached = filesOf(data, entries);
-  return html`<li class="message" data-author=${data.authorType} ?data-note=${isNote}>
-    <p class="meta">
-      <strong>${word("author", data.authorType)}</strong>
+  const attached = filesOf(data, entries).map((each) => each.data);
+  const pictures = attached.filter(isPicture);
+  return html`<li id="message-${data.id}" class="message" data-author=${data.authorType} ?data-note=${isNote} ?data-marked=${data.id === marked}>
+    <p class="meta ${follows ? "visually-hidden" : ""}">
+      <strong><bdi>${nameOf(data)}</bdi></strong>
       ${isNote ? html`<span class="note-mark">${t("composer.note")}</span>` : nothing}
       ${data.sentiment ? html`<bdi class="muted">${data.sentiment}</bdi>` : nothing} ${caseLink(duplicate)} ${time(at)}
       ${isLate(data) ? html`<span class="muted">${t("timeline.received", { time: dateAndTime(data.createdAt) })}</span>` : nothing}
     </p>
-    <div class="text" dir="auto">${data.message}</div>
-    ${attached.length ? attached.map((each) => fileLine(each.data, preview)) : data.attachmentUri ? link(data.attachmentUri) : nothing}
+    <div class="text" dir="auto">${messageText(data.message)}</div>
+    ${pictures.length ? html`<p class="pictures">${pictures.map((each) => html`<file-thumbnail .file=${each} @open=${() => preview(each)}></file-thumbnail>`)}</p>` : nothing}
+    ${attached.length ? attached.map((each) => fileLine(each, preview)) : data.attachmentUri ? link(data.attachmentUri) : nothing}
   </li>`;
 }
 
@@ -195,9 +243,15 @@ function details(members) {
 
 /** Return the files that a message names. @param {any} message @param {Entry[]} entries @returns {Entry[]} */
 function filesOf({ attachmentIds, attachmentUri }, entries) {
+  if (!attachmentIds?.length && !attachmentUri) return [];
   const files = entries.filter(({ kind }) => kind === "file");
   if (attachmentIds?.length) return files.filter(({ data }) => attachmentIds.includes(data.id));
   return attachmentUri ? files.filter(({ data }) => samePath(data.uri, attachmentUri)) : [];
+}
+
+/** Whether a file can be shown. @param {any} file */
+export function isPicture({ contentType }) {
+  return IMAGE.test(text(contentType));
 }
 
 /**
@@ -206,11 +260,10 @@ function filesOf({ attachmentIds, attachmentUri }, entries) {
  * @param {(file: any) => void} [remove]
  */
 export function fileLine(data, preview, remove) {
-  const isImage = /^image\/(png|jpeg|gif|webp|avif)$/.test(data.contentType);
   return html`<p class="file">
     <a href=${pathOf(data.uri)} download><bdi>${data.filename}</bdi></a>
     <span class="muted">${size(data.sizeBytes)}</span>
-    ${isImage ? html`<button class="plain" @click=${() => preview(data)}>${t("files.preview")}</button>` : nothing}
+    ${isPicture(data) ? html`<button class="plain" @click=${() => preview(data)}>${t("files.preview")}</button>` : nothing}
     ${remove ? html`<button class="plain" aria-label=${t("files.delete", { name: data.filename })} @click=${() => remove(data)}>${t("files.delete_short")}</button>` : nothing}
   </p>`;
 }
@@ -242,4 +295,62 @@ export function pathOf(uri) {
  */
 function samePath(one, other) {
   return pathOf(one) === pathOf(other);
+}
+
+/** @typedef {{kind: "text" | "quote" | "signature", lines: string[]}} Part */
+
+/** Show a message. @param {unknown} message */
+function messageText(message) {
+  const given = text(message);
+  const parts = partsOf(given);
+  if (!parts.some(({ kind, lines }) => kind === "text" && lines.join("").trim())) return withLinks(given);
+  return parts.map(({ kind, lines }) =>
+    kind === "text"
+      ? html`${withLinks(lines.join("\n"))}`
+      : html`<details class="fold"><summary>${t(`timeline.${kind}`)}</summary><div>${withLinks(lines.join("\n"))}</div></details>`,
+  );
+}
+
+/** Return a message as what its author wrote, and what is quoted or signs it. @param {string} message @returns {Part[]} */
+function partsOf(message) {
+  /** @type {Part[]} */
+  const parts = [];
+  let isSigned = false;
+  for (const line of message.split("\n")) {
+    isSigned ||= SIGNATURE.test(line);
+    const kind = isSigned ? "signature" : QUOTED.test(line) ? "quote" : "text";
+    const last = parts[parts.length - 1];
+    if (last?.kind === kind) last.lines.push(line);
+    else parts.push({ kind, lines: [...(kind === "quote" && last ? introduction(last.lines) : []), line] });
+  }
+  return parts;
+}
+
+/** Take the line that introduces a quote off the text before it. @param {string[]} lines @returns {string[]} */
+function introduction(lines) {
+  let count = 1;
+  while (count < lines.length && !lines[lines.length - count].trim()) count += 1;
+  const line = lines[lines.length - count].trim();
+  return line.endsWith(":") && line.length <= LONGEST_INTRODUCTION ? lines.splice(-count) : [];
+}
+
+/** Return a text with links. @param {string} plain */
+function withLinks(plain) {
+  const parts = [];
+  let from = 0;
+  for (const found of plain.matchAll(LINK)) {
+    const [whole, address, mail, id] = found;
+    const shown = address ? whole.replace(AFTER_ADDRESS, "") : whole;
+    parts.push(plain.slice(from, found.index));
+    if (address) parts.push(html`<a href=${shown} target="_blank" rel="noopener noreferrer">${shown}</a>`);
+    else if (mail) parts.push(html`<a href=${`mailto:${mail}`}>${mail}</a>`);
+    else parts.push(html`<a class="id" href=${searchFor(id)}>${id}</a>`);
+    from = found.index + shown.length;
+  }
+  return parts.length ? [...parts, plain.slice(from)] : plain;
+}
+
+/** Return the address of the cases that have a word. @param {string} word */
+export function searchFor(word) {
+  return `/console/?view=all&q=${encodeURIComponent(word)}`;
 }
