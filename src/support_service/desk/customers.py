@@ -31,7 +31,7 @@ from support_service.desk.customer_models import (
     person_columns,
 )
 from support_service.platform.audit import log as audit
-from support_service.platform.database import Database, Reader, Row, Transaction
+from support_service.platform.database import ContendedRow, Database, Reader, Row, Transaction
 from support_service.platform.database.dialect import SORTED_TEXT, LockNumber, insert_if_new, json_rows, take_lock
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import customer_terms, customers, tickets
@@ -43,6 +43,7 @@ _C, _T = customers.c, customer_terms.c
 _id, _ids = sa.bindparam("id", type_=_C.id.type), sa.bindparam("ids", expanding=True, type_=_C.id.type)
 _END_OF_PREFIX = "\U0010ffff"  # sorted after every other character
 _LINKS = ("merged_into", "person", "person_name")
+MERGES = ContendedRow("merges of customers")
 LOCK_MERGES = take_lock(LockNumber.CUSTOMER_MERGES)
 RECORD = compiled(sa.select(customers).where(_C.id == _id))
 LOCK_RECORD = compiled(sa.select(customers).where(_C.id == _id).with_for_update())
@@ -134,7 +135,7 @@ class CustomerRecords:
 
         Raises VersionConflict, and Conflict for an id that was merged into another one.
         """
-        async with unit_of_work(self._database, origin) as work:
+        async with unit_of_work(self._database, origin, ContendedRow(f"customer {customer_id}")) as work:
             tx, row, created = work.tx, await work.tx.fetch_one(LOCK_RECORD, {"id": customer_id}), False
             _check_version(row, expected)
             if row is None:
@@ -166,7 +167,7 @@ class CustomerRecords:
         if customer_id == into:
             problem = FieldError("into", "must be the id of another customer")
             raise ValidationFailed("invalid_request", "A customer can't be merged into itself.", [problem])
-        async with unit_of_work(self._database, origin) as work:
+        async with unit_of_work(self._database, origin, MERGES) as work:
             await work.tx.fetch_one(LOCK_MERGES)
             await _add_missing(work.tx, [customer_id, into])
             found = await _lock_persons(work.tx, [customer_id, into])
@@ -191,7 +192,7 @@ class CustomerRecords:
 
         Raises NotFound if it was not merged into this person, and VersionConflict.
         """
-        async with unit_of_work(self._database, origin) as work:
+        async with unit_of_work(self._database, origin, MERGES) as work:
             await work.tx.fetch_one(LOCK_MERGES)
             found = await _lock_persons(work.tx, [customer_id] if is_customer_id(customer_id) else ())
             merged = found.get(other)

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,13 +11,16 @@ import sqlalchemy as sa
 
 from support_service.core.clock import utc_now
 from support_service.core.errors import SupportError
+from support_service.desk import customers as customer_rows
 from support_service.desk.customer_models import MAX_IDENTITIES, CustomerChange, CustomerContent, person_columns
 from support_service.desk.customers import CustomerRecords, erase_contents, read_content, remove, remove_unused
+from support_service.platform.database import DatabaseTimings
 from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import audit_log, customer_terms, customers
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
-from tests.support.timings import PATIENT_DATABASE
+from tests.support.calls import eventually
+from tests.support.timings import PATIENT_DATABASE, PATIENT_POSTGRES
 
 IDS = [f"c-{number}" for number in range(8)]
 REFUSALS = {
@@ -169,3 +173,22 @@ async def test_any_changes_at_once_leave_records_in_step(replicas, database):
     rows = await check(database)
     assert {(row.name, row.person_name, row.notes, *row.contacts) for row in rows.values()} <= {(None, None, None)}
     assert all([await read_content(database, each) == CustomerContent() for each in rows])
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_merges_that_wait_leave_connections_to_other_changes(database, database_url):
+    """Merges wait for each other. Others, and many changes of one record, do not wait with them."""
+    timings = DatabaseTimings(postgres=replace(PATIENT_POSTGRES, pool_timeout=0.5))
+    small = create_database(database_url, pool_size=4, timings=timings)
+    await small.open()
+    for each in IDS:
+        await put(small, each, name="A")
+    async with database.transaction() as tx:
+        await tx.fetch_one(customer_rows.LOCK_MERGES)
+        await tx.fetch_one(customer_rows.LOCK_RECORD, {"id": IDS[0]})
+        waiting = [asyncio.create_task(code_of(merge(small, each, IDS[1]))) for each in IDS[2:]]
+        waiting += [asyncio.create_task(code_of(put(small, IDS[0], name=each))) for each in IDS]
+        await eventually(lambda: small.pool.used >= 2)
+        assert await code_of(put(small, IDS[7], name="B")) is None
+    await asyncio.gather(*waiting)
+    await small.close()
