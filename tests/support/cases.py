@@ -14,6 +14,7 @@ from support_service.cases.sql.case_reading import to_case
 from support_service.core.domain.principals import SYSTEM
 from support_service.platform.database import Database
 from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.provider import Metrics, build_resource
 
 AT = datetime(2026, 1, 1, 12, 0, 0, 1, tzinfo=UTC)
 
@@ -55,6 +56,14 @@ def add_cases(database):
                 await case_rows.add_case(tx, each, references)
 
     return add_cases
+
+
+@pytest.fixture
+def own_metrics():
+    """The metrics of this test alone, which starts no service."""
+    metrics = Metrics(("prometheus",), build_resource())
+    yield metrics
+    metrics.close()
 
 
 def recorder(database: Database, instruments: Instruments) -> CaseRecorder:

@@ -4,7 +4,6 @@ The short form kills three imports of the same cases one after another, each at 
 kills IMPORT_KILLS imports on each database, each of them into a database of its own.
 """
 
-import asyncio
 import json
 import os
 import signal
@@ -22,10 +21,8 @@ from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import attachments, audit_log, messages, outbox, search_documents, tickets
 from tests.conftest import both_databases
 from tests.support.attachments.harness import ALL_CLAIMS_EXPIRED
-from tests.support.crash import victim
-from tests.support.crash.kills import RUN_TIMEOUT, print_figures, spread
+from tests.support.crash.kills import kill_at_each, print_figures, run_victim
 from tests.support.crash.victim import before, modules
-from tests.support.forks import context
 from tests.support.importing import write_lines
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -99,13 +96,8 @@ class KilledImports:
 
     async def _import(self, folder, url, point=None, record=None):
         variables = {"SUPPORT_DATABASE_URL": url, "SUPPORT_ATTACHMENT_DIR": str(folder / "files")}
-        arguments = (("import", str(folder / "cases.jsonl")), variables, folder, point, record, WATCHED)
-        process = context.Process(target=victim.run, args=arguments)
-        process.start()
-        async with asyncio.timeout(RUN_TIMEOUT):
-            await asyncio.to_thread(process.join)
-        assert process.exitcode in (1, -signal.SIGKILL), (point, (folder / "victim.log").read_text()[-3000:])
-        return process.exitcode
+        command = ("import", str(folder / "cases.jsonl"))
+        return await run_victim(command, variables, folder, point, record, WATCHED, status=1)
 
     async def _check(self, folder, url):
         database, storage = create_database(url), LocalAttachmentStorage(folder / "files")
@@ -166,13 +158,5 @@ async def test_another_run_completes_an_import_that_was_killed(tmp_path, new_dat
         assert imports.known == [200]
         assert imports.orphans > 0
         return
-    record = tmp_path / "points.json"
-    await imports.run(record=record)
-    executed = json.loads(record.read_text())
-    points = spread(executed, KILLS)
-    killed = [point for point in points if await imports.run(point)]
-    print_figures(
-        f"import: {len(killed)} kills at {len(points)} of {len(executed)} lines; the second runs found "
-        f"{imports.known[1:]} of {CASES} cases, and {imports.orphans} files without a row"
-    )
-    assert len(killed) >= len(points) * 0.9, points
+    await kill_at_each(imports.run, KILLS, tmp_path)
+    print_figures(f"second runs found {imports.known[1:]} of {CASES} cases, and {imports.orphans} files without a row")

@@ -4,7 +4,6 @@ The short form kills one retention at a step of each kind. The long form kills R
 database, each of a database of its own.
 """
 
-import asyncio
 import hashlib
 import json
 import os
@@ -19,10 +18,8 @@ from support_service.platform.audit.verify import verify_chain
 from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import attachments, messages, metadata, tickets
 from tests.conftest import both_databases
-from tests.support.crash import victim
-from tests.support.crash.kills import RUN_TIMEOUT, print_figures, spread
+from tests.support.crash.kills import kill_at_each, run_victim
 from tests.support.crash.victim import before, modules
-from tests.support.forks import context
 from tests.support.importing import ImportRunner
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -86,12 +83,7 @@ class KilledRetentions:
     async def _retain(self, folder, url, point=None, record=None):
         variables = {"SUPPORT_DATABASE_URL": url, "SUPPORT_ATTACHMENT_DIR": str(folder / "files")}
         command = ("retention", "--closed-for", "365d", "--export", str(folder / "archive"), "--erase")
-        process = context.Process(target=victim.run, args=(command, variables, folder, point, record, WATCHED))
-        process.start()
-        async with asyncio.timeout(RUN_TIMEOUT):
-            await asyncio.to_thread(process.join)
-        assert process.exitcode in (0, -signal.SIGKILL), (point, (folder / "victim.log").read_text()[-3000:])
-        return process.exitcode
+        return await run_victim(command, variables, folder, point, record, WATCHED)
 
     async def _check(self, folder, database):
         """Each case is in the database with its message, or in a sealed file that has its text and its file."""
@@ -139,13 +131,7 @@ def sealed_cases(archive):
 async def test_another_run_completes_a_retention_that_was_killed(tmp_path, new_database):
     """Killed before a line that stores, seals or deletes, also in the middle of a transaction."""
     retentions = KilledRetentions(tmp_path, new_database)
-    if not KILLS:
+    if KILLS:
+        await kill_at_each(retentions.run, KILLS, tmp_path)
+    else:
         assert await retentions.run(*STEPS) == len(STEPS)
-        return
-    record = tmp_path / "points.json"
-    await retentions.run(record=record)
-    executed = json.loads(record.read_text())
-    points = spread(executed, KILLS)
-    killed = [point for point in points if await retentions.run(point)]
-    print_figures(f"retention: {len(killed)} kills at {len(points)} of {len(executed)} lines")
-    assert len(killed) >= len(points) * 0.9, points

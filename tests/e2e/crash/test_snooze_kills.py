@@ -4,7 +4,6 @@ The short form kills a service at a step of each kind. The long form kills SNOOZ
 of a database of its own.
 """
 
-import asyncio
 import json
 import os
 import signal
@@ -25,10 +24,8 @@ from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.calls import eventually
 from tests.support.cases import recorder
-from tests.support.crash import victim
-from tests.support.crash.kills import RUN_TIMEOUT, print_figures, spread
+from tests.support.crash.kills import kill_at_each, run_victim
 from tests.support.crash.victim import before, modules
-from tests.support.forks import context
 from tests.support.process import running
 from tests.support.servers import free_port
 
@@ -91,15 +88,7 @@ class KilledWakes:
     async def _serve(self, folder, url, database, point, record=None):
         """Run a service to a point, or until all cases are open; return whether it was killed."""
         arguments = (["serve"], _variables(folder, url), folder, point, record, WATCHED)
-        process = context.Process(target=victim.run, args=arguments)
-        process.start()
-        await eventually(lambda: _is_over(process, database))
-        if process.is_alive():
-            process.terminate()
-        async with asyncio.timeout(RUN_TIMEOUT):
-            await asyncio.to_thread(process.join)
-        assert process.exitcode in (0, -signal.SIGKILL), (point, (folder / "victim.log").read_text()[-3000:])
-        return process.exitcode == -signal.SIGKILL
+        return await run_victim(*arguments, is_done=lambda: _all_are_open(database)) == -signal.SIGKILL
 
     async def _wait_for_another_replica(self, folder, url, database):
         """Its lease is another one: it goes on when that of the killed process has expired."""
@@ -133,10 +122,6 @@ def _variables(folder, url):
     }
 
 
-async def _is_over(process, database):
-    return not process.is_alive() or await _all_are_open(database)
-
-
 async def _all_are_open(database):
     row = await database.fetch_one(sa.select(sa.func.count().label("n")).where(tickets.c.status == "open"))
     return row.n == CASES
@@ -146,13 +131,7 @@ async def _all_are_open(database):
 async def test_each_case_is_opened_once_if_the_service_is_killed(tmp_path, new_database, instruments):
     """Killed before a line that locks, changes, records or commits; another process goes on."""
     wakes = KilledWakes(tmp_path, new_database, instruments)
-    if not KILLS:
+    if KILLS:
+        await kill_at_each(wakes.run, KILLS, tmp_path)
+    else:
         assert await wakes.run(*STEPS) == len(STEPS)
-        return
-    record = tmp_path / "points.json"
-    await wakes.run(record=record)
-    executed = json.loads(record.read_text())
-    points = spread(executed, KILLS)
-    killed = [point for point in points if await wakes.run(point)]
-    print_figures(f"snooze: {len(killed)} kills at {len(points)} of {len(executed)} lines")
-    assert len(killed) >= len(points) * 0.9, points

@@ -1,7 +1,14 @@
 """Points at which tests kill the service, and how many."""
 
+import asyncio
+import json
 import os
+import signal
 import sys
+
+from tests.support.calls import eventually
+from tests.support.crash import victim
+from tests.support.forks import context
 
 KILLS = int(os.environ.get("CRASH_KILLS", "0"))  # per scenario; 0 is the short form
 RUN_TIMEOUT = 120.0  # seconds for one run, on a busy machine
@@ -24,3 +31,34 @@ def stretches(executed, number):
     ]
     number = min(number, len(points))
     return [points[index * len(points) // number : (index + 1) * len(points) // number] for index in range(number)]
+
+
+async def run_victim(command, variables, folder, point=None, record=None, watched=(), *, status=0, is_done=None):
+    """Run a command that is killed at a point, if it gets there; return its exit status, otherwise `status`.
+
+    A service is stopped once it is killed or `is_done`.
+    """
+    process = context.Process(target=victim.run, args=(command, variables, folder, point, record, watched))
+    process.start()
+    async with asyncio.timeout(RUN_TIMEOUT):
+        if is_done is not None:
+
+            async def is_over():
+                return not process.is_alive() or await is_done()
+
+            await eventually(is_over, RUN_TIMEOUT)
+            process.terminate()
+        await asyncio.to_thread(process.join)
+    assert process.exitcode in (status, -signal.SIGKILL), (point, (folder / "victim.log").read_text()[-3000:])
+    return process.exitcode
+
+
+async def kill_at_each(run, number, folder):
+    """Run once to the end, and kill other runs at this number of its lines; return how many, and print it."""
+    record = folder / "points.json"
+    await run(record=record)
+    executed = json.loads(record.read_text())
+    points = spread(executed, number)
+    killed = [point for point in points if await run(point)]
+    print_figures(f"{len(killed)} kills at {len(points)} of {len(executed)} lines")
+    assert len(killed) >= len(points) * 0.9, points

@@ -10,7 +10,6 @@ from support_service.cases.model.requests import Closing, NewCase, NewMessage, S
 from support_service.cases.service import CaseService
 from support_service.platform.database.tables import tickets
 from support_service.platform.telemetry.instruments import Instruments
-from support_service.platform.telemetry.provider import Metrics, build_resource
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.cases import recorder
@@ -29,30 +28,22 @@ OPEN_LABELS = [
 
 
 @pytest.fixture
-def metrics():
-    """A metrics provider for this test only."""
-    metrics = Metrics(("prometheus",), build_resource())
-    yield metrics
-    metrics.close()
-
-
-@pytest.fixture
-def service(database, metrics):
+def service(database, own_metrics):
     """The case service."""
-    return CaseService(database, recorder(database, Instruments(metrics.meter)))
+    return CaseService(database, recorder(database, Instruments(own_metrics.meter)))
 
 
 @pytest.fixture
-def gauges(database, metrics):
+def gauges(database, own_metrics):
     """The gauges of open cases."""
-    return CaseGauges(database, Instruments(metrics.meter))
+    return CaseGauges(database, Instruments(own_metrics.meter))
 
 
 @pytest.fixture
-def exposed(metrics):
+def exposed(own_metrics):
     """Return the label sets and values of a metric."""
     return lambda name: [
-        (given, value) for sample, given, value in parse(metrics.render("", "").body.decode()) if sample == name
+        (given, value) for sample, given, value in parse(own_metrics.render("", "").body.decode()) if sample == name
     ]
 
 

@@ -18,7 +18,6 @@ from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict, VersionConflict
 from support_service.platform.database.tables import audit_log, leases, outbox, tickets
 from support_service.platform.telemetry.instruments import Instruments
-from support_service.platform.telemetry.provider import Metrics, build_resource
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.cases import recorder
@@ -33,25 +32,17 @@ OTHER_CASES = 30
 
 
 @pytest.fixture
-def metrics():
-    """A metrics provider for this test only."""
-    metrics = Metrics(("prometheus",), build_resource())
-    yield metrics
-    metrics.close()
-
-
-@pytest.fixture
-def instruments(metrics):
+def instruments(own_metrics):
     """The instruments of the service."""
-    return Instruments(metrics.meter)
+    return Instruments(own_metrics.meter)
 
 
 @pytest.fixture
-def exposed(metrics):
+def exposed(own_metrics):
     """Return the value of a metric without labels."""
 
     def read(name):
-        samples = parse(metrics.render("", "").body.decode())
+        samples = parse(own_metrics.render("", "").body.decode())
         return next(value for sample, _, value in samples if sample == name)
 
     return read

@@ -24,7 +24,6 @@ from support_service.core.errors import Conflict
 from support_service.desk.policies import PolicyService
 from support_service.platform.database.tables import audit_log, case_clocks, leases, outbox, tickets
 from support_service.platform.telemetry.instruments import Instruments
-from support_service.platform.telemetry.provider import Metrics, build_resource
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.scrape import parse
@@ -36,17 +35,9 @@ MANY = 1000
 
 
 @pytest.fixture
-def metrics():
-    """A metrics provider for this test only."""
-    metrics = Metrics(("prometheus",), build_resource())
-    yield metrics
-    metrics.close()
-
-
-@pytest.fixture
-def instruments(metrics):
+def instruments(own_metrics):
     """The instruments of the service."""
-    return Instruments(metrics.meter)
+    return Instruments(own_metrics.meter)
 
 
 @pytest.fixture
@@ -73,11 +64,11 @@ def make_detector(database, policies, instruments):
 
 
 @pytest.fixture
-def exposed(metrics):
+def exposed(own_metrics):
     """Return the values of a metric by target."""
 
     def read(name):
-        samples = parse(metrics.render("", "").body.decode())
+        samples = parse(own_metrics.render("", "").body.decode())
         return {labels.get("target", ""): value for sample, labels, value in samples if sample == name}
 
     return read
