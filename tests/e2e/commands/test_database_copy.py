@@ -4,13 +4,12 @@ The short form kills one copy at each kind of step. The long form has COPY_CASES
 times while it copies or compares.
 """
 
-import asyncio
 import json
 import os
 import shutil
 import signal
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import asyncpg
@@ -18,14 +17,23 @@ import pytest
 import sqlalchemy as sa
 from benchmarks.scale.load import load
 
+from support_service.core.clock import format_time, utc_now
 from support_service.platform.database.dialect import SearchWords, UtcDateTime
 from support_service.platform.database.migrate import UNFINISHED_COPY, downgrade, latest_revision
-from support_service.platform.database.tables import case_clocks, metadata, outbox, restores, views
+from support_service.platform.database.tables import (
+    case_clocks,
+    case_links,
+    customers,
+    metadata,
+    notifications,
+    outbox,
+    restores,
+    tickets,
+    views,
+)
 from tests.support.calls import add_message, eventually, open_case, read_case, upload
-from tests.support.crash import victim
-from tests.support.crash.kills import RUN_TIMEOUT, print_figures
+from tests.support.crash.kills import print_figures, run_victim
 from tests.support.crash.victim import before, modules
-from tests.support.forks import context
 from tests.support.links import add_link
 from tests.support.process import running
 from tests.support.servers import free_port
@@ -67,6 +75,9 @@ READS = (
     "/support/agents/agent-1/workload",
     "/support/reports?by=channel",
     "/support/reports?by=day,agent",
+    "/support/cases?snoozed=true&sort=snoozed",
+    "/support/agents",
+    "/support/customers?q=ann",
     AUDIT,
 )
 CHANGING_MEMBERS = ("remaining", "nextCursor", "position", "hash")
@@ -122,7 +133,21 @@ async def work(client):
     request = {"json": {"subject": "Once", "channel": "email"}, "headers": {"Idempotency-Key": "once"}}
     async with client.post("/support/cases", **request) as response:
         once = await response.json()
-    return [case["id"] for case in (first, second, third, once)]
+    snoozed, duplicate = await open_case(client), await open_case(client)
+    until = format_time(utc_now() + timedelta(days=300))
+    for method, path, body in (
+        ("POST", f"/support/cases/{snoozed['id']}/status", {"status": "pending", "until": until}),
+        ("PUT", "/support/agents/agent-7", {"displayName": "Linh Trần", "teams": ["returns"]}),
+        ("PUT", "/support/customers/customer-1", {"name": "Ann", "contacts": [{"kind": "email", "value": "a@b.c"}]}),
+        ("PUT", "/support/customers/customer-2", {"notes": "Call her"}),
+        ("POST", "/support/customers/customer-2/merge", {"into": "customer-1"}),
+        ("PUT", f"/support/cases/{duplicate['id']}/followers/agent-8", None),
+        ("POST", f"/support/cases/{duplicate['id']}/merge", {"into": snoozed["id"]}),
+    ):
+        async with client.request(method, path, json=body) as response:
+            assert response.ok, (path, await response.text())
+    await add_message(client, snoozed, "What do you think, @agent-7?", authorType="agent", visibility="internal")
+    return [case["id"] for case in (first, second, third, duplicate, once)]
 
 
 def count_overdue_clocks(connection):
@@ -134,7 +159,7 @@ def count_overdue_clocks(connection):
 async def answers(client, case_ids):
     """Return what a service answers to reads."""
     paths = [*READS, *(f"/support/cases/{each}" for each in case_ids)]
-    paths += [f"/support/cases/{each}/{what}" for each in case_ids for what in ("attachments", "audit")]
+    paths += [f"/support/cases/{each}/{what}" for each in case_ids for what in ("attachments", "audit", "followers")]
     found = {}
     for path in paths:
         async with client.get(path) as response:
@@ -216,12 +241,8 @@ async def copy(source_url, target_url, cwd):
 
 async def kill_at(point, source_url, target_url, folder):
     """Run a copy that is killed at a point."""
-    arguments = (copy_arguments(source_url, target_url), {}, folder, point, None, modules(MODULE))
-    process = context.Process(target=victim.run, args=arguments)
-    process.start()
-    async with asyncio.timeout(RUN_TIMEOUT):
-        await asyncio.to_thread(process.join)
-    assert process.exitcode == -signal.SIGKILL, (point, (folder / "victim.log").read_text()[-3000:])
+    command = copy_arguments(source_url, target_url)
+    assert await run_victim(command, {}, folder, point, watched=modules(MODULE)) == -signal.SIGKILL, point
 
 
 async def kill_often(source_url, target_url, cwd, postgres):
@@ -276,6 +297,14 @@ def check_output(lines):
 def check_rows(source_url, target_url, number):
     """Check that the target has the rows of the source, and an entry about them in the audit log."""
     copied = inspect(target_url, read_rows)
+    for column, rows in (
+        (tickets.c.snoozed_until, 1),
+        (tickets.c.followers, 2),
+        (case_links.c.previous_status, 1),
+        (notifications.c.recipient, 3),
+        (customers.c.person, 2),
+    ):
+        assert sum(row[column.name] is not None for row in copied[column.table.name].values()) >= rows, column
     entry = copied["audit_log"].pop(max(copied["audit_log"]))
     assert (entry["action"], json.loads(entry["changes"])) == ("database.copied", {"rows": [None, number]})
     assert copied == inspect(source_url, read_rows)
