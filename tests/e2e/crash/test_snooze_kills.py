@@ -24,7 +24,7 @@ from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.calls import eventually
 from tests.support.cases import recorder
-from tests.support.crash.kills import kill_at_each, run_victim
+from tests.support.crash.kills import RUN_TIMEOUT, kill_at_each, run_victim
 from tests.support.crash.victim import before, modules
 from tests.support.process import running
 from tests.support.servers import free_port
@@ -93,7 +93,7 @@ class KilledWakes:
     async def _wait_for_another_replica(self, folder, url, database):
         """Its lease is another one: it goes on when that of the killed process has expired."""
         async with running("serve", cwd=folder, **_variables(folder, url)):
-            await eventually(lambda: _all_are_open(database))
+            await eventually(lambda: _all_are_open(database), RUN_TIMEOUT)
 
     async def _check(self, database, case_ids):
         """An open case has one entry and one event of its wake, a snoozed case has none."""
