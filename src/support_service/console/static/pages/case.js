@@ -3,6 +3,7 @@
 import { nothing } from "../vendor/lit-element/lit-element.js";
 import { agent, can, explain, me, newKey, request, tagOf, versionOf } from "../lib/api.js";
 import { agents } from "../lib/agents.js";
+import { noteSeen } from "../lib/case-list.js";
 import { Element, go, html, onKeys, queueLeft, wide } from "../lib/page.js";
 import { dateAndTime, t, text, word } from "../lib/i18n.js";
 import { live, Presence } from "../lib/live.js";
@@ -172,6 +173,7 @@ export class CasePage extends Element {
     this.entries = entriesOf(detail, this.collected);
     if (first && !Object.keys(this.sources).length) this.sources = detail.timelineSources;
     this.composer.show(detail, version);
+    if (!document.hidden) noteSeen(detail.id, detail.updatedAt);
     document.title = `${text(detail.subject)} – ${t("app.name")}`;
     this.requestUpdate();
     this.view.follow({ messages, wasAtEnd });

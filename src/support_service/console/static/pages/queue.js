@@ -3,7 +3,7 @@
 import { nothing } from "../vendor/lit-element/lit-element.js";
 import { agent, can, explain, newKey, Problem, query, request, tagOf } from "../lib/api.js";
 import { agents } from "../lib/agents.js";
-import { CaseList, noteSeen } from "../lib/case-list.js";
+import { CaseList } from "../lib/case-list.js";
 import { Element, go, html, onKeys, placeOf, queueLeft } from "../lib/page.js";
 import { t } from "../lib/i18n.js";
 import { live } from "../lib/live.js";
@@ -107,8 +107,6 @@ export class QueuePage extends Element {
     }
     queueLeft.address = location.pathname + location.search;
     await this.load();
-    const opened = this.cases.find(queueLeft.active);
-    if (opened) noteSeen(opened.id, opened.updatedAt);
     if (this.moves) this.move(this.moves);
     else if (scroll || this.active) this.focusActive();
     if (can("directory:read")) agents().then((people) => this.set({ people }), () => {});
@@ -293,7 +291,6 @@ export class QueuePage extends Element {
   /** Note that a case is being read. @param {string} caseId */
   note(caseId) {
     this.active = caseId;
-    noteSeen(caseId, this.cases.find(caseId)?.updatedAt);
     const ids = this.shownView?.notifications?.get(caseId);
     if (ids) request("/support/notifications/read", { method: "POST", body: { ids } }).catch(() => {});
   }
