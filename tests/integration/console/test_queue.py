@@ -409,3 +409,5 @@ async def test_filters_are_chips_that_can_be_removed(console, client):
     assert page.url.endswith("/console/?view=waiting&status=")
     await choose(page, "Order:", "Newest first")
     await expect(page.locator(".subject a bdi")).to_have_text(["Broken", "Late"])
+    await page.get_by_role("button", name="Remove the filter Order").click()
+    await expect(page.locator(".subject a bdi")).to_have_text(["Late", "Broken"])

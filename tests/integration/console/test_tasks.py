@@ -220,3 +220,18 @@ async def test_view_is_saved_changed_and_deleted(console, client):
     await expect(link).to_have_count(0)
     await page.keyboard.press("z")
     await expect(link).to_have_count(1)
+
+
+async def test_view_is_saved_for_a_team(console, client, colleague):
+    """The teams are those of the people whom the user may know."""
+    await open_waiting(client, "First")
+    page = await console.open("/console/?view=unassigned")
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    await page.get_by_role("button", name="Save view").click()
+    await page.get_by_label("Name").fill("Nobody's")
+    await page.get_by_role("dialog").get_by_label("For").select_option("Team returns")
+    await page.get_by_role("dialog").get_by_role("button", name="Save", exact=True).click()
+    await expect(page.locator(".views a", has_text="Nobody's")).to_have_attribute("aria-current", "true")
+    (view,) = (await (await client.get("/support/views")).json())["items"]
+    query = {"assignedAgentId": "none", "status": "open,pending", "sort": "waiting"}
+    assert (view["team"], view["query"]) == ("returns", query)

@@ -104,11 +104,12 @@ export class QueuePage extends Element {
       this.set({ shown: left.shown, shownView: left.view });
       await this.updateComplete;
       scrollTo(0, scroll);
+      this.focusActive();
     }
     queueLeft.address = location.pathname + location.search;
     await this.load();
     if (this.moves) this.move(this.moves);
-    else if (scroll || this.active) this.focusActive();
+    else if (document.activeElement === document.body) this.focusActive();
     if (can("directory:read")) agents().then((people) => this.set({ people }), () => {});
   }
 
@@ -166,14 +167,14 @@ export class QueuePage extends Element {
     const { view, asked, cases } = this;
     const isSame = asked === this.shown;
     const before = isSame ? cases.items : [];
+    const hadFocus = this.querySelector(".cases")?.contains(document.activeElement);
     const ids = view.ids ? await view.ids().catch(() => null) : undefined;
     if (ids === null) return cases.set({ state: "failed", message: explain(new Problem({ status: 0, code: "no_answer", detail: "" })) });
     await cases.load(ids ? { ids } : this.filters, isSame ? Math.max(before.length, 50) : 50);
     if (asked !== this.asked || cases.state !== "ready") return;
     for (const id of this.selected) if (!cases.find(id)) this.selected.delete(id);
-    const hadFocus = document.activeElement === document.body;
     this.set({ shown: asked, shownView: view, active: this.placeAfter(before), everywhere: null });
-    if (hadFocus && before.length) this.focusActive();
+    if (hadFocus && document.activeElement === document.body) this.focusActive();
     this.countEverywhere();
   }
 

@@ -191,7 +191,8 @@ function chips(page) {
         .value=${filters.sort ?? "newest"}
         @choose=${(/** @type {CustomEvent} */ { detail }) => page.filter("sort", detail)}
       ></choice-menu
-    ></span>
+      >${page.parameters.has("sort") ? removal(page, "sort", page.view.filters.sort ?? "") : nothing}</span
+    >
     ${can("views:write") ? html`<button class="plain save" @click=${page.saveView}>${t("queue.save_view")}</button>` : nothing}
   </div>`;
 }
@@ -217,9 +218,9 @@ function chip(page, name) {
   >`;
 }
 
-/** @param {QueuePage} page @param {string} name */
-function removal(page, name) {
-  return html`<button class="remove" aria-label=${t("filter.remove", { name: word("filter", name) })} @click=${() => page.filter(name, "")}>×</button>`;
+/** @param {QueuePage} page @param {string} name @param {string} [value] what is in its place then */
+function removal(page, name, value = "") {
+  return html`<button class="remove" aria-label=${t("filter.remove", { name: word("filter", name) })} @click=${() => page.filter(name, value)}>×</button>`;
 }
 
 /**
