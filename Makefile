@@ -52,7 +52,7 @@ vendor: $(NODE_PACKAGES) ## Copy the console's npm packages into the repository,
 run: install ## Start the service with simulated upstream services and sample cases on 127.0.0.1:8000
 	@$(BIN)/support-service demo $(ARGS)
 
-screenshots: install services ## Render the README's pictures of the console from the demo
+screenshots: install services ## Render pictures of the console from the demo: the README's, and a sheet of all pages for a review
 	$(BIN)/python docs/screenshots.py
 
 # Most tests wait for servers and processes, so that more workers than cores finish sooner.

@@ -4,7 +4,13 @@ import pytest
 from playwright.async_api import expect
 
 from tests.support.calls import add_message, open_case
-from tests.support.console.browser import WIDE, expect_good_looks, expect_no_sideways_scrolling
+from tests.support.console.browser import (
+    WIDE,
+    expect_accessible,
+    expect_good_looks,
+    expect_no_sideways_scrolling,
+    settled,
+)
 from tests.support.console.samples import case_path
 
 PAGES = ["/console/", "/console/team", "/console/oncall", "/console/audit", "/console/customers/customer-17"]
@@ -168,3 +174,65 @@ async def test_pages_fit_from_the_right_and_in_each_width(console, client, case,
                 await page.set_viewport_size({"width": width, "height": 900})
                 await expect_no_sideways_scrolling(page)
         await page.close()
+
+
+async def press(page, *keys):
+    """Press keys one after the other."""
+    for key in keys:
+        await page.keyboard.press(key)
+
+
+async def open_menu(page):
+    """Open the menu of the user."""
+    await page.locator(".account summary").click()
+
+
+async def open_override(page):
+    """Open the dialog that switches a service off."""
+    await page.locator('[data-part="payment"] button').first.click()
+
+
+async def set_away(page):
+    """Set a person away, so that the line at the bottom says so."""
+    await page.locator("[data-person] td button").first.click()
+
+
+async def edit_customer(page):
+    """Edit the record of a customer."""
+    await page.locator(".edit").click()
+
+
+STATES = {
+    "queue": ("/console/", None),
+    "palette": ("/console/", lambda page: press(page, "Control+k", "a")),
+    "keys": ("/console/", lambda page: press(page, "?")),
+    "menu": ("/console/", open_menu),
+    "selection": ("/console/", lambda page: press(page, "j", "x")),
+    "drafts": ("/console/?view=drafts", None),
+    "customer": ("/console/customers/customer-17", None),
+    "record": ("/console/customers/customer-17", edit_customer),
+    "nobody": ("/console/customers/none", None),
+    "team": ("/console/team", None),
+    "toast": ("/console/team", set_away),
+    "oncall": ("/console/oncall", None),
+    "override": ("/console/oncall", open_override),
+    "audit": ("/console/audit", None),
+    "elsewhere": ("/console/cases/none", None),
+}
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "vi"])
+@pytest.mark.parametrize("state", STATES)
+async def test_every_state_is_accessible(upstream_services, console, client, case, state, locale):
+    """Each page, menu and dialog, in light and in dark colours and in both languages."""
+    await client.put("/support/agents/ann", json={"displayName": "Ann Lee", "teams": ["returns"]})
+    console.refused = {404}
+    path, act = STATES[state]
+    page = await console.open(path, locale=locale)
+    await page.locator("main h1").first.wait_for()
+    await settled(page)
+    if act:
+        await act(page)
+    for scheme in ("light", "dark"):
+        await page.emulate_media(color_scheme=scheme)
+        await expect_accessible(page)

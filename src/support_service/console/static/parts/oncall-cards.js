@@ -174,8 +174,8 @@ function card(page, part) {
 
 /** Show a part that works, in one line. @param {Part} part */
 function row(part) {
-  const { name, title, found, state } = part;
-  return html`<li class="oncall-row" data-part=${name} data-status=${part.isOff ? "off" : found.status} data-failing="no">
+  const { name, title, found, state, source } = part;
+  return html`<li class="oncall-row" data-part=${name} data-status=${part.isOff ? "off" : source ? "ok" : found.status} data-failing="no">
     <strong>${title}</strong>
     <span class="card-status">${state}</span>
     <span class="line muted">${part.figures.slice(0, IN_LINE).map(([label, value]) => html`<span>${t(label)} <b>${shownValue(value)}</b></span>`)}</span>
