@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from datetime import date, timedelta
+import time
+from datetime import UTC, date, datetime, timedelta, timezone
 from itertools import combinations, product
 
 import pytest
@@ -17,6 +18,7 @@ from support_service.reports.measures import (
     Occurrence,
     blocks_of,
     bucket_of,
+    counters_of,
     day_number,
     seconds_of,
     start_of,
@@ -159,3 +161,26 @@ def test_a_bucket_stands_for_its_durations():
     for _ in range(2000):
         seconds = 10 ** draw.uniform(0, 9.5)
         assert is_near(seconds_of(bucket_of(seconds)), seconds)
+
+
+@pytest.fixture
+def far_east(monkeypatch):
+    """A process whose local time is 7 hours ahead of UTC."""
+    monkeypatch.setenv("TZ", "Asia/Ho_Chi_Minh")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_east")
+def test_days_are_in_utc_whatever_the_local_time():
+    """An occurrence counts on the day in UTC, also if its time has another offset."""
+    last_moment = datetime(2025, 11, 20, 23, 59, tzinfo=UTC)
+    counted = [
+        counters_of([Occurrence("opened", at, at, "", "", "email")])
+        for at in (last_moment, last_moment.astimezone(timezone(timedelta(hours=14))))
+    ]
+    assert counted[0] == counted[1]
+    assert day_number(date(2025, 11, 20)) in {key.day for key in counted[0]}
+    assert day_number(date(2025, 11, 21)) not in {key.day for key in counted[0]}
