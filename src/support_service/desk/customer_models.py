@@ -171,7 +171,7 @@ class CustomerSearch(ApiModel):
 class CustomerMerge(RequestModel):
     """The customer that a customer is merged into."""
 
-    model_config = example_config({"into": "CUS-42"})
+    model_config = example_config({"into": "shop-1042"})
 
     into: Identifier = Field(description="any id of the person whom this customer is")
 

@@ -36,7 +36,6 @@ SENT = {
     "add_message": MESSAGE,
     "put_agent": {"away": True},
     "put_customer": {"name": "Anna"},
-    "merge_customer": {"into": "shop-1042"},
     "close_case": {},
     "create_view": {"name": "Urgent", "query": {"priority": "urgent"}},
     "change_view": {"name": "Renamed"},
