@@ -380,7 +380,7 @@ async def test_row_is_unread_until_its_case_was_opened(console, client):
     """A later message makes it unread again."""
     first, _ = await open_waiting(client, "First", "Second")
     page = await console.open("/console/?view=waiting")
-    unread = page.locator("tbody tr", has=page.locator(".unread")).locator(".subject a bdi")
+    unread = page.locator("tbody tr", has=page.locator(".unread-dot")).locator(".subject a bdi")
     await expect(unread).to_have_text(["First", "Second"])
     await page.get_by_role("link", name="First").click()
     await expect(page.get_by_role("heading", name="First")).to_be_visible()

@@ -181,10 +181,10 @@ export function head(page) {
 function chips(page) {
   const { filters } = page;
   const others = Object.keys(filters).filter((name) => ![...FILTERS, "q", "sort"].includes(name));
-  return html`<div class="chips" role="group" aria-label=${t("filter.title")}>
+  return html`<div class="queue-filters" role="group" aria-label=${t("filter.title")}>
     ${FILTERS.map((name) => chip(page, name))}
-    ${others.map((name) => html`<span class="chip" data-set><span>${word("filter", name)}: <bdi>${word(name, filters[name])}</bdi></span>${removal(page, name)}</span>`)}
-    <span class="chip sort"
+    ${others.map((name) => html`<span class="queue-filter" data-set><span>${word("filter", name)}: <bdi>${word(name, filters[name])}</bdi></span>${removal(page, name)}</span>`)}
+    <span class="queue-filter sort"
       ><choice-menu
         .label=${t("filter.sorted", { sort: word("sort", filters.sort ?? "newest") })}
         .items=${CHOICES.sort.map((value) => ({ value, text: word("sort", value) }))}
@@ -205,7 +205,7 @@ function chip(page, name) {
   const value = page.filters[name];
   const items = filterItems(page, name);
   const shown = [value ?? []].flat().map((each) => items.find((item) => item.value === each)?.text ?? each).join(", ");
-  return html`<span class="chip" ?data-set=${value}
+  return html`<span class="queue-filter" ?data-set=${value}
     ><choice-menu
       .label=${value ? t("filter.set", { name: t(`filter.${name}`), value: shown }) : t(`filter.${name}`)}
       .items=${items}
@@ -367,7 +367,7 @@ function row(page, item, now, { isActive, isSelected, isUnread, hasDraft, viewer
       <td role="cell" class="priority" data-priority=${item.priority}>${icon(item.priority)} ${word("priority", item.priority)}</td>
       <th scope="row" role="rowheader" class="subject">
         <span class="line">
-          ${isUnread ? html`<span class="unread" title=${t("queue.unread")}><span class="visually-hidden">${t("queue.unread")}</span></span>` : nothing}
+          ${isUnread ? html`<span class="unread-dot" title=${t("queue.unread")}><span class="visually-hidden">${t("queue.unread")}</span></span>` : nothing}
           <a href="/console/cases/${encodeURIComponent(item.id)}${message ? `?${query({ message })}` : ""}"><bdi>${item.subject}</bdi></a>
           ${statusMark(item)} ${item.tags.length ? tagMarks(item.tags) : nothing}
           ${item.left ? html`<span class="gone">${t("queue.left")}</span>` : nothing}
