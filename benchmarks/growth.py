@@ -26,7 +26,7 @@ from tests.support.servers import PostgresServer
 from benchmarks.databases import postgres_cluster
 from benchmarks.environment import ROOT
 from benchmarks.scale import rows
-from benchmarks.scale.__main__ import measure as times_of
+from benchmarks.scale.__main__ import measure as costs_of
 from benchmarks.scale.__main__ import service, show_progress
 from benchmarks.scale.calls import CALLS, CASES, Call
 from benchmarks.scale.clocks import START
@@ -134,9 +134,9 @@ def measure(server: PostgresServer, name: str, count: int, older: float) -> None
             shown = " | ".join(f"{size / 1e6:,.0f} MB" for size in cells)
             print(f"| {what} | {seconds:.1f} | {cpu:.1f} | {shown} | {result} |", flush=True)
             if what in MEASURED:
-                with service(url, command.attachments) as port:
-                    times = times_of(port, count, [*requests_of(port, count)])
-                print("; ".join(f"{call}: {median:.1f} ms" for call, median in times.items()), flush=True)
+                with service(url, command.attachments) as (port, _):
+                    costs = costs_of(port, count, [*requests_of(port, count)], list)
+                print("; ".join(f"{call}: {cost.ms:.1f} ms" for call, cost in costs.items()), flush=True)
         stored = sum(path.stat().st_size for path in archive.rglob("*") if path.is_file())
         print(f"archive: {stored / 1e6:,.0f} MB; audit file: {segment.stat().st_size / 1e6:,.0f} MB")
 

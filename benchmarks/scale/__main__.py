@@ -9,20 +9,24 @@ import argparse
 import asyncio
 import http.client
 import json
+import math
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any, NamedTuple
 
 import asyncpg
+import psutil
 from tests.support.servers import PostgresServer
 
 from benchmarks.environment import ROOT, free_port, running
-from benchmarks.scale.calls import CALLS, PERIODIC, Call
+from benchmarks.process_stats import cpu_seconds
+from benchmarks.scale.calls import CALLS, PERIODIC, Body, Call
 from benchmarks.scale.load import load
 from benchmarks.scale.periodic import measure_periodic
 from benchmarks.scale.reports import fill_reports
@@ -30,7 +34,6 @@ from support_service.platform.database import migrate
 
 SMALL = 10_000
 SIZES = {"postgresql": 1_000_000, "sqlite": 300_000}
-REQUESTS = 40
 SCANS = """
 SELECT indexrelname AS name, idx_scan AS scans, pg_relation_size(indexrelid) AS bytes FROM pg_stat_user_indexes
 WHERE relname = 'tickets' ORDER BY idx_scan
@@ -41,11 +44,22 @@ SHORT_FACTOR = 2.0  # budget of a call without an absolute budget
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A database: `create` replaces it, and the file `loaded` says that it has all its cases."""
+    """A database: `create` replaces it, and the file `loaded` says that it has all its cases.
+
+    `pids` returns the processes of its connections, if it has any.
+    """
 
     url: str
     create: Callable[[], object]
     loaded: Path
+    pids: Callable[[], list[int]] = list
+
+
+class Cost(NamedTuple):
+    """What a call costs, in ms: the time until it is answered, and the CPU of the service and the database."""
+
+    ms: float
+    cpu_ms: float
 
 
 def main() -> int:
@@ -59,15 +73,15 @@ def main() -> int:
         for kind in arguments.databases:
             full = arguments.cases or SIZES[kind]
             with _DATABASES[kind](folder) as database_of:
-                times = [_measure_with(database_of(count), count, folder, calls) for count in (SMALL, full)]
+                costs = [_measure_with(database_of(count), count, folder, calls) for count in (SMALL, full)]
                 scans = asyncio.run(index_scans(database_of(full).url)) if kind == "postgresql" else ""
             show_progress("", 0, 0)
-            print(table(kind, full, *times), scans, sep="\n", end="\n\n", flush=True)
+            print(table(kind, full, *costs), scans, sep="\n", end="\n\n", flush=True)
     return 0
 
 
-def _measure_with(database: Database, count: int, folder: Path, calls: Sequence[Call]) -> dict[str, float]:
-    """Return the times with a number of cases, which are loaded into the database if it does not have them yet."""
+def _measure_with(database: Database, count: int, folder: Path, calls: Sequence[Call]) -> dict[str, Cost]:
+    """Return the costs with a number of cases, which are loaded into the database if it does not have them yet."""
     if not database.loaded.exists():
         database.create()
     migrate.upgrade(database.url)
@@ -77,8 +91,9 @@ def _measure_with(database: Database, count: int, folder: Path, calls: Sequence[
     asyncio.run(fill_reports(database.url, count, show_progress))
     if database.url.startswith("postgresql:"):
         asyncio.run(_reset_scans(database.url))
-    with service(database.url, folder / f"attachments-{database.loaded.stem}") as port:
-        return measure(port, count, calls) | asyncio.run(measure_periodic(database.url))
+    with service(database.url, folder / f"attachments-{database.loaded.stem}") as (port, pid):
+        costs = measure(port, count, calls, lambda: [pid, *database.pids()])
+        return costs | {name: Cost(ms, math.nan) for name, ms in asyncio.run(measure_periodic(database.url)).items()}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,45 +120,61 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def measure(port: int, count: int, calls: Sequence[Call]) -> dict[str, float]:
-    """Return the median time of each call in ms."""
+def measure(port: int, count: int, calls: Sequence[Call], pids: Callable[[], Sequence[int]]) -> dict[str, Cost]:
+    """Return the cost of each call. `pids` returns the processes that serve it."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+
+    def send(method: str, path: str, body: Body | None) -> bytes:
+        encoded = None if body is None else json.dumps(body)
+        connection.request(method, path, encoded, JSON if encoded else {})
+        response = connection.getresponse()
+        answer = response.read()
+        if not 200 <= response.status < 300:
+            raise SystemExit(f"{method} {path}: status {response.status}: {answer[:500]!r}")
+        return answer
+
+    def ask(method: str, path: str, body: Body | None) -> Any:
+        return json.loads(send(method, path, body))
+
     found = {}
     for call in calls:
         show_progress(f"{count:,} cases, {call.name}", 0, 0)
-        times = []
-        for number in range(REQUESTS + 5):
-            path, body = call.path(number, count), call.body_of(number, count)
-            if call.takes_message:
-                connection.request("GET", path.rpartition("/")[0])
-                messages = json.load(connection.getresponse())["messages"]
-                body = {"messageIds": [messages[-1]["id"]], **(body or {})}
-            started = perf_counter()
-            if body is None:
-                connection.request("GET", path)
-            else:
-                connection.request("POST", path, json.dumps(body), JSON)
-            response = connection.getresponse()
-            response.read()
-            times.append((perf_counter() - started) * 1000)
-            if response.status not in (200, 201):
-                raise SystemExit(f"{call.name}: status {response.status}")
-        found[call.name] = statistics.median(times[5:])
+        costs, unmeasured = [], min(5, call.requests // 3)
+        for number in range(unmeasured + call.requests):
+            if number <= unmeasured:
+                serving = pids()  # with the connections that these requests have opened
+            request = call.request(ask, number, count)
+            before, started = _cpu_of(serving), perf_counter()
+            send(*request)
+            seconds = perf_counter() - started
+            cpu = sum(used - before[pid] for pid, used in _cpu_of(before).items())
+            costs.append(Cost(seconds * 1000, cpu * 1000))
+        found[call.name] = Cost(*map(statistics.median, zip(*costs[unmeasured:], strict=True)))
     return found
 
 
-def table(kind: str, full: int, small_times: dict[str, float], full_times: dict[str, float]) -> str:
+def _cpu_of(pids: Iterable[int]) -> dict[int, float]:
+    """Return the CPU time of those processes that have not ended."""
+    found = {}
+    for pid in pids:
+        with suppress(OSError):
+            found[pid] = cpu_seconds(pid)
+    return found
+
+
+def table(kind: str, full: int, small_costs: dict[str, Cost], full_costs: dict[str, Cost]) -> str:
     """Return the results as text, one line per call."""
-    lines = [f"{kind}: median in ms at {SMALL:,} and at {full:,} cases"]
-    lines.append(f"{'call':32} {'small':>8} {'full':>8} {'ratio':>6} {'budget':>8}  verdict")
+    lines = [f"{kind}: median in ms at {SMALL:,} and at {full:,} cases, and of it the CPU of service and database"]
+    lines.append(f"{'call':46} {'small':>8} {'CPU':>8} {'full':>8} {'CPU':>8} {'ratio':>6} {'budget':>8}  verdict")
     for call in (*CALLS, *PERIODIC):
-        if call.name not in full_times:
+        if call.name not in full_costs:
             continue
-        small, large = small_times[call.name], full_times[call.name]
+        (small, small_cpu), (large, large_cpu) = small_costs[call.name], full_costs[call.name]
         budget = _budget(call, kind) or SHORT_FACTOR * small
         shown = f"{_budget(call, kind):g}" if _budget(call, kind) else f"{SHORT_FACTOR:g}x"
         verdict = "ok" if large <= budget else "miss"
-        lines.append(f"{call.name:32} {small:8.2f} {large:8.2f} {large / small:5.2f}x {shown:>8}  {verdict}")
+        costs = f"{small:8.2f} {small_cpu:8.2f} {large:8.2f} {large_cpu:8.2f} {large / small:5.2f}x"
+        lines.append(f"{call.name:46} {costs} {shown:>8}  {verdict}")
     return "\n".join(lines)
 
 
@@ -190,7 +221,11 @@ def _postgresql(folder: Path) -> Iterator[Callable[[int], Database]]:
             server.run(f"DROP DATABASE IF EXISTS {name}")
             server.create_database(name=name)
 
-        return Database(server.url(name), create, folder / f"postgresql-{count}.loaded")
+        def pids() -> list[int]:
+            backends = psutil.Process(server.pid).children()
+            return [each.pid for each in backends if f" {name} " in " ".join(each.cmdline())]
+
+        return Database(server.url(name), create, folder / f"postgresql-{count}.loaded", pids)
 
     server.start()
     try:
@@ -203,8 +238,8 @@ _DATABASES = {"sqlite": _sqlite, "postgresql": _postgresql}
 
 
 @contextmanager
-def service(url: str, attachments: Path) -> Iterator[int]:
-    """Run the service on a database; yield its port. Its log is beside the folder of the attachments."""
+def service(url: str, attachments: Path) -> Iterator[tuple[int, int]]:
+    """Run the service on a database; yield its port and process id. Its log is beside the folder of the attachments."""
     port, directory = free_port(), attachments.parent
     env = {
         "PYTHONPATH": str(ROOT / "src"),
@@ -214,8 +249,8 @@ def service(url: str, attachments: Path) -> Iterator[int]:
         "SUPPORT_LOG_LEVEL": "warning",
     }
     command = [sys.executable, "-m", "support_service", "serve"]
-    with running("service", port, command, cwd=directory, env=env, log=directory / "service.log"):
-        yield port
+    with running("service", port, command, cwd=directory, env=env, log=directory / "service.log") as pid:
+        yield port, pid
 
 
 def _var() -> Path:

@@ -1,35 +1,48 @@
 """The measured calls, each with its budget."""
 
 import itertools
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from benchmarks.scale import rows
 from support_service.core.clock import format_time, utc_now
 
 CASES = "/support/cases"
+REPORTED_CASES = "/support/reports/cases?from=2024-03-05&to=2024-03-05"
 BULK_CASES = 500
 MERGED = 15  # cases that get three duplicates each
+RUN = int(time.time())  # so that no run splits the cases of another one
+
+Body = Mapping[str, object]
+Send = Callable[[str, str, Body | None], Any]
+"""Sends a request by its method, path and body, and returns the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """One kind of request: `path` returns the path of the n-th one at a number of cases.
 
-    It is a POST if it has a `body`, or a function that returns the body of the n-th one.
+    It is a POST if it has a `body`, or a function that returns the body of the n-th one. `prepare` sends the requests
+    that precede the n-th one, and returns its method, path and body.
     """
 
     name: str
-    path: Callable[[int, int], str]
+    path: Callable[[int, int], str] = lambda _, __: ""
     budget_ms: float | None = None  # at full size; without it, at most twice the time at the small size
     sqlite_budget_ms: float | None = None
-    body: Mapping[str, object] | Callable[[int, int], Mapping[str, object]] | None = None
-    takes_message: bool = False  # the body also names the last message of the case, which is read before
+    body: Body | Callable[[int, int], Body] | None = None
+    prepare: Callable[[Send, int, int], tuple[str, str, Body | None]] | None = None
+    requests: int = 40
 
-    def body_of(self, number: int, count: int) -> Mapping[str, object] | None:
-        """Return the body of the n-th request; None for a GET."""
-        return self.body(number, count) if callable(self.body) else self.body
+    def request(self, send: Send, number: int, count: int) -> tuple[str, str, Body | None]:
+        """Return method, path and body of the n-th request."""
+        if self.prepare:
+            return self.prepare(send, number, count)
+        body = self.body(number, count) if callable(self.body) else self.body
+        return "GET" if body is None else "POST", self.path(number, count), body
 
 
 def _path(path: str) -> Callable[[int, int], str]:
@@ -41,6 +54,37 @@ def _merged(end: str = "") -> Callable[[int, int], str]:
     return lambda number, count: f"{CASES}/{rows.case_id(rows.original(number % MERGED, count))}{end}"
 
 
+def _duplicate(number: int, count: int) -> str:
+    """Return the path of the n-th case that is merged into another one."""
+    return f"{CASES}/{rows.case_id(rows.duplicate(number // 3 % MERGED, number % 3, count))}"
+
+
+def _into(number: int, count: int) -> Body:
+    """Return what merges this case."""
+    return {"into": rows.case_id(rows.original(number // 3 % MERGED, count))}
+
+
+def _undo_of_merge(send: Send, number: int, count: int) -> tuple[str, str, None]:
+    """Merge a case, if it is not merged, and find its link."""
+    path = _duplicate(number, count)
+    send("POST", f"{path}/merge", _into(number, count))
+    (link,) = (each for each in send("GET", path, None)["links"] if each["kind"] == "duplicate-of")
+    return "DELETE", f"{path}/links/{link['id']}", None
+
+
+def _split(send: Send, number: int, count: int) -> tuple[str, str, Body]:
+    """Find the last message of a case that is no duplicate and has none."""
+    following = itertools.count((RUN + number) * 7919)
+    seq = next(
+        seq
+        for each in following
+        if not (rows.is_merged(seq := 1 + each % count, count) or rows.is_merged(seq + 1, count))
+    )
+    path = f"{CASES}/{rows.case_id(seq)}"
+    messages = send("GET", path, None)["messages"]
+    return "POST", f"{path}/split", {"messageIds": [messages[-1]["id"]], "subject": "Another parcel"}
+
+
 def _report(first: str, last: str, query: str) -> Callable[[int, int], str]:
     return _path(f"/support/reports?from={first}&to={last}&{query}")
 
@@ -49,10 +93,22 @@ def _list(query: str = "") -> Callable[[int, int], str]:
     return _path(f"{CASES}?{query}")
 
 
-def _bulk_change(number: int, count: int) -> Mapping[str, object]:
+def _bulk_change(number: int, count: int) -> Body:
     """Return a bulk change of 500 cases, which have another priority each time."""
     ids = [rows.case_id(1 + place * 7919 % count) for place in range(BULK_CASES)]
     return {"ids": ids, "change": {"priority": ("high", "low")[number % 2]}}
+
+
+def _bulk_query(number: int, _: int) -> Body:
+    """Return a bulk change of the open cases of an agent: 450 of a million."""
+    query = {"assignedAgentId": rows.agent(7), "status": "open"}
+    return {"query": query, "change": {"priority": ("high", "low")[number % 2]}}
+
+
+def _undo_of_bulk(send: Send, number: int, count: int) -> tuple[str, str, None]:
+    """Change 500 cases: nearly all of them have another priority again after each undo."""
+    changed = send("POST", f"{CASES}/bulk", {**_bulk_change(number, count), "change": {"priority": "urgent"}})
+    return "POST", f"{CASES}/bulk/{changed['id']}/undo", None
 
 
 def _status_of_case(number: int, count: int) -> str:
@@ -62,7 +118,7 @@ def _status_of_case(number: int, count: int) -> str:
     return f"{CASES}/{rows.case_id(seq)}/status"
 
 
-def _snooze(number: int, _: int) -> Mapping[str, object]:
+def _snooze(number: int, _: int) -> Body:
     """Return a snooze that does not end while the benchmark runs."""
     return {"status": "pending", "until": format_time(utc_now() + timedelta(days=300, minutes=number))}
 
@@ -152,7 +208,9 @@ CALLS = (
     Call("q: frequent, agent", lambda n, _: f"{CASES}?q={rows.FREQUENT}&assignedAgentId={rows.agent(n)}", 20, 15),
     Call("q: in none, status=closed", _list(f"q={rows.ABSENT}&status=closed"), 20, 15),
     Call("q: in none, agent", lambda n, _: f"{CASES}?q={rows.ABSENT}&assignedAgentId={rows.agent(n)}", 20, 15),
-    Call("bulk change of 500 cases", _path(f"{CASES}/bulk"), 2000, body=_bulk_change),
+    Call("bulk change of 500 cases", _path(f"{CASES}/bulk"), 2000, body=_bulk_change, requests=6),
+    Call("bulk change of an agent's open cases", _path(f"{CASES}/bulk"), 2000, body=_bulk_query, requests=6),
+    Call("undo of a bulk change of 500 cases", budget_ms=2000, prepare=_undo_of_bulk, requests=6),
     Call(
         "bulk change, team=nobody",
         _path(f"{CASES}/bulk"),
@@ -166,24 +224,23 @@ CALLS = (
     Call("report of a year by day, agent", _report("2024-01-01", "2024-12-31", "by=day&agent=agent-7"), 50),
     Call("report of a year by agent, team", _report("2024-01-01", "2024-12-31", "by=agent&team=team-7"), 200),
     Call("report of a year by team and channel", _report("2024-01-01", "2024-12-31", "by=team,channel"), 100),
-    Call("report of each case of a day", _path("/support/reports/cases?from=2024-03-05&to=2024-03-05"), 250),
-    Call(
-        "merge",
-        lambda number, count: f"{CASES}/{rows.case_id(rows.duplicate(number // 3 % MERGED, number % 3, count))}/merge",
-        20,
-        body=lambda number, count: {"into": rows.case_id(rows.original(number // 3 % MERGED, count))},
+    *(
+        Call(f"report of a year by {by}", _report("2024-01-01", "2024-12-31", f"by={by}"), 50)
+        for by in ("team", "channel")
     ),
+    *(
+        Call(f"report of a year by {by}, a page", _report("2024-01-01", "2024-12-31", f"by={by}"), 50)
+        for by in ("day,team", "day,channel")
+    ),
+    Call("report of each case of a day", _path(REPORTED_CASES), 250),
+    Call("report of each case of a day, CSV", _path(f"{REPORTED_CASES}&format=csv"), 250),
+    Call("merge", lambda number, count: f"{_duplicate(number, count)}/merge", 20, body=_into),
     Call("merged: case with 3 duplicates", _merged()),
     Call("merged: its timeline", _merged("?includeTimeline=true")),
     Call("merged: its first messages", _merged("?messagesLimit=5")),
     Call("merged: its files", _merged("/attachments")),
-    Call(
-        "split one of four messages",
-        lambda number, count: f"{CASES}/{rows.case_id(1 + (1000 + number) * 7919 % count)}/split",
-        20,
-        body={"subject": "Another parcel"},
-        takes_message=True,
-    ),
+    Call("undo of a merge", budget_ms=20, prepare=_undo_of_merge),
+    Call("split one of four messages", budget_ms=20, prepare=_split),
     Call("notifications", _path("/support/notifications"), 20, 15),
     Call("notifications, 200 unread", _path("/support/notifications?unread=true&limit=200"), 20, 15),
     Call("notifications, one is read", _path("/support/notifications/read"), 20, 15, body={"ids": ["no-such-id"]}),

@@ -44,7 +44,7 @@ def _batches(count: int, seq_of: Callable[[int], int]) -> Iterator[tuple[int, di
     for start in range(1, count + 1, BATCH):
         found: dict[str, list[dict[str, Any]]] = {
             "tickets": [], "messages": [], "ticket_references": [], "ticket_tags": [], "search_documents": [],
-            "case_clocks": [], "case_links": [], "notifications": [],
+            "case_clocks": [], "case_links": [], "notifications": [], "case_results": [],
         }  # fmt: skip
         if start == 1:
             found |= {
@@ -63,7 +63,8 @@ def _batches(count: int, seq_of: Callable[[int], int]) -> Iterator[tuple[int, di
             found["ticket_references"].append(rows.reference(seq))
             found["ticket_tags"] += [{"tag": tag, "seq": seq} for tag in rows.tags(seq)]
             found["case_clocks"] += rows.clocks_of(seq)
-            found["case_links"] += rows.links(seq)
+            found["case_links"] += rows.links(seq, count)
+            found["case_results"] += rows.result(ticket)
             found["search_documents"] += [
                 {"id": id_, "internal": False, "words": words} for id_, words in rows.documents(ticket, said)
             ]

@@ -1,4 +1,7 @@
-"""Rows of cases as a large installation has them: deterministic, a tenth open, a tenth pending, four messages each."""
+"""Rows of cases as a large installation has them: deterministic, a tenth open, a tenth pending, four messages each.
+
+One case in a hundred is snoozed, and one is merged into another. The rows do not depend on each other.
+"""
 
 import json
 import random
@@ -7,13 +10,15 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from benchmarks.scale.clocks import START, clocks, first_due
+from benchmarks.scale.clocks import DUE_FROM, START, clocks, first_due
 
 MESSAGES_PER_CASE = 4
 AGENTS = 200
 CALLER = "anyone"  # of all requests
 NOTIFICATIONS = 10_000  # of the caller
-CUSTOMERS = 100_000
+UNREAD = 200  # of these
+CUSTOMERS = 200_000
+MERGED_CUSTOMERS = 100  # one customer in so many is merged into the one before
 TEAMS = 20
 FREQUENT = "parcel"  # a word in every case
 RARE = "kintsugi"  # a word in RARE_CASES cases, spread evenly
@@ -21,6 +26,7 @@ RARE_CASES = 200
 ABSENT = "xylophone"
 FREQUENT_TAG, RARE_TAG = "delivery", "vip"
 ABSENT_TEAM = "nobody"
+LATER = DUE_FROM  # of snoozes and notifications, so that none ends or expires while a service runs
 CHANNELS = ("email", "chat", "phone", "web")
 STATUSES = ("open", "pending", *("resolved",) * 2, *("closed",) * 6)
 PRIORITIES = ("low", "normal", "normal", "high")  # `urgent` is rare: one case in a thousand
@@ -40,6 +46,8 @@ VIEWS: dict[str, dict[str, Any]] = {  # filters of saved views by name
     "two tags": {"tag": [FREQUENT_TAG, RARE_TAG]},
     "no team": {"team": ABSENT_TEAM},
     "q of a frequent word": {"q": FREQUENT},
+    "snoozed": {"snoozed": True, "sort": "snoozed"},
+    "open and pending, not snoozed": {"status": ["open", "pending"], "snoozed": False},
 }
 VIEW_IDS = {name: str(uuid.UUID(int=(0x4000 << 64) | (0xA << 60) | number)) for number, name in enumerate(VIEWS)}
 
@@ -67,8 +75,10 @@ def agents() -> Iterator[dict[str, Any]]:
 def notifications(case: dict[str, Any], count: int) -> Iterator[dict[str, Any]]:
     """Yield the notifications of a case: of its agent, and in some cases of the caller, who has 10,000 or fewer."""
     people = [case["assigned_agent_id"] or agent(0)]
-    if case["seq"] % max(1, count // NOTIFICATIONS) == 0:
+    number, is_of_other = divmod(case["seq"], max(1, count // NOTIFICATIONS))
+    if not is_of_other:
         people.append(CALLER)
+    is_read = number % (NOTIFICATIONS // UNREAD) > 0
     for place, person in enumerate(people):
         yield {
             "id": f"{place:08d}{case['id'][8:]}",
@@ -76,17 +86,23 @@ def notifications(case: dict[str, Any], count: int) -> Iterator[dict[str, Any]]:
             "kind": "message",
             "case_id": case["id"],
             "actor": "customer",
-            "at": case["updated_at"],
+            "at": LATER,
+            "read_at": LATER if is_read else None,
         }
 
 
 def customers(count: int) -> Iterator[dict[str, Any]]:
     """Yield the records of customers, with a name each: all, or as many as there are cases."""
     for number in range(min(count, CUSTOMERS)):
+        place = number % MERGED_CUSTOMERS
+        person = number - place if place < 2 else None
         yield {
             "id": f"customer-{number}",
             "name": f"Customer {number}",
             "contacts": json.dumps([{"kind": "email", "value": f"{number}@example.org", "label": None}]),
+            "merged_into": f"customer-{person}" if place == 1 else None,
+            "person": None if person is None else f"customer-{person}",
+            "person_name": None if person is None else f"Customer {person}",
             "audit_id": f"record-{number}",
             "created_at": START,
             "updated_at": START,
@@ -157,7 +173,20 @@ def case(seq: int, count: int) -> dict[str, Any]:
         "conversation_bytes": 1024 * MESSAGES_PER_CASE,
         "sla_policy": own_clocks[0]["policy"] if own_clocks else None,
         "sla_due_at": first_due(own_clocks),
+        "snoozed_until": LATER + timedelta(minutes=seq) if status == "pending" and seq % 20 == 3 else None,
+        "followers": json.dumps([agent(shuffled // 71), agent(shuffled // 73)]) if seq % 20 == 0 else None,
     }
+
+
+def result(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what reports know of a case that was solved: one in twenty was reopened, one in ten was late."""
+    if case["status"] in ("resolved", "closed"):
+        yield {
+            "case_id": case["id"],
+            "solved_at": case["updated_at"],
+            "reopened": int(case["seq"] % 20 == 0),
+            "breaches": int(case["seq"] % 10 == 0),
+        }
 
 
 def clocks_of(seq: int) -> list[dict[str, Any]]:
@@ -177,14 +206,22 @@ def duplicate(number: int, place: int, count: int) -> int:
     return original(number, count) + 1 + place
 
 
-def links(seq: int) -> Iterator[dict[str, Any]]:
+def is_merged(seq: int, count: int) -> bool:
+    """Return whether case `seq` is merged into the one before it: of 60 closed cases one. None near an `original`."""
+    status = STATUSES[seq * 2_654_435_761 % (1 << 32) % 10]
+    return seq % 60 == 4 and status == "closed" and not 95 <= seq % max(1, count // 20) < 210
+
+
+def links(seq: int, count: int) -> Iterator[dict[str, Any]]:
     """Yield the rows of the links of case `seq`: one case in fifty is related to the one before it."""
-    if seq % 50 == 2:
+    kinds = ["related"] * (seq % 50 == 2) + ["duplicate-of"] * is_merged(seq, count)
+    for place, kind in enumerate(kinds):
         yield {
-            "id": str(uuid.UUID(int=(0x4000 << 64) | (0xB << 60) | seq)),
+            "id": str(uuid.UUID(int=(0x4000 << 64) | (0xB << 60) | place << 40 | seq)),
             "case_id": case_id(seq),
-            "kind": "related",
+            "kind": kind,
             "other_case_id": case_id(seq - 1),
+            "previous_status": "open" if kind == "duplicate-of" else None,
             "created_at": START,
         }
 
@@ -204,6 +241,7 @@ def messages(seq: int) -> Iterator[dict[str, Any]]:
             "id": str(uuid.UUID(int=(0x4000 << 64) | (0x9 << 60) | own)),
             "ticket_id": case_id(seq),
             "author_type": ("customer", "agent")[number % 2],
+            "author_id": agent(own // 7) if number % 2 else None,
             "message": BODIES[own * 7919 % 5000],
             "visibility": "public",
             "created_at": START + timedelta(seconds=40 * seq + 300 * number),
