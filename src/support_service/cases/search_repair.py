@@ -28,16 +28,23 @@ CASES_TO_INDEX = (
     .group_by(_oldest_without_document.c.ticket_id)
     .order_by(sa.func.min(_oldest_without_document.c.seq))
 )
-_LOCK_CASE = (
-    sa.select(tickets.c.seq, tickets.c.version)
-    .where(tickets.c.id == sa.bindparam("case_id"))
+_ids: sa.BindParameter[list[str]] = sa.bindparam("ids", expanding=True)
+_LOCK_CASES = (
+    sa.select(tickets.c.id, tickets.c.seq, tickets.c.version)
+    .where(tickets.c.id.in_(_ids))
+    .order_by(tickets.c.seq)
     .with_for_update(skip_locked=True)  # a later run has the case
 )
-_OF_CASE = messages.c.ticket_id == sa.bindparam("case_id")
 _MESSAGES_NEWEST_FIRST = (
-    sa.select(messages.c.message, messages.c.visibility).where(_OF_CASE).order_by(messages.c.seq.desc())
+    sa.select(messages.c.ticket_id, messages.c.message, messages.c.visibility)
+    .where(messages.c.ticket_id.in_(_ids))
+    .order_by(messages.c.seq.desc())
 )
-_MARK_AS_DOCUMENTED = messages.update().where(_OF_CASE, _NO_DOCUMENT).values(has_document=sa.true())
+_MARK_AS_DOCUMENTED = (
+    messages.update()
+    .where(messages.c.ticket_id == sa.bindparam("case_id"), _NO_DOCUMENT)
+    .values(has_document=sa.true())
+)
 _CASE_DOCUMENT_ID = tickets.c.seq.bitwise_lshift(sa.literal_column(str(POSITION_BITS)))
 _ADD_CASE_DOCUMENT = insert_if_new(search_documents).from_select(
     ["id", "internal", "words"],
@@ -100,36 +107,38 @@ async def read_incomplete_cases(reader: Reader, first: int, last: int, erased_te
     return [IncompleteCase(row.id, bool(row.own), max(row.messages, 0)) for row in rows]
 
 
-async def index_case(tx: Transaction, case_id: str, erased_text: str) -> bool:
-    """Make all documents of a case again. Return False if the case is deleted, or locked by another transaction.
+async def index_cases(tx: Transaction, case_ids: Sequence[str], erased_text: str) -> int:
+    """Make all documents of cases again; return the number of those neither deleted nor locked by another transaction.
 
-    Messages with the text `erased_text` get none. The lock of the case keeps an erasure from running in between.
+    Messages with the text `erased_text` get none. The lock of a case keeps an erasure from running in between.
     """
-    case = await tx.fetch_one(_LOCK_CASE, {"case_id": case_id})
-    if case is None:
-        return False
-    newest_first = await tx.fetch_all(_MESSAGES_NEWEST_FIRST, {"case_id": case_id})
-    await search.remove_message_documents(tx, case_id)
-    await tx.execute(_ADD_CASE_DOCUMENT, {"case_id": case_id})
-    if documents := await asyncio.to_thread(_documents_to_insert, case.seq, case.version, newest_first, erased_text):
-        await tx.execute(ADD_DOCUMENTS, documents)
-    await tx.execute(_MARK_AS_DOCUMENTED, {"case_id": case_id})
-    return True
+    cases = await tx.fetch_all(_LOCK_CASES, {"ids": case_ids})
+    found = [{"case_id": case.id} for case in cases]
+    if not found:
+        return 0
+    newest_first = await tx.fetch_all(_MESSAGES_NEWEST_FIRST, {"ids": [case.id for case in cases]})
+    for case in cases:
+        await search.remove_message_documents(tx, case.id)
+    await tx.execute_later(_ADD_CASE_DOCUMENT, found)
+    if documents := await asyncio.to_thread(_documents_to_insert, cases, newest_first, erased_text):
+        await tx.execute_later(ADD_DOCUMENTS, documents)
+    await tx.execute_later(_MARK_AS_DOCUMENTED, found)
+    return len(found)
 
 
 def _documents_to_insert(
-    seq: int, version: int, newest_first: Sequence[Row], erased_text: str
+    cases: Sequence[Row], newest_first: Sequence[Row], erased_text: str
 ) -> list[dict[str, object]]:
-    """Return documents at the latest positions that the messages may have had: each gave the case a version."""
-    latest = (seq << POSITION_BITS) + min(version, MAX_POSITION)
+    """Return documents at the latest positions that the messages may have had: each gave its case a version."""
     return [
         {
-            "document": latest - place,
-            "case_seq": seq,
+            "document": (case.seq << POSITION_BITS) + min(case.version, MAX_POSITION) - place,
+            "case_seq": case.seq,
             "is_internal": message.visibility == "internal",
             "document_words": search_text(message.message),
         }
-        for place, message in enumerate(newest_first)
+        for case in cases
+        for place, message in enumerate(each for each in newest_first if each.ticket_id == case.id)
         if message.message != erased_text
     ]
 
@@ -184,6 +193,6 @@ class SearchRepair:
             progress(last - first + 1)
         return totals
 
-    async def _index_case(self, case_id: str) -> bool:
+    async def _index_case(self, case_id: str) -> int:
         async with self._database.transaction() as tx:
-            return await index_case(tx, case_id, ERASED_TEXT)
+            return await index_cases(tx, [case_id], ERASED_TEXT)

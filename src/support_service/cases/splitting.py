@@ -13,7 +13,7 @@ from support_service.cases.model.case import Case, CaseSummary, Message
 from support_service.cases.model.requests import Split
 from support_service.cases.model.vocabulary import SPLIT_FROM
 from support_service.cases.recorder import CaseRecorder, LockedCase
-from support_service.cases.search_repair import index_case
+from support_service.cases.search_repair import index_cases
 from support_service.cases.sql import case_reading, case_rows, link_rows, split_rows
 from support_service.cases.sql.case_reading import NO_VERSION, StoredCase
 from support_service.cases.sql.link_rows import StoredLink
@@ -95,8 +95,7 @@ class CaseSplitter:
         if original.sla_policy is not None and waiting_since is None:
             await self._recorder.clocks.note_no_question(work, original.id, original.sla_policy, case.created_at)
         await link_rows.add(tx, StoredLink.new(case.id, SPLIT_FROM, original.id, case.created_at))
-        for each in (original.id, case.id):
-            await index_case(tx, each, ERASED_TEXT)
+        await index_cases(tx, (original.id, case.id), ERASED_TEXT)
 
 
 def _check_messages(

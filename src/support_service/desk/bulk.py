@@ -278,8 +278,8 @@ class BulkService:
         at = utc_now()
         async with self._database.transaction() as tx:
             if items:
-                await tx.execute(ADD_ITEM, items)
-            await tx.execute(FINISH, {"bulk": bulk_id, "at": at, "until": at + self._timings.undo_time})
+                await tx.execute_later(ADD_ITEM, items)
+            await tx.execute_later(FINISH, {"bulk": bulk_id, "at": at, "until": at + self._timings.undo_time})
 
     async def _find_cases(self, principal: Principal, query: ViewFilters) -> list[str]:
         """Return the ids of the cases of a list. Raises ValidationFailed if there are too many."""
@@ -302,8 +302,11 @@ class BulkService:
         key: str | None = None,
         undoes: str | None = None,
     ) -> StoredBulk:
-        """Store a new bulk change, unless another process has stored it meanwhile; return it."""
-        at = utc_now()
+        """Store a new bulk change, unless another process has stored it meanwhile; return it.
+
+        One without a case has ended.
+        """
+        at, times = utc_now(), self._timings
         row: dict[str, Any] = {
             "id": new_id(),
             "idempotency_key": key,
@@ -312,8 +315,8 @@ class BulkService:
             "request": request,
             "case_ids": list(case_ids),
             "created_at": at,
-            "finished_at": None,
-            "expires_at": at + self._timings.key_time,
+            "finished_at": None if case_ids else at,
+            "expires_at": at + (times.key_time if case_ids else times.undo_time),
         }
         if await self._database.execute(ADD_BULK, row):
             return StoredBulk(**{name: row.get(name, {}) for name in StoredBulk._fields})

@@ -1,5 +1,6 @@
 """How many round trips to PostgreSQL a write takes: changes are sent together."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,15 +14,18 @@ from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.clocks.policy import PolicyContent
 from support_service.cases.known_agents import KnownAgents
-from support_service.cases.model.requests import Closing, NewCase, NewMessage, StatusChange
+from support_service.cases.model.requests import Closing, NewCase, NewMessage, Split, StatusChange
 from support_service.cases.notifier import Notifier
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
+from support_service.cases.splitting import CaseSplitter
 from support_service.cases.sql import attachment_rows
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import Principal
 from support_service.desk.agent_models import AgentChange
 from support_service.desk.agents import AgentDirectory
+from support_service.desk.bulk import BulkService
+from support_service.desk.bulk_models import NewBulkChange
 from support_service.desk.notifications import NotificationService
 from support_service.desk.policies import PolicyService
 from support_service.events.erasure import rewrite_stored_events
@@ -52,6 +56,8 @@ OPENING = 1
 MESSAGE_ADDED = 2  # a read of the case, and all changes
 STATUS_CHANGED = 2
 CLOSING = 7
+SPLIT = 15  # five of them make the search documents of both cases again
+BULK_WITHOUT_CASES = 2  # a search, and the bulk change
 UPLOAD = 2  # and one read before the bytes are sent
 REMOVAL = 5  # BEGIN, the rows, the records of their deletion, the garbage list, and COMMIT
 EVENTS_REWRITTEN = 6  # BEGIN, a read of each table with events, the changes of the events found, COMMIT
@@ -191,6 +197,30 @@ async def test_notifications_add_no_statement(database, instruments, sent):
     )
     assert [each.kind for each in page.items] == ["message", "mention", "mention"]
     assert len(sent) == 1
+
+
+@pytest.mark.parametrize("moved", [1, 3])
+async def test_split_of_any_number_of_messages_sends_as_many_statements(database, instruments, sent, moved):
+    """The rows of both cases, and their search documents, are changed together."""
+    changes = recorder(database, instruments)
+    service = CaseService(database, changes)
+    case = await service.open_case(SYSTEM_ORIGIN, NEW)
+    message = NewMessage.model_validate(MESSAGE)
+    ids = [(await service.add_message(SYSTEM_ORIGIN, case.id, message)).id for _ in range(moved)]
+    sent.clear()
+    split = Split.model_validate({"messageIds": ids, "subject": "Another parcel"})
+    await CaseSplitter(database, changes).split(SYSTEM_ORIGIN, case.id, split)
+    assert len(sent) == SPLIT
+
+
+async def test_bulk_change_without_cases_sends_two_statements(database, instruments, sent):
+    """It has ended when it is stored."""
+    bulk = BulkService(database, recorder(database, instruments))
+    new = NewBulkChange.model_validate({"query": {"team": "nobody"}, "change": {"priority": "low"}})
+    result = await bulk.change(SYSTEM_ORIGIN, new, nullcontext(), lambda _: None)
+    assert len(sent) == BULK_WITHOUT_CASES
+    assert (result.finished, result.items) == (True, [])
+    assert await bulk.read(SYSTEM_ORIGIN.principal, result.id) == result
 
 
 async def test_upload_sends_few_statements(database, instruments, sent, tmp_path):

@@ -32,7 +32,7 @@ from support_service.core.domain.principals import CaseOwnership
 from support_service.core.ids import is_valid_id, new_id
 from support_service.platform.database import Reader, Row, Transaction
 from support_service.platform.database.dialect import LockNumber, UtcDateTime, json_rows, take_lock, text_literal
-from support_service.platform.database.statements import limit_by_bytes
+from support_service.platform.database.statements import compiled, limit_by_bytes
 from support_service.platform.database.tables import attachments, case_links, messages, tickets
 
 LOCK_DIRECTED_LINKS = take_lock(LockNumber.DIRECTED_LINKS)
@@ -77,6 +77,7 @@ _COLUMNS = tuple(_L[name] for name in StoredLink._fields)
 _ids: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
 LINK_BY_ID = sa.select(*_COLUMNS).where(_L.id == sa.bindparam("id"))
 LINKS_OF_CASES = sa.select(*_COLUMNS).where(sa.or_(_L.case_id.in_(_ids), _L.other_case_id.in_(_ids)))
+ADD_LINK = compiled(case_links.insert().inline())
 REMOVE_LINK = case_links.delete().where(_L.id == sa.bindparam("link"))
 # By seq, as inbound events lock cases: two transactions that lock several cases never wait for each other.
 LOCK_CASES = (
@@ -184,12 +185,12 @@ async def increment_versions_of_linked_cases(tx: Transaction, case_ids: Collecti
 
 async def increment_versions(tx: Transaction, case_ids: Collection[str], at: datetime, *, public: bool) -> None:
     """Increment the versions of locked cases; `public` if customers see the change."""
-    await tx.execute(INCREMENT_VERSIONS[public], [{"case_id": each, "at": at} for each in case_ids])
+    await tx.execute_later(INCREMENT_VERSIONS[public], [{"case_id": each, "at": at} for each in case_ids])
 
 
 async def add(tx: Transaction, link: StoredLink) -> None:
     """Insert a link of two cases that this transaction has locked."""
-    await tx.execute(case_links.insert(), link._asdict())
+    await tx.execute_later(ADD_LINK, link._asdict())
 
 
 async def remove(tx: Transaction, link_id: str) -> bool:

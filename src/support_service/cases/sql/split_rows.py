@@ -34,6 +34,11 @@ MOVE_MESSAGE = (
         public_version=sa.bindparam("new_public_version"),
     )
 )
+MOVE_NOTIFICATIONS = (
+    notifications.update()
+    .where(notifications.c.case_id == sa.bindparam("from_case"), notifications.c.message_id == sa.bindparam("message"))
+    .values(case_id=sa.bindparam("new_case"))
+)
 _BYTES_LEFT = tickets.c.conversation_bytes - sa.bindparam("moved_bytes", type_=sa.BigInteger())
 UPDATE_ORIGINAL = (
     tickets.update()
@@ -74,13 +79,13 @@ async def move_messages(tx: Transaction, moved: Sequence[Message], case_id: str)
                 "new_public_version": None if is_note else version - notes,
             }
         )
-    await tx.execute(MOVE_MESSAGE, rows)
+    await tx.execute_later(MOVE_MESSAGE, rows)
 
 
 async def move_notifications(tx: Transaction, message_ids: Collection[str], from_case: str, to_case: str) -> None:
     """Move notifications of messages with them: only people who may see the new case are shown them from then on."""
-    of_messages = (notifications.c.case_id == from_case, notifications.c.message_id.in_(message_ids))
-    await tx.execute(notifications.update().where(*of_messages).values(case_id=to_case))
+    rows = [{"message": each, "from_case": from_case, "new_case": to_case} for each in message_ids]
+    await tx.execute_later(MOVE_NOTIFICATIONS, rows)
 
 
 async def move_files(tx: Transaction, ids: Collection[str], from_case: str, to_case: str) -> None:
@@ -95,7 +100,7 @@ async def update_original(
 ) -> None:
     """Give the case that messages were moved from its next version, and what follows from the rest of them."""
     values = {"at": at, "waits_since": waiting_since, "moved_bytes": _size_of(moved)}
-    await tx.execute(UPDATE_ORIGINAL, values | {"case_id": case_id})
+    await tx.execute_later(UPDATE_ORIGINAL, values | {"case_id": case_id})
 
 
 async def add_case(tx: Transaction, case: CaseSummary, moved: Sequence[Message], due_at: datetime | None) -> None:
@@ -110,7 +115,7 @@ async def add_case(tx: Transaction, case: CaseSummary, moved: Sequence[Message],
         "internal_updated_at": max(notes, default=None),
         "sla_due_at": due_at,
     }
-    await tx.execute(tickets.insert(), column_values(case) | search_values(case) | row)
+    await tx.execute_later(tickets.insert().inline(), column_values(case) | search_values(case) | row)
 
 
 def _size_of(moved: Sequence[Message]) -> int:
