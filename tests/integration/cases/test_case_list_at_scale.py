@@ -123,6 +123,8 @@ QUERIES = [
     {"tag": [rows.FREQUENT_TAG], "sort": "updated"},
     {"tag": [rows.FREQUENT_TAG], "sort": "waiting"},
     {"updated_after": RECENTLY},
+    {"snoozed": True},
+    {"snoozed": True, "team": "team-1"},
 ]  # fmt: skip
 NEW_FILTERS = {
     "status": "open,pending",
@@ -216,7 +218,8 @@ class StoredCases:
     """Every case, newest first, and which of them match a search."""
 
     def __init__(self):
-        self.cases = [rows.case(seq_of(number, FULL), FULL) for number in range(FULL, 0, -1)]
+        newest_first = (rows.case(seq_of(number, FULL), FULL) for number in range(FULL, 0, -1))
+        self.cases = [{**case, "snoozed": case["snoozed_until"] is not None} for case in newest_first]
         self._documents = [
             (case["id"], [words for _, words in rows.documents(case, list(rows.messages(case["seq"])))])
             for case in self.cases

@@ -131,6 +131,7 @@ tickets = table(
     # Has all that the count of a workload reads.
     index("assigned_agent_id", "status", "seq", "synthetic", "channel", where="assigned_agent_id IS NOT NULL"),
     index("snoozed_until", "seq", where=IS_SNOOZED),
+    index("seq", where=IS_SNOOZED, name="ix_tickets_snoozed"),
     index("waiting_since", "seq", where=IS_WAITING),
     *(index(column, "waiting_since", "seq", where=IS_WAITING) for column in FILTER_COLUMNS),
     *(index(column, "sla_due_at", "seq", where=HAS_DUE_TIME) for column in FILTER_COLUMNS),
