@@ -16,6 +16,7 @@ from support_service.core.errors import FieldError, ValidationFailed
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database, Reader, Row, Transaction
 from support_service.platform.database.dialect import LockNumber, UtcDateTime, take_lock
+from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import report_changes, report_counts, report_state
 from support_service.platform.telemetry.instruments import known_or_other
 from support_service.reports.measures import (
@@ -52,8 +53,8 @@ READ_COUNTERS = sa.select(*(_C[name] for name in CounterKey._fields), _C.counts)
     _C.span == sa.bindparam("of_span"),
     *(_C[name].in_(values) for name, values in _LISTS.items()),
 )
-ADD_COUNTER = report_counts.insert()
-SET_COUNTER = (
+ADD_COUNTER = compiled(report_counts.insert().inline())
+SET_COUNTER = compiled(
     report_counts.update()
     .where(*(_C[name] == sa.bindparam(f"of_{name}") for name in CounterKey._fields))
     .values(counts=sa.bindparam("new_counts"))
