@@ -149,6 +149,24 @@ async def test_sound_is_off_until_it_is_turned_on(console, client, case):
     assert await page.evaluate("sounds") == 1
 
 
+async def test_user_goes_away_and_comes_back(console, client):
+    """In the menu of the user, if the directory has the user."""
+
+    async def away():
+        async with client.get("/support/agents/anyone") as response:
+            return (await response.json())["away"]
+
+    await client.put("/support/agents/anyone", json={"displayName": "Ann Lee"})
+    page = await console.open()
+    await open_menu(page)
+    await page.get_by_label("Away").check()
+    await expect(page.get_by_text("You are away")).to_be_visible()
+    assert await away()
+    await page.get_by_role("button", name="Undo").click()
+    await expect(page.get_by_label("Away")).not_to_be_checked()
+    assert not await away()
+
+
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
 async def test_colours_are_chosen_and_kept(console, theme):
     """Against those of the system, also after a reload."""

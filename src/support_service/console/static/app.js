@@ -5,7 +5,9 @@ import { agent, can, explain, hasSession, isOpen, leaveForSignIn, loadMe, logOut
 import { beep, watchAttention } from "./lib/attention.js";
 import { closeMenus, Element, go, html, onKeys, onSequence, placeOf, watchAddress } from "./lib/page.js";
 import { chooseLanguage, clockWithSeconds, language, LANGUAGES, loadTexts, t, word } from "./lib/i18n.js";
+import { agents, forgetAgents } from "./lib/agents.js";
 import { live } from "./lib/live.js";
+import { toast } from "./parts/toast.js";
 import { forgetDrafts, load, save } from "./lib/storage.js";
 
 const PAGES = {
@@ -48,6 +50,8 @@ class SupportConsole extends Element {
   state = "loading";
   /** @type {"" | "help" | "palette"} */
   dialog = "";
+  /** The user's own entry of the directory. @type {import("./lib/agents.js").AgentEntry | undefined} */
+  entry;
   /** What was typed before the palette was there. */
   typed = "";
   /** What is shown in place of the page. @type {unknown} */
@@ -202,7 +206,7 @@ class SupportConsole extends Element {
 
   account() {
     return html`
-      <details class="menu account">
+      <details class="menu account" @toggle=${this.readEntry}>
         <summary><bdi>${agent()}</bdi></summary>
         <div class="panel">
           <p class="muted">${word("role", me.role)}</p>
@@ -211,6 +215,12 @@ class SupportConsole extends Element {
                 <label>${t("account.work_as")} <input name="name" .value=${agent()} maxlength="36" autocomplete="off" /></label>
                 <button>${t("account.use")}</button>
               </form>`
+            : nothing}
+          ${this.entry && can("directory:write")
+            ? html`<label class="check"
+                ><input type="checkbox" .checked=${this.entry.away} @change=${(/** @type {any} */ event) => this.setAway(event.target.checked)} />
+                ${t("account.away")}</label
+              >`
             : nothing}
           <label
             >${t("account.language")}
@@ -271,6 +281,27 @@ class SupportConsole extends Element {
     workAs(String(new FormData(form).get("name")));
     form.closest("details")?.removeAttribute("open");
     go(location.pathname + location.search, { replace: true });
+  }
+
+  async readEntry() {
+    const id = agent();
+    this.set({ entry: (await agents().catch(() => [])).find((each) => each.id === id) });
+  }
+
+  /** Say that the user is away, or back. @param {boolean} away */
+  async setAway(away) {
+    const change = async (/** @type {boolean} */ value) => {
+      await request(`/support/agents/${encodeURIComponent(agent())}`, { method: "PUT", body: { away: value } });
+      forgetAgents();
+      await this.readEntry();
+    };
+    try {
+      await change(away);
+      toast({ text: away ? t("account.is_away") : t("account.is_back"), undo: () => change(!away) });
+    } catch (failure) {
+      toast({ text: explain(failure), isError: true });
+      this.requestUpdate();
+    }
   }
 
   /** Turn the sound on, and let it be heard once, or off. @param {boolean} isOn */
