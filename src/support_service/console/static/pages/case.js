@@ -125,7 +125,7 @@ export class CasePage extends Element {
     if (queueLeft.ids.length && document.activeElement === document.body) view.focus();
     this.loadCustomer();
     await Promise.all([view.fill(), this.collect()]);
-    view.isOpening = false;
+    await view.opened();
   }
 
   /** Read whom the case can be assigned to, when the menu is about to be opened. */

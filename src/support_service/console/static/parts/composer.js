@@ -411,7 +411,7 @@ export class Composer {
       this.page.requestUpdate();
       this.box?.focus();
     };
-    return html`<p class="tags chips">
+    return html`<p class="tags draft-chips">
       <span class="muted">${t("composer.then")}</span>
       ${draft.status
         ? html`<span class="tag"

@@ -89,7 +89,7 @@ export class FileList {
   render(mode) {
     const uploads = this.uploads.filter((each) => each.mode === mode);
     if (!uploads.length) return nothing;
-    return html`<ul class="uploads chips" aria-label=${t("files.title")}>
+    return html`<ul class="uploads draft-chips" aria-label=${t("files.title")}>
       ${uploads.map((upload) => this.line(upload))}
     </ul>`;
   }
@@ -103,7 +103,7 @@ export class FileList {
       ${state === "sending" || state === "verifying"
         ? html`<progress max="100" .value=${percent} aria-label=${t("files.progress", { name: file.name })}></progress>`
         : nothing}
-      <span class=${problem ? "error" : "state"} role=${upload.isDone ? "status" : nothing}>${problem ? reasonOf(problem) : describe(upload, percent)}</span>
+      <span class=${problem ? "error" : "progress-text"} role=${upload.isDone ? "status" : nothing}>${problem ? reasonOf(problem) : describe(upload, percent)}</span>
       ${upload.isDone
         ? html`${state === "stored" || isRefused ? nothing : html`<button @click=${() => this.retry(upload)}>${t("files.retry")}</button>`}
             <button class="plain" aria-label=${t("files.remove", { name: file.name })} @click=${() => this.remove(upload)}>×</button>`

@@ -74,9 +74,17 @@ export class TimelineView {
   showPlace() {
     const { box } = this;
     if (!box) return;
-    const place = this.marked ? box.querySelector(`#${CSS.escape(`message-${this.marked}`)}`) : wide.matches ? box.querySelector(".unread") : null;
+    const place = this.marked ? box.querySelector(`#${CSS.escape(`message-${this.marked}`)}`) : wide.matches ? box.querySelector(".unread-line") : null;
     if (place) box.scrollTop += place.getBoundingClientRect().top - box.getBoundingClientRect().top - SPACE;
     else box.scrollTop = box.scrollHeight;
+  }
+
+  /** Stay at the place to begin at until the browser has drawn it; from then on what is in view stays. */
+  async opened() {
+    for (let frame = 0; frame < 2; frame += 1) await new Promise((resume) => requestAnimationFrame(resume));
+    if (this.isOpening && this.page.view === this) this.showPlace();
+    this.isOpening = false;
+    this.page.requestUpdate();
   }
 
   /** Follow what was added. @param {{messages?: number, wasAtEnd: boolean}} added */
@@ -139,6 +147,7 @@ export class TimelineView {
       role="log"
       aria-label=${t("timeline.title")}
       aria-busy=${isBusy}
+      ?data-opening=${this.isOpening}
       @wheel=${moved}
       @touchmove=${moved}
       @keydown=${moved}

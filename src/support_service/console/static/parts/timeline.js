@@ -41,7 +41,7 @@ export function timeline(visible, shown) {
           ${repeat(
             rows.map((row, index) => ({ row, follows: isSameGroup(rows[index - 1], row) && row.key !== shown.unread })),
             ({ row }) => row.key,
-            ({ row, follows }) => html`${row.key === shown.unread ? html`<li class="unread"><span>${t("timeline.unread")}</span></li>` : nothing}${rowOrNotice(row, shown, follows)}`,
+            ({ row, follows }) => html`${row.key === shown.unread ? html`<li class="unread-line"><span>${t("timeline.unread")}</span></li>` : nothing}${rowOrNotice(row, shown, follows)}`,
           )}
         </ol>
       </section>
