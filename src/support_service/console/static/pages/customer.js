@@ -250,22 +250,12 @@ class CustomerPage extends Element {
 
   /** Say that another id is the same person. @param {string} id @param {string} other */
   async merge(id, other) {
-    const path = `/support/customers/${encodeURIComponent(id)}`;
-    await this.change(
-      t("customer.merged", { other }),
-      () => request(`${path}/merge`, { method: "POST", body: { other } }),
-      () => request(`${path}/identities/${encodeURIComponent(other)}`, { method: "DELETE" }),
-    );
+    await this.change(t("customer.merged", { other }), () => sendMerge(id, other), () => sendSeparation(id, other));
   }
 
   /** @param {string} id @param {string} other */
   async separate(id, other) {
-    const path = `/support/customers/${encodeURIComponent(id)}`;
-    await this.change(
-      t("customer.separated", { other }),
-      () => request(`${path}/identities/${encodeURIComponent(other)}`, { method: "DELETE" }),
-      () => request(`${path}/merge`, { method: "POST", body: { other } }),
-    );
+    await this.change(t("customer.separated", { other }), () => sendSeparation(id, other), () => sendMerge(id, other));
   }
 
   /**
@@ -326,6 +316,16 @@ class CustomerPage extends Element {
     await import("../parts/file-preview.js");
     this.set({ preview: file });
   }
+}
+
+/** @param {string} into @param {string} other */
+function sendMerge(into, other) {
+  return request(`/support/customers/${encodeURIComponent(other)}/merge`, { method: "POST", body: { into } });
+}
+
+/** @param {string} id @param {string} other */
+function sendSeparation(id, other) {
+  return request(`/support/customers/${encodeURIComponent(id)}/identities/${encodeURIComponent(other)}`, { method: "DELETE" });
 }
 
 /** @param {Contact} contact */
