@@ -8,7 +8,7 @@ from pydantic import Field
 
 from support_service.api.cases import CASES_READ
 from support_service.api.routing.call import Call, Reply
-from support_service.api.routing.decorators import get, put
+from support_service.api.routing.decorators import delete, get, put
 from support_service.api.routing.route import CASE_PROBLEMS, Permission, Tag
 from support_service.cases.model.case import example_config
 from support_service.cases.model.requests import RequestModel
@@ -82,12 +82,11 @@ class PresenceChange(RequestModel):
     state: PresenceState = Field(description="valid for 15 seconds; send it again for as long as it holds")
 
 
-@put(
-    "/support/cases/{case_id}/presence",
-    access=Permission("presence:write", {"agent": "own", "supervisor": "all"}),
-    stores_response=False,
-    problems=CASE_PROBLEMS,
-)
+PRESENCE_PATH = "/support/cases/{case_id}/presence"
+PRESENCE_WRITE = Permission("presence:write", {"agent": "own", "supervisor": "all"})
+
+
+@put(PRESENCE_PATH, access=PRESENCE_WRITE, stores_response=False, problems=CASE_PROBLEMS)
 async def put_presence(call: Call, case_id: str, body: PresenceChange) -> Reply[None]:
     """Say that the caller views a case, or types in it.
 
@@ -96,4 +95,16 @@ async def put_presence(call: Call, case_id: str, body: PresenceChange) -> Reply[
     """
     owner = await call.service.cases.read_visible_owner(call.principal, case_id)
     await call.service.stream.announce_presence(call.principal, case_id, owner, body.state)
+    return Reply(None)
+
+
+@delete(PRESENCE_PATH, access=PRESENCE_WRITE, stores_response=False, problems=CASE_PROBLEMS)
+async def delete_presence(call: Call, case_id: str) -> Reply[None]:
+    """Say that the caller has left the case.
+
+    Colleagues learn it at once, rather than after 15 seconds. Another window of the caller, in which the case is still
+    open, says so with its next `PUT`.
+    """
+    owner = await call.service.cases.read_visible_owner(call.principal, case_id)
+    await call.service.stream.announce_presence(call.principal, case_id, owner, None)
     return Reply(None)

@@ -545,6 +545,10 @@ class ApiOperations(Operations):
         """Say that the caller views a case, or types in it."""
         await self._write("PUT", ("support", "cases", case_id, "presence"), body=json_members({"state": state}))
 
+    async def delete_presence(self, case_id: str) -> None:
+        """Say that the caller has left the case."""
+        await self._write("DELETE", ("support", "cases", case_id, "presence"))
+
     async def get_oncall(self) -> OnCall:
         """Get the state of the service's parts."""
         return await self._read(OnCall, ("support", "oncall"))

@@ -74,9 +74,11 @@ class Presence:
         self._replica = new_id()
 
     async def announce(
-        self, principal: Principal, case_id: str, owner: CaseOwnership, state: PresenceState, event_log: EventLog
+        self, principal: Principal, case_id: str, owner: CaseOwnership, state: PresenceState | None, event_log: EventLog
     ) -> None:
-        """Say that a principal views a case or types in it, here and on the other replicas.
+        """Say that a principal views a case, types in it, or (without a state) has left it.
+
+        The streams of this replica and of the others learn a change at once.
 
         While the broker is unavailable, only the clients of this replica learn of it.
         """
@@ -121,7 +123,8 @@ class Presence:
             owner = CaseOwnership(*note["owner"])
         except (ValueError, KeyError, TypeError):
             return
-        if replica != self._replica and state in PRESENCE_STATES and age < self._timings.valid_for:
+        known = state is None or state in PRESENCE_STATES
+        if replica != self._replica and known and age < self._timings.valid_for:
             self._put_viewer(case_id, owner, name, state, self._timings.valid_for - age)
             self.note_present([name])
 
@@ -160,8 +163,16 @@ class Presence:
             if not case.viewers:
                 del self._cases[case_id]
 
-    def _put_viewer(self, case_id: str, owner: CaseOwnership, name: str, state: PresenceState, seconds: float) -> None:
+    def _put_viewer(
+        self, case_id: str, owner: CaseOwnership, name: str, state: PresenceState | None, seconds: float
+    ) -> None:
         case = self._cases.get(case_id)
+        if state is None:
+            if case and case.viewers.pop(name, None):
+                self._send_viewers_of_case(case_id, case)
+                if not case.viewers:
+                    del self._cases[case_id]
+            return
         if case is None:
             if len(self._cases) >= MAX_CASES:
                 return

@@ -131,9 +131,9 @@ class ChangeStream:
             yield
 
     async def announce_presence(
-        self, principal: Principal, case_id: str, owner: CaseOwnership, state: PresenceState
+        self, principal: Principal, case_id: str, owner: CaseOwnership, state: PresenceState | None
     ) -> None:
-        """Say that a principal views a case, or types in it."""
+        """Say that a principal views a case, types in it, or (without a state) has left it."""
         await self.presence.announce(principal, case_id, owner, state, self._log)
 
     def open(

@@ -46,6 +46,23 @@ async def test_viewers_are_in_the_stream_in_lists_and_in_the_case(client):
         assert stream.presence == [{"caseId": case["id"], "viewers": viewers}]
 
 
+async def test_presence_ends_when_the_viewer_leaves(client):
+    """Colleagues learn it at once. Who was not there may leave, too."""
+    case = await open_case(client)
+    path = f"/support/cases/{case['id']}/presence"
+    async with follow(client) as stream:
+        for state in ("viewing", "typing", "viewing"):
+            await announce(client, case, state)
+        for _ in range(2):
+            async with client.delete(path) as response:
+                assert response.status == 204
+        await announce(client, case)
+        await eventually(lambda: len(stream.presence) == 5)
+        states = [[each["state"] for each in told["viewers"]] for told in stream.presence]
+        assert states == [["viewing"], ["typing"], ["viewing"], [], ["viewing"]]
+    await expect_problem(await client.delete("/support/cases/unknown/presence"), 404, "case_not_found")
+
+
 async def test_presence_ends_by_itself(make_client):
     """After its time the case has no viewers, and the stream says so."""
     client = await make_client(timings=SHORT)

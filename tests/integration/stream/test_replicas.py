@@ -220,6 +220,13 @@ async def test_presence_is_shared_by_the_replicas(replicas, connection):
             assert response.status == 204
         await eventually(lambda: stream.presence)
         assert stream.presence == [{"caseId": case["id"], "viewers": [{"name": "anyone", "state": "typing"}]}]
+        async with first.delete(f"/support/cases/{case['id']}/presence") as response:
+            assert response.status == 204
+        await eventually(lambda: len(stream.presence) == 2, within=10)  # it is valid for 15 s
+        assert stream.presence[1] == {"caseId": case["id"], "viewers": []}
+        async with first.put(f"/support/cases/{case['id']}/presence", json={"state": "typing"}) as response:
+            assert response.status == 204
+        await eventually(lambda: len(stream.presence) == 3)
     assert (await read_case(second, case))["viewers"] == [{"name": "anyone", "state": "typing"}]
     assert 0 < await connection.pttl(f"{STREAM}.notes") <= 15_000
 
