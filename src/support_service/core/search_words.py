@@ -6,6 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import accumulate, filterfalse
+from typing import NamedTuple
 
 MAX_SEARCH_WORD_LENGTH = 64  # letters of a word that are searchable
 # Bytes of a case's words in the search index. This is enough for the longest text in any script, at three parts of
@@ -13,6 +14,7 @@ MAX_SEARCH_WORD_LENGTH = 64  # letters of a word that are searchable
 # accepts at most 1 MiB, to which each word adds five bytes.
 MAX_SEARCH_TEXT_BYTES = 640 * 1024
 DISTINCTIVE_LENGTH = 5  # characters from which a text means the same among other words, such as `CUS-7`
+ID_BEGINNING = re.compile(r"[0-9a-f][0-9a-f-]{5,35}")  # of a random UUID
 WORD_PATTERN = re.compile(r"[^\W_]+")
 # Other ASCII characters than letters and digits as spaces: splitting takes a fifth of what the pattern takes.
 ASCII_SEPARATORS = {code: " " for code in range(128) if not WORD_PATTERN.match(chr(code))}
@@ -143,6 +145,23 @@ def parse_search_query(q: str) -> str | None:
     if terms and not q.rstrip().endswith('"'):
         terms[-1] += "*"
     return " AND ".join(terms) or None
+
+
+class SoughtIds(NamedTuple):
+    """What a search may name by its id: `value` and its form in capitals, and ids that begin with `prefix`, if any."""
+
+    value: str
+    capitals: str
+    prefix: str | None
+
+
+def parse_sought_ids(q: str) -> SoughtIds | None:
+    """Return the ids that a text may be, or None if it is none: an id is without spaces, and has a digit or is hex."""
+    value = q.strip().strip('"').removeprefix("#")
+    prefix = value.lower() if ID_BEGINNING.fullmatch(value.lower()) else None
+    if len(value.split()) != 1 or not value.isprintable() or not (prefix or any(map(str.isdigit, value))):
+        return None
+    return SoughtIds(value, value.upper(), prefix)
 
 
 def matches_query(words: str, query: str) -> bool:

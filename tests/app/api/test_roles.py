@@ -735,11 +735,13 @@ async def test_match_of_a_search_shows_no_internal_note_to_customers(make_client
     """A customer gets the newest public message that matches, and an agent the note after it."""
     principals = await open_principals(make_client, tmp_path / "tokens.json")
     case, _ = await open_case_with_note_and_file(principals, **OWN)
+    said = (await principals.read_json("customer", "GET", f"/support/cases/{case}"))["messages"][-1]
     note = {"authorType": "agent", "message": "Hello says she, crossly", "visibility": "internal"}
-    await principals.read_json("supervisor", "POST", f"/support/cases/{case}/messages", json=note)
-    for name, snippet in (("customer", "Hello"), ("agent", note["message"]), ("supervisor", note["message"])):
+    noted = await principals.read_json("supervisor", "POST", f"/support/cases/{case}/messages", json=note)
+    for name, message in (("customer", said), ("agent", noted), ("supervisor", noted)):
         (item,) = (await principals.read_json(name, "GET", "/support/cases?q=hello"))["items"]
-        assert item["match"] == {"field": "message", "snippet": snippet, "highlights": [[0, 5]]}
+        expected = {"field": "message", "messageId": message["id"], "snippet": message["message"]}
+        assert item["match"] == expected | {"highlights": [[0, 5]]}
     for query in ("q=crossly", "q=crossly&customerId=customer-1"):
         assert (await principals.read_json("customer", "GET", f"/support/cases?{query}"))["items"] == []
         assert len((await principals.read_json("agent", "GET", f"/support/cases?{query}"))["items"]) == 1

@@ -11,10 +11,16 @@ from support_service.cases.listing.snippets import (
     MAX_SNIPPET_LENGTH,
     find_match,
     first_line,
-    set_matches,
+    match_of,
 )
 from support_service.cases.model.case import CaseSummary
-from support_service.core.search_words import LocatedWords, padded_terms, parse_search_query, search_words
+from support_service.core.search_words import (
+    LocatedWords,
+    padded_terms,
+    parse_search_query,
+    parse_sought_ids,
+    search_words,
+)
 
 # Letters that become several, or none, or words of their own when they are folded.
 UNUSUAL = "aáđĐﬁßİ½ﷺǆ가é日本😀\U0001d400\u0301\u0323_-.'"
@@ -28,10 +34,11 @@ def texts(alphabet):
 
 def case(**fields):
     """Return a case that has only the fields that are searched."""
-    return CaseSummary.model_construct(**{"subject": "", "description": None, "customer_id": None, "tags": []} | fields)
+    empty = {"id": "", "subject": "", "description": None, "customer_id": None, "external_id": None}
+    return CaseSummary.model_construct(**empty | {"tags": [], "context": []} | fields)
 
 
-def match_of(q, message=None, **fields):
+def found_match(q, message=None, **fields):
     """Return where a case matches a search."""
     return find_match(padded_terms(parse_search_query(q)), case(**fields), message)
 
@@ -95,7 +102,7 @@ def test_each_occurrence_of_a_word_in_the_snippet_is_highlighted(text, data):
 def test_snippet_has_whole_words(text):
     words = text.split()
     assume(words)
-    match = match_of(f'"{words[-1]}"', description=text)
+    match = found_match(f'"{words[-1]}"', description=text)
     assert set(match.snippet.strip("…").split()) <= set(words)
 
 
@@ -119,21 +126,21 @@ def test_snippet_has_whole_words(text):
     ],
 )  # fmt: skip
 def test_words_are_highlighted_as_they_were_written(q, text, parts):
-    match = match_of(q, description=text)
+    match = found_match(q, description=text)
     assert (match.snippet, highlighted(match)) == (text, parts)
 
 
 def test_long_text_is_cut_between_words():
     text = f"{'before ' * 100}the parcel{' after' * 100}"
-    match = match_of("parcel", description=text)
+    match = found_match("parcel", description=text)
     assert match.snippet.startswith("…before before ")
     assert match.snippet.endswith(" after after…")
     assert highlighted(match) == ["parcel"]
     assert 140 < len(match.snippet) <= 162
-    unbroken = match_of("ab", description=f"{'日' * 500} ab {'日' * 500}")
+    unbroken = found_match("ab", description=f"{'日' * 500} ab {'日' * 500}")
     assert 150 < len(unbroken.snippet) <= 162
     assert highlighted(unbroken) == ["ab"]
-    assert match_of('"a"', description="a" + "\u0301" * 500).highlights == []
+    assert found_match('"a"', description="a" + "\u0301" * 500).highlights == []
 
 
 @pytest.mark.parametrize(
@@ -147,7 +154,7 @@ def test_long_text_is_cut_between_words():
     ],
 )
 def test_field_is_the_one_with_the_most_words(q, field, snippet):
-    match = match_of(
+    match = found_match(
         q, subject="Late parcel", description="The parcel is stuck", customer_id="CUS-42", tags=["delivery", "vip"]
     )
     assert (match.field, match.snippet) == (field, snippet)
@@ -155,25 +162,61 @@ def test_field_is_the_one_with_the_most_words(q, field, snippet):
 
 def test_match_is_unknown_where_the_words_are_not_found():
     """A phrase may span two fields, and a message may be another one than the search found."""
-    assert match_of('"late parcel"', subject="It is late", description="Parcel gone") is None
-    assert match_of("parcel", "Another message") is None
+    assert found_match('"late parcel"', subject="It is late", description="Parcel gone") is None
+    assert found_match("parcel", "Another message") is None
 
 
 def test_words_beyond_the_beginning_of_a_message_have_no_place():
     """The snippet is the beginning."""
-    match = match_of("parcel", "so " * MAX_MESSAGE_LENGTH)
+    match = found_match("parcel", "so " * MAX_MESSAGE_LENGTH)
     assert (match.field, match.highlights) == ("message", [])
     assert match.snippet.startswith("so so ")
 
 
-def test_each_case_gets_its_own_match():
-    cases = [case(subject="Parcel"), case(subject="Other"), case(subject="None")]
-    set_matches(parse_search_query("parcel"), cases, [None, "my parcel", "nothing"])
-    assert [each.match and (each.match.field, each.match.highlights) for each in cases] == [
-        ("subject", [[0, 6]]),
-        ("message", [[3, 9]]),
-        None,
-    ]
+def test_match_in_a_message_names_it():
+    """The message comes with its id; a case that contains the words itself has none."""
+    query = parse_search_query("parcel")
+    match = match_of(query, None, case(subject="Other"), "message-1 my parcel")
+    assert (match.field, match.message_id, match.snippet, match.highlights) == (
+        "message",
+        "message-1",
+        "my parcel",
+        [[3, 9]],
+    )
+    match = match_of(query, None, case(subject="Parcel"), None)
+    assert (match.field, match.message_id, match.highlights) == ("subject", None, [[0, 6]])
+    assert match_of(query, None, case(subject="None"), "message-1 nothing") is None
+
+
+NAMED = {
+    "id": "3fa85f64-5717-4562-b3fc-2c963f66afa6",
+    "external_id": "<5e1f@mail.test>",
+    "context": [{"type": "order", "orderId": "ORD-7"}, {"type": "shipment", "id": 4711, "trackingNumber": "ZX1"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("q", "field", "snippet", "length"),
+    [
+        ("3fa85f", "id", NAMED["id"], 6),
+        (f" {NAMED['id'].upper()} ", "id", NAMED["id"], 36),
+        ('"<5e1f@mail.test>"', "externalId", NAMED["external_id"], 16),
+        ("ord-7", "orderId", "ORD-7", 5),
+        ("#4711", "shipmentId", "4711", 4),
+        ("zx1", "trackingNumber", "ZX1", 3),
+    ],
+)
+def test_match_of_an_id_names_it(q, field, snippet, length):
+    """Whole, or of an id of a case its beginning; small letters stand for capitals."""
+    match = match_of(parse_search_query(q), parse_sought_ids(q), case(**NAMED), None)
+    assert (match.field, match.snippet, match.highlights) == (field, snippet, [[0, length]])
+
+
+@pytest.mark.parametrize("q", ["", "parcel", "3fa8", "late 3fa85f64", "ord-", "3fa85f64\x00", "-123456x"])
+def test_words_are_no_ids(q):
+    """An id is one text with a digit, or the beginning of an id of a case."""
+    sought = parse_sought_ids(q)
+    assert sought is None or sought.prefix is None
 
 
 @pytest.mark.parametrize(

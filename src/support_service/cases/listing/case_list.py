@@ -24,6 +24,7 @@ from support_service.cases.model.vocabulary import CaseSort
 from support_service.cases.sql import search
 from support_service.cases.sql.projections import CASE_SUMMARY_JSON, PUBLIC_CASE_SUMMARY_JSON, access_parameters
 from support_service.core.domain.principals import CASE_SCOPED_ROLES, Principal
+from support_service.core.search_words import SoughtIds, parse_sought_ids
 from support_service.platform.database import Reader, Row
 from support_service.platform.database.dialect import octets
 from support_service.platform.database.statements import limit_ordered_by_bytes, planned_by_values
@@ -68,11 +69,11 @@ async def find_cases(
     # and the database could only count those by reading every text, so the JSON is measured here too.
     before = accumulate((len(row.ticket) for row in rows), initial=0)
     shown = [row for row, size in zip(rows, before, strict=False) if size < max_bytes]
-    words = filters.get("words")
+    words, sought = filters.get("words"), parse_sought_ids(query.q or "")
     # Long pages and long texts take too long for the event loop.
     in_thread = words is not None or len(shown) > DEFAULT_PAGE_SIZE
     page = (
-        await asyncio.to_thread(_to_listed_cases_with_matches, shown, words)
+        await asyncio.to_thread(_to_listed_cases_with_matches, shown, words, sought)
         if in_thread and shown
         else [_to_listed_case(r) for r in shown]
     )
@@ -86,7 +87,9 @@ def _to_listed_case(row: Row) -> tuple[CasePlace, ListedCase]:
     return CasePlace(row.seq, row.at), case
 
 
-def _to_listed_cases_with_matches(rows: Sequence[Row], words: str | None) -> list[tuple[CasePlace, ListedCase]]:
+def _to_listed_cases_with_matches(
+    rows: Sequence[Row], words: str | None, sought: SoughtIds | None
+) -> list[tuple[CasePlace, ListedCase]]:
     """Read rows in a thread, with their matches of a search.
 
     The thread gives way regularly: the interpreter would make the event loop wait for 5 ms whenever it goes on. Not
@@ -97,7 +100,7 @@ def _to_listed_cases_with_matches(rows: Sequence[Row], words: str | None) -> lis
     for row in rows:
         place, case = _to_listed_case(row)
         if words is not None:
-            snippets.set_matches(words, [case], [row.message])
+            case.match = snippets.match_of(words, sought, case, row.message)
         page.append((place, case))
         if time.monotonic() - given_way > MAX_THREAD_RUN:
             time.sleep(0)

@@ -27,7 +27,7 @@ from support_service.cases.sql.search import ONE_MORE, literal_number
 from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, PENDING, STATUSES
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
-from support_service.core.search_words import padded_terms, parse_search_query
+from support_service.core.search_words import padded_terms, parse_search_query, parse_sought_ids
 from support_service.platform.database.dialect import UtcDateTime, by_database, text_literal, unindexed
 from support_service.platform.database.tables import customers, ticket_references, ticket_tags, tickets
 
@@ -86,6 +86,8 @@ def filter_parameters(query: CaseFilters) -> dict[str, Any] | None:
         if words is None:
             return None
         found |= {"words": words, search.LONGEST_TEXT_PARAMETER: max(map(str.strip, padded_terms(words)), key=len)}
+        if sought := parse_sought_ids(query.q):
+            found |= search.parameters_of_ids(sought)
     return found | {f"{TAG_PREFIX}{number}": tag for number, tag in enumerate(sorted(set(query.tag)))}
 
 
@@ -196,7 +198,10 @@ def _reference_condition(name: str, kind: str) -> sa.ColumnElement[bool]:
 
 PLACE_PARAMETERS = {"after", "after_at"}
 # Names without a condition on columns of cases.
-PARAMETERS_WITHOUT_COLUMNS = {"words", search.LONGEST_TEXT_PARAMETER, *PLACE_PARAMETERS, ONLY_ACTIVE, NONE_ACTIVE}
+PARAMETERS_WITHOUT_COLUMNS = {
+    *("words", search.LONGEST_TEXT_PARAMETER, *search.ID_PARAMETERS),
+    *(*PLACE_PARAMETERS, ONLY_ACTIVE, NONE_ACTIVE),
+}
 
 
 def select_first_cases(filters: frozenset[str], role: str, order: CaseOrder, *, counts: bool = False) -> sa.Select[Any]:
@@ -239,7 +244,22 @@ def _select_first_of_part(
         return ListedCases(filters, role, order).select_first(ONE_MORE)
     if "customer_id" in filters or role == "customer":
         matches = search.case_matches_condition(public_only=role == "customer")
+        if search.names_ids(filters):
+            matches = sa.or_(matches, tickets.c.seq.in_(search.select_cases_of_ids(filters)))
         return ListedCases(filters, role, order, matches).select_first(ONE_MORE)
+    matching = _select_first_matches(filters, role, order, counts=counts)
+    if not search.names_ids(filters):
+        return matching
+    conditions = ListedCases(filters, role, order).conditions
+    named = select_found(search.select_cases_of_ids(filters), conditions, order, after="after" in filters)
+    both = sa.union(sa.select(named.subquery()), sa.select(matching.subquery())).subquery()
+    return sa.select(both).order_by(*order.order_by_columns(both)).limit(ONE_MORE)
+
+
+def _select_first_matches(
+    filters: frozenset[str], role: str, order: CaseOrder, *, counts: bool = False
+) -> sa.Select[Any]:
+    """Return what `select_first_cases` returns, of the cases with the words of a search."""
     listed, after = ListedCases(filters, role, order, max_counted=FILTERS_COUNTED_IN_SEARCHES), "after" in filters
     if order.at is not None:
         return select_matches_in_sort_order(listed.select_first, listed.conditions, order, after=after)

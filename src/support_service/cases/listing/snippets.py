@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from support_service.cases.model.case import MAX_BEGINNING, CaseMatch, CaseSummary, MatchField
-from support_service.core.search_words import LocatedWords, padded_terms
+from support_service.core.domain.references import NAME_BY_REFERENCE_KIND, reference_rows
+from support_service.core.search_words import LocatedWords, SoughtIds, padded_terms
 
 MAX_SNIPPET_LENGTH = 160  # characters of the text in a snippet
 MAX_CUT_WORD_LENGTH = 20  # characters of a word that are left out in order to cut between words
@@ -32,14 +33,32 @@ class SearchedField(NamedTuple):
     first_word_by_term: dict[str, int]
 
 
-def set_matches(query: str, cases: Iterable[CaseSummary], messages: Iterable[str | None]) -> None:
-    """Set `match` of cases that a query of `parse_search_query` found.
+def match_of(query: str, sought: SoughtIds | None, case: CaseSummary, message: str | None) -> CaseMatch | None:
+    """Return where a case matches that a query of `parse_search_query`, or one of the sought ids, found.
 
-    `messages` has, for each case, the beginning of its newest message that matches, or None if the case itself does.
+    `message` is the id of its newest message that matches, a space and the beginning of its text; None if the case
+    itself matches.
     """
+    if sought and (named := _match_of_ids(sought, case)):
+        return named
+    message_id, _, text = (message or "").partition(" ")
     terms = tuple(dict.fromkeys(padded_terms(query)))
-    for case, message in zip(cases, messages, strict=True):
-        case.match = find_match(terms, case, message)
+    match = find_match(terms, case, None if message is None else text)
+    if match and match.field == "message":
+        match.message_id = message_id
+    return match
+
+
+def _match_of_ids(sought: SoughtIds, case: CaseSummary) -> CaseMatch | None:
+    """Return which id of a case is sought."""
+    if sought.prefix and case.id.startswith(sought.prefix):
+        return CaseMatch(field="id", snippet=case.id, highlights=[[0, len(sought.prefix)]])
+    named = [] if case.external_id is None else [("externalId", case.external_id)]
+    named += [(NAME_BY_REFERENCE_KIND[kind], value) for kind, value in reference_rows(case.context)]
+    for name, value in named:
+        if value == sought.value or (name != "externalId" and value == sought.capitals):
+            return CaseMatch(field=name, snippet=value, highlights=[[0, len(value)]])
+    return None
 
 
 def first_line(text: str) -> str:

@@ -1,7 +1,7 @@
 """Models of cases as they are returned, and the rules on their status and size. No I/O."""
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
@@ -23,7 +23,7 @@ from support_service.cases.model.vocabulary import (
     Visibility,
 )
 from support_service.core.domain.case_vocabulary import AuthorType, PresenceState, Status
-from support_service.core.domain.references import SourceStatus
+from support_service.core.domain.references import NAME_BY_REFERENCE_KIND, SourceStatus
 from support_service.core.domain.upstream_services import ENTRY_ORIGINS, ENTRY_TYPES, UPSTREAM_SERVICES, UpstreamService
 from support_service.core.personal import FACT, INTERNAL, NOT_PERSONAL, PARTS, Personal
 
@@ -78,14 +78,22 @@ class Message(ApiModel):
     created_at: Annotated[datetime, FACT]
 
 
-MatchField = Literal["subject", "description", "customerId", "tags", "message"]
+WORD_FIELDS = ("subject", "description", "customerId", "tags", "message")  # the fields that a search reads by words
+if TYPE_CHECKING:
+    MatchField: TypeAlias = str
+else:  # also the names of ids
+    MatchField = Literal[(*WORD_FIELDS, "id", "externalId", *NAME_BY_REFERENCE_KIND.values())]
 
 
 class CaseMatch(ApiModel):
     """Where a case matches `q`."""
 
     field: Annotated[MatchField, Personal("hidden", "removed")] = Field(
-        description="what contains the words: a field of the case, or its newest such message"
+        description="what contains the words: a field of the case, or its newest such message. For an id its name: "
+        "`id`, `externalId`, or that of a reference in the context"
+    )
+    message_id: Annotated[str | None, Personal("hidden", "removed")] = Field(
+        default=None, description="id of the message, if `field` is `message`; null otherwise"
     )
     snippet: Annotated[str, Personal("hidden", "removed")] = Field(
         description="about 160 characters of its text around the first word that matches; `…` where it is cut"

@@ -301,7 +301,9 @@ class CaseFilters(_FiltersByReferences):
         None,
         description=(
             "words that the case (subject, description, customer, tags) or one of its messages must contain, ignoring "
-            'case and diacritics; the last word may be incomplete; `"a phrase"` in quotes must be contained as it is'
+            'case and diacritics; the last word may be incomplete; `"a phrase"` in quotes must be contained as it is. '
+            "Also the id of a case or at least its first 6 characters, its `externalId`, or the id of an order, of "
+            "another object, or of a parcel (tracking number) that its context names"
         ),
     )
     sort: Annotated[CaseSort, FACT] = Field(

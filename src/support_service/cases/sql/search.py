@@ -7,21 +7,24 @@ one by one, then the index is asked for documents of a small range of cases, of 
 statement holds all steps; the database runs a step only if those before it did not fill the page.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from support_service.core.domain.references import NAME_BY_REFERENCE_KIND
+from support_service.core.search_words import SoughtIds
 from support_service.platform.database import Transaction
 from support_service.platform.database.dialect import (
     POSITION_BITS,
     insert_if_new,
     matching_documents,
     search_vector,
+    text_literal,
     words_match,
 )
 from support_service.platform.database.statements import compiled
-from support_service.platform.database.tables import messages, search_documents, tickets
+from support_service.platform.database.tables import messages, search_documents, ticket_references, tickets
 
 LONGEST_TEXT_PARAMETER = "longest_text"
 DOCUMENTS_READ_FIRST = 400  # number of documents that are read one by one
@@ -38,6 +41,9 @@ QUERY_PARAMETER = sa.bindparam("words", type_=sa.Text())
 _MATCHES_QUERY = words_match(
     search_documents.c.words, QUERY_PARAMETER, sa.bindparam(LONGEST_TEXT_PARAMETER, type_=sa.Text())
 )
+# By what a search names cases beside words, see `parameters_of_ids`.
+ID_PARAMETERS = ("sought_id", "sought_capitals", "sought_prefix", "sought_end")
+_ID, _CAPITALS, _PREFIX, _END = (sa.bindparam(name, type_=sa.String()) for name in ID_PARAMETERS)
 # A condition that no index has: the planner can't decide to read all documents with the words for each case.
 _READ_DOCUMENT_MATCHES = sa.case((_MATCHES_QUERY, literal_number(1)), else_=literal_number(0)) == literal_number(1)
 _CASE_FACTOR = literal_number(1 << POSITION_BITS)
@@ -64,6 +70,33 @@ async def remove_message_documents(tx: Transaction, case_id: str) -> None:
     await tx.execute(search_documents.delete().where(documents > first, documents <= first + _MAX_POSITION))
 
 
+def parameters_of_ids(sought: SoughtIds) -> dict[str, str]:
+    """Return the parameters of `select_cases_of_ids`."""
+    found = {"sought_id": sought.value, "sought_capitals": sought.capitals}
+    # Hexadecimal digits and hyphens come before `g` in every locale.
+    return found | ({"sought_prefix": sought.prefix, "sought_end": f"{sought.prefix}g"} if sought.prefix else {})
+
+
+def names_ids(names: Collection[str]) -> bool:
+    """Return whether a query with these parameters also names cases by ids."""
+    return "sought_id" in names
+
+
+def select_cases_of_ids(names: Collection[str]) -> sa.Select[Any]:
+    """Return the SELECT of `seq` of the cases that have or refer to a sought id: few, each by an index."""
+    references = ticket_references.c
+    of_references = sa.select(references.ticket_id).where(
+        references.kind.in_([text_literal(kind) for kind in NAME_BY_REFERENCE_KIND]),
+        references.value.in_([_ID, _CAPITALS]),
+    )
+    ways = [tickets.c.external_id == _ID, tickets.c.id.in_(of_references)]
+    if "sought_prefix" in names:
+        begins = sa.func.substr(tickets.c.id, literal_number(1), sa.func.length(_PREFIX)) == _PREFIX
+        ways.append(sa.and_(tickets.c.id >= _PREFIX, tickets.c.id < _END, begins))
+    named = sa.union_all(*(sa.select(tickets.c.seq).where(way) for way in ways)).subquery()
+    return sa.select(named.c.seq).distinct()
+
+
 def case_matches_condition(*, public_only: bool) -> sa.ColumnElement[bool]:
     """Return the condition that one document of the case matches the bound query; for cases of one customer."""
     first = tickets.c.seq * _CASE_FACTOR
@@ -80,10 +113,10 @@ def any_document_matches_condition(seq: sa.ColumnElement[int]) -> sa.ColumnEleme
 
 
 def matching_message(seq: sa.ColumnElement[int], page: sa.FromClause, *, public_only: bool, length: int) -> Any:
-    """Return a subquery for the beginning, `length` characters, of the newest message of a case that matches.
+    """Return a subquery for the id, a space and the beginning of the newest message of a case that matches.
 
-    It is NULL if the case itself matches the bound query `words`, and if there is no such message. `seq` is the column
-    of `page` that names the case.
+    The beginning has `length` characters. It is NULL if the case itself matches the bound query `words`, and if there
+    is no such message. `seq` is the column of `page` that names the case.
 
     A document does not name its message, but the messages of a case are in the order of their documents: the message
     has as many newer ones as its document. Messages without a document, which an erasure leaves, are older than all
@@ -111,8 +144,9 @@ def matching_message(seq: sa.ColumnElement[int], page: sa.FromClause, *, public_
         .correlate(page)
         .subquery("numbered")
     )
+    beginning = sa.func.substr(messages.c.message, literal_number(1), literal_number(length), type_=sa.Text())
     text = (
-        sa.select(sa.func.substr(messages.c.message, literal_number(1), literal_number(length), type_=sa.Text()))
+        sa.select(messages.c.id + text_literal(" ") + beginning)
         .join(numbered, numbered.c.seq == messages.c.seq)
         .where(numbered.c.place == place, *([messages.c.visibility == "public"] if public_only else []))
         .correlate(page)

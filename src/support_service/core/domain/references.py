@@ -26,6 +26,10 @@ ID_NAMES_BY_KIND: dict[str, tuple[str, ...]] = {kind: _spellings(f"{kind}Id") fo
 OTHER_ID_NAMES_BY_KIND: dict[str, dict[str, tuple[str, ...]]] = {
     source.kind: {kind: _spellings(name) for name, kind in source.other_ids.items()} for source in SOURCES.values()
 }
+NAME_BY_REFERENCE_KIND = {kind: names[0] for kind, names in ID_NAMES_BY_KIND.items()} | {
+    kind: names[0] for others in OTHER_ID_NAMES_BY_KIND.values() for kind, names in others.items()
+}
+"""The name of each kind of `reference_rows`, such as `orderId`."""
 ID_NAME_PAIRS = (
     *ID_NAMES_BY_KIND.values(),
     *(names for others in OTHER_ID_NAMES_BY_KIND.values() for names in others.values()),

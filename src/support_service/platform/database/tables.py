@@ -125,6 +125,7 @@ tickets = table(
     index("team", "seq", where="team IS NOT NULL"),
     index("channel", "seq"),
     index("channel", "external_id", unique=True, where=HAS_EXTERNAL_ID),
+    index("external_id", where=HAS_EXTERNAL_ID),  # of a search, which names no channel
     index("customer_id", "seq"),
     index("created_at", "seq"),  # the cases of a report
     index("sla_due_at", "seq", where=HAS_DUE_TIME),
