@@ -212,6 +212,7 @@ CALLS = (
     Call("q: beginning of an id", lambda n, count: f"{CASES}?q={rows.case_id(1 + n * 7919 % count)[-8:]}", 20, 15),
     Call("q: order", lambda n, count: f"{CASES}?q={1 + n * 7919 % count}", 20, 15),
     Call("q: order, sort=waiting", lambda n, count: f"{CASES}?q={1 + n * 7919 % count}&sort=waiting", 20, 15),
+    Call("views that everyone has", _path("/support/views/counts"), 250),
     Call("bulk change of 500 cases", _path(f"{CASES}/bulk"), 2000, body=_bulk_change, requests=6),
     Call("bulk change of an agent's open cases", _path(f"{CASES}/bulk"), 2000, body=_bulk_query, requests=6),
     Call("undo of a bulk change of 500 cases", budget_ms=2000, prepare=_undo_of_bulk, requests=6),

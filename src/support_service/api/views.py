@@ -23,16 +23,22 @@ from support_service.desk.view_models import (
     CountedView,
     NewView,
     SavedView,
+    StandardView,
+    StandardViews,
     ViewChange,
     ViewFilters,
     ViewListQuery,
+    ViewNumbers,
     ViewPage,
+    standard_queries,
 )
 from support_service.desk.views import ViewLimits
 
 TAG = Tag("views", "Saved views: filters of the list of cases under a name, with the number of cases of each.")
 VIEWS_PATH = "/support/views"
 VIEW_PATH = VIEWS_PATH + "/{view_id}"
+
+CountCases = Callable[[Json, int], Awaitable[tuple[int | None, int | None]]]
 
 VIEWS_READ = Permission("views:read", {"agent": "own", "supervisor": "all", "analyst": "masked"})
 VIEWS_WRITE = Permission("views:write", {"agent": "own", "supervisor": "all", "analyst": "masked"})
@@ -73,6 +79,22 @@ async def list_views(call: Call, query: ViewListQuery) -> Reply[ViewPage]:
     return Reply(ViewPage.model_construct(items=page, next_cursor=cursor))
 
 
+# Before the routes of one view, whose ids have another form.
+@get(VIEWS_PATH + "/counts", access=VIEWS_READ, reads_standby=True, problems=DATABASE_PROBLEMS)
+async def count_views(call: Call) -> Reply[StandardViews]:
+    """Count the cases of the views that every caller has.
+
+    These are its own, those in which it is mentioned, the snoozed, those without an agent, those of its teams, and
+    those at risk. The numbers are exact up to 1,000. `late` is the number of cases with a clock that is overdue.
+    `query` lists the cases of the view.
+    """
+    queries, limits = standard_queries(call.principal), call.service.timings.views
+    numbers = await count_queries(list(queries.values()), partial(_count_cases_of_query, call), limits)
+    found = zip(queries.items(), numbers, strict=True)
+    items = [StandardView.model_construct(id=name, query=query, **dict(each)) for (name, query), each in found]
+    return Reply(StandardViews.model_construct(items=items))
+
+
 @get(VIEW_PATH, access=VIEWS_READ, reads_standby=True, headers=("ETag",), problems=VIEW_PROBLEMS)
 async def get_view(call: Call, view_id: str) -> Reply[CountedView]:
     """Get a saved view with the number of cases that it shows to the caller.
@@ -108,27 +130,32 @@ async def delete_view(call: Call, view_id: str, expected: ExpectedVersions) -> R
     return Reply(None)
 
 
-async def with_case_counts(
-    views: Sequence[SavedView], count: Callable[[Json, int], Awaitable[int | None]], limits: ViewLimits
-) -> list[CountedView]:
-    """Return views with their numbers of cases, which `count` reads for a query, up to a number.
+async def with_case_counts(views: Sequence[SavedView], count: CountCases, limits: ViewLimits) -> list[CountedView]:
+    """Return views with their numbers of cases, as `count_queries` does."""
+    numbers = await count_queries([view.query for view in views], count, limits)
+    return [CountedView.model_construct(**dict(view), **dict(each)) for view, each in zip(views, numbers, strict=True)]
+
+
+async def count_queries(queries: Sequence[Json], count: CountCases, limits: ViewLimits) -> list[ViewNumbers]:
+    """Return the numbers of cases of queries, which `count` reads up to a number.
 
     A number that takes too long is None. The first error ends the other counts, and is raised.
     """
     max_count, counting = limits.max_count, asyncio.Semaphore(limits.max_concurrent_counts)
     deadline = asyncio.get_running_loop().time() + limits.count_timeout
 
-    async def with_count(view: SavedView) -> CountedView:
-        number = None
+    async def numbers_of(query: Json) -> ViewNumbers:
+        counted: tuple[int | None, int | None] = (None, None)
         with suppress(TimeoutError):
             async with asyncio.timeout_at(deadline), counting:
-                number = await count(view.query, max_count + 1)
-        more = number is not None and number > max_count
-        return CountedView.model_construct(**dict(view), count=max_count if more else number, more=more)
+                counted = await count(query, max_count + 1)
+        shown = [None if number is None else min(number, max_count) for number in counted]
+        more = [number is not None and number > max_count for number in counted]
+        return ViewNumbers.model_construct(count=shown[0], more=more[0], late=shown[1], more_late=more[1])
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(with_count(view)) for view in views]
+            tasks = [group.create_task(numbers_of(query)) for query in queries]
     except ExceptionGroup as failures:
         if all(isinstance(failure, SupportError) for failure in failures.exceptions):
             raise failures.exceptions[0] from None
@@ -136,17 +163,18 @@ async def with_case_counts(
     return [task.result() for task in tasks]
 
 
-async def _count_cases_of_query(call: Call, query: Json, max_count: int) -> int | None:
-    """Return how many cases a stored query shows to the caller, at most `max_count`; None if the caller can't use it.
+async def _count_cases_of_query(call: Call, query: Json, max_count: int) -> tuple[int | None, int | None]:
+    """Return how many cases a query shows to the caller, and how many of them are late, at most `max_count` of each.
 
-    While the caller has less than half of its rate left, the count waits.
+    Both are None if the caller can't use the query. Late cases of a search are not counted, because that would search
+    twice. While the caller has less than half of its rate left, the count waits.
     """
     service, name = call.service, call.principal.name
     try:
         filters = ViewFilters.model_validate(query)
         check_may_search(call, filters)
     except (ValidationError, Forbidden):
-        return None
+        return None, None
 
     @asynccontextmanager
     async def fair_turn() -> AsyncIterator[None]:
@@ -155,7 +183,9 @@ async def _count_cases_of_query(call: Call, query: Json, max_count: int) -> int 
         async with service.turns.occupy(name):
             yield
 
-    return await service.cases.count_cases(call.principal, filters, max_count, fair_turn, call.reader)
+    if filters.q is not None:
+        return await service.cases.count_cases(call.principal, filters, max_count, fair_turn, call.reader), None
+    return await service.cases.count_late_cases(call.principal, filters, max_count, fair_turn, call.reader)
 
 
 @cache

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.listing import case_list, case_sorts
-from support_service.cases.listing.case_list import SharedCountLimits, SharedCounts
+from support_service.cases.listing.case_list import CaseNumbers, SharedCountLimits, SharedCounts
 from support_service.cases.model.case import CasePage, Workload
 from support_service.cases.model.requests import CaseFilters, CaseQuery
 from support_service.cases.policy import permission_missing
@@ -116,7 +116,18 @@ class CaseReader:
 
         They are counted in a turn of the caller, which `open_turn` opens, unless their number was counted a moment ago.
         """
-        return await self._counts.count_cases(principal, query, max_count, open_turn, reader)
+        return (await self._counts.count_cases(principal, query, max_count, open_turn, reader)).number
+
+    async def count_late_cases(
+        self,
+        principal: Principal,
+        query: CaseFilters,
+        max_count: int,
+        open_turn: Callable[[], AbstractAsyncContextManager[None]],
+        reader: Reader,
+    ) -> CaseNumbers:
+        """Return the numbers of `count_cases`, and of those of these cases that are late; both with one statement."""
+        return await self._counts.count_cases(principal, query, max_count, open_turn, reader, late=True)
 
     async def count_by_status(self, principal: Principal, agent_id: str, reader: Reader) -> Workload:
         """Return the number of an agent's cases by status; zeros for an unknown agent. Raises Forbidden.

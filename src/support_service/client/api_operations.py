@@ -42,7 +42,7 @@ from support_service.desk.customer_models import Customer, FoundCustomers
 from support_service.desk.macro_models import FilledMacro, Macro, MacroPage
 from support_service.desk.notification_models import Follower, Followers, Notification, NotificationPage, UnreadCount
 from support_service.desk.policy_models import Policy, SlaPolicyList
-from support_service.desk.view_models import CountedView, SavedView, ViewPage
+from support_service.desk.view_models import CountedView, SavedView, StandardView, StandardViews, ViewPage
 from support_service.platform.audit.chain import Action
 from support_service.reports.measures import Dimension
 from support_service.reports.report_models import ReportPage, ReportRow
@@ -408,6 +408,10 @@ class ApiOperations(Operations):
     def list_views(self, *, page_size: int | None = None) -> AsyncGenerator[CountedView, None]:
         """List the saved views of the caller and of the caller's teams, newest first."""
         return self._items(lambda cursor: self._read(ViewPage, ("support", "views"), limit=page_size, cursor=cursor))
+
+    async def count_views(self) -> Sequence[StandardView]:
+        """Count the cases of the views that every caller has."""
+        return forget_versions((await self._read(StandardViews, ("support", "views", "counts"))).items)
 
     async def get_view(self, view_id: str) -> CountedView:
         """Get a saved view with the number of cases that it shows to the caller."""

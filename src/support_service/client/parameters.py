@@ -80,6 +80,7 @@ class CaseFilterFields(TypedDict, total=False):
     customer_id: str | None
     assigned_agent_id: str | None
     team: str | None
+    mentioned_agent_id: str | None
     priority: Priority | None
     channel: str | None
     tag: str | Sequence[str] | None

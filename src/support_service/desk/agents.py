@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, cast
 
@@ -34,6 +34,7 @@ from support_service.desk.agent_models import (
     is_valid_agent_id,
 )
 from support_service.desk.named_resources import NamedResources, ResourceKind
+from support_service.desk.view_models import AT_RISK_WITHIN
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database, Reader, Row
 from support_service.platform.database.dialect import UtcDateTime, text_literal
@@ -101,7 +102,6 @@ LISTED_AGENTS = sa.select(
 PAGE_OF_AGENTS = LISTED_AGENTS.where(_A.seq > sa.bindparam("after")).order_by(_A.seq).limit(sa.bindparam("one_more"))
 LISTED_AGENT = LISTED_AGENTS.where(_A.id == sa.bindparam("of"))
 NUMBERS = (*ACTIVE_STATUSES, "at_risk", "oldest_wait")
-AT_RISK_WITHIN = timedelta(hours=2)  # as in the console's view of cases at risk
 
 
 class AgentDirectory(NamedResources[AgentContent, Agent]):

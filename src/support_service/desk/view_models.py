@@ -3,7 +3,7 @@
 A view belongs to one user, or to a team. `query` is a JSON object: the query parameters of the list of cases.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import ConfigDict, Field, model_validator
@@ -11,12 +11,13 @@ from pydantic.json_schema import SkipJsonSchema
 
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.requests import CaseFilters, Cursor, RequestModel
-from support_service.cases.model.vocabulary import Identifier, Json, Subject
-from support_service.core.domain.case_vocabulary import STATUSES
+from support_service.cases.model.vocabulary import NONE_FILTER, Identifier, Json, Subject, format_duration
+from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, STATUSES
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Forbidden
 from support_service.core.personal import FACT, INTERNAL, NOT_PERSONAL, PARTS, Personal
 
+AT_RISK_WITHIN = timedelta(hours=2)  # of a case with a clock that is due soon
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 100  # each view of a page is a statement that counts
 
@@ -31,7 +32,12 @@ SAVED_VIEW_EXAMPLE: Json = NEW_VIEW_EXAMPLE | {
     "createdAt": "2026-05-12T08:30:00.125000Z",
     "updatedAt": "2026-05-12T08:30:00.125000Z",
 }
-COUNTED_VIEW_EXAMPLE: Json = SAVED_VIEW_EXAMPLE | {"count": 17, "more": False}
+NUMBERS_EXAMPLE: Json = {"count": 17, "more": False, "late": 2, "moreLate": False}
+COUNTED_VIEW_EXAMPLE: Json = SAVED_VIEW_EXAMPLE | NUMBERS_EXAMPLE
+STANDARD_VIEW_EXAMPLE: Json = {
+    "id": "mine",
+    "query": {"status": "open,pending", "assignedAgentId": "agent-7", "snoozed": False, "sort": "waiting"},
+} | NUMBERS_EXAMPLE
 
 
 def _allow_statuses_as_text(schema: dict[str, Any]) -> None:
@@ -124,16 +130,61 @@ class SavedView(ApiModel):
         return ViewHolder(self.owner, self.team)
 
 
-class CountedView(SavedView):
-    """A saved view with the number of cases that it shows to the caller."""
-
-    model_config = example_config(COUNTED_VIEW_EXAMPLE)
+class ViewNumbers(ApiModel):
+    """The number of cases that a view shows to the caller, and of those that are late."""
 
     count: Annotated[int | None, NOT_PERSONAL] = Field(
         description="the number of cases, at most 1,000; null if the caller may not list cases with this query, or if "
         "this version of the service does not know one of its filters, or if counting takes too long"
     )
     more: Annotated[bool, NOT_PERSONAL] = Field(description="there are more cases than `count`")
+    late: Annotated[int | None, NOT_PERSONAL] = Field(
+        description="the number of these cases with a clock that is overdue, at most 1,000; null without a `count`, "
+        "and for a view with `q`"
+    )
+    more_late: Annotated[bool, NOT_PERSONAL] = Field(description="there are more such cases than `late`")
+
+
+class CountedView(ViewNumbers, SavedView):
+    """A saved view with the number of cases that it shows to the caller."""
+
+    model_config = example_config(COUNTED_VIEW_EXAMPLE)
+
+
+class StandardView(ViewNumbers):
+    """A view that every caller has, with the number of its cases."""
+
+    model_config = example_config(STANDARD_VIEW_EXAMPLE)
+
+    id: Annotated[str, NOT_PERSONAL] = Field(
+        description="`mine`, `mentioned`, `snoozed`, `unassigned`, `at-risk`, or `team:` and the name of a team of the "
+        "caller"
+    )
+    query: Annotated[Json, NOT_PERSONAL] = Field(
+        description="the filters, by the names of the query parameters of `GET /support/cases`"
+    )
+
+
+class StandardViews(ApiModel):
+    """The views that every caller has."""
+
+    model_config = example_config({"items": [STANDARD_VIEW_EXAMPLE]})
+
+    items: Annotated[list[StandardView], PARTS]
+
+
+def standard_queries(principal: Principal) -> dict[str, Json]:
+    """Return the queries of the views that a principal has without saving them, by their ids."""
+    unfinished: Json = {"status": ",".join(ACTIVE_STATUSES), "sort": "waiting"}
+    own: dict[str, Json] = {
+        "mine": {**unfinished, "assignedAgentId": principal.id, "snoozed": False},
+        "mentioned": {"mentionedAgentId": principal.id, "sort": "updated"},
+        "snoozed": {"assignedAgentId": principal.id, "snoozed": True, "sort": "snoozed"},
+    }
+    others = {"unassigned": {**unfinished, "assignedAgentId": NONE_FILTER}}
+    others |= {f"team:{team}": {**unfinished, "team": team} for team in sorted(principal.teams)}
+    others |= {"at-risk": {"dueWithin": format_duration(AT_RISK_WITHIN), "sort": "due"}}
+    return others if principal.role == "analyst" else own | others
 
 
 class ViewPage(ApiModel):

@@ -200,7 +200,7 @@ async def test_list_filters_are_described(document):
     parameters = [each for each in operations(document)["GET", "/support/cases"]["parameters"] if each["in"] == "query"]
     names = {parameter["name"] for parameter in parameters}
     filters = {"status", "customerId", "assignedAgentId", "team", "priority", "channel", "q", "tag", "updatedAfter"}
-    filters |= {"dueBefore", "dueWithin", "snoozed"}
+    filters |= {"dueBefore", "dueWithin", "snoozed", "mentionedAgentId"}
     assert names == filters | {f"{kind}Id" for kind in SERVICE_BY_KIND} | {"sort", "limit", "cursor"}
     assert not any(parameter["required"] for parameter in parameters)
 

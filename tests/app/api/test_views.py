@@ -2,13 +2,15 @@
 
 import itertools
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import pytest_asyncio
 
 from support_service.cases.model.requests import CaseFilters, CaseQuery
+from support_service.core.clock import format_time, utc_now
 from support_service.desk.views import ViewLimits
-from support_service.platform.database.tables import views
+from support_service.platform.database.tables import tickets, views
 from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, list_cases, open_case
 from tests.support.service import service_of
@@ -46,8 +48,11 @@ async def test_view_is_saved_read_changed_and_deleted(client):
     assert (saved["name"], saved["owner"], saved["team"]) == ("Mine", "anyone", None)
     assert saved["query"] == {"status": "open,pending", "priority": "normal", "customerId": "c"}
     path = f"{VIEWS}/{saved['id']}"
-    assert await read(client, path) == saved | {"count": 0, "more": False}
-    assert await read(client) == {"items": [saved | {"count": 0, "more": False}], "nextCursor": None}
+    assert await read(client, path) == saved | {"count": 0, "more": False, "late": 0, "moreLate": False}
+    assert await read(client) == {
+        "items": [saved | {"count": 0, "more": False, "late": 0, "moreLate": False}],
+        "nextCursor": None,
+    }
     async with client.patch(path, json={"query": {"channel": "email"}, "team": "returns"}) as response:
         assert (response.status, response.headers["ETag"]) == (200, '"2"')
         changed = await response.json()
@@ -266,6 +271,74 @@ async def test_count_is_of_the_cases_that_the_caller_may_see(principals):
     for name, count in (("agent", 3), ("supervisor", 4)):
         found = await principals.read_json(name, "GET", f"{VIEWS}/{shared['id']}")
         assert found["count"] == count
+
+
+@both_databases
+async def test_late_cases_are_counted(client):
+    """Of each view, with the same statement; not of a search."""
+    cases = [await open_case(client, subject=f"A parcel {number}") for number in range(4)]
+    due = {cases[0]["id"]: timedelta(hours=-1), cases[1]["id"]: timedelta(hours=1), cases[2]["id"]: timedelta(hours=-2)}
+    async with service_of(client).database.transaction() as tx:
+        for case_id, until in due.items():
+            at = utc_now() + until
+            await tx.execute(tickets.update().where(tickets.c.id == case_id).values(sla_due_at=at))
+    await client.post(f"/support/cases/{cases[2]['id']}/status?status=pending")
+    expected = {
+        "open": ({"status": "open"}, 3, 1),
+        "both": ({"status": "open,pending", "sort": "due"}, 4, 2),
+        "soon": ({"dueWithin": "PT2H"}, 3, 2),
+        "later": ({"dueBefore": (utc_now() - timedelta(minutes=90)).isoformat()}, 1, 1),
+        "search": ({"q": "parcel"}, 4, None),
+    }
+    for name, (query, *_) in expected.items():
+        await save(client, name, query)
+    found = {view["name"]: (view["count"], view["late"], view["moreLate"]) for view in (await read(client))["items"]}
+    assert found == {name: (count, late, False) for name, (_, count, late) in expected.items()}
+
+
+async def test_views_that_everyone_has_are_counted(principals):
+    """With the query of their cases. An agent has those of its teams, an analyst none of its own."""
+    new = {"subject": "A parcel", "channel": "email"}
+    await principals.read_json("supervisor", "PUT", "/support/agents/agent-1", json={"displayName": "Lan"})
+    for owner in ({"assignedAgentId": "agent-1"}, {"assignedAgentId": "agent-1"}, {"team": "returns"}, {}, {}):
+        case = await principals.read_json("supervisor", "POST", "/support/cases", json=new | owner)
+    note = {"authorType": "agent", "message": "Can you help, @agent-1?", "visibility": "internal"}
+    await principals.read_json("supervisor", "POST", f"/support/cases/{case['id']}/messages", json=note)
+    own = await principals.read_json("agent", "GET", "/support/cases?assignedAgentId=agent-1")
+    snooze = {"status": "pending", "until": format_time(utc_now() + timedelta(hours=1))}
+    await principals.read_json("agent", "POST", f"/support/cases/{own['items'][0]['id']}/status", json=snooze)
+
+    async def counted(name):
+        items = (await principals.read_json(name, "GET", f"{VIEWS}/counts"))["items"]
+        for view in items:
+            query = {name: {True: "true", False: "false"}.get(value, value) for name, value in view["query"].items()}
+            page = await principals.read_json(name, "GET", "/support/cases", params=query)
+            assert len(page["items"]) == view["count"], view
+        return {view["id"]: (view["count"], view["more"], view["late"], view["moreLate"]) for view in items}
+
+    numbers = {"mine": 1, "mentioned": 1, "snoozed": 1, "unassigned": 3, "team:returns": 1, "at-risk": 0}
+    assert await counted("agent") == {name: (count, False, 0, False) for name, count in numbers.items()}
+    assert list(await counted("analyst")) == ["unassigned", "at-risk"]
+    boss = await counted("supervisor")
+    assert {name: count for name, (count, *_) in boss.items()} == {
+        "mine": 0,
+        "mentioned": 0,
+        "snoozed": 0,
+        "unassigned": 3,
+        "at-risk": 0,
+    }
+
+
+async def test_customers_do_not_learn_who_is_mentioned_in_notes(principals):
+    """The filter lists nothing for them."""
+    await principals.read_json("supervisor", "PUT", "/support/agents/agent-1", json={"displayName": "Lan"})
+    new = {"subject": "A", "channel": "email", "customerId": "customer-1", "team": "returns"}
+    case = await principals.read_json("supervisor", "POST", "/support/cases", json=new)
+    note = {"authorType": "agent", "message": "@agent-1", "visibility": "internal"}
+    await principals.read_json("supervisor", "POST", f"/support/cases/{case['id']}/messages", json=note)
+    for name, number in (("customer", 0), ("agent", 1), ("other-agent", 0), ("supervisor", 1)):
+        page = await principals.read_json(name, "GET", "/support/cases?mentionedAgentId=agent-1")
+        assert len(page["items"]) == number, name
 
 
 async def test_analyst_counts_nothing_by_masked_data(principals):

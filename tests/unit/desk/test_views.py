@@ -164,11 +164,12 @@ async def test_views_are_counted_a_few_at_a_time(service):
             await asyncio.sleep(0)
         running -= 1
         assert most == 11
-        return numbers[query["q"]]
+        return numbers[query["q"]], numbers[query["q"]]
 
     views, last = await service.list_views(LAN, None, 10)
     page = await with_case_counts(views, count, replace(EVERY_VIEW_COUNTED, max_count=10, max_concurrent_counts=2))
     found = {counted.name: (counted.count, counted.more) for counted in page}
+    assert found == {counted.name: (counted.late, counted.more_late) for counted in page}
     assert found == {"a": (10, False), "b": (10, True), "c": (None, False)}
     assert (most_running, last) == (2, None)
 
@@ -182,7 +183,7 @@ async def test_a_view_that_is_not_counted_by_the_deadline_has_no_number(database
     async def count(query, _most):
         if query["q"] != "counted":
             await asyncio.Event().wait()
-        return 7
+        return 7, 0
 
     views, _ = await service.list_views(LAN, None, 10)
     page = await with_case_counts(views, count, ViewLimits(max_concurrent_counts=2, count_timeout=0.0))

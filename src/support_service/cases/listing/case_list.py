@@ -10,19 +10,20 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from cachetools import TTLCache
 
 from support_service.cases.listing import snippets
 from support_service.cases.listing.case_sorts import CaseOrder, CasePlace, case_order_for
-from support_service.cases.listing.selection import NOT_SYNTHETIC, filter_parameters, select_first_cases
+from support_service.cases.listing.selection import NOT_SYNTHETIC, OVERDUE, filter_parameters, select_first_cases
 from support_service.cases.model.case import MAX_PAGE_BYTES, ListedCase
 from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, CaseFilters, CaseQuery
 from support_service.cases.model.vocabulary import CaseSort
 from support_service.cases.sql import search
 from support_service.cases.sql.projections import CASE_SUMMARY_JSON, PUBLIC_CASE_SUMMARY_JSON, access_parameters
+from support_service.core.clock import utc_now
 from support_service.core.domain.principals import CASE_SCOPED_ROLES, Principal
 from support_service.core.search_words import SoughtIds, parse_sought_ids
 from support_service.platform.database import Reader, Row
@@ -119,6 +120,24 @@ async def count_cases(reader: Reader, query: CaseFilters, principal: Principal, 
     return int(row.number)
 
 
+class CaseNumbers(NamedTuple):
+    """How many cases a list has, and how many of them are late: a clock of theirs is overdue."""
+
+    number: int
+    late: int
+
+
+async def count_late_cases(reader: Reader, query: CaseFilters, principal: Principal, max_count: int) -> CaseNumbers:
+    """Return what `count_cases` does, and how many of these cases are late; at most `max_count` are counted of each."""
+    filters = filter_parameters(query)
+    if filters is None:
+        return CaseNumbers(0, 0)
+    statement = _count_of_late_statement(frozenset(filters), principal.role)
+    bound = filters | access_parameters(principal) | {"one_more": max_count, OVERDUE: utc_now()}
+    (row,) = await reader.fetch_all(statement, bound)
+    return CaseNumbers(int(row.number), int(row.late))
+
+
 async def find_ids(reader: Reader, query: CaseFilters, principal: Principal, max_count: int) -> list[str]:
     """Return the ids of the newest cases in the list that the principal may see, at most `max_count`."""
     filters = filter_parameters(query)
@@ -166,8 +185,22 @@ def _count_statement(filters: frozenset[str], role: str) -> sa.Select[Any]:
 
     They are counted in the order of opening, the fastest one: all sorts have the same cases.
     """
-    counted = select_first_cases(filters, role, CaseOrder(None), counts=True)
-    return planned_by_values(sa.select(sa.func.count().label("number")).select_from(counted.subquery()))
+    return planned_by_values(_select_number(filters, role, CaseOrder(None)))
+
+
+@lru_cache(MAX_CACHED_STATEMENTS)
+def _count_of_late_statement(filters: frozenset[str], role: str) -> sa.Select[Any]:
+    """Return the SELECT of `number` of `_count_statement`, and of `late`, the number of those that are overdue."""
+    number = _select_number(filters, role, CaseOrder(None)).scalar_subquery()
+    # The late cases are the first ones in this order.
+    by_due_time = case_order_for("due", role)._replace(implied_by=OVERDUE)
+    late = _select_number(filters | {OVERDUE}, role, by_due_time).scalar_subquery()
+    return planned_by_values(sa.select(number.label("number"), late.label("late")))
+
+
+def _select_number(filters: frozenset[str], role: str, order: CaseOrder) -> sa.Select[Any]:
+    counted = select_first_cases(filters, role, order, counts=True)
+    return sa.select(sa.func.count().label("number")).select_from(counted.subquery())
 
 
 @lru_cache(MAX_CACHED_STATEMENTS)
@@ -198,8 +231,8 @@ class SharedCounts:
     def __init__(self, limits: SharedCountLimits, clock: Callable[[], float] = time.monotonic) -> None:
         self._min_duration = limits.min_duration
         self._clock = clock
-        self._counting: set[asyncio.Task[int]] = set()
-        self._kept_counts: TTLCache[CountKey, int] = TTLCache(MAX_SHARED_COUNTS, limits.max_age, clock)
+        self._counting: set[asyncio.Task[CaseNumbers]] = set()
+        self._kept_counts: TTLCache[CountKey, CaseNumbers] = TTLCache(MAX_SHARED_COUNTS, limits.max_age, clock)
 
     async def count_cases(
         self,
@@ -208,23 +241,32 @@ class SharedCounts:
         max_count: int,
         open_turn: Callable[[], AbstractAsyncContextManager[None]],
         reader: Reader,
-    ) -> int:
-        """Return the number of matching cases that the principal may see; at most `max_count` are counted."""
-        key = (reader, *_visibility_key(principal), query.model_dump_json(exclude={"limit", "cursor"}), max_count)
+        *,
+        late: bool = False,
+    ) -> CaseNumbers:
+        """Return the number of matching cases that the principal may see; at most `max_count` are counted.
+
+        With `late`, also of those that are late.
+        """
+        filters = query.model_dump_json(exclude={"limit", "cursor"})
+        key = (reader, *_visibility_key(principal), filters, max_count, late)
         if (known := self._kept_counts.get(key)) is not None:
             return known
         async with AsyncExitStack() as in_turn:
             await in_turn.enter_async_context(open_turn())
             if (known := self._kept_counts.get(key)) is not None:  # counted while this one waited for its turn
                 return known
-            counted = count_cases(reader, query, principal, max_count)
+            count = count_late_cases if late else _count_without_late
+            counted = count(reader, query, principal, max_count)
             counting = asyncio.create_task(self._count_and_keep(key, counted, in_turn.pop_all()))
         self._counting.add(counting)
         counting.add_done_callback(self._forget_task)
         # A caller that waits no longer leaves the statement: to end it would cost its connection.
         return await asyncio.shield(counting)
 
-    async def _count_and_keep(self, key: CountKey, counted: Awaitable[int], in_turn: AsyncExitStack) -> int:
+    async def _count_and_keep(
+        self, key: CountKey, counted: Awaitable[CaseNumbers], in_turn: AsyncExitStack
+    ) -> CaseNumbers:
         async with in_turn:
             started = self._clock()
             number = await counted
@@ -232,10 +274,14 @@ class SharedCounts:
                 self._kept_counts[key] = number
             return number
 
-    def _forget_task(self, counting: asyncio.Task[int]) -> None:
+    def _forget_task(self, counting: asyncio.Task[CaseNumbers]) -> None:
         self._counting.discard(counting)
         if not counting.cancelled():
             counting.exception()  # a caller that waits gets it; other failures are not reported
+
+
+async def _count_without_late(reader: Reader, query: CaseFilters, principal: Principal, max_count: int) -> CaseNumbers:
+    return CaseNumbers(await count_cases(reader, query, principal, max_count), 0)
 
 
 def _visibility_key(principal: Principal) -> CountKey:

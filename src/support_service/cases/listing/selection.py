@@ -29,12 +29,13 @@ from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, PENDING
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.search_words import padded_terms, parse_search_query, parse_sought_ids
 from support_service.platform.database.dialect import UtcDateTime, by_database, text_literal, unindexed
-from support_service.platform.database.tables import customers, ticket_references, ticket_tags, tickets
+from support_service.platform.database.tables import customers, notifications, ticket_references, ticket_tags, tickets
 
 NOT_SYNTHETIC = sa.not_(IS_SYNTHETIC)
 COLUMNS_OF_FILTERS = ("customer_id", "assigned_agent_id", "team", "priority", "channel")
 COLUMNS_THAT_MAY_BE_NONE = ("assigned_agent_id", "team")
 COLUMNS_WITH_FEW_VALUES = ("priority", "channel", "status")  # one of the values may be in most cases
+OVERDUE = "overdue"  # besides the filters of a query: the cases with a clock that is overdue, to count these apart
 KIND_BY_REFERENCE_FILTER = {f"{kind}_id": kind for kind in SERVICE_BY_KIND}
 # Prefixes of names; a number follows the last two.
 WITHOUT_PREFIX, STATUS_PREFIX, TAG_PREFIX = "without_", "status_", "tag_"
@@ -45,11 +46,12 @@ SINGLE_FILTERS = (  # names of parameters that have a condition of their own
     *("status", *COLUMNS_OF_FILTERS),
     *(WITHOUT_PREFIX + name for name in COLUMNS_THAT_MAY_BE_NONE),
     *KIND_BY_REFERENCE_FILTER,
-    *("updated_after", "due_before"),
+    *("updated_after", "due_before", OVERDUE, "mentioned_agent_id"),
 )
 FILTERS_WITH_FEW_CASES = {
     "customer_id",
     "assigned_agent_id",
+    "mentioned_agent_id",
     "snoozed",
     *KIND_BY_REFERENCE_FILTER,
 }  # whatever the value
@@ -71,7 +73,7 @@ def filter_parameters(query: CaseFilters) -> dict[str, Any] | None:
 
     None if no case can match: `q` has no word, or no status of the query is that of a snoozed case.
     """
-    named = (*COLUMNS_OF_FILTERS, *KIND_BY_REFERENCE_FILTER, "updated_after")
+    named = (*COLUMNS_OF_FILTERS, *KIND_BY_REFERENCE_FILTER, "updated_after", "mentioned_agent_id")
     found: dict[str, Any] = {name: value for name in named if (value := getattr(query, name)) is not None}
     for name in COLUMNS_THAT_MAY_BE_NONE:
         if found.get(name) == NONE_FILTER:
@@ -150,16 +152,19 @@ def filter_condition(name: str, names: Collection[str], role: str, *, looked_up:
         # Customers don't learn from it when a note was added to their cases.
         latest_change = tickets.c.updated_at if role == "customer" else LATEST_CHANGE
         return read(latest_change) > sa.bindparam("updated_after", type_=UtcDateTime())
-    if name == "due_before":
-        return read(tickets.c.sla_due_at) < sa.bindparam("due_before", type_=UtcDateTime())
-    if name in KIND_BY_REFERENCE_FILTER:
-        return _reference_condition(name, KIND_BY_REFERENCE_FILTER[name])
+    if name in ("due_before", OVERDUE):
+        return read(tickets.c.sla_due_at) < sa.bindparam(name, type_=UtcDateTime())
     if name.startswith(WITHOUT_PREFIX):
         return read(tickets.c[name.removeprefix(WITHOUT_PREFIX)]).is_(None)
-    has_any_id = name == "customer_id" and role != "customer"
-    return _HAS_ANY_ID_OF_PERSON if has_any_id else read(tickets.c[name]) == sa.bindparam(name)
+    of_few = _condition_of_few_cases(name, role)
+    return read(tickets.c[name]) == sa.bindparam(name) if of_few is None else of_few
 
 
+_MENTIONS_PERSON = tickets.c.id.in_(
+    sa.select(notifications.c.case_id).where(
+        notifications.c.recipient == sa.bindparam("mentioned_agent_id"), notifications.c.kind == text_literal("mention")
+    )
+)
 _sought, _other = customers.alias("sought"), customers.alias("other")
 _IDS_OF_PERSON = sa.union_all(
     sa.select(sa.bindparam("customer_id", type_=tickets.c.customer_id.type)),
@@ -189,10 +194,18 @@ def tag_conditions(names: Collection[str]) -> list[sa.ColumnElement[bool]]:
     ]
 
 
-def _reference_condition(name: str, kind: str) -> sa.ColumnElement[bool]:
+def _condition_of_few_cases(name: str, role: str) -> sa.ColumnElement[bool] | None:
+    """Return the condition of a filter whose cases are looked up first in another table; None for another filter."""
+    if name == "mentioned_agent_id":
+        return sa.false() if role == "customer" else _MENTIONS_PERSON
+    if name == "customer_id":
+        return None if role == "customer" else _HAS_ANY_ID_OF_PERSON
+    if name not in KIND_BY_REFERENCE_FILTER:
+        return None
     reference = ticket_references.c
-    # Few cases refer to one object: they are looked up first.
-    named = sa.select(reference.ticket_id).where(reference.kind == kind, reference.value == sa.bindparam(name))
+    named = sa.select(reference.ticket_id).where(
+        reference.kind == KIND_BY_REFERENCE_FILTER[name], reference.value == sa.bindparam(name)
+    )
     return tickets.c.id.in_(named)
 
 
@@ -361,7 +374,7 @@ class ListedCases:
             found += [] if self._has_few_cases else FILTERS_OF_OWNERS
         if not self._has_few_cases:
             found += [] if self._order.at is LATEST_CHANGE else ["updated_after"]
-            found += [] if self._order.implied_by == "due_before" else ["due_before"]
+            found += [] if self._order.implied_by in ("due_before", OVERDUE) else ["due_before"]
         found += ["snoozed"] if self._order.implied_by == "snoozed" else []
         return [name for name in found if name not in self._order.indexed]
 

@@ -68,6 +68,7 @@ def _remove_defaults(schema: dict[str, Any]) -> None:
         field_schema.pop("default", None)
 
 
+PersonId = Annotated[str, Field(min_length=1, max_length=128)]
 ReferenceId = Annotated[str, Field(min_length=1, max_length=MAX_REFERENCE_LENGTH)]
 
 
@@ -253,6 +254,11 @@ class _FiltersByColumns(ApiModel):
     )
     team: Annotated[Identifier | None, FACT] = Field(
         None, description="only cases of this team; `none`: only cases without a team"
+    )
+    mentioned_agent_id: Annotated[PersonId | None, FACT] = Field(
+        None,
+        description="only cases in which a note has mentioned this person, as long as the notification of it is kept; "
+        "no case for customers",
     )
     priority: Annotated[Priority | None, FACT] = Field(
         None, description="only cases of this priority; `medium` is read as `normal`"
