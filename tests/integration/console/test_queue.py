@@ -411,3 +411,28 @@ async def test_filters_are_chips_that_can_be_removed(console, client):
     await expect(page.locator(".subject a bdi")).to_have_text(["Broken", "Late"])
     await page.get_by_role("button", name="Remove the filter Order").click()
     await expect(page.locator(".subject a bdi")).to_have_text(["Late", "Broken"])
+
+
+async def test_rail_says_how_many_cases_are_late(console, client):
+    """In words beside the number of all; also for a saved view."""
+    await client.put("/support/sla-policies/all", json={"targets": {"firstResponse": "PT30M"}})
+    await open_waiting(client, "Late", "Late, too")
+    await move_due_times(client, 11 / 60, ["firstResponse"])
+    await client.post("/support/views", json={"name": "Open", "query": {"status": "open"}})
+    page = await console.open()
+    for view in ("Unassigned", "SLA at risk", "Open"):
+        await expect(page.locator(".views a", has_text=view)).to_have_text(re.compile(r"2 late\s+2$"))
+    await expect(page.locator(".views .late").first).to_have_css("color", RED)
+    await expect_accessible(page)
+
+
+async def test_search_opens_a_case_at_the_message_that_matches(console, client):
+    """The link of the row names the message."""
+    case, _ = await open_waiting(client, "First", "Second")
+    await add_message(client, case, "The samovar is broken", authorType="customer")
+    page = await console.open("/console/?view=all&q=samovar")
+    link = page.locator(".subject a")
+    await expect(link).to_have_text(["First"])
+    messages = (await read_detail(client, case))["messages"]
+    found = next(each["id"] for each in messages if "samovar" in each["message"])
+    await expect(link).to_have_attribute("href", f"/console/cases/{case['id']}?message={found}")

@@ -8,13 +8,16 @@ import { Element, go, html, onKeys, placeOf, queueLeft } from "../lib/page.js";
 import { t } from "../lib/i18n.js";
 import { live } from "../lib/live.js";
 import { namesAfter } from "../lib/storage.js";
-import { builtInViews, draftPrefix, head, queueTable, rail, savedView, strip } from "../parts/queue-parts.js";
+import { builtInViews, draftPrefix, head, queueTable, rail, savedView, strip, takeCounts } from "../parts/queue-parts.js";
 import { toast } from "../parts/toast.js";
 
 const TICK = 30_000; // ms between updates of waiting times
 const COUNT_INTERVAL = 60_000; // ms between counts of the views
 const SEARCH_PAUSE = 250; // ms without a key after which a search starts
 const MOST_SELECTED = 500; // cases of one bulk change
+
+/** Ids of views at the service that differ from the console's. @type {Record<string, string>} */
+const STANDARD_IDS = { due: "at-risk" };
 
 /** @typedef {import("../parts/queue-parts.js").View} View */
 
@@ -142,12 +145,17 @@ export class QueuePage extends Element {
     if (this.view.group === "saved" && this.asked !== this.shown) await this.load();
   }
 
-  /** Count the cases of the views: the list itself comes first, and then one after the other. */
+  /** Count the cases of the views: the list itself comes first. What the service does not count at once follows, one after the other. */
   async countCases() {
+    const answer = can("views:read") ? await request("/support/views/counts").catch(() => null) : null;
+    const standard = new Map((answer?.data.items ?? []).map((/** @type {any} */ each) => [each.id, each]));
     for (const view of this.views) {
       if (!this.isConnected || document.hidden) return;
       if (view.group === "saved" || view.id === "all") continue;
-      if (view.ids) view.count = await view.ids().then((ids) => view.notifications?.size ?? ids.length, () => null);
+      const known = /** @type {any} */ (standard.get(STANDARD_IDS[view.id] ?? view.id));
+      if (view.countUnread) await view.countUnread().catch(() => {});
+      else if (view.ids) view.count = (await view.ids()).length;
+      else if (known && known.query.assignedAgentId === view.filters.assignedAgentId) takeCounts(view, known);
       else Object.assign(view, await request(`/support/cases/count?${query(view.filters)}`).then(({ data }) => data, () => ({})));
       this.requestUpdate();
     }
@@ -168,8 +176,7 @@ export class QueuePage extends Element {
     const isSame = asked === this.shown;
     const before = isSame ? cases.items : [];
     const hadFocus = this.querySelector(".cases")?.contains(document.activeElement);
-    const ids = view.ids ? await view.ids().catch(() => null) : undefined;
-    if (ids === null) return cases.set({ state: "failed", message: explain(new Problem({ status: 0, code: "no_answer", detail: "" })) });
+    const ids = await view.ids?.();
     await cases.load(ids ? { ids } : this.filters, isSame ? Math.max(before.length, 50) : 50);
     if (asked !== this.asked || cases.state !== "ready") return;
     for (const id of this.selected) if (!cases.find(id)) this.selected.delete(id);
@@ -292,7 +299,7 @@ export class QueuePage extends Element {
   /** Note that a case is being read. @param {string} caseId */
   note(caseId) {
     this.active = caseId;
-    const ids = this.shownView?.notifications?.get(caseId);
+    const ids = this.shownView?.unread?.get(caseId);
     if (ids) request("/support/notifications/read", { method: "POST", body: { ids } }).catch(() => {});
   }
 

@@ -17,8 +17,8 @@ import { person } from "./person.js";
  * @typedef {import("../pages/queue.js").QueuePage} QueuePage
  * @typedef {import("./choice-menu.js").Item} Item
  * @typedef {{id: string, group: "mine" | "team" | "risk" | "saved", name: string, filters: Record<string, any>, count?: number | null,
- *   more?: boolean, late?: number | null, moreLate?: boolean, saved?: any, ids?: () => Promise<string[]>, notifications?: Map<string, string[]>}} View
- *   `ids`: in place of filters; `saved`: as the API has it; `notifications`: the unread ones by their cases
+ *   more?: boolean, late?: number | null, moreLate?: boolean, saved?: any, ids?: () => Promise<string[]>, unread?: Map<string, string[]>, countUnread?: () => Promise<void>}} View
+ *   `ids`: in place of filters; `saved`: as the API has it; `unread`: ids of notifications by their cases
  */
 
 const UNFINISHED = "open,pending";
@@ -69,8 +69,8 @@ export function draftPrefix() {
 /** Return the views that every agent has. @returns {View[]} */
 export function builtInViews() {
   /** @type {View} */
-  const mentioned = { id: "mentioned", group: "mine", name: t("view.mentioned"), filters: {} };
-  mentioned.ids = () => mentionedCases(mentioned);
+  const mentioned = { id: "mentioned", group: "mine", name: t("view.mentioned"), filters: { mentionedAgentId: me.subject ?? me.name, sort: "updated" } };
+  mentioned.countUnread = () => countMentions(mentioned);
   /** @type {(View | false)[]} */
   const views = [
     { id: "mine", group: "mine", name: t("view.mine"), filters: { assignedAgentId: agent(), status: UNFINISHED, snoozed: "false", sort: "waiting" } },
@@ -91,15 +91,18 @@ export function builtInViews() {
   return views.filter((view) => view !== false);
 }
 
-/** Return the cases in which the user was mentioned of late. @param {View} view */
-async function mentionedCases(view) {
-  const { data } = await request(`/support/notifications?limit=100`);
-  const mentions = data.items.filter((/** @type {any} */ each) => each.kind === "mention");
+/** Count the cases with an unread mention of the user. @param {View} view */
+async function countMentions(view) {
+  const { data } = await request("/support/notifications?unread=true&limit=100");
   /** @type {Map<string, string[]>} */
   const unread = new Map();
-  for (const { id, caseId, read } of mentions) if (!read) unread.set(caseId, [...(unread.get(caseId) ?? []), id]);
-  view.notifications = unread;
-  return [...new Set(/** @type {string[]} */ (mentions.map((/** @type {any} */ each) => each.caseId)))];
+  for (const { id, caseId, kind } of data.items) if (kind === "mention") unread.set(caseId, [...(unread.get(caseId) ?? []), id]);
+  Object.assign(view, { unread, count: unread.size });
+}
+
+/** Take the numbers of a view as the API has them. @param {View} view @param {any} counted */
+export function takeCounts(view, { count, more, late, moreLate }) {
+  return Object.assign(view, { count, more, late, moreLate });
 }
 
 /**
@@ -111,8 +114,8 @@ export function savedView(saved) {
   const filters = Object.fromEntries(
     Object.entries(saved.query).map(([name, value]) => [name, name === "tag" ? value : Array.isArray(value) ? value.join(",") : text(value)]),
   );
-  const { id, name, count, more, late, moreLate } = saved;
-  return { id: `saved:${id}`, group: "saved", name, filters, count, more, late, moreLate, saved };
+  const { id, name } = saved;
+  return takeCounts({ id: `saved:${id}`, group: "saved", name, filters, saved }, saved);
 }
 
 /** The views, in groups. @param {QueuePage} page */
