@@ -67,9 +67,7 @@ PRIORITIES = ("low", "normal", "high")  # their number must not divide ROWS: eac
 def main() -> int:
     """Run the benchmark and return the exit status."""
     parser = argparse.ArgumentParser(description="Measure the console in Chromium with a slow CPU, against its budget.")
-    parser.add_argument(
-        "--seconds", type=float, default=100.0, help=f"of the {UPDATES} changes (default: 100)"
-    )
+    parser.add_argument("--seconds", type=float, default=100.0, help=f"of the {UPDATES} changes (default: 100)")
     arguments = parser.parse_args()
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="console-") as name:
