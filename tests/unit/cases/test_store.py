@@ -159,8 +159,8 @@ async def test_page_ends_at_4_mib(database, add_cases):
 
 async def test_escaped_characters_count_in_full_for_the_size_of_a_page(database, add_cases):
     """A character that JSON escapes counts with its escape sequence."""
-    await add_cases(*(ticket(number, description="\x01" * 341) for number in range(5)))  # 2,046 bytes in JSON
-    bound = {"max_bytes": 2 * 2048}
+    await add_cases(*(ticket(number, description="\x01" * 3413) for number in range(5)))  # 20,478 bytes in JSON
+    bound = {"max_bytes": 2 * 20_480}
     assert await listed(database, CaseQuery(), **bound) == (["case-4", "case-3"], True)
     page = await case_list.find_cases(database, CaseQuery(), None, SYSTEM, **bound)
     assert await listed(database, CaseQuery(), page.cases[-1][0], **bound) == (["case-2", "case-1"], True)
