@@ -95,7 +95,7 @@ async def test_page_names_what_it_will_ask_for(client, path, data):
     """All modules and the first data, so that a browser fetches them at once; none is named that it would not use."""
     text = await (await client.get(path)).text()
     modules = re.findall(r'rel="modulepreload" href="[^"]+/[0-9a-f]{16}/([^"]+)"', text)
-    assert {"lib/api.js", "vendor/lit-html/lit-html.js", "parts/sla.js", "i18n/en.js"} <= set(modules)
+    assert {"lib/api.js", "vendor/lit-html/lit-html.js", "parts/clock.js", "i18n/en.js"} <= set(modules)
     assert not {"pages/oncall.js", "parts/macro-list.js", "i18n/vi.js"} & set(modules)
     assert len(modules) == len(set(modules))
     assert re.findall(r'rel="preload" as="fetch" href="([^"]+)" crossorigin="anonymous"', text) == data
