@@ -255,9 +255,9 @@ async def test_count_stops_at_its_bound(cases, database):
             assert counted == min(number, most), (principal.role, query)
 
 
-@pytest.mark.parametrize("sort", [*SORTS, "due"])
-async def test_search_takes_all_filters_together(database, sort):
-    """SQLite refuses a statement that names a table too often, and parses for seconds before it does."""
+@pytest.fixture
+async def narrow_filters(database):
+    """Sets of filters that the only case matches: all of them, and all but one."""
     case = CaseSummary.model_construct(
         id="case",
         subject="A parcel",
@@ -288,12 +288,21 @@ async def test_search_takes_all_filters_together(database, sort):
         "snoozed": False,
         "q": "parcel",
     }
-    for left_out in (*filters, "nothing"):
-        given = {name: value for name, value in filters.items() if name != left_out}
-        query = CaseQuery.model_validate({**given, "sort": sort})
-        page = await case_list.find_cases(database, query, None, SYSTEM)
-        assert [found.id for _, found in page.cases] == ["case"], left_out
-        assert await case_list.count_cases(database, query, SYSTEM, 1000) == 1, left_out
+    return [filters, *({name: filters[name] for name in filters if name != left_out} for left_out in filters)]
+
+
+@pytest.mark.parametrize("sort", [*SORTS, "due"])
+async def test_search_takes_all_filters_together(database, narrow_filters, sort):
+    """SQLite refuses a statement that names a table too often, and parses for seconds before it does."""
+    for filters in narrow_filters:
+        page = await case_list.find_cases(database, CaseQuery.model_validate(filters | {"sort": sort}), None, SYSTEM)
+        assert [found.id for _, found in page.cases] == ["case"], filters
+
+
+async def test_count_takes_all_filters_together(database, narrow_filters):
+    """A count has no sort."""
+    for filters in narrow_filters:
+        assert await case_list.count_cases(database, CaseQuery.model_validate(filters), SYSTEM, 1000) == 1, filters
 
 
 async def test_tags_of_a_case_are_kept_by_triggers(cases, database):
