@@ -525,6 +525,21 @@ async def test_case_opens_at_the_oldest_unanswered_message(console, client, case
     await expect(page.locator("#composer")).to_be_focused()
 
 
+async def test_newest_message_stays_in_view_while_an_answer_is_written(console, client, case):
+    """The composer grows when it gets the focus, and does not cover what is answered."""
+    for number in range(20):
+        await add_message(client, case, f"answer {number}")
+    await add_message(client, case, "Any news?", authorType="customer")
+    page = await console.open(case_path(case))
+    await settled(page)
+    newest = page.locator(".timeline .message").last
+    await expect(newest).to_be_in_viewport(ratio=1)
+    height = await page.locator(".timeline").evaluate("(box) => box.clientHeight")
+    await page.locator("#composer").focus()
+    await page.wait_for_function("(height) => document.querySelector('.timeline').clientHeight < height", arg=height)
+    await expect(newest).to_be_in_viewport(ratio=1)
+
+
 async def test_case_opens_at_a_message_that_its_address_names(console, client, case):
     """It is marked, also if it is among those that are not shown at first."""
     for number in range(230):

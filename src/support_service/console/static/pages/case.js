@@ -98,6 +98,10 @@ export class CasePage extends Element {
     this.presence.stop();
   }
 
+  updated() {
+    this.view.keepEnd();
+  }
+
   willUpdate() {
     if (this.shownId === this.caseId) return;
     this.shownId = this.caseId;

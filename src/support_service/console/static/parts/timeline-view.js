@@ -35,6 +35,9 @@ export class TimelineView {
   /** Whether the page still opens: it follows the place to begin at, until its reader moves. */
   isOpening = true;
 
+  /** The box whose size is followed. @type {Element | null} */
+  watched = null;
+
   /**
    * @param {import("../pages/case.js").CasePage} page
    * @param {string} marked the id of the message to begin at
@@ -68,6 +71,19 @@ export class TimelineView {
     this.isOpening = false;
     await this.page.updateComplete;
     if (this.box) this.box.scrollTop = this.box.scrollHeight;
+  }
+
+  /** Keep the newest entry in view when the composer grows: the browser keeps what is at the top. */
+  keepEnd() {
+    const { box, watched } = this;
+    if (!box || box === watched) return;
+    this.watched = box;
+    let height = box.clientHeight;
+    new ResizeObserver(() => {
+      const wasAtEnd = box.scrollHeight - box.scrollTop - height < NEAR_END;
+      if (wasAtEnd && !this.isOpening) box.scrollTop = box.scrollHeight;
+      height = box.clientHeight;
+    }).observe(box);
   }
 
   /** Show the place to begin at: the marked message, or the oldest one that waits for an answer, or else the newest entry. */
