@@ -4,16 +4,18 @@ Scenarios say what customers ask and what agents answer. Each is used for severa
 """
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
+from unicodedata import normalize
 
 from support_service.attachments.opening import configured_storages
 from support_service.cases.known_agents import KnownAgents
-from support_service.core.clock import utc_now
-from support_service.core.domain.principals import SYSTEM
+from support_service.core.domain.principals import ANONYMOUS, SYSTEM
 from support_service.core.errors import SupportError
+from support_service.demo.services import OrderPast
 from support_service.desk.agent_models import AgentChange
 from support_service.desk.agents import AgentDirectory
 from support_service.importing.entries import Entry
@@ -22,7 +24,9 @@ from support_service.importing.imported_case import keep_as_it_is
 from support_service.importing.importer import Importer
 from support_service.platform.database.opening import open_database
 from support_service.platform.settings import Settings
-from support_service.platform.unit_of_work import WriteOrigin
+from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
+from support_service.reports.counters import add_to_counters
+from support_service.reports.measures import Occurrence, counters_of
 
 
 class ScenarioLine(NamedTuple):
@@ -34,7 +38,7 @@ class ScenarioLine(NamedTuple):
 
 
 class Scenario(NamedTuple):
-    """A conversation; `{order}` and `{product}` are replaced."""
+    """A conversation; `{order}` and `{product}` are replaced. `reached`: how many stages the order has reached."""
 
     subject: str
     team: str
@@ -42,17 +46,30 @@ class Scenario(NamedTuple):
     lines: tuple[ScenarioLine, ...]
     channel: str = "email"
     priority: str = "normal"
+    reached: int = 5
 
 
 PRODUCTS = ("rice cooker", "desk lamp", "running shoes", "coffee grinder", "rain jacket", "headphones", "office chair")
-CASE_COUNT = 54
-AGENTS = {"agent-lan": "Lan Nguyễn", "agent-minh": "Minh Phạm", "agent-thao": "Thảo Lê"}
-FIRST_ORDER_NUMBER = 1100
+CASE_COUNT, RECENT_CASES = 75, 30  # all cases, and those of the last four days
+PEOPLE: Mapping[str, Mapping[str, Any]] = {  # without authentication, the user of the console is ANONYMOUS
+    ANONYMOUS.id: {"displayName": "An Võ", "teams": ["deliveries", "payments", "returns"], "role": "supervisor"},
+    "agent-lan": {"displayName": "Lan Nguyễn", "teams": ["deliveries", "payments"], "role": "agent"},
+    "agent-minh": {"displayName": "Minh Phạm", "teams": ["returns"], "role": "agent"},
+    "agent-thao": {"displayName": "Thảo Lê", "teams": ["deliveries", "returns"], "role": "agent"},
+    "agent-jonas": {"displayName": "Jonas Weber", "teams": ["payments"], "role": "agent", "away": True},
+}
+CUSTOMERS = (
+    *("Nguyễn Thị Hoa", "Trần Văn Bình", "Anna Berger", "Lê Thu Hà", "David Okafor", "Phạm Quốc Anh", "Maria Rossi"),
+    *("Vũ Ngọc Mai", "James Carter", "Đặng Thùy Linh", "Sofia Almeida", "Hoàng Minh Đức", "Ngô Bảo Châu", "Eva Novak"),
+    *("Bùi Thanh Tâm", "Liam Murphy", "Đỗ Gia Huy", "Aisha Rahman", "Phan Kim Ngân", "Lucas Martin", "Tô Hải Yến"),
+)
+FIRST_CUSTOMER, FIRST_ORDER = 10, 1100  # numbers
 STATUS_CHOICES = ("open", "open", "open", "pending", "pending", "resolved", "closed")
+FINISHED_CHOICES = ("resolved", "closed", "closed", "closed")
 
 
-async def import_history(settings: Settings, folder: Path) -> None:
-    """Store the cases, unless they are there, and the names of the agents.
+async def import_history(settings: Settings, folder: Path, documents: Sequence[Mapping[str, Any]]) -> None:
+    """Store the cases, unless they are there, what reports count of them, and the people who work on them.
 
     Raises Unavailable if the database can't be used.
     """
@@ -60,46 +77,89 @@ async def import_history(settings: Settings, folder: Path) -> None:
         storage = next(iter(configured_storages(settings.attachments, settings.s3).values()))
         files = ImportedFiles(folder, storage, settings.attachments)
         importer = Importer(database, files, WriteOrigin(SYSTEM), refuse=_raise_refusal)
-        await importer.run(_sample_entries(), keep_as_it_is)
+        await importer.run(_to_entries(documents), keep_as_it_is)
+        if not importer.totals.imported:
+            return
+        async with unit_of_work(database, WriteOrigin(SYSTEM)) as work:
+            await add_to_counters(work.tx, counters_of(_occurrences_of(documents)))
         directory = AgentDirectory(database, KnownAgents(database))
-        for agent_id, name in AGENTS.items():
-            await directory.change(WriteOrigin(SYSTEM), agent_id, AgentChange.model_validate({"displayName": name}))
+        for agent_id, person in PEOPLE.items():
+            await directory.change(WriteOrigin(SYSTEM), agent_id, AgentChange.model_validate(person))
 
 
 def _raise_refusal(_: Entry, failure: SupportError) -> None:
     raise failure
 
 
-async def _sample_entries() -> AsyncIterator[Entry]:
-    for number, document in enumerate(sample_history(utc_now()), 1):
+async def _to_entries(documents: Iterable[Mapping[str, Any]]) -> AsyncIterator[Entry]:
+    for number, document in enumerate(documents, 1):
         yield Entry(number, 1, document)
 
 
+def _occurrences_of(documents: Iterable[Mapping[str, Any]]) -> Iterator[Occurrence]:
+    """Yield what reports would have counted: an import counts nothing."""
+    for each in documents:
+        held = each["team"] or "", each["assignedAgentId"] or "", each["channel"]
+        opened = datetime.fromisoformat(each["sentAt"])
+        yield Occurrence("opened", opened, opened, *held)
+        if answers := [
+            one for one in each["messages"] if (one["authorType"], one["visibility"]) == ("agent", "public")
+        ]:
+            yield Occurrence("answered", datetime.fromisoformat(answers[0]["sentAt"]), opened, *held)
+        if "closedAt" in each:
+            yield Occurrence("solved", datetime.fromisoformat(each["closedAt"]), opened, *held)
+
+
+def sample_orders(documents: Iterable[Mapping[str, Any]]) -> dict[str, OrderPast]:
+    """Return the pasts of the orders of the cases, by their ids."""
+    return {
+        each["context"][0]["orderId"]: OrderPast(datetime.fromisoformat(each["sentAt"]), scenario.reached)
+        for each, scenario in zip(documents, cycle(SCENARIOS), strict=False)
+    }
+
+
+def customer_record(number: int) -> dict[str, Any]:
+    """Return the name and the contacts of a sample customer."""
+    name = CUSTOMERS[(number - FIRST_CUSTOMER) % len(CUSTOMERS)]
+    plain = normalize("NFKD", name.replace("Đ", "D").replace("đ", "d")).encode("ascii", "ignore").decode()
+    contacts = {"email": f"{plain.lower().replace(' ', '.')}@example.org", "phone": f"+84 90 555 {number:04d}"}
+    return {"name": name, "contacts": [{"kind": kind, "value": value} for kind, value in contacts.items()]}
+
+
 def sample_history(now: datetime) -> list[dict[str, Any]]:
-    """Return the cases as an import takes them, oldest first. The same call gives the same cases."""
+    """Return the cases of the last month as an import takes them, oldest first. The same call gives the same cases."""
     draw = random.Random("demo")
     return [_sample_case(number, now, draw) for number in range(CASE_COUNT)]
 
 
 def _sample_case(number: int, now: datetime, draw: random.Random) -> dict[str, Any]:
     scenario = SCENARIOS[number % len(SCENARIOS)]
-    order, product = f"ORD-{FIRST_ORDER_NUMBER + number}", draw.choice(PRODUCTS)
-    lines = scenario.lines[: draw.randint(1, len(scenario.lines))]
-    # The oldest case is a week old, the newest one some minutes; no message is in the future.
-    opened = now - timedelta(minutes=(CASE_COUNT - number) ** 2 * 3 + sum(line.minutes for line in lines) + 4)
-    status = draw.choice(STATUS_CHOICES) if lines[-1].author != "customer" else draw.choice(STATUS_CHOICES[:5])
+    order, product = f"ORD-{FIRST_ORDER + number}", draw.choice(PRODUCTS)
+    newer = CASE_COUNT - number
+    lines = scenario.lines[: draw.randint(1, len(scenario.lines))] if newer < RECENT_CASES else scenario.lines
+    # The oldest case is a month old, the newest one some minutes; no message is in the future.
+    opened = now - timedelta(minutes=newer * (6 * newer + 20) + sum(line.minutes for line in lines))
+    waiting_choices = STATUS_CHOICES[: 1 if len(lines) == 1 else 5]
+    choices = waiting_choices if lines[-1].author == "customer" else STATUS_CHOICES
+    status = draw.choice(choices if newer < RECENT_CASES else FINISHED_CHOICES)
     is_taken = len(lines) > 1 or draw.random() < 0.3
     messages = _sample_messages(lines, opened, order, product)
-    finished = {"closedAt": messages[-1]["sentAt"]} if status in ("resolved", "closed") else {}
-    case = finished | {
+    customer = draw.randint(FIRST_CUSTOMER, FIRST_CUSTOMER + len(CUSTOMERS) - 1)
+    ending: dict[str, Any] = {}
+    if status in FINISHED_CHOICES:
+        ending = {"closedAt": messages[-1]["sentAt"]}
+    elif status == "pending" and number % 2:
+        ending = {"snoozedUntil": (now + timedelta(hours=draw.randint(3, 60))).isoformat()}
+    case = ending | {
         "externalId": f"demo-{number}",
         "subject": _fill_placeholders(scenario.subject, order, product.capitalize()),
-        "customerId": f"customer-{draw.randint(10, 40)}",
+        "customerId": f"customer-{customer}",
+        "customer": customer_record(customer),
         "channel": scenario.channel,
         "priority": scenario.priority,
         "status": status,
         "team": scenario.team if is_taken or draw.random() < 0.5 else None,
-        "assignedAgentId": draw.choice([*AGENTS]) if is_taken else None,
+        "assignedAgentId": draw.choice([*PEOPLE]) if is_taken else None,
         "tags": list(scenario.tags),
         "context": [{"type": "order", "orderId": order}],
         "sentAt": opened.isoformat(),
@@ -149,6 +209,7 @@ SCENARIOS = (
             ),
             ScenarioLine("customer", "Thanks. I need it by Friday, is that realistic?", 210),
         ),
+        reached=4,
     ),
     Scenario(
         "Charged twice for {order}",
@@ -163,6 +224,7 @@ SCENARIOS = (
         ),
         "chat",
         "high",
+        reached=2,
     ),
     Scenario(
         "Đơn {order} giao thiếu một món",
@@ -204,6 +266,7 @@ SCENARIOS = (
             ScenarioLine("customer", "Perfect, thank you!", 8),
         ),
         "web",
+        reached=3,
     ),
     Scenario(
         "Refund for a return of {order}",

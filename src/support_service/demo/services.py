@@ -1,11 +1,13 @@
 """Simulated upstream services.
 
-The same id always has the same answer. Times are relative to the start.
+The same id always has the same answer. An order of a sample case is older than the case, and has reached what the
+customer writes about. Times of other orders are relative to the start.
 """
 
 import random
-from datetime import timedelta
-from typing import Any
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
@@ -21,27 +23,49 @@ STATUS_BY_STAGE = {
     "order.packed": "packed",
     "order.shipped": "shipped",
 }
+SHIPMENT_STATUSES = ("packed", "in_transit", "delivered")  # of an order that has reached the last three stages
+CARRIERS = ("VNPost", "GHN Express", "J&T Express")
+HOURS_BETWEEN_STAGES = 9
+
+
+class OrderPast(NamedTuple):
+    """When the customer of an order writes about it, and how many stages it has reached then."""
+
+    complained_at: datetime
+    reached: int
 
 
 class SimulatedOrder:
-    """What the services know about one order, drawn from its id."""
+    """What the services know about one order, drawn from its id if its past is not given."""
 
-    def __init__(self, order_id: str) -> None:
+    def __init__(self, order_id: str, past: OrderPast | None = None) -> None:
         draw = random.Random(order_id)
         self.id = order_id
         self.number = "".join(filter(str.isdigit, order_id)) or "1"
         self.total = f"{draw.randint(1000, 40000) / 100:.2f}"
-        self.reached = draw.randint(2, len(ORDER_STAGES))
-        self.placed = STARTED_AT - timedelta(days=draw.randint(2, 9), minutes=draw.randint(0, 600))
+        self.carrier = draw.choice(CARRIERS)
+        at, self.reached = past or (STARTED_AT, draw.randint(2, len(ORDER_STAGES)))
+        quiet = timedelta(hours=draw.randint(20, 120), minutes=draw.randint(0, 59))  # since it has reached its stage
+        self.placed = at - quiet - timedelta(hours=HOURS_BETWEEN_STAGES * (self.reached - 1))
+
+    @property
+    def shipment_status(self) -> str | None:
+        """The status of its shipment, or None if it has none yet."""
+        place = self.reached - len(ORDER_STAGES) + len(SHIPMENT_STATUSES) - 1
+        return SHIPMENT_STATUSES[place] if place >= 0 else None
 
     def time_of(self, stage: int) -> str:
         """Return the time at which the order reached a stage, in ISO 8601."""
-        return (self.placed + timedelta(hours=9 * stage)).isoformat()
+        return (self.placed + timedelta(hours=HOURS_BETWEEN_STAGES * stage)).isoformat()
 
     def history(self) -> list[dict[str, Any]]:
         """Return the order's history."""
         return [
-            {"type": stage, "payload": {"orderId": self.id, "step": number}, "createdAt": self.time_of(number)}
+            {
+                "type": stage,
+                "payload": {"orderId": self.id} | ({"carrier": self.carrier} if stage == "order.shipped" else {}),
+                "createdAt": self.time_of(number),
+            }
             for number, stage in enumerate(ORDER_STAGES[: self.reached])
         ]
 
@@ -60,10 +84,7 @@ class SimulatedOrder:
             "payment": (1, {"amount": self.total}),
             "fulfillment": (
                 max(last, 2),
-                {
-                    "status": "in_transit" if self.reached < len(ORDER_STAGES) else "delivered",
-                    "trackingNumber": f"VN{int(self.number):09d}",
-                },
+                {"status": self.shipment_status, "trackingNumber": f"VN{int(self.number):09d}"},
             ),
         }
         stage, fields = details.get(service, (last, {}))
@@ -78,34 +99,34 @@ class SimulatedOrder:
         }
 
 
-def simulated_service(service: UpstreamService) -> web.Application:
-    """Return an app that serves the objects of a service by id, and in pages by order."""
+def simulated_service(service: UpstreamService, pasts: Mapping[str, OrderPast]) -> web.Application:
+    """Return an app that serves the objects of a service by id, and in pages by order. `pasts` is by order id."""
     app = web.Application()
     path = SOURCES[service].path
 
+    def order_of(name: str) -> SimulatedOrder:
+        """Return the order of an id, which may be the id of one of its other objects."""
+        order_id = name if name.startswith("ORD") else f"ORD-{name.rpartition('-')[2]}"
+        return SimulatedOrder(order_id, pasts.get(order_id))
+
     async def by_id(request: web.Request) -> web.Response:
-        return web.json_response(_order_of_object(request.match_info["id"]).object_of_service(service))
+        return web.json_response(order_of(request.match_info["id"]).object_of_service(service))
 
     answered: set[str] = set()
 
     async def by_order(request: web.Request) -> web.Response:
-        order = request.query.get("orderId", "")
-        if order in FAILING.get(service, ()) and order in answered:
+        order = order_of(request.query.get("orderId", ""))
+        if order.id in FAILING.get(service, ()) and order.id in answered:
             return web.json_response({"error": "maintenance"}, status=503)
-        answered.add(order)
-        return web.json_response({"items": [SimulatedOrder(order).object_of_service(service)]})
+        answered.add(order.id)
+        is_there = service != "fulfillment" or order.shipment_status
+        return web.json_response({"items": [order.object_of_service(service)] if is_there else []})
 
     async def events(request: web.Request) -> web.Response:
-        return web.json_response(_order_of_object(request.match_info["id"]).history())
+        return web.json_response(order_of(request.match_info["id"]).history())
 
     app.router.add_get(f"{path}/{{id}}", by_id)
     app.router.add_get(path, by_order)
     if service == "order":
         app.router.add_get(f"{path}/{{id}}/events", events)
     return app
-
-
-def _order_of_object(name: str) -> SimulatedOrder:
-    """Return the order of an id, which may be the id of one of its other objects."""
-    number = name.rpartition("-")[2]
-    return SimulatedOrder(name if name.startswith("ORD") else f"ORD-{number}")

@@ -9,6 +9,7 @@ import sys
 import aiohttp
 import pytest
 
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from tests.support.calls import eventually, list_cases, parse_log, read_detail
 from tests.support.process import START_TIMEOUT, environment, running
 from tests.support.scrape import parse
@@ -25,9 +26,9 @@ async def test_demo_shows_merged_timelines(tmp_path):
         assert welcome.count("curl ") == 3
         async with aiohttp.ClientSession(address) as session:
             cases = (await list_cases(session, limit="200"))["items"]
-            assert len(cases) == 60
+            assert len(cases) == 83
             assert welcome.index("/console/") < welcome.index("/docs")
-            details = [await read_detail(session, case) for case in cases]
+            details = [await read_detail(session, case) for case in cases[:40]]
             cracked = next(case for case in cases if case["subject"] == "Screen arrived cracked")
 
             async def is_stale():
@@ -42,6 +43,11 @@ async def test_demo_shows_merged_timelines(tmp_path):
                     assert response.status == 200, url
             async with session.get("/metrics") as response:
                 samples = parse(await response.text())
+            for case, detail in zip(cases, details, strict=False):
+                told = [
+                    entry["timestamp"] for entry in detail["timeline"] if entry.get("origin", "") in UPSTREAM_SERVICES
+                ]
+                assert all(at < case["createdAt"] for at in told), case["subject"]  # orders are older than complaints
         types = {entry["type"] for detail in details for entry in detail["timeline"]}
         assert types >= {"order", "order-event", "payment", "shipment", "conversation", "attachment"}
         statuses = {source["status"] for detail in details for source in detail["timelineSources"].values()}
@@ -53,6 +59,36 @@ async def test_demo_shows_merged_timelines(tmp_path):
         lines = parse_log(log)
         assert status == 0
         assert [line for line in lines if "fulfillment answered" not in line["message"]] == []  # the stale source
+
+
+async def test_demo_shows_what_people_do(tmp_path):
+    """Customers have names, cases are snoozed, merged, split, late and followed, and reports cover a month."""
+    async with running("demo", "--port", "0", cwd=tmp_path) as demo:
+        address = re.search(r"http://127\.0\.0\.1:\d+", await demo.read_output(until="Ctrl-C"))[0]
+        async with aiohttp.ClientSession(address) as session:
+
+            async def read(path):
+                async with session.get(path) as response:
+                    assert response.status == 200, await response.text()
+                    return await response.json()
+
+            cases = (await list_cases(session, limit="200"))["items"]
+            views = {view["id"]: view for view in (await read("/support/views/counts"))["items"]}
+            report = (await read("/support/reports"))["items"]
+            notified = await read("/support/notifications")
+            person = await read("/support/customers/customer-17")
+            people = (await read("/support/agents"))["items"]
+    assert [case["customerId"] for case in cases if not case.get("customerName")] == []
+    assert [case["subject"] for case in cases if case.get("mergedInto")] == ["Parcel has not arrived again"]
+    assert "Invoice for ORD-1006" in {case["subject"] for case in cases}
+    assert person["identities"] == ["customer-17", "guest-8812"]
+    assert {one["kind"] for one in notified["items"]} == {"mention", "assigned", "message"}
+    assert all(views[name]["count"] for name in ("mine", "mentioned", "snoozed", "unassigned", "at-risk"))
+    assert views["at-risk"]["late"]
+    assert {person["displayName"] for person in people} >= {"An Võ", "Lan Nguyễn"}
+    days = [row["day"] for row in report if row["opened"]]
+    assert len(days) >= 20
+    assert sum(row["opened"] for row in report) == len(cases)
 
 
 async def test_demo_prints_the_address_of_the_console_before_anything_is_logged(tmp_path):
@@ -84,13 +120,19 @@ async def test_demo_with_an_invalid_token_ends_with_an_error(tmp_path):
 
 
 async def test_demo_keeps_its_cases_across_restarts(tmp_path):
-    """A second start in the same folder adds no cases."""
+    """A second start in the same folder adds no cases and notifies nobody, and orders keep their times."""
     seen = []
     for _ in range(2):
         async with running("demo", "--port", "0", cwd=tmp_path) as demo:
             address = re.search(r"http://127\.0\.0\.1:\d+", await demo.read_output(until="Ctrl-C"))[0]
             async with aiohttp.ClientSession(address) as session:
-                seen.append([case["id"] for case in (await list_cases(session))["items"]])
+                cases = (await list_cases(session))["items"]
+                original = next(case for case in cases if case["subject"] == "Parcel has not arrived")
+                timeline = (await read_detail(session, original))["timeline"]
+                order = [entry["timestamp"] for entry in timeline if entry["type"] == "order"]
+                async with session.get("/support/notifications") as response:
+                    notified = [one["id"] for one in (await response.json())["items"]]
+                seen.append(([case["id"] for case in cases], order, notified))
             demo.stop()
             assert (await demo.wait_for_exit())[0] == 0
     assert seen[0] == seen[1]
