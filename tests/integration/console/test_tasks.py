@@ -1,4 +1,7 @@
-"""Tasks of the queue, by keyboard alone and by mouse alone, with the keys and clicks that each takes."""
+"""Tasks of the queue, by keyboard alone and by mouse alone, with the keys and clicks that each takes.
+
+A text that is typed counts once.
+"""
 
 import re
 
@@ -56,7 +59,8 @@ async def test_reassign_ten_cases_by_keys(console, client, ten):
     hands = Counter(page)
     await hands.keys("j", *["J"] * 9, "a")
     await expect(page.get_by_role("option", name="Linh Trần")).to_be_visible()
-    await hands.keys("l", "Enter")
+    await hands.type("linh")
+    await hands.keys("Enter")
     assert hands.count <= 14
     await expect(page.get_by_text("10 changed")).to_be_visible()
     assert await assignees(client, ten) == {"linh"}
@@ -88,27 +92,43 @@ async def test_reassign_ten_cases_by_clicks(console, client, ten):
     assert await assignees(client, ten) == {None}
 
 
-async def test_find_by_a_phrase_merge_and_undo(console, client):
-    """At most 12 keys beside the phrase: the search finds both cases, the older one stays, and `z` takes it back."""
-    original, duplicate = await open_waiting(client, "The kettle leaks", "Kettle leaks again", customerId="customer-1")
-    await open_waiting(client, "Something else", customerId="customer-1")
+@pytest.mark.parametrize("hand", ["keys", "mouse"])
+async def test_find_by_a_phrase_merge_and_undo(console, client, hand):
+    """At most 12: a phrase that neither customer wrote like this finds both cases; the older one stays; then undone."""
+    original = await open_about(client, "Kettle", "The lid of my kettle is leaking.")
+    duplicate = await open_about(client, "Still waiting", "As I wrote: my kettle has a lid that leaks!")
+    await open_about(client, "Something else", "The lid of my pot is blue.")
     page = await console.open("/console/?view=all")
     await expect(page.locator("tbody tr")).to_have_count(3)
-    hands = Counter(page)
-    await hands.keys("/")
-    await page.keyboard.type("kettle leak")
-    await hands.keys("Enter")
+    user = Counter(page)
+    await (user.keys("/") if hand == "keys" else user.click(page.get_by_role("searchbox")))
+    await user.type("kettle lid")
+    if hand == "keys":
+        await user.keys("Enter")
     await expect(page.locator("tbody tr")).to_have_count(2)
-    await expect(page.locator("tbody tr").first.get_by_role("link").first).to_be_focused()
-    await hands.keys("J", "m")
-    await expect(page.locator(".choices [role=option]")).to_have_count(2)
-    await hands.keys("Enter")
+    if hand == "keys":
+        await expect(page.locator("tbody tr").first.get_by_role("link").first).to_be_focused()
+        await user.keys("J", "m")
+    else:
+        await user.click(page.get_by_label("Select Kettle"))
+        await user.click(page.get_by_label("Select Still waiting"))
+        await user.click(page.get_by_role("group", name="Selected cases").get_by_role("button", name="Merge"))
+    options = page.locator(".choices [role=option]")
+    await expect(options).to_have_count(2)
+    await (user.keys("Enter") if hand == "keys" else user.click(options.filter(has_text="Kettle")))
     await expect(page.get_by_text("1 merged")).to_be_visible()
     assert (await read_case(client, duplicate))["status"] == "closed"
     assert [each["caseId"] for each in (await read_detail(client, original))["links"]] == [duplicate["id"]]
-    await hands.keys("z")
+    await (user.keys("z") if hand == "keys" else user.click(page.get_by_role("button", name="Undo")))
     await eventually_open(client, duplicate)
-    assert hands.count <= 12
+    assert (await read_detail(client, original))["links"] == []
+    assert user.count <= 12
+
+
+async def open_about(client, subject, text):
+    """Open a case in which a customer writes a text."""
+    message = {"authorType": "customer", "message": text}
+    return await open_case(client, subject=subject, customerId="customer-1", initialMessage=message)
 
 
 async def eventually_open(client, case):

@@ -1,9 +1,10 @@
 """Two users of a page: one has a keyboard only, and one uses the mouse for everything but text."""
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import FilePayload, Locator, Page, expect
 
 from tests.support.console.browser import expect_accessible
 
@@ -73,7 +74,7 @@ class Mouse:
 
 
 class Counter:
-    """Presses keys and clicks, and counts them. Words that are typed into a field do not count."""
+    """Presses keys and clicks, and counts them. A text that is typed into a field counts once, whatever its length."""
 
     def __init__(self, page: Page) -> None:
         self._page = page
@@ -88,6 +89,26 @@ class Counter:
     async def click(self, control: Locator, modifiers: list[Any] | None = None) -> None:
         """Click, perhaps with keys held."""
         await control.click(modifiers=modifiers)
+        self.count += 1
+
+    async def type(self, text: str) -> None:
+        """Type a text into the field that has the focus."""
+        await expect(self._page.locator("input:focus, textarea:focus")).to_have_count(1)
+        await self._page.keyboard.type(text)
+        self.count += 1
+
+    async def find(self, words: str) -> None:
+        """Open the palette by its key, and take what it finds first."""
+        await self.keys("Control+k")
+        await self.type(words)
+        await expect(self._page.locator(".palette [aria-selected=true]")).to_be_visible()
+        await self.keys("Enter")
+
+    async def choose_file(self, files: list[FilePayload], press: Callable[[], Awaitable[None]]) -> None:
+        """Open the browser's dialog for files by a press, and choose files there, which counts once."""
+        async with self._page.expect_file_chooser() as chooser:
+            await press()
+        await (await chooser.value).set_files(files)
         self.count += 1
 
 

@@ -6,6 +6,7 @@ import { explain, query, request } from "../lib/api.js";
 import { Element, go, html } from "../lib/page.js";
 import { clockWithSeconds, day, dayKey, number, t, word, wordsOf } from "../lib/i18n.js";
 import "../parts/audit-chain.js";
+import { auditQuestions } from "../parts/audit-questions.js";
 import { changed } from "../parts/timeline.js";
 
 const HASH_LENGTH = 12; // characters of a hash that are shown
@@ -76,18 +77,10 @@ class AuditPage extends Element {
     `;
   }
 
-  /** What is asked most, each with one press. */
   questions() {
-    const from = new Date(new Date().setHours(0, 0, 0, 0)).toISOString();
-    const asked = /** @type {[import("../lib/i18n.js").TextName, Record<string, string>][]} */ ([
-      ["audit.closed_today", { action: "case.closed", from }],
-      ["audit.changed_today", { action: "case.changed", from }],
-      ["audit.overrides_today", { action: "override.set", from }],
-      ["audit.all_today", { from }],
-    ]);
     const current = query(this.filters);
     return html`<nav class="row wrap" aria-label=${t("audit.questions")}>
-      ${asked.map(([name, filters]) => html`<a class="button" href="/console/audit?${query(filters)}" aria-current=${query(filters) === current ? "true" : nothing}>${t(name)}</a>`)}
+      ${auditQuestions().map(([name, filters]) => html`<a class="button" href="/console/audit?${filters}" aria-current=${filters === current ? "true" : nothing}>${t(name)}</a>`)}
     </nav>`;
   }
 

@@ -3,7 +3,7 @@
 import { nothing } from "../vendor/lit-element/lit-element.js";
 import { agents } from "../lib/agents.js";
 import { can, explain, newKey, Problem, request } from "../lib/api.js";
-import { Element, html } from "../lib/page.js";
+import { Element, go, html } from "../lib/page.js";
 import { clock, clockWithSeconds, t, word } from "../lib/i18n.js";
 import { Samples } from "../lib/samples.js";
 import { databaseDown } from "../parts/database-down.js";
@@ -47,8 +47,17 @@ export class OnCallPage extends Element {
     if (can("webhooks:read")) this.lists.deliveries = { path: "/support/webhook-deliveries", items: [], more: false, failure: "" };
     this.every(INTERVAL, () => this.read());
     this.listen(document, "visibilitychange", () => this.read());
-    this.read();
+    this.read().then(() => this.editAsked());
     this.readLists();
+  }
+
+  /** Ask for the override that the address names, once, if its service is in use and not switched off. */
+  editAsked() {
+    const asked = new URLSearchParams(location.search).get("off");
+    if (!asked || !this.isConnected) return;
+    go(location.pathname, { replace: true });
+    const { override, configured } = this.status?.sources.items.find((/** @type {any} */ each) => each.service === asked) ?? {};
+    if (configured && !override && can("overrides:write")) this.edit(asked, null);
   }
 
   /** Read the state, unless the page is hidden or the former request is still open. */

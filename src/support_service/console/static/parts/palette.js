@@ -3,7 +3,8 @@
 import { nothing } from "../vendor/lit-element/lit-element.js";
 import { can, query, request } from "../lib/api.js";
 import { Element, go, html } from "../lib/page.js";
-import { t, word } from "../lib/i18n.js";
+import { t, word, wordsOf } from "../lib/i18n.js";
+import { auditQuestions } from "./audit-questions.js";
 import { folded } from "./choice-menu.js";
 import { KEYS } from "./help.js";
 import { builtInViews, savedView } from "./queue-parts.js";
@@ -50,6 +51,8 @@ class CommandPalette extends Element {
     const known = [
       { title: "queue.views", commands: views.map(({ id, name }) => ({ text: name, keys: keysOf(`view.${id}`), run: () => go(`/console/?${query({ view: id })}`) })) },
       ...this.groups,
+      { title: "audit.title", commands: can("audit:read") ? auditQuestions().map(([name, filters]) => ({ text: t(name), run: () => go(`/console/audit?${filters}`) })) : [] },
+      { title: "oncall.overrides", commands: this.page === "oncall" ? [] : overrides() },
       ...[this.page].flatMap((page) => (KEYS[page] ? [{ title: KEYS[page][0], commands: KEYS[page][1].flatMap(keyCommand) }] : [])),
     ];
     const listed = known.map(({ title, commands }) => ({ title, commands: commands.filter(matches) }));
@@ -169,6 +172,12 @@ function keysOf(name) {
 function keyCommand([key, text]) {
   if (key.length > 1) return [];
   return [{ text: t(text), keys: key, run: () => document.dispatchEvent(new KeyboardEvent("keydown", { key, cancelable: true })) }];
+}
+
+/** What switches services off from another page than that of on-call, which opens with the question why. @returns {Command[]} */
+function overrides() {
+  if (!can("overrides:write")) return [];
+  return wordsOf("source").map((name) => ({ text: t("override.title", { name: word("source", name) }), run: () => go(`/console/oncall?off=${name}`) }));
 }
 
 /** @param {any} item @returns {Command} */
