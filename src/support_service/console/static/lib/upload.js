@@ -5,6 +5,7 @@ import { newKey, notePosition, POSITION, Problem, refusal, request } from "./api
 const MAX_HASHED_BYTES = 256 * 1024 * 1024; // a browser hashes a file in memory
 const REFUSED = ["attachment_too_large", "type_not_allowed", "case_closed", "case_full", "permission_missing", "unreadable_file"];
 
+/** @typedef {{name: string, size: number, hash: string, id?: string}} Kept what a draft keeps of a file; with an id if it is stored */
 /** @typedef {"hashing" | "sending" | "verifying" | "stored" | "cancelled" | "failed"} State */
 
 export class Upload {
@@ -23,7 +24,7 @@ export class Upload {
 
   /**
    * @param {string} caseId
-   * @param {File} file
+   * @param {File | Kept} file
    * @param {"public" | "internal"} mode of the message that it belongs to
    * @param {() => void} changed
    */
@@ -32,6 +33,27 @@ export class Upload {
     this.file = file;
     this.mode = mode;
     this.changed = changed;
+  }
+
+  /**
+   * Take up a file of a draft. One that was not stored has no bytes any more.
+   * @param {string} caseId
+   * @param {Kept} kept
+   * @param {"public" | "internal"} mode
+   * @param {() => void} changed
+   */
+  static restore(caseId, kept, mode, changed) {
+    const upload = new Upload(caseId, kept, mode, changed);
+    const { id, hash } = kept;
+    if (id) Object.assign(upload, { state: "stored", hash, stored: { id } });
+    else Object.assign(upload, { state: "failed", problem: new Problem({ status: 0, code: "file_gone", detail: "" }) });
+    return upload;
+  }
+
+  /** What a draft keeps of it. @returns {Kept} */
+  get kept() {
+    const { file, hash, stored } = this;
+    return { name: file.name, size: file.size, hash, id: stored?.id };
   }
 
   get isDone() {
@@ -43,16 +65,22 @@ export class Upload {
     return REFUSED.includes(this.problem?.code ?? "");
   }
 
+  /** Whether another attempt is worthwhile. */
+  get canRetry() {
+    return this.file instanceof File && !this.isRefused && (this.state === "cancelled" || this.state === "failed");
+  }
+
   /** Hash and send the file. Failures are kept in `problem`. */
   async run() {
     this.become("hashing");
     this.problem = null;
     this.share = 0;
     try {
-      this.hash ||= await sha256(this.file);
+      const file = /** @type {File} */ (this.file);
+      this.hash ||= await sha256(file);
       if (/** @type {State} */ (this.state) === "cancelled") return;
       this.become("sending");
-      this.stored = await this.send();
+      this.stored = await this.send(file);
       this.become("stored");
     } catch (failure) {
       if (/** @type {State} */ (this.state) === "cancelled") return;
@@ -90,8 +118,8 @@ export class Upload {
     this.changed();
   }
 
-  /** @returns {Promise<any>} */
-  send() {
+  /** @param {File} file @returns {Promise<any>} */
+  send(file) {
     return new Promise((resolve, reject) => {
       const request = (this.sending = new XMLHttpRequest());
       request.open("POST", `/support/cases/${encodeURIComponent(this.caseId)}/attachments?staged=true`);
@@ -111,7 +139,7 @@ export class Upload {
       request.onerror = () => reject(new Problem({ status: 0, code: "no_answer", detail: "" }));
       request.onabort = () => reject(new Problem({ status: 0, code: "cancelled", detail: "" }));
       const form = new FormData();
-      form.append("file", this.file, this.file.name);
+      form.append("file", file, file.name);
       request.send(form);
     });
   }

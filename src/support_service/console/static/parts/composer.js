@@ -2,7 +2,7 @@
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
-import { can, explain, me, newKey, Problem, request, tagOf } from "../lib/api.js";
+import { agent, can, explain, me, newKey, Problem, request, tagOf } from "../lib/api.js";
 import { t, word } from "../lib/i18n.js";
 import { html } from "../lib/page.js";
 import { load, save } from "../lib/storage.js";
@@ -30,6 +30,10 @@ class Draft {
   ownChanges = 0;
   /** Kept over a reload: a message whose answer was lost is not sent twice. */
   key = newKey();
+  /** Whether a reply makes a case of nobody its writer's. */
+  takes = true;
+  /** @type {import("../lib/upload.js").Kept[]} */
+  files = [];
 
   get isEmpty() {
     return !this.text.trim();
@@ -42,8 +46,8 @@ class Draft {
 
   /** What is kept in the browser. */
   toJSON() {
-    const { text, status, tags, seen, key } = this;
-    return this.isEmpty ? undefined : { text, status, tags, seen, key };
+    const { text, status, tags, seen, key, takes, files } = this;
+    return this.isEmpty && !files.length ? undefined : { text, status, tags, seen, key, takes, files };
   }
 }
 
@@ -74,7 +78,7 @@ export class Composer {
     return `/support/cases/${encodeURIComponent(this.caseId)}`;
   }
 
-  /** @type {import("./file-list.js").FileList | null} loaded with the first file */
+  /** @type {import("./file-list.js").FileList | null} loaded with the first file, also of a draft */
   files = null;
   /** @type {import("./suggestions.js").Suggestions | null} loaded with the first `;` or `@` */
   suggestions = null;
@@ -110,11 +114,12 @@ export class Composer {
     if (stored.text) stored[stored.mode] = { text: stored.text, status: stored.status, seen: stored.seen }; // from an earlier release
     Object.assign(this.drafts.public, stored.public);
     Object.assign(this.drafts.internal, stored.internal);
+    if (Object.values(this.drafts).some(({ files }) => files.length)) this.loadFiles();
   }
 
   keep() {
     const { mode, drafts } = this;
-    save(this.storedName, drafts.public.isEmpty && drafts.internal.isEmpty ? null : { mode, ...drafts });
+    save(this.storedName, Object.values(drafts).some((draft) => draft.toJSON()) ? { mode, ...drafts } : null);
   }
 
   /** Note the version that is shown. While a draft has a text, only own changes count as seen. @param {any} detail @param {number} version */
@@ -174,7 +179,7 @@ export class Composer {
     const wasEmpty = draft.isEmpty;
     if (wasEmpty) draft.see(this.page.detail, this.page.version);
     draft.text = box.value;
-    if (draft.isEmpty) Object.assign(draft, { status: "", tags: [] }); // a draft that was thrown away changes nothing
+    if (draft.isEmpty) Object.assign(draft, { status: "", tags: [], takes: true }); // a draft that was thrown away changes nothing
     if (draft.isEmpty !== wasEmpty) this.page.requestUpdate();
     if (draft.isEmpty) this.page.presence.rest();
     else this.page.presence.typed();
@@ -237,9 +242,22 @@ export class Composer {
   /** @param {Iterable<File>} files */
   async attach(files) {
     if (!can("attachments:write")) return;
-    const { FileList } = await import("./file-list.js");
-    this.files ??= new FileList(() => this.page.requestUpdate());
-    this.files.add(this.caseId, files, this.mode);
+    const { mode } = this;
+    (await this.loadFiles()).add(this.caseId, files, mode);
+  }
+
+  /** Take up the files of the drafts: from before a reload, or as they are if their writer has looked at another case. */
+  async loadFiles() {
+    const { filesOf } = await import("./file-list.js");
+    const kept = { public: this.drafts.public.files, internal: this.drafts.internal.files };
+    const files = (this.files = filesOf(this.storedName, this.caseId, kept));
+    files.changed = () => {
+      for (const mode of /** @type {const} */ (["public", "internal"])) this.drafts[mode].files = files.kept(mode);
+      this.keep();
+      this.page.requestUpdate();
+    };
+    files.changed();
+    return files;
   }
 
   /**
@@ -257,9 +275,10 @@ export class Composer {
       this.busy = false;
       return this.page.requestUpdate();
     }
+    const takes = draft.takes && this.mayTake(mode);
     try {
       await this.post(draft, mode, over);
-      toast(await this.finish(draft, mode, end.status ?? ""));
+      toast(await this.finish(draft, takes, end.status ?? "", t(mode === "internal" ? "composer.note_added" : "composer.sent")));
       if (this.isShown) await this.page.afterSending(end);
     } catch (failure) {
       if (failure instanceof Problem && failure.code === "case_changed" && this.isShown) {
@@ -310,28 +329,35 @@ export class Composer {
     this.keep();
   }
 
+  /** Whether the case is of nobody yet, so that its answer makes it the writer's. @param {Mode} mode */
+  mayTake(mode) {
+    return mode === "public" && !this.isBlocked && can("cases:write") && !this.page.detail.assignedAgentId;
+  }
+
   /**
-   * Set the status and the tags that a sent message came with. Return what to say of it, with what undoes the change.
+   * Set the status and the tags that a sent message came with, and who has the case. Return what to say of it, with what undoes the change.
    * @param {Draft} draft
-   * @param {Mode} mode
+   * @param {boolean} takes
    * @param {string} status
+   * @param {string} sent what to say of the message itself
    * @returns {Promise<import("./toast.js").Toast>}
    */
-  async finish({ tags }, mode, status) {
-    const sent = t(mode === "internal" ? "composer.note_added" : "composer.sent");
-    if (!can("cases:write") || (!status && !tags.length)) return { text: sent };
+  async finish({ tags }, takes, status, sent) {
+    if (!can("cases:write") || (!status && !tags.length && !takes)) return { text: sent };
     try {
       const { data, etag } = await request(`${this.path}?messagesLimit=1`);
       const missing = tags.filter((tag) => !data.tags.includes(tag));
       const body = {
         ...(status && status !== data.status ? { status } : {}),
         ...(missing.length ? { tags: [...data.tags, ...missing] } : {}),
+        ...(takes && !data.assignedAgentId ? { assignedAgentId: agent() } : {}),
       };
       if (!Object.keys(body).length) return { text: sent };
       const { change } = await import("./case-changes.js");
       const undo = await change(this.caseId, data, body, etag);
       this.noteOwnChange();
-      const text = body.status ? t("composer.sent_and", { sent, status: word("status", status) }) : sent;
+      const { tags: _, ...said } = body;
+      const text = [sent, ...Object.entries(said).map(([name, value]) => `${word("field", name)}: ${this.page.nameOfValue(name, value)}`)].join(". ");
       return { text, undo: () => this.page.undo(this.caseId, undo) };
     } catch (failure) {
       return { text: t("composer.only_message", { reason: explain(failure) }), isError: true };
@@ -401,10 +427,11 @@ export class Composer {
     ></textarea>`;
   }
 
-  /** What macros do to the case when the message is sent. Each can be taken off. */
+  /** What happens to the case when the message is sent. Each can be taken off. */
   chips() {
     const { draft } = this;
-    if (!draft.tags.length && !draft.status) return nothing;
+    const takes = draft.takes && this.isOpen && this.mayTake(this.mode);
+    if (!draft.tags.length && !draft.status && !takes) return nothing;
     const change = (/** @type {Partial<Draft>} */ changes) => {
       Object.assign(draft, changes);
       this.keep();
@@ -413,6 +440,9 @@ export class Composer {
     };
     return html`<p class="tags draft-chips">
       <span class="muted">${t("composer.then")}</span>
+      ${takes
+        ? html`<span class="tag">${t("composer.take")}<button class="plain" aria-label=${t("composer.no_take")} @click=${() => change({ takes: false })}>×</button></span>`
+        : nothing}
       ${draft.status
         ? html`<span class="tag"
             >${word("status", draft.status)}<button class="plain" aria-label=${t("composer.no_status", { status: word("status", draft.status) })} @click=${() => change({ status: "" })}>×</button></span

@@ -10,16 +10,29 @@ const CONCURRENT_UPLOADS = 2;
 
 /** @typedef {import("./composer.js").Mode} Mode */
 
+/** The lists of this window, by draft: an upload goes on while its writer looks at another case. @type {Map<string, FileList>} */
+const lists = new Map();
+
+/**
+ * Return the files of the drafts of a case.
+ * @param {string} name of the drafts
+ * @param {string} caseId
+ * @param {Record<Mode, import("../lib/upload.js").Kept[]>} kept what the drafts have kept of them
+ */
+export function filesOf(name, caseId, kept) {
+  let list = lists.get(name);
+  if (!list) {
+    lists.set(name, (list = new FileList()));
+    for (const mode of /** @type {Mode[]} */ (Object.keys(kept))) list.restore(caseId, kept[mode], mode);
+  }
+  return list;
+}
+
 export class FileList {
   /** @type {Upload[]} */
   uploads = [];
-
-  /**
-   * @param {() => void} changed
-   */
-  constructor(changed) {
-    this.changed = changed;
-  }
+  /** Called after each change. */
+  changed = () => {};
 
   /** @param {Mode} mode */
   count(mode) {
@@ -47,11 +60,21 @@ export class FileList {
    */
   add(caseId, files, mode) {
     for (const file of files) {
-      const upload = new Upload(caseId, file, mode, this.changed);
+      const upload = new Upload(caseId, file, mode, () => this.changed());
       this.uploads.push(upload);
       this.queue.push(upload);
     }
     this.next();
+  }
+
+  /** @param {string} caseId @param {import("../lib/upload.js").Kept[]} kept @param {Mode} mode */
+  restore(caseId, kept, mode) {
+    this.uploads.push(...kept.map((each) => Upload.restore(caseId, each, mode, () => this.changed())));
+  }
+
+  /** What a draft keeps of its files; not of those that it can't have. @param {Mode} mode */
+  kept(mode) {
+    return this.uploads.filter((each) => each.mode === mode && each.state !== "cancelled" && !each.isRefused).map(({ kept }) => kept);
   }
 
   async next() {
@@ -96,7 +119,7 @@ export class FileList {
 
   /** @param {Upload} upload */
   line(upload) {
-    const { file, state, problem, isRefused } = upload;
+    const { file, state, problem } = upload;
     const percent = Math.floor(upload.share * 100);
     return html`<li data-state=${state}>
       <bdi class="name">${file.name}</bdi> <span class="muted">${size(file.size)}</span>
@@ -105,7 +128,7 @@ export class FileList {
         : nothing}
       <span class=${problem ? "error" : "progress-text"} role=${upload.isDone ? "status" : nothing}>${problem ? reasonOf(problem) : describe(upload, percent)}</span>
       ${upload.isDone
-        ? html`${state === "stored" || isRefused ? nothing : html`<button @click=${() => this.retry(upload)}>${t("files.retry")}</button>`}
+        ? html`${upload.canRetry ? html`<button @click=${() => this.retry(upload)}>${t("files.retry")}</button>` : nothing}
             <button class="plain" aria-label=${t("files.remove", { name: file.name })} @click=${() => this.remove(upload)}>×</button>`
         : html`<button @click=${() => upload.cancel()} aria-label=${t("files.cancel_one", { name: file.name })}>${t("app.cancel")}</button>`}
     </li>`;
