@@ -3,6 +3,7 @@
 A text that is typed counts once.
 """
 
+import asyncio
 import re
 
 import pytest
@@ -11,7 +12,7 @@ from playwright.async_api import expect
 from tests.support.calls import eventually, open_case, read_case, read_detail
 from tests.support.console.browser import expect_accessible, expect_good_looks
 from tests.support.console.hands import Counter
-from tests.support.console.samples import open_waiting
+from tests.support.console.samples import case_path, open_waiting
 
 LONGEST = "/console/?view=waiting"
 
@@ -70,6 +71,31 @@ async def test_reassign_ten_cases_by_keys(console, client, ten):
     await hands.keys("z")
     await expect(page.locator("tbody tr .assignee", has_text="Linh Trần")).to_have_count(0)
     assert await assignees(client, ten) == {None}
+
+
+@pytest.mark.parametrize(("opens", "awaited"), [(LONGEST, "**/queue-bulk.js"), ("case", "**/support/agents?*")])
+async def test_keys_after_the_key_of_a_menu_are_for_the_menu(console, client, colleague, opens, awaited):
+    """Also before it is there: `n` and `h` of a name neither begin a note nor snooze."""
+    (case,) = await open_waiting(client, "First")
+    profile = await console.profile()
+    asked, let_through = asyncio.Event(), asyncio.Event()
+
+    async def hold(route):
+        asked.set()
+        await let_through.wait()
+        await route.continue_()
+
+    await profile.route(awaited, hold)
+    page = await console.open(case_path(case) if opens == "case" else opens, profile=profile)
+    await expect(page.get_by_text("First").first).to_be_visible()
+    await page.keyboard.press("a")
+    await asked.wait()
+    await page.keyboard.type("linh")
+    let_through.set()
+    await expect(page.get_by_role("option")).to_contain_text(["Linh Trần"])
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".toast")).to_be_visible()
+    assert (await read_case(client, case))["assignedAgentId"] == "linh"
 
 
 async def test_reassign_ten_cases_by_clicks(console, client, ten):

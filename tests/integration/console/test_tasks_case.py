@@ -84,6 +84,23 @@ async def test_longest_waiting_case_is_taken_answered_and_left_with_five_clicks(
     await expect_answered(client, waiting[1], holder=None)
 
 
+async def test_undo_of_a_reply_says_what_it_undoes(console, client, case):
+    """The changes that came with it; the message is sent. The line of the undo leaves the composer free."""
+    page = await console.open(case_path(case))
+    await page.locator("#composer").click()
+    await page.keyboard.type("On its way.")
+    await page.get_by_role("button", name="Send and set Pending").click()
+    toast = page.locator(".toast")
+    await expect(toast).to_contain_text("Sent. Status: Pending. Assignee: anyone")
+    line, composer = await toast.bounding_box(), await page.locator(".composer").bounding_box()
+    assert line["x"] >= composer["x"] + composer["width"]
+    await toast.get_by_role("button", name="Undo").click()
+    await expect(toast).to_have_text("Undone: Status: Pending. Assignee: anyone")
+    detail = await read_detail(client, case)
+    assert (detail["status"], detail["assignedAgentId"]) == ("open", None)
+    assert detail["messages"][-1]["message"] == "On its way."
+
+
 async def lose_one(route):
     """Lose the connection of one of the files."""
     if "lost.txt" in (route.request.post_data or ""):

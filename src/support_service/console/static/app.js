@@ -3,7 +3,7 @@
 import { nothing } from "./vendor/lit-element/lit-element.js";
 import { agent, can, explain, hasSession, isOpen, leaveForSignIn, loadMe, logOut, me, Problem, request, workAs } from "./lib/api.js";
 import { beep, watchAttention } from "./lib/attention.js";
-import { closeMenus, Element, go, html, onKeys, onSequence, placeOf, watchAddress } from "./lib/page.js";
+import { closeMenus, Element, go, html, onKeys, onSequence, placeOf, typedDuring, watchAddress } from "./lib/page.js";
 import { chooseLanguage, clockWithSeconds, language, LANGUAGES, loadTexts, t, word } from "./lib/i18n.js";
 import { agents, forgetAgents } from "./lib/agents.js";
 import { live } from "./lib/live.js";
@@ -110,22 +110,10 @@ class SupportConsole extends Element {
     if (pathname === location.pathname) this.set({ place });
   }
 
-  /** Open a dialog. What is typed while it is loaded is for it, not for the page. @param {"help" | "palette"} dialog */
+  /** @param {"help" | "palette"} dialog */
   async openDialog(dialog) {
-    this.typed = "";
-    const collect = (/** @type {KeyboardEvent} */ event) => {
-      if (event.key.length === 1 && !event.ctrlKey && !event.metaKey && !event.altKey) this.typed += event.key;
-      event.preventDefault();
-      event.stopImmediatePropagation();
-    };
-    document.addEventListener("keydown", collect, true);
-    try {
-      await (dialog === "help" ? import("./parts/help.js") : import("./parts/palette.js"));
-      this.set({ dialog });
-      await this.updateComplete;
-    } finally {
-      document.removeEventListener("keydown", collect, true);
-    }
+    const typed = await typedDuring(() => (dialog === "help" ? import("./parts/help.js") : import("./parts/palette.js")));
+    this.set({ dialog, typed });
   }
 
   /** Open the palette by its keys, also while a field has the focus. @param {KeyboardEvent} event */

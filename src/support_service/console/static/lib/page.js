@@ -122,6 +122,26 @@ export function onKeys(actions) {
   };
 }
 
+/**
+ * Do what takes a moment; return the text that was typed meanwhile. It is for what opens then, not for the page.
+ * @param {() => Promise<unknown>} task
+ */
+export async function typedDuring(task) {
+  let typed = "";
+  const collect = (/** @type {KeyboardEvent} */ event) => {
+    if (event.key.length === 1 && !event.ctrlKey && !event.metaKey && !event.altKey) typed += event.key;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  };
+  document.addEventListener("keydown", collect, true);
+  try {
+    await task();
+  } finally {
+    document.removeEventListener("keydown", collect, true);
+  }
+  return typed;
+}
+
 const SEQUENCE = 1_500; // ms between the two keys of a sequence
 
 /**

@@ -81,7 +81,7 @@ export class CasePage extends Element {
         k: () => this.goBy(-1),
         s: () => this.menu("status")?.open(),
         p: () => this.menu("priority")?.open(),
-        a: () => this.loadPeople().then(() => this.menu("assignee")?.open()),
+        a: () => this.menu("assignee")?.open() && this.loadPeople(), // who is there is listed as soon as it is known
         h: () => this.act("snooze"),
       }),
     );

@@ -65,13 +65,13 @@ export class ChoiceMenu extends Element {
     for (const type of ["scroll", "resize"]) this.listen(window, type, () => this.open_ && this.place());
   }
 
-  /** Open the list. The focus returns to where it is now. */
-  async open() {
+  /** Open the list. The focus returns to where it is now. @param {string} [typed] what to filter by */
+  async open(typed = "") {
     if (this.open_) return;
     this.origin = /** @type {HTMLElement | null} */ (document.activeElement);
     this.chosen = new Set(typeof this.value === "string" ? [this.value] : this.value);
-    Object.assign(this, { typed: "", open_: true });
-    this.active = Math.max(0, this.shown.findIndex(({ value }) => this.chosen.has(value)));
+    Object.assign(this, { typed, open_: true });
+    this.active = typed ? 0 : Math.max(0, this.shown.findIndex(({ value }) => this.chosen.has(value)));
     await this.updateComplete;
     const panel = this.panel;
     panel.showPopover();

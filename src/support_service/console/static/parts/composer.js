@@ -357,8 +357,8 @@ export class Composer {
       const undo = await change(this.caseId, data, body, etag);
       this.noteOwnChange();
       const { tags: _, ...said } = body;
-      const text = [sent, ...Object.entries(said).map(([name, value]) => `${word("field", name)}: ${this.page.nameOfValue(name, value)}`)].join(". ");
-      return { text, undo: () => this.page.undo(this.caseId, undo) };
+      const changes = Object.entries(said).map(([name, value]) => `${word("field", name)}: ${this.page.nameOfValue(name, value)}`);
+      return { text: [sent, ...changes].join(". "), undone: changes.join(". ") || word("field", "tags"), undo: () => this.page.undo(this.caseId, undo) };
     } catch (failure) {
       return { text: t("composer.only_message", { reason: explain(failure) }), isError: true };
     }

@@ -7,7 +7,7 @@ import { t } from "../lib/i18n.js";
 
 const SHOWN = 8_000; // ms, and for as long as the line has the focus or the pointer
 
-/** @typedef {{text: string, undo?: () => Promise<unknown>, isError?: boolean}} Toast */
+/** @typedef {{text: string, undo?: () => Promise<unknown>, isError?: boolean, undone?: string}} Toast `undone` is what can be undone, if that is not all of the text */
 
 /** @type {Toast | null} */
 let current = null;
@@ -48,7 +48,7 @@ async function undo() {
   hide(); // a second press finds nothing to undo
   try {
     await undone.undo();
-    if (!current) toast({ text: t("toast.undone", { text: undone.text }) });
+    if (!current) toast({ text: t("toast.undone", { text: undone.undone ?? undone.text }) });
   } catch (failure) {
     toast({ text: explain(failure), isError: true });
   }
