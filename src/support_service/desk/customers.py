@@ -238,12 +238,14 @@ async def add_absent(tx: Transaction, contents: Mapping[str, CustomerContent]) -
 
 async def erase_contents(tx: Transaction, ids: Collection[str]) -> None:
     """Remove what the records of customers say, also where it is shown with other ids. The links stay."""
-    # Before the terms: a change that is not committed yet may still add some.
+    # Before the terms: a change that is not committed yet may still add some. A record that is added meanwhile is not
+    # locked, and left as it is: its terms might come after they are removed, and before its contents are.
     await tx.fetch_one(LOCK_MERGES)
-    await _lock_persons(tx, ids)
-    await tx.execute(customer_terms.delete().where(_T.customer_id.in_(ids)))
-    await tx.execute(customers.update().where(_C.id.in_(ids)).values(name=None, contacts=[], notes=None))
-    await tx.execute(customers.update().where(_C.person.in_(ids)).values(person_name=None))
+    found = await _lock_persons(tx, ids)
+    erased = [each for each in found if each in ids]
+    await tx.execute(customer_terms.delete().where(_T.customer_id.in_(erased)))
+    await tx.execute(customers.update().where(_C.id.in_(erased)).values(name=None, contacts=[], notes=None))
+    await tx.execute(customers.update().where(_C.person.in_(erased)).values(person_name=None))
 
 
 async def remove(tx: Transaction, ids: Collection[str]) -> Sequence[Row]:

@@ -13,7 +13,14 @@ from support_service.core.clock import utc_now
 from support_service.core.errors import SupportError
 from support_service.desk import customers as customer_rows
 from support_service.desk.customer_models import MAX_IDENTITIES, CustomerChange, CustomerContent, person_columns
-from support_service.desk.customers import CustomerRecords, erase_contents, read_content, remove, remove_unused
+from support_service.desk.customers import (
+    CustomerRecords,
+    add_absent,
+    erase_contents,
+    read_content,
+    remove,
+    remove_unused,
+)
 from support_service.platform.database import DatabaseTimings
 from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import audit_log, customer_terms, customers
@@ -173,6 +180,22 @@ async def test_any_changes_at_once_leave_records_in_step(replicas, database):
     rows = await check(database)
     assert {(row.name, row.person_name, row.notes, *row.contacts) for row in rows.values()} <= {(None, None, None)}
     assert all([await read_content(database, each) == CustomerContent() for each in rows])
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_record_that_is_added_during_an_erasure_is_found_by_what_it_says(replicas, database):
+    """It becomes visible between the terms and the contents that are erased."""
+    erased, added = IDS[:2]
+    await put(database, erased, name="Ann")
+    waits = sa.text("SELECT 1 FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted")
+    async with replicas[0].transaction() as holding:
+        await holding.fetch_all(sa.select(customer_terms).with_for_update())
+        async with replicas[1].transaction() as adding:
+            await add_absent(adding, {added: CustomerContent(name="Bob")})
+            erasing = asyncio.create_task(in_transaction(database, lambda tx: erase_contents(tx, [erased, added])))
+            await eventually(lambda: replicas[0].fetch_one(waits))
+    await erasing
+    await check(database)
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
