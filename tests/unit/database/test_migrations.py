@@ -379,13 +379,14 @@ def test_interrupted_migrations_can_be_repeated(postgres):
     url = postgres.url(name)
     in_thread(migrate.upgrade, url, "0011")
     change(url, [*spoken("case-1"), tagging("case-1", '["a"]')])
-    for migration in reversed(list(SCRIPTS.walk_revisions())):
-        in_thread(migrate.upgrade, url, migration.revision)
+    for migration in reversed(list(SCRIPTS.iterate_revisions("head", "0011", inclusive=True))):
         if "autocommit_block" in Path(migration.path).read_text():
+            in_thread(migrate.upgrade, url, migration.revision)
             done = schema(url)
             change(url, [f"UPDATE alembic_version SET version_num = '{migration.down_revision}'"])
             in_thread(migrate.upgrade, url, migration.revision)
             assert schema(url) == done
+    in_thread(migrate.upgrade, url)
     kept, real = number_of_cases(url)
     assert kept == real == {("open", "low", 1)}
     assert stored_tags(url) == {("case-1", "a")}
