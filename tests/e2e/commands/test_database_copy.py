@@ -117,7 +117,7 @@ def target_url(postgres, postgres_template):
 async def work(client):
     """Work with a service as agents do; return the ids of the cases."""
     first = await open_case(
-        client, context=[{"type": "order", "orderId": "ORD-1"}, CONTEXT], tags=["vip"], customerId="customer-1"
+        client, context=[{"type": "order", "orderId": "ORD-1"}, CONTEXT], tags=["vip"], customerId="ann"
     )
     second = await open_case(client, subject="Đơn hàng \U0001f4e6", description="A vase is broken", priority="urgent")
     for case in (first, second):
@@ -138,9 +138,9 @@ async def work(client):
     for method, path, body in (
         ("POST", f"/support/cases/{snoozed['id']}/status", {"status": "pending", "until": until}),
         ("PUT", "/support/agents/agent-7", {"displayName": "Linh Trần", "teams": ["returns"]}),
-        ("PUT", "/support/customers/customer-1", {"name": "Ann", "contacts": [{"kind": "email", "value": "a@b.c"}]}),
-        ("PUT", "/support/customers/customer-2", {"notes": "Call her"}),
-        ("POST", "/support/customers/customer-2/merge", {"into": "customer-1"}),
+        ("PUT", "/support/customers/ann", {"name": "Ann", "contacts": [{"kind": "email", "value": "a@b.c"}]}),
+        ("PUT", "/support/customers/bob", {"notes": "Call her"}),
+        ("POST", "/support/customers/bob/merge", {"into": "ann"}),
         ("PUT", f"/support/cases/{duplicate['id']}/followers/agent-8", None),
         ("POST", f"/support/cases/{duplicate['id']}/merge", {"into": snoozed["id"]}),
     ):
