@@ -15,6 +15,7 @@ import { entriesOf, TimelineView } from "../parts/timeline-view.js";
 import { toast } from "../parts/toast.js";
 
 const TICK = 30_000; // ms between updates of ages
+const FOLLOW_PAUSE = 2_000; // ms at least between two reads of a case that keeps changing
 const roomy = matchMedia("(min-width: 1600px)"); // whether the list stands beside the case, as in styles/case.css
 /** @type {Record<string, string>} */
 const INVERSE_KINDS = { "duplicated-by": "duplicate-of", "child-of": "parent-of" };
@@ -105,6 +106,8 @@ export class CasePage extends Element {
   willUpdate() {
     if (this.shownId === this.caseId) return;
     this.shownId = this.caseId;
+    this.confirmation?.answer(false); // questions are about the case that is left
+    Object.assign(this, { question: null, confirmation: null, dialog: null, preview: null, linkFailure: "", collecting: false });
     Object.assign(this, { detail: null, version: 0, customer: null, collected: null, sources: {}, entries: [], failure: "", message: "" });
     this.view = new TimelineView(this, new URLSearchParams(location.search).get("message") ?? "");
     this.composer = new Composer(this);
@@ -119,12 +122,14 @@ export class CasePage extends Element {
   }
 
   async open() {
+    const { caseId, view } = this;
     try {
       await this.reload();
     } catch (failure) {
-      return this.set({ failure: explain(failure) });
+      if (caseId === this.caseId) this.set({ failure: explain(failure) });
+      return;
     }
-    const { view } = this;
+    if (caseId !== this.caseId) return;
     await this.updateComplete;
     if (queueLeft.ids.length && document.activeElement === document.body) view.focus();
     this.loadCustomer();
@@ -142,7 +147,7 @@ export class CasePage extends Element {
   /** Read the case again. `own`: after a change that was made here. */
   async reload({ own = false } = {}) {
     if (own) this.composer.noteOwnChange();
-    const caseId = this.caseId;
+    const { caseId } = this;
     const { data, etag } = await request(this.path);
     if (caseId !== this.caseId || versionOf(etag) < this.version) return;
     const isFirst = !this.detail;
@@ -156,11 +161,31 @@ export class CasePage extends Element {
     else if (this.detail?.links.some((/** @type {any} */ each) => each.kind === "duplicated-by" && each.caseId === change.caseId)) this.followChange();
   }
 
+  /** Whether changes came while the case was being read. */
+  isBehind = false;
+  /** @type {Promise<unknown> | null} */
+  following = null;
+
+  /** Read the case again: once for all changes that come while it is being read, and at most once a second. */
   async followChange() {
-    try {
-      await this.reload();
-    } catch (failure) {
-      this.set({ message: explain(failure) });
+    this.isBehind = true;
+    if (this.following) return this.following;
+    this.following = this.follow();
+    await this.following;
+    this.following = null;
+  }
+
+  async follow() {
+    while (this.isBehind && this.isConnected) {
+      this.isBehind = false;
+      const { caseId } = this;
+      const pause = new Promise((resume) => setTimeout(resume, FOLLOW_PAUSE));
+      try {
+        await this.reload();
+      } catch (failure) {
+        if (caseId === this.caseId) this.set({ message: explain(failure) });
+      }
+      if (this.isBehind) await pause;
     }
   }
 
@@ -183,25 +208,31 @@ export class CasePage extends Element {
     this.view.follow({ messages, wasAtEnd });
   }
 
+  /** The newest request for the timeline, and the newest one with an answer: an older answer changes nothing. */
+  asked = 0;
+  answered = 0;
+
   /** Collect the timeline, from the cache of the service or, with `refresh`, from the sources. */
   async collect({ refresh = false } = {}) {
     const { caseId } = this;
+    const asked = ++this.asked;
     this.set({ collecting: true });
     try {
       const read = () => request(`${this.path}?includeTimeline=true`);
       const { data } = await (refresh ? request(`${this.path}/timeline/refresh`, { method: "POST" }) : read());
-      if (caseId !== this.caseId) return;
+      if (caseId !== this.caseId || asked < this.answered) return;
+      this.answered = asked;
       const wasAtEnd = this.view.isAtEnd;
       this.set({ collected: data, sources: data.timelineSources, entries: entriesOf(this.detail, data) });
       await this.view.follow({ wasAtEnd });
     } catch (failure) {
-      this.set({ message: explain(failure) });
+      if (caseId === this.caseId) this.set({ message: explain(failure) });
     }
-    this.set({ collecting: false });
+    if (asked === this.asked) this.set({ collecting: false });
   }
 
   async loadCustomer() {
-    const { customerId } = this.detail;
+    const customerId = this.detail?.customerId;
     if (!customerId || !can("customers:read")) return;
     const answer = await request(`/support/customers/${encodeURIComponent(customerId)}?limit=20`).catch(() => null);
     if (answer && this.detail?.customerId === customerId) this.set({ customer: answer.data });
@@ -235,10 +266,17 @@ export class CasePage extends Element {
     this.set({ message: "" });
     try {
       await request(`/support/cases/${encodeURIComponent(file.ticketId)}/attachments/${file.id}`, { method: "DELETE", key: newKey() });
-      await this.reload({ own: true });
+      if (caseId === this.caseId) await this.reload({ own: true });
     } catch (failure) {
-      this.set({ message: explain(failure) });
+      if (caseId === this.caseId) this.set({ message: explain(failure) });
+      else toast({ text: explain(failure), isError: true });
     }
+  }
+
+  /** Change the tags of the case: those that it has then, when changes before this one are done. @param {(tags: string[]) => string[]} edit */
+  changeTags(edit) {
+    const shown = edit(this.detail.tags);
+    return this.perform(`${word("field", "tags")}: ${this.nameOfValue("tags", shown)}`, ({ change }, caseId, detail, tag) => change(caseId, detail, { tags: edit(detail.tags) }, tag));
   }
 
   /** Change fields of the case, unless it has changed since it was shown. @param {Record<string, any>} changes */
@@ -324,8 +362,8 @@ export class CasePage extends Element {
   /** Open another case of the list. @param {number} step */
   goBy(step) {
     const { ids } = queueLeft;
-    const to = ids[ids.indexOf(this.caseId) + step];
-    if (to && ids.includes(this.caseId)) go(`/console/cases/${encodeURIComponent(to)}`);
+    const to = ids.includes(this.caseId) ? ids[ids.indexOf(this.caseId) + step] : undefined;
+    if (to) go(`/console/cases/${encodeURIComponent(to)}`);
     return Boolean(to);
   }
 
@@ -356,14 +394,12 @@ export class CasePage extends Element {
     return canDeleteFiles();
   }
 
-  /** Add a link; the service takes some kinds from the other case only. @param {string} kind @param {string} caseId */
+  /** @param {string} kind @param {string} caseId */
   addLink(kind, caseId) {
-    const inverse = INVERSE_KINDS[kind];
-    const [from, to] = inverse ? [caseId, this.caseId] : [this.caseId, caseId];
-    const path = `/support/cases/${encodeURIComponent(from)}/links`;
+    const from = this.caseId;
     return this.changeLinks(t("aside.link_added", { kind: word("link", kind) }), async () => {
-      const { data } = await request(path, { method: "POST", body: { kind: inverse ?? kind, caseId: to }, key: newKey() });
-      return () => request(`${path}/${data.id}`, { method: "DELETE", key: newKey() });
+      const path = await sendLink(from, kind, caseId);
+      return () => request(path, { method: "DELETE", key: newKey() });
     });
   }
 
@@ -373,7 +409,7 @@ export class CasePage extends Element {
     const from = this.caseId;
     return this.changeLinks(t("aside.link_removed", { kind: word("link", kind) }), async () => {
       await request(`/support/cases/${encodeURIComponent(from)}/links/${id}`, { method: "DELETE", key: newKey() });
-      return () => this.addLink(kind, caseId);
+      return () => sendLink(from, kind, caseId);
     });
   }
 
@@ -384,11 +420,13 @@ export class CasePage extends Element {
     try {
       const undo = await send();
       toast({ text: said, undo: () => this.undo(shownId, undo) });
+      if (shownId !== this.caseId) return;
       await this.reload({ own: true });
       await this.loadCustomer();
       /** @type {HTMLFormElement | null} */ (this.querySelector(".link-form"))?.reset();
     } catch (failure) {
-      this.set({ linkFailure: explain(failure) });
+      if (shownId === this.caseId) this.set({ linkFailure: explain(failure) });
+      else toast({ text: explain(failure), isError: true });
     }
   }
 
@@ -478,6 +516,15 @@ export class CasePage extends Element {
     event.preventDefault();
     this.composer.attach(files);
   }
+}
+
+/** Add a link, and return its path; the service takes some kinds from the other case only. @param {string} own @param {string} kind @param {string} other */
+async function sendLink(own, kind, other) {
+  const inverse = INVERSE_KINDS[kind];
+  const [from, to] = inverse ? [other, own] : [own, other];
+  const path = `/support/cases/${encodeURIComponent(from)}/links`;
+  const { data } = await request(path, { method: "POST", body: { kind: inverse ?? kind, caseId: to }, key: newKey() });
+  return `${path}/${data.id}`;
 }
 
 /** Whether files of a case may be deleted: customers delete only files that they have not sent. */

@@ -92,6 +92,8 @@ export class QueuePage extends Element {
   disconnectedCallback() {
     super.disconnectedCallback();
     this.cases.stop();
+    clearTimeout(this.typing); // what was typed last does not lead back here
+    clearTimeout(this.counting);
     const { items, names, filters, nextCursor, readAt, rendered } = this.cases;
     queueLeft.active = this.active;
     queueLeft.ids = items.map(({ id }) => id);

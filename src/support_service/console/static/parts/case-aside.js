@@ -54,7 +54,7 @@ function customerSection(item, customer) {
 
 /** @param {string} kind @param {string} value */
 function contact(kind, value) {
-  if (kind === "email") return html`<a href=${`mailto:${value}`}><bdi>${value}</bdi></a>`;
+  if (kind === "email") return html`<a href="mailto:${encodeURIComponent(value)}"><bdi>${value}</bdi></a>`;
   if (kind === "phone") return html`<a href=${`tel:${value.replace(/[^\d+]/g, "")}`}><bdi>${value}</bdi></a>`;
   return html`<bdi>${value}</bdi>`;
 }
@@ -89,7 +89,9 @@ function cardsOf({ detail, entries }) {
     return /** @type {Card} */ (cards.get(id));
   };
   for (const order of ordersOf(detail)) cardOf(order);
-  const given = detail.context.filter((/** @type {any} */ each) => each.type === "shipment" || each.type === "payment");
+  const given = detail.context
+    .filter((/** @type {any} */ each) => each.type === "shipment" || each.type === "payment")
+    .map((/** @type {any} */ { trackingUrl: _, ...each }) => each); // anyone may have written the address
   const found = [...entries.filter(({ kind }) => kind === "source").map(({ data }) => data), ...given];
   const known = new Set();
   for (const data of found) {
@@ -202,7 +204,7 @@ function tagSection(page) {
     const form = /** @type {HTMLFormElement} */ (event.target);
     const tag = String(new FormData(form).get("tag")).trim();
     form.reset();
-    if (tag && !item.tags.includes(tag)) page.change({ tags: [...item.tags, tag] });
+    if (tag && !item.tags.includes(tag)) page.changeTags((tags) => [...new Set([...tags, tag])]);
   };
   return html`<section>
     <h2>${t("aside.tags")}</h2>
@@ -211,7 +213,7 @@ function tagSection(page) {
         (/** @type {string} */ tag) =>
           html`<span class="tag"
             ><bdi>${tag}</bdi>${writable
-              ? html`<button class="plain" aria-label=${t("aside.remove_tag", { tag })} @click=${() => page.change({ tags: item.tags.filter((/** @type {string} */ each) => each !== tag) })}>×</button>`
+              ? html`<button class="plain" aria-label=${t("aside.remove_tag", { tag })} @click=${() => page.changeTags((tags) => tags.filter((each) => each !== tag))}>×</button>`
               : nothing}</span
           >`,
       )}

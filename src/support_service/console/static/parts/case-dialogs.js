@@ -98,18 +98,18 @@ class CaseDialog extends Element {
 
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   typing;
+  typed = "";
 
   /** @param {string} typed a text, or the id or address of a case */
   search(typed) {
     clearTimeout(this.typing);
+    this.typed = typed;
     this.typing = setTimeout(async () => {
-      const [id] = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/.exec(typed) ?? [];
       try {
-        if (!typed.trim()) this.set({ found: null, failure: "" });
-        else if (id) this.set({ found: [(await request(`/support/cases/${id}?messagesLimit=1`)).data], failure: "" });
-        else this.set({ found: (await request(`/support/cases?${query({ q: typed, status: "open,pending,resolved", limit: MOST_FOUND + 1 })}`)).data.items, failure: "" });
+        const found = typed.trim() ? await findCases(typed) : null;
+        if (typed === this.typed) this.set({ found, failure: "" });
       } catch (failure) {
-        this.set({ failure: explain(failure) });
+        if (typed === this.typed) this.set({ failure: explain(failure) });
       }
     }, SEARCH_PAUSE);
   }
@@ -144,6 +144,13 @@ class CaseDialog extends Element {
   error() {
     return this.failure ? html`<p class="error" role="alert">${this.failure}</p>` : nothing;
   }
+}
+
+/** Return the cases that a text, or the id or address of a case, stands for. @param {string} typed @returns {Promise<any[]>} */
+async function findCases(typed) {
+  const [id] = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/.exec(typed) ?? [];
+  if (id) return [(await request(`/support/cases/${id}?messagesLimit=1`)).data];
+  return (await request(`/support/cases?${query({ q: typed, status: "open,pending,resolved", limit: MOST_FOUND + 1 })}`)).data.items;
 }
 
 /**

@@ -125,7 +125,7 @@ export class Composer {
   /** Note the version that is shown. While a draft has a text, only own changes count as seen. @param {any} detail @param {number} version */
   show(detail, version) {
     for (const draft of Object.values(this.drafts)) {
-      const isOwn = version === draft.seen + draft.ownChanges;
+      const isOwn = version === draft.seen + draft.ownChanges || version === draft.seen; // an own change may make no version
       if (draft.isEmpty || !draft.seen || isOwn) draft.see(detail, version);
     }
     this.keep();
@@ -137,6 +137,7 @@ export class Composer {
 
   /** @param {Mode} mode */
   async choose(mode) {
+    if (mode === "internal" && me.role === "customer") return;
     this.mode = mode;
     this.message = "";
     this.opened = true;

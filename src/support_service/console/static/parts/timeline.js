@@ -164,7 +164,7 @@ function message({ at, data, duplicate }, { entries, nameOf, preview, marked }, 
       ${isLate(data) ? html`<span class="muted">${t("timeline.received", { time: dateAndTime(data.createdAt) })}</span>` : nothing}
     </p>
     <div class="text" dir="auto">${messageText(data.message)}</div>
-    ${pictures.length ? html`<p class="pictures">${pictures.map((each) => html`<file-thumbnail .file=${each} @open=${() => preview(each)}></file-thumbnail>`)}</p>` : nothing}
+    ${pictures.length ? html`<p class="pictures">${repeat(pictures, ({ id }) => id, (each) => html`<file-thumbnail .file=${each} @open=${() => preview(each)}></file-thumbnail>`)}</p>` : nothing}
     ${attached.length ? attached.map((each) => fileLine(each, preview)) : data.attachmentUri ? link(data.attachmentUri) : nothing}
   </li>`;
 }

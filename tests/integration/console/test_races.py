@@ -1,0 +1,236 @@
+"""A slow network, and people who go on before an answer is there: what was asked for one case never reaches another."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+from playwright.async_api import expect
+
+from tests.support.calls import add_message, eventually, open_case, read_case, read_detail
+from tests.support.console.browser import settled
+from tests.support.console.samples import case_path, messages, open_waiting
+
+
+class Held:
+    """Requests that wait, in the order in which they were sent."""
+
+    def __init__(self):
+        self.urls = []
+        self.release = asyncio.Event()
+
+    async def wait_for(self, number=1):
+        """Wait until so many requests were sent."""
+        await eventually(lambda: len(self.urls) >= number)
+
+
+@asynccontextmanager
+async def holding(page, pattern, method="GET"):
+    """Hold the requests of a page to a path until the block ends, or `release` is set."""
+    held = Held()
+
+    async def hold(route):
+        if route.request.method != method:
+            await route.fallback()
+            return
+        held.urls.append(route.request.url)
+        await held.release.wait()
+        await route.fallback()
+
+    await page.route(pattern, hold)
+    try:
+        yield held
+    finally:
+        held.release.set()
+        await page.unroute(pattern, hold)
+
+
+@pytest.fixture
+async def cases(client):
+    """Two cases of a list."""
+    return await open_waiting(client, "First", "Second", customerId="customer-1")
+
+
+async def open_from_queue(console, **options):
+    """Open the first case of the queue, so that `j` leads to the next one."""
+    page = await console.open(**options)
+    await expect(page.locator("tbody tr")).to_have_count(2)
+    await page.keyboard.press("j")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="First")).to_be_visible()
+    await settled(page)
+    return page
+
+
+async def test_answer_for_a_case_that_was_left_changes_nothing(console, cases):
+    """It may also be a refusal, or no answer at all."""
+    page = await console.open()
+    await expect(page.locator("tbody tr")).to_have_count(2)
+    async with holding(page, f"**/support/cases/{cases[0]['id']}") as held:
+        await page.keyboard.press("j")
+        await page.keyboard.press("Enter")
+        await held.wait_for()
+        await page.keyboard.press("j")
+        await expect(page.get_by_role("heading", name="Second")).to_be_visible()
+    await settled(page)
+    await page.keyboard.press("k")
+    await expect(page.get_by_role("heading", name="First")).to_be_visible()
+    await page.keyboard.press("j")
+    console.loses_connections = True
+    await expect(page.get_by_role("heading", name="Second")).to_be_visible()
+    await settled(page)
+
+    async def lose(route):
+        await asked.wait()
+        await route.abort()
+
+    asked = asyncio.Event()
+    await page.route(f"**/support/cases/{cases[0]['id']}", lose)
+    await page.keyboard.press("k")
+    await page.keyboard.press("j")
+    await expect(page.get_by_role("heading", name="Second")).to_be_visible()
+    asked.set()
+    await settled(page)
+    await page.keyboard.press("n")
+    await expect(page.get_by_role("alert").filter(has_text="answer")).to_have_count(0)
+    await expect(page.get_by_role("heading", name="Second")).to_be_visible()
+
+
+async def test_question_about_a_case_is_not_answered_for_another(console, client, cases):
+    """Going back closes it: neither a draft nor a claim of the other case is sent by its answer."""
+    first, second = cases
+    for case in cases:
+        await client.patch(f"/support/cases/{case['id']}", json={"assignedAgentId": "agent-9"})
+    page = await open_from_queue(console)
+    await page.keyboard.press("j")
+    await expect(page.get_by_role("heading", name="Second")).to_be_visible()
+    await page.get_by_role("button", name="Claim").click()
+    await expect(page.get_by_role("dialog")).to_contain_text("agent-9")
+    await page.go_back()
+    await expect(page.get_by_role("heading", name="First")).to_be_visible()
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    await page.keyboard.press("h")
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    await page.go_forward()
+    await expect(page.get_by_role("heading", name="Second")).to_be_visible()
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    await page.keyboard.press("c")
+    await page.get_by_role("dialog").get_by_role("button", name="Take over").click()
+    await expect(page.get_by_role("button", name="Assignee: anyone")).to_be_visible()
+    assert (await read_case(client, first))["assignedAgentId"] == "agent-9"
+    assert (await read_case(client, second))["assignedAgentId"] == "anyone"
+
+
+async def test_link_of_a_left_case_hides_no_change_of_the_other(console, client, cases):
+    """A change of a colleague is asked about, although a link was added to the case before."""
+    console.refused = {412}
+    first, second = cases
+    page = await open_from_queue(console)
+    async with holding(page, f"**/support/cases/{first['id']}/links", "POST") as held:
+        form = page.locator(".link-form")
+        await form.get_by_label("Kind of link").select_option("duplicate-of")
+        await form.get_by_label("Case id or address").fill(second["id"])
+        await form.get_by_role("button", name="Add").click()
+        await held.wait_for()
+        await page.locator("h1").click()
+        await page.keyboard.press("j")
+        await expect(page.get_by_role("heading", name="Second")).to_be_visible()
+        await settled(page)
+        await page.locator("#composer").fill("On its way")
+        async with holding(page, f"**/support/cases/{second['id']}") as reads:
+            held.release.set()
+            await expect(page.get_by_role("status").filter(has_text="Link added")).to_be_visible()
+            await reads.wait_for()
+    await settled(page)
+    await expect(page.get_by_role("link", name="First").last).to_be_visible()
+    await add_message(client, second, "Solved by another")
+    await expect(page.get_by_role("log").get_by_text("Solved by another")).to_be_visible()
+    await page.locator("#composer").press("Control+Enter")
+    await expect(page.get_by_role("dialog")).to_contain_text("Solved by another")
+    assert "On its way" not in [text for text, _ in await messages(client, second)]
+
+
+async def test_link_that_was_taken_back_hides_no_change(console, client, cases):
+    """A colleague's answer after it is asked about."""
+    console.refused = {412}
+    first, second = cases
+    await client.post(f"/support/cases/{first['id']}/links", json={"kind": "related", "caseId": second["id"]})
+    page = await open_from_queue(console)
+    await page.locator("#composer").fill("On its way")
+    await page.locator("#composer").blur()
+    await page.get_by_role("button", name="Remove the link").click()
+    await expect(page.get_by_role("button", name="Remove the link")).to_have_count(0)
+    await page.keyboard.press("z")
+    await expect(page.get_by_role("button", name="Remove the link")).to_be_visible()
+    await settled(page)
+    await add_message(client, first, "Solved by another")
+    await expect(page.get_by_role("log").get_by_text("Solved by another")).to_be_visible()
+    await page.locator("#composer").press("Control+Enter")
+    await expect(page.get_by_role("dialog")).to_contain_text("Solved by another")
+    assert [text for text, _ in await messages(client, first)] == ["Hello", "Solved by another"]
+
+
+async def test_tags_that_are_removed_one_after_the_other_stay_removed(console, client):
+    """The second click comes before the answer to the first one."""
+    case = await open_case(client, subject="Tagged", tags=["a", "b", "c"])
+    page = await console.open(case_path(case))
+    async with holding(page, f"**/support/cases/{case['id']}", "PATCH") as held:
+        await page.get_by_role("button", name="Remove the tag a").click()
+        await held.wait_for()
+        await page.get_by_role("button", name="Remove the tag b").click()
+    await expect(page.locator(".case-aside .tags .tag")).to_have_text(["c×"])
+    assert (await read_case(client, case))["tags"] == ["c"]
+
+
+async def test_send_and_next_outside_of_the_list_leads_to_the_list(console, client, cases):
+    """A case that was opened from another one is not in it."""
+    other = await open_case(client, subject="Resolved one", customerId="customer-1")
+    await client.patch(f"/support/cases/{other['id']}", json={"status": "resolved"})
+    page = await open_from_queue(console)
+    await page.locator(".case-aside").get_by_role("link", name="Resolved one").click()
+    await expect(page.get_by_role("heading", name="Resolved one")).to_be_visible()
+    await page.locator("#composer").fill("Thank you")
+    await page.locator("#composer").press("Control+Shift+Enter")
+    await expect(page.get_by_role("navigation", name="Views")).to_be_visible()
+    assert [text for text, _ in await messages(client, other)] == ["Thank you"]
+
+
+async def test_search_that_was_typed_last_leads_nobody_back(console, client, cases):
+    """Its pause ends after a case was opened."""
+    page = await console.open()
+    await expect(page.locator("tbody tr")).to_have_count(2)
+    await page.clock.install()
+    await page.locator("#search").press("S")
+    await page.locator("tbody a", has_text="First").click()
+    await expect(page.get_by_role("heading", name="First")).to_be_visible()
+    await page.clock.run_for(1_000)
+    await expect(page).to_have_url(f"{console.address}{case_path(cases[0])}")
+
+
+async def test_case_that_keeps_changing_is_not_read_for_each_change(console, client, case):
+    """A hundred messages in a row need a few requests, and all are shown."""
+    page = await console.open(case_path(case))
+    await settled(page)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url) if case["id"] in request.url else None)
+    for number in range(100):
+        await add_message(client, case, f"message {number}")
+    await expect(page.get_by_text("message 99")).to_be_visible()
+    assert len([each for each in asked if "presence" not in each]) < 50
+    assert len((await read_detail(client, case))["messages"]) == 101
+
+
+async def test_search_for_an_original_shows_what_was_typed_last(console, client, cases):
+    """The answer to what was typed before comes later."""
+    await open_waiting(client, "Parcel lost", "Charged twice")
+    page = await console.open(case_path(cases[0]))
+    await page.get_by_role("button", name="Actions").click()
+    await page.get_by_role("option", name="Merge").click()
+    dialog = page.get_by_role("dialog")
+    async with page.expect_response("**/support/cases?q=parcel*") as late, holding(page, "**/support/cases?q=parcel*") as held:
+        await dialog.get_by_role("searchbox").fill("parcel")
+        await held.wait_for()
+        await dialog.get_by_role("searchbox").fill("charged")
+        await expect(dialog.get_by_role("button", name="Charged twice")).to_be_visible()
+    await (await late.value).finished()
+    await expect(dialog.get_by_role("button", name="Charged twice")).to_be_visible()
+    await expect(dialog.get_by_role("button", name="Parcel lost")).to_have_count(0)
