@@ -136,6 +136,52 @@ async def test_users_of_one_browser_share_neither_stream_nor_drafts(tokens, owne
     await expect(second.locator("#composer")).to_have_value("")
 
 
+async def test_page_of_a_former_user_becomes_that_of_the_next_one(tokens, owned_case, console, client):
+    """A draft is not sent in the name of somebody who signs in in another tab of the same browser."""
+    first = await sign_in(console, tokens["supervisor"], case_path(owned_case))
+    await expect(first.locator(".account summary")).to_have_text("supervisor")
+    await first.locator("#composer").fill("A draft of the supervisor")
+    await sign_in(console, tokens["agent"], "/console/sign-in", profile=first.context)
+    await expect(first.locator(".account summary")).to_have_text("agent-1")
+    await expect(first.locator("#composer")).to_have_value("")
+
+
+async def test_sign_out_in_a_tab_ends_the_others(tokens, owned_case, console):
+    """They keep no draft, and nothing that can be sent."""
+    console.refused = {401}
+    first = await sign_in(console, tokens["agent"], case_path(owned_case))
+    second = await console.open("/console/", profile=first.context)
+    await first.locator("#composer").fill("Half a thought")
+    await second.locator(".account summary").click()
+    await second.get_by_role("button", name="Sign out").click()
+    await expect(first.get_by_label("Token or JWT")).to_be_visible()
+    assert "thought" not in await first.evaluate("JSON.stringify(localStorage)")
+
+
+async def test_sign_out_without_an_answer_says_so(tokens, owned_case, console):
+    """The session lasts, and drafts with it."""
+    console.loses_connections = True
+    page = await sign_in(console, tokens["agent"], case_path(owned_case))
+    await page.locator("#composer").fill("Half a thought")
+    await page.context.set_offline(True)
+    await page.locator(".account summary").click()
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page.locator(".toast")).to_contain_text("did not answer")
+    await page.context.set_offline(False)
+    await page.reload()
+    await expect(page.locator("#composer")).to_have_value("Half a thought")
+
+
+async def test_customer_has_no_key_for_notes(tokens, owned_case, console):
+    """`n` begins none, and the keys of agents do nothing."""
+    page = await sign_in(console, tokens["customer"], case_path(owned_case))
+    await expect(page.get_by_role("heading", name="Where is my parcel?")).to_be_visible()
+    for key in "ncsphx":
+        await page.keyboard.press(key)
+    await expect(page.locator("section.composer")).to_have_attribute("data-mode", "public")
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+
+
 async def test_foreign_address_is_not_followed_after_sign_in(tokens, console):
     """`next` leads to another page of the console only, also if it is not an address."""
     page = await console.open("/console/sign-in")

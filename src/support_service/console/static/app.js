@@ -305,7 +305,11 @@ class SupportConsole extends Element {
       logOut();
       return;
     }
-    await request("/console/session", { method: "DELETE" }).catch(() => {});
+    try {
+      await request("/console/session", { method: "DELETE" });
+    } catch (failure) {
+      if (!(failure instanceof Problem) || failure.status !== 401) return toast({ text: explain(failure), isError: true }); // the session lasts
+    }
     forgetDrafts();
     location.assign("/console/sign-in");
     leaveForSignIn();

@@ -20,7 +20,9 @@ export class Problem extends Error {
 }
 
 export const POSITION = "Support-Position";
+const USER = "user"; // who is signed in
 const NO_ANSWER = { status: 0, code: "no_answer", detail: "" };
+const LONGEST = 60_000; // ms for which an answer is waited for
 
 /**
  * Send a request, and return the parsed answer.
@@ -37,15 +39,21 @@ export async function request(path, options = {}) {
   if (ifMatch) headers["If-Match"] = ifMatch;
   const known = method === "GET" ? load(POSITION) : null;
   if (known) headers[POSITION] = known;
-  let response;
+  const tooLong = new AbortController();
+  const timer = setTimeout(() => tooLong.abort(), LONGEST);
+  const either = signal ? AbortSignal.any([signal, tooLong.signal]) : tooLong.signal;
+  let response, data;
   try {
-    response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal });
+    response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal: either });
+    data = await parse(response);
   } catch (failure) {
     if (signal?.aborted) throw failure;
     throw new Problem(NO_ANSWER);
+  } finally {
+    clearTimeout(timer);
   }
-  const data = await parse(response);
   if (!response.ok) throw refusal(response.status, data);
+  if (data === null && response.status !== 204) throw new Problem(NO_ANSWER); // a proxy has answered instead, or half of it was lost
   notePosition(response.headers.get(POSITION), method);
   return { data, etag: response.headers.get("ETag"), status: response.status };
 }
@@ -125,8 +133,9 @@ export function query(parameters) {
 /** @param {Response} response */
 async function parse(response) {
   if (response.status === 204 || !response.headers.get("Content-Type")?.includes("json")) return null;
+  const body = await response.text();
   try {
-    return await response.json();
+    return JSON.parse(body);
   } catch {
     return null;
   }
@@ -150,6 +159,8 @@ export let me = { name: "", role: "", subject: null, teams: [], permissions: {} 
 
 export async function loadMe() {
   me = (await request("/support/me")).data;
+  save(USER, me.name);
+  addEventListener("storage", ({ key }) => key?.endsWith(`:${USER}`) && load(USER) !== me.name && location.reload()); // another tab has signed out, or in as somebody else
 }
 
 /** @param {string} permission */

@@ -131,10 +131,10 @@ export class Upload {
       };
       request.onload = () => {
         const data = parse(request.responseText);
-        if (request.status < 300) {
+        if (request.status < 300 && data) {
           notePosition(request.getResponseHeader(POSITION), "POST");
           resolve(data);
-        } else reject(refusal(request.status, data));
+        } else reject(request.status < 300 ? new Problem({ status: 0, code: "no_answer", detail: "" }) : refusal(request.status, data));
       };
       request.onerror = () => reject(new Problem({ status: 0, code: "no_answer", detail: "" }));
       request.onabort = () => reject(new Problem({ status: 0, code: "cancelled", detail: "" }));

@@ -66,6 +66,7 @@ export class CasePage extends Element {
     this.listen(live, "change", ({ detail }) => this.applyChange(detail));
     this.listen(live, "presence", () => this.requestUpdate());
     this.listen(live, "resync", () => this.followChange());
+    this.listen(window, "storage", (event) => this.composer.takeUp(event));
     for (const query of [wide, roomy]) this.listen(query, "change", () => this.requestUpdate());
     this.listen(document, "pointerdown", () => (this.isPressing = true));
     for (const type of ["pointerup", "pointercancel"]) this.listen(document, type, () => (this.isPressing = false));

@@ -56,14 +56,16 @@ class CustomerPage extends Element {
 
   /** @param {string | null} cursor */
   async load(cursor) {
+    const { customerId } = this;
     const more = cursor ? `&cursor=${encodeURIComponent(cursor)}` : "";
     try {
       const { data, etag } = await request(`${this.path}?limit=50${more}`);
-      document.title = `${data.name ?? this.customerId} – ${t("app.name")}`;
+      if (customerId !== this.customerId) return;
+      document.title = `${data.name ?? customerId} – ${t("app.name")}`;
       // A customer without a record has the version 0, which no change can have as a condition.
       this.set({ page: cursor ? joined(this.page, data) : data, etag: etag?.startsWith('"0.') ? null : etag });
     } catch (failure) {
-      this.set({ failure: explain(failure) });
+      if (customerId === this.customerId) this.set({ failure: explain(failure) });
     }
   }
 
@@ -235,10 +237,11 @@ class CustomerPage extends Element {
     clearTimeout(this.timer);
     this.set({ found: [] });
     if (typed.length < SHORTEST) return;
-    this.timer = setTimeout(async () => {
+    const timer = setTimeout(async () => {
       const answer = await request(`/support/customers?${query({ q: typed, limit: FOUND })}`).catch(() => null);
-      this.set({ found: answer?.data.items ?? [] });
+      if (timer === this.timer) this.set({ found: answer?.data.items ?? [] });
     }, PAUSE);
+    this.timer = timer;
   }
 
   /** @param {SubmitEvent} event */

@@ -76,14 +76,15 @@ class TeamPage extends Element {
   }
 
   async readPeople() {
+    const { asked } = this;
     const { team } = this.filters;
     const count = async (/** @type {Record<string, string>} */ filters) =>
       (await request(`/support/cases/count?${query({ assignedAgentId: "none", team, ...filters })}`)).data.count;
     try {
       const [people, open, atRisk] = await Promise.all([agents(), count({ status: "open" }), count({ dueWithin: AT_RISK })]);
-      this.set({ people, nobody: { open, atRisk }, failure: "" });
+      if (asked === this.asked) this.set({ people, nobody: { open, atRisk }, failure: "" });
     } catch (failure) {
-      this.set({ failure: explain(failure) });
+      if (asked === this.asked) this.set({ failure: explain(failure) });
     }
   }
 

@@ -106,6 +106,20 @@ export class Composer {
     return this.mode === "public" && this.original !== undefined;
   }
 
+  /** Whether this tab has changed the drafts last. */
+  isWriter = false;
+
+  /** Take up what another tab of this user has written, or sent; not where files are, which belong to a tab. @param {StorageEvent} event */
+  takeUp({ key }) {
+    if (!key?.endsWith(this.storedName) || this.busy || this.files) return;
+    const { mode } = this;
+    Object.assign(this, { drafts: { public: new Draft(), internal: new Draft() }, isWriter: false });
+    this.restore();
+    this.mode = mode;
+    if (this.page.detail) this.show(this.page.detail, this.page.version);
+    this.page.requestUpdate();
+  }
+
   /** Take up the drafts of this case. */
   restore() {
     const stored = load(this.storedName);
@@ -119,6 +133,7 @@ export class Composer {
 
   keep() {
     const { mode, drafts } = this;
+    this.isWriter = true;
     save(this.storedName, Object.values(drafts).some((draft) => draft.toJSON()) ? { mode, ...drafts } : null);
   }
 
@@ -128,7 +143,7 @@ export class Composer {
       const isOwn = version === draft.seen + draft.ownChanges || version === draft.seen; // an own change may make no version
       if (draft.isEmpty || !draft.seen || isOwn) draft.see(detail, version);
     }
-    this.keep();
+    if (this.isWriter) this.keep();
   }
 
   noteOwnChange() {

@@ -12,6 +12,8 @@ class SaveView extends Element {
   /** @type {import("../pages/queue.js").QueuePage | null} */
   page = null;
   busy = false;
+  sent = "";
+  key = "";
   failure = "";
 
   firstUpdated() {
@@ -61,12 +63,19 @@ class SaveView extends Element {
     const isChange = /** @type {HTMLButtonElement} */ (event.submitter)?.value === "change";
     this.send(async () => {
       const [method, path] = isChange ? ["PATCH", `${PATH}/${this.saved.id}`] : ["POST", PATH];
-      const { data } = await request(path, { method, body, key: newKey() });
+      const { data } = await request(path, { method, body, key: this.keyOf(path, body) });
       await this.page?.loadViews();
       go(`/console/?view=saved:${data.id}`);
       const text = t("save.saved", { name: data.name });
       toast(isChange ? { text } : { text, undo: () => this.discard(data.id) });
     });
+  }
+
+  /** Return the key of a request: a repeat after an answer was lost has the same one. @param {string} path @param {unknown} body */
+  keyOf(path, body) {
+    const sent = JSON.stringify([path, body]);
+    if (sent !== this.sent) Object.assign(this, { sent, key: newKey() });
+    return this.key;
   }
 
   delete() {

@@ -1,7 +1,7 @@
 /** One line at the bottom that says what was done, with a button that undoes it. `z` presses the button. */
 
 import { render } from "../vendor/lit-element/lit-element.js";
-import { explain } from "../lib/api.js";
+import { explain, Problem } from "../lib/api.js";
 import { html, onKeys } from "../lib/page.js";
 import { t } from "../lib/i18n.js";
 
@@ -50,7 +50,8 @@ async function undo() {
     await undone.undo();
     if (!current) toast({ text: t("toast.undone", { text: undone.undone ?? undone.text }) });
   } catch (failure) {
-    toast({ text: explain(failure), isError: true });
+    const isLost = failure instanceof Problem && failure.code === "no_answer"; // then it can be tried again
+    toast({ text: explain(failure), isError: true, undo: isLost ? undone.undo : undefined });
   }
 }
 
