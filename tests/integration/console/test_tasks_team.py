@@ -43,6 +43,10 @@ async def test_load_and_risk_of_the_team_are_found(team, console, client, hand):
     assert user.count <= 3
     await expect(page.locator(".chart")).to_have_count(4)
     await expect_good_looks(page)
+    await user.click(figures(page, "ann").get_by_role("link", name="SLA at risk: 1"))
+    await expect(page.locator(".subject a bdi")).to_have_text(["One"])
+    await expect(page.get_by_role("heading", level=1)).to_have_text("SLA at risk")
+    assert user.count <= 3
 
 
 async def test_team_page_follows_its_choices(team, console, client):

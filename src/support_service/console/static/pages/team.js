@@ -171,7 +171,7 @@ class TeamPage extends Element {
               <th scope="row"><a href="/console/?${query({ view: "unassigned", team })}">${t("view.unassigned")}</a></th>
               <td class="figure">${this.open(this.nobody.open, highest)}</td>
               <td></td>
-              <td class="figure">${this.risk(this.nobody.atRisk)}</td>
+              <td class="figure">${this.atRisk("none", this.nobody.atRisk)}</td>
               <td colspan="4"></td>
             </tr>
             ${rows.map((row) => this.row(row, highest))}
@@ -195,7 +195,7 @@ class TeamPage extends Element {
       </th>
       <td class="figure">${this.open(row.open, highest)}</td>
       <td class="figure">${number(row.pending)}</td>
-      <td class="figure">${this.risk(row.atRisk)}</td>
+      <td class="figure">${this.atRisk(row.id, row.atRisk)}</td>
       <td class="figure">${row.oldestWait ? html`<time datetime=${row.oldestWait} title=${dateAndTime(row.oldestWait)}>${since(row.oldestWait)}</time>` : html`<span class="muted">–</span>`}</td>
       <td class="figure">${number(row.solved)}</td>
       <td class="figure">${this.risk(row.breaches)}</td>
@@ -211,6 +211,12 @@ class TeamPage extends Element {
   /** @param {number | null} open @param {number} highest */
   open(open, highest) {
     return html`<span class="load">${shareBar(open, highest)} <span>${number(open)}</span></span>`;
+  }
+
+  /** The cases at risk of a person, which is where a supervisor goes on. @param {string} assignedAgentId @param {number | null} count */
+  atRisk(assignedAgentId, count) {
+    if (!count) return this.risk(count);
+    return html`<a href="/console/?${query({ view: "due", assignedAgentId })}" aria-label=${`${t("view.due")}: ${number(count)}`}>${this.risk(count)}</a>`;
   }
 
   /** @param {number | null} count */
