@@ -360,6 +360,9 @@ async def test_search_in_a_view_counts_in_all_of_them(console, client):
     await page.get_by_role("link", name="show").click()
     await expect(page.locator(".subject a bdi")).to_have_text(["The kettle leaks"])
     await expect(page.get_by_role("heading", level=1)).to_have_text("All cases")
+    await page.goto("/console/?view=mine&q=teapot")
+    await expect(page.get_by_text("No case matches.")).to_be_visible()
+    await expect(page.get_by_role("link", name="show")).to_have_count(0)
 
 
 async def test_drafts_have_a_view_and_a_mark(console, client):

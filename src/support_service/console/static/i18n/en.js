@@ -367,7 +367,7 @@ export const texts = {
   "composer.reply_hint": "The customer reads it.",
   "composer.note_hint": "Only agents read it.",
   "composer.reply_placeholder": "Write to the customer. Type ; for a macro.",
-  "composer.note_placeholder": "Write to other agents. Type ; for a macro.",
+  "composer.note_placeholder": "Write to other agents. Type @ for a person or team, ; for a macro.",
   "composer.send": "Send reply",
   "composer.add_note": "Add note",
   "composer.then": "When sent:",

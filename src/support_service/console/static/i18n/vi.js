@@ -368,7 +368,7 @@ export const texts = {
   "composer.reply_hint": "Khách hàng đọc được.",
   "composer.note_hint": "Chỉ nhân viên đọc được.",
   "composer.reply_placeholder": "Viết cho khách hàng. Gõ ; để chèn mẫu câu.",
-  "composer.note_placeholder": "Viết cho nhân viên khác. Gõ ; để chèn mẫu câu.",
+  "composer.note_placeholder": "Viết cho nhân viên khác. Gõ @ cho người hoặc nhóm, ; để chèn mẫu câu.",
   "composer.send": "Gửi trả lời",
   "composer.add_note": "Thêm ghi chú",
   "composer.then": "Khi gửi:",

@@ -289,7 +289,7 @@ function stripText(page) {
   }
   if (!navigator.onLine) return { said: html`<b>${t("queue.offline", { time: clockWithSeconds(live.state === "off" ? readAt : live.asOf) })}</b>`, action };
   if (state === "loading" && shownView?.id !== view.id) return { said: t("queue.loading", { name: view.name }) };
-  if (everywhere && filters.q) {
+  if (everywhere?.count && filters.q) {
     const found = number(everywhere.count) + (everywhere.more ? "+" : "");
     return { said: t("queue.found", { here: size, all: found }), action: html`<a href="/console/?${query({ view: "all", q: filters.q })}">${t("queue.show_all")}</a>` };
   }
