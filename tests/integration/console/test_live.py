@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import expect
@@ -169,6 +170,26 @@ async def test_writing_is_told_at_once(console, stream, case):
     await eventually(lambda: told == ["viewing", "typing"])
     await page.locator("#composer").fill("")
     await eventually(lambda: told == ["viewing", "typing", "viewing"])
+
+
+@pytest.mark.parametrize("way", ["back to the queue", "closed tab"])
+async def test_leaving_a_case_is_told_at_once(console, client, stream, way):
+    """Colleagues do not see for 15 s somebody who is gone, whether the console shows something else or is left."""
+    case, _ = await open_waiting(client, "First", "Second")
+    told = []
+
+    async def note(route):
+        told.append((route.request.method, urlsplit(route.request.url).path.split("/")[3]))
+        await route.fulfill(status=204)
+
+    await stream.profile.route("**/presence", note)
+    page = await console.open(case_path(case), profile=stream.profile)
+    await eventually(lambda: told == [("PUT", case["id"])])
+    if way == "closed tab":
+        await page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide'))")
+    else:
+        await page.locator(".case-head a").first.click()
+    await eventually(lambda: told == [("PUT", case["id"]), ("DELETE", case["id"])])
 
 
 async def test_position_without_an_event_is_kept(console, stream):

@@ -4,7 +4,7 @@ import { t, text, word } from "./i18n.js";
 import { load, save } from "./storage.js";
 
 /**
- * @typedef {{method?: string, body?: unknown, key?: string, ifMatch?: string | null, signal?: AbortSignal}} Options
+ * @typedef {{method?: string, body?: unknown, key?: string, ifMatch?: string | null, signal?: AbortSignal, keepalive?: boolean}} Options
  * @typedef {{data: any, etag: string | null, status: number}} Answer
  */
 
@@ -31,7 +31,7 @@ const LONGEST = 60_000; // ms for which an answer is waited for
  * @returns {Promise<Answer>}
  */
 export async function request(path, options = {}) {
-  const { method = "GET", body, key, ifMatch, signal } = options;
+  const { method = "GET", body, key, ifMatch, signal, keepalive } = options;
   /** @type {Record<string, string>} */
   const headers = { Accept: "application/json" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -44,7 +44,7 @@ export async function request(path, options = {}) {
   const either = signal ? AbortSignal.any([signal, tooLong.signal]) : tooLong.signal;
   let response, data;
   try {
-    response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal: either });
+    response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal: either, keepalive });
     data = await parse(response);
   } catch (failure) {
     if (signal?.aborted) throw failure;

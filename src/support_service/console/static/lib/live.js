@@ -195,8 +195,8 @@ async function* chunks(stream) {
 export const live = new Live();
 
 /**
- * Tells other agents who views a case, and who writes: at once when that changes, and again while it lasts, because the
- * service forgets it after 15 s.
+ * Tells other agents who views a case, and who writes: at once when that changes or ends, and again while it lasts,
+ * because the service forgets it after 15 s.
  */
 export class Presence {
   caseId = "";
@@ -206,6 +206,10 @@ export class Presence {
   timer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   pause;
+
+  constructor() {
+    window.addEventListener("pagehide", () => this.leave()); // a page that comes back from the cache of the browser tells it again
+  }
 
   /** @param {string} caseId */
   start(caseId) {
@@ -236,6 +240,11 @@ export class Presence {
     if (this.caseId) this.send();
   }
 
+  /** Tell that the case is left, also while the page is being closed. */
+  leave() {
+    if (this.caseId) request(this.path, { method: "DELETE", keepalive: true }).catch(() => {});
+  }
+
   send() {
     request(this.path, { method: "PUT", body: { state: this.state } }).catch(() => {});
   }
@@ -245,6 +254,7 @@ export class Presence {
   }
 
   stop() {
+    this.leave();
     clearInterval(this.timer);
     clearTimeout(this.pause);
     Object.assign(this, { caseId: "", state: "viewing" });
