@@ -80,6 +80,11 @@ export function word(group, word) {
   return texts[`${group}.${given}`] ?? given;
 }
 
+/** Return the text for a state that another service gives, such as `in_transit` or `order.shipped`. @param {unknown} state */
+export function stateOf(state) {
+  return word("state", state).replaceAll("_", " ");
+}
+
 const MINUTE = 60;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;

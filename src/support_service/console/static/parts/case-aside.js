@@ -1,7 +1,7 @@
 /** The column beside the conversation: the customer with other cases, orders, tags, links and files. */
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
-import { dateAndTime, duration, t, text, word } from "../lib/i18n.js";
+import { dateAndTime, duration, stateOf, t, text, word } from "../lib/i18n.js";
 import { can } from "../lib/api.js";
 import { html } from "../lib/page.js";
 import { person } from "./person.js";
@@ -113,14 +113,14 @@ function orderCard({ id, order, events, shipments, payments }, { sources, entrie
   const state = sources.order;
   const rows = [
     order?.total ? row("aside.total", order.total) : nothing,
-    ...payments.map(({ amount, status }) => row("entry.payment", [amount, status].filter(Boolean).map((each) => text(each).replaceAll("_", " ")).join(" · "))),
+    ...payments.map(({ amount, status }) => row("entry.payment", [text(amount), stateOf(status)].filter(Boolean).join(" · "))),
     ...shipments.flatMap((shipment) => shipmentRows(shipment, id, entries)),
-    last ? row("aside.last_event", html`${text(last.eventType ?? last.status)} <span class="muted">${dateAndTime(last.timestamp)}</span>`) : nothing,
+    last ? row("aside.last_event", html`${stateOf(last.eventType ?? last.status)} <span class="muted">${dateAndTime(last.timestamp)}</span>`) : nothing,
   ];
   return html`<article class="order-card">
     <h3>
       <a href=${searchFor(id)} title=${t("aside.search_id")}><bdi>${id}</bdi></a>
-      ${order?.status ? html`<bdi class="pill">${text(order.status).replaceAll("_", " ")}</bdi>` : nothing}
+      ${order?.status ? html`<bdi class="pill">${stateOf(order.status)}</bdi>` : nothing}
     </h3>
     <dl class="pairs">${rows}</dl>
     ${order && state?.ageSeconds !== null && state?.ageSeconds !== undefined ? html`<p class="muted age" data-status=${state.status}>${t("aside.as_of", { time: duration(state.ageSeconds) })}</p>` : nothing}
@@ -133,7 +133,7 @@ function orderCard({ id, order, events, shipments, payments }, { sources, entrie
     const carrier = shipment.carrier ?? all.findLast(({ data }) => data.payload?.carrier)?.data.payload.carrier;
     const isLink = /^https?:\/\//.test(text(shipment.trackingUrl));
     return [
-      row("entry.shipment", html`${own === card ? nothing : html`<bdi>${own}</bdi> `}${shipment.status ? html`<bdi class="pill">${text(shipment.status).replaceAll("_", " ")}</bdi>` : nothing}`),
+      row("entry.shipment", html`${own === card ? nothing : html`<bdi>${own}</bdi> `}${shipment.status ? html`<bdi class="pill">${stateOf(shipment.status)}</bdi>` : nothing}`),
       carrier ? row("aside.carrier", html`<bdi>${text(carrier)}</bdi>`) : nothing,
       number
         ? row(

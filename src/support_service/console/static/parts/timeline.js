@@ -2,7 +2,7 @@
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
-import { clock, dateAndTime, day, dayAndMonth, dayKey, duration, isEmpty, size, t, text, word } from "../lib/i18n.js";
+import { clock, dateAndTime, day, dayAndMonth, dayKey, duration, isEmpty, size, stateOf, t, text, word } from "../lib/i18n.js";
 import { html } from "../lib/page.js";
 
 const SHOWN_FIRST = ["type", "timestamp", "origin", "status"]; // members that the first line of an entry shows
@@ -113,7 +113,7 @@ function rowOrNotice(row, shown, follows = false) {
 function run({ entries }, shown) {
   const [events, given, changes] = ["source", "context", "history"].map((kind) => entries.filter((entry) => entry.kind === kind).length);
   const last = entries.findLast(({ kind }) => kind === "source");
-  const state = text(last?.data.status ?? last?.data.eventType).replaceAll("_", " ");
+  const state = stateOf(last?.data.status ?? last?.data.eventType);
   const parts = [
     events ? t("timeline.run", { n: events }) + (state && last?.at ? `, ${state} ${dayAndMonth(dayKey(last.at))}` : "") : "",
     given ? t("timeline.run_given", { n: given }) : "",
@@ -201,8 +201,8 @@ function fact({ at, kind, source, duplicate, data }, { sources }) {
   return html`<li class="fact" ?data-stale=${isStale}>
     <p class="meta">
       <strong>${word("entry", data.type)}</strong>
-      ${isEmpty(data[name]) ? nothing : html`<bdi>${text(data[name])}</bdi>`}
-      ${isEmpty(data.status) ? nothing : html`<bdi class="pill">${text(data.status).replaceAll("_", " ")}</bdi>`}
+      ${isEmpty(data[name]) ? nothing : html`<bdi>${name === "eventType" ? stateOf(data[name]) : text(data[name])}</bdi>`}
+      ${isEmpty(data.status) ? nothing : html`<bdi class="pill">${stateOf(data.status)}</bdi>`}
       ${kind === "context" ? html`<span class="pill">${t("timeline.given")}</span>` : nothing}
       ${isStale ? html`<span class="stale-mark">${t("timeline.stale", { time: duration(state.ageSeconds ?? 0) })}</span>` : nothing}
       ${caseLink(duplicate)} ${time(at)}
