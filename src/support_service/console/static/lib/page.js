@@ -92,13 +92,26 @@ export class Element extends LitElement {
     this.stops.push(() => clearInterval(timer));
   }
 
+  /**
+   * Call a function after a pause, unless it is wanted again, or the element is removed, before.
+   * @param {number} pause ms
+   * @param {() => void} action
+   */
+  later(pause, action) {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(action, pause);
+  }
+
   disconnectedCallback() {
     super.disconnectedCallback();
+    clearTimeout(this.timer);
     for (const stop of this.stops.splice(0)) stop();
   }
 
   /** @type {(() => void)[]} */
   stops = [];
+  /** Of `later`. @type {ReturnType<typeof setTimeout> | undefined} */
+  timer;
 }
 
 /** @param {Event} event */

@@ -37,15 +37,15 @@ class CustomerPage extends Element {
   editing = null;
   problem = "";
   busy = false;
-  /** Customers who may be the same person. @type {any[]} */
+  /** Customers who may be the same person, as far as the typed text says. @type {any[]} */
   found = [];
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  timer;
+  typed = "";
 
   willUpdate() {
     if (this.shownId === this.customerId) return;
     this.shownId = this.customerId;
-    Object.assign(this, { page: null, failure: "", editing: null, problem: "", found: [] });
+    clearTimeout(this.timer);
+    Object.assign(this, { page: null, failure: "", editing: null, problem: "", found: [], typed: "" });
     document.title = `${this.customerId} – ${t("app.name")}`;
     this.load(null);
   }
@@ -56,12 +56,12 @@ class CustomerPage extends Element {
 
   /** @param {string | null} cursor */
   async load(cursor) {
-    const { customerId } = this;
+    const { customerId, path } = this;
     const more = cursor ? `&cursor=${encodeURIComponent(cursor)}` : "";
     try {
-      const { data, etag } = await request(`${this.path}?limit=50${more}`);
+      const { data, etag } = await request(`${path}?limit=50${more}`);
       if (customerId !== this.customerId) return;
-      document.title = `${data.name ?? customerId} – ${t("app.name")}`;
+      document.title = `${data.name ?? this.customerId} – ${t("app.name")}`;
       // A customer without a record has the version 0, which no change can have as a condition.
       this.set({ page: cursor ? joined(this.page, data) : data, etag: etag?.startsWith('"0.') ? null : etag });
     } catch (failure) {
@@ -182,14 +182,15 @@ class CustomerPage extends Element {
     try {
       const body = { name: String(form.get("name")).trim() || null, contacts: this.editing, notes: String(form.get("notes")).trim() || null };
       const { etag } = await request(path, { method: "PUT", body, ifMatch: this.etag });
-      await Promise.all([this.load(null), this.endEditing()]);
+      if (this.page?.customerId === customerId) await Promise.all([this.load(null), this.endEditing()]);
       const undo = async () => {
         await request(path, { method: "PUT", body: { name, contacts, notes }, ifMatch: etag });
         await this.load(null);
       };
       toast({ text: t("customer.saved", { name: body.name ?? customerId }), undo });
     } catch (failure) {
-      this.set({ problem: explain(failure) });
+      if (this.page?.customerId === customerId) this.set({ problem: explain(failure) });
+      else toast({ text: explain(failure), isError: true });
     }
     this.set({ busy: false });
   }
@@ -234,14 +235,13 @@ class CustomerPage extends Element {
 
   /** @param {string} typed */
   findOthers(typed) {
-    clearTimeout(this.timer);
+    this.typed = typed;
     this.set({ found: [] });
-    if (typed.length < SHORTEST) return;
-    const timer = setTimeout(async () => {
+    this.later(PAUSE, async () => {
+      if (typed.length < SHORTEST) return;
       const answer = await request(`/support/customers?${query({ q: typed, limit: FOUND })}`).catch(() => null);
-      if (timer === this.timer) this.set({ found: answer?.data.items ?? [] });
-    }, PAUSE);
-    this.timer = timer;
+      if (typed === this.typed) this.set({ found: answer?.data.items ?? [] });
+    });
   }
 
   /** @param {SubmitEvent} event */
@@ -267,14 +267,17 @@ class CustomerPage extends Element {
    * @param {() => Promise<unknown>} undo
    */
   async change(text, send, undo) {
+    const { customerId } = this;
     clearTimeout(this.timer);
     try {
       await send();
-      const field = /** @type {HTMLInputElement} */ (this.querySelector("[name=other]"));
-      field.value = "";
-      field.focus();
-      this.set({ found: [] });
-      await this.load(null);
+      const field = /** @type {HTMLInputElement | null} */ (this.querySelector("[name=other]"));
+      if (field && customerId === this.customerId) {
+        field.value = "";
+        field.focus();
+        this.set({ found: [], typed: "" });
+        await this.load(null);
+      }
       toast({ text, undo: async () => (await undo(), this.load(null)) });
     } catch (failure) {
       toast({ text: explain(failure), isError: true });

@@ -27,6 +27,8 @@ let left = null;
 export class QueuePage extends Element {
   /** @type {View[]} */
   views = builtInViews();
+  /** Whose views they are. */
+  agent = agent();
   cases = new CaseList(() => this.requestUpdate());
   active = "";
   /** What names the list that is shown. @type {string | null} */
@@ -91,9 +93,8 @@ export class QueuePage extends Element {
 
   disconnectedCallback() {
     super.disconnectedCallback();
-    this.cases.stop();
-    clearTimeout(this.typing); // what was typed last does not lead back here
     clearTimeout(this.counting);
+    this.cases.stop();
     const { items, names, filters, nextCursor, readAt, rendered } = this.cases;
     queueLeft.active = this.active;
     queueLeft.ids = items.map(({ id }) => id);
@@ -163,9 +164,13 @@ export class QueuePage extends Element {
     }
   }
 
-  /** Load the list if the address asks for another one. */
+  /** Load the list if the address asks for another one, or the user works under another name. */
   async follow() {
     if (placeOf(location.pathname)?.page !== "queue") return;
+    if (this.agent !== agent()) {
+      this.set({ agent: agent(), views: [...builtInViews(), ...this.views.filter((view) => view.group === "saved")] });
+      this.countSoon();
+    }
     queueLeft.address = location.pathname + location.search;
     this.requestUpdate();
     if (this.asked !== this.shown || this.cases.state === "failed") await this.load();
@@ -420,13 +425,9 @@ export class QueuePage extends Element {
     go(`/console/?${parameters}`, { replace: name === "q" });
   }
 
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  typing;
-
   /** @param {string} text */
   search(text) {
-    clearTimeout(this.typing);
-    this.typing = setTimeout(() => this.filter("q", text), SEARCH_PAUSE);
+    this.later(SEARCH_PAUSE, () => this.filter("q", text));
   }
 
   /** Go from the search to its first case. @param {KeyboardEvent} event */
@@ -434,7 +435,7 @@ export class QueuePage extends Element {
     if (event.key !== "Enter" && event.key !== "ArrowDown") return;
     event.preventDefault();
     const input = /** @type {HTMLInputElement} */ (event.target);
-    clearTimeout(this.typing);
+    clearTimeout(this.timer);
     input.blur();
     this.active = "";
     if (input.value !== (this.parameters.get("q") ?? "")) {

@@ -96,22 +96,19 @@ class CaseDialog extends Element {
     `;
   }
 
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  typing;
   typed = "";
 
   /** @param {string} typed a text, or the id or address of a case */
   search(typed) {
-    clearTimeout(this.typing);
     this.typed = typed;
-    this.typing = setTimeout(async () => {
+    this.later(SEARCH_PAUSE, async () => {
       try {
         const found = typed.trim() ? await findCases(typed) : null;
         if (typed === this.typed) this.set({ found, failure: "" });
       } catch (failure) {
         if (typed === this.typed) this.set({ failure: explain(failure) });
       }
-    }, SEARCH_PAUSE);
+    });
   }
 
   split() {

@@ -33,8 +33,6 @@ class CommandPalette extends Element {
   /** @type {import("./queue-parts.js").View[]} */
   saved = [];
   busy = false;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  timer;
 
   firstUpdated() {
     this.querySelector("dialog")?.showModal();
@@ -111,10 +109,9 @@ class CommandPalette extends Element {
 
   /** @param {string} typed */
   search(typed) {
-    clearTimeout(this.timer);
     const isLong = typed.trim().length >= SHORTEST;
     this.set({ typed, active: 0, found: isLong ? this.found : [], busy: isLong });
-    if (isLong) this.timer = setTimeout(() => this.ask(typed), PAUSE);
+    this.later(PAUSE, () => isLong && this.ask(typed));
   }
 
   /** Ask for cases and customers; what was asked before is forgotten. @param {string} typed */

@@ -100,7 +100,7 @@ async function sendSurely(path, options) {
 }
 
 /**
- * Give cases the same new values, and say what became of them.
+ * Give cases the same new values, and say what became of them. They stay selected if the change failed.
  * @param {QueuePage} page
  * @param {string[]} ids
  * @param {any} change
@@ -109,11 +109,15 @@ async function changeCases(page, ids, change) {
   await page.clear();
   try {
     const outcomes = await sendSurely(PATH, { method: "POST", body: { ids, change } });
-    for (const { id, outcome } of outcomes.items) if (outcome === "changed") page.cases.patch(id, changedValues(page.cases.find(id), change));
+    for (const { id, outcome } of outcomes.items) {
+      const row = page.cases.find(id); // undefined if the page shows another list by now
+      if (row && outcome === "changed") page.cases.patch(id, changedValues(row, change));
+    }
     const isChanged = outcomes.counts.changed > 0;
     toast({ text: describe(outcomes), isError: !isChanged && outcomes.counts.refused > 0, undo: isChanged ? () => undo(page, outcomes.id) : undefined });
     changed(page);
   } catch (failure) {
+    page.select(ids.filter((id) => page.cases.find(id)));
     toast({ text: explain(failure), isError: true });
   }
 }
@@ -147,7 +151,7 @@ function describe({ counts, items }) {
 }
 
 /**
- * Close all but one of the cases as its duplicates.
+ * Close all but one of the cases as its duplicates. Those that were not closed stay selected.
  * @param {QueuePage} page
  * @param {any[]} rows
  * @param {string} into
@@ -176,6 +180,7 @@ async function merge(page, rows, into) {
     for (const { id } of added) await sendSurely(`${original}/links/${id}`, { method: "DELETE" });
     changed(page);
   };
+  if (reasons.size) page.select(rows.flatMap(({ id }) => (page.cases.find(id) && !merged.includes(id) ? id : [])));
   const parts = merged.length ? [t("bulk.merged", { n: number(merged.length) })] : [];
   if (reasons.size) parts.push(t("bulk.refused", { n: number(rows.length - 1 - merged.length), reasons: [...reasons].join(" ") }));
   toast({ text: parts.join(", "), isError: !merged.length, undo: merged.length ? undoMerge : undefined });

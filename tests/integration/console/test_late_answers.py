@@ -1,0 +1,119 @@
+"""Answers and timers that come when their user has gone on: they change nothing that is shown by then."""
+
+import asyncio
+
+from playwright.async_api import expect
+
+from tests.support.calls import open_case, read_case
+from tests.support.console.samples import case_path, open_waiting
+
+SEARCH_PAUSE = 250  # ms without a key after which the queue searches
+
+
+async def held(target, pattern):
+    """Hold the requests that match until the returned event is set."""
+    released = asyncio.Event()
+
+    async def hold(route):
+        await released.wait()
+        await route.continue_()
+
+    await target.route(pattern, hold)
+    return released
+
+
+async def test_bulk_change_whose_row_has_left_the_list_is_reported_with_its_undo(console, client):
+    """Another view is chosen while the change runs."""
+    (case,) = await open_waiting(client, "First")
+    page = await console.open("/console/?view=unassigned")
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    released = await held(page, "**/support/cases/bulk")
+    await page.keyboard.press("p")
+    async with page.expect_request("**/support/cases/bulk"):
+        await page.get_by_role("option", name="High").click()
+    await page.locator(".views a", has_text="Mine").click()
+    await expect(page.locator("tbody tr")).to_have_count(0)
+    released.set()
+    await expect(page.get_by_text("1 changed")).to_be_visible()
+    assert (await read_case(client, case))["priority"] == "high"
+    async with page.expect_response("**/undo"):
+        await page.keyboard.press("z")
+    assert (await read_case(client, case))["priority"] == "normal"
+
+
+async def test_failed_bulk_change_leaves_its_cases_selected(console, client):
+    """It can be tried again without selecting them again."""
+    console.refused = {403}
+    await open_waiting(client, "First", "Second")
+    page = await console.open("/console/?view=waiting")
+    await expect(page.locator("tbody tr")).to_have_count(2)
+    await page.route("**/support/cases/bulk", lambda route: asyncio.ensure_future(route.fulfill(status=403)))
+    await page.get_by_label("Select all").click()
+    await page.keyboard.press("p")
+    await page.get_by_role("option", name="High").click()
+    await expect(page.locator(".toast.bad")).to_be_visible()
+    await expect(page.locator(".bulk")).to_contain_text("2 selected")
+
+
+async def test_failed_merge_leaves_its_cases_selected(console, client):
+    """None was merged."""
+    console.refused = {403}
+    await open_waiting(client, "First", "Second")
+    page = await console.open("/console/?view=waiting")
+    await expect(page.locator("tbody tr")).to_have_count(2)
+    await page.route("**/merge", lambda route: asyncio.ensure_future(route.fulfill(status=403)))
+    await page.get_by_label("Select all").click()
+    await page.keyboard.press("m")
+    await page.get_by_role("option", name="First").click()
+    await expect(page.locator(".toast.bad")).to_be_visible()
+    await expect(page.locator(".bulk")).to_contain_text("2 selected")
+
+
+async def test_views_are_those_of_the_name_that_the_user_works_as(console, client):
+    """Claims go to the new name at once, and so does the list of own cases."""
+    await open_waiting(client, "Ann's", assignedAgentId="ann")
+    await open_waiting(client, "Anyone's", assignedAgentId="anyone")
+    page = await console.open("/console/?view=mine")
+    await expect(page.locator(".subject a bdi")).to_have_text(["Anyone's"])
+    await page.locator(".account summary").click()
+    await page.get_by_label("Work as").fill("ann")
+    await page.get_by_label("Work as").press("Enter")
+    await expect(page.locator(".subject a bdi")).to_have_text(["Ann's"])
+
+
+async def test_search_does_not_lead_away_from_the_case_that_was_opened_meanwhile(console, client):
+    """A row is opened before the pause after the last key is over."""
+    (case,) = await open_waiting(client, "First")
+    profile = await console.profile()
+    await profile.clock.install()
+    page = await console.open("/console/?view=waiting", profile=profile)
+    await page.clock.run_for(1_000)
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    await page.clock.pause_at(await page.evaluate("Date.now() + 60_000"))
+    await page.locator("#search").fill("fir")
+    await page.evaluate("document.querySelector('tbody .subject a').click()")
+    await expect(page).to_have_url(console.address + case_path(case))
+    await expect(page.locator("queue-page")).to_have_count(0)
+    await page.clock.run_for(2 * SEARCH_PAUSE)
+    await expect(page).to_have_url(console.address + case_path(case))
+
+
+async def test_customer_is_not_shown_under_the_address_of_another(console, client):
+    """Two steps back and forth: the first answer comes last."""
+    for name in ("ann", "bob"):
+        await open_case(client, customerId=name)
+        await client.put(f"/support/customers/{name}", json={"name": name.title()})
+    page = await console.open("/console/customers/ann")
+    await expect(page.get_by_role("heading", name="Ann", level=1)).to_be_visible()
+    released = await held(page, "**/support/customers/bob?*")
+    async with page.expect_request("**/support/customers/bob?*"):
+        await page.evaluate(
+            "history.pushState(null, '', '/console/customers/bob'); dispatchEvent(new Event('popstate'))"
+        )
+    await page.go_back()
+    await expect(page.get_by_role("heading", name="Ann", level=1)).to_be_visible()
+    async with page.expect_response("**/support/customers/bob?*"):
+        released.set()
+    await expect(page.get_by_text("support-service erase customer ann")).to_be_visible()
+    await page.evaluate("new Promise(requestAnimationFrame)")
+    await expect(page.get_by_role("heading", level=1)).to_have_text(["A Ann"])
