@@ -117,9 +117,8 @@ class UploadValidator:
         async for chunk in chunks:
             size += len(chunk)
             if size > self._settings.max_bytes:
-                raise RequestTooLarge(
-                    "attachment_too_large", f"A file may have at most {self._settings.max_bytes} bytes."
-                )
+                limit = self._settings.max_bytes
+                raise RequestTooLarge("attachment_too_large", f"A file may have at most {limit} bytes.", limit)
             if self._head is not None:
                 self._head += chunk[:HEAD_BYTES]
                 if len(self._head) >= HEAD_BYTES:

@@ -100,6 +100,11 @@ class RequestTooLarge(SupportError):
 
     status = 413
 
+    def __init__(self, code: str, detail: str, limit_bytes: int | None = None) -> None:
+        super().__init__(code, detail)
+        if limit_bytes is not None:
+            self.problem = {"limitBytes": limit_bytes}
+
 
 class UriTooLong(SupportError):
     """The request's URI exceeds a size limit."""

@@ -50,6 +50,9 @@ class Problem(BaseModel):
     code: str = Field(description="stable code for programs")
     requestId: str | None = Field(description="identifies the request in the log")  # noqa: N815 - JSON is in camelCase
     errors: list[FieldProblem] | None = Field(default=None, description="each invalid field")
+    limitBytes: int | None = Field(  # noqa: N815
+        default=None, description="of `attachment_too_large`: the size that a file may have at most"
+    )
     currentVersion: int | None = Field(  # noqa: N815
         default=None, description="of `case_changed` for a message: the number in the `ETag` that the case has now"
     )

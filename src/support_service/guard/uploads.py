@@ -69,9 +69,8 @@ class FileUpload:
         check_not_compressed(self._request)
         length = self._request.content_length
         if length is not None and length > self._max_bytes + MAX_OTHER_BYTES:
-            raise RequestTooLarge(
-                "attachment_too_large", f"The file is too large; the limit is {self._max_bytes} bytes."
-            )
+            detail = f"The file is too large; the limit is {self._max_bytes} bytes."
+            raise RequestTooLarge("attachment_too_large", detail, self._max_bytes)
         async for event in self._events:
             if isinstance(event, MultipartSegment) and event.name == FILE_PART:
                 self.filename = event.filename or ""

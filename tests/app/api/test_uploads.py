@@ -87,7 +87,8 @@ async def test_compressed_body_is_refused(client, case, nothing_is_stored, encod
 async def test_chunked_upload_over_the_limit_is_refused(client, case, nothing_is_stored, size):
     """The upload is refused as soon as it exceeds the limit."""
     response = await send_body(client, case, chunks(PART, *[b"x" * 1000] * (size // 1000), b"x", END))
-    await expect_problem(response, 413, "attachment_too_large")
+    problem = await expect_problem(response, 413, "attachment_too_large")
+    assert problem["limitBytes"] == MAX
 
 
 @pytest.mark.parametrize("before", [b"", OTHER])

@@ -615,6 +615,16 @@ async def test_focus_stays_where_the_hand_was(console, case):
     await expect(page.locator("#composer")).to_be_focused()
 
 
+async def test_changes_and_the_channel_are_in_words(console, client, case):
+    """Who changed the case has a name in the list of changes, and the channel is not the word of the API."""
+    await client.put("/support/agents/anyone", json={"displayName": "Ann Lee"})
+    await client.patch(f"/support/cases/{case['id']}", json={"assignedAgentId": "anyone"})
+    page = await console.open(case_path(case))
+    await page.get_by_role("button", name="Changes", exact=True).click()
+    await expect(page.locator(".history").last.locator("bdi").first).to_have_text("Ann Lee")
+    await expect(page.locator(".case-aside")).to_contain_text("Channel E-mail")
+
+
 async def test_case_is_snoozed_merged_and_split(console, client, case):
     """Each from the menu, and each undone."""
     other = await open_case(client, subject="Where is ORD-1001?", customerId="customer-17")

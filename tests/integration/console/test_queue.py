@@ -429,6 +429,19 @@ async def test_rail_says_how_many_cases_are_late(console, client):
     await expect_accessible(page)
 
 
+async def test_unread_mentions_are_counted_in_the_newest_notifications_only(console, client):
+    """The number is the least of them, if there are more notifications than one page has."""
+    items = [{"id": f"id-{number}", "caseId": f"case-{number}", "kind": "mention"} for number in range(3)]
+    page = await console.open()
+
+    async def answer(route):
+        await route.fulfill(json={"items": items, "unread": 100, "moreUnread": True, "nextCursor": "next"})
+
+    await page.route("**/support/notifications?*", answer)
+    await page.reload()
+    await expect(page.locator(".views a", has_text="Mentioned").locator(".count")).to_have_text("3+")
+
+
 async def test_search_opens_a_case_at_the_message_that_matches(console, client):
     """The link of the row names the message."""
     case, _ = await open_waiting(client, "First", "Second")

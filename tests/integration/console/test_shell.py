@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import expect
 
-from tests.support.calls import add_message, open_case
+from tests.support.calls import add_message, eventually, open_case
 from tests.support.console.browser import (
     WIDE,
     expect_accessible,
@@ -91,6 +91,9 @@ async def test_keys_lead_to_views_and_pages(console, case):
     await expect(page.locator("#search")).to_have_value("gm")
 
 
+COUNTS_SOUNDS = """window.sounds = 0;
+  const start = OscillatorNode.prototype.start;
+  OscillatorNode.prototype.start = function () { sounds += 1; return start.call(this); };"""
 LOOKS_AWAY = "window.looks = false; document.hasFocus = () => window.looks;"
 
 
@@ -128,9 +131,7 @@ async def test_title_and_icon_count_what_came_meanwhile(console, client, case):
 async def test_sound_is_off_until_it_is_turned_on(console, client, case):
     """The choice is kept, and is heard once; then a new message sounds, but not many at once."""
     profile = await console.profile()
-    await profile.add_init_script("""window.sounds = 0;
-      const start = OscillatorNode.prototype.start;
-      OscillatorNode.prototype.start = function () { sounds += 1; return start.call(this); };""")
+    await profile.add_init_script(COUNTS_SOUNDS)
     await profile.add_init_script(LOOKS_AWAY)
     page = await console.open(profile=profile)
     await expect(page.locator(".live")).to_have_text("live")
@@ -146,7 +147,30 @@ async def test_sound_is_off_until_it_is_turned_on(console, client, case):
     for each in (case, other):
         await add_message(client, each, "Two", authorType="customer")
     await expect_title(page, "(2) Queue")
+    await page.evaluate("navigator.locks.query()")  # after the page's own questions
     assert await page.evaluate("sounds") == 1
+
+
+async def test_hidden_tab_does_not_sound_while_the_user_reads_in_another(console, client, case):
+    """One tab follows the stream for all of them, and it need not be the one that is looked at."""
+    profile = await console.profile()
+    await profile.add_init_script(COUNTS_SOUNDS)
+    await profile.add_init_script(LOOKS_AWAY)
+    await profile.add_init_script("localStorage.setItem('support-console:sound', 'true')")
+    leading = await console.open(profile=profile)
+    await expect(leading.locator(".live")).to_have_text("live")
+    reading = await console.open("/console/oncall", profile=profile)
+    await expect(reading.locator(".live")).to_have_text("live")
+    await reading.evaluate("looks = true; dispatchEvent(new Event('focus'))")
+    await add_message(client, case, "One", authorType="customer")
+    await expect_title(leading, "(1) Queue")
+    await leading.evaluate("navigator.locks.query()")  # after the tab's own question
+    assert await leading.evaluate("sounds") == 0
+    await reading.evaluate("looks = false; dispatchEvent(new Event('blur'))")
+    await add_message(client, case, "Two", authorType="customer")
+    await eventually(lambda: leading.evaluate("sounds"))
+    await expect_title(reading, "(1) On-call")
+    assert await reading.evaluate("sounds") == 0
 
 
 async def test_user_goes_away_and_comes_back(console, client):

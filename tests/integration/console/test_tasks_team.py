@@ -55,9 +55,11 @@ async def test_team_page_follows_its_choices(team, console, client):
     page = await console.open("/console/team")
     opened = page.locator(".tiles dd").first
     await expect(opened).to_have_text("4")
+    await expect(page.get_by_text("The file has the cases of all teams")).to_have_count(0)
     await page.get_by_role("button", name="Team: All teams").click()
     await page.get_by_role("option", name="billing").click()
     await expect(opened).to_have_text("1")
+    await expect(page.get_by_text("The file has the cases of all teams")).to_be_visible()
     await expect(page.locator("tbody [data-person]")).to_have_count(1)
     await page.get_by_role("button", name="90 days").click()
     await expect(page).to_have_url(f"{console.address}/console/team?days=90&team=billing")

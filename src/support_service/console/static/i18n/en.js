@@ -600,6 +600,7 @@ export const texts = {
   "team.set_away": "Set away",
   "team.set_back": "Set back",
   "team.is_away": "{name} is away",
+  "team.csv_all": "The file has the cases of all teams and channels.",
   "team.is_back": "{name} is back",
   "team.report": "Last {n} days",
   "team.csv": "Cases as CSV",

@@ -601,6 +601,7 @@ export const texts = {
   "team.set_away": "Đặt vắng mặt",
   "team.set_back": "Đặt có mặt lại",
   "team.is_away": "{name} vắng mặt",
+  "team.csv_all": "Tệp có vụ việc của mọi nhóm và mọi kênh.",
   "team.is_back": "{name} đã trở lại",
   "team.report": "{n} ngày qua",
   "team.csv": "Vụ việc dạng CSV",

@@ -13,12 +13,16 @@ const VOLUME = 0.05;
 /** The cases with something new. @type {Set<string>} */
 const missed = new Set();
 let soundedAt = 0;
+const LOOKING = "support-console-looking"; // a lock that the tab with the focus holds, so that no tab sounds meanwhile
+/** Gives the lock back. @type {(() => void) | null} */
+let lookAway = null;
 
 /** Count from now on what concerns the user and comes while the window does not have the focus. */
 export function watchAttention() {
   live.addEventListener("notification", (/** @type {any} */ { detail }) => note(detail.caseId));
   live.addEventListener("change", (/** @type {any} */ { detail }) => concernsMe(detail) && note(detail.caseId));
-  for (const type of ["focus", "visibilitychange"]) addEventListener(type, look, true);
+  for (const type of ["focus", "blur", "visibilitychange"]) addEventListener(type, look, true);
+  look();
   new MutationObserver(show).observe(/** @type {Node} */ (document.querySelector("title")), { childList: true });
 }
 
@@ -35,13 +39,34 @@ function note(caseId) {
   if (document.hasFocus() && !document.hidden) return;
   missed.add(caseId);
   show();
-  if (load("sound") && live.leading && Date.now() - soundedAt > QUIET) beep(); // one of the tabs
+  if (load("sound") && live.leading) soundUnlessLooking(); // one of the tabs
+}
+
+/** Sound, unless one has just sounded, or the user looks at another tab of the console. */
+async function soundUnlessLooking() {
+  const found = await navigator.locks?.query();
+  if (Date.now() - soundedAt > QUIET && !found?.held?.some(({ name }) => name === LOOKING)) beep();
 }
 
 function look() {
-  if (document.hidden || !document.hasFocus()) return;
+  const isLooking = !document.hidden && document.hasFocus();
+  if (!isLooking) {
+    lookAway?.();
+    lookAway = null;
+    return;
+  }
+  lookAway ??= holdLock();
   missed.clear();
   show();
+}
+
+/** Hold the lock of who looks, and return what gives it back. */
+function holdLock() {
+  /** @type {() => void} */
+  let release = () => {};
+  const released = new Promise((resolve) => (release = () => resolve(null)));
+  navigator.locks?.request(LOOKING, { mode: "shared" }, () => released);
+  return release;
 }
 
 /** Also after a page has set its title. */

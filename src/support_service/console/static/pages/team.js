@@ -243,6 +243,7 @@ class TeamPage extends Element {
   /** @param {Record<string, any[]>} reports */
   report(reports) {
     const { days } = this;
+    const { team, channel } = this.filters;
     const byDay = new Map(reports.day.map((row) => [row.day, row]));
     const values = (/** @type {(row: any) => number | null} */ figure, /** @type {number | null} */ none = 0) => days.map((day) => (byDay.has(day) ? figure(byDay.get(day)) : none));
     const sum = (/** @type {(row: any) => number} */ figure) => reports.day.reduce((all, row) => all + figure(row), 0);
@@ -256,6 +257,7 @@ class TeamPage extends Element {
     return html`<section>
       <header class="page-head">
         <h2>${t("team.report", { n: days.length })}</h2>
+        ${team || channel ? html`<span class="muted">${t("team.csv_all")}</span>` : nothing}
         <a class="button" href="/support/reports/cases?${query({ from, to, format: "csv" })}" download="cases-${from}-${to}.csv">${t("team.csv")}</a>
       </header>
       ${this.completeSince ? html`<p class="warning">${t("team.complete_since", { time: dateAndTime(this.completeSince) })}</p>` : nothing}

@@ -48,7 +48,7 @@ function customerSection(item, customer) {
           ${contacts.map((/** @type {any} */ { kind, value, label }) => html`<li>${contact(kind, text(value))}${label ? html` <bdi class="muted">${label}</bdi>` : nothing}</li>`)}
         </ul>`
       : nothing}
-    <p class="muted">${t("aside.channel")} <bdi>${item.channel}</bdi>${customer?.nextCursor ? html` · ${t("aside.many_cases")}` : nothing}</p>
+    <p class="muted">${t("aside.channel")} <bdi>${word("channel", item.channel)}</bdi>${customer?.nextCursor ? html` · ${t("aside.many_cases")}` : nothing}</p>
   </section>`;
 }
 

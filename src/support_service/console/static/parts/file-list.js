@@ -137,8 +137,8 @@ export class FileList {
 
 /** Return why a file is not stored; of one that is too large, with the limit that the service names. @param {import("../lib/api.js").Problem} problem */
 function reasonOf(problem) {
-  const [, limit] = /(\d+) bytes/.exec(problem.message) ?? [];
-  return problem.code === "attachment_too_large" && limit ? t("files.too_large", { limit: size(Number(limit)) }) : explain(problem);
+  const { limitBytes } = problem.members;
+  return problem.code === "attachment_too_large" && limitBytes ? t("files.too_large", { limit: size(limitBytes) }) : explain(problem);
 }
 
 /**

@@ -97,7 +97,7 @@ async function countMentions(view) {
   /** @type {Map<string, string[]>} */
   const unread = new Map();
   for (const { id, caseId, kind } of data.items) if (kind === "mention") unread.set(caseId, [...(unread.get(caseId) ?? []), id]);
-  Object.assign(view, { unread, count: unread.size });
+  Object.assign(view, { unread, count: unread.size, more: data.nextCursor !== null });
 }
 
 /** Take the numbers of a view as the API has them. @param {View} view @param {any} counted */

@@ -141,7 +141,7 @@ function item(entry, shown, follows) {
     case "file":
       return file(entry, shown);
     case "history":
-      return change(entry);
+      return change(entry, shown);
     default:
       return fact(entry, shown);
   }
@@ -211,14 +211,14 @@ function fact({ at, kind, source, duplicate, data }, { sources }) {
   </li>`;
 }
 
-/** Show a recorded change of the case: who changed what. @param {Entry} entry */
-function change({ at, data, duplicate }) {
+/** Show a recorded change of the case: who changed what. @param {Entry} entry @param {Shown} shown */
+function change({ at, data, duplicate }, { nameOf }) {
   const changes = Object.entries(data.changes).filter(([name]) => !/Ids?$/.test(name) || name === "assignedAgentId");
   const opened = data.action === "case.opened";
   return html`<li class="fact history">
     <p class="meta">
       <strong>${word("action", data.action)}</strong>
-      ${data.actor ? html`<bdi>${data.actor}</bdi>` : nothing}
+      ${data.actor ? html`<bdi>${nameOf({ authorType: "agent", authorId: data.actor })}</bdi>` : nothing}
       ${opened ? nothing : changes.map(([name, [before, after]]) => html`<span><span class="muted">${word("field", name)}</span> ${isEmpty(before) ? nothing : html`<bdi>${changed(name, before)}</bdi> → `}<bdi>${changed(name, after)}</bdi></span>`)}
       ${caseLink(duplicate)} ${time(at)}
     </p>
