@@ -244,6 +244,19 @@ async def test_mentions_have_a_view_that_counts_the_unread_ones(tokens, owned_ca
     await expect(link.locator(".count")).to_have_text("0")
 
 
+async def test_views_of_the_rail_are_those_that_the_service_counts(team_token, client, console):
+    """The same filters for each; drafts, all cases and the longest waiting ones are the console's own."""
+    page = await sign_in(console, team_token)
+    await page.locator(".views").first.wait_for()
+    views = await page.evaluate("document.querySelector('queue-page').views.map(({ id, filters }) => [id, filters])")
+    answer = await client.get("/support/views/counts", headers={"Authorization": f"Bearer {team_token}"})
+    counted = {each["id"]: each["query"] for each in (await answer.json())["items"]}
+    for query in counted.values():
+        query |= {name: str(value).lower() for name, value in query.items() if isinstance(value, bool)}
+    own = {"drafts", "waiting", "all"}
+    assert {{"due": "at-risk"}.get(name, name): filters for name, filters in views if name not in own} == counted
+
+
 async def test_program_of_on_call_sees_no_case(tokens, owned_case, console):
     """The role `service` may read the state of the service only."""
     console.refused = {403}

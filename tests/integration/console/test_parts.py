@@ -190,6 +190,29 @@ async def test_one_clock_of_a_case_is_shown(page):
     ]
 
 
+SNOOZES = """async ([path, hour, day]) => {
+  const { snoozeTimes } = await import(path);
+  const at = (time) => `${time.getDate()} ${time.getHours()}`;
+  return snoozeTimes(new Date(2026, 4, day, hour)).map((each) => [each.name.split(".")[1], at(each.at)]);
+}"""
+
+
+@pytest.mark.parametrize(
+    ("hour", "day", "offered"),
+    [  # 11 May 2026 is a Monday
+        (14, 13, {"today": "13 17", "tomorrow": "14 9", "monday": "18 9", "week": "20 9"}),
+        (22, 13, {"tomorrow": "14 9", "monday": "18 9", "week": "20 9"}),  # no more today
+        (14, 17, {"today": "17 17", "tomorrow": "18 9", "week": "24 9"}),  # tomorrow is Monday
+        (14, 18, {"today": "18 17", "tomorrow": "19 9", "week": "25 9"}),  # a week is until Monday
+    ],
+)
+async def test_each_time_to_snooze_until_is_offered_once(page, hour, day, offered):
+    """None of them is another day's by a wrong name."""
+    assert await page.evaluate(SNOOZES, [load_assets().url("parts/snooze-times.js"), hour, day]) == list(
+        map(list, offered.items())
+    )
+
+
 async def test_people_have_initials(page):
     """Of names, ids and addresses."""
     names = ["Linh Trần", "anna maria berger", "agent-7", "ann.lee@example.org", "客户", ""]

@@ -136,7 +136,6 @@ export const texts = {
   "bulk.undone": "{n} undone",
   "bulk.refused": "{n} refused: {reasons}",
   "bulk.merged": "{n} merged",
-  "snooze.later": "In three hours",
   "snooze.tomorrow": "Tomorrow morning",
   "snooze.monday": "Monday morning",
   "snooze.week": "In a week",

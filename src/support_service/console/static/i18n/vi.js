@@ -137,7 +137,6 @@ export const texts = {
   "bulk.undone": "Đã hoàn tác {n}",
   "bulk.refused": "{n} bị từ chối: {reasons}",
   "bulk.merged": "Đã gộp {n}",
-  "snooze.later": "Ba giờ nữa",
   "snooze.tomorrow": "Sáng mai",
   "snooze.monday": "Sáng thứ Hai",
   "snooze.week": "Một tuần nữa",

@@ -7,13 +7,13 @@ import { Element, go, html } from "../lib/page.js";
 import { dateAndTime, duration, number, since, t, word } from "../lib/i18n.js";
 import { dayChart, shareBar } from "../parts/charts.js";
 import "../parts/choice-menu.js";
+import { AT_RISK } from "../parts/clock.js";
 import { person } from "../parts/person.js";
 import { toast } from "../parts/toast.js";
 
 const INTERVAL = 60_000; // ms between reads of the directory
 const PERIODS = [7, 30, 90]; // days
 const DAY = 24 * 60 * 60 * 1000; // ms
-const AT_RISK = "PT2H";
 
 /** @typedef {import("../lib/agents.js").AgentEntry} AgentEntry */
 /** @typedef {import("../lib/i18n.js").TextName} TextName */

@@ -4,11 +4,10 @@ import { nothing } from "../vendor/lit-element/lit-element.js";
 import { explain, query, request } from "../lib/api.js";
 import { dateAndTime, t, word } from "../lib/i18n.js";
 import { Element, html } from "../lib/page.js";
+import { snoozeTimes } from "./snooze-times.js";
 
 const SEARCH_PAUSE = 250; // ms without a key after which a search starts
 const MOST_FOUND = 8;
-const LATER_HOURS = 3;
-const MORNING = 9; // o'clock
 
 /**
  * Dispatches `answer` with what was decided, or null. `kind` says what is asked.
@@ -148,22 +147,6 @@ async function findCases(typed) {
   const [id] = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/.exec(typed) ?? [];
   if (id) return [(await request(`/support/cases/${id}?messagesLimit=1`)).data];
   return (await request(`/support/cases?${query({ q: typed, status: "open,pending,resolved", limit: MOST_FOUND + 1 })}`)).data.items;
-}
-
-/**
- * Return the times that are offered.
- * @param {Date} now
- * @returns {{name: import("../lib/i18n.js").TextName, at: Date}[]}
- */
-function snoozeTimes(now) {
-  const morning = (/** @type {number} */ days) => new Date(now.getFullYear(), now.getMonth(), now.getDate() + days, MORNING);
-  const later = new Date(now.getTime() + LATER_HOURS * 3_600_000);
-  const toMonday = (8 - now.getDay()) % 7 || 7;
-  return [
-    ...(later.getDate() === now.getDate() ? [{ name: /** @type {const} */ ("snooze.today"), at: later }] : []),
-    { name: "snooze.tomorrow", at: morning(1) },
-    ...(toMonday > 1 ? [{ name: /** @type {const} */ ("snooze.monday"), at: morning(toMonday) }] : []),
-  ];
 }
 
 /** Return a time as a field for times has it. @param {Date} at */

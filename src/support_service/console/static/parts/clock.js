@@ -2,7 +2,9 @@
 
 import { dateAndTime, duration, since, t, word } from "../lib/i18n.js";
 
-const SOON = 2 * 60 * 60; // seconds before the due time from which a clock is at risk, as in the view of cases at risk
+const SOON_HOURS = 2; // before the due time, from which a clock is at risk
+const SOON = SOON_HOURS * 60 * 60; // seconds
+export const AT_RISK = `PT${SOON_HOURS}H`; // the same as a filter of the API
 
 /**
  * @typedef {{dueAt: string | null, state: "running" | "paused" | "met" | "breached", waiting: boolean, remaining: string}} Clock

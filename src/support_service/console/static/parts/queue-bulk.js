@@ -4,13 +4,12 @@ import { explain, newKey, Problem, request } from "../lib/api.js";
 import { dateAndTime, number, t, word } from "../lib/i18n.js";
 import { html } from "../lib/page.js";
 import { knownTags, peopleItems, teamItems } from "./queue-parts.js";
+import { snoozeTimes } from "./snooze-times.js";
 import { toast } from "./toast.js";
 
 const PATH = "/support/cases/bulk";
 const PAUSES = [1_000, 3_000]; // ms before a request without an answer is sent again, with its key
 const PASSING = ["no_answer", "idempotency_key_in_use", "overloaded", "database_busy", "database_unavailable", "bulk_changes_waiting"];
-const HOUR = 3_600_000; // ms
-const MORNING = 9; // o'clock
 
 /**
  * @typedef {import("../pages/queue.js").QueuePage} QueuePage
@@ -65,11 +64,7 @@ function tagItems(page, rows) {
 
 /** @returns {Item[]} */
 function snoozeItems() {
-  const now = new Date();
-  const morning = (/** @type {number} */ days) => new Date(now.getFullYear(), now.getMonth(), now.getDate() + days, MORNING);
-  const untilMonday = (8 - now.getDay()) % 7 || 7;
-  const times = { later: new Date(now.getTime() + 3 * HOUR), tomorrow: morning(1), monday: morning(untilMonday), week: morning(7) };
-  return Object.entries(times).map(([name, at]) => ({ value: at.toISOString(), text: word("snooze", name), detail: dateAndTime(at) }));
+  return snoozeTimes(new Date()).map(({ name, at }) => ({ value: at.toISOString(), text: t(name), detail: dateAndTime(at) }));
 }
 
 /** The cases that may stay, the oldest first. @param {any[]} rows @returns {Item[]} */

@@ -10,7 +10,7 @@ import { go, html } from "../lib/page.js";
 import { live } from "../lib/live.js";
 import { namesAfter } from "../lib/storage.js";
 import "./choice-menu.js";
-import { urgentClock } from "./clock.js";
+import { AT_RISK, urgentClock } from "./clock.js";
 import { person } from "./person.js";
 
 /**
@@ -22,7 +22,6 @@ import { person } from "./person.js";
  */
 
 const UNFINISHED = "open,pending";
-const AT_RISK = "PT2H"; // a clock that is due within this time, or overdue
 const GROUPS = /** @type {const} */ (["mine", "team", "risk", "saved"]);
 const FILTERS = /** @type {const} */ (["assignedAgentId", "team", "tag", "channel", "status", "priority"]);
 const SHOWN_TAGS = 2;
