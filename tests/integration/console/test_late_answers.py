@@ -107,9 +107,7 @@ async def test_customer_is_not_shown_under_the_address_of_another(console, clien
     await expect(page.get_by_role("heading", name="Ann", level=1)).to_be_visible()
     released = await held(page, "**/support/customers/bob?*")
     async with page.expect_request("**/support/customers/bob?*"):
-        await page.evaluate(
-            "history.pushState(null, '', '/console/customers/bob'); dispatchEvent(new Event('popstate'))"
-        )
+        await page.evaluate("history.pushState(null, '', 'bob'); dispatchEvent(new Event('popstate'))")
     await page.go_back()
     await expect(page.get_by_role("heading", name="Ann", level=1)).to_be_visible()
     async with page.expect_response("**/support/customers/bob?*"):

@@ -44,7 +44,7 @@ export class Samples {
     const highest = Math.max(...values);
     const top = Math.max(highest, limit ?? 0) || 1;
     return html`<figure class="spark">
-      <svg viewBox="0 0 120 24" preserveAspectRatio="none" aria-hidden="true">
+      <svg viewBox="0 0 ${WIDTH} ${HEIGHT}" preserveAspectRatio="none" aria-hidden="true">
         <path d=${line(samples, top)} />
         <path class="limit" d=${limit ? `M0 ${yOf(limit, top)}H${WIDTH}` : ""} />
       </svg>

@@ -37,7 +37,7 @@ export function caseAside(page) {
 function customerSection(item, customer) {
   const name = item.customerName ?? customer?.name;
   const contacts = customer?.contacts ?? [];
-  return html`<section class="of-customer">
+  return html`<section>
     <h2>${t("column.customer")}</h2>
     ${item.customerId
       ? html`<p><a href="/console/customers/${encodeURIComponent(item.customerId)}">${person(item.customerId, name)}</a></p>
@@ -73,7 +73,7 @@ function clockSection({ sla }) {
 function orderSection(page) {
   const cards = cardsOf(page);
   if (!cards.length) return nothing;
-  return html`<section class="of-orders">
+  return html`<section>
     <h2>${t("aside.references")}</h2>
     ${cards.slice(0, MOST_CARDS).map((card) => orderCard(card, page))}
     ${cards.length > MOST_CARDS ? html`<p class="muted">${cards.slice(MOST_CARDS).map(({ id }) => html`<bdi>${id}</bdi> `)}</p>` : nothing}

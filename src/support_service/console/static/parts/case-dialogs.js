@@ -77,7 +77,7 @@ class CaseDialog extends Element {
       <form @submit=${(/** @type {Event} */ event) => event.preventDefault()}>
         <label>${t("merge.search")} <input name="q" type="search" autocomplete="off" autofocus @input=${(/** @type {any} */ event) => this.search(event.target.value)} /></label>
         ${this.error()}
-        <ul class="plain-list choices-list" aria-label=${t("merge.cases")}>
+        <ul class="plain-list" aria-label=${t("merge.cases")}>
           ${shown
             .filter(({ id, status }) => id !== this.item.id && status !== "closed")
             .slice(0, MOST_FOUND)

@@ -29,7 +29,7 @@ export function dayChart(title, days, series, format = number) {
     </figcaption>
     ${known.length
       ? html`<div class="plot">
-            <span class="muted highest">${format(highest)}</span>
+            <span class="muted">${format(highest)}</span>
             <svg viewBox="0 0 ${days.length * STEP} ${HEIGHT}" preserveAspectRatio="none" aria-hidden="true">
               ${series.map(({ kind, values }) => svg`<path data-kind=${kind} d=${(kind === "bars" ? bars : line)(values, highest || 1)} />`)}
             </svg>
