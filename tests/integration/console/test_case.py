@@ -505,15 +505,15 @@ async def test_missing_case_is_explained(console):
 
 
 async def test_case_opens_at_the_oldest_unanswered_message(console, client, case):
-    """It stands below the line "Unread"; what an agent has answered is above. An answer takes the line away."""
+    """It stands below the line "Not answered yet"; answered ones are above. An answer takes the line away."""
     for number in range(40):
         await add_message(client, case, f"answer {number}")
     for number in range(40):
         await add_message(client, case, f"question {number}", authorType="customer")
     page = await console.open(case_path(case))
     await settled(page)
-    await expect(page.locator(".unread-line + .message .text")).to_have_text("question 0")
-    await expect(page.locator(".unread-line")).to_be_in_viewport()
+    await expect(page.locator(".unanswered-line + .message .text")).to_have_text("question 0")
+    await expect(page.locator(".unanswered-line")).to_be_in_viewport()
     assert await page.evaluate("document.documentElement.scrollHeight <= innerHeight")
     await expect(page.get_by_text("question 39", exact=True)).not_to_be_in_viewport()
     await expect(page.get_by_text("answer 20", exact=True)).not_to_be_in_viewport()
@@ -521,7 +521,7 @@ async def test_case_opens_at_the_oldest_unanswered_message(console, client, case
     await page.keyboard.press("Control+Enter")
     await expect(page.locator(".timeline .message").last).to_contain_text("All of it, one after the other.")
     await expect(page.locator(".timeline .message").last).to_be_in_viewport()
-    await expect(page.locator(".unread-line")).to_have_count(0)
+    await expect(page.locator(".unanswered-line")).to_have_count(0)
     await expect(page.locator("#composer")).to_be_focused()
 
 

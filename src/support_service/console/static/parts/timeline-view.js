@@ -90,7 +90,7 @@ export class TimelineView {
   showPlace() {
     const { box } = this;
     if (!box) return;
-    const place = this.marked ? box.querySelector(`#${CSS.escape(`message-${this.marked}`)}`) : wide.matches ? box.querySelector(".unread-line") : null;
+    const place = this.marked ? box.querySelector(`#${CSS.escape(`message-${this.marked}`)}`) : wide.matches ? box.querySelector(".unanswered-line") : null;
     if (place) box.scrollTop += place.getBoundingClientRect().top - box.getBoundingClientRect().top - SPACE;
     else box.scrollTop = box.scrollHeight;
   }
@@ -205,7 +205,7 @@ export class TimelineView {
     const hidden = this.all ? 0 : Math.max(0, rows.length - SHOWN_ROWS);
     return html`
       ${hidden ? html`<p class="more"><button @click=${() => this.showAll()}>${t("timeline.earlier", { n: hidden })}</button></p>` : nothing}
-      ${timeline(visible, { entries, sources, nameOf: (message) => nameOf(message, detail), unread: unanswered(entries, detail), marked: this.marked, ...actions })}
+      ${timeline(visible, { entries, sources, nameOf: (message) => nameOf(message, detail), unanswered: unanswered(entries, detail), marked: this.marked, ...actions })}
       ${rows.length ? nothing : html`<p class="empty">${t("timeline.empty")}</p>`}
     `;
   }

@@ -22,7 +22,7 @@ const IMAGE = /^image\/(png|jpeg|gif|webp|avif)$/;
  * @typedef {{key: string, at: string, kind: "run", entries: Entry[]}} Run entries of machines that follow one another
  * @typedef {Entry | Run} Row
  * @typedef {{entries: Entry[], sources: Record<string, any>, nameOf: (message: any) => string, preview: (file: any) => void, remove?: (file: any) => void,
- *   unread?: string, marked?: string}} Shown `unread` is the key of the first message that waits for an answer, `marked` the id of a message
+ *   unanswered?: string, marked?: string}} Shown `unanswered` is the key of the first message that waits for an answer, `marked` the id of a message
  */
 
 /**
@@ -39,9 +39,9 @@ export function timeline(visible, shown) {
         <h2><span>${rows[0].at ? day(rows[0].at) : t("timeline.no_time")}</span></h2>
         <ol>
           ${repeat(
-            rows.map((row, index) => ({ row, follows: isSameGroup(rows[index - 1], row) && row.key !== shown.unread })),
+            rows.map((row, index) => ({ row, follows: isSameGroup(rows[index - 1], row) && row.key !== shown.unanswered })),
             ({ row }) => row.key,
-            ({ row, follows }) => html`${row.key === shown.unread ? html`<li class="unread-line"><span>${t("timeline.unread")}</span></li>` : nothing}${rowOrNotice(row, shown, follows)}`,
+            ({ row, follows }) => html`${row.key === shown.unanswered ? html`<li class="unanswered-line"><span>${t("timeline.unanswered")}</span></li>` : nothing}${rowOrNotice(row, shown, follows)}`,
           )}
         </ol>
       </section>
