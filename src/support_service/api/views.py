@@ -84,9 +84,16 @@ async def list_views(call: Call, query: ViewListQuery) -> Reply[ViewPage]:
 async def count_views(call: Call) -> Reply[StandardViews]:
     """Count the cases of the views that every caller has.
 
-    These are its own, those in which it is mentioned, the snoozed, those without an agent, those of its teams, and
-    those at risk. The numbers are exact up to 1,000. `late` is the number of cases with a clock that is overdue.
-    `query` lists the cases of the view.
+    The views are:
+
+    - the caller's cases, and those of them that are snoozed
+    - the cases in which the caller is mentioned
+    - the cases without an agent
+    - the cases of each team of the caller
+    - the cases at risk
+
+    The numbers are exact up to 1,000. `late` is the number of cases with a clock that is overdue. `query` lists the
+    cases of the view.
     """
     queries, limits = standard_queries(call.principal), call.service.timings.views
     numbers = await count_queries(list(queries.values()), partial(_count_cases_of_query, call), limits)

@@ -281,7 +281,8 @@ class LockedCase:
     async def change_fields(self, values: Mapping[str, Any], *, any_status: bool = False) -> Collection[str]:
         """Give fields other values; return the changed ones. A field that has its value already is not one of them.
 
-        Raises Forbidden, and Conflict for a status that may not follow the present one, unless `any_status` may.
+        Raises Forbidden, and Conflict for a status that may not follow the present one. With `any_status`, every
+        change of status is allowed.
         """
         before, tx = self.current, self._work.tx
         if values.get("status", before.status) != before.status:
