@@ -5,7 +5,7 @@ import { agent, can, explain, hasSession, isOpen, leaveForSignIn, loadMe, logOut
 import { beep, watchAttention } from "./lib/attention.js";
 import { closeMenus, Element, go, html, onKeys, onSequence, placeOf, typedDuring, watchAddress } from "./lib/page.js";
 import { chooseLanguage, clockWithSeconds, language, LANGUAGES, loadTexts, t, word } from "./lib/i18n.js";
-import { agents, forgetAgents } from "./lib/agents.js";
+import { agents, setAway } from "./lib/agents.js";
 import { live } from "./lib/live.js";
 import { toast } from "./parts/toast.js";
 import { forgetDrafts, load, save } from "./lib/storage.js";
@@ -279,8 +279,7 @@ class SupportConsole extends Element {
   /** Say that the user is away, or back. @param {boolean} away */
   async setAway(away) {
     const change = async (/** @type {boolean} */ value) => {
-      await request(`/support/agents/${encodeURIComponent(agent())}`, { method: "PUT", body: { away: value } });
-      forgetAgents();
+      await setAway(agent(), value);
       await this.readEntry();
     };
     try {

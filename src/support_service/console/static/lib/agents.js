@@ -31,6 +31,12 @@ export function forgetAgents() {
   reading = null;
 }
 
+/** Say that a person is away, or back. @param {string} id @param {boolean} away */
+export async function setAway(id, away) {
+  await request(`/support/agents/${encodeURIComponent(id)}`, { method: "PUT", body: { away } });
+  forgetAgents();
+}
+
 /** @returns {Promise<AgentEntry[]>} */
 async function readAll() {
   const found = [];

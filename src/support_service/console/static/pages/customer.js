@@ -5,7 +5,7 @@ import { can, explain, query, request } from "../lib/api.js";
 import { Element, html, queueLeft } from "../lib/page.js";
 import { dateAndTime, size, t, word } from "../lib/i18n.js";
 import { shellWord } from "../lib/shell-word.js";
-import { person } from "../parts/person.js";
+import { contactLink, person } from "../parts/person.js";
 import { fileLine } from "../parts/timeline.js";
 import { toast } from "../parts/toast.js";
 
@@ -332,13 +332,6 @@ function sendMerge(into, other) {
 /** @param {string} id @param {string} other */
 function sendSeparation(id, other) {
   return request(`/support/customers/${encodeURIComponent(id)}/identities/${encodeURIComponent(other)}`, { method: "DELETE" });
-}
-
-/** @param {Contact} contact */
-function contactLink({ kind, value }) {
-  if (kind === "email") return html`<a href="mailto:${encodeURIComponent(value)}"><bdi>${value}</bdi></a>`;
-  if (kind === "phone") return html`<a href="tel:${encodeURIComponent(value.replace(/[^+\d]/g, ""))}"><bdi>${value}</bdi></a>`;
-  return html`<bdi>${value}</bdi>`;
 }
 
 /**

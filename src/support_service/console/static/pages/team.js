@@ -1,7 +1,7 @@
 /** For supervisors: who has how many cases, what is at risk, who is away; and what happened in the last days. */
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
-import { agents, forgetAgents } from "../lib/agents.js";
+import { agents, setAway } from "../lib/agents.js";
 import { explain, query, request } from "../lib/api.js";
 import { Element, go, html } from "../lib/page.js";
 import { dateAndTime, duration, number, since, t, word } from "../lib/i18n.js";
@@ -227,8 +227,7 @@ class TeamPage extends Element {
   /** @param {AgentEntry} entry @param {boolean} away */
   async setAway({ id, displayName }, away) {
     const change = async (/** @type {boolean} */ value) => {
-      await request(`/support/agents/${encodeURIComponent(id)}`, { method: "PUT", body: { away: value } });
-      forgetAgents();
+      await setAway(id, value);
       await this.readPeople();
     };
     try {

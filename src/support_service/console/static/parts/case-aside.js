@@ -4,7 +4,7 @@ import { nothing } from "../vendor/lit-element/lit-element.js";
 import { dateAndTime, duration, stateOf, t, text, word } from "../lib/i18n.js";
 import { can } from "../lib/api.js";
 import { html } from "../lib/page.js";
-import { person } from "./person.js";
+import { contactLink, person } from "./person.js";
 import { slaClocks } from "./sla.js";
 import { fileLine, searchFor } from "./timeline.js";
 
@@ -45,18 +45,11 @@ function customerSection(item, customer) {
       : html`<p class="muted">${t("aside.no_customer")}</p>`}
     ${contacts.length
       ? html`<ul class="plain-list">
-          ${contacts.map((/** @type {any} */ { kind, value, label }) => html`<li>${contact(kind, text(value))}${label ? html` <bdi class="muted">${label}</bdi>` : nothing}</li>`)}
+          ${contacts.map((/** @type {any} */ { kind, value, label }) => html`<li>${contactLink({ kind, value })}${label ? html` <bdi class="muted">${label}</bdi>` : nothing}</li>`)}
         </ul>`
       : nothing}
     <p class="muted">${t("aside.channel")} <bdi>${word("channel", item.channel)}</bdi>${customer?.nextCursor ? html` · ${t("aside.many_cases")}` : nothing}</p>
   </section>`;
-}
-
-/** @param {string} kind @param {string} value */
-function contact(kind, value) {
-  if (kind === "email") return html`<a href="mailto:${encodeURIComponent(value)}"><bdi>${value}</bdi></a>`;
-  if (kind === "phone") return html`<a href=${`tel:${value.replace(/[^\d+]/g, "")}`}><bdi>${value}</bdi></a>`;
-  return html`<bdi>${value}</bdi>`;
 }
 
 /** @param {any} item */

@@ -6,7 +6,7 @@ import { agent, can, me } from "../lib/api.js";
 import { html, queueLeft } from "../lib/page.js";
 import { urgentClock } from "./clock.js";
 import "./choice-menu.js";
-import { person } from "./person.js";
+import { peopleItems, person } from "./person.js";
 
 /** The statuses that a case can get from each status, as the API allows them. */
 const NEXT = { open: ["pending", "resolved", "closed"], pending: ["open", "resolved", "closed"], resolved: ["open", "pending", "closed"], closed: ["open"] };
@@ -72,22 +72,10 @@ function assignee(page) {
     @pointerover=${() => page.people.length || page.loadPeople()}
     @focusin=${() => page.people.length || page.loadPeople()}
     .label=${html`<span class="visually-hidden">${t("field.assignedAgentId")}: </span>${label}${team ? html` <bdi class="tag">${team}</bdi>` : nothing}`}
-    .items=${people(page)}
+    .items=${peopleItems(page.people, "")}
     .value=${value}
     @choose=${(/** @type {CustomEvent<string>} */ { detail }) => detail !== value && page.change({ assignedAgentId: detail || null })}
   ></choice-menu>`;
-}
-
-/** Return whom the case can be assigned to: oneself and nobody first. @param {import("../pages/case.js").CasePage} page @returns {Item[]} */
-function people({ people }) {
-  const own = agent();
-  const known = people.map(({ id, displayName, open, atRisk, away }) => ({
-    value: id,
-    text: displayName ?? id,
-    detail: [id === own ? t("case.me") : "", away ? t("case.away") : "", open === null ? "" : t("case.load", { open, atRisk: atRisk ?? 0 })].filter(Boolean).join(" · "),
-  }));
-  const mine = known.find(({ value }) => value === own) ?? { value: own, text: own, detail: t("case.me") };
-  return [mine, { value: "", text: t("case.unassigned") }, ...known.filter(({ value }) => value !== own)];
 }
 
 /** @param {any} item */

@@ -3,7 +3,8 @@
 import { explain, newKey, Problem, request } from "../lib/api.js";
 import { dateAndTime, number, t, word } from "../lib/i18n.js";
 import { html } from "../lib/page.js";
-import { knownTags, peopleItems, teamItems } from "./queue-parts.js";
+import { peopleItems } from "./person.js";
+import { knownTags, teamItems } from "./queue-parts.js";
 import { snoozeTimes } from "./snooze-times.js";
 import { toast } from "./toast.js";
 
@@ -34,7 +35,7 @@ export function bar(page) {
   return html`
     <div class="bulk" role="group" aria-label=${t("bulk.title")}>
       <span role="status"><b>${t("bulk.selected", { n: rows.length })}</b></span>
-      ${menu("assign", "a", peopleItems(page), choose((id) => ({ assignedAgentId: id === "none" ? null : id })))}
+      ${menu("assign", "a", peopleItems(page.people, "none"), choose((id) => ({ assignedAgentId: id === "none" ? null : id })))}
       ${menu("team", "", teamItems(page), choose((team) => ({ team: team === "none" ? null : team })))}
       ${menu("priority", "p", words("priority", ["urgent", "high", "normal", "low"]), choose((priority) => ({ priority })))}
       ${menu("status", "s", words("status", ["open", "pending", "resolved", "closed"]), choose((status) => ({ status })))}

@@ -11,7 +11,7 @@ import { live } from "../lib/live.js";
 import { namesAfter } from "../lib/storage.js";
 import "./choice-menu.js";
 import { AT_RISK, urgentClock } from "./clock.js";
-import { person } from "./person.js";
+import { peopleItems, person } from "./person.js";
 
 /**
  * @typedef {import("../pages/queue.js").QueuePage} QueuePage
@@ -231,22 +231,10 @@ function removal(page, name, value = "") {
  * @returns {Item[]}
  */
 function filterItems(page, name) {
-  if (name === "assignedAgentId") return peopleItems(page);
+  if (name === "assignedAgentId") return peopleItems(page.people, "none");
   if (name === "team") return teamItems(page);
   if (name === "tag") return knownTags(page).map((value) => ({ value, text: value }));
   return CHOICES[name].map((value) => ({ value, text: word(name, value) }));
-}
-
-/** Return oneself, nobody, and the colleagues with what each has to do. @param {QueuePage} page @returns {Item[]} */
-export function peopleItems(page) {
-  const others = page.people.filter(({ id }) => id !== agent());
-  const named = others.map(({ id, displayName, away, open, atRisk }) => ({
-    value: id,
-    text: displayName ?? id,
-    detail: away ? t("queue.away") : open === null ? undefined : t("queue.load", { open, risk: atRisk }),
-  }));
-  named.sort((one, other) => one.text.localeCompare(other.text));
-  return [{ value: agent(), text: t("queue.me", { name: page.nameOf(agent()) }) }, { value: "none", text: t("queue.nobody") }, ...named];
 }
 
 /** @param {QueuePage} page @returns {Item[]} */
