@@ -7,7 +7,7 @@ from typing import Any
 
 import pydantic_core
 
-from support_service.cases.listing.snippets import first_line
+from support_service.cases.listing.snippets import one_line_excerpt
 from support_service.cases.masking import Masker
 from support_service.cases.model.published import DATABASE_RESTORED
 from support_service.core.domain.case_vocabulary import STAFF_AUTHOR_TYPES, NotificationKind
@@ -141,7 +141,7 @@ class Change:
         if message is not None and message_is_public:
             row["lastMessageAt"] = message["createdAt"]
             if message["authorType"] == "customer" and view != "masked":
-                row["lastCustomerMessage"] = {"text": first_line(message["message"]), "at": message["createdAt"]}
+                row["lastCustomerMessage"] = {"text": one_line_excerpt(message["message"]), "at": message["createdAt"]}
         document["case"] = row
         if message and view != "masked" and (message_is_public or not is_public):
             is_of_staff = is_public and message.get("authorType") in STAFF_AUTHOR_TYPES

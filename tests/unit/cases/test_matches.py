@@ -10,8 +10,8 @@ from support_service.cases.listing.snippets import (
     MAX_MESSAGE_LENGTH,
     MAX_SNIPPET_LENGTH,
     find_match,
-    first_line,
     match_of,
+    one_line_excerpt,
 )
 from support_service.cases.model.case import CaseSummary
 from support_service.core.search_words import (
@@ -237,14 +237,14 @@ def test_words_are_no_ids(q):
 )
 def test_line_of_a_message_has_its_own_words(message, line):
     """Neither quotations nor the signature, unless there is nothing else."""
-    assert first_line(message) == line
+    assert one_line_excerpt(message) == line
 
 
 @given(texts(UNUSUAL + PLAIN + "\n>:"))
 def test_line_of_a_message_is_bounded_and_settled(message):
     """It is one line, no longer than a snippet, and stays as it is if it is shortened again."""
-    line = first_line(message)
+    line = one_line_excerpt(message)
     assert len(line) <= MAX_SNIPPET_LENGTH
     assert len(line.splitlines()) <= 1
     assert line == " ".join(line.split())
-    assert first_line(line) == line
+    assert one_line_excerpt(line) == line

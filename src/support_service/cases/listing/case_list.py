@@ -84,7 +84,7 @@ async def find_cases(
 def _to_listed_case(row: Row) -> tuple[CasePlace, ListedCase]:
     case = ListedCase.model_validate_json(row.ticket)
     if case.last_customer_message:
-        case.last_customer_message.text = snippets.first_line(case.last_customer_message.text)
+        case.last_customer_message.text = snippets.one_line_excerpt(case.last_customer_message.text)
     return CasePlace(row.seq, row.at), case
 
 

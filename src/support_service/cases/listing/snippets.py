@@ -1,7 +1,4 @@
-"""Where a case matches a search: the field, a snippet of its text, and the words that match. Pure.
-
-Also the beginning of a message in one line.
-"""
+"""Excerpts of texts: a message in one line, and where a case matches a search, with the words that match. Pure."""
 
 import re
 import unicodedata
@@ -61,7 +58,7 @@ def _match_of_ids(sought: SoughtIds, case: CaseSummary) -> CaseMatch | None:
     return None
 
 
-def first_line(text: str) -> str:
+def one_line_excerpt(text: str) -> str:
     """Return the beginning of a message in one line of at most `MAX_SNIPPET_LENGTH` characters.
 
     Quotations are left out, with the line before that names their author, and so is the signature. A message with

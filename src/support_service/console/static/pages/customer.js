@@ -27,7 +27,7 @@ class CustomerPage extends Element {
     this.customerId = "";
   }
   /** @type {any} */
-  page = null;
+  customer = null;
   failure = "";
   /** @type {any} */
   preview = null;
@@ -45,7 +45,7 @@ class CustomerPage extends Element {
     if (this.shownId === this.customerId) return;
     this.shownId = this.customerId;
     clearTimeout(this.timer);
-    Object.assign(this, { page: null, failure: "", editing: null, problem: "", found: [], typed: "" });
+    Object.assign(this, { customer: null, failure: "", editing: null, problem: "", found: [], typed: "" });
     document.title = `${this.customerId} – ${t("app.name")}`;
     this.load(null);
   }
@@ -63,7 +63,7 @@ class CustomerPage extends Element {
       if (customerId !== this.customerId) return;
       document.title = `${data.name ?? this.customerId} – ${t("app.name")}`;
       // A customer without a record has the version 0, which no change can have as a condition.
-      this.set({ page: cursor ? joined(this.page, data) : data, etag: etag?.startsWith('"0.') ? null : etag });
+      this.set({ customer: cursor ? joined(this.customer, data) : data, etag: etag?.startsWith('"0.') ? null : etag });
     } catch (failure) {
       if (customerId === this.customerId) this.set({ failure: explain(failure) });
     }
@@ -71,7 +71,7 @@ class CustomerPage extends Element {
 
   render() {
     if (this.failure) return html`<main id="main" class="notice"><h1>${t("customer.title")}</h1><p role="alert">${this.failure}</p><p><a href=${queueLeft.address}>${t("case.back")}</a></p></main>`;
-    const page = this.page;
+    const page = this.customer;
     if (!page) return html`<main id="main" class="notice"><h1 class="visually-hidden">${t("customer.title")}</h1><p role="status">${t("app.loading")}</p></main>`;
     return html`
       <main id="main" class="page">
@@ -155,7 +155,7 @@ class CustomerPage extends Element {
   }
 
   async edit() {
-    this.set({ editing: this.page.contacts.map((/** @type {Contact} */ each) => ({ ...each })), problem: "" });
+    this.set({ editing: this.customer.contacts.map((/** @type {Contact} */ each) => ({ ...each })), problem: "" });
     await this.updateComplete;
     /** @type {HTMLElement | null} */ (this.querySelector("[name=name]"))?.focus();
   }
@@ -176,20 +176,20 @@ class CustomerPage extends Element {
   async save(event) {
     event.preventDefault();
     const form = new FormData(/** @type {HTMLFormElement} */ (event.target));
-    const { name, contacts, notes, customerId, identities } = this.page;
+    const { name, contacts, notes, customerId, identities } = this.customer;
     const path = `/support/customers/${encodeURIComponent(identities[0])}`; // that has the record
     this.set({ busy: true, problem: "" });
     try {
       const body = { name: String(form.get("name")).trim() || null, contacts: this.editing, notes: String(form.get("notes")).trim() || null };
       const { etag } = await request(path, { method: "PUT", body, ifMatch: this.etag });
-      if (this.page?.customerId === customerId) await Promise.all([this.load(null), this.endEditing()]);
+      if (this.customer?.customerId === customerId) await Promise.all([this.load(null), this.endEditing()]);
       const undo = async () => {
         await request(path, { method: "PUT", body: { name, contacts, notes }, ifMatch: etag });
         await this.load(null);
       };
       toast({ text: t("customer.saved", { name: body.name ?? customerId }), undo });
     } catch (failure) {
-      if (this.page?.customerId === customerId) this.set({ problem: explain(failure) });
+      if (this.customer?.customerId === customerId) this.set({ problem: explain(failure) });
       else toast({ text: explain(failure), isError: true });
     }
     this.set({ busy: false });
@@ -248,7 +248,7 @@ class CustomerPage extends Element {
   mergeTyped(event) {
     event.preventDefault();
     const other = String(new FormData(/** @type {HTMLFormElement} */ (event.target)).get("other")).trim();
-    if (other) this.merge(this.page.customerId, other);
+    if (other) this.merge(this.customer.customerId, other);
   }
 
   /** Say that another id is the same person. @param {string} id @param {string} other */

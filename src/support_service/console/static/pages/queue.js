@@ -8,8 +8,9 @@ import { Element, go, html, onKeys, placeOf, queueLeft, typedDuring } from "../l
 import { t } from "../lib/i18n.js";
 import { live } from "../lib/live.js";
 import { namesAfter } from "../lib/storage.js";
-import { builtInViews, draftPrefix, head, queueTable, rail, savedView, strip, takeCounts } from "../parts/queue-parts.js";
+import { head, queueTable, rail, strip } from "../parts/queue-parts.js";
 import { toast } from "../parts/toast.js";
+import { builtInViews, draftPrefix, savedView, takeCounts } from "../parts/views.js";
 
 const TICK = 30_000; // ms between updates of waiting times
 const COUNT_INTERVAL = 60_000; // ms between counts of the views
@@ -19,7 +20,7 @@ const MOST_SELECTED = 500; // cases of one bulk change
 /** Ids of views at the service that differ from the console's. @type {Record<string, string>} */
 const STANDARD_IDS = { due: "at-risk" };
 
-/** @typedef {import("../parts/queue-parts.js").View} View */
+/** @typedef {import("../parts/views.js").View} View */
 
 /** The list as it was left, so that it is there at once when its reader comes back. @type {{shown: string, view: View, list: Partial<CaseList>, scroll: number} | null} */
 let left = null;

@@ -34,7 +34,7 @@ function keepFocus(event) {
  */
 export class ChoiceMenu extends Element {
   // Not fields of the class, which would hide the properties that render the menu again.
-  static properties = { label: {}, items: {}, value: {}, multiple: { type: Boolean }, open_: { state: true } };
+  static properties = { label: {}, items: {}, value: {}, multiple: { type: Boolean }, isOpen: { state: true } };
 
   constructor() {
     super();
@@ -49,7 +49,7 @@ export class ChoiceMenu extends Element {
     this.multiple = false;
     /** Whether what was typed can be chosen, if no item has it. */
     this.creatable = false;
-    this.open_ = false;
+    this.isOpen = false;
   }
 
   listId = `choices-${++menus}`;
@@ -62,15 +62,15 @@ export class ChoiceMenu extends Element {
 
   connectedCallback() {
     super.connectedCallback();
-    for (const type of ["scroll", "resize"]) this.listen(window, type, () => this.open_ && this.place());
+    for (const type of ["scroll", "resize"]) this.listen(window, type, () => this.isOpen && this.place());
   }
 
   /** Open the list. The focus returns to where it is now. @param {string} [typed] what to filter by */
   async open(typed = "") {
-    if (this.open_) return;
+    if (this.isOpen) return;
     this.origin = /** @type {HTMLElement | null} */ (document.activeElement);
     this.chosen = new Set(typeof this.value === "string" ? [this.value] : this.value);
-    Object.assign(this, { typed, open_: true });
+    Object.assign(this, { typed, isOpen: true });
     this.active = typed ? 0 : Math.max(0, this.shown.findIndex(({ value }) => this.chosen.has(value)));
     await this.updateComplete;
     const panel = this.panel;
@@ -112,10 +112,10 @@ export class ChoiceMenu extends Element {
   }
 
   render() {
-    return html`<button type="button" class="choice" aria-haspopup="listbox" aria-expanded=${this.open_} aria-label=${this.name || nothing} @click=${() => (this.open_ ? this.close() : this.open())}>
+    return html`<button type="button" class="choice" aria-haspopup="listbox" aria-expanded=${this.isOpen} aria-label=${this.name || nothing} @click=${() => (this.isOpen ? this.close() : this.open())}>
         ${this.label}
       </button>
-      ${this.open_ ? this.list() : nothing}`;
+      ${this.isOpen ? this.list() : nothing}`;
   }
 
   list() {
@@ -213,8 +213,8 @@ export class ChoiceMenu extends Element {
    * @param {boolean} [returns] whether the focus returns
    */
   close(applies = false, returns = true) {
-    if (!this.open_) return;
-    this.open_ = false;
+    if (!this.isOpen) return;
+    this.isOpen = false;
     const button = /** @type {HTMLElement} */ (this.firstElementChild);
     if (returns) (this.origin?.isConnected && this.origin !== document.body ? this.origin : button).focus();
     const before = new Set(this.value);

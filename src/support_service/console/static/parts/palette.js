@@ -7,7 +7,7 @@ import { t, word, wordsOf } from "../lib/i18n.js";
 import { auditQuestions } from "./audit-questions.js";
 import { folded } from "./choice-menu.js";
 import { KEYS } from "./help.js";
-import { builtInViews, savedView } from "./queue-parts.js";
+import { builtInViews, savedView } from "./views.js";
 
 const PAUSE = 150; // ms after a key until cases and customers are asked for
 const SHORTEST = 2; // characters that are asked for
@@ -30,7 +30,7 @@ class CommandPalette extends Element {
   active = 0;
   /** @type {Group[]} */
   found = [];
-  /** @type {import("./queue-parts.js").View[]} */
+  /** @type {import("./views.js").View[]} */
   saved = [];
   busy = false;
 
