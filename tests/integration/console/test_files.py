@@ -217,6 +217,20 @@ async def test_pictures_of_a_message_are_small_and_open(console, client, case):
     await expect(page.get_by_role("button", name="Show a.png")).to_be_focused()
 
 
+async def test_deleted_picture_is_not_shown_under_the_name_of_another(console, client, case):
+    """The other one stays as it is."""
+    sent = [await upload(client, case, PICTURE, filename=name, content_type="image/png") for name in ("a.png", "b.png")]
+    await add_message(client, case, "Two pictures", attachmentIds=[each["id"] for each in sent])
+    page = await console.open(case_path(case))
+    small = page.locator(".message", has_text="Two pictures").locator(".thumbnail")
+    await expect(small.locator("img")).to_have_count(2)
+    await small.nth(1).evaluate("each => each.id = 'of-b'")
+    await client.delete(f"/support/cases/{case['id']}/attachments/{sent[0]['id']}")
+    await expect(small).to_have_count(1)
+    await expect(small).to_have_attribute("aria-label", "Show b.png")
+    await expect(small).to_have_id("of-b")
+
+
 async def test_picture_is_previewed(console, client, case):
     """The dialog shows it from a blob, which the content policy allows."""
     await upload(client, case, PICTURE, filename="photo.png", content_type="image/png")
