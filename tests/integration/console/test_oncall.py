@@ -147,6 +147,19 @@ async def test_override_of_another_engineer_is_not_replaced(upstream_services, c
     assert await overrides(client) == {"order": "second"}
 
 
+async def test_override_that_another_engineer_has_set_stays_when_clearing_is_undone(upstream_services, console, client):
+    """The undo is refused, and says why."""
+    first = {"reason": "first", "duration": "PT30M"}
+    await client.put("/support/overrides/order", json=first)
+    page = await console.open(ADDRESS)
+    await override(page, "order").get_by_role("button", name="Clear").click()
+    await expect(page.locator(".toast")).to_contain_text("Undo")
+    await client.put("/support/overrides/order", json=first | {"reason": "second"})
+    await page.locator(".toast").get_by_role("button").click()
+    await expect(page.locator(".toast")).to_contain_text("Someone else has changed this override")
+    assert await overrides(client) == {"order": "second"}
+
+
 async def test_answers_are_kept_longer(console):
     """The override of the cache TTL has a number of seconds, and needs no reason."""
     page = await console.open(ADDRESS)

@@ -150,7 +150,9 @@ export class OnCallPage extends Element {
   async clear({ name, version, value, reason, until }) {
     if (!(await this.change(() => request(`/support/overrides/${name}`, { method: "DELETE", ifMatch: `"${version}"`, key: newKey() })))) return;
     this.focusOn(`[data-part="${name === "ttl" ? "cache" : name}"] button`);
-    const undo = () => {
+    const undo = async () => {
+      const { data } = await request("/support/oncall");
+      if (overridesOf(data).some((/** @type {any} */ each) => each.name === name)) throw new Problem({ status: 412, code: "override_changed", detail: "" });
       const left = Math.max(1, Math.ceil((Date.parse(until) - Date.now()) / 1000));
       const body = { value, reason, duration: `PT${left}S` };
       return this.undo(() => request(`/support/overrides/${name}`, { method: "PUT", body, key: newKey() }));
