@@ -726,3 +726,42 @@ async def test_new_message_is_told_to_a_reader_of_older_ones(console, client, ca
     await page.get_by_role("button", name="1 new message").click()
     await expect(page.get_by_text("One more thing")).to_be_in_viewport()
     await expect(page.get_by_role("button", name="1 new message")).to_have_count(0)
+
+
+async def test_macros_that_cannot_be_read_are_asked_for_again(console, client, case):
+    """The composer says why there are none."""
+    console.loses_connections = True
+    await client.put("/support/macros/thanks", json={"text": "Thank you."})
+    page = await console.open(case_path(case))
+    await page.route("**/support/macros?**", lambda route: route.abort())
+    await page.locator("#composer").click()
+    await page.keyboard.type(";")
+    await expect(page.locator(".composer").get_by_text("The service did not answer.")).to_be_visible()
+    await page.get_by_role("button", name="Macro").click()
+    await expect(page.locator(".composer").get_by_text("The service did not answer.")).to_be_visible()
+    await page.unroute("**/support/macros?**")
+    await page.locator("#composer").click()
+    await page.keyboard.type("th")
+    await expect(page.get_by_role("option", name="thanks")).to_be_visible()
+    await expect(page.locator(".composer").get_by_text("The service did not answer.")).to_have_count(0)
+
+
+async def test_order_cards_say_nothing_of_other_orders(upstream_services, orders, shipments, console, client):
+    """Each parcel has its own carrier, and each order its own last event."""
+    for number, carrier in ((1, "VNPost"), (2, "DHL")):
+        event = {
+            "type": f"handed.{carrier}",
+            "payload": {"carrier": carrier, "shipmentId": f"SHP-{number}"},
+            "createdAt": f"2026-01-0{number}T00:00:00Z",
+        }
+        orders.serve_object(f"ORD-{number}", {}, events=[event])
+        shipments.add(f"SHP-{number}", f"ORD-{number}")
+    case = await open_case(
+        client, subject="Two parcels", context=[{"type": "order", "orderId": f"ORD-{n}"} for n in (1, 2)]
+    )
+    page = await console.open(case_path(case))
+    for number, carrier, other in ((1, "VNPost", "DHL"), (2, "DHL", "VNPost")):
+        card = page.locator(".order-card", has=page.get_by_role("link", name=f"ORD-{number}"))
+        await expect(card).to_contain_text(f"SHP-{number}")
+        await expect(card.locator("dd").filter(has_text=re.compile(f"^{carrier}$"))).to_have_count(1)
+        await expect(card).not_to_contain_text(other)

@@ -87,16 +87,22 @@ function cardsOf({ detail, entries }) {
     .map((/** @type {any} */ { trackingUrl: _, ...each }) => each); // anyone may have written the address
   const found = [...entries.filter(({ kind }) => kind === "source").map(({ data }) => data), ...given];
   const known = new Set();
+  const orders = new Set(ordersOf(detail));
+  /** @type {{data: any, order: string}[]} */
+  const events = [];
   for (const data of found) {
     const own = text(data[`${text(data.type)}Id`] ?? data.id);
     const order = text(data.orderId ?? data.payload?.orderId);
+    if (order || data.type === "order") orders.add(order || own);
     if (data.type === "order") cardOf(order || own).order = data;
-    else if (data.type === "order-event") cardOf(order || cards.keys().next().value || own).events.push(data);
+    else if (data.type === "order-event") events.push({ data, order });
     else if ((data.type === "shipment" || data.type === "payment") && own && !known.has(`${data.type} ${own}`)) {
       known.add(`${data.type} ${own}`);
       cardOf(order || own)[data.type === "shipment" ? "shipments" : "payments"].push(data);
     }
   }
+  const only = orders.size === 1 ? [...orders][0] : ""; // the order of the events that name none
+  for (const { data, order } of events) if (order || only) cardOf(order || only).events.push(data);
   return [...cards.values()].filter(({ id }) => id);
 }
 
@@ -123,7 +129,8 @@ function orderCard({ id, order, events, shipments, payments }, { sources, entrie
   function shipmentRows(shipment, card, all) {
     const own = text(shipment.shipmentId ?? shipment.id);
     const number = text(shipment.trackingNumber);
-    const carrier = shipment.carrier ?? all.findLast(({ data }) => data.payload?.carrier)?.data.payload.carrier;
+    const isOwn = (/** @type {any} */ { shipmentId, trackingNumber }) => text(shipmentId) === own || (number && text(trackingNumber) === number);
+    const carrier = shipment.carrier ?? all.findLast(({ data }) => data.payload?.carrier && isOwn(data.payload))?.data.payload.carrier;
     const isLink = /^https?:\/\//.test(text(shipment.trackingUrl));
     return [
       row("entry.shipment", html`${own === card ? nothing : html`<bdi>${own}</bdi> `}${shipment.status ? html`<bdi class="pill">${stateOf(shipment.status)}</bdi>` : nothing}`),

@@ -21,6 +21,8 @@ export class Suggestions {
   call = null;
   selected = 0;
   message = "";
+  /** The requests under way, by their sign. @type {Record<string, Promise<unknown>>} */
+  loading = {};
 
   /**
    * @param {() => void} changed
@@ -63,17 +65,21 @@ export class Suggestions {
     this.call = { box, sign: ";", typed: "", start: box.selectionStart };
     this.selected = 0;
     await this.load(";");
-    this.message = this.isOpen ? "" : t("macro.none");
+    if (this.macros) this.message = this.isOpen ? "" : t("macro.none");
     this.changed();
   }
 
-  /** @param {string} sign */
+  /** Read what is suggested; what can't be read is asked for again by the next key. @param {string} sign */
   async load(sign) {
-    if (sign === "@") this.people ??= await readPeople().catch(() => []);
-    else if (!this.macros) {
-      this.macros = [];
-      this.macros = (await request("/support/macros?limit=200").catch(() => ({ data: { items: [] } }))).data.items;
+    if (sign === "@" ? this.people : this.macros) return;
+    this.loading[sign] ??= sign === "@" ? readPeople().then((people) => (this.people = people)) : readMacros().then((macros) => (this.macros = macros));
+    try {
+      await this.loading[sign];
+      this.message = "";
+    } catch (failure) {
+      this.message = explain(failure);
     }
+    delete this.loading[sign];
   }
 
   close() {
@@ -142,6 +148,11 @@ export class Suggestions {
       )}
     </ul>`;
   }
+}
+
+/** @returns {Promise<any[]>} */
+async function readMacros() {
+  return (await request("/support/macros?limit=200")).data.items;
 }
 
 /** Return whom a note can mention. @returns {Promise<Suggestion[]>} */
