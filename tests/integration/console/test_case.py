@@ -728,6 +728,17 @@ async def test_new_message_is_told_to_a_reader_of_older_ones(console, client, ca
     await expect(page.get_by_role("button", name="1 new message")).to_have_count(0)
 
 
+async def test_button_names_the_key_that_does_the_same(console, case):
+    """Ctrl+Enter sends without a status, which the button for replies sets."""
+    page = await console.open(case_path(case))
+    await page.locator("#composer").fill("On its way.")
+    send = page.locator("button.send")
+    await expect(send).to_have_text("Send and set Pending")
+    assert await send.get_attribute("title") is None
+    await page.get_by_role("button", name="Internal note").click()
+    await expect(send).to_have_attribute("title", "Ctrl + Enter")
+
+
 async def test_macros_that_cannot_be_read_are_asked_for_again(console, client, case):
     """The composer says why there are none."""
     console.loses_connections = True

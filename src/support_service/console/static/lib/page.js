@@ -21,11 +21,11 @@ const PLACES = /** @type {[RegExp, string][]} */ ([
 const MOVED = "console:moved";
 
 /**
- * The queue as it was left: the address with view, filters and search, the case that was opened from it, and the cases of
- * the list in their order, with its filters for the service.
- * @type {{address: string, active: string, ids: string[], filters: Record<string, any> | null}}
+ * The queue as it was left: the address with view, filters and search, the case that was opened from it, and the list with
+ * the ids of its cases in their order.
+ * @type {{address: string, active: string, ids: string[], list: Partial<import("./case-list.js").CaseList> | null}}
  */
-export const queueLeft = { address: "/console/", active: "", ids: [], filters: null };
+export const queueLeft = { address: "/console/", active: "", ids: [], list: null };
 
 /** Whether pages have columns, as in styles/*.css. */
 export const wide = matchMedia("(min-width: 901px)");

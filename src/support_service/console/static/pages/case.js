@@ -17,8 +17,6 @@ import { toast } from "../parts/toast.js";
 const TICK = 30_000; // ms between updates of ages
 const FOLLOW_PAUSE = 2_000; // ms at least between two reads of a case that keeps changing
 const roomy = matchMedia("(min-width: 1600px)"); // whether the list stands beside the case, as in styles/case.css
-/** @type {Record<string, string>} */
-const INVERSE_KINDS = { "duplicated-by": "duplicate-of", "child-of": "parent-of" };
 
 export class CasePage extends Element {
   // Not a field of the class, which would hide the property that renders the page again.
@@ -67,6 +65,7 @@ export class CasePage extends Element {
     this.listen(live, "presence", () => this.requestUpdate());
     this.listen(live, "resync", () => this.followChange());
     this.listen(window, "storage", (event) => this.composer.takeUp(event));
+    this.listen(document, "visibilitychange", () => this.noteSeen());
     for (const query of [wide, roomy]) this.listen(query, "change", () => this.requestUpdate());
     this.listen(document, "pointerdown", () => (this.isPressing = true));
     for (const type of ["pointerup", "pointercancel"]) this.listen(document, type, () => (this.isPressing = false));
@@ -98,6 +97,7 @@ export class CasePage extends Element {
   disconnectedCallback() {
     super.disconnectedCallback();
     this.presence.stop();
+    this.confirmation?.answer(false);
   }
 
   updated() {
@@ -122,16 +122,20 @@ export class CasePage extends Element {
     return `/support/cases/${encodeURIComponent(this.caseId)}`;
   }
 
+  /** Return whether the case is still shown that was when it had this view. @param {TimelineView} view */
+  stillShows(view) {
+    return view === this.view && this.isConnected;
+  }
+
   async open() {
-    const { caseId, view } = this;
+    const { view } = this;
     try {
       await this.reload();
     } catch (failure) {
-      if (caseId === this.caseId) this.set({ failure: explain(failure) });
-      return;
+      return this.stillShows(view) && this.set({ failure: explain(failure) });
     }
-    if (caseId !== this.caseId) return;
     await this.updateComplete;
+    if (!this.stillShows(view)) return;
     if (queueLeft.ids.length && document.activeElement === document.body) view.focus();
     this.loadCustomer();
     await Promise.all([view.fill(), this.collect()]);
@@ -145,12 +149,11 @@ export class CasePage extends Element {
     await this.updateComplete;
   }
 
-  /** Read the case again. `own`: after a change that was made here. */
-  async reload({ own = false } = {}) {
-    if (own) this.composer.noteOwnChange();
-    const { caseId } = this;
+  /** Read the case again. */
+  async reload() {
+    const { view } = this;
     const { data, etag } = await request(this.path);
-    if (caseId !== this.caseId || versionOf(etag) < this.version) return;
+    if (!this.stillShows(view) || versionOf(etag) < this.version) return;
     const isFirst = !this.detail;
     this.apply(data, versionOf(etag));
     if (!isFirst) this.collect(); // the change is in the history, too
@@ -190,6 +193,11 @@ export class CasePage extends Element {
     }
   }
 
+  /** Note that the case was seen as it is shown, unless its tab is hidden. */
+  noteSeen() {
+    if (this.detail && !document.hidden) noteSeen(this.detail.id, this.detail.updatedAt);
+  }
+
   /**
    * @param {any} detail
    * @param {number} version
@@ -203,7 +211,7 @@ export class CasePage extends Element {
     this.entries = entriesOf(detail, this.collected);
     if (first && !Object.keys(this.sources).length) this.sources = detail.timelineSources;
     this.composer.show(detail, version);
-    if (!document.hidden) noteSeen(detail.id, detail.updatedAt);
+    this.noteSeen();
     document.title = `${text(detail.subject)} – ${t("app.name")}`;
     this.requestUpdate();
     this.view.follow({ messages, wasAtEnd });
@@ -215,19 +223,19 @@ export class CasePage extends Element {
 
   /** Collect the timeline, from the cache of the service or, with `refresh`, from the sources. */
   async collect({ refresh = false } = {}) {
-    const { caseId } = this;
+    const { view } = this;
     const asked = ++this.asked;
     this.set({ collecting: true });
     try {
       const read = () => request(`${this.path}?includeTimeline=true`);
       const { data } = await (refresh ? request(`${this.path}/timeline/refresh`, { method: "POST" }) : read());
-      if (caseId !== this.caseId || asked < this.answered) return;
+      if (!this.stillShows(view) || asked < this.answered) return;
       this.answered = asked;
-      const wasAtEnd = this.view.isAtEnd;
+      const wasAtEnd = view.isAtEnd;
       this.set({ collected: data, sources: data.timelineSources, entries: entriesOf(this.detail, data) });
-      await this.view.follow({ wasAtEnd });
+      await view.follow({ wasAtEnd });
     } catch (failure) {
-      if (caseId === this.caseId) this.set({ message: explain(failure) });
+      if (this.stillShows(view)) this.set({ message: explain(failure) });
     }
     if (asked === this.asked) this.set({ collecting: false });
   }
@@ -252,7 +260,9 @@ export class CasePage extends Element {
 
   /** Ask, and return whether the answer is yes. @param {import("../parts/confirm-question.js").Question} asked @returns {Promise<boolean>} */
   async confirm(asked) {
+    const { view } = this;
     await import("../parts/confirm-question.js");
+    if (!this.stillShows(view)) return false;
     const isYes = await new Promise((answer) => this.set({ confirmation: { asked, answer } }));
     this.set({ confirmation: null });
     await this.updateComplete;
@@ -261,15 +271,16 @@ export class CasePage extends Element {
 
   /** Delete a file of the case, after a question. @param {any} file */
   async deleteFile(file) {
-    const caseId = this.caseId;
     const said = t("files.delete_text", { name: file.filename });
-    if (!(await this.confirm({ title: t("files.delete_title"), text: said, yes: t("files.delete_confirm") })) || caseId !== this.caseId) return;
+    if (!(await this.confirm({ title: t("files.delete_title"), text: said, yes: t("files.delete_confirm") }))) return;
+    const { composer, version, view } = this;
     this.set({ message: "" });
     try {
       await request(`/support/cases/${encodeURIComponent(file.ticketId)}/attachments/${file.id}`, { method: "DELETE", key: newKey() });
-      if (caseId === this.caseId) await this.reload({ own: true });
+      if (file.ticketId === composer.caseId) composer.noteOwnChange({ from: version, to: version + 1 });
+      await this.reload();
     } catch (failure) {
-      if (caseId === this.caseId) this.set({ message: explain(failure) });
+      if (this.stillShows(view)) this.set({ message: explain(failure) });
       else toast({ text: explain(failure), isError: true });
     }
   }
@@ -297,36 +308,43 @@ export class CasePage extends Element {
   changing = Promise.resolve();
 
   /**
-   * Make a change that can be undone, and say so.
+   * Make a change that can be undone, and say so. Return whether it was made.
    * @param {string} said
-   * @param {(changes: typeof import("../parts/case-changes.js"), caseId: string, detail: any, tag: string) => Promise<import("../parts/case-changes.js").Undo>} make
+   * @param {(changes: typeof import("../parts/case-changes.js"), caseId: string, detail: any, tag: string) => Promise<import("../parts/case-changes.js").Made>} make
+   * @param {"message" | "linkFailure"} [place] where a failure is shown
    */
-  async perform(said, make) {
-    const { caseId } = this;
+  async perform(said, make, place = "message") {
+    const { caseId, composer, view } = this;
     const waiting = this.changing;
     let done = () => {};
     this.changing = new Promise((resolve) => (done = () => resolve(undefined)));
     await waiting;
     try {
-      if (caseId !== this.caseId) return;
-      this.set({ message: "" });
-      const undo = await make(await import("../parts/case-changes.js"), caseId, this.detail, tagOf(this.version));
-      toast({ text: said, undo: () => this.undo(caseId, undo) });
-      if (caseId === this.caseId) await this.reload({ own: true });
+      const changes = await import("../parts/case-changes.js");
+      if (!this.stillShows(view)) return false;
+      this.set({ message: "", [place]: "" });
+      const { versions, undo } = await make(changes, caseId, this.detail, tagOf(this.version));
+      composer.noteOwnChange(versions);
+      toast({ text: said, undo: () => this.undo(composer, undo) });
+      if (this.stillShows(view)) await this.reload();
+      return true;
     } catch (failure) {
-      if (caseId !== this.caseId) return toast({ text: explain(failure), isError: true });
-      await this.reload().catch(() => {});
-      this.set({ message: explain(failure) });
+      if (this.stillShows(view)) await this.reload().catch(() => {});
+      if (this.stillShows(view)) this.set({ [place]: explain(failure) });
+      else toast({ text: explain(failure), isError: true });
+      return false;
     } finally {
       done();
-      await this.keepFocus();
+      if (this.stillShows(view)) await this.keepFocus();
     }
   }
 
-  /** Undo a change of a case, which may not be the one that is shown any more. @param {string} caseId @param {import("../parts/case-changes.js").Undo} undo */
-  async undo(caseId, undo) {
-    await undo();
-    if (caseId === this.caseId && this.isConnected) await this.reload({ own: true });
+  /** Undo a change of a case, which may not be the one that is shown any more. @param {Composer} composer of the case @param {import("../parts/case-changes.js").Undo} undo */
+  async undo(composer, undo) {
+    const versions = await undo();
+    const isShown = composer.caseId === this.caseId && this.isConnected;
+    (isShown ? this.composer : composer).noteOwnChange(versions);
+    if (isShown) await this.reload();
   }
 
   /** Put the focus to the assignee if what had it is gone. */
@@ -341,8 +359,9 @@ export class CasePage extends Element {
     if (name === "release") this.change({ assignedAgentId: null });
     else if (name === "audit") go(`/console/audit?case=${encodeURIComponent(this.caseId)}`);
     else if (this.detail.status !== "closed") {
+      const { view } = this;
       await import("../parts/case-dialogs.js");
-      this.set({ dialog: /** @type {any} */ (name) });
+      if (this.stillShows(view)) this.set({ dialog: /** @type {any} */ (name) });
     }
   }
 
@@ -356,11 +375,11 @@ export class CasePage extends Element {
     } else if (decided && name === "merge") {
       await this.perform(t("merge.done", { subject: decided.subject }), ({ merge }, caseId, _, tag) => merge(caseId, decided.into, tag));
     } else if (decided) {
-      await this.perform(t("split.done", { subject: decided.subject }), async ({ split }, caseId, _, tag) => (await split(caseId, decided.messageIds, decided.subject, tag)).undo);
+      await this.perform(t("split.done", { subject: decided.subject }), ({ split }, caseId, _, tag) => split(caseId, decided.messageIds, decided.subject, tag));
     }
   }
 
-  /** Open another case of the list. @param {number} step */
+  /** Open another case of the list, and return whether there is one. @param {number} step */
   goBy(step) {
     const { ids } = queueLeft;
     const to = ids.includes(this.caseId) ? ids[ids.indexOf(this.caseId) + step] : undefined;
@@ -371,8 +390,10 @@ export class CasePage extends Element {
   /** Show the message that was sent, or the next case; after the last one, the list. @param {import("../parts/composer.js").End} end */
   async afterSending({ next }) {
     if (next) return this.goBy(1) || go(queueLeft.address);
-    await this.reload({ own: true });
-    await this.view.scrollToEnd();
+    const { view } = this;
+    await this.reload();
+    if (!this.stillShows(view)) return;
+    await view.scrollToEnd();
     this.composer.box?.focus();
   }
 
@@ -388,57 +409,36 @@ export class CasePage extends Element {
 
   /** Whether the list that the case was opened from stands beside it. */
   get hasNeighbours() {
-    return roomy.matches && queueLeft.filters !== null;
+    return roomy.matches && queueLeft.list !== null;
   }
 
   get mayDeleteFiles() {
     return canDeleteFiles();
   }
 
-  /** @param {string} kind @param {string} caseId */
-  addLink(kind, caseId) {
-    const from = this.caseId;
-    return this.changeLinks(t("aside.link_added", { kind: word("link", kind) }), async () => {
-      const path = await sendLink(from, kind, caseId);
-      return () => request(path, { method: "DELETE", key: newKey() });
-    });
+  /** @param {string} kind @param {string} other */
+  async addLink(kind, other) {
+    const said = t("aside.link_added", { kind: word("link", kind) });
+    if (!(await this.perform(said, ({ link }, caseId, { status }, tag) => link(caseId, kind, other, status === "closed", tag), "linkFailure"))) return;
+    /** @type {HTMLFormElement | null} */ (this.querySelector(".link-form"))?.reset();
+    await this.loadCustomer();
   }
 
-  /** @param {string} id of the link */
-  removeLink(id) {
-    const { kind, caseId } = this.detail.links.find((/** @type {any} */ each) => each.id === id);
-    const from = this.caseId;
-    return this.changeLinks(t("aside.link_removed", { kind: word("link", kind) }), async () => {
-      await request(`/support/cases/${encodeURIComponent(from)}/links/${id}`, { method: "DELETE", key: newKey() });
-      return () => sendLink(from, kind, caseId);
-    });
-  }
-
-  /** @param {string} said @param {() => Promise<import("../parts/case-changes.js").Undo>} send */
-  async changeLinks(said, send) {
-    const shownId = this.caseId;
-    this.set({ linkFailure: "" });
-    try {
-      const undo = await send();
-      toast({ text: said, undo: () => this.undo(shownId, undo) });
-      if (shownId !== this.caseId) return;
-      await this.reload({ own: true });
-      await this.loadCustomer();
-      /** @type {HTMLFormElement | null} */ (this.querySelector(".link-form"))?.reset();
-    } catch (failure) {
-      if (shownId === this.caseId) this.set({ linkFailure: explain(failure) });
-      else toast({ text: explain(failure), isError: true });
-    }
+  /** @param {{id: string, kind: string, caseId: string}} removed */
+  async removeLink(removed) {
+    const said = t("aside.link_removed", { kind: word("link", removed.kind) });
+    if (await this.perform(said, ({ unlink }, caseId, { status }, tag) => unlink(caseId, removed, status === "closed", tag), "linkFailure")) await this.loadCustomer();
   }
 
   /**
    * Show what changed since the draft began, and ask whether to send it all the same. The refusal has the messages that
    * were added; a draft that was taken up after a reload has nothing else to compare with.
    */
-  async askAboutChange(/** @type {any[] | undefined} */ newMessages) {
+  async askAboutChange(/** @type {Composer} */ composer, /** @type {any[] | undefined} */ newMessages) {
     const { describeChanges } = await import("../parts/change-question.js");
-    const before = this.composer.draft.seenDetail;
-    await this.reload();
+    const before = composer.draft.seenDetail;
+    await this.reload().catch(() => {}); // the refusal has the new messages
+    if (!composer.isShown) return;
     const known = new Set((before?.messages ?? []).map((/** @type {any} */ each) => each.id));
     const added = newMessages ?? (before ? this.detail.messages : []);
     const messages = added.filter((/** @type {any} */ each) => !known.has(each.id));
@@ -517,15 +517,6 @@ export class CasePage extends Element {
     event.preventDefault();
     this.composer.attach(files);
   }
-}
-
-/** Add a link, and return its path; the service takes some kinds from the other case only. @param {string} own @param {string} kind @param {string} other */
-async function sendLink(own, kind, other) {
-  const inverse = INVERSE_KINDS[kind];
-  const [from, to] = inverse ? [other, own] : [own, other];
-  const path = `/support/cases/${encodeURIComponent(from)}/links`;
-  const { data } = await request(path, { method: "POST", body: { kind: inverse ?? kind, caseId: to }, key: newKey() });
-  return `${path}/${data.id}`;
 }
 
 /** Whether files of a case may be deleted: customers delete only files that they have not sent. */

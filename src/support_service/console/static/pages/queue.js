@@ -99,8 +99,8 @@ export class QueuePage extends Element {
     const { items, names, filters, nextCursor, readAt, rendered } = this.cases;
     queueLeft.active = this.active;
     queueLeft.ids = items.map(({ id }) => id);
-    queueLeft.filters = this.shown === null ? null : filters;
-    left = this.shown && this.shownView ? { shown: this.shown, view: this.shownView, list: { items, names, filters, nextCursor, readAt, rendered }, scroll: scrollY } : null;
+    queueLeft.list = this.shown === null ? null : { items, names, filters, nextCursor, readAt, rendered };
+    left = this.shown && this.shownView && queueLeft.list ? { shown: this.shown, view: this.shownView, list: queueLeft.list, scroll: scrollY } : null;
   }
 
   /** Show the list as it was left, if the address asks for it, and read it again. */

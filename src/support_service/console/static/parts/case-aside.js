@@ -250,7 +250,7 @@ function linkSection(page, others) {
           html`<li>
             <span class="muted">${word("link", each.kind)}</span>
             <a href="/console/cases/${encodeURIComponent(each.caseId)}"><bdi>${subjects.get(each.caseId) ?? each.caseId.slice(0, 8)}</bdi></a>
-            ${writable ? html`<button class="plain" aria-label=${t("aside.remove_link", { id: each.caseId })} @click=${() => page.removeLink(each.id)}>×</button>` : nothing}
+            ${writable ? html`<button class="plain" aria-label=${t("aside.remove_link", { id: each.caseId })} @click=${() => page.removeLink(each)}>×</button>` : nothing}
           </li>`,
       )}
     </ul>

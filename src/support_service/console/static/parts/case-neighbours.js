@@ -23,7 +23,9 @@ class CaseNeighbours extends Element {
     super.connectedCallback();
     this.listen(live, "change", ({ detail }) => this.cases.apply(detail));
     this.every(TICK, () => this.requestUpdate());
-    if (queueLeft.filters) this.cases.load(queueLeft.filters);
+    this.listen(live, "resync", () => this.cases.refreshSoon());
+    this.cases.set({ ...queueLeft.list });
+    this.cases.refreshSoon();
   }
 
   disconnectedCallback() {
@@ -42,11 +44,10 @@ class CaseNeighbours extends Element {
   }
 
   render() {
-    const { items, rendered } = this.cases;
     const now = Date.now();
     return html`<nav class="neighbours" aria-label=${t("case.neighbours")}>
       <ol>
-        ${items.slice(0, rendered).map((item) => {
+        ${this.cases.items.map((item) => {
           const clock = urgentClock(item, now);
           return html`<li>
             <a href="/console/cases/${encodeURIComponent(item.id)}" aria-current=${item.id === this.caseId ? "true" : nothing} ?data-left=${item.left}>

@@ -26,8 +26,6 @@ class Draft {
   seen = 0;
   /** @type {any} the case at that version, unless the draft is from before a reload */
   seenDetail = null;
-  /** The number of own changes since `seen`. Each makes a version. */
-  ownChanges = 0;
   /** Kept over a reload: a message whose answer was lost is not sent twice. */
   key = newKey();
   /** Whether a reply makes a case of nobody its writer's. */
@@ -41,7 +39,7 @@ class Draft {
 
   /** Note what the writer sees. @param {any} detail @param {number} version */
   see(detail, version) {
-    Object.assign(this, { seen: version, seenDetail: detail, ownChanges: 0 });
+    Object.assign(this, { seen: version, seenDetail: detail });
   }
 
   /** What is kept in the browser. */
@@ -71,7 +69,7 @@ export class Composer {
   }
 
   get isShown() {
-    return this.page.composer === this;
+    return this.page.composer === this && this.page.isConnected;
   }
 
   get path() {
@@ -106,14 +104,11 @@ export class Composer {
     return this.mode === "public" && this.original !== undefined;
   }
 
-  /** Whether this tab has changed the drafts last. */
-  isWriter = false;
-
   /** Take up what another tab of this user has written, or sent; not where files are, which belong to a tab. @param {StorageEvent} event */
   takeUp({ key }) {
     if (!key?.endsWith(this.storedName) || this.busy || this.files) return;
     const { mode } = this;
-    Object.assign(this, { drafts: { public: new Draft(), internal: new Draft() }, isWriter: false });
+    this.drafts = { public: new Draft(), internal: new Draft() };
     this.restore();
     this.mode = mode;
     if (this.page.detail) this.show(this.page.detail, this.page.version);
@@ -133,21 +128,25 @@ export class Composer {
 
   keep() {
     const { mode, drafts } = this;
-    this.isWriter = true;
     save(this.storedName, Object.values(drafts).some((draft) => draft.toJSON()) ? { mode, ...drafts } : null);
   }
 
   /** Note the version that is shown. While a draft has a text, only own changes count as seen. @param {any} detail @param {number} version */
   show(detail, version) {
     for (const draft of Object.values(this.drafts)) {
-      const isOwn = version === draft.seen + draft.ownChanges || version === draft.seen; // an own change may make no version
-      if (draft.isEmpty || !draft.seen || isOwn) draft.see(detail, version);
+      if (draft.isEmpty || !draft.seen || draft.seen === version) draft.see(detail, version);
     }
-    if (this.isWriter) this.keep();
   }
 
-  noteOwnChange() {
-    for (const draft of Object.values(this.drafts)) draft.ownChanges += 1;
+  /**
+   * Note a change of the writer: drafts of the version before it are of the version after it, also the kept ones, which
+   * may have a newer text from another tab.
+   * @param {import("./case-changes.js").Versions} versions
+   */
+  noteOwnChange({ from, to }) {
+    const kept = load(this.storedName);
+    for (const draft of [this.drafts.public, this.drafts.internal, kept?.public, kept?.internal]) if (draft?.seen === from) draft.seen = to;
+    if (kept) save(this.storedName, kept);
   }
 
   /** @param {Mode} mode */
@@ -299,7 +298,7 @@ export class Composer {
     } catch (failure) {
       if (failure instanceof Problem && failure.code === "case_changed" && this.isShown) {
         this.mode = mode;
-        await this.page.askAboutChange(failure.members.messages);
+        await this.page.askAboutChange(this, failure.members.messages);
       } else await this.explain(failure, draft);
     }
     this.busy = false;
@@ -338,11 +337,12 @@ export class Composer {
       visibility: mode,
       attachmentIds: files.map(({ stored }) => stored.id),
     };
-    const seen = tagOf(over ? this.page.version : draft.seen);
-    await request(`${this.path}/messages`, { method: "POST", body, ifMatch: seen, key: draft.key });
+    const seen = over ? this.page.version : draft.seen;
+    await request(`${this.path}/messages`, { method: "POST", body, ifMatch: tagOf(seen), key: draft.key });
     this.drafts[mode] = new Draft();
     this.files?.leaveOut(files);
     this.keep();
+    this.noteOwnChange({ from: seen, to: seen + 1 });
   }
 
   /** Whether the case is of nobody yet, so that its answer makes it the writer's. @param {Mode} mode */
@@ -370,11 +370,11 @@ export class Composer {
       };
       if (!Object.keys(body).length) return { text: sent };
       const { change } = await import("./case-changes.js");
-      const undo = await change(this.caseId, data, body, etag);
-      this.noteOwnChange();
+      const { versions, undo } = await change(this.caseId, data, body, etag);
+      this.noteOwnChange(versions);
       const { tags: _, ...said } = body;
       const changes = Object.entries(said).map(([name, value]) => `${word("field", name)}: ${this.page.nameOfValue(name, value)}`);
-      return { text: [sent, ...changes].join(". "), undone: changes.join(". ") || word("field", "tags"), undo: () => this.page.undo(this.caseId, undo) };
+      return { text: [sent, ...changes].join(". "), undone: changes.join(". ") || word("field", "tags"), undo: () => this.page.undo(this, undo) };
     } catch (failure) {
       return { text: t("composer.only_message", { reason: explain(failure) }), isError: true };
     }
@@ -470,6 +470,13 @@ export class Composer {
     </p>`;
   }
 
+  /** The key that does the same as the button, if there is one. @param {End} end */
+  keyOf({ status = "", next }) {
+    const { status: chosen } = this.draft;
+    if (next) return status === (chosen || DEFAULT_END) ? "Ctrl + Shift + Enter" : undefined;
+    return status === chosen ? "Ctrl + Enter" : undefined;
+  }
+
   /** What the button does after the message. @param {boolean} isNote @returns {End} */
   endOf(isNote) {
     const { status } = this.draft;
@@ -481,7 +488,7 @@ export class Composer {
   sending(isNote) {
     const end = this.endOf(isNote);
     return html`<span class="split">
-      <button class="primary send" aria-disabled=${this.busy} title="Ctrl + Enter" @click=${() => this.send(end)}>${this.nameOf(end, isNote)}</button>
+      <button class="primary send" aria-disabled=${this.busy} title=${this.keyOf(end) ?? nothing} @click=${() => this.send(end)}>${this.nameOf(end, isNote)}</button>
       ${isNote || !can("cases:write")
         ? nothing
         : html`<choice-menu

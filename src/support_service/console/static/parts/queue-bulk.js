@@ -1,6 +1,6 @@
 /** What is done with the selected cases of the queue: one bulk change with its outcomes and its undo, or a merge. */
 
-import { explain, newKey, Problem, request } from "../lib/api.js";
+import { explain, newKey, Problem, request, tagOf, versionOf } from "../lib/api.js";
 import { dateAndTime, number, t, word } from "../lib/i18n.js";
 import { html } from "../lib/page.js";
 import { peopleItems } from "./person.js";
@@ -81,18 +81,20 @@ function originalItems(rows) {
 /**
  * Send a request again with the same key while it has no answer: the service carries out a key once.
  * @param {string} path
- * @param {{method: string, body?: unknown}} options
+ * @param {import("../lib/api.js").Options} options
+ * @returns {Promise<import("../lib/api.js").Answer>}
  */
 async function sendSurely(path, options) {
   const key = newKey();
-  for (const pause of [...PAUSES, null]) {
+  for (const pause of PAUSES) {
     try {
-      return (await request(path, { ...options, key })).data;
+      return await request(path, { ...options, key });
     } catch (failure) {
-      if (pause === null || !(failure instanceof Problem) || !PASSING.includes(failure.code)) throw failure;
+      if (!(failure instanceof Problem) || !PASSING.includes(failure.code)) throw failure;
       await new Promise((resume) => setTimeout(resume, pause));
     }
   }
+  return request(path, { ...options, key });
 }
 
 /**
@@ -104,7 +106,7 @@ async function sendSurely(path, options) {
 async function changeCases(page, ids, change) {
   await page.clear();
   try {
-    const outcomes = await sendSurely(PATH, { method: "POST", body: { ids, change } });
+    const { data: outcomes } = await sendSurely(PATH, { method: "POST", body: { ids, change } });
     for (const { id, outcome } of outcomes.items) {
       const row = page.cases.find(id); // undefined if the page shows another list by now
       if (row && outcome === "changed") page.cases.patch(id, changedValues(row, change));
@@ -120,7 +122,7 @@ async function changeCases(page, ids, change) {
 
 /** @param {QueuePage} page @param {string} id of the bulk change */
 async function undo(page, id) {
-  const outcomes = await sendSurely(`${PATH}/${id}/undo`, { method: "POST" });
+  const { data: outcomes } = await sendSurely(`${PATH}/${id}/undo`, { method: "POST" });
   if (outcomes.counts.refused) toast({ text: describe(outcomes), isError: true });
   changed(page);
 }
@@ -157,12 +159,14 @@ async function merge(page, rows, into) {
   await page.clear();
   /** @type {string[]} */
   const merged = [];
+  let version = 0; // of the original, after the last merge
   /** @type {Set<string>} */
   const reasons = new Set();
   for (const { id } of rows) {
     if (id === into) continue;
     try {
-      await sendSurely(`/support/cases/${encodeURIComponent(id)}/merge`, { method: "POST", body: { into } });
+      const { etag } = await sendSurely(`/support/cases/${encodeURIComponent(id)}/merge`, { method: "POST", body: { into } });
+      version = versionOf(etag);
       page.cases.patch(id, { status: "closed", mergedInto: into });
       merged.push(id);
     } catch (failure) {
@@ -173,7 +177,7 @@ async function merge(page, rows, into) {
     const original = `/support/cases/${encodeURIComponent(into)}`;
     const { data } = await request(`${original}?messagesLimit=1`);
     const added = data.links.filter((/** @type {any} */ each) => each.kind === "duplicated-by" && merged.includes(each.caseId));
-    for (const { id } of added) await sendSurely(`${original}/links/${id}`, { method: "DELETE" });
+    for (const { id } of added) await sendSurely(`${original}/links/${id}`, { method: "DELETE", ifMatch: tagOf(version++) });
     changed(page);
   };
   if (reasons.size) page.select(rows.flatMap(({ id }) => (page.cases.find(id) && !merged.includes(id) ? id : [])));
