@@ -8,14 +8,11 @@ import pytest
 from playwright.async_api import expect
 
 from tests.support.calls import add_message, eventually, open_case, read_case
-from tests.support.console.browser import settled
+from tests.support.console.browser import expect_no_shift, record_shifts, settled
 from tests.support.console.samples import case_path, open_waiting
 
 CHANGED = "support.case.updated.v1"
 MAX_SHIFT = 0.02  # of the layout, as browsers score it
-RECORD_SHIFTS = """window.shifts = 0;
-new PerformanceObserver((list) => list.getEntries().forEach((entry) => (shifts += entry.value)))
-  .observe({type: "layout-shift", buffered: true});"""
 
 
 class RecordedStream:
@@ -99,7 +96,7 @@ async def test_burst_of_changes_moves_nothing_and_asks_once(console, client, str
     """2,000 changes and new cases: the rows stay where they are, and their clocks are read once for all of them."""
     await client.put("/support/sla-policies/all", json={"targets": {"firstResponse": "PT1H"}})
     cases = await open_waiting(client, *(f"Case {number}" for number in range(20)))
-    await stream.profile.add_init_script(RECORD_SHIFTS)
+    await record_shifts(stream.profile)
     page = await console.open("/console/?view=waiting", profile=stream.profile)
     await expect(page.locator("tbody tr .clock")).to_have_count(20)
     await expect(page.locator(".views .count")).to_contain_text(["20"] * 2)
@@ -116,7 +113,7 @@ async def test_burst_of_changes_moves_nothing_and_asks_once(console, client, str
     await eventually(lambda: [each for each in asked if "/support/cases" in each])
     await settled(page)
     assert len([each for each in asked if "/support/cases" in each]) == 1
-    assert await page.evaluate("shifts") < MAX_SHIFT
+    await expect_no_shift(page, MAX_SHIFT)
 
 
 async def test_lost_stream_is_shown_and_resumed(console, stream):

@@ -5,6 +5,7 @@ from playwright.async_api import expect
 
 from tests.support.calls import add_message, eventually, open_case
 from tests.support.console.browser import (
+    NARROW,
     WIDE,
     expect_accessible,
     expect_good_looks,
@@ -229,35 +230,44 @@ async def open_menu(page):
     await page.locator(".account summary").click()
 
 
-async def open_override(page):
-    """Open the dialog that switches a service off."""
-    await page.locator('[data-part="payment"] button').first.click()
+def click(*selectors):
+    """Return what clicks the first elements of some selectors, one after the other."""
+
+    async def act(page):
+        for selector in selectors:
+            await page.locator(selector).first.click()
+
+    return act
 
 
-async def set_away(page):
-    """Set a person away, so that the line at the bottom says so."""
-    await page.locator("[data-person] td button").first.click()
-
-
-async def edit_customer(page):
-    """Edit the record of a customer."""
-    await page.locator(".edit").click()
-
-
+ACTIONS = ".of-actions button"
 STATES = {
     "queue": ("/console/", None),
     "palette": ("/console/", lambda page: press(page, "Control+k", "a")),
     "keys": ("/console/", lambda page: press(page, "?")),
     "menu": ("/console/", open_menu),
+    "filter": ("/console/", click(".queue-filters choice-menu button")),
+    "save": ("/console/", click(".views button.plain")),
     "selection": ("/console/", lambda page: press(page, "j", "x")),
+    "assign": ("/console/", lambda page: press(page, "j", "x", "a")),
     "drafts": ("/console/?view=drafts", None),
+    "case": ("case", None),
+    "reply": ("case", lambda page: press(page, "r", "H")),
+    "note": ("case", lambda page: press(page, "n", "@")),
+    "macros": ("case", lambda page: press(page, "r", ";")),
+    "everything": ("case", click(".segments button:nth-of-type(2)")),
+    "assignee": ("case", lambda page: press(page, "a")),
+    "actions": ("case", click(ACTIONS)),
+    "snooze": ("case", lambda page: press(page, "h")),
+    "merge": ("case", click(ACTIONS, ".of-actions [role=option]:nth-of-type(2)")),
+    "split": ("case", click(ACTIONS, ".of-actions [role=option]:nth-of-type(3)")),
     "customer": ("/console/customers/customer-17", None),
-    "record": ("/console/customers/customer-17", edit_customer),
+    "record": ("/console/customers/customer-17", click(".edit")),
     "nobody": ("/console/customers/none", None),
     "team": ("/console/team", None),
-    "toast": ("/console/team", set_away),
+    "toast": ("/console/team", click("[data-person] td button")),
     "oncall": ("/console/oncall", None),
-    "override": ("/console/oncall", open_override),
+    "override": ("/console/oncall", click('[data-part="payment"] button')),
     "audit": ("/console/audit", None),
     "elsewhere": ("/console/cases/none", None),
 }
@@ -266,11 +276,12 @@ STATES = {
 @pytest.mark.parametrize("locale", ["en-GB", "vi"])
 @pytest.mark.parametrize("state", STATES)
 async def test_every_state_is_accessible(upstream_services, console, client, case, state, locale):
-    """Each page, menu and dialog, in light and in dark colours and in both languages."""
+    """Each page, menu and dialog, in light and in dark colours, in both languages, wide and narrow."""
     await client.put("/support/agents/ann", json={"displayName": "Ann Lee", "teams": ["returns"]})
+    await client.put("/support/macros/sorry", json={"text": "We are sorry."})
     console.refused = {404}
     path, act = STATES[state]
-    page = await console.open(path, locale=locale)
+    page = await console.open(case_path(case) if path == "case" else path, locale=locale)
     await page.locator("main h1").first.wait_for()
     await settled(page)
     if act:
@@ -278,3 +289,5 @@ async def test_every_state_is_accessible(upstream_services, console, client, cas
     for scheme in ("light", "dark"):
         await page.emulate_media(color_scheme=scheme)
         await expect_accessible(page)
+    await page.set_viewport_size(NARROW)
+    await expect_accessible(page)

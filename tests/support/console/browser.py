@@ -172,6 +172,33 @@ async def largest_step(page: Page) -> int:
     return max(after - before for before, after in pairwise(numbers))
 
 
+async def record_shifts(profile: BrowserContext) -> None:
+    """Record, from now on, how much the layout of each page of a profile shifts, as browsers score it.
+
+    They count a timeline that scrolls by as much as it grows above. So for it, `ends` has where its last message ends.
+    """
+    await profile.add_init_script(
+        """window.shifts = [];
+        new PerformanceObserver((list) => list.getEntries().forEach(({value, sources}) => {
+          const parents = sources.map(({node}) => node?.parentElement);
+          const moved = parents.filter((each) => each && !each.closest(".timeline"));
+          if (moved.length) shifts.push([value, ...moved.map((each) => each.outerHTML.slice(0, 200))]);
+        })).observe({type: "layout-shift", buffered: true});
+        window.ends = new Set();
+        (function look() {
+          const last = [...document.querySelectorAll(".timeline .message")].pop();
+          if (last) ends.add(Math.round(last.getBoundingClientRect().bottom));
+          requestAnimationFrame(look);
+        })();"""
+    )
+
+
+async def expect_no_shift(page: Page, most: float) -> None:
+    """Fail if the layout has shifted by more than a score, after `record_shifts`, with the elements that moved."""
+    shifts: list[list[Any]] = await page.evaluate("shifts")
+    assert sum(each[0] for each in shifts) <= most, shifts
+
+
 async def settled(page: Page) -> None:
     """Wait until nothing is being loaded."""
 

@@ -109,7 +109,7 @@ export class CasePage extends Element {
     this.shownId = this.caseId;
     this.confirmation?.answer(false); // questions are about the case that is left
     Object.assign(this, { question: null, confirmation: null, dialog: null, preview: null, linkFailure: "", collecting: false });
-    Object.assign(this, { detail: null, version: 0, customer: null, collected: null, sources: {}, entries: [], failure: "", message: "" });
+    Object.assign(this, { detail: null, version: 0, customer: undefined, collected: null, sources: {}, entries: [], failure: "", message: "" });
     this.view = new TimelineView(this, new URLSearchParams(location.search).get("message") ?? "");
     this.composer = new Composer(this);
     this.composer.restore();
@@ -242,9 +242,9 @@ export class CasePage extends Element {
 
   async loadCustomer() {
     const customerId = this.detail?.customerId;
-    if (!customerId || !can("customers:read")) return;
+    if (!customerId || !can("customers:read")) return this.set({ customer: null });
     const answer = await request(`/support/customers/${encodeURIComponent(customerId)}?limit=20`).catch(() => null);
-    if (answer && this.detail?.customerId === customerId) this.set({ customer: answer.data });
+    if (this.detail?.customerId === customerId) this.set({ customer: answer?.data ?? this.customer ?? null });
   }
 
   /** Claim the case. Ask first if a colleague has it. */

@@ -227,6 +227,7 @@ export class OnCallPage extends Element {
   }
 
   render() {
+    const isRead = this.status || this.problem; // or the lists would move when the parts come
     return html`
       <main id="main" class="page oncall">
         <header class="oncall-head">
@@ -244,7 +245,7 @@ export class OnCallPage extends Element {
           : this.problem
             ? nothing
             : html`<p role="status">${t("app.loading")}</p>`}
-        ${this.lists.letters ? failedDeliveries(this, "letters") : nothing} ${this.lists.deliveries ? failedDeliveries(this, "deliveries") : nothing}
+        ${isRead && this.lists.letters ? failedDeliveries(this, "letters") : nothing} ${isRead && this.lists.deliveries ? failedDeliveries(this, "deliveries") : nothing}
         ${this.status ? html`<p class="muted">${t("oncall.sampled", { time: clock(this.samples.since) })}</p>` : nothing}
       </main>
       ${this.editing

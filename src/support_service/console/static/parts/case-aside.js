@@ -26,7 +26,7 @@ export function caseAside(page) {
   return html`
     ${customerSection(item, customer)} ${clockSection(item)} ${orderSection(page)} ${caseList(t("aside.same_order"), ofOrder, item)}
     ${caseList(t("aside.other_cases"), others.filter((/** @type {any} */ each) => !ofOrder.includes(each)), item)}
-    ${tagSection(page)} ${linkSection(page, others)} ${fileSection(page)}
+    <div class="below" ?data-waiting=${customer === undefined}>${tagSection(page)} ${linkSection(page, others)} ${fileSection(page)}</div>
   `;
 }
 
@@ -107,7 +107,7 @@ function cardsOf({ detail, entries }) {
 }
 
 /** @param {Card} card @param {CasePage} page */
-function orderCard({ id, order, events, shipments, payments }, { sources, entries, copy }) {
+function orderCard({ id, order, events, shipments, payments }, { sources, entries, copy, collected }) {
   const last = events[events.length - 1];
   const state = sources.order;
   const rows = [
@@ -116,7 +116,7 @@ function orderCard({ id, order, events, shipments, payments }, { sources, entrie
     ...shipments.flatMap((shipment) => shipmentRows(shipment, id, entries)),
     last ? row("aside.last_event", html`${stateOf(last.eventType ?? last.status)} <span class="muted">${dateAndTime(last.timestamp)}</span>`) : nothing,
   ];
-  return html`<article class="order-card">
+  return html`<article class="order-card" aria-busy=${!collected}>
     <h3>
       <a href=${searchFor(id)} title=${t("aside.search_id")}><bdi>${id}</bdi></a>
       ${order?.status ? html`<bdi class="pill">${stateOf(order.status)}</bdi>` : nothing}

@@ -1,7 +1,7 @@
 /** The head of a case in one line: what it is about, its place in the list, and what can be changed. Below it, problems of sources in words. */
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
-import { duration, t, text, word } from "../lib/i18n.js";
+import { clock, dateAndTime, duration, t, text, word } from "../lib/i18n.js";
 import { agent, can, me } from "../lib/api.js";
 import { html, queueLeft } from "../lib/page.js";
 import { urgentClock } from "./clock.js";
@@ -12,6 +12,7 @@ import { peopleItems, person } from "./person.js";
 const NEXT = { open: ["pending", "resolved", "closed"], pending: ["open", "resolved", "closed"], resolved: ["open", "pending", "closed"], closed: ["open"] };
 const PRIORITIES = ["urgent", "high", "normal", "low"];
 const LONGEST_REASON = 80; // characters
+const SWITCHED_OFF = /^switched off until (?:(\S+) )?(\d\d:\d\d)Z(?:: (.*))?$/s; // what the service says of an override
 
 /** @typedef {import("./choice-menu.js").Item} Item */
 
@@ -124,7 +125,7 @@ export function sourceProblems(sources, { busy, refresh }) {
       ${found.map(
         ([name, { status, ageSeconds, reason }]) =>
           html`<span data-source=${name} data-status=${status}
-            >${t(`sources.${/** @type {"stale" | "unavailable" | "off"} */ (status)}`, { source: word("source", name), time: duration(ageSeconds ?? 0), reason: shorten(text(reason)) })}</span
+            >${t(`sources.${kindOf(status, text(reason))}`, { source: word("source", name), time: duration(ageSeconds ?? 0), reason: shorten(text(reason)) })}</span
           > `,
       )}
     </p>
@@ -132,12 +133,22 @@ export function sourceProblems(sources, { busy, refresh }) {
   </div>`;
 }
 
+/** Return which sentence says what a source lacks. @param {string} status @param {string} reason @returns {"stale" | "stale_off" | "unavailable" | "off"} */
+function kindOf(status, reason) {
+  return status === "stale" && SWITCHED_OFF.test(reason) ? "stale_off" : /** @type {"stale" | "unavailable" | "off"} */ (status);
+}
+
 /** Return the reasons of the service in the language of the page. @param {string} reason */
 function shorten(reason) {
-  const said = reason.split("; ").map((each) => {
-    const [, status] = /^status (\d{3})$/.exec(each) ?? [];
-    return status ? t("sources.http_status", { status }) : word("source_reason", each);
-  });
-  const joined = said.join("; ");
+  const [, day, time, why] = SWITCHED_OFF.exec(reason) ?? [];
+  const until = new Date(`${day ?? new Date().toISOString().slice(0, 10)}T${time}Z`);
+  const said = time ? [t("sources.until", { time: day ? dateAndTime(until) : clock(until) })] : reason.split("; ").map(reasonOf);
+  const joined = said.join("; ") + (why ? `: ${why}` : "");
   return joined.length > LONGEST_REASON ? `${joined.slice(0, LONGEST_REASON - 1)}…` : joined;
+}
+
+/** @param {string} reason one of the service */
+function reasonOf(reason) {
+  const [, status] = /^status (\d{3})$/.exec(reason) ?? [];
+  return status ? t("sources.http_status", { status }) : word("source_reason", reason);
 }

@@ -61,7 +61,9 @@ export const KEYS = {
 
 class HelpDialog extends Element {
   firstUpdated() {
-    this.querySelector("dialog")?.showModal();
+    const dialog = this.querySelector("dialog");
+    dialog?.showModal();
+    dialog?.scrollTo(0, 0); // the focus is on the button at its end
   }
 
   render() {

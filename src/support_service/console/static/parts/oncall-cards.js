@@ -142,7 +142,8 @@ function ownParts(page, failing) {
   };
   return Object.entries(known).map(([name, part]) => {
     const found = status[name];
-    return { name, title: word("card", name), found, isFailing: failing.has(name), state: word("card_status", found.status), ...part };
+    const state = failing.has(name) && found.status === "ok" ? "exceeded" : found.status;
+    return { name, title: word("card", name), found, isFailing: failing.has(name), state: word("card_status", state), ...part };
   });
 }
 

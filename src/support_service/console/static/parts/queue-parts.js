@@ -191,7 +191,7 @@ export function knownTags(page) {
 export function strip(page) {
   const { waiting } = page.cases;
   const { said, action = nothing } = stripText(page);
-  return html`<div class="strip" data-old=${page.isOld || nothing}>
+  return html`<div class="strip" data-old=${(page.isOld && said !== nothing) || nothing}>
     <span role="status">${said}</span>
     ${action}
     <span class="news" role="status">

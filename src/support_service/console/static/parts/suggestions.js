@@ -143,7 +143,7 @@ export class Suggestions {
             @mousedown=${(/** @type {Event} */ event) => event.preventDefault()}
             @click=${() => this.pick(each, caseId)}
           >
-            <b>${each.value}</b> <span>${each.text.slice(0, 90)}</span>
+            <b>${each.value}</b> <span>${each.text.length > 90 ? `${each.text.slice(0, 89)}…` : each.text}</span>
           </li>`,
       )}
     </ul>`;

@@ -225,11 +225,14 @@ function change({ at, data, duplicate }, { nameOf }) {
   </li>`;
 }
 
+const AT = /^\d{4}-\d\d-\d\dT[\d:.]+Z$/; // a time of the API
+
 /**
  * @param {string} name
  * @param {any} value
  */
 export function changed(name, value) {
+  if (typeof value === "string" && AT.test(value)) return dateAndTime(value);
   return isEmpty(value) ? "–" : word(name === "kind" ? "link" : name, value);
 }
 
