@@ -199,6 +199,7 @@ def _count_of_late_statement(filters: frozenset[str], role: str) -> sa.Select[An
 
 
 def _select_number(filters: frozenset[str], role: str, order: CaseOrder) -> sa.Select[Any]:
+    order = order._replace(only_counted="words" not in filters)
     counted = select_first_cases(filters, role, order, counts=True)
     return sa.select(sa.func.count().label("number")).select_from(counted.subquery())
 

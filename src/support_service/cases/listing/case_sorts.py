@@ -30,7 +30,8 @@ class CaseOrder(NamedTuple):
     also the `public_conditions`) are sorted by the time, and their time is not NULL. All other cases come last, newest
     first. If `others_are_indexed`, the active ones of them have no time, and an index. The filter `implied_by` leaves
     the other cases out. Each time needs an index on it and seq. `indexed` are the
-    columns with an index of their own in this order.
+    columns with an index of their own in this order. Cases that are `only_counted` are in no order on PostgreSQL, which
+    else reads a long index in order to find a few of them; SQLite needs the order to choose its index.
     """
 
     at: sa.ColumnElement[Any] | None
@@ -41,15 +42,20 @@ class CaseOrder(NamedTuple):
     indexed: Collection[str] = ()
     implied_by: str | None = None
     others_are_indexed: bool = True
+    only_counted: bool = False
+
+    def order_by(self, key: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """Return a column of the order with its direction."""
+        return self.direction(by_database(key, sa.cast(sa.null(), sa.Integer)) if self.only_counted else key)
 
     def order_by_columns(self, rows: sa.FromClause) -> list[sa.ColumnElement[Any]]:
         """Return `ORDER BY` for rows that have the columns `seq` and, if there is a time, `at`."""
         seq = rows.c.seq
         if self.at is None:
-            return [self.direction(seq)]
+            return [self.order_by(seq)]
         at = rows.c.at
         if not self.conditions:
-            return [self.direction(at), self.direction(seq)]
+            return [self.order_by(at), self.order_by(seq)]
         return [at.is_(None), self.direction(at), sa.case((at.is_(None), -seq), else_=seq)]
 
     @property

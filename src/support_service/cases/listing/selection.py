@@ -39,6 +39,7 @@ OVERDUE = "overdue"  # besides the filters of a query: the cases with a clock th
 KIND_BY_REFERENCE_FILTER = {f"{kind}_id": kind for kind in SERVICE_BY_KIND}
 # Prefixes of names; a number follows the last two.
 WITHOUT_PREFIX, STATUS_PREFIX, TAG_PREFIX = "without_", "status_", "tag_"
+WITHOUT_AGENT = f"{WITHOUT_PREFIX}assigned_agent_id"
 STATUSES_FILTER = "statuses"  # the condition of all parameters with STATUS_PREFIX
 # What the statuses of a filter have in common. The parameters have no condition of their own.
 ONLY_ACTIVE, NONE_ACTIVE = "only_active", "none_active"
@@ -64,6 +65,11 @@ _IS_ONE_OF_SNOOZED = by_database(
         )
     ),
     sa.and_(*IS_SNOOZED),
+)
+# PostgreSQL would not see that none of the cases without an agent is the caller's own, and would read all of them.
+_MAY_SEE_WITHOUT_AGENT: sa.ColumnElement[bool] = by_database(
+    sa.and_(*access_conditions("agent")).self_group(),
+    sa.or_(tickets.c.team.is_(None), tickets.c.team.in_(sa.bindparam("teams", expanding=True))).self_group(),
 )
 FILTERS_OF_OWNERS = ("team", *(WITHOUT_PREFIX + name for name in COLUMNS_THAT_MAY_BE_NONE))
 
@@ -136,6 +142,8 @@ def filter_conditions(
         found.append(sa.not_(sa.and_(*IS_SNOOZED)))
     if "channel" not in names:
         found.append(NOT_SYNTHETIC)
+    if role == "agent" and WITHOUT_AGENT in names:
+        return [*found, _MAY_SEE_WITHOUT_AGENT]
     return found + access_conditions(role)
 
 
@@ -426,4 +434,4 @@ class ListedCases:
             found = found.where(*tag_conditions(self._tags))
         if "after" in self._filters:
             found = found.where(order.is_after(seq, order.at))
-        return found.order_by(*map(order.direction, key))
+        return found.order_by(*map(order.order_by, key))
