@@ -58,8 +58,8 @@ CHOSEN = [
     ({"SUPPORT_S3_BUCKET": "files"}, {"obstore"}),
 ]
 # Modules beside `commands` and `core` that arguments and signatures need. They import only the standard library.
-SMALL = {"cases.model.files", "events.broker.base", "platform.access.timings"}
-SMALL_PACKAGES = {"cases", "cases.model", "events", "events.broker", "platform", "platform.access"}
+SMALL = {"cases.model.files", "events.broker.base", "platform.access.timings", "reports.measures"}
+SMALL_PACKAGES = {"cases", "cases.model", "events", "events.broker", "platform", "platform.access", "reports"}
 OPTIONAL = set[str]().union(*(packages for _, packages in CHOSEN)) | {
     "alembic",
     "asyncpg",

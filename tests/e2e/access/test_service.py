@@ -125,7 +125,7 @@ async def test_demo_with_tokens_opens_its_cases_with_support_token(variables, ad
     (line,) = errors.splitlines()
     assert line.startswith("support-service: SUPPORT_AUTH='token' requires SUPPORT_TOKEN")
     async with running("demo", **variables, SUPPORT_TOKEN=token) as demonstration:
-        assert "60 cases" in await demonstration.read_output(until="cases.")
+        assert "83 cases" in await demonstration.read_output(until="cases.")
 
 
 async def test_admin_port_is_closed_last(variables, address, add_token):

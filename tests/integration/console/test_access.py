@@ -261,7 +261,7 @@ async def test_program_of_on_call_sees_no_case(tokens, owned_case, console):
     """The role `service` may read the state of the service only."""
     console.refused = {403}
     page = await sign_in(console, tokens["service"], "/console/oncall")
-    await expect(page.locator(".oncall-card")).to_have_count(11)
+    await expect(page.locator("[data-part]")).to_have_count(13)
     await expect(page.get_by_role("button", name="Switch off")).to_have_count(0)
     for address in ("/console/?view=all", case_path(owned_case), "/console/customers/customer-1"):
         await page.goto(address)

@@ -90,14 +90,14 @@ async def test_on_call_handles_a_source_that_is_down(upstream_services, payments
     await store_deliveries(client, failed, failed, event=EVENT)
     page = await console.open()
     await user.press(page.get_by_role("link", name="On-call"))
-    payment = page.locator('[data-source="payment"]')
+    payment = page.locator('[data-part="payment"]')
     await expect(payment.get_by_text("100%")).to_be_visible()
     await user.press(payment.get_by_role("button", name="Switch off"))
     dialog = page.get_by_role("dialog")
     await write(user, dialog.get_by_label("Reason"), "being restored")
     await user.look_at(page)
     await user.press(dialog.get_by_role("button", name="Switch off"))
-    await expect(payment.get_by_text("Switched off", exact=True)).to_be_visible()
+    await expect(payment.get_by_text("no calls: switched off")).to_be_visible()
     assert await overrides(client) == {"payment": "being restored"}
 
     for name, count in (("letters", 2), ("deliveries", 2)):

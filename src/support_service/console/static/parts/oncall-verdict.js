@@ -1,6 +1,6 @@
 /** What is wrong with the service at present, in words, from what `GET /support/oncall` answers. */
 
-import { clock, clockWithSeconds, duration, number, percent, seconds, size, t, word } from "../lib/i18n.js";
+import { clock, clockWithSeconds, duration, number, percent, seconds, size, t, text, word } from "../lib/i18n.js";
 
 /** From when a figure is a problem: the thresholds of the alerts. */
 export const LIMITS = {
@@ -58,7 +58,7 @@ function inEffect({ name, value, until }, who) {
 function failedParts(status) {
   return Object.entries(status).flatMap(([part, found]) => {
     if (part === "sources") return []; // each source is a finding of its own
-    if (found?.status === "unavailable") return [{ part, text: part === "database" ? t("oncall.database_down") + "." : `${word("card", part)}: ${found.error}` }];
+    if (found?.status === "unavailable") return [{ part, text: part === "database" ? t("oncall.database_down") + "." : `${word("card", part)}: ${text(found.error)}` }];
     if (found?.status === "stale") return [{ part, text: t("verdict.stale", { name: word("card", part), time: clockWithSeconds(found.asOf) }) }];
     return [];
   });
@@ -67,7 +67,12 @@ function failedParts(status) {
 /** Whether calls of a source fail as often as its alert allows, or are rejected. @param {any} source */
 export function isFailing({ configured, override, breaker, calls, errorShare }) {
   if (!configured || override) return false;
-  return breaker !== "closed" || (errorShare >= LIMITS.errorShare && errorShare * calls >= LIMITS.failedCalls);
+  return breaker !== "closed" || (figure(errorShare) >= LIMITS.errorShare && figure(errorShare) * figure(calls) >= LIMITS.failedCalls);
+}
+
+/** Return a number, or NaN for any other value, which is beyond no limit. @param {unknown} value */
+function figure(value) {
+  return typeof value === "number" ? value : NaN;
 }
 
 /** @param {any} status @returns {Finding[]} */
@@ -83,17 +88,17 @@ function failedSources({ sources }) {
 
 /** The figures above their thresholds. A lag of the event loop is a problem after 15 minutes only, which the state does not tell. @param {any} status @returns {Finding[]} */
 function exceeded({ backlog, outbox, stream, deadLetters, auditSealer }) {
-  const isFilling = backlog.fullInSeconds !== null && backlog.fullInSeconds < LIMITS.fullInSeconds;
-  const isFull = backlog.diskFreeBytes !== null && backlog.diskFreeBytes < LIMITS.diskFreeBytes;
+  const isFilling = figure(backlog.fullInSeconds) < LIMITS.fullInSeconds;
+  const isFull = figure(backlog.diskFreeBytes) < LIMITS.diskFreeBytes;
   /** @type {[string, boolean, () => string][]} */
   const rules = [
     ["backlog", isFull, () => t("verdict.disk_free", { size: size(backlog.diskFreeBytes) })],
     ["backlog", isFilling && !isFull, () => t("verdict.disk_full_in", { time: duration(backlog.fullInSeconds) })],
-    ["backlog", backlog.bytes > LIMITS.backlogBytes, () => t("verdict.backlog", { size: size(backlog.bytes) })],
-    ["outbox", outbox.oldestAgeSeconds > LIMITS.outboxAgeSeconds, () => t("verdict.outbox", { time: duration(outbox.oldestAgeSeconds) })],
-    ["stream", stream.waiting > LIMITS.streamWaiting, () => t("verdict.stream", { n: number(stream.waiting) })],
-    ["deadLetters", deadLetters.count > LIMITS.deadLetters, () => t("verdict.dead_letters", { n: deadLetters.count })],
-    ["auditSealer", auditSealer.unsealedAgeSeconds > LIMITS.auditAgeSeconds, () => t("verdict.audit", { time: duration(auditSealer.unsealedAgeSeconds) })],
+    ["backlog", figure(backlog.bytes) > LIMITS.backlogBytes, () => t("verdict.backlog", { size: size(backlog.bytes) })],
+    ["outbox", figure(outbox.oldestAgeSeconds) > LIMITS.outboxAgeSeconds, () => t("verdict.outbox", { time: duration(outbox.oldestAgeSeconds) })],
+    ["stream", figure(stream.waiting) > LIMITS.streamWaiting, () => t("verdict.stream", { n: number(stream.waiting) })],
+    ["deadLetters", figure(deadLetters.count) > LIMITS.deadLetters, () => t("verdict.dead_letters", { n: deadLetters.count })],
+    ["auditSealer", figure(auditSealer.unsealedAgeSeconds) > LIMITS.auditAgeSeconds, () => t("verdict.audit", { time: duration(auditSealer.unsealedAgeSeconds) })],
   ];
   return rules.flatMap(([part, isExceeded, text]) => (isExceeded ? [{ part, text: text() }] : []));
 }
