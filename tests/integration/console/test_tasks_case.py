@@ -46,7 +46,7 @@ async def test_longest_waiting_case_is_taken_answered_and_left_with_seven_keys(c
     await expect(page.get_by_role("link", name="Longest", exact=True)).to_be_visible()
     hand = Counter(page)
     await hand.keys("j", "Enter")
-    await expect(page.get_by_role("heading", name="Longest")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Longest", exact=True)).to_be_visible()
     await hand.keys("c")
     await expect(page.get_by_role("button", name="Assignee: anyone")).to_be_visible()
     await hand.keys("r", ";")

@@ -107,6 +107,7 @@ class Counter:
     async def choose_file(self, files: list[FilePayload], press: Callable[[], Awaitable[None]]) -> None:
         """Open the browser's dialog for files by a press, and choose files there, which counts once."""
         async with self._page.expect_file_chooser() as chooser:
+            await self._page.evaluate("0")  # answered once the browser tells of dialogs instead of opening them
             await press()
         await (await chooser.value).set_files(files)
         self.count += 1
