@@ -61,7 +61,7 @@ async def test_longest_waiting_case_is_taken_answered_and_left_with_seven_keys(c
 
 
 async def test_longest_waiting_case_is_taken_answered_and_left_with_five_clicks(console, client, waiting):
-    """A reply takes a case of nobody. The way to send is chosen beside the button, which has it for the next reply."""
+    """A reply assigns an unassigned case to its writer. The button keeps the chosen way to send for the next reply."""
     page = await console.open()
     user = Counter(page)
     await user.click(page.get_by_role("link", name="Longest", exact=True))

@@ -28,7 +28,7 @@ class Draft {
   seenDetail = null;
   /** Kept over a reload: a message whose answer was lost is not sent twice. */
   key = newKey();
-  /** Whether a reply makes a case of nobody its writer's. */
+  /** Whether a reply assigns an unassigned case to its writer. */
   takes = true;
   /** @type {import("../lib/upload.js").Kept[]} */
   files = [];
@@ -345,7 +345,7 @@ export class Composer {
     this.noteOwnChange({ from: seen, to: seen + 1 });
   }
 
-  /** Whether the case is of nobody yet, so that its answer makes it the writer's. @param {Mode} mode */
+  /** Whether the case is unassigned, so that a reply assigns it to its writer. @param {Mode} mode */
   mayTake(mode) {
     return mode === "public" && !this.isBlocked && can("cases:write") && !this.page.detail.assignedAgentId;
   }
