@@ -16,6 +16,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import Literal, NamedTuple, get_args
 
 Dimension = Literal["day", "team", "agent", "channel"]
@@ -27,6 +28,7 @@ BUCKETS_PER_DOUBLING = 8
 GROWTH = 2 ** (1 / BUCKETS_PER_DOUBLING)
 RELATIVE_ERROR = (GROWTH - 1) / (GROWTH + 1)
 DURATIONS = {"answered": "a", "solved": "s"}  # prefix of the buckets of each measure that has a duration
+MEASURES_BY_PREFIX = {prefix: measure for measure, prefix in DURATIONS.items()}
 EPOCH_DAY = date(1970, 1, 1).toordinal()
 FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(2199, 12, 31)  # of a report: so it reads at most some 1,400 blocks
 
@@ -77,9 +79,15 @@ def seconds_of(bucket: int) -> float:
 
 def durations_in(counts: Mapping[str, int], measure: str) -> dict[int, int]:
     """Return the number of durations of a measure by their bucket, in ascending order."""
-    prefix = DURATIONS[measure]
-    found = {int(name[1:]): number for name, number in counts.items() if name[0] == prefix and name[1:].isdigit()}
-    return dict(sorted(found.items()))
+    found = [(place[1], number) for name, number in counts.items() if (place := _place_of(name))[0] == measure]
+    return dict(sorted(found))
+
+
+@cache
+def _place_of(count_name: str) -> tuple[str, int]:
+    """Return the measure and the bucket of a name in `Counts`; no measure if it counts no durations."""
+    measure = MEASURES_BY_PREFIX.get(count_name[0])
+    return (measure, int(count_name[1:])) if measure and count_name[1:].isdigit() else ("", 0)
 
 
 def percentile(durations: Mapping[int, int], share: float) -> float | None:
