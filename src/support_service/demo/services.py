@@ -110,7 +110,8 @@ def simulated_service(service: UpstreamService, pasts: Mapping[str, OrderPast]) 
         return SimulatedOrder(order_id, pasts.get(order_id))
 
     async def by_id(request: web.Request) -> web.Response:
-        return web.json_response(order_of(request.match_info["id"]).object_of_service(service))
+        asked = request.match_info["id"]
+        return web.json_response(order_of(asked).object_of_service(service) | {"id": asked})
 
     answered: set[str] = set()
 
@@ -120,7 +121,8 @@ def simulated_service(service: UpstreamService, pasts: Mapping[str, OrderPast]) 
             return web.json_response({"error": "maintenance"}, status=503)
         answered.add(order.id)
         is_there = service != "fulfillment" or order.shipment_status
-        return web.json_response({"items": [order.object_of_service(service)] if is_there else []})
+        found = order.object_of_service(service) | {"orderId": request.query.get("orderId", "")}
+        return web.json_response({"items": [found] if is_there else []})
 
     async def events(request: web.Request) -> web.Response:
         return web.json_response(order_of(request.match_info["id"]).history())

@@ -17,7 +17,15 @@ MAX_ITEMS_PER_ORDER = 50  # objects requested for one order
 
 
 class ContractViolation(ValueError):
-    """An upstream answer that does not match the contract."""
+    """An upstream answer that does not match the contract. Readers of the timeline are told `reason`."""
+
+    reason = "unreadable answer"
+
+
+class AnotherObject(ContractViolation):
+    """An answer about another object than the one asked for, such as the order of another customer."""
+
+    reason = "answer about another id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +38,15 @@ class SourceCall:
 
 def calls_for(source: Source, references: SourceReferences) -> Iterator[SourceCall]:
     """Yield the calls for each object and its parts, and a call for the objects of each order."""
-    for item in map(path_segment, references.ids):
-        yield SourceCall(f"{source.path}/{item}", partial(parse_object_answer, source))
+    for item in references.ids:
+        path = f"{source.path}/{path_segment(item)}"
+        yield SourceCall(path, partial(parse_object_answer, source, item))
         for part in source.parts:
-            yield SourceCall(f"{source.path}/{item}/{part.path}", partial(parse_part_answer, source, part))
-    for order in map(path_segment, references.of_orders):
+            yield SourceCall(f"{path}/{part.path}", partial(parse_part_answer, source, part))
+    for order in references.of_orders:
         yield SourceCall(
-            f"{source.path}?orderId={order}&limit={MAX_ITEMS_PER_ORDER}", partial(parse_page_answer, source)
+            f"{source.path}?orderId={path_segment(order)}&limit={MAX_ITEMS_PER_ORDER}",
+            partial(parse_page_answer, source, order),
         )
 
 
@@ -49,19 +59,29 @@ def path_segment(reference: str) -> str:
     return encoded.replace(".", "%2E") if not encoded.strip(".") else encoded
 
 
-def parse_object_answer(source: Source, answer: object) -> list[Entry]:
-    """Read an object: `{id, createdAt, updatedAt}` and the fields of the entry's members."""
-    what = f"{'an' if source.kind[0] in 'aeiou' else 'a'} {source.kind}"
-    found = _require_object(answer, what)
-    at = normalise_time(found.get("updatedAt")) or normalise_time(found.get("createdAt"))
-    own_id = {f"{source.kind}Id": _require(found, "id", what)}
-    return [_new_entry(source, source.kind, at) | own_id | _members_from(source.members, found)]
+def parse_object_answer(source: Source, asked: str, answer: object) -> list[Entry]:
+    """Read the object with the id asked for: `{id, createdAt, updatedAt}` and the fields of the entry's members."""
+    return [_object_entry(source, _require_object(answer, _called(source)), "id", asked)]
 
 
-def parse_page_answer(source: Source, answer: object) -> list[Entry]:
-    """Read the objects of a page: `{items: […]}`."""
+def parse_page_answer(source: Source, order: str, answer: object) -> list[Entry]:
+    """Read the objects of an order: `{items: […]}`. An object that names no order counts as one of this order."""
     items = _require(_require_object(answer, "a page"), "items", "a page")
-    return [entry for item in _require_objects(items, "items of a page") for entry in parse_object_answer(source, item)]
+    return [_object_entry(source, item, "orderId", order) for item in _require_objects(items, "items of a page")]
+
+
+def _object_entry(source: Source, found: Mapping[str, Any], asked_by: str, asked: str) -> Entry:
+    """Return the entry of an object whose field `asked_by` must be the id asked for, in upper or lower case."""
+    own_id = _require(found, "id", _called(source))
+    named = found.get(asked_by)
+    if named is not None and str(named).casefold() != asked.casefold():
+        raise AnotherObject(f"asked for {asked_by} {asked!r:.80}, answered about {named!r:.80}")
+    at = normalise_time(found.get("updatedAt")) or normalise_time(found.get("createdAt"))
+    return _new_entry(source, source.kind, at) | {f"{source.kind}Id": own_id} | _members_from(source.members, found)
+
+
+def _called(source: Source) -> str:
+    return f"{'an' if source.kind[0] in 'aeiou' else 'a'} {source.kind}"
 
 
 def parse_part_answer(source: Source, part: SourcePart, answer: object) -> list[Entry]:

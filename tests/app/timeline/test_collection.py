@@ -151,6 +151,18 @@ async def test_references_are_percent_encoded_in_path_and_query(client, orders, 
     assert [entry["orderId"] for entry in detail["timeline"] if "source" in entry] == [reference]
 
 
+async def test_order_of_another_customer_is_never_shown(client, orders, metrics):
+    """A valid order under another id breaks the contract: it is not shown, and counts as such."""
+    other = {"id": "ORD-2", "status": "paid", "grandTotal": "99.00", "updatedAt": "2026-01-02T00:00:00Z"}
+    orders.serve_document("/orders/ORD-1", other)
+    detail = await read_detail(client, await open_case(client, context=ORDER))
+    assert detail["timelineSources"]["order"]["status"] == "unavailable"
+    assert detail["timelineSources"]["order"]["reason"] == "answer about another id"
+    assert "ORD-2" not in str(detail["timeline"])
+    assert metrics.nonzero("support_timeline_collection_failures_total") == {"aggregate": 1}
+    assert metrics.value("support_timeline_source_seconds_count", service="order", outcome="invalid") == 1
+
+
 async def test_not_found_is_a_fresh_and_cached_answer(client, metrics):
     """A 404 means that the source has no entries: the source is fresh, and the answer is cached."""
     case = await open_case(client, context=[ORDER, {"type": "payment", "paymentId": "PAY-9"}])

@@ -12,6 +12,7 @@ from tests.support.service import service_of
 from tests.support.timings import patient_timings
 
 CONTEXT = [{"type": "order", "orderId": "ORD-1"}]
+OF_ANOTHER_ORDER = {"items": [{"id": "SHP-9", "orderId": "ORD-9", "trackingNumber": "VN9"}]}
 EVENTS = "support_timeline_cache_events_total"
 FAILURES = "support_timeline_collection_failures_total"
 COLLECTED = "support_timeline_collect_seconds_count"
@@ -156,6 +157,7 @@ async def test_failed_source_is_called_again_by_the_next_read(client, case, metr
         (lambda service: service.answer_with_document({"items": ["text"]}), "aggregate", "invalid", 1),
         (lambda service: service.answer_with_document({"items": [{"status": "no id"}]}), "aggregate", "invalid", 1),
         (lambda service: service.answer_with_document(None), "aggregate", "invalid", 1),
+        (lambda service: service.answer_with_document(OF_ANOTHER_ORDER), "aggregate", "invalid", 1),
     ],
 )
 async def test_failures_are_counted_by_stage(client, case, metrics, shipments, inject_fault, stage, outcome, calls):

@@ -113,6 +113,10 @@ ROWS = [
     invalid("JSON of the wrong shape: items in an object", faults.document({"items": {"PAY-1": payment()}})),
     invalid("JSON of the wrong shape: a string among items", page(payment(), "PAY-2")),
     invalid("JSON of the wrong shape: no id", page(payment(), {"status": "captured"})),
+    invalid(
+        "a payment of another order", page(payment(), payment("PAY-9", orderId="ORD-9")), "answer about another id"
+    ),
+    valid("a payment without its order", page(payment(orderId=None)), "PAY-1"),
     invalid("NaN for an amount", amount("NaN")),
     invalid("infinity for an amount", amount("-Infinity")),
     invalid("nested 10,000 deep", faults.body(nested(10_000))),

@@ -14,7 +14,7 @@ from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND, SOURCES
 from support_service.platform.background import run_in_background
 from support_service.platform.telemetry.logs import UPSTREAM_LOGGERS, RateLimitFilter
-from support_service.timeline.source_calls import calls_for
+from support_service.timeline.source_calls import AnotherObject, calls_for
 from support_service.timeline.source_client import MAX_CALLS, CallFailure, SourceClient, TimelineBudget
 
 ORDER = {"id": "ORD-1", "status": "paid", "grandTotal": 1, "updatedAt": "2026-01-01T00:00:00Z"}
@@ -94,10 +94,30 @@ def test_answers_of_each_source_become_entries(source):
     """An answer gives the entry beside it."""
     at = {"createdAt": "2026-01-01T00:00:00Z"}
     of_all = {"source": f"{source.service}-service", "timestamp": "2026-01-01T00:00:00.000000Z"}
-    calls = calls_for(source, SourceReferences(("1",)))
+    calls = calls_for(source, SourceReferences((str(ANSWERS[source.service][0][0]["id"]),)))
     for call, (answer, entry) in zip(calls, ANSWERS[source.service], strict=True):
         dated = [at | each for each in answer] if isinstance(answer, list) else at | answer
         assert call.parse(dated) == [entry | of_all]
+
+
+@pytest.mark.parametrize("source", SOURCES.values())
+def test_object_with_another_id_is_refused(source):
+    """The object of another customer is never shown as the one asked for. Ids may differ in case, and be numbers."""
+    call, *_ = calls_for(source, SourceReferences(("a1",)))
+    with pytest.raises(AnotherObject, match="asked for id 'a1', answered about 'a2'"):
+        call.parse({"id": "a2"})
+    assert call.parse({"id": "A1"})[0][f"{source.kind}Id"] == "A1"
+    (number, *_) = calls_for(source, SourceReferences(("17",)))
+    assert number.parse({"id": 17})[0][f"{source.kind}Id"] == 17
+
+
+@pytest.mark.parametrize("source", [source for source in SOURCES.values() if source.kind != "order"])
+def test_page_with_an_object_of_another_order_is_refused(source):
+    """One such object is enough: the service may have ignored the filter. An object without an order is accepted."""
+    (call,) = calls_for(source, SourceReferences((), ("O-1",)))
+    with pytest.raises(AnotherObject, match="asked for orderId 'O-1', answered about 'O-2'"):
+        call.parse({"items": [{"id": "1", "orderId": "O-1"}, {"id": "2", "orderId": "O-2"}]})
+    assert len(call.parse({"items": [{"id": "1", "orderId": "o-1"}, {"id": "2"}]})) == 2
 
 
 @pytest.mark.parametrize("source", SOURCES.values())
@@ -132,6 +152,8 @@ def test_names_of_each_source_fit_settings_fields_and_labels(source):
         ({"status": 500, "payload": ORDER}, CallFailure("http", "status 500"), False),
         ({"body": "no JSON"}, CallFailure("aggregate", "unreadable answer"), None),
         ({"payload": {}}, CallFailure("aggregate", "unreadable answer"), None),
+        ({"payload": ORDER | {"id": "ORD-2"}}, CallFailure("aggregate", "answer about another id"), None),
+        ({"payload": ORDER | {"id": ["ORD-1"]}}, CallFailure("aggregate", "answer about another id"), None),
         ({"body": '{"id": "ORD-1", "grandTotal": NaN}'}, CallFailure("aggregate", "unreadable answer"), None),
         ({"exception": aiohttp.ClientConnectionError("refused")}, CallFailure("http", "connection failed"), False),
         ({"exception": aiohttp.ClientPayloadError("cut")}, CallFailure("http", "connection failed"), False),
@@ -188,16 +210,16 @@ async def test_failure_of_a_source_is_logged_once_a_minute(client, session, inst
     """Repeated failures log one line that names the source, and the path if a request was sent."""
     payments = SourceClient(SOURCES["payment"], "http://pay", session, instruments, timeout=5, connections=2)
     (order, _), _ = client.calls(SourceReferences(("ORD-1",)))
-    (payment,), _ = payments.calls(SourceReferences(("PAY-1",)))
+    (payment,), _ = payments.calls(SourceReferences(("ORD-1",)))
     with aioresponses() as services:
         services.get("http://orders/orders/ORD-1", response_class=MockedResponse, repeat=True, **answer)
-        services.get("http://pay/payments/PAY-1", response_class=MockedResponse, repeat=True, **answer)
+        services.get("http://pay/payments/ORD-1", response_class=MockedResponse, repeat=True, **answer)
         for _ in range(50):
             await client.fetch(order, in_five_seconds(), TimelineBudget(client.new_slots()))
             await payments.fetch(payment, in_five_seconds(), TimelineBudget(payments.new_slots()))
     assert logged_lines == [
         ("WARNING", line.format("order", "/orders/ORD-1")),
-        ("WARNING", line.format("payment", "/payments/PAY-1")),
+        ("WARNING", line.format("payment", "/payments/ORD-1")),
     ]
 
 

@@ -680,6 +680,7 @@ export const texts = {
   "source_reason.circuit open": "calls are stopped after failures",
   "source_reason.too many calls": "too many calls",
   "source_reason.connection failed": "no connection",
+  "source_reason.answer about another id": "answers about another id",
   "timeline.unanswered": "Not answered yet",
   "timeline.quote": "Quoted text",
   "timeline.signature": "Signature",

@@ -681,6 +681,7 @@ export const texts = {
   "source_reason.circuit open": "ngừng gọi sau nhiều lần lỗi",
   "source_reason.too many calls": "quá nhiều lượt gọi",
   "source_reason.connection failed": "không kết nối được",
+  "source_reason.answer about another id": "câu trả lời về mã khác",
   "timeline.unanswered": "Chưa trả lời",
   "timeline.quote": "Phần trích dẫn",
   "timeline.signature": "Chữ ký",
