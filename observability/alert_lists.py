@@ -88,10 +88,14 @@ def with_list_replaced(page: Path, table: str) -> str:
 
 
 def with_heading_replaced(page: Path, alert: Alert) -> str:
-    """Return a runbook with its first lines: the alert, the other language, the index, severity, and the panel."""
+    """Return a runbook with its first lines: alert, other language, index, shell, severity, and panel."""
     vietnamese = page.parent.name == "vi"
     other = f"[English](../{page.name})" if vietnamese else f"[Tiếng Việt](vi/{page.name})"
-    index = "[Tất cả runbook](README.md)" if vietnamese else "[All runbooks](README.md)"
+    index = (
+        "[Tất cả runbook](README.md) · [Chuẩn bị shell](README.md#chuẩn-bị-shell)"
+        if vietnamese
+        else "[All runbooks](README.md) · [Set up your shell](README.md#set-up-your-shell)"
+    )
     place = f"panel *{alert.panel}* · dashboard *{BOARD_TITLES[BOARD_UID_BY_PANEL[alert.panel]]}*"
     _, _, rest = page.read_text().partition("\n\n")
     _, _, rest = rest.partition("\n\n")

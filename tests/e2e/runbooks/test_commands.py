@@ -91,6 +91,19 @@ def test_commands_name_deployed_resources():
         assert command.count("docker compose ") == len(ours) + command.count('RESTART="docker'), (page, command)
 
 
+def test_settings_that_actions_change_are_passed_by_compose():
+    """A line in `.env` has no effect on a variable that compose.yaml does not name."""
+    changed = {
+        name
+        for _, command in COMMANDS
+        for name in re.findall(r"(?<=[ \"])(SUPPORT_\w+)=", command)
+        if "$SET " in command
+    }
+    assert changed >= {"SUPPORT_DATABASE_POOL", "SUPPORT_OFFLOAD_AFTER"}
+    passed = COMPOSE["support-service"]["environment"]
+    assert [name for name in changed if not str(passed[name]).startswith(f"${{{name}")] == []
+
+
 @each_deployment
 def test_manual_probe_runs_like_the_deployed_one(deployment, bash):
     """With the same token and the same address."""

@@ -20,21 +20,40 @@ from support_service.core import errors, problem_codes
 from support_service.guard.problems import CODE_BY_STATUS
 from support_service.platform.database.failures import DATABASE_CODES
 from tests.support.promql import NAME, RULES, known_series, queried_series, series_family
-from tests.support.runbooks.pages import BLOCK, ENGLISH, PAGES, VIETNAMESE, blocks, page_text
+from tests.support.runbooks.pages import (
+    ACTIONS,
+    BLOCK,
+    CHECKS,
+    ENGLISH,
+    PAGES,
+    VIETNAMESE,
+    actions,
+    anchor,
+    blocks,
+    checks,
+    page_text,
+    rows,
+    words_to_first_action,
+)
 
 NO_ALERT = {"README.md", "drill.md", "errors.md", "timeline-slow-or-attachment-backlog.md"}
 ENTRIES = [page for page in PAGES if page not in NO_ALERT - {"timeline-slow-or-attachment-backlog.md"}]
+TABLE = {ENGLISH: "| sign | command | action |", VIETNAMESE: "| dấu hiệu | lệnh | hành động |"}
 SECTIONS = {
-    ENGLISH: ("**Fires** when ", "**Impact**: ", "## Checks", "## Mitigation", "## Lasting fix", "## Resolved when"),
+    ENGLISH: ("## Resolved when", "## Lasting fix", "## Why it fires", "**Fires** when ", "**Impact**: "),
     VIETNAMESE: (
+        "## Kết thúc khi",
+        "## Khắc phục lâu dài",
+        "## Vì sao kích hoạt",
         "**Kích hoạt** khi ",
         "**Ảnh hưởng**: ",
-        "## Kiểm tra",
-        "## Giảm thiểu",
-        "## Khắc phục lâu dài",
-        "## Kết thúc khi",
     ),
 }
+SHELL = {ENGLISH: "(README.md#set-up-your-shell)", VIETNAMESE: "(README.md#chuẩn-bị-shell)"}
+CONDITION = {ENGLISH: "When ", VIETNAMESE: "Khi "}
+SIDE_EFFECT = {ENGLISH: "Side effect: ", VIETNAMESE: "Tác dụng phụ: "}
+ROLLBACK = {ENGLISH: "README.md#roll-back", VIETNAMESE: "README.md#rollback"}
+TO_FIRST_ACTION = 90  # words: what is read at a glance
 FIRST_PAGE = {  # sections of README.md, in the order in which a newly paged engineer needs them
     ENGLISH: ("## Read the alert", "## Set up your shell", "## First three checks", "## Overrides", "## Escalate"),
     VIETNAMESE: ("## Đọc alert", "## Chuẩn bị shell", "## Ba bước kiểm tra đầu tiên", "## Override", "## Chuyển cấp"),
@@ -48,11 +67,6 @@ def alerts():
     """Every alert that the dashboard leads to, and that Prometheus knows."""
     shown = {alert for row in ROWS for panel in row.panels for alert in panel.alerts}
     return shown | {name for path in RULES for name in re.findall(r"alert: (\S+)", path.read_text())}
-
-
-def sections(page, folder=ENGLISH):
-    """The place of each part of an entry."""
-    return [page_text(folder, page).find(part) for part in SECTIONS[folder]]
 
 
 def test_every_alert_has_one_entry_and_every_entry_an_alert():
@@ -73,14 +87,81 @@ def test_queries_and_commands_are_equal_in_both_languages(page):
 @both
 @pytest.mark.parametrize("page", ENTRIES)
 def test_page_has_every_section_in_order(page, folder):
-    """Trigger, impact, numbered checks with the normal result, mitigation, fix and end."""
-    places = sections(page, folder)
+    """The table, the actions, at least three checks with the normal result, the end, the fix, and the reasons."""
+    text = page_text(folder, page)
+    places = [text.find(part) for part in (TABLE[folder], ACTIONS[folder], CHECKS[folder], *SECTIONS[folder])]
     assert -1 not in places
     assert places == sorted(places)
-    checks = page_text(folder, page)[places[2] : places[3]]
-    assert len(re.findall(r"^\d+\. ", checks, re.MULTILINE)) >= 3
-    assert "```" in checks
-    assert re.search(r"Normal|Bình thường", checks)
+    assert len(checks(page, folder)) >= 3
+    assert any("```" in check for check in checks(page, folder))
+    assert any(re.search(r"Normal|Bình thường", check) for check in checks(page, folder))
+
+
+@both
+@pytest.mark.parametrize("page", ENTRIES)
+def test_page_acts_first(page, folder):
+    """Its table comes before any prose, its first action within a few words. It links the set-up of the shell."""
+    _, head, table, _ = page_text(folder, page).split("\n\n", 3)
+    assert table.startswith(TABLE[folder])
+    assert SHELL[folder] in head
+    assert words_to_first_action(page, folder) <= TO_FIRST_ACTION
+
+
+@both
+@pytest.mark.parametrize("page", ENTRIES)
+def test_table_of_a_page_leads_to_its_actions(page, folder):
+    """Each row names an action of the page or another page. Each action is named by a row."""
+    table, headings = rows(page, folder), {f"#{anchor(name)}": name for name in actions(page, folder)}
+    assert len(table) == page_text(folder, page).split("\n\n", 3)[2].count("\n") - 1
+    named = {row.target: row.action for row in table if row.target.startswith("#")}
+    assert named == headings
+    for target, _, heading in (row.target.partition("#") for row in table):
+        titles = re.findall(r"^#{2,3} (.+)$", page_text(folder, target or page), re.MULTILINE)
+        assert not heading or heading in map(anchor, titles), heading
+
+
+@both
+@pytest.mark.parametrize("page", ENTRIES)
+def test_table_of_a_page_names_its_checks(page, folder):
+    """The number of a check exists, and a command is one of that check."""
+    found = checks(page, folder)
+    for row in rows(page, folder):
+        if "(README.md#" in row.command or row.command in ("the alert's summary", "tóm tắt của alert"):
+            continue
+        (number,) = re.findall(r"(?:check|bước) (\d)\b", row.command)
+        for command in re.findall(r"`(.+?)`", row.command):
+            assert command in found[int(number) - 1], command
+
+
+@both
+@pytest.mark.parametrize("page", ENTRIES)
+def test_actions_state_their_condition_and_side_effect(page, folder):
+    """An action has a sentence of each. A rollback needs errors that began with a rollout."""
+    for text in actions(page, folder).values():
+        assert text.startswith(CONDITION[folder])
+        assert SIDE_EFFECT[folder] in " ".join(text.split())
+    for row in rows(page, folder):
+        assert row.target != ROLLBACK[folder] or re.search(r"rollout|đợt phát hành", row.sign), row.sign
+
+
+@pytest.mark.parametrize("page", ENTRIES)
+def test_tables_and_actions_are_equal_in_both_languages(page):
+    """Row by row the same check, and the same action or page. Actions have the same commands."""
+
+    def table(folder):
+        order = list(actions(page, folder))
+        for row in rows(page, folder):
+            own = row.target.startswith("#")
+            yield (
+                re.findall(r"`.+?`|\d", row.command),
+                order.index(row.action) if own else row.target.partition("#")[0],
+            )
+
+    def commands(folder):
+        return [BLOCK.findall(text) for text in actions(page, folder).values()]
+
+    assert [*table(ENGLISH)] == [*table(VIETNAMESE)]
+    assert commands(ENGLISH) == commands(VIETNAMESE)
 
 
 def test_pages_state_the_thresholds_of_their_alerts(monkeypatch):
@@ -157,11 +238,12 @@ def test_commands_of_pages_are_valid(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_object_of_a_command_is_a_parameter(page):
-    """No override names a fixed service. A command that reads input is alone in its block."""
+    """No override names a fixed service. A command that reads input is alone in its block, or in a function."""
     for command in blocks(page, "sh"):
         assert " degrade " not in command or 'timeline degrade "$SERVICE" ' in command
     for language, content in BLOCK.findall(page_text(ENGLISH, page)):
-        assert language != "sh" or "read -rp" not in content or content.count("\n") == 1, content
+        asks = re.search(r"^ *read -rp|^ *\$(?:REPLACE|ROLLBACK)", content, re.MULTILINE)
+        assert language != "sh" or not asks or content.count("\n") == 1, content
 
 
 @both
@@ -176,8 +258,7 @@ def test_block_of_commands_is_for_one_deployment(page, folder):
 @pytest.mark.parametrize("page", ENTRIES)
 def test_each_check_runs_in_each_deployment(page, folder):
     """A check with a command of Kubernetes has one of Compose as well."""
-    places = sections(page, folder)
-    for check in re.split(r"^(?=\d+\. )", page_text(folder, page)[places[2] : places[3]], flags=re.MULTILINE):
+    for check in checks(page, folder):
         assert "kubectl" not in check or "docker" in check, check
 
 
