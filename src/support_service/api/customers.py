@@ -59,7 +59,8 @@ async def get_customer(call: Call, customer_id: str, query: CustomerQuery) -> Re
     that they may see. Customers get only the cases of their own id. Without a case and without a record the answer is
     404, whether the customer exists or not. Synthetic cases are left out.
 
-    `ETag` is the version of the record, for `If-Match` of a change; it is empty without a record.
+    `ETag` is the version of the record, for `If-Match` of a change. Without a record it is `"0…"`, which no change
+    accepts: send `If-None-Match: *` then.
     """
     service, record = call.service, None
     if not is_customer_id(customer_id):

@@ -10,6 +10,8 @@ from support_service.core.errors import VersionConflict
 
 ExpectedVersions = Collection[int] | None
 """The versions of a resource that a change accepts; None accepts any."""
+MISSING = 0
+"""What a resource that does not exist has as its version; versions start at 1."""
 
 
 class Versioned(Protocol):
@@ -45,7 +47,7 @@ def check_resource_version(resource: Versioned | None, expected: ExpectedVersion
 
     `noun` names the kind of the resource, such as `macro`.
     """
-    if expected is not None and (resource is None or resource.version not in expected):
+    if expected is not None and (resource.version if resource else MISSING) not in expected:
         raise VersionConflict(code, f"The {noun} was changed since it was read; read it again and retry.")
 
 

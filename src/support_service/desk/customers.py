@@ -19,7 +19,7 @@ from support_service.core.clock import to_micros, utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed, VersionConflict
 from support_service.core.ids import ID_LENGTH, new_id
-from support_service.core.optimistic_lock import ExpectedVersions, next_time_version
+from support_service.core.optimistic_lock import MISSING, ExpectedVersions, next_time_version
 from support_service.desk.customer_models import (
     MAX_IDENTITIES,
     Contact,
@@ -141,6 +141,8 @@ class CustomerRecords:
             if row is None:
                 created = bool(await tx.execute(ADD_RECORD, _new_record(customer_id, CustomerContent())))
                 row = await tx.fetch_one(LOCK_RECORD, {"id": customer_id})
+                if not created:
+                    _check_version(row, expected)
             assert row is not None  # noqa: S101 - it was added, by this transaction or another one
             if row.person not in (None, customer_id):
                 text = f"The customer was merged into {row.person!r}: change that one, or separate them first."
@@ -282,7 +284,7 @@ async def remove_unused(tx: Transaction, ids: Collection[str], before: datetime)
 
 
 def _check_version(row: Row | None, expected: ExpectedVersions) -> None:
-    if expected is not None and (row is None or row.version not in expected):
+    if expected is not None and (row.version if row else MISSING) not in expected:
         text = "The record of the customer was changed since it was read; read it again and retry."
         raise VersionConflict("customer_changed", text)
 

@@ -1,5 +1,7 @@
 """What staff know of customers over HTTP: names, contacts, notes, and ids of the same person."""
 
+import asyncio
+
 import pytest
 
 from tests.conftest import both_databases
@@ -84,6 +86,22 @@ async def test_page_has_the_record_and_its_version(client):
     unnamed = await read(client, "c-2")
     assert (unnamed["name"], unnamed["contacts"], unnamed["notes"], unnamed["identities"]) == (None, [], None, ["c-2"])
     await expect_problem(await client.get(f"{CUSTOMERS}/c-3"), 404, "customer_not_found")
+
+
+@both_databases
+async def test_record_that_is_to_be_new_replaces_none(client):
+    """With `If-None-Match: *`, also of several that are added at the same moment one stays."""
+    new = {"If-None-Match": "*"}
+    sent = (client.put(f"{CUSTOMERS}/c-1", json={"name": name}, headers=new) for name in "ABCDEF")
+    answers = await asyncio.gather(*sent)
+    added = [answer for answer in answers if answer.status == 201]
+    assert [(await each.json())["name"] for each in added] == [(await read(client))["name"]]
+    for answer in {*answers} - {*added}:
+        await expect_problem(answer, 412, "customer_changed")
+    for tag in ('"0"', '"0.page"'):
+        await expect_problem(
+            await client.put(f"{CUSTOMERS}/c-2", json={}, headers={"If-Match": tag}), 412, "customer_changed"
+        )
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,14 @@ async def test_override_is_set_and_cleared(client):
     assert [tuple(row) for row in rows] == [("override.set", "anyone", None), ("override.removed", "anyone", None)]
 
 
+async def test_override_that_is_to_be_new_replaces_none(client):
+    """With `If-None-Match: *`, such as to set one again that somebody may have replaced meanwhile."""
+    found = await put(client, "payment", DOWN, **{"If-None-Match": "*"})
+    again = await client.put(PAYMENT, json=DOWN | {"reason": "mine"}, headers={"If-None-Match": "*"})
+    await expect_problem(again, 412, "override_changed")
+    assert in_effect(client, "payment").reason == found["reason"]
+
+
 @pytest.mark.parametrize(("duration", "seconds"), [("90s", 90), ("2h", 7200), ("P1D", 86_400), ("PT1.5S", 1.5)])
 async def test_duration_is_iso_8601_or_as_on_the_command_line(shared_client, duration, seconds):
     found = await put(shared_client, "ttl", {"value": 900, "duration": duration})

@@ -71,6 +71,19 @@ async def test_record_that_another_agent_changed_is_not_replaced(console, client
     await expect(page.get_by_label("Name", exact=True)).to_have_value("Ann")
 
 
+async def test_first_record_of_another_agent_is_not_replaced(console, client, case):
+    """Two agents note down the same new customer: the second one is told, and keeps the form."""
+    console.refused = {412}
+    page = await console.open("/console/customers/customer-17")
+    await page.get_by_role("button", name="Edit").click()
+    await client.put("/support/customers/customer-17", json={"name": "Anna Berger"})
+    await page.get_by_label("Name", exact=True).fill("Ann")
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.get_by_text("Someone changed the customer meanwhile.")).to_be_visible()
+    await expect(page.get_by_label("Name", exact=True)).to_have_value("Ann")
+    assert (await (await client.get("/support/customers/customer-17")).json())["name"] == "Anna Berger"
+
+
 async def test_ids_of_one_person_are_merged_and_separated(console, client, case):
     """Found by name or given; the cases of both are shown; each change can be undone."""
     await client.put("/support/customers/customer-17", json={"name": "Anna Berger"})

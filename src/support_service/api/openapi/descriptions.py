@@ -76,7 +76,8 @@ REQUEST_HEADERS = {
         TEXT_SCHEMA,
     ),
     "If-None-Match": ParameterDescription(
-        "An `ETag` that the client has: 304 if the resource still has it.", TEXT_SCHEMA
+        "An `ETag` that the client has: 304 if the resource still has it. On a change, `*`: 412 if it exists already.",
+        TEXT_SCHEMA,
     ),
     "If-Range": ParameterDescription(
         "The `ETag` of the file that `Range` refers to; if it differs, the whole file is sent.", TEXT_SCHEMA

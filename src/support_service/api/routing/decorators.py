@@ -7,7 +7,7 @@ called with, and thereby what clients send:
     case_id: str                a path parameter, by its name
     query: CaseQuery            the query, as this model
     body: NewCase               the JSON body, as this model
-    expected: ExpectedVersions  the versions in If-Match
+    expected: ExpectedVersions  the versions in If-Match; of a PUT none with `If-None-Match: *`
     known: KnownTags            the tags in If-None-Match
     headers: Headers            all headers
     routes: Routes              all routes
@@ -102,6 +102,7 @@ def _make_route(method: str, path: str, handler: AnyHandler, declared: RouteOpti
     members["request_headers"] = (
         *members.get("request_headers", ()),
         *(name for kind, name in REQUEST_HEADER_BY_TYPE.items() if kind in parameters.values()),
+        *(("If-None-Match",) if method == "PUT" and ExpectedVersions in parameters.values() else ()),
     )
     return Route(
         operation=handler.__name__,

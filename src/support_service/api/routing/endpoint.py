@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler
 from multidict import istr
 
 from support_service.api.routing.call import Call, Headers, Reply
-from support_service.api.routing.etags import KnownTags, if_match_versions, known_tags
+from support_service.api.routing.etags import KnownTags, if_match_versions, known_tags, put_versions
 from support_service.api.routing.idempotency import IDEMPOTENCY_KEY, respond_once
 from support_service.api.routing.route import PUBLIC, Permission, Route, Routes
 from support_service.core.domain.principals import ANONYMOUS
@@ -33,9 +33,14 @@ ARGUMENT_PROVIDER_BY_TYPE: dict[object, ArgumentProvider] = {
     Call: lambda _request, call, _body: call,
     web.Request: lambda request, _call, _body: request,
     Headers: lambda request, _call, _body: request.headers,
-    ExpectedVersions: lambda request, call, _body: if_match_versions(request.headers, call.service.version_base),
+    ExpectedVersions: lambda request, call, _body: _expected_versions(request, call),
     KnownTags: lambda request, _call, _body: known_tags(request.headers),
 }
+
+
+def _expected_versions(request: web.Request, call: Call) -> ExpectedVersions:
+    read = put_versions if request.method == "PUT" else if_match_versions
+    return read(request.headers, call.service.version_base)
 
 
 def compile_route(route: Route, routes: Routes) -> Handler:

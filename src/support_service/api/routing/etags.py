@@ -12,7 +12,7 @@ from multidict import CIMultiDictProxy, istr
 
 from support_service.api.routing.call import Call
 from support_service.core.domain.principals import CaseView
-from support_service.core.optimistic_lock import ExpectedVersions
+from support_service.core.optimistic_lock import MISSING, ExpectedVersions
 
 IF_MATCH, IF_NONE_MATCH = istr("If-Match"), istr("If-None-Match")
 ANY_VERSION = "*"
@@ -70,7 +70,14 @@ def if_match_versions(headers: CIMultiDictProxy[str], base: int) -> ExpectedVers
         return None
     found = [ENTITY_TAG.fullmatch(tag) for tag in given]
     versions = [int(match[2]) for match in found if match and not match[1]]  # If-Match uses strong comparison
-    return {version if version >= MIN_TIME_VERSION else version - base for version in versions}
+    return {version if version >= MIN_TIME_VERSION else version - base for version in versions} - {MISSING}
+
+
+def put_versions(headers: CIMultiDictProxy[str], base: int) -> ExpectedVersions:
+    """Return the versions that a PUT accepts: none but `MISSING` with `If-None-Match: *`."""
+    if _entity_tags(headers, IF_NONE_MATCH) == [ANY_VERSION]:
+        return {MISSING}
+    return if_match_versions(headers, base)
 
 
 def known_tags(headers: CIMultiDictProxy[str]) -> KnownTags:

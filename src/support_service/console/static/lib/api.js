@@ -4,7 +4,7 @@ import { t, text, word } from "./i18n.js";
 import { load, save } from "./storage.js";
 
 /**
- * @typedef {{method?: string, body?: unknown, key?: string, ifMatch?: string | null, signal?: AbortSignal, keepalive?: boolean}} Options
+ * @typedef {{method?: string, body?: unknown, key?: string, ifMatch?: string | null, isNew?: boolean, signal?: AbortSignal, keepalive?: boolean}} Options
  * @typedef {{data: any, etag: string | null, status: number}} Answer
  */
 
@@ -25,18 +25,19 @@ const NO_ANSWER = { status: 0, code: "no_answer", detail: "" };
 const LONGEST = 60_000; // ms for which an answer is waited for
 
 /**
- * Send a request, and return the parsed answer.
+ * Send a request, and return the parsed answer. With `isNew` it is refused if there is already what it would add.
  * @param {string} path
  * @param {Options} [options]
  * @returns {Promise<Answer>}
  */
 export async function request(path, options = {}) {
-  const { method = "GET", body, key, ifMatch, signal, keepalive } = options;
+  const { method = "GET", body, key, ifMatch, isNew, signal, keepalive } = options;
   /** @type {Record<string, string>} */
   const headers = { Accept: "application/json" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (key) headers["Idempotency-Key"] = key;
   if (ifMatch) headers["If-Match"] = ifMatch;
+  if (isNew) headers["If-None-Match"] = "*";
   const known = method === "GET" ? load(POSITION) : null;
   if (known) headers[POSITION] = known;
   const tooLong = new AbortController();

@@ -181,7 +181,7 @@ class CustomerPage extends Element {
     this.set({ busy: true, problem: "" });
     try {
       const body = { name: String(form.get("name")).trim() || null, contacts: this.editing, notes: String(form.get("notes")).trim() || null };
-      const { etag } = await request(path, { method: "PUT", body, ifMatch: this.etag });
+      const { etag } = await request(path, { method: "PUT", body, ifMatch: this.etag, isNew: !this.etag });
       if (this.customer?.customerId === customerId) await Promise.all([this.load(null), this.endEditing()]);
       const undo = async () => {
         await request(path, { method: "PUT", body: { name, contacts, notes }, ifMatch: etag });
