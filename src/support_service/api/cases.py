@@ -373,15 +373,17 @@ async def split_case(call: Call, case_id: str, body: Split, expected: ExpectedVe
     LINKS_PATH + "/{link_id}",
     tag=LINKS_TAG,
     access=CASES_WRITE,
+    headers=("ETag",),
     problems=(*CASE_PROBLEMS, "case_changed", "link_not_found"),
 )
 async def remove_link(call: Call, case_id: str, link_id: str, expected: ExpectedVersions) -> Reply[None]:
     """Remove a link, from either of its cases.
 
-    A duplicate that the link closed gets its former status back, unless it was reopened since.
+    A duplicate that the link closed gets its former status back, unless it was reopened since. `ETag` is the new one of
+    this case.
     """
-    await call.service.links.remove(call.origin, case_id, link_id, expected)
-    return Reply(None)
+    version = await call.service.links.remove(call.origin, case_id, link_id, expected)
+    return Reply(None, etag_header(call, version))
 
 
 @post(

@@ -128,8 +128,10 @@ class LinkService:
                 await cases[case_id].set_status("closed")
         return link.seen_from(case_id), True, cases[new.case_id].current
 
-    async def remove(self, origin: WriteOrigin, case_id: str, link_id: str, expected: ExpectedVersions = None) -> None:
-        """Remove a link; a duplicate that it closed gets its former status back, unless it has left `closed` since.
+    async def remove(self, origin: WriteOrigin, case_id: str, link_id: str, expected: ExpectedVersions = None) -> int:
+        """Remove a link, and return the new version of the case.
+
+        A duplicate that the link closed gets its former status back, unless it has left `closed` since.
 
         Raises NotFound and VersionConflict.
         """
@@ -146,6 +148,7 @@ class LinkService:
             if former and former != "closed" and duplicate.current.status == "closed":
                 status = {"status": former, "snoozed_until": link.previous_snoozed_until}
                 await duplicate.change_fields(status, any_status=True)
+        return cases[case_id].current.version
 
     async def _lock_cases(self, work: UnitOfWork, case_ids: Sequence[str], expected: ExpectedVersions) -> LockedCases:
         """Lock cases that the principal must see, the first of them at an expected version; return them in this order.

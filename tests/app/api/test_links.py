@@ -20,9 +20,10 @@ def principals(shared_principals):
 
 
 async def remove_link(client, case, link, **sent):
-    """Remove a link of a case."""
+    """Remove a link of a case; return the new ETag of the case."""
     async with client.delete(f"/support/cases/{case['id']}/links/{link['id']}", **sent) as response:
         assert response.status == 204, await response.text()
+        return response.headers["ETag"]
 
 
 async def read_etag(client, case):
@@ -109,7 +110,8 @@ async def test_link_is_added_once_and_to_the_expected_version(client):
     await expect_problem(await client.delete(path, headers={"If-Match": etag}), 412, "case_changed")
     for _ in range(2):
         headers = {"If-Match": '"3"', "Idempotency-Key": "b"}  # the link and the closing are a version each
-        await remove_link(client, case, link, headers=headers)
+        assert await remove_link(client, case, link, headers=headers) == '"5"'  # so are the removal and the opening
+    assert await read_etag(client, case) == '"5"'
     assert (await read_case(client, case))["status"] == "open"
 
 

@@ -219,6 +219,27 @@ async def test_change_by_a_colleague_is_asked_about_after_an_own_one_without_eff
     assert len(await messages(client, case)) == 1
 
 
+async def test_change_by_a_colleague_is_asked_about_after_a_link_is_removed(console, client, two_cases):
+    """The case was closed before it was linked: removing the link is one version, and the next one a colleague's."""
+    console.refused = {412}
+    first, second = two_cases
+    await client.patch(api_path(first), json={"status": "closed"})
+    await client.post(f"{api_path(first)}/links", json={"kind": "duplicate-of", "caseId": second["id"]})
+    page = await console.open(case_path(first))
+    await settled(page)
+    await page.keyboard.press("n")
+    await page.keyboard.type("A note")
+    remove = page.get_by_label(re.compile("Remove the link"))
+    await remove.click()
+    await expect(remove).to_have_count(0)
+    await settled(page)
+    await client.patch(api_path(first), json={"priority": "urgent"})
+    await expect(page.get_by_role("button", name="Priority: Urgent")).to_be_visible()
+    await page.locator("#composer").press("Control+Enter")
+    await expect(page.get_by_role("dialog", name="The case has changed")).to_be_visible()
+    assert len(await messages(client, first)) == 1
+
+
 @pytest.mark.parametrize("change", ["merge", "link"])
 async def test_undo_is_refused_after_a_colleagues_change(console, client, two_cases, change):
     """A merge and a link stay."""

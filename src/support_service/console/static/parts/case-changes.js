@@ -20,7 +20,8 @@ function pathOf(caseId) {
 }
 
 /**
- * Return the versions before and after a change whose answer does not have the new one.
+ * Return the versions before and after a change whose answer does not have the new one. Only what is certain is
+ * counted: one too many would hide a change of a colleague.
  * @param {string} tag before it
  * @param {boolean} [isStatusChanged] too, which is another version
  * @returns {Versions}
@@ -119,9 +120,11 @@ export async function link(caseId, kind, other, isClosed, tag) {
  * @returns {Promise<Made>}
  */
 export async function unlink(caseId, { id, kind, caseId: other }, isClosed, tag) {
-  await request(`${pathOf(caseId)}/links/${id}`, { method: "DELETE", ifMatch: tag, key: newKey() });
-  const versions = nextAfter(tag, kind === "duplicate-of" && isClosed);
-  return { versions, undo: async () => (await link(caseId, kind, other, false, tagOf(versions.to))).versions };
+  const { etag } = await request(`${pathOf(caseId)}/links/${id}`, { method: "DELETE", ifMatch: tag, key: newKey() });
+  // Whether it was opened, only the service knows: it may have been closed before it was linked. The previous release does not tell.
+  const versions = etag ? { from: versionOf(tag), to: versionOf(etag) } : nextAfter(tag, kind === "duplicate-of" && isClosed);
+  const isStillClosed = isClosed && versions.to === versions.from + 1;
+  return { versions, undo: async () => (await link(caseId, kind, other, isStillClosed, tagOf(versions.to))).versions };
 }
 
 /** @param {string} caseId @param {Record<string, any>} body @param {string | null} tag */
