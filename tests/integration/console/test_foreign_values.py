@@ -1,6 +1,7 @@
 """Values of any kind from customers and other services: the console shows each as text, and none costs another one."""
 
 import json
+import re
 from functools import partial
 
 import pytest
@@ -209,3 +210,65 @@ async def test_no_value_costs_a_page(console, client, case, value):
         page = await console.open(address, profile=profile)
         await expect(page.get_by_text(text).filter(visible=True).first).to_be_visible()
         await settled(page)
+
+
+async def test_name_that_every_object_has_is_a_text(console, client):
+    """Agents, channels and customers may be called like a member of every object in the browser."""
+    for name in ("constructor", "toString", "__proto__"):
+        fields = {"channel": name, "assignedAgentId": name, "team": name, "customerId": name, "tags": [name]}
+        case = await open_case(client, subject=f"Of {name}", **fields)
+        reply = {"authorType": "agent", "message": f"From {name}"}
+        await client.post(f"/support/cases/{case['id']}/messages", json=reply)
+        page = await console.open("/console/?view=all")
+        row = page.locator("tbody tr").filter(has_text=f"Of {name}")
+        await expect(row.locator(".channel path")).to_have_attribute("d", re.compile("^M8 2a6 6"))
+        await expect(row.locator(".assignee .person")).to_contain_text(name)
+        await page.get_by_role("link", name=f"Of {name}").click()
+        await expect(page.get_by_role("heading", name=f"Of {name}")).to_be_visible()
+        await expect(page.locator(".case-head .person")).to_contain_text(name)
+        await expect(page.get_by_text(f"From {name}")).to_be_visible()
+        await page.close()
+
+
+@pytest.mark.parametrize(
+    ("message", "links", "folds"),
+    [("ORD-1001 " * 7_000 + "The end", 100, 0), ("> a\nb\n" * 10_000 + "The end", 0, 51)],
+    ids=["ids", "quotes"],
+)
+async def test_message_of_thousands_of_parts_has_few(console, client, message, links, folds):
+    """The rest of it is one text, which says so."""
+    first = {"authorType": "customer", "message": message}
+    page = await console.open(case_path(await open_case(client, subject="Long", initialMessage=first)))
+    shown = page.locator(".message .text")
+    await expect(shown).to_contain_text("The end")
+    await expect(shown.locator("a > bdi")).to_have_count(links)
+    await expect(shown.locator("details")).to_have_count(folds)
+    if links:
+        await expect(shown).to_contain_text("Only the first 100 addresses are links.")
+    else:
+        await expect(shown.locator("summary").last).to_have_text("The rest of the message")
+    await expect_accessible(page)
+
+
+FILL = """() => {
+  for (let size = 1 << 22, number = 0; size; size >>= 1) {
+    try { for (;;) localStorage.setItem(`other-${number++}`, "x".repeat(size)); } catch {}
+  }
+}"""
+
+
+async def test_draft_that_the_browser_cannot_keep_is_said_to_be_lost(console, case):
+    """Its storage is full of something else; once there is room, the draft is kept."""
+    page = await console.open(case_path(case))
+    await page.locator("#composer").fill("A")
+    await page.evaluate(FILL)
+    await page.locator("#composer").fill("A longer answer")
+    await expect(page.get_by_text("This browser can't keep the draft.")).to_be_visible()
+    await expect_accessible(page)
+    await page.evaluate(
+        "Object.keys(localStorage).forEach((name) => name.startsWith('other') && localStorage.removeItem(name))"
+    )
+    await page.locator("#composer").press_sequentially("!")
+    await expect(page.get_by_text("This browser can't keep the draft.")).to_have_count(0)
+    await page.reload()
+    await expect(page.locator("#composer")).to_have_value("A longer answer!")

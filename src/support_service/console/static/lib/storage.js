@@ -14,7 +14,7 @@ export function load(name) {
 }
 
 /**
- * Keep a value; null removes it.
+ * Keep a value; null removes it. Return whether the browser did: it may be full, or keep nothing.
  * @param {string} name
  * @param {unknown} value
  */
@@ -22,8 +22,9 @@ export function save(name, value) {
   try {
     if (value === null) localStorage.removeItem(PREFIX + name);
     else localStorage.setItem(PREFIX + name, JSON.stringify(value));
+    return true;
   } catch {
-    // Without storage a draft lives as long as its page.
+    return false;
   }
 }
 

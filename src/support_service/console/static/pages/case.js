@@ -10,6 +10,7 @@ import { live, Presence } from "../lib/live.js";
 import { caseAside } from "../parts/case-aside.js";
 import { caseHeader, sourceProblems } from "../parts/case-head.js";
 import { Composer } from "../parts/composer.js";
+import { nameIn } from "../parts/person.js";
 import { isPicture } from "../parts/timeline.js";
 import { entriesOf, TimelineView } from "../parts/timeline-view.js";
 import { toast } from "../parts/toast.js";
@@ -461,7 +462,7 @@ export class CasePage extends Element {
     const refresh = () => this.collect({ refresh: true });
     const others = live.othersIn(this.caseId);
     const problems = sourceProblems(this.sources, { busy: this.collecting, refresh });
-    const viewers = others.map(({ name }) => this.detail.names?.[name] ?? name);
+    const viewers = others.map(({ name }) => nameIn(this.detail.names, name) ?? name);
     if (this.hasNeighbours) import("../parts/case-neighbours.js");
     return html`
       <main

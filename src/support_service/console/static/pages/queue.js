@@ -8,6 +8,7 @@ import { Element, go, html, onKeys, placeOf, queueLeft, typedDuring } from "../l
 import { t } from "../lib/i18n.js";
 import { live } from "../lib/live.js";
 import { namesAfter } from "../lib/storage.js";
+import { nameIn } from "../parts/person.js";
 import { head, queueTable, rail, strip } from "../parts/queue-parts.js";
 import { toast } from "../parts/toast.js";
 import { builtInViews, draftPrefix, savedView, takeCounts } from "../parts/views.js";
@@ -399,7 +400,7 @@ export class QueuePage extends Element {
 
   /** @param {string} id */
   nameOf(id) {
-    return this.cases.names[id] ?? this.people.find((each) => each.id === id)?.displayName ?? id;
+    return nameIn(this.cases.names, id) ?? this.people.find((each) => each.id === id)?.displayName ?? id;
   }
 
   /** @type {ReturnType<typeof setTimeout> | undefined} */

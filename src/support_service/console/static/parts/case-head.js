@@ -6,7 +6,7 @@ import { agent, can, me } from "../lib/api.js";
 import { html, queueLeft } from "../lib/page.js";
 import { urgentClock } from "./clock.js";
 import "./choice-menu.js";
-import { peopleItems, person } from "./person.js";
+import { nameIn, peopleItems, person } from "./person.js";
 
 /** The statuses that a case can get from each status, as the API allows them. */
 const NEXT = { open: ["pending", "resolved", "closed"], pending: ["open", "resolved", "closed"], resolved: ["open", "pending", "closed"], closed: ["open"] };
@@ -30,7 +30,7 @@ export function caseHeader(page) {
         ? html`${menu(page, "status", statuses.map((value) => ({ value, text: word("status", value) })))}
           ${menu(page, "priority", PRIORITIES.map((value) => ({ value, text: word("priority", value) })))} ${assignee(page)}`
         : html`<span class="pill" data-status=${item.status}>${word("status", item.status)}</span> <span>${word("priority", item.priority)}</span>
-          ${item.assignedAgentId ? html`<span class="assignee">${person(item.assignedAgentId, item.names?.[text(item.assignedAgentId)])}</span>` : nothing}`}
+          ${item.assignedAgentId ? html`<span class="assignee">${person(item.assignedAgentId, nameIn(item.names, item.assignedAgentId))}</span>` : nothing}`}
       ${isWritable && item.assignedAgentId !== agent() ? html`<button class="claim ${item.assignedAgentId ? "" : "primary"}" @click=${() => page.claim()}>${t("case.claim")}</button>` : nothing}
       ${clockOf(item)} ${actions(page)}
       <button class="plain details-button" @click=${() => page.showDetails()}>${t("aside.title")}</button>
@@ -67,7 +67,7 @@ function menu(page, name, items) {
 function assignee(page) {
   const { assignedAgentId, names, team } = page.detail;
   const value = text(assignedAgentId);
-  const label = value ? person(value, names?.[value]) : html`<span class="muted">${t("case.unassigned")}</span>`;
+  const label = value ? person(value, nameIn(names, value)) : html`<span class="muted">${t("case.unassigned")}</span>`;
   return html`<choice-menu
     class="of-assignee"
     @pointerover=${() => page.people.length || page.loadPeople()}

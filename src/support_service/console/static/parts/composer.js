@@ -7,6 +7,7 @@ import { t, word } from "../lib/i18n.js";
 import { html } from "../lib/page.js";
 import { load, save } from "../lib/storage.js";
 import "./choice-menu.js";
+import { nameIn } from "./person.js";
 import { toast } from "./toast.js";
 
 const DEFAULT_END = "pending"; // the status that the button for replies sets, until its user chooses another
@@ -59,6 +60,8 @@ export class Composer {
   message = "";
   /** Whether it has, or just had, the focus. */
   opened = false;
+  /** Whether the browser has the drafts as they are. */
+  isKept = true;
   /** What follows the message that waits for an answer to a question. @type {End} */
   end = {};
 
@@ -128,7 +131,9 @@ export class Composer {
 
   keep() {
     const { mode, drafts } = this;
-    save(this.storedName, Object.values(drafts).some((draft) => draft.toJSON()) ? { mode, ...drafts } : null);
+    const isKept = save(this.storedName, Object.values(drafts).some((draft) => draft.toJSON()) ? { mode, ...drafts } : null);
+    if (isKept !== this.isKept) this.page.requestUpdate();
+    this.isKept = isKept;
   }
 
   /** Note the version that is shown. While a draft has a text, only own changes count as seen. @param {any} detail @param {number} version */
@@ -384,7 +389,7 @@ export class Composer {
   render(viewers) {
     if (!can("messages:write")) return nothing;
     const isNote = this.mode === "internal";
-    const typing = viewers.filter(({ state }) => state === "typing").map(({ name }) => this.page.detail.names?.[name] ?? name);
+    const typing = viewers.filter(({ state }) => state === "typing").map(({ name }) => nameIn(this.page.detail.names, name) ?? name);
     return html`
       <p class="typing" role="status">${typing.length ? t("composer.typing", { names: typing.join(", "), n: typing.length }) : nothing}</p>
       <section
@@ -410,6 +415,7 @@ export class Composer {
           </label>
           <span class="grow">
             ${this.message ? html`<span class="error" role="alert">${this.message}</span>` : nothing}
+            ${this.isKept ? nothing : html`<span class="warning" role="status">${t("composer.not_kept")}</span>`}
             ${this.suggestions?.message ? html`<span class="warning" role="status">${this.suggestions.message}</span>` : nothing}
           </span>
           ${this.isBlocked ? html`<a class="button" href="/console/cases/${encodeURIComponent(this.original ?? "")}">${t("composer.original")}</a>` : this.sending(isNote)}

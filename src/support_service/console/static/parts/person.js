@@ -13,6 +13,11 @@ export function initials(name) {
   return ends.map((word) => [...word][0].toUpperCase()).join("") || "?";
 }
 
+/** Return the name of a person in the names of an answer; ids may be names of members that every object has. @param {Record<string, string> | undefined} names @param {unknown} id */
+export function nameIn(names, id) {
+  return names && Object.hasOwn(names, text(id)) ? names[text(id)] : undefined;
+}
+
 /**
  * Show initials in a circle, in the colour of the id, and the name.
  * @param {unknown} given the id

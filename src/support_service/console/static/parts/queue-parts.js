@@ -52,8 +52,8 @@ const ICONS = {
 
 /** @param {unknown} given its name */
 export function icon(given) {
-  const name = text(given);
-  return html`<svg class="icon ${name}" viewBox="0 0 16 16" aria-hidden="true"><path d=${ICONS[name] ?? ICONS.other}></path></svg>`;
+  const name = Object.hasOwn(ICONS, text(given)) ? text(given) : "other";
+  return html`<svg class="icon ${name}" viewBox="0 0 16 16" aria-hidden="true"><path d=${ICONS[name]}></path></svg>`;
 }
 
 /** The views, in groups. @param {QueuePage} page */

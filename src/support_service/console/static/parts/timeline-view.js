@@ -3,6 +3,7 @@
 import { noChange, nothing } from "../vendor/lit-element/lit-element.js";
 import { dayKey, t, text, word } from "../lib/i18n.js";
 import { html, wide } from "../lib/page.js";
+import { nameIn } from "./person.js";
 import { foldRuns, isPicture, timeline } from "./timeline.js";
 
 const FILTERS = /** @type {const} */ (["conversation", "all", "sources", "files", "history"]);
@@ -214,7 +215,7 @@ export class TimelineView {
 /** Return the name of a message's author. @param {any} message @param {any} detail the case */
 function nameOf({ authorType, authorId }, { names, customerName }) {
   if (authorType === "customer") return customerName ?? word("author", "customer");
-  return names?.[authorId] ?? (authorType === "agent" && authorId ? text(authorId) : word("author", authorType));
+  return nameIn(names, authorId) ?? (authorType === "agent" && authorId ? text(authorId) : word("author", authorType));
 }
 
 /** Return the key of the customer's oldest message that no agent has answered. @param {Entry[]} entries @param {any} detail */

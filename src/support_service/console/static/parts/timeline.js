@@ -13,6 +13,8 @@ const LINK = /(https?:\/\/[^\s<>"']{1,2000})|(?<![\w.+-])([\w.+-]{1,64}@[\w-]{1,
 const AFTER_ADDRESS = /[.,;:!?)\]}'"]{1,8}$/; // ends the sentence, not the address
 const QUOTED = /^\s{0,3}>/;
 const SIGNATURE = /^--\s?$/;
+const MOST_PARTS = 100; // of a message, before the rest is one that is folded
+const MOST_LINKS = 100; // of a message
 const LONGEST_INTRODUCTION = 200; // characters of a line such as "On Monday Lan wrote:"
 const GROUP = 5 * 60_000; // ms between messages of one author that have one head
 const IMAGE = /^image\/(png|jpeg|gif|webp|avif)$/;
@@ -300,18 +302,21 @@ function samePath(one, other) {
   return pathOf(one) === pathOf(other);
 }
 
-/** @typedef {{kind: "text" | "quote" | "signature", lines: string[]}} Part */
+/** @typedef {{kind: "text" | "quote" | "signature" | "rest", lines: string[]}} Part */
 
 /** Show a message. @param {unknown} message */
 function messageText(message) {
   const given = text(message);
   const parts = partsOf(given);
-  if (!parts.some(({ kind, lines }) => kind === "text" && lines.join("").trim())) return withLinks(given);
-  return parts.map(({ kind, lines }) =>
-    kind === "text"
-      ? html`${withLinks(lines.join("\n"))}`
-      : html`<details class="fold"><summary>${t(`timeline.${kind}`)}</summary><div>${withLinks(lines.join("\n"))}</div></details>`,
-  );
+  const links = { count: 0 };
+  const shown = parts.some(({ kind, lines }) => kind === "text" && lines.join("").trim()) ? parts.map((part) => shownPart(part, links)) : withLinks(given, links);
+  return links.count > MOST_LINKS ? html`${shown}<p class="muted">${t("timeline.most_links", { n: MOST_LINKS })}</p>` : shown;
+}
+
+/** @param {Part} part @param {{count: number}} links those of the message up to here */
+function shownPart({ kind, lines }, links) {
+  const shown = withLinks(lines.join("\n"), links);
+  return kind === "text" ? html`${shown}` : html`<details class="fold"><summary>${t(`timeline.${kind}`)}</summary><div>${shown}</div></details>`;
 }
 
 /** Return a message as what its author wrote, and what is quoted or signs it. @param {string} message @returns {Part[]} */
@@ -321,7 +326,7 @@ function partsOf(message) {
   let isSigned = false;
   for (const line of message.split("\n")) {
     isSigned ||= SIGNATURE.test(line);
-    const kind = isSigned ? "signature" : QUOTED.test(line) ? "quote" : "text";
+    const kind = parts.length >= MOST_PARTS ? "rest" : isSigned ? "signature" : QUOTED.test(line) ? "quote" : "text";
     const last = parts[parts.length - 1];
     if (last?.kind === kind) last.lines.push(line);
     else parts.push({ kind, lines: [...(kind === "quote" && last ? introduction(last.lines) : []), line] });
@@ -337,17 +342,19 @@ function introduction(lines) {
   return line.endsWith(":") && line.length <= LONGEST_INTRODUCTION ? lines.splice(-count) : [];
 }
 
-/** Return a text with links. @param {string} plain */
-function withLinks(plain) {
+/** Return a text with links, as far as its message may have more. @param {string} plain @param {{count: number}} links those of the message up to here */
+function withLinks(plain, links) {
   const parts = [];
   let from = 0;
   for (const found of plain.matchAll(LINK)) {
+    links.count += 1;
+    if (links.count > MOST_LINKS) break;
     const [whole, address, mail, id] = found;
     const shown = address ? whole.replace(AFTER_ADDRESS, "") : whole;
     parts.push(plain.slice(from, found.index));
-    if (address) parts.push(html`<a href=${shown} target="_blank" rel="noopener noreferrer">${shown}</a>`);
-    else if (mail) parts.push(html`<a href=${`mailto:${mail}`}>${mail}</a>`);
-    else parts.push(html`<a class="id" href=${searchFor(id)}>${id}</a>`);
+    if (address) parts.push(html`<a href=${shown} target="_blank" rel="noopener noreferrer"><bdi>${shown}</bdi></a>`);
+    else if (mail) parts.push(html`<a href=${`mailto:${mail}`}><bdi>${mail}</bdi></a>`);
+    else parts.push(html`<a class="id" href=${searchFor(id)}><bdi>${id}</bdi></a>`);
     from = found.index + shown.length;
   }
   return parts.length ? [...parts, plain.slice(from)] : plain;
