@@ -79,6 +79,7 @@ LONG = {
         STANDBY_QUESTIONS=40,
     ),
     "answers": long("integration/console/test_tasks_case.py", options=("-k", "race"), ANSWER_RACES=200),
+    "typing": long("integration/console/test_two_replicas.py", TYPING_ROUNDS=10),
     "mail": long("e2e/mail/test_gateway.py", options=("-k", "kills"), MAIL_KILLS=40, MAIL_MAILS=400),
     "day": long("e2e/day", DAY_STEPS=600, DAY_KILLS=20, DAY_CHECK_EVERY=20),
     "schemathesis": long("e2e/api/test_schemathesis.py", SCHEMATHESIS_SECONDS=300),

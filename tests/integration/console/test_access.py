@@ -8,7 +8,7 @@ from playwright.async_api import expect
 from support_service.platform.access.tokens import edit_token_file
 from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually
-from tests.support.console.browser import expect_good_looks
+from tests.support.console.browser import expect_good_looks, sign_in
 from tests.support.console.samples import case_path
 
 # Where the sign-in page goes when the address that led there is the argument.
@@ -52,15 +52,6 @@ async def owned_case(tokens, client):
     note = {"authorType": "agent", "message": "The customer is cross.", "visibility": "internal"}
     await client.post(f"/support/cases/{case['id']}/messages", json=note, headers=headers)
     return case
-
-
-async def sign_in(console, token, address="/console/", **options):
-    """Open a page without a session, and sign in there; return the page."""
-    page = await console.open(address, **options)
-    await page.get_by_label("Token or JWT").fill(token)
-    await page.get_by_role("button", name="Sign in").click()
-    await expect(page.get_by_role("banner")).to_be_visible()
-    return page
 
 
 async def test_sign_in_leads_back_to_the_page(tokens, owned_case, console):

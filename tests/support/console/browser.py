@@ -108,6 +108,15 @@ async def console(browser: Browser, client: TestClient) -> AsyncIterator[Console
         yield console
 
 
+async def sign_in(console: Console, token: str, address: str = "/console/", **options: Any) -> Page:
+    """Open a page without a session, and sign in there with a token; return the page."""
+    page = await console.open(address, **options)
+    await page.get_by_label("Token or JWT").fill(token)
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("banner")).to_be_visible()
+    return page
+
+
 def address_of(client: TestClient) -> str:
     """Return the address of the service that a client talks to."""
     return str(client.make_url("")).rstrip("/")
