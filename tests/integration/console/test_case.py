@@ -621,7 +621,7 @@ async def test_changes_and_the_channel_are_in_words(console, client, case):
     await client.patch(f"/support/cases/{case['id']}", json={"assignedAgentId": "anyone"})
     page = await console.open(case_path(case))
     await page.get_by_role("button", name="Changes", exact=True).click()
-    await expect(page.locator(".history").last.locator("bdi").first).to_have_text("Ann Lee")
+    await expect(page.locator(".fact").last.locator("bdi").first).to_have_text("Ann Lee")
     await expect(page.locator(".case-aside")).to_contain_text("Channel E-mail")
 
 

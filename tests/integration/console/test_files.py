@@ -195,7 +195,7 @@ async def test_an_agent_deletes_a_file_of_the_case_after_a_question(console, cli
     await dialog.get_by_role("button", name="Delete the file").click()
     await expect(page.get_by_role("link", name="wrong.txt")).to_have_count(0)
     await page.get_by_role("button", name="Changes", exact=True).click()
-    await expect(page.locator(".history").get_by_text("File removed")).to_be_visible()
+    await expect(page.locator(".fact").get_by_text("File removed")).to_be_visible()
     assert (await read_detail(client, case))["attachments"] == []
 
 

@@ -22,6 +22,7 @@ export class Problem extends Error {
 export const POSITION = "Support-Position";
 const USER = "user"; // who is signed in
 const NO_ANSWER = { status: 0, code: "no_answer", detail: "" };
+const UNLOADED = /dynamically imported module/; // of a part of a page
 const LONGEST = 60_000; // ms for which an answer is waited for
 
 /**
@@ -147,6 +148,7 @@ async function parse(response) {
  * @param {unknown} failure
  */
 export function explain(failure) {
+  if (UNLOADED.test(String(failure))) return word("problem", NO_ANSWER.code);
   if (!(failure instanceof Problem)) return String(failure);
   const known = word("problem", failure.code);
   if (known !== failure.code) return known;

@@ -1,11 +1,11 @@
 /** A case: its head, the conversation, the customer and the composer; and where there is room, the list that it is in. */
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
-import { agent, can, explain, me, newKey, request, tagOf, versionOf } from "../lib/api.js";
+import { can, explain, me, request, versionOf } from "../lib/api.js";
 import { agents } from "../lib/agents.js";
 import { noteSeen } from "../lib/case-list.js";
 import { Element, go, html, onKeys, queueLeft, wide } from "../lib/page.js";
-import { dateAndTime, t, text, word } from "../lib/i18n.js";
+import { t, text } from "../lib/i18n.js";
 import { live, Presence } from "../lib/live.js";
 import { caseAside } from "../parts/case-aside.js";
 import { caseHeader, sourceProblems } from "../parts/case-head.js";
@@ -13,11 +13,12 @@ import { Composer } from "../parts/composer.js";
 import { nameIn } from "../parts/person.js";
 import { isPicture } from "../parts/timeline.js";
 import { entriesOf, TimelineView } from "../parts/timeline-view.js";
-import { toast } from "../parts/toast.js";
 
 const TICK = 30_000; // ms between updates of ages
 const FOLLOW_PAUSE = 2_000; // ms at least between two reads of a case that keeps changing
 const roomy = matchMedia("(min-width: 1600px)"); // whether the list stands beside the case, as in styles/case.css
+
+/** @typedef {typeof import("../parts/case-actions.js")} Actions */
 
 export class CasePage extends Element {
   // Not a field of the class, which would hide the property that renders the page again.
@@ -76,7 +77,7 @@ export class CasePage extends Element {
       onKeys({
         r: () => this.composer.choose("public"),
         n: () => this.composer.choose("internal"),
-        c: () => this.claim(),
+        c: () => this.run("claim"),
         f: () => /** @type {HTMLElement | null} */ (this.querySelector("input[type=file]"))?.click(),
         u: () => go(queueLeft.address),
         j: () => this.goBy(1),
@@ -84,7 +85,7 @@ export class CasePage extends Element {
         s: () => this.menu("status")?.open(),
         p: () => this.menu("priority")?.open(),
         a: () => this.menu("assignee")?.open() && this.loadPeople(), // who is there is listed as soon as it is known
-        h: () => this.act("snooze"),
+        h: () => this.run("act", "snooze"),
       }),
     );
     this.every(TICK, () => this.requestUpdate());
@@ -248,17 +249,6 @@ export class CasePage extends Element {
     if (this.detail?.customerId === customerId) this.set({ customer: answer?.data ?? this.customer ?? null });
   }
 
-  /** Claim the case. Ask first if a colleague has it. */
-  async claim() {
-    const holder = this.detail?.assignedAgentId;
-    if (!can("cases:write") || !this.detail || holder === agent()) return;
-    if (!holder) return this.change({ assignedAgentId: agent() });
-    const said = t("case.claimed_first", { agent: holder });
-    if (!(await this.confirm({ title: t("claim.title"), text: said, yes: t("claim.confirm") }))) return;
-    if (this.detail.assignedAgentId === holder) this.change({ assignedAgentId: agent() });
-    else this.claim(); // its holder has changed meanwhile
-  }
-
   /** Ask, and return whether the answer is yes. @param {import("../parts/confirm-question.js").Question} asked @returns {Promise<boolean>} */
   async confirm(asked) {
     const { view } = this;
@@ -270,113 +260,22 @@ export class CasePage extends Element {
     return isYes;
   }
 
-  /** Delete a file of the case, after a question. @param {any} file */
-  async deleteFile(file) {
-    const said = t("files.delete_text", { name: file.filename });
-    if (!(await this.confirm({ title: t("files.delete_title"), text: said, yes: t("files.delete_confirm") }))) return;
-    const { composer, version, view } = this;
-    this.set({ message: "" });
-    try {
-      await request(`/support/cases/${encodeURIComponent(file.ticketId)}/attachments/${file.id}`, { method: "DELETE", key: newKey() });
-      if (file.ticketId === composer.caseId) composer.noteOwnChange({ from: version, to: version + 1 });
-      await this.reload();
-    } catch (failure) {
-      if (this.stillShows(view)) this.set({ message: explain(failure) });
-      else toast({ text: explain(failure), isError: true });
-    }
-  }
-
-  /** Change the tags of the case: those that it has then, when changes before this one are done. @param {(tags: string[]) => string[]} edit */
-  changeTags(edit) {
-    const shown = edit(this.detail.tags);
-    return this.perform(`${word("field", "tags")}: ${this.nameOfValue("tags", shown)}`, ({ change }, caseId, detail, tag) => change(caseId, detail, { tags: edit(detail.tags) }, tag));
-  }
-
-  /** Change fields of the case, unless it has changed since it was shown. @param {Record<string, any>} changes */
-  change(changes) {
-    const said = Object.entries(changes).map(([name, value]) => `${word("field", name)}: ${this.nameOfValue(name, value)}`);
-    return this.perform(said.join(", "), ({ change }, caseId, detail, tag) => change(caseId, detail, changes, tag));
-  }
-
-  /** @param {string} name @param {any} value */
-  nameOfValue(name, value) {
-    if (value === null || value === "") return t("case.unassigned");
-    if (name !== "assignedAgentId") return text(Array.isArray(value) ? value : word(name, value)) || "–";
-    return this.people.find(({ id }) => id === value)?.displayName ?? value;
-  }
-
   /** The changes that were asked for, one after the other. @type {Promise<unknown>} */
   changing = Promise.resolve();
 
   /**
-   * Make a change that can be undone, and say so. Return whether it was made.
-   * @param {string} said
-   * @param {(changes: typeof import("../parts/case-changes.js"), caseId: string, detail: any, tag: string) => Promise<import("../parts/case-changes.js").Made>} make
-   * @param {"message" | "linkFailure"} [place] where a failure is shown
+   * Do one of the actions of parts/case-actions.js.
+   * @template {keyof Actions} Name
+   * @param {Name} name
+   * @param {Parameters<Actions[Name]> extends [any, ...infer Given] ? Given : never} given
    */
-  async perform(said, make, place = "message") {
-    const { caseId, composer, view } = this;
-    const waiting = this.changing;
-    let done = () => {};
-    this.changing = new Promise((resolve) => (done = () => resolve(undefined)));
-    await waiting;
+  async run(name, ...given) {
+    const { view } = this;
     try {
-      const changes = await import("../parts/case-changes.js");
-      if (!this.stillShows(view)) return false;
-      this.set({ message: "", [place]: "" });
-      const { versions, undo } = await make(changes, caseId, this.detail, tagOf(this.version));
-      composer.noteOwnChange(versions);
-      toast({ text: said, undo: () => this.undo(composer, undo) });
-      if (this.stillShows(view)) await this.reload();
-      return true;
+      const actions = /** @type {any} */ (await import("../parts/case-actions.js"));
+      if (this.stillShows(view)) await actions[name](this, ...given);
     } catch (failure) {
-      if (this.stillShows(view)) await this.reload().catch(() => {});
-      if (this.stillShows(view)) this.set({ [place]: explain(failure) });
-      else toast({ text: explain(failure), isError: true });
-      return false;
-    } finally {
-      done();
-      if (this.stillShows(view)) await this.keepFocus();
-    }
-  }
-
-  /** Undo a change of a case, which may not be the one that is shown any more. @param {Composer} composer of the case @param {import("../parts/case-changes.js").Undo} undo */
-  async undo(composer, undo) {
-    const versions = await undo();
-    const isShown = composer.caseId === this.caseId && this.isConnected;
-    (isShown ? this.composer : composer).noteOwnChange(versions);
-    if (isShown) await this.reload();
-  }
-
-  /** Put the focus to the assignee if what had it is gone. */
-  async keepFocus() {
-    await this.updateComplete;
-    if (document.activeElement === document.body) this.menu("assignee")?.querySelector("button")?.focus();
-  }
-
-  /** Do what the menu of the head, or a key, says. @param {string} name */
-  async act(name) {
-    if (!can("cases:write") || !this.detail) return;
-    if (name === "release") this.change({ assignedAgentId: null });
-    else if (name === "audit") go(`/console/audit?case=${encodeURIComponent(this.caseId)}`);
-    else if (this.detail.status !== "closed") {
-      const { view } = this;
-      await import("../parts/case-dialogs.js");
-      if (this.stillShows(view)) this.set({ dialog: /** @type {any} */ (name) });
-    }
-  }
-
-  /** @param {any} decided what the dialog says, or null */
-  async decide(decided) {
-    const name = this.dialog;
-    this.set({ dialog: null });
-    await this.updateComplete;
-    if (decided && name === "snooze") {
-      await this.perform(t("snooze.done", { time: dateAndTime(decided.until) }), ({ snooze }, caseId, detail, tag) => snooze(caseId, detail, decided.until, tag));
-    } else if (decided && name === "merge") {
-      await this.perform(t("merge.done", { subject: decided.subject }), ({ merge }, caseId, _, tag) => merge(caseId, decided.into, tag));
-    } else if (decided) {
-      await this.perform(t("split.done", { subject: decided.subject }), ({ split }, caseId, _, tag) => split(caseId, decided.messageIds, decided.subject, tag));
+      if (this.stillShows(view)) this.set({ message: explain(failure) });
     }
   }
 
@@ -398,62 +297,14 @@ export class CasePage extends Element {
     this.composer.box?.focus();
   }
 
-  /** @param {string} copied */
-  async copy(copied) {
-    try {
-      await navigator.clipboard.writeText(copied);
-      toast({ text: t("aside.copied", { text: copied }) });
-    } catch {
-      toast({ text: t("audit.not_copied"), isError: true });
-    }
-  }
-
   /** Whether the list that the case was opened from stands beside it. */
   get hasNeighbours() {
     return roomy.matches && queueLeft.list !== null;
   }
 
+  /** Whether files of the case may be deleted: customers delete only files that they have not sent. */
   get mayDeleteFiles() {
-    return canDeleteFiles();
-  }
-
-  /** @param {string} kind @param {string} other */
-  async addLink(kind, other) {
-    const said = t("aside.link_added", { kind: word("link", kind) });
-    if (!(await this.perform(said, ({ link }, caseId, { status }, tag) => link(caseId, kind, other, status === "closed", tag), "linkFailure"))) return;
-    /** @type {HTMLFormElement | null} */ (this.querySelector(".link-form"))?.reset();
-    await this.loadCustomer();
-  }
-
-  /** @param {{id: string, kind: string, caseId: string}} removed */
-  async removeLink(removed) {
-    const said = t("aside.link_removed", { kind: word("link", removed.kind) });
-    if (await this.perform(said, ({ unlink }, caseId, { status }, tag) => unlink(caseId, removed, status === "closed", tag), "linkFailure")) await this.loadCustomer();
-  }
-
-  /**
-   * Show what changed since the draft began, and ask whether to send it all the same. The refusal has the messages that
-   * were added; a draft that was taken up after a reload has nothing else to compare with.
-   */
-  async askAboutChange(/** @type {Composer} */ composer, /** @type {any[] | undefined} */ newMessages) {
-    const { describeChanges } = await import("../parts/change-question.js");
-    const before = composer.draft.seenDetail;
-    await this.reload().catch(() => {}); // the refusal has the new messages
-    if (!composer.isShown) return;
-    const known = new Set((before?.messages ?? []).map((/** @type {any} */ each) => each.id));
-    const added = newMessages ?? (before ? this.detail.messages : []);
-    const messages = added.filter((/** @type {any} */ each) => !known.has(each.id));
-    const changes = before ? describeChanges(before, this.detail) : [];
-    this.set({ question: { messages, changes } });
-  }
-
-  /** @param {CustomEvent<boolean>} event */
-  async answerQuestion({ detail: send }) {
-    this.set({ question: null });
-    this.composer.draft.see(this.detail, this.version); // the writer has seen the question
-    this.composer.keep();
-    if (send) await this.composer.send(this.composer.end, { over: true });
-    else this.composer.box?.focus();
+    return can("attachments:delete") && me.role !== "customer";
   }
 
   render() {
@@ -484,14 +335,14 @@ export class CasePage extends Element {
               <form method="dialog"><button class="plain">${t("help.close")}</button></form>
               ${caseAside(this)}
             </dialog>`}
-        ${this.view.render({ collecting: this.collecting, problems, preview: (file) => this.showPreview(file), remove: canDeleteFiles() ? (file) => this.deleteFile(file) : undefined })}
+        ${this.view.render({ collecting: this.collecting, problems, preview: (file) => this.showPreview(file), remove: this.mayDeleteFiles ? (file) => this.run("deleteFile", file) : undefined })}
         ${this.composer.render(others)}
       </main>
       ${this.dialog
-        ? html`<case-dialog .kind=${this.dialog} .item=${this.detail} .others=${this.customer?.cases ?? []} @answer=${(/** @type {CustomEvent} */ { detail }) => this.decide(detail)}></case-dialog>`
+        ? html`<case-dialog .kind=${this.dialog} .item=${this.detail} .others=${this.customer?.cases ?? []} @answer=${(/** @type {CustomEvent} */ { detail }) => this.run("decide", detail)}></case-dialog>`
         : nothing}
       ${this.question
-        ? html`<change-question .messages=${this.question.messages} .changes=${this.question.changes} @answer=${this.answerQuestion}></change-question>`
+        ? html`<change-question .messages=${this.question.messages} .changes=${this.question.changes} @answer=${(/** @type {CustomEvent<boolean>} */ { detail }) => this.run("answerQuestion", detail)}></change-question>`
         : nothing}
       ${this.confirmation
         ? html`<confirm-question .question=${this.confirmation.asked} @answer=${(/** @type {CustomEvent<boolean>} */ event) => this.confirmation?.answer(event.detail)}></confirm-question>`
@@ -518,11 +369,6 @@ export class CasePage extends Element {
     event.preventDefault();
     this.composer.attach(files);
   }
-}
-
-/** Whether files of a case may be deleted: customers delete only files that they have not sent. */
-function canDeleteFiles() {
-  return can("attachments:delete") && me.role !== "customer";
 }
 
 customElements.define("case-page", CasePage);

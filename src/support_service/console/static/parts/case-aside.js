@@ -107,7 +107,8 @@ function cardsOf({ detail, entries }) {
 }
 
 /** @param {Card} card @param {CasePage} page */
-function orderCard({ id, order, events, shipments, payments }, { sources, entries, copy, collected }) {
+function orderCard({ id, order, events, shipments, payments }, page) {
+  const { sources, entries, collected } = page;
   const last = events[events.length - 1];
   const state = sources.order;
   const rows = [
@@ -139,7 +140,7 @@ function orderCard({ id, order, events, shipments, payments }, { sources, entrie
         ? row(
             "aside.tracking",
             html`<a href=${isLink ? shipment.trackingUrl : searchFor(number)} target=${isLink ? "_blank" : nothing} rel=${isLink ? "noopener noreferrer" : nothing}><bdi>${number}</bdi></a>
-              <button class="plain copy" aria-label=${t("aside.copy_one", { text: number })} @click=${() => copy(number)}>${t("audit.copy")}</button>`,
+              <button class="plain copy" aria-label=${t("aside.copy_one", { text: number })} @click=${() => page.run("copy", number)}>${t("audit.copy")}</button>`,
           )
         : nothing,
     ];
@@ -157,7 +158,7 @@ function fileSection(page) {
   if (!files.length) return nothing;
   return html`<section>
     <h2>${t("files.title")}</h2>
-    ${files.map((/** @type {any} */ file) => fileLine(file, () => page.showPreview(file), page.mayDeleteFiles ? () => page.deleteFile(file) : undefined))}
+    ${files.map((/** @type {any} */ file) => fileLine(file, () => page.showPreview(file), page.mayDeleteFiles ? () => page.run("deleteFile", file) : undefined))}
   </section>`;
 }
 
@@ -204,7 +205,7 @@ function tagSection(page) {
     const form = /** @type {HTMLFormElement} */ (event.target);
     const tag = String(new FormData(form).get("tag")).trim();
     form.reset();
-    if (tag && !item.tags.includes(tag)) page.changeTags((tags) => [...new Set([...tags, tag])]);
+    if (tag && !item.tags.includes(tag)) page.run("changeTags", (tags) => [...new Set([...tags, tag])]);
   };
   return html`<section>
     <h2>${t("aside.tags")}</h2>
@@ -213,7 +214,7 @@ function tagSection(page) {
         (/** @type {string} */ tag) =>
           html`<span class="tag"
             ><bdi>${tag}</bdi>${writable
-              ? html`<button class="plain" aria-label=${t("aside.remove_tag", { tag })} @click=${() => page.changeTags((tags) => tags.filter((each) => each !== tag))}>×</button>`
+              ? html`<button class="plain" aria-label=${t("aside.remove_tag", { tag })} @click=${() => page.run("changeTags", (tags) => tags.filter((each) => each !== tag))}>×</button>`
               : nothing}</span
           >`,
       )}
@@ -240,7 +241,7 @@ function linkSection(page, others) {
     event.preventDefault();
     const given = new FormData(/** @type {HTMLFormElement} */ (event.target));
     const caseId = String(given.get("case")).trim().split(/[/?#]/).filter(Boolean).pop() ?? "";
-    if (caseId) page.addLink(String(given.get("kind")), caseId);
+    if (caseId) page.run("addLink", String(given.get("kind")), caseId);
   };
   return html`<section>
     <h2>${t("aside.links")}</h2>
@@ -250,7 +251,7 @@ function linkSection(page, others) {
           html`<li>
             <span class="muted">${word("link", each.kind)}</span>
             <a href="/console/cases/${encodeURIComponent(each.caseId)}"><bdi>${subjects.get(each.caseId) ?? each.caseId.slice(0, 8)}</bdi></a>
-            ${writable ? html`<button class="plain" aria-label=${t("aside.remove_link", { id: each.caseId })} @click=${() => page.removeLink(each)}>×</button>` : nothing}
+            ${writable ? html`<button class="plain" aria-label=${t("aside.remove_link", { id: each.caseId })} @click=${() => page.run("removeLink", each)}>×</button>` : nothing}
           </li>`,
       )}
     </ul>

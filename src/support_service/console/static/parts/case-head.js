@@ -31,7 +31,7 @@ export function caseHeader(page) {
           ${menu(page, "priority", PRIORITIES.map((value) => ({ value, text: word("priority", value) })))} ${assignee(page)}`
         : html`<span class="pill" data-status=${item.status}>${word("status", item.status)}</span> <span>${word("priority", item.priority)}</span>
           ${item.assignedAgentId ? html`<span class="assignee">${person(item.assignedAgentId, nameIn(item.names, item.assignedAgentId))}</span>` : nothing}`}
-      ${isWritable && item.assignedAgentId !== agent() ? html`<button class="claim ${item.assignedAgentId ? "" : "primary"}" @click=${() => page.claim()}>${t("case.claim")}</button>` : nothing}
+      ${isWritable && item.assignedAgentId !== agent() ? html`<button class=${item.assignedAgentId ? nothing : "primary"} @click=${() => page.run("claim")}>${t("case.claim")}</button>` : nothing}
       ${clockOf(item)} ${actions(page)}
       <button class="plain details-button" @click=${() => page.showDetails()}>${t("aside.title")}</button>
     </header>
@@ -59,7 +59,7 @@ function menu(page, name, items) {
     .label=${html`<span class=${name === "status" ? "pill" : "priority-name"} data-status=${value} data-priority=${value}>${word(name, value)}</span>`}
     .items=${items}
     .value=${value}
-    @choose=${(/** @type {CustomEvent<string>} */ { detail }) => detail !== value && page.change({ [name]: detail })}
+    @choose=${(/** @type {CustomEvent<string>} */ { detail }) => detail !== value && page.run("change", { [name]: detail })}
   ></choice-menu>`;
 }
 
@@ -75,7 +75,7 @@ function assignee(page) {
     .label=${html`<span class="visually-hidden">${t("field.assignedAgentId")}: </span>${label}${team ? html` <bdi class="tag">${team}</bdi>` : nothing}`}
     .items=${peopleItems(page.people, "")}
     .value=${value}
-    @choose=${(/** @type {CustomEvent<string>} */ { detail }) => detail !== value && page.change({ assignedAgentId: detail || null })}
+    @choose=${(/** @type {CustomEvent<string>} */ { detail }) => detail !== value && page.run("change", { assignedAgentId: detail || null })}
   ></choice-menu>`;
 }
 
@@ -107,7 +107,7 @@ function actions(page) {
     .name=${t("case.actions")}
     .label=${html`<span aria-hidden="true">⋯</span>`}
     .items=${items}
-    @choose=${(/** @type {CustomEvent<string>} */ { detail }) => page.act(detail)}
+    @choose=${(/** @type {CustomEvent<string>} */ { detail }) => page.run("act", detail)}
   ></choice-menu>`;
 }
 

@@ -283,27 +283,27 @@ export class Composer {
   /**
    * Send the message.
    * @param {End} [end]
-   * @param {{over?: boolean}} [options] `over`: also if the case has changed since the draft began
+   * @param {{evenIfChanged?: boolean}} [options] `evenIfChanged`: also if the case has changed since the draft began
    */
-  async send(end = this.end, { over = false } = {}) {
+  async send(end = this.end, { evenIfChanged = false } = {}) {
     const { draft, mode } = this;
     if (draft.isEmpty || this.busy || this.isBlocked) return;
     Object.assign(this, { busy: true, message: "", end });
     this.page.presence.rest();
     this.page.requestUpdate();
-    if (!over && !(await this.mayLeaveOut(mode))) {
+    if (!evenIfChanged && !(await this.mayLeaveOut(mode))) {
       this.busy = false;
       return this.page.requestUpdate();
     }
     const takes = draft.takes && this.mayTake(mode);
     try {
-      await this.post(draft, mode, over);
+      await this.post(draft, mode, evenIfChanged);
       toast(await this.finish(draft, takes, end.status ?? "", t(mode === "internal" ? "composer.note_added" : "composer.sent")));
       if (this.isShown) await this.page.afterSending(end);
     } catch (failure) {
       if (failure instanceof Problem && failure.code === "case_changed" && this.isShown) {
         this.mode = mode;
-        await this.page.askAboutChange(this, failure.members.messages);
+        await this.page.run("askAboutChange", this, failure.members.messages);
       } else await this.explain(failure, draft);
     }
     this.busy = false;
@@ -332,9 +332,9 @@ export class Composer {
   /**
    * @param {Draft} draft
    * @param {Mode} mode
-   * @param {boolean} over
+   * @param {boolean} evenIfChanged
    */
-  async post(draft, mode, over) {
+  async post(draft, mode, evenIfChanged) {
     const files = this.files?.stored(mode) ?? [];
     const body = {
       authorType: me.role === "customer" ? "customer" : "agent",
@@ -342,7 +342,7 @@ export class Composer {
       visibility: mode,
       attachmentIds: files.map(({ stored }) => stored.id),
     };
-    const seen = over ? this.page.version : draft.seen;
+    const seen = evenIfChanged ? this.page.version : draft.seen;
     await request(`${this.path}/messages`, { method: "POST", body, ifMatch: tagOf(seen), key: draft.key });
     this.drafts[mode] = new Draft();
     this.files?.leaveOut(files);
@@ -374,12 +374,12 @@ export class Composer {
         ...(takes && !data.assignedAgentId ? { assignedAgentId: agent() } : {}),
       };
       if (!Object.keys(body).length) return { text: sent };
-      const { change } = await import("./case-changes.js");
+      const [{ change }, { nameOfValue, undo: undoChange }] = await Promise.all([import("./case-changes.js"), import("./case-actions.js")]);
       const { versions, undo } = await change(this.caseId, data, body, etag);
       this.noteOwnChange(versions);
-      const { tags: _, ...said } = body;
-      const changes = Object.entries(said).map(([name, value]) => `${word("field", name)}: ${this.page.nameOfValue(name, value)}`);
-      return { text: [sent, ...changes].join(". "), undone: changes.join(". ") || word("field", "tags"), undo: () => this.page.undo(this, undo) };
+      const { tags: _, ...told } = body;
+      const changes = Object.entries(told).map(([name, value]) => `${word("field", name)}: ${nameOfValue(this.page, name, value)}`);
+      return { text: [sent, ...changes].join(". "), undone: changes.join(". ") || word("field", "tags"), undo: () => undoChange(this.page, this, undo) };
     } catch (failure) {
       return { text: t("composer.only_message", { reason: explain(failure) }), isError: true };
     }
@@ -498,7 +498,6 @@ export class Composer {
       ${isNote || !can("cases:write")
         ? nothing
         : html`<choice-menu
-            class="of-send"
             .name=${t("composer.other_ends")}
             .items=${ENDS.map((each) => ({ value: each, text: this.nameOf(endNamed(each), false), detail: each === "" ? "Ctrl Enter" : each === "pending-next" ? "Ctrl Shift Enter" : "" }))}
             @choose=${(/** @type {CustomEvent<string>} */ { detail }) => this.sendWith(detail)}

@@ -217,7 +217,7 @@ function fact({ at, kind, source, duplicate, data }, { sources }) {
 function change({ at, data, duplicate }, { nameOf }) {
   const changes = Object.entries(data.changes).filter(([name]) => !/Ids?$/.test(name) || name === "assignedAgentId");
   const opened = data.action === "case.opened";
-  return html`<li class="fact history">
+  return html`<li class="fact">
     <p class="meta">
       <strong>${word("action", data.action)}</strong>
       ${data.actor ? html`<bdi>${nameOf({ authorType: "agent", authorId: data.actor })}</bdi>` : nothing}
