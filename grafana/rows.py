@@ -1,6 +1,7 @@
 """The dashboards and their rows, and the panels that no alert watches."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from observability.signal import WINDOW, Signal
 from observability.signals import SIGNALS
@@ -372,8 +373,20 @@ UNWATCHED_PANELS = (
 def build_row(
     key: RowKey, title: str, signals: Sequence[Signal] = SIGNALS, unwatched: Sequence[Panel] = UNWATCHED_PANELS
 ) -> Row:
-    """Return a row with all panels that name its key. Raises ValueError for a panel with a limit and no alert."""
-    watched = [panel for signal in signals for panel in signal.panels if panel.row == key]
+    """Return a row with all panels that name its key. Raises ValueError for a panel with a limit and no alert.
+
+    A panel has the alerts that it names, and those that lead to it.
+    """
+    leading = {
+        title: tuple(alert.name for signal in signals for alert in signal.alerts if alert.panel == title)
+        for title in {panel.title for signal in signals for panel in signal.panels}
+    }
+    watched = [
+        replace(panel, alerts=tuple(dict.fromkeys((*panel.alerts, *leading[panel.title]))))
+        for signal in signals
+        for panel in signal.panels
+        if panel.row == key
+    ]
     others = [panel for panel in unwatched if panel.row == key]
     for panel in others:
         if panel.alerts or (panel.limit is not None and panel.kind != "states"):

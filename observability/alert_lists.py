@@ -1,8 +1,9 @@
-"""What pages have of signals: lists of alerts, the table of a drill by hand, and the head of each runbook.
+"""What pages have of signals: lists of alerts, the table of a drill by hand, the head of each runbook, and numbers.
 
 A list stands between two comments in its page. What is outside of them is written by hand, and states the thresholds.
 """
 
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,14 +11,17 @@ from pathlib import Path
 from grafana.rows import BOARD_UID_BY_PANEL, BOARDS
 
 from observability.rules import SIGNALS_BY_GROUP
-from observability.signal import Alert, runbook_of
+from observability.signal import AT_ONCE, GIB, Alert, runbook_of
 from observability.signals import ALERTS, SIGNALS
 
 ROOT = Path(__file__).parent.parent
 RUNBOOKS = ROOT / "runbooks"
+README = ROOT / "README.md"
 MONITORING_PAGE = ROOT / "docs" / "operations" / "monitoring.md"
 LIST_BEGIN, LIST_END = "<!-- alerts: written by `make observability` -->\n", "<!-- end of alerts -->\n"
 LIST_PATTERN = re.compile(f"(?<={re.escape(LIST_BEGIN)}).*?(?={re.escape(LIST_END)})", re.DOTALL)
+FAULT_COUNT_PATTERN = re.compile(r"(?<=a drill injects )\d+(?= faults)")
+DRILL_FAULTS = sum(bool(fault.alerts) for signal in SIGNALS for fault in signal.drills)
 BOARD_TITLES = {board.uid: board.title for board in BOARDS}
 # Titles of the groups of alerts, in English and Vietnamese.
 AREA_TITLES = {
@@ -38,6 +42,7 @@ FIRES_PATTERNS = (
     re.compile(r"^\*\*Kích hoạt\*\* khi (.*?)^\*\*Ảnh hưởng\*\*: ", re.DOTALL | re.MULTILINE),
 )
 DURATION_UNITS = ({"s": "s", "m": "minute", "h": "hour", "d": "day"}, {"s": "s", "m": "phút", "h": "giờ", "d": "ngày"})
+FACT_UNITS = {"%": 0.01, "GiB": GIB, "m": 60, "h": 3600, "d": 86_400}
 DRILL_HEADINGS = (("break", "repair"), ("phá", "sửa"))
 INDEX_HEADINGS = ("severity | in short", "mức độ | tóm tắt")
 
@@ -52,6 +57,7 @@ def generated_files() -> dict[Path, str]:
     pages[MONITORING_PAGE] = with_list_replaced(MONITORING_PAGE, "\n".join(_documentation_rows()) + "\n")
     for language, page in enumerate((RUNBOOKS / "drill.md", RUNBOOKS / "vi" / "drill.md")):
         pages[page] = with_list_replaced(page, _exercise_table(language))
+    pages[README] = FAULT_COUNT_PATTERN.sub(str(DRILL_FAULTS), README.read_text())
     for alert in ALERTS:
         for path in (RUNBOOKS / alert.runbook, RUNBOOKS / "vi" / alert.runbook):
             if path.exists():  # a test names the missing files
@@ -60,14 +66,23 @@ def generated_files() -> dict[Path, str]:
 
 
 def unstated_thresholds() -> list[str]:
-    """Return a line for each runbook that does not state what the signal says about the alert's threshold."""
+    """Return a line for each runbook that does not state a threshold of its alert, and for each limit without a fact.
+
+    The facts are what the signal says, and how long the condition must hold.
+    """
     found = []
     for alert in ALERTS:
+        values = {value for fact in alert.stated for value in _values_of_fact(fact)}
+        found += [
+            f"{alert.name} compares with {limit:g}, and says nothing that its runbooks state about it"
+            for limit in sorted(alert.limits)
+            if not any(math.isclose(limit, value) for value in values)
+        ]
         for language, folder in enumerate((RUNBOOKS, RUNBOOKS / "vi")):
             page = folder / alert.runbook
             part = FIRES_PATTERNS[language].search(page.read_text()) if page.exists() else None
             fires = " ".join(part[1].split()) if part else ""
-            for fact in alert.stated:
+            for fact in dict.fromkeys((*alert.stated, *({alert.for_} - {AT_ONCE}))):
                 number, unit = fact[:-1], fact[-1:]
                 written = (
                     f"{number} {DURATION_UNITS[language][unit]}"
@@ -77,6 +92,15 @@ def unstated_thresholds() -> list[str]:
                 if written not in fires:
                     found.append(f"{page.relative_to(ROOT)} does not state {written!r}, the threshold of {alert.name}")
     return found
+
+
+def _values_of_fact(fact: str) -> Iterable[float]:
+    """Yield the number of a fact in base units, and bare: 15 GiB is 16106127360 or 15, and 75 % is 0.75 or 75."""
+    number = re.search(r"\d[\d,]*(?:\.\d+)?", fact)
+    if number:
+        value = float(number[0].replace(",", ""))
+        yield value
+        yield value * FACT_UNITS.get(fact[number.end() :].strip(), 1)
 
 
 def with_list_replaced(page: Path, table: str) -> str:

@@ -34,6 +34,9 @@ SERVICE_JOB = 'job="support-service"'
 PUSH_WINDOW = "1m"  # a replica that pushes every SCRAPE_EVERY and has not for this long does not run: four are missing
 PUSHING = f"last_over_time(support_replica_ready{{{SERVICE_JOB}}}[{PUSH_WINDOW}])"  # of each replica that pushes
 
+LABELS_PATTERN = re.compile(r'"[^"]*"')
+LIMIT_PATTERN = re.compile(r"[<>]=? (?:bool )?(?:\{[sB]:)?(\d+(?:\.\d+)?(?:e[+-]?\d+)?)")  # of a comparison
+
 Severity = Literal["critical", "warning", "none"]
 Group = Literal[
     "timeline",
@@ -75,6 +78,11 @@ class Alert:
         return replace(
             self, expr=self.pushed_expr or self.expr, description=self.pushed_description or self.description
         )
+
+    @property
+    def limits(self) -> frozenset[float]:
+        """Return the numbers that its expression compares with, without 0 and 1, which stand for no and yes."""
+        return frozenset(map(float, LIMIT_PATTERN.findall(LABELS_PATTERN.sub("", self.expr)))) - {0, 1}
 
     @property
     def runbook(self) -> str:

@@ -72,7 +72,7 @@ SIGNAL = Signal(
             description=f"At the rate of the last {GROWTH_WINDOW} the backlog reaches "
             f"{{{{ $value | humanize1024 }}}}B within {HOURS} h (limit {BACKLOG_BYTES // GIB} GiB, or the free space "
             "of the disk).",
-            stated=(f"{GROWTH_HORIZON // 3600}h", GROWTH_WINDOW, GROWTH_FOR),
+            stated=(f"{BACKLOG_BYTES // GIB} GiB", f"{GROWTH_HORIZON // 3600}h", GROWTH_WINDOW, GROWTH_FOR),
         ),
     ),
     panels=(

@@ -55,7 +55,7 @@ SIGNAL = Signal(
             description=f"{{{{ $value | humanize }}}} events wait in the inbound stream (limit {STREAM_WAITING} while "
             f"none was applied in the last {WINDOW}, and {STREAM_BEHIND} in any case). Cases show old data.",
             panel="Support events",
-            stated=(f"{STREAM_WAITING} event", WINDOW, EVENTS_FOR),
+            stated=(f"{STREAM_WAITING} event", f"{STREAM_BEHIND:,} event", WINDOW, EVENTS_FOR),
         ),
     ),
     panels=(

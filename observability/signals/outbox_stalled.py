@@ -37,7 +37,6 @@ SIGNAL = Signal(
             ),
             unit="s",
             limit=OUTBOX_AGE,
-            alerts=("SupportOutboxStalled", "SupportEventsConsumerStalled", "SupportEventsDeadLettered"),
             width=12,
         ),
         Panel(

@@ -62,7 +62,6 @@ SIGNAL = Signal(
             unit="short",
             limit=1,
             low=True,
-            alerts=("SupportProbeFailing", "SupportProbeFlapping"),
             kind="states",
             words={"0": "failed", "1": "good"},
         ),

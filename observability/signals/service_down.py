@@ -71,7 +71,6 @@ SIGNAL = Signal(
             unit="short",
             limit=1,
             low=True,
-            alerts=("SupportServiceDown", "Watchdog"),
             kind="number",
             width=6,
         ),

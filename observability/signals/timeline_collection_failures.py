@@ -57,7 +57,7 @@ SIGNAL = Signal(
             description="{{ $value | humanize }} failures of stage {{ $labels.stage }} per timeline read (limit "
             f"{FAILURE_SHARE:g}).",
             keep_firing_for=CAUSE_KEPT,
-            stated=(f"{FAILURES} ", SYMPTOM_WINDOW, SYMPTOM_FOR),
+            stated=(f"{FAILURE_SHARE * 100:g} %", f"{FAILURES} ", SYMPTOM_WINDOW, SYMPTOM_FOR),
         ),
     ),
     panels=(

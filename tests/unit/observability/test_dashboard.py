@@ -8,9 +8,9 @@ import pytest
 from grafana import build
 from grafana.panel import Panel
 from grafana.rows import BOARDS, ROWS, build_row
+from observability.error_budget import BURN_FAST
 from observability.signal import Alert, Signal, runbook_of
-from observability.signals.attachment_backlog import BACKLOG_BYTES
-from observability.signals.timeline_latency_high import LATENCY_P95
+from observability.signals import ALERTS
 
 from support_service.api.panel_links import LINKS_BY_CARD, ON_CALL_DASHBOARD, panel_id
 from tests.support.promql import ROOT, known_series, queried_series
@@ -151,12 +151,20 @@ def test_gauges_shared_by_all_replicas_are_not_summed(panel: Panel):
 
 
 def test_panel_thresholds_equal_the_alert_thresholds():
+    """A line is a number that an alert of the panel compares with, or 0 or 1 for states. It is drawn as it is."""
     limits = {panel.title: panel.limit for panel in TABLES}
-    assert limits["Support timeline p95 latency"] == LATENCY_P95
-    assert limits["Support attachment backlog"] == BACKLOG_BYTES
+    compared = {alert.name: alert.limits for alert in ALERTS}
+    for panel in TABLES:
+        usual = {None, 0, 1} | ({BURN_FAST} if panel.row == "objectives" else set())
+        assert panel.limit in usual.union(*(compared[name] for name in panel.alerts)), panel.title
     shown = {panel["title"]: panel["fieldConfig"]["defaults"]["thresholds"]["steps"] for panel in PANELS}
     for title, limit in limits.items():
         assert [step["value"] for step in shown[title]] == ([None] if limit is None else [None, limit])
+
+
+def test_every_alert_is_named_by_its_panel():
+    named = {(panel.title, name) for panel in TABLES for name in panel.alerts}
+    assert [alert.name for alert in ALERTS if (alert.panel, alert.name) not in named] == []
 
 
 def test_panel_without_its_alert_and_alert_without_its_panel_or_page_are_refused():

@@ -40,6 +40,7 @@ def test_an_outdated_file_and_one_that_no_table_describes_are_named(tmp_path):
 
     for part in ("observability", "grafana", "runbooks", "docs"):
         shutil.copytree(ROOT / part, tmp_path / part)
+    shutil.copy(ROOT / "README.md", tmp_path)
     stray = tmp_path / "grafana" / "dashboards" / "stray.json"
     stray.write_text("{}")
     index = tmp_path / "runbooks" / "vi" / "README.md"

@@ -6,12 +6,13 @@ import shlex
 import subprocess
 from dataclasses import replace
 from functools import cache
+from math import isclose
 from pathlib import Path
 
 import pytest
 from grafana.rows import ROWS
 from observability import alert_lists
-from observability.signal import runbook_of
+from observability.signal import GIB, runbook_of
 from observability.signals import ALERTS
 
 import support_service
@@ -60,6 +61,10 @@ FIRST_PAGE = {  # sections of README.md, in the order in which a newly paged eng
 }
 LOGGED_BY = ("info", "warning", "error", "exception", "run_every", "poll_with_backoff", "start_every")
 TYPED = {"$ID": "1764028800000-0", "$SERVICE": "payment"}  # what commands ask for, as a person types it
+# A number in the sentence whose link comes next.
+LIMIT_BESIDE_LINK = re.compile(
+    r"(?:[Oo]ver|[Aa]bove|[Tt]rên) (\d+(?:\.\d+)?) ?(GiB|%|s)?(?:(?!\. |\]\().)*\]\(([a-z-]+\.md)\)"
+)
 both = pytest.mark.parametrize("folder", [ENGLISH, VIETNAMESE], ids=["en", "vi"])
 
 
@@ -168,13 +173,28 @@ def test_pages_state_the_thresholds_of_their_alerts(monkeypatch):
     """A changed threshold fails the pages that mention it, in both languages."""
     assert alert_lists.unstated_thresholds() == []
     (latency,) = (alert for alert in ALERTS if alert.name == "SupportTimelineLatencyHigh")
-    monkeypatch.setattr(alert_lists, "ALERTS", [replace(latency, stated=("9 s", "77m"))])
+    monkeypatch.setattr(alert_lists, "ALERTS", [replace(latency, stated=("9 s",), for_="77m")])
     assert [line.partition(",")[0] for line in alert_lists.unstated_thresholds()] == [
+        "SupportTimelineLatencyHigh compares with 2",
+        "SupportTimelineLatencyHigh compares with 10",
         "runbooks/support-timeline-latency-high.md does not state '9 s'",
         "runbooks/support-timeline-latency-high.md does not state '77 minute'",
         "runbooks/vi/support-timeline-latency-high.md does not state '9 s'",
         "runbooks/vi/support-timeline-latency-high.md does not state '77 phút'",
     ]
+
+
+@both
+@pytest.mark.parametrize("page", ENTRIES)
+def test_numbers_beside_links_are_limits_of_the_alert_behind(page, folder):
+    """Where a page says "over 15 GiB: go to" a page, the alert of that page compares with 15 GiB."""
+    limits = {alert.runbook: alert.limits for alert in ALERTS}
+    units = {"GiB": GIB, "%": 0.01}
+    lines = [*(f"{row.sign} | [{row.action}]({row.target})" for row in rows(page, folder)), *checks(page, folder)]
+    for line in lines:
+        for number, unit, target in LIMIT_BESIDE_LINK.findall(" ".join(line.split())):
+            value = float(number) * units.get(unit, 1)
+            assert value == 0 or any(isclose(value, limit) for limit in limits.get(target, ())), (number, unit, target)
 
 
 @both
