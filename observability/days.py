@@ -4,9 +4,21 @@ The evaluation interval is long where values change slowly, because each evaluat
 """
 
 import random
+import re
+from collections.abc import Mapping
 from typing import Any
 
-from observability.faults import EVALUATE_EVERY, PROBE_SERIES, expect_firing, promtool_test_file
+from observability.faults import (
+    EVALUATE_EVERY,
+    PROBE_SERIES,
+    UP_SERIES,
+    CounterValues,
+    Fault,
+    GaugeValues,
+    RestartedValues,
+    expect_firing,
+    promtool_test_file,
+)
 from observability.signal import GIB
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 
@@ -21,6 +33,8 @@ SLOW_EVALUATION_INTERVAL = (
     "5m"  # evaluation interval of the night, where nothing changes, and of the week, for hourly averages
 )
 REPLICAS = ("a", "b")
+UPTIME = 'process_uptime_seconds{job="support-service"}'
+INSTANCE_LABEL = re.compile(r'instance="[^"]*",?|,instance="[^"]*"(?=})')
 ANY_ALERT = 'count by (alertname) (count_over_time(ALERTS{alertstate="firing",alertname!="Watchdog"}[1d]))'
 LAG_BUCKET_SHARES = tuple(
     (edge, share) for edge, share in (("0.01", 0.9), ("0.1", 0.97), ("0.25", 0.99), ("0.5", 1.0), ("+Inf", 1.0))
@@ -97,7 +111,7 @@ COUNTER_PACES |= {
 COUNTER_PACES |= {
     f'support_event_loop_lag_seconds_bucket{{le="{edge}"}}': 240 * share for edge, share in LAG_BUCKET_SHARES
 }
-QUIET_GAUGES = {
+QUIET_GAUGES: dict[str, float] = {
     "support_attachment_backlog_bytes": 2 * GIB,
     "support_attachment_disk_free_bytes": 18 * GIB,
     "support_events_outbox_oldest_seconds": 0,
@@ -124,35 +138,58 @@ NOISY_GAUGES = {
 }
 
 
-def quiet_night_test() -> dict[str, Any]:
+def quiet_night_test(faults: Mapping[str, Fault]) -> dict[str, Any]:
     """Return the test of a night without requests: counters at 0, gauges at rest."""
-    counters = [_input_series(name, replica, f"0x{NIGHT_MINUTES}") for name in COUNTER_PACES for replica in REPLICAS]
-    gauges = [_input_series(name, "a", f"{value}x{NIGHT_MINUTES}") for name, value in QUIET_GAUGES.items()]
+    paces, quiet = usual_values(faults)
+    counters = [_input_series(name, replica, f"0x{NIGHT_MINUTES}") for name in paces for replica in REPLICAS]
+    gauges = [_input_series(name, "a", f"{value}x{NIGHT_MINUTES}") for name, value in quiet.items()]
+    gauges.append(_input_series(UPTIME, "a", f"60+60x{NIGHT_MINUTES}"))
     alive = _health_series(f"1x{NIGHT_MINUTES}", f"1x{NIGHT_MINUTES}")
     return _test_without_alerts(
         "a night without a call", NIGHT_MINUTES, counters + gauges + alive, SLOW_EVALUATION_INTERVAL
     )
 
 
-def noisy_day_test() -> dict[str, Any]:
+def usual_values(faults: Mapping[str, Fault]) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the growth of every counter and the value of every gauge while nothing is wrong.
+
+    A metric that the tables above do not have has the usual values of the faults that show it.
+    """
+    tabled = {name.partition("{")[0] for name in (*COUNTER_PACES, *QUIET_GAUGES, PROBE_SERIES, UP_SERIES)}
+    paces, gauges = dict(COUNTER_PACES), dict(QUIET_GAUGES)
+    for series, values in ((name, each) for fault in faults.values() for name, each in fault.series.items()):
+        name = INSTANCE_LABEL.sub("", series).replace("{}", "")
+        if name.partition("{")[0] in tabled:
+            continue
+        if isinstance(values, CounterValues):
+            paces[name] = max(values.usual, paces.get(name, 0))
+        elif isinstance(values, GaugeValues | RestartedValues):
+            gauges.setdefault(name, values.usual)
+    return paces, gauges
+
+
+def noisy_day_test(faults: Mapping[str, Fault]) -> dict[str, Any]:
     """Return the test of a noisy day.
 
     It has rush hours, single failures, large files, a replica that restarts, and a probe that fails once an hour.
     """
     draw = random.Random(8)
+    growths, quiet = usual_values(faults)
     paces = [
         _busyness(draw, block * BLOCK_MINUTES * DAY_MINUTES // NOISY_MINUTES)
         for block in range(NOISY_MINUTES // BLOCK_MINUTES)
     ]
     counters = [
         _input_series(name, replica, _counter_values([pace * share for pace in paces], restarts=replica == "a"))
-        for name, share in COUNTER_PACES.items()
+        for name, share in growths.items()
         for replica in REPLICAS
     ]
     gauges = [
         _input_series(name, "a", _cyclic_values(NOISY_GAUGES.get(name, ((NOISY_MINUTES, value),))))
-        for name, value in QUIET_GAUGES.items()
+        for name, value in quiet.items()
     ]
+    uptime = f"60+60x{RESTART_MINUTE - 1} 15+60x{NOISY_MINUTES - RESTART_MINUTE}"
+    gauges.append(_input_series(UPTIME, "a", uptime))
     alive = _health_series(f"1x{RESTART_MINUTE - 1} 0x1 1x600", _cyclic_values(((56, 1), (4, 0))))
     return _test_without_alerts("a noisy day", NOISY_MINUTES, counters + gauges + alive)
 

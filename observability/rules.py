@@ -64,8 +64,8 @@ def rule_test_files() -> dict[str, dict[str, Any]]:
     groups = {name: document["groups"][0]["rules"] for name, document in rule_files().items()}
     expressions = {name: "\n".join(rule["expr"] for rule in group) for name, group in groups.items()}
     days_and_nights = {
-        "quiet-night": days.quiet_night_test(),
-        "noisy-day": days.noisy_day_test(),
+        "quiet-night": days.quiet_night_test(FAULTS),
+        "noisy-day": days.noisy_day_test(FAULTS),
         "traffic": days.eight_days_test(),
     }
     return faults.test_files_of_faults(FAULTS, expressions) | days_and_nights

@@ -20,6 +20,7 @@ from observability.signals.timeline_latency_high import LATENCY_P95
 
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.platform.settings.resources import TimelineSettings
+from tests.support.promql import queried_series, series_family
 
 ROOT = Path(__file__).parents[3]
 PROMETHEUS = ROOT / "observability" / "prometheus"
@@ -86,6 +87,21 @@ def test_every_alert_has_a_fault_that_makes_it_fire():
     traffic = (PROMETHEUS / "tests" / "traffic.yaml").read_text()  # for alerts that need days
     fired |= {name for name in (alert.name for alert in ALERTS) if f'alertname="{name}"' in traffic}
     assert fired | {"Watchdog"} == {alert.name for alert in ALERTS}
+
+
+@pytest.mark.parametrize("file", ["quiet-night.yaml", "noisy-day.yaml"])
+def test_every_metric_of_an_alert_is_in_the_healthy_tests(file):
+    """An alert whose series do not exist is silent for no good reason."""
+    (test,) = yaml.safe_load((PROMETHEUS / "tests" / file).read_text())["tests"]
+    shown = {series_family(each["series"].partition("{")[0]) for each in test["input_series"]}
+    queried = {
+        name
+        for document in rules.rule_files().values()
+        for rule in document["groups"][0]["rules"]
+        for name in queried_series(rule["expr"])
+    } & {row.prometheus_name for row in TABLE}
+    assert len(queried) > 30
+    assert queried <= shown
 
 
 def test_every_alert_has_what_on_call_needs(alerts):
