@@ -135,6 +135,23 @@ def test_scaling_command_adds_replicas(bash):
     assert printed.endswith(" scale deploy/support-service --replicas=12\n")
 
 
+def test_actions_change_settings_and_replace_a_replica(bash, tmp_path):
+    """On Kubernetes with one command each, and with Compose by lines in `.env`."""
+    shown = 'kubectl() { printf "%s\\n" "$*"; }'
+    printed = bash(variables("Kubernetes"), shown, "$SET SUPPORT_DATABASE_POOL=15", "$REPLACE <<< pod-a", "$ROLLBACK")
+    assert printed.splitlines() == [
+        "-n support set env deploy/support-service SUPPORT_DATABASE_POOL=15",
+        "-n support get pods -l app=support-service -o wide",
+        "-n support delete pod pod-a",
+        "-n support rollout undo deploy/support-service",
+    ]
+    shown = 'docker() { printf "%s\\n" "$*"; }'
+    changed = "$SET SUPPORT_DATABASE_POOL=15 SUPPORT_OFFLOAD_AFTER="
+    printed = bash(f"cd {tmp_path}", "printf A=1 > .env", variables("Compose"), shown, changed, "$REPLACE")
+    assert printed.splitlines() == ["compose up -d support-service", "compose restart support-service"]
+    assert (tmp_path / ".env").read_text() == "A=1\nSUPPORT_DATABASE_POOL=15\nSUPPORT_OFFLOAD_AFTER=\n"
+
+
 @pytest.fixture
 def source():
     """A service behind the timeline that knows nothing; gives its address, and the paths that it was asked for."""

@@ -150,6 +150,16 @@ def test_actions_state_their_condition_and_side_effect(page, folder):
 
 
 @pytest.mark.parametrize("page", ENTRIES)
+def test_checks_print_the_values_that_actions_change(page):
+    """The value before is needed to choose the new one, and to undo the action."""
+    told = "\n".join(checks(page))
+    for command in "\n".join(actions(page).values()).splitlines():
+        changed = re.findall(r"config set (\S+)|ALTER SYSTEM SET (\w+)", command)
+        changed += re.findall(r" SUPPORT_(\w+)(?==)()", command) if "$SET " in command else []
+        assert [name for names in changed for name in names if name and name not in told] == []
+
+
+@pytest.mark.parametrize("page", ENTRIES)
 def test_tables_and_actions_are_equal_in_both_languages(page):
     """Row by row the same check, and the same action or page. Actions have the same commands."""
 
