@@ -159,8 +159,8 @@ def shell_html(state: Mapping[str, str | None], page: str, language: str, data: 
                 h.link(rel="icon", href=found.url("icon.svg"), type="image/svg+xml"),
                 (h.link(rel="stylesheet", href=found.url(path)) for path in STYLES),
                 h.script(type="module", src=found.url(APP_MODULE)),
-                (h.link(rel="modulepreload", href=found.url(path)) for path in _modules_to_preload(page, language)),
                 (h.link(rel="preload", as_="fetch", href=path, crossorigin="anonymous") for path in data),
+                (h.link(rel="modulepreload", href=found.url(path)) for path in _modules_to_preload(page, language)),
             ],
             h.body[h.support_console, h.noscript[h.p["The console needs JavaScript."]]],
         ]

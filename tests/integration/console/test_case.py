@@ -8,8 +8,8 @@ from playwright.async_api import expect
 
 from tests.support.calls import add_message, eventually, open_case, read_detail, upload
 from tests.support.console.browser import (
+    ENTRY_STEP,
     NARROW,
-    STEP,
     WIDE,
     expect_accessible,
     expect_good_looks,
@@ -437,7 +437,7 @@ async def test_long_conversation_shows_its_newest_part_first(console, client, ca
     await record_numbers(profile, ".timeline .message")
     page = await console.open(case_path(case), profile=profile)
     await settled(page)
-    assert await largest_step(page) == STEP
+    assert await largest_step(page) == ENTRY_STEP
     await expect(page.get_by_text("message 209")).to_be_in_viewport()
     await expect(page.locator(".timeline .message")).to_have_count(200)
     await expect(page.get_by_text("Where is my parcel?")).to_have_count(0)

@@ -8,7 +8,7 @@ from tests.support.console.browser import NARROW, WIDE, expect_no_shift, record_
 from tests.support.console.samples import case_path, open_waiting
 
 MESSAGES = 60
-MAX_SHIFT = 0.005  # of the layout, as browsers score it: the word "live" on narrow screens
+MAX_SHIFT = 0.01  # of the layout, as browsers score it; half of the budget, for what a busy machine paints late
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from playwright.async_api import expect
 from tests.support.calls import add_message, eventually, open_case, read_detail, read_timeline
 from tests.support.console.browser import (
     NARROW,
-    STEP,
+    ROW_STEP,
     WIDE,
     expect_accessible,
     expect_good_looks,
@@ -67,7 +67,7 @@ async def test_rows_are_rendered_in_steps(console, client):
     await record_numbers(profile, "tbody tr")
     page = await console.open("/console/?view=waiting", profile=profile)
     await expect(page.locator("tbody tr")).to_have_count(50)
-    assert await largest_step(page) == STEP
+    assert await largest_step(page) == ROW_STEP
 
 
 async def test_keys_reach_every_row_of_a_long_list(console, client):

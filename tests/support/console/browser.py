@@ -23,7 +23,7 @@ AXE = Path(__file__).parent / "vendor/axe-core/axe.min.js"
 EXECUTABLE = "/usr/lib/chromium/chromium-headless-shell"  # killing the script in /usr/bin would not end it
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 START_TIMEOUT = 60.0  # seconds
-STEP = 25  # rows or entries that the console renders at once
+ROW_STEP, ENTRY_STEP = 12, 25  # rows of the queue, and entries of a case, that the console renders at once
 # Chromium logs every refused request as an error; a test that expects refusals names their statuses.
 REFUSED = re.compile(r"Failed to load resource: the server responded with a status of (\d+)")
 LOST = "net::ERR_"  # what Chromium calls a connection that broke

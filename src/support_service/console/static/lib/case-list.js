@@ -5,7 +5,7 @@ import { load, save } from "./storage.js";
 
 const PAGE_SIZE = 50;
 const LARGEST_PAGE = 200; // rows of one request
-const STEP = 25; // rows rendered at once, so that the browser can show and answer between two steps
+const STEP = 12; // rows rendered at once, about as many as a window shows, so that the browser can show and answer between two steps
 const PAUSE = 100; // ms for which changes of the stream are collected, so that a burst of them is rendered once
 const REFRESH_PAUSE = 1_000; // ms at least between two requests for what the stream does not send
 const AT_ONCE = 5; // cases of a list of ids that are read at the same time

@@ -9,6 +9,7 @@ import { foldRuns, isPicture, timeline } from "./timeline.js";
 const FILTERS = /** @type {const} */ (["conversation", "all", "sources", "files", "history"]);
 const SHOWN_ROWS = 200; // rows shown before the older ones are asked for
 const STEP = 25; // rows rendered at once, so that the browser can show and answer between two steps
+const FIRST = 10; // rows rendered first: about as many as a window shows
 const NEAR_END = 80; // px
 const SPACE = 48; // px above the place to begin at: the line with the problems of sources
 
@@ -202,7 +203,7 @@ export class TimelineView {
     this.last = current;
     if (entries.some(({ kind, data }) => kind === "file" && isPicture(data))) import("./file-preview.js");
     const { rows } = this;
-    const visible = rows.slice(-Math.min(this.rendered || STEP, this.all ? Infinity : SHOWN_ROWS));
+    const visible = rows.slice(-Math.min(this.rendered || FIRST, this.all ? Infinity : SHOWN_ROWS));
     const hidden = this.all ? 0 : Math.max(0, rows.length - SHOWN_ROWS);
     return html`
       ${hidden ? html`<p class="more"><button @click=${() => this.showAll()}>${t("timeline.earlier", { n: hidden })}</button></p>` : nothing}
