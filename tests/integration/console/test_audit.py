@@ -1,11 +1,13 @@
 """The audit page: entries of all cases, filters in the address, and the state of the chain."""
 
+import re
+
 import pytest
 from playwright.async_api import expect
 
 from support_service.platform.database.tables import audit_log
 from tests.support.audit import alter_audit_log
-from tests.support.calls import eventually, open_case
+from tests.support.calls import eventually, open_case, upload
 from tests.support.console.browser import expect_accessible, expect_good_looks
 from tests.support.console.samples import HOSTILE, case_path
 
@@ -97,3 +99,34 @@ async def test_case_leads_to_its_audit_entries(console, client, case):
     await expect(page.get_by_text("Normal → Urgent")).to_be_visible()
     await expect(page.locator(".audit").get_by_text("Case opened")).to_have_count(1)
     assert page.url.endswith(f"/console/audit?case={case['id']}")
+
+
+async def test_entries_are_in_words(client, console):
+    """Cases have their subjects, people their names, and what was changed has a text, whatever it is."""
+    await client.put("/support/agents/linh", json={"displayName": "Linh Trần"})
+    first, second = [await open_case(client, subject=subject, customerId="customer-1") for subject in ("One", "Two")]
+    path = f"/support/cases/{first['id']}"
+    await client.patch(path, json={"assignedAgentId": "linh", "context": [{"type": "order", "orderId": "ORD-1"}]})
+    for text in ("Hello", "Split this"):
+        async with client.post(f"{path}/messages", json={"authorType": "customer", "message": text}) as response:
+            message = await response.json()
+    await client.post(f"{path}/split", json={"messageIds": [message["id"]], "subject": "Split off"})
+    await client.post(f"{path}/links", json={"kind": "related", "caseId": second["id"]})
+    await client.put(f"{path}/followers/linh")
+    file = await upload(client, first, filename="tracking.txt")
+    await client.delete(f"{path}/attachments/{file['id']}")
+    await client.put("/support/customers/customer-1", json={"name": "Anna"})
+    await client.post("/support/views", json={"name": "Late", "query": {"assignedAgentId": "linh"}, "team": None})
+    await client.put("/support/overrides/payment", json={"reason": "maintenance", "duration": "PT30M"})
+    page = await console.open(f"{ADDRESS}?from=2020-01-01T00:00:00.000Z")
+    entries = page.locator(".audit li")
+    changed = entries.filter(has_text="Context")
+    await expect(changed.get_by_role("link", name="One", exact=True)).to_be_visible()
+    await expect(changed).to_contain_text("Linh Trần")
+    await expect(entries.filter(has_text="Follower added")).to_contain_text("Linh Trần")
+    linked = entries.filter(has_text="Link added")
+    await expect(linked.get_by_role("link", name="Two", exact=True).last).to_be_visible()
+    await expect(entries.filter(has_text="Messages split off").get_by_role("link", name="Split off")).to_be_visible()
+    labels = {*await page.locator(".audit dt").all_inner_texts()}
+    assert {label for label in labels if re.search("[a-z][A-Z]|^[a-z]", label)} == {"payment", "linh"}, labels
+    await expect_good_looks(page)

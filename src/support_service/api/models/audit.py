@@ -105,9 +105,19 @@ class AuditLogEntry(AuditEntry):
 class AuditLogPage(ApiModel):
     """A page of entries, newest first; `nextCursor` requests the next page, and is null on the last one."""
 
-    model_config = example_config({"items": [AUDIT_LOG_ENTRY_EXAMPLE], "nextCursor": None, "detached": None})
+    model_config = example_config(
+        {
+            "items": [AUDIT_LOG_ENTRY_EXAMPLE],
+            "subjects": {AUDIT_LOG_ENTRY_EXAMPLE["caseId"]: "Where is my parcel?"},
+            "nextCursor": None,
+            "detached": None,
+        }
+    )
 
     items: list[AuditLogEntry]
+    subjects: dict[str, str] = Field(
+        {}, description="subjects of the cases of these entries, by their ids, as they are now"
+    )
     next_cursor: str | None
     detached: Detached = None
 

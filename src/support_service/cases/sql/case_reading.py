@@ -91,6 +91,7 @@ class StoredCase(NamedTuple):
 VERSION_COLUMN = {False: tickets.c.version, True: PUBLIC_VERSION}  # by public_only
 OWNER_COLUMNS = (tickets.c.customer_id, tickets.c.assigned_agent_id, tickets.c.team)
 READ_OWNER = compiled(sa.select(*OWNER_COLUMNS).where(tickets.c.id == sa.bindparam("id")))
+READ_SUBJECTS = sa.select(tickets.c.id, tickets.c.subject).where(tickets.c.id.in_(sa.bindparam("ids", expanding=True)))
 READ_OWNERS = sa.select(tickets.c.id, *OWNER_COLUMNS).where(tickets.c.id.in_(sa.bindparam("ids", expanding=True)))
 
 
@@ -199,6 +200,12 @@ async def read_owners(reader: Reader, case_ids: Collection[str]) -> dict[str, Ca
     """Return what decides who may see each case by its id, without unknown cases."""
     rows = await reader.fetch_all(READ_OWNERS, {"ids": list(case_ids)}) if case_ids else ()
     return {row.id: CaseOwnership(row.customer_id, row.assigned_agent_id, row.team) for row in rows}
+
+
+async def read_subjects(reader: Reader, case_ids: Collection[str]) -> dict[str, str]:
+    """Return the subject of each case by its id, without unknown cases."""
+    rows = await reader.fetch_all(READ_SUBJECTS, {"ids": list(case_ids)}) if case_ids else ()
+    return {row.id: row.subject for row in rows}
 
 
 async def read(

@@ -4,13 +4,16 @@ import { nothing } from "../vendor/lit-element/lit-element.js";
 import { agents } from "../lib/agents.js";
 import { explain, query, request } from "../lib/api.js";
 import { Element, go, html } from "../lib/page.js";
-import { clockWithSeconds, day, dayKey, number, t, word, wordsOf } from "../lib/i18n.js";
+import { clockWithSeconds, day, dayKey, number, size, t, word, wordsOf } from "../lib/i18n.js";
 import "../parts/audit-chain.js";
 import { auditQuestions } from "../parts/audit-questions.js";
 import { changed } from "../parts/timeline.js";
 
 const HASH_LENGTH = 12; // characters of a hash that are shown
 const PAGE_SIZE = 50;
+const OF_PEOPLE = ["assignedAgentId", "follower", "owner", "by"]; // changes whose values are ids of people
+const OF_CASES = ["linkedCaseId", "splitInto", "splitFrom"];
+const OF_FIELDS = ["fields", "changedFields", "filters"]; // whose values are names of fields
 const FILTERS = ["case", "actor", "action", "from", "to"]; // in the address
 
 class AuditPage extends Element {
@@ -20,6 +23,8 @@ class AuditPage extends Element {
   nextCursor = null;
   busy = false;
   failure = "";
+  /** The subjects of cases by their ids. @type {Record<string, string>} */
+  subjects = {};
   /** The names of people by their ids. @type {Map<string, string>} */
   names = new Map();
   /** @type {string | null} the query of the entries that are shown */
@@ -59,7 +64,7 @@ class AuditPage extends Element {
     try {
       const { data } = await request(`/support/audit?${query({ ...others, caseId, limit: PAGE_SIZE, cursor })}`);
       if (shown !== this.shown) return;
-      this.set({ items: cursor ? [...this.items, ...data.items] : data.items, nextCursor: data.nextCursor, failure: "" });
+      this.set({ items: cursor ? [...this.items, ...data.items] : data.items, subjects: { ...this.subjects, ...data.subjects }, nextCursor: data.nextCursor, failure: "" });
     } catch (failure) {
       if (shown === this.shown) this.set({ failure: explain(failure) });
     }
@@ -128,18 +133,36 @@ class AuditPage extends Element {
     return html`<li>
       <p class="meta">
         <strong>${word("action", item.action)}</strong> <bdi title=${item.actor}>${this.names.get(item.actor) ?? item.actor}</bdi> <span class="muted">${word("role", item.role)}</span>
-        ${item.caseId && item.caseId !== this.filters.case ? html`<a href="/console/cases/${encodeURIComponent(item.caseId)}">${t("audit.case")} ${item.caseId.slice(0, 8)}</a>` : nothing}
+        ${item.caseId && item.caseId !== this.filters.case ? this.case(item.caseId) : nothing}
         ${item.hash ? html`<span class="muted">#${number(item.position)} ${item.hash.slice(0, HASH_LENGTH)}</span>` : html`<span class="muted">${t("audit.unsealed")}</span>`}
         <time datetime=${item.at}>${clockWithSeconds(item.at)}</time>
       </p>
       ${item.changes
         ? html`<dl class="pairs">
             ${Object.entries(item.changes).map(
-              ([name, [before, after]]) => html`<div><dt>${word("field", name)}</dt><dd>${before === null ? nothing : html`<bdi>${changed(name, before)}</bdi> → `}<bdi>${changed(name, after)}</bdi></dd></div>`,
+              ([name, [before, after]]) => html`<div><dt>${word("field", name)}</dt><dd>${before === null ? nothing : html`${this.value(name, before)} → `}${this.value(name, after)}</dd></div>`,
             )}
           </dl>`
         : html`<p class="muted">${t("audit.erased")}</p>`}
     </li>`;
+  }
+
+  /** @param {string} id of a case */
+  case(id) {
+    return html`<a href="/console/cases/${encodeURIComponent(id)}" title=${id}><bdi>${this.subjects[id] ?? `${t("audit.case")} ${id.slice(0, 8)}`}</bdi></a>`;
+  }
+
+  /** Show a value before or after a change. @param {string} name @param {any} value */
+  value(name, value) {
+    if (typeof value === "string" && OF_CASES.includes(name)) return this.case(value);
+    return html`<bdi>${this.textOf(name, value)}</bdi>`;
+  }
+
+  /** @param {string} name @param {any} value */
+  textOf(name, value) {
+    if (OF_PEOPLE.includes(name)) return this.names.get(value) ?? changed(name, value);
+    if (OF_FIELDS.includes(name) && Array.isArray(value)) return value.map((each) => word("field", each)).join(", ") || "–";
+    return name === "sizeBytes" && value !== null ? size(value) : changed(name, value);
   }
 
   /** @param {SubmitEvent} event */

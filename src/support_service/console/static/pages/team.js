@@ -120,14 +120,18 @@ class TeamPage extends Element {
   }
 
   choices() {
-    const { team, channel, days } = this.filters;
+    const { days } = this.filters;
     const named = (/** @type {string} */ name) => (this.reports?.[name] ?? []).flatMap((row) => row[name] ?? []);
     const teams = [...new Set([...named("team"), ...(this.people ?? []).flatMap((each) => each.teams)])].sort();
-    const items = (/** @type {string} */ any, /** @type {string[]} */ values) => [{ value: "", text: any }, ...values.map((value) => ({ value, text: value }))];
-    const choose = (/** @type {string} */ name) => (/** @type {CustomEvent} */ { detail }) => this.move({ [name]: detail });
+    const nameOf = (/** @type {string} */ kind, /** @type {string} */ value) => (kind === "channel" ? word("channel", value) : value);
+    const menu = (/** @type {"team" | "channel"} */ kind, /** @type {string} */ any, /** @type {string[]} */ values) => {
+      const value = this.filters[kind];
+      const label = value ? nameOf(kind, value) : any;
+      const items = [{ value: "", text: any }, ...values.map((each) => ({ value: each, text: nameOf(kind, each) }))];
+      return html`<choice-menu .label=${label} .name=${`${t(`field.${kind}`)}: ${label}`} .items=${items} .value=${value} @choose=${(/** @type {CustomEvent} */ { detail }) => this.move({ [kind]: detail })}></choice-menu>`;
+    };
     return html`
-      <choice-menu .label=${team || t("team.any_team")} .name=${`${t("field.team")}: ${team || t("team.any_team")}`} .items=${items(t("team.any_team"), teams)} .value=${team} @choose=${choose("team")}></choice-menu>
-      <choice-menu .label=${channel || t("team.any_channel")} .name=${`${t("field.channel")}: ${channel || t("team.any_channel")}`} .items=${items(t("team.any_channel"), named("channel"))} .value=${channel} @choose=${choose("channel")}></choice-menu>
+      ${menu("team", t("team.any_team"), teams)} ${menu("channel", t("team.any_channel"), named("channel"))}
       <div class="segments" role="group" aria-label=${t("team.period")}>
         ${PERIODS.map((each) => html`<button aria-pressed=${each === days} @click=${() => this.move({ days: String(each) })}>${t("team.days", { n: each })}</button>`)}
       </div>

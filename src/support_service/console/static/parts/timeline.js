@@ -216,12 +216,13 @@ function fact({ at, kind, source, duplicate, data }, { sources }) {
 /** Show a recorded change of the case: who changed what. @param {Entry} entry @param {Shown} shown */
 function change({ at, data, duplicate }, { nameOf }) {
   const changes = Object.entries(data.changes).filter(([name]) => !/Ids?$/.test(name) || name === "assignedAgentId");
-  const opened = data.action === "case.opened";
+  const opened = data.action === "case.opened" || data.action === "case.imported"; // the page has what they were opened with
+  const shown = (/** @type {string} */ name, /** @type {any} */ value) => (name === "assignedAgentId" && !isEmpty(value) ? nameOf({ authorType: "agent", authorId: value }) : changed(name, value));
   return html`<li class="fact">
     <p class="meta">
       <strong>${word("action", data.action)}</strong>
       ${data.actor ? html`<bdi>${nameOf({ authorType: "agent", authorId: data.actor })}</bdi>` : nothing}
-      ${opened ? nothing : changes.map(([name, [before, after]]) => html`<span><span class="muted">${word("field", name)}</span> ${isEmpty(before) ? nothing : html`<bdi>${changed(name, before)}</bdi> → `}<bdi>${changed(name, after)}</bdi></span>`)}
+      ${opened ? nothing : changes.map(([name, [before, after]]) => html`<span><span class="muted">${word("field", name)}</span> ${isEmpty(before) ? nothing : html`<bdi>${shown(name, before)}</bdi> → `}<bdi>${shown(name, after)}</bdi></span>`)}
       ${caseLink(duplicate)} ${time(at)}
     </p>
   </li>`;
