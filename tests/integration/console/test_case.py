@@ -2,11 +2,13 @@
 
 import asyncio
 import re
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.async_api import expect
 
-from tests.support.calls import add_message, eventually, open_case, read_detail, upload
+from tests.support.calls import add_message, eventually, open_case, read_case, read_detail, upload
 from tests.support.console.browser import (
     ENTRY_STEP,
     NARROW,
@@ -621,8 +623,29 @@ async def test_changes_and_the_channel_are_in_words(console, client, case):
     await client.patch(f"/support/cases/{case['id']}", json={"assignedAgentId": "anyone"})
     page = await console.open(case_path(case))
     await page.get_by_role("button", name="Changes", exact=True).click()
-    await expect(page.locator(".fact").last.locator("bdi").first).to_have_text("Ann Lee")
+    await expect(page.locator(".fact").last.locator("bdi")).to_have_text(["Ann Lee", "Ann Lee"])  # who, and to whom
     await expect(page.locator(".case-aside")).to_contain_text("Channel E-mail")
+
+
+@pytest.mark.parametrize("language", ["en", "vi"])
+async def test_hint_of_the_small_composer_is_whole_on_a_phone(console, case, language):
+    """The text in the box that is not in use has room, for a reply and for a note."""
+    page = await console.open(case_path(case), viewport=NARROW, locale=language)
+    await settled(page)
+    for key in ("r", "n"):
+        await page.keyboard.press(key)
+        await page.keyboard.press("Escape")
+        await expect(page.locator(".composer[data-open]")).to_have_count(0)
+        text, room = await page.locator("#composer").evaluate(
+            """box => {
+              const style = getComputedStyle(box);
+              const brush = document.createElement("canvas").getContext("2d");
+              brush.font = `${style.fontSize} ${style.fontFamily}`;
+              const edges = parseFloat(style.paddingLeft) + parseFloat(style.paddingRight);
+              return [brush.measureText(box.placeholder).width, box.clientWidth - edges];
+            }"""
+        )
+        assert 0 < text <= room
 
 
 async def test_case_is_snoozed_merged_and_split(console, client, case):
@@ -776,3 +799,25 @@ async def test_order_cards_say_nothing_of_other_orders(upstream_services, orders
         await expect(card).to_contain_text(f"SHP-{number}")
         await expect(card.locator("dd").filter(has_text=re.compile(f"^{carrier}$"))).to_have_count(1)
         await expect(card).not_to_contain_text(other)
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kathmandu"])
+async def test_snooze_ends_at_the_time_of_the_readers_zone(console, client, case, zone):
+    """Tomorrow at nine is nine where the browser is, and so is a time that is typed."""
+    page = await console.open(case_path(case), timezone_id=zone)
+    await settled(page)
+    await page.keyboard.press("h")
+    await page.get_by_role("dialog").get_by_role("button", name="Tomorrow morning").click()
+    await expect(page.locator(".toast")).to_contain_text("09:00")
+    until = datetime.fromisoformat((await read_case(client, case))["snoozedUntil"]).astimezone(ZoneInfo(zone))
+    assert (until.hour, until.minute) == (9, 0)
+    assert (until.date() - datetime.now(ZoneInfo(zone)).date()).days in (0, 1)
+    typed = (until + timedelta(days=3)).replace(hour=16, minute=45, tzinfo=None)
+    await page.keyboard.press("z")
+    await expect(page.get_by_role("button", name="Status: Open")).to_be_visible()
+    await page.keyboard.press("h")
+    await page.get_by_label("Another time").fill(typed.isoformat(timespec="minutes"))
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".toast")).to_contain_text("16:45")
+    until = datetime.fromisoformat((await read_case(client, case))["snoozedUntil"])
+    assert until.astimezone(ZoneInfo(zone)).replace(tzinfo=None) == typed

@@ -62,6 +62,16 @@ async def test_palette_is_used_by_mouse(console):
     await expect(page.get_by_role("heading", name="Team", level=1)).to_be_visible()
 
 
+async def test_palette_is_opened_on_a_phone(console):
+    """By a button of the bar that has a picture and a name."""
+    page = await console.open(viewport=NARROW)
+    button = page.get_by_role("button", name="Find and do")
+    await expect(button).to_be_in_viewport(ratio=1)
+    await button.click()
+    await expect(page.get_by_role("dialog", name="Find and do").get_by_role("combobox")).to_be_focused()
+    await expect_good_looks(page)
+
+
 async def test_palette_lists_and_presses_the_keys_of_a_page(console, case):
     """The key of an action stands beside it; choosing it does the same."""
     page = await console.open(case_path(case))

@@ -1,7 +1,7 @@
 /** The console: the bar at the top, and the page that the address names. */
 
 import { nothing } from "./vendor/lit-element/lit-element.js";
-import { agent, can, explain, hasSession, isOpen, leaveForSignIn, loadMe, logOut, me, Problem, request, workAs } from "./lib/api.js";
+import { agent, can, explain, hasSession, isOpen, isUnloaded, leaveForSignIn, loadMe, logOut, me, Problem, request, workAs } from "./lib/api.js";
 import { beep, watchAttention } from "./lib/attention.js";
 import { closeMenus, Element, go, html, onKeys, onSequence, placeOf, typedDuring, watchAddress } from "./lib/page.js";
 import { chooseLanguage, clockWithSeconds, language, LANGUAGES, loadTexts, t, word } from "./lib/i18n.js";
@@ -54,8 +54,10 @@ class SupportConsole extends Element {
   entry;
   /** What was typed before the palette was there. */
   typed = "";
-  /** What is shown in place of the page. @type {unknown} */
+  /** What is shown in place of everything. @type {unknown} */
   failure = nothing;
+  /** Why the page is not shown, if it could not be loaded. */
+  unloaded = "";
 
   connectedCallback() {
     super.connectedCallback();
@@ -65,6 +67,7 @@ class SupportConsole extends Element {
     this.listen(document, "keydown", ({ key }) => key === "Escape" && closeMenus());
     this.listen(document, "click", ({ target }) => closeMenus(target));
     this.listen(live, "state", () => this.requestUpdate());
+    this.listen(window, "unhandledrejection", (event) => this.sayUnloaded(event));
     this.open();
   }
 
@@ -106,8 +109,16 @@ class SupportConsole extends Element {
   async show() {
     const { pathname } = location;
     const place = placeOf(pathname);
-    await loadPage(place);
-    if (pathname === location.pathname) this.set({ place });
+    let unloaded = "";
+    await loadPage(place).catch((failure) => (unloaded = explain(failure)));
+    if (pathname === location.pathname) this.set({ place, unloaded });
+  }
+
+  /** Say that a part of the page could not be loaded, such as a dialog. @param {PromiseRejectionEvent} event */
+  sayUnloaded(event) {
+    if (!isUnloaded(event.reason)) return;
+    event.preventDefault();
+    toast({ text: explain(event.reason), isError: true });
   }
 
   /** @param {"help" | "palette"} dialog */
@@ -159,7 +170,9 @@ class SupportConsole extends Element {
         </nav>
         <span class="grow"></span>
         ${this.liveState()}
-        <button class="find" @click=${() => this.openDialog("palette")}><span>${t("palette.title")}</span> <kbd>Ctrl K</kbd></button>
+        <button class="find" @click=${() => this.openDialog("palette")}>
+          <svg class="icon" viewBox="0 0 16 16" aria-hidden="true"><path d="M11.5 7a4.5 4.5 0 1 1-9 0 4.5 4.5 0 0 1 9 0zM10.3 10.3 14 14"></path></svg> <span>${t("palette.title")}</span> <kbd>Ctrl K</kbd>
+        </button>
         <button class="plain help" aria-label=${t("help.title")} title=${t("help.title")} @click=${() => this.openDialog("help")}>?</button>
         ${this.account()}
       </header>
@@ -236,6 +249,7 @@ class SupportConsole extends Element {
 
   page() {
     const { page = "", id = "" } = this.place ?? {};
+    if (this.unloaded) return html`<main id="main" class="notice"><h1>${t("app.name")}</h1><p role="alert">${this.unloaded}</p><button @click=${this.show}>${t("app.retry")}</button></main>`;
     switch (page) {
       case "queue":
         return html`<queue-page></queue-page>`;

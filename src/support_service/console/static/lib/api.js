@@ -22,7 +22,6 @@ export class Problem extends Error {
 export const POSITION = "Support-Position";
 const USER = "user"; // who is signed in
 const NO_ANSWER = { status: 0, code: "no_answer", detail: "" };
-const UNLOADED = /dynamically imported module/; // of a part of a page
 const LONGEST = 60_000; // ms for which an answer is waited for
 
 /**
@@ -143,12 +142,17 @@ async function parse(response) {
   }
 }
 
+/** Whether a failure is that of a part of a page which could not be loaded. @param {unknown} failure */
+export function isUnloaded(failure) {
+  return /dynamically imported module/.test(String(failure));
+}
+
 /**
  * Return a failure in plain words: a text by the problem's code, or else the service's own sentence.
  * @param {unknown} failure
  */
 export function explain(failure) {
-  if (UNLOADED.test(String(failure))) return word("problem", NO_ANSWER.code);
+  if (isUnloaded(failure)) return word("problem", NO_ANSWER.code);
   if (!(failure instanceof Problem)) return String(failure);
   const known = word("problem", failure.code);
   if (known !== failure.code) return known;

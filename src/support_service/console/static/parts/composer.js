@@ -4,7 +4,7 @@ import { nothing } from "../vendor/lit-element/lit-element.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { agent, can, explain, me, newKey, Problem, request, tagOf } from "../lib/api.js";
 import { t, word } from "../lib/i18n.js";
-import { html } from "../lib/page.js";
+import { html, wide } from "../lib/page.js";
 import { load, save } from "../lib/storage.js";
 import "./choice-menu.js";
 import { nameIn } from "./person.js";
@@ -173,14 +173,14 @@ export class Composer {
   }
 
   /** Get larger with the focus, but not under the pointer on a tab, whose click opens it. @param {FocusEvent} event */
-  open({ target }) {
+  focused({ target }) {
     if (this.opened || /** @type {HTMLElement} */ (target).closest(".modes")) return;
     this.opened = true;
     this.page.requestUpdate();
   }
 
   /** Get small when the focus has left, but not under the pointer: what is being clicked must not move. @param {FocusEvent} event */
-  left({ relatedTarget, currentTarget }) {
+  blurred({ relatedTarget, currentTarget }) {
     const section = /** @type {HTMLElement} */ (currentTarget);
     const close = () => {
       if (section.contains(document.activeElement)) return;
@@ -397,8 +397,8 @@ export class Composer {
         data-mode=${this.mode}
         ?data-open=${this.isOpen}
         aria-label=${t("composer.title")}
-        @focusin=${(/** @type {FocusEvent} */ event) => this.open(event)}
-        @focusout=${(/** @type {FocusEvent} */ event) => this.left(event)}
+        @focusin=${(/** @type {FocusEvent} */ event) => this.focused(event)}
+        @focusout=${(/** @type {FocusEvent} */ event) => this.blurred(event)}
         @keydown=${(/** @type {KeyboardEvent} */ event) => this.keydown(event)}
       >
         ${this.suggestions?.render(this.caseId)}
@@ -440,7 +440,7 @@ export class Composer {
       aria-autocomplete="list"
       aria-controls=${this.suggestions ? "suggestions" : nothing}
       aria-activedescendant=${this.suggestions?.activeId ?? nothing}
-      placeholder=${isNote ? t("composer.note_placeholder") : t("composer.reply_placeholder")}
+      placeholder=${t(`composer.${isNote ? "note" : "reply"}_${wide.matches || this.isOpen ? "placeholder" : "short"}`)}
       ?readonly=${this.isBlocked}
       .value=${this.draft.text}
       @input=${(/** @type {any} */ event) => this.input(event)}
