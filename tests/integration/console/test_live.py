@@ -116,6 +116,51 @@ async def test_burst_of_changes_moves_nothing_and_asks_once(console, client, str
     await expect_no_shift(page, MAX_SHIFT)
 
 
+async def test_burst_of_changes_leaves_the_hand_alone(console, client, stream):
+    """2,000 changes while a menu is open for two selected rows: Enter takes what was marked, for these two."""
+    cases = await open_waiting(client, *(f"Case {number}" for number in range(10)), tags=["refund", "return"])
+    page = await console.open("/console/?view=waiting", profile=stream.profile)
+    await expect(page.locator("tbody tr")).to_have_count(10)
+    await page.keyboard.press("x")
+    await page.keyboard.press("J")
+    await expect(page.get_by_text("2 selected")).to_be_visible()
+    await page.keyboard.press("p")
+    await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("t")
+    await page.keyboard.press("ArrowDown")
+    active = page.locator(".choices [role=option].active")
+    await expect(active).to_contain_text("return")
+    changes = [await changed(client, case, priority="urgent", tags=["a", "b", "refund", "return"]) for case in cases]
+    stream.add(*changes * 200)
+    await expect(page.locator(".choices [role=option]")).to_have_count(4)
+    await expect(page.locator("tbody .priority[data-priority=urgent]")).to_have_count(10)
+    await expect(active).to_contain_text("return")
+    await expect(page.get_by_text("2 selected")).to_be_visible()
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".toast")).to_contain_text("2 changed")
+    tags = [(await read_case(client, case))["tags"] for case in cases]
+    assert [each.count("return") for each in tags] == [0, 0, *[1] * 8]
+
+
+async def test_burst_of_changes_leaves_the_text_alone(console, client, stream, case):
+    """2,000 changes of the case while an answer is written: the cursor stays, and no key is lost."""
+    page = await console.open(case_path(case), profile=stream.profile)
+    await settled(page)
+    await page.locator("#composer").press_sequentially("Hello Ann")
+    for _ in range(4):
+        await page.keyboard.press("ArrowLeft")
+    await client.patch(f"/support/cases/{case['id']}", json={"priority": "urgent"})
+    row = await read_case(client, case)
+    burst = [(CHANGED, {"caseId": case["id"], "version": version, "case": row}) for version in range(3, 2_003)]
+    stream.add(*burst)
+    await page.keyboard.type(", dear")
+    await expect(page.get_by_role("button", name="Priority: Urgent")).to_be_visible()
+    await page.keyboard.type(" old")
+    await expect(page.locator("#composer")).to_have_value("Hello, dear old Ann")
+    await expect(page.locator("#composer")).to_be_focused()
+
+
 async def test_lost_stream_is_shown_and_resumed(console, stream):
     """The page says since when it may be incomplete; the next connection continues after the last event."""
     stream.add(("presence", {"caseId": "other", "viewers": []}))

@@ -69,7 +69,7 @@ function orderSection(page) {
   return html`<section>
     <h2>${t("aside.references")}</h2>
     ${cards.slice(0, MOST_CARDS).map((card) => orderCard(card, page))}
-    ${cards.length > MOST_CARDS ? html`<p class="muted">${cards.slice(MOST_CARDS).map(({ id }) => html`<bdi>${id}</bdi> `)}</p>` : nothing}
+    ${cards.length > MOST_CARDS ? html`<p class="muted">${cards.slice(MOST_CARDS).map(({ id }) => html`<a href=${searchFor(id)}><bdi>${id}</bdi></a> `)}</p>` : nothing}
   </section>`;
 }
 

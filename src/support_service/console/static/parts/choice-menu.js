@@ -65,6 +65,19 @@ export class ChoiceMenu extends Element {
     for (const type of ["scroll", "resize"]) this.listen(window, type, () => this.isOpen && this.place());
   }
 
+  /** Keep the active item where other items come and go: Enter takes what its reader has seen. @param {Map<string, any>} changed */
+  willUpdate(changed) {
+    const before = changed.get("items");
+    if (!this.isOpen || !before) return;
+    const active = this.matching(before)[this.active]?.value;
+    const index = this.shown.findIndex(({ value }) => value === active);
+    if (index >= 0) this.active = index;
+  }
+
+  updated() {
+    if (this.isOpen && this.panel.matches(":popover-open")) this.place(); // other items have another width
+  }
+
   /** Open the list. The focus returns to where it is now. @param {string} [typed] what to filter by */
   async open(typed = "") {
     if (this.isOpen) return;
@@ -86,13 +99,18 @@ export class ChoiceMenu extends Element {
 
   /** The items that match what was typed. @returns {Item[]} */
   get shown() {
+    return this.matching(this.items);
+  }
+
+  /** @param {Item[]} items */
+  matching(items) {
     const words = folded(this.typed).split(/\s+/).filter(Boolean);
-    const found = this.items.filter(({ text, detail = "", value }) => {
+    const found = items.filter(({ text, detail = "", value }) => {
       const all = folded(`${text} ${detail} ${value}`);
       return words.every((word) => all.includes(word));
     });
     const typed = this.typed.trim();
-    if (!this.creatable || !typed || this.items.some(({ value }) => value === typed)) return found;
+    if (!this.creatable || !typed || items.some(({ value }) => value === typed)) return found;
     return [...found, { value: typed, text: t("choice.create", { text: typed }) }];
   }
 
