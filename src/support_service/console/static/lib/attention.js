@@ -19,8 +19,8 @@ let lookAway = null;
 
 /** Count from now on what concerns the user and comes while the window does not have the focus. */
 export function watchAttention() {
-  live.addEventListener("notification", (/** @type {any} */ { detail }) => note(detail.caseId));
-  live.addEventListener("change", (/** @type {any} */ { detail }) => concernsMe(detail) && note(detail.caseId));
+  live.addEventListener("notification", (/** @type {any} */ { detail }) => count(detail.caseId));
+  live.addEventListener("change", (/** @type {any} */ { detail }) => concernsMe(detail) && count(detail.caseId));
   for (const type of ["focus", "blur", "visibilitychange"]) addEventListener(type, look, true);
   look();
   new MutationObserver(show).observe(/** @type {Node} */ (document.querySelector("title")), { childList: true });
@@ -35,7 +35,7 @@ function concernsMe({ changeType, actor, message, case: item }) {
 }
 
 /** @param {string} caseId */
-function note(caseId) {
+function count(caseId) {
   if (document.hasFocus() && !document.hidden) return;
   missed.add(caseId);
   show();

@@ -123,7 +123,7 @@ export class CaseList {
       const belongs = matches(changed, this.filters);
       const place = places.get(caseId);
       if (place !== undefined) {
-        items[place] = { ...items[place], ...changed, left: belongs === false };
+        items[place] = { ...items[place], ...changed, isGone: belongs === false };
         isOutdated ||= Boolean(changed && !changed.sla && items[place].sla);
       } else if (belongs) this.waiting.add(caseId);
       else if (belongs === false) this.waiting.delete(caseId);
@@ -137,7 +137,7 @@ export class CaseList {
     const items = this.items.map((item) => {
       if (item.id !== caseId) return item;
       const changed = { ...item, ...values };
-      return { ...changed, left: matches(changed, this.filters) === false };
+      return { ...changed, isGone: matches(changed, this.filters) === false };
     });
     this.set({ items });
   }
@@ -156,7 +156,7 @@ export class CaseList {
     const byId = new Map(found.items.map((item) => [item.id, item]));
     const newest = (/** @type {any} */ item) => {
       const other = byId.get(item.id);
-      return other && other.updatedAt >= item.updatedAt ? { ...item, ...other, left: false } : item;
+      return other && other.updatedAt >= item.updatedAt ? { ...item, ...other, isGone: false } : item;
     };
     this.set({ items: this.items.map(newest), names: { ...this.names, ...found.names } });
   }

@@ -24,7 +24,7 @@ const STANDARD_IDS = { due: "at-risk" };
 /** @typedef {import("../parts/views.js").View} View */
 
 /** The list as it was left, so that it is there at once when its reader comes back. @type {{shown: string, view: View, list: Partial<CaseList>, scroll: number} | null} */
-let left = null;
+let leftList = null;
 
 export class QueuePage extends Element {
   /** @type {View[]} */
@@ -101,15 +101,15 @@ export class QueuePage extends Element {
     queueLeft.active = this.active;
     queueLeft.ids = items.map(({ id }) => id);
     queueLeft.list = this.shown === null ? null : { items, names, filters, nextCursor, readAt, rendered };
-    left = this.shown && this.shownView && queueLeft.list ? { shown: this.shown, view: this.shownView, list: queueLeft.list, scroll: scrollY } : null;
+    leftList = this.shown && this.shownView && queueLeft.list ? { shown: this.shown, view: this.shownView, list: queueLeft.list, scroll: scrollY } : null;
   }
 
   /** Show the list as it was left, if the address asks for it, and read it again. */
   async open() {
-    const scroll = left?.shown === this.asked ? left.scroll : 0;
-    if (left?.shown === this.asked) {
-      this.cases.set({ ...left.list, state: "loading" });
-      this.set({ shown: left.shown, shownView: left.view });
+    const scroll = leftList?.shown === this.asked ? leftList.scroll : 0;
+    if (leftList?.shown === this.asked) {
+      this.cases.set({ ...leftList.list, state: "loading" });
+      this.set({ shown: leftList.shown, shownView: leftList.view });
       await this.updateComplete;
       scrollTo(0, scroll);
       this.focusActive();
@@ -301,12 +301,12 @@ export class QueuePage extends Element {
       this.selectTo(caseId);
     } else if (target instanceof HTMLInputElement) this.toggle(caseId);
     else if (target.closest("label")) return; // the click on its box follows
-    else if (target.closest("a")) this.note(caseId);
+    else if (target.closest("a")) this.markRead(caseId);
     else if (!getSelection()?.toString()) this.openCase(caseId);
   }
 
   /** Note that a case is being read. @param {string} caseId */
-  note(caseId) {
+  markRead(caseId) {
     this.active = caseId;
     const ids = this.shownView?.unread?.get(caseId);
     if (ids) request("/support/notifications/read", { method: "POST", body: { ids } }).catch(() => {});

@@ -142,8 +142,8 @@ function kindOf(status, reason) {
 function shorten(reason) {
   const [, day, time, why] = SWITCHED_OFF.exec(reason) ?? [];
   const until = new Date(`${day ?? new Date().toISOString().slice(0, 10)}T${time}Z`);
-  const said = time ? [t("sources.until", { time: day ? dateAndTime(until) : clock(until) })] : reason.split("; ").map(reasonOf);
-  const joined = said.join("; ") + (why ? `: ${why}` : "");
+  const reasons = time ? [t("sources.until", { time: day ? dateAndTime(until) : clock(until) })] : reason.split("; ").map(reasonOf);
+  const joined = reasons.join("; ") + (why ? `: ${why}` : "");
   return joined.length > LONGEST_REASON ? `${joined.slice(0, LONGEST_REASON - 1)}…` : joined;
 }
 

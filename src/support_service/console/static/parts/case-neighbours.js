@@ -50,7 +50,7 @@ class CaseNeighbours extends Element {
         ${this.cases.items.map((item) => {
           const clock = urgentClock(item, now);
           return html`<li>
-            <a href="/console/cases/${encodeURIComponent(item.id)}" aria-current=${item.id === this.caseId ? "true" : nothing} ?data-left=${item.left}>
+            <a href="/console/cases/${encodeURIComponent(item.id)}" aria-current=${item.id === this.caseId ? "true" : nothing} ?data-left=${item.isGone}>
               <bdi class="subject">${item.subject}</bdi>
               <span class="under"><bdi class="muted">${item.customerName ?? text(item.customerId)}</bdi>${clock ? html`<span class="clock" data-level=${clock.level} title=${clock.title}>${clock.text}</span>` : nothing}</span>
             </a>

@@ -15,11 +15,11 @@ export const AT_RISK = `PT${SOON_HOURS}H`; // the same as a filter of the API
  * Return how urgent a due time is, and the seconds until it.
  * @param {string | null} dueAt
  * @param {number} now milliseconds
- * @returns {{level: Level, left: number}}
+ * @returns {{level: Level, seconds: number}}
  */
 export function urgency(dueAt, now) {
-  const left = dueAt ? (Date.parse(dueAt) - now) / 1000 : Infinity;
-  return { left, level: left < 0 ? "late" : left < SOON ? "soon" : "none" };
+  const seconds = dueAt ? (Date.parse(dueAt) - now) / 1000 : Infinity;
+  return { seconds, level: seconds < 0 ? "late" : seconds < SOON ? "soon" : "none" };
 }
 
 /**
@@ -38,8 +38,8 @@ export function urgentClock(item, now) {
     const time = since(item.waitingSince, now);
     return { text: time, level: "none", title: t("clock.waiting", { time, at: dateAndTime(item.waitingSince) }) };
   }
-  const { left, level } = urgency(first.dueAt, now);
-  const time = duration(Math.abs(left));
+  const { seconds, level } = urgency(first.dueAt, now);
+  const time = duration(Math.abs(seconds));
   const name = word("sla_target", first.target);
   const sentence = level === "late" ? t("sla.overdue", { name, time }) : t("sla.left", { name, time });
   const text = level === "late" ? t("clock.late", { time }) : time;

@@ -190,9 +190,9 @@ export function knownTags(page) {
 /** What the list has, what is new, and whether it is old: a line whose height is kept free. @param {QueuePage} page */
 export function strip(page) {
   const { waiting } = page.cases;
-  const { said, action = nothing } = stripText(page);
-  return html`<div class="strip" data-old=${(page.isOld && said !== nothing) || nothing}>
-    <span role="status">${said}</span>
+  const { shown, action = nothing } = stripText(page);
+  return html`<div class="strip" data-old=${(page.isOld && shown !== nothing) || nothing}>
+    <span role="status">${shown}</span>
     ${action}
     <span class="news" role="status">
       ${waiting.size ? html`<button class="primary" @click=${page.load}>${t("queue.new", { n: waiting.size })} <kbd>n</kbd></button>` : nothing}
@@ -200,7 +200,7 @@ export function strip(page) {
   </div>`;
 }
 
-/** @param {QueuePage} page @returns {{said: unknown, action?: unknown}} */
+/** @param {QueuePage} page @returns {{shown: unknown, action?: unknown}} */
 function stripText(page) {
   const { cases, shownView, view, everywhere, filters } = page;
   const { items, state, message, nextCursor, readAt } = cases;
@@ -208,20 +208,20 @@ function stripText(page) {
   const size = number(items.length) + (nextCursor ? "+" : "");
   const action = html`<button @click=${page.load}>${t("app.retry")}</button>`;
   if (state === "failed") {
-    if (!items.length || !shownView) return { said: nothing }; // the page says it in place of the rows
+    if (!items.length || !shownView) return { shown: nothing }; // the page says it in place of the rows
     const isOther = shownView.id !== view.id;
     const what = isOther ? t("queue.other_failed", { asked: view.name, shown: shownView.name, time }) : t("queue.old", { time });
-    return { said: html`<b>${what}</b> <span class="reason">${message}</span>`, action };
+    return { shown: html`<b>${what}</b> <span class="reason">${message}</span>`, action };
   }
-  if (!navigator.onLine) return { said: html`<b>${t("queue.offline", { time: clockWithSeconds(live.state === "off" ? readAt : live.asOf) })}</b>`, action };
-  if (state === "loading" && shownView?.id !== view.id) return { said: t("queue.loading", { name: view.name }) };
+  if (!navigator.onLine) return { shown: html`<b>${t("queue.offline", { time: clockWithSeconds(live.state === "off" ? readAt : live.asOf) })}</b>`, action };
+  if (state === "loading" && shownView?.id !== view.id) return { shown: t("queue.loading", { name: view.name }) };
   if (everywhere?.count && filters.q) {
     const found = number(everywhere.count) + (everywhere.more ? "+" : "");
-    return { said: t("queue.found", { here: size, all: found }), action: html`<a href="/console/?${query({ view: "all", q: filters.q })}">${t("queue.show_all")}</a>` };
+    return { shown: t("queue.found", { here: size, all: found }), action: html`<a href="/console/?${query({ view: "all", q: filters.q })}">${t("queue.show_all")}</a>` };
   }
   const isWhole = shownView && query(shownView.filters) === page.shown && nextCursor && shownView.count;
-  if (isWhole) return { said: t("queue.part", { shown: size.replace("+", ""), all: number(shownView.count) + (shownView.more ? "+" : "") }) };
-  return { said: items.length ? t("queue.size", { n: nextCursor ? 0 : items.length, shown: size }) : nothing };
+  if (isWhole) return { shown: t("queue.part", { shown: size.replace("+", ""), all: number(shownView.count) + (shownView.more ? "+" : "") }) };
+  return { shown: items.length ? t("queue.size", { n: nextCursor ? 0 : items.length, shown: size }) : nothing };
 }
 
 /** @param {QueuePage} page */
@@ -289,7 +289,7 @@ function queueRow(page, item, now) {
 function row(page, item, now, { isActive, isSelected, isUnread, hasDraft, viewers }) {
   const message = item.match?.messageId;
   return html`
-    <tr role="row" data-case=${item.id} class="${isActive ? "active" : ""} ${isSelected ? "selected" : ""}" ?data-left=${item.left}>
+    <tr role="row" data-case=${item.id} class="${isActive ? "active" : ""} ${isSelected ? "selected" : ""}" ?data-left=${item.isGone}>
       <td role="cell" class="select">
         ${can("cases:write") ? html`<label><input type="checkbox" aria-label=${t("queue.select", { subject: item.subject })} .checked=${isSelected} /></label>` : nothing}
       </td>
@@ -299,7 +299,7 @@ function row(page, item, now, { isActive, isSelected, isUnread, hasDraft, viewer
           ${isUnread ? html`<span class="unread-dot" title=${t("queue.unread")}><span class="visually-hidden">${t("queue.unread")}</span></span>` : nothing}
           <a href="/console/cases/${encodeURIComponent(item.id)}${message ? `?${query({ message })}` : ""}"><bdi>${item.subject}</bdi></a>
           ${statusMark(item)} ${item.tags.length ? tagMarks(item.tags) : nothing}
-          ${item.left ? html`<span class="gone">${t("queue.left")}</span>` : nothing}
+          ${item.isGone ? html`<span class="gone">${t("queue.left")}</span>` : nothing}
           ${viewers ? html`<span class="viewers">${t("queue.viewed_by", { names: viewers })}</span>` : nothing}
         </span>
         <span class="line words">${item.match ? matchLine(item.match) : html`<bdi>${item.lastCustomerMessage?.text ?? ""}</bdi>`}</span>

@@ -24,10 +24,10 @@ export function slaClocks(sla, now) {
  * @param {number} now
  */
 function mark(target, { dueAt, state, waiting, remaining }, now) {
-  const { left, level } = urgency(dueAt, now);
+  const { seconds, level } = urgency(dueAt, now);
   const shown = waiting ? STATES[level] : state;
   const name = word("sla_target", target);
-  const time = duration(Math.abs(left));
+  const time = duration(Math.abs(seconds));
   const leftText = () => t("sla.left", { name, time });
   const texts = {
     ok: leftText,
