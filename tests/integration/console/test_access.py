@@ -8,7 +8,7 @@ from playwright.async_api import expect
 from support_service.platform.access.tokens import edit_token_file
 from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually
-from tests.support.console.browser import expect_good_looks, sign_in
+from tests.support.console.browser import expect_good_looks, settled, sign_in
 from tests.support.console.samples import case_path
 
 # Where the sign-in page goes when the address that led there is the argument.
@@ -41,6 +41,12 @@ def tokens(token_file):
 def team_token(token_file):
     """The token of agent-1 in the team `returns`."""
     return write_token(token_file, "of-team", role="agent", subject="agent-1", teams=["returns"])
+
+
+@pytest.fixture
+def strange_token(token_file):
+    """The token of agent-2 in the team `billing`; requested before `owned_case`."""
+    return write_token(token_file, "stranger", role="agent", subject="agent-2", teams=["billing"])
 
 
 @pytest.fixture
@@ -279,3 +285,38 @@ async def test_no_view_leaves_out_an_open_case(tokens, team_token, client, conso
         await expect(link.locator(".count")).to_have_text(str(len(subjects)))
         await link.click()
         await expect(page.locator(".subject a bdi")).to_have_text(subjects)
+
+
+@pytest.mark.parametrize("role", ["customer", "analyst"])
+async def test_link_to_a_note_tells_nothing_to_those_who_may_not_read_it(tokens, owned_case, client, console, role):
+    """The case opens as without the link. Customers do not learn that there is a note, analysts not what it says."""
+    headers = {"Authorization": f"Bearer {tokens['supervisor']}"}
+    answer = await client.get(f"/support/cases/{owned_case['id']}", headers=headers)
+    (note,) = (await answer.json())["messages"]
+    page = await sign_in(console, tokens[role], f"{case_path(owned_case)}?message={note['id']}")
+    await expect(page.locator(".case-head")).to_be_visible()
+    await expect(page.locator(".timeline")).to_have_attribute("aria-busy", "false")
+    if role == "customer":
+        await expect(page.locator("[data-marked], [data-note]")).to_have_count(0)
+    assert "is cross" not in await page.content()
+    await expect(page.locator(".case-message")).to_have_text("")
+
+
+async def test_agent_of_another_team_finds_nothing_of_a_case(strange_token, owned_case, console):
+    """Not by its address, in a list, by a search, in the palette, or on the page of its customer."""
+    console.refused = {404}
+    page = await sign_in(console, strange_token, case_path(owned_case))
+    await expect(page.get_by_role("alert")).to_have_text("There is no such case, or you may not see it.")
+    for query in ("view=all", "view=all&q=parcel", f"view=all&q={owned_case['id']}", "view=all&customerId=customer-1"):
+        await page.goto(f"/console/?{query}")
+        await expect(page.locator("main .empty")).to_be_visible()
+        await expect(page.locator("tbody tr")).to_have_count(0)
+    await page.keyboard.press("Control+k")
+    for typed in ("parcel", owned_case["id"], "customer-1"):
+        await page.locator(".palette input").fill(typed)
+        await settled(page)
+        await expect(page.locator(".palette").get_by_text("Where is my parcel?")).to_have_count(0)
+    await page.keyboard.press("Escape")
+    await page.goto("/console/customers/customer-1")
+    await expect(page.get_by_role("alert")).to_be_visible()
+    await expect(page.get_by_text("Where is my parcel?")).to_have_count(0)

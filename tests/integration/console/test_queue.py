@@ -3,6 +3,7 @@
 import asyncio
 import re
 
+import pytest
 from playwright.async_api import expect
 
 from tests.support.calls import add_message, eventually, open_case, read_detail, read_timeline
@@ -15,6 +16,7 @@ from tests.support.console.browser import (
     expect_no_sideways_scrolling,
     largest_step,
     record_numbers,
+    settled,
 )
 from tests.support.console.samples import HOSTILE, LONG_WORD, case_path, open_waiting
 from tests.support.service_levels import move_due_times
@@ -452,3 +454,24 @@ async def test_search_opens_a_case_at_the_message_that_matches(console, client):
     messages = (await read_detail(client, case))["messages"]
     found = next(each["id"] for each in messages if "samovar" in each["message"])
     await expect(link).to_have_attribute("href", f"/console/cases/{case['id']}?message={found}")
+
+
+@pytest.mark.parametrize(
+    "typed", ['say "hello', "100% cotton", "back\\slash", "it's_a", "<b>bold</b> & co", "%", "\\", '"']
+)
+async def test_search_takes_any_text(console, client, typed):
+    """Quotes, wildcards and HTML are what they are: the case that has them is found, also by the address."""
+    await open_waiting(client, f"Subject {typed} of it", "Another")
+    page = await console.open("/console/?view=all")
+    await expect(page.locator("tbody tr")).to_have_count(2)
+    await page.keyboard.press("/")
+    await page.keyboard.type(typed)
+    await expect(page).to_have_url(re.compile("q="))
+    await settled(page)
+    for _ in range(2):
+        await expect(page.locator("#search")).to_have_value(typed)
+        await expect(page.locator(".strip")).not_to_have_attribute("data-old", "true")
+        if any(character.isalnum() for character in typed):
+            await expect(page.locator("tbody .subject a bdi")).to_have_text([f"Subject {typed} of it"])
+        await page.reload()
+        await settled(page)
