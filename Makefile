@@ -174,10 +174,10 @@ client: install ## Write the client's methods and parameters again, from the rou
 observability: install ## Write rules, their tests, dashboards, lists of alerts and the catalogue of metrics again, from their tables
 	$(BIN)/python -m observability.generate
 
-drill-short: install services ## Break three things, and check that exactly their alerts arrive
+drill-short: install services ## Break three things, and check that exactly their alerts arrive and the printed actions end them
 	$(DRILL_SHORT) $(ARGS)
 
-drill: install services ## Break a whole deployment in one way after another and print the alerts that arrive (ARGS="--only Redis" picks some)
+drill: install services ## Break a whole deployment in one way after another, and do what the runbooks say (ARGS="--only Redis" picks some, ARGS=--daily takes 15 minutes)
 	@$(BIN)/python -m tests.e2e.drill $(ARGS)
 
 bench: install services ## Measure the service beside a bare server, a floor and a FastAPI service (ARGS=--help lists the options)

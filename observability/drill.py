@@ -47,8 +47,36 @@ class Cause:
 
 
 @dataclass(frozen=True, slots=True)
+class Action:
+    """An action of a page, by its heading, that ends the alerts while the fault itself lasts.
+
+    In `typed`, POD and NODE are those of the replica that a fault affects.
+    """
+
+    name: str
+    typed: Sequence[str] = ()  # what a person types at the prompts of the block, one after another
+    copied: str = ""  # regular expression of what a person copies from the output of the checks, and types instead
+    page: str = ""  # by default the page of the fault's first alert
+    leaves: Sequence[str] = ()  # alerts that only the repair of the cause ends
+    undo: str = ""  # a command that takes the action back once the cause is repaired
+
+
+# Actions that several pages have.
+END_SESSION = Action("End the session that holds the lock", copied=r"pg_terminate_backend\((\d+)\)")
+REPLACE = Action("Replace the replica", ("POD",))
+
+
+def switch_off(service: str, leaves: Sequence[str] = ()) -> Action:
+    """Return the action of the pages about timelines that switches an upstream service off."""
+    return Action("Switch off the upstream service", (service,), leaves=leaves, undo="timeline clear all")
+
+
+@dataclass(frozen=True, slots=True)
 class DrillFault:
-    """A fault; `inject` holds it for the length of a block, and repairs it."""
+    """A fault; `inject` holds it for the length of a block, and repairs what an action has left of it.
+
+    A fault that raises alerts has actions, or says in `only_repair` why none of its page ends them.
+    """
 
     name: str
     alerts: Sequence[str]  # exactly the alerts that it raises, such as `SupportTimelineSourceDown[order]`
@@ -56,7 +84,9 @@ class DrillFault:
     causes: Sequence[Cause] = ()  # none for a control, which must raise nothing
     before: Callable[[Deployment], Awaitable[None]] | None = None  # runs before monitoring starts
     scenario: DrillScenario = field(default_factory=DrillScenario)
-    resolved_within: int = 6  # evaluations after the repair
+    resolved_within: int = 6  # evaluations after the action, or after the repair
+    actions: Sequence[Action] = ()  # in this order
+    only_repair: str = ""
 
 
 @dataclass(frozen=True, slots=True)

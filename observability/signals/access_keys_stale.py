@@ -72,6 +72,7 @@ SIGNAL = Signal(
             _keys_cannot_be_read,
             (Cause(2, "SUPPORT_JWT_KEYS can't be loaded"),),
             scenario=DrillScenario(jwt=True),
+            only_repair="the address of the keys has to answer again",
         ),
     ),
     exercises=(

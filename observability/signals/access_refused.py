@@ -87,7 +87,11 @@ SIGNAL = Signal(
     },
     drills=(
         DrillFault(
-            "token file emptied", ("SupportAccessRefused",), _tokens_are_emptied, (Cause(3, "token file changed"),)
+            "token file emptied",
+            ("SupportAccessRefused",),
+            _tokens_are_emptied,
+            (Cause(3, "token file changed"),),
+            only_repair="the tokens have to come back",
         ),
         DrillFault(
             "keys rotated while unreachable",
@@ -95,6 +99,7 @@ SIGNAL = Signal(
             _keys_are_rotated_unseen,
             (Cause(3, "SUPPORT_JWT_KEYS can't be loaded"),),
             scenario=DrillScenario(jwt=True),
+            only_repair="the issuer has to publish the key",
         ),
     ),
     exercises=(Exercise(("empty the token file", "làm trống file token"), ("restore the file", "khôi phục file")),),

@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 
 from grafana.panel import FIRST_RUNBOOK, Panel, Query, highest_over_replicas, selector
 
-from observability.drill import Cause, Deployment, DrillFault, changed_attributes
+from observability.drill import Action, Cause, Deployment, DrillFault, changed_attributes
 from observability.faults import Fault, GaugeValues
 from observability.signal import GIB, SLOW_FOR, WINDOW, Alert, Signal, scaled_bytes, scaled_seconds
-from observability.signals.attachment_integrity import remove_large_files, upload_large_file
+from observability.signals.attachment_integrity import age_large_files, remove_large_files, upload_large_file
 
 BACKLOG_BYTES = 15 * GIB  # bytes; three quarters of the 20 GiB volume that the deployment requests
 BACKLOG_DISK_SHARE = 0.75  # backlog as a share of backlog plus free space; the same limit on a smaller volume
@@ -34,9 +34,10 @@ async def _backlog_is_high(deployment: Deployment) -> AsyncIterator[None]:
 
 
 async def _fill_backlog(deployment: Deployment) -> None:
-    """Upload sixteen files, of 1 GiB before division by SIZE."""
+    """Upload sixteen files, of 1 GiB before division by SIZE, that are old enough to be moved to S3."""
     for _ in range(16):
         await upload_large_file(deployment)
+    await age_large_files(deployment)
 
 
 @asynccontextmanager
@@ -123,7 +124,14 @@ SIGNAL = Signal(
             _backlog_is_high,
             (Cause(1, r"1\.[67]\d*e\+07"),),
             before=_fill_backlog,
+            actions=(Action("Move files to S3 now"),),
         ),
-        DrillFault("fast growth", ("SupportAttachmentGrowthRapid",), _files_grow_fast, (Cause(1, r"^{} [1-9]\d"),)),
+        DrillFault(
+            "fast growth",
+            ("SupportAttachmentGrowthRapid",),
+            _files_grow_fast,
+            (Cause(1, r"^{} [1-9]\d"),),
+            only_repair="the sender has to stop",
+        ),
     ),
 )

@@ -33,6 +33,12 @@ async def upload_large_file(deployment: Deployment) -> None:
     deployment.large_files.append((case, await deployment.traffic.upload(case, MIB)))
 
 
+async def age_large_files(deployment: Deployment) -> None:
+    """Make these files two days old."""
+    older = "UPDATE attachments SET created_at = created_at - interval '2 days'"
+    await deployment.database.run(f"{older} WHERE size_bytes = {MIB}")
+
+
 async def remove_large_files(deployment: Deployment) -> None:
     """Delete the files of `upload_large_file`."""
     while deployment.large_files:
@@ -131,6 +137,7 @@ SIGNAL = Signal(
             before=upload_large_file,
             scenario=DrillScenario(settings={"DRILL_SWEEP_EVERY": "1"}),
             resolved_within=10,  # each replica has to end a sweep that began before the repair, and the next one
+            only_repair="the file has to come from the backup",
         ),
     ),
 )

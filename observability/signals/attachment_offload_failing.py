@@ -84,6 +84,7 @@ SIGNAL = Signal(
             _s3_is_down,
             (Cause(1, r'"failed"} [1-9]'),),
             scenario=OFFLOADING,
+            only_repair="S3 has to answer; files are complete on the local disk",
         ),
     ),
     exercises=(

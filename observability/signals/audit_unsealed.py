@@ -57,7 +57,11 @@ SIGNAL = Signal(
     },
     drills=(
         DrillFault(
-            "audit log not sealed", ("SupportAuditUnsealed",), _sealing_is_refused, (Cause(3, "InsufficientPrivilege"),)
+            "audit log not sealed",
+            ("SupportAuditUnsealed",),
+            _sealing_is_refused,
+            (Cause(3, "InsufficientPrivilege"),),
+            only_repair="the database has to permit the change",
         ),
     ),
 )

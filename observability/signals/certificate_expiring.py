@@ -65,6 +65,7 @@ SIGNAL = Signal(
             _certificate_of_order_is_old,
             (Cause(1, r'"order"} 0\.'),),
             scenario=DrillScenario(certificate=timedelta(days=90)),
+            only_repair="the certificate has to be renewed",
         ),
     ),
     exercises=(

@@ -109,6 +109,7 @@ SIGNAL = Signal(
             ("SupportClientErrorsHigh",),
             _a_client_sends_invalid_cases,
             (Cause(1, '"422".* [1-9]'),),
+            only_repair="the client has to be rolled back",
         ),
     ),
 )

@@ -6,7 +6,16 @@ from contextlib import asynccontextmanager
 
 from grafana.panel import Panel, Query, rate, ratio
 
-from observability.drill import DATABASE_AND_ROLE, Cause, Deployment, DrillFault, Exercise, changed_attributes
+from observability.drill import (
+    DATABASE_AND_ROLE,
+    END_SESSION,
+    Action,
+    Cause,
+    Deployment,
+    DrillFault,
+    Exercise,
+    changed_attributes,
+)
 from observability.faults import CounterValues, Fault
 from observability.signal import CAUSE_KEPT, SERVICE_JOB, SYMPTOM_WINDOW, Alert, Signal
 
@@ -168,7 +177,11 @@ SIGNAL = Signal(
     },
     drills=(
         DrillFault(
-            "PostgreSQL down", ("SupportDatabaseFailing",), _postgresql_is_down, (Cause(3, "database_unavailable"),)
+            "PostgreSQL down",
+            ("SupportDatabaseFailing",),
+            _postgresql_is_down,
+            (Cause(3, "database_unavailable"),),
+            actions=(Action("Start PostgreSQL"),),
         ),
         DrillFault(
             "PostgreSQL frozen",
@@ -176,42 +189,56 @@ SIGNAL = Signal(
             _postgresql_freezes,
             (Cause(4, "can't be used"),),
             resolved_within=8,  # what hangs is given up first
+            actions=(Action("Start PostgreSQL"),),
         ),
         DrillFault(
             "tickets locked",
             ("SupportDatabaseFailing",),
             _tickets_are_locked,
             (Cause(4, r"psql +tests[\s\S]*on tickets"),),
+            actions=(END_SESSION,),
         ),
         DrillFault(
-            "outbox locked", ("SupportDatabaseFailing",), _outbox_is_locked, (Cause(4, r"psql +tests[\s\S]*on outbox"),)
+            "outbox locked",
+            ("SupportDatabaseFailing",),
+            _outbox_is_locked,
+            (Cause(4, r"psql +tests[\s\S]*on outbox"),),
+            actions=(END_SESSION,),
         ),
         DrillFault(
             "attachments locked",
             ("SupportDatabaseFailing",),
             _attachments_are_locked,
             (Cause(4, r"psql +tests[\s\S]*on attachments"),),
+            actions=(END_SESSION,),
         ),
         DrillFault(
             "connection pool exhausted",
             ("SupportDatabaseFailing",),
             _statements_are_slow,
             (Cause(2, "database_pool_exhausted"),),
+            only_repair="the statement has to become faster",
         ),
         DrillFault(
             "max_connections reached",
             ("SupportDatabaseFailing",),
             _connections_are_used_up,
             (Cause(2, "database_connections_exhausted"),),
+            only_repair="the role has a limit of its own, which its owner has to raise",
         ),
         DrillFault(
-            "database read-only", ("SupportDatabaseFailing",), _database_is_read_only, (Cause(2, "database_read_only"),)
+            "database read-only",
+            ("SupportDatabaseFailing",),
+            _database_is_read_only,
+            (Cause(2, "database_read_only"),),
+            only_repair="the database has to permit changes again",
         ),
         DrillFault(
             "disk of the database full",
             ("SupportDatabaseFailing",),
             _database_disk_is_full,
             (Cause(2, "database_full"),),
+            only_repair="the disk needs space",
         ),
     ),
     exercises=(

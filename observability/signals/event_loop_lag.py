@@ -1,12 +1,13 @@
 """SupportEventLoopLag: the event loop of a replica lags."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from grafana.panel import Panel, quantile, query_for_each_replica
 
-from observability.drill import Cause, Deployment, DrillFault, repeatedly
+from observability.drill import REPLACE, Cause, Deployment, DrillFault, repeatedly
 from observability.faults import CounterValues, Fault, SeriesValues
 from observability.signal import SYMPTOM_FOR, WINDOW, Alert, Record, Signal
 
@@ -27,12 +28,15 @@ def _lag(**late: float) -> dict[str, SeriesValues]:
 
 @asynccontextmanager
 async def _one_lacks_cpu(deployment: Deployment) -> AsyncIterator[None]:
+    """The process of a replica, on the node where it runs now."""
+    process = deployment.replicas[-1].process
+
     async def throttle() -> None:
-        deployment.replicas[-1].freeze()
+        process.send_signal(signal.SIGSTOP)  # ignored once the process has ended
         try:
             await asyncio.sleep(0.36)  # shorter than the scrape timeout of 0.5 s
         finally:
-            deployment.replicas[-1].thaw()
+            process.send_signal(signal.SIGCONT)
 
     async with repeatedly(throttle, 0.44):
         yield
@@ -79,7 +83,11 @@ SIGNAL = Signal(
     },
     drills=(
         DrillFault(
-            "a replica lacks CPU", ("SupportEventLoopLag",), _one_lacks_cpu, (Cause(1, r'"REPLICA".* 0\.[2-9]'),)
+            "a replica lacks CPU",
+            ("SupportEventLoopLag",),
+            _one_lacks_cpu,
+            (Cause(1, r'"REPLICA".* 0\.[2-9]'),),
+            actions=(REPLACE,),
         ),
     ),
 )

@@ -99,6 +99,7 @@ SIGNAL = Signal(
             ("SupportEventsConsumerStalled", "SupportProbeFailing"),
             _consumer_is_stuck,
             (Cause(3, "Consuming events is interrupted.*permission|Consuming events"),),
+            only_repair="Redis has to permit the command",
         ),
     ),
 )

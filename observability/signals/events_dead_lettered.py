@@ -45,5 +45,13 @@ SIGNAL = Signal(
             ("SupportEventsDeadLettered",), {"support_events_dead_letters": GaugeValues(0, 1)}
         )
     },
-    drills=(DrillFault("invalid event", ("SupportEventsDeadLettered",), _event_is_invalid, (Cause(1, '"reason"'),)),),
+    drills=(
+        DrillFault(
+            "invalid event",
+            ("SupportEventsDeadLettered",),
+            _event_is_invalid,
+            (Cause(1, '"reason"'),),
+            only_repair="no action is needed: the consumer goes on, and the alert ends",
+        ),
+    ),
 )

@@ -64,7 +64,11 @@ SIGNAL = Signal(
     },
     drills=(
         DrillFault(
-            "ingress answers 404", ("SupportIngressFailing",), _nothing_is_routed, (Cause(1, '"status": "404"'),)
+            "ingress answers 404",
+            ("SupportIngressFailing",),
+            _nothing_is_routed,
+            (Cause(1, '"status": "404"'),),
+            only_repair="the rule of the ingress has to be taken back",
         ),
     ),
     exercises=(

@@ -43,6 +43,14 @@ SIGNAL = Signal(
         ),
     ),
     faults={"Prometheus cannot reach the service": Fault(("SupportMetricsMissing",), {UP_SERIES: GaugeValues(1, 0)})},
-    drills=(DrillFault("scrapes blocked", ("SupportMetricsMissing",), _scrapes_are_blocked, (Cause(2, "refused"),)),),
+    drills=(
+        DrillFault(
+            "scrapes blocked",
+            ("SupportMetricsMissing",),
+            _scrapes_are_blocked,
+            (Cause(2, "refused"),),
+            only_repair="the scrape has to be repaired",
+        ),
+    ),
     exercises=(Exercise(("block scrapes of the service", "chặn scrape tới service"), ("allow them", "cho phép lại")),),
 )

@@ -53,5 +53,13 @@ SIGNAL = Signal(
             width=12,
         ),
     ),
-    drills=(DrillFault("no request", ("SupportNoTraffic",), _nothing_is_sent, (Cause(2, '"other"} 0$'),)),),
+    drills=(
+        DrillFault(
+            "no request",
+            ("SupportNoTraffic",),
+            _nothing_is_sent,
+            (Cause(2, '"other"} 0$'),),
+            only_repair="the way to the service has to be repaired",
+        ),
+    ),
 )

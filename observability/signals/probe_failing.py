@@ -105,8 +105,19 @@ SIGNAL = Signal(
     },
     drills=(
         DrillFault(
-            "S3 slow", ("SupportProbeFailing",), _s3_is_slow, (Cause(5, r'"upload".*} [3-9]'),), scenario=S3_STORE
+            "S3 slow",
+            ("SupportProbeFailing",),
+            _s3_is_slow,
+            (Cause(5, r'"upload".*} [3-9]'),),
+            scenario=S3_STORE,
+            only_repair="S3 has to become faster",
         ),
-        DrillFault("probe fails", ("SupportProbeFailing",), consumer_may_not_read, (Cause(4, "} [1-9]"),)),
+        DrillFault(
+            "probe fails",
+            ("SupportProbeFailing",),
+            consumer_may_not_read,
+            (Cause(4, "} [1-9]"),),
+            only_repair="Redis has to permit the command",
+        ),
     ),
 )

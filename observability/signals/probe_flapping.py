@@ -55,7 +55,11 @@ SIGNAL = Signal(
     faults={"the probe fails at every other run": Fault(("SupportProbeFlapping",), {PROBE_SERIES: FlappingValues()})},
     drills=(
         DrillFault(
-            "probe fails at times", ("SupportProbeFlapping",), _probe_fails_at_times, (Cause(1, r'"timeline".*} 0\.'),)
+            "probe fails at times",
+            ("SupportProbeFlapping",),
+            _probe_fails_at_times,
+            (Cause(1, r'"timeline".*} 0\.'),),
+            only_repair="Redis has to permit the command",
         ),
     ),
 )

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from observability.drill import Cause, Deployment, DrillFault, Exercise
+from observability.drill import Action, Cause, Deployment, DrillFault, Exercise
 from observability.faults import PROBE_SERIES, Fault, GaugeValues
 from observability.signal import Alert, Signal
 
@@ -34,6 +34,14 @@ SIGNAL = Signal(
         ),
     ),
     faults={"the probe is gone": Fault(("SupportProbeMissing",), {PROBE_SERIES: GaugeValues(1, None)})},
-    drills=(DrillFault("probe stopped", ("SupportProbeMissing",), _probe_stops, (Cause(2, " 0$"),)),),
+    drills=(
+        DrillFault(
+            "probe stopped",
+            ("SupportProbeMissing",),
+            _probe_stops,
+            (Cause(2, " 0$"),),
+            actions=(Action("Restart the probe"),),
+        ),
+    ),
     exercises=(Exercise(("stop the probe", "dừng probe"), ("start the probe", "khởi động probe")),),
 )

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import redis.asyncio as redis
 from grafana.panel import JOB_SELECTOR, Panel, Query, selector
 
-from observability.drill import Cause, Deployment, DrillFault, Exercise
+from observability.drill import Action, Cause, Deployment, DrillFault, Exercise
 from observability.faults import Fault, GaugeValues
 from observability.signal import CAUSE_FOR, Alert, Signal
 
@@ -67,7 +67,15 @@ SIGNAL = Signal(
             },
         )
     },
-    drills=(DrillFault("Redis may evict", ("SupportRedisEvicting",), _redis_may_evict, (Cause(1, "allkeys-lru"),)),),
+    drills=(
+        DrillFault(
+            "Redis may evict",
+            ("SupportRedisEvicting",),
+            _redis_may_evict,
+            (Cause(1, "allkeys-lru"),),
+            actions=(Action("Set the policy"),),
+        ),
+    ),
     exercises=(
         Exercise(
             ("set `maxmemory-policy` of Redis to `allkeys-lru`", "đặt `maxmemory-policy` của Redis là `allkeys-lru`"),

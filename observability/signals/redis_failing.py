@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from grafana.panel import Panel, Query, rate, ratio
 
-from observability.drill import Cause, Deployment, DrillFault, DrillScenario
+from observability.drill import Action, Cause, Deployment, DrillFault, DrillScenario
 from observability.faults import CounterValues, Fault
 from observability.signal import CAUSE_FOR, CAUSE_KEPT, SERVICE_JOB, SYMPTOM_WINDOW, Alert, Signal
 from observability.signals.database_failing import FAILED, OPERATIONS
@@ -87,6 +87,7 @@ SIGNAL = Signal(
             _events_redis_is_down,
             (Cause(1, "refused"),),
             scenario=DrillScenario(separate_events_redis=True),
+            actions=(Action("Restart Redis"),),
         ),
     ),
 )

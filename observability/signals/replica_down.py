@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from grafana.panel import Panel, Query, selector
 
-from observability.drill import DATABASE_AND_ROLE, Cause, Deployment, DrillFault, Exercise
+from observability.drill import DATABASE_AND_ROLE, REPLACE, Action, Cause, Deployment, DrillFault, Exercise
 from observability.faults import UP_SERIES, Fault, GaugeValues
 from observability.signal import PUSH_WINDOW, PUSHING, SERVICE_JOB, Alert, Signal
 
@@ -31,23 +31,15 @@ async def _one_is_killed(deployment: Deployment) -> AsyncIterator[None]:
     await deployment.replicas[-1].start()
 
 
-async def _use_all(deployment: Deployment) -> None:
-    """Send requests to every replica, and scrape every one."""
-    await deployment.load_balancer.start(deployment.replicas)
-    await deployment.monitoring.scrape("support-service", deployment.targets)
-
-
 @asynccontextmanager
 async def _a_new_one_does_not_start(deployment: Deployment) -> AsyncIterator[None]:
     """A rollout adds a replica whose role the database does not know, and which ends at its start."""
     new = deployment.new_replica()
     new.environment["SUPPORT_DATABASE_URL"] = deployment.database.url.replace(DATABASE_AND_ROLE, "nobody", 1)
     new.spawn()
-    await _use_all(deployment)
+    await deployment.use_all_replicas()
     yield
-    new.kill()
-    deployment.replicas.remove(new)
-    await _use_all(deployment)
+    await deployment.remove_new_replicas()
 
 
 SIGNAL = Signal(
@@ -90,14 +82,23 @@ SIGNAL = Signal(
         )
     },
     drills=(
-        DrillFault("a replica frozen", ("SupportReplicaDown",), _one_freezes, (Cause(1, '"REPLICA".* 0$'),)),
-        DrillFault("a replica killed", ("SupportReplicaDown",), _one_is_killed, (Cause(1, '"REPLICA".* 0$'),)),
+        DrillFault(
+            "a replica frozen", ("SupportReplicaDown",), _one_freezes, (Cause(1, '"REPLICA".* 0$'),), actions=(REPLACE,)
+        ),
+        DrillFault(
+            "a replica killed",
+            ("SupportReplicaDown",),
+            _one_is_killed,
+            (Cause(1, '"REPLICA".* 0$'),),
+            actions=(REPLACE,),
+        ),
         DrillFault(
             "a new replica does not start",
             ("SupportReplicaDown",),
             _a_new_one_does_not_start,
             (Cause(3, 'role "nobody" does not exist'),),
             resolved_within=12,  # Prometheus takes 5 s to forget a target
+            actions=(Action("Roll back", page="README.md"),),
         ),
     ),
     exercises=(

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from grafana.panel import Panel, Query, selector, total_over_replicas
 
-from observability.drill import Cause, Deployment, DrillFault, DrillScenario
+from observability.drill import REPLACE, Cause, Deployment, DrillFault, DrillScenario
 from observability.faults import Fault, FlappingValues, GaugeValues
 from observability.signal import SERVICE_JOB, Alert, Signal
 
@@ -82,6 +82,7 @@ SIGNAL = Signal(
             _one_does_not_end,
             (Cause(2, '"REPLICA".* 0$'),),
             scenario=DrillScenario(manipulated=True),
+            actions=(REPLACE,),
         ),
     ),
 )

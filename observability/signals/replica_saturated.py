@@ -2,12 +2,12 @@
 
 import resource
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import psutil
 from grafana.panel import Panel, Query, selector
 
-from observability.drill import Cause, Deployment, DrillFault
+from observability.drill import REPLACE, Cause, Deployment, DrillFault
 from observability.faults import Fault, GaugeValues
 from observability.signal import SERVICE_JOB, SYMPTOM_FOR, Alert, Signal
 
@@ -42,7 +42,8 @@ async def _one_runs_out_of_descriptors(deployment: Deployment) -> AsyncIterator[
     _, most = usual = process.rlimit(resource.RLIMIT_NOFILE)
     process.rlimit(resource.RLIMIT_NOFILE, (process.num_fds() + 1, most))
     yield
-    process.rlimit(resource.RLIMIT_NOFILE, usual)
+    with suppress(psutil.NoSuchProcess):  # it was replaced
+        process.rlimit(resource.RLIMIT_NOFILE, usual)
 
 
 SIGNAL = Signal(
@@ -144,6 +145,7 @@ SIGNAL = Signal(
             ("SupportReplicaSaturated",),
             _one_runs_out_of_descriptors,
             (Cause(2, r'"REPLICA".* (0\.9|1)'),),
+            actions=(REPLACE,),
         ),
     ),
 )

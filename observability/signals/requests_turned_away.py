@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from grafana.panel import Panel, Query, rate
 
-from observability.drill import Cause, Deployment, DrillFault, DrillScenario, changed_attributes
+from observability.drill import Action, Cause, Deployment, DrillFault, DrillScenario, changed_attributes
 from observability.faults import CounterValues, Fault, SeriesValues
 from observability.signal import SYMPTOM_FOR, SYMPTOM_WINDOW, Alert, Signal, highest_label_template
 
@@ -73,6 +73,7 @@ SIGNAL = Signal(
             _clients_send_too_much,
             (Cause(1, '"address"'),),
             scenario=DrillScenario(settings={"SUPPORT_RATE_LIMIT_ADDRESS": "36/s"}),
+            actions=(Action("Double the limits"),),
         ),
     ),
 )

@@ -1,11 +1,11 @@
 """SupportRestartLoop: a replica restarts again and again."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from grafana.panel import Panel, query_for_each_replica, selector
 
-from observability.drill import EVALUATION_SECONDS, Cause, Deployment, DrillFault, Exercise, repeatedly
+from observability.drill import EVALUATION_SECONDS, REPLACE, Cause, Deployment, DrillFault, Exercise, repeatedly
 from observability.faults import REPAIRED_MINUTE, CrashingValues, Fault
 from observability.signal import AT_ONCE, SERVICE_JOB, Alert, Signal, duration_seconds
 
@@ -16,11 +16,18 @@ ONE = 'job="support-service",instance="a"'
 
 @asynccontextmanager
 async def _one_crashes_again_and_again(deployment: Deployment) -> AsyncIterator[None]:
+    """A replica crashes after each start, until it is replaced."""
     crashing = deployment.replicas[-1]
+    started = crashing.process
 
     async def crash() -> None:
-        crashing.kill()
-        await crashing.start()
+        nonlocal started
+        if crashing.process is started:
+            crashing.kill()
+            crashing.spawn()
+            started = crashing.process
+            with suppress(RuntimeError):  # it was replaced meanwhile
+                await crashing.start()
 
     async with repeatedly(crash, 1.5 * EVALUATION_SECONDS):  # long enough that an evaluation sees each start
         yield
@@ -67,6 +74,7 @@ SIGNAL = Signal(
             _one_crashes_again_and_again,
             (Cause(1, '"REPLICA".* [3-9]$'),),
             resolved_within=16,  # the window of the alert
+            actions=(REPLACE,),
         ),
     ),
     exercises=(

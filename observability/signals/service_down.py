@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from grafana.panel import Panel, Query, total_over_replicas
 
-from observability.drill import Cause, Deployment, DrillFault, Exercise
+from observability.drill import Action, Cause, Deployment, DrillFault, Exercise
 from observability.faults import PROBE_SERIES, UP_SERIES, Fault, GaugeValues
 from observability.signal import CAUSE_KEPT, PUSH_WINDOW, PUSHING, SERVICE_JOB, Alert, Signal
 
@@ -21,13 +21,13 @@ PROBE_GOOD = "on () max(support_probe_success) == 1"  # the service answers the 
 @asynccontextmanager
 async def _migration_is_missing(deployment: Deployment) -> AsyncIterator[None]:
     """A release starts on the schema of the one before."""
-    (revision,) = (await deployment.database.run("SELECT version_num FROM alembic_version")).splitlines()
-    await deployment.database.run("UPDATE alembic_version SET version_num = '0001'")
     for replica in deployment.replicas:
         await replica.stop()
+    await deployment.database.take_back_migration()
+    for replica in deployment.replicas:
         replica.spawn()
     yield
-    await deployment.database.run(f"UPDATE alembic_version SET version_num = '{revision}'")
+    await deployment.run("migrate")
     await asyncio.gather(*(replica.start() for replica in deployment.replicas))
 
 
@@ -86,8 +86,20 @@ SIGNAL = Signal(
         ),
     },
     drills=(
-        DrillFault("migration missing", ("SupportServiceDown",), _migration_is_missing, (Cause(2, "migrat"),)),
-        DrillFault("all replicas killed", ("SupportServiceDown",), _all_are_killed, (Cause(1, "^$"),)),
+        DrillFault(
+            "migration missing",
+            ("SupportServiceDown",),
+            _migration_is_missing,
+            (Cause(2, "migrat"),),
+            actions=(Action("Run the migration"),),
+        ),
+        DrillFault(
+            "all replicas killed",
+            ("SupportServiceDown",),
+            _all_are_killed,
+            (Cause(1, "^$"),),
+            actions=(Action("Start the service"),),
+        ),
     ),
     exercises=(Exercise(("stop every replica", "dừng mọi replica"), ("start the replicas", "khởi động các replica")),),
 )

@@ -90,7 +90,13 @@ SIGNAL = Signal(
         ),
     },
     drills=(
-        DrillFault("answers come late", ("SupportSlaBreaching",), _answers_come_late, (Cause(1, '"firstResponse"'),)),
+        DrillFault(
+            "answers come late",
+            ("SupportSlaBreaching",),
+            _answers_come_late,
+            (Cause(1, '"firstResponse"'),),
+            only_repair="agents have to answer",
+        ),
     ),
     exercises=(
         Exercise(

@@ -60,6 +60,7 @@ SIGNAL = Signal(
             ("SupportSlaClockStalled",),
             _breaches_are_not_reported,
             (Cause(2, "Reporting breaches of service levels failed"),),
+            only_repair="the database has to permit the change",
         ),
     ),
 )

@@ -69,6 +69,7 @@ SIGNAL = Signal(
             ("SupportSnoozeStalled",),
             _cases_do_not_wake,
             (Cause(2, "Opening snoozed cases failed"),),
+            only_repair="the database has to permit the change",
         ),
     ),
 )

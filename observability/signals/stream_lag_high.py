@@ -87,5 +87,13 @@ SIGNAL = Signal(
             ("SupportStreamLagHigh",), {"support_stream_interrupted_seconds": GaugeValues(0, 60, 60)}
         ),
     },
-    drills=(DrillFault("streams not fed", ("SupportStreamLagHigh",), _streams_are_not_fed, (Cause(3, "NOPERM"),)),),
+    drills=(
+        DrillFault(
+            "streams not fed",
+            ("SupportStreamLagHigh",),
+            _streams_are_not_fed,
+            (Cause(3, "NOPERM"),),
+            only_repair="Redis has to permit the command",
+        ),
+    ),
 )

@@ -111,10 +111,18 @@ SIGNAL = Signal(
     ),
     drills=(
         DrillFault(
-            "many new cases", ("SupportTicketTrafficAnomaly[spike]",), _case_volume_is_high, (Cause(1, "email"),)
+            "many new cases",
+            ("SupportTicketTrafficAnomaly[spike]",),
+            _case_volume_is_high,
+            (Cause(1, "email"),),
+            only_repair="the sender has to stop",
         ),
         DrillFault(
-            "no new cases", ("SupportTicketTrafficAnomaly[silence]",), _no_cases_are_opened, (Cause(1, "} 0$"),)
+            "no new cases",
+            ("SupportTicketTrafficAnomaly[silence]",),
+            _no_cases_are_opened,
+            (Cause(1, "} 0$"),),
+            only_repair="the gateway has to be rolled back",
         ),
     ),
 )

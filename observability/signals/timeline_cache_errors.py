@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import redis.asyncio as redis
 from grafana.panel import FIRST_RUNBOOK, Panel, Query, rate, selector
 
-from observability.drill import Cause, Deployment, DrillFault, Exercise
+from observability.drill import Action, Cause, Deployment, DrillFault, Exercise
 from observability.faults import STEADY_COUNTER, CounterValues, Fault
 from observability.signal import CAUSE_FOR, CAUSE_KEPT, SYMPTOM_WINDOW, Alert, Signal
 
@@ -65,7 +65,7 @@ async def _redis_is_full(deployment: Deployment) -> AsyncIterator[None]:
     """Its memory is used up, and it evicts nothing."""
     async with redis.Redis.from_url(deployment.redis.url) as client:
         await client.config_set("maxmemory-policy", "noeviction")
-        await client.config_set("maxmemory", 1)
+        await client.config_set("maxmemory", (await client.info("memory"))["used_memory"])
         yield
         await client.config_set("maxmemory", 0)
 
@@ -152,24 +152,28 @@ SIGNAL = Signal(
             ("SupportTimelineCacheErrors", "SupportOutboxStalled"),
             _redis_is_killed,
             (Cause(1, "refused"),),
+            actions=(Action("Restart Redis"),),
         ),
         DrillFault(
             "Redis frozen",
             ("SupportTimelineCacheErrors", "SupportOutboxStalled"),
             _redis_freezes,
             (Cause(4, "Redis is unavailable"),),
+            actions=(Action("Restart Redis"),),
         ),
         DrillFault(
             "Redis full",
             ("SupportTimelineCacheErrors", "SupportOutboxStalled"),
             _redis_is_full,
             (Cause(3, r'"server": "events"} [1-9]'),),
+            actions=(Action("Raise maxmemory"),),
         ),
         DrillFault(
             "Redis read-only",
             ("SupportTimelineCacheErrors", "SupportOutboxStalled"),
             _redis_is_read_only,
             (Cause(2, "role:slave"),),
+            only_repair="the address has to lead to the master",
         ),
     ),
     exercises=(Exercise(("stop Redis", "dừng Redis"), ("start Redis", "khởi động Redis")),),

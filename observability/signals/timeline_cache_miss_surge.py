@@ -86,7 +86,11 @@ SIGNAL = Signal(
     },
     drills=(
         DrillFault(
-            "cache emptied", ("SupportTimelineCacheMissSurge",), _cache_is_emptied, (Cause(2, r'"miss"} [1-9]'),)
+            "cache emptied",
+            ("SupportTimelineCacheMissSurge",),
+            _cache_is_emptied,
+            (Cause(2, r'"miss"} [1-9]'),),
+            only_repair="what empties it has to stop",
         ),
     ),
 )

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import redis.asyncio as redis
 from grafana.panel import FIRST_RUNBOOK, Panel, Query, rate
 
-from observability.drill import Cause, Deployment, DrillFault, repeatedly
+from observability.drill import Cause, Deployment, DrillFault, repeatedly, switch_off
 from observability.faults import CounterValues, Fault
 from observability.signal import CAUSE_KEPT, SYMPTOM_FOR, SYMPTOM_WINDOW, Alert, Signal
 from observability.signals.timeline_cache_errors import READS, cache_event
@@ -89,6 +89,7 @@ SIGNAL = Signal(
             ("SupportTimelineCollectionFailures[cache_decode]",),
             _cache_is_corrupt,
             (Cause(4, "can't be read, and is removed"),),
+            only_repair="what writes into the cache has to stop",
         ),
         DrillFault(
             "payment answers are invalid",
@@ -99,6 +100,7 @@ SIGNAL = Signal(
             ),
             _payment_answers_are_invalid,
             (Cause(3, "payment.*off the contract"),),
+            actions=(switch_off("payment"),),
         ),
     ),
 )

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from grafana.panel import FIRST_RUNBOOK, Panel, Query, quantile
 
-from observability.drill import Cause, Deployment, DrillFault, DrillScenario
+from observability.drill import Cause, Deployment, DrillFault, DrillScenario, switch_off
 from observability.faults import STEADY_COUNTER, CounterValues, Fault
 from observability.signal import SLOW_FOR, SYMPTOM_WINDOW, Alert, Record, Signal
 
@@ -104,6 +104,7 @@ SIGNAL = Signal(
                 probe=("--event-threshold=5s",),  # the default of the command, which drills shorten
                 load={"cases": 8.0, "reads": 75.0},  # enough late reads for a percentile, too few to burn a budget
             ),
+            actions=(switch_off("order"),),
         ),
     ),
 )

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from grafana.panel import Panel, Query, rate, total_over_replicas
 
-from observability.drill import Cause, Deployment, DrillFault, DrillScenario, Exercise
+from observability.drill import Cause, Deployment, DrillFault, DrillScenario, Exercise, switch_off
 from observability.faults import CounterValues, Fault
 from observability.signal import CAUSE_FOR, CAUSE_KEPT, Alert, Record, Signal
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
@@ -34,6 +34,20 @@ async def _order_hangs(deployment: Deployment) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _payment_fails(deployment: Deployment) -> AsyncIterator[None]:
     deployment.payments.fail_with(500)
+    yield
+    deployment.payments.heal()
+
+
+@asynccontextmanager
+async def _order_limits_calls(deployment: Deployment) -> AsyncIterator[None]:
+    deployment.orders.fail_some_with(429, 0.3)
+    yield
+    deployment.orders.heal()
+
+
+@asynccontextmanager
+async def _payment_fails_often(deployment: Deployment) -> AsyncIterator[None]:
+    deployment.payments.fail_some_with(500, 0.41)
     yield
     deployment.payments.heal()
 
@@ -131,12 +145,28 @@ SIGNAL = Signal(
             ("SupportTimelineSourceDown[order]", "SupportTimelineErrorBudgetBurnFast"),
             _order_hangs,
             (Cause(1, r'"order"} [\d.]+'),),
+            actions=(switch_off("order"),),
         ),
         DrillFault(
             "payment answers 500",
             ("SupportTimelineSourceDown[payment]", "SupportTimelineErrorBudgetBurnFast"),
             _payment_fails,
             (Cause(4, "payment.*with status 500"),),
+            actions=(switch_off("payment"),),
+        ),
+        DrillFault(
+            "order answers 429 to 30 %",
+            ("SupportTimelineErrorBudgetBurnFast",),
+            _order_limits_calls,
+            (Cause(2, '"outcome": "error", "service": "order"'),),
+            actions=(switch_off("order"),),
+        ),
+        DrillFault(
+            "payment answers 500 to 41 %",
+            ("SupportTimelineErrorBudgetBurnFast",),
+            _payment_fails_often,
+            (Cause(2, '"outcome": "error", "service": "payment"'),),
+            actions=(switch_off("payment"),),
         ),
         DrillFault(
             "all sources down",
@@ -146,6 +176,7 @@ SIGNAL = Signal(
             ),
             _sources_are_down,
             (Cause(4, "broke off|can't be reached"),),
+            actions=tuple(switch_off(service) for service in UPSTREAM_SERVICES),
         ),
         DrillFault(
             "certificate of order expired",
@@ -153,6 +184,7 @@ SIGNAL = Signal(
             _certificate_of_order_expires,
             (Cause(3, "certificate has expired", typed="order"),),
             scenario=DrillScenario(certificate=timedelta(days=90)),
+            actions=(switch_off("order", leaves=("SupportCertificateExpiring",)),),
         ),
     ),
     exercises=(

@@ -112,6 +112,7 @@ SIGNAL = Signal(
             (Cause(1, '"REPLICA".*storage_unavailable'),),
             scenario=DrillScenario(manipulated=True),
             resolved_within=8,  # the alert is kept for longer than others
+            only_repair="the volume has to be mounted",
         ),
         DrillFault(
             "S3 credentials expired",
@@ -120,6 +121,7 @@ SIGNAL = Signal(
             (Cause(3, "ExpiredToken"),),
             scenario=S3_STORE,
             resolved_within=8,  # the alert is kept for longer than others
+            only_repair="the credentials have to be renewed",
         ),
         DrillFault(
             "5 % of requests fail",
@@ -127,6 +129,7 @@ SIGNAL = Signal(
             _uploads_fail,
             (Cause(4, "-rw"),),
             resolved_within=8,  # the alert is kept for longer than others
+            only_repair="the folder has to come back",
         ),
     ),
 )

@@ -73,7 +73,15 @@ SIGNAL = Signal(
             },
         ),
     },
-    drills=(DrillFault("webhook down", ("SupportWebhooksFailing",), _webhook_is_down, (Cause(2, "500"),)),),
+    drills=(
+        DrillFault(
+            "webhook down",
+            ("SupportWebhooksFailing",),
+            _webhook_is_down,
+            (Cause(2, "500"),),
+            only_repair="the receiver has to work again; deliveries are repeated",
+        ),
+    ),
     exercises=(
         Exercise(("stop the receiver of a webhook", "dừng bên nhận một webhook"), ("start it", "khởi động nó")),
     ),

@@ -236,6 +236,18 @@ class PostgresServer:
         """Resume the server."""
         self._signal(signal.SIGCONT)
 
+    def kill(self) -> None:
+        """Kill the server and its children, whatever their state."""
+        if self._process is not None and self._process.poll() is None:
+            server = psutil.Process(self._process.pid)
+            server.suspend()  # so that it can't fork more children
+            children = server.children()
+            for process in (server, *children):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            self._process.wait()
+            psutil.wait_procs(children, timeout=START_TIMEOUT)  # they hold the memory that the next server needs
+
     def close(self) -> None:
         """Stop the server, whatever its state."""
         if self._process is not None and self._process.poll() is None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
@@ -65,6 +66,15 @@ class Upstream:
     def fail_with(self, status: int, **headers: str) -> None:
         """Answer every request with a status."""
         self.fault = faults.status(status, *(f"{name.replace('_', '-')}: {text}" for name, text in headers.items()))
+
+    def fail_some_with(self, status: int, share: float) -> None:
+        """Answer this share of the requests with a status, chosen at random, and the others normally."""
+        fails, chance = faults.status(status), random.Random(1)
+
+        async def answer(exchange: Exchange) -> None:
+            await (fails if chance.random() < share else self.answer)(exchange)
+
+        self.fault = answer
 
     def answer_with_bytes(self, body: bytes | str) -> None:
         """Answer every request with these bytes, as JSON content."""

@@ -10,10 +10,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
+from alembic.script import ScriptDirectory
 from observability.drill import DATABASE_AND_ROLE
 
+from support_service.platform.database import migrate
 from tests.support.process import environment
 from tests.support.servers import PostgresServer
 
@@ -25,8 +28,15 @@ class Database:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
-        self.server = PostgresServer(folder, _migrated_cluster())
+        # What is acknowledged outlives a server that is killed.
+        self.server = PostgresServer(folder, _migrated_cluster(), synchronous_commit="on")
         self.url = self.server.url(NAME).replace("tests@", f"{DATABASE_AND_ROLE}@")
+
+    @property
+    def psql(self) -> dict[str, str]:
+        """The variables by which `psql` of the pages is the superuser."""
+        address = urlsplit(self.server.url())
+        return {"PGHOST": str(address.hostname), "PGPORT": str(address.port), "PGUSER": str(address.username)}
 
     async def start(self) -> None:
         """Start the server unless it runs, with its previous data."""
@@ -35,6 +45,12 @@ class Database:
     async def run(self, statements: str) -> str:
         """Run statements as the superuser; return psql's unaligned output."""
         return await asyncio.to_thread(self.server.run, statements, NAME)
+
+    async def take_back_migration(self) -> None:
+        """Return to the schema of the migration before the newest."""
+        revisions = ScriptDirectory(Path(migrate.__file__).parent / "migrations")
+        before = revisions.get_revision("head").down_revision
+        await asyncio.to_thread(migrate.downgrade, self.url, before)
 
     @asynccontextmanager
     async def holding(self, statement: str) -> AsyncIterator[None]:
@@ -71,8 +87,8 @@ def _migrated_cluster() -> Path:
         server.run(f"CREATE ROLE {DATABASE_AND_ROLE} LOGIN")
         server.run(f"CREATE DATABASE {NAME} OWNER {DATABASE_AND_ROLE}")
         url = server.url(NAME).replace("tests@", f"{DATABASE_AND_ROLE}@")
-        migrate = (sys.executable, "-m", "support_service", "migrate")
-        subprocess.run(migrate, env=environment(SUPPORT_DATABASE_URL=url), stdout=subprocess.DEVNULL, check=True)
+        command = (sys.executable, "-m", "support_service", "migrate")
+        subprocess.run(command, env=environment(SUPPORT_DATABASE_URL=url), stdout=subprocess.DEVNULL, check=True)
     finally:
         server.close()
     return folder

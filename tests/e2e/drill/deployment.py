@@ -11,15 +11,16 @@ import json
 import ssl
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from observability.drill import EVALUATION_SECONDS, DrillScenario
+from observability.drill import EVALUATION_SECONDS, Action, DrillScenario
 
 from tests.e2e.drill.database import Database
 from tests.e2e.drill.load_balancer import LoadBalancer
 from tests.e2e.drill.monitoring import Monitoring
+from tests.e2e.drill.orchestrator import Orchestrator
 from tests.e2e.drill.processes import Probe, Replica, SeparateDisk, run_command
 from tests.e2e.drill.traffic import Traffic
 from tests.support.access.fixtures import AUDIENCE, ISSUER, Issuer, write_token
@@ -31,6 +32,7 @@ from tests.support.upstream import SourceService, source_services, url_variables
 
 REPLICAS = 3
 SETTLE = 5 * EVALUATION_SECONDS  # of load before the fault, so that every window of the alerts has healthy samples
+READ_BACK = 100  # cases and files that were stored during a fault
 BUCKET = "case-files"
 WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"drill" * 6).decode()
 FAKE_TIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)  # `make services` installs it
@@ -58,8 +60,10 @@ class Deployment:
         self.files.mkdir()
         self.tokens = folder / "tokens.json"
         self.clock, self.volume = folder / "clock", folder / "volume"  # of the last replica, if it is manipulated
+        self.right_clock = folder / "right-clock"  # of other nodes than its own
         self.large_files: list[tuple[str, str]] = []  # as (case, attachment)
         self.load_balancer = LoadBalancer(folder)
+        self.orchestrator = Orchestrator(self, folder / "bin")
         self.disk: SeparateDisk
         self.replicas: list[Replica] = []
         self.probe: Probe
@@ -92,6 +96,8 @@ class Deployment:
         """Start all parts with load, except monitoring."""
         async with AsyncExitStack() as stack:
             await self._start_dependencies(stack)
+            await self.orchestrator.open()
+            stack.push_async_callback(self.orchestrator.close)
             self.traffic = Traffic(self.load_balancer.ingress, self.token("agents"), **self.scenario.load)
             self._configure_curl(self.token("on-call"))
             self.probe = self._probe()
@@ -140,6 +146,31 @@ class Deployment:
         self.replicas.append(replica)
         return replica
 
+    async def use_all_replicas(self) -> None:
+        """Send requests to every replica, and scrape every one."""
+        await self.load_balancer.start(self.replicas)
+        await self.monitoring.scrape("support-service", self.targets)
+
+    async def remove_new_replicas(self) -> None:
+        """Stop the replicas that a rollout has added to the usual ones."""
+        for new in self.replicas[REPLICAS:]:
+            new.kill()
+        if self.replicas[REPLICAS:]:
+            del self.replicas[REPLICAS:]
+            await self.use_all_replicas()
+
+    async def take_back(self, actions: Sequence[Action]) -> None:
+        """Undo what actions of the pages have left, once the cause is repaired."""
+        await self.orchestrator.restore()
+        for command in {action.undo for action in actions if action.undo}:
+            await self.run(*command.split())
+
+    async def lost(self) -> list[str]:
+        """Return what the load was told is stored and is not there, or not as it was sent."""
+        opened = {case for case, file in self.traffic.acknowledged if not file}
+        stored = set((await self.database.run("SELECT id FROM tickets")).split())
+        return [f"case {case} is not in the database" for case in opened - stored] + await self.traffic.lost(READ_BACK)
+
     async def run(self, *arguments: str) -> str:
         """Run a command of the service in the environment of a replica; return its output, or raise if it fails."""
         return await run_command(arguments, self.replicas[0].environment)
@@ -163,7 +194,8 @@ class Deployment:
             stack.push_async_callback(part.close)
 
     def _manipulate(self, replica: Replica) -> None:
-        self.clock.write_text("+0s")
+        for clock in (self.clock, self.right_clock):
+            clock.write_text("+0s")
         self.volume.symlink_to(self.files)
         replica.environment |= {
             "LD_PRELOAD": str(FAKE_TIME),

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -14,6 +15,7 @@ from tests.support.servers import find_binary, free_port
 
 ROOT = Path(__file__).parents[3]
 START_TIMEOUT = 120.0  # seconds, on a busy machine
+ENDS_WITHIN = 5.0  # seconds in which a process ends, before it is killed
 COMMAND = (sys.executable, "-m", "tests.e2e.drill.scaled_service")
 LOG = "support.log"  # of all replicas, as the runbooks call it
 # A separate disk for processes of this namespace: invisible to others, and gone when the last of them ends.
@@ -41,8 +43,9 @@ class Command:
             self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
 
     async def start(self) -> None:
-        """Start the process, and wait until it is ready."""
-        self.spawn()
+        """Start the process unless it runs, and wait until it is ready."""
+        if self.process is None or self.process.poll() is not None:
+            self.spawn()
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
             await eventually(lambda: self._is_ready(session), START_TIMEOUT)
 
@@ -56,6 +59,15 @@ class Command:
         """Stop the process as an orchestrator does, and wait until it has ended."""
         self.process.terminate()
         await asyncio.to_thread(self.process.wait)
+
+    async def restart(self) -> None:
+        """Start the process anew; it is killed if it does not end in time."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(self.process.wait, ENDS_WITHIN)
+            self.kill()
+        await self.start()
 
     def freeze(self) -> None:
         """Suspend the process."""
@@ -80,7 +92,7 @@ class Replica(Command):
 
     def __init__(self, folder: Path, number: int, variables: dict[str, str]) -> None:
         super().__init__(folder, LOG, "/readyz", variables)
-        self.name = f"replica-{number}"
+        self.name, self.node = f"replica-{number}", f"node-{number}"
         self.admin_target = f"127.0.0.1:{free_port()}"
         self.environment |= {"SUPPORT_PORT": str(self._port), "SUPPORT_ADMIN_PORT": self.admin_target.partition(":")[2]}
         self._arguments = ("serve",)

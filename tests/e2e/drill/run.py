@@ -2,8 +2,9 @@
 
 import asyncio
 import tempfile
+import traceback
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +12,14 @@ from pathlib import Path
 from observability.drill import EVALUATION_SECONDS, DrillFault, DrillScenario
 
 from tests.e2e.drill.deployment import SETTLE, Deployment
-from tests.e2e.drill.runbook_checks import wrong_outputs
+from tests.e2e.drill.runbook_checks import carry_out, page_of, run_checks, wrong_outputs
 from tests.support.calls import eventually
 
 ROOT = Path(__file__).parents[3]
 SENT_WITHIN = 45 * EVALUATION_SECONDS
 LINGER = 8 * EVALUATION_SECONDS  # since the fault began; by then alerts on its consequences would be sent too
 HEALTHY_FOR = 60 * EVALUATION_SECONDS
+LONGEST = 900.0  # seconds; a fault that takes longer has failed
 CHANNEL = "#data-ops"
 
 
@@ -29,33 +31,41 @@ class Outcome:
     alerts: dict[str, float] = field(default_factory=dict)  # seconds until Slack got it, by alert
     missing: set[str] = field(default_factory=set)
     unexpected: set[str] = field(default_factory=set)
-    resolved_after: int | None = None  # evaluations after the repair
+    resolved_after: int | None = None  # evaluations after the action, while the fault lasts, or else after the repair
+    actions: list[str] = field(default_factory=list)  # of the pages, that were carried out
     runbooks: dict[str, str] = field(default_factory=dict)  # by alert, as linked in Slack
     pages: int = 0  # alerts that the pager received
     unknown_causes: list[str] = field(default_factory=list)  # what checks printed instead of a cause
     errors: list[str] = field(default_factory=list)
+    recovered: bool = True  # whether nothing fires after the repair, so that the deployment can be used again
 
     @property
     def good(self) -> bool:
-        """Whether exactly the expected alerts were sent to the right channel, and were resolved in time."""
+        """Whether exactly the expected alerts were sent to the right channel, were understood, and resolved in time."""
         resolved = self.resolved_after is not None and self.resolved_after <= self.fault.resolved_within
-        return not (self.missing or self.unexpected or self.errors) and (resolved or not self.fault.alerts)
+        wrong = self.missing or self.unexpected or self.unknown_causes or self.errors
+        return not wrong and (resolved or not self.fault.alerts)
 
 
 async def run_faults(faults: Sequence[DrillFault]) -> AsyncIterator[Outcome]:
     """Run faults of one scenario one after another, in one deployment for as long as it recovers from them."""
     remaining = deque(faults)
     while remaining:
-        async with _deployed(remaining[0].scenario) as deployment:
-            recovers = True
-            while remaining and recovers:
-                fault = remaining.popleft()
-                if fault.before is not None:
-                    await fault.before(deployment)
-                async with deployment.monitored():
-                    outcome = await _run_fault(deployment, fault, remaining[0] if remaining else None)
-                yield outcome
-                recovers = outcome.resolved_after is not None or not fault.alerts
+        fault = remaining[0]
+        try:
+            async with _deployed(fault.scenario) as deployment:
+                while remaining:
+                    fault, following = remaining[0], remaining[1] if len(remaining) > 1 else None
+                    async with asyncio.timeout(LONGEST):
+                        outcome = await _run_monitored(deployment, fault, following)
+                    remaining.popleft()
+                    yield outcome
+                    if not outcome.recovered:
+                        break
+        except Exception:  # noqa: BLE001 - a fault that can't be injected or repaired must not end the others
+            traceback.print_exc()
+            if remaining and remaining[0] is fault:
+                yield Outcome(remaining.popleft(), errors=["the drill itself failed"])
 
 
 @asynccontextmanager
@@ -65,11 +75,19 @@ async def _deployed(scenario: DrillScenario) -> AsyncIterator[Deployment]:
             yield deployment
 
 
+async def _run_monitored(deployment: Deployment, fault: DrillFault, following: DrillFault | None) -> Outcome:
+    if fault.before is not None:
+        await fault.before(deployment)
+    async with deployment.monitored():
+        return await _run_fault(deployment, fault, following)
+
+
 async def _run_fault(deployment: Deployment, fault: DrillFault, following: DrillFault | None) -> Outcome:
     outcome = Outcome(fault)
     loop = asyncio.get_running_loop()
     if fault.before is None:
         await asyncio.sleep(SETTLE)
+        deployment.traffic.acknowledged.clear()
     seen: set[str] = set()
     started = loop.time()
     async with fault.inject(deployment):
@@ -81,16 +99,24 @@ async def _run_fault(deployment: Deployment, fault: DrillFault, following: Drill
                 return {name.partition("[")[0] for name in wanted} <= _sent_alerts(deployment) and wanted <= seen
 
             await _wait_until(all_sent, SENT_WITHIN)
-            outcome.unknown_causes = await wrong_outputs(deployment, fault)
+            printed = await run_checks(deployment, fault)
+            outcome.unknown_causes = wrong_outputs(deployment, fault, printed)
             await asyncio.sleep(max(0.0, LINGER - (loop.time() - started)))
+            if fault.actions:
+                await _act(deployment, outcome, "\n".join(printed))
         else:
             await asyncio.sleep(HEALTHY_FOR)
     async with asyncio.TaskGroup() as group:
         if following is not None and following.before is None:
             group.create_task(_prepare_monitoring(deployment))
+        await deployment.take_back(fault.actions)
         if fault.alerts:
-            outcome.resolved_after = await _resolved(deployment, fault.resolved_within)
+            repaired_after = await _resolved(deployment, fault.resolved_within)
+            outcome.recovered = repaired_after is not None
+            if not fault.actions:
+                outcome.resolved_after = repaired_after
         await asyncio.sleep(2 * EVALUATION_SECONDS)  # alerts that another one inhibited would be sent now
+    outcome.errors += await deployment.lost()
     _evaluate(deployment, outcome, seen, started)
     return outcome
 
@@ -127,7 +153,23 @@ def _evaluate(deployment: Deployment, outcome: Outcome, seen: set[str], started:
         outcome.errors.append("the watchdog is silent")
 
 
-async def _resolved(deployment: Deployment, within: int) -> int | None:
+async def _act(deployment: Deployment, outcome: Outcome, printed: str) -> None:
+    """Carry out the actions of the pages while the fault lasts, and wait until its alerts are resolved."""
+    fault = outcome.fault
+    for action in fault.actions:
+        problem = await carry_out(deployment, action, page_of(action, fault), printed)
+        if problem:
+            outcome.errors.append(problem)
+            return
+        outcome.actions.append(action.name)
+    left = {alert for action in fault.actions for alert in action.leaves}
+    outcome.resolved_after = await _resolved(deployment, fault.resolved_within, left)
+    if outcome.resolved_after is None:
+        firing = set().union(*(group.firing for group in await deployment.monitoring.groups()))
+        outcome.errors.append(f"after {', '.join(outcome.actions)}: {', '.join(sorted(firing))} fires")
+
+
+async def _resolved(deployment: Deployment, within: int, except_for: Collection[str] = ()) -> int | None:
     """Return the number of evaluations until no alert fires, by the slowest group; None if it takes far too many."""
     before = {group.name: group.evaluated for group in await deployment.monitoring.groups()}
     evaluations: dict[str, set[str]] = {name: set() for name in before}
@@ -138,9 +180,9 @@ async def _resolved(deployment: Deployment, within: int) -> int | None:
         for group in groups:
             if group.evaluated != before[group.name]:
                 evaluations[group.name].add(group.evaluated)
-            if group.firing:
+            if group.firing.difference(except_for):
                 fired_until[group.name] = len(evaluations[group.name])
-        return not any(group.firing for group in groups)
+        return not any(group.firing.difference(except_for) for group in groups)
 
     quiet_in_time = await _wait_until(quiet, 4 * within * EVALUATION_SECONDS)
     return max(fired_until.values()) + 1 if quiet_in_time else None

@@ -1,11 +1,14 @@
 """The faults of the drill cover the table of alerts; short.py and `make drill` run them."""
 
+from datetime import date, timedelta
+from math import ceil
+
 from observability.signals import ALERTS
 
-from tests.e2e.drill.__main__ import in_deployments, table_row
+from tests.e2e.drill.__main__ import A_DAY, in_deployments, of_the_day, since, summary, table_row
 from tests.e2e.drill.faults import FAULTS
 from tests.e2e.drill.run import Outcome
-from tests.e2e.drill.runbook_checks import page_of
+from tests.e2e.drill.runbook_checks import commands_of, page_of
 
 
 def test_drill_covers_every_alert():
@@ -24,6 +27,33 @@ def test_every_fault_has_a_check_that_tells_its_cause():
         assert {page_of(cause, fault) for cause in fault.causes} <= raised, fault.name
 
 
+def test_every_fault_has_a_printed_action_or_a_reason_for_none():
+    """What a person types fits the prompts of the action's block."""
+    for fault in FAULTS:
+        assert bool(fault.alerts) == (bool(fault.actions) != bool(fault.only_repair)), fault.name
+        for action in fault.actions:
+            commands = commands_of(page_of(action, fault), action.name)
+            assert commands, (fault.name, action.name)
+            prompts = commands.count("read -rp") + ("$REPLACE" in commands)
+            assert len(action.typed) + bool(action.copied) == prompts, (fault.name, action.name)
+
+
+def test_daily_form_runs_every_fault_within_days():
+    """Each day has a part of them, and no fault waits longer than the others."""
+    days = ceil(len(FAULTS) / A_DAY)
+    parts = [of_the_day(FAULTS, date(2026, 12, 1) + timedelta(day)) for day in range(days)]
+    assert sorted(fault.name for part in parts for fault in part) == sorted(fault.name for fault in FAULTS)
+    assert max(len(part) for part in parts) <= A_DAY
+
+
+def test_a_run_that_was_interrupted_continues_with_a_fault():
+    """Its deployment begins with that fault, and the later ones follow."""
+    groups = in_deployments(FAULTS)
+    name = groups[1][1].name
+    assert since(groups, name) == [groups[1][1:], *groups[2:]]
+    assert since(groups, "no such fault") == []
+
+
 def test_a_deployment_has_faults_of_one_scenario():
     """No fault is left out, and none runs twice."""
     groups = in_deployments(list(FAULTS))
@@ -33,13 +63,15 @@ def test_a_deployment_has_faults_of_one_scenario():
 
 def test_table_shows_every_kind_of_result():
     """`make drill` prints a row for expected, unexpected and no alerts."""
-    fault = next(each for each in FAULTS if len(each.alerts) == 1)
+    fault = next(each for each in FAULTS if len(each.alerts) == 1 and each.actions)
     alert = fault.alerts[0].partition("[")[0]
     runbooks = {each.name: each.runbook for each in ALERTS}
-    expected = Outcome(fault, alerts={alert: 3.0}, resolved_after=1, runbooks={alert: runbooks[alert]})
-    assert table_row(expected).endswith("| 1 evaluation | good |")
+    actions = [action.name for action in fault.actions]
+    expected = Outcome(fault, alerts={alert: 3.0}, resolved_after=1, runbooks={alert: runbooks[alert]}, actions=actions)
+    assert table_row(expected).endswith(f"| {', '.join(actions)} | 1 evaluation | good |")
     unexpected = Outcome(fault, alerts={alert: 3.0, "Watchdog": 4.0}, unexpected={"Watchdog"})
     assert "Watchdog (!)" in table_row(unexpected)
     assert table_row(unexpected).endswith("| never | WRONG |")
     healthy = next(each for each in FAULTS if not each.alerts)
-    assert table_row(Outcome(healthy)).endswith("| nothing |  | 0 |  |  | good |")
+    assert table_row(Outcome(healthy)).endswith("| nothing |  | 0 |  |  |  | good |")
+    assert summary([expected, unexpected]).startswith("recall 100%, precision 67%; 1 of 2 as expected;")

@@ -1,6 +1,7 @@
 """The usual load: new cases that are read once, cases that are read again, and small files."""
 
 import asyncio
+import hashlib
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -9,6 +10,9 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+from tests.support.calls import eventually
+
+READ_BACK_WITHIN = 10.0  # seconds
 RECENT = 10  # cases that are read again; few, since they are in no cache after an outage until each was read once
 FROM = "127.0.0.2"  # the address of all clients; another one than the probe's, whose rate is limited on its own
 
@@ -24,6 +28,7 @@ class Traffic:
     uploads: float = 1.0
     file_size: int = 100
     unread_cases: float = 0.0  # cases that are opened and never read
+    acknowledged: dict[tuple[str, str], str] = field(default_factory=dict)  # hash by (case, file), "" for a case
     _recent: deque[str] = field(default_factory=lambda: deque(maxlen=RECENT))
     _session: aiohttp.ClientSession | None = None
 
@@ -45,11 +50,11 @@ class Traffic:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    def session(self) -> aiohttp.ClientSession:
+    def session(self, timeout: float = 8) -> aiohttp.ClientSession:
         """Return a client of its own, with the token of all clients."""
         return aiohttp.ClientSession(
             self.address,
-            timeout=aiohttp.ClientTimeout(total=8),
+            timeout=aiohttp.ClientTimeout(total=timeout),
             connector=aiohttp.TCPConnector(local_addr=(FROM, 0)),
             middlewares=(self._authenticate,),
         )
@@ -66,6 +71,7 @@ class Traffic:
         body["context"] = [{"type": "order", "orderId": f"ORD-{random.randrange(10**9)}"}]
         async with self._session.post("/support/cases", json=body) as response:
             case = str((await response.json())["id"])
+        self.acknowledged[case, ""] = ""
         if read:
             await self._timeline(case)
             self._recent.append(case)
@@ -73,15 +79,49 @@ class Traffic:
 
     async def upload(self, case: str, size: int) -> str:
         """Upload a file; return its id."""
-        form = aiohttp.FormData()
-        form.add_field("file", random.randbytes(size), filename="photo.bin")
+        form, content = aiohttp.FormData(), random.randbytes(size)
+        form.add_field("file", content, filename="photo.bin")
         async with self._session.post(f"/support/cases/{case}/attachments", data=form) as response:
-            return str((await response.json())["id"]) if response.status == 201 else ""
+            file = str((await response.json())["id"]) if response.status == 201 else ""
+        if file:
+            self.acknowledged[case, file] = hashlib.sha256(content).hexdigest()
+        return file
 
     async def remove(self, case: str, attachment: str) -> None:
         """Delete a file."""
+        self.acknowledged.pop((case, attachment), None)
         async with self._session.delete(f"/support/cases/{case}/attachments/{attachment}"):
             pass
+
+    async def lost(self, at_most: int) -> list[str]:
+        """Read back what was acknowledged, or a sample of `at_most` of it; return what is not there as it was sent."""
+        kept = list(self.acknowledged.items())
+        sample = random.sample(kept, min(at_most, len(kept)))
+        async with self.session() as session:
+            found = [await self._read_back(session, *key, expected) for key, expected in sample]
+        return [problem for problem in found if problem]
+
+    async def _read_back(self, session: aiohttp.ClientSession, case: str, file: str, expected: str) -> str:
+        """Return what is wrong with an acknowledged case or file, or nothing; a refusal is not an answer."""
+        path = f"/support/cases/{case}" + f"/attachments/{file}/photo.bin" * bool(file)
+        answer = ""
+
+        async def is_answered() -> bool:
+            nonlocal answer
+            try:
+                async with session.get(path) as response:
+                    content = await response.read()
+            except (aiohttp.ClientError, TimeoutError) as error:
+                answer = repr(error)
+                return False
+            answer = f"{response.status} {content[:200]!r}"
+            if response.status == 200 and (not file or hashlib.sha256(content).hexdigest() == expected):
+                answer = ""
+            return not answer or response.status in {200, 404, 410}
+
+        with suppress(AssertionError):  # no answer in time
+            await eventually(is_answered, READ_BACK_WITHIN)
+        return f"{path}, which was acknowledged: {answer}" if answer else ""
 
     async def _repeat(self, call: Callable[[], Awaitable[object]], rate: str) -> None:
         """Make calls at the given rate, whether or not earlier calls have ended."""
