@@ -47,6 +47,8 @@ from support_service.guard.admission import Admission
 from support_service.guard.fair_turns import FairTurns, TurnLimits, bulk_changes_waiting_error
 from support_service.guard.guard import Guard, GuardTimings
 from support_service.guard.overload import Readiness
+from support_service.oncall.judge import Judge, OncallTimings
+from support_service.oncall.prometheus import PrometheusAlerts, open_prometheus
 from support_service.platform.access.authenticator import Authenticator
 from support_service.platform.access.opening import open_access, open_sessions
 from support_service.platform.access.sessions import BrowserSessions
@@ -108,6 +110,7 @@ class Timings:
     events: EventTimings = field(default_factory=EventTimings)
     stream: StreamTimings = field(default_factory=StreamTimings)
     api: ApiTimings = field(default_factory=ApiTimings)
+    oncall: OncallTimings = field(default_factory=OncallTimings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,8 @@ class Service:
     deliveries: DeliveryService
     stream: ChangeStream
     dependencies: DependencyMonitor
+    judge: Judge
+    prometheus: PrometheusAlerts | None  # that on-call asks, if there is one
     documents: CaseDocuments
     turns: FairTurns  # of searches and counts
     bulk_turns: FairTurns  # of bulk changes
@@ -242,6 +247,9 @@ async def open_service(
             ping_timeout=timings.api.ping_timeout,
         )
         await opened(_watch_dependencies(dependencies, instruments, timings.api))
+        judge = Judge(instruments, timings.oncall)
+        prometheus = await opened(open_prometheus(settings.links.prometheus_url, judge.rules))
+        await opened(judge.running())
         yield Service(
             settings=settings,
             timings=timings,
@@ -281,6 +289,8 @@ async def open_service(
             deliveries=DeliveryService(database),
             stream=stream,
             dependencies=dependencies,
+            judge=judge,
+            prometheus=prometheus,
             documents=CaseDocuments(
                 cases,
                 timeline,

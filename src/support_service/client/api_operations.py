@@ -554,7 +554,7 @@ class ApiOperations(Operations):
         await self._write("DELETE", ("support", "cases", case_id, "presence"))
 
     async def get_oncall(self) -> OnCall:
-        """Get the state of the service's parts."""
+        """Get the verdict on the service, and the state of its parts."""
         return await self._read(OnCall, ("support", "oncall"))
 
     async def set_override(

@@ -50,7 +50,8 @@ async def test_every_part_has_a_card(client):
         return found if found["eventLoop"]["lagSeconds"] is not None else None
 
     found = await eventually(all_read)
-    assert list(found) == ["replica", "version", "at", *CARDS]
+    assert list(found) == ["replica", "version", "at", "verdict", *CARDS]
+    assert found["verdict"] == {"level": "good", "problems": [], "deliberate": []}
     assert {name for name in CARDS if found[name]["status"] == "ok"} == {*CARDS} - {"probe"}
     assert found["probe"]["status"] == "unknown"
     assert {name for name in CARDS if found[name]["scope"] == "replica"} == REPLICA

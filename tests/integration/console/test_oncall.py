@@ -1,23 +1,12 @@
 """The on-call page: state of the parts, overrides, dead letters and webhook deliveries, in every kind of outage."""
 
 import asyncio
-import math
 import re
-from importlib.resources import files
 
 import pytest
-from observability.signals import (
-    attachment_backlog,
-    attachment_disk_full,
-    audit_unsealed,
-    event_loop_lag,
-    events_consumer_stalled,
-    events_dead_lettered,
-    outbox_stalled,
-    timeline_source_down,
-)
 from playwright.async_api import expect
 
+from support_service.oncall.judge import OncallTimings
 from support_service.timeline.opening import TimelineTimings
 from support_service.timeline.source_health import BreakerTimings
 from tests.support.calls import eventually, open_case
@@ -44,7 +33,8 @@ def environment(environment):
 @pytest.fixture
 def timings():
     """Timings with which a circuit breaker stays open."""
-    return patient_timings(timeline=TimelineTimings(breaker=BreakerTimings(open_for=3600, max_open_for=3600)))
+    breaker = BreakerTimings(open_for=3600, max_open_for=3600)
+    return patient_timings(timeline=TimelineTimings(breaker=breaker), oncall=OncallTimings(sample_interval=0.5))
 
 
 async def open_watched(console, **options):
@@ -213,28 +203,6 @@ async def test_source_that_fails_is_shown(upstream_services, payments, console, 
     await page.keyboard.press("Enter")
     await expect(verdict(page)).to_contain_text("Degraded on purpose")
     await expect(part(page, "payment")).to_have_attribute("data-failing", "no")
-
-
-def test_thresholds_are_those_of_the_alerts():
-    """The page calls a problem what the alerts would call one."""
-    text = (files("support_service.console") / "static/parts/oncall-verdict.js").read_text()
-    limits = dict(re.findall(r"^  (\w+): ([\d. *]+),", text, re.MULTILINE))
-    found = {
-        name: math.prod(map(float, re.split(r" \* ", value.replace("2 ** 30", str(2**30)))))
-        for name, value in limits.items()
-    }
-    assert found == {
-        "errorShare": timeline_source_down.SOURCE_DOWN_SHARE,
-        "failedCalls": timeline_source_down.SOURCE_CALLS,
-        "backlogBytes": attachment_backlog.BACKLOG_BYTES,
-        "fullInSeconds": attachment_backlog.GROWTH_HORIZON,
-        "diskFreeBytes": attachment_disk_full.DISK_FREE,
-        "outboxAgeSeconds": outbox_stalled.OUTBOX_AGE,
-        "streamWaiting": events_consumer_stalled.STREAM_BEHIND,
-        "deadLetters": events_dead_lettered.DEAD_LETTERS,
-        "auditAgeSeconds": audit_unsealed.AUDIT_AGE,
-        "loopSeconds": event_loop_lag.LOOP_LAG_LONG,
-    }
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)

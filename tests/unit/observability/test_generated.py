@@ -38,7 +38,7 @@ def test_an_outdated_file_and_one_that_no_table_describes_are_named(tmp_path):
         command = [sys.executable, "-m", "observability.generate", *options]
         return subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=120)
 
-    for part in ("observability", "grafana", "runbooks", "docs"):
+    for part in ("observability", "grafana", "runbooks", "docs", "src/support_service/oncall"):
         shutil.copytree(ROOT / part, tmp_path / part)
     shutil.copy(ROOT / "README.md", tmp_path)
     stray = tmp_path / "grafana" / "dashboards" / "stray.json"

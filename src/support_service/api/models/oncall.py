@@ -23,9 +23,9 @@ def _card_example(scope: str, **members: Any) -> dict[str, Any]:
 class Card(ApiModel):
     """What every card has."""
 
-    status: Literal["ok", "stale", "unavailable", "unknown"] = Field(
-        description="`stale`: the figures are older than 30 s; `unavailable`: the part does not answer, or fails; "
-        "`unknown`: this process does not know it"
+    status: Literal["ok", "failing", "stale", "unavailable", "unknown"] = Field(
+        description="`failing`: the verdict has a problem of this part; `stale`: the figures are older than 30 s; "
+        "`unavailable`: the part does not answer, or fails; `unknown`: this process does not know it"
     )
     error: str | None
     scope: Literal["service", "replica"] = Field(
@@ -108,7 +108,8 @@ class BacklogCard(Card):
     oldest_age_seconds: float | None
     disk_free_bytes: int | None = Field(description="free bytes on this replica's disk")
     full_in_seconds: float | None = Field(
-        description="seconds until this replica's disk is full, at the rate of the last hour; null if it does not fill"
+        description="seconds until the backlog fills this replica's disk, at its growth of the last hour; null if more "
+        "than 20 % are free, if it does not grow, or before an hour has passed"
     )
 
 
@@ -175,11 +176,135 @@ class EventLoopCard(Card):
     max_seconds: float | None
 
 
+class Summary(ApiModel):
+    """What is wrong, in the languages of the console."""
+
+    en: str
+    vi: str
+
+
+class ActionLink(ApiModel):
+    """An action of a runbook."""
+
+    text: str
+    url: str | None = Field(description="address of its heading, if `SUPPORT_RUNBOOKS_URL` is set")
+
+
+class Action(ApiModel):
+    """The action that a runbook names first, in the languages of the console."""
+
+    model_config = example_config(
+        {
+            "en": {
+                "text": "Switch off the upstream service",
+                "url": f"{EXAMPLE_LINKS['runbook']}#switch-off-the-upstream-service",
+            },
+            "vi": {"text": "Tắt upstream service", "url": None},
+        }
+    )
+
+    en: ActionLink
+    vi: ActionLink
+
+
+class Symptom(ApiModel):
+    """What follows from a problem, or from an override: no one needs to act on it."""
+
+    alert: str = Field(description="name of the alert")
+    text: str
+    summary: Summary
+    state: Literal["pending", "firing"]
+
+
+class ServiceProblem(ApiModel):
+    """What is wrong with a part, by the condition of an alert."""
+
+    model_config = example_config(
+        {
+            "part": "sources",
+            "source": "payment",
+            "alert": "SupportTimelineSourceDown",
+            "severity": "warning",
+            "state": "firing",
+            "text": "order, payment or fulfillment fails (payment): 64 % (limit 50 %)",
+            "summary": {"en": "order, payment or fulfillment fails", "vi": "order, payment hoặc fulfillment lỗi"},
+            "labels": {"dependency": "payment"},
+            "detail": "payment: 64 % of 118 calls fail",
+            "figure": 0.64,
+            "limit": 0.5,
+            "unit": "share",
+            "since": "2026-05-12T11:58:02.500000Z",
+            "scope": "replica",
+            "replicas": ["support-1-7"],
+            "foundBy": ["replica"],
+            "action": Action.model_config["json_schema_extra"]["examples"][0],  # type: ignore[index]
+            "symptoms": [],
+            **EXAMPLE_LINKS,
+        }
+    )
+
+    part: str = Field(description="name of a card, or of a part without one, such as `requests`, `storage` or `access`")
+    source: UpstreamService | None
+    alert: str | None = Field(description="name of the alert; null if only Prometheus can't be read")
+    severity: Literal["critical", "warning"]
+    state: Literal["pending", "firing"] = Field(
+        description="`pending`: the condition holds for less than the alert waits; `firing`: the alert is sent"
+    )
+    text: str = Field(description="what is wrong, in English")
+    summary: Summary = Field(description="the same without figures")
+    labels: dict[str, str] = Field(description="what the alert says more, such as the route or the stage")
+    detail: str | None = Field(description="figures or an error of this replica, in English")
+    figure: float | None
+    limit: float | None = Field(description="the threshold of the figure")
+    unit: Literal["share", "seconds", "bytes", "number"] | None
+    since: datetime = Field(description="since when the condition holds")
+    scope: Literal["service", "replica"] = Field(description="`replica`: it concerns the replicas that are named")
+    replicas: list[str] | None = Field(
+        description="the replicas that it concerns; null for all. Without `SUPPORT_PROMETHEUS_URL` a replica knows of "
+        "itself alone"
+    )
+    found_by: list[Literal["replica", "prometheus"]]
+    action: Action | None = Field(description="what is likely to help")
+    symptoms: list[Symptom] = Field(description="what follows from it")
+    runbook: str | None
+    panel: str | None
+
+
+class Deliberate(ApiModel):
+    """An override in effect, and what follows from it."""
+
+    model_config = example_config({"name": "payment", "until": "2026-05-12T12:30:00Z", "symptoms": []})
+
+    name: str
+    until: datetime
+    symptoms: list[Symptom]
+
+
+class Verdict(ApiModel):
+    """What is wrong with the service, by the conditions of the alerts."""
+
+    model_config = example_config(
+        {"level": "bad", "problems": ServiceProblem.model_config["json_schema_extra"]["examples"], "deliberate": []}  # type: ignore[index]
+    )
+
+    level: Literal["good", "degraded", "bad"] = Field(
+        description="`bad`: an alert fires; `degraded`: a condition holds for less than its alert waits, or an "
+        "override is in effect"
+    )
+    problems: list[ServiceProblem] = Field(description="worst first")
+    deliberate: list[Deliberate]
+
+
 class OnCall(ApiModel):
     """The state of the service's parts."""
 
     model_config = example_config(
-        {"replica": "support-1-7", "version": "0.1.0", "at": "2026-05-12T12:00:00Z"}
+        {
+            "replica": "support-1-7",
+            "version": "0.1.0",
+            "at": "2026-05-12T12:00:00Z",
+            "verdict": Verdict.model_config["json_schema_extra"]["examples"][0],  # type: ignore[index]
+        }
         | {
             name: card.model_config["json_schema_extra"]["examples"][0]  # type: ignore[index]
             for name, card in (
@@ -201,6 +326,7 @@ class OnCall(ApiModel):
     replica: str = Field(description="host and process id of the replica that answers")
     version: str
     at: datetime
+    verdict: Verdict
     sources: SourcesCard
     cache: CacheCard
     database: DatabaseCard

@@ -337,3 +337,9 @@ class LinkSettings(SettingsSection):
         alias="SUPPORT_GRAFANA_URL",
         description="Address of the Grafana with the dashboards. Unset: on-call gets no links to panels.",
     )
+    prometheus_url: BaseUrl | None = Field(
+        None,
+        alias="SUPPORT_PROMETHEUS_URL",
+        description="Address of the Prometheus that evaluates the alerts. On-call's verdict then has its alerts, too: "
+        "they know of the other replicas and of the probe. Unset: a replica judges by its own figures.",
+    )

@@ -7,12 +7,14 @@ A measurement that shall have an exemplar is not part of a batch, because the SD
 """
 
 import platform
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import product
 from math import inf
+from threading import Lock
 from time import monotonic
 from types import MappingProxyType
 from typing import Generic, Literal, Self, TypeVar
@@ -99,6 +101,7 @@ class Instruments:
         self._counters: dict[InstrumentSpec, Counter] = {}
         self._histograms: dict[InstrumentSpec, Histogram] = {}
         self._series: dict[tuple[object, ...], Series] = {}
+        self._observed: dict[InstrumentSpec, Callable[[], Observations]] = {}
         for row in declared_instruments():
             if row.kind in ("counter", "histogram"):
                 self._create_instrument(row)
@@ -127,7 +130,26 @@ class Instruments:
 
     def observe(self, row: InstrumentSpec, read: Callable[[], Observations]) -> None:
         """Create an observed instrument on the app's meter; see the function `observe`."""
+        self._observed[row] = read
         observe(self._meter, row, read)
+
+    def totals(
+        self, is_wanted: Callable[[InstrumentSpec], bool]
+    ) -> Iterator[tuple[InstrumentSpec, list[tuple[Labels, Sequence[float]]]]]:
+        """Return the present values of the series of instruments.
+
+        The value of a histogram is the number of its measurements in each bucket; of others it is one number.
+        """
+        self.flush()
+        recorded: dict[InstrumentSpec, list[tuple[Labels, Sequence[float]]]] = {}
+        for (row, *_), series in tuple(self._series.items()):
+            assert isinstance(row, InstrumentSpec)  # noqa: S101 - the first element of the key
+            if is_wanted(row):
+                recorded.setdefault(row, []).append((series.labels, tuple(series.totals)))
+        yield from recorded.items()
+        for row, read in tuple(self._observed.items()):
+            if is_wanted(row):
+                yield row, [(labels, (value,)) for value, labels in read()]
 
     def flush(self) -> None:
         """Pass on the measurements of all series. Metric readers call this in their own threads before they collect."""
@@ -148,9 +170,10 @@ class Instruments:
     def _create_series(self, row: InstrumentSpec, labels: Labels) -> "Series":
         if row.kind == "counter":
             counter = self._counters[row]
-            return Series(lambda amount: counter.add(amount, labels), sum)
+            return Series(lambda amount: counter.add(amount, labels), sum, labels)
         histogram = self._histograms[row]
-        return Series(lambda value: histogram.record(value, labels), HistogramBatch, exemplars=self._exemplars)
+        record = lambda value: histogram.record(value, labels)  # noqa: E731
+        return Series(record, HistogramBatch, labels, row.buckets, exemplars=self._exemplars)
 
     def _build_info(self) -> Observations:
         self.flush()  # readers call observed instruments first, so no measurement is missed
@@ -160,14 +183,25 @@ class Instruments:
 class Series:
     """One series of a counter or a histogram, which collects its measurements for the SDK.
 
-    `measure` passes one measurement on to the SDK, and `combine` makes one of a batch.
+    `measure` passes one measurement on to the SDK, and `combine` makes one of a batch. `totals` has what was passed on
+    since the start: the sum, or with `buckets` the number of measurements in each bucket.
     """
 
-    __slots__ = ("_combine", "_exemplars", "_is_known", "_measure", "_pending")
+    __slots__ = ("_buckets", "_combine", "_exemplars", "_is_known", "_lock", "_measure", "_pending", "labels", "totals")
 
     def __init__(
-        self, measure: Callable[[float], None], combine: Callable[[list[float]], float], *, exemplars: bool = False
+        self,
+        measure: Callable[[float], None],
+        combine: Callable[[list[float]], float],
+        labels: Labels = NO_LABELS,
+        buckets: Sequence[float] = (),
+        *,
+        exemplars: bool = False,
     ) -> None:
+        self.labels = labels
+        self.totals = [0.0] * (len(buckets) + 1)
+        self._buckets = buckets
+        self._lock = Lock()  # of the totals
         self._pending: deque[float] = deque()
         self._measure = measure
         self._combine = combine
@@ -181,6 +215,8 @@ class Series:
         """
         if not 0 <= amount < inf or (self._exemplars and get_current_span().get_span_context().trace_flags.sampled):
             self._measure(amount)
+            if 0 <= amount < inf:
+                self._count([amount])
             return
         self._pending.append(amount)
         if len(self._pending) >= BATCH_SIZE:
@@ -197,6 +233,15 @@ class Series:
         if amounts or not self._is_known:
             self._is_known = True
             self._measure(self._combine(amounts))
+            self._count(amounts)
+
+    def _count(self, amounts: list[float]) -> None:
+        with self._lock:
+            if not self._buckets:
+                self.totals[0] += sum(amounts)
+                return
+            for amount in amounts:
+                self.totals[bisect_left(self._buckets, amount)] += 1
 
 
 class HistogramBatch(float):

@@ -4,7 +4,7 @@ import { nothing } from "../vendor/lit-element/lit-element.js";
 import { agents } from "../lib/agents.js";
 import { can, explain, newKey, Problem, request } from "../lib/api.js";
 import { Element, go, html } from "../lib/page.js";
-import { clock, clockWithSeconds, t, word } from "../lib/i18n.js";
+import { clock, clockWithSeconds, language, t, word } from "../lib/i18n.js";
 import { Samples } from "../lib/samples.js";
 import { databaseDown } from "../parts/database-down.js";
 import { failedDeliveries } from "../parts/failed-deliveries.js";
@@ -34,8 +34,6 @@ export class OnCallPage extends Element {
   confirming = "";
   busy = false;
   reading = false;
-  /** Since when this page has seen each part fail. @type {Map<string, number>} */
-  failingSince = new Map();
   /** Who has set each override, by its name, and the overrides that this is about. @type {Record<string, string>} */
   setBy = {};
   known = "";
@@ -69,7 +67,6 @@ export class OnCallPage extends Element {
       const counts = countsOf(this.status);
       this.samples.add(figures(data));
       this.set({ status: data, receivedAt: Date.now(), problem: null });
-      this.noteFailing();
       this.readWho();
       if (counts && counts !== countsOf(data)) this.readLists();
     } catch (failure) {
@@ -79,15 +76,9 @@ export class OnCallPage extends Element {
     }
   }
 
-  noteFailing() {
-    const failing = this.failing;
-    for (const name of this.failingSince.keys()) if (!failing.has(name)) this.failingSince.delete(name);
-    for (const name of failing) if (!this.failingSince.has(name)) this.failingSince.set(name, Date.now());
-  }
-
-  /** The names of parts and sources with a problem. */
+  /** The first problem of each part and source that has one, by name. @returns {Map<string, any>} */
   get failing() {
-    return new Set(this.verdict.problems.map(({ part, source }) => source ?? part));
+    return new Map(this.verdict.problems.map(({ part, source, problem }) => /** @type {const} */ ([source ?? part, problem])).reverse());
   }
 
   get verdict() {
@@ -267,27 +258,35 @@ export class OnCallPage extends Element {
   summary() {
     if (!this.status && !this.problem) return html`<section class="verdict" aria-label=${t("verdict.title")}></section>`;
     const { level, problems, deliberate } = this.status ? this.verdict : { level: "bad", problems: [], deliberate: [] };
-    const titles = { good: t("oncall.all_good"), degraded: t("verdict.degraded"), bad: t("verdict.problems", { n: problems.length }) };
+    const title = problems.length ? t("verdict.problems", { n: problems.length }) : t(level === "good" ? "oncall.all_good" : "verdict.degraded");
     return html`<section class="verdict" data-verdict=${this.problem ? "bad" : level} aria-label=${t("verdict.title")}>
       <div role="status">
         ${this.problem ? html`<p class="error">${explain(this.problem)}${this.status ? ` ${t("oncall.old")}` : ""}</p>` : nothing}
-        ${this.status ? html`<p><strong>${titles[/** @type {keyof typeof titles} */ (level)]}</strong></p>` : nothing}
+        ${this.status ? html`<p><strong>${title}</strong></p>` : nothing}
         <ul>
-          ${problems.map((finding) => html`<li>${finding.text} ${this.remedy(finding)}</li>`)}
+          ${problems.map(
+            (finding) => html`<li data-alert=${finding.problem.alert ?? finding.part} data-state=${finding.problem.state}>
+              <span title=${finding.problem.text}>${finding.text}</span>
+              ${finding.problem.state === "pending" ? html`<span class="muted">${t("verdict.pending")}</span>` : nothing}
+              ${finding.problem.symptoms.length ? html`<span class="muted">${t("verdict.symptoms", { n: finding.problem.symptoms.length })}</span>` : nothing}
+              ${this.remedy(finding)}
+            </li>`,
+          )}
           ${deliberate.length && problems.length ? html`<li><strong>${t("verdict.degraded")}</strong></li>` : nothing}
-          ${deliberate.map(({ text }) => html`<li>${text}</li>`)}
+          ${deliberate.map((text) => html`<li>${text}</li>`)}
         </ul>
       </div>
     </section>`;
   }
 
   /** What is likely to help with a problem: a button, the runbook and the panel. @param {import("../parts/oncall-verdict.js").Finding} finding */
-  remedy({ part, source }) {
-    const { runbook, panel } = this.status[part];
+  remedy({ part, source, problem }) {
+    const { runbook, panel, action } = problem;
     const name = source ? word("source", source) : word("card", part);
     return html`<span class="links">
       ${source && can("overrides:write") ? html`<button class="primary" ?disabled=${this.busy} @click=${() => this.edit(source, null)}>${t("override.title", { name })}</button>` : nothing}
       ${part === "deadLetters" ? html`<button @click=${() => this.showLetters()}>${t("verdict.to_letters")}</button>` : nothing}
+      ${action?.[language].url ? html`<a href=${action[language].url} target="_blank" rel="noreferrer">${action[language].text}</a>` : nothing}
       ${runbook ? html`<a href=${runbook} target="_blank" rel="noreferrer">${t("oncall.runbook")}<span class="visually-hidden">: ${name}</span></a>` : nothing}
       ${panel ? html`<a href=${panel} target="_blank" rel="noreferrer">Grafana<span class="visually-hidden">: ${name}</span></a>` : nothing}
     </span>`;

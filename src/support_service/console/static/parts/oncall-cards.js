@@ -4,14 +4,14 @@ import { nothing } from "../vendor/lit-element/lit-element.js";
 import { clockWithSeconds, dateAndTime, duration, number, percent, seconds, since, size, t, word } from "../lib/i18n.js";
 import { can } from "../lib/api.js";
 import { html } from "../lib/page.js";
-import { isFailing, LIMITS, overrideName, overridesOf, untilTime } from "./oncall-verdict.js";
+import { overrideName, overridesOf, untilTime } from "./oncall-verdict.js";
 
 /** @typedef {import("../pages/oncall.js").OnCallPage} Page */
 /** @typedef {[import("../lib/i18n.js").TextName, unknown]} Pair a label, and its value or null */
 /**
  * A part: `figures` are shown by their labels, the first ones also in a line; `chart` is the figure that is drawn.
- * @typedef {{name: string, title: string, found: any, isFailing: boolean, isOff?: boolean, state: string, figures: Pair[], controls?: unknown,
- *   chart?: {figure: string, label: import("../lib/i18n.js").TextName, format: (value: number) => string, limit?: number}, source?: string}} Part
+ * @typedef {{name: string, title: string, found: any, problem: any, isOff?: boolean, state: string, figures: Pair[], controls?: unknown,
+ *   chart?: {figure: string, label: import("../lib/i18n.js").TextName, format: (value: number) => string}, source?: string}} Part
  */
 
 const IN_LINE = 3; // figures of a part that works
@@ -35,31 +35,31 @@ export function figures(status) {
 /**
  * Show all parts, those that fail first.
  * @param {Page} page
- * @param {Set<string>} failing the names of parts with a problem
+ * @param {Map<string, any>} failing the problems of parts and sources, by name
  */
 export function parts(page, failing) {
-  const all = [...page.status.sources.items.map((/** @type {any} */ item) => sourcePart(page, item)), ...ownParts(page, failing)];
-  const broken = all.filter((part) => part.isFailing);
+  const all = [...page.status.sources.items.map((/** @type {any} */ item) => sourcePart(page, item, failing)), ...ownParts(page, failing)];
+  const broken = all.filter((part) => part.problem);
   return html`
     ${broken.map((part) => card(page, part))}
     <section class="oncall-parts" aria-labelledby="parts-title">
       <h2 id="parts-title">${t("oncall.working")}</h2>
       <ul>
-        ${all.filter((part) => !part.isFailing).map((part) => row(part))}
+        ${all.filter((part) => !part.problem).map((part) => row(part))}
       </ul>
     </section>
   `;
 }
 
-/** @param {Page} page @param {any} item @returns {Part} */
-function sourcePart(page, item) {
+/** @param {Page} page @param {any} item @param {Map<string, any>} failing @returns {Part} */
+function sourcePart(page, item, failing) {
   const { service, configured, override, breaker, calls, errorShare, p95Seconds, lastAnswerAt } = item;
   return {
     name: service,
     source: service,
     title: word("source", service),
     found: page.status.sources,
-    isFailing: isFailing(item),
+    problem: failing.get(service),
     isOff: !configured || Boolean(override),
     state: !configured ? t("oncall.not_configured") : word("breaker", override ? "not_called" : breaker),
     figures: configured
@@ -70,12 +70,12 @@ function sourcePart(page, item) {
           ["oncall.last_answer", given(lastAnswerAt, (at) => html`<time datetime=${at} title=${dateAndTime(at)}>${t("oncall.ago", { time: since(at) })}</time>`)],
         ]
       : [],
-    chart: { figure: `errors:${service}`, label: "oncall.errors", format: percent, limit: LIMITS.errorShare },
+    chart: { figure: `errors:${service}`, label: "oncall.errors", format: percent },
     controls: configured && !override && can("overrides:write") ? setButton(page, service, t("oncall.switch_off")) : nothing,
   };
 }
 
-/** @param {Page} page @param {Set<string>} failing @returns {Part[]} */
+/** @param {Page} page @param {Map<string, any>} failing @returns {Part[]} */
 function ownParts(page, failing) {
   const { status } = page;
   const { backlog, outbox, stream, deadLetters, webhooks, auditSealer, eventLoop, database, cache } = status;
@@ -95,11 +95,11 @@ function ownParts(page, failing) {
         ["oncall.oldest", outbox.events === 0 ? t("oncall.none") : age(outbox)],
         ["oncall.publishes", outbox.leader ? t("oncall.yes") : t("oncall.other_replica")],
       ],
-      chart: { figure: "outbox", label: "oncall.oldest", format: duration, limit: LIMITS.outboxAgeSeconds },
+      chart: { figure: "outbox", label: "oncall.oldest", format: duration },
     },
     stream: {
       figures: [["oncall.waiting", given(stream.waiting, number)]],
-      chart: { figure: "stream", label: "oncall.waiting", format: number, limit: LIMITS.streamWaiting },
+      chart: { figure: "stream", label: "oncall.waiting", format: number },
     },
     deadLetters: {
       figures: [["oncall.count", given(deadLetters.count, number)]],
@@ -120,7 +120,7 @@ function ownParts(page, failing) {
         ["oncall.files", given(backlog.files, number)],
         ["oncall.oldest", age(backlog)],
       ],
-      chart: { figure: "backlog", label: "oncall.bytes", format: size, limit: LIMITS.backlogBytes },
+      chart: { figure: "backlog", label: "oncall.bytes", format: size },
     },
     auditSealer: {
       figures: [
@@ -128,7 +128,7 @@ function ownParts(page, failing) {
         ["oncall.oldest_unsealed", auditSealer.unsealedAgeSeconds === 0 ? t("oncall.none") : given(auditSealer.unsealedAgeSeconds, duration)],
         ["oncall.last_sealed", given(auditSealer.lastSealedAt, dateAndTime)],
       ],
-      chart: { figure: "auditSealer", label: "oncall.oldest_unsealed", format: duration, limit: LIMITS.auditAgeSeconds },
+      chart: { figure: "auditSealer", label: "oncall.oldest_unsealed", format: duration },
     },
     eventLoop: {
       figures: [
@@ -136,14 +136,13 @@ function ownParts(page, failing) {
         ["oncall.max_minute", given(eventLoop.maxSeconds, seconds)],
         ["oncall.lag", given(eventLoop.lagSeconds, seconds)],
       ],
-      chart: { figure: "eventLoop", label: "oncall.p95_minute", format: seconds, limit: LIMITS.loopSeconds },
+      chart: { figure: "eventLoop", label: "oncall.p95_minute", format: seconds },
     },
     probe: { figures: [] },
   };
   return Object.entries(known).map(([name, part]) => {
     const found = status[name];
-    const state = failing.has(name) && found.status === "ok" ? "exceeded" : found.status;
-    return { name, title: word("card", name), found, isFailing: failing.has(name), state: word("card_status", state), ...part };
+    return { name, title: word("card", name), found, problem: failing.get(name), state: word("card_status", found.status), ...part };
   });
 }
 
@@ -153,24 +152,28 @@ function ownParts(page, failing) {
  * @param {Part} part
  */
 function card(page, part) {
-  const { name, title, found, state, source } = part;
-  const failedAt = page.failingSince.get(name);
+  const { name, title, found, state, source, problem } = part;
   return html`<section class="oncall-card" data-part=${name} data-status=${source ? "unavailable" : found.status} data-failing="yes" aria-labelledby="card-${name}">
     <header>
       <h2 id="card-${name}">${title}</h2>
       <span class="card-status">${state}</span>
       <span class="muted scope">${word("card_scope", found.scope)}</span>
-      ${failedAt ? html`<span class="muted">${t("oncall.seen_since", { time: clockWithSeconds(failedAt) })}</span>` : nothing}
+      <span class="muted">${t("verdict.since", { time: clockWithSeconds(problem.since) })}</span>
       ${links(part)}
     </header>
     ${found.error ? html`<p lang="en" class="error">${found.error}</p>` : nothing}
     ${found.status === "stale" ? html`<p class="warning">${t("oncall.card_old", { time: clockWithSeconds(found.asOf) })}</p>` : nothing}
     <div class="card-body">
       <dl class="pairs">${part.figures.map(([label, value]) => html`<dt>${t(label)}</dt><dd>${shownValue(value)}</dd>`)}</dl>
-      ${part.chart ? page.samples.chart(part.chart.figure, t(part.chart.label), part.chart.format, part.chart.limit) : nothing}
+      ${part.chart ? page.samples.chart(part.chart.figure, t(part.chart.label), part.chart.format, limitOf(problem)) : nothing}
     </div>
     ${part.controls}
   </section>`;
+}
+
+/** Return the threshold of what the chart of a part shows. Of a source, that is the share of its calls. @param {any} problem @returns {number | undefined} */
+function limitOf({ limit, alert, part }) {
+  return part === "sources" && alert !== "SupportTimelineSourceDown" ? undefined : (limit ?? undefined);
 }
 
 /** Show a part that works, in one line. @param {Part} part */

@@ -1,0 +1,67 @@
+"""The alerts that Prometheus knows of: they tell of other replicas, of the probe, and of what was usual before."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import aiohttp
+
+from support_service.oncall.judge import SERVICE, Finding, own_labels
+from support_service.oncall.rules import Rules
+from support_service.platform.http_client import describe_client_error, limited_session
+
+TIMEOUT = 1.0  # seconds; the answer of on-call must not wait for Prometheus
+
+
+class PrometheusUnavailable(Exception):
+    """Prometheus did not answer as it should; the text says why."""
+
+
+class PrometheusAlerts:
+    """Reads the alerts of one Prometheus."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, rules: Rules) -> None:
+        self._session = session
+        self._url = url
+        self._rules = rules
+
+    async def read(self) -> list[Finding]:
+        """Return the alerts of this service that are pending or fire. Raises PrometheusUnavailable."""
+        try:
+            async with self._session.get(f"{self._url}/api/v1/alerts") as response:
+                if response.status != 200:  # noqa: PLR2004 - HTTP's own
+                    raise PrometheusUnavailable(f"It answers with status {response.status}.")
+                alerts = json.loads(await response.read())["data"]["alerts"]
+                return [finding for each in alerts if (finding := self._finding(each)) is not None]
+        except (aiohttp.ClientError, TimeoutError, OSError) as failure:
+            raise PrometheusUnavailable(f"{describe_client_error(failure)}.") from failure
+        except (ValueError, KeyError, TypeError) as failure:
+            raise PrometheusUnavailable("Its answer is not one of Prometheus.") from failure
+
+    def _finding(self, alert: dict[str, Any]) -> Finding | None:
+        labels = alert["labels"]
+        rule = self._rules.alerts.get(labels["alertname"])
+        if rule is None or labels.get("service", SERVICE) != SERVICE:
+            return None
+        return Finding(
+            rule,
+            own_labels(labels),
+            datetime.fromisoformat(alert["activeAt"]),
+            alert["state"] == "firing",
+            float(alert["value"]),
+            replicas=(labels["instance"],) if "instance" in labels else (),
+            found_by=("prometheus",),
+            summary=alert["annotations"].get("summary"),
+        )
+
+
+@asynccontextmanager
+async def open_prometheus(url: str | None, rules: Rules) -> AsyncIterator[PrometheusAlerts | None]:
+    """Open the connection to a Prometheus while the block runs, if there is one."""
+    if url is None:
+        yield None
+        return
+    async with limited_session([], timeout=aiohttp.ClientTimeout(total=TIMEOUT)) as session:
+        yield PrometheusAlerts(session, url, rules)

@@ -1,0 +1,110 @@
+"""The alerts as a replica knows them. `make observability` writes them from the signals, so that they are said once."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from typing import Any, Literal
+
+from support_service.oncall.expressions import Expression, Selector, range_seconds
+
+Severity = Literal["critical", "warning"]
+Unit = Literal["share", "seconds", "bytes", "number"]
+Matchers = Sequence[tuple[str, str, str]]  # label, operator, value
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRule:
+    """One alert. `expression` is None if a replica can't judge it: it needs other replicas, the probe, or days."""
+
+    name: str
+    part: str
+    severity: Severity
+    title: tuple[str, str]  # in English and Vietnamese
+    unit: Unit | None
+    pending_for: float  # seconds
+    kept_for: float  # seconds
+    expression: Expression | None
+    runbook: str
+    dashboard: str
+    panel: str
+    action: Mapping[str, tuple[str, str]] | None  # what its runbook names first, by language: text and anchor
+
+
+@dataclass(frozen=True, slots=True)
+class Inhibition:
+    """Alerts that match `target` follow from one that matches `source`, if the labels `equal` are equal."""
+
+    source: Matchers
+    target: Matchers
+    equal: Sequence[str]
+
+
+class Rules:
+    """All alerts, the rules that record what they use, and which alerts follow from others."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.records = [(each["record"], Expression(each["expr"])) for each in document["records"]]
+        self.alerts = {each["alert"]: _alert_rule(each) for each in document["alerts"]}
+        self.inhibitions = [
+            Inhibition(_matchers(each["source"]), _matchers(each["target"]), each["equal"])
+            for each in document["inhibitions"]
+        ]
+
+    @cached_property
+    def judged(self) -> list[tuple[AlertRule, Expression]]:
+        """The alerts that a replica judges by its own figures."""
+        return [(rule, rule.expression) for rule in self.alerts.values() if rule.expression is not None]
+
+    @cached_property
+    def metrics(self) -> frozenset[str]:
+        """The names of the metrics that expressions use."""
+        return frozenset(selector.name for selector in self._selectors)
+
+    @cached_property
+    def longest_range(self) -> float:
+        """How far back expressions look, in seconds."""
+        return max(selector.reach for selector in self._selectors)
+
+    @property
+    def _selectors(self) -> list[Selector]:
+        expressions = [expression for _, expression in (*self.records, *self.judged)]
+        return [selector for expression in expressions for selector in expression.selectors]
+
+
+def read_rules() -> Rules:
+    """Return the rules that this release was built with."""
+    return Rules(json.loads((files("support_service.oncall") / "rules.json").read_text()))
+
+
+def matches(matchers: Matchers, labels: Mapping[str, str]) -> bool:
+    """Whether labels match all matchers of Alertmanager."""
+    for label, operator, wanted in matchers:
+        value = labels.get(label, "")
+        is_match = re.fullmatch(wanted, value) is not None if "~" in operator else value == wanted
+        if is_match is operator.startswith("!"):
+            return False
+    return True
+
+
+def _matchers(found: Sequence[Sequence[str]]) -> Matchers:
+    return [(label, operator, value) for label, operator, value in found]
+
+
+def _alert_rule(each: Mapping[str, Any]) -> AlertRule:
+    return AlertRule(
+        name=each["alert"],
+        part=each["part"],
+        severity=each["severity"],
+        title=(each["title"][0], each["title"][1]),
+        unit=each["unit"],
+        pending_for=range_seconds(each["for"]),
+        kept_for=range_seconds(each["keep_firing_for"]),
+        expression=each["expr"] and Expression(each["expr"]),
+        runbook=each["runbook"],
+        dashboard=each["dashboard"],
+        panel=each["panel"],
+        action=each["action"],
+    )

@@ -1,0 +1,119 @@
+"""The verdict: each problem once, with what follows from it, from what this replica and Prometheus found."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from support_service.oncall.judge import Finding
+from support_service.oncall.rules import Inhibition, Rules, Unit, matches
+
+MINUTE, HOUR = 60, 3600  # s
+SHARED_PARTS = frozenset({"outbox", "stream", "deadLetters", "auditSealer", "serviceLevels"})
+"""Parts whose figures every replica reads from the same database or Redis: one replica speaks for all."""
+
+
+@dataclass(slots=True)
+class Problem:
+    """A problem, and the findings that follow from it."""
+
+    finding: Finding
+    symptoms: list[Finding] = field(default_factory=list)
+
+    @property
+    def replicas(self) -> tuple[str, ...]:
+        """The replicas that it concerns; none if it concerns all."""
+        return () if self.finding.rule.part in SHARED_PARTS else self.finding.replicas
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is wrong, worst first, and what follows from sources that are switched off on purpose."""
+
+    level: Literal["good", "degraded", "bad"]
+    problems: Sequence[Problem]
+    deliberate: Mapping[str, Sequence[Finding]]  # by the name of the override
+
+
+def reach_verdict(findings: Sequence[Finding], rules: Rules, overrides: Collection[str]) -> Verdict:
+    """Return the verdict. `overrides` are the names of those in effect.
+
+    It is bad if an alert fires, and degraded if a condition holds for less than its alert waits, or if an override is
+    in effect.
+    """
+    problems = fold_symptoms(sorted(findings, key=_urgency), rules.inhibitions)
+    deliberate: dict[str, list[Finding]] = {name: [] for name in overrides}
+    for problem in tuple(problems):
+        source = problem.finding.labels.get("dependency", "")
+        if source in deliberate:
+            deliberate[source] += [problem.finding, *problem.symptoms]
+            problems.remove(problem)
+    problems.sort(key=lambda each: _urgency(each.finding))
+    fires = any(each.finding.fires for each in problems)
+    return Verdict("bad" if fires else "degraded" if problems or deliberate else "good", problems, deliberate)
+
+
+def fold_symptoms(findings: Sequence[Finding], inhibitions: Iterable[Inhibition]) -> list[Problem]:
+    """Return the findings that no other one explains, with those that they explain, as Alertmanager would mute them."""
+    inhibitions = list(inhibitions)
+    causes: dict[int, int] = {}
+    for place, target in enumerate(findings):
+        for cause, source in enumerate(findings):
+            if cause != place and any(_explains(each, source, target) for each in inhibitions):
+                causes[place] = cause
+                break
+    problems = {place: Problem(finding) for place, finding in enumerate(findings) if place not in causes}
+    for place in causes:
+        root = _root(causes, place)
+        problems.setdefault(root, Problem(findings[root])).symptoms.append(findings[place])
+    return list(problems.values())
+
+
+def _root(causes: Mapping[int, int], place: int) -> int:
+    seen = {place}
+    while (cause := causes.get(place, place)) not in seen:
+        seen.add(cause)
+        place = cause
+    return place
+
+
+def _urgency(finding: Finding) -> tuple[bool, bool, datetime]:
+    return not finding.fires, finding.rule.severity != "critical", finding.since
+
+
+def _explains(inhibition: Inhibition, source: Finding, target: Finding) -> bool:
+    if target.fires and not source.fires:
+        return False
+    if not matches(inhibition.source, _labels(source)) or not matches(inhibition.target, _labels(target)):
+        return False
+    if "instance" in inhibition.equal and source.found_by == target.found_by:
+        return not set(source.replicas).isdisjoint(target.replicas)
+    return True
+
+
+def _labels(finding: Finding) -> dict[str, str]:
+    return {"alertname": finding.rule.name, "severity": finding.rule.severity, **finding.labels}
+
+
+def describe(finding: Finding) -> str:
+    """Return what is wrong in English, with the figure and its limit."""
+    if finding.summary:
+        return finding.summary
+    labels = ", ".join(finding.labels.values())
+    figure = describe_figure(finding.value, finding.rule.unit)
+    limit = describe_figure(finding.limit, finding.rule.unit)
+    text = finding.rule.title[0] + (f" ({labels})" if labels else "")
+    return text + (f": {figure}" + (f" (limit {limit})" if limit else "") if figure else "")
+
+
+def describe_figure(value: float | None, unit: Unit | None) -> str:
+    """Return a value with its unit; empty if it says nothing to people."""
+    if value is None or unit is None:
+        return ""
+    if unit == "share":
+        return f"{value * 100:.3g} %"
+    if unit == "bytes":
+        return f"{value / 2**30:.3g} GiB" if value >= 2**30 else f"{value / 2**20:.3g} MiB"
+    if unit == "seconds" and abs(value) >= MINUTE:
+        return f"{value / MINUTE:.3g} min" if abs(value) < HOUR else f"{value / HOUR:.3g} h"
+    return f"{value:.3g}" + (" s" if unit == "seconds" else "")

@@ -1,0 +1,174 @@
+"""The verdict names each fault while it lasts, and nothing before and after it."""
+
+import asyncio
+import re
+from contextlib import asynccontextmanager
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.core.clock import utc_now
+from support_service.platform.database import DatabaseTimings, PostgresTimings
+from support_service.platform.database.opening import create_database
+from support_service.timeline.opening import TimelineTimings
+from support_service.timeline.source_health import BreakerTimings
+from tests.support.calls import form, open_case
+from tests.support.service import service_of
+from tests.support.timings import PATIENT_DATABASE, PATIENT_POSTGRES, patient_timings
+from tests.support.upstream_faults import status
+
+NEW_CASE = {"subject": "Late", "customerId": "customer-1", "channel": "email"}
+RESOLVED = 10.0  # minutes; by then the conditions have left their windows, and alerts that are kept have ended
+SHORT_LOCKS = DatabaseTimings(
+    postgres=PostgresTimings(
+        connect_timeout=PATIENT_POSTGRES.connect_timeout,
+        pool_timeout=PATIENT_POSTGRES.pool_timeout,
+        lock_timeout=0.05,
+        statement_timeout=PATIENT_POSTGRES.statement_timeout,
+    )
+)
+
+
+def problem(verdict, alert):
+    """Return the problem of an alert."""
+    return next(each for each in verdict["problems"] if each["alert"] == alert)
+
+
+def levels(verdicts):
+    return {each["level"] for each in verdicts}
+
+
+@pytest.mark.parametrize(("code", "failing"), [(429, 30), (500, 41)])
+async def test_share_of_failing_calls_is_a_problem(make_client, upstream_services, payments, watch, code, failing):
+    """While 30 % or 41 % of the calls of a service fail, no poll is good; the verdict has the share."""
+    client = await make_client(timings=patient_timings(timeline=TimelineTimings(breaker=BreakerTimings(0.01, 0.01))))
+    watched = watch(client)
+    calls = 0
+
+    async def some_fail(exchange):
+        nonlocal calls
+        calls += 1
+        bad = calls * failing // 100 > (calls - 1) * failing // 100  # evenly
+        await (status(code)(exchange) if bad else payments.answer(exchange))
+
+    async def read_timelines():
+        for _ in range(20):
+            case = await open_case(client, context=[{"type": "order", "orderId": f"ORD-{utc_now().timestamp()}"}])
+            async with client.get(f"/support/cases/{case['id']}?includeTimeline=true") as response:
+                assert response.status == 200
+
+    await read_timelines()
+    assert (await watched.poll())["level"] == "good"
+    payments.fault = some_fail
+    verdicts = await watched.poll_during(read_timelines, polls=5)
+    assert "good" not in levels(verdicts)
+    for verdict in verdicts:
+        found = next(each for each in verdict["problems"] if each["source"] == "payment")
+        assert (found["part"], found["scope"], found["foundBy"]) == ("sources", "replica", ["replica"])
+        assert re.fullmatch(r"payment: \d+% of \d+ calls fail", found["detail"])
+        assert found["figure"] > found["limit"]
+    assert watched.answer["sources"]["status"] in ("failing", "unavailable")  # its breaker may have opened
+    payments.heal()
+    await watched.poll(RESOLVED)
+    await read_timelines()
+    assert (await watched.poll())["level"] == "good"
+    assert watched.answer["sources"]["status"] == "ok"
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_locked_table_is_a_problem(make_client, database_url, watch):
+    """A forgotten transaction locks the cases: a ping answers, and each poll says that operations fail."""
+    client = await make_client(timings=patient_timings(database=SHORT_LOCKS))
+    watched = watch(client)
+    await open_case(client)
+    assert (await watched.poll())["level"] == "good"
+    other = create_database(database_url, timings=PATIENT_DATABASE)
+
+    async def open_cases():
+        answers = await asyncio.gather(*(client.post("/support/cases", json=NEW_CASE) for _ in range(6)))
+        assert {answer.status for answer in answers} == {503}
+
+    async with other.transaction() as tx:
+        await tx.execute(sa.text("LOCK TABLE tickets IN ACCESS EXCLUSIVE MODE"))
+        verdicts = await watched.poll_during(open_cases)
+        assert "good" not in levels(verdicts)
+        found = problem(verdicts[-1], "SupportDatabaseFailing")
+        assert (found["part"], found["severity"], watched.answer["database"]["status"]) == (
+            "database",
+            "critical",
+            "failing",
+        )
+        assert watched.answer["database"]["answerSeconds"] is not None
+        verdicts = await watched.poll_during(open_cases, polls=10)
+        assert problem(verdicts[-1], "SupportDatabaseFailing")["state"] == "firing"
+        assert verdicts[-1]["level"] == "bad"
+    await other.close()
+    await open_case(client)
+    assert (await watched.poll(RESOLVED))["level"] == "good"
+    assert watched.answer["database"]["status"] == "ok"
+
+
+async def test_storage_that_refuses_writes_is_a_problem(client, attachment_dir, watch):
+    """The folder of attachments can't be written: each poll says so, with the share of refused uploads."""
+    watched = watch(client)
+    case = await open_case(client)
+
+    async def upload_files(expected=503):
+        for _ in range(6):
+            async with client.post(f"/support/cases/{case['id']}/attachments", data=form(b"hello")) as response:
+                assert response.status == expected, await response.text()
+
+    await upload_files(201)
+    assert (await watched.poll())["level"] == "good"
+    async with replaced_by_a_file(attachment_dir):
+        verdicts = await watched.poll_during(upload_files)
+        assert "good" not in levels(verdicts)
+        found = problem(verdicts[-1], "SupportUploadsRefused")
+        assert (found["part"], found["unit"], found["limit"]) == ("storage", "share", 0.05)
+        assert found["figure"] > 0.5
+    assert (await watched.poll(RESOLVED))["level"] == "good"
+
+
+@asynccontextmanager
+async def replaced_by_a_file(folder):
+    away = folder.with_name("attachments-away")
+    folder.rename(away)
+    folder.write_text("no folder")
+    yield
+    folder.unlink()
+    away.rename(folder)
+
+
+async def test_waiting_events_are_a_problem(make_client, redis, watch):
+    """6,000 events wait and no one consumes them."""
+    client = await make_client(SUPPORT_REDIS_URL=redis.url, SUPPORT_EVENTS_CONSUME="false")
+    watched = watch(client)
+    service = service_of(client)
+    await service.consumer.refresh_backlog()
+    assert (await watched.poll())["level"] == "good"
+    stream = service.settings.events.inbound_stream
+    await service.broker.publish(stream, [b"{}"] * 6000, max_length=100_000, trim=False)
+    await service.consumer.refresh_backlog()
+    verdicts = [await watched.poll() for _ in range(8)]
+    assert "good" not in levels(verdicts)
+    found = problem(verdicts[-1], "SupportEventsConsumerStalled")
+    assert (found["part"], found["figure"], found["scope"], found["replicas"]) == ("stream", 6000, "service", None)
+    assert watched.answer["stream"]["status"] == "failing"
+
+
+async def test_refused_callers_are_a_problem(principals, watch):
+    """Tokens are no longer accepted: each poll says which share of callers is refused."""
+    client = principals.client
+    watched = watch(client, lambda: principals.read_json("supervisor", "GET", "/support/oncall"))
+
+    async def refused():
+        for _ in range(25):
+            async with client.get("/support/cases", headers={"Authorization": "Bearer wrong"}) as response:
+                assert response.status == 401
+
+    assert (await watched.poll())["level"] == "good"
+    verdicts = await watched.poll_during(refused)
+    assert "good" not in levels(verdicts)
+    found = problem(verdicts[-1], "SupportAccessRefused")
+    assert (found["part"], found["severity"]) == ("access", "critical")
+    assert (await watched.poll(RESOLVED))["level"] == "good"

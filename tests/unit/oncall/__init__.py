@@ -1,0 +1,1 @@
+"""Tests of what a replica judges by its own figures."""

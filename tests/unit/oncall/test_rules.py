@@ -1,0 +1,97 @@
+"""A replica evaluates the expressions of the alerts as Prometheus does: promtool's tests of the rules hold for it."""
+
+import re
+
+import pytest
+from observability.replica_rules import replica_rules
+from observability.rules import rule_files, rule_test_files
+from observability.signal import duration_seconds
+
+from support_service.oncall.figures import Figures
+from support_service.oncall.judge import AlertStates
+from support_service.oncall.rules import Rules
+
+RULES = Rules(replica_rules())
+JUDGED = {rule.name for rule, _ in RULES.judged}
+TESTS = {
+    f"{file}: {test['name']}": test
+    for file, document in rule_test_files().items()
+    for test in document["tests"]
+    if "name" in test and (file.startswith("faults") or file == "healthy")
+}
+
+
+def values_of(text):
+    """Return the values of promtool's notation, one for each minute; None without a sample."""
+    values = []
+    for part in text.split():
+        if part.startswith("_") or part == "stale":
+            values += [None] * int(part.partition("x")[2] or 1)
+            continue
+        body, _, more = part.partition("x")
+        first, step = re.fullmatch(r"(-?[\d.]+(?:e[+-]?\d+)?)([+-].+)?", body).groups()
+        values += [float(first) + number * float(step or 0) for number in range(int(more or 0) + 1)]
+    return values
+
+
+def labels_of(series):
+    """Return the name and the labels of a series."""
+    name, _, rest = series.partition("{")
+    return name, dict(re.findall(r'(\w+)="([^"]*)"', rest))
+
+
+def fired(test, at, compared):
+    """Return the alerts that fire at a minute of a test, as a replica judges them, with some of their labels."""
+    figures, states = Figures(), AlertStates(RULES)
+    series = [(*labels_of(each["series"]), values_of(each["values"])) for each in test["input_series"]]
+    for minute in range(at + 1):
+        figures.advance(minute * 60.0)
+        by_name = {}
+        for name, labels, values in series:
+            samples = by_name.setdefault(name, [])
+            if minute < len(values) and values[minute] is not None:
+                samples.append((labels, values[minute]))
+        for name, samples in by_name.items():
+            figures.add(minute * 60.0, name, samples)
+        states.evaluate(figures, minute * 60.0)
+    return {
+        (rule.name, frozenset((name, value) for name, value in sample.labels.items() if name in compared))
+        for rule, sample, _, fires in states.active()
+        if fires
+    }
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_replica_agrees_with_prometheus(name):
+    """In each fault that promtool tests, and after its repair, a replica finds the same alerts."""
+    test = TESTS[name]
+    for expectation in test["promql_expr_test"]:
+        expected = set()
+        for sample in expectation["exp_samples"]:
+            labels = labels_of(sample["labels"])[1]
+            alert = labels.pop("alertname")
+            if alert in JUDGED:
+                expected.add((alert, frozenset(labels.items())))
+        compared = set(re.search(r"sum by \(([^)]*)\)", expectation["expr"])[1].split(", "))
+        at = expectation["eval_time"]
+        assert fired(test, duration_seconds(at) // 60, compared) == expected, at
+
+
+def test_alerts_that_only_prometheus_judges():
+    """They need other replicas, the probe, or what was usual on other days."""
+    every = {rule["alert"] for file in rule_files().values() for rule in file["groups"][0]["rules"] if "alert" in rule}
+    assert every - JUDGED == {
+        "SupportApiErrorBudgetBurnSlow",
+        "SupportIngressFailing",
+        "SupportMetricsMissing",
+        "SupportNoTraffic",
+        "SupportProbeFailing",
+        "SupportProbeFlapping",
+        "SupportProbeMissing",
+        "SupportReplicaDown",
+        "SupportServiceDown",
+        "SupportTicketTrafficAnomaly",
+        "SupportTimelineCacheMissSurge",
+        "SupportTimelineErrorBudgetBurnSlow",
+        "Watchdog",
+    }
