@@ -5,7 +5,7 @@ resolves after the repair.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +116,14 @@ STEADY_COUNTER = CounterValues(60, 60)
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """How long the condition of an alert must hold, and how far its expression looks back, in minutes."""
+
+    holds: int
+    looks_back: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """A fault that lasts from BROKEN to REPAIRED, and the alerts that fire because of it."""
 
@@ -125,19 +133,23 @@ class Fault:
     still_firing: tuple[str, ...] = ()  # alerts that still fire then, because they look further back
 
 
-def test_files_of_faults(faults: Mapping[str, Fault], expressions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def test_files_of_faults(
+    faults: Mapping[str, Fault], expressions: Mapping[str, str], waits: Mapping[str, Wait]
+) -> dict[str, dict[str, Any]]:
     """Return the test files by name, given the expressions of each group of rules: one file per set of groups.
 
-    The test of a fault checks which alerts fire just before the repair, and which still fire after it. It loads the
-    groups that name one of its series: all others have the same values as in the test of a healthy service.
+    The test of a fault checks that no alert fires before its wait has passed, which alerts fire soon after it and just
+    before the repair, and which still fire after the repair. It loads the groups that name one of its series: all
+    others have the same values as in the test of a healthy service.
     """
-    tests: dict[frozenset[str], list[dict[str, Any]]] = {frozenset(): [_fault_test("nothing is wrong", Fault((), {}))]}
+    healthy = _fault_test("nothing is wrong", Fault((), {}), waits)
+    tests: dict[frozenset[str], list[dict[str, Any]]] = {frozenset(): [healthy]}
     for name, fault in faults.items():
         metrics = {re.escape(series.partition("{")[0]) for series in fault.series}
         concerned = frozenset(
             group for group, text in expressions.items() if any(re.search(rf"\b{each}\b", text) for each in metrics)
         )
-        tests.setdefault(concerned, []).append(_fault_test(name, fault))
+        tests.setdefault(concerned, []).append(_fault_test(name, fault, waits))
     return {
         "-".join(["faults", *sorted(groups)] if groups else ["healthy"]): promtool_test_file(
             found, sorted(groups or expressions)
@@ -166,7 +178,7 @@ def promtool_test_file(
     return {"rule_files": files, "evaluation_interval": evaluate_every, "tests": tests}
 
 
-def _fault_test(name: str, fault: Fault) -> dict[str, Any]:
+def _fault_test(name: str, fault: Fault, waits: Mapping[str, Wait]) -> dict[str, Any]:
     health = {series: f"{value}x200" for series, value in HEALTHY_SERIES.items()}
     series = health | {series: values.values() for series, values in fault.series.items()}
     return {
@@ -174,10 +186,29 @@ def _fault_test(name: str, fault: Fault) -> dict[str, Any]:
         "interval": "1m",
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
         "promql_expr_test": [
+            *_expect_waits(fault, [waits[alert.partition("{")[0]] for alert in fault.alerts]),
             expect_firing(f"{REPAIRED_MINUTE - 1}m", fault.alerts),
             expect_firing(f"{fault.resolved_after}m", fault.still_firing),
         ],
     }
+
+
+def _expect_waits(fault: Fault, waits: Sequence[Wait]) -> Iterator[dict[str, Any]]:
+    """Yield what a fault shows whose whole effect is there at once: nothing at first, and all alerts in time."""
+    steady = [
+        each
+        for each in fault.series.values()
+        if isinstance(each, CounterValues)
+        or (isinstance(each, GaugeValues) and each.broken is not None and each.growth == 0)
+    ]
+    if not waits or len(steady) < len(fault.series) or all(each.usual == each.broken for each in steady):
+        return
+    first = min(wait.holds for wait in waits)
+    if first:
+        yield expect_firing(f"{BROKEN_MINUTE + first - 1}m", ())
+    last = max(wait.holds + wait.looks_back for wait in waits) + 1
+    if BROKEN_MINUTE + last < REPAIRED_MINUTE - 1:
+        yield expect_firing(f"{BROKEN_MINUTE + last}m", fault.alerts)
 
 
 def _growing_values(first: float, step: float, minutes: int) -> str:

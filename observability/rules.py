@@ -10,7 +10,7 @@ from grafana.rows import BOARD_UID_BY_PANEL
 
 from observability import days, faults
 from observability.signal import Alert, Group, Signal, duration_seconds
-from observability.signals import FAULTS, SIGNALS
+from observability.signals import ALERTS, FAULTS, SIGNALS
 from support_service.api.panel_links import panel_path
 
 PROMETHEUS_FOLDER = Path(__file__).parent / "prometheus"
@@ -68,7 +68,16 @@ def rule_test_files() -> dict[str, dict[str, Any]]:
         "noisy-day": days.noisy_day_test(FAULTS),
         "traffic": days.eight_days_test(),
     }
-    return faults.test_files_of_faults(FAULTS, expressions) | days_and_nights
+    return faults.test_files_of_faults(FAULTS, expressions, {alert.name: _wait(alert) for alert in ALERTS}) | (
+        days_and_nights
+    )
+
+
+def _wait(alert: Alert) -> faults.Wait:
+    """Return how long an alert waits, and the longest range that its expression and the records in it look back."""
+    records = [record.expr for signal in SIGNALS for record in signal.records if record.name in alert.expr]
+    ranges = [duration_seconds(found) for found in re.findall(r"\[(\d+[smhd])", " ".join((alert.expr, *records)))]
+    return faults.Wait(duration_seconds(alert.for_) // 60, max(ranges, default=0) // 60)
 
 
 def divide_duration(duration: str, by: float) -> str:

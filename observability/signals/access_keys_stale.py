@@ -58,11 +58,11 @@ SIGNAL = Signal(
     faults={
         "keys cannot be read": Fault(
             ('SupportAccessKeysStale{instance="a",dependency="keys"}',),
-            {'support_access_keys_age_seconds{instance="a"}': GaugeValues(60, 60, 60)},
+            {'support_access_keys_age_seconds{instance="a"}': GaugeValues(KEYS_AGE / 2, KEYS_AGE * 2)},
         ),
         "the token file cannot be read": Fault(
             ('SupportAccessKeysStale{instance="a",dependency="tokens"}',),
-            {'support_access_tokens_age_seconds{instance="a"}': GaugeValues(1, 60, 60)},
+            {'support_access_tokens_age_seconds{instance="a"}': GaugeValues(KEYS_AGE / 2, KEYS_AGE * 2)},
         ),
     },
     drills=(

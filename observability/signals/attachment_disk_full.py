@@ -61,7 +61,8 @@ SIGNAL = Signal(
     ),
     faults={
         "100 MiB are left on the disk": Fault(
-            ("SupportAttachmentDiskFull",), {"support_attachment_disk_free_bytes": GaugeValues(9e9, 100 * 1024**2)}
+            ("SupportAttachmentDiskFull",),
+            {"support_attachment_disk_free_bytes": GaugeValues(DISK_FREE * 2, DISK_FREE / 2)},
         )
     },
     drills=(

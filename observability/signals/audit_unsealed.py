@@ -52,7 +52,7 @@ SIGNAL = Signal(
     ),
     faults={
         "the audit log is not sealed": Fault(
-            ("SupportAuditUnsealed",), {"support_audit_unsealed_age_seconds": GaugeValues(1, 60, 60)}
+            ("SupportAuditUnsealed",), {"support_audit_unsealed_age_seconds": GaugeValues(AUDIT_AGE / 2, AUDIT_AGE * 2)}
         )
     },
     drills=(

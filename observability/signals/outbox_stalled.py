@@ -52,7 +52,8 @@ SIGNAL = Signal(
     ),
     faults={
         "nothing is published": Fault(
-            ("SupportOutboxStalled",), {"support_events_outbox_oldest_seconds": GaugeValues(0, 60, 60)}
+            ("SupportOutboxStalled",),
+            {"support_events_outbox_oldest_seconds": GaugeValues(OUTBOX_AGE / 2, OUTBOX_AGE * 2)},
         )
     },
 )

@@ -51,7 +51,8 @@ SIGNAL = Signal(
     ),
     faults={
         "breaches are not reported": Fault(
-            ("SupportSlaClockStalled",), {"support_sla_unreported_age_seconds": GaugeValues(0, 60, 60)}
+            ("SupportSlaClockStalled",),
+            {"support_sla_unreported_age_seconds": GaugeValues(SLA_UNREPORTED_AGE / 2, SLA_UNREPORTED_AGE * 2)},
         )
     },
     drills=(

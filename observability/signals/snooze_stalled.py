@@ -57,7 +57,8 @@ SIGNAL = Signal(
     ),
     faults={
         "snoozed cases are not opened": Fault(
-            ("SupportSnoozeStalled",), {"support_snooze_overdue_age_seconds": GaugeValues(0, 60, 60)}
+            ("SupportSnoozeStalled",),
+            {"support_snooze_overdue_age_seconds": GaugeValues(SNOOZE_OVERDUE_AGE / 2, SNOOZE_OVERDUE_AGE * 2)},
         ),
         "many cases are opened, each a little late": Fault(
             (), {"support_snooze_overdue_age_seconds": GaugeValues(0, 15, 0)}

@@ -84,7 +84,8 @@ SIGNAL = Signal(
             },
         ),
         "a replica does not follow the events": Fault(
-            ("SupportStreamLagHigh",), {"support_stream_interrupted_seconds": GaugeValues(0, 60, 60)}
+            ("SupportStreamLagHigh",),
+            {"support_stream_interrupted_seconds": GaugeValues(STREAM_INTERRUPTED / 2, STREAM_INTERRUPTED * 2)},
         ),
     },
     drills=(
