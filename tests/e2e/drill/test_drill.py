@@ -3,6 +3,7 @@
 from datetime import date, timedelta
 from math import ceil
 
+from observability.alert_lists import DRILL_FAULTS
 from observability.signals import ALERTS
 
 from tests.e2e.drill.__main__ import A_DAY, in_deployments, of_the_day, since, summary, table_row
@@ -16,6 +17,11 @@ def test_drill_covers_every_alert():
     drilled = {name.partition("[")[0] for fault in FAULTS for name in fault.alerts}
     tested_by_promtool = {alert.name for alert in ALERTS if alert.name.endswith("BurnSlow")} | {"Watchdog"}
     assert drilled | tested_by_promtool == {alert.name for alert in ALERTS}
+
+
+def test_readme_has_the_number_of_faults():
+    """The README counts those of the signals; a fault that is declared elsewhere would not count."""
+    assert sum(bool(fault.alerts) for fault in FAULTS) == DRILL_FAULTS
 
 
 def test_every_fault_has_a_check_that_tells_its_cause():
