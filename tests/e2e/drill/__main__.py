@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -55,6 +56,8 @@ def main() -> int:
 
 
 async def _run(groups: list[list[DrillFault]], jobs: int, report: TextIO) -> int:
+    # Ended by `kill`, a drill also ends what it has started.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     outcomes: list[Outcome] = []
     slots = asyncio.Semaphore(jobs)
 
