@@ -62,8 +62,9 @@ async def _tickets_are_locked(deployment: Deployment) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _outbox_is_locked(deployment: Deployment) -> AsyncIterator[None]:
+    """Every change waits for it. Many files come, since as many cases would be a spike once the session has ended."""
     lock = deployment.database.holding("LOCK TABLE outbox IN SHARE MODE")
-    async with lock, changed_attributes(deployment.traffic, unread_cases=MANY):
+    async with lock, changed_attributes(deployment.traffic, uploads=MANY):
         yield
 
 
