@@ -60,7 +60,7 @@ SIGNAL = Signal(
             "audit log not sealed",
             ("SupportAuditUnsealed",),
             _sealing_is_refused,
-            (Cause(3, "InsufficientPrivilege"),),
+            (Cause(2, "InsufficientPrivilege"),),
             only_repair="the database has to permit the change",
         ),
     ),

@@ -93,7 +93,7 @@ SIGNAL = Signal(
             "streams not fed",
             ("SupportStreamLagHigh",),
             _streams_are_not_fed,
-            (Cause(3, "NOPERM"),),
+            (Cause(2, "NOPERM"),),
             only_repair="Redis has to permit the command",
         ),
     ),

@@ -151,7 +151,7 @@ SIGNAL = Signal(
             "payment answers 500",
             ("SupportTimelineSourceDown[payment]", "SupportTimelineErrorBudgetBurnFast"),
             _payment_fails,
-            (Cause(4, "payment.*with status 500"),),
+            (Cause(2, "payment.*with status 500"),),
             actions=(switch_off("payment"),),
         ),
         DrillFault(
@@ -175,7 +175,7 @@ SIGNAL = Signal(
                 "SupportTimelineErrorBudgetBurnFast",
             ),
             _sources_are_down,
-            (Cause(4, "broke off|can't be reached"),),
+            (Cause(2, "broke off|can't be reached"),),
             actions=tuple(switch_off(service) for service in UPSTREAM_SERVICES),
         ),
         DrillFault(
