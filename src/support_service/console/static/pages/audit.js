@@ -14,6 +14,8 @@ const PAGE_SIZE = 50;
 const OF_PEOPLE = ["assignedAgentId", "follower", "owner", "by"]; // changes whose values are ids of people
 const OF_CASES = ["linkedCaseId", "splitInto", "splitFrom"];
 const OF_FIELDS = ["fields", "changedFields", "filters"]; // whose values are names of fields
+const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+const SHORT_ID = 8; // characters
 const FILTERS = ["case", "actor", "action", "from", "to"]; // in the address
 
 class AuditPage extends Element {
@@ -140,7 +142,10 @@ class AuditPage extends Element {
       ${item.changes
         ? html`<dl class="pairs">
             ${Object.entries(item.changes).map(
-              ([name, [before, after]]) => html`<div><dt>${word("field", name)}</dt><dd>${before === null ? nothing : html`${this.value(name, before)} → `}${this.value(name, after)}</dd></div>`,
+              ([name, values]) => {
+                const [before, after] = differing(values);
+                return html`<div><dt>${word("field", name)}</dt><dd>${before === null ? nothing : html`${this.value(name, before)} → `}${this.value(name, after)}</dd></div>`;
+              },
             )}
           </dl>`
         : html`<p class="muted">${t("audit.erased")}</p>`}
@@ -162,7 +167,8 @@ class AuditPage extends Element {
   textOf(name, value) {
     if (OF_PEOPLE.includes(name)) return this.names.get(value) ?? changed(name, value);
     if (OF_FIELDS.includes(name) && Array.isArray(value)) return value.map((each) => word("field", each)).join(", ") || "–";
-    return name === "sizeBytes" && value !== null ? size(value) : changed(name, value);
+    if (name === "sizeBytes" && value !== null) return size(value);
+    return changed(name, Array.isArray(value) ? value.map(shortened) : shortened(value));
   }
 
   /** @param {SubmitEvent} event */
@@ -173,6 +179,19 @@ class AuditPage extends Element {
     const [from, to] = [given.from, given.to].map((time) => (time ? new Date(time).toISOString() : ""));
     go(`/console/audit?${query({ ...given, case: caseId, from, to })}`);
   }
+}
+
+/** Shorten an id, which names nothing that is shown. @param {any} value */
+function shortened(value) {
+  return typeof value === "string" && ID.test(value) ? value.slice(0, SHORT_ID) : value;
+}
+
+/** Return the values before and after a change; of two objects only the members that differ. @param {any[]} values @returns {any[]} */
+function differing(values) {
+  if (!values.every((each) => each && typeof each === "object" && !Array.isArray(each))) return values;
+  const [before, after] = values;
+  const names = Object.keys({ ...before, ...after }).filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]));
+  return values.map((each) => Object.fromEntries(names.map((name) => [name, each[name] ?? "–"])));
 }
 
 /** Return a time of the address as fields for times have it: local, without a zone. @param {string} at */

@@ -222,12 +222,14 @@ function change({ at, data, duplicate }, { nameOf }) {
     <p class="meta">
       <strong>${word("action", data.action)}</strong>
       ${data.actor ? html`<bdi>${nameOf({ authorType: "agent", authorId: data.actor })}</bdi>` : nothing}
-      ${opened ? nothing : changes.map(([name, [before, after]]) => html`<span><span class="muted">${word("field", name)}</span> ${isEmpty(before) ? nothing : html`<bdi>${shown(name, before)}</bdi> → `}<bdi>${shown(name, after)}</bdi></span>`)}
+      ${opened ? nothing : changes.map(([name, [before, after]]) => html`<span><span class="muted">${word("field", name)}</span> ${isEmpty(before) ? nothing : html`<bdi>${shown(name, before)}</bdi> → `}${name === "splitInto" ? linkToCase(text(after)) : html`<bdi>${shown(name, after)}</bdi>`}</span>`)}
       ${caseLink(duplicate)} ${time(at)}
     </p>
   </li>`;
 }
 
+/** Groups of words for values that are not those of their field's name. @type {Record<string, string>} */
+const GROUPS_OF_WORDS = { kind: "link", target: "sla_target", authorType: "author", attachmentVisibility: "visibility" };
 const AT = /^\d{4}-\d\d-\d\dT[\d:.]+Z$/; // a time of the API
 
 /**
@@ -236,7 +238,7 @@ const AT = /^\d{4}-\d\d-\d\dT[\d:.]+Z$/; // a time of the API
  */
 export function changed(name, value) {
   if (typeof value === "string" && AT.test(value)) return dateAndTime(value);
-  return isEmpty(value) ? "–" : word(name === "kind" ? "link" : name, value);
+  return isEmpty(value) ? "–" : word(GROUPS_OF_WORDS[name] ?? name, value);
 }
 
 /** Show members. Members of a payload stand among the entry's own. @param {[string, any][]} members */
@@ -278,6 +280,11 @@ export function fileLine(data, preview, remove) {
 function link(uri) {
   if (!/^(https?:\/\/|\/support\/)/.test(uri)) return html`<p class="file"><bdi>${uri}</bdi></p>`;
   return html`<p class="file"><a href=${uri} target="_blank" rel="noopener noreferrer"><bdi>${uri}</bdi></a></p>`;
+}
+
+/** @param {string} id */
+function linkToCase(id) {
+  return html`<a href=${`/console/cases/${encodeURIComponent(id)}`}>${id.slice(0, 8)}</a>`;
 }
 
 /** Name the duplicate that an entry is of. @param {string | undefined} id */
