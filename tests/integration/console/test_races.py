@@ -3,6 +3,7 @@
 import asyncio
 import re
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import pytest
 from playwright.async_api import expect
@@ -215,6 +216,22 @@ async def test_case_that_keeps_changing_is_not_read_for_each_change(console, cli
     await expect(page.get_by_text("message 99")).to_be_visible()
     assert len([each for each in asked if "presence" not in each]) < 50
     assert len((await read_detail(client, case))["messages"]) == 101
+
+
+async def test_case_that_changes_again_and_again_is_read_every_two_seconds(console, client, case):
+    """Also if each change comes when the one before it is shown."""
+    page = await console.open(case_path(case))
+    await settled(page)
+    await page.evaluate("performance.clearResourceTimings()")
+    for priority in ("urgent", "low", "high", "normal"):
+        await client.patch(f"/support/cases/{case['id']}", json={"priority": priority})
+        await expect(page.get_by_role("button", name=f"Priority: {priority.title()}")).to_be_visible()
+    reads = (
+        "performance.getEntriesByType('resource').filter(({name}) => name.endsWith(path)).map((each) => each.startTime)"
+    )
+    starts = await page.evaluate(f"(path) => {reads}", f"/support/cases/{case['id']}")
+    assert len(starts) == 4
+    assert min(later - earlier for earlier, later in pairwise(starts)) >= 1_990  # ms; timers of browsers are as exact
 
 
 async def test_search_for_an_original_shows_what_was_typed_last(console, client, cases):

@@ -171,8 +171,10 @@ export class CasePage extends Element {
   isBehind = false;
   /** @type {Promise<unknown> | null} */
   following = null;
+  /** When changes may be followed again. */
+  mayFollowAt = 0;
 
-  /** Read the case again: once for all changes that come while it is being read, and at most once a second. */
+  /** Read the case again: once for all changes that come meanwhile, and at most every two seconds. */
   async followChange() {
     this.isBehind = true;
     if (this.following) return this.following;
@@ -183,15 +185,15 @@ export class CasePage extends Element {
 
   async follow() {
     while (this.isBehind && this.isConnected) {
-      this.isBehind = false;
+      await new Promise((resume) => setTimeout(resume, this.mayFollowAt - Date.now()));
+      if (!this.isConnected) return;
+      Object.assign(this, { isBehind: false, mayFollowAt: Date.now() + FOLLOW_PAUSE });
       const { caseId } = this;
-      const pause = new Promise((resume) => setTimeout(resume, FOLLOW_PAUSE));
       try {
         await this.reload();
       } catch (failure) {
         if (caseId === this.caseId) this.set({ message: explain(failure) });
       }
-      if (this.isBehind) await pause;
     }
   }
 
