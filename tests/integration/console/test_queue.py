@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.async_api import expect
@@ -475,3 +476,22 @@ async def test_search_takes_any_text(console, client, typed):
             await expect(page.locator("tbody .subject a bdi")).to_have_text([f"Subject {typed} of it"])
         await page.reload()
         await settled(page)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+async def test_end_of_a_snooze_covers_nothing(console, client, width):
+    """It stands beside the subject, of which something is left, and ends before the time."""
+    (case,) = await open_waiting(client, "A parcel that has not arrived", customerId="customer-1")
+    until = (datetime.now(UTC) + timedelta(days=3)).isoformat()
+    await client.post(f"/support/cases/{case['id']}/status", json={"status": "pending", "until": until})
+    page = await console.open("/console/?view=all", viewport={"width": width, "height": 844})
+    mark = page.locator("tbody .pill")
+    await expect(mark).to_contain_text("Snoozed until")
+    subject, ended, time = [
+        await part.bounding_box() for part in (page.locator("tbody .subject a"), mark, page.locator("tbody .time"))
+    ]
+    assert subject["width"] >= 48
+    assert subject["x"] + subject["width"] <= ended["x"]
+    assert ended["x"] + ended["width"] <= time["x"] + time["width"]
+    clock = await page.locator("tbody .time .line").first.locator("> *").bounding_box()
+    assert ended["x"] + ended["width"] <= clock["x"]

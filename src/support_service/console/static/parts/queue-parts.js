@@ -5,7 +5,7 @@ import { guard } from "../vendor/lit-html/directives/guard.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { can, me, query } from "../lib/api.js";
 import { isUnread } from "../lib/case-list.js";
-import { clockWithSeconds, dateAndTime, number, t, text, word } from "../lib/i18n.js";
+import { clock, clockWithSeconds, dateAndTime, dayAndMonth, dayKey, number, t, text, word } from "../lib/i18n.js";
 import { go, html } from "../lib/page.js";
 import { live } from "../lib/live.js";
 import "./choice-menu.js";
@@ -325,7 +325,9 @@ function row(page, item, now, { isActive, isSelected, isUnread, hasDraft, viewer
 /** @param {any} item */
 function statusMark({ status, snoozedUntil }) {
   if (status === "open") return nothing;
-  return html`<span class="pill" data-status=${status}>${snoozedUntil ? t("queue.snoozed", { time: dateAndTime(snoozedUntil) }) : word("status", status)}</span>`;
+  if (!snoozedUntil) return html`<span class="pill" data-status=${status}>${word("status", status)}</span>`;
+  const time = `${dayAndMonth(dayKey(snoozedUntil))}, ${clock(snoozedUntil)}`;
+  return html`<span class="pill" data-status=${status} title=${dateAndTime(snoozedUntil)}>${t("queue.snoozed", { time })}</span>`;
 }
 
 /** @param {string[]} tags */
