@@ -115,6 +115,8 @@ async def _run_fault(deployment: Deployment, fault: DrillFault, following: Drill
             outcome.recovered = repaired_after is not None
             if not fault.actions:
                 outcome.resolved_after = repaired_after
+            elif not outcome.recovered:
+                outcome.errors.append("an alert fires after the repair")
         await asyncio.sleep(2 * EVALUATION_SECONDS)  # alerts that another one inhibited would be sent now
     outcome.errors += await deployment.lost()
     _evaluate(deployment, outcome, seen, started)
