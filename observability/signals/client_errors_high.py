@@ -95,6 +95,16 @@ SIGNAL = Signal(
                 _answers("200", "/support/macros"): CounterValues(99, 99),
             },
         ),
+        "a third of the answers are 422": Fault(
+            (f'SupportClientErrorsHigh{{http_route="{ROUTE}"}}',),
+            {_answers("201"): CounterValues(60, 40), _answers("422"): CounterValues(0, 20)},
+        ),
+        "an eighth of the answers are 422": Fault(
+            (), {_answers("201"): CounterValues(100, 88), _answers("422"): CounterValues(0, 12)}
+        ),
+        "most of few answers are 422": Fault(
+            (), {_answers("201"): CounterValues(10, 2), _answers("422"): CounterValues(0, 8)}
+        ),
         "most answers are 404, 401 and 429": Fault(
             (),
             {

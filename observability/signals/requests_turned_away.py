@@ -62,6 +62,13 @@ SIGNAL = Signal(
             ("SupportRequestsTurnedAway",),
             _received(100) | {'support_request_turned_away_total{reason="address"}': CounterValues(0.5, 67)},
         ),
+        "limits refuse a twelfth of the requests": Fault(
+            ("SupportRequestsTurnedAway",),
+            _received(300) | {'support_request_turned_away_total{reason="address"}': CounterValues(0, 27)},
+        ),
+        "limits refuse most of few requests": Fault(
+            (), _received(9) | {'support_request_turned_away_total{reason="address"}': CounterValues(0, 8)}
+        ),
         "limits refuse a client": Fault(
             (), _received(1000) | {'support_request_turned_away_total{reason="principal"}': CounterValues(1, 30)}
         ),

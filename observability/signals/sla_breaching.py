@@ -81,6 +81,20 @@ SIGNAL = Signal(
                 'support_sla_used_share_bucket{target="firstResponse",le="1"}': CounterValues(3, 0),
             },
         ),
+        "two of five clocks are breached": Fault(
+            ("SupportSlaBreaching",),
+            {
+                'support_sla_breached_total{target="resolution"}': CounterValues(0, 1.3),
+                'support_sla_used_share_bucket{target="resolution",le="1.0"}': CounterValues(2, 2),
+            },
+        ),
+        "few clocks end, and all are breached": Fault(
+            (),
+            {
+                'support_sla_breached_total{target="resolution"}': CounterValues(0, 0.5),
+                'support_sla_used_share_bucket{target="resolution",le="1.0"}': CounterValues(0.1, 0),
+            },
+        ),
         "as many clocks are breached as always, of many that end": Fault(
             (),
             {
