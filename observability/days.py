@@ -80,6 +80,7 @@ COUNTER_PACES |= {
     for outcome, share in (("accepted", 95.0), ("expired", 4.0), ("invalid", 1.0), ("missing", 1.0))
 }
 COUNTER_PACES |= {
+    'support_audit_entries_total{action="case.changed"}': 20.0,
     'support_webhook_deliveries_total{endpoint="crm",outcome="delivered"}': 2.0,
     'support_webhook_deliveries_total{endpoint="crm",outcome="retried"}': 0.3,
     'support_request_received_total{synthetic="other"}': 100.0,
@@ -116,6 +117,7 @@ QUIET_GAUGES: dict[str, float] = {
     "support_attachment_disk_free_bytes": 18 * GIB,
     "support_events_outbox_oldest_seconds": 0,
     "support_events_stream_lag": 0,
+    'support_webhook_overdue_age_seconds{endpoint="crm"}': 0,
     "support_stream_interrupted_seconds": 0,
     "support_events_dead_letters": 0,
     "support_audit_unsealed_age_seconds": 0,
@@ -129,6 +131,7 @@ QUIET_GAUGES: dict[str, float] = {
 }
 # A gauge's values in the noisy day: (minutes, value), repeated.
 NOISY_GAUGES = {
+    'support_webhook_overdue_age_seconds{endpoint="crm"}': ((115, 4), (5, 150)),
     "support_attachment_backlog_bytes": ((50, 2 * GIB), (30, 2 * GIB + 26_214_400), (40, 2 * GIB + 78_643_200)),
     "support_events_outbox_oldest_seconds": ((118, 0), (1, 90), (1, 130)),
     "support_events_stream_lag": ((57, 3), (3, 400)),
@@ -197,19 +200,26 @@ def noisy_day_test(faults: Mapping[str, Fault]) -> dict[str, Any]:
 def eight_days_test() -> dict[str, Any]:
     """Return the test of eight days with 120 new cases an hour.
 
-    On the eighth day a spike, then silence, then usual traffic.
+    On the eighth day a spike, then silence, then usual traffic. A job closes cases each night, and a script once more.
     """
     last = 7 * DAY_MINUTES
     growth = ((2, last + 60), (30, 30), (2, 120), (0, 40), (2, 60))  # (cases a minute, minutes)
     anomaly = 'SupportTicketTrafficAnomaly{direction="%s"}'
     silence = anomaly % "silence"
     moments = {59: (), 85: (anomaly % "spike",), 95: (), 200: (), 234: (silence,), 249: (silence, "SupportNoTraffic")}
+    # A job closes 3,000 cases each night, and on the last day a script closes 12,000.
+    moments |= {18: (), 109: ("SupportMassChange",), 130: ()}
     moments[260] = ()  # at the second evaluation after the requests go on, as it is kept for a while
     parts, at = [], 0
     for pace, minutes in growth:
         parts.append(f"{at}+{pace}x{minutes - 1}")
         at += pace * minutes
     series = _input_series('support_ticket_created_total{channel="email"}', "a", " ".join(parts))
+    closings, at = [], 0
+    for pace, minutes in ((200, 15), (0, 1425)) * 7 + ((200, 15), (0, 75), (800, 15), (0, 200)):
+        closings.append(f"{at + pace}+{pace}x{minutes - 1}")
+        at += pace * minutes
+    changes = _input_series('support_audit_entries_total{action="case.closed"}', "a", "0 " + " ".join(closings))
     # Requests end 225 minutes into the last day, after those for cases, and go on 25 minutes later.
     stop = last + 225
     requests = _input_series(
@@ -220,7 +230,10 @@ def eight_days_test() -> dict[str, Any]:
             {
                 "name": "a flood of cases, then none, then no request",
                 "interval": "1m",
-                "input_series": [series, requests, *_health_series(f"1x{8 * DAY_MINUTES}", f"1x{8 * DAY_MINUTES}")],
+                "input_series": [
+                    *(series, requests, changes),
+                    *_health_series(f"1x{8 * DAY_MINUTES}", f"1x{8 * DAY_MINUTES}"),
+                ],
                 "promql_expr_test": [expect_firing(f"{last + minute}m", alerts) for minute, alerts in moments.items()],
             }
         ],

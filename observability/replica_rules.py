@@ -59,6 +59,8 @@ PART_BY_ALERT = {
     "SupportStreamLagHigh": "liveUpdates",
     "SupportClientErrorsHigh": "requests",
     "SupportRequestsTurnedAway": "requests",
+    "SupportWebhooksSlow": "webhooks",
+    "SupportAuditChainBroken": "auditSealer",
 }
 
 

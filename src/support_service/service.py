@@ -54,6 +54,7 @@ from support_service.platform.access.opening import open_access, open_sessions
 from support_service.platform.access.sessions import BrowserSessions
 from support_service.platform.access.timings import AccessTimings
 from support_service.platform.audit.log import Sealer, SealerTimings
+from support_service.platform.audit.watch import ChainWatch, WatchTimings
 from support_service.platform.background import Pause, run_every, run_in_background
 from support_service.platform.certificates import CertificateTimings, watch_certificates
 from support_service.platform.database import Database, DatabaseTimings
@@ -97,6 +98,7 @@ class Timings:
     access: AccessTimings = field(default_factory=AccessTimings)
     database: DatabaseTimings = field(default_factory=DatabaseTimings)
     audit: SealerTimings = field(default_factory=SealerTimings)
+    audit_watch: WatchTimings = field(default_factory=WatchTimings)
     sla: SlaTimings = field(default_factory=SlaTimings)
     cases: CaseTimings = field(default_factory=CaseTimings)
     timeline: TimelineTimings = field(default_factory=TimelineTimings)
@@ -214,6 +216,8 @@ async def open_service(
         broker = await opened(open_broker(settings.events_redis_url, telemetry, timings.events.broker))
         event_log = await opened(open_log(settings, broker, telemetry, timings.events))
         relay, webhooks = await opened(open_relay(settings.events, database, broker, telemetry, timings.events))
+        watch = ChainWatch(database, instruments, relay.is_leader, timings.audit_watch)
+        await opened(_verify_audit_log(watch, timings.audit_watch))
         consumer = await opened(
             open_consumer(
                 settings.events,
@@ -342,6 +346,12 @@ async def _open_sealer(database: Database, instruments: Instruments, timings: Se
     pause = Pause(timings.seal_interval, timings.poll_interval, database.changed.subscribe())
     async with run_in_background(run_every(pause, sealer.run, "Sealing the audit log")):
         yield sealer
+
+
+@asynccontextmanager
+async def _verify_audit_log(watch: ChainWatch, timings: WatchTimings) -> AsyncIterator[None]:
+    async with run_in_background(run_every(timings.interval, watch.run, "Verifying the audit log")):
+        yield
 
 
 @asynccontextmanager

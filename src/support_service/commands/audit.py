@@ -1,10 +1,10 @@
-"""The `support-service audit` commands: verify the hash chain of the audit log, and move its oldest part to a file."""
+"""The `support-service audit` commands: verify the audit log, count its entries by actor, and move its oldest part."""
 
 import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from support_service.commands import grammar
 from support_service.commands.output import print_summary, show_progress
 from support_service.commands.runtime import cli_principal, load_settings, run_on_database
-from support_service.core.clock import parse_time
+from support_service.core.clock import format_time, parse_time
 from support_service.core.errors import NotFound, ValidationFailed
 
 if TYPE_CHECKING:
     from support_service.platform.audit.chain import ChainHead
     from support_service.platform.audit.segments import Segment
     from support_service.platform.audit.verify import ChainVerification
-    from support_service.platform.database import Database
+    from support_service.platform.database import Database, Row
 
 CHAIN_BROKEN_STATUS = 1  # exit status if the chain is broken
 SHA256_HEX = re.compile("[0-9a-fA-F]{64}")
@@ -32,6 +32,11 @@ examples:
 The first command prints the head of the chain. Store it where accounts that can write to the database can't change it.
 The second command also checks that the chain contains a stored head: a chain that was truncated or rewritten does not.
 The third command verifies exported segments, without the database.
+"""
+MAX_ACTORS = 20  # lines
+ACTOR_EXAMPLES = """\
+example:
+  support-service audit actors --since 15m
 """
 SEGMENT_EXAMPLES = """\
 example:
@@ -55,7 +60,9 @@ def moment(text: str) -> datetime:
 
 def add_to(commands: grammar.Subcommands) -> None:
     """Add `audit` to the commands."""
-    audit = commands.group("audit", "detect changes of the audit log, and move its oldest part to a file", "ACTION")
+    audit = commands.group(
+        "audit", "verify the audit log, count its entries by actor, and move its oldest part", "ACTION"
+    )
     what = "verify the whole hash chain, or exported segments; exit status 0 if it is intact, 1 if it is broken"
     command = audit.add("verify", what, verify, epilog=EXAMPLES)
     command.add_argument(
@@ -63,6 +70,15 @@ def add_to(commands: grammar.Subcommands) -> None:
     )
     command.add_argument(
         "--from-head", metavar="HASH", help="a head that this command printed before; the chain must contain it"
+    )
+    what = f"print who made most changes, at most {MAX_ACTORS} lines, one JSON object per line"
+    command = audit.add("actors", what, count_by_actor, epilog=ACTOR_EXAMPLES)
+    command.add_argument(
+        "--since",
+        type=grammar.moment,
+        required=True,
+        metavar="TIME",
+        help="changes since then: a time with a time zone, or a duration before now, such as 15m",
     )
     what = "write the oldest entries to a file, which proves itself"
     command = audit.add("export", what, export, epilog=SEGMENT_EXAMPLES)
@@ -166,6 +182,17 @@ def _print_segment(path: Path, segment: "Segment", flaw: str | None) -> None:
         print(f"{path}: positions {first} to {last} are intact.{erased} Its head: {head}")
     else:
         print(f"{path} is broken: {flaw}. It is intact up to position {last}, {head}.")
+
+
+def count_by_actor(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Print who made most entries since a time, and which, most first."""
+    from support_service.platform.audit import entry_rows
+
+    async def count(database: "Database") -> "Sequence[Row]":
+        return await entry_rows.count_by_actor(database, arguments.since, MAX_ACTORS)
+
+    for row in run_on_database(load_settings(environ), count):
+        print(json.dumps(row._asdict(), default=format_time))
 
 
 def export(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

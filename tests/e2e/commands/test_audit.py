@@ -2,6 +2,7 @@
 
 import json
 import stat
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -11,6 +12,8 @@ from support_service.platform.database.tables import audit_log
 from tests.conftest import both_databases
 from tests.support.disks import small_disk
 from tests.support.process import running
+
+DAY = timedelta(days=1)
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -68,6 +71,24 @@ async def test_overrides_are_recorded_and_verified(command, database, backend):
         "head": created.hash.hex(),
         "flaw": "the entry at position 2 differs from the sealed one",
     }
+
+
+@both_databases
+async def test_actors_are_printed_with_the_number_of_their_changes(command, database):
+    """Whoever made most changes comes first; older changes do not count."""
+    now = datetime.now(UTC)
+    changes = [("script", "case.closed", 3, now), ("ann", "case.changed", 2, now), ("old", "case.closed", 9, now - DAY)]
+    async with database.transaction() as tx:
+        for actor, action, number, at in changes:
+            entry = {"at": at, "actor": actor, "role": "agent", "action": action, "changes": "{}"}
+            await tx.execute(audit_log.insert(), [entry] * number)
+    status, out, errors = await command("audit", "actors", "--since", "15m")
+    assert (status, errors) == (0, "")
+    at = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    assert [json.loads(line) for line in out.splitlines()] == [
+        {"entries": 3, "action": "case.closed", "actor": "script", "role": "agent", "first": at, "last": at},
+        {"entries": 2, "action": "case.changed", "actor": "ann", "role": "agent", "first": at, "last": at},
+    ]
 
 
 @pytest.mark.parametrize("head", ["", "abc", "g" * 64])

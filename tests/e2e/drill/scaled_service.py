@@ -23,6 +23,7 @@ from support_service.events.relay import RelayTimings
 from support_service.events.webhook_sender import WebhookTimings
 from support_service.platform.access.timings import AccessTimings, JwksTimings
 from support_service.platform.audit.log import SealerTimings
+from support_service.platform.audit.watch import WatchTimings
 from support_service.platform.certificates import CertificateTimings
 from support_service.platform.database import DatabaseTimings, PostgresTimings
 from support_service.platform.telemetry import stores as store_metrics
@@ -79,6 +80,7 @@ server.build_app = partial(
         audit=SealerTimings(
             seal_interval=shorter(DEFAULTS.audit.seal_interval), poll_interval=shorter(DEFAULTS.audit.poll_interval)
         ),
+        audit_watch=WatchTimings(interval=shorter(DEFAULTS.audit_watch.interval)),
         events=EventTimings(
             backlog_refresh_interval=shorter(DEFAULTS.events.backlog_refresh_interval),
             webhooks=WebhookTimings(

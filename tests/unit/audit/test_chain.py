@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support_service.core.domain.principals import Principal
-from support_service.platform.audit import chain, entry_rows, log
+from support_service.platform.audit import chain, entry_rows, log, segments
 from support_service.platform.audit.chain import GENESIS, ChainHead
 from support_service.platform.audit.log import Sealer, SealerTimings
 from support_service.platform.audit.verify import VerifyLimits, verify_chain
+from support_service.platform.audit.watch import ChainWatch, WatchTimings
 from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import audit_head, audit_log
 from support_service.platform.telemetry.instruments import Instruments
@@ -309,6 +310,138 @@ async def test_missing_head_is_an_error(sealed_log):
         for read in (entry_rows.read_head_and_oldest_unsealed, entry_rows.lock_head):
             with pytest.raises(LookupError, match="has lost the row of its head"):
                 await read(tx)
+
+
+async def test_sealed_entries_are_counted_by_action(database):
+    """Also those of other processes, such as commands; actions that no alert counts are one series."""
+    metrics = Metrics(("prometheus",), build_resource())
+    name, scrape = "support_audit_entries_total", Scrape(metrics)
+    sealing = Sealer(database, Instruments(metrics.meter))
+    assert scrape.value(name, action="case.closed") == 0
+    for action, number in (("case.closed", 3), ("attachment.removed", 1), ("view.created", 2)):
+        async with unit_of_work(database, SYSTEM_ORIGIN) as work:
+            await log.record_all(work, action, [(None, AT, {})] * number)
+    await sealing.run()
+    await sealing.run()
+    found = {labels["action"]: value for _, labels, value in scrape.samples(name) if value}
+    assert found == {"case.closed": 3, "attachment.removed": 1, "other": 2}
+    metrics.close()
+
+
+class Watch:
+    """The regular verification by one replica, and its results so far."""
+
+    def __init__(self, database, **timings):
+        self.metrics = Metrics(("prometheus",), build_resource())
+        self.leads = True
+        timings = {"new_entries": 3, "old_entries": 3} | timings
+        self._watch = ChainWatch(database, Instruments(self.metrics.meter), lambda: self.leads, WatchTimings(**timings))
+
+    async def run(self, rounds=1):
+        """Verify some parts; return the number of rounds by result."""
+        for _ in range(rounds):
+            await self._watch.run()
+        name = "support_audit_verifications_total"
+        return {labels["result"]: value for _, labels, value in Scrape(self.metrics).samples(name) if value}
+
+
+async def add_entries(database, number):
+    """Record and seal entries of one case."""
+    async with unit_of_work(database, SYSTEM_ORIGIN) as work:
+        await log.record_all(work, "case.changed", [("case-9", AT, {"priority": ("low", "high")})] * number)
+        await log.seal_all(work.tx)
+
+
+async def forge(database, at, /, **values):
+    """Change an entry past the triggers of the table, as its owner can."""
+    on = " ON audit_log" if database.is_shared else ""
+    async with database.transaction() as tx:
+        for name in TRIGGERS:
+            await tx.execute(sa.text(f"DROP TRIGGER IF EXISTS {name}{on}"))
+        if values:
+            await tx.execute(audit_log.update().where(audit_log.c.position == at).values(**values))
+
+
+@both_databases
+async def test_regular_verification_of_an_unaltered_log_finds_nothing(sealed_log):
+    """Through several passes, with new entries between them, and with erased changes whose erasure is recorded."""
+    watch = Watch(sealed_log)
+    for _ in range(12):
+        await add_entries(sealed_log, 2)
+        await watch.run()
+    assert await watch.run() == {"intact": 13}
+
+
+@both_databases
+async def test_regular_verification_finds_an_altered_entry_in_each_round(sealed_log, caplog):
+    """The new one at once, an old one within a pass; until it is as it was. The log names the position."""
+    watch = Watch(sealed_log)
+    await watch.run()
+    await add_entries(sealed_log, 2)
+    newest, (old, *_) = ENTRIES + 3, await rows(sealed_log)
+    before = (await rows(sealed_log))[newest - 1]
+    await forge(sealed_log, newest, actor="nobody")
+    assert await watch.run(3) == {"intact": 1, "broken": 3}
+    assert f"The audit log was altered: the entry at position {newest} differs from the sealed one" in caplog.text
+    await forge(sealed_log, newest, actor=before.actor)
+    await forge(sealed_log, 1, action="case.opened")
+    assert (await watch.run(8))["broken"] > 4
+    assert "the entry at position 1 differs from the sealed one" in caplog.text
+    successor = await Watch(sealed_log).run()
+    assert successor == {"broken": 1}  # another leader goes on where the first one was
+    await forge(sealed_log, 1, action=old.action)
+    broken = (await watch.run())["broken"]
+    assert (await watch.run(8))["broken"] == broken
+
+
+@both_databases
+@pytest.mark.parametrize(
+    "values", [{"changes": None, "salt": None}, {"position": ENTRIES + 100}, {"hash": b"x" * 32}], ids=str
+)
+async def test_regular_verification_finds_hidden_changes_and_missing_entries(sealed_log, values):
+    """Changes that are gone without a recorded erasure, an entry that is gone, and another hash."""
+    watch = Watch(sealed_log)
+    await forge(sealed_log, 3, **values)
+    assert (await watch.run(6)).keys() >= {"broken"}
+
+
+async def test_regular_verification_finds_a_truncated_log(sealed_log):
+    """If the head was moved back with the entries: as long as the same process verifies."""
+    watch = Watch(sealed_log)
+    await watch.run()
+    kept = (await rows(sealed_log))[-3]
+    await forge(sealed_log, 1)
+    async with sealed_log.transaction() as tx:
+        await tx.execute(audit_log.delete().where(audit_log.c.position > kept.position))
+        await tx.execute(audit_head.update().values(position=kept.position, hash=kept.hash))
+    assert await watch.run() == {"intact": 1, "broken": 1}
+
+
+async def test_regular_verification_is_that_of_one_replica_and_of_a_bounded_part(sealed_log):
+    """A replica that does not lead reads nothing; one that can't read says so."""
+    await add_entries(sealed_log, 30)
+    follower, leader = Watch(sealed_log), Watch(sealed_log)
+    follower.leads = False
+    assert await follower.run() == {}
+    await leader.run()
+    assert Scrape(leader.metrics).value("support_audit_verified_total") == 3 + 3
+    async with sealed_log.transaction() as tx:
+        await tx.execute(audit_head.delete())
+    with pytest.raises(LookupError):
+        await leader.run()
+    assert await leader.run(0) == {"intact": 1, "failed": 1}
+
+
+async def test_regular_verification_goes_on_after_detached_entries(sealed_log, tmp_path):
+    """Entries that an operator moved to a file are not missed."""
+    watch = Watch(sealed_log)
+    await watch.run(2)
+    with (tmp_path / "segment").open("w+b") as file:
+        await segments.write_segment(sealed_log, file, AT + timedelta(seconds=8))
+        file.seek(0)
+        segment = segments.read_segment(file)
+    await segments.detach(sealed_log, SYSTEM_ORIGIN, segment)
+    assert await watch.run(9) == {"intact": 11}
 
 
 async def test_sealer_gauges_have_no_series_before_the_first_look(sealed_log):

@@ -141,7 +141,9 @@ def test_gauges_shared_by_all_replicas_are_not_summed(panel: Panel):
         "support_events_stream_lag",
         "support_events_dead_letters",
         "support_webhook_pending",
-        "support_audit",
+        "support_webhook_overdue",
+        "support_audit_sealed",
+        "support_audit_unsealed",
         "support_probe",
     )
     for query in panel.queries:

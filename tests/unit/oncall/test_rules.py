@@ -83,6 +83,7 @@ def test_alerts_that_only_prometheus_judges():
     assert every - JUDGED == {
         "SupportApiErrorBudgetBurnSlow",
         "SupportIngressFailing",
+        "SupportMassChange",
         "SupportMetricsMissing",
         "SupportNoTraffic",
         "SupportProbeFailing",

@@ -84,6 +84,15 @@ DETACH = audit_head.update().values(
     detached_position=sa.bindparam("new_position"),
     detached_hash=sa.bindparam("new_hash", type_=audit_head.c.detached_hash.type),
 )
+READ_VERIFIED = sa.select(audit_head.c.verified_position)
+STORE_VERIFIED = (
+    audit_head.update()
+    .where(audit_head.c.verified_position.is_distinct_from(sa.bindparam("new_position", type_=sa.BigInteger)))
+    .values(verified_position=sa.bindparam("new_position"))
+)
+SELECT_ERASURES = sa.select(*ENTRY_COLUMNS).where(
+    _L.case_id.in_(sa.bindparam("cases", expanding=True)), _L.action == CASE_ERASED, _L.position.is_not(None)
+)
 DELETE_BETWEEN = audit_log.delete().where(
     _L.position > sa.bindparam("after", type_=sa.BigInteger), _L.position <= sa.bindparam("last", type_=sa.BigInteger)
 )
@@ -153,6 +162,23 @@ async def read_detached(reader: Reader) -> ChainHead:
 
 def _detached_of_row(row: Row) -> ChainHead:
     return ChainHead(row.detached_position, row.detached_hash) if row.detached_hash else ChainHead(0, GENESIS)
+
+
+async def read_verified_position(reader: Reader) -> int:
+    """Return the position up to which the regular verification has come in its pass."""
+    row = await reader.fetch_one(READ_VERIFIED)
+    return (row.verified_position if row else None) or 0
+
+
+async def store_verified_position(tx: Transaction, position: int) -> None:
+    """Store the position up to which the regular verification has come, unless it is known."""
+    await tx.execute(STORE_VERIFIED, {"new_position": position})
+
+
+async def read_erased_positions(reader: Reader, cases: Sequence[str]) -> set[int]:
+    """Return the positions whose changes were erased according to the entries of cases."""
+    rows = await reader.fetch_all(SELECT_ERASURES, {"cases": list(cases)})
+    return {position for row in rows for position in _entry_of_row(row).erased_positions()}
 
 
 async def find_changes(reader: Reader, positions: Sequence[int]) -> int | None:
@@ -261,6 +287,26 @@ async def find_entries(
         condition = _with_action(filters.action, condition, order)
     statement = planned_by_values(select_newest(condition, *order))
     return await _read_page_newest_first(reader, statement, limit)
+
+
+async def count_by_actor(reader: Reader, since: datetime, count: int) -> Sequence[Row]:
+    """Return who made most entries since a time: rows with entries, action, actor, role, and the times of both ends."""
+    number = sa.func.count()
+    statement = (
+        sa.select(
+            number.label("entries"),
+            _L.action,
+            _L.actor,
+            _L.role,
+            sa.func.min(_L.at).label("first"),
+            sa.func.max(_L.at).label("last"),
+        )
+        .where(_L.at >= sa.bindparam("since", type_=UtcDateTime()))
+        .group_by(_L.action, _L.actor, _L.role)
+        .order_by(number.desc(), _L.action, _L.actor)
+        .limit(sa.bindparam("count"))
+    )
+    return await reader.fetch_all(statement, {"since": since, "count": count})
 
 
 def _with_action(

@@ -6,6 +6,7 @@ entries, so positions have no gaps.
 """
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +21,7 @@ from support_service.core.part_state import OncallCard
 from support_service.platform.audit import chain, entry_rows
 from support_service.platform.audit.chain import CASE_ERASED
 from support_service.platform.database import Database, Transaction
-from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
+from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, known_or_other
 from support_service.platform.unit_of_work import UnitOfWork
 
 Action = chain.Action
@@ -35,6 +36,20 @@ AUDIT_UNSEALED_AGE = InstrumentSpec(
     "gauge",
     "s",
     "Age of the oldest entry of the audit log that is not sealed; 0 if there is none",
+)
+COUNTED_ACTIONS: tuple[Action, ...] = (
+    "case.changed",
+    "case.closed",
+    "case.reopened",
+    "case.deleted",
+    "attachment.removed",
+)  # a flood of these is a mistake or an attack
+AUDIT_ENTRIES = InstrumentSpec(
+    "support.audit.entries",
+    "counter",
+    "{entry}",
+    "Entries of the audit log that this process sealed, by action: changes of all replicas and commands",
+    {"action": (*COUNTED_ACTIONS, OTHER)},
 )
 
 
@@ -119,6 +134,7 @@ class Sealer:
 
     def __init__(self, database: Database, instruments: Instruments, timings: SealerTimings = SealerTimings()) -> None:
         self._database = database
+        self._instruments = instruments
         self._timings = timings
         self.status: SealerStatus | None = None
         instruments.observe(AUDIT_SEALED, lambda: [(self.status.length, {})] if self.status else [])
@@ -151,7 +167,9 @@ class Sealer:
         """Seal all unsealed entries, in batches."""
         while (await self.refresh_gauges()).oldest_unsealed is not None:
             async with self._database.transaction() as tx:
-                await _seal_batch(tx, self._timings)
+                sealed = await _seal_batch(tx, self._timings)
+            for action, number in Counter(known_or_other(each.action, COUNTED_ACTIONS) for each in sealed).items():
+                self._instruments.add(AUDIT_ENTRIES, number, {"action": action})
 
 
 async def seal_all(tx: Transaction, timings: SealerTimings = SealerTimings()) -> None:
@@ -160,7 +178,7 @@ async def seal_all(tx: Transaction, timings: SealerTimings = SealerTimings()) ->
         pass
 
 
-async def _seal_batch(tx: Transaction, timings: SealerTimings) -> int:
+async def _seal_batch(tx: Transaction, timings: SealerTimings) -> Sequence[chain.StoredAuditEntry]:
     head = await entry_rows.lock_head(tx)
     sealed: list[chain.StoredAuditEntry] = []
     for entry in await entry_rows.read_unsealed(tx, timings.batch_size, timings.batch_bytes):
@@ -168,4 +186,4 @@ async def _seal_batch(tx: Transaction, timings: SealerTimings) -> int:
         head = sealed[-1].head_after
     if sealed:
         await entry_rows.store_seals(tx, sealed)
-    return len(sealed)
+    return sealed

@@ -1,6 +1,6 @@
 """Verification of the chain, as a whole or in parts, up to the first invalid entry."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -81,6 +81,7 @@ class PartVerification:
     end: ChainHead
     flaw: str | None
     oldest_unsealed: datetime | None
+    erased: Mapping[int, str | None]  # positions whose changes are missing, with their cases
 
 
 async def verify_part(
@@ -98,27 +99,30 @@ async def verify_part(
         problem = FieldError("after", f"must be at most {end.position}, the length of the chain")
         raise ValidationFailed("invalid_request", "The chain is shorter.", [problem])
     detached = await entry_rows.read_detached(database)
+    erased: dict[int, str | None] = {}
     start = max(start, detached.position)
     head = detached if start == detached.position else await read_head_at(database, start)
     if head is None:
         text = f"there is no entry at position {start}"
-        return PartVerification(start, detached, ChainHead(0, GENESIS), end, text, oldest)
+        return PartVerification(start, detached, ChainHead(0, GENESIS), end, text, oldest, erased)
     until = min(end.position, start + count)
     while head.position < until:
         most = min(limits.page_size, until - head.position)
         page = await entry_rows.read_sealed(database, head.position, most, limits.page_bytes)
         if not page:
             text = f"entries are missing after position {head.position}"
-            return PartVerification(start, detached, head, end, text, oldest)
+            return PartVerification(start, detached, head, end, text, oldest, erased)
         for entry in page:
             flaw = chain.find_flaw(head, entry)
             if flaw is not None:
-                return PartVerification(start, detached, head, end, flaw, oldest)
+                return PartVerification(start, detached, head, end, flaw, oldest, erased)
             head = entry.head_after
+            if entry.changes is None:
+                erased[head.position] = entry.case_id
     flaw = None
     if head.position == end.position and head.hash != end.hash:
         flaw = f"the head says {end}, which is not the last entry"
-    return PartVerification(start, detached, head, end, flaw, oldest)
+    return PartVerification(start, detached, head, end, flaw, oldest, erased)
 
 
 async def read_head_at(reader: Reader, position: int) -> ChainHead | None:

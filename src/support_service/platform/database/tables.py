@@ -438,6 +438,7 @@ audit_head = table(
     required("hash", sa.LargeBinary, "not personal"),
     optional("detached_position", sa.BigInteger, "not personal"),
     optional("detached_hash", sa.LargeBinary, "not personal"),
+    optional("verified_position", sa.BigInteger, "not personal"),  # up to which the current pass has verified it
 )
 
 # Requests with an Idempotency-Key, and their stored responses.
