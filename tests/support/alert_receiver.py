@@ -1,6 +1,7 @@
 """A receiver in place of Slack, the pager, the dead man's switch and a webhook; it keeps every notification."""
 
 import asyncio
+import itertools
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,8 @@ class Receiver:
         app.router.add_post("/pager", self._pager)
         app.router.add_post("/watchdog", self._watchdog)
         app.router.add_post("/webhook", self._webhook)
-        self.webhook_status = 204
+        self.webhook_statuses = itertools.cycle((204,))  # of the following answers
+        self.webhook_delay = 0.0  # seconds before each
         self._server = TestServer(app)
 
     async def open(self) -> None:
@@ -72,7 +74,8 @@ class Receiver:
         return web.Response()
 
     async def _webhook(self, _: web.Request) -> web.Response:
-        return web.Response(status=self.webhook_status)
+        await asyncio.sleep(self.webhook_delay)
+        return web.Response(status=next(self.webhook_statuses))
 
     async def _watchdog(self, _: web.Request) -> web.Response:
         self.beats += 1

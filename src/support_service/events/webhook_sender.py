@@ -13,13 +13,14 @@ from datetime import datetime, timedelta
 from functools import partial
 from http import HTTPStatus
 from itertools import product
+from typing import Any
 
 import aiohttp
 import pydantic_core
 import sqlalchemy as sa
 from standardwebhooks import Webhook
 
-from support_service.core.clock import Backoff, utc_now
+from support_service.core.clock import Backoff, age_in_seconds, utc_now
 from support_service.core.part_state import OncallCard
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
 from support_service.events.polling import poll_with_backoff
@@ -30,7 +31,7 @@ from support_service.platform.database.statements import delete_in_batches, lock
 from support_service.platform.database.tables import outbox, webhook_deliveries
 from support_service.platform.http_client import describe_client_error
 from support_service.platform.settings.values import WebhookSetting
-from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, LastReading
+from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, LastReading, Observations
 from support_service.platform.telemetry.logs import WEBHOOK_LOGGER
 from support_service.platform.telemetry.traces import UNTRACED, MessageSpans, fail_span
 
@@ -49,6 +50,13 @@ WEBHOOK_ATTEMPTS = InstrumentSpec(
 WEBHOOK_PENDING = InstrumentSpec(
     "support.webhook.pending", "gauge", "{delivery}", "Webhook deliveries that are still to be made"
 )
+WEBHOOK_OVERDUE_AGE = InstrumentSpec(
+    "support.webhook.overdue_age",
+    "gauge",
+    "s",
+    "Time since the first pending delivery to a webhook was due; 0 if none is due",
+    {"endpoint": None},
+)
 
 DELIVERY_TIMEOUT = 15.0  # seconds for an endpoint to respond
 MAX_RETRY_DELAY = 4 * 3600.0  # seconds
@@ -57,6 +65,7 @@ RETENTION_DELIVERED = timedelta(days=1)
 RETENTION_FAILED = timedelta(days=30)
 MAX_CONCURRENT_DELIVERIES = 16  # per endpoint
 PURGE_BATCH = 500  # finished deliveries deleted per transaction
+GAUGE_MAX_AGE = 60.0  # seconds; what was due before an outage of the database is not overdue because of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +109,11 @@ class WebhookSender:
             instruments.start_series(WEBHOOK_ATTEMPTS, {"endpoint": name, "outcome": outcome})
         self._pending = LastReading[int]()
         instruments.observe(WEBHOOK_PENDING, self._pending.observations(lambda number: [(number, {})]))
+        self._select_first_due = sa.select(
+            *(_first_due_at(name).label(f"due_{number}") for number, name in enumerate(self._endpoints))
+        )
+        self._first_due = LastReading[Row](GAUGE_MAX_AGE)
+        instruments.observe(WEBHOOK_OVERDUE_AGE, self._first_due.observations(self._observe_overdue))
 
     def card(self) -> OncallCard:
         """Return what on-call is shown of the deliveries."""
@@ -122,11 +136,18 @@ class WebhookSender:
             pass
 
     async def refresh(self) -> None:
-        """Read the number of pending deliveries for the gauge, and delete old finished ones in small transactions."""
+        """Read pending deliveries for the gauges, and delete old finished ones in small transactions."""
         (row,) = await self._database.fetch_all(COUNT_PENDING)
         self._pending.store(int(row.number))
+        if self._endpoints:
+            (first_due,) = await self._database.fetch_all(self._select_first_due)
+            self._first_due.store(first_due)
         await self._delete_finished("delivered", RETENTION_DELIVERED)
         await self._delete_finished("failed", RETENTION_FAILED)
+
+    def _observe_overdue(self, first_due: Row) -> Observations:
+        times = first_due._asdict().values()
+        return [(age_in_seconds(due), {"endpoint": name}) for name, due in zip(self._endpoints, times, strict=True)]
 
     async def _delete_finished(self, state: str, retention: timedelta) -> None:
         finished = {"ended": state, "before": utc_now() - retention, "count": PURGE_BATCH}
@@ -263,6 +284,14 @@ UPDATE_DELIVERY = (
 COUNT_PENDING = (
     sa.select(sa.func.count().label("number")).select_from(webhook_deliveries).where(_DELIVERY.state == "pending")
 )
+
+
+def _first_due_at(endpoint: str) -> sa.ScalarSelect[Any]:
+    """Select when the first pending delivery to an endpoint is due: one entry of an index."""
+    pending = sa.select(_DELIVERY.due).where(_DELIVERY.endpoint == endpoint, _DELIVERY.state == "pending")
+    return pending.order_by(_DELIVERY.due).limit(sa.literal_column("1")).scalar_subquery()
+
+
 _SELECT_FINISHED = (
     sa.select(_DELIVERY.seq)
     .where(_DELIVERY.state == sa.bindparam("ended"), _DELIVERY.due < sa.bindparam("before", type_=UtcDateTime()))

@@ -20,10 +20,12 @@ from support_service.platform.database.tables import outbox, webhook_deliveries
 from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, open_case
 from tests.support.events.webhooks import SECRET
+from tests.support.scrape import Scrape
 from tests.support.service import service_of
 from tests.support.timings import SHORT_LEASE, patient_events, patient_timings
 
 DELIVERIES = "support_webhook_deliveries_total"
+OVERDUE = "support_webhook_overdue_age_seconds"
 MORE_THAN_AT_ONCE = 2 * MAX_CONCURRENT_DELIVERIES + 1
 
 
@@ -181,6 +183,38 @@ async def test_deliveries_of_a_removed_endpoint_fail(client, make_client, endpoi
     without = await make_client(SUPPORT_WEBHOOKS=None)
     await change(without, state="pending", due=datetime.now(UTC))
     await wait_for_states(without, ["failed"] * 2)
+
+
+@both_databases
+async def test_delay_of_a_slow_endpoint_is_measured(make_client, endpoint):
+    """It is the time since a delivery was due. A failed delivery that waits for its next attempt is not late."""
+    release = asyncio.Event()
+
+    async def hang(_request):
+        await release.wait()
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/hook", hang)
+    async with TestServer(app) as slow:
+        hooks = {"slow": str(slow.make_url("/hook")), "refusing": str(endpoint.server.make_url("/hook"))}
+        endpoint.status = 503
+        client = await make_client(
+            SUPPORT_WEBHOOKS=json.dumps([{"name": name, "url": url, "secret": SECRET} for name, url in hooks.items()])
+        )
+        sender, metrics = service_of(client).webhooks, Scrape(service_of(client).metrics)
+        await open_case(client)
+        await eventually(lambda: outcomes(metrics, "retried"))
+        async with service_of(client).database.transaction() as tx:
+            late = webhook_deliveries.update().where(webhook_deliveries.c.endpoint == "slow")
+            await tx.execute(late.values(due=datetime.now(UTC) - timedelta(hours=1)))
+        await sender.refresh()
+        assert 3600 <= metrics.value(OVERDUE, endpoint="slow") < 7200
+        assert metrics.value(OVERDUE, endpoint="refusing") == 0
+        release.set()
+        await wait_for_states(client, ["delivered", "pending"])
+        await sender.refresh()
+        assert metrics.value(OVERDUE, endpoint="slow") == 0
 
 
 @both_databases

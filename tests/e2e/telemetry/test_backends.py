@@ -26,6 +26,7 @@ NOT_CONFIGURED = {
     "support_redis_memory_usage_bytes",
     "support_redis_role",
     "support_standby_lag_seconds",
+    "support_webhook_overdue_age_seconds",
 }
 LAST_REQUEST = 'http_server_request_duration_seconds_count{http_route="other"}'  # the workload's last request
 # These change without traffic, even between a scrape and an export.
