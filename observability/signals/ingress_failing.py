@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from grafana.panel import Panel, Query, highest_over_replicas
 
-from observability.drill import Cause, Deployment, DrillFault, Exercise
+from observability.drill import Cause, Deployment, DrillFault, DrillScenario, Exercise
 from observability.faults import Fault, GaugeValues
 from observability.signal import CAUSE_KEPT, Alert, Signal
 from observability.signals.probe_failing import DIRECT, GOOD, INGRESS, PROBE_JOB, steps
@@ -14,12 +14,22 @@ INGRESS_FOR = "3m"  # three failed runs through the ingress, while the direct ru
 
 
 NOTHING_IS_SERVED = "http-request return status 404"  # of HAProxy
+LARGE_FILES_ARE_REFUSED = "http-request return status 413 if { req.hdr_val(content-length) gt 1048576 }"
+LARGE_FILE = DrillScenario(probe=("--upload-size=4MiB",))
 
 
 @asynccontextmanager
 async def _nothing_is_routed(deployment: Deployment) -> AsyncIterator[None]:
     """The load balancer answers every request with 404, as after a wrong change of its rules."""
     await deployment.load_balancer.start(deployment.replicas, NOTHING_IS_SERVED)
+    yield
+    await deployment.load_balancer.start(deployment.replicas)
+
+
+@asynccontextmanager
+async def _large_files_are_refused(deployment: Deployment) -> AsyncIterator[None]:
+    """The load balancer has a limit of 1 MiB for bodies, as nginx has unless another one is set."""
+    await deployment.load_balancer.start(deployment.replicas, LARGE_FILES_ARE_REFUSED)
     yield
     await deployment.load_balancer.start(deployment.replicas)
 
@@ -69,6 +79,14 @@ SIGNAL = Signal(
             _nothing_is_routed,
             (Cause(1, '"status": "404"'),),
             only_repair="the rule of the ingress has to be taken back",
+        ),
+        DrillFault(
+            "ingress refuses large files",
+            ("SupportIngressFailing",),
+            _large_files_are_refused,
+            (Cause(1, '"413", "step": "upload"'),),
+            scenario=LARGE_FILE,
+            only_repair="the limit is in the configuration of the ingress",
         ),
     ),
     exercises=(

@@ -17,10 +17,13 @@ GOOD = "support_probe_success"
 
 
 def steps(via: str) -> str:
-    """Return text of a template that names each failed step, with the status and the code of its answer."""
+    """Return text of a template that names each failed step with status and code of its answer, and a file's size."""
     failed = f"max by (step, status, code) (support_probe_step_failure{{{via}}})"
+    largest = f"{{{{ with query `max(support_probe_upload_size_bytes{{{via}}})` }}}}"
+    size = f"{largest} of {{{{ . | first | value | humanize1024 }}}}B{{{{ end }}}}"
     answer = "{{ with .Labels.status }} with {{ . }}{{ end }}{{ with .Labels.code }} {{ . }}{{ end }}"
-    return f"{{{{ range query `{failed}` }}}} {{{{ .Labels.step }}}}{answer}{{{{ end }}}}"
+    step = f'{{{{ .Labels.step }}}}{{{{ if eq .Labels.step "upload" }}}}{size}{{{{ end }}}}'
+    return f"{{{{ range query `{failed}` }}}} {step}{answer}{{{{ end }}}}"
 
 
 PROBE_JOB = 'job=~".*probe.*"'  # the probe is a process of its own

@@ -87,6 +87,7 @@ def argument_type(name: str) -> Callable[[Callable[[str], Value]], Callable[[str
 
 duration = argument_type("duration")(units.parse_duration)
 byte_rate = argument_type("rate")(units.parse_byte_rate)
+size = argument_type("size")(units.parse_size)
 positive_int = argument_type("number")(units.parse_count)
 percentage = argument_type("percentage")(units.parse_percentage)
 

@@ -70,6 +70,14 @@ def add_to(commands: grammar.Subcommands) -> None:
         help="maximum time from the event to its timeline entry (default: %(default)ss)",
     )
     command.add_argument(
+        "--upload-size",
+        type=grammar.size,
+        default="64KiB",
+        metavar="SIZE",
+        help="size of the file that is uploaded, such as 25MB: one as large as those of customers finds an ingress "
+        "that refuses them (default: %(default)s)",
+    )
+    command.add_argument(
         "--header",
         action="append",
         default=[],
@@ -88,9 +96,10 @@ def probe(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
     headers = ClientSettings.load(environ).headers | dict(arguments.header)
     limits = (arguments.threshold, arguments.event_threshold, arguments.channel)
-    checks = [SyntheticCheck(arguments.base_url, headers, *limits)]
+    size = arguments.upload_size
+    checks = [SyntheticCheck(arguments.base_url, headers, *limits, upload_bytes=size)]
     if arguments.ingress_url is not None:
-        checks.append(SyntheticCheck(arguments.ingress_url, headers, *limits, via="ingress"))
+        checks.append(SyntheticCheck(arguments.ingress_url, headers, *limits, upload_bytes=size, via="ingress"))
     if arguments.interval is None:
         sys.exit(run_coroutine(run_once(checks)))
     pushed = [name for name in TelemetrySettings.load(environ).metrics if name != "prometheus"]

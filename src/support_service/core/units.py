@@ -30,11 +30,23 @@ def parse_duration(text: str, default_unit: str = "") -> timedelta:
 
 def parse_byte_rate(text: str) -> float:
     """Parse a rate such as `50MB/s` into bytes per second; raises ValueError with the expected form."""
-    found = SIZE_PATTERN.fullmatch(text.strip().removesuffix("/s"))
-    found_bytes = float(found[1]) * (1024 if found[3] else 1000) ** SIZE_PREFIXES.index(found[2]) if found else 0.0
+    found_bytes = _bytes_of(text.strip().removesuffix("/s"))
     if found_bytes <= 0:
         raise ValueError("a number of bytes per second with a unit (B, kB, MB, GB), such as 50MB/s")
     return found_bytes
+
+
+def parse_size(text: str) -> int:
+    """Parse a size such as `25MB` or `64KiB` into bytes; raises ValueError with the expected form."""
+    found_bytes = _bytes_of(text.strip().replace("K", "k"))
+    if found_bytes < 1:
+        raise ValueError("a number of bytes with a unit (B, kB, MB, MiB), such as 25MB")
+    return int(found_bytes)
+
+
+def _bytes_of(text: str) -> float:
+    found = SIZE_PATTERN.fullmatch(text)
+    return float(found[1]) * (1024 if found[3] else 1000) ** SIZE_PREFIXES.index(found[2]) if found else 0.0
 
 
 def parse_request_rate(text: str) -> tuple[int, int]:

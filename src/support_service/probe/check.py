@@ -15,10 +15,10 @@ from support_service import __version__
 from support_service.client import Attachment, Case, ClientTimings, NoAnswer, NotFound, SupportClient, SupportError
 from support_service.core.clock import utc_now
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
+from support_service.core.units import format_bytes
 from support_service.platform.http_client import describe_client_error
 from support_service.platform.telemetry.http import PROBE_USER_AGENT
 
-PROBE_FILE_BYTES = 64 * 1024
 PROBE_FILE_NAME = "probe.bin"
 TIMELINE_POLL_INTERVAL = 0.1  # seconds between reads of the timeline
 STEP_TIMEOUT_MARGIN = 5.0  # seconds after a step's threshold until it is cancelled
@@ -52,6 +52,7 @@ class CheckReport:
 
     base_url: str
     started_at: str
+    upload_bytes: int
     via: str = "service"
     steps: list[Step] = field(default_factory=list)
     reason: str | None = None
@@ -77,6 +78,7 @@ class CheckReport:
             "via": self.via,
             "baseUrl": self.base_url,
             "startedAt": self.started_at,
+            "uploadBytes": self.upload_bytes,
             "seconds": round(sum(step.seconds for step in self.steps), 3),
             "steps": [asdict(step) | {"seconds": round(step.seconds, 3)} for step in self.steps],
         }
@@ -97,12 +99,14 @@ class SyntheticCheck:
         event_threshold: float,
         channel: str,
         *,
+        upload_bytes: int,
         via: str = "service",
     ) -> None:
         """`channel` is one of the service's channels of synthetic cases, `via` one of PROBE_PATHS."""
         self._base_url = base_url.rstrip("/")
         self._headers = {"User-Agent": f"{PROBE_USER_AGENT}{__version__}"} | dict(headers)
         self._channel = channel
+        self._upload_bytes = upload_bytes
         self._via = via
         self._thresholds = {name: event_threshold if name == "timeline" else threshold for name in PROBE_STEPS}
         self._case_id = ""
@@ -111,7 +115,7 @@ class SyntheticCheck:
 
     async def run(self) -> CheckReport:
         """Run every step and return the report. Errors of the service are reported, never raised."""
-        report = CheckReport(self._base_url, utc_now().isoformat(timespec="seconds"), self._via)
+        report = CheckReport(self._base_url, utc_now().isoformat(timespec="seconds"), self._upload_bytes, self._via)
         self._case_id, self._files = "", []
         name = uuid4().hex[:16]
         self._sent = {"id": f"probe-{name}", "order": f"probe-{name}", "shipment": f"probe-{name}-1"}
@@ -151,6 +155,8 @@ class SyntheticCheck:
             if isinstance(failure, SupportError) and failure.status:
                 code = failure.problem.get("code")
                 step.status, step.code = failure.status, code if code in PROBLEM_CODES_BY_NAME else None
+        if step.detail and step.step == "upload":
+            step.detail = f"a file of {format_bytes(self._upload_bytes)}: {step.detail}"
         step.seconds = time.perf_counter() - started
         if step.verdict == "good" and step.seconds > step.threshold:
             step.verdict, step.detail = "slow", "slower than the threshold"
@@ -170,7 +176,7 @@ class SyntheticCheck:
             raise WrongContent("the response has a different message")
 
     async def _upload(self, client: SupportClient) -> None:
-        self._files = [await client.upload(self._case_id, os.urandom(PROBE_FILE_BYTES), filename=PROBE_FILE_NAME)]
+        self._files = [await client.upload(self._case_id, os.urandom(self._upload_bytes), filename=PROBE_FILE_NAME)]
 
     async def _download(self, client: SupportClient) -> None:
         """Read the file again; the client compares its SHA-256."""

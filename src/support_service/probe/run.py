@@ -45,6 +45,9 @@ PROBE_STEP_FAILURE = InstrumentSpec(
     "answer that was not expected; without them, the step was slow, got no answer, or got one with wrong content",
     {"via": PROBE_PATHS, "step": PROBE_STEPS, "status": None, "code": None},
 )
+PROBE_UPLOAD_SIZE = InstrumentSpec(
+    "support.probe.upload_size", "gauge", "By", "Size of the file of the last synthetic check", {"via": PROBE_PATHS}
+)
 PROBE_LAST_SUCCESS = InstrumentSpec(
     "support.probe.last_success_timestamp",
     "gauge",
@@ -70,6 +73,9 @@ class CheckMetrics:
             lambda: [(int(step.verdict == "good"), of) for step, of in self._steps_with_labels()],
         )
         observe(meter, PROBE_STEP_FAILURE, lambda: [(1, labels) for labels in self._labels_of_failed_steps()])
+        observe(
+            meter, PROBE_UPLOAD_SIZE, lambda: [(last.upload_bytes, {"via": via}) for via, last in self._last.items()]
+        )
         observe(meter, PROBE_LAST_SUCCESS, lambda: [(at, {"via": via}) for via, at in self._last_good.items()])
 
     def application(self) -> web.Application:

@@ -42,6 +42,15 @@ TEXTS = {
         },
         "No agent reaches support-service: its ingress fails at step open with 404",
     ),
+    "SupportIngressFailing, large files": (
+        {
+            'support_probe_success{instance="probe",via="service"}': f"1x{MINUTES}",
+            'support_probe_success{instance="probe",via="ingress"}': f"0x{MINUTES}",
+            'support_probe_upload_size_bytes{instance="probe",via="ingress"}': f"26214400x{MINUTES}",
+            'support_probe_step_failure{via="ingress",step="upload",status="413"}': f"1x{MINUTES}",
+        },
+        "No agent reaches support-service: its ingress fails at step upload of 25MiB with 413",
+    ),
     "SupportReplicaNotReady": (
         {
             'support_replica_ready{job="support-service",instance="a"}': f"0x{MINUTES}",

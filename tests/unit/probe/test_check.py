@@ -43,7 +43,7 @@ async def stub_response():
 )
 async def test_step_with_wrong_content_is_wrong(stub_response, step, answer, detail):
     """A response with the right status and the wrong content makes its step wrong, with a reason."""
-    check, done = SyntheticCheck(stub_response["url"], {}, 60, 60, "synthetic"), Step(step, 60)
+    check, done = SyntheticCheck(stub_response["url"], {}, 60, 60, "synthetic", upload_bytes=1000), Step(step, 60)
     async with check.client() as client:
         stub_response["json"] = CASE
         await check.run_step(client, Step("open", 60))
@@ -55,7 +55,7 @@ async def test_step_with_wrong_content_is_wrong(stub_response, step, answer, det
 async def test_other_steps_are_skipped_if_no_case_can_be_opened(stub_response):
     """If opening the case fails, the check is wrong, and every other step is skipped."""
     stub_response["status"] = 500
-    report = await SyntheticCheck(stub_response["url"], {}, 60, 60, "synthetic").run()
+    report = await SyntheticCheck(stub_response["url"], {}, 60, 60, "synthetic", upload_bytes=1000).run()
     assert (report.verdict, report.reason) == ("wrong", None)
     assert [step.verdict for step in report.steps] == ["wrong"] + ["skipped"] * (len(report.steps) - 1)
     assert report.steps[0].detail == "500 http_error: the service answered 500"

@@ -25,7 +25,7 @@ def samples(metrics, name):
 
 def report(via, *steps, reason=None):
     """Return a report of one way to the service."""
-    return CheckReport("http://service", AT, via, list(steps), reason)
+    return CheckReport("http://service", AT, 1000, via, list(steps), reason)
 
 
 def test_each_way_to_the_service_has_its_own_result(metrics):
@@ -34,6 +34,10 @@ def test_each_way_to_the_service_has_its_own_result(metrics):
     metrics.keep_report(report("ingress", Step("open", 3, 0.1, "wrong", "404", 404)))
     metrics.keep_report(report("service", Step("open", 3, 4.0, "slow", "slower than the threshold")))
     assert samples(metrics, "support_probe_success") == [({"via": "service"}, 0), ({"via": "ingress"}, 0)]
+    assert samples(metrics, "support_probe_upload_size_bytes") == [
+        ({"via": "service"}, 1000),
+        ({"via": "ingress"}, 1000),
+    ]
     failures = [labels for labels, _ in samples(metrics, "support_probe_step_failure")]
     assert failures == [
         {"via": "service", "step": "open", "status": "", "code": ""},
