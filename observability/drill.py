@@ -34,6 +34,8 @@ class DrillScenario:
     certificate: timedelta | None = None  # how long the certificate of order is valid, which then serves https
     manipulated: bool = False  # the clock, the files and the stop of the last replica can be changed while it runs
     disk: int | None = None  # bytes, if files lie on a separate disk
+    standby: bool = False  # the database has a standby, which answers reads
+    database_clock: bool = False  # that of the database can be changed while it runs
 
 
 @dataclass(frozen=True, slots=True)

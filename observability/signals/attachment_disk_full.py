@@ -1,5 +1,6 @@
-"""SupportAttachmentDiskFull: the disk is nearly full."""
+"""SupportAttachmentDiskFull: the disk is nearly full: of bytes, or of inodes."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,6 +15,12 @@ from observability.signals.attachment_integrity import MIB, age_large_files, rem
 DIVIDED_GIB = GIB // SIZE_DIVISOR
 OLD_FILES = 2  # of the drill; of less than three quarters of what is not used otherwise
 DISK_FREE = GIB  # bytes; four times the reserve at which the service starts to refuse files
+INODES_FREE = 0.05  # share; a disk that was made for large files can be out of inodes while it has space
+FREE_TEXT = (
+    "{{ if not $labels.resource }}{{ $value | humanize1024 }}B"
+    "{{ else }}{{ $value | humanizePercentage }} of the {{ $labels.resource }}{{ end }} are"
+)
+INODES = "support_attachment_disk_inodes_free"
 
 
 @asynccontextmanager
@@ -32,19 +39,38 @@ async def _upload_old_files(deployment: Deployment) -> None:
     await age_large_files(deployment)
 
 
+@asynccontextmanager
+async def _inodes_run_out(deployment: Deployment) -> AsyncIterator[None]:
+    """The disk has only a few more inodes than it needs, and hundreds of gigabytes."""
+    await _set_inodes(deployment, len([*deployment.disk.path.rglob("*")]) + 10)
+    yield
+    await _set_inodes(deployment, 1_000_000)
+
+
+async def _set_inodes(deployment: Deployment, number: int) -> None:
+    remount = ("mount", "-o", f"remount,nr_inodes={number}", str(deployment.files))
+    process = await asyncio.create_subprocess_exec(*deployment.disk.within, *remount)
+    if await process.wait():
+        raise RuntimeError(f"{remount} failed")
+
+
+ON_A_DISK = DrillScenario(disk=18 * DIVIDED_GIB, settings={"SUPPORT_ATTACHMENT_DISK_RESERVE": str(DIVIDED_GIB // 4)})
+
 SIGNAL = Signal(
     group="attachments",
     alerts=(
         Alert(
             name="SupportAttachmentDiskFull",
             short=("the disk is nearly full", "đĩa sắp đầy"),
-            expr=f"{FREE} < {scaled_bytes(DISK_FREE)}",
+            expr=f"{FREE} < {scaled_bytes(DISK_FREE)}"
+            f' or label_replace(min({INODES}) < {INODES_FREE}, "resource", "inodes", "", "")',
             for_=CAUSE_FOR,
             severity="critical",
-            summary="Uploads are about to be refused: {{ $value | humanize1024 }}B are free on the disk of attachments",
-            description="{{ $value | humanize1024 }}B are free on the disk of local storage (limit "
-            f"{DISK_FREE // GIB} GiB). At the reserve (SUPPORT_ATTACHMENT_DISK_RESERVE) uploads fail with 507.",
-            stated=(f"{DISK_FREE // GIB} GiB", CAUSE_FOR),
+            summary=f"Uploads are about to be refused: {FREE_TEXT} free on the disk of attachments",
+            description=f"{FREE_TEXT} free on the disk of local storage (limit {DISK_FREE // GIB} GiB, and "
+            f"{INODES_FREE:.0%} of the inodes). Without inodes, and at the reserve (SUPPORT_ATTACHMENT_DISK_RESERVE), "
+            "uploads fail with 507.",
+            stated=(f"{DISK_FREE // GIB} GiB", f"{INODES_FREE * 100:g} %", CAUSE_FOR),
         ),
     ),
     panels=(
@@ -58,12 +84,31 @@ SIGNAL = Signal(
             limit=DISK_FREE,
             low=True,
         ),
+        Panel(
+            "Support attachment inodes",
+            "Free share of the inodes on the disk of local storage, on the replica with the least. No data where their "
+            "number has no limit.",
+            row="attachments",
+            place=15,
+            queries=(Query(lowest_over_replicas(INODES), "free"),),
+            unit="percentunit",
+            limit=INODES_FREE,
+            low=True,
+            top=1,
+        ),
     ),
     faults={
         "100 MiB are left on the disk": Fault(
             ("SupportAttachmentDiskFull",),
             {"support_attachment_disk_free_bytes": GaugeValues(DISK_FREE * 2, DISK_FREE / 2)},
-        )
+        ),
+        "the disk has space and hardly an inode": Fault(
+            ('SupportAttachmentDiskFull{resource="inodes"}',),
+            {
+                INODES: GaugeValues(INODES_FREE * 2, INODES_FREE / 2),
+                "support_attachment_disk_free_bytes": GaugeValues(DISK_FREE * 9, DISK_FREE * 9),
+            },
+        ),
     },
     drills=(
         DrillFault(
@@ -72,10 +117,16 @@ SIGNAL = Signal(
             _disk_fills_up,
             (Cause(2, r"9\d%"),),
             before=_upload_old_files,
-            scenario=DrillScenario(
-                disk=18 * DIVIDED_GIB, settings={"SUPPORT_ATTACHMENT_DISK_RESERVE": str(DIVIDED_GIB // 4)}
-            ),
+            scenario=ON_A_DISK,
             actions=(Action("Move files to S3"),),
+        ),
+        DrillFault(
+            "disk out of inodes",
+            ("SupportAttachmentDiskFull",),
+            _inodes_run_out,
+            (Cause(2, r"9\d% |100% "),),
+            scenario=ON_A_DISK,
+            only_repair="the file system has to be made with more inodes",
         ),
     ),
     exercises=(

@@ -1,4 +1,4 @@
-"""SupportClockOffset: the clock of a replica is wrong."""
+"""SupportClockOffset: the clock of a replica, or of the database, is wrong."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +11,17 @@ from observability.signal import SYMPTOM_FOR, Alert, Signal, scaled_seconds
 
 CLOCK_OFFSET = 30  # s; leases and tokens allow less than a minute, and time synchronization keeps milliseconds
 
+SAME_OFFSET = 10  # s; replicas that differ by one amount within this agree: the clock of the database is wrong
+
 MINUTES_OFF = 10  # in the drill; twenty times the limit
+SINGLE = 1  # replicas; of one alone it is not known which clock is wrong
+OFFSET = "support_clock_offset_seconds"
+LIMIT = scaled_seconds(CLOCK_OFFSET)
+# Two or more replicas, all off by the same amount.
+DATABASE_IS_WRONG = (
+    f"min(abs({OFFSET})) > {LIMIT} and max({OFFSET}) - min({OFFSET}) < {scaled_seconds(SAME_OFFSET)}"
+    f" and count({OFFSET}) > {SINGLE}"
+)
 
 
 @asynccontextmanager
@@ -21,20 +31,33 @@ async def _one_has_a_wrong_clock(deployment: Deployment) -> AsyncIterator[None]:
     deployment.clock.write_text("+0s")
 
 
+@asynccontextmanager
+async def _database_has_a_wrong_clock(deployment: Deployment) -> AsyncIterator[None]:
+    deployment.database_clock.write_text(f"+{MINUTES_OFF * 60 / TIME_DIVISOR:g}s")
+    yield
+    deployment.database_clock.write_text("+0s")
+
+
 SIGNAL = Signal(
     group="replicas",
     alerts=(
         Alert(
             name="SupportClockOffset",
-            short=("the clock of a replica is wrong", "đồng hồ của một replica bị sai"),
-            expr=f"abs(support_clock_offset_seconds) > {scaled_seconds(CLOCK_OFFSET)}",
+            short=(
+                "the clock of a replica, or of the database, is wrong",
+                "đồng hồ của một replica hoặc của database bị sai",
+            ),
+            expr=f"abs({OFFSET}) > {LIMIT} unless on () ({DATABASE_IS_WRONG})"
+            f' or label_replace({DATABASE_IS_WRONG}, "dependency", "database", "", "")',
             for_=SYMPTOM_FOR,
             severity="warning",
-            summary="The clock of {{ $labels.instance }} differs by {{ $value | humanizeDuration }}",
-            description="The clock of {{ $labels.instance }} differs from that of the database by "
-            f"{{{{ $value | humanizeDuration }}}} (limit {CLOCK_OFFSET} s). Times of cases are wrong, and valid "
-            "tokens may be refused.",
-            stated=(f"{CLOCK_OFFSET} s", SYMPTOM_FOR),
+            summary="The clock of {{ with $labels.dependency }}the {{ . }}{{ else }}{{ $labels.instance }}{{ end }} "
+            "differs by {{ $value | humanizeDuration }}"
+            "{{ with $labels.dependency }} from those of all replicas{{ end }}",
+            description="The clocks of {{ with $labels.dependency }}all replicas{{ else }}{{ $labels.instance }}"
+            f"{{{{ end }}}} and of the database differ by {{{{ $value | humanizeDuration }}}} (limit {CLOCK_OFFSET} "
+            "s). Times of cases are wrong, and valid tokens may be refused.",
+            stated=(f"{CLOCK_OFFSET} s", f"{SAME_OFFSET} s", SYMPTOM_FOR),
         ),
     ),
     panels=(
@@ -53,6 +76,20 @@ SIGNAL = Signal(
             ('SupportClockOffset{instance="a"}',),
             {'support_clock_offset_seconds{instance="a"}': GaugeValues(0.01, -600)},
         ),
+        "the clock of the database is ten minutes ahead": Fault(
+            ('SupportClockOffset{dependency="database"}',),
+            {
+                'support_clock_offset_seconds{instance="a"}': GaugeValues(0.01, -600),
+                'support_clock_offset_seconds{instance="b"}': GaugeValues(0.02, -600.2),
+            },
+        ),
+        "one clock of two is ten minutes late": Fault(
+            ('SupportClockOffset{instance="a"}',),
+            {
+                'support_clock_offset_seconds{instance="a"}': GaugeValues(0.01, -600),
+                'support_clock_offset_seconds{instance="b"}': GaugeValues(0.02, 0.02),
+            },
+        ),
         "a clock is two seconds ahead": Fault((), {'support_clock_offset_seconds{instance="a"}': GaugeValues(0.01, 2)}),
     },
     drills=(
@@ -63,6 +100,14 @@ SIGNAL = Signal(
             (Cause(1, '"REPLICA".* -[1-9]'),),
             scenario=DrillScenario(manipulated=True),
             actions=(Action("Move the replica to another node", ("NODE", "POD")),),
+        ),
+        DrillFault(
+            "clock of the database 10 min off",
+            ("SupportClockOffset[database]",),
+            _database_has_a_wrong_clock,
+            (Cause(1, r'"instance".* -\d.*\n.*"instance".* -\d'),),
+            scenario=DrillScenario(database_clock=True),
+            only_repair="the clock of the database's host has to be synchronized",
         ),
     ),
     exercises=(

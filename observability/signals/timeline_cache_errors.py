@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import redis.asyncio as redis
 from grafana.panel import FIRST_RUNBOOK, Panel, Query, rate, selector
@@ -13,6 +13,7 @@ from observability.signal import CAUSE_FOR, CAUSE_KEPT, SYMPTOM_WINDOW, Alert, S
 
 REDIS_ERROR_SHARE = 0.05  # share of reads, or of operations on streams; a healthy Redis causes none, a failover a few
 REDIS_FULL_SHARE = 0.98  # share of maxmemory in use; Redis refuses a write that would exceed it
+LEAKED_CLIENTS, LEAKING = 20, "leaking"  # in the drill: connections of another application, and their name
 REDIS_ERRORS = 3  # errors per window; one lost connection is not an outage
 
 
@@ -77,6 +78,66 @@ async def _redis_is_read_only(deployment: Deployment) -> AsyncIterator[None]:
         await client.replicaof("127.0.0.1", "9")
         yield
         await client.replicaof("NO", "ONE")
+
+
+@asynccontextmanager
+async def _redis_has_too_many_clients(deployment: Deployment) -> AsyncIterator[None]:
+    """Another application holds all connections that Redis accepts."""
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(
+            redis.Redis.from_url(deployment.redis.url, single_connection_client=True)
+        )
+        for _ in range(LEAKED_CLIENTS):
+            leaked = redis.Redis.from_url(deployment.redis.url, single_connection_client=True)
+            await (await stack.enter_async_context(leaked)).client_setname(LEAKING)
+        usual = str((await client.config_get("maxclients"))["maxclients"])
+        await client.config_set("maxclients", LEAKED_CLIENTS + 1)
+        for each in await client.client_list():
+            if each["name"] != LEAKING and each["id"] != str(await client.client_id()):
+                await client.client_kill_filter(_id=each["id"])
+        yield
+        await client.config_set("maxclients", usual)
+
+
+@asynccontextmanager
+async def _redis_runs_an_endless_script(deployment: Deployment) -> AsyncIterator[None]:
+    """A script of another application; after its time, Redis answers BUSY to all others."""
+    await asyncio.to_thread(deployment.redis.run, "CONFIG", "SET", "busy-reply-threshold", "100")
+    script = asyncio.create_task(_run_endless_script(deployment))
+    yield
+    async with redis.Redis.from_url(deployment.redis.url) as client:
+        with suppress(redis.ResponseError):  # somebody has killed it
+            await client.script_kill()
+    await script
+
+
+async def _run_endless_script(deployment: Deployment) -> None:
+    async with redis.Redis.from_url(deployment.redis.url) as client:
+        with suppress(redis.ResponseError):
+            await client.eval("while true do end", 0)
+
+
+@asynccontextmanager
+async def _redis_can_not_save(deployment: Deployment) -> AsyncIterator[None]:
+    """Its last snapshot failed, as with a full disk, so that it refuses changes."""
+    async with redis.Redis.from_url(deployment.redis.url) as client:
+        place = deployment.folder / (await client.config_get("dbfilename"))["dbfilename"]
+        place.unlink(missing_ok=True)
+        place.mkdir()  # a folder where the snapshot shall be
+        await client.config_set("save", "3600 1")
+        await _save(client)
+        yield
+        place.rmdir()
+        await _save(client)
+        await client.config_set("save", "")
+        await client.config_set("stop-writes-on-bgsave-error", "yes")
+
+
+async def _save(client: "redis.Redis") -> None:
+    """Write a snapshot in the background, and wait for its end, whatever it is."""
+    await client.bgsave()
+    while (await client.info("persistence"))["rdb_bgsave_in_progress"]:  # noqa: ASYNC110 - Redis has no event of its end
+        await asyncio.sleep(0.05)
 
 
 SIGNAL = Signal(
@@ -174,6 +235,27 @@ SIGNAL = Signal(
             _redis_is_read_only,
             (Cause(2, "role:slave"),),
             only_repair="the address has to lead to the master",
+        ),
+        DrillFault(
+            "Redis has too many clients",
+            ("SupportTimelineCacheErrors", "SupportOutboxStalled"),
+            _redis_has_too_many_clients,
+            (Cause(1, "max number of clients"),),
+            only_repair="the other application has to give connections back",
+        ),
+        DrillFault(
+            "Redis busy with a script",
+            ("SupportTimelineCacheErrors", "SupportOutboxStalled"),
+            _redis_runs_an_endless_script,
+            (Cause(1, "BUSY"),),
+            actions=(Action("End the script"),),
+        ),
+        DrillFault(
+            "Redis can't save",
+            ("SupportTimelineCacheErrors", "SupportOutboxStalled"),
+            _redis_can_not_save,
+            (Cause(1, "MISCONF"),),
+            actions=(Action("Take changes without a snapshot"),),
         ),
     ),
     exercises=(Exercise(("stop Redis", "dừng Redis"), ("start Redis", "khởi động Redis")),),

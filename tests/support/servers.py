@@ -152,6 +152,7 @@ class PostgresServer:
         self._settings = settings
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
+        self.variables: dict[str, str] = {}  # of the environment, from the next start on
         self._user: dict[str, str] = {}
         if os.geteuid() == 0:
             account = pwd.getpwnam("postgres")
@@ -193,6 +194,7 @@ class PostgresServer:
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [self._postgres, "-D", self._folder / "data", *arguments],
+                env=os.environ | self.variables,
                 stdout=output,
                 stderr=output,
                 cwd=self._folder,

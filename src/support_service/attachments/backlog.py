@@ -33,6 +33,13 @@ ATTACHMENT_BACKLOG_AGE = InstrumentSpec(
 ATTACHMENT_DISK_FREE = InstrumentSpec(
     "support.attachment.disk_free", "gauge", "By", "Free bytes on the disk of local storage"
 )
+ATTACHMENT_DISK_INODES = InstrumentSpec(
+    "support.attachment.disk_inodes_free",
+    "gauge",
+    "1",
+    "Free share of the inodes of the disk of local storage, of which each file needs one; no value where their number "
+    "has no limit",
+)
 
 
 class AttachmentBacklog:
@@ -49,12 +56,16 @@ class AttachmentBacklog:
         self._local = local
         self._oldest: datetime | None = None
         self._disk_free: int | None = None
+        self._free_inodes: float | None = None
         self.free_history: deque[tuple[datetime, int]] = deque(maxlen=MAX_READINGS)  # free bytes of the last hour
         self._read_at: datetime | None = None
         instruments.observe(ATTACHMENT_BACKLOG, lambda: [(self._totals.bytes, {})] if self._totals else [])
         instruments.observe(ATTACHMENT_BACKLOG_FILES, lambda: [(self._totals.files, {})] if self._totals else [])
         instruments.observe(ATTACHMENT_BACKLOG_AGE, self._observe_age)
         instruments.observe(ATTACHMENT_DISK_FREE, lambda: [] if self._disk_free is None else [(self._disk_free, {})])
+        instruments.observe(
+            ATTACHMENT_DISK_INODES, lambda: [] if self._free_inodes is None else [(self._free_inodes, {})]
+        )
 
     async def refresh(self) -> None:
         """Update the gauges: free disk space, then the local ledger and the time of the oldest local file.
@@ -64,8 +75,9 @@ class AttachmentBacklog:
         if self._local is not None:
             try:
                 self._disk_free = await asyncio.to_thread(self._local.free_bytes)
+                self._free_inodes = await asyncio.to_thread(self._local.free_inodes)
             except OSError:
-                self._disk_free = None  # the disk is missing, so its free space is unknown
+                self._disk_free = self._free_inodes = None  # the disk is missing, so its free space is unknown
         totals = self._files.totals[LOCAL] = await attachment_rows.read_ledger_totals(self._database, LOCAL)
         self._oldest = await attachment_rows.read_oldest_created_at(self._database, LOCAL) if totals.files else None
         self._read_at = utc_now()

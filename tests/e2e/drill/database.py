@@ -24,13 +24,16 @@ NAME = DATABASE_AND_ROLE
 
 
 class Database:
-    """A server of its own, with the schema of the service."""
+    """A server of its own, with the schema of the service, and a standby if one is wanted."""
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
+    def __init__(self, folder: Path, *, standby: bool = False) -> None:
         # What is acknowledged outlives a server that is killed.
-        self.server = PostgresServer(folder, _migrated_cluster(), synchronous_commit="on")
-        self.url = self.server.url(NAME).replace("tests@", f"{DATABASE_AND_ROLE}@")
+        self.server = _copy_of_cluster(folder, synchronous_commit="on")
+        self.url = _url_of(self.server)
+        self.standby = _copy_of_cluster(folder.with_name("standby")) if standby else None
+        if self.standby is not None:
+            self.standby.follow(self.server)
+            self.standby_url = _url_of(self.standby)
 
     @property
     def psql(self) -> dict[str, str]:
@@ -74,6 +77,15 @@ class Database:
         )
         yield
         await self.run(f"DROP TRIGGER drill ON {table}; DROP FUNCTION drill()")
+
+
+def _copy_of_cluster(folder: Path, **settings: object) -> PostgresServer:
+    folder.mkdir()
+    return PostgresServer(folder, _migrated_cluster(), **settings)
+
+
+def _url_of(server: PostgresServer) -> str:
+    return server.url(NAME).replace("tests@", f"{DATABASE_AND_ROLE}@")
 
 
 @cache

@@ -46,7 +46,8 @@ class Deployment:
         folder.chmod(0o711)  # PostgreSQL runs as another user
         self.folder = folder
         self.scenario = scenario
-        self.database = Database(folder / "postgres")
+        self.database = Database(folder / "postgres", standby=scenario.standby)
+        self.database_clock = folder / "database-clock"
         self.redis = RedisServer(folder)
         self.events = RedisServer(folder) if scenario.separate_events_redis else self.redis
         self.s3 = S3Server(folder)
@@ -182,7 +183,12 @@ class Deployment:
         servers = {self.database.server, self.redis, self.events, self.s3}
         for server in servers:
             stack.callback(server.close)
+        if self.scenario.database_clock:
+            self.database.server.variables = _fake_clock(self.database_clock)
         await asyncio.gather(*(asyncio.to_thread(server.start) for server in servers))
+        if self.database.standby is not None:
+            stack.callback(self.database.standby.close)
+            await asyncio.to_thread(self.database.standby.start)
         self.s3.create_bucket(BUCKET)
         await self.s3_proxy.start()
         stack.push_async_callback(self.s3_proxy.close)
@@ -194,16 +200,9 @@ class Deployment:
             stack.push_async_callback(part.close)
 
     def _manipulate(self, replica: Replica) -> None:
-        for clock in (self.clock, self.right_clock):
-            clock.write_text("+0s")
+        self.right_clock.write_text("+0s")
         self.volume.symlink_to(self.files)
-        replica.environment |= {
-            "LD_PRELOAD": str(FAKE_TIME),
-            "FAKETIME_TIMESTAMP_FILE": str(self.clock),
-            "FAKETIME_CACHE_DURATION": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_FORCE_MONOTONIC_FIX": "0",
-            "FAKETIME_DISABLE_SHM": "1",  # a killed replica would leave it in /dev/shm
+        replica.environment |= _fake_clock(self.clock) | {
             "SUPPORT_ATTACHMENT_DIR": str(self.volume),
             "SUPPORT_STOP_DELAY": "3600",
         }
@@ -242,6 +241,8 @@ class Deployment:
             "SUPPORT_AUTH": "token",
             "SUPPORT_TOKENS_FILE": str(self.tokens),
         }
+        if self.database.standby is not None:
+            variables["SUPPORT_DATABASE_READ_URL"] = self.database.standby_url
         if self.scenario.certificate is not None:
             variables["SSL_CERT_FILE"] = str(self.authority.certificate)
         variables |= url_variables(self.sources)
@@ -253,3 +254,16 @@ class Deployment:
                 "SUPPORT_JWT_AUDIENCE": AUDIENCE,
             }
         return variables | self.scenario.settings
+
+
+def _fake_clock(offset: Path) -> dict[str, str]:
+    """Return the variables of a process whose clock differs by what a file says, such as `-10s`."""
+    offset.write_text("+0s")
+    return {
+        "LD_PRELOAD": str(FAKE_TIME),
+        "FAKETIME_TIMESTAMP_FILE": str(offset),
+        "FAKETIME_CACHE_DURATION": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_FORCE_MONOTONIC_FIX": "0",
+        "FAKETIME_DISABLE_SHM": "1",  # a killed process would leave it in /dev/shm
+    }

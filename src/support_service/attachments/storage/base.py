@@ -118,6 +118,9 @@ class AttachmentStorage(Protocol):
     def free_bytes(self) -> int | None:
         """Return the free space in bytes; None if the storage has no limit. Blocking call."""
 
+    def free_inodes(self) -> float | None:
+        """Return the free share of the inodes; None if their number has no limit. Blocking call."""
+
 
 def new_key() -> str:
     """Return a new, unique key."""

@@ -181,6 +181,10 @@ class LocalAttachmentStorage:
         disk = os.statvfs(self._root)
         return disk.f_bavail * disk.f_frsize
 
+    def free_inodes(self) -> float | None:
+        disk = os.statvfs(self._root)
+        return disk.f_favail / disk.f_files if disk.f_files else None  # 0: such as btrfs
+
     def _check_space(self, size_hint: int = 0) -> None:
         """Raise InsufficientStorage if `size_hint` bytes would use up the reserve.
 
