@@ -219,7 +219,7 @@ SIGNAL = Signal(
             "Redis frozen",
             ("SupportTimelineCacheErrors", "SupportOutboxStalled"),
             _redis_freezes,
-            (Cause(4, "Redis is unavailable"),),
+            (Cause(2, "Redis is unavailable"),),
             actions=(Action("Restart Redis"),),
         ),
         DrillFault(
@@ -233,7 +233,7 @@ SIGNAL = Signal(
             "Redis read-only",
             ("SupportTimelineCacheErrors", "SupportOutboxStalled"),
             _redis_is_read_only,
-            (Cause(2, "role:slave"),),
+            (Cause(3, "role:slave"),),
             only_repair="the address has to lead to the master",
         ),
         DrillFault(

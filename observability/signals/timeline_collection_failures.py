@@ -88,7 +88,7 @@ SIGNAL = Signal(
             "cache corrupt",
             ("SupportTimelineCollectionFailures[cache_decode]",),
             _cache_is_corrupt,
-            (Cause(4, "can't be read, and is removed"),),
+            (Cause(1, r'"cache_decode"} 0?\.?\d*[1-9]'),),
             only_repair="what writes into the cache has to stop",
         ),
         DrillFault(

@@ -182,7 +182,7 @@ SIGNAL = Signal(
             "certificate of order expired",
             ("SupportTimelineSourceDown[order]", "SupportCertificateExpiring", "SupportTimelineErrorBudgetBurnFast"),
             _certificate_of_order_expires,
-            (Cause(3, "certificate has expired", typed="order"),),
+            (Cause(2, "certificate has expired"),),
             scenario=DrillScenario(certificate=timedelta(days=90)),
             actions=(switch_off("order", leaves=("SupportCertificateExpiring",)),),
         ),

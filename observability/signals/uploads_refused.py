@@ -127,7 +127,7 @@ SIGNAL = Signal(
             "5 % of requests fail",
             ("SupportUploadsRefused", "SupportApiErrorBudgetBurnFast"),
             _uploads_fail,
-            (Cause(4, "-rw"),),
+            (Cause(3, "attachment folder can't be used"),),
             resolved_within=8,  # the alert is kept for longer than others
             only_repair="the folder has to come back",
         ),

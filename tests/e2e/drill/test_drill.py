@@ -11,6 +11,8 @@ from tests.e2e.drill.faults import FAULTS
 from tests.e2e.drill.run import Outcome
 from tests.e2e.drill.runbook_checks import commands_of, page_of
 
+LAST_CHECK = 3  # of a page, by which the cause is known
+
 
 def test_drill_covers_every_alert():
     """The slow budget alerts take hours; promtool tests them instead."""
@@ -25,12 +27,13 @@ def test_readme_has_the_number_of_faults():
 
 
 def test_every_fault_has_a_check_that_tells_its_cause():
-    """The check is on a page of an alert that the fault raises."""
+    """The check is on a page of an alert that the fault raises, and one of the first."""
     pages = {alert.name: alert.runbook for alert in ALERTS}
     for fault in FAULTS:
         raised = {pages[name.partition("[")[0]] for name in fault.alerts}
         assert bool(fault.causes) == bool(fault.alerts), fault.name
         assert {page_of(cause, fault) for cause in fault.causes} <= raised, fault.name
+        assert all(cause.check <= LAST_CHECK for cause in fault.causes), fault.name
 
 
 def test_every_fault_has_a_printed_action_or_a_reason_for_none():
