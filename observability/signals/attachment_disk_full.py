@@ -1,6 +1,7 @@
 """SupportAttachmentDiskFull: the disk is nearly full: of bytes, or of inodes."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,6 +14,7 @@ from observability.signals.attachment_backlog import FREE
 from observability.signals.attachment_integrity import MIB, age_large_files, remove_large_files, upload_large_file
 
 DIVIDED_GIB = GIB // SIZE_DIVISOR
+SMALL_FILES = 8000  # of the drill, so that what is free lasts until the repair
 OLD_FILES = 2  # of the drill; of less than three quarters of what is not used otherwise
 DISK_FREE = GIB  # bytes; four times the reserve at which the service starts to refuse files
 INODES_FREE = 0.05  # share; a disk that was made for large files can be out of inodes while it has space
@@ -41,10 +43,15 @@ async def _upload_old_files(deployment: Deployment) -> None:
 
 @asynccontextmanager
 async def _inodes_run_out(deployment: Deployment) -> AsyncIterator[None]:
-    """The disk has only a few more inodes than it needs, and hundreds of gigabytes."""
-    await _set_inodes(deployment, len([*deployment.disk.path.rglob("*")]) + 10)
+    """Another program has written thousands of small files. The disk has space."""
+    ballast = deployment.disk.path / "ballast"
+    ballast.mkdir()
+    for number in range(SMALL_FILES):
+        (ballast / str(number)).touch()
+    await _set_inodes(deployment, round(SMALL_FILES / (1 - INODES_FREE / 2)))
     yield
-    await _set_inodes(deployment, 1_000_000)
+    await _set_inodes(deployment, 100 * SMALL_FILES)
+    shutil.rmtree(ballast)
 
 
 async def _set_inodes(deployment: Deployment, number: int) -> None:
@@ -124,9 +131,9 @@ SIGNAL = Signal(
             "disk out of inodes",
             ("SupportAttachmentDiskFull",),
             _inodes_run_out,
-            (Cause(2, r"9\d% |100% "),),
+            (Cause(2, r" 9[5-9]% "),),
             scenario=ON_A_DISK,
-            only_repair="the file system has to be made with more inodes",
+            only_repair="the other program has to delete its files",
         ),
     ),
     exercises=(
