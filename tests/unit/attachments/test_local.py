@@ -282,7 +282,9 @@ async def test_real_full_disk_is_out_of_space(tmp_path, size):
             await storage.put(stream(os.urandom(size)))
         assert stored_files(disk) == [ballast]
         ballast.unlink()
+        inodes = storage.free_inodes()
         stored = await storage.put(stream(b"hello"))
+        assert 0 < storage.free_inodes() < inodes <= 1
         assert await read(storage, stored.key, 0, 5) == b"hello"
         await storage.close()
 

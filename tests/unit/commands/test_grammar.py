@@ -65,6 +65,19 @@ def test_request_rates_are_per_second_without_a_unit(text, rate):
     assert build_parser().parse_args([*TRAFFIC, "--rate", text]).rate == rate
 
 
+@pytest.mark.parametrize(
+    ("text", "size"), [("64KiB", 65_536), ("25MB", 25_000_000), ("1.5 kB", 1500), ("1B", 1), ("2GiB", 2 << 30)]
+)
+def test_sizes_have_a_unit(text, size):
+    assert grammar.size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "25", "0MB", "0.5B", "-1MB", "25MB/s", "many"])
+def test_invalid_size_is_refused_with_the_expected_form(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="a number of bytes with a unit"):
+        grammar.size(text)
+
+
 @pytest.mark.parametrize("text", ["0", "5m", "-1", "fast", "1/day", "1000001"])
 def test_invalid_request_rate_is_refused_with_the_expected_form(text):
     with pytest.raises(argparse.ArgumentTypeError, match="expected a number of requests per second above 0"):

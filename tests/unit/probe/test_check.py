@@ -59,3 +59,18 @@ async def test_other_steps_are_skipped_if_no_case_can_be_opened(stub_response):
     assert (report.verdict, report.reason) == ("wrong", None)
     assert [step.verdict for step in report.steps] == ["wrong"] + ["skipped"] * (len(report.steps) - 1)
     assert report.steps[0].detail == "500 http_error: the service answered 500"
+
+
+async def test_refused_upload_names_the_size_of_the_file(stub_response):
+    """An ingress may refuse large files alone."""
+    check, done = (
+        SyntheticCheck(stub_response["url"], {}, 60, 60, "synthetic", upload_bytes=4_000_000),
+        Step("upload", 60),
+    )
+    async with check.client() as client:
+        stub_response["json"] = CASE
+        await check.run_step(client, Step("open", 60))
+        stub_response["status"] = 413
+        await check.run_step(client, done)
+    assert (done.verdict, done.status) == ("wrong", 413)
+    assert done.detail.startswith("a file of 4.0 MB: 413 ")
