@@ -70,15 +70,6 @@ UNWATCHED_PANELS = (
         unit="s",
     ),
     Panel(
-        "Support API p95 latency by route",
-        "95 of 100 requests of each route take at most this long.",
-        row="api",
-        place=40,
-        queries=(Query(quantile(0.95, REQUESTS, "http_route", SHOWN_ROUTES), "{{http_route}}"),),
-        unit="s",
-        width=12,
-    ),
-    Panel(
         "Support API requests in work",
         "Requests in progress over all replicas.",
         row="api",

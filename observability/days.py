@@ -40,6 +40,7 @@ LAG_BUCKET_SHARES = tuple(
     (edge, share) for edge, share in (("0.01", 0.9), ("0.1", 0.97), ("0.25", 0.99), ("0.5", 1.0), ("+Inf", 1.0))
 )
 STREAM_LAG_BUCKET_SHARES = (("1.0", 0.9), ("2.0", 0.97), ("5.0", 1.0), ("+Inf", 1.0))
+REQUEST_BUCKET_SHARES = (("0.1", 0.9), ("0.75", 0.96), ("2.5", 1.0), ("+Inf", 1.0))
 DURATION_BUCKET_SHARES = tuple(
     (edge, share) for edge, share in (("0.5", 0.9), ("2.0", 0.98), ("5.0", 1.0), ("+Inf", 1.0))
 )
@@ -109,12 +110,20 @@ COUNTER_PACES |= {
 COUNTER_PACES |= {
     f'support_stream_lag_seconds_bucket{{le="{edge}"}}': 240 * share for edge, share in STREAM_LAG_BUCKET_SHARES
 }
+OPENED = 'job="support-service",http_request_method="POST",http_route="/support/cases",http_response_status_code="201"'
+COUNTER_PACES |= {f"http_server_request_duration_seconds_count{{{OPENED}}}": 40.0}
+COUNTER_PACES |= {
+    f'http_server_request_duration_seconds_bucket{{{OPENED},le="{edge}"}}': 40 * share
+    for edge, share in REQUEST_BUCKET_SHARES
+}
 COUNTER_PACES |= {
     f'support_event_loop_lag_seconds_bucket{{le="{edge}"}}': 240 * share for edge, share in LAG_BUCKET_SHARES
 }
 QUIET_GAUGES: dict[str, float] = {
     "support_attachment_backlog_bytes": 2 * GIB,
     "support_attachment_disk_free_bytes": 18 * GIB,
+    'support_attachment_volume{job="support-service"}': 7,
+    'support_dependency_status{job="support-service",dependency="database",status="ok"}': 1,
     "support_events_outbox_oldest_seconds": 0,
     "support_events_stream_lag": 0,
     'support_webhook_overdue_age_seconds{endpoint="crm"}': 0,
@@ -166,7 +175,7 @@ def usual_values(faults: Mapping[str, Fault]) -> tuple[dict[str, float], dict[st
             continue
         if isinstance(values, CounterValues):
             paces[name] = max(values.usual, paces.get(name, 0))
-        elif isinstance(values, GaugeValues | RestartedValues):
+        elif isinstance(values, GaugeValues | RestartedValues) and values.usual is not None:
             gauges.setdefault(name, values.usual)
     return paces, gauges
 

@@ -33,6 +33,7 @@ class DrillScenario:
     jwt: bool = False  # callers have JWTs, whose keys the replicas read from the issuer
     certificate: timedelta | None = None  # how long the certificate of order is valid, which then serves https
     manipulated: bool = False  # the clock, the files and the stop of the last replica can be changed while it runs
+    linked: bool = False  # connections of the last replica to the database, Redis and payment can be changed
     disk: int | None = None  # bytes, if files lie on a separate disk
     standby: bool = False  # the database has a standby, which answers reads
     database_clock: bool = False  # that of the database can be changed while it runs
@@ -66,6 +67,7 @@ class Action:
 # Actions that several pages have.
 END_SESSION = Action("End the session that holds the lock", copied=r"pg_terminate_backend\((\d+)\)")
 REPLACE = Action("Replace the replica", ("POD",))
+MOVE_REPLICA = Action("Move the replica to another node", ("NODE", "POD"))
 
 
 def switch_off(service: str, leaves: Sequence[str] = ()) -> Action:

@@ -47,18 +47,21 @@ class CounterValues:
 class GaugeValues:
     """A gauge's usual value, its value during the fault and its growth a minute then. None stands for no samples."""
 
-    usual: float
+    usual: float | None
     broken: float | None
     growth: float = 0
 
     def values(self) -> str:
         """Return the values in promtool's notation."""
-        told = (
-            f"_x{REPAIRED_MINUTE - BROKEN_MINUTE}"
-            if self.broken is None
-            else _growing_values(self.broken, self.growth, REPAIRED_MINUTE - BROKEN_MINUTE)
+        phases = (
+            (self.usual, 0, BROKEN_MINUTE),
+            (self.broken, self.growth, REPAIRED_MINUTE - BROKEN_MINUTE),
+            (self.usual, 0, 60),
         )
-        return f"{_growing_values(self.usual, 0, BROKEN_MINUTE)} {told} {_growing_values(self.usual, 0, 60)}"
+        return " ".join(
+            f"_x{minutes}" if value is None else _growing_values(value, growth, minutes)
+            for value, growth, minutes in phases
+        )
 
 
 @dataclass(frozen=True, slots=True)

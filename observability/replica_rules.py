@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_camel
 from observability.catalogue import INSTRUMENTS
 from observability.rules import divide_duration, rule_files
 from observability.signal import Alert, Signal, runbook_of
-from observability.signals import SIGNALS
+from observability.signals import ALERTS, SIGNALS
 from support_service.api.panel_links import LINKS_BY_CARD
 from support_service.oncall.expressions import Expression, Unsupported
 
@@ -115,7 +115,8 @@ def replica_rules(*, time: float = 1, size: int = 1) -> dict[str, Any]:
 
 def _rules_by_name(files: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     rules = [rule for document in files.values() for rule in document["groups"][0]["rules"]]
-    return {rule.get("alert") or rule["record"]: rule for rule in rules}
+    alone = {alert.name: {"expr": alert.alone_expr} for alert in ALERTS if alert.alone_expr}
+    return {name: rule | alone.get(name, {}) for rule in rules for name in (rule.get("alert") or rule["record"],)}
 
 
 def _parses(rule: dict[str, Any]) -> bool:

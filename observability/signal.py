@@ -68,6 +68,7 @@ class Alert:
     summary: str
     description: str  # with values and units
     panel: str = ""  # title of a panel of a dashboard; by default the first one of the signal
+    alone_expr: str = ""  # what a replica judges by itself, without the days before or durations; by default the same
     pushed_expr: str = ""  # where replicas push their metrics and `up` does not exist; by default the same
     pushed_description: str = ""
     keep_firing_for: str = ""  # after the condition ended, so that inhibited alerts resolve first
@@ -147,6 +148,15 @@ def scaled_seconds(value: float) -> str:
 def scaled_bytes(value: int) -> str:
     """Return bytes as they are written in an expression."""
     return f"{{B:{value}}}"
+
+
+# Text of a template: the share of all requests that the replica of the alert gets.
+REQUESTS_OF_REPLICAS = f"http_server_request_duration_seconds_count{{{SERVICE_JOB}%s}}[{SYMPTOM_FOR}]"
+SHARE_OF_REQUESTS = (
+    f"{{{{ range query (printf `sum(rate({REQUESTS_OF_REPLICAS % ',instance=%q'}))"
+    f" / on () sum(rate({REQUESTS_OF_REPLICAS % ''}))` $labels.instance) }}}}"
+    "{{ .Value | humanizePercentage }}{{ end }}"
+)
 
 
 def highest_label_template(label: str, expr: str) -> str:

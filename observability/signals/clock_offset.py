@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from grafana.panel import Panel, Query, selector
 
-from observability.drill import TIME_DIVISOR, Action, Cause, Deployment, DrillFault, DrillScenario, Exercise
+from observability.drill import MOVE_REPLICA, TIME_DIVISOR, Cause, Deployment, DrillFault, DrillScenario, Exercise
 from observability.faults import Fault, GaugeValues
 from observability.signal import SYMPTOM_FOR, Alert, Signal, scaled_seconds
 
@@ -99,7 +99,7 @@ SIGNAL = Signal(
             _one_has_a_wrong_clock,
             (Cause(1, '"REPLICA".* -[1-9]'),),
             scenario=DrillScenario(manipulated=True),
-            actions=(Action("Move the replica to another node", ("NODE", "POD")),),
+            actions=(MOVE_REPLICA,),
         ),
         DrillFault(
             "clock of the database 10 min off",

@@ -44,6 +44,14 @@ async def _payment_answers_are_invalid(deployment: Deployment) -> AsyncIterator[
     deployment.payments.heal()
 
 
+@asynccontextmanager
+async def _payment_answers_about_another_order(deployment: Deployment) -> AsyncIterator[None]:
+    of_another = {"id": "PAY-9", "orderId": "another", "status": "captured", "amount": "12.50"}
+    deployment.payments.answer_with_document({"items": [of_another]})
+    yield
+    deployment.payments.heal()
+
+
 SIGNAL = Signal(
     group="timeline",
     alerts=(
@@ -100,6 +108,17 @@ SIGNAL = Signal(
             ),
             _payment_answers_are_invalid,
             (Cause(3, "payment.*off the contract"),),
+            actions=(switch_off("payment"),),
+        ),
+        DrillFault(
+            "payment answers about another order",
+            (
+                "SupportTimelineCollectionFailures[aggregate]",
+                "SupportProbeFailing",
+                "SupportTimelineErrorBudgetBurnFast",
+            ),
+            _payment_answers_about_another_order,
+            (Cause(3, "payment.*asked for orderId"),),
             actions=(switch_off("payment"),),
         ),
     ),

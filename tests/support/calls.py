@@ -12,6 +12,8 @@ import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 
+from support_service.attachments.storage.local import VOLUME_FILE
+
 Case = dict[str, Any]
 Value = TypeVar("Value")
 GENEROUS_TIMEOUT = 20.0  # seconds to wait for what must happen, on a busy machine
@@ -137,5 +139,5 @@ def parse_log(lines: str) -> list[dict[str, Any]]:
 
 
 def stored_files(directory: Path) -> list[Path]:
-    """Return every file below an attachment directory, including unfinished uploads."""
-    return [path for path in directory.rglob("*") if path.is_file()]
+    """Return every file below an attachment directory, including unfinished uploads, without the name of the volume."""
+    return [path for path in directory.rglob("*") if path.is_file() and path.name != VOLUME_FILE]

@@ -9,7 +9,7 @@ TABLE = (*INSTRUMENTS, *PROBE_INSTRUMENTS)
 ROOT = Path(__file__).parents[2]
 RULES = sorted((ROOT / "observability" / "prometheus" / "rules").glob("*.yaml"))
 NAME = re.compile(
-    r"\b(?:support|http_server|db_client|process|cpython)_[a-z0-9_]+\b|\b(?:support|source|service):[\w:]+"
+    r"\b(?:support|http_server|db_client|process|cpython)_[a-z0-9_]+\b|\b(?:support|source|service|route|instance):[\w:]+"
 )
 LABEL_LISTS = re.compile(r"\{[^}]*\}|\b(?:by|on|ignoring|without|group_left|group_right) ?\([^)]*\)")
 SUFFIXES = ("_bucket", "_sum", "_count")

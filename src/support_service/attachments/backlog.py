@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from support_service.attachments.storage.base import AttachmentStorage
@@ -40,6 +41,12 @@ ATTACHMENT_DISK_INODES = InstrumentSpec(
     "Free share of the inodes of the disk of local storage, of which each file needs one; no value where their number "
     "has no limit",
 )
+ATTACHMENT_VOLUME = InstrumentSpec(
+    "support.attachment.volume",
+    "gauge",
+    "{volume}",
+    "A number that names the volume of local storage, the same for all replicas that share it; 0 without files",
+)
 
 
 class AttachmentBacklog:
@@ -57,6 +64,7 @@ class AttachmentBacklog:
         self._oldest: datetime | None = None
         self._disk_free: int | None = None
         self._free_inodes: float | None = None
+        self._volume: int | None = None
         self.free_history: deque[tuple[datetime, int]] = deque(maxlen=MAX_READINGS)  # free bytes of the last hour
         self._read_at: datetime | None = None
         instruments.observe(ATTACHMENT_BACKLOG, lambda: [(self._totals.bytes, {})] if self._totals else [])
@@ -66,6 +74,7 @@ class AttachmentBacklog:
         instruments.observe(
             ATTACHMENT_DISK_INODES, lambda: [] if self._free_inodes is None else [(self._free_inodes, {})]
         )
+        instruments.observe(ATTACHMENT_VOLUME, self._observe_volume)
 
     async def refresh(self) -> None:
         """Update the gauges: free disk space, then the local ledger and the time of the oldest local file.
@@ -78,6 +87,9 @@ class AttachmentBacklog:
                 self._free_inodes = await asyncio.to_thread(self._local.free_inodes)
             except OSError:
                 self._disk_free = self._free_inodes = None  # the disk is missing, so its free space is unknown
+            self._volume = None
+            with suppress(OSError):
+                self._volume = await asyncio.to_thread(self._local.volume_number)
         totals = self._files.totals[LOCAL] = await attachment_rows.read_ledger_totals(self._database, LOCAL)
         self._oldest = await attachment_rows.read_oldest_created_at(self._database, LOCAL) if totals.files else None
         self._read_at = utc_now()
@@ -117,6 +129,12 @@ class AttachmentBacklog:
         if last_at - first_at < MIN_HISTORY or last >= first:
             return None
         return last * (last_at - first_at).total_seconds() / (first - last)
+
+    def _observe_volume(self) -> Observations:
+        """Return the number of the volume. Without files on it, replicas may each have a folder of their own."""
+        if self._volume is None:
+            return []
+        return [(self._volume if self._totals and self._totals.files else 0, {})]
 
     def _observe_age(self) -> Observations:
         if self._totals is None:

@@ -15,6 +15,7 @@ from tests.support.timings import patient_timings
 
 BYTES = "support_attachment_backlog_bytes"
 FILES = "support_attachment_backlog_files"
+VOLUME = "support_attachment_volume"
 UNREADABLE = "support_attachment_unreadable_total"
 DATA = bytes(range(256)) * 4  # 1,024 bytes
 
@@ -53,6 +54,13 @@ async def test_uploaded_file_is_downloaded_unchanged(client, case, metrics):
         assert response.headers["Content-Disposition"].startswith('attachment; filename="a b.bin"')
     assert metrics.nonzero("support_attachment_stored_total") == {"image/png": 1}
     assert (metrics.value(BYTES), metrics.value(FILES)) == (len(data), 1)
+
+
+async def test_volume_is_named_while_files_lie_on_it(client, case, metrics):
+    """Without files, replicas may each have a folder of their own, as with files in S3."""
+    assert metrics.value(VOLUME) == 0
+    await upload(client, case, DATA)
+    assert metrics.value(VOLUME) > 0
 
 
 async def test_bytes_besides_the_file_are_limited_however_large_files_may_be(client, case):

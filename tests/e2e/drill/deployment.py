@@ -14,10 +14,13 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from observability.drill import EVALUATION_SECONDS, Action, DrillScenario
 
+from support_service.core.domain.upstream_services import url_variable
 from tests.e2e.drill.database import Database
+from tests.e2e.drill.links import Link
 from tests.e2e.drill.load_balancer import LoadBalancer
 from tests.e2e.drill.monitoring import Monitoring
 from tests.e2e.drill.orchestrator import Orchestrator
@@ -65,6 +68,8 @@ class Deployment:
         self.large_files: list[tuple[str, str]] = []  # as (case, attachment)
         self.load_balancer = LoadBalancer(folder)
         self.orchestrator = Orchestrator(self, folder / "bin")
+        self.links: dict[str, Link] = {}  # of the last replica, if it is linked: database, redis, payment
+        self.unlinked: dict[str, str] = {}  # its settings without them, as on another node
         self.disk: SeparateDisk
         self.replicas: list[Replica] = []
         self.probe: Probe
@@ -108,6 +113,8 @@ class Deployment:
                 stack.callback(self.new_replica().kill)
             if self.scenario.manipulated:
                 self._manipulate(self.replicas[-1])
+            if self.scenario.linked:
+                await self._link(self.replicas[-1], stack)
             await asyncio.gather(*(replica.start() for replica in self.replicas))
             await self.load_balancer.start(self.replicas)
             await self.probe.start()
@@ -206,6 +213,19 @@ class Deployment:
             "SUPPORT_ATTACHMENT_DIR": str(self.volume),
             "SUPPORT_STOP_DELAY": "3600",
         }
+
+    async def _link(self, replica: Replica, stack: AsyncExitStack) -> None:
+        linked = {
+            "database": ("SUPPORT_DATABASE_URL",),
+            "redis": ("SUPPORT_REDIS_URL", "SUPPORT_EVENTS_REDIS_URL"),
+            "payment": (url_variable("payment"),),
+        }
+        for name, variables in linked.items():
+            port = urlsplit(replica.environment[variables[0]]).port
+            link = self.links[name] = await stack.enter_async_context(Link(port).open())
+            for variable in variables:
+                address = self.unlinked[variable] = replica.environment[variable]
+                replica.environment[variable] = address.replace(f":{port}", f":{link.port}", 1)
 
     def _configure_curl(self, token: str) -> None:
         """Authenticate the checks of the runbooks, as their README says."""

@@ -30,6 +30,9 @@ STEP = 5.0  # seconds between samples of the history
 TICKETS = {"support:tickets_created:rate15m": 4.0}
 CACHE = {"support:timeline_cache_misses:increase": 10.0, "support:timeline_cache_reads:increase": 25.0}
 LABELS = 'job="support-service",http_route="/support/cases",http_response_status_code="200"'
+ROUTES = {
+    'route:http_server_request_duration_seconds:p95{http_request_method="POST",http_route="/support/cases"}': 0.02
+}
 RECEIVED = {'support_request_received_total{synthetic="other"}': 17.0}  # increase per second
 COUNTERS = {  # increase per second
     f"http_server_request_duration_seconds_count{{{LABELS}}}": 30.0,
@@ -200,6 +203,7 @@ class Monitoring:
 
         series(TICKETS, 7.1)
         series(CACHE, 1)
+        series(ROUTES, 2)
         series(COUNTERS, 3, counter=True)
         series(RECEIVED, 7.1, counter=True)
         history = self._folder / "history.txt"

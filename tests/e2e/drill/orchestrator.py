@@ -127,10 +127,12 @@ class Orchestrator:
         return await self._restart_replicas()
 
     async def _cordon_node(self, node: str) -> str:
-        """Let the replica of a node, which begins on the next one, have a clock that is right."""
+        """Let the replica of a node, which begins on the next one, have a clock and a network that are right."""
         for replica in self._deployment.replicas:
             if replica.node == node:
                 self._set(replica, "FAKETIME_TIMESTAMP_FILE", str(self._deployment.right_clock))
+                for name, address in self._deployment.unlinked.items():
+                    self._set(replica, name, address)
         return f"node/{node} cordoned"
 
     def _set(self, replica: Replica, name: str, value: str) -> None:

@@ -372,7 +372,7 @@ async def test_duplicate_stays_as_long_as_its_original(client, close, retain):
 async def test_case_with_a_damaged_file_stays(client, old_case, close, retain, attachment_dir, tmp_path):
     """The case is reported, and others are stored and deleted."""
     case = await old_case()
-    (stored,) = [each for each in attachment_dir.rglob("*") if each.is_file()]
+    (stored,) = stored_files(attachment_dir)
     stored.write_bytes(b"x" * len(FILE))
     await close(await open_case(client))
     totals, refused = await retain(tmp_path / "archive")

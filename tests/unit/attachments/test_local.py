@@ -289,6 +289,32 @@ async def test_real_full_disk_is_out_of_space(tmp_path, size):
         await storage.close()
 
 
+async def test_processes_with_one_volume_have_its_number(tmp_path):
+    """Also those that look at the same moment. Another volume has another number, which it keeps."""
+    numbers = {}
+    for name in ("shared", "own"):
+        storages = [LocalAttachmentStorage(tmp_path / name) for _ in range(8)]
+        await asyncio.gather(*(storage.open() for storage in storages))
+        numbers[name] = set(await asyncio.gather(*(asyncio.to_thread(each.volume_number) for each in storages)))
+        for storage in storages:
+            await storage.close()
+    assert [len(found) for found in numbers.values()] == [1, 1]
+    assert numbers["shared"] != numbers["own"]
+    later = LocalAttachmentStorage(tmp_path / "shared")
+    await later.open()
+    assert {later.volume_number()} == numbers["shared"]
+    await later.close()
+
+
+async def test_volume_that_is_gone_has_no_number(storage, tmp_path):
+    """Nothing is written into the folder where it was mounted."""
+    tmp_path.rename(tmp_path.with_name("away"))
+    tmp_path.mkdir()
+    with pytest.raises(FileNotFoundError):
+        storage.volume_number()
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_disk_reserve_is_kept_free(tmp_path):
     """A file is refused before its first byte, a stream in its middle."""
     plain = LocalAttachmentStorage(tmp_path)

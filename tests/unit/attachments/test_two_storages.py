@@ -231,6 +231,7 @@ async def test_backlog_is_unknown_without_local_storage(disks):
     await service.backlog.refresh()
     assert scrape.value(BACKLOG) == 0.0
     assert scrape.label_sets("support_attachment_disk_free_bytes") == []
+    assert scrape.label_sets("support_attachment_volume") == []
     metrics.close()
 
 

@@ -132,12 +132,57 @@ TEXTS |= {
         "The synthetic check of a whole case fails again and again, mostly at step upload",
     ),
 }
+BUCKETS = (
+    'http_server_request_duration_seconds_%s{job="support-service",instance="%s",http_request_method="POST",'
+    'http_route="/support/cases"%s}'
+)
+
+
+def request_times(instance, edge):
+    """Return series of 60 requests a minute that take at most so long, and longer than the edges before."""
+    edges = {each: 60 * (float(each) >= float(edge)) for each in ("0.025", "1", "2.5", "+Inf")}
+    buckets = {BUCKETS % ("bucket", instance, f',le="{each}"'): count for each, count in edges.items()}
+    counted = buckets | {BUCKETS % ("count", instance, ""): 60}
+    return {series: f"0+{count}x{MINUTES}" for series, count in counted.items()}
+
+
+TEXTS |= {
+    "SupportApiLatencyHigh": (
+        request_times("a", "2.5"),
+        "POST /support/cases is slow: 5 of 100 requests take over 2.425s",
+    ),
+    "SupportReplicaSlow": (
+        request_times("a", "2.5") | request_times("b", "0.025"),
+        (
+            "a is slow: 5 of 100 of its requests take over 2.425s, 102 times as long as on the fastest replica; it "
+            "gets 50% of all requests"
+        ),
+    ),
+    "SupportReplicaDependencyFailing": (
+        {
+            f'support_dependency_status{{job="support-service",{labels}}}': f"1x{MINUTES}"
+            for labels in (
+                'instance="a",dependency="cache",status="cache_unavailable"',
+                'instance="b",dependency="cache",status="ok"',
+                'instance="c",dependency="cache",status="ok"',
+            )
+        }
+        | {
+            'http_server_request_duration_seconds_count{job="support-service",instance="a"}': f"0+30x{MINUTES}",
+            'http_server_request_duration_seconds_count{job="support-service",instance="b"}': f"0+90x{MINUTES}",
+        },
+        "a can't use cache (cache_unavailable), which the other replicas can; it gets 25% of all requests",
+    ),
+}
 OWN_LABELS = {
     "SupportClientErrorsHigh": {"http_route": "/support/cases"},
     "SupportProbeFlapping": {"instance": "probe", "via": "service"},
     "SupportProbeFailing": {"instance": "probe"},
     "SupportIngressFailing": {"instance": "probe"},
     "SupportReplicaNotReady": {"instance": "a"},
+    "SupportApiLatencyHigh": {"http_request_method": "POST", "http_route": "/support/cases"},
+    "SupportReplicaSlow": {"instance": "a"},
+    "SupportReplicaDependencyFailing": {"instance": "a", "dependency": "cache"},
 }
 
 

@@ -14,8 +14,10 @@ from observability import error_budget, faults, rules, signal
 from observability.catalogue import INSTRUMENTS, PROBE_INSTRUMENTS
 from observability.signal import duration_seconds
 from observability.signals import ALERTS, FAULTS
+from observability.signals.api_latency_high import API_LATENCY_P95, API_LATENCY_P95_LARGE, API_LATENCY_P95_TIMELINE
 from observability.signals.attachment_integrity import SWEEP_KEPT, SWEEP_UNHEARD
 from observability.signals.event_loop_lag import LOOP_LAG_P95
+from observability.signals.replica_slow import REPLICA_P95
 from observability.signals.timeline_latency_high import LATENCY_P95
 
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
@@ -183,6 +185,9 @@ def test_latency_thresholds_are_bucket_boundaries():
     for name in ("support.timeline.collect", "support.timeline.read"):
         assert LATENCY_P95 in edges[name]
     assert LOOP_LAG_P95 in edges["support.event_loop.lag"]
+    bounds = {API_LATENCY_P95, API_LATENCY_P95_TIMELINE, API_LATENCY_P95_LARGE, REPLICA_P95}
+    assert bounds <= {*edges["http.server.request.duration"]}
+    assert TimelineSettings().deadline < API_LATENCY_P95_TIMELINE
 
 
 def test_lost_files_alert_covers_the_interval_between_reconciles():

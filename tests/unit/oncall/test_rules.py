@@ -94,5 +94,6 @@ def test_alerts_that_only_prometheus_judges():
         "SupportTicketTrafficAnomaly",
         "SupportTimelineCacheMissSurge",
         "SupportTimelineErrorBudgetBurnSlow",
+        "SupportTimelineNotFoundSurge",
         "Watchdog",
     }

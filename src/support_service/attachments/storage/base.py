@@ -121,6 +121,9 @@ class AttachmentStorage(Protocol):
     def free_inodes(self) -> float | None:
         """Return the free share of the inodes; None if their number has no limit. Blocking call."""
 
+    def volume_number(self) -> int | None:
+        """Return a number that names the volume, the same for each process that has it; None of a bucket. Blocking."""
+
 
 def new_key() -> str:
     """Return a new, unique key."""

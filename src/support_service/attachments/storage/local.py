@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import stat
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -32,9 +33,11 @@ from support_service.core.os_errors import describe_os_error
 BLOCK_BYTES = 256 * 1024  # bytes per write or read; each block costs one call in a thread
 SPACE_CHECK_BLOCKS = 16  # blocks between checks of the free space
 UNFINISHED_FOLDER = "tmp"  # folder of files that are still being uploaded
+VOLUME_FILE = ".volume"  # its first line names the volume: a random text of the process that was first to use it
 OWN_NAMES = {
     *SHARDS,
     UNFINISHED_FOLDER,
+    VOLUME_FILE,
     "lost+found",
 }  # names in the root folder that are the service's or the file system's
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -185,6 +188,9 @@ class LocalAttachmentStorage:
         disk = os.statvfs(self._root)
         return disk.f_favail / disk.f_files if disk.f_files else None  # 0: such as btrfs
 
+    def volume_number(self) -> int | None:
+        return self._folders.volume_number()
+
     def _check_space(self, size_hint: int = 0) -> None:
         """Raise InsufficientStorage if `size_hint` bytes would use up the reserve.
 
@@ -230,6 +236,21 @@ class StorageFolders:
             identity = self._current_identity()
         if identity is None or identity != self._identity:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._root))
+
+    def volume_number(self) -> int:
+        """Return a number that all processes with this volume have in common.
+
+        Raises FileNotFoundError like `check_root`. Processes that write at the same moment append a line each, and the
+        first one counts.
+        """
+        self.check_root()
+        with (self._root / VOLUME_FILE).open("a+b") as file:
+            file.seek(0)
+            if not (name := file.readline()):
+                file.write(f"{uuid4().hex}\n".encode())
+                file.seek(0)
+                name = file.readline()
+        return zlib.crc32(name)
 
     def list_files(self, folder: str) -> list[FileInfo]:
         """Return the files of a folder in the order of keys; none if another program has removed the folder."""

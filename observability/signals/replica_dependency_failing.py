@@ -1,0 +1,197 @@
+"""SupportReplicaDependencyFailing: one replica can't use what the others can."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from grafana.panel import Panel, Query, rate, selector
+
+from observability.drill import MOVE_REPLICA, Cause, Deployment, DrillFault, DrillScenario
+from observability.faults import CounterValues, Fault, GaugeValues, SeriesValues
+from observability.signal import CAUSE_FOR, CAUSE_KEPT, SERVICE_JOB, SHARE_OF_REQUESTS, WINDOW, Alert, Record, Signal
+from observability.signals.timeline_source_down import (
+    CALLS,
+    FAILED_CALLS,
+    SOURCE_CALLS,
+    SOURCE_DOWN_SHARE,
+    SOURCE_WINDOW,
+)
+
+# Each replica asks the database and Redis every 10 s. Half of a window would let SupportDatabaseFailing page first.
+PING_FAILED_SHARE = 0.25  # share of the window; more than a single failed ping
+FEW_REPLICAS = 0.5  # share of replicas; if more fail, the dependency is the cause, and it has alerts of its own
+PINGED = f'{SERVICE_JOB},dependency=~"database|cache|events"'
+STATUS = "support_dependency_status"
+FAILING = "instance:support_dependency_failing:ratio"
+
+
+def _pings(where: str = "") -> str:
+    return f"sum by (instance, dependency) (count_over_time({STATUS}{{{PINGED}{where}}}[{SOURCE_WINDOW}]))"
+
+
+def _of_source(where: str = "") -> str:
+    return f"sum by (instance, service) (increase({CALLS}_count{{{where}}}[{SOURCE_WINDOW}]))"
+
+
+FAILING_PINGS = f"""{_pings(',status!~"ok|off"')} / {_pings()} > {PING_FAILED_SHARE}"""
+FAILING_CALLS = (
+    f"{_of_source(FAILED_CALLS)} / {_of_source()} > {SOURCE_DOWN_SHARE}"
+    f" and {_of_source(FAILED_CALLS)} >= {SOURCE_CALLS}"
+)
+OF_DEPENDENCY = f'sum by (instance, dependency) (label_replace({FAILING_CALLS}, "dependency", "$1", "service", "(.*)"))'
+REPLICAS = f"count(count by (instance) ({STATUS}{{{SERVICE_JOB}}}))"
+# Text of a template: the code that the replica gives for the dependency, if it has one.
+CODE = (
+    f'{{{{ range query (printf `{STATUS}{{instance=%q,dependency=%q,status!~"ok|off"}}` $labels.instance '
+    "$labels.dependency) }} ({{ .Labels.status }}){{ end }}"
+)
+
+
+def _status(instance: str, status: str, dependency: str = "database") -> str:
+    return f'{STATUS}{{job="support-service",instance="{instance}",dependency="{dependency}",status="{status}"}}'
+
+
+def _calls(instance: str, outcome: str) -> str:
+    return f'{CALLS}_count{{instance="{instance}",service="payment",outcome="{outcome}"}}'
+
+
+OTHERS_WORK: dict[str, SeriesValues] = {_status(instance, "ok"): GaugeValues(1, 1) for instance in ("b", "c")}
+OTHERS_CALL: dict[str, SeriesValues] = {_calls(instance, "ok"): CounterValues(20, 20) for instance in ("b", "c")}
+AT_FAULT = GaugeValues(None, 1)  # of a status that appears with the fault
+ONE_CAN_NOT = 'SupportReplicaDependencyFailing{dependency="%s",instance="a"}'
+
+
+@asynccontextmanager
+async def _payment_refuses_one(deployment: Deployment) -> AsyncIterator[None]:
+    async with deployment.links["payment"].refused():
+        yield
+
+
+@asynccontextmanager
+async def _redis_is_half_open(deployment: Deployment) -> AsyncIterator[None]:
+    async with deployment.links["redis"].half_open():
+        yield
+
+
+@asynccontextmanager
+async def _database_is_half_open(deployment: Deployment) -> AsyncIterator[None]:
+    async with deployment.links["database"].half_open():
+        yield
+
+
+LINKED = DrillScenario(linked=True)
+SIGNAL = Signal(
+    group="replicas",
+    alerts=(
+        Alert(
+            name="SupportReplicaDependencyFailing",
+            short=(
+                "one replica can't use what the others can",
+                "một replica không dùng được thứ các replica khác dùng được",
+            ),
+            expr=f"{FAILING} and on (dependency)"
+            f" (count by (dependency) ({FAILING}) <= on () group_left () ({FEW_REPLICAS} * {REPLICAS}))",
+            for_=CAUSE_FOR,
+            severity="warning",
+            summary=f"{{{{ $labels.instance }}}} can't use {{{{ $labels.dependency }}}}{CODE}, which the other "
+            f"replicas can; it gets {SHARE_OF_REQUESTS} of all requests",
+            description="{{ $value | humanizePercentage }} of the checks or calls of {{ $labels.dependency }} by "
+            f"{{{{ $labels.instance }}}} fail (limit {PING_FAILED_SHARE:.0%} of the checks of the database and of "
+            f"Redis, {SOURCE_DOWN_SHARE:.0%} of the calls to a source and {SOURCE_CALLS} calls, in {SOURCE_WINDOW}). "
+            "At most half of the replicas have this failure.",
+            keep_firing_for=CAUSE_KEPT,
+            stated=(
+                f"{PING_FAILED_SHARE * 100:g} %",
+                f"{SOURCE_DOWN_SHARE * 100:g} %",
+                f"{SOURCE_CALLS} ",
+                SOURCE_WINDOW,
+                CAUSE_FOR,
+            ),
+        ),
+    ),
+    records=(Record(FAILING, f"{FAILING_PINGS} or {OF_DEPENDENCY}"),),
+    panels=(
+        Panel(
+            "Support dependencies by replica",
+            "Replicas that can't use the database, Redis or another dependency, with the code; on the right, failed "
+            "calls a second to each source, by replica. Normal: nothing.",
+            row="replicas",
+            place=60,
+            queries=(
+                Query(
+                    f"""sum by (instance, dependency, status) ({selector(STATUS, 'status!~"ok|off"')})""",
+                    "{{instance}} {{dependency}}: {{status}}",
+                ),
+                Query(
+                    rate(f"{CALLS}_count", "instance, service", FAILED_CALLS, WINDOW) + " > 0",
+                    "{{instance}} {{service}}",
+                    right="ops",
+                ),
+            ),
+            unit="short",
+        ),
+    ),
+    faults={
+        "one of three replicas loses the database": Fault(
+            (ONE_CAN_NOT % "database",),
+            OTHERS_WORK | {_status("a", "ok"): GaugeValues(1, None), _status("a", "database_unavailable"): AT_FAULT},
+        ),
+        "all replicas lose Redis": Fault(
+            (),
+            {
+                key: values
+                for each in ("a", "b", "c")
+                for key, values in (
+                    (_status(each, "ok", "cache"), GaugeValues(1, None)),
+                    (_status(each, "cache_unavailable", "cache"), AT_FAULT),
+                )
+            },
+        ),
+        "payment fails on one of three replicas": Fault(
+            (ONE_CAN_NOT % "payment",),
+            OTHERS_WORK
+            | OTHERS_CALL
+            | {
+                _status("a", "ok"): GaugeValues(1, 1),
+                _calls("a", "ok"): CounterValues(20, 0),
+                _calls("a", "error"): CounterValues(0, 2),
+                _calls("a", "open"): CounterValues(0, 18),
+            },
+        ),
+        "a replica that nobody asks for timelines still has an open breaker": Fault(
+            (),
+            OTHERS_WORK
+            | OTHERS_CALL
+            | {
+                _status("a", "ok", "payment"): GaugeValues(1, None),
+                _status("a", "source_unavailable", "payment"): AT_FAULT,
+            },
+        ),
+    },
+    drills=(
+        DrillFault(
+            "payment refuses one replica",
+            ("SupportReplicaDependencyFailing[payment]", "SupportTimelineErrorBudgetBurnFast"),
+            _payment_refuses_one,
+            (Cause(1, r'"payment", "instance": "REPLICA"'),),
+            scenario=LINKED,
+            actions=(MOVE_REPLICA,),
+        ),
+        DrillFault(
+            "Redis half open on one replica",
+            ("SupportReplicaDependencyFailing[cache]", "SupportReplicaDependencyFailing[events]"),
+            _redis_is_half_open,
+            (Cause(1, r'"cache", "instance": "REPLICA"'),),
+            scenario=LINKED,
+            actions=(MOVE_REPLICA,),
+        ),
+        DrillFault(
+            "PostgreSQL half open on one replica",
+            ("SupportReplicaDependencyFailing[database]",),
+            _database_is_half_open,
+            (Cause(1, r'"database", "instance": "REPLICA"'),),
+            scenario=LINKED,
+            actions=(MOVE_REPLICA,),
+            resolved_within=8,  # what hangs is given up first
+        ),
+    ),
+)
