@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from grafana.panel import Panel, Query, quantile
 
-from observability.drill import Cause, Deployment, DrillFault, changed_attributes
+from observability.drill import Cause, Deployment, DrillFault, DrillScenario, changed_attributes
 from observability.faults import CounterValues, Fault, SeriesValues
 from observability.signal import SYMPTOM_FOR, SYMPTOM_WINDOW, Alert, Record, Signal
 from observability.signals.api_error_budget import REQUESTS, ROUTED, SHOWN_ROUTES
@@ -56,7 +56,7 @@ OPENING = 'instance="a",http_request_method="POST",http_route="/support/cases",h
 UPLOADS = OPENING.replace("/support/cases", "/support/cases/{case_id}/attachments")
 TIMELINES = OPENING.replace("/support/cases", "/support/cases/{case_id}").replace("POST", "GET")
 FAST, SLOW, NONE = CounterValues(60, 0), CounterValues(0, 60), CounterValues(0, 0)
-MANY = 8.0  # requests per second: the alert counts requests in a window that is divided, by a limit that is not
+MANY = 12.0  # requests per second: the alert counts requests in a window that is divided, by a limit that is not
 OPENING_SLEEPS = """
 CREATE FUNCTION drill_sleep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.55); RETURN new; END $$;
 CREATE TRIGGER drill_sleep BEFORE INSERT ON tickets FOR EACH ROW EXECUTE FUNCTION drill_sleep();
@@ -142,6 +142,7 @@ SIGNAL = Signal(
             ("SupportApiLatencyHigh",),
             _opening_a_case_is_slow,
             (Cause(1, r'"POST", "http_route": "/support/cases"} [12]'),),
+            scenario=DrillScenario(settings={"SUPPORT_DATABASE_POOL": "20"}),  # slow requests wait for no connection
             only_repair="the statement has to become faster",
         ),
     ),

@@ -34,7 +34,7 @@ TIMES_SLOWER = (
 async def _database_is_far_from_one(deployment: Deployment) -> AsyncIterator[None]:
     """Each answer of the database reaches one replica late, as from another region."""
     deployment.links["database"].delay = 0.15
-    async with changed_attributes(deployment.traffic, unread_cases=5 * MANY):
+    async with changed_attributes(deployment.traffic, unread_cases=3 * MANY):
         yield
     deployment.links["database"].delay = 0.0
 
@@ -102,7 +102,7 @@ SIGNAL = Signal(
             ("SupportReplicaSlow",),
             _database_is_far_from_one,
             (Cause(1, r'"REPLICA"} 0\.[3-9]|"REPLICA"} [1-9]'),),
-            scenario=DrillScenario(linked=True),
+            scenario=DrillScenario(linked=True, settings={"SUPPORT_DATABASE_POOL": "25"}),
             actions=(MOVE_REPLICA,),
         ),
     ),
