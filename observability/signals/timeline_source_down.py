@@ -38,16 +38,19 @@ async def _payment_fails(deployment: Deployment) -> AsyncIterator[None]:
     deployment.payments.heal()
 
 
+ORDERS = "ORD-"  # of clients; chance decides whether the probe, which has orders of its own, fails often enough
+
+
 @asynccontextmanager
 async def _order_limits_calls(deployment: Deployment) -> AsyncIterator[None]:
-    deployment.orders.fail_some_with(429, 0.3)
+    deployment.orders.fail_some_with(429, 0.3, ORDERS)
     yield
     deployment.orders.heal()
 
 
 @asynccontextmanager
 async def _payment_fails_often(deployment: Deployment) -> AsyncIterator[None]:
-    deployment.payments.fail_some_with(500, 0.41)
+    deployment.payments.fail_some_with(500, 0.3, ORDERS)
     yield
     deployment.payments.heal()
 
@@ -156,14 +159,14 @@ SIGNAL = Signal(
         ),
         DrillFault(
             "order answers 429 to 30 %",
-            ("SupportTimelineErrorBudgetBurnFast",),
+            ("SupportTimelineCollectionFailures[http]", "SupportTimelineErrorBudgetBurnFast"),
             _order_limits_calls,
             (Cause(2, '"outcome": "error", "service": "order"'),),
             actions=(switch_off("order"),),
         ),
         DrillFault(
-            "payment answers 500 to 41 %",
-            ("SupportTimelineErrorBudgetBurnFast",),
+            "payment answers 500 to 30 %",
+            ("SupportTimelineCollectionFailures[http]", "SupportTimelineErrorBudgetBurnFast"),
             _payment_fails_often,
             (Cause(2, '"outcome": "error", "service": "payment"'),),
             actions=(switch_off("payment"),),

@@ -67,12 +67,15 @@ class Upstream:
         """Answer every request with a status."""
         self.fault = faults.status(status, *(f"{name.replace('_', '-')}: {text}" for name, text in headers.items()))
 
-    def fail_some_with(self, status: int, share: float) -> None:
-        """Answer this share of the requests with a status, chosen at random, and the others normally."""
+    def fail_some_with(self, status: int, share: float, about: str = "") -> None:
+        """Answer this share of the requests with a status, chosen at random, and the others normally.
+
+        `about` is a part of the targets that may fail.
+        """
         fails, chance = faults.status(status), random.Random(1)
 
         async def answer(exchange: Exchange) -> None:
-            await (fails if chance.random() < share else self.answer)(exchange)
+            await (fails if about in exchange.target and chance.random() < share else self.answer)(exchange)
 
         self.fault = answer
 
