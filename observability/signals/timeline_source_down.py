@@ -179,7 +179,7 @@ SIGNAL = Signal(
             ),
             _sources_are_down,
             (Cause(2, "broke off|can't be reached"),),
-            actions=tuple(switch_off(service) for service in UPSTREAM_SERVICES),
+            only_repair="they have to be restored: with all switched off, every read misses the cache",
         ),
         DrillFault(
             "certificate of order expired",
