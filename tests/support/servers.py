@@ -188,6 +188,7 @@ class PostgresServer:
             return
         settings = {"port": self._port, "unix_socket_directories": self._folder, "listen_addresses": "127.0.0.1"}
         settings |= {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": 50}
+        settings |= {"max_prepared_transactions": 5}
         settings |= self._settings
         arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         log = self._folder / "postgres.log"

@@ -36,6 +36,9 @@ NO_SESSIONS_ON_SQLITE = """\
 SQLite has no sessions: one process writes at a time, and the others wait for up to 10 s.
 If changes are `database_busy`, another process writes to {path}. To find those that have it open:
   fuser -v {path}"""
+HIDDEN_SESSIONS = """\
+`hidden`: {user} may not see the sessions of other users. Who holds a lock is known in any case. To see more, as a
+superuser: GRANT pg_read_all_stats TO {user};"""
 COMMITS_WAIT = """\
 {number} commits wait for a synchronous standby, the first for {seconds:.0f} s. To see the standbys that are connected:
   SELECT application_name, state, sync_state FROM pg_stat_replication;"""
@@ -44,9 +47,10 @@ example:
   support-service database waits
 
 On PostgreSQL it prints the sessions that hold locks, with the age of their transactions, their `application_name` and
-last statement, and the sessions that wait for them, also those of other programs. A replica of the service is named
-`support-service`. The statements of other users are visible to members of `pg_read_all_stats` only; literals in them
-may be personal data. The command changes nothing.
+last statement, and the sessions that wait for them, also those of other programs and users. A replica of the service
+is named `support-service`. States, ages and statements of other users are visible to members of `pg_read_all_stats`
+only, and `hidden` to others; literals in them may be personal data. Sessions that wait are never proposed to be ended.
+The command changes nothing.
 """
 
 CHECK_EXAMPLES = """\
@@ -127,23 +131,25 @@ def print_waits(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
     Also the number of commits that wait for a synchronous standby.
     """
-    from support_service.platform.database.postgres.waits import read_sessions, read_waiting_commits
+    from support_service.platform.database.postgres.waits import read_sessions, read_user, read_waiting_commits
 
-    async def read(database: "Database") -> "tuple[WaitingCommits, list[Session]]":
-        return await read_waiting_commits(database), await read_sessions(database)
+    async def read(database: "Database") -> "tuple[WaitingCommits, list[Session], str]":
+        return await read_waiting_commits(database), await read_sessions(database), await read_user(database)
 
     settings = load_settings(environ)
     if settings.database.url.startswith("sqlite:"):
         print(NO_SESSIONS_ON_SQLITE.format(path=settings.database.url.removeprefix("sqlite:///")))
         return
-    commits, sessions = run_on_database(settings, read)
+    commits, sessions, user = run_on_database(settings, read)
     if commits.number:
         print(COMMITS_WAIT.format(number=commits.number, seconds=commits.seconds))
     _print_sessions(sessions)
+    if any(session.is_hidden for session in sessions):
+        print(HIDDEN_SESSIONS.format(user=user))
 
 
 def _print_sessions(sessions: "Sequence[Session]") -> None:
-    from support_service.platform.database.postgres.waits import PREPARED_TRANSACTION, blockers
+    from support_service.platform.database.postgres.waits import blockers
 
     waiting = [session for session in sessions if session.blocked_by]
     if not waiting:
@@ -156,13 +162,13 @@ def _print_sessions(sessions: "Sequence[Session]") -> None:
             ("PID", "WAITING", "APPLICATION", "USER", "STATE", "TRANSACTION", "LAST STATEMENT"),
             *(
                 (
-                    str(each.pid) if each.pid != PREPARED_TRANSACTION else "-",
+                    "-" if each.is_prepared else str(each.pid),
                     str(number),
                     each.application or "-",
                     each.user or "-",
                     each.state,
-                    f"{each.transaction:.0f} s",
-                    each.query[:MAX_SHOWN_QUERY_LENGTH] or "-",
+                    "hidden" if each.transaction is None else f"{each.transaction:.0f} s",
+                    _shown_statement(each),
                 )
                 for each, number in holding
             ),
@@ -179,7 +185,7 @@ def _print_sessions(sessions: "Sequence[Session]") -> None:
                     f"{each.seconds:.0f} s",
                     each.lock or "-",
                     each.application or "-",
-                    each.query[:MAX_SHOWN_QUERY_LENGTH] or "-",
+                    _shown_statement(each),
                 )
                 for each in waiting
             ),
@@ -187,12 +193,30 @@ def _print_sessions(sessions: "Sequence[Session]") -> None:
     )
     print()
     for each, _ in holding:
-        if each.pid != PREPARED_TRANSACTION:
-            print(f"To end session {each.pid} and roll back its transaction: SELECT pg_terminate_backend({each.pid});")
-    if any(each.pid == PREPARED_TRANSACTION for each, _ in holding):
-        print("A prepared transaction holds a lock: see pg_prepared_xacts, and end it with ROLLBACK PREPARED.")
+        print(_how_to_end(each))
     if not holding:
         print("These sessions wait for each other: PostgreSQL ends one of them after deadlock_timeout.")
+
+
+def _shown_statement(session: "Session") -> str:
+    return "hidden" if session.is_hidden else session.query[:MAX_SHOWN_QUERY_LENGTH] or "-"
+
+
+def _how_to_end(session: "Session") -> str:
+    """Return what ends the transaction of a session that holds a lock, and who may do it."""
+    allowed = f"as {session.user or 'its user'} or a superuser"
+    if session.is_prepared:
+        identifier = session.query.replace("'", "''")
+        return (
+            f"To end the prepared transaction, {allowed}, in the database {session.database}, if the program that "
+            f"prepared it will not: ROLLBACK PREPARED '{identifier}';"
+        )
+    if session.commits:
+        return f"Do not end session {session.pid}: its commit waits for a synchronous standby."
+    return (
+        f"To end session {session.pid} and roll back its transaction, {allowed}: "
+        f"SELECT pg_terminate_backend({session.pid});"
+    )
 
 
 def check_search_documents(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

@@ -72,24 +72,88 @@ async def test_session_that_blocks_others(waits, database_url, postgres):
     assert await waits() == "No session waits for a lock.\n"
 
 
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_session_of_another_user(tmp_path, database_url, postgres):
-    """The service's role sees who holds the lock, but not what a superuser's session does."""
+@pytest.fixture
+async def restricted(tmp_path, database_url, postgres):
+    """A role that may use the tables but not see the sessions of others: its URL, and the command as this role."""
     role = f"r{uuid4().hex}"
     postgres.run(f"CREATE ROLE {role} LOGIN IN ROLE pg_read_all_data, pg_write_all_data")
     url = database_url.replace("//tests@", f"//{role}@")
-    holder, waiting = await asyncpg.connect(database_url), await asyncpg.connect(url)
-    await holder.execute("BEGIN; LOCK TABLE tickets IN ACCESS EXCLUSIVE MODE")
-    blocked = asyncio.create_task(waiting.fetch("SELECT id FROM tickets"))
+
+    async def run():
+        async with running("database", "waits", cwd=tmp_path, SUPPORT_DATABASE_URL=url) as process:
+            status, out, errors = await process.wait_for_exit()
+        assert (status, errors) == (0, "")
+        return out
+
+    yield role, url, run
+    postgres.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'")
+    postgres.run(f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_chain_of_another_users_sessions(restricted, database_url, postgres):
+    """Only the session that waits for none is proposed, although the service's role sees no state of the others."""
+    role, url, run = restricted
+    holder, between = [await asyncpg.connect(database_url) for _ in range(2)]
+    last = await asyncpg.connect(url)
+    await holder.execute("BEGIN; LOCK TABLE tickets IN ACCESS SHARE MODE")
+    blocked = [asyncio.create_task(between.execute("BEGIN; LOCK TABLE tickets IN ACCESS EXCLUSIVE MODE"))]
     await eventually(lambda: _waiting(postgres, 1))
-    async with running("database", "waits", cwd=tmp_path, SUPPORT_DATABASE_URL=url) as process:
-        _, out, _ = await process.wait_for_exit()
-    (holding,) = [line for line in out.splitlines() if line.startswith(str(holder.get_server_pid()))]
-    assert holding.split()[3:5] == ["tests", "hidden"]
-    await holder.close()
+    blocked.append(asyncio.create_task(last.fetch("SELECT id FROM tickets")))
+    await eventually(lambda: _waiting(postgres, 2))
+    out = await run()
+    pid = holder.get_server_pid()
+    holding, waiting = (part.splitlines() for part in out.split("Sessions that wait:"))
+    (line,) = [each for each in holding if each[:1].isdigit()]
+    assert line.split() == [str(pid), "2", "-", "tests", "hidden", "hidden", "hidden"]
+    pids = {each.split()[0]: each.split()[1] for each in waiting if each[:1].isdigit()}
+    assert pids[str(between.get_server_pid())] == str(pid)
+    assert pids.keys() == {str(each.get_server_pid()) for each in (between, last)}
+    assert f"as tests or a superuser: SELECT pg_terminate_backend({pid});" in out
+    assert out.count("pg_terminate_backend(") == 1
+    assert f"GRANT pg_read_all_stats TO {role};" in out
+    for each in (last, between, holder):
+        postgres.run(f"SELECT pg_terminate_backend({each.get_server_pid()})")
+    await asyncio.gather(*blocked, return_exceptions=True)
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_session_of_the_same_role(restricted, postgres):
+    """The role sees all of its own sessions."""
+    role, url, run = restricted
+    holder, waiting = [await asyncpg.connect(url) for _ in range(2)]
+    await holder.execute("BEGIN; LOCK TABLE tickets IN ROW EXCLUSIVE MODE")
+    blocked = asyncio.create_task(waiting.execute("BEGIN; LOCK TABLE tickets IN SHARE MODE"))
+    await eventually(lambda: _waiting(postgres, 1))
+    out = await run()
+    (line,) = [each for each in out.splitlines() if each.startswith(f"{holder.get_server_pid()} ") and role in each]
+    assert "idle in transaction" in line
+    assert "LOCK TABLE tickets IN ROW EXCLUSIVE MODE" in line
+    assert "hidden" not in out
+    postgres.run(f"SELECT pg_terminate_backend({holder.get_server_pid()})")
     await blocked
     await waiting.close()
-    postgres.run(f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_prepared_transaction(restricted, database_url, postgres):
+    """A prepared transaction has no session: it is named, and no session is proposed to be ended."""
+    _, url, run = restricted
+    preparing, waiting = await asyncpg.connect(database_url), await asyncpg.connect(url)
+    identifier = f"order's {uuid4().hex}"
+    await preparing.execute("BEGIN; LOCK TABLE tickets IN ROW EXCLUSIVE MODE; SELECT txid_current()")
+    await preparing.execute(f"PREPARE TRANSACTION '{identifier.replace(chr(39), chr(39) * 2)}'")
+    blocked = asyncio.create_task(waiting.execute("BEGIN; LOCK TABLE tickets IN SHARE MODE; ROLLBACK"))
+    await eventually(lambda: _waiting(postgres, 1))
+    out = await run()
+    (line,) = [each for each in out.splitlines() if "prepared transaction " in each and identifier in each]
+    assert line.split()[:4] == ["-", "1", "-", "tests"]
+    rollback = f"ROLLBACK PREPARED '{identifier.replace(chr(39), chr(39) * 2)}'"
+    assert f"{rollback};" in out
+    assert "pg_terminate_backend(" not in out
+    await preparing.execute(rollback)
+    await blocked
+    await asyncio.gather(preparing.close(), waiting.close())
 
 
 def _waiting(postgres, number):
