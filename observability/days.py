@@ -136,6 +136,10 @@ QUIET_GAUGES: dict[str, float] = {
     'process_memory_limit_bytes{job="support-service"}': GIB,
     "support_access_keys_age_seconds": 200,
     "support_clock_offset_seconds": 1,
+    'support_access_callers{outcome="accepted"}': 30,
+    'support_access_callers{outcome="refused"}': 2,
+    'support_access_callers{outcome="writing"}': 20,
+    'support_access_callers{outcome="forbidden"}': 1,
     'support_certificate_expires_seconds{target="order"}': 30 * 86_400,
 }
 # A gauge's values in the noisy day: (minutes, value), repeated.

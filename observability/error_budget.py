@@ -4,7 +4,8 @@ Based on "Alerting on SLOs" in Google's SRE workbook: a pair of windows fires wh
 and resolves quickly. A burn rate of 1 uses up the budget in 30 days.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from grafana.panel import Query, ratio
 
@@ -40,6 +41,7 @@ class Objective:
     bad: str
     total: str
     most: str = ""  # text of a template that names what most bad events have in common
+    explained: Mapping[str, str] = field(default_factory=dict)  # what counts bad events that other alerts tell
 
     def ratio(self, window: str) -> str:
         """Return the name of the recorded share of bad events."""
@@ -69,6 +71,7 @@ class Objective:
         return [
             Alert(
                 name=f"{self.alert}BurnFast",
+                labels=self._explained(BURN_FAST),
                 short=(f"{self.short[0]}: the error budget burns fast", f"{self.short[1]}: error budget cháy nhanh"),
                 expr=self._pair(BURN_FAST, BURN_FAST_WINDOWS),
                 for_=BURN_FAST_FOR,
@@ -94,6 +97,7 @@ class Objective:
                 f" or ({self._pair(BURN_SLOW, BURN_SLOW_WINDOWS)})",
                 for_=BURN_SLOW_FOR,
                 severity="warning",
+                labels=self._explained(BURN_SLOW),
                 summary=f"{self.title}: the error budget will not last 30 days; {impact}",
                 description=f"{told} over the last {BURN_MEDIUM_WINDOWS[0]} or {BURN_SLOW_WINDOWS[0]} (limits "
                 f"{BURN_MEDIUM * budget:.2%} and {BURN_SLOW * budget:.2%}).",
@@ -107,6 +111,17 @@ class Objective:
                 ),
             ),
         ]
+
+    def _explained(self, burn: float) -> dict[str, str]:
+        """Return the label `explained`: by what, if the budget would not burn at this rate without it.
+
+        Alertmanager mutes an alert with this label while an alert on the named cause fires.
+        """
+        template = ""
+        for name, counted in self.explained.items():
+            left = f"(({self.bad}) - ({counted})) / ({self.total}) <= {burn * (1 - self.share):.6g} and ({counted}) > 0"
+            template += f"{{{{ with query `{left.replace('WINDOW', SYMPTOM_FOR)}` }}}}{name}{{{{ end }}}}"
+        return {"explained": template} if template else {}
 
     def _pair(self, burn: float, windows: tuple[str, str]) -> str:
         limit = f"{burn * (1 - self.share):.6g}"

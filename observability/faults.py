@@ -215,4 +215,4 @@ def _expect_waits(fault: Fault, waits: Sequence[Wait]) -> Iterator[dict[str, Any
 
 
 def _growing_values(first: float, step: float, minutes: int) -> str:
-    return f"{first:.12g}+{step:.12g}x{minutes - 1}"
+    return f"{first:.12g}{step:+.12g}x{minutes - 1}"

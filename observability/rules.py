@@ -1,7 +1,7 @@
 """Prometheus's rules and their tests, from the signals; also as one PrometheusRule, and for metrics that are pushed."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -53,7 +53,7 @@ def rule_files(*, time: float = 1, size: int = 1, pushed: bool = False) -> dict[
             {"record": record.name, "expr": scaled(record.expr)} for signal in signals for record in signal.records
         ]
         declared = [alert.as_pushed() if pushed else alert for signal in signals for alert in signal.alerts]
-        alerts = [_alerting_rule(alert, scaled(alert.expr), time) for alert in declared]
+        alerts = [_alerting_rule(alert, scaled, time) for alert in declared]
         return {"groups": [{"name": f"support-{name}", "rules": records + alerts}]}
 
     return {name: group(name, signals) for name, signals in SIGNALS_BY_GROUP.items()}
@@ -107,15 +107,20 @@ def _all_groups(files: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
     return [group for document in files.values() for group in document["groups"]]
 
 
-def _alerting_rule(alert: Alert, expr: str, time: float) -> dict[str, Any]:
+def _alerting_rule(alert: Alert, scaled: Callable[[str], str], time: float) -> dict[str, Any]:
     panel = panel_path(BOARD_UID_BY_PANEL[alert.panel], alert.panel)
     kept = {"keep_firing_for": divide_duration(alert.keep_firing_for, time)} if alert.keep_firing_for else {}
     return {
         "alert": alert.name,
-        "expr": expr,
+        "expr": scaled(alert.expr),
         "for": divide_duration(alert.for_, time),
         **kept,
-        "labels": {"severity": alert.severity, "team": TEAM, "service": SERVICE},
+        "labels": {
+            "severity": alert.severity,
+            "team": TEAM,
+            "service": SERVICE,
+            **{name: scaled(value) for name, value in alert.labels.items()},
+        },
         "annotations": {
             "summary": alert.summary,
             "description": alert.description,

@@ -72,6 +72,7 @@ class Alert:
     pushed_expr: str = ""  # where replicas push their metrics and `up` does not exist; by default the same
     pushed_description: str = ""
     keep_firing_for: str = ""  # after the condition ended, so that inhibited alerts resolve first
+    labels: Mapping[str, str] = field(default_factory=dict)  # more labels, as templates; an empty one does not exist
     stated: Sequence[str] = ()  # what the page of the runbook says about the threshold; only Watchdog has none
 
     def as_pushed(self) -> "Alert":
@@ -157,6 +158,11 @@ SHARE_OF_REQUESTS = (
     f" / on () sum(rate({REQUESTS_OF_REPLICAS % ''}))` $labels.instance) }}}}"
     "{{ .Value | humanizePercentage }}{{ end }}"
 )
+
+
+def value_template(expr: str, form: str = "humanize", otherwise: str = "") -> str:
+    """Return text of a template with the value of a query in a form, which is a template function, or another text."""
+    return f"{{{{ with query `{expr}` }}}}{{{{ . | first | value | {form} }}}}{{{{ else }}}}{otherwise}{{{{ end }}}}"
 
 
 def highest_label_template(label: str, expr: str) -> str:

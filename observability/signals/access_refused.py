@@ -1,15 +1,20 @@
-"""SupportAccessRefused: callers are refused."""
+"""SupportAccessRefused and SupportCallerRefused: many callers, or few, are refused."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 
-from grafana.panel import Panel, Query, rate
+import aiohttp
+from grafana.panel import Panel, Query, highest_over_replicas, rate
 
-from observability.drill import Cause, Deployment, DrillFault, DrillScenario, Exercise, changed_attributes
-from observability.faults import CounterValues, Fault
-from observability.signal import CAUSE_KEPT, SYMPTOM_FOR, WINDOW, Alert, Signal, highest_label_template
+from observability.drill import Cause, Deployment, DrillFault, DrillScenario, Exercise, changed_attributes, repeatedly
+from observability.faults import CounterValues, Fault, GaugeValues
+from observability.signal import CAUSE_KEPT, SYMPTOM_FOR, WINDOW, Alert, Signal, highest_label_template, value_template
 
-REFUSED_SHARE = 0.25  # share of authentications; a client whose token has expired is far below it
+REFUSED_SHARE = 0.25  # share of authentications; one client can have it that repeats its requests, so callers count too
+CALLERS_SHARE = 0.25  # share of callers; fewer can be clients of one release, and the others work
+MANY_CALLERS = 3  # callers; fewer are single clients, unless they are most of them
+MOST_CALLERS = 0.5  # share of callers; where there are few of them, as one gateway for all agents
 REFUSALS = 20  # refused authentications per window; a few requests of one client are not an outage
 ACCESS_FOR = "3m"  # longer than callers take to get new tokens
 AUTHENTICATIONS = "support_access_authentications_total"
@@ -17,6 +22,34 @@ REFUSED = f'sum(increase({AUTHENTICATIONS}{{outcome=~"invalid|expired|unavailabl
 TOP_OUTCOME = highest_label_template(
     "outcome", f'sum by (outcome) (rate({AUTHENTICATIONS}{{outcome!="accepted"}}[{SYMPTOM_FOR}]))'
 )
+
+
+SHARE = f"{REFUSED} / sum(increase({AUTHENTICATIONS}[{WINDOW}]))"
+REFUSING = f"{SHARE} > {REFUSED_SHARE} and {REFUSED} >= {REFUSALS}"
+
+
+def callers(outcome: str) -> str:
+    """Return a query of the number of callers, of the replica that saw most of them: replicas see the same ones."""
+    return f'max(support_access_callers{{outcome="{outcome}"}})'
+
+
+def few(concerned: str, everyone: str) -> str:
+    """Return a query that has a result if few of all callers are concerned; none if their number is not known."""
+    share = f"{concerned} / ({everyone})"
+    return f"({share} <= {CALLERS_SHARE} or ({share} <= {MOST_CALLERS} and {concerned} < {MANY_CALLERS}))"
+
+
+EVERYONE = f"{callers('refused')} + {callers('accepted')}"
+FACTS = (
+    *(f"{share * 100:g} %" for share in (REFUSED_SHARE, CALLERS_SHARE, MOST_CALLERS)),
+    *(f"{REFUSALS} request", f"{MANY_CALLERS} ", WINDOW),
+)
+FEW_REFUSED = few(callers("refused"), EVERYONE)
+EXTENT = f"{value_template(callers('refused'))} of {value_template(EVERYONE)} callers"
+
+
+def _callers(outcome: str) -> str:
+    return f'support_access_callers{{instance="a",outcome="{outcome}"}}'
 
 
 def _authentications(outcome: str) -> str:
@@ -41,23 +74,50 @@ async def _keys_are_rotated_unseen(deployment: Deployment) -> AsyncIterator[None
     deployment.issuer.heal()
 
 
+@asynccontextmanager
+async def _one_token_expires(deployment: Deployment) -> AsyncIterator[None]:
+    """A client repeats requests with a token that has expired: they are most of all requests."""
+    past = datetime.now(UTC) - timedelta(hours=1)
+    token = deployment.token("crm-sync", created=past - timedelta(days=1), expires=past)
+    async with deployment.traffic.session(token) as session:
+
+        async def send() -> None:
+            with suppress(aiohttp.ClientError, TimeoutError):
+                async with session.get("/support/cases"):
+                    pass
+
+        async with repeatedly(send, 0.02):
+            yield
+
+
 SIGNAL = Signal(
     group="access",
     alerts=(
         Alert(
             name="SupportAccessRefused",
-            short=("callers are refused", "bên gọi bị từ chối"),
-            expr=f"{REFUSED} / sum(increase({AUTHENTICATIONS}[{WINDOW}])) > {REFUSED_SHARE}"
-            f" and {REFUSED} >= {REFUSALS}",
+            short=("many callers are refused", "nhiều bên gọi bị từ chối"),
+            expr=f"({REFUSING}) unless on () {FEW_REFUSED}",
             for_=ACCESS_FOR,
             severity="critical",
-            summary="{{ $value | humanizePercentage }} of callers are refused, mostly with the outcome "
-            f"{TOP_OUTCOME}",
+            summary=f"{EXTENT} are refused, with {{{{ $value | humanizePercentage }}}} of all authentications, mostly "
+            f"with the outcome {TOP_OUTCOME}",
             description=f"{{{{ $value | humanizePercentage }}}} of authentications in {WINDOW} are invalid, expired "
-            f"or unavailable (limit {REFUSED_SHARE:.0%} and {REFUSALS} requests). These callers can neither read nor "
-            "change cases.",
+            f"or unavailable (limit {REFUSED_SHARE:.0%} and {REFUSALS} requests), of over {CALLERS_SHARE:.0%} of the "
+            "callers. The refused callers can neither read nor change cases.",
             keep_firing_for=CAUSE_KEPT,
-            stated=(f"{REFUSED_SHARE * 100:g} %", f"{REFUSALS} request", WINDOW, ACCESS_FOR),
+            stated=FACTS,
+        ),
+        Alert(
+            name="SupportCallerRefused",
+            short=("few callers are refused, often", "ít bên gọi bị từ chối, nhưng nhiều lần"),
+            expr=f"({REFUSING}) and on () {FEW_REFUSED}",
+            for_=SYMPTOM_FOR,
+            severity="warning",
+            summary=f"{EXTENT} are refused again and again, with {{{{ $value | humanizePercentage }}}} of all "
+            f"authentications, mostly with the outcome {TOP_OUTCOME}",
+            description=f"{{{{ $value | humanizePercentage }}}} of authentications in {WINDOW} are refused (limit "
+            f"{REFUSED_SHARE:.0%} and {REFUSALS} requests). They are of few callers: the others work.",
+            stated=FACTS,
         ),
     ),
     panels=(
@@ -70,6 +130,16 @@ SIGNAL = Signal(
             queries=(Query(rate("support_access_authentications_total", "outcome"), "{{outcome}}"),),
             unit="reqps",
         ),
+        Panel(
+            "Support callers",
+            "Callers of the last 5 minutes except the probe, of the replica that saw most. Normal: few are refused or "
+            "forbidden. The log names them. No data with SUPPORT_AUTH=open.",
+            row="access",
+            place=12,
+            queries=(Query(highest_over_replicas("support_access_callers", "outcome"), "{{outcome}}"),),
+            unit="short",
+            alerts=("SupportAccessRefused", "SupportCallerRefused", "SupportWritesForbidden"),
+        ),
     ),
     faults={
         "tokens of all clients are refused": Fault(
@@ -80,12 +150,46 @@ SIGNAL = Signal(
             (),
             {_authentications("accepted"): CounterValues(100, 90), _authentications("expired"): CounterValues(1, 10)},
         ),
+        "most callers of a few are refused": Fault(
+            ("SupportAccessRefused",),
+            {
+                _authentications("accepted"): CounterValues(100, 60),
+                _authentications("invalid"): CounterValues(1, 40),
+                _callers("accepted"): GaugeValues(3, 1),
+                _callers("refused"): GaugeValues(0, 2),
+            },
+        ),
+        "a third of many callers is refused": Fault(
+            ("SupportAccessRefused",),
+            {
+                _authentications("accepted"): CounterValues(100, 60),
+                _authentications("expired"): CounterValues(1, 40),
+                _callers("accepted"): GaugeValues(60, 40),
+                _callers("refused"): GaugeValues(0, 20),
+            },
+        ),
+        "one client of few repeats its requests with an expired token": Fault(
+            ("SupportCallerRefused",),
+            {
+                _authentications("accepted"): CounterValues(81, 81),
+                _authentications("expired"): CounterValues(0, 400),
+                _callers("accepted"): GaugeValues(2, 1),
+                _callers("refused"): GaugeValues(0, 1),
+            },
+        ),
         "nobody sends a token": Fault(
             (),
             {_authentications("accepted"): CounterValues(100, 50), _authentications("missing"): CounterValues(1, 50)},
         ),
     },
     drills=(
+        DrillFault(
+            "one token expired",
+            ("SupportCallerRefused",),
+            _one_token_expires,
+            (Cause(1, "Requests of crm-sync from .* are refused: token_expired"),),
+            only_repair="the client has to renew its token",
+        ),
         DrillFault(
             "token file emptied",
             ("SupportAccessRefused",),

@@ -1,10 +1,15 @@
 """SupportApiErrorBudgetBurnFast and SupportApiErrorBudgetBurnSlow: requests fail."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import aiohttp
 from grafana.panel import Panel, Query, rate, ratio
 
+from observability.drill import Cause, Deployment, DrillFault, repeatedly
 from observability.error_budget import BUDGET_PERIOD, BURN_FAST, BURN_RATE_DESCRIPTION, Objective
 from observability.faults import CounterValues, Fault
-from observability.signal import SERVICE_JOB, Signal
+from observability.signal import SERVICE_JOB, SYMPTOM_FOR, Signal, value_template
 
 OBJECTIVE_API = 0.999  # share of requests that are not answered by 5xx, over 30 days
 OF_MACHINES = "/metrics|/livez|/readyz|/health"  # requested by machines, not by agents
@@ -16,6 +21,14 @@ FAILED_REQUESTS = (
 )
 SHOWN_FAILURES = f'{SHOWN_ROUTES},http_response_status_code=~"5.."'
 REQUESTS = "http_server_request_duration_seconds"
+# Uploads that SupportUploadsRefused counts, and downloads that SupportAttachmentIntegrity counts: each is a 5xx.
+FILES_FAILING = " + ".join(
+    f"(sum(rate({counter}[WINDOW])) or vector(0))"
+    for counter in (
+        'support_attachment_rejected_total{reason=~"storage_full|storage_unavailable"}',
+        "support_attachment_unreadable_total",
+    )
+)
 OBJECTIVE = Objective(
     key="api_requests",
     alert="SupportApiErrorBudget",
@@ -27,12 +40,32 @@ OBJECTIVE = Objective(
     total=f"sum(rate(http_server_request_duration_seconds_count{{{ROUTED}}}[WINDOW]))",
     most=f"{{{{ range query `topk(1, sum by (http_route, http_response_status_code) ({FAILED_REQUESTS}))` }}}}, mostly "
     "{{ .Labels.http_route }} with {{ .Labels.http_response_status_code }}{{ end }}",
+    explained={"attachments": FILES_FAILING},
 )
+FAILED_SHARE = f"(({OBJECTIVE.bad}) or vector(0)) / ({OBJECTIVE.total} > 0)".replace("WINDOW", SYMPTOM_FOR)
+# Of a summary: how far the impact goes. One replica, or one way to the service, is no outage of all.
+REQUESTS_FAILING = f"{value_template(FAILED_SHARE, 'humanizePercentage', 'none')} of all requests get a 5xx"
 
 
 def _requests(status: str, job: str = "support-service") -> str:
     labels = f'job="{job}",http_route="/support/cases",http_response_status_code="{status}"'
     return f"http_server_request_duration_seconds_count{{{labels}}}"
+
+
+@asynccontextmanager
+async def _views_are_not_saved(deployment: Deployment) -> AsyncIterator[None]:
+    """A defect: each attempt to save a view is answered with 500."""
+    view = {"name": "Mine", "query": {"status": ["open"]}}
+    async with deployment.traffic.session() as session:
+
+        async def save() -> None:
+            with suppress(aiohttp.ClientError, TimeoutError):
+                async with session.post("/support/views", json=view):
+                    pass
+
+        broken = deployment.database.trigger("BEFORE INSERT ON views", "RAISE EXCEPTION 'unknown column'")
+        async with broken, repeatedly(save, 0.5):
+            yield
 
 
 SIGNAL = Signal(
@@ -112,4 +145,13 @@ SIGNAL = Signal(
             },
         ),
     },
+    drills=(
+        DrillFault(
+            "views can't be saved",
+            ("SupportApiErrorBudgetBurnFast",),
+            _views_are_not_saved,
+            (Cause(1, '"500".*"/support/views"'),),
+            only_repair="no release is to blame that could be rolled back",
+        ),
+    ),
 )

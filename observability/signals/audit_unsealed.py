@@ -29,7 +29,7 @@ SIGNAL = Signal(
             expr=f"max(support_audit_unsealed_age_seconds) > {scaled_seconds(AUDIT_AGE)}",
             for_=SYMPTOM_FOR,
             severity="warning",
-            summary="The audit log is not sealed: the oldest entry has waited {{ $value | humanizeDuration }}",
+            summary="The audit log is sealed late: the oldest entry has waited {{ $value | humanizeDuration }}",
             description="The oldest unsealed entry of the audit log has waited {{ $value | humanizeDuration }} (limit "
             f"{AUDIT_AGE} s). Until it is sealed, its alteration or removal cannot be detected.",
             stated=(f"{AUDIT_AGE} s", SYMPTOM_FOR),

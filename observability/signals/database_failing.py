@@ -18,6 +18,7 @@ from observability.drill import (
 )
 from observability.faults import CounterValues, Fault
 from observability.signal import CAUSE_KEPT, SERVICE_JOB, SYMPTOM_WINDOW, Alert, Signal
+from observability.signals.api_error_budget import REQUESTS_FAILING
 
 DATABASE_ERROR_SHARE = 0.05  # share of one replica's operations; a healthy database causes none
 DATABASE_ERRORS = 5  # errors, or timeouts, per window; one lost connection is not an outage
@@ -123,11 +124,11 @@ SIGNAL = Signal(
             f" or ({_database(FAILED)} / {_database()} and {_database(TIMEOUT)} >= {DATABASE_ERRORS})",
             for_=DATABASE_FOR,
             severity="critical",
-            summary="Agents cannot read or change cases: {{ $value | humanizePercentage }} of the database operations "
-            "of {{ $labels.instance }} fail",
+            summary="{{ $value | humanizePercentage }} of the database operations of {{ $labels.instance }} fail; "
+            f"{REQUESTS_FAILING}",
             description="{{ $value | humanizePercentage }} of the database operations of {{ $labels.instance }} fail "
             f"(limit {DATABASE_ERROR_SHARE:.0%} and {DATABASE_ERRORS} errors, or {DATABASE_ERRORS} timeouts, in "
-            f"{SYMPTOM_WINDOW}). Requests about cases are answered with 503; acknowledged data is not lost.",
+            f"{SYMPTOM_WINDOW}). Their requests are answered with 503; acknowledged data is not lost.",
             keep_firing_for=CAUSE_KEPT,
             stated=(f"{DATABASE_ERROR_SHARE * 100:g} %", f"{DATABASE_ERRORS} ", SYMPTOM_WINDOW, DATABASE_FOR),
         ),

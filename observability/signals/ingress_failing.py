@@ -7,12 +7,14 @@ from grafana.panel import Panel, Query, highest_over_replicas
 
 from observability.drill import Cause, Deployment, DrillFault, DrillScenario, Exercise
 from observability.faults import Fault, GaugeValues
-from observability.signal import CAUSE_KEPT, Alert, Signal
+from observability.signal import CAUSE_KEPT, SYMPTOM_FOR, Alert, Signal, value_template
 from observability.signals.probe_failing import DIRECT, GOOD, INGRESS, PROBE_JOB, steps
 
 INGRESS_FOR = "3m"  # three failed runs through the ingress, while the direct runs succeed
 
 
+ARRIVAL = f'rate(support_request_received_total{{synthetic="other"}}[{SYMPTOM_FOR}]'
+ARRIVING, ARRIVED = f"sum({ARRIVAL})) > 0", f"sum({ARRIVAL} offset 1h)) > 0"
 NOTHING_IS_SERVED = "http-request return status 404"  # of HAProxy
 LARGE_FILES_ARE_REFUSED = "http-request return status 413 if { req.hdr_val(content-length) gt 1048576 }"
 LARGE_FILE = DrillScenario(probe=("--upload-size=4MiB",))
@@ -43,7 +45,9 @@ SIGNAL = Signal(
             expr=f"max by (instance) ({GOOD}{{{INGRESS}}}) == 0 and on () max({GOOD}{{{DIRECT}}}) == 1",
             for_=INGRESS_FOR,
             severity="critical",
-            summary=f"No agent reaches support-service: its ingress fails at step{steps(INGRESS)}",
+            summary=f"The check through the ingress fails at step{steps(INGRESS)}, and directly it succeeds; "
+            f"{value_template(ARRIVING, otherwise='no')} requests a second of others arrive, an hour ago "
+            f"{value_template(ARRIVED, otherwise='none')}",
             description="The check through the ingress fails, while the same check directly at the service succeeds. "
             f"Its result has been {{{{ $value }}}} for {INGRESS_FOR} (limit: 1, which means success). 404: a host or "
             "a path of the ingress leads elsewhere; 502 to 504: it finds no replica; no status: DNS, TLS or a timeout.",

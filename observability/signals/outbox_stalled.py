@@ -16,7 +16,7 @@ SIGNAL = Signal(
             expr=f"max(support_events_outbox_oldest_seconds) > {scaled_seconds(OUTBOX_AGE)}",
             for_=SYMPTOM_FOR,
             severity="warning",
-            summary="Case events are not published: the oldest has waited {{ $value | humanizeDuration }}",
+            summary="Case events are published late: the oldest has waited {{ $value | humanizeDuration }}",
             description="The oldest event in the outbox has waited {{ $value | humanizeDuration }} (limit "
             f"{OUTBOX_AGE} s). Subscribers receive changes late; no event is lost.",
             stated=(f"{OUTBOX_AGE} s", SYMPTOM_FOR),

@@ -43,10 +43,11 @@ SIGNAL = Signal(
             f" unless on () ({CACHE_FAILING})",
             for_=CAUSE_FOR,
             severity="warning",
-            summary=f"Redis fails, events of cases are stopped{redis_cause('events')}",
+            summary="Redis fails for {{ $value | humanizePercentage }} of the operations on event streams"
+            f"{redis_cause('events')}",
             description="Redis errors for {{ $value | humanizePercentage }} of the operations on event streams (limit "
-            f"{REDIS_ERROR_SHARE:.0%} and {REDIS_ERRORS} errors in {SYMPTOM_WINDOW}). No event is published or "
-            "applied until Redis works.",
+            f"{REDIS_ERROR_SHARE:.0%} and {REDIS_ERRORS} errors in {SYMPTOM_WINDOW}). Events whose operations "
+            "fail wait until Redis works.",
             keep_firing_for=CAUSE_KEPT,
             stated=(f"{REDIS_ERROR_SHARE * 100:g} %", f"{REDIS_ERRORS} ", SYMPTOM_WINDOW, CAUSE_FOR),
         ),

@@ -31,7 +31,7 @@ SIGNAL = Signal(
             expr=f"max(support_sla_unreported_age_seconds) > {scaled_seconds(SLA_UNREPORTED_AGE)}",
             for_=EVENTS_FOR,
             severity="warning",
-            summary="Breaches of service levels are not reported: one has waited {{ $value | humanizeDuration }}",
+            summary="Breaches of service levels are reported late: one has waited {{ $value | humanizeDuration }}",
             description="The oldest breach that is not reported has waited {{ $value | humanizeDuration }} (limit "
             f"{SLA_UNREPORTED_AGE} s). Cases show it, but no event and no entry reports it, and no counter has it.",
             stated=(f"{SLA_UNREPORTED_AGE} s", EVENTS_FOR),

@@ -33,7 +33,7 @@ SIGNAL = Signal(
             expr=f"max(support_snooze_overdue_age_seconds) > {scaled_seconds(SNOOZE_OVERDUE_AGE)}",
             for_=EVENTS_FOR,
             severity="warning",
-            summary="Snoozed cases do not come back: one is overdue by {{ $value | humanizeDuration }}",
+            summary="Snoozed cases come back late: the first one is overdue by {{ $value | humanizeDuration }}",
             description="The snooze of a case ended {{ $value | humanizeDuration }} ago, and the case is still pending "
             f"(limit {SNOOZE_OVERDUE_AGE} s). Agents do not find it among the open cases.",
             stated=(f"{SNOOZE_OVERDUE_AGE} s", EVENTS_FOR),

@@ -46,7 +46,7 @@ SIGNAL = Signal(
             expr='count by (status) (support_dependency_status{dependency="standby",status!~"ok|off"} == 1)',
             for_=SYMPTOM_FOR,
             severity="warning",
-            summary="The standby answers no reads of {{ $value | humanize }} replicas: {{ $labels.status }}",
+            summary="{{ $value | humanize }} replicas read from the primary, not the standby: {{ $labels.status }}",
             description="{{ $value | humanize }} replicas do not use the standby (limit 0): it is over "
             f"{STANDBY_LAG} s behind (standby_lagging) or does not answer (standby_unavailable). The primary answers "
             "all lists, searches and counts, and has their load.",

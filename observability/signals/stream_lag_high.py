@@ -6,7 +6,7 @@ from grafana.panel import Panel, Query, highest_over_replicas, quantile, rate, t
 
 from observability.drill import Cause, DrillFault
 from observability.faults import CounterValues, Fault, GaugeValues
-from observability.signal import SYMPTOM_FOR, WINDOW, Alert, Signal, scaled_seconds
+from observability.signal import SYMPTOM_FOR, WINDOW, Alert, Signal, highest_label_template, scaled_seconds
 from observability.signals.events_consumer_stalled import command_is_refused
 
 STREAM_LAG_P95 = 2.0  # s; twenty times the usual, and agents answer what is outdated by then
@@ -17,9 +17,10 @@ def _sent(edge: str) -> str:
     return f'support_stream_lag_seconds_bucket{{instance="a",le="{edge}"}}'
 
 
-streams_are_not_fed = partial(command_is_refused, "xread")  # it follows the published events
-
-
+LAG_BY_REPLICA = f"histogram_quantile(0.95, sum by (instance, le) (rate(support_stream_lag_seconds_bucket[{WINDOW}])))"
+TOP_REPLICA = highest_label_template(
+    "instance", f"max by (instance) ({LAG_BY_REPLICA} or support_stream_interrupted_seconds)"
+)
 _streams_are_not_fed = partial(command_is_refused, "xread")  # it follows the published events
 
 
@@ -29,12 +30,11 @@ SIGNAL = Signal(
         Alert(
             name="SupportStreamLagHigh",
             short=("open streams show changes late", "luồng thay đổi đến muộn"),
-            expr="max(histogram_quantile(0.95, sum by (instance, le) "
-            f"(rate(support_stream_lag_seconds_bucket[{WINDOW}])))) > {STREAM_LAG_P95:g}"
+            expr=f"max({LAG_BY_REPLICA}) > {STREAM_LAG_P95:g}"
             f" or max(support_stream_interrupted_seconds) > {scaled_seconds(STREAM_INTERRUPTED)}",
             for_=SYMPTOM_FOR,
             severity="warning",
-            summary="Open streams show changes late: by {{ $value | humanizeDuration }}",
+            summary=f"Open streams show changes late: by {{{{ $value | humanizeDuration }}}}, most at {TOP_REPLICA}",
             description="Changes of cases reach open streams {{ $value | humanizeDuration }} after their commit "
             f"(limit of the 95th percentile of a replica: {STREAM_LAG_P95:g} s), or a replica has not followed the "
             f"events for that time (limit {STREAM_INTERRUPTED} s). Agents work with outdated pages; no change is lost.",

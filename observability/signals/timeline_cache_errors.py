@@ -9,7 +9,7 @@ from grafana.panel import FIRST_RUNBOOK, Panel, Query, rate, selector
 
 from observability.drill import Action, Cause, Deployment, DrillFault, Exercise
 from observability.faults import STEADY_COUNTER, CounterValues, Fault
-from observability.signal import CAUSE_FOR, CAUSE_KEPT, SYMPTOM_WINDOW, Alert, Signal
+from observability.signal import CAUSE_FOR, CAUSE_KEPT, SYMPTOM_WINDOW, Alert, Signal, value_template
 
 REDIS_ERROR_SHARE = 0.05  # share of reads, or of operations on streams; a healthy Redis causes none, a failover a few
 REDIS_FULL_SHARE = 0.98  # share of maxmemory in use; Redis refuses a write that would exceed it
@@ -22,6 +22,7 @@ def cache_events(events: str) -> str:
 
 
 READS, CACHE_ERRORS = cache_events("hit|miss"), cache_events("error")
+MISSED = f"{cache_events('miss')} / {READS}"
 CACHE_FAILING = f"{CACHE_ERRORS} / {READS} > {REDIS_ERROR_SHARE} and {CACHE_ERRORS} >= {REDIS_ERRORS}"
 CACHE_EVENTS = "support_timeline_cache_events_total"
 
@@ -152,10 +153,11 @@ SIGNAL = Signal(
             expr=CACHE_FAILING,
             for_=CAUSE_FOR,
             severity="warning",
-            summary=f"Redis fails, timelines are read without their cache{redis_cause('cache')}",
-            description="Redis errors for {{ $value | humanizePercentage }} of timeline reads (limit "
-            f"{REDIS_ERROR_SHARE:.0%} and {REDIS_ERRORS} errors in {SYMPTOM_WINDOW}). Reads call the upstream "
-            "services each time. If events use the same Redis, none is published or applied until it works.",
+            summary="Redis fails: {{ $value | humanize }} operations of the cache fail for each timeline read, and "
+            f"{value_template(MISSED, 'humanizePercentage', 'few')} of reads miss it{redis_cause('cache')}",
+            description="{{ $value | humanize }} operations of the cache fail for each timeline read (limit "
+            f"{REDIS_ERROR_SHARE:g} and {REDIS_ERRORS} errors in {SYMPTOM_WINDOW}). Reads that miss the cache call the "
+            "upstream services. If events use the same Redis, they wait until it works.",
             keep_firing_for=CAUSE_KEPT,
             stated=(f"{REDIS_ERROR_SHARE * 100:g} %", f"{REDIS_ERRORS} ", SYMPTOM_WINDOW, CAUSE_FOR),
         ),

@@ -61,7 +61,8 @@ SIGNAL = Signal(
             expr=f"{FAILED_STAGES} / on () group_left () {READS} > {FAILURE_SHARE} and {FAILED_STAGES} >= {FAILURES}",
             for_=SYMPTOM_FOR,
             severity="warning",
-            summary="Parts of timelines are stale or missing: collection fails at stage {{ $labels.stage }}",
+            summary="Parts of timelines are stale or missing: {{ $value | humanize }} failures of stage "
+            "{{ $labels.stage }} for each timeline read",
             description="{{ $value | humanize }} failures of stage {{ $labels.stage }} per timeline read (limit "
             f"{FAILURE_SHARE:g}).",
             keep_firing_for=CAUSE_KEPT,

@@ -49,7 +49,7 @@ SIGNAL = Signal(
             f', "dependency", "$1", "service", "(.*)")',
             for_=SYMPTOM_FOR,
             severity="warning",
-            summary="Timelines show nothing from {{ $labels.dependency }}: it answers "
+            summary="Timelines lack data of {{ $labels.dependency }}: it answers "
             "{{ $value | humanizePercentage }} of calls with not found",
             description="{{ $labels.dependency }} has nothing for {{ $value | humanizePercentage }} of the ids asked "
             f"for, and finds less than half of what it found the day before (limit {FOUND_DROP:g} times the usual "

@@ -8,14 +8,19 @@ from grafana.panel import Panel, Query, hourly_rate
 
 from observability.drill import Cause, Deployment, DrillFault, DrillScenario, changed_attributes
 from observability.faults import REPAIRED_MINUTE, CounterValues, Fault
-from observability.signal import CAUSE_FOR, WINDOW, Alert, Signal
+from observability.signal import CAUSE_FOR, WINDOW, Alert, Signal, highest_label_template, value_template
 
 UPLOADS_REFUSED_SHARE = 0.05  # share of uploads; a healthy store refuses none, and one of ten replicas a tenth
 UPLOADS_REFUSED = 5  # such uploads per window; one lost connection to S3 is not an outage
 UPLOADS_REFUSED_KEPT = "5m"  # the probe, which uploads a file, is flapping for PROBE_RECENT after its last bad run
-REFUSED = f'sum(increase(support_attachment_rejected_total{{reason=~"storage_full|storage_unavailable"}}[{WINDOW}]))'
+REJECTED = 'support_attachment_rejected_total{reason=~"storage_full|storage_unavailable"}'
+REFUSED = f"sum(increase({REJECTED}[{WINDOW}]))"
 STORED = f"sum(increase(support_attachment_stored_total[{WINDOW}]))"
 
+
+BY_REPLICA = f"sum by (instance) (increase({REJECTED}[{WINDOW}]))"
+REFUSING_REPLICAS, TOP_REPLICA = f"count({BY_REPLICA} > 0)", highest_label_template("instance", BY_REPLICA)
+REPLICAS = f"count(count by (instance) (increase(support_attachment_stored_total[{WINDOW}])))"
 
 S3_STORE = DrillScenario(settings={"SUPPORT_ATTACHMENT_STORE": "s3"})
 
@@ -59,7 +64,8 @@ SIGNAL = Signal(
             expr=f"{REFUSED} / ({REFUSED} + {STORED}) > {UPLOADS_REFUSED_SHARE} and {REFUSED} >= {UPLOADS_REFUSED}",
             for_=CAUSE_FOR,
             severity="critical",
-            summary="{{ $value | humanizePercentage }} of uploads fail: their store refuses the files",
+            summary="{{ $value | humanizePercentage }} of uploads fail: their store refuses files of "
+            f"{value_template(REFUSING_REPLICAS)} of {value_template(REPLICAS)} replicas, mostly of {TOP_REPLICA}",
             description=f"The disk or S3 refused {{{{ $value | humanizePercentage }}}} of the uploads of {WINDOW} "
             f"(limit {UPLOADS_REFUSED_SHARE:.0%} and {UPLOADS_REFUSED} uploads). They were answered with 503 or 507; "
             "stored files are not lost.",
@@ -107,7 +113,7 @@ SIGNAL = Signal(
     drills=(
         DrillFault(
             "a replica without its volume",
-            ("SupportUploadsRefused", "SupportApiErrorBudgetBurnFast"),
+            ("SupportUploadsRefused",),
             _one_lacks_its_volume,
             (Cause(1, '"REPLICA".*storage_unavailable'),),
             scenario=DrillScenario(manipulated=True),
@@ -124,8 +130,8 @@ SIGNAL = Signal(
             only_repair="the credentials have to be renewed",
         ),
         DrillFault(
-            "5 % of requests fail",
-            ("SupportUploadsRefused", "SupportApiErrorBudgetBurnFast"),
+            "a folder that refuses files",
+            ("SupportUploadsRefused",),
             _uploads_fail,
             (Cause(3, "attachment folder can't be used"),),
             resolved_within=8,  # the alert is kept for longer than others

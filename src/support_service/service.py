@@ -50,6 +50,7 @@ from support_service.guard.overload import Readiness
 from support_service.oncall.judge import Judge, OncallTimings
 from support_service.oncall.prometheus import PrometheusAlerts, open_prometheus
 from support_service.platform.access.authenticator import Authenticator
+from support_service.platform.access.callers import Callers
 from support_service.platform.access.opening import open_access, open_sessions
 from support_service.platform.access.sessions import BrowserSessions
 from support_service.platform.access.timings import AccessTimings
@@ -127,6 +128,7 @@ class Service:
     admission: Admission
     readiness: Readiness
     authenticator: Authenticator
+    callers: Callers | None  # None without authentication
     sessions: BrowserSessions | None  # None without authentication
     provider: "OidcProvider | None"  # of the sign-in, if there is one
     database: Database
@@ -263,6 +265,7 @@ async def open_service(
             admission=guard.admission,
             readiness=guard.readiness,
             authenticator=authenticator,
+            callers=None if settings.server.auth == "open" else Callers(instruments, timings.access.callers),
             sessions=sessions,
             provider=provider,
             database=database,

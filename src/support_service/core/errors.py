@@ -44,6 +44,7 @@ class SupportError(UserError):
     status: int | None = None  # None if there was no answer
     retry_after: float | None = None  # seconds until the next request is allowed, if that is known
     request_id: str | None = None  # of an answer: identifies the request in the log of the service
+    caller: str | None = None  # whom a refused token names, if that is certain; for the log, not for the answer
     problem: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, code: str, detail: str, errors: Sequence[FieldError] = ()) -> None:

@@ -13,7 +13,7 @@ from multidict import istr
 from support_service.guard.admission import Admission
 from support_service.guard.overload import Readiness
 from support_service.guard.problems import CLIENT_CLOSED_REQUEST, PROBLEM_CODE, response_to_failure
-from support_service.platform.telemetry.http import RequestMetrics
+from support_service.platform.telemetry.http import PROBE_USER_AGENT, RequestMetrics
 from support_service.platform.telemetry.logs import LOG_CASE_ID, LOG_REQUEST_ID
 from support_service.platform.telemetry.traces import continue_trace, end_trace, set_span_scheme
 
@@ -29,6 +29,11 @@ log = logging.getLogger("support_service.access")
 def new_request_id() -> str:
     """Return an id for a request whose client sent none, or one that is unsuitable for logs."""
     return os.urandom(8).hex()
+
+
+def is_probe(request: web.BaseRequest) -> bool:
+    """Return whether a request says that `support-service probe` sent it."""
+    return request.headers.get(USER_AGENT, "").startswith(PROBE_USER_AGENT)
 
 
 def guard_middleware(

@@ -22,6 +22,7 @@ from support_service.platform.telemetry.http import PROBE_USER_AGENT
 PROBE_FILE_NAME = "probe.bin"
 TIMELINE_POLL_INTERVAL = 0.1  # seconds between reads of the timeline
 STEP_TIMEOUT_MARGIN = 5.0  # seconds after a step's threshold until it is cancelled
+EVENT_MISSING = "event_missing"  # code of the step `timeline` if timelines are read, and none has the event
 TIMEOUT_MESSAGES = {"timeline": "the event did not appear in the timeline within"}  # message for a cancelled step
 ACCEPTED_SOURCE_STATUSES = ("fresh", "cached", "off", "none")  # acceptable statuses of a timeline source
 
@@ -34,7 +35,8 @@ StepVerdict = Literal["good", "slow", "wrong", "skipped"]
 class Step:
     """One step. Times are in seconds; `detail` says what is wrong.
 
-    `status` and `code` are the HTTP status and the problem code of an answer that was not expected.
+    `status` and `code` are the HTTP status and the problem code of an answer that was not expected; the code is
+    EVENT_MISSING if the answers were as expected, and the event was in none.
     """
 
     step: str
@@ -111,12 +113,13 @@ class SyntheticCheck:
         self._thresholds = {name: event_threshold if name == "timeline" else threshold for name in PROBE_STEPS}
         self._case_id = ""
         self._files: list[Attachment] = []
+        self._has_read_timeline = False
         self._sent = {"id": "", "order": "", "shipment": ""}
 
     async def run(self) -> CheckReport:
         """Run every step and return the report. Errors of the service are reported, never raised."""
         report = CheckReport(self._base_url, utc_now().isoformat(timespec="seconds"), self._upload_bytes, self._via)
-        self._case_id, self._files = "", []
+        self._case_id, self._files, self._has_read_timeline = "", [], False
         name = uuid4().hex[:16]
         self._sent = {"id": f"probe-{name}", "order": f"probe-{name}", "shipment": f"probe-{name}-1"}
         steps = [Step(step, self._thresholds[step]) for step in PROBE_STEPS]
@@ -149,6 +152,8 @@ class SyntheticCheck:
         except TimeoutError:
             missing = TIMEOUT_MESSAGES.get(step.step, "no response within")
             step.verdict, step.detail = "wrong", f"{missing} {step.threshold + STEP_TIMEOUT_MARGIN:g} s"
+            if step.step == "timeline" and self._has_read_timeline:
+                step.code = EVENT_MISSING
         except Exception as failure:  # noqa: BLE001 - any error is a result, and the case must still be deleted
             unreachable = step.step == "open" and isinstance(failure, NoAnswer)
             step.verdict, step.detail = "skipped" if unreachable else "wrong", _describe_failure(failure)
@@ -210,6 +215,7 @@ class SyntheticCheck:
             _check_sources(case)
             if any((entry.get("metadata") or {}).get("eventId") == self._sent["id"] for entry in case.timeline):
                 break
+            self._has_read_timeline = True
             await asyncio.sleep(TIMELINE_POLL_INTERVAL)
         kinds = {entry["type"] for entry in case.timeline}
         if not kinds >= {"conversation", "attachment"}:

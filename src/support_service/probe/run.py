@@ -42,7 +42,8 @@ PROBE_STEP_FAILURE = InstrumentSpec(
     "gauge",
     "{check}",
     "1 for each step of the last synthetic check that was not good, with the HTTP status and the problem code of an "
-    "answer that was not expected; without them, the step was slow, got no answer, or got one with wrong content",
+    "answer that was not expected, or the code event_missing if timelines are read, and none has the event; without "
+    "them, the step was slow, got no answer, or got one with wrong content",
     {"via": PROBE_PATHS, "step": PROBE_STEPS, "status": None, "code": None},
 )
 PROBE_UPLOAD_SIZE = InstrumentSpec(

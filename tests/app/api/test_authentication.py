@@ -266,6 +266,7 @@ async def test_open_service_ignores_authorization_headers(make_client):
     for headers in ({}, {"Authorization": "Basic eA=="}, bearer_header("x")):
         assert (await client.get("/support/cases", headers=headers)).status == 200
     assert Scrape(service_of(client).metrics).nonzero_labels("support_access_authentications_total") == []
+    assert Scrape(service_of(client).metrics).label_sets("support_access_callers") == []
 
 
 async def test_authentications_are_counted_by_outcome(client, shared_token):
@@ -282,6 +283,27 @@ async def test_authentications_are_counted_by_outcome(client, shared_token):
         await client.get("/support/cases", headers=headers)
     await client.get("/livez")
     assert metrics.nonzero("support_access_authentications_total") == {"accepted": 2, "missing": 1, "invalid": 2}
+
+
+async def test_callers_are_counted_and_the_refused_are_named(make_client, path, token, caplog):
+    """A caller with an expired token, and one who may change nothing, beside one who is served; never the probe."""
+    expired = add_token(path, "crm-sync", expires=NOW - timedelta(hours=1))
+    analyst = add_token(path, "ann", role="analyst")
+    client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path))
+    case = {"subject": "A parcel", "channel": "email"}
+    for _ in range(3):
+        for each, status in ((token, 201), (expired, 401), (analyst, 403)):
+            async with client.post("/support/cases", json=case, headers=bearer_header(each)) as response:
+                assert response.status == status
+        probing = bearer_header(expired) | {"User-Agent": "support-service-probe/1"}
+        await expect_problem(await client.get("/support/cases", headers=probing), 401, "token_expired")
+    counted = Scrape(service_of(client).metrics).nonzero("support_access_callers")
+    assert counted == {"accepted": 2, "refused": 1, "writing": 2, "forbidden": 1}
+    lines = [line for line in caplog.messages if "are refused" in line]
+    assert lines == [
+        "Requests of crm-sync from 127.0.0.1 are refused: token_expired (2 since the last such line)",
+        "Changes of ann from 127.0.0.1 are refused: permission_missing (2 since the last such line)",
+    ]
 
 
 async def test_metrics_are_open_by_default_when_tokens_are_required(client, shared_token):

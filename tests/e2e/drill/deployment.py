@@ -236,11 +236,11 @@ class Deployment:
         ways = (f"--base-url={self.load_balancer.address}", f"--ingress-url={self.load_balancer.ingress}")
         return Probe(self.folder, EVALUATION_SECONDS, (*ways, *self.scenario.probe), variables)
 
-    def token(self, caller: str) -> str:
-        """Return a token of a supervisor; a JWT is signed with the newest key."""
+    def token(self, caller: str, **fields: object) -> str:
+        """Return a token of a supervisor; a JWT is signed with the newest key. `fields` are those of a token file."""
         if self.scenario.jwt:
             return self.issuer.sign(list(self.issuer.keys)[-1], sub=caller, exp=int(time.time()) + 3600)
-        return write_token(self.tokens, caller, role="supervisor")
+        return write_token(self.tokens, caller, role="supervisor", **fields)
 
     def variables(self) -> dict[str, str]:
         """Return the settings of a replica, without its ports."""

@@ -21,7 +21,7 @@ from support_service.events.consumer import ConsumerTimings
 from support_service.events.opening import EventTimings
 from support_service.events.relay import RelayTimings
 from support_service.events.webhook_sender import WebhookTimings
-from support_service.platform.access.timings import AccessTimings, JwksTimings
+from support_service.platform.access.timings import AccessTimings, CallerTimings, JwksTimings
 from support_service.platform.audit.log import SealerTimings
 from support_service.platform.audit.watch import WatchTimings
 from support_service.platform.certificates import CertificateTimings
@@ -55,6 +55,10 @@ server.build_app = partial(
                 unknown_key_interval=shorter(DEFAULTS.access.jwks.unknown_key_interval),
             ),
             token_file_check_interval=MINIMUM,
+            callers=CallerTimings(
+                window=shorter(DEFAULTS.access.callers.window),
+                line_interval=shorter(DEFAULTS.access.callers.line_interval),
+            ),
         ),
         database=DatabaseTimings(
             # No shorter, since the machine is busy; a wait for a lock ends before that for a connection does.

@@ -50,13 +50,20 @@ class Traffic:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    def session(self, timeout: float = 8) -> aiohttp.ClientSession:
-        """Return a client of its own, with the token of all clients."""
+    def session(self, token: str = "", timeout: float = 8) -> aiohttp.ClientSession:
+        """Return a client of its own, with the token of all clients, or another one."""
+
+        async def authenticate(
+            request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+        ) -> aiohttp.ClientResponse:
+            request.headers["Authorization"] = f"Bearer {token or self.token}"
+            return await handler(request)
+
         return aiohttp.ClientSession(
             self.address,
             timeout=aiohttp.ClientTimeout(total=timeout),
             connector=aiohttp.TCPConnector(local_addr=(FROM, 0)),
-            middlewares=(self._authenticate,),
+            middlewares=(authenticate,),
         )
 
     async def promise_answers(self) -> None:
@@ -142,12 +149,6 @@ class Traffic:
     async def _once(self, call: Callable[[], Awaitable[object]]) -> None:
         with suppress(aiohttp.ClientError, TimeoutError, KeyError, ValueError):
             await call()
-
-    async def _authenticate(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        request.headers["Authorization"] = f"Bearer {self.token}"
-        return await handler(request)
 
     async def _open(self) -> None:
         await self.open_case()

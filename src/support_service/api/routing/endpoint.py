@@ -15,14 +15,15 @@ from support_service.api.routing.call import Call, Headers, Reply
 from support_service.api.routing.etags import KnownTags, if_match_versions, known_tags, put_versions
 from support_service.api.routing.idempotency import IDEMPOTENCY_KEY, respond_once
 from support_service.api.routing.route import PUBLIC, Permission, Route, Routes
-from support_service.core.domain.principals import ANONYMOUS
-from support_service.core.errors import Forbidden
+from support_service.core.domain.principals import ANONYMOUS, Principal
+from support_service.core.errors import Forbidden, Unauthenticated, Unavailable
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.core.personal import models_in, rules_of
-from support_service.guard.instrumentation import REQUEST_ID
+from support_service.guard.instrumentation import REQUEST_ID, is_probe
 from support_service.guard.json_body import json_response, query_reader, read_body_and_query, read_model
+from support_service.guard.unread_answers import CALLERS
 from support_service.platform.access.authenticator import AUTHORIZATION
-from support_service.platform.access.sessions import check_not_foreign, check_same_origin, read_cookie
+from support_service.platform.access.sessions import SAFE_METHODS, check_not_foreign, check_same_origin, read_cookie
 from support_service.service import SERVICE
 
 POSITION = istr("Support-Position")
@@ -52,6 +53,7 @@ def compile_route(route: Route, routes: Routes) -> Handler:
     """
     permission, takes_key = route.access, route.takes_idempotency_key
     reads_standby, tells_position = route.reads_standby, route.tells_position
+    is_change = route.method not in SAFE_METHODS
     _check_masking(route)
     respond = _compile_handler(route, routes)
     if permission == PUBLIC:
@@ -70,6 +72,7 @@ def compile_route(route: Route, routes: Routes) -> Handler:
                 check_not_foreign(request, service.settings.limits.cors_origins)
             principal = await service.authenticator.authenticate(authorization)
         service.admission.check_principal(request, principal.name)
+        _note_accepted(request, principal, is_change=is_change)
         service.agents.note_claims(principal)
         scope = permission.scopes.get(principal.role)
         if scope is None:
@@ -93,7 +96,39 @@ def compile_route(route: Route, routes: Routes) -> Handler:
             response.headers[POSITION] = position
         return response
 
-    return serve
+    return _noting_refusals(serve, is_change=is_change)
+
+
+def _noting_refusals(serve: Handler, *, is_change: bool) -> Handler:
+    """Return the function with a note of whom it refuses, so that alerts and the log tell whom it concerns."""
+
+    async def serve_and_note(request: web.Request) -> web.StreamResponse:
+        try:
+            return await serve(request)
+        except (Unauthenticated, Unavailable, Forbidden) as refusal:
+            callers = request.app[SERVICE].callers
+            if callers is None or is_probe(request):
+                raise
+            address, *principals = (each.partition(" ")[2] for each in request.get(CALLERS, ("",)))
+            if isinstance(refusal, Forbidden) and is_change:
+                name = principals[0] if principals else None
+                callers.note_forbidden(_credential(request), name, refusal, address)
+            elif not principals and (credential := _credential(request)):
+                callers.note_refused(credential, refusal, address)
+            raise
+
+    return serve_and_note
+
+
+def _note_accepted(request: web.Request, principal: Principal, *, is_change: bool) -> None:
+    callers = request.app[SERVICE].callers
+    if callers is not None and not is_probe(request):
+        callers.note_accepted(_credential(request), principal.name, writes=is_change)
+
+
+def _credential(request: web.Request) -> str:
+    """Return the token of a request, or the secret of its browser's session; empty if it has neither."""
+    return request.headers.get(AUTHORIZATION) or read_cookie(request) or ""
 
 
 def _serve_public(respond: Callable[[web.Request, Call], Awaitable[web.StreamResponse]]) -> Handler:

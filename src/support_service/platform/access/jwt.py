@@ -75,7 +75,7 @@ class JwtVerifier:
             self._verified[digest] = cached
         caller, until = cached
         if until <= self._now():
-            raise _expired_token()
+            raise _expired_token(caller.name)
         return caller
 
     async def read_claims(self, token: str) -> dict[str, Any]:
@@ -101,7 +101,9 @@ class JwtVerifier:
             claims = parse_strict_json_object(signed.payload)
             self._claims.validate(claims)
         except ExpiredTokenError as failure:
-            raise _expired_token() from failure
+            raise _expired_token(
+                claims["sub"] if _is_text_up_to(claims.get("sub"), MAX_NAME_LENGTH) else None
+            ) from failure
         except ClaimError as failure:
             raise _invalid_token(f"Its claim {failure.claim!r} is missing or invalid.") from failure
         except (JoseError, ValueError) as failure:
@@ -184,5 +186,7 @@ def _invalid_token(reason: str) -> Unauthenticated:
     return Unauthenticated("token_invalid", f"The token is invalid. {reason}")
 
 
-def _expired_token() -> Unauthenticated:
-    return Unauthenticated("token_expired", "The token has expired; request a new one.")
+def _expired_token(caller: str | None) -> Unauthenticated:
+    refusal = Unauthenticated("token_expired", "The token has expired; request a new one.")
+    refusal.caller = caller
+    return refusal

@@ -36,10 +36,19 @@ class SignInTimings:
 
 
 @dataclass(frozen=True, slots=True)
+class CallerTimings:
+    """Times of the numbers of callers, in seconds."""
+
+    window: float = 300.0  # in which a caller counts
+    line_interval: float = 60.0  # between two log lines about one caller
+
+
+@dataclass(frozen=True, slots=True)
 class AccessTimings:
-    """Intervals of the authenticators, in seconds, and the limits of sessions."""
+    """Intervals of the authenticators and of what is known of callers, in seconds, and the limits of sessions."""
 
     jwks: JwksTimings = JwksTimings()
     token_file_check_interval: float = 2.0  # between checks whether the token file changed
     sessions: SessionLimits = SessionLimits()
     sign_in: SignInTimings = SignInTimings()
+    callers: CallerTimings = CallerTimings()

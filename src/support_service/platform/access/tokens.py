@@ -97,7 +97,9 @@ class FileTokenVerifier:
         if credential is None or not hmac.compare_digest(credential.sha256, digest):
             raise Unauthenticated("token_invalid", "The token is unknown or revoked.")
         if credential.expires is not None and credential.expires <= self._now():
-            raise Unauthenticated("token_expired", "The token has expired; request a new one.")
+            refusal = Unauthenticated("token_expired", "The token has expired; request a new one.")
+            refusal.caller = credential.caller.name
+            raise refusal
         return credential.caller
 
     async def reload_if_changed(self) -> None:

@@ -1,0 +1,124 @@
+"""Callers: how many count as served and as refused, and what the log says about those that are refused."""
+
+import pytest
+
+from support_service.core.errors import Forbidden, Unauthenticated
+from support_service.platform.access import callers as module
+from support_service.platform.access.callers import Callers
+from support_service.platform.access.timings import CallerTimings
+
+EXPIRED = Unauthenticated("token_expired", "The token has expired.")
+FORBIDDEN = Forbidden("permission_missing", "A permission is missing.")
+
+
+class Observed:
+    """Instruments that keep the function which observes."""
+
+    def observe(self, _, read):
+        """Keep it."""
+        self.read = read
+
+
+class Rig:
+    """Callers with a clock that a test moves."""
+
+    def __init__(self):
+        self.now = 1000.0
+        instruments = Observed()
+        self.callers = Callers(instruments, CallerTimings(window=300, line_interval=60), lambda: self.now)
+        self.read = instruments.read
+
+    def numbers(self):
+        """Return the numbers that are not 0, by outcome."""
+        return {labels["outcome"]: number for number, labels in self.read() if number}
+
+    def refuse(self, token, times=1, refusal=EXPIRED):
+        """Refuse a token some times."""
+        for _ in range(times):
+            self.callers.note_refused(token, refusal, "10.0.0.7")
+
+
+@pytest.fixture
+def rig():
+    return Rig()
+
+
+def test_caller_counts_once_for_all_its_tokens_and_requests(rig):
+    """A person has several tokens in a day, and one who writes reads too."""
+    for token in ("one", "two", "one"):
+        rig.callers.note_accepted(token, "ann", writes=token == "two")
+    rig.callers.note_accepted("three", "bob", writes=False)
+    assert rig.numbers() == {"accepted": 2, "writing": 1}
+    rig.now += 301
+    assert rig.numbers() == {}
+
+
+def test_token_counts_as_refused_from_the_second_time_on(rig):
+    """One refusal is how a client learns that it needs a new token; a caller that is refused is no accepted one."""
+    rig.callers.note_accepted("one", "ann", writes=False)
+    rig.refuse("one")
+    assert rig.numbers() == {}
+    rig.refuse("one", 5)
+    rig.refuse("guessed")
+    assert rig.numbers() == {"refused": 1}
+    rig.refuse("two", 2, Unauthenticated("token_missing", "Send a token."))
+    assert rig.numbers() == {"refused": 1}
+    rig.now += 301
+    rig.refuse("one")
+    assert rig.numbers() == {}
+
+
+def test_log_names_the_caller_of_a_refused_token_once_a_minute(rig, caplog):
+    """The name comes from the token, or from when it was accepted; the token itself is in no line."""
+    rig.callers.note_accepted("secret-1", "ann", writes=False)
+    rig.refuse("secret-1", 7)
+    expired = Unauthenticated("token_expired", "The token has expired.")
+    expired.caller = "crm-sync"
+    rig.refuse("secret-2", 2, expired)
+    rig.refuse("secret-3", 2, Unauthenticated("token_invalid", "It is unknown."))
+    assert caplog.messages == [
+        "Requests of ann from 10.0.0.7 are refused: token_expired (2 since the last such line)",
+        "Requests of crm-sync from 10.0.0.7 are refused: token_expired (2 since the last such line)",
+        "Requests of an unknown caller from 10.0.0.7 are refused: token_invalid (2 since the last such line)",
+    ]
+    rig.now += 61
+    rig.refuse("secret-1")
+    assert caplog.messages[3:] == [
+        "Requests of ann from 10.0.0.7 are refused: token_expired (6 since the last such line)"
+    ]
+    assert "secret" not in caplog.text
+
+
+def test_callers_whose_changes_are_forbidden_count_and_are_named(rig, caplog):
+    for name, times in (("ann", 3), ("bob", 1)):
+        rig.callers.note_accepted(f"token of {name}", name, writes=True)
+        for _ in range(times):
+            rig.callers.note_forbidden(f"token of {name}", name, FORBIDDEN, "10.0.0.7")
+    assert rig.numbers() == {"accepted": 2, "writing": 2, "forbidden": 1}
+    assert caplog.messages == [
+        "Changes of ann from 10.0.0.7 are refused: permission_missing (2 since the last such line)"
+    ]
+
+
+def test_change_that_is_refused_before_its_token_is_read(rig, caplog):
+    """As one from a page of another origin: its caller is known from earlier requests, or counts by the token."""
+    rig.callers.note_accepted("one", "ann", writes=False)
+    for token in ("one", "one", "two", "two"):
+        rig.callers.note_forbidden(token, None, Forbidden("origin_not_allowed", "Another origin."), "10.0.0.7")
+    assert rig.numbers() == {"accepted": 1, "writing": 2, "forbidden": 2}
+    assert [line.split(" are ")[0] for line in caplog.messages] == [
+        "Changes of ann from 10.0.0.7",
+        "Changes of an unknown caller from 10.0.0.7",
+    ]
+
+
+def test_memory_and_lines_are_bounded(rig, caplog, monkeypatch):
+    """Further callers do not count, until earlier ones are forgotten."""
+    monkeypatch.setattr(module, "MAX_CALLERS", 100)
+    for number in range(300):
+        rig.refuse(f"token {number}", 2)
+    assert rig.numbers() == {"refused": 100}
+    assert len(caplog.messages) == module.MAX_LINES
+    rig.now += 301
+    rig.refuse("another", 2)
+    assert rig.numbers() == {"refused": 1}
