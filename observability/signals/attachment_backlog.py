@@ -5,25 +5,37 @@ from contextlib import asynccontextmanager
 
 from grafana.panel import FIRST_RUNBOOK, Panel, Query, highest_over_replicas, selector
 
-from observability.drill import Action, Cause, Deployment, DrillFault, changed_attributes
+from observability.drill import (
+    SIZE_DIVISOR,
+    TIME_DIVISOR,
+    Action,
+    Cause,
+    Deployment,
+    DrillFault,
+    DrillScenario,
+    changed_attributes,
+)
 from observability.faults import Fault, GaugeValues
 from observability.signal import GIB, SLOW_FOR, WINDOW, Alert, Signal, scaled_bytes, scaled_seconds
 from observability.signals.attachment_integrity import age_large_files, remove_large_files, upload_large_file
+from support_service.attachments.backlog import LOW_SPACE_SHARE
 
+MIB = 1024**2
 BACKLOG_BYTES = 15 * GIB  # bytes; three quarters of the 20 GiB volume that the deployment requests
 BACKLOG_DISK_SHARE = 0.75  # backlog as a share of backlog plus free space; the same limit on a smaller volume
-GROWTH_WINDOW = "10m"  # long enough that one large file is not a trend
+GROWTH_WINDOW = "1h"  # long enough that a burst is not a trend
+LOW_SPACE = LOW_SPACE_SHARE  # of the disk; above it, a trend of one hour says little about the next days
 GROWTH_HORIZON = 4 * 3600  # s; enough for a person to move files away, in working hours and at night
+DIVIDED_GIB = GIB // SIZE_DIVISOR
+GROWING_UPLOADS = 5.0  # per second
 GROWTH_FOR = "2m"  # as for a cause: a full disk follows from it
 BACKLOG = "max(support_attachment_backlog_bytes)"
 FREE = "min(support_attachment_disk_free_bytes)"
-AHEAD, AHEAD_NOW = (  # forecasts from the trend of GROWTH_WINDOW and of the last minutes
-    f"max(predict_linear(support_attachment_backlog_bytes[{window}], {scaled_seconds(GROWTH_HORIZON)}))"
-    for window in (GROWTH_WINDOW, WINDOW)
-)
-HOURS = GROWTH_HORIZON // 3600
-LIMIT = scaled_bytes(BACKLOG_BYTES)
 BACKLOG_METRIC = "support_attachment_backlog_bytes"
+HOURS = GROWTH_HORIZON // 3600
+# What arrives within the horizon, at the growth of the whole last hour and at that of the last minutes.
+AHEAD = f"({BACKLOG} - max({BACKLOG_METRIC} offset {GROWTH_WINDOW})) * {HOURS}"
+AHEAD_NOW = f"max(predict_linear({BACKLOG_METRIC}[{WINDOW}], {scaled_seconds(GROWTH_HORIZON)})) - {BACKLOG}"
 PREDICTED = f"predict_linear({selector(BACKLOG_METRIC)}[{GROWTH_WINDOW}], {GROWTH_HORIZON})"
 
 
@@ -42,8 +54,13 @@ async def _fill_backlog(deployment: Deployment) -> None:
 
 @asynccontextmanager
 async def _files_grow_fast(deployment: Deployment) -> AsyncIterator[None]:
-    async with changed_attributes(deployment.traffic, uploads=6.0, file_size=100_000):
+    """3 GiB an hour, before division, arrive on a disk with 10 GiB of free space."""
+    ballast = deployment.disk.path / "ballast"
+    ballast.write_bytes(bytes(deployment.scenario.disk - 10 * DIVIDED_GIB))
+    size = 3 * DIVIDED_GIB // round(3600 / TIME_DIVISOR * GROWING_UPLOADS)
+    async with changed_attributes(deployment.traffic, uploads=GROWING_UPLOADS, file_size=size):
         yield
+    ballast.unlink()
 
 
 SIGNAL = Signal(
@@ -65,15 +82,14 @@ SIGNAL = Signal(
         Alert(
             name="SupportAttachmentGrowthRapid",
             short=("the backlog grows too fast", "backlog tăng quá nhanh"),
-            expr=f"({AHEAD} > {LIMIT} and {AHEAD_NOW} > {LIMIT} and {BACKLOG} <= {LIMIT})"
-            f" or ({AHEAD} - {BACKLOG} > {FREE} and {AHEAD_NOW} - {BACKLOG} > {FREE})",
+            expr=f"{AHEAD} > {FREE} and {AHEAD_NOW} > {FREE}"
+            f" and {FREE} / max(support_attachment_disk_size_bytes) < {LOW_SPACE}",
             for_=GROWTH_FOR,
             severity="warning",
-            summary=f"At the current rate attachments reach their limit within {HOURS} h",
-            description=f"At the rate of the last {GROWTH_WINDOW} the backlog reaches "
-            f"{{{{ $value | humanize1024 }}}}B within {HOURS} h (limit {BACKLOG_BYTES // GIB} GiB, or the free space "
-            "of the disk).",
-            stated=(f"{BACKLOG_BYTES // GIB} GiB", f"{GROWTH_HORIZON // 3600}h", GROWTH_WINDOW, GROWTH_FOR),
+            summary=f"At the current rate attachments fill their disk within {HOURS} h",
+            description=f"At the rate of the last {GROWTH_WINDOW} {{{{ $value | humanize1024 }}}}B of files arrive "
+            f"within {HOURS} h (limit: what is free), and less than {LOW_SPACE:.0%} of the disk is free.",
+            stated=(f"{LOW_SPACE * 100:g} %", f"{GROWTH_HORIZON // 3600}h", GROWTH_WINDOW, GROWTH_FOR),
         ),
     ),
     panels=(
@@ -109,11 +125,28 @@ SIGNAL = Signal(
                 "support_attachment_disk_free_bytes": GaugeValues(8 * GIB, 2 * GIB),
             },
         ),
-        "200 MiB arrive each minute": Fault(
+        "40 MiB arrive each minute on a disk with little space": Fault(
             ("SupportAttachmentGrowthRapid",),
             {
-                "support_attachment_backlog_bytes": GaugeValues(GIB, GIB, 200 * 1024**2),
+                "support_attachment_backlog_bytes": GaugeValues(GIB, GIB, 40 * MIB),
+                "support_attachment_disk_free_bytes": GaugeValues(3 * GIB, 3 * GIB),
+                "support_attachment_disk_size_bytes": GaugeValues(20 * GIB, 20 * GIB),
+            },
+        ),
+        "200 MiB arrive each minute on a large disk": Fault(
+            (),
+            {
+                "support_attachment_backlog_bytes": GaugeValues(GIB, GIB, 200 * MIB),
                 "support_attachment_disk_free_bytes": GaugeValues(99e9, 99e9),
+                "support_attachment_disk_size_bytes": GaugeValues(200e9, 200e9),
+            },
+        ),
+        "another program takes 320 MB": Fault(
+            (),
+            {
+                "support_attachment_backlog_bytes": GaugeValues(GIB, GIB),
+                "support_attachment_disk_free_bytes": GaugeValues(68e9, 68e9 - 320e6),
+                "support_attachment_disk_size_bytes": GaugeValues(250e9, 250e9),
             },
         ),
     },
@@ -130,7 +163,10 @@ SIGNAL = Signal(
             "fast growth",
             ("SupportAttachmentGrowthRapid",),
             _files_grow_fast,
-            (Cause(1, r"^{} [1-9]\d"),),
+            (Cause(1, r"^{} 0\.\d"),),
+            scenario=DrillScenario(
+                disk=54 * DIVIDED_GIB, settings={"SUPPORT_ATTACHMENT_DISK_RESERVE": str(DIVIDED_GIB // 4)}
+            ),
             only_repair="the sender has to stop",
         ),
     ),

@@ -15,9 +15,9 @@ from support_service.platform.database import Database
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
 
 LOCAL = "local"
-HISTORY_LENGTH = timedelta(hours=1)  # of free space, from which the time until the disk is full follows
-MIN_HISTORY = timedelta(minutes=1)
-MAX_READINGS = 1000  # of free space; each deletion of an attachment adds one
+GROWTH_SPAN = timedelta(hours=1)  # of the backlog, from which the time until the disk is full follows
+LOW_SPACE_SHARE = 0.2  # of the disk; with more free space, a trend of one hour says little about when it is full
+READING_STEP = timedelta(seconds=10)  # between readings that are kept; each deletion of an attachment reads it again
 
 ATTACHMENT_BACKLOG = InstrumentSpec(
     "support.attachment.backlog", "gauge", "By", "Bytes on local storage that are neither deleted nor offloaded"
@@ -47,6 +47,9 @@ ATTACHMENT_VOLUME = InstrumentSpec(
     "{volume}",
     "A number that names the volume of local storage, the same for all replicas that share it; 0 without files",
 )
+ATTACHMENT_DISK_SIZE = InstrumentSpec(
+    "support.attachment.disk_size", "gauge", "By", "Bytes of the disk of local storage, used and free"
+)
 
 
 class AttachmentBacklog:
@@ -65,7 +68,8 @@ class AttachmentBacklog:
         self._disk_free: int | None = None
         self._free_inodes: float | None = None
         self._volume: int | None = None
-        self.free_history: deque[tuple[datetime, int]] = deque(maxlen=MAX_READINGS)  # free bytes of the last hour
+        self._disk_size: int | None = None
+        self.history: deque[tuple[datetime, int]] = deque()  # bytes of the backlog in the last hour
         self._read_at: datetime | None = None
         instruments.observe(ATTACHMENT_BACKLOG, lambda: [(self._totals.bytes, {})] if self._totals else [])
         instruments.observe(ATTACHMENT_BACKLOG_FILES, lambda: [(self._totals.files, {})] if self._totals else [])
@@ -75,6 +79,7 @@ class AttachmentBacklog:
             ATTACHMENT_DISK_INODES, lambda: [] if self._free_inodes is None else [(self._free_inodes, {})]
         )
         instruments.observe(ATTACHMENT_VOLUME, self._observe_volume)
+        instruments.observe(ATTACHMENT_DISK_SIZE, lambda: [] if self._disk_size is None else [(self._disk_size, {})])
 
     async def refresh(self) -> None:
         """Update the gauges: free disk space, then the local ledger and the time of the oldest local file.
@@ -85,18 +90,16 @@ class AttachmentBacklog:
             try:
                 self._disk_free = await asyncio.to_thread(self._local.free_bytes)
                 self._free_inodes = await asyncio.to_thread(self._local.free_inodes)
+                self._disk_size = await asyncio.to_thread(self._local.disk_bytes)
             except OSError:
-                self._disk_free = self._free_inodes = None  # the disk is missing, so its free space is unknown
+                self._disk_free = self._disk_size = self._free_inodes = None  # the disk is missing
             self._volume = None
             with suppress(OSError):
                 self._volume = await asyncio.to_thread(self._local.volume_number)
         totals = self._files.totals[LOCAL] = await attachment_rows.read_ledger_totals(self._database, LOCAL)
         self._oldest = await attachment_rows.read_oldest_created_at(self._database, LOCAL) if totals.files else None
         self._read_at = utc_now()
-        if self._disk_free is not None:
-            self.free_history.append((self._read_at, self._disk_free))
-        while self.free_history and self.free_history[0][0] < self._read_at - HISTORY_LENGTH:
-            self.free_history.popleft()
+        self._keep(self._read_at, totals.bytes)
 
     async def refresh_and_merge(self) -> None:
         """Update the gauges, and merge the changes of the ledger into its totals."""
@@ -121,14 +124,25 @@ class AttachmentBacklog:
             },
         )
 
+    def _keep(self, at: datetime, size: int) -> None:
+        """Keep a reading, and of older ones as many as the last hour needs. The first is an hour old, or older."""
+        if not self.history or at - self.history[-1][0] >= READING_STEP:
+            self.history.append((at, size))
+        while len(self.history) > 1 and self.history[1][0] <= at - GROWTH_SPAN:
+            self.history.popleft()
+
     def _seconds_until_full(self) -> float | None:
-        """Return the seconds until the disk is full at the rate of the last hour; None if it does not fill."""
-        if not self.free_history:
+        """Return the seconds until the backlog fills the disk, at its growth of the last hour.
+
+        None if it does not grow, if much space is free, or if it was not watched for an hour. What other programs
+        write is no trend of this service.
+        """
+        if not self.history or self._disk_free is None or not self._disk_size:
             return None
-        (first_at, first), (last_at, last) = self.free_history[0], self.free_history[-1]
-        if last_at - first_at < MIN_HISTORY or last >= first:
+        (first_at, first), (last_at, last) = self.history[0], self.history[-1]
+        if last_at - first_at < GROWTH_SPAN or last <= first or self._disk_free / self._disk_size >= LOW_SPACE_SHARE:
             return None
-        return last * (last_at - first_at).total_seconds() / (first - last)
+        return self._disk_free * (last_at - first_at).total_seconds() / (last - first)
 
     def _observe_volume(self) -> Observations:
         """Return the number of the volume. Without files on it, replicas may each have a folder of their own."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support_service.api.panel_links import panel_id
+from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.core.clock import utc_now
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.errors import Unavailable
@@ -149,12 +150,38 @@ async def test_unavailable_redis_is_reported(make_client, redis):
     assert found["database"]["status"] == "ok"
 
 
-async def test_time_until_the_disk_is_full(client):
-    """It follows from the free space of the last hour; a disk that does not fill has none."""
+@pytest.mark.parametrize(
+    ("grown", "minutes", "free", "expected"),
+    [
+        (1_000, 60, 4_000, 4 * 3600),
+        (1_000, 120, 4_000, 8 * 3600),
+        (1_000, 59, 4_000, None),  # no hour has passed
+        (0, 60, 4_000, None),
+        (-1_000, 60, 4_000, None),
+        (1_000, 60, 20_000, None),  # a fifth of the disk is free
+    ],
+)
+async def test_time_until_the_disk_is_full(client, monkeypatch, grown, minutes, free, expected):
+    """It follows from the growth of the backlog in an hour or more, if little of the disk is free."""
+    await give_disk(client, monkeypatch, free=free, size=100_000)
     backlog = service_of(client).attachments.backlog
     now = utc_now()
-    backlog.free_history.clear()
-    backlog.free_history.extend([(now - timedelta(minutes=10), 4_000), (now, 1_000)])
-    assert (await state(client))["backlog"]["fullInSeconds"] == 200
-    backlog.free_history.append((now, 4_000))
-    assert (await state(client))["backlog"]["fullInSeconds"] is None
+    backlog.history.clear()
+    backlog.history.extend([(now - timedelta(minutes=minutes), 5_000), (now, 5_000 + grown)])
+    assert (await state(client))["backlog"]["fullInSeconds"] == expected
+
+
+async def test_other_programs_do_not_fill_the_disk(client, monkeypatch):
+    """Another program writes 320 MB in a minute where 68 GB are free: no time until the disk is full."""
+    for free in (68_320_000_000, 68_000_000_000):
+        await give_disk(client, monkeypatch, free=free, size=250_000_000_000)
+    found = await state(client)
+    assert (found["backlog"]["diskFreeBytes"], found["backlog"]["fullInSeconds"]) == (68_000_000_000, None)
+    assert found["verdict"]["level"] == "good"
+
+
+async def give_disk(client, monkeypatch, *, free, size):
+    """Let the local storage be on a disk of this size, with this free space."""
+    monkeypatch.setattr(LocalAttachmentStorage, "free_bytes", lambda _: free)
+    monkeypatch.setattr(LocalAttachmentStorage, "disk_bytes", lambda _: size)
+    await service_of(client).attachments.backlog.refresh()

@@ -124,6 +124,9 @@ class AttachmentStorage(Protocol):
     def volume_number(self) -> int | None:
         """Return a number that names the volume, the same for each process that has it; None of a bucket. Blocking."""
 
+    def disk_bytes(self) -> int | None:
+        """Return the size of its disk in bytes; None if the storage has no limit. Blocking call."""
+
 
 def new_key() -> str:
     """Return a new, unique key."""

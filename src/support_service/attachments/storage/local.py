@@ -191,6 +191,10 @@ class LocalAttachmentStorage:
     def volume_number(self) -> int | None:
         return self._folders.volume_number()
 
+    def disk_bytes(self) -> int | None:
+        disk = os.statvfs(self._root)
+        return disk.f_blocks * disk.f_frsize
+
     def _check_space(self, size_hint: int = 0) -> None:
         """Raise InsufficientStorage if `size_hint` bytes would use up the reserve.
 

@@ -288,6 +288,9 @@ class S3AttachmentStorage:
     def volume_number(self) -> int | None:
         return None
 
+    def disk_bytes(self) -> int | None:
+        return None
+
     async def _put_object(self, key: str, data: bytes, attributes: Any) -> None:
         within = self._timings.response + len(data) / MIN_UPLOAD_RATE
         await asyncio.wait_for(obstore.put_async(self._store, key, data, attributes=attributes), within)
