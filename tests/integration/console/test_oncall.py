@@ -195,6 +195,8 @@ async def test_source_that_fails_is_shown(upstream_services, payments, console, 
     await expect(verdict(page)).to_contain_text("1 problem")
     await expect(verdict(page)).to_contain_text(re.compile(r"payment does not answer; 100% of \d+ calls fail"))
     await expect(verdict(page).get_by_role("link", name="Runbook")).to_have_attribute("href", re.compile("source-down"))
+    action = verdict(page).get_by_role("link", name="Switch off the upstream service")
+    await expect(action).to_have_attribute("href", re.compile("source-down.md#switch-off-the-upstream-service$"))
     await page.clock.fast_forward(READ_INTERVAL)
     await expect(part(page, "payment").locator(".spark")).to_contain_text("threshold 50%")
     await expect_good_looks(page)
@@ -203,6 +205,60 @@ async def test_source_that_fails_is_shown(upstream_services, payments, console, 
     await page.keyboard.press("Enter")
     await expect(verdict(page)).to_contain_text("Degraded on purpose")
     await expect(part(page, "payment")).to_have_attribute("data-failing", "no")
+
+
+REFUSED = {
+    "part": "access",
+    "source": None,
+    "alert": "SupportAccessRefused",
+    "severity": "critical",
+    "text": "63 % of callers are refused",
+    "summary": {"en": "callers are refused", "vi": "bên gọi bị từ chối"},
+    "state": "pending",
+    "labels": {"http_route": "/support/cases"},
+    "detail": None,
+    "figure": 0.63,
+    "limit": 0.25,
+    "unit": "share",
+    "since": "2026-05-12T12:00:00Z",
+    "scope": "replica",
+    "replicas": ["a:8000", "b:8000"],
+    "foundBy": ["prometheus"],
+    "action": {"en": {"text": "Restore the file", "url": None}, "vi": {"text": "Khôi phục file", "url": None}},
+    "symptoms": [
+        {"alert": name, "text": "", "summary": {"en": "", "vi": ""}, "state": "firing"}
+        for name in ("SupportProbeFailing", "SupportProbeFlapping")
+    ],
+    "runbook": "https://ops.example/runbooks/support-access-refused.md",
+    "panel": None,
+}
+PROBLEM, SYMPTOMS = "Callers are refused (/support/cases): 63%", "2 more alerts follow from it"
+PROBLEM_VI, SYMPTOMS_VI = "Bên gọi bị từ chối (/support/cases): 63%", "2 cảnh báo khác là hệ quả"
+
+
+@pytest.mark.parametrize(
+    ("locale", "sentence"),
+    [
+        ("en-US", f"1 problem {PROBLEM} (limit 25%). Since TIME on replicas a:8000, b:8000. no alert yet {SYMPTOMS}"),
+        (
+            "vi-VN",
+            f"1 vấn đề {PROBLEM_VI} (giới hạn 25%). Từ TIME ở bản sao a:8000, b:8000. chưa có cảnh báo {SYMPTOMS_VI}",
+        ),
+    ],
+)
+async def test_any_problem_of_the_verdict_is_said_in_words(console, client, locale, sentence):
+    """The page needs no rule of its own: a problem has its words, its figure, its limit, and whom it concerns."""
+    async with client.get("/support/oncall") as response:
+        answer = await response.json()
+    answer["verdict"] = {"level": "degraded", "problems": [REFUSED], "deliberate": []}
+    profile = await console.profile(locale=locale)
+    await profile.route("**/support/oncall", lambda route: asyncio.ensure_future(route.fulfill(json=answer)))
+    page = await console.open(ADDRESS, profile=profile)
+    pattern = re.escape(sentence).replace("TIME", r"\d\d:\d\d").replace(r"\ ", r"\s+")
+    await expect(verdict(page)).to_contain_text(re.compile(pattern))
+    await expect(verdict(page)).to_have_attribute("data-verdict", "degraded")
+    await expect(verdict(page).get_by_role("link", name="Runbook")).to_have_attribute("href", REFUSED["runbook"])
+    await expect_good_looks(page)
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
@@ -217,7 +273,8 @@ async def test_unavailable_database_is_reported(console, postgres):
     await expect(part(page, "database")).to_have_attribute("data-status", "unavailable")
     await expect_accessible(page)
     postgres.start()
-    await read_until(page, page.get_by_text("No part reports a failure."))
+    await read_until(page, page.locator('[data-part="database"]:not([data-status="unavailable"])'))
+    await expect(page.get_by_role("heading", name="The database can't be reached")).to_have_count(0)
 
 
 async def read_until(page, text):

@@ -61,7 +61,7 @@ function inEffect({ name, value, until }, who) {
 /** Return what is wrong, since when, and for whom. @param {any} problem @param {any} status */
 function sentence(problem, status) {
   const replicas = problem.replicas ? ` ${t("verdict.of_replicas", { n: problem.replicas.length, replicas: problem.replicas.join(", ") })}` : "";
-  return `${what(problem, status)} ${t("verdict.since", { time: clock(problem.since) })}${replicas}`;
+  return `${what(problem, status)} ${capital(t("verdict.since", { time: clock(problem.since) }))}${replicas}.`;
 }
 
 /** @param {any} problem @param {any} status */
@@ -75,7 +75,12 @@ function what(problem, status) {
   const named = Object.values(labels).map((value) => word("source", value)).join(", ");
   const shown = figureText(figure, unit);
   const limited = shown && figureText(limit, unit) ? ` (${t("verdict.limit", { limit: figureText(limit, unit) })})` : "";
-  return `${title[0].toUpperCase()}${title.slice(1)}${named ? ` (${named})` : ""}${shown ? `: ${shown}${limited}` : ""}.`;
+  return `${capital(title)}${named ? ` (${named})` : ""}${shown ? `: ${shown}${limited}` : ""}.`;
+}
+
+/** @param {string} words */
+function capital(words) {
+  return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
 /** @param {any} source */
