@@ -8,6 +8,7 @@ import asyncio
 import math
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic.alias_generators import to_camel
@@ -130,8 +131,10 @@ class OncallVerdict:
     def shown(self) -> dict[str, Any]:
         """Return the members of the verdict."""
         judge = self._service.judge
-        told = [] if isinstance(self._alerts, str) else self._alerts
-        found = merge_findings([*judge.noted(self._failures()), *judge.findings(), *told])
+        own, told = judge.findings(), self._alerts if isinstance(self._alerts, list) else []
+        if isinstance(self._alerts, list) and self._service.prometheus is not None:
+            own = [replace(each, fires=False) for each in own]  # Prometheus, which knows all replicas, sends the alerts
+        found = merge_findings([*judge.noted(self._failures()), *own, *told])
         verdict = reach_verdict(found, judge.rules, self._overrides)
         self._mark_failing(verdict)
         problems = [self._problem(each) for each in verdict.problems]

@@ -12,6 +12,7 @@ from support_service.oncall.judge import SERVICE, Finding, own_labels
 from support_service.oncall.rules import Rules
 from support_service.platform.http_client import describe_client_error, limited_session
 
+WATCHDOG = "Watchdog"  # fires while the rules are evaluated
 TIMEOUT = 1.0  # seconds; the answer of on-call must not wait for Prometheus
 
 
@@ -34,6 +35,10 @@ class PrometheusAlerts:
                 if response.status != 200:  # noqa: PLR2004 - HTTP's own
                     raise PrometheusUnavailable(f"It answers with status {response.status}.")
                 alerts = json.loads(await response.read())["data"]["alerts"]
+                if not any(each["labels"]["alertname"] == WATCHDOG for each in alerts):
+                    raise PrometheusUnavailable(
+                        f"It does not evaluate the rules of this service: {WATCHDOG} is missing."
+                    )
                 return [finding for each in alerts if (finding := self._finding(each)) is not None]
         except (aiohttp.ClientError, TimeoutError, OSError) as failure:
             raise PrometheusUnavailable(f"{describe_client_error(failure)}.") from failure

@@ -88,6 +88,7 @@ async def test_alerts_of_prometheus_are_part_of_the_verdict(make_client, tmp_pat
         (lambda: web.Response(text="no JSON"), "Its answer is not one of Prometheus."),
         (lambda: web.Response(text=json.dumps({"data": {"alerts": [{"labels": {}}]}})), "not one of Prometheus"),
         (lambda: web.Response(text=json.dumps({"data": []})), "not one of Prometheus"),
+        (lambda: web.Response(text=json.dumps({"data": {"alerts": []}})), "Watchdog is missing"),
         (None, ""),
     ],
 )
