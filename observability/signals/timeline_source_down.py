@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from grafana.panel import Panel, Query, rate, total_over_replicas
 
-from observability.drill import Cause, Deployment, DrillFault, DrillScenario, Exercise, switch_off
+from observability.drill import Cause, Deployment, DrillFault, DrillScenario, Exercise, changed_attributes, switch_off
 from observability.faults import CounterValues, Fault
 from observability.signal import CAUSE_FOR, CAUSE_KEPT, Alert, Record, Signal
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
@@ -38,20 +38,23 @@ async def _payment_fails(deployment: Deployment) -> AsyncIterator[None]:
     deployment.payments.heal()
 
 
+FRESH = 8.0  # cases a second: a timeline that is in the cache does not call a source
 ORDERS = "ORD-"  # of clients; chance decides whether the probe, which has orders of its own, fails often enough
 
 
 @asynccontextmanager
 async def _order_limits_calls(deployment: Deployment) -> AsyncIterator[None]:
     deployment.orders.fail_some_with(429, 0.3, ORDERS)
-    yield
+    async with changed_attributes(deployment.traffic, cases=FRESH):
+        yield
     deployment.orders.heal()
 
 
 @asynccontextmanager
 async def _payment_fails_often(deployment: Deployment) -> AsyncIterator[None]:
     deployment.payments.fail_some_with(500, 0.3, ORDERS)
-    yield
+    async with changed_attributes(deployment.traffic, cases=FRESH):
+        yield
     deployment.payments.heal()
 
 

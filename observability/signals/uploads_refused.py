@@ -124,7 +124,7 @@ SIGNAL = Signal(
             "S3 credentials expired",
             ("SupportUploadsRefused",),
             _s3_refuses_credentials,
-            (Cause(3, "ExpiredToken"),),
+            (Cause(2, "ExpiredToken"),),
             scenario=S3_STORE,
             resolved_within=8,  # the alert is kept for longer than others
             only_repair="the credentials have to be renewed",
@@ -133,7 +133,7 @@ SIGNAL = Signal(
             "a folder that refuses files",
             ("SupportUploadsRefused",),
             _uploads_fail,
-            (Cause(3, "attachment folder can't be used"),),
+            (Cause(2, "attachment folder can't be used"),),
             resolved_within=8,  # the alert is kept for longer than others
             only_repair="the folder has to come back",
         ),
