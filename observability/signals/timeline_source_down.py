@@ -38,14 +38,14 @@ async def _payment_fails(deployment: Deployment) -> AsyncIterator[None]:
     deployment.payments.heal()
 
 
-FRESH = 8.0  # cases a second: a timeline that is in the cache does not call a source
+FRESH = {"cases": 12.0, "reads": 4.0}  # a second: a timeline that is in the cache does not call a source
 ORDERS = "ORD-"  # of clients; chance decides whether the probe, which has orders of its own, fails often enough
 
 
 @asynccontextmanager
 async def _order_limits_calls(deployment: Deployment) -> AsyncIterator[None]:
     deployment.orders.fail_some_with(429, 0.3, ORDERS)
-    async with changed_attributes(deployment.traffic, cases=FRESH):
+    async with changed_attributes(deployment.traffic, **FRESH):
         yield
     deployment.orders.heal()
 
@@ -53,7 +53,7 @@ async def _order_limits_calls(deployment: Deployment) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _payment_fails_often(deployment: Deployment) -> AsyncIterator[None]:
     deployment.payments.fail_some_with(500, 0.3, ORDERS)
-    async with changed_attributes(deployment.traffic, cases=FRESH):
+    async with changed_attributes(deployment.traffic, **FRESH):
         yield
     deployment.payments.heal()
 
