@@ -26,6 +26,7 @@ from tests.e2e.drill.monitoring import Monitoring
 from tests.e2e.drill.orchestrator import Orchestrator
 from tests.e2e.drill.processes import Probe, Replica, SeparateDisk, run_command
 from tests.e2e.drill.traffic import Traffic
+from tests.e2e.drill.verdict import AlertsOfNow
 from tests.support.access.fixtures import AUDIENCE, ISSUER, Issuer, write_token
 from tests.support.alert_receiver import Receiver
 from tests.support.attachments.faulty_proxy import FaultyProxy
@@ -70,6 +71,7 @@ class Deployment:
         self.orchestrator = Orchestrator(self, folder / "bin")
         self.links: dict[str, Link] = {}  # of the last replica, if it is linked: database, redis, payment
         self.unlinked: dict[str, str] = {}  # its settings without them, as on another node
+        self.alerts = AlertsOfNow(self)
         self.disk: SeparateDisk
         self.replicas: list[Replica] = []
         self.probe: Probe
@@ -102,6 +104,7 @@ class Deployment:
         """Start all parts with load, except monitoring."""
         async with AsyncExitStack() as stack:
             await self._start_dependencies(stack)
+            await stack.enter_async_context(self.alerts.running())
             await self.orchestrator.open()
             stack.push_async_callback(self.orchestrator.close)
             self.traffic = Traffic(self.load_balancer.ingress, self.token("agents"), **self.scenario.load)
@@ -258,6 +261,7 @@ class Deployment:
             "AWS_ACCESS_KEY_ID": "tests",
             "AWS_SECRET_ACCESS_KEY": "tests",
             "SUPPORT_TRUSTED_PROXIES": "127.0.0.1",
+            "SUPPORT_PROMETHEUS_URL": self.alerts.url,
             "SUPPORT_AUTH": "token",
             "SUPPORT_TOKENS_FILE": str(self.tokens),
         }

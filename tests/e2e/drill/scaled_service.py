@@ -6,7 +6,8 @@ No interval is shorter than a quarter of a second, and the relay's lease lasts a
 import os
 from functools import partial
 
-from observability.drill import TIME_DIVISOR
+from observability.drill import SIZE_DIVISOR, TIME_DIVISOR
+from observability.replica_rules import replica_rules
 
 from support_service import cli, server
 from support_service.app import build_app
@@ -21,6 +22,7 @@ from support_service.events.consumer import ConsumerTimings
 from support_service.events.opening import EventTimings
 from support_service.events.relay import RelayTimings
 from support_service.events.webhook_sender import WebhookTimings
+from support_service.oncall.judge import OncallTimings
 from support_service.platform.access.timings import AccessTimings, CallerTimings, JwksTimings
 from support_service.platform.audit.log import SealerTimings
 from support_service.platform.audit.watch import WatchTimings
@@ -79,6 +81,10 @@ server.build_app = partial(
                 interval=MINIMUM, lease_duration=max(1.0, DEFAULTS.sla.detector.lease_duration / TIME_DIVISOR)
             ),
             gauges=GaugeTimings(refresh_interval=shorter(DEFAULTS.sla.gauges.refresh_interval)),
+        ),
+        oncall=OncallTimings(
+            sample_interval=shorter(DEFAULTS.oncall.sample_interval),
+            rules=replica_rules(time=TIME_DIVISOR, size=SIZE_DIVISOR),
         ),
         api=ApiTimings(dependency_interval=shorter(DEFAULTS.api.dependency_interval)),
         audit=SealerTimings(
