@@ -39,12 +39,12 @@ def test_trusted_proxies_can_be_configured():
 
 
 def test_jobs_that_remove_files_can_be_disabled():
-    """The empty `.env` lines from the runbook about damaged files disable offload and retention."""
+    """The empty settings of the runbook about damaged files disable offload and retention."""
     given = environments()["compose"]
     assert Settings.load(given).s3.offload_after
     runbook = (ROOT / "runbooks" / "support-attachment-integrity.md").read_text()
-    (lines,) = re.findall(r"^printf '(.+)' >> \.env", runbook, re.MULTILINE)
-    emptied = dict.fromkeys(re.findall(r"[A-Z_]{2,}", lines), "")
+    (emptied_settings,) = re.findall(r"^\$SET ((?:SUPPORT_\w+=(?: |$))+)", runbook, re.MULTILINE)
+    emptied = dict.fromkeys(emptied_settings.replace("=", "").split(), "")
     for name in emptied:
         assert re.fullmatch(rf"\$\{{{name}-[^}}]*}}", COMPOSE["x-environment"][name])
     stopped = Settings.load(given | emptied)
