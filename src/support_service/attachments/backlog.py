@@ -37,7 +37,7 @@ ATTACHMENT_DISK_FREE = InstrumentSpec(
 ATTACHMENT_DISK_INODES = InstrumentSpec(
     "support.attachment.disk_inodes_free",
     "gauge",
-    "1",
+    "{share}",
     "Free share of the inodes of the disk of local storage, of which each file needs one; no value where their number "
     "has no limit",
 )

@@ -15,6 +15,7 @@ from support_service.attachments.uploader import COUNTED_CONTENT_TYPES
 from support_service.core.domain.case_vocabulary import CHANNELS
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.events.webhook_sender import WEBHOOK_OVERDUE_AGE
+from support_service.platform.access.callers import ACCESS_CALLERS
 from support_service.platform.certificates import CERTIFICATE_EXPIRES
 from support_service.platform.telemetry.http import HTTP_CLIENT_DURATION
 from support_service.platform.telemetry.stores import (
@@ -75,10 +76,10 @@ async def test_contract_series_are_zero_on_the_first_scrape(first_scrape, name):
 
 
 async def test_first_scrape_has_every_instrument(first_scrape):
-    """Each is exposed with its meaning from the first scrape on, except those of jobs and of other servers."""
+    """Each is exposed with its meaning from the first scrape on, except those of jobs, tokens and other servers."""
     of_redis = [REDIS_EVICTION_POLICY, REDIS_ROLE, REDIS_EVICTED_KEYS, REDIS_MEMORY, REDIS_MEMORY_LIMIT]
     of_replicas = [REPLICA_READY, DEPENDENCY_STATUS, CERTIFICATE_EXPIRES, STANDBY_LAG, WEBHOOK_OVERDUE_AGE]
-    later = [ATTACHMENT_UNREPAIRED, HTTP_CLIENT_DURATION, *of_redis, *of_replicas]
+    later = [ATTACHMENT_UNREPAIRED, HTTP_CLIENT_DURATION, ACCESS_CALLERS, *of_redis, *of_replicas]
     assert {row for row in INSTRUMENTS if row.meaning not in first_scrape} == {*later}
     services = [(one, two) for one in UPSTREAM_SERVICES for two in SOURCE_OUTCOMES]
     found = [given for sample, given, _ in parse(first_scrape) if sample == "support_timeline_source_seconds_count"]

@@ -66,8 +66,7 @@ async def test_session_that_blocks_others(waits, database_url, postgres):
     assert f"SELECT pg_terminate_backend({pid});" in out
     assert out.count("pg_terminate_backend(") == 1
 
-    for each in (second, first, holder):
-        postgres.run(f"SELECT pg_terminate_backend({each.get_server_pid()})")
+    _end(postgres, second, first, holder)
     await asyncio.gather(*blocked, return_exceptions=True)
     assert await waits() == "No session waits for a lock.\n"
 
@@ -112,8 +111,7 @@ async def test_chain_of_another_users_sessions(restricted, database_url, postgre
     assert f"as tests or a superuser: SELECT pg_terminate_backend({pid});" in out
     assert out.count("pg_terminate_backend(") == 1
     assert f"GRANT pg_read_all_stats TO {role};" in out
-    for each in (last, between, holder):
-        postgres.run(f"SELECT pg_terminate_backend({each.get_server_pid()})")
+    _end(postgres, last, between, holder)
     await asyncio.gather(*blocked, return_exceptions=True)
 
 
@@ -130,7 +128,7 @@ async def test_session_of_the_same_role(restricted, postgres):
     assert "idle in transaction" in line
     assert "LOCK TABLE tickets IN ROW EXCLUSIVE MODE" in line
     assert "hidden" not in out
-    postgres.run(f"SELECT pg_terminate_backend({holder.get_server_pid()})")
+    _end(postgres, holder)
     await blocked
     await waiting.close()
 
@@ -154,6 +152,13 @@ async def test_prepared_transaction(restricted, database_url, postgres):
     await preparing.execute(rollback)
     await blocked
     await asyncio.gather(preparing.close(), waiting.close())
+
+
+def _end(postgres, *sessions):
+    """End sessions, of which some wait for a lock."""
+    for session in sessions:
+        postgres.run(f"SELECT pg_terminate_backend({session.get_server_pid()})")
+        session.terminate()
 
 
 def _waiting(postgres, number):

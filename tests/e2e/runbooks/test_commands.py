@@ -70,7 +70,8 @@ def test_variables_of_commands_are_defined(deployment, bash):
     asked = []
     for page in [page for page in PAGES if page != "README.md"]:
         commands = re.sub(r"sh -c '[^']*'", "", "\n".join(blocks(page, "sh")))
-        own = set(re.findall(r'(?:^|^read -rp "[a-z]+: " )([A-Z]+)(?:=| &&)', commands, re.MULTILINE))
+        own = set(re.findall(r"^([A-Z]+)=", commands, re.MULTILINE))
+        own |= {*" ".join(re.findall(r'^read -rp "[a-z ]+: " ([A-Z ]+) &&', commands, re.MULTILINE)).split()}
         asked += [f": ${{{name}?for {page}}}" for name in {*re.findall(r"\$\{?([A-Z_]+)", commands)} - own]
     assert asked
     bash(variables(deployment), *asked, SUPPORT_REDIS_URL="redis://127.0.0.1:9/0")
@@ -130,7 +131,7 @@ def test_commands_work_while_no_replica_starts():
 
 def test_scaling_command_adds_replicas(bash):
     """Also if ten run already."""
-    (command,) = [command for _, command in COMMANDS if " scale " in command]
+    (command,) = {command for _, command in COMMANDS if " scale " in command}
     printed = bash('kubectl() { case $3 in get) echo 10 ;; *) printf "%s\\n" "$*" ;; esac; }', command)
     assert printed.endswith(" scale deploy/support-service --replicas=12\n")
 

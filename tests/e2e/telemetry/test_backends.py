@@ -17,6 +17,7 @@ RESOURCE = SDK | {
 WITH_ENVIRONMENT = "support_build_info * on (job, instance) group_left (deployment_environment_name) target_info"
 # Without Redis, standby, HTTPS, webhooks, JWTs and limits of memory; the first reconcile runs minutes after the start.
 NOT_CONFIGURED = {
+    "support_access_callers",
     "http_client_request_duration_seconds_count",
     "support_attachment_unrepaired",
     "support_certificate_expires_seconds",

@@ -21,6 +21,8 @@ from tests.support.tls import start_tls_server
 
 HISTORY = "support:tickets_created:rate15m"
 DAY, STEP = 86_400, 300  # seconds
+# Without a failing dependency, a standby or tokens they have no series; the faults of their alerts have them.
+EMPTY = {"Support dependencies by replica", "Support standby lag", "Support callers", "Support changes refused"}
 QUERIES = [(panel.title, query.expr) for row in ROWS for panel in row.panels for query in panel.queries]
 
 
@@ -84,7 +86,7 @@ def queries_without_a_value(prometheus):
     return [
         (title, expr)
         for title, expr in QUERIES
-        if not any(math.isfinite(value) for _, value in prometheus.query(as_grafana_sends(expr)))
+        if title not in EMPTY and not any(math.isfinite(value) for _, value in prometheus.query(as_grafana_sends(expr)))
     ]
 
 
@@ -147,6 +149,6 @@ async def test_every_panel_query_returns_a_value(
             while (missing := queries_without_a_value(prometheus)) and time.monotonic() < give_up:
                 await workload(session)  # repeat: the first sample of a counter is no increase
                 await asyncio.sleep(1)
-            assert missing == []
+            assert not missing, "\n".join(map(str, missing))
         for _, expr in QUERIES:
             prometheus.query(as_grafana_sends(expr))  # raises if the query is invalid

@@ -198,6 +198,7 @@ async def test_search_that_was_typed_last_leads_nobody_back(console, client, cas
     page = await console.open()
     await expect(page.locator("tbody tr")).to_have_count(2)
     await page.clock.install()
+    await page.clock.pause_at(await page.evaluate("Date.now() + 1_000"))
     await page.locator("#search").press("S")
     await page.locator("tbody a", has_text="First").click()
     await expect(page.get_by_role("heading", name="First")).to_be_visible()

@@ -148,7 +148,7 @@ async def test_standby_answers_lists_searches_and_counts(client, metrics, standb
         ("/support/cases/count?q=standbyword", 1),
         ("/support/customers/standby-1", 2),  # the record of the customer, and the cases
         ("/support/agents/standby-1/workload", 1),
-        (f"/support/audit?caseId={case['id']}", 1),
+        (f"/support/audit?caseId={case['id']}", 2),  # the entries, and the subjects of their cases
     ):
         before = outcomes(metrics)
         async with client.get(path, headers={POSITION: position}) as response:

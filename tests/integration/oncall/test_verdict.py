@@ -162,8 +162,9 @@ async def test_refused_callers_are_a_problem(principals, watch):
     watched = watch(client, lambda: principals.read_json("supervisor", "GET", "/support/oncall"))
 
     async def refused():
-        for _ in range(25):
-            async with client.get("/support/cases", headers={"Authorization": "Bearer wrong"}) as response:
+        for number in range(25):
+            headers = {"Authorization": f"Bearer of caller {number % 5}"}
+            async with client.get("/support/cases", headers=headers) as response:
                 assert response.status == 401
 
     assert (await watched.poll())["level"] == "good"

@@ -40,6 +40,7 @@ def test_every_text_is_used():
     names = re.findall(r'^  "([\w.-]+)":', modules["i18n/en.js"], re.MULTILINE)
     whole = set(re.findall(r'"([\w.-]+)"', code))
     groups = set(map("".join, re.findall(r'(?:word|words|wordsOf)\("(\w+)"|`(\w+)\.\$\{', code)))
+    groups |= set(re.findall(r': "(\w+)"', re.search(r"GROUPS_OF_WORDS = {(.+)}", code)[1]))
     groups |= {name.removeprefix("filter.") for name in names if name.startswith("filter.")}  # the values of filters
     ends = set(re.findall(r"`\$\{[^}`]+\}\.(\w+)`", code))
     assert len(names) > 600
