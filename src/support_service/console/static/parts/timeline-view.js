@@ -11,6 +11,7 @@ const SHOWN_ROWS = 200; // rows shown before the older ones are asked for
 const STEP = 25; // rows rendered at once, so that the browser can show and answer between two steps
 const FIRST = 10; // rows rendered first: about as many as a window shows
 const NEAR_END = 80; // px
+const BELOW = 16; // px below the newest message, as in styles/case.css
 const SPACE = 48; // px above the place to begin at: the line with the problems of sources
 
 /** @typedef {import("./timeline.js").Entry} Entry */
@@ -88,12 +89,14 @@ export class TimelineView {
     }).observe(box);
   }
 
-  /** Show the place to begin at: the marked message, or the oldest one that waits for an answer, or else the newest entry. */
+  /** Show the place to begin at: the marked message, or the oldest one that waits for an answer, or else the newest message. What machines added after it is read later, below. */
   showPlace() {
     const { box } = this;
     if (!box) return;
+    const newest = [...box.querySelectorAll(".message")].at(-1);
     const place = this.marked ? box.querySelector(`#${CSS.escape(`message-${this.marked}`)}`) : wide.matches ? box.querySelector(".unanswered-line") : null;
     if (place) box.scrollTop += place.getBoundingClientRect().top - box.getBoundingClientRect().top - SPACE;
+    else if (newest) box.scrollTop += newest.getBoundingClientRect().bottom - box.getBoundingClientRect().bottom + BELOW;
     else box.scrollTop = box.scrollHeight;
   }
 
