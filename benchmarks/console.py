@@ -99,7 +99,7 @@ async def _measure(address: str, seconds: float) -> dict[str, dict[str, float]]:
         queue_figures = await _figures(queue) | {"update": await queue.evaluate(UPDATE)}
         live_figures = await _follow_changes(queue, devtools, address, cases, seconds)
         detail, _ = await _open(await browser.new_page(), f"{address}/console/cases/{cases[-1]}")
-        await detail.locator("#composer").click()  # it grows when a hand opens it, which is no shift of the layout
+        await detail.locator("#composer").click()  # the composer grows: no layout shift after a click
         await detail.keyboard.type("An answer of a few words.")
         case_figures = await _figures(detail)
         await browser.close()

@@ -1,7 +1,7 @@
 """The expressions of the alerts, evaluated on the figures of this process: the part of PromQL that rules use.
 
 The rules of Prometheus are the only declaration of what a problem is. A replica evaluates the same text on its own
-series, so that no condition is written twice. The results are those of Prometheus, extrapolation included:
+series, so that no condition is written twice. The results equal those of Prometheus, extrapolation included:
 tests/unit/oncall runs promtool's tests of the rules.
 """
 
@@ -260,7 +260,7 @@ class Selector:
         return [Sample(labels, value) for labels, value in found if value is not None]
 
     def series(self, figures: Figures) -> list[Series]:
-        """Return the series that match. They are found once for as long as there are no new ones."""
+        """Return the series that match. The search is repeated only after new series came."""
         all_series = figures.select(self.name)
         if self._known is None or self._known[:2] != (figures, len(all_series)):
             matching = [series for series in all_series if self._matches(series.labels)]

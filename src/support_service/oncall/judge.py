@@ -28,7 +28,7 @@ REPLICA = "replica"  # found by it
 SERVICE = "support-service"  # the label `job` of a replica's series, and `service` of its alerts
 FINE_SAMPLES = 24  # the last ones are all kept: six minutes
 COARSE_STEP = 4  # of older ones, one of this many is kept
-FRESH_SHARE = 1 / 15  # of the interval: samples that are younger are not taken again, however often someone asks
+FRESH_SHARE = 1 / 15  # of the interval: younger samples are not taken again, however many requests come
 log = logging.getLogger(__name__)
 # Labels that say whose alert it is, and not what is wrong.
 IDENTITY_LABELS = frozenset(
@@ -39,7 +39,7 @@ Key = tuple[str, frozenset[tuple[str, str]]]  # of an alert and its own labels
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A condition that holds. `replicas` are those that it holds for; none if it is about all of them."""
+    """A condition that holds. `replicas` are the affected ones; none if the condition is about all of them."""
 
     rule: AlertRule
     labels: Labels  # of the alert itself, such as the stage or the route
@@ -53,7 +53,7 @@ class Finding:
 
     @property
     def key(self) -> Key:
-        """What tells one problem from another, whoever found it."""
+        """The identity of the problem, the same for a replica and Prometheus."""
         return self.rule.name, frozenset(self.labels.items())
 
 

@@ -1,4 +1,4 @@
-"""The alerts that Prometheus knows of: they tell of other replicas, of the probe, and of what was usual before."""
+"""The alerts of a Prometheus. It also knows the other replicas, the probe, and the days before."""
 
 import json
 from collections.abc import AsyncIterator
