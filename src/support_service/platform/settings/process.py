@@ -330,8 +330,8 @@ class TelemetrySettings(SettingsSection):
     target_info: bool = Field(
         default=False,
         alias="SUPPORT_METRICS_TARGET_INFO",
-        description="`true` adds the series `target_info` to `/metrics`, with the attributes of the resource, such as "
-        "those of `OTEL_RESOURCE_ATTRIBUTES`.",
+        description="`true` adds the series `target_info` to `/metrics`. Its labels are the attributes of the "
+        "resource, such as the attributes of `OTEL_RESOURCE_ATTRIBUTES`.",
     )
 
     @property

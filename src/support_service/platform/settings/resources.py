@@ -78,7 +78,7 @@ class DatabaseSettings(SettingsSection):
     prepared_statements: bool = Field(
         default=True,
         alias="SUPPORT_DATABASE_PREPARED_STATEMENTS",
-        description="`false` for a pooler that keeps none, such as PgBouncer by default: statements have no names, and "
+        description="`false` for a pooler that keeps none, such as PgBouncer by default. Statements have no names, and "
         "a read takes four round trips instead of one.",
     )
     connection_max_age: Duration = Field(
