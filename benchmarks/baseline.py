@@ -1,7 +1,8 @@
 """The baseline server: answers the service's routes with as little work as the HTTP stack allows.
 
 No validation, no schema, no telemetry. A create or a message is one insert, a read one primary-key lookup, a
-cached timeline one Redis GET, a cold one four concurrent calls and a SET, an upload one file written as it arrives.
+cached timeline one Redis GET. A cold timeline is four concurrent calls and a SET, an upload one file written as it
+arrives.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """Measure what a database of many cases grows to on PostgreSQL, and what retention and detaching leave of it.
 
 Loads cases as `make bench-scale` does, with five audit entries each in one chain. Then it stores and deletes the closed
-cases of the older part, and moves the audit entries of that part to a file, with the commands of the service. A line
-for each step has its time, and the sizes of the tables after it. A line after each step that changes the tables has
-the median times of some requests to the service.
+cases of the older part, with the commands of the service. It also moves the audit entries of that part to a file. A
+line for each step has its time, and the sizes of the tables after it. A line after each step that changes the tables
+has the median times of some requests to the service.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Measure `support-service import`, and the API beside it: cases and messages per second, on each database.
 
-The same cases are imported from a file into one database, and sent to a service with another one: POST of the case, and
-of each of its messages, by 32 connections. Needs the packages that `make services` installs.
+The same cases are imported from a file into one database, and sent to a service with another one. The service gets a
+POST of the case, and of each of its messages, by 32 connections. Needs the packages that `make services` installs.
 """
 
 import argparse

@@ -3,8 +3,9 @@
     python -m benchmarks.large_reads [--connections N] [--seconds S]
 
 The service has its default rate limits, on SQLite. A customer with a case of 4,096 messages reads it with its timeline
-over all connections as fast as answers come, and after a 429 waits for the time in Retry-After. Other customers read
-small cases, 20 times a second each, without the attack and during it. The exit status is 1 if a read of theirs failed.
+over all connections as fast as answers come. After a 429 the customer waits for the time in Retry-After. Other
+customers read small cases, 20 times a second each, without the attack and during it. The exit status is 1 if a read of
+theirs failed.
 """
 
 import argparse

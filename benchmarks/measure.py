@@ -65,7 +65,7 @@ def rounds(env: Environment, selected: list[Scenario], load: Load, progress: Pro
     """Run every scenario in every round and return the rounds by scenario name.
 
     The servers take turns in going first, so that drift affects all alike. Raises Failed if an answer lacks what the
-    scenario checks, except of the bare server, or if what was written to the service can't be read.
+    scenario checks, except of the bare server. Raises it, too, if what was written to the service can't be read.
     """
     for server in (env.service, env.floor, env.peer):
         if server:

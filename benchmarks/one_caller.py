@@ -3,10 +3,10 @@
     python -m benchmarks.one_caller [--cases N] [--connections N] [--seconds S] [--sources DIR …]
 
 The service has its default rate limits, on PostgreSQL. One agent asks over all connections as fast as answers come,
-and after a 429 waits for the time in Retry-After: first for searches of 200 cases, then for its 100 saved views, each
-of which searches. Another agent lists its views and reads a case, before and during each attack. The exit status is 1
-if a median of the other agent is over three times its quiet value. `--sources` names the folders of several releases,
-which are measured one after the other on the same data.
+and after a 429 waits for the time in Retry-After. It asks first for searches of 200 cases, then for its 100 saved
+views, each of which searches. Another agent lists its views and reads a case, before and during each attack. The exit
+status is 1 if a median of the other agent is over three times its quiet value. `--sources` names the folders of several
+releases, which are measured one after the other on the same data.
 """
 
 import argparse

@@ -23,7 +23,7 @@ LATENCY = ("p50, ms", "p99, ms", "requests/s", "errors")
 
 
 def figures(found: list[Round]) -> Figures:
-    """Return the medians over the rounds; those of the floor and of the peer only if they ran."""
+    """Return the medians over the rounds; of the floor and of the peer only if they ran."""
     result: Figures = {"ratio": statistics.median(each.service.cpu_ms / each.baseline.cpu_ms for each in found)}
     if floors := [(each.service, each.floor) for each in found if each.floor is not None]:
         result["floor_ratio"] = statistics.median(service.cpu_ms / floor.cpu_ms for service, floor in floors)

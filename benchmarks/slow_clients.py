@@ -4,7 +4,7 @@
     python -m benchmarks.slow_clients --unread [--seconds S]    (see benchmarks/unread_answers.py)
 
 The result is the p99 latency under attack as a multiple of the p99 before and after it. The exit status is 1 if it is
-above 2, if a regular request failed, or if fewer than 95 % of the requested connections were open.
+above 2, or if a regular request failed. It is also 1 if fewer than 95 % of the requested connections were open.
 """
 
 import argparse

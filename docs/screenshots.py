@@ -34,7 +34,7 @@ LONG_TEXT = "We have asked the carrier, and send a second parcel today."
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How states are shown: all of them, or those of each page only."""
+    """How states are shown: all states, or the states of each page only."""
 
     name: str
     size: dict[str, int]
@@ -164,7 +164,7 @@ LISTS = "**/support/cases?*"
 
 
 def states(cases: dict[str, Any]) -> list[State]:
-    """Return what the sheet shows. `cases` are those of the demo by their subjects and last messages."""
+    """Return what the sheet shows. `cases` are the cases of the demo by their subjects and last messages."""
     stale = cases["Screen arrived cracked"]["id"]
     case = f"cases/{cases[LONGEST]['id']}"
     unassigned = f"cases/{cases['Parcel has not arrived']['id']}"

@@ -53,7 +53,7 @@ class Cause:
 class Action:
     """An action of a page, by its heading, that ends the alerts while the fault itself lasts.
 
-    In `typed`, POD and NODE are those of the replica that a fault affects.
+    In `typed`, POD and NODE name the replica that a fault affects.
     """
 
     name: str

@@ -141,9 +141,9 @@ def test_files_of_faults(
 ) -> dict[str, dict[str, Any]]:
     """Return the test files by name, given the expressions of each group of rules: one file per set of groups.
 
-    The test of a fault checks that no alert fires before its wait has passed, which alerts fire soon after it and just
-    before the repair, and which still fire after the repair. It loads the groups that name one of its series: all
-    others have the same values as in the test of a healthy service.
+    The test of a fault checks that no alert fires before its wait has passed. It checks which alerts fire soon after it
+    and just before the repair, and which still fire after the repair. It loads the groups that name one of its series:
+    all others have the same values as in the test of a healthy service.
     """
     healthy = _fault_test("nothing is wrong", Fault((), {}), waits)
     tests: dict[frozenset[str], list[dict[str, Any]]] = {frozenset(): [healthy]}

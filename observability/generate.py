@@ -3,7 +3,8 @@
 Runbooks that do not state the threshold of their alert are reported, too.
 
 `python -m observability.generate`, or `make observability`. The rules, their tests, the dashboards, the objectives and
-the lists of alerts follow from the files of signals/, and the catalogue from the instruments that the service declares.
+the lists of alerts follow from the files of signals/. The catalogue follows from the instruments that the service
+declares.
 """
 
 import argparse

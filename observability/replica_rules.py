@@ -1,7 +1,7 @@
 """The rules as a replica evaluates them for the verdict of `GET /support/oncall`: a file of the package.
 
-A replica knows its own series of the last two hours. An alert that looks further back, that compares with other days,
-or that uses series of Prometheus or of the probe is listed without an expression: only Prometheus can judge it.
+A replica knows its own series of the last two hours. Some alerts look further back, compare with other days, or use
+series of Prometheus or of the probe. They are listed without an expression, because only Prometheus can judge them.
 """
 
 import json

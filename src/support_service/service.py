@@ -179,7 +179,7 @@ async def open_service(
 ) -> AsyncIterator[Service]:
     """Open every part during a `with` block.
 
-    Raises Unavailable if the database, the attachment directory or the tokens can't be used, and WrongSetting if a
+    Raises Unavailable if the database, the attachment directory or the tokens can't be used. Raises WrongSetting if a
     server that is configured as Redis answers in another way.
     """
     instruments = telemetry.instruments

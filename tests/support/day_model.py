@@ -18,7 +18,7 @@ MOVES = {
 
 @dataclass(frozen=True)
 class Person:
-    """Who makes requests. `teams` are those of an agent."""
+    """Who makes requests. `teams` are the teams of an agent."""
 
     name: str
     role: str

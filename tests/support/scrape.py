@@ -1,4 +1,4 @@
-"""The metrics of a service as Prometheus reads them: the samples of a service, or those of a rendered scrape."""
+"""The metrics of a service as Prometheus reads them: the samples of a service or of a rendered scrape."""
 
 from opentelemetry.exporter.prometheus._mapping import sanitize_full_name
 from opentelemetry.sdk.metrics.export import MetricsData

@@ -138,8 +138,8 @@ class RedisServer:
 class PostgresServer:
     """A PostgreSQL cluster for the tests; root runs it as the user `postgres`, as PostgreSQL requires.
 
-    `settings` replace those of the tests, which flush nothing. The data is what the folder has, or a copy of that of
-    another cluster that is stopped, by its folder; otherwise it is empty.
+    `settings` replace the settings of the tests, which flush nothing. The data is what the folder has, or a copy of
+    that of another cluster that is stopped, by its folder; otherwise it is empty.
     """
 
     def __init__(self, folder: Path, copied_from: Path | None = None, /, **settings: object) -> None:

@@ -41,7 +41,7 @@ async def bulk_change(call: Call, body: NewBulkChange) -> Reply[BulkResult]:
 async def get_bulk_change(call: Call, bulk_id: str) -> Reply[BulkResult]:
     """Get the outcomes of a bulk change of the last hour.
 
-    Callers get their own ones, supervisors those of everyone.
+    Callers get their own bulk changes, supervisors get everyone's.
     """
     return Reply(await call.service.bulk.read(call.principal, bulk_id))
 
@@ -55,7 +55,7 @@ async def undo_bulk_change(call: Call, bulk_id: str) -> Reply[BulkResult]:
     """Undo a bulk change of the last hour.
 
     Each case that it changed gets its former values back, unless the case has changed since. Callers undo their own
-    bulk changes, supervisors those of everyone. A second undo returns the outcomes of the first one.
+    bulk changes, supervisors undo everyone's. A second undo returns the outcomes of the first one.
     """
     async with call.service.bulk_turns.occupy(call.principal.name):
         return Reply(await call.service.bulk.undo(call.origin, bulk_id, partial(_charge, call)))

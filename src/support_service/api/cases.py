@@ -73,7 +73,7 @@ async def open_case(call: Call, body: NewCase) -> EncodedReply[Case]:
     """Open a case, optionally with its first message.
 
     `Location` and `id` identify the new case. The references in `context` are looked up in the order, payment and
-    fulfillment services whenever the timeline is read; `timeline` of this response has the case's own entries only:
+    fulfillment services whenever the timeline is read. `timeline` of this response has the case's own entries only:
     context, message and the opening. Unknown fields are ignored.
 
     A repeat with the same `externalId` in the same channel opens nothing, and returns the existing case with 200.
@@ -126,13 +126,13 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
     call; `timelineSources` reports the freshness of each part. If a service is down, only its entries are missing.
     Changes of the case are entries of the type `case-event`; if `moreCaseEvents` is true, it has older ones.
 
-    Read a long conversation in parts: `messagesLimit` bounds the messages, and while `moreMessages` is true, the id of
-    the last message as `messagesAfter` requests the next part.
+    Read a long conversation in parts: `messagesLimit` bounds the messages. While `moreMessages` is true, the id of the
+    last message as `messagesAfter` requests the next part.
 
     Staff get who views the case as `viewers`. That changes without a new version of the case: a 304 does not tell it.
     `names` has the names of its agent, of the authors and of the viewers, as far as the directory has them.
 
-    A case with duplicates is read as one with them: their messages and files are among its own, in the order of time;
+    A case with duplicates is read as one with them. Their messages and files are among its own, in the order of time;
     `ticketId` names the case of each. At most 20 duplicates are read at once, and `moreMessages` is true if it has
     others: read these in parts. With `includeTimeline=true` the timeline is that of all these cases, and each entry has
     its `ticketId`. Towards the rate limit each duplicate then counts as one request, and in either case each 64 KiB
@@ -175,7 +175,7 @@ async def _read_with_duplicates(
 ) -> CaseDocument:
     """Return a case with the messages and files of its duplicates, and one timeline of all if wanted.
 
-    Customers get those of their own duplicates. Raises NotFound and RateLimited.
+    Customers get the messages and files of their own duplicates. Raises NotFound and RateLimited.
     """
     principal, service = call.principal, call.service
     cases = await service.cases.read_with_duplicates(principal, case_id, with_history=with_timeline)
@@ -188,8 +188,8 @@ async def _read_with_duplicates(
 def _reply(call: Call, case_id: str, document: CaseDocument, etag: dict[str, str] | None = None) -> EncodedReply[Case]:
     """Return a case with who views it at present, if the caller may know it.
 
-    Without an `etag`, the answer depends on more than the case's version: it has a tag of its own, which is valid in
-    If-Match and matches no later answer. An answer with viewers, too.
+    Without an `etag`, the answer depends on more than the case's version. It then has a tag of its own, which is valid
+    in If-Match and matches no later answer. An answer with viewers, too.
     """
     viewers = call.service.stream.presence.viewers(case_id) if call.view == "full" else ()
     if viewers or etag is None:

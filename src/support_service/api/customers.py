@@ -54,7 +54,7 @@ async def find_customers(call: Call, query: CustomerSearch) -> Reply[FoundCustom
 async def get_customer(call: Call, customer_id: str, query: CustomerQuery) -> Reply[CustomerPage]:
     """Get a customer: the name and contacts, the cases, what they refer to, and their files.
 
-    Cases and files are the newest first. `references` and `files` are those of the cases of this page; `nextCursor`
+    Cases and files are the newest first. `references` and `files` belong to the cases of this page. `nextCursor`
     requests the next page, and is null on the last one. Staff get the cases of all ids of the person, agents the cases
     that they may see. Customers get only the cases of their own id. Without a case and without a record the answer is
     404, whether the customer exists or not. Synthetic cases are left out.
@@ -129,9 +129,9 @@ async def merge_customer(
 ) -> Reply[Customer]:
     """Merge a customer into another one, who is the same person, and return the person.
 
-    All ids that were merged into it come along. Cases keep their `customerId`. Staff read the cases of all ids as those
-    of one customer, with the name of the person. The customer with either id still sees only the cases of that id. Both
-    may be any customer with a record or a case; a repeat changes nothing.
+    All ids that were merged into it come along. Cases keep their `customerId`. Staff read the cases of all ids as the
+    cases of one customer, with the name of the person. The customer with either id still sees only the cases of that
+    id. Both may be any customer with a record or a case; a repeat changes nothing.
     """
     customer = await call.service.customers.merge(call.origin, customer_id, body.into, expected)
     return Reply(customer, version_etag_header(customer.version))

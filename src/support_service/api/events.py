@@ -97,12 +97,12 @@ class SentEvent(RootModel[ShipmentEvent | OrderEvent | PaymentEvent | OtherEvent
 async def receive_event(call: Call, request: web.Request) -> Reply[Accepted]:
     """Receive an event of another service.
 
-    A CloudEvent, structured as described or binary (its attributes as headers `ce-id`, `ce-source`, …, and `data` as
-    the body), or the plain payload of older senders: `eventType`, optionally `eventId`, and the data in the same
-    object. It is applied soon, and only once if it is sent repeatedly: each open case that references the order,
-    payment or shipment gets a message of a bot. `.v1` at the end of the type may be left out, names in the data may be
-    in snake_case, and `order: {id}` is read as `orderId`. An event of an unknown type is accepted with `ignored: true`.
-    /asyncapi.json describes every event.
+    The body is a CloudEvent or the plain payload of older senders. A CloudEvent is structured as described, or binary:
+    its attributes as headers `ce-id`, `ce-source`, …, and `data` as the body. The plain payload has `eventType`,
+    optionally `eventId`, and the data in the same object. It is applied soon, and only once if it is sent repeatedly.
+    Each open case that references the order, payment or shipment gets a message of a bot. `.v1` at the end of the type
+    may be left out, names in the data may be in snake_case, and `order: {id}` is read as `orderId`. An event of an
+    unknown type is accepted with `ignored: true`. /asyncapi.json describes every event.
     """
     if media_type(request) == BATCH_MEDIA_TYPE:
         raise UnsupportedMediaType("unsupported_type", "Send events one at a time.")

@@ -25,7 +25,7 @@ FOLLOWERS_WRITE = Permission("followers:write", {"agent": "own", "supervisor": "
 async def list_notifications(call: Call, query: NotificationQuery) -> Reply[NotificationPage]:
     """List the notifications of the caller, newest first.
 
-    Only those of cases that the caller may see now. `unread` counts all of them, up to 100.
+    The list has only notifications of cases that the caller may see now. `unread` counts all of them, up to 100.
     """
     page = call.service.notifications.list_notifications(call.principal, query.cursor, query.limit, unread=query.unread)
     return Reply(await page)

@@ -1,7 +1,7 @@
 """The state of the service for the engineer on call: the verdict, and a card for each part.
 
 The figures come from the metrics in the process; no table is read. Only the database, the cache and Prometheus are
-asked whether they answer, each within a timeout of its own, so that the answer arrives whatever is down.
+asked whether they answer. Each has a timeout of its own, so that the answer arrives whatever is down.
 """
 
 import asyncio

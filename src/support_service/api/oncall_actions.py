@@ -42,7 +42,7 @@ DELIVERY_PROBLEMS = (*DATABASE_PROBLEMS, "delivery_not_found")
 async def set_override(
     call: Call, override_name: str, body: NewOverride, expected: ExpectedVersions
 ) -> Reply[ShownOverride]:
-    """Set an override, in place of the one of the same name.
+    """Set an override, in place of any override of the same name.
 
     The name is `order`, `payment` or `fulfillment`, which is then not called, or `ttl`. The override ends by itself
     after `duration`. This replica applies it at once, the others within about 2 seconds.
@@ -78,7 +78,7 @@ async def list_dead_letters(call: Call, query: DeadLetterQuery) -> Reply[DeadLet
     """List dead letters, oldest first.
 
     Their events are shown as they arrived, also with personal data: only supervisors, who see every case, may read
-    them. Without Redis they are those of this process.
+    them. Without Redis they are the dead letters of this process.
     """
     letters, more = await call.service.dead_letters.page(query.cursor or "", query.limit)
     items = []

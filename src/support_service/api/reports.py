@@ -35,8 +35,8 @@ async def read_report(call: Call, query: ReportQuery) -> Reply[ReportPage]:
     """Report what happened to cases.
 
     Each change counts for the day, team, agent and channel that the case had at that moment. Days are in UTC. A page by
-    days ends with a whole day. Agents read what happened to their own cases, or with `team` to those of one of their
-    teams, without the figures of each colleague.
+    days ends with a whole day. Agents read what happened to their own cases, or with `team` to the cases of one of
+    their teams. They do not see the figures of each colleague.
     """
     first, last = map(day_number, query.days)
     start = pagination.decode_cursor(query.cursor)

@@ -45,11 +45,11 @@ class StreamQuery(RequestModel):
 async def follow(call: Call, query: StreamQuery, request: web.Request) -> web.StreamResponse:
     """Follow the changes of cases as they happen (Server-Sent Events).
 
-    The answer does not end. Each change of a case that the caller may see is an event: `id` is its position, `event`
-    its type, such as `support.case.updated.v1`, and `data` JSON with `caseId`, `version`, `changeType`, `at`, for staff
-    `actor`, the `case` as in a list, and the `message` that was added, if the caller may read it. `Last-Event-ID`
-    replays the changes after it; `event: resync` says that this is not possible, so that the client has to read its
-    cases again. `event: presence` tells staff who views a case. Comments keep the connection alive.
+    The answer does not end. Each change of a case that the caller may see is an event. `id` is its position, and
+    `event` its type, such as `support.case.updated.v1`. `data` is JSON with `caseId`, `version`, `changeType`, `at`,
+    and for staff `actor`. It has the `case` as in a list, and the `message` that was added, if the caller may read it.
+    `Last-Event-ID` replays the changes after it; `event: resync` says that this is not possible, so that the client has
+    to read its cases again. `event: presence` tells staff who views a case. Comments keep the connection alive.
 
     docs/api/stream.md has the details.
     """

@@ -59,7 +59,7 @@ async def create_view(call: Call, body: NewView) -> Reply[SavedView]:
 
     A view without `team` belongs to the caller, who alone sees it. A view with `team` belongs to the team: its agents
     and every supervisor see and change it. `query` has the query parameters of `GET /support/cases` without `limit` and
-    `cursor`; other members are refused. A name is unique among the views of a user, and among those of a team.
+    `cursor`; other members are refused. A name is unique among the views of a user, and among the views of a team.
     """
     check_may_search(call, body.query)
     view = await call.service.views.create(call.origin, body.name, body.query.as_query(), body.team)
@@ -86,7 +86,7 @@ async def count_views(call: Call) -> Reply[StandardViews]:
 
     The views are:
 
-    - the caller's cases, and those of them that are snoozed
+    - the caller's cases, and the snoozed ones among them
     - the cases in which the caller is mentioned
     - the cases without an agent
     - the cases of each team of the caller

@@ -1,9 +1,9 @@
 """The content of a new file: its size and type are checked while it is sent, then it is stored and verified.
 
 The type of a file is detected from its first bytes, by puremagic's table of signatures. The patterns in OWN_SIGNATURES
-are checked before that table. They match types that are dangerous under another name (executables, SVG, HTML), because
-the table has no type for some of them, and a filename can hide them. They also match still images in the MPEG-4
-container (HEIC, AVIF), because the table reports some of these as videos.
+are checked before that table. They match types that are dangerous under another name (executables, SVG, HTML). The
+table has no type for some of them, and a filename can hide them. They also match still images in the MPEG-4 container
+(HEIC, AVIF), because the table reports some of these as videos.
 """
 
 import logging

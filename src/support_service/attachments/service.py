@@ -66,7 +66,9 @@ class AttachmentService:
         self.uploader = AttachmentUploader(database, first, instruments, settings, self.files)
 
     async def list_by_case(self, principal: Principal, case_id: str) -> list[StoredAttachment]:
-        """Return the attachments that the principal may see, oldest first, with those of the case's duplicates.
+        """Return the attachments that the principal may see, oldest first.
+
+        The attachments of the case's duplicates are among them.
 
         Raises NotFound for an unknown case.
         """
@@ -114,8 +116,8 @@ class AttachmentService:
     async def read(self, attachment: StoredAttachment, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         """Yield `length` bytes of an attachment, starting at `offset`.
 
-        The last block of a whole file is only yielded if its SHA-256 is that of the row; of a range, only the size of
-        the file is compared. If the file was moved to another storage after its row was read, the bytes are read from
+        The last block of a whole file is only yielded if its SHA-256 equals the row's. Of a range, only the size of the
+        file is compared. If the file was moved to another storage after its row was read, the bytes are read from
         there. Raises UnreadableFile, Unavailable, and NotFound if the attachment was deleted in the meantime.
         """
         yielded = 0

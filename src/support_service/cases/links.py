@@ -1,7 +1,7 @@
 """Links between cases: adding and removing them, and where what is sent to a closed duplicate arrives.
 
 A link changes both of its cases: each gets a new version, an event and an audit entry. To merge a case into another one
-is to link it as a duplicate: nothing is moved, so that the removal of the link undoes it.
+is to link it as a duplicate. Nothing is moved, so that the removal of the link undoes it.
 """
 
 from collections import Counter
@@ -88,11 +88,11 @@ class LinkService:
     async def merge(
         self, origin: WriteOrigin, case_id: str, into: str, expected: ExpectedVersions = None
     ) -> CaseSummary:
-        """Close a case as a duplicate of another one, and return that one.
+        """Close a case as a duplicate of another one, and return the other case.
 
         If it is one already, nothing changes. Raises ValidationFailed if both are the same case, NotFound,
-        VersionConflict, and Conflict for a cycle, for a duplicate of a second case or of a closed one, and for too many
-        links.
+        and VersionConflict. Raises Conflict for a cycle, for a duplicate of a second case or of a closed one, and for
+        too many links.
         """
         new = NewLink.model_construct(kind=DUPLICATE_OF, case_id=into)
         return (await self._add(origin, case_id, new, expected, named="into"))[2]

@@ -57,10 +57,10 @@ def check_may_attach(principal: Principal, visibility: Visibility) -> None:
 def authorize_new_case(principal: Principal, new: NewCase, *, synthetic: bool, may_prioritize: bool) -> NewCase:
     """Return the new case as this principal may open it; raise Forbidden if a part of it is not allowed.
 
-    A customer's case is about the customer, and is not assigned to an agent or a team. It has no context: this service
-    does not know who owns the orders, payments and shipments that one refers to, and the timeline would show their
-    data. Service levels go by priority and tags, which a customer sets only if the operator lets customers prioritize.
-    Synthetic cases are hidden, so only supervisors and services may open them.
+    A customer's case is about the customer, and is not assigned to an agent or a team. It has no context. This service
+    does not know who owns the orders, payments and shipments that a context refers to, and the timeline would show
+    their data. Service levels go by priority and tags, which a customer sets only if the operator lets customers
+    prioritize. Synthetic cases are hidden, so only supervisors and services may open them.
     """
     if synthetic and principal.role not in ("supervisor", "service"):
         raise permission_missing(

@@ -126,7 +126,7 @@ class CaseReader:
         open_turn: Callable[[], AbstractAsyncContextManager[None]],
         reader: Reader,
     ) -> CaseNumbers:
-        """Return the numbers of `count_cases`, and of those of these cases that are late; both with one statement."""
+        """Return the numbers of `count_cases`, and how many of these cases are late; both with one statement."""
         return await self._counts.count_cases(principal, query, max_count, open_turn, reader, late=True)
 
     async def count_by_status(self, principal: Principal, agent_id: str, reader: Reader) -> Workload:

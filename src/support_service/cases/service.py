@@ -70,8 +70,8 @@ class CaseService(CaseReader):
     async def open_case(self, origin: WriteOrigin, new: NewCase) -> Case | ExistingCase:
         """Open a case, with its first message if one is given, and return it.
 
-        If the channel has a case with its external id, that one is returned. Raises Forbidden, and Conflict if the
-        principal may not see that one.
+        If the channel has a case with its external id, this method returns the existing case. Raises Forbidden, and
+        Conflict if the principal may not see the existing case.
         """
         synthetic = new.channel in self._recorder.settings.synthetic_channels
         may_prioritize = self._recorder.settings.customers_set_priority or origin.principal.role != "customer"
@@ -164,8 +164,8 @@ class CaseService(CaseReader):
         it is. A message to a closed duplicate is added to the case that it is a duplicate of, unless it is an internal
         note.
 
-        If the case has a message with the external id of the new one, that message is returned, whatever the status and
-        version of the case. Raises Conflict if the principal may not see it.
+        If the case has a message with the external id of the new one, that message is returned. This holds for any
+        status and version of the case. Raises Conflict if the principal may not see it.
         """
         target = case_id
         while True:
@@ -177,7 +177,10 @@ class CaseService(CaseReader):
     async def _add_message_once(
         self, origin: WriteOrigin, case_id: str, new: NewMessage, expected: ExpectedVersions, *, staged_for: str
     ) -> Message:
-        """Append a message to a case, or return the one with its external id. Raises CaseMerged, see `add_message`."""
+        """Append a message to a case, or return the existing message with its external id.
+
+        Raises CaseMerged, see `add_message`.
+        """
         described = self._conflict_with_new_messages(origin.principal, case_id, expected)
         names_files = bool(new.attachment_ids or new.attachment_uri)
         work_of_message = unit_of_work(self._database, origin, ContendedRow(case_id), with_locks=names_files)
@@ -207,9 +210,11 @@ class CaseService(CaseReader):
         return removed
 
     async def _insert_case_once(self, work: UnitOfWork, case: Case, first: Message | None) -> str | None:
-        """Insert a new case; if its channel has one with its external id, insert nothing and return the id of that one.
+        """Insert a new case and return its id.
 
-        Raises Conflict if the principal may not see that one.
+        If its channel has a case with its external id, insert nothing and return the id of the existing case.
+
+        Raises Conflict if the principal may not see the existing case.
         """
         existing = await self._find_case(work, case)
         while existing is None:

@@ -2,7 +2,7 @@
 
 A job looks every second or two whether the first snooze has ended: one entry of an index, whatever the number of cases.
 Then it opens the cases that are due, as a change of the status by the system: with its audit entry, event and clocks.
-A lease lets one replica do so at a time. The cases are locked and their snoozes are read under the lock, so a case is
+A lease lets one replica do so at a time. The cases are locked and their snoozes are read under the lock. So a case is
 opened once even if two replicas believe to hold the lease, and if one is killed at any moment. Snoozes that end while
 the service is down end when it starts.
 

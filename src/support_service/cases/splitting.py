@@ -42,8 +42,8 @@ class CaseSplitter:
     ) -> tuple[str, StoredCase]:
         """Move messages of a case into a new one; return its id, and the case with its JSON and history.
 
-        Raises NotFound, VersionConflict, ValidationFailed for an id that is of no message of the case, and Conflict if
-        nothing would be left of the case, or if it has too many links.
+        Raises NotFound, VersionConflict, and ValidationFailed for an id that is of no message of the case. Raises
+        Conflict if nothing would be left of the case, or if it has too many links.
         """
         ids = list(dict.fromkeys(split.message_ids))
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:

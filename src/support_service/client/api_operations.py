@@ -567,7 +567,7 @@ class ApiOperations(Operations):
         version: int | None = None,
         idempotency_key: str | None = None,
     ) -> ShownOverride:
-        """Set an override, in place of the one of the same name."""
+        """Set an override, in place of any override of the same name."""
         answer = await self._write(
             "PUT",
             ("support", "overrides", override_name),

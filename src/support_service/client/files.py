@@ -144,9 +144,7 @@ class FileOperations(Operations):
             except SupportError as failure:
                 await attempts.wait_after(failure)
         if (stored.sha256, stored.size_bytes) != (prepared.sha256, prepared.size_bytes):
-            raise UnexpectedAnswer(
-                DAMAGED_FILE_CODE, f"the service stored other bytes than those of {prepared.filename}"
-            )
+            raise UnexpectedAnswer(DAMAGED_FILE_CODE, f"the service stored other bytes than {prepared.filename} has")
         return stored
 
     async def _send_file(
@@ -196,7 +194,7 @@ class FileOperations(Operations):
                 await attempts.wait_after(failure)
         if digest.hexdigest() != attachment.sha256:
             raise UnexpectedAnswer(
-                DAMAGED_FILE_CODE, f"the bytes of {attachment.filename} differ from those that were uploaded"
+                DAMAGED_FILE_CODE, f"the bytes of {attachment.filename} differ from the uploaded ones"
             )
 
     async def _read_from(self, attachment: Attachment, start: int) -> AsyncGenerator[bytes, None]:

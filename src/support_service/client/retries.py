@@ -1,7 +1,8 @@
 """When a call is repeated, and how long the client waits before it does.
 
-Own code, because a library of retries would replace only the loop: how the time that is left bounds each attempt, the
-time that the service asks for, and the start from where a stream or a download broke off would remain.
+Own code, because a library of retries would replace only the loop. It would not replace how the time that is left
+bounds each attempt, or the time that the service asks for. It would not replace the start from where a stream or a
+download broke off.
 """
 
 import asyncio

@@ -41,7 +41,7 @@ class SupportClient(ApiOperations, FileOperations, StreamOperations):
         timings: ClientTimings = ClientTimings(),
         session: aiohttp.ClientSession | None = None,
     ) -> None:
-        """`token` is a token, or a function that returns the one to use now. Every request has `headers`.
+        """`token` is a token, or a function that returns the token to use now. Every request has `headers`.
 
         `session` is used for all requests, and is not closed.
 

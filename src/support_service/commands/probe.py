@@ -17,8 +17,8 @@ def add_to(commands: grammar.Subcommands) -> None:
         "probe",
         "check a running service from outside with a synthetic case",
         probe,
-        description="Open a synthetic case, add a message, upload and download a file, send an event of the "
-        "fulfillment service and wait until the timeline shows it, refresh the timeline, close the case, and delete "
+        description="Open a synthetic case, add a message, and upload and download a file. Send an event of the "
+        "fulfillment service and wait until the timeline shows it. Refresh the timeline, close the case, and delete "
         "it. Prints a JSON report of each check. SUPPORT_TOKEN authenticates. Exit status: 0 good, 2 wrong or slow, "
         "3 could not run.",
     )
@@ -74,8 +74,8 @@ def add_to(commands: grammar.Subcommands) -> None:
         type=grammar.size,
         default="64KiB",
         metavar="SIZE",
-        help="size of the file that is uploaded, such as 25MB: one as large as those of customers finds an ingress "
-        "that refuses them (default: %(default)s)",
+        help="size of the file that is uploaded, such as 25MB. A file as large as customers' files finds an ingress "
+        "that refuses such files (default: %(default)s)",
     )
     command.add_argument(
         "--header",

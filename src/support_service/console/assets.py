@@ -1,7 +1,7 @@
 """The console's scripts, styles and icons, from files of the package.
 
-Their paths contain a hash of all of them, so that browsers keep them without asking again, and so that a page never
-mixes scripts of two versions.
+Their paths contain a hash of all of them. So browsers keep them without asking again, and a page never mixes scripts of
+two versions.
 """
 
 import gzip

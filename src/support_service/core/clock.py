@@ -20,7 +20,7 @@ def utc_now() -> datetime:
 def time_after(latest: datetime) -> datetime:
     """Return the current time, or one microsecond after `latest` if the clock is not past that.
 
-    The time of a change is taken under the lock of its case, after the case's latest change: the time before the lock
+    The time of a change is taken under the lock of its case, after the case's latest change. The time before the lock
     was waited for, or the clock of another replica, would put it before changes that precede it.
     """
     return max(utc_now(), latest + MICROSECOND)

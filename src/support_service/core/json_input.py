@@ -45,7 +45,7 @@ def with_camel_case_names(model: type[BaseModel], document: object) -> tuple[obj
     """Return a JSON object with the snake_case names of the model's fields replaced by their aliases, and the errors.
 
     An error is a field that is given under both names with different values. Models inside the model are treated in the
-    same way; names that belong to no field, such as those inside of `metadata`, stay as they are.
+    same way. Names that belong to no field, such as names inside of `metadata`, stay as they are.
     """
     if not isinstance(document, dict):
         return document, []

@@ -14,7 +14,7 @@ _FORM = re.compile(
 
 
 class SentinelUrl(NamedTuple):
-    """The parts of a URL. `primary` is a URL of Redis; its host stands for the one that the Sentinels name."""
+    """The parts of a URL. `primary` is a URL of Redis. Its host stands for the primary that the Sentinels name."""
 
     sentinels: list[tuple[str, int]]
     user: str | None  # at the Sentinels

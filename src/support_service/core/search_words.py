@@ -156,7 +156,7 @@ class SoughtIds(NamedTuple):
 
 
 def parse_sought_ids(q: str) -> SoughtIds | None:
-    """Return the ids that a text may be, or None if it is none: an id is without spaces, and has a digit or is hex."""
+    """Return the ids that a text may be, or None. An id is without spaces, and has a digit or is hex."""
     value = q.strip().strip('"').removeprefix("#")
     prefix = value.lower() if ID_BEGINNING.fullmatch(value.lower()) else None
     if len(value.split()) != 1 or not value.isprintable() or not (prefix or any(map(str.isdigit, value))):

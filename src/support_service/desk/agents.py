@@ -156,8 +156,8 @@ class AgentDirectory(NamedResources[AgentContent, Agent]):
     def note_claims(self, principal: Principal) -> None:
         """Note who calls with a name of the provider, so that `store_claims` adds or changes the entry.
 
-        What was noted within the last hour is not noted again: an older token, which others still use, would undo the
-        claims of a newer one with each request.
+        Claims that were noted within the last hour are not noted again. An older token, which others still use, would
+        undo the claims of a newer one with each request.
         """
         if principal.display_name is None:
             return

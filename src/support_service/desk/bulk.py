@@ -1,9 +1,9 @@
 """Bulk changes: one change of many cases, with the outcome of each, which can be repeated and undone.
 
 Each case is changed in a transaction of its own, which also adds the outcome of the case. So a case is changed once,
-whoever runs the bulk change: a repeat after a kill goes on with the cases that have no outcome yet, and of two
-processes that change the same case one finds the outcome of the other. The claim on the idempotency key is not marked
-by the first of these transactions, because its repeat must go on: the key is a column of the bulk change instead.
+whichever process runs the bulk change. A repeat after a kill goes on with the cases that have no outcome yet. Of two
+processes that change the same case, one finds the outcome of the other. The claim on the idempotency key is not marked
+by the first of these transactions, because its repeat must go on. The key is a column of the bulk change instead.
 """
 
 import asyncio
@@ -145,9 +145,9 @@ class BulkService:
         """Change many cases; return the outcome of each. `charge` gets the number of cases without an outcome.
 
         A query is looked up in a turn of the caller. A repeat with the idempotency key of an
-        earlier change goes on where that one has ended, also after its `until`. Raises ValidationFailed for a wrong
-        `until`, if the query matches too many cases or the key was used for another request; Conflict if the outcomes
-        were deleted, and Unavailable.
+        earlier change goes on where the earlier change has ended, also after its `until`. Raises ValidationFailed for a
+        wrong `until`, for a query that matches too many cases, and for a key used for another request. Raises Conflict
+        if the outcomes were deleted, and Unavailable.
         """
         sent = new.model_dump_json(by_alias=True, exclude_unset=True)
         request, key = hashlib.sha256(sent.encode()).hexdigest(), origin.claim.key if origin.claim else None
@@ -222,8 +222,8 @@ class BulkService:
     async def delete_expired(self) -> None:
         """Delete the outcomes of bulk changes that can't be undone any more.
 
-        A bulk change with an idempotency key stays without them for as long as the key, so that a repeat whose answer
-        was lost does not change the cases again.
+        A bulk change with an idempotency key stays without them for as long as the key. So a repeat whose answer was
+        lost does not change the cases again.
         """
         now, batch = utc_now(), self._timings.cleanup_batch
         while expired := await self._database.fetch_all(EXPIRED, {"now": now, "count": batch}):

@@ -97,7 +97,7 @@ class BulkFields(ApiModel):
 
 
 class NewBulkChange(RequestModel):
-    """A bulk change: of the cases in `ids`, or of those that a list with the filters of `query` shows to the caller."""
+    """A bulk change of the cases in `ids`, or of the cases that a list with the filters of `query` shows its caller."""
 
     model_config = example_config(NEW_BULK_CHANGE_EXAMPLE)
 

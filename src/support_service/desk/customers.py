@@ -1,8 +1,8 @@
 """Records of customers: names, contacts, notes of staff, and which ids are of one person.
 
 They are not named resources: there may be a million, so their changes neither wait for each other nor count them. Cases
-keep their `customerId`. Several ids are of one person by `merged_into`, which says what somebody has merged, and by
-`person`, which follows from it and names the id whose record is that of the person, so that no read follows a chain.
+keep their `customerId`. Two columns say that several ids are of one person. `merged_into` says what somebody has
+merged. `person` follows from it, and names the id whose record is the person's, so that no read follows a chain.
 
 A transaction that changes `merged_into` or `person` of a record holds the lock of merges and the row of the person.
 """
@@ -161,8 +161,8 @@ class CustomerRecords:
     ) -> Customer:
         """Merge a customer, with all ids that were merged into it, into the person with another id; return the person.
 
-        Raises NotFound for an id without record and cases, VersionConflict, and Conflict for an id that was merged into
-        another person, and for a person with too many ids.
+        Raises NotFound for an id without record and cases, and VersionConflict. Raises Conflict for an id that was
+        merged into another person, and for a person with too many ids.
         """
         if not is_customer_id(customer_id):
             raise customer_not_found(customer_id)

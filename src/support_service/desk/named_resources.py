@@ -117,7 +117,8 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
         """Give a resource the content that follows the present one, which is None for a new resource.
 
         Return the resource, and whether it was created. Raises ValidationFailed for a name that no resource can have,
-        VersionConflict, and Conflict if there are too many or another request creates the resource at this moment.
+        and VersionConflict. Raises Conflict if there are too many or another request creates the resource at this
+        moment.
         """
         if not self._kind.is_valid_name(name):
             problem = FieldError("name", self._kind.name_rule)

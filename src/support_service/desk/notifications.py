@@ -99,7 +99,7 @@ class NotificationService:
         return UnreadCount.model_construct(unread=min(number, MAX_COUNTED), more_unread=number > MAX_COUNTED)
 
     async def delete_expired(self) -> None:
-        """Delete old notifications, and those of the next people who have too many."""
+        """Delete old notifications, and surplus notifications of the next people who have too many."""
         batch = self._timings.batch_size
         await self._delete(notification_rows.DELETE_OLD, {"before": utc_now() - self._keep, "count": batch})
         for _ in range(self._timings.people_per_run):

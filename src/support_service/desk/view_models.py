@@ -131,11 +131,11 @@ class SavedView(ApiModel):
 
 
 class ViewNumbers(ApiModel):
-    """The number of cases that a view shows to the caller, and of those that are late."""
+    """The number of cases that a view shows to the caller, and how many of them are late."""
 
     count: Annotated[int | None, NOT_PERSONAL] = Field(
-        description="the number of cases, at most 1,000; null if the caller may not list cases with this query, or if "
-        "this version of the service does not know one of its filters, or if counting takes too long"
+        description="the number of cases, at most 1,000. Null if the caller may not list cases with it, if "
+        "this release does not know one of its filters, or if counting takes too long"
     )
     more: Annotated[bool, NOT_PERSONAL] = Field(description="there are more cases than `count`")
     late: Annotated[int | None, NOT_PERSONAL] = Field(

@@ -37,7 +37,7 @@ class DeadLetterService:
     async def _change_with_audit_entry(self, origin: WriteOrigin, letter_id: str, action: audit.Action) -> None:
         """Replay or drop a dead letter in the transaction of its audit entry.
 
-        The broker comes last, shortly before the commit: an entry without its change, or a repeat of a change, would be
+        The broker comes last, shortly before the commit. An entry without its change, or a repeat of a change, would be
         worse than a change whose entry the database then refuses. The dead letter is read before it, so that an
         unavailable broker holds no transaction.
         """

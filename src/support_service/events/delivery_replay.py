@@ -105,7 +105,7 @@ async def list_deliveries(reader: Reader, state: str | None, count: int) -> Sequ
 
 
 async def replay_deliveries(tx: Transaction, now: datetime, seqs: Sequence[int] | None) -> int:
-    """Schedule deliveries again from now on: those with `seqs`, or all failed ones if None. Return the number."""
+    """Schedule the deliveries with `seqs`, or all failed ones if None, again from now on. Return the number."""
     chosen = webhook_deliveries.c.state == "failed" if seqs is None else webhook_deliveries.c.seq.in_(seqs)
     again = {"state": "pending", "tries": 0, "since": now, "due": now, "reason": None}
     return await tx.execute(

@@ -96,7 +96,7 @@ def serialize_event(event: InboundEvent) -> bytes:
 def _parse_plain(document: Mapping[str, Any]) -> InboundEvent:
     """Parse a plain payload: `{eventType, eventId?, …}` with the data beside them, or under `payload` or `data`.
 
-    Without an `eventId`, the id is a hash of the content; an `id` is not used, because it may be the id of the order,
+    Without an `eventId`, the id is a hash of the content. An `id` is not used, because it may be the id of the order,
     payment or shipment. Senders may give the same number to events of two types, so the type is part of the source.
     """
     nested = next((document[name] for name in ("payload", "data") if isinstance(document.get(name), dict)), document)

@@ -1,7 +1,7 @@
 """Outbox relay: publishes the events of the outbox to the broker, in order, at least once.
 
-Published events stay in a table of their own for a while. The broker counts the publications beside its entries, so
-that a broker that has lost some, such as in a failover, has a lower number: then they are published again.
+Published events stay in a table of their own for a while. The broker counts the publications beside its entries. A
+broker that has lost some, such as in a failover, has a lower number: then they are published again.
 
 A lease in the database elects one relaying process. A fencing token keeps a process that stalled from publishing after
 another process has taken its lease. While the broker is down, the outbox grows; nothing else is affected.

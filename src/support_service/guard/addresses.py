@@ -12,7 +12,7 @@ MAX_FORWARDED_ADDRESSES = 32  # addresses of X-Forwarded-For that are evaluated
 
 
 class TrustedProxies:
-    """The proxies whose forwarded client address and scheme are trusted; those from other peers are ignored."""
+    """The proxies whose forwarded client address and scheme are trusted. Headers from other peers are ignored."""
 
     def __init__(self, trusted: Sequence[Network] = ()) -> None:
         self._trusted = tuple(trusted)

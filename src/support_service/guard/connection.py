@@ -49,7 +49,7 @@ class HttpConnection(web.RequestHandler):
     """A server connection that tracks since when it has been waiting for its client, and for what.
 
     It uses only public methods of aiohttp. Therefore a head that arrives while another request is in progress is not
-    measured, and its time counts from the next data that arrives; the idle timeout still applies to it.
+    measured, and its time counts from the next data that arrives. The idle timeout still applies to it.
     """
 
     __slots__ = (

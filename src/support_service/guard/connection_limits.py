@@ -168,8 +168,8 @@ class ConnectionLimits:
         """Exclude many connections from full garbage collections.
 
         A walk over 10,000 connections blocks the event loop for 0.4 s, and frees nothing: a connection that ends is
-        freed immediately. But all reference cycles in memory at that time are excluded too, whatever created them;
-        they are collected once, when half of the connections have ended.
+        freed immediately. But all reference cycles in memory at that time are excluded too, whatever created them. They
+        are collected once, when half of the connections have ended.
         """
         open_now = len(self.connections)
         if open_now >= self._frozen + FREEZE_THRESHOLD:

@@ -35,8 +35,8 @@ def bulk_changes_waiting_error() -> RateLimited:
 class FairTurns:
     """Gives turns to callers.
 
-    A turn that becomes free goes to the caller whose last turn is longest ago, so that a caller waits for the turns of
-    the others, and not for all that one of them has asked for.
+    A turn that becomes free goes to the caller whose last turn is longest ago. So a caller waits for the turns of the
+    others, and not for all that another caller has asked for.
     """
 
     def __init__(

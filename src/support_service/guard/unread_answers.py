@@ -67,8 +67,8 @@ class _Answer:
 class UnreadAnswers:
     """The answers that clients have not read.
 
-    An answer counts in full until it was handed to the transport. What clients have read of the rest is subtracted only
-    when a bound seems to be exceeded, so that a request costs a few dictionary operations.
+    An answer counts in full until it was handed to the transport. The part that clients have read of the rest is
+    subtracted only when a bound seems to be exceeded. So a request costs a few dictionary operations.
     """
 
     def __init__(self, max_total: int, max_per_caller: int, clock: Callable[[], float] = time.monotonic) -> None:

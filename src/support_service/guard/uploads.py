@@ -1,7 +1,7 @@
 """Streaming of one file out of a multipart body, as it arrives, and the checksums that a client may send with it.
 
 Every dimension is bounded: the number and size of headers, the number of parts, and the bytes outside the file.
-aiohttp's own reader bounds none of them, reads a body without its boundary into memory as a whole, and recurses into
+The reader of aiohttp bounds none of them, reads a body without its boundary into memory as a whole, and recurses into
 nested bodies. This parser treats a nested body as plain bytes.
 """
 

@@ -1,12 +1,13 @@
 """Chatwoot: conversations of its API, as `GET /api/v1/accounts/{account}/conversations/{id}` returns them.
 
-The member `messages` of each conversation has all its messages, those of
-`GET /api/v1/accounts/{account}/conversations/{id}/messages`: a conversation as it is returned has only the last one.
-An attachment is imported if it has a member `path`, the path of its file; the URL of others is kept.
+The member `messages` of each conversation has all its messages, from
+`GET /api/v1/accounts/{account}/conversations/{id}/messages`. A conversation as it is returned has only the last one. An
+attachment is imported if it has a member `path`, the path of its file; the URL of others is kept.
 
-Left out: activity messages ("… resolved the conversation"), contacts except for their ids, names, e-mail addresses and
-phone numbers, inboxes, the times at which messages were read, ratings, service levels, automations and campaigns,
-rich contents such as cards and forms (their text is kept), and further URLs of a message with several attachments.
+Left out: activity messages ("… resolved the conversation"), inboxes, the times at which messages were read, ratings,
+service levels, automations and campaigns. Of contacts only ids, names, e-mail addresses and phone numbers are read, and
+of rich contents such as cards and forms only the text. Of several attachments of a message only the first has its URL
+in the message.
 """
 
 from collections.abc import Mapping

@@ -1,10 +1,10 @@
 """The earlier support-service: its tables `support_tickets`, `support_conversations` and `support_attachments`.
 
 Cases and attachments keep their ids, so that addresses of cases stay valid. The files are those below the attachment
-directory of the earlier service, or in the folder `archive` there, to which its offload script moved old ones.
+directory of the earlier service. Its offload script moved old ones to the folder `archive` there.
 
 Left out: cached timelines, events, and whatever else the database has. The file that a message names stays named if it
-is an attachment of the case or has an http URL; any other address goes into the metadata of the message.
+is an attachment of the case or has an http URL. Any other address goes into the metadata of the message.
 """
 
 import asyncio

@@ -190,8 +190,8 @@ def build_case(imported: ImportedCase, kept: KeptIds, synthetic_channels: Collec
     """Return a case with its original times: `sentAt`, the times of its messages, and `closedAt`.
 
     Messages are in the order of their times; a message without a time gets the time of the message before it. Raises
-    ValidationFailed (an external id or a path is given twice, or a message names a file that the case does not have),
-    and Conflict for a conversation that is too long.
+    ValidationFailed if an external id or a path is given twice, or a message names a file that the case does not have.
+    Raises Conflict for a conversation that is too long.
     """
     now = utc_now()
     dated = _dated_messages(imported, now)

@@ -61,7 +61,7 @@ class _PendingCase:
 class Importer:
     """Imports cases without events, service levels or metrics; the audit log gets one entry for each.
 
-    A case with all its messages and files is committed at once, so that a second run after an interruption finds it
+    A case with all its messages and files is committed at once. So a second run after an interruption finds it
     complete, or not at all.
     """
 

@@ -5,9 +5,9 @@ have its tags in a member `tags`. An attachment of an article is imported if it 
 file.
 
 Left out: organizations, the history of changes, links between tickets, mentions, checklists, time accounting, service
-levels and escalations, custom fields, colours, formats and inline images of articles, signatures of mails, and
-attachments without `path`, whose names are kept in the metadata of the message. Users are left out except for the ids
-of customer and owner, and the e-mail address that is the id of a customer.
+levels and escalations, custom fields, and signatures of mails. Colours, formats and inline images of articles are left
+out, too, and attachments without `path`. The names of these attachments are kept in the metadata of the message. Users
+are left out except for the ids of customer and owner, and the e-mail address that is the id of a customer.
 """
 
 from support_service.cases.model.vocabulary import Json

@@ -1,7 +1,7 @@
 """The expressions of the alerts, evaluated on the figures of this process: the part of PromQL that rules use.
 
 The rules of Prometheus are the only declaration of what a problem is. A replica evaluates the same text on its own
-series, so that no condition is written twice. The results equal those of Prometheus, extrapolation included:
+series, so that no condition is written twice. The results equal the results of Prometheus, extrapolation included:
 tests/unit/oncall runs promtool's tests of the rules.
 """
 

@@ -36,7 +36,7 @@ class Series:
 
 
 class Figures:
-    """Samples of all series at the same times: those of the last `fine` seconds, older ones once for each `step`."""
+    """Samples of all series at the same times: all of the last `fine` seconds, older ones once for each `step`."""
 
     def __init__(self, keep: float = math.inf, *, fine: float = math.inf, step: float = 60.0) -> None:
         self._keep, self._fine, self._step = keep, fine, step

@@ -36,9 +36,9 @@ class Verdict:
 
 
 def reach_verdict(findings: Sequence[Finding], rules: Rules, overrides: Collection[str]) -> Verdict:
-    """Return the verdict. `overrides` are the names of those in effect.
+    """Return the verdict. `overrides` are the names of the overrides in effect.
 
-    It is bad if an alert fires, and degraded if a condition holds for less than its alert waits, or if an override is
+    It is bad if an alert fires. It is degraded if a condition holds for less than its alert waits, or if an override is
     in effect.
     """
     problems = fold_symptoms(sorted(findings, key=_urgency), rules.inhibitions)
@@ -54,7 +54,7 @@ def reach_verdict(findings: Sequence[Finding], rules: Rules, overrides: Collecti
 
 
 def fold_symptoms(findings: Sequence[Finding], inhibitions: Iterable[Inhibition]) -> list[Problem]:
-    """Return the findings that no other one explains, with those that they explain, as Alertmanager would mute them."""
+    """Return the findings that no other one explains, each with the findings that it explains and would mute."""
     inhibitions = list(inhibitions)
     causes: dict[int, int] = {}
     for place, target in enumerate(findings):

@@ -2,8 +2,8 @@
 
 A request claims its key, marks the claim in the transaction of its change, and stores its response. So it takes effect
 once, regardless of when a replica dies. Before the mark is committed nothing has happened, and the claim can be taken
-over after it expires. After the commit the request is not executed again. If a claim is taken over from a request that
-is still running, only the current owner can mark it, so the two cannot both commit.
+over after it expires. After the commit the request is not executed again. A claim can be taken over from a request that
+is still running. Then only the current owner can mark it, so the two cannot both commit.
 """
 
 import hashlib
@@ -159,8 +159,8 @@ class IdempotencyService:
         find the response, even before it is stored.
 
         Raises Conflict while the same request is in progress or if its response was lost, and ValidationFailed
-        if the key was used for another request. What it says of the first request is said after a commit, which a
-        synchronous standby confirms: not before it has the effect of the first request, too.
+        if the key was used for another request. The method reports on the first request after a commit, which a
+        synchronous standby confirms. So the standby has the effect of the first request before, too.
         """
         now = utc_now()
         claim = IdempotencyClaim(key, new_id(), case_id)
@@ -215,8 +215,9 @@ class IdempotencyService:
     async def store_response(self, claim: IdempotencyClaim, response: StoredResponse, caller: str) -> None:
         """Store a response for retries, or only that the request has taken effect.
 
-        The latter if the body is too large, or if too many bytes of large bodies are stored for `caller`: a repeat
-        learns that the response was lost, and is not executed again. If it fails, `settle_again` does it.
+        The response is not stored if its body is too large, or if too many bytes of large bodies are stored for
+        `caller`. Then a repeat learns that the response was lost, and is not executed again. If the
+        storing fails, `settle_again` does it.
         """
         is_small = len(response.body) <= self._timings.large_body_bytes
         with self._remembering(claim, response if is_small else None, caller):

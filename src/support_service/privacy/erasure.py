@@ -272,7 +272,7 @@ async def open_broker_in_reach(settings: Settings, timings: ErasureTimings) -> A
 
 @asynccontextmanager
 async def open_cache_in_reach(settings: Settings, timings: ErasureTimings) -> AsyncIterator[RedisCache | None]:
-    """Yield the cache of timelines in Redis; None without Redis, because those of other processes are out of reach."""
+    """Yield the cache of timelines in Redis; None without Redis, as caches of other processes are out of reach."""
     url = settings.timeline.redis_url
     if url is None:
         yield None

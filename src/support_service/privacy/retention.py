@@ -78,7 +78,7 @@ class ExpiredCases:
         return int(row.number)
 
     async def read_page(self, reader: Reader, after: Row | None, count: int) -> Sequence[Row]:
-        """Return (id, seq, at) of at most `count` cases that are due, those that changed first before others."""
+        """Return (id, seq, at) of at most `count` cases that are due, the earliest changed first."""
         statement = sa.select(tickets.c.id, tickets.c.seq, LATEST_CHANGE.label("at")).where(*self.conditions())
         if after is not None:
             place = sa.tuple_(sa.literal(after.at, UtcDateTime()), sa.literal(after.seq, sa.BigInteger()))
@@ -105,7 +105,7 @@ def _has_tag(tags: Collection[str]) -> sa.ColumnElement[bool]:
 class RetentionTotals:
     """How many cases were due, stored in sealed files, and deleted, with how many files of how many bytes.
 
-    `changed` counts those that stay because they have changed since they were found or stored.
+    `changed` counts the cases that stay because they have changed since they were found or stored.
     """
 
     due: int = 0
@@ -235,7 +235,7 @@ class CaseRetention:
         return due
 
     async def _delete_unused_records(self, before: datetime) -> None:
-        """Delete the records of customers who have no case, also of those whose last case was deleted otherwise."""
+        """Delete the records of customers who have no case, also if their last case was deleted otherwise."""
         after = ""
         while ids := await customers.read_unused(self._database, before, after, IDS_PER_QUERY):
             after = ids[-1]

@@ -35,8 +35,8 @@ StepVerdict = Literal["good", "slow", "wrong", "skipped"]
 class Step:
     """One step. Times are in seconds; `detail` says what is wrong.
 
-    `status` and `code` are the HTTP status and the problem code of an answer that was not expected; the code is
-    EVENT_MISSING if the answers were as expected, and the event was in none.
+    `status` and `code` are the HTTP status and the problem code of an answer that was not expected. The code is
+    EVENT_MISSING if the answers were as expected, and none had the event.
     """
 
     step: str

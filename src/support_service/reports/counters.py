@@ -144,7 +144,7 @@ class ReportCounters:
         return int(row.number)
 
     async def read(self, question: ReportQuestion, limit: int, reader: Reader | None = None) -> ReportAnswer:
-        """Return a report. By days it has whole days, and at most `limit` rows, or those of its first day.
+        """Return a report. By days it has whole days, and at most `limit` rows, or all rows of its first day.
 
         Raises ValidationFailed if too many counters had to be read.
         """

@@ -2,8 +2,8 @@
 
 Cases are read a few hundred at a time, in the order of their opening. Each batch is one transaction, which also notes
 how far it came: a rebuild that was interrupted goes on there, and nothing is counted twice. What the triggers count is
-left out by the number of its entry in the audit log. Cases that were deleted are not found, and neither are changes
-that an erasure has removed, or that are in detached segments: of such a case the opening and the first answer count.
+left out by the number of its entry in the audit log. Deleted cases are not found. Some changes were removed by an
+erasure, or are in detached segments: of their cases the opening and the first answer count.
 """
 
 from collections import defaultdict

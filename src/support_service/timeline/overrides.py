@@ -190,7 +190,7 @@ class OverrideService:
         duration: timedelta,
         expected: ExpectedVersions = None,
     ) -> Override:
-        """Set an override from now on, in place of the one of the same name, and return it.
+        """Set an override from now on, in place of any override of the same name, and return it.
 
         Raises NotFound for an unknown name, ValidationFailed for a value or a missing reason that does not fit the
         name, and VersionConflict.

@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 class RedisConnection:
     """Runs commands on a Redis within a timeout, and recovers in the background from faults.
 
-    A fault or a late answer makes Redis unavailable: every command then fails at once, until a ping in the background
+    A fault or a late answer makes Redis unavailable. Every command then fails at once, until a ping in the background
     is answered within the timeout.
     """
 
@@ -194,8 +194,8 @@ class RedisCache:
     """The timeline cache in a Redis that all replicas share.
 
     Commands of one event loop iteration are sent as one batch. At 32 concurrent reads, one MGET costs a third less CPU
-    per cached timeline than one GET each, and a burst of reads needs a few connections only. MGET also returns nil
-    instead of an error for a key of a wrong type.
+    per cached timeline than one GET each. A burst of reads needs a few connections only. MGET also returns nil instead
+    of an error for a key of a wrong type.
     """
 
     def __init__(

@@ -69,7 +69,7 @@ async def test_each_case_has_an_outcome(client):
 
 
 async def test_every_field_is_changed_and_given_back(client):
-    """Null removes the agent and the team. Tags are added behind those of the case, and removed."""
+    """Null removes the agent and the team. Tags are added behind the tags of the case, and removed."""
     case = await open_case(client, assignedAgentId="agent-1", team="returns", tags=["a", "b"])
     answer = await bulk(
         client,
@@ -133,7 +133,7 @@ async def test_pending_without_a_time_ends_a_snooze(client):
 
 
 async def test_query_selects_what_its_list_shows(client):
-    """A query has the filters of a saved view; the cases are those of the list, newest first."""
+    """A query has the filters of a saved view; the cases are the cases of the list, newest first."""
     late = await ids_of(client, 3, tags=["late"])
     await ids_of(client, 2)
     answer = await bulk(client, {"team": "deliveries"}, query={"tag": ["late"], "status": "open,pending"})
@@ -270,7 +270,7 @@ async def test_bulk_change_is_gone_after_an_hour(make_client, environment):
 
 
 async def test_roles_change_what_they_may_change_one_by_one(principals):
-    """Agents change the cases that they see, and take only those that are free; others may not use it."""
+    """Agents change the cases that they see, and take only free ones; others may not use it."""
 
     async def change(name, change, ids):
         return await principals.read_json(name, "POST", BULK, json={"ids": ids, "change": change})

@@ -192,7 +192,7 @@ def environment(environment):
 @both_databases
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_bulk_changes_are_as_the_model_predicts(principals, seed):
-    """Outcomes, fields, tags and versions, whoever changes what in between."""
+    """Outcomes, fields, tags and versions, whichever request changes what in between."""
     player = Player(principals, seed)
     await player.open_cases(20)
     for _ in range(STEPS):

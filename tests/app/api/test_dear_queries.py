@@ -37,7 +37,7 @@ async def left(client):
 
 
 async def test_a_search_waits_behind_those_of_its_caller_only(make_client, subtests):
-    """Beyond its bound it is refused when its turn does not come in time; those of another caller do not matter."""
+    """Beyond its bound it is refused when its turn does not come in time. Searches of another caller do not matter."""
     client = await make_client(timings=IMPATIENT)
     turns = service_of(client).turns
     for path in (SEARCH, "/support/cases?limit=51", "/support/cases/count"):

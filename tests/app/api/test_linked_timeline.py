@@ -76,7 +76,7 @@ async def test_timeline_of_one_case_names_no_case(shared_client):
 
 @pytest.mark.usefixtures("upstream_services")
 async def test_object_of_several_cases_is_asked_for_once(client, orders):
-    """Its entries are there once, with the first case that names it; other objects are those of their own case."""
+    """Its entries are there once, with the first case that names it; other objects are with their own case."""
     for name in ("ORD-1", "ORD-2"):
         orders.add(name, "order.created")
     original, _, other = await open_duplicates(client, order("ORD-1"), order("ORD-1"), order("ORD-2"))

@@ -49,7 +49,7 @@ def unfilled(filled):
 
 
 async def test_macro_is_filled_from_the_case_and_its_timeline(client, case):
-    """The status and the tags are those of the macro."""
+    """The status and the tags come from the macro."""
     await save(client, TEXT, status="pending", tags=["delivery"])
     assert await preview(client, case) == {
         "text": "CUS-1: order ORD-1 is paid, payment captured, parcel in_transit (VN1). "

@@ -134,7 +134,7 @@ async def test_messages_and_files_for_a_duplicate_arrive_in_the_original(desk):
 
 @both_databases
 async def test_external_ids_are_known_before_and_after_the_merge(desk):
-    """A channel that repeats a message for the duplicate gets the one that exists, in whichever case it is."""
+    """A channel that repeats a message for the duplicate gets the existing message, in whichever case it is."""
     original, case = await desk.open(), await desk.open()
     assert await desk.write(case, "before", externalId="<1>") == case
     await desk.merge(case, original)

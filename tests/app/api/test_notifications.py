@@ -133,7 +133,7 @@ async def test_notification_of_a_case_that_has_moved_is_not_shown(desk):
 
 
 async def test_notification_moves_with_its_message(desk):
-    """Whoever may not see the case that a note was split into is not shown the notification any more."""
+    """A person who may not see the case that a note was split into is not shown the notification any more."""
     case = await desk.open_case(description="Late", assignedAgentId=MINH, team="returns")
     note = await desk.add(case, message="@agent-1", **NOTE)
     body = {"messageIds": [note["id"]], "subject": "Another matter"}
@@ -145,7 +145,7 @@ async def test_notification_moves_with_its_message(desk):
 
 
 async def test_notifications_are_marked_as_read(desk):
-    """By ids, or from one downwards; those of others stay unread."""
+    """By ids, or from one downwards; notifications of others stay unread."""
     case = await desk.open_case()
     await follow_case(desk, case, "supervisor", MINH)
     for number in range(5):

@@ -171,7 +171,7 @@ def test_examples_are_valid():
 
 
 async def test_responses_have_exactly_the_described_fields(client, document):
-    """All fields are required, except those that are absent without a value."""
+    """All fields are required, except fields that are absent without a value."""
     case = await open_case(client, initialMessage={"authorType": "agent", "message": "Hi"})
     attachment = await upload(client, case)
     schemas = document["components"]["schemas"]

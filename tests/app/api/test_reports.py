@@ -145,7 +145,7 @@ async def test_a_channel_that_is_not_configured_counts_as_other(client):
 
 
 async def test_pages_of_a_report_by_days(client):
-    """The cursor leads to the next day; the rows are those of one page."""
+    """The cursor leads to the next day; the rows belong to one page."""
     for number in range(5):
         await open_case(client, assignedAgentId=f"agent-{number % 3}")
     async with service_of(client).database.transaction() as tx:

@@ -82,7 +82,7 @@ async def prepare(principals, role, operation):
 
 
 async def test_every_route_is_in_the_permission_table(principals):
-    """The served routes are those of the table, and only these few are public."""
+    """The served routes equal the table, and only these few are public."""
     served = api_routes(principals.client.app)
     table = {(route.method, route.path) for route in ROUTES}
     assert served == table | {("HEAD", path) for method, path in table if method == "GET"}
@@ -501,7 +501,7 @@ async def test_analyst_sees_masked_cases(principals, own_case):
 
 
 async def test_analyst_can_not_ask_for_a_masked_channel(principals):
-    """A channel that is shown as `other` is in no filter of a list, a count or a view, whether a case has it or not."""
+    """A channel that is shown as `other` is in no filter of a list, a count or a view, with or without a case."""
     await principals.save_view("analyst", "Without a channel")
     await principals.read_json("agent", "POST", "/support/cases", **opening(channel="line-0901234567"))
     for channel in ("line-0901234567", "line-0900000000", "other"):
@@ -561,7 +561,7 @@ async def test_each_role_sees_its_part_of_the_history(principals, own_case):
 
 
 async def test_customer_who_opens_a_case_sees_no_actor(principals):
-    """The own timeline of the answer is the one that a read returns."""
+    """The own timeline of the answer equals the timeline that a read returns."""
     opened = await principals.read_json("customer", "POST", "/support/cases", **opening(initialMessage=MESSAGE))
     read = await principals.read_json("customer", "GET", f"/support/cases/{opened['id']}?includeTimeline=true")
     assert opened["timeline"] == read["timeline"]
@@ -693,7 +693,7 @@ async def test_closed_case_refuses_files_and_messages_of_its_customer(principals
 
 
 async def test_case_that_was_read_by_others_stays_within_scope(principals, own_case):
-    """Whoever has read a case before: each principal gets its own view, and nothing after it lost the case."""
+    """Each principal gets its own view of a case that others have read before, and nothing after it lost the case."""
     case, _ = own_case
     path = f"/support/cases/{case}"
     for _ in range(2):  # the second time, each view is kept

@@ -54,7 +54,7 @@ async def snippet(client, q):
 
 @pytest.mark.parametrize("timings", [patient_timings(cases=CaseTimings(search_repair=SearchRepairTimings(0.05, 2)))])
 async def test_a_message_of_an_older_replica_is_found_soon(client):
-    """A job makes the missing documents in small batches, also those of a case with many messages."""
+    """A job makes the missing documents in small batches, also for a case with many messages."""
     cases = [await open_case(client, subject=f"Case {number}") for number in range(5)]
     for case in cases:
         for number in range(3):
@@ -68,7 +68,7 @@ async def test_a_message_of_an_older_replica_is_found_soon(client):
 
 
 async def test_the_match_of_a_repaired_case_is_its_message(client):
-    """Documents keep the order of the messages, also with those that are added later."""
+    """Documents keep the order of the messages, also with documents that are added later."""
     case = await open_case(client)
     await add_message(client, case, "the red chair")
     await add_old_message(client, case, "the blue vase")

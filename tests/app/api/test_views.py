@@ -297,7 +297,7 @@ async def test_late_cases_are_counted(client):
 
 
 async def test_views_that_everyone_has_are_counted(principals):
-    """With the query of their cases. An agent has those of its teams, an analyst none of its own."""
+    """With the query of their cases. An agent has the views of its teams, an analyst none of its own."""
     new = {"subject": "A parcel", "channel": "email"}
     await principals.read_json("supervisor", "PUT", "/support/agents/agent-1", json={"displayName": "Lan"})
     for owner in ({"assignedAgentId": "agent-1"}, {"assignedAgentId": "agent-1"}, {"team": "returns"}, {}, {}):

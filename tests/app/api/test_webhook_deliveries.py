@@ -35,7 +35,7 @@ async def audited(client):
 
 
 async def test_deliveries_are_listed_by_state_in_pages(client):
-    """Failed ones by default, latest first; each is on one page, also those that ended at the same time."""
+    """Failed ones by default, latest first; each is on one page, also among deliveries that ended at the same time."""
     late, later = NOON + timedelta(hours=1), NOON + timedelta(hours=2)
     ids = await store_deliveries(
         client, *(("failed", due) for due in (later, NOON, late, late, late)), ("pending", FAR)

@@ -174,7 +174,7 @@ async def test_client_that_reads_slowly_gets_the_whole_response(make_client):
 
 
 async def test_longest_idle_connection_is_closed_at_the_limit(make_client):
-    """At the limit a new connection replaces the one that was idle for longest. Connections in use stay."""
+    """At the limit a new connection replaces the connection that was idle for longest. Connections in use stay."""
     client = await make_client(SUPPORT_CONNECTIONS="8")
     metrics = Scrape(service_of(client).metrics)
     made = []

@@ -58,7 +58,10 @@ async def post_large(client):
     ],
 )
 async def test_large_bodies_of_a_caller_are_bounded(client, path, framing, start):
-    """Also those of a sign-in, which needs no token. Small bodies are served meanwhile, and large ones afterwards."""
+    """Also the bodies of a sign-in, which needs no token.
+
+    Small bodies are served meanwhile, and large ones afterwards.
+    """
     async with begun(client, path, framing, start):
         await eventually(lambda: len(service_of(client).admission.large_bodies) == MAX_LARGE_BODIES_PER_CALLER)
         await expect_problem(await post_large(client), 503, "overloaded")

@@ -76,7 +76,7 @@ async def test_contract_series_are_zero_on_the_first_scrape(first_scrape, name):
 
 
 async def test_first_scrape_has_every_instrument(first_scrape):
-    """Each is exposed with its meaning from the first scrape on, except those of jobs, tokens and other servers."""
+    """Each is exposed with its meaning from the first scrape on, except metrics of jobs, tokens and other servers."""
     of_redis = [REDIS_EVICTION_POLICY, REDIS_ROLE, REDIS_EVICTED_KEYS, REDIS_MEMORY, REDIS_MEMORY_LIMIT]
     of_replicas = [REPLICA_READY, DEPENDENCY_STATUS, CERTIFICATE_EXPIRES, STANDBY_LAG, WEBHOOK_OVERDUE_AGE]
     later = [ATTACHMENT_UNREPAIRED, HTTP_CLIENT_DURATION, ACCESS_CALLERS, *of_redis, *of_replicas]

@@ -349,7 +349,7 @@ def order_snapshot(at, epoch=0):
 
 
 async def test_replica_clock_ahead_does_not_block_newer_snapshots(cache, instruments):
-    """A snapshot replaces the one that its writer had read, even if that one has a later time."""
+    """A snapshot replaces the snapshot that its writer had read, even if the latter's time is later."""
     case, snapshot_cache = SnapshotSubject("case", ORDER_REFERENCES, 0), SnapshotCache(cache, instruments)
     now = time.time()
     await snapshot_cache.write(case, order_snapshot(now + 20), await snapshot_cache.read(case), 60)
@@ -361,7 +361,7 @@ async def test_replica_clock_ahead_does_not_block_newer_snapshots(cache, instrum
 
 
 async def test_snapshot_of_a_newer_epoch_is_kept(cache, instruments):
-    """Of two concurrent snapshots the one with the newer epoch is kept, even if its time is earlier."""
+    """Of two concurrent snapshots the newer epoch is kept, even if its time is earlier."""
     case, snapshot_cache = SnapshotSubject("case", ORDER_REFERENCES, 1), SnapshotCache(cache, instruments)
     now, empty = time.time(), await snapshot_cache.read(case)
     await snapshot_cache.write(case, order_snapshot(now + 20, 0), empty, 60)

@@ -75,7 +75,7 @@ async def test_overrides_are_recorded_and_verified(command, database, backend):
 
 @both_databases
 async def test_actors_are_printed_with_the_number_of_their_changes(command, database):
-    """Whoever made most changes comes first; older changes do not count."""
+    """The actor with most changes comes first; older changes do not count."""
     now = datetime.now(UTC)
     changes = [("script", "case.closed", 3, now), ("ann", "case.changed", 2, now), ("old", "case.closed", 9, now - DAY)]
     async with database.transaction() as tx:

@@ -94,7 +94,7 @@ def source_url(sqlite_template, tmp_path):
 
 
 def note_restore(connection):
-    """Let versions count from a base, as after a restore, also those of the copy."""
+    """Let versions count from a base, as after a restore, also in the copy."""
     connection.execute(restores.insert(), {"version_base": 1000, "undone_after": AT})
     connection.commit()
 
@@ -334,7 +334,7 @@ async def run_on_target(target_url, cwd, *command):
 async def test_service_moves_to_postgresql_although_the_copy_is_killed(
     serving, source_url, target_url, postgres, tmp_path
 ):
-    """Its answers stay the same, and new cases, events and files are numbered after those that were copied."""
+    """Its answers stay the same, and new cases, events and files are numbered after the copied ones."""
     async with serving(source_url) as client:
         cases = await work(client)
         await eventually(lambda: inspect(source_url, count_overdue_clocks) == 0, within=1800)

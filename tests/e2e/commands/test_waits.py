@@ -38,7 +38,7 @@ async def test_output_without_waits(waits, backend, database_url):
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 async def test_session_that_blocks_others(waits, database_url, postgres):
-    """The session that holds the lock is the one to end, although the first that waits blocks the second as well."""
+    """The session that holds the lock is to be ended, although the first waiting session blocks the second as well."""
 
     async def connect(name):
         return await asyncpg.connect(database_url, server_settings={"application_name": name})

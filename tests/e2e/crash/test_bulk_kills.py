@@ -1,4 +1,4 @@
-"""A service that is killed at any step of a bulk change or of its undo: the repeat of the key goes on where it stopped.
+"""A service is killed at any step of a bulk change or of its undo: the repeat of the key goes on where it stopped.
 
 The short form kills at a step of each kind. The long form kills BULK_KILLS times on each database.
 """
@@ -59,7 +59,7 @@ STEPS = (
 
 
 def executed_by_requests(record):
-    """Return the recorded lines of bulk changes without those that run at the start, and how often each ran."""
+    """Return the recorded lines of bulk changes without lines that run at the start, and how often each ran."""
     lines, first = inspect.getsourcelines(BulkService.__init__)
     at_start = {f"bulk.py:{first + number}" for number in range(len(lines))}
     executed = json.loads(record.read_text())

@@ -1,4 +1,4 @@
-"""A day of a team of eight and its customers: every list is the one that a model in memory predicts.
+"""A day of a team of eight and its customers: every list equals the prediction of a model in memory.
 
 Two replicas are killed in turn while they write; the request is repeated at the other one with its idempotency key.
 """

@@ -124,7 +124,7 @@ def test_there_is_no_cache(files):
 
 
 def test_there_are_no_tests(files):
-    """Neither ours nor those of the packages."""
+    """Neither our tests nor the packages' tests."""
     ours = [path for path in files if path.is_relative_to("opt")]
     assert named(ours, r"tests|conftest\.py") == []
 

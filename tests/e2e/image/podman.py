@@ -1,4 +1,4 @@
-"""The image that `.ci/image/build` made, and containers of it as confined as those of compose and Kubernetes."""
+"""The image that `.ci/image/build` made, and containers of it as confined as in compose and Kubernetes."""
 
 import json
 import os

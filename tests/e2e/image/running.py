@@ -75,7 +75,7 @@ async def test_case_outlives_the_container(container, client):
 
 
 async def test_synthetic_check_of_the_same_image_is_good(container, client):
-    """A case from opening to deletion, with a file; the command and the service are those of the image."""
+    """A case from opening to deletion, with a file; the command and the service come from the image."""
     done = container.run("probe", f"--base-url={container.address}", "--once", "--threshold=60", "--event-threshold=60")
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -114,5 +114,5 @@ async def test_only_the_volume_and_tmp_can_be_written_to(container, client):
 
 
 def test_user_is_not_root_without_any_option(container):
-    """Whoever runs the image as it is gets the same user."""
+    """Running the image as it is gives the same user."""
     assert output("run", "--rm", "--pull=never", "--network=host", "--entrypoint=id", IMAGE, "-u") == "10001"

@@ -299,7 +299,7 @@ async def test_refusal_of_the_mail_server_is_a_note_in_its_case(desk):
 
 
 async def test_mailbox_that_is_full_holds_up_no_other_one(desk):
-    """Its answers wait, also when the gateway is started again. Those of other cases go out."""
+    """Its answers wait, also when the gateway is started again. Answers of other cases go out."""
     full = f"full@{uuid4().hex[:8]}.example"
     desk.send("Where is it?", sender=full)
     desk.send("And mine?")
@@ -388,7 +388,7 @@ async def test_reference_to_the_case_of_another_customer_gives_no_access(desk):
 
 
 async def test_mails_to_a_closed_case_are_one_related_case(desk):
-    """Until that one is closed as well. Each has a link to the one before."""
+    """Until the related case is closed as well. Each has a link to the one before."""
     first = desk.send("Where is it?")
     (case,) = await desk.taken()
     answer = await desk.client.add_message(case.id, author_type="agent", message="On its way.")

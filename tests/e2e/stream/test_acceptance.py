@@ -1,7 +1,7 @@
 """Replicas are killed and Redis is frozen: each client of the stream gets each change once.
 
-Clients come back with their last position, to any replica. In the end each one's messages are those of the database
-that it may read.
+Clients come back with their last position, to any replica. In the end each client has the messages of the database that
+it may read.
 """
 
 import asyncio

@@ -35,7 +35,7 @@ VOLATILE = ("process_", "cpython_", "db_", "support_event_loop_lag", "support_ti
 
 
 def without_resource(series):
-    """Return the labels of a series without those of the exporter; bucket boundaries become numbers."""
+    """Return the labels of a series without the labels of the exporter; bucket boundaries become numbers."""
     labels = {name: value for name, value in series.items() if name not in RESOURCE}
     if "le" in labels:
         labels["le"] = str(float(labels["le"]))

@@ -51,7 +51,7 @@ async def test_metrics_arrive_with_the_service_resource(serve, variables, sessio
 
 
 def request_spans_of(otlp_receiver):
-    """Return the spans of the client's trace, without those of database operations."""
+    """Return the spans of the client's trace, without spans of database operations."""
     return [span for span in otlp_receiver.request_spans if span.trace == TRACE]
 
 

@@ -36,7 +36,7 @@ def impatient(s3, bucket):
 
 
 async def test_presigned_url_returns_the_file_with_its_headers(storage):
-    """The type and the name are those of the upload."""
+    """The type and the name come from the upload."""
     response_headers = ResponseHeaders("application/pdf", "attachment; filename=\"a.pdf\"; filename*=UTF-8''%C4%91.pdf")
     stored = await storage.put(stream(b"hello"), response_headers=response_headers)
     async with (

@@ -1,4 +1,4 @@
-"""Bulk changes that two replicas run at once on PostgreSQL: each case is changed once, whoever comes first."""
+"""Bulk changes that two replicas run at once on PostgreSQL: each case is changed once, whichever replica is first."""
 
 import asyncio
 import os

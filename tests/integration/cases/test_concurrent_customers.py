@@ -150,7 +150,7 @@ async def test_person_has_no_more_ids_than_allowed_after_merges_at_once(replicas
 async def test_any_changes_at_once_leave_records_in_step(replicas, database):
     """Whatever the order: no change fails, links have no circle, and what follows from them is right.
 
-    In the end an erasure leaves nothing of what was written, whoever writes it.
+    In the end an erasure leaves nothing of what was written, whichever request writes it.
     """
     draw = random.Random(33)
     young = utc_now() - timedelta(days=1)

@@ -268,7 +268,7 @@ async def test_program_of_on_call_sees_no_case(tokens, owned_case, console):
 async def test_no_view_leaves_out_an_open_case(tokens, team_token, client, console):
     """Mine, unassigned, team and waiting longest have as many rows as their counts say.
 
-    Cases with a description and no message wait for an answer; those that do not wait come last.
+    Cases with a description and no message wait for an answer; cases that do not wait come last.
     """
     team = {"team": "returns", "assignedAgentId": "agent-2"}
     owners = {"Mine": {"assignedAgentId": "agent-1"}, "Unassigned": {}, "returns": team}

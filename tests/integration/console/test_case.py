@@ -275,7 +275,7 @@ async def test_claim_of_a_changed_case_is_refused_in_plain_words(console, client
 
 
 async def test_macro_is_inserted_by_its_name(console, client, case):
-    """The list opens under `;`; variables are filled, and those that can't be are named."""
+    """The list opens under `;`; variables are filled, and variables that can't be filled are named."""
     await client.put("/support/macros/late-parcel", json={"text": "About {{case.subject}}: {{shipment.status}}"})
     await client.put("/support/macros/thanks", json={"text": "Thank you.", "status": "pending", "tags": ["polite"]})
     page = await console.open(case_path(case))
@@ -543,7 +543,7 @@ async def test_newest_message_stays_in_view_while_an_answer_is_written(console, 
 
 
 async def test_case_opens_at_a_message_that_its_address_names(console, client, case):
-    """It is marked, also if it is among those that are not shown at first."""
+    """It is marked, also if it is among the messages that are not shown at first."""
     for number in range(230):
         await add_message(client, case, f"message {number}")
     wanted = (await read_detail(client, case))["messages"][3]

@@ -264,7 +264,7 @@ async def test_case_that_was_given_to_others_is_marked(console, client, stream):
 
 
 async def test_new_tab_knows_who_views_a_case(console, client, stream, case):
-    """Presence is told when it changes: a tab that is opened later gets it from the one that reads the stream."""
+    """Presence is told when it changes: a tab that is opened later gets it from the tab that reads the stream."""
     stream.add(("presence", {"caseId": case["id"], "viewers": [{"name": "agent-9", "state": "viewing"}]}))
     first = await console.open(case_path(case), profile=stream.profile)
     await expect(first.get_by_text("viewed by agent-9")).to_be_visible()

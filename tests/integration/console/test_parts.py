@@ -180,7 +180,7 @@ CLOCKS = """async ([path, now]) => {
 
 
 async def test_one_clock_of_a_case_is_shown(page):
-    """The one that is due first and that something waits for; without one, the wait."""
+    """The clock that is due first and that something waits for; without one, the wait."""
     assert await page.evaluate(CLOCKS, [load_assets().url("parts/clock.js"), NOW]) == [
         ["16 min", "soon", "First answer due in 16 min"],
         ["11 min late", "late", "Resolution overdue 11 min"],

@@ -123,7 +123,7 @@ async def test_address_holds_view_filters_and_search(console, client):
 
 
 async def test_saved_views_have_counts(console, client):
-    """Views of the user stand beside those that everyone has."""
+    """Views of the user stand beside the views that everyone has."""
     await open_waiting(client, "Parcel lost", tags=["delivery"])
     await client.post("/support/views", json={"name": "Deliveries", "query": {"tag": ["delivery"]}})
     page = await console.open()
@@ -202,7 +202,7 @@ async def test_views_of_every_agent_have_their_cases_and_counts(console, client)
 
 
 async def test_clocks_follow_the_answer(console, client):
-    """A case shows all clocks; a row shows the one that something waits for."""
+    """A case shows all clocks; a row shows the clock that something waits for."""
     targets = {"firstResponse": "PT30M", "resolution": "PT5H"}
     await client.put("/support/sla-policies/all", json={"targets": targets})
     (case,) = await open_waiting(client, "First")
@@ -398,7 +398,7 @@ async def test_row_is_unread_until_its_case_was_opened(console, client):
 
 
 async def test_filters_are_chips_that_can_be_removed(console, client):
-    """Those of the view too; a tag may be any text, and the address has them."""
+    """Filters of the view too; a tag may be any text, and the address has them."""
     await open_waiting(client, "Late", tags=["delivery"], priority="high")
     await open_waiting(client, "Broken", tags=["return"])
     page = await console.open("/console/?view=waiting")

@@ -336,7 +336,7 @@ async def test_tabs_of_a_user_share_a_draft(console, client, case):
 
 
 async def test_page_of_a_customer_shows_no_other_customer(console, client):
-    """The answer for the one that was left comes later."""
+    """The answer for the customer whose page was left comes later."""
     await open_waiting(client, "First", customerId="customer-1")
     await open_waiting(client, "Second", customerId="customer-2")
     page = await console.open("/console/customers/customer-2")

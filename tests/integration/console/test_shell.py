@@ -163,7 +163,7 @@ async def test_sound_is_off_until_it_is_turned_on(console, client, case):
 
 
 async def test_hidden_tab_does_not_sound_while_the_user_reads_in_another(console, client, case):
-    """One tab follows the stream for all of them, and it need not be the one that is looked at."""
+    """One tab follows the stream for all of them, and the user may look at another tab."""
     profile = await console.profile()
     await profile.add_init_script(COUNTS_SOUNDS)
     await profile.add_init_script(LOOKS_AWAY)
@@ -204,7 +204,7 @@ async def test_user_goes_away_and_comes_back(console, client):
 
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
 async def test_colours_are_chosen_and_kept(console, theme):
-    """Against those of the system, also after a reload."""
+    """Against the colours of the system, also after a reload."""
     page = await console.open(color_scheme="light" if theme == "Dark" else "dark")
     await page.locator(".account summary").click()
     await page.get_by_label("Colours").select_option(theme)

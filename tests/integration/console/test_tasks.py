@@ -269,7 +269,7 @@ async def test_view_is_saved_changed_and_deleted(console, client):
 
 
 async def test_view_is_saved_for_a_team(console, client, colleague):
-    """The teams are those of the people whom the user may know."""
+    """The teams are the teams of the people whom the user may know."""
     await open_waiting(client, "First")
     page = await console.open("/console/?view=unassigned")
     await expect(page.locator("tbody tr")).to_have_count(1)

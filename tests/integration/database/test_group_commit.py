@@ -176,7 +176,7 @@ async def test_changes_of_several_cases_share_a_statement(replica, write, with_p
 
 
 async def test_claims_are_marked_in_the_same_statement(replica, cases):
-    """Also those of several requests."""
+    """Also the claims of several requests."""
     keys = IdempotencyService(replica.database)
     claims = [await keys.claim_or_read_response(f"key {each}", "request", each) for each in cases]
     await replica.run_together(

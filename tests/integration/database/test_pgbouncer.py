@@ -290,7 +290,10 @@ async def test_schema_is_read_without_a_trace(pooler_url, database, environment)
 
 @pytest.mark.usefixtures("processes")
 async def test_migrations_run_in_transaction_mode(environment, pooler_url, postgres, tmp_path):
-    """Each of its own, also those that build indexes concurrently. Neither a lock nor a setting stays in a session."""
+    """Each migration of its own, also migrations that build indexes concurrently.
+
+    Neither a lock nor a setting stays in a session.
+    """
     name = postgres.create_database()
     url = pooler_url.rpartition("/")[0] + f"/{name}"
     async with running("migrate", cwd=tmp_path, **(environment | {"SUPPORT_DATABASE_URL": url})) as process:

@@ -1,4 +1,4 @@
-"""A URL with several hosts: the service uses the one that accepts changes, and follows a failover."""
+"""A URL with several hosts: the service uses the host that accepts changes, and follows a failover."""
 
 import asyncio
 import socket

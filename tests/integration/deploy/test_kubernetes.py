@@ -90,7 +90,7 @@ def test_chart_makes_what_the_manifests_have():
 
 @pytest.fixture(scope="module")
 def schemas():
-    """The schemas of Kubernetes, which `make services` installs; no field beside those that they name is allowed."""
+    """The schemas of Kubernetes, which `make services` installs; fields beside the schemas' own are not allowed."""
     path = ENVIRONMENT / "share" / "kubernetes-1.37.json"
     if not path.exists():
         raise MissingServer("The tests need the schemas of Kubernetes: run `make services` first.")
@@ -262,7 +262,7 @@ def test_pods_go_where_the_values_say():
 
 
 def test_migration_has_the_variables_and_files_of_the_service_and_its_own():
-    """A variable of the migration replaces the one of the service, and no name is there twice."""
+    """A variable of the migration replaces the service's variable, and no name is there twice."""
     given = CONFIGURATIONS["variables and files"]
     spec = service_pod(rendered(**given))["spec"]
     (migrate,), (serve,) = spec["initContainers"], spec["containers"]
@@ -517,7 +517,7 @@ def test_values_that_contradict_one_another_are_refused(values, reason):
 
 
 def test_time_to_stop_is_reckoned_with_the_defaults_of_the_service():
-    """A period that is just long enough is accepted, and the chart's defaults are those of the settings."""
+    """A period that is just long enough is accepted, and the chart's defaults equal the defaults of the settings."""
     rendered(**STOPS_IN_TIME)
     defaults = Settings.load({})
     shortest = defaults.server.stop_delay + defaults.server.stop_timeout + 5

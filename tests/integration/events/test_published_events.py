@@ -213,7 +213,7 @@ async def test_events_that_redis_has_lost_are_published_again(client, stream, re
 
 @both_databases
 async def test_erased_event_is_published_again_as_it_was_left(client, stream, redis):
-    """A published event that is kept is rewritten like those that wait."""
+    """A published event that is kept is rewritten like the events that wait."""
     case = await open_case(client, subject="Zaphod")
     await wait_for_events(stream, 1)
     database = service_of(client).database

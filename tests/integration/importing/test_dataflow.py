@@ -158,7 +158,7 @@ async def test_second_run_finds_every_case(runner, earlier_url, database):
 
 @pytest.mark.parametrize("text", ["{broken", "[" * 900 + "]" * 900], ids=["broken", "deep"])
 async def test_ticket_with_json_that_can_not_be_read_is_refused(runner, earlier_url, text):
-    """The limits are those of all JSON. The others are imported."""
+    """The limits are the limits of all JSON. The others are imported."""
     change = f"UPDATE support_tickets SET context_json = '{text}' WHERE id = '{TICKET}'"
     if earlier_url.startswith("sqlite:"):
         engine = sa.create_engine(earlier_url)

@@ -1,4 +1,4 @@
-"""A service whose judge has a clock that tests turn: the rules are those of production."""
+"""A service whose judge has a clock that tests turn: the rules are the rules of production."""
 
 import pytest
 

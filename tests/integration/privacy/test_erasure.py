@@ -289,7 +289,7 @@ async def add_dead_letters(client, redis, *events):
 
 @both_databases
 async def test_dead_letters_about_the_customer_are_dropped(client, two_cases, erase, database, attachment_dir, redis):
-    """Those that name an object of the customer's cases, also if they can't be read. Others stay for on-call."""
+    """Dead letters that name an object of the customer's cases, also if they can't be read. Others stay for on-call."""
     await wait_until_published(redis, 6)
     await open_case(client, customerId=CUSTOMER, context=[{"type": "payment", "paymentId": "7", "orderId": "ORD-8"}])
     kept = inbound("7", {"orderId": "ORD-2"})

@@ -90,7 +90,7 @@ async def test_of_a_case_of_another_team_a_replay_shows_only_that_it_left(desk, 
 
 
 async def test_of_a_case_of_another_agent_a_replay_shows_only_that_it_left(desk, start):
-    """The new agent gets all of its changes, also those from before."""
+    """The new agent gets all of its changes, also the earlier ones."""
     case = await open_with_note(desk, assignedAgentId="agent-1", team="fraud")
     await desk.change(case, assignedAgentId="agent-2")
     [left], changes = await replayed(desk, start, "lan", "minh")

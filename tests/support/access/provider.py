@@ -1,4 +1,4 @@
-"""A provider of OpenID Connect that keeps the rules, and breaks the one that a test names.
+"""A provider of OpenID Connect that keeps the rules, and breaks the rule that a test names.
 
 It knows codes, PKCE, clients with a secret, and refresh tokens that are used once: a second use ends the grant.
 """

@@ -12,8 +12,8 @@ HOP_HEADERS = {"connection", "content-length", "host", "transfer-encoding"}
 class FaultyProxy:
     """Forwards requests.
 
-    `send` changes a request's body, `give` a response's body; `answer` answers in place of the server; `cut` is the
-    number of bytes after which the response to a GET breaks off; `delay` is a time in seconds before each request.
+    `send` changes a request's body, `give` a response's body; `answer` answers in place of the server. `cut` is the
+    number of bytes after which the response to a GET breaks off. `delay` is a time in seconds before each request.
     """
 
     def __init__(self, target):

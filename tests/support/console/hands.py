@@ -15,7 +15,10 @@ class Keyboard:
     """Moves the focus with the Tab key, and presses what has it."""
 
     async def reach(self, control: Locator) -> None:
-        """Move the focus to a control, backward where it comes before the one in use. Fails if the Tab key can't."""
+        """Move the focus to a control, backward where it comes before the control in use.
+
+        Fails if the Tab key can't.
+        """
         await control.wait_for()
         backward = await control.evaluate(
             "each => Boolean(each.compareDocumentPosition(document.activeElement) & Node.DOCUMENT_POSITION_FOLLOWING)"

@@ -2,7 +2,7 @@
 
 A point is the n-th execution of a line in the modules that store files. Every step that touches a file, an object or a
 row is on a line of its own, so points lie between all steps. The short form of a test names its points by the text of
-the line; the long form runs the command once to its end, and spreads its points over all lines that were executed.
+the line. The long form runs the command once to its end, and spreads its points over all lines that were executed.
 """
 
 import json

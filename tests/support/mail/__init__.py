@@ -1,6 +1,6 @@
 """The mail gateway of the documentation, and a mail server that delivers to a Maildir: the npm package `smtp-server`.
 
-No server of PyPI is alive: the last release of aiosmtpd is two years old. Those of Debian need root and a queue.
+No server of PyPI is alive: the last release of aiosmtpd is two years old. The servers of Debian need root and a queue.
 """
 
 import email

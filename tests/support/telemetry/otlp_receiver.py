@@ -35,7 +35,7 @@ class OtlpReceiver:
 
     @property
     def request_spans(self) -> list["Span"]:
-        """The spans of requests and of calls to other services, without those of database operations."""
+        """The spans of requests and of calls to other services, without spans of database operations."""
         return [span for span in self.spans if "db.system.name" not in span.attributes]
 
     async def _take_metrics(self, request: web.Request) -> web.Response:

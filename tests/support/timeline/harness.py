@@ -65,7 +65,7 @@ def add_order(services: dict[str, SourceService], number: int | str = 1) -> None
 
 
 def all_but(*missing: str, number: int = 1) -> list[str]:
-    """Return the names of the sources' entries for an order, sorted, without those that are missing."""
+    """Return the names of the sources' entries for an order, sorted, without the missing ones."""
     return [name for each in ALL_ENTRIES if (name := each.replace("-1", f"-{number}")) not in missing]
 
 

@@ -1,4 +1,4 @@
-"""Callers: how many count as served and as refused, and what the log says about those that are refused."""
+"""Callers: how many count as served and as refused, and what the log says about refused ones."""
 
 import pytest
 

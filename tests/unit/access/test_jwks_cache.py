@@ -1,4 +1,4 @@
-"""The keys follow those of the issuer, and an issuer in trouble is no trouble here."""
+"""The keys follow the keys of the issuer, and an issuer in trouble is no trouble here."""
 
 import asyncio
 import json

@@ -290,7 +290,7 @@ async def test_real_full_disk_is_out_of_space(tmp_path, size):
 
 
 async def test_processes_with_one_volume_have_its_number(tmp_path):
-    """Also those that look at the same moment. Another volume has another number, which it keeps."""
+    """Also processes that look at the same moment. Another volume has another number, which it keeps."""
     numbers = {}
     for name in ("shared", "own"):
         storages = [LocalAttachmentStorage(tmp_path / name) for _ in range(8)]

@@ -197,7 +197,7 @@ async def test_concurrent_removals_of_one_file_count_once(service, database, cas
 
 
 async def test_changes_of_the_ledger_are_merged_into_its_totals(service, database, case_id):
-    """Each counts once, whoever merges, also while a replica of the previous release changes the totals."""
+    """Each counts once, whichever replica merges, also while a replica of the previous release changes the totals."""
     kept = [await add_file(service, case_id, "a.txt", "text/plain", stream(b"x" * size)) for size in (1, 20)]
     await service.backlog.refresh()
     await service.remove(SYSTEM_ORIGIN, case_id, kept[0].id)

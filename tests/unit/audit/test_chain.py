@@ -313,7 +313,7 @@ async def test_missing_head_is_an_error(sealed_log):
 
 
 async def test_sealed_entries_are_counted_by_action(database):
-    """Also those of other processes, such as commands; actions that no alert counts are one series."""
+    """Also entries of other processes, such as commands; actions that no alert counts are one series."""
     metrics = Metrics(("prometheus",), build_resource())
     name, scrape = "support_audit_entries_total", Scrape(metrics)
     sealing = Sealer(database, Instruments(metrics.meter))

@@ -76,7 +76,7 @@ async def test_former_name_of_an_action_finds_its_entries(database):
 
 
 async def test_pages_have_each_entry_once(database):
-    """Newest first. Of entries of the same time, the one that was added last comes first."""
+    """Newest first. Of entries of the same time, the last added entry comes first."""
     await add(database, *((at, str(n), "case.opened", "case-1") for n, at in enumerate((0, 1, 1, 1, 5))))
     assert await found(database, 2) == ([2, 2, 1], ["4", "3", "2", "1", "0"])
     assert await found(database, 2, action="case.opened") == ([2, 2, 1], ["4", "3", "2", "1", "0"])

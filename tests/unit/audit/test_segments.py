@@ -229,7 +229,7 @@ async def test_database_refuses_to_delete_entries_that_are_not_detached(sealed_l
 
 @both_databases
 async def test_detachment_without_a_record_is_a_flaw(sealed_log):
-    """Whoever moves the beginning of the chain past the service leaves no entry in it."""
+    """A user who moves the beginning of the chain past the service leaves no entry in it."""
     segment = read(await exported(sealed_log))
     moved = {"detached_position": segment.head.position, "detached_hash": segment.head.hash}
     async with sealed_log.transaction() as tx:

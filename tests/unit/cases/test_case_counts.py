@@ -1,4 +1,4 @@
-"""The numbers of cases that triggers keep are those of the cases, on both databases."""
+"""The numbers of cases that triggers keep equal the cases, on both databases."""
 
 import asyncio
 import random

@@ -153,7 +153,7 @@ class Cases:
         self.now += timedelta(microseconds=self.chance.choice([0, 0, 1, 1000]))
 
     def expected(self, query, sort, principal):
-        """Return the cases that a list has, in order. Those that do not wait come last, newest first."""
+        """Return the cases that a list has, in order. Cases that do not wait come last, newest first."""
         found = [case for case in self.known.values() if self._matches(case, query, principal)]
         if sort == "newest":
             return sorted(found, key=lambda case: -case["seq"])

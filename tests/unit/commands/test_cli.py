@@ -93,7 +93,7 @@ def test_openapi_prints_every_route(run):
 
 
 def test_openapi_requires_a_token_when_authentication_is_on(run):
-    """The printed document is the one that the service would serve."""
+    """The printed document equals the document that the service would serve."""
     opened = json.loads(run("openapi")[1])
     _, out, _ = run("openapi", SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE="tokens", SUPPORT_PUBLIC_URL="https://a.test")
     closed = json.loads(out)
@@ -110,7 +110,7 @@ def test_openapi_check_names_gaps(run, monkeypatch):
 
 
 def test_asyncapi_prints_events_of_both_directions(run):
-    """The names of the streams are those of the settings."""
+    """The names of the streams come from the settings."""
     status, out, errors = run("asyncapi")
     assert (status, errors) == (0, "")
     channels = json.loads(out)["channels"]

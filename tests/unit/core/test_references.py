@@ -72,7 +72,7 @@ def test_index_rows_hold_each_id_once():
 
 @pytest.mark.parametrize("kind", SERVICE_BY_KIND)
 def test_index_rows_have_every_reference_of_an_object(kind):
-    """An object that has an id of its own may name those of other services too, such as its order."""
+    """An object that has an id of its own may name ids of other services too, such as its order."""
     entry = {"type": kind, "id": "own"} | {
         camel: other for other, (camel, _) in ID_NAMES_BY_KIND.items() if other != kind
     }

@@ -374,7 +374,7 @@ def test_invalid_index_is_built_again(postgres):
 
 
 def test_interrupted_migrations_can_be_repeated(postgres):
-    """Those that commit on their way, up to their last step: the revision is recorded after it."""
+    """Migrations that commit on their way, up to their last step: the revision is recorded after it."""
     name = postgres.create_database()
     url = postgres.url(name)
     in_thread(migrate.upgrade, url, "0011")
@@ -534,7 +534,7 @@ def number_of_cases(url):
 
 
 def test_cases_are_counted_by_a_migration(empty_url):
-    """Cases of before the triggers, and those that a previous release writes afterwards."""
+    """Cases of before the triggers, and cases that a previous release writes afterwards."""
     in_thread(migrate.upgrade, empty_url, "0036")
     change(empty_url, [each for number in range(3) for each in spoken(f"case-{number}")])
     change(empty_url, ["UPDATE tickets SET channel = 'synthetic' WHERE id = 'case-2'"])
@@ -567,7 +567,7 @@ async def test_no_change_is_lost_while_cases_are_counted(busy):
 
 
 def test_cases_of_agents_are_counted_by_a_migration(empty_url):
-    """Cases of before the triggers, and those that a previous release writes afterwards."""
+    """Cases of before the triggers, and cases that a previous release writes afterwards."""
     in_thread(migrate.upgrade, empty_url, "0053")
     change(empty_url, [each for number in range(4) for each in spoken(f"case-{number}", assigned_agent_id="a")])
     change(empty_url, ["UPDATE tickets SET channel = 'synthetic' WHERE id = 'case-2'"])
@@ -614,7 +614,7 @@ def test_tags_that_exist_are_filled_in(empty_url):
 
 
 def test_references_that_a_context_names_beside_its_own_id_are_filled_in(empty_url):
-    """Those that exist stay, and a repeat adds none."""
+    """Existing references stay, and a repeat adds none."""
     in_thread(migrate.upgrade, empty_url, "0039")
     change(empty_url, [each for number in (1, 1000, 1001) for each in spoken(f"case-{number}", seq=number)])
     context = '[{"type": "payment", "paymentId": "PAY-1", "orderId": "ORD-1"}, {"type": "note", "orderId": "ORD-9"}]'
@@ -655,7 +655,7 @@ def waits_since(url):
 
 
 def test_cases_with_a_description_wait_from_the_start(empty_url):
-    """Cases that exist, and those that the previous release opens afterwards; not those that an agent has answered."""
+    """Existing cases, and cases that the previous release opens afterwards; not cases that an agent has answered."""
     in_thread(migrate.upgrade, empty_url, "0036")
     opened, later = "2026-05-12 08:30:00", "2026-05-12 09:30:00"
     kinds = {

@@ -89,7 +89,7 @@ def test_port_is_that_of_the_image(where):
 
 
 def test_services_lead_to_ports_of_their_pods():
-    """Each Service selects one pod, and its ports are by name those of the pod's containers."""
+    """Each Service selects one pod, and its ports are by name the ports of the pod's containers."""
     deployments = {each["metadata"]["name"]: each for each in resources_of_kind("Deployment")}
     for service in resources_of_kind("Service"):
         (selected,) = [
@@ -203,7 +203,7 @@ def test_image_has_the_version_of_the_service():
 
 
 def test_secrets_and_passwords_are_in_the_documentation():
-    """Whoever follows it creates each Secret that a pod needs, and each variable that compose insists on."""
+    """The documentation creates each Secret that a pod needs, and each variable that compose insists on."""
     needed = set()
     for pod in pods().values():
         needed |= {volume["secret"]["secretName"] for volume in pod.get("volumes", []) if "secret" in volume}

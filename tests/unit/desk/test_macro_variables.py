@@ -46,7 +46,7 @@ literals = st.text(alphabet=st.characters(exclude_characters="{}", exclude_categ
 
 
 def values(case=CASE, context=(ORDER,), entries=ENTRIES, **statuses):
-    """Return the values of a case whose services are all fresh, but for those that are named."""
+    """Return the values of a case whose services are all fresh, but for the named services."""
     sources = {
         name: {"status": statuses.get(name, "fresh"), "ageSeconds": None, "reason": None} for name in UPSTREAM_SERVICES
     }
@@ -97,7 +97,7 @@ def test_unfilled_variable_is_reported_once():
 
 
 def test_object_that_the_context_mentions_last_counts():
-    """Neither the newest of all objects, nor another one if that one is missing."""
+    """Neither the newest of all objects, nor another one if the last mentioned object is missing."""
     context = [
         ORDER,
         {"type": "order", "orderId": 2},
@@ -137,7 +137,7 @@ def test_text_without_variables_is_unchanged(text):
 
 @given(subject=st.lists(pieces | st.sampled_from([*map(variable_in_braces, VARIABLES), "{{", "}}"])).map("".join))
 def test_values_are_inserted_as_they_are(subject):
-    """Variables in a value are not filled, nor are those that a value makes together with the text around it."""
+    """Variables in a value are not filled, nor are variables that a value makes together with the text around it."""
     shown = subject if subject.strip() and len(subject) <= MAX_VALUE_LENGTH else "{{case.subject}}"
     text = "{{case.subject}}{{case.id}}{{{case.subject}}}{{order.{{case.subject}}status}}"
     assert (

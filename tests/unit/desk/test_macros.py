@@ -105,7 +105,7 @@ async def test_names_are_unique_and_case_sensitive(service):
 
 
 async def test_number_of_macros_is_limited(database, database_url):
-    """Also if several replicas create some at the same moment; those that exist can be replaced."""
+    """Also if several replicas create some at the same moment; existing macros can be replaced."""
     other = create_database(database_url, timings=PATIENT_DATABASE)
     await other.open()
     replicas = [MacroService(each, max_macros=3) for each in (database, other)]

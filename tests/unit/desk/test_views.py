@@ -64,7 +64,7 @@ async def names(service, principal, size=100):
 
 @both_databases
 async def test_pages_have_the_views_that_their_reader_may_see(service):
-    """Newest first: those of the user and of the user's teams, for a supervisor of every team."""
+    """Newest first: views of the user and of the user's teams, for a supervisor of every team."""
     for principal, name, team in (
         (LAN, "of lan", None),
         (ANN, "of ann", None),

@@ -32,7 +32,7 @@ def store(database):
 
 
 async def test_pages_have_each_delivery_of_a_state_once(database, store):
-    """Latest first; of those that ended at the same time the newest first."""
+    """Latest first; of deliveries that ended at the same time the newest first."""
     ids = await store(*(("failed", minutes) for minutes in (2, 0, 1, 1, 1)), ("pending", 9))
     service, pages, before, more = DeliveryService(database), [], None, True
     while more:

@@ -284,7 +284,7 @@ async def test_relay_that_takes_over_finds_what_was_lost(database, create_relay)
 
 @both_databases
 async def test_operator_publishes_events_of_a_time_again(database, create_relay):
-    """Those that were published since then, once, although they count as published now."""
+    """Events that were published since then, once, although they count as published now."""
     broker = ForgetfulBroker()
     relay = create_relay(broker, keep_published=HOUR)
     await publishable(database, 1, 2, 3)

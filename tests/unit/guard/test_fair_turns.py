@@ -23,7 +23,7 @@ class Work:
         await self.settle()
 
     async def end(self, number=0):
-        """End the piece of work that began earliest of those that run."""
+        """End the piece of work that began earliest of all running pieces."""
         self.let_end(number)
         await self.settle()
 

@@ -11,7 +11,7 @@ from support_service.importing.entries import read_array
 
 
 async def test_elements_have_places_and_sizes_that_add_up_to_the_file():
-    """The sizes are those of the blocks that were read."""
+    """The sizes equal the sizes of the blocks that were read."""
     data = json.dumps([{"a": "x" * 50_000}, {"a": 2.5}, {"a": [None, True]}]).encode()
     entries = [entry async for entry in read_array(io.BytesIO(data))]
     assert [each.place for each in entries] == [1, 2, 3]

@@ -55,7 +55,7 @@ def test_a_field_without_a_rule_is_named():
 
 
 def test_each_field_of_a_case_has_a_rule():
-    """Also those of events, which wait in the database until they are published."""
+    """Also the fields of events, which wait in the database until they are published."""
     assert all(rules_of(model) for model in CASE_MODELS)
 
 

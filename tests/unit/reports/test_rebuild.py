@@ -73,7 +73,7 @@ async def test_rebuild_counts_what_the_triggers_did_not(service, database, monke
 
 @both_databases
 async def test_an_interrupted_rebuild_goes_on(service, database, monkeypatch):
-    """Batches that were committed are not counted again, and those that were not are."""
+    """Batches that were committed are not counted again; other batches are."""
     monkeypatch.setattr(rebuild, "BATCH_CASES", 2)
     writer = Writer(service, "interrupted")
     await writer.run()

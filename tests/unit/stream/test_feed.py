@@ -24,7 +24,7 @@ def refuse(_case):
 
 
 async def test_a_change_that_fails_makes_every_stream_read_again(instruments):
-    """Streams behind the one that failed have not got the change; the next change reaches all of them."""
+    """Streams behind the failed stream have not got the change; the next change reaches all of them."""
     log = InMemoryLog()
     timings = StreamTimings(feed=FeedTimings(wait=0.01, backoff=Backoff(0.01, 0.01)))
     stream = make_stream(log, instruments, timings, mask=refuse)

@@ -47,7 +47,7 @@ def test_concurrent_readers_receive_each_measurement_once():
 
 
 def test_series_are_kept_apart_and_counted_exactly():
-    """Series with other labels are separate; counts, sums and buckets are those of the single measurements."""
+    """Series with other labels are separate; counts, sums and buckets equal the single measurements."""
     metrics = Metrics(("prometheus",), build_resource())
     instruments = Instruments(metrics.meter)
     for number in range(BATCH_SIZE + 10):

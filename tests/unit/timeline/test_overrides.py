@@ -201,7 +201,7 @@ async def test_existing_override_applies_from_the_first_scrape(database, make_cl
 
 @both_databases
 async def test_of_two_changes_of_a_version_one_is_made(database):
-    """A replacement has a later version; whoever expects another one changes nothing."""
+    """A replacement has a later version; a request that expects another version changes nothing."""
     service = OverrideService(database, Overrides(database))
 
     async def put(reason, expected=None):

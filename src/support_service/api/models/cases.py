@@ -21,7 +21,7 @@ class CaseDetailQuery(ApiModel):
 
     include_timeline: bool = Field(default=False, description="collect the timeline, live or from the cache")
     messages_after: Annotated[str, Field(max_length=ID_LENGTH)] | None = Field(
-        None, description="only messages after the one with this id; not with `includeTimeline`"
+        None, description="only messages after the message with this id; not with `includeTimeline`"
     )
     messages_limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] | None = Field(
         None,

@@ -24,8 +24,8 @@ class Card(ApiModel):
     """What every card has."""
 
     status: Literal["ok", "failing", "stale", "unavailable", "unknown"] = Field(
-        description="`failing`: the verdict has a problem of this part; `stale`: the figures are older than 30 s; "
-        "`unavailable`: the part does not answer, or fails; `unknown`: this process does not know it"
+        description="`failing`: the verdict has a problem of this part. `stale`: the figures are older than 30 s. "
+        "`unavailable`: the part does not answer, or fails. `unknown`: this process does not know it"
     )
     error: str | None
     scope: Literal["service", "replica"] = Field(
@@ -108,7 +108,7 @@ class BacklogCard(Card):
     oldest_age_seconds: float | None
     disk_free_bytes: int | None = Field(description="free bytes on this replica's disk")
     full_in_seconds: float | None = Field(
-        description="seconds until the backlog fills this replica's disk, at its growth of the last hour; null if more "
+        description="seconds until the backlog fills this replica's disk, at its growth of the last hour. Null if more "
         "than 20 % are free, if it does not grow, or before an hour has passed"
     )
 

@@ -44,7 +44,7 @@ class Ready(ApiModel):
     events: str = Field(description="`ok`, or `broker_unavailable`: the Redis of events does not answer")
     storage: str = Field(description="`ok`, or the problem code of the last upload, such as `storage_unavailable`")
     access: str = Field(
-        description="`ok`, `keys_unavailable` or `tokens_unavailable`: those that were read before stay valid"
+        description="`ok`, `keys_unavailable` or `tokens_unavailable`: what was read before stays valid"
     )
     sources: dict[UpstreamService, str] = Field(
         description="Of each upstream service: `ok`, `off`, or `source_unavailable`: this replica's circuit breaker "

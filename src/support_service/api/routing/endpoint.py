@@ -47,9 +47,9 @@ def _expected_versions(request: web.Request, call: Call) -> ExpectedVersions:
 def compile_route(route: Route, routes: Routes) -> Handler:
     """Return the function that serves one of the routes.
 
-    Raises LookupError if the route would send analysts what is not masked, or declares what its handler does not take;
-    TypeError if the handler has a parameter of an unknown kind, or if analysts would get a field without a rule of
-    privacy.
+    Raises LookupError if the route would send analysts what is not masked, or declares what its handler does not take.
+    Raises TypeError if the handler has a parameter of an unknown kind, or if analysts would get a field without a rule
+    of privacy.
     """
     permission, takes_key = route.access, route.takes_idempotency_key
     reads_standby, tells_position = route.reads_standby, route.tells_position

@@ -49,8 +49,8 @@ async def respond_once(
 ) -> web.StreamResponse:
     """Return the response to a write with an Idempotency-Key, which is executed once.
 
-    Raises ValidationFailed for a malformed key, or a key used for another request; Conflict if the first request is
-    still running or its response was lost.
+    Raises ValidationFailed for a malformed key, or a key used for another request. Raises Conflict if the first request
+    is still running or its response was lost.
     """
     claims, key = call.service.idempotency, hash_key(call.principal, _idempotency_key(request))
     case_id = request.match_info.get("case_id")

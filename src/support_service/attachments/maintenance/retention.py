@@ -85,7 +85,7 @@ async def list_expired(
     """Return attachments of cases in `statuses` where neither the case nor the file changed since `before`.
 
     Return at most `limit` attachments, oldest first, starting behind `after`: only old files are read. With `lock`, the
-    files and their cases are locked until the transaction ends; rows locked by others are skipped, so that several
+    files and their cases are locked until the transaction ends. Rows locked by others are skipped, so that several
     processes can run at once.
     """
     found = (

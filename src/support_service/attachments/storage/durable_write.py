@@ -1,7 +1,7 @@
 """Group commit of uploads to a disk: write the rest of each file into its folder, and make it durable.
 
 Files that wait at the same time are finished as one batch. The kernel starts to write all of them before the first
-fsync, and the files share a folder, which is synced once. This reduces the cost of an upload by a quarter: it halves
+fsync, and the files share a folder, which is synced once. This reduces the cost of an upload by a quarter. It halves
 the number of system calls, and a thread must reacquire the GIL after each of them.
 
 A file that was begun elsewhere is renamed into its folder. All others are created there, because the journal of the

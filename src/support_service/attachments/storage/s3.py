@@ -1,7 +1,7 @@
 """Attachment storage in a bucket of any S3-compatible server.
 
 Credentials come from `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, a web identity, or the role of the container or
-machine. A large file is a multipart upload: if it fails, it is aborted here; if the process is killed, the bucket's
+machine. A large file is a multipart upload. If it fails, it is aborted here. If the process is killed, the bucket's
 lifecycle rule aborts it (docs/s3-lifecycle.json), because obstore can't list multipart uploads.
 """
 

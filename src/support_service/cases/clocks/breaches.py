@@ -2,7 +2,7 @@
 
 A report is an entry in the audit log and an event. An answer that comes too late reports the breach of its clock. A job
 finds all other breaches with one indexed query every few seconds, on one replica. A lease elects the replica. The
-states of clocks change under the locks of their cases, so a breach is reported once even if two replicas believe to
+states of clocks change under the locks of their cases. So a breach is reported once even if two replicas believe to
 hold the lease. Breaches that happen while the service is down are reported when it starts, with the time at which they
 were due.
 """

@@ -1,8 +1,8 @@
 """Working time: which parts of the time count for a clock. Pure.
 
 A calendar has spans of local time for each weekday. An instant is working time if the local time at that instant lies
-in a span of its weekday and its date is no holiday. When clocks change, this stays so: an hour that is skipped does
-not count, and an hour that occurs twice counts twice if it lies in a span.
+in a span of its weekday and its date is no holiday. When clocks change, this stays so. An hour that is skipped does not
+count, and an hour that occurs twice counts twice if it lies in a span.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

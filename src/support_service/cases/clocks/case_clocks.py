@@ -214,8 +214,8 @@ class ShownClock(BaseModel):
         description="whether the clock runs; true also after a breach, until what the target asks for has happened"
     )
     remaining: Annotated[str, FACT] = Field(
-        description="working time that is left at the time of the response, or was left when the target was met; "
-        "a duration of ISO 8601 in hours, minutes and seconds; `PT0S` if breached"
+        description="working time that is left at the time of the response, or was left when the target was met. "
+        "A duration of ISO 8601 in hours, minutes and seconds; `PT0S` if breached"
     )
 
 

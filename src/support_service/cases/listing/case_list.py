@@ -190,7 +190,7 @@ def _count_statement(filters: frozenset[str], role: str) -> sa.Select[Any]:
 
 @lru_cache(MAX_CACHED_STATEMENTS)
 def _count_of_late_statement(filters: frozenset[str], role: str) -> sa.Select[Any]:
-    """Return the SELECT of `number` of `_count_statement`, and of `late`, the number of those that are overdue."""
+    """Return the SELECT of `number` of `_count_statement`, and of `late`, the number of overdue cases."""
     number = _select_number(filters, role, CaseOrder(None)).scalar_subquery()
     # The late cases are the first ones in this order.
     by_due_time = case_order_for("due", role)._replace(implied_by=OVERDUE)
@@ -247,7 +247,7 @@ class SharedCounts:
     ) -> CaseNumbers:
         """Return the number of matching cases that the principal may see; at most `max_count` are counted.
 
-        With `late`, also of those that are late.
+        With `late`, also the number of late cases.
         """
         filters = query.model_dump_json(exclude={"limit", "cursor"})
         key = (reader, *_visibility_key(principal), filters, max_count, late)

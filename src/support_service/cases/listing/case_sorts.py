@@ -2,8 +2,8 @@
 
 No sort leaves out a case. A cursor is text that names the sort of its list; clients get it sealed. In the order of
 opening, that of the first sort, it is the sequence number of a case. In the other orders it is one byte for the sort,
-the time by which the case is sorted in microseconds since 1970, and its sequence number. A case without this time comes
-last; its cursor has a time that no case has.
+the time of the sort in microseconds since 1970, and the case's sequence number. A case without this time comes last;
+its cursor has a time that no case has.
 """
 
 import base64
@@ -31,7 +31,7 @@ class CaseOrder(NamedTuple):
     first. If `others_are_indexed`, the active ones of them have no time, and an index. The filter `implied_by` leaves
     the other cases out. Each time needs an index on it and seq. `indexed` are the
     columns with an index of their own in this order. Cases that are `only_counted` are in no order on PostgreSQL, which
-    else reads a long index in order to find a few of them; SQLite needs the order to choose its index.
+    else reads a long index in order to find a few of them. SQLite needs the order to choose its index.
     """
 
     at: sa.ColumnElement[Any] | None

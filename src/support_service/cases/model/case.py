@@ -201,7 +201,7 @@ Names = Annotated[
     Field(
         exclude_if=lambda names: names is None,
         description="display names by the ids of agents, authors and viewers in this answer, as far as the directory "
-        "has them; absent without names, and for callers who are not staff",
+        "has them. Absent without names, and for callers who are not staff",
     ),
 ]
 
@@ -321,8 +321,8 @@ class Case(CaseSummary):
     )
     more_messages: Annotated[bool, NOT_PERSONAL] = Field(
         default=False,
-        description="there are more messages: those after the part that `messagesLimit` asked for, or those of "
-        "duplicates that are too many or too long to be read at once",
+        description="there are more messages: after the part that `messagesLimit` asked for, or in duplicates. "
+        "Duplicates may be too many or too long to be read at once",
     )
     timeline: Annotated[list[TimelineEntry], Personal("entries", "emptied")] = Field(
         default_factory=list,
@@ -331,7 +331,7 @@ class Case(CaseSummary):
         f"change of the case; the newest {MAX_HISTORY_ENTRIES:,} are returned at most",
     )
     more_case_events: Annotated[bool, NOT_PERSONAL] = Field(
-        default=False, description="true if the case has older changes than those in `timeline`"
+        default=False, description="true if the case has older changes than `timeline` has"
     )
     attachments: Annotated[list[Attachment], PARTS] = Field(description="oldest first")
     links: Annotated[list[CaseLink], PARTS] = Field(

@@ -307,16 +307,16 @@ class CaseFilters(_FiltersByReferences):
         None,
         description=(
             "words that the case (subject, description, customer, tags) or one of its messages must contain, ignoring "
-            'case and diacritics; the last word may be incomplete; `"a phrase"` in quotes must be contained as it is. '
-            "Also the id of a case or at least its first 6 characters, its `externalId`, or the id of an order, of "
-            "another object, or of a parcel (tracking number) that its context names"
+            'case and diacritics. The last word may be incomplete. `"a phrase"` in quotes must be contained as it is. '
+            "Also the id of a case or at least its first 6 characters, or its `externalId`. Also the id of an order, "
+            "of another object, or of a parcel (tracking number) that its context names"
         ),
     )
     sort: Annotated[CaseSort, FACT] = Field(
         "newest",
-        description="`newest`: latest opened first; `updated`: latest change first; `waiting`: longest-waiting "
-        "customer of an open or pending case first; `due`: first due clock first; `snoozed`: first to wake "
-        "first. No sort leaves out a case: those that do not wait, or are not due or snoozed, come last, newest first",
+        description="`newest`: latest opened first. `updated`: latest change first. `waiting`: longest-waiting "
+        "customer of an open or pending case first. `due`: first due clock first. `snoozed`: first to wake "
+        "first. No sort leaves out a case: cases that do not wait, or are not due or snoozed, come last, newest first",
     )
 
 

@@ -73,8 +73,8 @@ def _check_not_blank(value: str) -> str:
 def _check_safe_uri(value: str) -> str:
     if not re.fullmatch(ATTACHMENT_URI_PATTERN, value):
         raise ValueError(
-            "must be an http or https URL without a user name and with a port up to 65535, or the `uri` of an "
-            "attachment of this service; percent-encode spaces and backslashes"
+            "must be an http or https URL without a user name and with a port up to 65535, or an attachment's `uri`. "
+            "Percent-encode spaces and backslashes"
         )
     return value
 
@@ -232,8 +232,8 @@ CaseContext = Annotated[
     Field(  # first, so that the number of entries is checked before any entry is
         max_length=MAX_CONTEXT_ENTRIES,
         description="what the case is about: "
-        f"{', '.join(f'`{{type: {kind}, {kind}Id}}`' for kind in SERVICE_BY_KIND)}, or anything else; one object "
-        "stands for a list of one; at most 64 KiB as compact JSON, numbers without exponents",
+        f"{', '.join(f'`{{type: {kind}, {kind}Id}}`' for kind in SERVICE_BY_KIND)}, or anything else. One object "
+        "stands for a list of one. At most 64 KiB as compact JSON, numbers without exponents",
     ),
     BeforeValidator(_object_as_list, json_schema_input_type=list[Json] | Json),
     AfterValidator(_check_json_size),
@@ -270,8 +270,8 @@ AttachmentIds = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=36)]],
     Field(
         max_length=MAX_MESSAGE_FILES,
-        description="ids of the files that belong to the message: staged files of the caller, which become files of "
-        "the case with the visibility of the message, or files of the case; not together with `attachmentUri`",
+        description="ids of the files that belong to the message: staged files of the caller, or files of the case. "
+        "Staged files become files of the case with the visibility of the message. Not together with `attachmentUri`",
         json_schema_extra={"uniqueItems": True},
     ),
     AfterValidator(_check_files_named_once),
@@ -303,7 +303,7 @@ StartedSnoozeEnd = Annotated[  # of a request that may be a repeat
     AwareDatetime,
     BeforeValidator(_parse_moment),
     Field(
-        description="until when the pending case is snoozed: it becomes open then, or once its customer writes; in the "
+        description="until when the pending case is snoozed. It becomes open then, or once its customer writes. In the "
         f"future, at most {MAX_SNOOZE.days} days ahead; only with the status `pending`"
     ),
 ]

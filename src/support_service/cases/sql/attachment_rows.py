@@ -147,7 +147,7 @@ async def list_by_case(reader: Reader, case_id: str) -> list[StoredAttachment]:
 
 
 async def list_with_owner(reader: Reader, case_id: str, *, public_only: bool) -> OwnedAttachments | None:
-    """Return the owner of a case, and its attachments and those of its duplicates; None if the case does not exist.
+    """Return the owner of a case, and the attachments of the case and of its duplicates; None without the case.
 
     With `public_only`, duplicates of another customer are left out; internal files are not.
     """

@@ -1,8 +1,8 @@
 """The statement that reads a case with its conversation and attachments, as JSON that the database writes.
 
 What decides who may see the case stands in columns beside the JSON. A reader that already has the JSON of a version
-names it, and the database writes the JSON only if the case is at another version. The history, which only timelines
-need, is read by the same statement if it is asked for.
+names it. The database writes the JSON only if the case is at another version. The history, which only timelines need,
+is read by the same statement if it is asked for.
 """
 
 from collections.abc import Collection
@@ -43,8 +43,8 @@ _NO_LIMIT = 2**62
 class StoredCase(NamedTuple):
     """A case as it is stored: its version, what decides who may see it, and its JSON in three parts.
 
-    The parts are None if the reader has this version already, or if the case is longer than allowed; the messages also
-    if they were asked for from a message on that the case does not have.
+    The parts are None if the reader has this version already, or if the case is longer than allowed. The messages are
+    also None if the case does not have the message from which on they were asked for.
     """
 
     version: int

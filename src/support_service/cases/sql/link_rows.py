@@ -286,7 +286,7 @@ async def read_merged_page(
 ) -> MergedPage:
     """Return at most `limit` messages of a case and its duplicates, in the order of time: the first, or those `after`.
 
-    It sorts all their messages: those of each case are limited in bytes.
+    It sorts all their messages, which are limited in bytes for each case.
     """
     bounds = {"original": case_id, "limit": limit, "one_more": limit + 1} | ({"after": after} if after else {})
     (row,) = await reader.fetch_all(_merged_page_statement(public_only=public_only, after=after is not None), bounds)

@@ -129,7 +129,7 @@ async def mark_read(tx: Transaction, principal: Principal, ids: Sequence[str]) -
 async def mark_read_until(tx: Transaction, principal: Principal, last: str) -> None:
     """Mark the notifications of a principal as read that stand in its list at one, or below it.
 
-    Those of cases that it may not see now stand in no list, and stay unread.
+    Notifications of cases that it may not see now stand in no list, and stay unread.
     """
     parameters = {"person": principal.id, "now": utc_now(), "until": last}
     if principal.role == "agent":

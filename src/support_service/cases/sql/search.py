@@ -1,10 +1,11 @@
 """SQL of the search for cases by words of the case itself or of its messages.
 
 A word is in few documents or in very many, and the planners of the databases can't tell. At a million cases it takes
-seconds to read all entries of a frequent word from the index, and to read every case for a rare word. So a search goes
-from the newest cases to older ones in steps that grow, and ends when the page is full: the newest documents are read
-one by one, then the index is asked for documents of a small range of cases, of a larger range, and of all. One
-statement holds all steps; the database runs a step only if those before it did not fill the page.
+seconds to read all entries of a frequent word from the index. It takes seconds, too, to read every case for a rare
+word. So a search goes from the newest cases to older ones in steps that grow, and ends when the page is full. The
+newest documents are read one by one. Then the index is asked for documents of a small range of cases, of a larger
+range, and of all. One statement holds all steps; the database runs a step only if those before it did not fill the
+page.
 """
 
 from collections.abc import Collection, Sequence
@@ -118,9 +119,9 @@ def matching_message(seq: sa.ColumnElement[int], page: sa.FromClause, *, public_
     The beginning has `length` characters. It is NULL if the case itself matches the bound query `words`, and if there
     is no such message. `seq` is the column of `page` that names the case.
 
-    A document does not name its message, but the messages of a case are in the order of their documents: the message
-    has as many newer ones as its document. Messages without a document, which an erasure leaves, are older than all
-    others.
+    A document does not name its message, but the messages of a case are in the order of their documents. The message
+    has as many newer messages as its document has newer documents. Messages without a document, which an erasure
+    leaves, are older than all others.
     """
     first = seq * _CASE_FACTOR
     last = first + _MAX_POSITION

@@ -44,9 +44,16 @@ ID_NAMES_IN_ENTRY: dict[str, dict[str, tuple[str, ...]]] = {
 class SourceStatus(TypedDict):
     """The freshness of a service's part of a timeline.
 
-    `fresh`: from a new call; `cached`: from an earlier call; `stale`: an expired earlier answer, because the call
-    failed or the source is switched off; `unavailable`: the call failed, and the part is incomplete; `off`: not
-    configured; `none`: the case has no reference, or this response asked no service. The age is in seconds.
+    Each value says where the part comes from:
+
+    - `fresh`: from a new call
+    - `cached`: from an earlier call
+    - `stale`: an expired earlier answer, because the call failed or the source is switched off
+    - `unavailable`: the call failed, and the part is incomplete
+    - `off`: not configured
+    - `none`: the case has no reference, or this response asked no service
+
+    The age is in seconds.
     """
 
     status: Literal["fresh", "cached", "stale", "unavailable", "off", "none"]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 
 class SourcePart(NamedTuple):
-    """Further entries about an object: those at `{path of the object}/{path}`, a list of `{createdAt}` and more."""
+    """Further entries about an object: `{path of the object}/{path}` has a list of `{createdAt}` and more."""
 
     path: str
     entry_type: str

@@ -1,6 +1,6 @@
 """Callers of the last minutes: how many are served and how many are refused, and a log line that names the refused.
 
-A share of requests does not tell whether people are stopped: one client that repeats a request with an expired token
+A share of requests does not tell whether people are stopped. One client that repeats a request with an expired token
 can be most of them. No token is stored, only a hash that no other process can compute.
 """
 

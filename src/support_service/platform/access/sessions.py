@@ -1,8 +1,8 @@
 """Sessions of browsers: each stands for the token, or the grant of the provider, that it was started with.
 
 A browser has a random secret in a cookie. The database has only the secret's hash, and the token or grant encrypted
-with a key that is derived from the secret: neither of them can be read there. Each request decrypts the token and
-verifies it as if the browser had sent it, so that a token that expires or is revoked ends its sessions at once.
+with a key that is derived from the secret. Neither of them can be read there. Each request decrypts the token and
+verifies it as if the browser had sent it. So a token that expires or is revoked ends its sessions at once.
 
 A grant has an ID token and a refresh token. The provider renews it before the ID token expires, so that the service
 learns within minutes who has left or has other groups. One request of one replica asks for that: many providers end a

@@ -1,7 +1,8 @@
 """Sign-ins at the provider that have begun: bound to one browser, used once, and for ten minutes.
 
 The browser has a random secret in a cookie. A row has a hash of the secret and of the `state` that the provider sends
-back, and what the sign-in needs, encrypted with the secret. So no other browser can end a sign-in, and any replica can.
+back. It has what the sign-in needs, encrypted with the secret. So no other browser can end a sign-in, and any replica
+can.
 """
 
 import json

@@ -1,6 +1,6 @@
 """All SQL for the audit log: changes add entries, the sealer assigns positions, and only detached ones are deleted.
 
-Searches across cases are in the order of the times of the changes, because each filter has an index in this order: see
+Searches across cases are in the order of the times of the changes, because each filter has an index in this order. See
 the indexes of the table. `seq` decides between entries of the same time.
 """
 

@@ -1,8 +1,8 @@
 """Segments of the audit log: the oldest entries, moved to a file that anyone can verify without the database.
 
-A segment is a file of JSON Lines. The first line has the position and the hash before its first entry, the last line
-those of its last entry. The lines between have the entries with all that their hashes cover. The chain in the database
-goes on from the last line.
+A segment is a file of JSON Lines. The first line has the position and the hash before its first entry. The last line
+has the position and the hash of its last entry. The lines between have the entries with all that their hashes cover.
+The chain in the database goes on from the last line.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -30,8 +30,8 @@ _BYTES = ("salt", "digest", "hash")
 class Segment:
     """What a file was found to have: the heads before its first entry and after its last valid one.
 
-    `without_changes` are the positions whose changes are not in the file. `erased` counts those that were erased by an
-    entry that is not in the file. `flaw` is the first one.
+    `without_changes` are the positions whose changes are not in the file. `erased` counts the entries that were erased
+    by an entry that is not in the file. `flaw` is the first one.
     """
 
     start: ChainHead
@@ -150,7 +150,7 @@ async def detach(
     """Delete the entries of a verified segment; the chain goes on from its last one. An entry records it.
 
     A run that was interrupted is continued. Raises Conflict if the database has other entries than the file, or changes
-    that the file lacks: without them it verifies, too, because they may have been erased.
+    that the file lacks. A file without such changes verifies, too, because they may have been erased.
     """
     lacking = await entry_rows.find_changes(database, sorted(segment.without_changes))
     if lacking is not None:

@@ -90,8 +90,8 @@ async def verify_part(
     """Verify up to `count` entries after a position, by default the last ones.
 
     The entry at `after` is taken as valid; if it is detached, the last detached one in place of it. A part can't tell
-    whether an erasure explains missing changes, nor whether the chain before it was rewritten: that takes the
-    verification of the whole chain. Raises ValidationFailed if the chain is shorter than `after`.
+    whether an erasure explains missing changes, nor whether the chain before it was rewritten. Only the verification of
+    the whole chain tells both. Raises ValidationFailed if the chain is shorter than `after`.
     """
     end, oldest = await entry_rows.read_head_and_oldest_unsealed(database)
     start = max(0, end.position - count) if after is None else after

@@ -306,8 +306,8 @@ class DatabaseCopy:
         if self._notes.pop(SOURCE_NOTE) != self._source.fingerprint():
             raise Conflict(
                 "database_copy_unfinished",
-                "The target has a part of another source, or the source was used since the copy was interrupted: "
-                "recreate the target, run `support-service migrate` on it, and copy again",
+                "The target has a part of another source, or the source was used since the copy was interrupted. "
+                "Recreate the target, run `support-service migrate` on it, and copy again",
             )
         return sum([await self._count(table) for table in TABLES if self._notes[table.name]])
 

@@ -251,7 +251,7 @@ class words_match(DialectFunction[bool]):  # noqa: N801
     """True if words match a query, row by row.
 
     Arguments: column of `SearchWords`, query (`parse_search_query`), and the longest text of the query. SQLite looks
-    for this text itself, and calls Python only where it is: a call takes longer than reading the words, and waits for
+    for this text itself, and calls Python only where it is. A call takes longer than reading the words, and waits for
     the event loop.
     """
 
@@ -263,8 +263,9 @@ class words_match(DialectFunction[bool]):  # noqa: N801
 class matching_documents(FunctionElement[Any]):  # noqa: N801
     """Rows with the `id` of documents that the search index finds among the cases of a seq up to `newest`.
 
-    Arguments: query, `newest`, and optionally `bits` and `first`: only among cases from two ranges, `first` and the one
-    after it; `seq >> bits` is the number of a case's range. The index of PostgreSQL has words that stand for ranges.
+    Arguments: query, `newest`, and optionally `bits` and `first`. The last two select cases from two ranges, `first`
+    and the one after it; `seq >> bits` is the number of a case's range. The index of PostgreSQL has words that stand
+    for ranges.
     """
 
     name = "matching_documents"

@@ -139,8 +139,8 @@ def _run_exclusively(
 
     Work that only reads waits for no process on PostgreSQL: a replica may start while the database is migrated.
 
-    Raises Unavailable for a database URL that can't be used, for a database that fails, for the database of the earlier
-    support-service, and for a part of a copy.
+    Raises Unavailable for a database URL that can't be used, and for a database that fails. Raises it, too, for the
+    database of the earlier support-service, and for a part of a copy.
     """
 
     def checked(connection: sa.Connection) -> Result:

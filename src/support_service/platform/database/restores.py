@@ -1,8 +1,9 @@
 """Restores of the database from a backup, and the base from which versions count since the last one.
 
 A version counts the changes of a case or of a saved view. After a restore the counts of the undone time repeat, with
-other content. Clients and consumers therefore see a count plus the base of its database: the time of the last restore
-in milliseconds, and 0 before the first. So versions still grow, and a version of the undone time is never given again.
+other content. Clients and consumers therefore see a count plus the base of its database. The base is the time of the
+last restore in milliseconds, and 0 before the first. So versions still grow, and a version of the undone time is never
+given again.
 """
 
 import sqlalchemy as sa

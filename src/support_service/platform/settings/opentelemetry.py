@@ -1,6 +1,6 @@
 """Validation of the OTEL_* variables: the SDK answers a wrong value with a traceback, or ignores it silently.
 
-Only variables that the configured exporters read are checked: a platform may set an OTLP protocol for every process,
+Only variables that the configured exporters read are checked. A platform may set an OTLP protocol for every process,
 and a process without an OTLP exporter must start with it.
 """
 

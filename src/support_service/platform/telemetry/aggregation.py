@@ -15,7 +15,10 @@ from support_service.platform.telemetry.instruments import HistogramBatch
 
 
 def metric_views(*, exemplars: bool) -> list[View]:
-    """Return the views of all instruments. With `exemplars`, those that the filter of the provider selects are kept."""
+    """Return the views of all instruments.
+
+    With `exemplars`, samples that the filter of the provider selects are kept.
+    """
     histogram = BatchHistogram(record_min_max=False)
     if exemplars:
         return [View(instrument_type=Histogram, aggregation=histogram)]

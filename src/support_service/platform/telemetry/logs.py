@@ -64,14 +64,14 @@ class ClientErrorFilter(logging.Filter):
 class RateLimitFilter(logging.Filter):
     """Limits what an outage, a defect or a client can write: one record or one traceback per minute and kind.
 
-    - Records of the given packages, and records with an exception that an outage of a dependency has caused, pass once
-      per minute and kind: with the innermost cause and the number of records left out, without a traceback.
+    - Records of the given packages pass once per minute and kind. So do records with an exception that an outage of a
+      dependency has caused. They have the innermost cause and the number of records left out, without a traceback.
     - Records with another exception, a defect, all pass: with the traceback once per minute and kind, else with the
       exception's type and place.
 
-    A kind is a logger, its message before its arguments are filled in, the background job (the attribute `job` of a
-    record), and the types of the exceptions. Beyond MAX_RECORD_KINDS in one minute, all further kinds share one slot,
-    which bounds the memory.
+    A kind is a logger, its message before its arguments are filled in, the background job (the attribute `job`), and
+    the exceptions' types. Beyond MAX_RECORD_KINDS in one minute, all further kinds share one slot, which bounds the
+    memory.
     """
 
     def __init__(self, *packages: str) -> None:

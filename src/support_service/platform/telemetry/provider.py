@@ -151,8 +151,8 @@ READER_FACTORIES: dict[str, Callable[[], MetricReader]] = {"otlp": _otlp_reader,
 def hide_environment() -> Iterator[None]:
     """Hide the environment variables that OpenTelemetry reads at import, for the duration of the block.
 
-    An invalid value would end the import with a traceback. settings/ reports an invalid limit in one line, and W3C
-    trace context is propagated regardless of OTEL_PROPAGATORS.
+    An invalid value would end the import with a traceback. The module settings/ reports an invalid limit in one line.
+    W3C trace context is propagated regardless of OTEL_PROPAGATORS.
     """
     hidden = {name: os.environ.pop(name) for name in VARIABLES_READ_AT_IMPORT if name in os.environ}  # noqa: TID251 - see above
     try:

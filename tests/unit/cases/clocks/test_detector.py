@@ -113,7 +113,7 @@ async def reported(database):
     ],
 )
 async def test_breaches_of_a_case_are_reported_by_due_time(database, cases, make_detector, hours_overdue, expected):
-    """The order of the rows in the database does not matter. Those of the same time have the order of targets."""
+    """The order of the rows in the database does not matter. Breaches of the same time have the order of targets."""
     await cases.open_case(SYSTEM_ORIGIN, NEW)
     at = utc_now()
     async with database.transaction() as tx:

@@ -124,7 +124,7 @@ def _note_warning(connection: Connection, message: asyncpg.PostgresLogMessage) -
 
 
 class Hosts:
-    """The hosts that a URL names. The one that was connected to last is tried first.
+    """The hosts that a URL names. The server that was connected to last is tried first.
 
     The driver would take them in the order of the URL, and spend all of the time on a host that does not answer.
     """
@@ -301,8 +301,8 @@ def handle_forgotten_statement(failure: Exception, connection: Connection) -> bo
 def raise_translated(failure: Exception, connection: Connection) -> NoReturn:
     """Raise the error for what the driver has raised.
 
-    ConnectionLost if the connection is closed or a statement forgotten, Unavailable if the server is unreachable or
-    busy or a commit is not replicated, and StatementError for any other.
+    Raises ConnectionLost if the connection is closed or a statement forgotten. Raises Unavailable if the server is
+    unreachable or busy or a commit is not replicated, and StatementError for any other error.
     """
     connection.check_replicated()
     if handle_forgotten_statement(failure, connection):

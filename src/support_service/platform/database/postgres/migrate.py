@@ -1,7 +1,7 @@
 """Online migrations on PostgreSQL, while the previous release uses the database.
 
-Each migration commits separately, waits for a table lock only as long as other sessions can wait behind it, and fills
-in rows without locking their table.
+Each migration commits separately. It waits for a table lock only as long as other sessions can wait behind it, and
+fills in rows without locking their table.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ Result = TypeVar("Result")
 def run_locked(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTimings) -> Result:
     """Run `work` while no other process migrates, and return its result.
 
-    It also works through a pooler in transaction mode: the lock is held by a transaction of its own, and nothing is set
+    It also works through a pooler in transaction mode. The lock is held by a transaction of its own, and nothing is set
     for a whole session.
 
     Raises Unavailable, also if another process migrates for too long.

@@ -30,8 +30,8 @@ class _ReadRow(NamedTuple):
 class OptimisticTransaction:
     """Reads committed rows, and keeps the changes.
 
-    Its methods raise RetryWithLocks for what it can't do: change a row twice, read what it has changed, or tell how
-    many rows a statement has changed.
+    Its methods raise RetryWithLocks for changing a row twice, for reading what it has changed, and for telling how many
+    rows a statement has changed.
     """
 
     def __init__(self, statements: StatementCache, read: Callable[[BoundStatement], Awaitable[Sequence[Row]]]) -> None:

@@ -37,8 +37,8 @@ Shape = tuple[_Change, ...]
 class PendingChanges:
     """Changes in the order in which they were made, each with its values.
 
-    `unique_values` are those of an inserted row that may exist already. The insert waits for another transaction that
-    has inserted them. So statements must insert such rows in one order, or two of them would wait for each other.
+    `unique_values` are the values of an inserted row that may exist already. The insert waits for another transaction
+    that has inserted them. So statements must insert such rows in one order, or two of them would wait for each other.
     """
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class PendingChanges:
         return name in self._by_table
 
     def are_read_by(self, sql: str, besides: str = "") -> bool:
-        """Return whether a statement names a table that is changed, `besides` the one that it changes itself."""
+        """Return whether a statement names a changed table, `besides` the table that it changes itself."""
         return _names_table(sql, (*self._by_table,), besides)
 
     def join(self, others: Sequence["PendingChanges"]) -> "PendingChanges":

@@ -1,6 +1,6 @@
 """A bounded pool of connections to PostgreSQL.
 
-asyncpg's own pool takes and returns a connection at the cost of half a read: each return is a task of its own, which
+asyncpg's own pool takes and returns a connection at the cost of half a read. Each return is a task of its own, which
 resets the session. The service leaves nothing to reset, because its locks end with their transaction. See ADR 10.
 """
 
@@ -19,7 +19,8 @@ class ConnectionPool:
     """At most `size` connections; the one returned last is taken first.
 
     Some sessions plan each statement for its values, as lists need it, and others by the server's choice. The mode of a
-    connection changes only if the pool is full and no connection of the other mode is idle: that costs a round trip.
+    connection changes only if the pool is full and no connection of the other mode is idle. The change costs a round
+    trip.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Sessions of PostgreSQL: those that wait for locks or for a standby, those that hold locks, and the service's."""
+"""Sessions of PostgreSQL: waiting for locks or for a standby, holding locks, and the service's own."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -192,7 +192,7 @@ class SqliteDatabase:
 
         FTS5 only marks deleted words; a merge removes them.
 
-        By FTS5's documentation, a negative number of pages begins a merge of the whole index, and the merge is complete
+        By FTS5's documentation, a negative number of pages begins a merge of the whole index. The merge is complete
         with the first step that changes fewer than two rows.
         """
         pages, changed = -MERGE_PAGES, 2

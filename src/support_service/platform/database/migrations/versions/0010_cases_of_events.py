@@ -1,7 +1,7 @@
 """Whose case an event is that waits to be published or delivered, so that an erasure finds it without reading them all.
 
-Rows that are there go without: the erasure reads those, as it does what an older release keeps while it still runs, and
-they are gone with their delivery or a while after it.
+Existing rows go without. The erasure reads such rows, as it reads what an older release keeps while it still runs. They
+are gone with their delivery or a while after it.
 """
 
 import sqlalchemy as sa

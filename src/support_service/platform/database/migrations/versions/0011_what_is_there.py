@@ -1,6 +1,6 @@
 """Fill in existing rows: the length of conversations, and the visibility of files that only notes reference.
 
-This is a separate revision that updates a few rows at a time, because the service reads and writes meanwhile: a lock of
+This is a separate revision that updates a few rows at a time, because the service reads and writes meanwhile. A lock of
 the table, as in the revisions that add the columns, would block the service until the last row is filled in. The empty
 values are never read, because a release that knows the columns does not start before this revision is done.
 """

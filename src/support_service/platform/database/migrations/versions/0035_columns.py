@@ -8,8 +8,8 @@ A previous release that still writes leaves the new columns out:
   theirs in 0038.
 - Indexes on external ids and due times have only the rows with one, so that they are empty at first.
 
-On PostgreSQL writers go on meanwhile, and each statement on `tickets` commits: one that waits for a table while it
-holds another could deadlock with writers. An attempt that is interrupted is repeated from the start.
+On PostgreSQL writers go on meanwhile, and each statement on `tickets` commits. A statement that waits for a table while
+it holds another could deadlock with writers. An attempt that is interrupted is repeated from the start.
 """
 
 from typing import Any, NamedTuple

@@ -1,7 +1,7 @@
 """Tables that no previous release reads or writes: views, macros, links, service levels, sessions, keys, staged files.
 
 Triggers keep the number of clocks that run. On PostgreSQL each change of a clock adds a row of +1 or -1, which the
-service folds, so that no two transactions wait for the same row.
+service folds. So no two transactions wait for the same row.
 """
 
 from secrets import token_hex

@@ -1,8 +1,8 @@
 """Search documents: the searchable words of each case and of each message, which no read computes again.
 
-The key of a document is the `seq` of its case times 2**20, plus 0 for the case itself, or the case's version after the
-message was added. So the documents of the newest cases come first in the order of the key. Triggers keep the documents
-of cases in step with `tickets.search_text`; the service adds the documents of messages.
+The key of a document is the `seq` of its case times 2**20 plus a number. The number is 0 for the case itself, or the
+case's version after the message was added. So the documents of the newest cases come first in the order of the key.
+Triggers keep the documents of cases in step with `tickets.search_text`; the service adds the documents of messages.
 
 Rows that exist are filled in a few at a time, while the service reads and writes. A message that the previous release
 adds since 0035 has none: `messages.has_document` says so, and a job makes it. An attempt that is interrupted on

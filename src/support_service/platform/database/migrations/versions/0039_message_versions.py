@@ -1,6 +1,6 @@
 """The version that each message gave its case, for the messages that a caller has missed.
 
-Messages that exist have none, and neither have those that the previous release adds: nothing says which version they
+Existing messages have none, and neither have messages that the previous release adds: nothing says which version they
 made. They count as known to every caller.
 """
 

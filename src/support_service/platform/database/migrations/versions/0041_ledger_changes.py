@@ -1,6 +1,7 @@
 """Changes of the ledger of attachments: a row for each, so that uploads of all replicas do not wait for one row.
 
-The previous release changes the totals themselves. The content of a storage is the sum of both, whoever wrote.
+The previous release changes the totals themselves. The content of a storage is the sum of both, whichever release
+wrote.
 """
 
 import sqlalchemy as sa

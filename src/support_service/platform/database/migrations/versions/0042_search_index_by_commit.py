@@ -1,8 +1,8 @@
 """SQLite: the search index gets the documents of one commit together.
 
-FTS5 writes the words that it has collected whenever a savepoint begins: for each transaction of a group, and for each
-statement that SQLite may have to undo. Triggers now only note the documents that the index lacks. The service adds
-them to the index before it commits.
+FTS5 writes the words that it has collected whenever a savepoint begins. That is for each transaction of a group, and
+for each statement that SQLite may have to undo. Triggers now only note the documents that the index lacks. The service
+adds them to the index before it commits.
 
 The triggers note documents of a previous release, too. The next commit of this release indexes them.
 """

@@ -1,6 +1,6 @@
 """Who wrote a message, and the directory of the people who work on cases.
 
-Messages that exist, and those that the previous release adds, have no author.
+Existing messages, and messages that the previous release adds, have no author.
 """
 
 import sqlalchemy as sa

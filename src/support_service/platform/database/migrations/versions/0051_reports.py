@@ -1,10 +1,11 @@
 """Reports: triggers store what happens to cases, also where a previous release writes.
 
-Each occurrence is a row of its own, so that no two transactions wait for the same counter; a job of the service adds
-them to the counters. Synthetic cases are left out. So are imported cases: the import records no `case.opened`.
+Each occurrence is a row of its own, so that no two transactions wait for the same counter. A job of the service adds
+the occurrences to the counters. Synthetic cases are left out. So are imported cases: the import records no
+`case.opened`.
 
-No occurrence is counted twice or left out: no transaction writes while the triggers are made, and `report_state` has
-the last case and the last entry of the audit log before them, so that what was before may be counted later.
+No occurrence is counted twice or left out. No transaction writes while the triggers are made. `report_state` has the
+last case and the last entry of the audit log before them, so that what was before may be counted later.
 """
 
 from datetime import UTC, datetime

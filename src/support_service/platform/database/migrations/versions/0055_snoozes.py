@@ -1,6 +1,6 @@
 """Snoozed cases: until when, and in a duplicate's link the time that it had before the link closed it.
 
-The previous release leaves `snoozed_until` as it is when it changes a status: a case is snoozed only while it is
+The previous release leaves `snoozed_until` as it is when it changes a status. A case is snoozed only while it is
 pending, and the index has no other. A case that it makes pending again is snoozed until that time again.
 """
 
