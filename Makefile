@@ -3,13 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Other commands than `make services` name the Debian packages that are missing, and stop.
+export INSTALL_DEBIAN_PACKAGES := $(or $(CI),$(filter services,$(MAKECMDGOALS)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install services vendor screenshots run test test-fast test-times test-long coverage mutants lint lint-code lint-types lint-console lint-api lint-generated format docs generate configuration inventory sources client observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege lock clean
 
+## Every day
+
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^## / { printf "\n%s\n", substr($$0, 4) } /^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## Put the service and the development tools into .venv (PYTHON=python3.13 picks the Python)
 
@@ -19,16 +23,20 @@ $(INSTALLED): pyproject.toml requirements.lock requirements-dev.lock
 		{ echo 'Python 3.11 or newer is needed: name one with `make PYTHON=…`' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 		.ci/debian-packages "$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
-	$(PYTHON) -m venv .venv
-	$(PIP) install --quiet --require-hashes -r requirements-dev.lock
-	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@echo "Creating .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+	@echo "Installing $$(grep -c == requirements-dev.lock) packages into .venv, which takes minutes the first time"
+	@$(PIP) install $(if $(CI),--quiet) --require-hashes -r requirements-dev.lock
+	@echo 'Installing the service'
+	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 NODE_PACKAGES := node_modules/.package-lock.json
 
 $(NODE_PACKAGES): package.json package-lock.json
 	@command -v npm >/dev/null 2>&1 || .ci/debian-packages nodejs npm
-	npm ci --silent
+	@echo 'Installing npm packages into node_modules'
+	@npm ci --silent
 	@touch $@
 
 services: install $(NODE_PACKAGES) ## Install the Debian and npm packages, helm and kubectl that tests need, where they are missing
@@ -46,14 +54,8 @@ services: install $(NODE_PACKAGES) ## Install the Debian and npm packages, helm 
 	[ -z "$$missing" ] || .ci/debian-packages $$missing
 	@$(BIN)/python .ci/kubernetes_tools.py
 
-vendor: $(NODE_PACKAGES) ## Copy the console's npm packages into the repository, with a manifest
-	$(PYTHON) .ci/vendor.py
-
-run: install ## Start the service with simulated upstream services and sample cases on 127.0.0.1:8000
-	@$(BIN)/support-service demo $(ARGS)
-
-screenshots: install services ## Render pictures of the console from the demo: the README's, and a sheet of all pages for a review
-	$(BIN)/python docs/screenshots.py
+run: install ## Start the service with simulated upstream services and sample cases on 127.0.0.1:8000 (PORT=9000 takes another port)
+	@$(BIN)/support-service demo $(if $(PORT),--port $(PORT)) $(ARGS)
 
 # Most tests wait for servers and processes, so that more workers than cores finish sooner.
 PYTEST = $(BIN)/pytest --dist worksteal
@@ -68,34 +70,6 @@ test: install services ## Run every test in random order (ARGS="-k timeline" pic
 
 test-fast: install ## Run the tests that need nothing but SQLite, in a minute and a half
 	$(PYTEST) -n 3 -m "unit or app" $(ARGS)
-
-test-times: install services ## Run every test and print where the time goes: by folder, by set-up and by file
-	$(PYTEST) -n 4 --times $(ARGS)
-
-# Not the tests of kills: they trace each line themselves, and a process has one tracer.
-coverage: install services ## Run the tests and print the branches of src/ that none takes
-	$(PYTEST) -n 4 --timeout 900 --ignore tests/e2e/crash --cov --cov-report term --cov-report html $(ARGS)
-
-mutants: install services ## Change the service in one place at a time, and print the changes that no test notices (ARGS="src/support_service/events --sample 20")
-	@$(BIN)/python -m tests.mutants $(ARGS)
-
-test-long: install services ## Run the long forms of tests, minutes each (ARGS="crash stream" picks some, ARGS=--help lists them)
-	@$(BIN)/python -m tests.long $(ARGS)
-
-bench-stream: install ## Measure reads beside 5,000 open streams, and the memory of each stream
-	@$(BIN)/python -m benchmarks.streams $(ARGS)
-
-VERSION = $(shell sed -n 's/^__version__ = "\([^"]*\)".*/\1/p' src/support_service/__init__.py)
-
-# In namespaces of their own, so that no mount outlasts the commands.
-image: image-build image-test ## Build the container image as root, and test it (PULL=1 takes the base image from its registry)
-
-image-build: install # from Debian's packages, or with PULL=1 from a registry
-	@reason=$$(.ci/image/possible) || { echo "The image cannot be built here: $$reason" >&2; exit 1; }
-	@unshare --mount .ci/image/build support-service:$(VERSION) $(if $(PULL),--pull)
-
-image-test: install
-	unshare --mount $(BIN)/pytest -p no:randomly tests/e2e/image/contents.py tests/e2e/image/running.py $(ARGS)
 
 lint: lint-code lint-types lint-console lint-api lint-generated docs ## Check format, lint rules, types, imports, dependencies, the API, generated files and links (make -j2 is faster)
 
@@ -159,6 +133,70 @@ docs: install ## Build the documentation site in build/docs; a broken link fails
 
 generate: configuration inventory sources client observability ## Write every generated file again
 
+clean: ## Remove .venv, caches and build output; what the service stored in var/ stays
+	rm -rf .venv build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+## Minutes to hours
+
+test-times: install services ## Run every test and print where the time goes: by folder, by set-up and by file
+	$(PYTEST) -n 4 --times $(ARGS)
+
+# Not the tests of kills: they trace each line themselves, and a process has one tracer.
+coverage: install services ## Run the tests and print the branches of src/ that none takes
+	$(PYTEST) -n 4 --timeout 900 --ignore tests/e2e/crash --cov --cov-report term --cov-report html $(ARGS)
+
+mutants: install services ## Change the service in one place at a time, and print the changes that no test notices (ARGS="src/support_service/events --sample 20")
+	@$(BIN)/python -m tests.mutants $(ARGS)
+
+test-long: install services ## Run the long forms of tests, minutes each (ARGS="crash stream" picks some, ARGS=--help lists them)
+	@$(BIN)/python -m tests.long $(ARGS)
+
+drill-short: install services ## Break three things, and check that exactly their alerts arrive and the printed actions end them
+	$(DRILL_SHORT) $(ARGS)
+
+drill: install services ## Break a whole deployment in one way after another, and do what the runbooks say (ARGS="--only Redis" picks some, ARGS=--daily takes 15 minutes)
+	@$(BIN)/python -m tests.e2e.drill $(ARGS)
+
+VERSION = $(shell sed -n 's/^__version__ = "\([^"]*\)".*/\1/p' src/support_service/__init__.py)
+
+# In namespaces of their own, so that no mount outlasts the commands.
+image: image-build image-test ## Build the container image as root, and test it (PULL=1 takes the base image from its registry)
+
+image-build: install # from Debian's packages, or with PULL=1 from a registry
+	@reason=$$(.ci/image/possible) || { echo "The image cannot be built here: $$reason" >&2; exit 1; }
+	@unshare --mount .ci/image/build support-service:$(VERSION) $(if $(PULL),--pull)
+
+image-test: install
+	unshare --mount $(BIN)/pytest -p no:randomly tests/e2e/image/contents.py tests/e2e/image/running.py $(ARGS)
+
+## Benchmarks
+
+bench: install services ## Measure the service beside a bare server, a floor and a FastAPI service (ARGS=--help lists the options)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-scale: install services ## Measure lists and searches with a million cases (ARGS="--databases sqlite --cases 40000" is shorter)
+	@$(BIN)/python -m benchmarks.scale $(ARGS)
+
+bench-one-caller: install services ## Measure one agent while another searches and counts without a pause
+	@$(BIN)/python -m benchmarks.one_caller $(ARGS)
+
+bench-stream: install ## Measure reads beside 5,000 open streams, and the memory of each stream
+	@$(BIN)/python -m benchmarks.streams $(ARGS)
+
+bench-import: install services ## Measure the import, and the API beside it (ARGS="--cases 5000 --api-cases 500" is shorter)
+	@$(BIN)/python -m benchmarks.import_rate $(ARGS)
+
+bench-console: install services ## Measure the console in a browser with a slow CPU, against its budget
+	@$(BIN)/python -m benchmarks.console $(ARGS)
+
+slow-clients: install ## Measure regular clients beside slow connections, or memory (ARGS=--unread)
+	@$(BIN)/python -m benchmarks.slow_clients $(ARGS)
+
+siege: slow-clients # the former name
+
+## Now and then
+
 configuration: install ## Write docs/configuration.md again, from the settings
 	$(BIN)/python docs/configuration.py
 
@@ -174,31 +212,11 @@ client: install ## Write the client's methods and parameters again, from the rou
 observability: install ## Write rules, their tests, dashboards, lists of alerts and the catalogue of metrics again, from their tables
 	$(BIN)/python -m observability.generate
 
-drill-short: install services ## Break three things, and check that exactly their alerts arrive and the printed actions end them
-	$(DRILL_SHORT) $(ARGS)
+screenshots: install services ## Render pictures of the console from the demo: the README's, and a sheet of all pages for a review
+	$(BIN)/python docs/screenshots.py
 
-drill: install services ## Break a whole deployment in one way after another, and do what the runbooks say (ARGS="--only Redis" picks some, ARGS=--daily takes 15 minutes)
-	@$(BIN)/python -m tests.e2e.drill $(ARGS)
-
-bench: install services ## Measure the service beside a bare server, a floor and a FastAPI service (ARGS=--help lists the options)
-	@$(BIN)/python -m benchmarks $(ARGS)
-
-bench-scale: install services ## Measure lists and searches with a million cases (ARGS="--databases sqlite --cases 40000" is shorter)
-	@$(BIN)/python -m benchmarks.scale $(ARGS)
-
-bench-one-caller: install services ## Measure one agent while another searches and counts without a pause
-	@$(BIN)/python -m benchmarks.one_caller $(ARGS)
-
-bench-import: install services ## Measure the import, and the API beside it (ARGS="--cases 5000 --api-cases 500" is shorter)
-	@$(BIN)/python -m benchmarks.import_rate $(ARGS)
-
-bench-console: install services ## Measure the console in a browser with a slow CPU, against its budget
-	@$(BIN)/python -m benchmarks.console $(ARGS)
-
-slow-clients: install ## Measure regular clients beside slow connections, or memory (ARGS=--unread)
-	@$(BIN)/python -m benchmarks.slow_clients $(ARGS)
-
-siege: slow-clients # the former name
+vendor: $(NODE_PACKAGES) ## Copy the console's npm packages into the repository, with a manifest
+	$(PYTHON) .ci/vendor.py
 
 COMPILE = uv pip compile --quiet --no-strip-extras --universal --generate-hashes --python-version 3.11 \
 	--custom-compile-command 'make lock' $(ARGS)
@@ -210,7 +228,3 @@ lock: ## Write both lock files again (ARGS=--upgrade takes newer versions)
 	set -ex; $(COMPILE) pyproject.toml -o requirements.lock; \
 	$(PYTHON) -c '$(BUILD_BACKEND)' | \
 		$(COMPILE) pyproject.toml - --all-extras --constraints requirements.lock -o requirements-dev.lock
-
-clean: ## Remove .venv, caches and build output; what the service stored in var/ stays
-	rm -rf .venv build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
-	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -39,6 +39,16 @@ def pytest_configure() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_DIRECTORY))
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Name a path that does not exist: with workers, pytest reports only that no test ran.
+
+    Raises UsageError.
+    """
+    for argument in session.config.args:
+        if not (session.config.invocation_params.dir / argument.partition("::")[0]).exists():
+            raise pytest.UsageError(f"not found: {argument}")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print the seed that repeats the order of this run; pytest-randomly prints it in a header that `-q` hides."""
     seed = config.getoption("randomly_seed", default=None)
@@ -77,7 +87,9 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
 def _state() -> dict[str, Any]:
     umask = os.umask(0)
     os.umask(umask)
-    return {
+    # Deprecated since Python 3.14, and no test can set one there without a warning.
+    policy = {"event loop policy": type(asyncio.get_event_loop_policy())} if sys.version_info < (3, 14) else {}
+    return policy | {
         "environment": {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
         "working directory": os.getcwd(),  # noqa: PTH109 - compared, not used as a path
         "umask": umask,
@@ -87,7 +99,6 @@ def _state() -> dict[str, Any]:
         "excepthook": sys.excepthook,
         "standard streams": (sys.__stdout__, sys.__stderr__),
         "garbage collection": (gc.isenabled(), gc.get_threshold()),
-        "event loop policy": type(asyncio.get_event_loop_policy()),
         "recursion limit": sys.getrecursionlimit(),
     }
 

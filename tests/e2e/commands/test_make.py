@@ -1,0 +1,61 @@
+"""The commands of the Makefile, as a developer types them."""
+
+import os
+import re
+import subprocess
+
+import pytest
+
+from tests.support.promql import ROOT
+
+pytestmark = pytest.mark.usefixtures("processes")
+
+OUTSIDE = ("CI", "INSTALL_DEBIAN_PACKAGES", "MAKEFLAGS", "MAKELEVEL")  # a developer's shell has none of them
+
+
+def run(*command):
+    """Run a command outside of CI; return its exit status, its output and its errors."""
+    variables = {name: value for name, value in os.environ.items() if name not in OUTSIDE}
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=120, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_long_commands_and_benchmarks_are_listed_apart():
+    """What takes minutes does not stand among the commands of every day."""
+    _, listed, _ = run("make")
+    heading, sections = "", {}
+    for line in listed.splitlines():
+        if (found := re.match(r"  make ([a-z-]+) ", line)) is None:
+            heading = line
+        else:
+            sections.setdefault(heading, []).append(found[1])
+    assert list(sections) == ["Every day", "Minutes to hours", "Benchmarks", "Now and then"]
+    assert {"run", "test", "test-fast", "lint"} <= set(sections["Every day"])
+    assert {"test-long", "drill", "coverage"} <= set(sections["Minutes to hours"])
+    assert [name for name in sections["Benchmarks"] if not name.startswith("bench")] == ["slow-clients"]
+
+
+@pytest.mark.parametrize(("target", "allowed"), [("lint", ""), ("test", ""), ("services", "services")])
+def test_only_services_may_install_debian_packages(target, allowed):
+    """Other commands run without sudo."""
+    _, shown, _ = run("make", "--dry-run", "--print-data-base", target)
+    assert re.findall("^INSTALL_DEBIAN_PACKAGES := ?(.*)$", shown, re.MULTILINE) == [allowed]
+
+
+def test_missing_packages_are_named():
+    """With the command that installs them; nothing is installed."""
+    status, _, errors = run(".ci/debian-packages", "no-such-package")
+    assert status == 1
+    assert errors.startswith("Missing Debian packages: no-such-package. Install them, or name 'services' first")
+
+
+def test_port_of_the_demo_is_chosen():
+    """`make run PORT=9000` hands the port on."""
+    _, shown, _ = run("make", "--dry-run", "run", "PORT=9000")
+    assert re.search("support-service demo --port 9000 *$", shown)
+
+
+def test_wrong_path_is_not_found():
+    """Workers would report that no test ran, and not why."""
+    status, _, errors = run(".venv/bin/pytest", "-n", "2", "tests/unit/no_such_test.py")
+    assert (status, errors) == (4, "ERROR: not found: tests/unit/no_such_test.py\n\n")
