@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
@@ -11,10 +11,16 @@ from support_service import __version__
 from support_service.app import build_app
 from support_service.client import SupportClient
 from support_service.core.clock import utc_now
-from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, url_variable
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, UpstreamService, url_variable
 from support_service.demo.history import import_history, sample_history, sample_orders
-from support_service.demo.samples import ORIGINAL_SUBJECT, SAMPLE_ORDERS, make_source_stale, open_samples
-from support_service.demo.services import OrderPast, simulated_service
+from support_service.demo.samples import (
+    ORIGINAL_SUBJECT,
+    SAMPLE_ORDERS,
+    STALE_CASE_SUBJECT,
+    make_source_stale,
+    open_samples,
+)
+from support_service.demo.services import FAILING, OrderPast, simulated_service
 from support_service.platform.database import migrate
 from support_service.platform.settings import ClientSettings, ServerSettings, Settings, WrongSetting
 from support_service.platform.telemetry import logs
@@ -36,16 +42,17 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
         "SUPPORT_ATTACHMENT_DIR": f"{DATA_DIRECTORY}/attachments",
         "SUPPORT_LOG_LEVEL": "warning",
         "SUPPORT_TIMELINE_CACHE_TTL": "1",  # so that the source that fails is soon seen as stale
+        "SUPPORT_SHED_LAG": "0",  # a busy laptop still gets its sample cases
     }
     started = _first_start()
     documents = sample_history(started)
     orders = sample_orders(documents) | {order: OrderPast(started, reached) for order, reached in SAMPLE_ORDERS.items()}
     async with AsyncExitStack() as stack:
         on_free_port = ServerSettings.model_validate({"SUPPORT_PORT": 0})
-        for service in UPSTREAM_SERVICES:
-            if not environ.get(url_variable(service)):
-                app = simulated_service(service, orders)
-                defaults[url_variable(service)] = await stack.enter_async_context(open_server(app, on_free_port))
+        simulated = [service for service in UPSTREAM_SERVICES if not environ.get(url_variable(service))]
+        for service in simulated:
+            app = simulated_service(service, orders)
+            defaults[url_variable(service)] = await stack.enter_async_context(open_server(app, on_free_port))
         chosen = {} if port is None else {"SUPPORT_PORT": str(port)}
         settings = Settings.load_to_serve(defaults | {name: value for name, value in environ.items() if value} | chosen)
         headers = ClientSettings.load(environ).headers
@@ -63,7 +70,7 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
         async with SupportClient(address, headers=headers) as client:
             cases = await open_samples(client, app[SERVICE])
             case = next(case.id for case in cases if case.subject == ORIGINAL_SUBJECT)
-            print(_welcome_text(address, case, len(cases)), flush=True)
+            print(_welcome_text(address, case, len(cases), simulated), flush=True)
             await make_source_stale(client, cases)  # the service logs that the source failed
         await stopped
         print("\nStopping.", flush=True)
@@ -78,10 +85,17 @@ def _first_start() -> datetime:
     return datetime.fromisoformat(path.read_text())
 
 
-def _welcome_text(address: str, case_id: str, cases: int) -> str:
+def _welcome_text(address: str, case_id: str, cases: int, simulated: Sequence[UpstreamService]) -> str:
     case = f"{address}/support/cases/{case_id}"
+    services = f"simulated {', '.join(simulated)} services and " if simulated else ""
+    warnings = "".join(
+        f"\nThe warning below is simulated: {service} answers for {', '.join(orders)} once only, so that "
+        f"the case {STALE_CASE_SUBJECT!r} shows a stale source.\n"
+        for service, orders in FAILING.items()
+        if service in simulated
+    )
     return f"""
-support-service {__version__} is running, with simulated {", ".join(UPSTREAM_SERVICES)} services and {cases} cases.
+support-service {__version__} is running, with {services}{cases} cases.
 
   Console    {address}/console/
   API        {address}/docs
@@ -96,4 +110,4 @@ Try:
   curl -s {address}/metrics | grep ^support_
 
 Press Ctrl-C to stop it. Its data is kept in {DATA_DIRECTORY}/.
-"""
+{warnings}"""

@@ -55,9 +55,10 @@ async def test_demo_shows_merged_timelines(tmp_path):
         created = {name: value for name, _, value in samples if name.startswith("support_ticket_created") and value}
         assert created
         demo.stop(signal.SIGINT)
-        status, _, log = await demo.wait_for_exit()
+        status, out, log = await demo.wait_for_exit()
         lines = parse_log(log)
         assert status == 0
+        assert "The warning below is simulated: fulfillment answers for ORD-1005 once only" in out
         assert [line for line in lines if "fulfillment answered" not in line["message"]] == []  # the stale source
 
 
