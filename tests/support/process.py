@@ -96,19 +96,20 @@ async def running(
     stdin: int = asyncio.subprocess.DEVNULL,
     output: int = asyncio.subprocess.PIPE,
     forked: bool = True,
+    python: str = sys.executable,
     **variables: str,
 ) -> AsyncIterator[Process]:
     """Run a command for the length of a block, and kill it at the end if it still runs.
 
     Its output can be read unless it goes to an open file. If it is not forked or reads from a pipe, it runs in a new
-    interpreter, as for an operator.
+    interpreter, as for an operator: `python` names that of another environment.
     """
     env = environment(**variables)
-    if forked and stdin != asyncio.subprocess.PIPE and not COVERAGE & env.keys():
+    if forked and python == sys.executable and stdin != asyncio.subprocess.PIPE and not COVERAGE & env.keys():
         process = await ForkedProcess.start(module, arguments, cwd, stdin, output, env)
     else:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", module, *arguments),
+            *(python, "-m", module, *arguments),
             cwd=cwd,
             env=env,
             stdin=stdin,

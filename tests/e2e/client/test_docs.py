@@ -17,7 +17,6 @@ from tests.support.promql import ROOT
 pytestmark = pytest.mark.usefixtures("processes")
 
 PROGRAM, *EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "client.md").read_text(), re.DOTALL)
-README = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 IMPORTS = "import os\nfrom support_service.client import Case, SupportClient\n"
 HAS_STREAM = "/support/stream" in {route.path for route in ROUTES}
 
@@ -101,7 +100,7 @@ async def test_stream_example_prints_changes(shared_address, capsys):
 def test_examples_pass_strict_type_checks(tmp_path):
     """Users have no plugin of pydantic, and none of our settings."""
     program = tmp_path / "program.py"
-    functions = [as_function(example, f"example_{number}") for number, example in enumerate([*EXAMPLES, *README])]
+    functions = [as_function(example, f"example_{number}") for number, example in enumerate(EXAMPLES)]
     program.write_text("\n".join([IMPORTS, *functions]))
     (tmp_path / "first.py").write_text(PROGRAM)
     wrong = tmp_path / "wrong.py"
