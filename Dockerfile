@@ -1,4 +1,4 @@
-# The service without a compiler, pip's cache or root. requirements.lock pins all packages.
+# The service without a compiler, pip's cache or root. requirements.txt pins all packages.
 # BASE is a Debian image with python3, its venv module, tzdata and certificates: `make image` makes one without a registry.
 ARG BASE=docker.io/library/python:3.13.9-slim-trixie
 
@@ -9,14 +9,14 @@ ENV PATH=/opt/pip/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 # pip has an environment of its own, which is not part of the image.
 RUN python3 -m venv /opt/pip \
     && python3 -m venv --without-pip /opt/support
-COPY requirements.lock requirements-dev.lock ./
+COPY requirements.txt requirements-dev.txt ./
 # Dependencies first: they change less often than the source. Only wheels, so that nothing is compiled here. For a private
 # package index, pass the secrets `pip` (a pip.conf) and `certificates`; neither stays in the image.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=certificates \
-    pip --python /opt/support/bin/python install --require-hashes --only-binary :all: -r requirements.lock
+    pip --python /opt/support/bin/python install --require-hashes --only-binary :all: -r requirements.txt
 # The build backend, at the version and with the hashes of the lock.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=certificates \
-    awk '/^[^ #]/ { keep = /^setuptools==/ } keep' requirements-dev.lock > backend.lock \
+    awk '/^[^ #]/ { keep = /^setuptools==/ } keep' requirements-dev.txt > backend.lock \
     && pip install --require-hashes --no-deps -r backend.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY src src

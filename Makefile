@@ -18,15 +18,15 @@ help: ## List these commands
 install: $(INSTALLED) ## Put the service and the development tools into .venv (PYTHON=python3.13 picks the Python)
 
 # The build backend comes from the lock too, so that nothing unpinned is fetched.
-$(INSTALLED): pyproject.toml requirements.lock requirements-dev.lock
+$(INSTALLED): pyproject.toml requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'Python 3.11 or newer is needed: name one with `make PYTHON=…`' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 		.ci/debian-packages "$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
 	@echo "Creating .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv .venv
-	@echo "Installing $$(grep -c == requirements-dev.lock) packages into .venv, which takes minutes the first time"
-	@$(PIP) install $(if $(CI),--quiet) --require-hashes -r requirements-dev.lock
+	@echo "Installing $$(grep -c == requirements-dev.txt) packages into .venv, which takes minutes the first time"
+	@$(PIP) install $(if $(CI),--quiet) --require-hashes -r requirements-dev.txt
 	@echo 'Installing the service'
 	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
@@ -225,6 +225,6 @@ BUILD_BACKEND = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb")
 lock: ## Write both lock files again (ARGS=--upgrade takes newer versions)
 	@PATH="$(CURDIR)/$(BIN):$$PATH"; command -v uv >/dev/null || \
 		{ echo 'uv is needed: `make install` brings it into .venv' >&2; exit 1; }; \
-	set -ex; $(COMPILE) pyproject.toml -o requirements.lock; \
+	set -ex; $(COMPILE) pyproject.toml -o requirements.txt; \
 	$(PYTHON) -c '$(BUILD_BACKEND)' | \
-		$(COMPILE) pyproject.toml - --all-extras --constraints requirements.lock -o requirements-dev.lock
+		$(COMPILE) pyproject.toml - --all-extras --constraints requirements.txt -o requirements-dev.txt

@@ -64,9 +64,9 @@ def test_size_is_bounded(root, files):
 
 
 def test_packages_are_those_of_the_lock(packages):
-    """Each has the version of requirements.lock; besides there is the service alone."""
+    """Each has the version of requirements.txt; besides there is the service alone."""
     locked = dict(
-        re.findall(r"^([a-z0-9._-]+)(?:\[[a-z,]+\])?==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+        re.findall(r"^([a-z0-9._-]+)(?:\[[a-z,]+\])?==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
     )
     installed = {
         re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower(): distribution.version
