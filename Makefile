@@ -8,7 +8,7 @@ export INSTALL_DEBIAN_PACKAGES := $(or $(CI),$(filter services,$(MAKECMDGOALS)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services vendor screenshots run test test-fast test-times test-long coverage mutants lint lint-code lint-types lint-console lint-api lint-generated format docs generate configuration inventory sources client observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege lock clean
+.PHONY: help install services vendor screenshots run test test-fast test-times test-long coverage mutants lint lint-code lint-types lint-console lint-api lint-generated format docs generate configuration inventory sources client observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege wheel sbom api-diff actionlint lock clean
 
 ## Every day
 
@@ -16,6 +16,9 @@ help: ## List these commands
 	@awk -F ':.*## ' '/^## / { printf "\n%s\n", substr($$0, 4) } /^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## Put the service and the development tools into .venv (PYTHON=python3.13 picks the Python)
+
+PIP_PROGRESS = awk -v all="$$(grep -c == requirements-dev.txt)" '/^Collecting / && ++n % 20 == 0 { print "  found " n " of " all } \
+	/^Installing collected/ { print "  unpacking" } { fflush() }'
 
 # The build backend comes from the lock too, so that nothing unpinned is fetched.
 $(INSTALLED): pyproject.toml requirements.txt requirements-dev.txt
@@ -25,8 +28,8 @@ $(INSTALLED): pyproject.toml requirements.txt requirements-dev.txt
 		.ci/debian-packages "$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
 	@echo "Creating .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv .venv
-	@echo "Installing $$(grep -c == requirements-dev.txt) packages into .venv, which takes minutes the first time"
-	@$(PIP) install $(if $(CI),--quiet) --require-hashes -r requirements-dev.txt
+	@echo 'Installing packages, which takes minutes the first time'
+	@{ $(PIP) install --require-hashes -r requirements-dev.txt || touch .venv/.failed; } | $(PIP_PROGRESS); ! rm .venv/.failed 2>/dev/null
 	@echo 'Installing the service'
 	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
@@ -79,6 +82,7 @@ lint-code: install
 	$(BIN)/lint-imports
 	$(BIN)/deptry src
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
+	$(BIN)/zizmor --quiet --offline .github
 
 lint-types: install
 	$(BIN)/mypy
@@ -88,13 +92,14 @@ lint-console: install $(NODE_PACKAGES)
 	node_modules/.bin/tsc --project .
 
 API := build/api
+DESCRIBE_API = SUPPORT_AUTH=token SUPPORT_TOKENS_FILE=/dev/null $(BIN)/python -m support_service openapi
 
 # Linters and a client generator read the descriptions of the API, and send nothing. Each runs again only if its input has
 # changed: a description that is the same as before keeps its time.
 lint-api: $(API)/redocly.passed $(API)/spectral.passed $(API)/client.passed
 
 $(API)/openapi-open.json: DESCRIBE = SUPPORT_AUTH=open $(BIN)/support-service openapi
-$(API)/openapi.json: DESCRIBE = SUPPORT_AUTH=token SUPPORT_TOKENS_FILE=/dev/null $(BIN)/support-service openapi
+$(API)/openapi.json: DESCRIBE = $(DESCRIBE_API)
 $(API)/asyncapi.json: DESCRIBE = $(BIN)/support-service asyncapi
 $(API)/openapi-open.json $(API)/openapi.json $(API)/asyncapi.json: install
 	@mkdir -p $(API)
@@ -115,6 +120,12 @@ $(API)/client.passed: $(API)/openapi.json $(INSTALLED) Makefile
 		--path $(API)/openapi.json --output-path $(API)/client
 	$(BIN)/python -m compileall -q $(API)/client
 	@touch $@
+
+api-diff: $(API)/openapi.json ## Print what differs in the description of the API from a commit (BASE=main)
+	@rm -rf build/api-base && mkdir -p build/api-base
+	@git archive $(or $(BASE),main) src | tar --extract --directory build/api-base
+	@PYTHONPATH=build/api-base/src $(DESCRIBE_API) > build/api-base/openapi.json
+	@diff --unified --show-function-line='^    "/' build/api-base/openapi.json $(API)/openapi.json || [ $$? = 1 ]
 
 lint-generated: install
 	$(BIN)/support-service openapi --check
@@ -170,6 +181,18 @@ image-build: install # from Debian's packages, or with PULL=1 from a registry
 image-test: install
 	unshare --mount $(BIN)/pytest -p no:randomly tests/e2e/image/contents.py tests/e2e/image/running.py $(ARGS)
 
+wheel: install ## Build the wheel in dist/, and take the tour of the README where nothing else is installed
+	rm -rf dist build/lib build/wheel
+	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	$(PYTHON) -m venv --without-pip build/wheel
+	$(PIP) --python build/wheel/bin/python install --quiet --require-hashes -r requirements.txt
+	$(PIP) --python build/wheel/bin/python install --quiet --no-deps dist/*.whl
+	build/wheel/bin/support-service --version
+	TOUR_PYTHON=$(CURDIR)/build/wheel/bin/python $(BIN)/pytest -n 0 tests/e2e/demo/test_readme.py
+
+sbom: wheel ## List the packages of the wheel's environment in dist/sbom.cdx.json, as CycloneDX
+	$(BIN)/cyclonedx-py environment --output-file dist/sbom.cdx.json build/wheel/bin/python
+
 ## Benchmarks
 
 bench: install services ## Measure the service beside a bare server, a floor and a FastAPI service (ARGS=--help lists the options)
@@ -214,6 +237,11 @@ observability: install ## Write rules, their tests, dashboards, lists of alerts 
 
 screenshots: install services ## Render pictures of the console from the demo: the README's, and a sheet of all pages for a review
 	$(BIN)/python docs/screenshots.py
+
+actionlint: install ## Check the workflows of .github/ with actionlint, which comes from GitHub
+	$(PYTHON) -m venv --without-pip build/actionlint
+	$(PIP) --python build/actionlint/bin/python install --quiet --require-hashes -r .ci/actionlint.lock
+	build/actionlint/bin/actionlint
 
 vendor: $(NODE_PACKAGES) ## Copy the console's npm packages into the repository, with a manifest
 	$(PYTHON) .ci/vendor.py

@@ -1,10 +1,14 @@
 """Metrics and spans pass through a real collector, rotel, to an OTLP receiver."""
 
+import sys
+
 import pytest
 
 from tests.support.backends import Collector
 from tests.support.calls import eventually, open_case
 from tests.support.servers import MissingServer
+
+pytestmark = pytest.mark.skipif(sys.version_info >= (3, 14), reason="rotel has no wheel for Python 3.14")
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 CLIENT_SPAN = "b7ad6b7169203331"
