@@ -1,0 +1,114 @@
+"""HAProxy as docs/operations/ingress.md configures it, before a service and a replica that is down."""
+
+import re
+import socket
+import ssl
+import subprocess
+from contextlib import contextmanager
+from datetime import timedelta
+
+import aiohttp
+import pytest
+
+from tests.support.calls import eventually, open_case, upload
+from tests.support.certificates import CertificateAuthority
+from tests.support.process import running
+from tests.support.promql import ROOT
+from tests.support.servers import find_binary, free_port, wait_until_ready
+from tests.support.stream import follow
+
+pytestmark = pytest.mark.usefixtures("processes", "servers")
+
+PAGE = (ROOT / "docs" / "operations" / "ingress.md").read_text()
+(CONFIGURATION,) = re.findall(r"```haproxy\n(.*?)```", PAGE, re.DOTALL)
+PROXY, DOWN = "127.0.0.1", "127.0.0.2"
+
+
+@contextmanager
+def running_haproxy(folder, configuration, port):
+    """Run HAProxy for the length of a block."""
+    file, log = folder / "haproxy.cfg", folder / "haproxy.log"
+    file.write_text(configuration)
+
+    def listens():
+        with socket.socket() as probe:
+            return probe.connect_ex((PROXY, port)) == 0
+
+    with log.open("wb") as out, subprocess.Popen([find_binary("haproxy"), "-db", "-f", file], stderr=out) as process:
+        wait_until_ready(listens, process, log)
+        yield
+        process.kill()
+
+
+@pytest.fixture
+def limit():
+    """The limit of requests of one address."""
+    return "off"
+
+
+@pytest.fixture
+async def addresses(migrated_folder, tmp_path, limit):
+    """The plain and the encrypted address of HAProxy, with the service behind it, and whom to trust."""
+    service, plain, encrypted = free_port(), free_port(), free_port()
+    authority = CertificateAuthority(tmp_path)
+    changed = {
+        "bind :80\n": f"bind {PROXY}:{plain}\n",
+        "bind :443 ": f"bind {PROXY}:{encrypted} ",
+        "/etc/haproxy/support.pem": str(authority.issue(timedelta(days=1))),
+        "10.0.0.11:8000": f"{PROXY}:{service}",
+        "10.0.0.12:8000": f"{DOWN}:{service}",
+    }
+    configuration = re.sub("|".join(map(re.escape, changed)), lambda found: changed[found[0]], CONFIGURATION)
+    variables = {"SUPPORT_TRUSTED_PROXIES": PROXY, "SUPPORT_PORT": str(service), "SUPPORT_RATE_LIMIT_ADDRESS": limit}
+    variables["SUPPORT_SHED_LAG"] = "0"  # a busy machine must not shed load
+    async with running("serve", cwd=migrated_folder, **variables) as process:
+        await process.wait_until_ready(f"http://{PROXY}:{service}")
+        with running_haproxy(tmp_path, configuration, encrypted):
+            yield f"http://{PROXY}:{plain}", f"https://{PROXY}:{encrypted}", authority.certificate
+
+
+@pytest.fixture
+async def session(addresses):
+    """A session by TLS."""
+    _, encrypted, certificate = addresses
+    trusting = ssl.create_default_context(cafile=certificate)
+    async with aiohttp.ClientSession(encrypted, connector=aiohttp.TCPConnector(ssl=trusting)) as session:
+        yield session
+
+
+async def test_plain_http_is_led_to_tls(addresses):
+    """A POST stays a POST."""
+    plain, *_ = addresses
+    async with (
+        aiohttp.ClientSession(plain) as session,
+        session.post("/support/cases?q=1", allow_redirects=False) as response,
+    ):
+        assert response.status == 308
+        assert response.headers["Location"] == f"{plain.replace('http', 'https')}/support/cases?q=1"
+
+
+async def test_service_knows_that_clients_use_tls(session):
+    """Its answers tell browsers to stay with TLS. Metrics are not for them."""
+    async with session.get("/livez") as response:
+        assert response.headers["Strict-Transport-Security"] in PAGE
+    async with session.get("/metrics") as response:
+        assert (response.status, response.headers.get("Server")) == (404, None)
+
+
+async def test_files_and_the_stream_pass_at_once(session):
+    """A file of 20 MiB is stored, and a change arrives while the stream is open."""
+    async with follow(session) as stream:
+        case = await open_case(session)
+        stored = await upload(session, case, bytes(20 * 1024 * 1024), filename="film.bin")
+        await eventually(lambda: case["id"] in {event.data["caseId"] for event in stream.changes})
+    assert stored["sizeBytes"] == 20 * 1024 * 1024
+
+
+@pytest.mark.parametrize("limit", ["3/min"])
+async def test_clients_do_not_choose_the_address_by_which_they_are_limited(session):
+    """An address in a request is replaced by that of the connection: all requests count for the same one."""
+    statuses = []
+    for address in ("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"):
+        async with session.get("/support/cases", headers={"X-Forwarded-For": address}) as response:
+            statuses.append(response.status)
+    assert statuses == [200, 200, 200, 429]
