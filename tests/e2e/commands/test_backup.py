@@ -1,18 +1,23 @@
 """`support-service backup` as a process, while the service is changed."""
 
 import asyncio
+import json
 import os
+import re
 import sqlite3
 import stat
+import sys
 from contextlib import closing
+from pathlib import Path
 
 import aiohttp
 import pytest
 
-from tests.support.calls import add_message, eventually, open_case
+from tests.support.calls import add_message, eventually, open_case, upload
 from tests.support.crash.kills import print_figures
 from tests.support.disks import small_disk
 from tests.support.process import run, running
+from tests.support.promql import ROOT
 from tests.support.servers import free_port
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -28,6 +33,31 @@ async def address(environment, tmp_path):
     async with running("serve", cwd=tmp_path, **environment, SUPPORT_PORT=str(port)) as service:
         await service.wait_until_ready(found := f"http://127.0.0.1:{port}")
         yield found
+
+
+async def test_script_of_the_page_takes_a_backup_and_deletes_old_ones(address, environment, tmp_path):
+    """It copies the database and the files of a running service, and the copy passes the check that the page names."""
+    (script,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/operations/backup.md").read_text(), re.DOTALL)
+    backups = tmp_path / "backups"
+    backups.mkdir()
+    for name in ("2026-01-01.db", "2026-01-01.json", "notes.txt"):
+        (backups / name).touch()
+        os.utime(backups / name, (0, 0))
+    async with aiohttp.ClientSession(address) as session:
+        await upload(session, await open_case(session), b"a file")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    process = await asyncio.create_subprocess_exec("sh", "-c", script, cwd=tmp_path, env=environment | {"PATH": path})
+    assert await process.wait() == 0
+    (copy,) = backups.glob("*.db")
+    assert json.loads(copy.with_suffix(".json").read_text())["rows"]["attachments"] == 1
+    files = [file for file in (backups / "attachments").rglob("*") if file.is_file() and file.read_bytes() == b"a file"]
+    assert len(files) == 1
+    assert (backups / "notes.txt").exists()
+    assert not (backups / "2026-01-01.json").exists()
+    status, summary, _ = await run(
+        "audit", "verify", cwd=tmp_path, **environment | {"SUPPORT_DATABASE_URL": f"sqlite:///{copy}"}
+    )
+    assert (status, summary["head"]) == (0, json.loads(copy.with_suffix(".json").read_text())["auditHead"])
 
 
 async def test_backup_under_load_has_every_change_acknowledged_before_it(address, environment, tmp_path):
