@@ -90,3 +90,12 @@ def test_the_page_for_the_earlier_service_lists_every_renamed_variable():
             earlier
         )
     assert (ROOT / DOCS_PAGE).is_file()
+
+
+def test_examples_of_how_to_write_a_test_are_tests():
+    """Each example stands word for word in the module that the page runs."""
+    page = (ROOT / "docs" / "writing-a-test.md").read_text()
+    module = (ROOT / re.search(r"pytest -n 0 (\S+)", page)[1]).read_text()
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 2
+    assert [example for example in examples if example not in module] == []
