@@ -17,8 +17,10 @@ help: ## List these commands
 
 install: $(INSTALLED) ## Put the service and the development tools into .venv (PYTHON=python3.13 picks the Python)
 
-PIP_PROGRESS = awk -v all="$$(grep -c == requirements-dev.txt)" '/^Collecting / && ++n % 20 == 0 { print "  found " n " of " all } \
-	/^Installing collected/ { print "  unpacking" } { fflush() }'
+# A line for each 20 packages. mawk and sed would keep them until the end.
+PIP_PROGRESS = while read -r what rest; do case $$what in \
+	Collecting) n=$$((n + 1)); [ $$((n % 20)) != 0 ] || echo "  found $$n of $$(grep -c == requirements-dev.txt)" ;; \
+	Installing) echo '  unpacking' ;; esac; done
 
 # The build backend comes from the lock too, so that nothing unpinned is fetched.
 $(INSTALLED): pyproject.toml requirements.txt requirements-dev.txt
@@ -29,7 +31,7 @@ $(INSTALLED): pyproject.toml requirements.txt requirements-dev.txt
 	@echo "Creating .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv .venv
 	@echo 'Installing packages, which takes minutes the first time'
-	@{ $(PIP) install --require-hashes -r requirements-dev.txt || touch .venv/.failed; } | $(PIP_PROGRESS); ! rm .venv/.failed 2>/dev/null
+	@{ $(PIP) install --require-hashes -r requirements-dev.txt || touch .venv/.failed; } | { $(PIP_PROGRESS); }; ! rm .venv/.failed 2>/dev/null
 	@echo 'Installing the service'
 	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
