@@ -43,7 +43,7 @@ def metrics_page() -> str:
     return METRICS_PAGE_HEAD + "".join(_instrument_section(row, uses) for row in (*INSTRUMENTS, *PROBE_INSTRUMENTS))
 
 
-def _instrument_section(row: InstrumentSpec, uses: list[tuple[str, str]]) -> str:
+def _instrument_section(row: InstrumentSpec, uses: list[tuple[str, str, str]]) -> str:
     lines = [
         f"\n## {row.name}\n",
         f"`{row.prometheus_name}`, {KIND_TEXTS[row.kind]}, unit `{row.unit}`. {row.meaning}.\n",
@@ -54,16 +54,19 @@ def _instrument_section(row: InstrumentSpec, uses: list[tuple[str, str]]) -> str
     if row.buckets:
         lines.append(f"- buckets: {', '.join(f'{edge:g}' for edge in row.buckets)}")
     pattern = re.compile(rf"\b{row.prometheus_name}(_bucket|_sum|_count)?\b")
-    used = [title for title, query in uses if pattern.search(query)]
-    lines.append(f"- used by: {', '.join(dict.fromkeys(used)) or 'nothing yet'}\n")
-    return "\n".join(lines)
+    used_by = {
+        kind: dict.fromkeys(title for of, title, text in uses if of == kind and pattern.search(text))
+        for kind in ("panel", "alert")
+    }
+    used = [f"- {kind}s: {', '.join(f'*{title}*' for title in titles)}" for kind, titles in used_by.items() if titles]
+    return "\n".join([*lines, *(used or ["- no panel and no alert yet"]), ""])
 
 
-def _uses_of_metrics() -> Iterator[tuple[str, str]]:
-    """Yield (title, text) of every panel and every alert."""
+def _uses_of_metrics() -> Iterator[tuple[str, str, str]]:
+    """Yield (kind, title, text) of every panel and every alert."""
     for panel in (panel for row in ROWS for panel in row.panels):
-        yield f"panel *{panel.title}*", " ".join(query.expr for query in panel.queries)
+        yield "panel", panel.title, " ".join(query.expr for query in panel.queries)
     for document in rule_files().values():
         for rule in document["groups"][0]["rules"]:
             if "alert" in rule:
-                yield f"alert *{rule['alert']}*", json.dumps(rule)
+                yield "alert", rule["alert"], json.dumps(rule)

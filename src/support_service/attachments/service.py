@@ -35,7 +35,7 @@ ATTACHMENT_UNREADABLE = InstrumentSpec(
     "support.attachment.unreadable",
     "counter",
     "{read}",
-    "Downloads that failed because the stored file is missing, or its bytes are not those of its row",
+    "Downloads that failed because the stored file is missing, or its bytes differ from its row",
     {"storage": STORAGES, "kind": ("missing", "damaged")},
 )
 

@@ -134,7 +134,7 @@ class ViewNumbers(ApiModel):
     """The number of cases that a view shows to the caller, and how many of them are late."""
 
     count: Annotated[int | None, NOT_PERSONAL] = Field(
-        description="the number of cases, at most 1,000. Null if the caller may not list cases with it, if "
+        description="the number of cases, at most 1,000. Null if the caller may not list its cases, if "
         "this release does not know one of its filters, or if counting takes too long"
     )
     more: Annotated[bool, NOT_PERSONAL] = Field(description="there are more cases than `count`")

@@ -59,8 +59,8 @@ EVENTS_CONSUMED = InstrumentSpec(
     "support.events.consumed",
     "counter",
     "{event}",
-    "Inbound events by outcome: applied to at least one case, unmatched by any open case, duplicate, ignored (unknown "
-    "type), failed (retried later), dead (moved to the dead letters)",
+    "Inbound events. Done: applied to at least one case, unmatched by any open case, duplicate, ignored (unknown "
+    "type). Not done: failed (retried later), dead (moved to the dead letters)",
     {"type": INBOUND_TYPE_LABELS, "outcome": CONSUMPTION_OUTCOMES},
 )
 EVENTS_DELIVERY_LAG = InstrumentSpec(

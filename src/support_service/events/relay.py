@@ -46,8 +46,8 @@ EVENTS_PUBLISHED = InstrumentSpec(
     "support.events.published",
     "counter",
     "{event}",
-    "Events of cases published to the broker; error counts the events of a failed attempt, which is repeated, and "
-    "repeated the events that are published again, such as after a failover of Redis",
+    "Events of cases published to the broker. error: events of a failed attempt, which is repeated. repeated: events "
+    "that are published again, such as after a failover of Redis",
     {"type": PUBLISHED_TYPE_LABELS, "outcome": ("ok", "error", "repeated")},
 )
 EVENTS_RELAY_LAG = InstrumentSpec(

@@ -44,7 +44,7 @@ WEBHOOK_ATTEMPTS = InstrumentSpec(
     "counter",
     "{delivery}",
     "Attempts to deliver an event to a webhook; retried: will be repeated, failed: no more attempts. The endpoints "
-    "are those of `SUPPORT_WEBHOOKS`; other: not configured any more",
+    "have the names in `SUPPORT_WEBHOOKS`; other: not configured any more",
     {"endpoint": (OTHER,), "outcome": ("delivered", "retried", "failed")},
 )
 WEBHOOK_PENDING = InstrumentSpec(

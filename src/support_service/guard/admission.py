@@ -38,9 +38,9 @@ REQUEST_TURNED_AWAY = InstrumentSpec(
     "support.request.turned_away",
     "counter",
     "{request}",
-    "Requests that admission refused: over the rate limit of their address or principal (429), because of event "
-    "loop lag or too many concurrent requests (503), because of unread answers of the caller (429) or of all (503), or "
-    "of too many open streams of the caller (429) or of all (503)",
+    "Requests that admission refused. address, principal: over their rate limit (429). lag, requests: event loop lag, "
+    "or too many concurrent requests (503). unread: unread answers of the caller (429) or of all (503). streams: too "
+    "many open streams of the caller (429) or of all (503)",
     {"reason": ("address", "principal", "lag", "requests", "unread", "streams")},
 )
 

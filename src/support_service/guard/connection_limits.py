@@ -28,9 +28,9 @@ CONNECTION_CUT = InstrumentSpec(
     "support.connection.cut",
     "counter",
     "{connection}",
-    "Refused and closed connections: full (limit reached and no idle connection), share (the same for one address), "
-    "idle (closed in favor of a new one), head (headers did not arrive in time), unread (response was not read), "
-    "slow (response was read below the minimum rate)",
+    "Refused connections: full (limit reached and no idle connection), share (the same for one address). Closed "
+    "connections: idle (for a new one), head (headers came too late), unread (response was not read), slow "
+    "(response was read below the minimum rate)",
     {"reason": ("full", "share", "idle", "head", "unread", "slow")},
 )
 

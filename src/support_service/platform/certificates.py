@@ -22,7 +22,7 @@ CERTIFICATE_EXPIRES = InstrumentSpec(
     "support.certificate.expires",
     "gauge",
     "s",
-    "Time until the certificate of a server expires that the service calls over https, read every hour; targets are "
+    "Time until the certificate of a server expires that the service calls over https, read every hour. Targets are "
     "the upstream services, keys (`SUPPORT_JWT_KEYS`), provider (`SUPPORT_OIDC_ISSUER`), s3, and webhook:NAME",
     {"target": None},
 )

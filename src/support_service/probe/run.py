@@ -33,17 +33,17 @@ PROBE_STEP_SUCCESS = InstrumentSpec(
     "support.probe.step_success",
     "gauge",
     "{check}",
-    "1 for each step of the last synthetic check that was good, 0 for one that was slow or wrong; no value for a step "
-    "that was skipped",
+    "1 for each step of the last synthetic check that was good, 0 for one that was slow or wrong. A skipped step has "
+    "no value",
     {"via": PROBE_PATHS, "step": PROBE_STEPS},
 )
 PROBE_STEP_FAILURE = InstrumentSpec(
     "support.probe.step_failure",
     "gauge",
     "{check}",
-    "1 for each step of the last synthetic check that was not good, with the HTTP status and the problem code of an "
-    "answer that was not expected, or the code event_missing if timelines are read, and none has the event; without "
-    "them, the step was slow, got no answer, or got one with wrong content",
+    "1 for each step of the last synthetic check that was not good. An unexpected answer has its HTTP status and its "
+    "problem code. The code is event_missing if timelines are read, and none has the event. Without status and code, "
+    "the step was slow, got no answer, or got one with wrong content",
     {"via": PROBE_PATHS, "step": PROBE_STEPS, "status": None, "code": None},
 )
 PROBE_UPLOAD_SIZE = InstrumentSpec(

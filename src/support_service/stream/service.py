@@ -39,7 +39,7 @@ STREAM_RESYNCED = InstrumentSpec(
     "counter",
     "{stream}",
     "Streams whose client was asked to read again: its position was trimmed, is foreign (of another broker), or has "
-    "too many changes behind it; restarted: the broker was unavailable when the stream was opened",
+    "too many changes behind it. restarted: the broker was unavailable when the stream was opened",
     {"reason": ("trimmed", "foreign", "too_many", "restarted")},
 )
 STREAM_CLOSED = InstrumentSpec(

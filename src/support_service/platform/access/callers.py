@@ -27,8 +27,8 @@ ACCESS_CALLERS = InstrumentSpec(
     "support.access.callers",
     "gauge",
     "{caller}",
-    "Callers of the last 5 minutes except the probe: accepted, by name; refused: tokens that were refused at least "
-    "twice; writing: accepted callers that tried to change something; forbidden: those whose changes were answered "
+    "Callers of the last 5 minutes except the probe. accepted: by name. refused: tokens that were refused at least "
+    "twice. writing: accepted callers that tried to change something. forbidden: callers whose changes were answered "
     "with 403 at least twice. No values with SUPPORT_AUTH=open",
     {"outcome": ("accepted", "refused", "writing", "forbidden")},
 )

@@ -87,7 +87,7 @@ STANDBY_READS = InstrumentSpec(
     "support.standby.reads",
     "counter",
     "{read}",
-    "Lists, searches and counts with SUPPORT_DATABASE_READ_URL: answered by the standby, or by the primary because the "
+    "Lists, searches and counts with SUPPORT_DATABASE_READ_URL. The standby answers. The primary answers because the "
     "caller sent no position, the standby was behind it, or the standby lags or does not answer",
     {"outcome": ("standby", "no_position", "behind", "unavailable")},
 )

@@ -140,7 +140,7 @@ class FileIdentity:
         if not unchanged:
             raise Unavailable(
                 DATABASE_FILE_CHANGED,
-                f"{self._path} or its {WAL_SUFFIX} file was deleted or replaced while it is open: nothing is written "
+                f"{self._path} or its {WAL_SUFFIX} file was deleted or replaced while it is open. Nothing is written "
                 "until the files are back, or the service is restarted.",
             )
 
