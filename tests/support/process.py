@@ -102,7 +102,7 @@ async def running(
     """Run a command for the length of a block, and kill it at the end if it still runs.
 
     Its output can be read unless it goes to an open file. If it is not forked or reads from a pipe, it runs in a new
-    interpreter, as for an operator: `python` names that of another environment.
+    interpreter, as for an operator. `python` names the interpreter of another environment.
     """
     env = environment(**variables)
     if forked and python == sys.executable and stdin != asyncio.subprocess.PIPE and not COVERAGE & env.keys():

@@ -18,7 +18,7 @@ def test_every_table_has_a_line():
 
 
 def test_solid_lines_are_the_foreign_keys():
-    """From the table that is referred to, to the one that refers."""
+    """From the table that is referred to, to the table that refers."""
     solid = {(one, other) for one, line, other in LINES if line == "--"}
     keys = {(key.column.table.name, table.name) for table in metadata.tables.values() for key in table.foreign_keys}
     assert solid == keys

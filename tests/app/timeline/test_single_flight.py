@@ -349,7 +349,7 @@ def order_snapshot(at, epoch=0):
 
 
 async def test_replica_clock_ahead_does_not_block_newer_snapshots(cache, instruments):
-    """A snapshot replaces the snapshot that its writer had read, even if the latter's time is later."""
+    """A snapshot replaces the snapshot that its writer had read, even if the replaced one has a later time."""
     case, snapshot_cache = SnapshotSubject("case", ORDER_REFERENCES, 0), SnapshotCache(cache, instruments)
     now = time.time()
     await snapshot_cache.write(case, order_snapshot(now + 20), await snapshot_cache.read(case), 60)

@@ -1,4 +1,4 @@
-"""The hosted workflows: actions are pinned, and versions of Python are those of the package and the image."""
+"""The hosted workflows: actions are pinned, and versions of Python equal the versions of the package and the image."""
 
 import re
 import tomllib
