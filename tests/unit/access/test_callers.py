@@ -89,6 +89,18 @@ def test_log_names_the_caller_of_a_refused_token_once_a_minute(rig, caplog):
     assert "secret" not in caplog.text
 
 
+def test_log_names_a_caller_whose_token_was_unknown_at_first(rig, caplog):
+    """A client may send its new token before each replica has read the changed token file."""
+    rig.refuse("secret", 2, Unauthenticated("token_invalid", "It is unknown."))
+    expired = Unauthenticated("token_expired", "The token has expired.")
+    expired.caller = "crm-sync"
+    rig.now += 61
+    rig.refuse("secret", 1, expired)
+    assert caplog.messages[1:] == [
+        "Requests of crm-sync from 10.0.0.7 are refused: token_expired (1 since the last such line)"
+    ]
+
+
 def test_callers_whose_changes_are_forbidden_count_and_are_named(rig, caplog):
     for name, times in (("ann", 3), ("bob", 1)):
         rig.callers.note_accepted(f"token of {name}", name, writes=True)

@@ -95,6 +95,8 @@ class Callers:
                     del seen[old]
             if len(seen) < MAX_CALLERS:
                 seen[key] = caller
+        elif caller.name == UNKNOWN:  # its token was refused before this replica had read the token's caller
+            caller.name = name
         caller.at = now
         caller.number += 1
         caller.unlogged += 1
