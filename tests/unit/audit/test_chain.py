@@ -405,6 +405,16 @@ async def test_regular_verification_finds_hidden_changes_and_missing_entries(sea
     assert (await watch.run(6)).keys() >= {"broken"}
 
 
+@both_databases
+async def test_entry_that_cannot_be_read_is_an_altered_one(sealed_log, caplog):
+    """A time without an instant must not end the verification, which would hide the entry and all after it."""
+    await forge(sealed_log, 3, at=sa.text("'infinity'"))
+    watch = Watch(sealed_log)
+    assert (await watch.run(6))["broken"] > 0
+    flaw = "the entry at position 3 differs" if sealed_log.is_shared else "an entry can't be read: Invalid isoformat"
+    assert f"The audit log was altered: {flaw}" in caplog.text
+
+
 async def test_regular_verification_finds_a_truncated_log(sealed_log):
     """If the head was moved back with the entries: as long as the same process verifies."""
     watch = Watch(sealed_log)
