@@ -43,14 +43,18 @@ async def _a_script_changes_everything(deployment: Deployment) -> AsyncIterator[
     priorities = cycle(("low", "high"))
     headers = {"Authorization": f"Bearer {deployment.token(SCRIPT)}"}
     async with aiohttp.ClientSession(deployment.load_balancer.ingress, headers=headers) as client:
+        accepted = False
 
         async def change() -> None:
-            if not cases:  # its token was revoked
+            nonlocal accepted
+            if not cases:
                 return
             body = {"ids": cases, "change": {"priority": next(priorities)}}
             async with client.post("/support/cases/bulk", json=body) as response:
-                if response.status == HTTPStatus.UNAUTHORIZED:
-                    cases.clear()
+                refused = response.status == HTTPStatus.UNAUTHORIZED
+            if refused and accepted:  # its token was revoked; before, the replicas do not know it yet
+                cases.clear()
+            accepted = accepted or not refused
 
         async with repeatedly(change, 0.2):
             yield
