@@ -34,6 +34,7 @@ class Sample(NamedTuple):
 Vector = list[Sample]
 Value = float | Vector
 Evaluate = Callable[[Figures, float], Value]
+Matcher = Callable[[Labels], bool]
 
 
 class Unsupported(ValueError):
@@ -204,7 +205,7 @@ class _Parser:
         if self._accept("{"):
             while not self._accept("}"):
                 label, operator, value = self._next(), self._next(), _text(self._next())
-                matchers.append((label, operator, re.compile(value) if "~" in operator else value))
+                matchers.append(matcher(label, operator, value))
                 self._accept(",")
         seconds = None
         if self._accept("["):
@@ -239,7 +240,7 @@ class Selector:
     """Series of a metric, at a time or in the seconds before it."""
 
     name: str
-    matchers: Sequence[tuple[str, str, Any]]
+    matchers: Sequence[Matcher]
     seconds: float | None
     offset: float
     _known: tuple[Figures, int, list[Series]] | None = None
@@ -263,17 +264,16 @@ class Selector:
         """Return the series that match. The search is repeated only after new series came."""
         all_series = figures.select(self.name)
         if self._known is None or self._known[:2] != (figures, len(all_series)):
-            matching = [series for series in all_series if self._matches(series.labels)]
+            matching = [series for series in all_series if all(matches(series.labels) for matches in self.matchers)]
             self._known = figures, len(all_series), matching
         return self._known[2]
 
-    def _matches(self, labels: Labels) -> bool:
-        for label, operator, wanted in self.matchers:
-            value = labels.get(label, "")
-            is_match = wanted.fullmatch(value) is not None if "~" in operator else wanted == value
-            if is_match is operator.startswith("!"):
-                return False
-        return True
+
+def matcher(label: str, operator: str, value: str) -> Matcher:
+    """Return whether labels match a condition of Prometheus or Alertmanager, such as `status`, `=~`, `5..`."""
+    pattern = re.compile(value if "~" in operator else re.escape(value))
+    negated = operator.startswith("!")
+    return lambda labels: (pattern.fullmatch(labels.get(label, "")) is None) is negated
 
 
 def _operate(operator: str, match: Matching, sides: tuple[Evaluate, Evaluate], figures: Figures, at: float) -> Value:

@@ -1,18 +1,16 @@
 """The alerts as a replica knows them. `make observability` writes them from the signals, so that they are said once."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from typing import Any, Literal
 
-from support_service.oncall.expressions import Expression, Selector, range_seconds
+from support_service.oncall.expressions import Expression, Matcher, Selector, matcher, range_seconds
 
 Severity = Literal["critical", "warning"]
 Unit = Literal["share", "seconds", "bytes", "number"]
-Matchers = Sequence[tuple[str, str, str]]  # label, operator, value
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +35,8 @@ class AlertRule:
 class Inhibition:
     """Alerts that match `target` follow from one that matches `source`, if the labels `equal` are equal."""
 
-    source: Matchers
-    target: Matchers
+    source: Sequence[Matcher]
+    target: Sequence[Matcher]
     equal: Sequence[str]
 
 
@@ -79,18 +77,8 @@ def read_rules() -> Rules:
     return Rules(json.loads((files("support_service.oncall") / "rules.json").read_text()))
 
 
-def matches(matchers: Matchers, labels: Mapping[str, str]) -> bool:
-    """Whether labels match all matchers of Alertmanager."""
-    for label, operator, wanted in matchers:
-        value = labels.get(label, "")
-        is_match = re.fullmatch(wanted, value) is not None if "~" in operator else value == wanted
-        if is_match is operator.startswith("!"):
-            return False
-    return True
-
-
-def _matchers(found: Sequence[Sequence[str]]) -> Matchers:
-    return [(label, operator, value) for label, operator, value in found]
+def _matchers(found: Sequence[Sequence[str]]) -> list[Matcher]:
+    return [matcher(*parts) for parts in found]
 
 
 def _alert_rule(each: Mapping[str, Any]) -> AlertRule:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from support_service.oncall.judge import Finding
-from support_service.oncall.rules import Inhibition, Rules, Unit, matches
+from support_service.oncall.rules import Inhibition, Rules, Unit
 
 MINUTE, HOUR = 60, 3600  # s
 SHARED_PARTS = frozenset({"outbox", "stream", "deadLetters", "auditSealer", "serviceLevels"})
@@ -84,8 +84,10 @@ def _urgency(finding: Finding) -> tuple[bool, bool, datetime]:
 def _explains(inhibition: Inhibition, source: Finding, target: Finding) -> bool:
     if target.fires and not source.fires:
         return False
-    if not matches(inhibition.source, _labels(source)) or not matches(inhibition.target, _labels(target)):
-        return False
+    for matchers, finding in ((inhibition.source, source), (inhibition.target, target)):
+        labels = _labels(finding)
+        if not all(matches(labels) for matches in matchers):
+            return False
     if "instance" in inhibition.equal and source.found_by == target.found_by:
         return not set(source.replicas).isdisjoint(target.replicas)
     return True
