@@ -113,7 +113,7 @@ async def _redis_runs_an_endless_script(deployment: Deployment) -> AsyncIterator
 
 
 async def _run_endless_script(deployment: Deployment) -> None:
-    async with redis.Redis.from_url(deployment.redis.url) as client:
+    async with redis.Redis.from_url(deployment.redis.url, socket_timeout=None) as client:
         with suppress(redis.ResponseError):
             await client.eval("while true do end", 0)
 
