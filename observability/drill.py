@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 TIME_DIVISOR = int(os.environ.get("DRILL_TIME", "60"))  # noqa: TID251 - no setting of the service
 SIZE_DIVISOR = 1024
 EVALUATION_SECONDS = 60 / TIME_DIVISOR  # seconds
+OVERRIDE_DELAY = 2  # evaluations: replicas read overrides every 2 s, in the drill as elsewhere
 DATABASE_AND_ROLE = "support"  # on PostgreSQL; not a superuser, and the owner of a database of its name
 
 Deployment: TypeAlias = Any
@@ -62,6 +63,7 @@ class Action:
     page: str = ""  # by default the page of the fault's first alert
     leaves: Sequence[str] = ()  # alerts that only the repair of the cause ends
     undo: str = ""  # a command that takes the action back once the cause is repaired
+    delay: int = 0  # evaluations until the service follows it, since its own intervals are not divided
 
 
 # Actions that several pages have.
@@ -72,7 +74,8 @@ MOVE_REPLICA = Action("Move the replica to another node", ("NODE", "POD"))
 
 def switch_off(service: str, leaves: Sequence[str] = ()) -> Action:
     """Return the action of the pages about timelines that switches an upstream service off."""
-    return Action("Switch off the upstream service", (service,), leaves=leaves, undo="timeline clear all")
+    name = "Switch off the upstream service"
+    return Action(name, (service,), leaves=leaves, undo="timeline clear all", delay=OVERRIDE_DELAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,11 @@ class DrillFault:
     resolved_within: int = 6  # evaluations after the action, or after the repair
     actions: Sequence[Action] = ()  # in this order
     only_repair: str = ""
+
+    @property
+    def ended_within(self) -> int:
+        """Evaluations within which no alert may fire any more."""
+        return self.resolved_within + sum(action.delay for action in self.actions)
 
 
 @dataclass(frozen=True, slots=True)

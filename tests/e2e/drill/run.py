@@ -43,7 +43,7 @@ class Outcome:
     @property
     def good(self) -> bool:
         """Whether exactly the expected alerts were sent to the right channel, were understood, and resolved in time."""
-        resolved = self.resolved_after is not None and self.resolved_after <= self.fault.resolved_within
+        resolved = self.resolved_after is not None and self.resolved_after <= self.fault.ended_within
         wrong = self.missing or self.unexpected or self.unknown_causes or self.errors
         return not wrong and (resolved or not self.fault.alerts)
 
@@ -112,7 +112,7 @@ async def _run_fault(deployment: Deployment, fault: DrillFault, following: Drill
             group.create_task(_prepare_monitoring(deployment))
         await deployment.take_back(fault.actions)
         if fault.alerts:
-            repaired_after = await _resolved(deployment, fault.resolved_within)
+            repaired_after = await _resolved(deployment, fault.ended_within)
             outcome.recovered = repaired_after is not None
             if not fault.actions:
                 outcome.resolved_after = repaired_after
@@ -166,7 +166,7 @@ async def _act(deployment: Deployment, outcome: Outcome, printed: str) -> None:
             return
         outcome.actions.append(action.name)
     left = {alert for action in fault.actions for alert in action.leaves}
-    outcome.resolved_after = await _resolved(deployment, fault.resolved_within, left)
+    outcome.resolved_after = await _resolved(deployment, fault.ended_within, left)
     if outcome.resolved_after is None:
         firing = set().union(*(group.firing for group in await deployment.monitoring.groups()))
         outcome.errors.append(f"after {', '.join(outcome.actions)}: {', '.join(sorted(firing))} fires")
