@@ -102,7 +102,7 @@ SIGNAL = Signal(
     drills=(
         DrillFault(
             "payment finds nothing",
-            ("SupportTimelineNotFoundSurge",),
+            ("SupportTimelineNotFoundSurge[payment]",),
             _payment_finds_nothing,
             (Cause(1, r'"payment"} 1'),),
             actions=(switch_off("payment"),),

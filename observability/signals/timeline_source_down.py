@@ -38,22 +38,23 @@ async def _payment_fails(deployment: Deployment) -> AsyncIterator[None]:
     deployment.payments.heal()
 
 
-FRESH = {"cases": 8.0}  # a second; half of the reads, since more would be a surge of misses
+FAILED_SHARE = 0.3  # of calls, which are not repeated; at half the breaker opens
+CASES_A_SECOND = 7.0  # with fewer, too few reads are fresh to burn the budget, and with more, misses surge
 ORDERS = "ORD-"  # of clients; chance decides whether the probe, which has orders of its own, fails often enough
 
 
 @asynccontextmanager
 async def _order_limits_calls(deployment: Deployment) -> AsyncIterator[None]:
-    deployment.orders.fail_some_with(429, 0.3, ORDERS)
-    async with changed_attributes(deployment.traffic, **FRESH):
+    deployment.orders.fail_some_with(429, FAILED_SHARE, ORDERS)
+    async with changed_attributes(deployment.traffic, cases=CASES_A_SECOND):
         yield
     deployment.orders.heal()
 
 
 @asynccontextmanager
 async def _payment_fails_often(deployment: Deployment) -> AsyncIterator[None]:
-    deployment.payments.fail_some_with(500, 0.3, ORDERS)
-    async with changed_attributes(deployment.traffic, **FRESH):
+    deployment.payments.fail_some_with(500, FAILED_SHARE, ORDERS)
+    async with changed_attributes(deployment.traffic, cases=CASES_A_SECOND):
         yield
     deployment.payments.heal()
 
