@@ -111,7 +111,7 @@ SIGNAL = Signal(
             "webhook refuses every second event",
             ("SupportWebhooksFailing",),
             _webhook_refuses_every_second_event,
-            (Cause(2, "503"),),
+            (Cause(3, '"503"'),),  # the log has a line a minute, which may be that of the fault before
             only_repair="the receiver has to work again; deliveries are repeated",
         ),
     ),
