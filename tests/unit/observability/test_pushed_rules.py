@@ -16,9 +16,6 @@ from tests.support.servers import find_binary
 
 UP, READY = "up{", "support_replica_ready{"
 DAYS = {"quiet-night", "noisy-day", "traffic"}  # take long, and no rule of theirs differs
-FAULTS = sorted(rules.rule_test_files().keys() - DAYS)
-DIFFERING = [name for name in FAULTS if "replicas" in name or name.endswith("-service")]
-IN_VICTORIAMETRICS = FAULTS if os.environ.get("PUSHED_FAULTS") else DIFFERING
 TOOL_LOCK = Path(tempfile.gettempdir()) / "vmalert-tool.lock"  # its port cannot be chosen: one at a time
 
 
@@ -33,14 +30,28 @@ def without_zeros(series):
     return re.sub(r"(?<!\S)0\+0x(\d+)", lambda found: f"_x{int(found[1]) + 1}", series["values"])
 
 
+def concerns_replicas(test):
+    """Whether replicas go or are not ready in a test: only then do pushed and scraped series differ."""
+    return any(each["series"].startswith((UP, READY)) and " " in each["values"] for each in test["input_series"])
+
+
+def rule_tests():
+    """Return the files of faults by name: with the tests that differ, in the long form with all."""
+    files = {name: document for name, document in rules.rule_test_files().items() if name not in DAYS}
+    if not os.environ.get("PUSHED_FAULTS"):
+        for document in files.values():
+            document["tests"] = [test for test in document["tests"] if concerns_replicas(test)]
+    return {name: document for name, document in files.items() if document["tests"]}
+
+
 @pytest.fixture
 def write_tests(tmp_path):
-    """Write tests of the pushed rules with the expectations under the name that a tool knows; return their folder."""
+    """Write tests of the pushed rules with the expectations under the name that a tool knows; return their files."""
 
-    def write(names, expectations):
+    def write(expectations):
         documents = {f"rules/{group}": rule_file for group, rule_file in rules.rule_files(pushed=True).items()}
-        for name in names:
-            document = documents[f"tests/{name}"] = rules.rule_test_files()[name]
+        for name, document in rule_tests().items():
+            documents[f"tests/{name}"] = document
             for test in document["tests"]:
                 test["input_series"] = pushed_series(test["input_series"])
                 test[expectations] = test.pop("promql_expr_test")
@@ -48,7 +59,7 @@ def write_tests(tmp_path):
             path = tmp_path / f"{name}.yaml"
             path.parent.mkdir(exist_ok=True)
             path.write_text(rules.dump_yaml(document))
-        return tmp_path / "tests"
+        return sorted((tmp_path / "tests").iterdir())
 
     return write
 
@@ -70,20 +81,20 @@ def run(*command, cwd):
 
 @pytest.mark.usefixtures("servers")
 def test_pushed_alerts_fire_on_faults_and_only_then_in_victoriametrics(write_tests):
-    """In a VictoriaMetrics that vmalert-tool starts: the faults of rules that differ, in the long form all faults."""
-    folder = write_tests(IN_VICTORIAMETRICS, "metricsql_expr_test")
+    """In a VictoriaMetrics that vmalert-tool starts."""
+    files = write_tests("metricsql_expr_test")
     with TOOL_LOCK.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        output = run(find_binary("vmalert-tool"), "unittest", f"--files={folder}/*.yaml", cwd=folder)
-    assert output.count("SUCCESS") == len(IN_VICTORIAMETRICS), output
+        output = run(find_binary("vmalert-tool"), "unittest", f"--files={files[0].parent}/*.yaml", cwd=files[0].parent)
+    assert output.count("SUCCESS") == len(files), output
     assert "FAILED" not in output
 
 
 def test_pushed_alerts_fire_on_faults_and_only_then_in_prometheus(promtool, write_tests):
-    """The rules that differ, in a Prometheus that takes OTLP."""
-    folder = write_tests(DIFFERING, "promql_expr_test")
-    output = run(promtool, "test", "rules", *sorted(path.name for path in folder.iterdir()), cwd=folder)
-    assert output.count("SUCCESS") == len(DIFFERING), output
+    """In a Prometheus that takes OTLP."""
+    files = write_tests("promql_expr_test")
+    output = run(promtool, "test", "rules", *files, cwd=files[0].parent)
+    assert output.count("SUCCESS") == len(files), output
 
 
 @pytest.mark.usefixtures("servers")
