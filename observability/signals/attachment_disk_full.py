@@ -1,9 +1,11 @@
 """SupportAttachmentDiskFull: the disk is nearly full: of bytes, or of inodes."""
 
 import asyncio
+import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from grafana.panel import Panel, Query, lowest_over_replicas
 
@@ -14,7 +16,7 @@ from observability.signals.attachment_backlog import FREE
 from observability.signals.attachment_integrity import MIB, age_large_files, remove_large_files, upload_large_file
 
 DIVIDED_GIB = GIB // SIZE_DIVISOR
-SMALL_FILES = 8000  # of the drill, so that what is free lasts until the repair
+SMALL_FILES = 20_000  # of the drill, so that what is free lasts until the repair
 OLD_FILES = 2  # of the drill; of less than three quarters of what is not used otherwise
 DISK_FREE = GIB  # bytes; four times the reserve at which the service starts to refuse files
 INODES_FREE = 0.05  # share; a disk that was made for large files can be out of inodes while it has space
@@ -45,13 +47,18 @@ async def _upload_old_files(deployment: Deployment) -> None:
 async def _inodes_run_out(deployment: Deployment) -> AsyncIterator[None]:
     """Another program has written thousands of small files. The disk has space."""
     ballast = deployment.disk.path / "ballast"
-    ballast.mkdir()
-    for number in range(SMALL_FILES):
-        (ballast / str(number)).touch()
-    await _set_inodes(deployment, round(SMALL_FILES / (1 - INODES_FREE / 2)))
+    await asyncio.to_thread(_write_small_files, ballast)
+    disk = os.statvfs(ballast)
+    await _set_inodes(deployment, round((disk.f_files - disk.f_ffree) / (1 - INODES_FREE / 2)))
     yield
     await _set_inodes(deployment, 100 * SMALL_FILES)
     shutil.rmtree(ballast)
+
+
+def _write_small_files(folder: Path) -> None:
+    folder.mkdir()
+    for number in range(SMALL_FILES):
+        (folder / str(number)).touch()
 
 
 async def _set_inodes(deployment: Deployment, number: int) -> None:
