@@ -39,14 +39,15 @@ async def _payment_fails(deployment: Deployment) -> AsyncIterator[None]:
 
 
 FAILED_SHARE = 0.3  # of calls, which are not repeated; at half the breaker opens
-CASES_A_SECOND = 7.0  # with fewer, too few reads are fresh to burn the budget, and with more, misses surge
+# With a smaller share of new cases, too few reads are fresh to burn the budget, and with a larger one misses surge.
+FRESH_READS = {"cases": 9.0, "reads": 12.0}  # a second
 ORDERS = "ORD-"  # of clients; chance decides whether the probe, which has orders of its own, fails often enough
 
 
 @asynccontextmanager
 async def _order_limits_calls(deployment: Deployment) -> AsyncIterator[None]:
     deployment.orders.fail_some_with(429, FAILED_SHARE, ORDERS)
-    async with changed_attributes(deployment.traffic, cases=CASES_A_SECOND):
+    async with changed_attributes(deployment.traffic, **FRESH_READS):
         yield
     deployment.orders.heal()
 
@@ -54,7 +55,7 @@ async def _order_limits_calls(deployment: Deployment) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _payment_fails_often(deployment: Deployment) -> AsyncIterator[None]:
     deployment.payments.fail_some_with(500, FAILED_SHARE, ORDERS)
-    async with changed_attributes(deployment.traffic, cases=CASES_A_SECOND):
+    async with changed_attributes(deployment.traffic, **FRESH_READS):
         yield
     deployment.payments.heal()
 
