@@ -232,25 +232,29 @@ REFUSED = {
     "runbook": "https://ops.example/runbooks/support-access-refused.md",
     "panel": None,
 }
-PROBLEM, SYMPTOMS = "Callers are refused (/support/cases): 63%", "2 more alerts follow from it"
+SHORT = {"figure": 0.618, "limit": 0.1, "unit": "seconds"}
+PROBLEM, SYMPTOMS = "Callers are refused (/support/cases):", "2 more alerts follow from it"
 PROBLEM_VI, SYMPTOMS_VI = "Bên gọi bị từ chối (/support/cases): 63%", "2 cảnh báo khác là hệ quả"
+SINCE = "Since TIME on replicas a:8000, b:8000. no alert yet"
 
 
 @pytest.mark.parametrize(
-    ("locale", "sentence"),
+    ("locale", "changes", "sentence"),
     [
-        ("en-US", f"1 problem {PROBLEM} (limit 25%). Since TIME on replicas a:8000, b:8000. no alert yet {SYMPTOMS}"),
+        ("en-US", {}, f"1 problem {PROBLEM} 63% (limit 25%). {SINCE} {SYMPTOMS}"),
+        ("en-US", SHORT, f"1 problem {PROBLEM} 618 ms (limit 100 ms). {SINCE} {SYMPTOMS}"),
         (
             "vi-VN",
+            {},
             f"1 vấn đề {PROBLEM_VI} (giới hạn 25%). Từ TIME ở bản sao a:8000, b:8000. chưa có cảnh báo {SYMPTOMS_VI}",
         ),
     ],
 )
-async def test_any_problem_of_the_verdict_is_said_in_words(console, client, locale, sentence):
+async def test_any_problem_of_the_verdict_is_said_in_words(console, client, locale, changes, sentence):
     """The page needs no rule of its own: a problem has its words, its figure, its limit, and whom it concerns."""
     async with client.get("/support/oncall") as response:
         answer = await response.json()
-    answer["verdict"] = {"level": "degraded", "problems": [REFUSED], "deliberate": []}
+    answer["verdict"] = {"level": "degraded", "problems": [REFUSED | changes], "deliberate": []}
     profile = await console.profile(locale=locale)
     await profile.route("**/support/oncall", lambda route: asyncio.ensure_future(route.fulfill(json=answer)))
     page = await console.open(ADDRESS, profile=profile)

@@ -5,7 +5,7 @@ import { clock, duration, language, number, percent, seconds, size, t, word } fr
 /** @typedef {{text: string, problem: any, part: string, source?: string}} Finding `part` is a member of the answer, or a part without a card */
 /** @typedef {{level: "good" | "degraded" | "bad", problems: Finding[], deliberate: string[]}} Verdict */
 
-const FORMATS = { share: percent, seconds: duration, bytes: size, number: (/** @type {number} */ value) => number(value) };
+const FORMATS = { share: percent, seconds, bytes: size, number: (/** @type {number} */ value) => number(value) };
 
 /** What an alert says with its figure. Others are named by their title. @type {Record<string, (figure: number) => string>} */
 const SENTENCES = {
