@@ -170,7 +170,7 @@ SIGNAL = Signal(
     drills=(
         DrillFault(
             "payment refuses one replica",
-            ("SupportReplicaDependencyFailing[payment]", "SupportTimelineErrorBudgetBurnFast"),
+            ("SupportReplicaDependencyFailing[payment]",),
             _payment_refuses_one,
             (Cause(1, r'"payment", "instance": "REPLICA"'),),
             scenario=LINKED,
