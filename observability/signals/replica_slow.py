@@ -34,7 +34,7 @@ TIMES_SLOWER = (
 async def _database_is_far_from_one(deployment: Deployment) -> AsyncIterator[None]:
     """Each answer of the database reaches one replica late, as from another region."""
     deployment.links["database"].delay = 0.15
-    async with changed_attributes(deployment.traffic, unread_cases=3 * MANY):
+    async with changed_attributes(deployment.traffic, unread_cases=MANY):
         yield
     deployment.links["database"].delay = 0.0
 
