@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from grafana.panel import Panel, Query, rate, selector
 
 from observability.drill import MOVE_REPLICA, Cause, Deployment, DrillFault, DrillScenario
-from observability.faults import CounterValues, Fault, GaugeValues, SeriesValues
-from observability.signal import CAUSE_FOR, CAUSE_KEPT, SERVICE_JOB, SHARE_OF_REQUESTS, WINDOW, Alert, Record, Signal
+from observability.faults import REPAIRED_MINUTE, CounterValues, Fault, GaugeValues, SeriesValues
+from observability.signal import CAUSE_FOR, SERVICE_JOB, SHARE_OF_REQUESTS, WINDOW, Alert, Record, Signal
 from observability.signals.timeline_source_down import (
     CALLS,
     FAILED_CALLS,
@@ -18,6 +18,7 @@ from observability.signals.timeline_source_down import (
 
 # Each replica asks the database and Redis every 10 s. Half of a window would let SupportDatabaseFailing page first.
 PING_FAILED_SHARE = 0.25  # share of the window; more than a single failed ping
+ONE_REPLICA_KEPT = "5m"  # as long as SupportProbeFlapping looks back: what one of several replicas lacks fails at times
 FEW_REPLICAS = 0.5  # share of replicas; if more fail, the dependency is the cause, and it has alerts of its own
 PINGED = f'{SERVICE_JOB},dependency=~"database|cache|events"'
 STATUS = "support_dependency_status"
@@ -56,6 +57,7 @@ def _calls(instance: str, outcome: str) -> str:
 
 OTHERS_WORK: dict[str, SeriesValues] = {_status(instance, "ok"): GaugeValues(1, 1) for instance in ("b", "c")}
 OTHERS_CALL: dict[str, SeriesValues] = {_calls(instance, "ok"): CounterValues(20, 20) for instance in ("b", "c")}
+KEPT_UNTIL = REPAIRED_MINUTE + 8
 AT_FAULT = GaugeValues(None, 1)  # of a status that appears with the fault
 ONE_CAN_NOT = 'SupportReplicaDependencyFailing{dependency="%s",instance="a"}'
 
@@ -98,7 +100,7 @@ SIGNAL = Signal(
             f"{{{{ $labels.instance }}}} fail (limit {PING_FAILED_SHARE:.0%} of the checks of the database and of "
             f"Redis, {SOURCE_DOWN_SHARE:.0%} of the calls to a source and {SOURCE_CALLS} calls, in {SOURCE_WINDOW}). "
             "At most half of the replicas have this failure.",
-            keep_firing_for=CAUSE_KEPT,
+            keep_firing_for=ONE_REPLICA_KEPT,
             stated=(
                 f"{PING_FAILED_SHARE * 100:g} %",
                 f"{SOURCE_DOWN_SHARE * 100:g} %",
@@ -134,6 +136,7 @@ SIGNAL = Signal(
         "one of three replicas loses the database": Fault(
             (ONE_CAN_NOT % "database",),
             OTHERS_WORK | {_status("a", "ok"): GaugeValues(1, None), _status("a", "database_unavailable"): AT_FAULT},
+            resolved_after=KEPT_UNTIL,
         ),
         "all replicas lose Redis": Fault(
             (),
@@ -156,6 +159,7 @@ SIGNAL = Signal(
                 _calls("a", "error"): CounterValues(0, 2),
                 _calls("a", "open"): CounterValues(0, 18),
             },
+            resolved_after=KEPT_UNTIL,
         ),
         "a replica that nobody asks for timelines still has an open breaker": Fault(
             (),
@@ -175,6 +179,7 @@ SIGNAL = Signal(
             (Cause(1, r'"payment", "instance": "REPLICA"'),),
             scenario=LINKED,
             actions=(MOVE_REPLICA,),
+            resolved_within=8,  # the alert is kept for longer than others
         ),
         DrillFault(
             "Redis half open on one replica",
@@ -183,6 +188,7 @@ SIGNAL = Signal(
             (Cause(1, r'"cache", "instance": "REPLICA"'),),
             scenario=LINKED,
             actions=(MOVE_REPLICA,),
+            resolved_within=8,  # the alert is kept for longer than others
         ),
         DrillFault(
             "PostgreSQL half open on one replica",
@@ -191,7 +197,7 @@ SIGNAL = Signal(
             (Cause(1, r'"database", "instance": "REPLICA"'),),
             scenario=LINKED,
             actions=(MOVE_REPLICA,),
-            resolved_within=8,  # what hangs is given up first
+            resolved_within=10,  # what hangs is given up first, and the alert is kept for longer than others
         ),
     ),
 )

@@ -1,18 +1,18 @@
 """SupportReplicaSlow: one replica answers far more slowly than another."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
+import aiohttp
 from grafana.panel import Panel, quantile, query_for_each_replica
 
-from observability.drill import MOVE_REPLICA, Cause, Deployment, DrillFault, DrillScenario, changed_attributes
+from observability.drill import MOVE_REPLICA, Cause, Deployment, DrillFault, DrillScenario, repeatedly
 from observability.faults import CounterValues, Fault, SeriesValues
 from observability.signal import CAUSE_FOR, CAUSE_KEPT, SHARE_OF_REQUESTS, SYMPTOM_WINDOW, Alert, Record, Signal
 from observability.signals.api_error_budget import REQUESTS, SHOWN_ROUTES
 from observability.signals.api_latency_high import (
     API_LATENCY_REQUESTS,
     LARGE_ROUTES,
-    MANY,
     TIMED,
     TIMELINE_ROUTES,
     UNTIMED_ROUTES,
@@ -22,6 +22,7 @@ from observability.signals.api_latency_high import (
 
 REPLICA_P95 = 0.5  # s; a bucket boundary, and several times what a busy replica takes
 REPLICA_SLOWER = 5  # multiple of the fastest replica; replicas that share the load differ by less than half
+WRITERS = 12  # agents of the drill: the alert counts requests in a window that is divided, by a limit that is not
 SLOW_ROUTES = f'http_route!~"{TIMELINE_ROUTES}|{LARGE_ROUTES}"'  # take long by themselves, and not on each replica
 P95 = f"instance:{REQUESTS}:p95"
 TIMES_SLOWER = (
@@ -32,11 +33,22 @@ TIMES_SLOWER = (
 
 @asynccontextmanager
 async def _database_is_far_from_one(deployment: Deployment) -> AsyncIterator[None]:
-    """Each answer of the database reaches one replica late, as from another region."""
-    deployment.links["database"].delay = 0.15
-    async with changed_attributes(deployment.traffic, unread_cases=MANY):
+    """Each answer of the database reaches one replica late, as from another region, while agents write messages."""
+    body = {"authorType": "agent", "message": "It is on its way."}
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(deployment.traffic.session())
+        for _ in range(WRITERS):
+            path = f"/support/cases/{await deployment.traffic.open_case(read=False)}/messages"
+
+            async def write(path: str = path) -> None:
+                with suppress(aiohttp.ClientError, TimeoutError):
+                    async with session.post(path, json=body):
+                        pass
+
+            await stack.enter_async_context(repeatedly(write, 0.1))
+        deployment.links["database"].delay = 0.15
         yield
-    deployment.links["database"].delay = 0.0
+        deployment.links["database"].delay = 0.0
 
 
 def _answers(instance: str, fast: CounterValues, slow: CounterValues) -> dict[str, SeriesValues]:

@@ -53,14 +53,6 @@ async def _order_limits_calls(deployment: Deployment) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _payment_fails_often(deployment: Deployment) -> AsyncIterator[None]:
-    deployment.payments.fail_some_with(500, FAILED_SHARE, ORDERS)
-    async with changed_attributes(deployment.traffic, **FRESH_READS):
-        yield
-    deployment.payments.heal()
-
-
-@asynccontextmanager
 async def _sources_are_down(deployment: Deployment) -> AsyncIterator[None]:
     for source in deployment.sources.values():
         source.drop()
@@ -168,13 +160,6 @@ SIGNAL = Signal(
             _order_limits_calls,
             (Cause(2, '"outcome": "error", "service": "order"'),),
             actions=(switch_off("order"),),
-        ),
-        DrillFault(
-            "payment answers 500 to 30 %",
-            ("SupportTimelineCollectionFailures[http]", "SupportTimelineErrorBudgetBurnFast"),
-            _payment_fails_often,
-            (Cause(2, '"outcome": "error", "service": "payment"'),),
-            actions=(switch_off("payment"),),
         ),
         DrillFault(
             "all sources down",
