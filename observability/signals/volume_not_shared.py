@@ -1,7 +1,9 @@
 """SupportVolumeNotShared: a replica stores files on another volume than the others."""
 
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from grafana.panel import Panel, Query, selector
 
@@ -16,16 +18,21 @@ VOLUME_OF = f"max by (instance) ({VOLUME}{{{SERVICE_JOB}}} > 0)"
 
 @asynccontextmanager
 async def _one_has_a_volume_of_its_own(deployment: Deployment) -> AsyncIterator[None]:
-    """The volume of one replica was not mounted when it started."""
+    """The volume of one replica was not mounted when it started; the repair copies what the replica has stored."""
     replica, own = deployment.replicas[-1], deployment.folder / "own"
     shared = replica.environment["SUPPORT_ATTACHMENT_DIR"]
     own.mkdir()
-    for folder in (str(own), shared):
-        replica.kill()  # in its scenario a stop takes an hour
-        replica.environment["SUPPORT_ATTACHMENT_DIR"] = folder
-        await replica.start()
-        if folder != shared:
-            yield
+    await _start_with(replica, str(own))
+    yield
+    replica.kill()
+    shutil.copytree(own, shared, ignore=shutil.ignore_patterns(".volume"), dirs_exist_ok=True)
+    await _start_with(replica, shared)
+
+
+async def _start_with(replica: Any, folder: str) -> None:
+    replica.kill()  # in its scenario a stop takes an hour
+    replica.environment["SUPPORT_ATTACHMENT_DIR"] = folder
+    await replica.start()
 
 
 def _volume(instance: str) -> str:
