@@ -9,6 +9,7 @@ from observability.drill import Cause, Deployment, DrillFault, DrillScenario
 from observability.faults import REPAIRED_MINUTE, CounterValues, Fault, GaugeValues, RestartedValues
 from observability.signal import AT_ONCE, Alert, Signal, duration_seconds
 from observability.signals.attachment_offload_failing import OFFLOADED
+from observability.signals.volume_not_shared import VOLUMES_APART, volume
 
 SWEEP_KEPT = "15m"  # a process's last report on lost files; it or its successor sweeps within minutes of its start
 SWEEP_UNHEARD = "2h"  # validity of the last report if no sweep has run since; a failed sweep is repeated within an hour
@@ -18,6 +19,13 @@ DAMAGE_WINDOW = "1h"  # a re-hash or a download reports a file once, and the ale
 UNREPAIRED = " or ".join(
     f"max by (kind) (last_over_time(support_attachment_unrepaired[{window}]))" for window in (SWEEP_KEPT, SWEEP_UNHEARD)
 )
+LOST = f"sum({UNREPAIRED}) > 0 or sum(increase(support_attachment_unreadable_total[{DAMAGE_WINDOW}])) > 0"
+DAMAGED = " or ".join(
+    f'sum(increase({checked}{{outcome="mismatch"}}[{DAMAGE_WINDOW}])) > 0'
+    for checked in ("support_attachment_scrubbed_total", OFFLOADED)
+)
+# A replica misses the files of another volume, and so does its last report. SupportVolumeNotShared tells why.
+ON_SEVERAL_VOLUMES = f"max_over_time({VOLUMES_APART}[{DAMAGE_WINDOW}]) > 0"
 
 
 def _missing(instance: str) -> str:
@@ -61,10 +69,7 @@ SIGNAL = Signal(
         Alert(
             name="SupportAttachmentIntegrity",
             short=("files are missing or damaged", "file mất hoặc hỏng"),
-            expr=f"sum({UNREPAIRED}) > 0"
-            f' or sum(increase(support_attachment_scrubbed_total{{outcome="mismatch"}}[{DAMAGE_WINDOW}])) > 0'
-            f' or sum(increase({OFFLOADED}{{outcome="mismatch"}}[{DAMAGE_WINDOW}])) > 0'
-            f" or sum(increase(support_attachment_unreadable_total[{DAMAGE_WINDOW}])) > 0",
+            expr=f"({LOST}) unless on () {ON_SEVERAL_VOLUMES} or {DAMAGED}",
             for_=AT_ONCE,
             severity="critical",
             summary="{{ $value | humanize }} stored attachments are missing or damaged",
@@ -114,6 +119,10 @@ SIGNAL = Signal(
             ("SupportAttachmentIntegrity",),
             {_missing("a"): RestartedValues(0, 1, silent=6, returns=False), _missing("b"): GaugeValues(0, None)},
             resolved_after=REPAIRED_MINUTE - 6 + duration_seconds(SWEEP_KEPT) // 60,
+        ),
+        "files are missing, since a replica has a volume of its own": Fault(
+            ('SupportVolumeNotShared{instance="b"}', 'SupportVolumeNotShared{instance="c"}'),
+            {_missing("c"): GaugeValues(0, 9), volume("b"): GaugeValues(7, 7), volume("c"): GaugeValues(7, 9)},
         ),
         "a file's hash is another": Fault(
             ("SupportAttachmentIntegrity",),

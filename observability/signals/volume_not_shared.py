@@ -9,10 +9,11 @@ from grafana.panel import Panel, Query, selector
 
 from observability.drill import Cause, Deployment, DrillFault, DrillScenario
 from observability.faults import Fault, GaugeValues
-from observability.signal import AT_ONCE, SERVICE_JOB, SHARE_OF_REQUESTS, Alert, Signal
+from observability.signal import AT_ONCE, SERVICE_JOB, SHARE_OF_REQUESTS, Alert, Record, Signal
 
 VOLUME = "support_attachment_volume"
 VOLUMES = 1  # that all replicas share; the number of a volume is random, so that equal numbers are no chance
+VOLUMES_APART = "support:attachment_volume:difference"  # 0 if all replicas have one volume
 VOLUME_OF = f"max by (instance) ({VOLUME}{{{SERVICE_JOB}}} > 0)"
 
 
@@ -35,7 +36,8 @@ async def _start_with(replica: Any, folder: str) -> None:
     await replica.start()
 
 
-def _volume(instance: str) -> str:
+def volume(instance: str) -> str:
+    """Return the series of the volume of a replica."""
     return f'{VOLUME}{{job="support-service",instance="{instance}"}}'
 
 
@@ -55,6 +57,7 @@ SIGNAL = Signal(
             stated=(f"{VOLUMES} ",),
         ),
     ),
+    records=(Record(VOLUMES_APART, f"max({VOLUME_OF}) - min({VOLUME_OF})"),),
     panels=(
         Panel(
             "Support attachment volumes",
@@ -70,20 +73,20 @@ SIGNAL = Signal(
         "one of three replicas has a volume of its own": Fault(
             ('SupportVolumeNotShared{instance="c"}',),
             {
-                _volume("a"): GaugeValues(3735928559, 3735928559),
-                _volume("b"): GaugeValues(3735928559, 3735928559),
-                _volume("c"): GaugeValues(3735928559, 195948557),
+                volume("a"): GaugeValues(3735928559, 3735928559),
+                volume("b"): GaugeValues(3735928559, 3735928559),
+                volume("c"): GaugeValues(3735928559, 195948557),
             },
         ),
         "each of two replicas has a volume of its own": Fault(
             ('SupportVolumeNotShared{instance="a"}', 'SupportVolumeNotShared{instance="b"}'),
-            {_volume("a"): GaugeValues(7, 7), _volume("b"): GaugeValues(7, 9)},
+            {volume("a"): GaugeValues(7, 7), volume("b"): GaugeValues(7, 9)},
         ),
         "the first file is stored, and one replica does not know it yet": Fault(
-            (), {_volume("a"): GaugeValues(0, 7), _volume("b"): GaugeValues(0, 0)}
+            (), {volume("a"): GaugeValues(0, 7), volume("b"): GaugeValues(0, 0)}
         ),
         "all replicas move to another volume": Fault(
-            (), {_volume("a"): GaugeValues(7, 9), _volume("b"): GaugeValues(7, 9)}
+            (), {volume("a"): GaugeValues(7, 9), volume("b"): GaugeValues(7, 9)}
         ),
     },
     drills=(
