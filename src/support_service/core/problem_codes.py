@@ -119,8 +119,8 @@ PROBLEM_CODES = (
     ProblemCode(
         "overloaded",
         503,
-        "the event loop lag exceeds `SUPPORT_SHED_LAG`, `SUPPORT_REQUESTS` requests or 128 large bodies (32 of one "
-        "caller) are in progress, or clients leave more than `SUPPORT_UNREAD_BYTES` of answers unread; for a stream of "
+        "the event loop lag exceeds `SUPPORT_SHED_LAG`, or `SUPPORT_REQUESTS` requests or 128 large bodies (32 of one "
+        "caller) are in progress. Or clients leave more than `SUPPORT_UNREAD_BYTES` of answers unread. For a stream of "
         "changes: `SUPPORT_STREAMS` are open",
     ),
     ProblemCode("override_changed", 412, "the override was changed since it was read"),
