@@ -87,9 +87,10 @@ SIGNAL = Signal(
             summary="{{ $labels.http_request_method }} {{ $labels.http_route }} is slow: 5 of 100 requests take over "
             f"{{{{ $value | humanizeDuration }}}}{SURGE_OF_ROUTE}",
             description="The 95th percentile of {{ $labels.http_request_method }} {{ $labels.http_route }} is "
-            f"{{{{ $value | humanizeDuration }}}} (limit {API_LATENCY_P95:g} s, {API_LATENCY_P95_TIMELINE:g} s for a "
-            f"timeline, {API_LATENCY_P95_LARGE:g} s for bulk changes, reports and the audit log; and "
-            f"{API_LATENCY_SURGE} times the day before).",
+            "{{ $value | humanizeDuration }}. "
+            f"The limit is {API_LATENCY_P95:g} s, {API_LATENCY_P95_TIMELINE:g} s for a timeline, and "
+            f"{API_LATENCY_P95_LARGE:g} s for bulk changes, reports and the audit log. It is also "
+            f"{API_LATENCY_SURGE} times the day before.",
             stated=(
                 f"{API_LATENCY_P95:g} s",
                 f"{API_LATENCY_P95_TIMELINE:g} s",

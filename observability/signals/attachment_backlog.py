@@ -88,7 +88,7 @@ SIGNAL = Signal(
             severity="warning",
             summary=f"At the current rate attachments fill their disk within {HOURS} h",
             description=f"At the rate of the last {GROWTH_WINDOW} {{{{ $value | humanize1024 }}}}B of files arrive "
-            f"within {HOURS} h (limit: what is free), and less than {LOW_SPACE:.0%} of the disk is free.",
+            f"within {HOURS} h (limit: the free space). Less than {LOW_SPACE:.0%} of the disk is free.",
             stated=(f"{LOW_SPACE * 100:g} %", f"{GROWTH_HORIZON // 3600}h", GROWTH_WINDOW, GROWTH_FOR),
         ),
     ),

@@ -64,8 +64,8 @@ SIGNAL = Signal(
             summary="{{ $value | humanize }} events of other services wait: "
             f"{{{{ with query `{PACE}` }}}}{{{{ . | first | value | humanize }}}} a second are applied, too few"
             "{{ else }}none is applied{{ end }}",
-            description=f"{{{{ $value | humanize }}}} events wait in the inbound stream (limit {STREAM_WAITING} while "
-            f"none was applied in the last {WINDOW}, and {STREAM_BEHIND} if they will not be gone in {CATCH_UP}). "
+            description=f"{{{{ $value | humanize }}}} events wait in the inbound stream. The limit is {STREAM_WAITING} "
+            f"while none was applied in the last {WINDOW}, and {STREAM_BEHIND} if they will not be gone in {CATCH_UP}. "
             "Cases show old data.",
             panel="Support events",
             stated=(f"{STREAM_WAITING} event", WINDOW, f"{STREAM_BEHIND:,} event", BEHIND_FOR, CATCH_UP, EVENTS_FOR),

@@ -72,9 +72,9 @@ SIGNAL = Signal(
             summary="Far more changes than usual: {{ $value | humanize }} times {{ $labels.action }} in "
             f"{CHANGE_WINDOW}",
             description=f"The audit log has {{{{ $value | humanize }}}} entries {{{{ $labels.action }}}} of the last "
-            f"{CHANGE_WINDOW} (limit {CHANGES}, for removed files {REMOVALS}, and {CHANGE_FACTOR} times the most of "
-            "the day before). If nobody meant it, agents lose their work lists or files. A bulk change can be undone "
-            "for an hour.",
+            f"{CHANGE_WINDOW}. The limit is {CHANGES}, for removed files {REMOVALS}, and {CHANGE_FACTOR} times the "
+            "most of the day before. If nobody meant it, agents lose their work lists or files. A bulk change can be "
+            "undone for an hour.",
             stated=(f"{CHANGES:,} ", f"{REMOVALS} ", f"{CHANGE_FACTOR} ", CHANGE_WINDOW),
         ),
     ),

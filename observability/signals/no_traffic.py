@@ -36,7 +36,7 @@ SIGNAL = Signal(
             severity="critical",
             summary="No request of a person or a system reaches support-service",
             description=f"{{{{ $value }}}} requests except the probe's arrived in {NO_TRAFFIC_WINDOW} (limit: at "
-            f"least 1), while more than {NO_TRAFFIC_EXPECTED} arrived in the same hour of yesterday and of the same "
+            f"least 1). More than {NO_TRAFFIC_EXPECTED} arrived in the same hour of yesterday and of the same "
             "day last week. Most likely the way to the service is broken: a load balancer, DNS, or a certificate.",
             keep_firing_for=CAUSE_KEPT,
             stated=(f"{NO_TRAFFIC_EXPECTED} request", NO_TRAFFIC_WINDOW, CAUSE_FOR),

@@ -97,9 +97,9 @@ SIGNAL = Signal(
             summary=f"{{{{ $labels.instance }}}} can't use {{{{ $labels.dependency }}}}{CODE}, which the other "
             f"replicas can; it gets {SHARE_OF_REQUESTS} of all requests",
             description="{{ $value | humanizePercentage }} of the checks or calls of {{ $labels.dependency }} by "
-            f"{{{{ $labels.instance }}}} fail (limit {PING_FAILED_SHARE:.0%} of the checks of the database and of "
-            f"Redis, {SOURCE_DOWN_SHARE:.0%} of the calls to a source and {SOURCE_CALLS} calls, in {SOURCE_WINDOW}). "
-            "At most half of the replicas have this failure.",
+            f"{{{{ $labels.instance }}}} fail. The limit is {PING_FAILED_SHARE:.0%} of the checks of the database "
+            f"and Redis, or {SOURCE_DOWN_SHARE:.0%} of the calls to a source and {SOURCE_CALLS} calls, in "
+            f"{SOURCE_WINDOW}. At most half of the replicas have this failure.",
             keep_firing_for=ONE_REPLICA_KEPT,
             stated=(
                 f"{PING_FAILED_SHARE * 100:g} %",

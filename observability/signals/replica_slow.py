@@ -72,7 +72,7 @@ SIGNAL = Signal(
             f"{{{{ $value | humanizeDuration }}}}{TIMES_SLOWER}; it gets {SHARE_OF_REQUESTS} of all requests",
             description="The 95th percentile of the requests of {{ $labels.instance }} is "
             f"{{{{ $value | humanizeDuration }}}} (limit {REPLICA_P95:g} s and {REPLICA_SLOWER} times the fastest "
-            "replica; without timelines, files, bulk changes and reports).",
+            "replica). Timelines, files, bulk changes and reports do not count.",
             keep_firing_for=CAUSE_KEPT,
             stated=(f"{REPLICA_P95:g} s", f"{REPLICA_SLOWER} ", f"{API_LATENCY_REQUESTS} ", SYMPTOM_WINDOW, CAUSE_FOR),
         ),

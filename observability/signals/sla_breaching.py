@@ -46,7 +46,7 @@ SIGNAL = Signal(
             severity="warning",
             summary="Service levels are breached: {{ $value | humanize }} clocks of cases in a quarter of an hour",
             description=f"{{{{ $value | humanize }}}} clocks of cases were breached in the last {SLA_WINDOW} (limit "
-            f"{SLA_BREACHES}). They are more than {SLA_BREACH_SHARE * 100:g} % of those that ended, in the last "
+            f"{SLA_BREACHES}). They are more than {SLA_BREACH_SHARE * 100:g} % of the clocks that ended, in the last "
             f"{WINDOW} too. Customers wait longer than they were promised.",
             stated=(f"{SLA_BREACHES} ", f"{SLA_BREACH_SHARE * 100:g} %", SLA_WINDOW, WINDOW, CAUSE_FOR),
         ),

@@ -35,9 +35,9 @@ SIGNAL = Signal(
             for_=SYMPTOM_FOR,
             severity="warning",
             summary=f"Open streams show changes late: by {{{{ $value | humanizeDuration }}}}, most at {TOP_REPLICA}",
-            description="Changes of cases reach open streams {{ $value | humanizeDuration }} after their commit "
-            f"(limit of the 95th percentile of a replica: {STREAM_LAG_P95:g} s), or a replica has not followed the "
-            f"events for that time (limit {STREAM_INTERRUPTED} s). Agents work with outdated pages; no change is lost.",
+            description="Changes of cases reach open streams {{ $value | humanizeDuration }} after their commit, or a "
+            f"replica has not followed the events for that time. The limits are {STREAM_LAG_P95:g} s for the 95th "
+            f"percentile of a replica, and {STREAM_INTERRUPTED} s. Agents work with outdated pages; no change is lost.",
             stated=(f"{STREAM_LAG_P95:g} s", f"{STREAM_INTERRUPTED} s", SYMPTOM_FOR),
         ),
     ),

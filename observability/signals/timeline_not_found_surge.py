@@ -52,7 +52,7 @@ SIGNAL = Signal(
             summary="Timelines lack data of {{ $labels.dependency }}: it answers "
             "{{ $value | humanizePercentage }} of calls with not found",
             description="{{ $labels.dependency }} has nothing for {{ $value | humanizePercentage }} of the ids asked "
-            f"for, and finds less than half of what it found the day before (limit {FOUND_DROP:g} times the usual "
+            f"for. It finds less than half of what it found the day before (limit {FOUND_DROP:g} times the usual "
             "share). Agents see no error: the parts of timelines look empty.",
             keep_firing_for=CAUSE_KEPT,
             stated=(f"{FOUND_DROP * 100:g} %", f"{NOT_FOUND_ANSWERS} ", SYMPTOM_WINDOW, SYMPTOM_FOR),

@@ -66,8 +66,8 @@ SIGNAL = Signal(
             f"{value_template(callers('forbidden'))} of {value_template(callers('writing'))} callers, mostly "
             f"{TOP_ROUTE}",
             description=f"{{{{ $value | humanizePercentage }}}} of the requests of {WINDOW} that change something were "
-            f"answered with 403 (limit {FORBIDDEN_SHARE:.0%} and {FORBIDDEN} requests), of over {CALLERS_SHARE:.0%} of "
-            "the callers that write. The refused changes have no effect; reads work.",
+            f"answered with 403 (limit {FORBIDDEN_SHARE:.0%} and {FORBIDDEN} requests). They come from over "
+            f"{CALLERS_SHARE:.0%} of the callers that write. The refused changes have no effect; reads work.",
             keep_firing_for=CAUSE_KEPT,
             stated=(
                 f"{FORBIDDEN_SHARE * 100:g} %",
