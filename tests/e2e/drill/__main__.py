@@ -119,7 +119,7 @@ def of_the_day(faults: Sequence[DrillFault], day: date) -> list[DrillFault]:
 
 
 def since(groups: list[list[DrillFault]], name: str) -> list[list[DrillFault]]:
-    """Return the faults from the one of this name on, in the order in which they run; none without it."""
+    """Return the faults from the fault of this name on, in the order in which they run; none without it."""
     while groups and name not in (fault.name for fault in groups[0]):
         groups = groups[1:]
     if not groups:
@@ -129,7 +129,7 @@ def since(groups: list[list[DrillFault]], name: str) -> list[list[DrillFault]]:
 
 
 def in_deployments(faults: Sequence[DrillFault]) -> list[list[DrillFault]]:
-    """Return the faults that share a deployment: those of one scenario, at most IN_ONE_DEPLOYMENT of them."""
+    """Return the faults that share a deployment: faults of one scenario, at most IN_ONE_DEPLOYMENT of them."""
     scenarios: list[DrillScenario] = []
     for fault in faults:
         scenarios += [] if fault.scenario in scenarios else [fault.scenario]

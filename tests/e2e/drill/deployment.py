@@ -240,7 +240,10 @@ class Deployment:
         return Probe(self.folder, EVALUATION_SECONDS, (*ways, *self.scenario.probe), variables)
 
     def token(self, caller: str, **fields: object) -> str:
-        """Return a token of a supervisor; a JWT is signed with the newest key. `fields` are those of a token file."""
+        """Return a token of a supervisor; a JWT is signed with the newest key.
+
+        `fields` are the fields of a token file.
+        """
         if self.scenario.jwt:
             return self.issuer.sign(list(self.issuer.keys)[-1], sub=caller, exp=int(time.time()) + 3600)
         return write_token(self.tokens, caller, role="supervisor", **fields)

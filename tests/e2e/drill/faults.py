@@ -1,4 +1,4 @@
-"""Every fault of the drill: those of the signals, and the controls, which look like faults and must raise no alert."""
+"""Every fault of the drill: faults of the signals, and the controls, which look like faults and must raise no alert."""
 
 import asyncio
 import json

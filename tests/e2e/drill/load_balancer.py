@@ -1,4 +1,4 @@
-"""HAProxy in front of the replicas: it sends requests to those whose readiness check succeeds.
+"""HAProxy in front of the replicas: it sends requests to replicas whose readiness check succeeds.
 
 It has two addresses: that of the service, and the ingress, which clients use.
 """

@@ -22,7 +22,7 @@ def test_drill_covers_every_alert():
 
 
 def test_readme_has_the_number_of_faults():
-    """The README counts those of the signals; a fault that is declared elsewhere would not count."""
+    """The README counts the faults of the signals; a fault that is declared elsewhere would not count."""
     assert sum(bool(fault.alerts) for fault in FAULTS) == DRILL_FAULTS
 
 
