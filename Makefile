@@ -8,7 +8,7 @@ export INSTALL_DEBIAN_PACKAGES := $(or $(CI),$(filter services,$(MAKECMDGOALS)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services vendor screenshots run test test-fast test-times test-long coverage mutants lint lint-code lint-types lint-console lint-api lint-generated format docs generate configuration inventory sources client observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege wheel sbom api-diff actionlint lock clean
+.PHONY: help install services vendor screenshots run test test-fast test-times test-long coverage mutants lint lint-code lint-types lint-console lint-api lint-generated lint-language format docs generate configuration inventory sources client observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege wheel sbom api-diff actionlint lock clean
 
 ## Every day
 
@@ -76,7 +76,7 @@ test: install services ## Run every test in random order (ARGS="-k timeline" pic
 test-fast: install ## Run the tests that need nothing but SQLite, in a minute and a half
 	$(PYTEST) -n 3 -m "unit or app" $(ARGS)
 
-lint: lint-code lint-types lint-console lint-api lint-generated docs ## Check format, lint rules, types, imports, dependencies, the API, generated files and links (make -j2 is faster)
+lint: lint-code lint-types lint-console lint-api lint-generated lint-language docs ## Check format, lint rules, types, imports, dependencies, the API, generated files, language and links (make -j2 is faster)
 
 lint-code: install
 	$(BIN)/ruff format --check
@@ -136,6 +136,9 @@ lint-generated: install
 	$(BIN)/python docs/sources.py --check
 	$(BIN)/python docs/client_methods.py --check
 	$(BIN)/python -m observability.generate --check
+
+lint-language: install
+	$(BIN)/python .ci/language.py
 
 format: install ## Format the code and apply the safe fixes
 	$(BIN)/ruff check --fix-only
