@@ -56,7 +56,8 @@ async def verdict_agrees(deployment: "Deployment") -> AsyncIterator[list[str]]:
     A disagreement lasts for more than one evaluation.
     """
     found: list[str] = []
-    polling = asyncio.create_task(_poll(deployment, found))
+    token = deployment.token("verdict")  # before the fault, which may change the tokens
+    polling = asyncio.create_task(_poll(deployment, token, found))
     try:
         yield found
     finally:
@@ -64,9 +65,9 @@ async def verdict_agrees(deployment: "Deployment") -> AsyncIterator[list[str]]:
         await asyncio.gather(polling, return_exceptions=True)
 
 
-async def _poll(deployment: "Deployment", found: list[str]) -> None:
+async def _poll(deployment: "Deployment", token: str, found: list[str]) -> None:
     before: set[str] = set()
-    headers = {"Authorization": f"Bearer {deployment.token('verdict')}"}
+    headers = {"Authorization": f"Bearer {token}"}
     async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=ANSWER_WITHIN)) as session:
         while True:
             await asyncio.sleep(EVALUATION_SECONDS)
