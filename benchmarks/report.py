@@ -38,10 +38,10 @@ def figures(found: list[Round]) -> Figures:
 def missed(result: Figures, budgets: dict[str, float]) -> list[str]:
     """Return which of the budgets of `Scenario.budgets` a comparison misses."""
     measured = {"bare": result["ratio"], "floor": result["floor_ratio"], "ms": result["service"]["cpu_ms"]}
-    over = {name for name, value in measured.items() if value > budgets.get(name, math.inf)}
+    exceeded = {name for name, value in measured.items() if value > budgets.get(name, math.inf)}
     if result["peer_ratio"] < budgets.get("peer", 0):
-        over.add("peer")
-    return [name for name in budgets if name in over]
+        exceeded.add("peer")
+    return [name for name in budgets if name in exceeded]
 
 
 def _of(samples: list[Sample]) -> Figures:

@@ -109,12 +109,12 @@ def _all_groups(files: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _alerting_rule(alert: Alert, scaled: Callable[[str], str], time: float) -> dict[str, Any]:
     panel = panel_path(BOARD_UID_BY_PANEL[alert.panel], alert.panel)
-    kept = {"keep_firing_for": divide_duration(alert.keep_firing_for, time)} if alert.keep_firing_for else {}
+    keep_firing_for = {"keep_firing_for": divide_duration(alert.keep_firing_for, time)} if alert.keep_firing_for else {}
     return {
         "alert": alert.name,
         "expr": scaled(alert.expr),
         "for": divide_duration(alert.for_, time),
-        **kept,
+        **keep_firing_for,
         "labels": {
             "severity": alert.severity,
             "team": TEAM,

@@ -109,8 +109,8 @@ class CaseFiles:
         """
         principal, most = work.origin.principal, self._limits.max_staged_files
         # An erasure that runs at the same time deletes the file, or ends first and the customer has no case.
-        held = await case_rows.lock_shared(work.tx, attachment.ticket_id)
-        case = _check_accepts_files(principal, attachment.ticket_id, held, expected)
+        locked = await case_rows.lock_shared(work.tx, attachment.ticket_id)
+        case = _check_accepts_files(principal, attachment.ticket_id, locked, expected)
         if not await find_case_of_arrival(work.tx, principal, attachment.ticket_id, case):
             _check_open_for_files(principal, case)
         if not await attachment_rows.add_staged(work.tx, attachment, principal, self.staged_until(attachment), most):

@@ -99,15 +99,15 @@ async def _to_entries(documents: Iterable[Mapping[str, Any]]) -> AsyncIterator[E
 def _occurrences_of(documents: Iterable[Mapping[str, Any]]) -> Iterator[Occurrence]:
     """Yield what reports would have counted: an import counts nothing."""
     for each in documents:
-        held = each["team"] or "", each["assignedAgentId"] or "", each["channel"]
+        labels = each["team"] or "", each["assignedAgentId"] or "", each["channel"]
         opened = datetime.fromisoformat(each["sentAt"])
-        yield Occurrence("opened", opened, opened, *held)
+        yield Occurrence("opened", opened, opened, *labels)
         if answers := [
             one for one in each["messages"] if (one["authorType"], one["visibility"]) == ("agent", "public")
         ]:
-            yield Occurrence("answered", datetime.fromisoformat(answers[0]["sentAt"]), opened, *held)
+            yield Occurrence("answered", datetime.fromisoformat(answers[0]["sentAt"]), opened, *labels)
         if "closedAt" in each:
-            yield Occurrence("solved", datetime.fromisoformat(each["closedAt"]), opened, *held)
+            yield Occurrence("solved", datetime.fromisoformat(each["closedAt"]), opened, *labels)
 
 
 def sample_orders(documents: Iterable[Mapping[str, Any]]) -> dict[str, OrderPast]:

@@ -157,10 +157,10 @@ class ViewService:
             raise _not_found(view_id)
         return view
 
-    def _check_room_for_view(self, held: Collection[SavedView]) -> None:
+    def _check_room_for_view(self, existing: Collection[SavedView]) -> None:
         """Raise Conflict if a holder of these views can't have one more."""
         most = self._limits.max_views
-        if len(held) >= most:
+        if len(existing) >= most:
             raise Conflict("too_many_views", f"A user and a team have at most {most} saved views; delete one first.")
 
 

@@ -27,13 +27,13 @@ UNCOUNTED = sa.select(TICKETS.c.id).where(
     TICKETS.c.seq.between(sa.bindparam("first", type_=sa.BigInteger), sa.bindparam("last", type_=sa.BigInteger)),
     TICKETS.c.conversation_bytes == 0,
 )
-SAID = (
+TEXT_SIZES = (
     sa.select(MESSAGES.c.ticket_id, sa.func.sum(SIZE).label("bytes"))
     .where(MESSAGES.c.ticket_id.in_(UNCOUNTED))
     .group_by(MESSAGES.c.ticket_id)
-    .subquery("said")
+    .subquery("text_sizes")
 )
-COUNT = TICKETS.update().where(TICKETS.c.id == SAID.c.ticket_id).values(conversation_bytes=SAID.c.bytes)
+COUNT = TICKETS.update().where(TICKETS.c.id == TEXT_SIZES.c.ticket_id).values(conversation_bytes=TEXT_SIZES.c.bytes)
 # Ids hold no sign that LIKE takes for more than itself.
 NAMED = """
 SELECT 1 FROM messages WHERE ticket_id = attachments.ticket_id AND attachment_uri LIKE '%' || attachments.id || '%'
