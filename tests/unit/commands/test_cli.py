@@ -153,7 +153,9 @@ def test_error_of_the_operating_system_is_one_line(run):
     status, _, errors = run("sweep", SUPPORT_DATABASE_URL=f"sqlite:///{'a' * 5000}")
     assert status == 2
     (line,) = errors.splitlines()
-    assert line.startswith("support-service: [Errno 36] File name too long")
+    # Since Python 3.14, a path that is too long only does not exist.
+    expected = "There is no database at aaa" if sys.version_info >= (3, 14) else "[Errno 36] File name too long"
+    assert line.startswith(f"support-service: {expected}")
 
 
 def test_token_with_a_line_break_is_refused(run):
