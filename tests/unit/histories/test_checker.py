@@ -1,0 +1,387 @@
+"""The checker of histories accepts what a correct service may answer, and finds each kind of planted error.
+
+The histories are those of a simulated service: each call takes effect at one moment between its begin and its end.
+"""
+
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from math import inf
+from typing import Any
+
+import pytest
+
+from tests.support.histories.checker import MAX_CONCURRENT, Call, SearchTooLong, is_linearizable, shrink
+from tests.support.histories.model import READS, AnswerLost, Detail, Operation, Refused, Row, State, apply, opened
+
+OPENED = opened("customer", "customer")
+CALLS = 60  # of a history
+HISTORIES = 4  # with each error
+TEXTS = ("say", "say as customer", "note")
+BOTH = (Operation("read", 0), Operation("read", 1))
+STATUSES = ("open", "pending", "resolved", "closed")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What happens at one moment: an operation, what the model does, and all states before, the newest last."""
+
+    operation: Operation
+    past: list[State]
+    after: State
+    answer: Any
+
+    @property
+    def name(self):
+        return self.operation.name
+
+    @property
+    def before(self):
+        return self.past[-1]
+
+    @property
+    def case(self):
+        """The case of the operation before it."""
+        return self.before.cases[self.operation.place]
+
+    @property
+    def is_first(self):
+        """Whether it has an effect: it is answered, and no repeat of a key."""
+        is_repeat = self.operation.key in {key for key, _ in self.before.answers}
+        return not self.operation.is_read and not isinstance(self.answer, Refused) and not is_repeat
+
+
+def draw_operation(draw, number, state):
+    """Return an operation of chance. Its texts and names have a number."""
+    name = draw.choice((*TEXTS, "say", "prioritize", "set status", "upload", "remove", "merge", "unmerge", *READS * 3))
+    place = draw.randrange(len(state.cases))
+    value = {
+        **dict.fromkeys(TEXTS, f"text {number}"),
+        "prioritize": draw.choice(("low", "normal", "high")),
+        "set status": draw.choice((*((status, None) for status in STATUSES), ("pending", f"time {number}"))),
+        "upload": (f"file {number}", f"sha {number}"),
+        "remove": draw.choice([name for name, _ in state.cases[place].files] or ["no file"]),
+        "merge": 1 - place,
+        "list": draw.choice(((), ("open",), ("closed", "pending"))),
+    }.get(name)
+    if name in READS:
+        return Operation(name, place, value)
+    version = state.cases[place].version - draw.choice((0, 0, 1)) if draw.random() < 0.3 else None
+    return Operation(name, place, value, version, f"key {number}" if draw.random() < 0.3 else None)
+
+
+def no_error(_):
+    """Leave the service as it is."""
+
+
+def simulate(seed, error: Callable[[Moment], tuple[State, Any] | None] = no_error, *, spread=4.0, lost=0.1):
+    """Return a history, and whether an error is in it, which is planted at most once.
+
+    A call lasts up to `spread` before its moment and after it, and a share of the answers to writes is `lost`. Some
+    writes are repeated with their key. After the error, and at the end, both cases are read.
+    """
+    draw, past, history, keyed = random.Random(seed), [OPENED], [], []
+    free = {}  # when each client has its answer
+    is_planted, reads = False, []
+    for number in range(CALLS):
+        operation = draw.choice(keyed) if keyed and draw.random() < 0.1 else draw_operation(draw, number, past[-1])
+        if reads:
+            operation = reads.pop()
+        after, answer = apply(past[-1], operation)
+        wrong = error(Moment(operation, past, after, answer)) if not is_planted and number > CALLS / 4 else None
+        is_wrong = wrong not in (None, (after, answer))
+        if is_wrong:
+            is_planted, (after, answer) = True, wrong
+            reads += BOTH
+        past.append(after)
+        keyed += [operation] if operation.key else []
+        client = next((each for each, end in free.items() if end < number), f"client {len(free)}")
+        begin = max(free.get(client, 0.0), number - draw.uniform(0, spread))
+        end = number + draw.uniform(0, spread)
+        free[client] = end
+        if not is_wrong and not operation.is_read and draw.random() < lost:
+            end, answer = inf, None
+        elif not is_wrong and operation.key and draw.random() < lost and not isinstance(answer, Refused):
+            answer = AnswerLost()
+        history.append(Call(client, operation, begin, end, answer))
+    at = CALLS + spread
+    history += [Call("reader", read, at, at, apply(past[-1], read)[1]) for read in BOTH]
+    return history, is_planted
+
+
+def with_case(state, place, **fields):
+    """Return a state in which the case at a place has other fields."""
+    case = state.cases[place]._replace(**fields)
+    return state._replace(cases=(*state.cases[:place], case, *state.cases[place + 1 :]))
+
+
+def at_first(*names):
+    """Plant an error at the first operation of these names that has an effect."""
+
+    def decorate(error):
+        return wraps(error)(lambda moment: error(moment) if moment.name in names and moment.is_first else None)
+
+    return decorate
+
+
+def at_read(error):
+    """Plant an error in the first read of a case in which it is possible."""
+    return wraps(error)(lambda moment: error(moment) if isinstance(moment.answer, Detail) else None)
+
+
+@at_first(*TEXTS, "upload", "merge")
+def write_is_lost(moment):
+    return None if moment.operation.key else (moment.before, moment.answer)  # a repeat of the key would make it
+
+
+@at_first(*TEXTS)
+def text_is_doubled(moment):
+    return apply(moment.after, moment.operation._replace(key=None, version=None))[0], moment.answer
+
+
+@at_read
+def read_is_stale(moment):
+    """It shows what was there before any concurrent call began."""
+    place = moment.operation.place
+    old = moment.past[max(0, len(moment.past) - 16)]
+    return None if old.cases[place] == moment.case else (moment.after, apply(old, moment.operation)[1])
+
+
+@at_read
+def read_shows_the_text_of_no_write(moment):
+    place = moment.operation.place
+    texts = list(moment.answer.texts)
+    texts[place] = (*texts[place], "text of nobody")
+    return moment.after, moment.answer._replace(texts=tuple(texts))
+
+
+@at_read
+def texts_change_their_order(moment):
+    place = moment.operation.place
+    texts = moment.case.texts
+    if len(texts) < 2:
+        return None
+    swapped = with_case(moment.after, place, texts=(*texts[:-2], texts[-1], texts[-2]))
+    return moment.after, apply(swapped, moment.operation)[1]
+
+
+@at_read
+def internal_note_is_hidden_from_staff(moment):
+    place = moment.operation.place
+    if not moment.case.texts:
+        return None
+    return moment.after, apply(with_case(moment.after, place, texts=moment.case.texts[1:]), moment.operation)[1]
+
+
+@at_first(*TEXTS, "upload", "remove")
+def version_is_used_again(moment):
+    place = moment.answer if isinstance(moment.answer, int) else moment.operation.place
+    return with_case(moment.after, place, version=moment.before.cases[place].version), moment.answer
+
+
+@at_first("note", "upload", "remove")
+def version_is_left_out(moment):
+    place = moment.answer if isinstance(moment.answer, int) else moment.operation.place
+    return with_case(moment.after, place, version=moment.after.cases[place].version + 1), moment.answer
+
+
+def old_version_is_accepted(moment):
+    if moment.answer != Refused("case_changed"):
+        return None
+    after, answer = apply(moment.before, moment.operation._replace(version=None))
+    return None if isinstance(answer, Refused) or after == moment.before else (after, answer)
+
+
+def present_version_is_refused(moment):
+    is_conditional = moment.is_first and moment.operation.version is not None
+    return (moment.before, Refused("case_changed")) if is_conditional else None
+
+
+def repeat_of_a_key_takes_effect_again(moment):
+    if moment.is_first or moment.name not in TEXTS or isinstance(moment.answer, Refused):
+        return None
+    after, answer = apply(moment.before, moment.operation._replace(key=None, version=None))
+    return None if isinstance(answer, Refused) else (after, moment.answer)
+
+
+def repeat_of_a_key_gets_another_answer(moment):
+    if moment.is_first or not isinstance(moment.answer, Row):
+        return None
+    return moment.after, moment.answer._replace(version=moment.answer.version + 1)
+
+
+def effect_of_a_lost_answer_is_missing(moment):
+    return (moment.before, AnswerLost()) if moment.name in TEXTS and moment.is_first else None
+
+
+@at_first(*TEXTS, "prioritize", "upload")
+def refused_write_takes_effect(moment):
+    return moment.after, Refused("case_changed")
+
+
+def closed_case_gets_another_status(moment):
+    if moment.answer != Refused("status_move_not_allowed"):
+        return None
+    after = with_case(moment.before, moment.operation.place, status="resolved", version=moment.case.version + 1)
+    return after, after.cases[moment.operation.place].row
+
+
+@at_first("say as customer")
+def text_of_a_customer_opens_no_resolved_case(moment):
+    place = moment.answer
+    before, after = moment.before.cases[place], moment.after.cases[place]
+    if before.status == after.status:
+        return None
+    return with_case(moment.after, place, status=before.status, snoozed_until=before.snoozed_until), moment.answer
+
+
+@at_first("set status")
+def snooze_is_forgotten(moment):
+    place = moment.operation.place
+    until = moment.after.cases[place].snoozed_until
+    return (with_case(moment.after, place, snoozed_until=None), moment.answer) if until else None
+
+
+@at_first("set status")
+def snoozed_case_opens_too_early(moment):
+    place = moment.operation.place
+    until = moment.after.cases[place].snoozed_until
+    return (apply(moment.after, Operation("wake", place, until))[0], moment.answer) if until else None
+
+
+@at_first("merge")
+def merge_leaves_the_duplicate_open(moment):
+    place = moment.operation.place
+    if moment.case.status == "closed":
+        return None
+    return with_case(moment.after, place, status=moment.case.status), moment.answer
+
+
+@at_first("say", "upload")
+def text_for_a_duplicate_does_not_arrive_in_its_original(moment):
+    place = moment.operation.place
+    if moment.answer == place:
+        return None
+    alone = with_case(moment.before, place, original=None)
+    after = apply(alone, moment.operation)[0]
+    return with_case(after, place, original=moment.case.original), place
+
+
+@at_first("unmerge")
+def undone_merge_does_not_restore_the_status(moment):
+    place = moment.operation.place
+    if moment.after.cases[place].status == "closed":
+        return None
+    return with_case(moment.after, place, status="closed"), moment.answer
+
+
+@at_read
+def file_is_lost(moment):
+    place = moment.operation.place
+    if not moment.case.files:
+        return None
+    after = with_case(moment.after, place, files=moment.case.files[1:])
+    return after, apply(after, moment.operation)[1]
+
+
+@at_first("upload")
+def file_has_other_bytes(moment):
+    place = moment.answer
+    files = moment.after.cases[place].files
+    return with_case(moment.after, place, files=(*files[:-1], (files[-1][0], "other"))), moment.answer
+
+
+@at_first("remove")
+def removed_file_is_still_there(moment):
+    return with_case(moment.after, moment.operation.place, files=moment.case.files), moment.answer
+
+
+def list_shows_another_status(moment):
+    if moment.name != "list" or not moment.answer:
+        return None
+    first, *others = moment.answer
+    return moment.after, (first._replace(status="resolved" if first.status == "open" else "open"), *others)
+
+
+def list_leaves_a_case_out(moment):
+    return (moment.after, moment.answer[1:]) if moment.name == "list" and moment.answer else None
+
+
+ERRORS = (
+    write_is_lost,
+    text_is_doubled,
+    read_is_stale,
+    read_shows_the_text_of_no_write,
+    texts_change_their_order,
+    internal_note_is_hidden_from_staff,
+    version_is_used_again,
+    version_is_left_out,
+    old_version_is_accepted,
+    present_version_is_refused,
+    repeat_of_a_key_takes_effect_again,
+    repeat_of_a_key_gets_another_answer,
+    effect_of_a_lost_answer_is_missing,
+    refused_write_takes_effect,
+    closed_case_gets_another_status,
+    text_of_a_customer_opens_no_resolved_case,
+    snooze_is_forgotten,
+    snoozed_case_opens_too_early,
+    merge_leaves_the_duplicate_open,
+    text_for_a_duplicate_does_not_arrive_in_its_original,
+    undone_merge_does_not_restore_the_status,
+    file_is_lost,
+    file_has_other_bytes,
+    removed_file_is_still_there,
+    list_shows_another_status,
+    list_leaves_a_case_out,
+)
+
+
+def histories_with(error, **options):
+    """Yield histories that have a planted error."""
+    for seed in itertools.count():
+        history, is_planted = simulate(seed, error, **options)
+        if is_planted:
+            yield history
+
+
+def test_history_of_a_correct_service_is_accepted():
+    """With concurrent calls, lost answers, repeats of keys and refusals."""
+    for seed in range(40):
+        assert is_linearizable(simulate(seed)[0], OPENED), seed
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
+def test_planted_error_is_found(error):
+    """Always, if no concurrent call and no write with a lost answer explains what the service did."""
+    for history in itertools.islice(histories_with(error, spread=0.4, lost=0.0), HISTORIES):
+        assert not is_linearizable(history, OPENED)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [text_is_doubled, present_version_is_refused, file_has_other_bytes, list_leaves_a_case_out],
+    ids=lambda error: error.__name__,
+)
+def test_smallest_wrong_part_is_found(error):
+    """Of a history with concurrent calls. It is wrong, whichever of the other writes happened."""
+    history = next(each for each in histories_with(error) if not is_linearizable(each, OPENED))
+    wrong, others = shrink(history, OPENED)
+    assert not is_linearizable([*wrong, *others], OPENED)
+    assert 1 <= len(wrong) <= 10, "\n".join(map(str, wrong))
+
+
+def test_too_many_concurrent_calls_are_refused():
+    """Rather than searched for days."""
+    say = [Call("a", Operation("say", 0, str(number)), 0.0, 1.0, 0) for number in range(MAX_CONCURRENT + 1)]
+    assert is_linearizable(say[1:], OPENED)
+    with pytest.raises(ValueError, match="51 calls are concurrent"):
+        is_linearizable(say, OPENED)
+
+
+def test_search_that_takes_too_long_says_so():
+    """It knows nothing of the history then."""
+    with pytest.raises(SearchTooLong):
+        is_linearizable(simulate(1)[0], OPENED, max_steps=10)
