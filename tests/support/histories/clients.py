@@ -1,0 +1,277 @@
+"""Operations of the model as requests, and clients that make them by chance and record each call."""
+
+import asyncio
+import hashlib
+import itertools
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from support_service.client import (
+    Case,
+    CaseSummary,
+    ClientTimings,
+    ListedCase,
+    SupportClient,
+    SupportError,
+    UnexpectedAnswer,
+)
+from tests.support.histories.checker import Call
+from tests.support.histories.model import AnswerLost, Detail, Listed, Operation, Refused, Row
+
+ONE_ATTEMPT = ClientTimings(connect=2.0, attempt=4.0, deadline=4.0, attempts=1)
+MAX_CALLS, MAX_UNANSWERED = 120, 10  # at one table
+REFUSALS = {404, 409, 412, 422}  # statuses of answers that say that nothing has changed
+AMBIGUOUS = {"idempotency_key_in_use", "invalid_request"}  # an earlier attempt may have an effect; a snooze is over
+SIZES = (0, 300, 70_000)  # bytes of files
+CHANNEL = "email"
+STATUSES = ("open", "pending", "resolved", "closed")
+PRIORITIES = ("low", "normal", "high")
+LONG = 120.0  # seconds, on a busy machine
+NO_ANSWER = object()
+MESSAGES = {
+    "say": {"author_type": "agent"},
+    "say as customer": {"author_type": "customer"},
+    "note": {"author_type": "agent", "visibility": "internal"},
+}
+
+
+@dataclass
+class Desk:
+    """Cases, and what requests have to know of them: ids of cases, files, links and messages."""
+
+    filters: dict[str, str]  # of lists: they show these cases only
+    ids: list[str] = field(default_factory=list)
+    files: dict[str, tuple[int, str]] = field(default_factory=dict)  # place and id, by name
+    links: dict[int, str] = field(default_factory=dict)  # id of the link of a duplicate, by its place
+    versions: dict[int, int] = field(default_factory=dict)  # that were read last, by place
+    messages: dict[str, str] = field(default_factory=dict)  # id, by text
+
+    async def perform(self, client: SupportClient, operation: Operation) -> Any:  # noqa: C901 - a case each
+        """Make the request of an operation once; return the answer in words of the model. Raises SupportError."""
+        name, place, value, version, key = operation
+        case_id = self.ids[place]
+        sent: dict[str, Any] = {"version": version, "idempotency_key": key}
+        answer: Any = None
+        match name:
+            case "read":
+                answer = self._shown(place, await client.get_case(case_id))
+            case "list":
+                listed = client.list_cases(**self.filters, status=list(value))
+                answer = tuple(sorted([self._listed(case) async for case in listed]))
+            case "say" | "say as customer" | "note":
+                message = await client.add_message(case_id, message=value, **MESSAGES[name], **sent)
+                self.messages[value] = message.id
+                answer = self.place(message.ticket_id)
+            case "prioritize":
+                answer = _row(await client.change_case(case_id, priority=value, **sent))
+            case "set status":
+                status, until = value
+                until = until and datetime.fromisoformat(until)
+                answer = _row(await client.set_status(case_id, status, until=until, **sent))
+            case "upload":
+                stored = await client.upload(case_id, bytes_of(value[0]), filename=value[0], **sent)
+                answer = self.place(stored.ticket_id)
+                self.files[value[0]] = answer, stored.id
+            case "remove":
+                await client.remove_attachment(case_id, self.files[value][1], **sent)
+            case "relate":
+                await client.add_link(case_id, self.ids[value], "related", **sent)
+            case "merge":
+                answer = _row(await client.merge_case(case_id, self.ids[value], **sent))
+            case "unmerge":
+                await client.remove_link(case_id, value, **sent)
+            case "split":
+                messages = [self.messages[text] for text in value]
+                self.ids.append((await client.split_case(case_id, messages, "split", **sent)).id)
+                answer = len(self.ids) - 1
+            case _:
+                raise ValueError(name)
+        return answer
+
+    def place(self, case_id: str | None) -> int | None:
+        """Return the place of a case."""
+        return None if case_id is None else self.ids.index(case_id)
+
+    def _listed(self, case: ListedCase) -> Listed:
+        merged_into = self.place(case.merged_into)
+        return Listed(self.place(case.id), case.status, case.priority, _time(case.snoozed_until), merged_into)
+
+    def _shown(self, place: int, case: Case) -> Detail:
+        """Return what a read shows, and note what later requests name."""
+        self.versions[place] = case.version
+        shown = {case.id}
+        for link in case.links:
+            if link.kind == "duplicate-of":
+                self.links[place] = link.id
+            elif link.kind == "duplicated-by":
+                shown.add(link.case_id)
+        shown |= {each.ticket_id for each in (*case.messages, *case.attachments)}  # duplicates of duplicates
+        self.files |= {file.filename: (self.place(file.ticket_id), file.id) for file in case.attachments}
+        texts, files = [], []
+        for each in self.ids:
+            of_case = [message.message for message in case.messages if message.ticket_id == each]
+            texts.append(tuple(of_case) if each in shown else None)
+            stored = [(file.filename, file.sha256) for file in case.attachments if file.ticket_id == each]
+            files.append(tuple(stored) if each in shown else None)
+        return Detail(_row(case), self.place(case.merged_into), tuple(texts), tuple(files))
+
+
+def file(name: str) -> tuple[str, str]:
+    """Return the value of an upload: a name, and the SHA-256 of its bytes."""
+    return name, hashlib.sha256(bytes_of(name)).hexdigest()
+
+
+def bytes_of(name: str) -> bytes:
+    """Return the bytes of a file, which follow from its name."""
+    draw = random.Random(name)
+    return draw.randbytes(draw.choice(SIZES))
+
+
+def _row(case: CaseSummary) -> Row:
+    return Row(case.version, case.status, case.priority, _time(case.snoozed_until))
+
+
+def _time(at: datetime | None) -> str | None:
+    return at and at.isoformat()
+
+
+class Table(Desk):
+    """Two cases of one customer, at which some clients play at the same time, and their calls."""
+
+    def __init__(self, customer: str) -> None:
+        super().__init__({"customer_id": customer})
+        self.customer = customer
+        self.calls: list[Call] = []
+        self.repeatable: list[Operation] = []
+        self.numbers = itertools.count()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a check of more calls would take long."""
+        unanswered = sum(not call.is_answered for call in self.calls if call.operation.name != "wake")
+        return len(self.calls) >= MAX_CALLS or unanswered >= MAX_UNANSWERED
+
+    def history(self) -> list[Call]:
+        """Return the calls. A key that was used once says nothing."""
+        used = Counter(call.operation.key for call in self.calls)
+        return [
+            call if used[call.operation.key] > 1 else replace(call, operation=call.operation._replace(key=None))
+            for call in self.calls
+        ]
+
+
+class Player:
+    """A client whose every choice follows from a seed."""
+
+    def __init__(self, name: str, client: SupportClient, seed: object) -> None:
+        self.name = name
+        self._client = client
+        self._draw = random.Random(f"{seed} {name}")
+        self.answered = 0  # calls
+
+    async def open_table(self, customer: str) -> Table:
+        """Open two cases, however often it takes."""
+        table = Table(customer)
+        for name in ("first", "second"):
+            fields = {"subject": name, "channel": CHANNEL, "external_id": f"{customer} {name}", **table.filters}
+            table.ids.append((await until_answered(partial(self._client.open_case, **fields))).id)
+        return table
+
+    async def play(self, table: Table) -> None:
+        """Do one thing."""
+        await self.call(table, self._operation(table))
+
+    async def call(self, table: Table, operation: Operation) -> bool:
+        """Call the service, again with the same key if there is no answer, and record it; return whether it answered.
+
+        Attempts with one key are one call, since they have one effect. A refusal says nothing of an earlier attempt.
+        """
+        patience = self._draw.choice((0.0, 3.0, 10.0))
+        begin = first = time.monotonic()
+        answer = await self._attempt(table, operation)
+        while answer is NO_ANSWER and time.monotonic() < first + patience and not operation.is_read:
+            await asyncio.sleep(0.1)
+            begin = time.monotonic()
+            answer = await self._attempt(table, operation)
+        end = time.monotonic()
+        if (answer is NO_ANSWER or (isinstance(answer, Refused) and begin > first)) and not operation.is_read:
+            table.calls.append(Call(self.name, operation, first))
+        if answer is NO_ANSWER:
+            return False
+        self.answered += 1
+        table.calls.append(Call(self.name, operation, begin if isinstance(answer, Refused) else first, end, answer))
+        return True
+
+    async def _attempt(self, table: Table, operation: Operation) -> Any:
+        """Return the answer to one request, or NO_ANSWER."""
+        try:
+            return await table.perform(self._client, operation)
+        except UnexpectedAnswer:  # such as a file with other bytes
+            raise
+        except SupportError as failure:
+            if failure.code == "idempotency_answer_lost":
+                return AnswerLost()
+            is_refusal = failure.status in REFUSALS and failure.code not in AMBIGUOUS
+            return Refused(failure.code) if is_refusal else NO_ANSWER
+
+    def _operation(self, table: Table) -> Operation:
+        draw, place = self._draw, self._draw.randrange(2)
+        kind = draw.choices(("read", "list", "repeat", "write"), (5, 1, 1, 8))[0]
+        if kind == "list":
+            return Operation("list", 0, tuple(draw.sample(STATUSES, draw.choice((0, 1, 2)))))
+        if kind == "repeat" and table.repeatable:
+            return draw.choice(table.repeatable[-8:])
+        return self._write(table, place) if kind == "write" else Operation("read", place)
+
+    def _write(self, table: Table, place: int) -> Operation:
+        draw, number = self._draw, next(table.numbers)
+        files = [name for name, (where, _) in table.files.items() if where == place]
+        name = draw.choices(
+            (*MESSAGES, "set status", "snooze", "prioritize", "upload", "relate", "merge", "unmerge", "remove"),
+            (4, 3, 2, 4, 2, 2, 3, 1, 1, 2 if place in table.links else 0, 1 if files else 0),
+        )[0]
+        value = {
+            **dict.fromkeys(MESSAGES, f"text {number}"),
+            "set status": (draw.choice(STATUSES), None),
+            "prioritize": draw.choice(PRIORITIES),
+            "upload": file(f"{table.customer} file {number}"),
+            "relate": 1 - place,
+            "merge": 1 - place,
+            "unmerge": table.links.get(place),
+            "remove": draw.choice(files or [None]),
+        }.get(name)
+        # The removal of a file that is not there is refused for that reason, whatever the version.
+        version = table.versions.get(place) if name != "remove" and draw.random() < 0.3 else None
+        key = f"{table.customer}-{number}"
+        if name == "snooze":  # no repeat: its time may have passed
+            return Operation("set status", place, ("pending", self._snooze_end(table, place)), version, key)
+        operation = Operation(name, place, value, version, key)
+        table.repeatable.append(operation)
+        return operation
+
+    def _snooze_end(self, table: Table, place: int) -> str:
+        """Return a time. The service may open the case from then on, if the case is snoozed until that time."""
+        now = datetime.now(UTC)
+        until = now + timedelta(seconds=self._draw.uniform(0.5, 6))
+        begin = time.monotonic() + (until - now).total_seconds() - 0.05
+        table.calls.append(Call("service", Operation("wake", place, until.isoformat()), begin))
+        return until.isoformat()
+
+
+async def until_answered(call: Callable[[], Awaitable[Any]]) -> Any:
+    """Call until there is an answer; return it."""
+    async with asyncio.timeout(LONG):
+        while True:
+            try:
+                if answer := await call():
+                    return answer
+            except SupportError as failure:
+                if failure.status is not None and failure.status < 500 and failure.code not in AMBIGUOUS:
+                    raise
+            await asyncio.sleep(0.1)
