@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from support_service.attachments.content import UploadValidator, discard_bytes, store_file
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.cases.case_files import CaseFiles
-from support_service.cases.links import CaseMerged
+from support_service.cases.links import CaseMerged, contended_rows_of, hold_arrival
 from support_service.cases.model.files import StoredAttachment
 from support_service.core.domain.case_vocabulary import KNOWN_CONTENT_TYPES
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, InsufficientStorage, SupportError, Unavailable
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.core.part_state import OK
-from support_service.platform.database import ContendedRow, Database
+from support_service.platform.database import Database
 from support_service.platform.settings.resources import AttachmentSettings
 from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, known_or_other
 from support_service.platform.unit_of_work import WriteOrigin, repeatable, unit_of_work
@@ -175,16 +175,20 @@ class AttachmentUploader:
         """
         attachment, new.is_committing = new.attachment, False
         while not new.is_committing:
-            case_row = ContendedRow(attachment.ticket_id)
+            sent_to, case_id = new.attachment.ticket_id, attachment.ticket_id
+            rows = contended_rows_of(*{sent_to, case_id})
             try:
-                async with unit_of_work(self._database, origin, case_row, with_locks=staged) as work:
+                async with unit_of_work(self._database, origin, *rows, with_locks=staged) as work:
+                    if sent_to != case_id:
+                        await hold_arrival(work.tx, origin.principal, sent_to, case_id)
                     if staged:
                         synthetic = await self._files.stage(work, attachment, expected)
                     else:
-                        attachment, synthetic = await self._files.add(work, attachment, expected)
+                        version = expected if sent_to == case_id else None  # that of the duplicate
+                        attachment, synthetic = await self._files.add(work, attachment, version)
                     new.is_committing = True
-            except CaseMerged as merged:  # the version was that of the duplicate
-                attachment, expected = replace(attachment, ticket_id=merged.original), None
+            except CaseMerged as merged:
+                attachment = replace(attachment, ticket_id=merged.original)
         if not synthetic:
             self._instruments.add(
                 ATTACHMENT_STORED, 1, {"content_type": known_or_other(attachment.content_type, COUNTED_CONTENT_TYPES)}

@@ -68,6 +68,19 @@ async def check_not_merged(reader: Reader, principal: Principal, case_id: str, c
         raise CaseMerged(original)
 
 
+async def hold_arrival(tx: Transaction, principal: Principal, duplicate: str, original: str) -> None:
+    """Lock a duplicate and the case in which arrives what is sent to it, until the transaction ends.
+
+    Raises CaseMerged if it arrives in another case now, or in the duplicate itself, which was opened meanwhile.
+    """
+    cases = await link_rows.lock_cases(tx, (duplicate, original))
+    if duplicate not in cases:
+        raise case_not_found(duplicate)
+    now = await find_case_of_arrival(tx, principal, duplicate, cases[duplicate]) or duplicate
+    if now != original:
+        raise CaseMerged(now)
+
+
 class LinkService:
     """Adds and removes links of cases."""
 
@@ -105,7 +118,7 @@ class LinkService:
             problem = FieldError(named, "must be the id of another case")
             raise ValidationFailed("invalid_request", "A case can't be linked with itself.", [problem])
         is_directed = new.kind != RELATED
-        rows = [*([DIRECTED_LINKS] if is_directed else []), *_contended_rows_of(case_id, new.case_id)]
+        rows = [*([DIRECTED_LINKS] if is_directed else []), *contended_rows_of(case_id, new.case_id)]
         async with unit_of_work(self._database, origin, *rows) as work:
             if is_directed:
                 await link_rows.lock_directed_links(work.tx)
@@ -138,7 +151,7 @@ class LinkService:
         link = await link_rows.find(self._database, link_id)
         ends = (link.case_id, link.other_case_id) if link else ()
         ids = (case_id, *(each for each in ends if each != case_id)) if case_id in ends else (case_id,)
-        async with unit_of_work(self._database, origin, *_contended_rows_of(*ids)) as work:
+        async with unit_of_work(self._database, origin, *contended_rows_of(*ids)) as work:
             cases = await self._lock_cases(work, ids, expected)
             if link is None or case_id not in ends or not await link_rows.remove(work.tx, link.id):
                 raise NotFound("link_not_found", f"There is no link {link_id[:64]!r} of this case.")
@@ -180,7 +193,7 @@ class LinkService:
             case.current = case.current.model_copy(update={"updated_at": at, "version": case.current.version + 1})
 
 
-def _contended_rows_of(*case_ids: str) -> list[ContendedRow]:
+def contended_rows_of(*case_ids: str) -> list[ContendedRow]:
     """Return the contended rows of cases in a fixed order, so that transactions do not wait for each other."""
     return [ContendedRow(case_id) for case_id in sorted(filter(is_valid_id, case_ids))]
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pydantic_core
 
 from support_service.cases.case_files import CaseFiles
-from support_service.cases.links import CaseMerged, check_not_merged
+from support_service.cases.links import CaseMerged, check_not_merged, contended_rows_of, hold_arrival
 from support_service.cases.listing.case_list import SharedCountLimits
 from support_service.cases.model.case import MAX_CONVERSATION_BYTES, Case, CaseSummary, Message
 from support_service.cases.model.files import StoredAttachment
@@ -170,24 +170,29 @@ class CaseService(CaseReader):
         target = case_id
         while True:
             try:
-                return await self._add_message_once(origin, target, new, expected, staged_for=case_id)
+                # The version is that of the duplicate.
+                version = expected if target == case_id else None
+                return await self._add_message_once(origin, target, new, version, sent_to=case_id)
             except CaseMerged as merged:
-                target, expected = merged.original, None  # the version was that of the duplicate
+                target = merged.original
 
     async def _add_message_once(
-        self, origin: WriteOrigin, case_id: str, new: NewMessage, expected: ExpectedVersions, *, staged_for: str
+        self, origin: WriteOrigin, case_id: str, new: NewMessage, expected: ExpectedVersions, *, sent_to: str
     ) -> Message:
         """Append a message to a case, or return the existing message with its external id.
 
-        Raises CaseMerged, see `add_message`.
+        `sent_to` is the case, or the closed duplicate that the message was sent to. Raises CaseMerged, see
+        `add_message`.
         """
         described = self._conflict_with_new_messages(origin.principal, case_id, expected)
         names_files = bool(new.attachment_ids or new.attachment_uri)
-        work_of_message = unit_of_work(self._database, origin, ContendedRow(case_id), with_locks=names_files)
-        async with described, work_of_message as work:
+        rows = contended_rows_of(*{sent_to, case_id})
+        async with described, unit_of_work(self._database, origin, *rows, with_locks=names_files) as work:
+            if sent_to != case_id:
+                await hold_arrival(work.tx, origin.principal, sent_to, case_id)
             if new.external_id and (existing := await self._lock_and_find_message(work, case_id, new)):
                 return existing
-            message, _ = await self._append_message(work, case_id, new, expected, staged_for=staged_for)
+            message, _ = await self._append_message(work, case_id, new, expected, staged_for=sent_to)
         return message
 
     async def remove_synthetic(

@@ -1,7 +1,11 @@
 """Merged cases: a closed duplicate is read as one with its original, which gets what is sent to the duplicate."""
 
+from contextlib import asynccontextmanager
+
 import pytest
 
+from support_service.attachments import uploader
+from support_service.cases import service
 from tests.conftest import both_databases
 from tests.support.access.principals import Principals
 from tests.support.calls import expect_problem, form
@@ -101,6 +105,31 @@ async def test_pages_of_a_merged_conversation_have_each_message_once(desk):
         assert found == expected
     path = f"/support/cases/{original}?messagesAfter={original}"
     await expect_problem(await desk.principals.request("agent", "GET", path), 422, "invalid_request")
+
+
+@both_databases
+@pytest.mark.parametrize("module", [service, uploader], ids=["message", "file"])
+async def test_what_is_sent_to_a_duplicate_stays_in_it_if_it_is_opened_at_that_moment(desk, monkeypatch, module):
+    """After it was found to be closed, and before anything has arrived in the original."""
+    original, case = await desk.open("one"), await desk.open("two")
+    await desk.merge(case, original)
+    unit_of_work, is_second = module.unit_of_work, iter([False, True])
+
+    @asynccontextmanager
+    async def opened_before_the_second(*arguments, **options):
+        if next(is_second, False):
+            await desk.principals.read_json("supervisor", "POST", f"/support/cases/{case}/status?status=open")
+        async with unit_of_work(*arguments, **options) as work:
+            yield work
+
+    monkeypatch.setattr(module, "unit_of_work", opened_before_the_second)
+    if module is service:
+        assert await desk.write(case, "three", "supervisor") == case
+    else:
+        path = f"/support/cases/{case}/attachments"
+        stored = await desk.principals.read_json("supervisor", "POST", path, data=form(b"three"))
+        assert stored["ticketId"] == case
+    assert next(is_second, None) is None
 
 
 @both_databases
