@@ -1,0 +1,121 @@
+"""The exploration of orders: what a seed decides, how time passes, and what counts as a failure."""
+
+import asyncio
+import time
+
+import pytest
+
+from tests.support.orders import STARTED_AT, Order, WrongOrder, expect_wrong_order, explore
+
+
+async def lose_an_update(order):
+    """Add one to a number three times, with a wait between the read and the write."""
+    number = 0
+
+    async def add():
+        nonlocal number
+        before = number
+        await order.pause(most=3)
+        number = before + 1
+
+    await asyncio.gather(add(), add(), add())
+    assert number == 3, "an update is lost"
+
+
+def test_exploration_finds_a_lost_update_and_repeats_it():
+    """The failure names its seed, and shows the last steps before it."""
+    expect_wrong_order(lose_an_update, "RACE_SEED=0 .*an update is lost")
+    with pytest.raises(WrongOrder, match=r"task 2 lose_an_update.<locals>.add at test_orders.py"):
+        explore(lose_an_update)
+
+
+def test_seed_decides_the_order():
+    """The same seed gives the same one, and others give others."""
+
+    def order_of(seed):
+        finished = []
+
+        async def scenario(order):
+            async def finish(number):
+                await order.pause()
+                finished.append(number)
+
+            await asyncio.gather(*map(finish, range(4)))
+
+        order = Order(seed)
+        order.run(scenario(order))
+        return tuple(finished)
+
+    assert [order_of(seed) for seed in range(100)] == [order_of(seed) for seed in range(100)]
+    assert len({order_of(seed) for seed in range(2000)}) == 24
+
+
+def test_time_passes_only_while_everybody_waits():
+    """Hours take no time, and the clocks of the process agree."""
+
+    async def scenario(order):
+        assert time.time() == STARTED_AT
+        await order.pause()
+        assert order.time() == 0
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.sleep(7200), order.pick((3600, 1800)))
+        assert time.monotonic() == order.time() >= 1800
+
+    explore(scenario, orders=2)
+
+
+def test_stalls_let_timers_come_first():
+    """With them, a timer may end although its task has not had a turn."""
+
+    async def scenario(order):
+        before = order.time()
+        async with asyncio.timeout(10):
+            await order.pause(most=20)
+        assert order.time() == before, "late"
+
+    explore(scenario, orders=10)
+    expect_wrong_order(scenario, "late|TimeoutError", stalls=0.1)
+
+
+@pytest.mark.parametrize(
+    ("work", "failure"),
+    [
+        (lambda: asyncio.Event().wait(), "every task waits, and nothing will end that"),
+        (lambda: asyncio.get_running_loop().run_in_executor(None, int, "x"), "ValueError: invalid literal"),
+        (lambda: asyncio.sleep(0, asyncio.get_running_loop().call_soon(int, "x")), "ValueError: invalid literal"),
+    ],
+    ids=["deadlock", "thread", "callback"],
+)
+def test_failures_of_an_order(work, failure):
+    """A wait that nobody ends, and what a thread or a callback raises."""
+
+    async def scenario(_order):
+        await work()
+
+    expect_wrong_order(scenario, failure)
+
+
+def test_threads_run_at_a_moment_of_the_order():
+    """Their results come later, and in any order."""
+    results = set()
+
+    async def scenario(_order):
+        loop, done = asyncio.get_running_loop(), []
+        jobs = [loop.run_in_executor(None, lambda number=number: number) for number in range(3)]
+        for job in jobs:
+            job.add_done_callback(lambda job: done.append(job.result()))
+        await asyncio.gather(*jobs)
+        results.add(tuple(done))
+
+    explore(scenario, orders=200)
+    assert len(results) == 6
+
+
+def test_scenario_without_a_choice_is_refused():
+    """One order looked at thousands of times proves nothing."""
+
+    async def scenario(_order):
+        await asyncio.sleep(1)
+
+    with pytest.raises(AssertionError, match="1 different orders"):
+        explore(scenario, orders=5)
