@@ -252,7 +252,7 @@ class OutboxRelay:
             self._renew_at = now + duration * random.uniform(0.25, 0.5)
             self._lease_ends_at = 0.0 if fence is None else now + duration
             self._fence = fence or 0
-            return fence is not None
+            return self.is_leader()  # the answer may have come after the lease has expired
 
     async def _fan_out_pending(self) -> None:
         """Create the webhook deliveries of events without them, in batches, while this process holds the lease."""

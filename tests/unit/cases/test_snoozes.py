@@ -21,6 +21,7 @@ from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.cases import recorder
+from tests.support.leases import all_hold_the_lease
 from tests.support.scrape import parse
 
 pytestmark = both_databases
@@ -115,8 +116,9 @@ async def test_many_cases_of_the_same_time_are_opened_once_by_several_replicas(d
     """All in one run, although every replica believes to hold the lease."""
     case_ids = [await snooze(cases) for _ in range(CASES)]
     await let_time_pass(database)
-    await asyncio.gather(*(make_waker(lease_duration=-1).run() for _ in range(3)))
-    await make_waker(lease_duration=-1).run()  # what another replica had locked
+    with all_hold_the_lease():
+        await asyncio.gather(*(make_waker().run() for _ in range(3)))
+    await make_waker().run()  # what another replica had locked
     assert {*(await statuses(database)).values()} == {("open", None)}
     expected = Counter((case_id, SYSTEM.name) for case_id in case_ids)
     assert await wakes(database) == (expected, expected)
@@ -191,11 +193,11 @@ async def test_each_snooze_ends_once_while_customers_and_agents_change_the_cases
                 pytest.fail("an open and a pending case may become both")
         return step
 
-    wakers = [make_waker(lease_duration=-1) for _ in range(2)]
-    steps, *_ = await asyncio.gather(
-        asyncio.gather(*(interfere(case_id) for case_id in case_ids)), *(waker.run() for waker in wakers)
-    )
-    await wakers[0].run()
+    with all_hold_the_lease():
+        steps, *_ = await asyncio.gather(
+            asyncio.gather(*(interfere(case_id) for case_id in case_ids)), *(make_waker().run() for _ in range(2))
+        )
+    await make_waker().run()
     found = await statuses(database)
     for case_id, step in zip(case_ids, steps, strict=True):
         status, until = found[case_id]

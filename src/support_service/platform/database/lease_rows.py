@@ -77,7 +77,8 @@ class JobLease:
         self._was_taken = False
 
     async def take(self) -> bool:
-        """Take or renew the lease. Return False if another replica holds it."""
+        """Take or renew the lease. Return False if another replica holds it, or if it has expired meanwhile."""
+        ends_at = time.monotonic() + self._duration
         async with self._database.transaction() as tx:
             fence = await take_lease(
                 tx,
@@ -88,7 +89,7 @@ class JobLease:
                 max_clock_skew=self._max_clock_skew,
             )
         self._was_taken |= fence is not None
-        return fence is not None
+        return fence is not None and time.monotonic() < ends_at
 
     async def release(self) -> None:
         """Release the lease if this replica holds it, so that another one goes on at once."""

@@ -26,6 +26,7 @@ from support_service.platform.database.tables import audit_log, case_clocks, lea
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
+from tests.support.leases import all_hold_the_lease
 from tests.support.scrape import parse
 
 pytestmark = both_databases
@@ -139,8 +140,8 @@ async def test_a_thousand_cases_due_in_the_same_second_are_reported_once_by_seve
     case = await cases.open_case(SYSTEM_ORIGIN, NEW)
     await copy_case(database, case.id, MANY - 1)
     await expire(database, "firstResponse")
-    detectors = [make_detector(lease_duration=-1) for _ in range(3)]
-    await asyncio.gather(*(detector.run() for detector in detectors))
+    with all_hold_the_lease():
+        await asyncio.gather(*(make_detector().run() for _ in range(3)))
     entries, events = await reported(database)
     assert len(entries) == MANY
     assert set(entries.values()) == {1}

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from opentelemetry.metrics import NoOpMeter
 from pydantic import ValidationError
 
-from support_service.cases.clocks.breaches import BreachDetector, DetectorTimings
+from support_service.cases.clocks.breaches import BreachDetector
 from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.clocks.policy import WEEKDAYS, PolicyContent
@@ -32,6 +32,7 @@ from support_service.platform.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from tests.support.clocks.minute_walk import MINUTE, NaiveCase, walk
 from tests.support.clocks.strategies import calendars
 from tests.support.examples import examples
+from tests.support.leases import all_hold_the_lease
 
 START = datetime(2025, 3, 28, 9, tzinfo=UTC)  # in Europe and Chatham clocks change in the days after
 WALKED = timedelta(days=12)
@@ -99,9 +100,9 @@ class Service:
 
     async def detect(self):
         """Let several replicas look for breaches at once, each of which believes to hold the lease."""
-        timings = DetectorTimings(lease_duration=-1)
-        replicas = [BreachDetector(self.database, self.policies, self.instruments, timings) for _ in range(REPLICAS)]
-        await asyncio.gather(*(each.run() for each in replicas))
+        replicas = [BreachDetector(self.database, self.policies, self.instruments) for _ in range(REPLICAS)]
+        with all_hold_the_lease():
+            await asyncio.gather(*(each.run() for each in replicas))
 
     async def reported(self):
         """Return how often a breach of each case, target and due time is in the audit log."""
