@@ -8,7 +8,7 @@ export INSTALL_DEBIAN_PACKAGES := $(or $(CI),$(filter services,$(MAKECMDGOALS)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services vendor screenshots run test test-fast test-times test-long coverage mutants lint lint-code lint-types lint-console lint-api lint-generated lint-language format docs generate configuration inventory sources client observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege wheel sbom api-diff actionlint lock clean
+.PHONY: help install services vendor screenshots run test test-fast test-times test-long soak coverage mutants lint lint-code lint-types lint-console lint-api lint-generated lint-language format docs generate configuration inventory sources client observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege wheel sbom api-diff actionlint lock clean
 
 ## Every day
 
@@ -167,6 +167,9 @@ mutants: install services ## Change the service in one place at a time, and prin
 
 test-long: install services ## Run the long forms of tests, minutes each (ARGS="crash stream" picks some, ARGS=--help lists them)
 	@$(BIN)/python -m tests.long $(ARGS)
+
+soak: install services ## Measure a deployment under load for an hour on each database; nothing may grow (SOAK_SECONDS=300 is shorter)
+	@$(BIN)/python -m tests.long soak
 
 drill-short: install services ## Break three things, and check that exactly their alerts arrive and the printed actions end them
 	$(DRILL_SHORT) $(ARGS)

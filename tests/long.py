@@ -40,7 +40,8 @@ def long(*paths: str, options: tuple[str, ...] = (), **variables: float | str) -
 
 
 LONG = {
-    "soak": long("app/test_memory_under_load.py", LOAD_ROUNDS=250),
+    "load": long("app/test_memory_under_load.py", LOAD_ROUNDS=250),
+    "soak": long("e2e/soak", SOAK_SECONDS=3600),
     "chaos": long("e2e/timeline/test_chaos.py", CHAOS_SECONDS=300),
     "crash": long("e2e/crash/test_crash.py", "e2e/crash/test_repeats.py", CRASH_KILLS=45),
     "import": long("e2e/crash/test_import_kills.py", IMPORT_KILLS=100),

@@ -1,0 +1,1 @@
+"""A soak: load on a whole deployment for a long time, and figures that must not grow."""

@@ -1,0 +1,43 @@
+"""`support-service` that writes the number of its asyncio tasks to the file TASKS_FILE, twice a second."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from support_service import cli, server
+from support_service.app import build_app
+from support_service.guard.guard import Guard
+
+INTERVAL = 0.5  # seconds
+FILE = Path(os.environ["TASKS_FILE"])
+
+
+def build_counted_app(*arguments: Any, **options: Any) -> tuple[web.Application, Guard]:
+    """Return an application that counts its tasks while it runs, and its guard."""
+    app, guard = build_app(*arguments, **options)
+
+    async def count(_: web.Application) -> AsyncIterator[None]:
+        async def write() -> None:
+            while True:
+                FILE.write_text(str(len(asyncio.all_tasks())))  # noqa: ASYNC240 - a file in memory
+                await asyncio.sleep(INTERVAL)
+
+        counting = asyncio.create_task(write())
+        yield
+        counting.cancel()
+        with suppress(asyncio.CancelledError):
+            await counting
+
+    app.cleanup_ctx.append(count)
+    return app, guard
+
+
+server.build_app = build_counted_app
+
+if __name__ == "__main__":
+    cli.main()
