@@ -102,6 +102,7 @@ def failed_answer(
     return SourceAnswer(outcome, [], CallFailure(stage, reason), healthy)
 
 
+CIRCUIT_OPEN = failed_answer("open", None, "circuit open", healthy=None)
 DEADLINE_EXCEEDED = failed_answer("open", "http", "timeout", healthy=None)  # the deadline passed while the call waited
 
 
@@ -175,10 +176,10 @@ class SourceClient:
         earlier. Only the deadline limits the wait for a free connection.
         """
         admission = self.breaker.admit()
-        answer = failed_answer("open", None, "circuit open", healthy=None)
+        answer = CIRCUIT_OPEN
         if admission is not None:
             try:
-                answer = await self._fetch_within_limits(call, deadline, budget)
+                answer = await self._fetch_within_limits(call, admission, deadline, budget)
             finally:  # a call that is cancelled says nothing about the service
                 self.breaker.report(admission, healthy=answer.healthy)
         if answer.outcome == "open":
@@ -187,7 +188,9 @@ class SourceClient:
             self._instruments.add(TIMELINE_COLLECTION_FAILURES, 1, {"stage": answer.failure.stage})
         return answer
 
-    async def _fetch_within_limits(self, call: SourceCall, deadline: float, budget: TimelineBudget) -> SourceAnswer:
+    async def _fetch_within_limits(
+        self, call: SourceCall, admission: int, deadline: float, budget: TimelineBudget
+    ) -> SourceAnswer:
         """Make the call once it has a slot of its timeline's limit, and then one of the source's limit."""
         if not await _acquire(budget.slots, deadline):
             return DEADLINE_EXCEEDED
@@ -201,13 +204,17 @@ class SourceClient:
             finally:
                 self._waiting -= 1
             try:
-                return await self._fetch_with_retry(call, deadline, budget)
+                if not self.breaker.still_admits(admission):  # it has opened while the call waited
+                    return CIRCUIT_OPEN
+                return await self._fetch_with_retry(call, admission, deadline, budget)
             finally:
                 self._slots.release()
         finally:
             budget.slots.release()
 
-    async def _fetch_with_retry(self, call: SourceCall, deadline: float, budget: TimelineBudget) -> SourceAnswer:
+    async def _fetch_with_retry(
+        self, call: SourceCall, admission: int, deadline: float, budget: TimelineBudget
+    ) -> SourceAnswer:
         """Make the call; retry it once if the connection failed before the answer began, which is safe for a GET."""
         self._retries = min(self._retry_budget, self._retries + 0.1)
         answer = await self._attempt(call, deadline, budget)
@@ -218,7 +225,8 @@ class SourceClient:
         if self._retries >= 1 and asyncio.get_running_loop().time() + pause < deadline:
             self._retries -= 1
             await asyncio.sleep(pause)
-            answer = await self._attempt(call, deadline, budget)
+            if self.breaker.still_admits(admission):
+                answer = await self._attempt(call, deadline, budget)
         return answer or failed_answer("error", "http", "connection failed", healthy=False)
 
     async def _attempt(self, call: SourceCall, deadline: float, budget: TimelineBudget) -> SourceAnswer | None:

@@ -58,6 +58,10 @@ class CircuitBreaker:
             self._trial_running = True
         return self._generation
 
+    def still_admits(self, admission: int) -> bool:
+        """Return whether a call that was admitted earlier, and has waited since, may be made now."""
+        return not self._open_for or admission == self._generation
+
     def report(self, admission: int, *, healthy: bool | None) -> None:
         """Record the result of an admitted call; `healthy` is None if it says nothing about the service's health."""
         if admission != self._generation:

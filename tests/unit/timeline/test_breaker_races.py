@@ -14,6 +14,7 @@ from tests.support.orders import expect_wrong_order, explore, with_bug
 
 CALLS = 9
 CONNECTIONS = 3
+SENT_WHILE_OPEN = "a call is sent although the breaker is open"
 TIMEOUT = 1.0  # seconds of one attempt
 TIMINGS = BreakerTimings(open_for=2.0, max_open_for=4.0)
 EARLIEST, LATEST = 0.8, 1.2  # shares of the time for which it is open: it is random between them
@@ -56,6 +57,10 @@ class Expected:
             self._trials.add(call)
         return call
 
+    def still_admits(self, call):
+        """Whether the real breaker lets the call be made."""
+        return self._breaker.still_admits(self._admitted[call][0])
+
     def report(self, call, *, healthy):
         """Report a result to the real breaker, and compare what follows from it."""
         token, phase = self._admitted.pop(call)
@@ -95,6 +100,7 @@ def breaker_scenario(instruments, breaker=CircuitBreaker, client_class=SourceCli
 
         async def get(_url, **_):
             nonlocal connections
+            assert client.breaker.state != "open", SENT_WHILE_OPEN
             connections += 1
             assert connections <= CONNECTIONS, "more calls at once than the source has connections"
             try:
@@ -166,9 +172,11 @@ CANCELLED_CALL = "finally:  # a call that is cancelled says nothing about the se
             "the breaker does not close again",
             ("fetch", CANCELLED_CALL, "except KeyError:\n            raise\n        else:"),
         ),
+        (SENT_WHILE_OPEN, ("_fetch_within_limits", "if not self.breaker.still_admits(admission):", "if False:")),
+        (SENT_WHILE_OPEN, ("_fetch_with_retry", "if self.breaker.still_admits(admission):", "if True:")),
         ("more calls at once", ("_fetch_within_limits", "if not await _acquire(self._slots, deadline):", "if False:")),
     ],
-    ids=["cancelled trial call", "slot not taken"],
+    ids=["cancelled trial call", "sent after a wait", "sent again", "slot not taken"],
 )
 def test_exploration_finds_bugs_of_the_calls(instruments, failure, bug):
     """A test of the test."""
