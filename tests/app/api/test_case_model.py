@@ -150,7 +150,7 @@ class CaseMachine(RuleBasedStateMachine):
 
     @rule()
     def look_at_views(self):
-        """Their numbers and their cases are those that have what the view asks for."""
+        """Each view counts and lists the cases that have what it asks for."""
         for view in self._run(_all(self._clients[STAFF].list_views())):
             query, has = VIEWS[view.name]
             wanted = {case_id for case_id, case in zip(self._desk.ids, self._state.cases, strict=True) if has(case)}

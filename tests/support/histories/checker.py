@@ -1,8 +1,9 @@
 """Whether a history of concurrent calls could have come from a service that does one thing after the other.
 
-Wing and Gong's search: take a call that no unfinished call must precede, apply it to the model, and go on if the answer
-agrees; otherwise try another one. What is left of a search is the same for the same calls done and the same state, so
-each such pair is visited once (Lowe). A call without an answer may have happened at any time after its begin, or never.
+This is the search of Wing and Gong. It takes a call that no unfinished call must precede, and applies it to the model.
+It goes on if the answer agrees, and otherwise tries another call. What is left of a search follows from the calls done
+and the state, so each such pair is visited once (Lowe). A call without an answer may have happened at any time after
+its begin, or never.
 
 Calls that do not overlap keep their order. So a client reads what it has written, and no read shows less than an
 earlier one.
@@ -80,7 +81,7 @@ def is_linearizable(calls: Iterable[Call], state: State, max_steps: int = MAX_ST
 
 
 def _next_calls(calls: Sequence[Call], done: int) -> list[tuple[int, Call]]:
-    """Return the calls that may come next: those that began before any other call that is not done has ended."""
+    """Return the calls that may come next: no other call that is not done has ended before they began."""
     found, first_end = [], inf
     for number, call in enumerate(calls):
         if call.begin > first_end:
@@ -106,8 +107,9 @@ def _after(state: State, call: Call) -> State | None:
 def shrink(calls: Sequence[Call], state: State) -> tuple[list[Call], list[Call]]:
     """Return a smallest wrong part of a history that is not linearizable, and the writes that may have happened.
 
-    The answers of the part contradict each other, whichever of those writes happened. Each step keeps that true: of a
-    linearizable history a beginning is linearizable, and so it is without a read, or with a write whose answer is lost.
+    The answers of the part contradict each other, whichever of those writes happened.
+    Each step keeps that true. A beginning of a linearizable history is linearizable.
+    So is the history without a read, or with a write whose answer is lost.
     """
     ends = sorted(call.end for call in calls if call.is_answered)
     low, high = 0, len(ends) - 1  # the beginning that ends with ends[high] is wrong

@@ -1,6 +1,6 @@
 """What must hold once all calls of a run have ended: everybody who was told of the cases was told the same.
 
-The cases are those of the last reads, which are calls of the history.
+The last reads are calls of the history, and show the cases.
 """
 
 from collections import Counter

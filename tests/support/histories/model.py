@@ -1,7 +1,7 @@
 """The model of a few cases that may be merged: what each operation answers, and the state that it leaves behind.
 
-`apply` is pure. The state machines compare its answers with those of a service that does one thing after the other. The
-checker searches for an order of concurrent calls in which the answers of the service are those of the model.
+`apply` is pure. The state machines compare its answers with the answers of a service that does one thing after another.
+The checker searches for an order of concurrent calls in which the service and the model answer the same.
 """
 
 from typing import Any, NamedTuple
@@ -50,7 +50,7 @@ class Row(NamedTuple):
 
 
 class Detail(NamedTuple):
-    """What a read of a case shows. Texts and files are those of each place, or None where it shows no such case."""
+    """What a read of a case shows. Texts and files by place are None where it shows no such case."""
 
     row: Row
     merged_into: int | None
@@ -93,7 +93,7 @@ class CaseState(NamedTuple):
 
 
 class State(NamedTuple):
-    """The cases, the places of those that are related, and the answer to each key that was used."""
+    """The cases, the places of related cases, and the answer to each key that was used."""
 
     cases: tuple[CaseState, ...]
     related: frozenset[frozenset[int]] = frozenset()
@@ -272,7 +272,7 @@ def _list(state: State, _: int, statuses: tuple[str, ...]) -> tuple[State, tuple
 
 
 def _chain(state: State, place: int) -> list[int]:
-    """Return a place and those of what its case is a duplicate of, directly or by others."""
+    """Return a place, and the places of the cases that its case is a duplicate of, directly or by others."""
     chain = [place]
     while (original := state.cases[chain[-1]].original) is not None:
         chain.append(original)
@@ -280,7 +280,7 @@ def _chain(state: State, place: int) -> list[int]:
 
 
 def _arrival(state: State, place: int) -> int:
-    """Return the place at which a public message or file for a case arrives: no customer reads those of another one."""
+    """Return the place at which a public message or file for a case arrives, which is a case of the same customer."""
     end = place
     while (original := state.cases[end].merged_into) is not None:
         end = original

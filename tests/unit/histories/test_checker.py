@@ -1,6 +1,6 @@
 """The checker of histories accepts what a correct service may answer, and finds each kind of planted error.
 
-The histories are those of a simulated service: each call takes effect at one moment between its begin and its end.
+A simulated service makes the histories. Each call takes effect at one moment between its begin and its end.
 """
 
 import itertools
