@@ -248,7 +248,7 @@ def explore(scenario: Scenario, *, orders: int = ORDERS, stalls: float = 0.0) ->
 
 @contextmanager
 def clocks_of_orders() -> Iterator[Callable[[Order], Order]]:
-    """Yield a function that lets the clocks and the jitter be those of an order that begins."""
+    """Yield a function that gives the clocks and the jitter the values of an order that begins."""
     present = Order(0)
 
     def begin(order: Order) -> Order:

@@ -1,4 +1,4 @@
-"""Group commit of uploads in any order: each upload gets its own outcome, whoever shares its batch or leaves."""
+"""Group commit of uploads in any order: each upload gets its own outcome, whichever one shares its batch or leaves."""
 
 import asyncio
 
