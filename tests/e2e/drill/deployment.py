@@ -74,6 +74,7 @@ class Deployment:
         self.alerts = AlertsOfNow(self)
         self.disk: SeparateDisk
         self.replicas: list[Replica] = []
+        self.oncall_token: str  # of the person on call
         self.probe: Probe
         self.traffic: Traffic
         self.monitoring: Monitoring
@@ -108,7 +109,8 @@ class Deployment:
             await self.orchestrator.open()
             stack.push_async_callback(self.orchestrator.close)
             self.traffic = Traffic(self.load_balancer.ingress, self.token("agents"), **self.scenario.load)
-            self._configure_curl(self.token("on-call"))
+            self.oncall_token = self.token("on-call")
+            self._configure_curl()
             self.probe = self._probe()
             stack.callback(self.load_balancer.close)
             stack.callback(self.probe.kill)
@@ -230,9 +232,9 @@ class Deployment:
                 address = self.unlinked[variable] = replica.environment[variable]
                 replica.environment[variable] = address.replace(f":{port}", f":{link.port}", 1)
 
-    def _configure_curl(self, token: str) -> None:
+    def _configure_curl(self) -> None:
         """Authenticate the checks of the runbooks, as their README says."""
-        (self.folder / ".curlrc").write_text(f'header = "Authorization: Bearer {token}"\n')
+        (self.folder / ".curlrc").write_text(f'header = "Authorization: Bearer {self.oncall_token}"\n')
 
     def _probe(self) -> Probe:
         variables = {"SUPPORT_TOKEN": self.token("probe")}

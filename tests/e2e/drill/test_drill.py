@@ -1,5 +1,6 @@
 """The faults of the drill cover the table of alerts; short.py and `make drill` run them."""
 
+import asyncio
 from datetime import date, timedelta
 from math import ceil
 
@@ -10,6 +11,7 @@ from tests.e2e.drill.__main__ import A_DAY, in_deployments, of_the_day, since, s
 from tests.e2e.drill.faults import FAULTS
 from tests.e2e.drill.run import Outcome
 from tests.e2e.drill.runbook_checks import commands_of, page_of
+from tests.e2e.drill.verdict import verdict_agrees
 
 LAST_CHECK = 3  # of a page, by which the cause is known
 
@@ -84,3 +86,10 @@ def test_table_shows_every_kind_of_result():
     healthy = next(each for each in FAULTS if not each.alerts)
     assert table_row(Outcome(healthy)).endswith("| nothing |  | 0 |  |  |  | good |")
     assert summary([expected, unexpected]).startswith("recall 100%, precision 67%; 1 of 2 as expected;")
+
+
+async def test_a_drill_says_that_it_did_not_read_the_verdict():
+    """A comparison that has ended early agrees with nothing."""
+    async with verdict_agrees(object()) as disagreements:
+        await asyncio.sleep(0)
+    assert any("not read" in each for each in disagreements)

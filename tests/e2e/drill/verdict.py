@@ -53,21 +53,22 @@ class AlertsOfNow:
 async def verdict_agrees(deployment: "Deployment") -> AsyncIterator[list[str]]:
     """Poll the verdict while the block runs, and give the list to which each disagreement is added.
 
-    A disagreement lasts for more than one evaluation.
+    A disagreement lasts for more than one evaluation. An error that ended the polling is in the list, too.
     """
     found: list[str] = []
-    token = deployment.token("verdict")  # before the fault, which may change the tokens
-    polling = asyncio.create_task(_poll(deployment, token, found))
+    polling = asyncio.create_task(_poll(deployment, found))
     try:
         yield found
     finally:
         polling.cancel()
-        await asyncio.gather(polling, return_exceptions=True)
+        (ended,) = await asyncio.gather(polling, return_exceptions=True)
+        if isinstance(ended, Exception):
+            found.append(f"the verdict was not read to the end: {ended!r}")
 
 
-async def _poll(deployment: "Deployment", token: str, found: list[str]) -> None:
+async def _poll(deployment: "Deployment", found: list[str]) -> None:
     before: set[str] = set()
-    headers = {"Authorization": f"Bearer {token}"}
+    headers = {"Authorization": f"Bearer {deployment.oncall_token}"}
     async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=ANSWER_WITHIN)) as session:
         while True:
             await asyncio.sleep(EVALUATION_SECONDS)
