@@ -11,6 +11,7 @@ from support_service.attachments.opening import AttachmentTimings
 from support_service.cases.gauges import GaugeTimings
 from support_service.cases.opening import CaseTimings
 from support_service.core.errors import Unavailable, case_not_found
+from support_service.events.broker.base import FencedError
 from support_service.events.relay import RelayTimings
 from support_service.platform.audit.log import SealerTimings
 from support_service.platform.database import DatabaseTimings, SqliteTimings
@@ -217,6 +218,14 @@ async def test_redis_failures_are_counted_by_error(with_redis, client, metrics):
     await read_detail(client, case)
     assert operations(metrics, "redis")["MGET", "_OTHER"] == 1
     assert {error for _, error in operations(metrics, "redis")} == {"", "timeout", "_OTHER"}
+
+
+async def test_refusal_of_a_stale_publisher_is_no_failure_of_redis(with_redis, client, metrics):
+    """A publisher whose lease is over is refused by Redis, which works."""
+    with_redis.run("SET", "support.other:fence", "9")
+    with pytest.raises(FencedError):
+        await service_of(client).broker.publish("support.other", ["{}"], max_length=9, fence=1)
+    assert {error for name, error in operations(metrics, "redis") if name == "XADD"} == {""}
 
 
 @both_databases

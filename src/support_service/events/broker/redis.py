@@ -138,8 +138,10 @@ class RedisClient:
             async with asyncio.timeout(self._timings.timeout):
                 yield
         except REDIS_FAILURES as failure:
-            error = "timeout" if isinstance(failure, RedisTimeout | TimeoutError) else OTHER
-            raise _as_broker_error(failure) from failure
+            described = _as_broker_error(failure)
+            if type(described) is BrokerError:  # the others are answers of a script: Redis works
+                error = "timeout" if isinstance(failure, RedisTimeout | TimeoutError) else OTHER
+            raise described from failure
         finally:
             if name:  # the duration of a blocking read says nothing about Redis
                 self._measure(name, perf_counter() - started, error)
