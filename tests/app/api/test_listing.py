@@ -3,9 +3,11 @@
 import base64
 
 import pytest_asyncio
+import sqlalchemy as sa
 
 from tests.conftest import both_databases
 from tests.support.calls import expect_problem, list_cases, list_subjects, open_case
+from tests.support.service import service_of
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -191,3 +193,14 @@ async def test_search_follows_changes_of_the_subject(client):
     assert await list_subjects(client, q="before") == []
     assert await list_subjects(client, q="after", customerId="c-1") == ["After"]
     assert await list_subjects(client, q="after", customerId="c-2") == []
+
+
+@both_databases
+async def test_case_that_breaks_a_list_is_named(client, caplog):
+    """A row that was changed by hand fails its lists; the log has the number of the case."""
+    await open_case(client)
+    async with service_of(client).database.transaction() as tx:
+        await tx.execute(sa.text("UPDATE tickets SET context = '5'"), {})
+    async with client.get("/support/cases") as response:
+        assert response.status == 500
+    assert "The case with the number 1 can't be listed" in caplog.text

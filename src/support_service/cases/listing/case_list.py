@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from cachetools import TTLCache
+from pydantic import ValidationError
 
 from support_service.cases.listing import snippets
 from support_service.cases.listing.case_sorts import CaseOrder, CasePlace, case_order_for
@@ -82,7 +83,11 @@ async def find_cases(
 
 
 def _to_listed_case(row: Row) -> tuple[CasePlace, ListedCase]:
-    case = ListedCase.model_validate_json(row.ticket)
+    try:
+        case = ListedCase.model_validate_json(row.ticket)
+    except ValidationError as failure:  # its row was changed by hand
+        failure.add_note(f"The case with the number {row.seq} can't be listed.")
+        raise
     if case.last_customer_message:
         case.last_customer_message.text = snippets.one_line_excerpt(case.last_customer_message.text)
     return CasePlace(row.seq, row.at), case
