@@ -32,6 +32,7 @@ class DrillScenario:
     probe: tuple[str, ...] = ()  # arguments
     separate_events_redis: bool = False
     jwt: bool = False  # callers have JWTs, whose keys the replicas read from the issuer
+    sign_in: bool = False  # people can sign in at a provider of OpenID Connect
     certificate: timedelta | None = None  # how long the certificate of order is valid, which then serves https
     manipulated: bool = False  # the clock, the files and the stop of the last replica can be changed while it runs
     linked: bool = False  # connections of the last replica to the database, Redis and payment can be changed

@@ -1,15 +1,25 @@
-"""SupportAccessKeysStale: keys or tokens cannot be read again."""
+"""SupportAccessKeysStale: keys or tokens cannot be read again, or nobody can sign in at the provider."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import aiohttp
 from grafana.panel import Panel, Query, selector
 
-from observability.drill import Cause, Deployment, DrillFault, DrillScenario, Exercise
-from observability.faults import Fault, GaugeValues
-from observability.signal import CAUSE_FOR, Alert, Signal, scaled_seconds
+from observability.drill import Cause, Deployment, DrillFault, DrillScenario, Exercise, changed_attributes, repeatedly
+from observability.faults import CounterValues, Fault, GaugeValues
+from observability.signal import CAUSE_FOR, SYMPTOM_FOR, Alert, Signal, scaled_seconds
 
 KEYS_AGE = 900  # s; keys are read every 5 min, the token file every few seconds
+UNVERIFIED = 5  # sign-ins in UNVERIFIED_WINDOW; few people sign in at a time, and one may try again
+UNVERIFIED_WINDOW = "15m"  # people who can't sign in try again for as long
+UNAVAILABLE = 'support_access_authentications_total{outcome="unavailable"}'
+ACCEPTED = 'support_access_authentications_total{outcome="accepted"}'
+PROVIDER_FAILS = (
+    f"sum(increase({UNAVAILABLE}[{UNVERIFIED_WINDOW}])) >= {UNVERIFIED}"
+    f" and sum(increase({UNAVAILABLE}[{SYMPTOM_FOR}])) > 0"
+)
+STALE = '{{ if ne $labels.dependency "provider" }}'
 
 
 @asynccontextmanager
@@ -19,25 +29,54 @@ async def _keys_cannot_be_read(deployment: Deployment) -> AsyncIterator[None]:
     deployment.issuer.heal()
 
 
+@asynccontextmanager
+async def _secret_of_the_service_has_expired(deployment: Deployment) -> AsyncIterator[None]:
+    """The provider takes another secret than the one of the service, and now and then a person signs in."""
+
+    async def sign_in() -> None:
+        login = f"{deployment.load_balancer.ingress}/console/login"
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser:
+            async with browser.get(login, allow_redirects=False) as response:
+                address = response.headers["Location"]
+            async with browser.get(deployment.provider.approve(address)):
+                pass
+
+    other = {"secret": deployment.provider.secret[::-1]}
+    async with changed_attributes(deployment.provider, **other), repeatedly(sign_in, 2.5):
+        yield
+
+
 SIGNAL = Signal(
     group="access",
     alerts=(
         Alert(
             name="SupportAccessKeysStale",
-            short=("keys or tokens cannot be read again", "không đọc lại được khoá hoặc token"),
+            short=(
+                "keys or tokens cannot be read again, or sign-ins fail",
+                "không đọc lại được khoá hoặc token, hoặc không đăng nhập được",
+            ),
             expr=" or ".join(
-                f"label_replace(max by (instance) (support_access_{read}_age_seconds) > {scaled_seconds(KEYS_AGE)},"
-                f' "dependency", "{read}", "", "")'
-                for read in ("keys", "tokens")
+                (
+                    *(
+                        f"label_replace(max by (instance) (support_access_{read}_age_seconds) >"
+                        f' {scaled_seconds(KEYS_AGE)}, "dependency", "{read}", "", "")'
+                        for read in ("keys", "tokens")
+                    ),
+                    f'label_replace({PROVIDER_FAILS}, "dependency", "provider", "", "")',
+                )
             ),
             for_=CAUSE_FOR,
             severity="warning",
-            summary="{{ $labels.instance }} verifies callers with {{ $labels.dependency }} that are "
-            "{{ $value | humanizeDuration }} old",
-            description="{{ $labels.instance }} last read its {{ $labels.dependency }} "
+            summary=f"{STALE}{{{{ $labels.instance }}}} verifies callers with {{{{ $labels.dependency }}}} that are "
+            "{{ $value | humanizeDuration }} old{{ else }}The {{ $labels.dependency }} of sign-ins, or of keys, gives "
+            "no answer: {{ $value | humanize }} callers could not be verified{{ end }}",
+            description=f"{STALE}{{{{ $labels.instance }}}} last read its {{{{ $labels.dependency }}}} "
             f"{{{{ $value | humanizeDuration }}}} ago (limit {KEYS_AGE} s). New keys and tokens are refused, and "
-            "revoked tokens are accepted, until it reads them.",
-            stated=(f"{KEYS_AGE} s", CAUSE_FOR),
+            "revoked tokens are accepted, until it reads them.{{ else }}"
+            f"{{{{ $value | humanize }}}} sign-ins or requests of {UNVERIFIED_WINDOW} could not be verified, also in "
+            f"the last {SYMPTOM_FOR} (limit {UNVERIFIED}). People who are not signed in can't work in the console."
+            "{{ end }}",
+            stated=(f"{KEYS_AGE} s", CAUSE_FOR, f"{UNVERIFIED} ", UNVERIFIED_WINDOW, SYMPTOM_FOR),
         ),
     ),
     panels=(
@@ -64,6 +103,13 @@ SIGNAL = Signal(
             ('SupportAccessKeysStale{instance="a",dependency="tokens"}',),
             {'support_access_tokens_age_seconds{instance="a"}': GaugeValues(KEYS_AGE / 2, KEYS_AGE * 2)},
         ),
+        "nobody can sign in, and everyone who is signed in works": Fault(
+            ('SupportAccessKeysStale{dependency="provider"}',),
+            {UNAVAILABLE: CounterValues(0, 1), ACCEPTED: CounterValues(300, 300)},
+        ),
+        "a sign-in fails now and then": Fault(
+            (), {UNAVAILABLE: CounterValues(0, 0.2), ACCEPTED: CounterValues(300, 300)}
+        ),
     },
     drills=(
         DrillFault(
@@ -73,6 +119,14 @@ SIGNAL = Signal(
             (Cause(2, "SUPPORT_JWT_KEYS can't be loaded"),),
             scenario=DrillScenario(jwt=True),
             only_repair="the address of the keys has to answer again",
+        ),
+        DrillFault(
+            "secret of the sign-in provider expired",
+            ("SupportAccessKeysStale[provider]",),
+            _secret_of_the_service_has_expired,
+            (Cause(2, "does not give tokens.*invalid_client"),),
+            scenario=DrillScenario(sign_in=True),
+            only_repair="the service needs the new secret",
         ),
     ),
     exercises=(

@@ -68,6 +68,29 @@ async def _views_are_not_saved(deployment: Deployment) -> AsyncIterator[None]:
             yield
 
 
+@asynccontextmanager
+async def _a_case_is_poisoned(deployment: Deployment) -> AsyncIterator[None]:
+    """Somebody has written tags by hand that are no list: the queue of a team, which has the case, can't be read."""
+    async with deployment.traffic.session() as session:
+        case = {"subject": "A return", "channel": "email", "team": "returns"}
+        async with session.post("/support/cases", json=case) as response:
+            number = f"id = '{(await response.json())['id']}'"
+
+        async def read_queue() -> None:
+            with suppress(aiohttp.ClientError, TimeoutError):
+                async with session.get("/support/cases", params={"team": "returns"}):
+                    pass
+
+        for tags in ('{"vip": 1}', "[]"):
+            write = f"UPDATE tickets SET tags = '{tags}' WHERE {number}"
+            await deployment.database.run(
+                f"ALTER TABLE tickets DISABLE TRIGGER USER; {write}; ALTER TABLE tickets ENABLE TRIGGER USER"
+            )
+            if tags != "[]":
+                async with repeatedly(read_queue, 0.5):
+                    yield
+
+
 SIGNAL = Signal(
     group="objectives",
     alerts=OBJECTIVE.alerts(),
@@ -152,6 +175,13 @@ SIGNAL = Signal(
             _views_are_not_saved,
             (Cause(1, '"500".*"/support/views"'),),
             only_repair="no release is to blame that could be rolled back",
+        ),
+        DrillFault(
+            "one case breaks the lists that have it",
+            ("SupportApiErrorBudgetBurnFast",),
+            _a_case_is_poisoned,
+            (Cause(1, '"500".*"/support/cases"'), Cause(3, "The case with the number [0-9]+ can't be listed")),
+            only_repair="the row has to be corrected",
         ),
     ),
 )

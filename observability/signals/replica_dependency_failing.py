@@ -38,17 +38,30 @@ FAILING_CALLS = (
     f"{_of_source(FAILED_CALLS)} / {_of_source()} > {SOURCE_DOWN_SHARE}"
     f" and {_of_source(FAILED_CALLS)} >= {SOURCE_CALLS}"
 )
+# A replica whose settings lack a dependency that others have. Without Redis it publishes into its memory, and is `ok`.
+POOL = "db_client_connection_pool_name"
+POOLS = f'label_replace(db_client_connection_max{{{SERVICE_JOB}}}, "dependency", "$1", "{POOL}", "(.*)")'
+WITHOUT = (
+    f'max by (instance, dependency) ({STATUS}{{{SERVICE_JOB},dependency=~"cache|events"}})'
+    f" unless on (instance, dependency) {POOLS} and on (dependency) {POOLS}"
+    f' or max by (instance, dependency) (max_over_time({STATUS}{{{SERVICE_JOB},dependency!="standby",status="off"}}'
+    f'[{SOURCE_WINDOW}])) and on (dependency) {STATUS}{{{SERVICE_JOB},status!="off"}}'
+)
 OF_DEPENDENCY = f'sum by (instance, dependency) (label_replace({FAILING_CALLS}, "dependency", "$1", "service", "(.*)"))'
 REPLICAS = f"count(count by (instance) ({STATUS}{{{SERVICE_JOB}}}))"
 # Text of a template: the code that the replica gives for the dependency, if it has one.
 CODE = (
-    f'{{{{ range query (printf `{STATUS}{{instance=%q,dependency=%q,status!~"ok|off"}}` $labels.instance '
+    f'{{{{ range query (printf `{STATUS}{{instance=%q,dependency=%q,status!="ok"}}` $labels.instance '
     "$labels.dependency) }} ({{ .Labels.status }}){{ end }}"
 )
 
 
 def _status(instance: str, status: str, dependency: str = "database") -> str:
     return f'{STATUS}{{job="support-service",instance="{instance}",dependency="{dependency}",status="{status}"}}'
+
+
+def _pool(instance: str) -> str:
+    return f'db_client_connection_max{{job="support-service",instance="{instance}",{POOL}="events"}}'
 
 
 def _calls(instance: str, outcome: str) -> str:
@@ -58,6 +71,8 @@ def _calls(instance: str, outcome: str) -> str:
 OTHERS_WORK: dict[str, SeriesValues] = {_status(instance, "ok"): GaugeValues(1, 1) for instance in ("b", "c")}
 OTHERS_CALL: dict[str, SeriesValues] = {_calls(instance, "ok"): CounterValues(20, 20) for instance in ("b", "c")}
 KEPT_UNTIL = REPAIRED_MINUTE + 8
+EVENTS_WORK: dict[str, SeriesValues] = {_status(each, "ok", "events"): GaugeValues(1, 1) for each in ("a", "b", "c")}
+KNOWN: dict[str, SeriesValues] = {_status(each, "ok", "payment"): GaugeValues(1, 1) for each in ("b", "c")}
 AT_FAULT = GaugeValues(None, 1)  # of a status that appears with the fault
 ONE_CAN_NOT = 'SupportReplicaDependencyFailing{dependency="%s",instance="a"}'
 
@@ -80,6 +95,19 @@ async def _database_is_half_open(deployment: Deployment) -> AsyncIterator[None]:
         yield
 
 
+@asynccontextmanager
+async def _one_has_no_redis(deployment: Deployment) -> AsyncIterator[None]:
+    """The settings of one replica lack Redis, so that it publishes events into its own memory."""
+    replica = deployment.replicas[-1]
+    redis = {name: replica.environment[name] for name in ("SUPPORT_REDIS_URL", "SUPPORT_EVENTS_REDIS_URL")}
+    for settings in (dict.fromkeys(redis, ""), redis):
+        await replica.stop()
+        replica.environment |= settings
+        await replica.start()
+        if settings != redis:
+            yield
+
+
 LINKED = DrillScenario(linked=True)
 SIGNAL = Signal(
     group="replicas",
@@ -99,7 +127,8 @@ SIGNAL = Signal(
             description="{{ $value | humanizePercentage }} of the checks or calls of {{ $labels.dependency }} by "
             f"{{{{ $labels.instance }}}} fail. The limit is {PING_FAILED_SHARE:.0%} of the checks of the database "
             f"and Redis, or {SOURCE_DOWN_SHARE:.0%} of the calls to a source and {SOURCE_CALLS} calls, in "
-            f"{SOURCE_WINDOW}. At most half of the replicas have this failure.",
+            f"{SOURCE_WINDOW}. A replica whose settings lack it has 100%. At most half of the replicas have "
+            "this failure.",
             keep_firing_for=ONE_REPLICA_KEPT,
             stated=(
                 f"{PING_FAILED_SHARE * 100:g} %",
@@ -110,7 +139,7 @@ SIGNAL = Signal(
             ),
         ),
     ),
-    records=(Record(FAILING, f"{FAILING_PINGS} or {OF_DEPENDENCY}"),),
+    records=(Record(FAILING, f"{FAILING_PINGS} or {OF_DEPENDENCY} or {WITHOUT}"),),
     panels=(
         Panel(
             "Support dependencies by replica",
@@ -161,6 +190,29 @@ SIGNAL = Signal(
             },
             resolved_after=KEPT_UNTIL,
         ),
+        "one of three replicas has no Redis": Fault(
+            (ONE_CAN_NOT % "events",),
+            EVENTS_WORK
+            | {_pool("a"): GaugeValues(16, None), _pool("b"): GaugeValues(16, 16), _pool("c"): GaugeValues(16, 16)},
+            resolved_after=KEPT_UNTIL,
+        ),
+        "no replica has Redis": Fault((), EVENTS_WORK),
+        "one of three replicas does not know the address of payment": Fault(
+            (ONE_CAN_NOT % "payment",),
+            KNOWN | {_status("a", "ok", "payment"): GaugeValues(1, None), _status("a", "off", "payment"): AT_FAULT},
+            resolved_after=KEPT_UNTIL,
+        ),
+        "payment is switched off": Fault(
+            (),
+            {
+                key: values
+                for each in ("a", "b")
+                for key, values in (
+                    (_status(each, "ok", "payment"), GaugeValues(1, None)),
+                    (_status(each, "off", "payment"), AT_FAULT),
+                )
+            },
+        ),
         "a replica that nobody asks for timelines still has an open breaker": Fault(
             (),
             OTHERS_WORK
@@ -180,6 +232,14 @@ SIGNAL = Signal(
             scenario=LINKED,
             actions=(MOVE_REPLICA,),
             resolved_within=8,  # the alert is kept for longer than others
+        ),
+        DrillFault(
+            "one replica without Redis",
+            ("SupportReplicaDependencyFailing[cache]", "SupportReplicaDependencyFailing[events]"),
+            _one_has_no_redis,
+            (Cause(1, '"events", "instance": "REPLICA"'),),
+            only_repair="the replica needs the address of Redis",
+            resolved_within=8,
         ),
         DrillFault(
             "Redis half open on one replica",

@@ -9,6 +9,7 @@ from observability.drill import DATABASE_AND_ROLE, REPLACE, Action, Cause, Deplo
 from observability.faults import UP_SERIES, Fault, GaugeValues
 from observability.signal import PUSH_WINDOW, PUSHING, SERVICE_JOB, Alert, Signal
 
+UNLESS_SENT = "The others have its load, unless the load balancer still sends it requests."
 REPLICA_DOWN_FOR = "5m"  # longer than a restart and than a node's replacement; other replicas answer meanwhile
 # Nothing lists replicas that push. One that was ready when it last pushed, and that no other has replaced, is missed
 # for this long. A replica that is stopped pushes at its end that it is not ready.
@@ -53,10 +54,10 @@ SIGNAL = Signal(
             severity="warning",
             summary="The replica {{ $labels.instance }} does not answer",
             description=f"The replica {{{{ $labels.instance }}}} has answered no scrape for {REPLICA_DOWN_FOR} (up is "
-            "{{ $value }}, limit 1). The other replicas have its load.",
+            f"{{{{ $value }}}}, limit 1). {UNLESS_SENT}",
             pushed_expr=f"{LAST_READY} unless max by (instance) ({PUSHING}) and on () {FEWER}",
             pushed_description=f"The replica {{{{ $labels.instance }}}} has pushed no metrics for {REPLICA_DOWN_FOR} "
-            "and was ready before (ready was {{ $value }}, limit: pushed again). The other replicas have its load.",
+            f"and was ready before (ready was {{{{ $value }}}}, limit: pushed again). {UNLESS_SENT}",
             stated=(REPLICA_DOWN_FOR,),
         ),
     ),

@@ -1,4 +1,4 @@
-"""SupportVolumeNotShared: a replica stores files on another volume than the others."""
+"""SupportVolumeNotShared: a replica stores files on another volume, or cases in another database, than the others."""
 
 import shutil
 from collections.abc import AsyncIterator
@@ -14,7 +14,18 @@ from observability.signal import AT_ONCE, SERVICE_JOB, SHARE_OF_REQUESTS, Alert,
 VOLUME = "support_attachment_volume"
 VOLUMES = 1  # that all replicas share; the number of a volume is random, so that equal numbers are no chance
 VOLUMES_APART = "support:attachment_volume:difference"  # 0 if all replicas have one volume
-VOLUME_OF = f"max by (instance) ({VOLUME}{{{SERVICE_JOB}}} > 0)"
+DATABASE = "support_database_number"
+
+
+def _of_replicas(number: str) -> str:
+    return f"max by (instance) ({number}{{{SERVICE_JOB}}} > 0)"
+
+
+def _differing(number: str) -> str:
+    return f"{_of_replicas(number)} != on () group_left () quantile(0.5, {_of_replicas(number)})"
+
+
+OF_FILES = "{{ if not $labels.dependency }}"
 
 
 @asynccontextmanager
@@ -36,9 +47,27 @@ async def _start_with(replica: Any, folder: str) -> None:
     await replica.start()
 
 
+@asynccontextmanager
+async def _one_uses_another_database(deployment: Deployment) -> AsyncIterator[None]:
+    """The last replica got the Secret of another environment."""
+    replica, usual = deployment.replicas[-1], deployment.database.url
+    other = await deployment.database.another()
+    for url in (other, usual):
+        await replica.stop()
+        replica.environment["SUPPORT_DATABASE_URL"] = url
+        await replica.start()
+        if url != usual:
+            yield
+    deployment.traffic.acknowledged.clear()  # what is in the other database was not carried over
+
+
 def volume(instance: str) -> str:
     """Return the series of the volume of a replica."""
     return f'{VOLUME}{{job="support-service",instance="{instance}"}}'
+
+
+def _database(instance: str) -> str:
+    return volume(instance).replace(VOLUME, DATABASE)
 
 
 SIGNAL = Signal(
@@ -46,25 +75,35 @@ SIGNAL = Signal(
     alerts=(
         Alert(
             name="SupportVolumeNotShared",
-            short=("a replica stores files on a volume of its own", "một replica lưu file trên volume riêng"),
-            expr=f"{VOLUME_OF} != on () group_left () quantile(0.5, {VOLUME_OF})",
+            short=(
+                "a replica stores files on a volume, or cases in a database, of its own",
+                "một replica lưu file trên volume riêng, hoặc case trong database riêng",
+            ),
+            expr=f'{_differing(VOLUME)} or label_replace({_differing(DATABASE)}, "dependency", "database", "", "")',
             for_=AT_ONCE,
             severity="critical",
-            summary="{{ $labels.instance }} stores files on another volume than most replicas, so that each misses "
-            f"files of the other; it gets {SHARE_OF_REQUESTS} of all requests",
-            description="The volume of {{ $labels.instance }} has the number {{ $value | printf `%.0f` }} (limit "
-            f"{VOLUMES} volume for all replicas). Files that it stores are lost if its volume goes with it.",
+            summary=f"{{{{ $labels.instance }}}} stores {OF_FILES}files on another volume{{{{ else }}}}cases in "
+            "another {{ $labels.dependency }}{{ end }} than most replicas, so that each misses those of the other; it "
+            f"gets {SHARE_OF_REQUESTS} of all requests",
+            description=f"The {OF_FILES}volume{{{{ else }}}}{{{{ $labels.dependency }}}}{{{{ end }}}} of "
+            "{{ $labels.instance }} has the number {{ $value | printf `%.0f` }} (limit "
+            f"{VOLUMES} for all replicas). {OF_FILES}Files that it stores are lost if its volume goes with it."
+            "{{ else }}What agents enter there is missing in the service.{{ end }}",
             stated=(f"{VOLUMES} ",),
         ),
     ),
-    records=(Record(VOLUMES_APART, f"max({VOLUME_OF}) - min({VOLUME_OF})"),),
+    records=(Record(VOLUMES_APART, f"max({_of_replicas(VOLUME)}) - min({_of_replicas(VOLUME)})"),),
     panels=(
         Panel(
             "Support attachment volumes",
-            "How many volumes the replicas use for local files; no data without such files. Normal: 1.",
+            "How many volumes the replicas use for local files, and how many databases of PostgreSQL; no data without "
+            "such files, or on SQLite. Normal: 1.",
             row="attachments",
             place=45,
-            queries=(Query(f'count(count_values("volume", {selector(VOLUME)} > 0))', "volumes"),),
+            queries=tuple(
+                Query(f'count(count_values("{what}", {selector(number)} > 0))', f"{what}s")
+                for what, number in (("volume", VOLUME), ("database", DATABASE))
+            ),
             unit="short",
             limit=VOLUMES,
         ),
@@ -85,6 +124,10 @@ SIGNAL = Signal(
         "the first file is stored, and one replica does not know it yet": Fault(
             (), {volume("a"): GaugeValues(0, 7), volume("b"): GaugeValues(0, 0)}
         ),
+        "one of three replicas uses another database": Fault(
+            ('SupportVolumeNotShared{instance="c",dependency="database"}',),
+            {_database("a"): GaugeValues(7, 7), _database("b"): GaugeValues(7, 7), _database("c"): GaugeValues(7, 9)},
+        ),
         "all replicas move to another volume": Fault(
             (), {volume("a"): GaugeValues(7, 9), volume("b"): GaugeValues(7, 9)}
         ),
@@ -97,6 +140,13 @@ SIGNAL = Signal(
             (Cause(1, '"REPLICA"'),),
             scenario=DrillScenario(manipulated=True),
             only_repair="the shared volume has to be mounted",
+        ),
+        DrillFault(
+            "one replica uses another database",
+            ("SupportVolumeNotShared[database]", "SupportProbeFailing"),
+            _one_uses_another_database,
+            (Cause(1, '"support_database_number".*"REPLICA"'),),
+            only_repair="the replica needs the right address",
         ),
     ),
 )

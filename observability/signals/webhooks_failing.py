@@ -37,6 +37,13 @@ async def _webhook_is_down(deployment: Deployment) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def _webhook_is_gone(deployment: Deployment) -> AsyncIterator[None]:
+    """A new release of the receiver has another path: the old one wants no more events."""
+    async with changed_attributes(deployment.receiver, webhook_statuses=cycle((410,))):
+        yield
+
+
+@asynccontextmanager
 async def _webhook_refuses_every_second_event(deployment: Deployment) -> AsyncIterator[None]:
     async with changed_attributes(deployment.receiver, webhook_statuses=cycle((204, 503))):
         yield
@@ -56,7 +63,8 @@ SIGNAL = Signal(
             summary="The webhook {{ $labels.endpoint }} refuses {{ $value | humanizePercentage }} of deliveries",
             description="{{ $value | humanizePercentage }} of deliveries to the webhook {{ $labels.endpoint }} failed "
             f"in {WEBHOOK_WINDOW} (limit {WEBHOOK_SHARE:.0%} and {WEBHOOK_SHARE_FAILURES} failures, or "
-            f"{WEBHOOK_FAILURES} failures while none succeeds in {WINDOW}). They are repeated for one day.",
+            f"{WEBHOOK_FAILURES} failures while none succeeds in {WINDOW}). They are repeated for one day, except "
+            "after 410.",
             stated=(
                 f"{WEBHOOK_SHARE * 100:g} %",
                 f"{WEBHOOK_SHARE_FAILURES} ",
@@ -106,6 +114,13 @@ SIGNAL = Signal(
             _webhook_is_down,
             (Cause(2, "500"),),
             only_repair="the receiver has to work again; deliveries are repeated",
+        ),
+        DrillFault(
+            "webhook answers 410",
+            ("SupportWebhooksFailing",),
+            _webhook_is_gone,
+            (Cause(2, "not retried: The endpoint responded 410"),),
+            only_repair="the receiver has to work again; then the deliveries are replayed",
         ),
         DrillFault(
             "webhook refuses every second event",

@@ -49,6 +49,13 @@ class Database:
         """Run statements as the superuser; return psql's unaligned output."""
         return await asyncio.to_thread(self.server.run, statements, NAME)
 
+    async def another(self) -> str:
+        """Return the URL of an empty database on the same server, as that of another environment."""
+        await self.run(f"CREATE DATABASE another OWNER {DATABASE_AND_ROLE}")
+        url = f"{self.url.rpartition('/')[0]}/another"
+        await asyncio.to_thread(migrate.upgrade, url)
+        return url
+
     async def take_back_migration(self) -> None:
         """Return to the schema of the migration before the newest."""
         revisions = ScriptDirectory(Path(migrate.__file__).parent / "migrations")

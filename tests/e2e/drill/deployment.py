@@ -28,6 +28,7 @@ from tests.e2e.drill.processes import Probe, Replica, SeparateDisk, run_command
 from tests.e2e.drill.traffic import Traffic
 from tests.e2e.drill.verdict import AlertsOfNow
 from tests.support.access.fixtures import AUDIENCE, ISSUER, Issuer, write_token
+from tests.support.access.provider import CLIENT_ID, FakeProvider
 from tests.support.alert_receiver import Receiver
 from tests.support.attachments.faulty_proxy import FaultyProxy
 from tests.support.certificates import CertificateAuthority
@@ -60,6 +61,7 @@ class Deployment:
         self.order_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self.sources = source_services(keep_alive=scenario.certificate is None)
         self.issuer = Issuer()
+        self.provider = FakeProvider()
         self.receiver = Receiver()
         self.files = folder / "attachments"
         self.files.mkdir()
@@ -207,7 +209,7 @@ class Deployment:
         if self.scenario.certificate is not None:
             self.order_tls.load_cert_chain(self.authority.issue(self.scenario.certificate))
             self.orders.use_tls(self.order_tls)
-        for part in (*self.sources.values(), self.issuer, self.receiver):
+        for part in (*self.sources.values(), self.issuer, self.provider, self.receiver):
             await part.open()
             stack.push_async_callback(part.close)
 
@@ -281,6 +283,16 @@ class Deployment:
                 "SUPPORT_JWT_KEYS": self.issuer.jwks_location,
                 "SUPPORT_JWT_ISSUER": ISSUER,
                 "SUPPORT_JWT_AUDIENCE": AUDIENCE,
+            }
+        if self.scenario.sign_in:
+            secret = self.folder / "client-secret"
+            secret.write_text(self.provider.secret)
+            variables |= {
+                "SUPPORT_OIDC_ISSUER": self.provider.issuer,
+                "SUPPORT_OIDC_CLIENT_ID": CLIENT_ID,
+                "SUPPORT_OIDC_CLIENT_SECRET_FILE": str(secret),
+                "SUPPORT_JWT_ROLE_CLAIM": "groups",
+                "SUPPORT_JWT_ROLE_MAP": "support-agents:agent",
             }
         return variables | self.scenario.settings
 

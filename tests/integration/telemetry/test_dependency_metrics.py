@@ -8,7 +8,8 @@ import redis.asyncio
 import sqlalchemy as sa
 
 from support_service.platform.access.tokens import FileTokenVerifier
-from support_service.platform.database.opening import ClockOffset
+from support_service.platform.database.opening import ClockOffset, open_database, read_database_number
+from support_service.platform.settings.resources import DatabaseSettings
 from support_service.platform.telemetry.stores import read_redis_server
 from tests.support.calls import eventually, open_case
 from tests.support.scrape import Scrape
@@ -44,6 +45,15 @@ async def test_clock_of_postgresql(client, database, monkeypatch):
     monkeypatch.setattr("support_service.platform.database.opening.time.time", lambda: now() + 600)
     await offset.refresh()
     assert offset.seconds - real == pytest.approx(600, abs=30)
+
+
+@on_postgresql
+async def test_number_of_the_database(client, database, postgres):
+    """It is the same for every replica that uses the database, and another one for each other database."""
+    number = await read_database_number(database)
+    await eventually(lambda: Scrape(service_of(client).metrics).value("support_database_number") == number)
+    async with open_database(DatabaseSettings(url=postgres.url()), pool_size=1) as other:
+        assert await read_database_number(other) not in (0, number)
 
 
 async def test_state_of_redis(make_client, redis_server):

@@ -15,7 +15,7 @@ from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database, DatabaseTimings, Reader
 from support_service.platform.database.tables import secrets
 from support_service.platform.settings.resources import DatabaseSettings
-from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, LastReading
 from support_service.platform.telemetry.stores import DATABASE_OPERATIONS, RecordOperation, discard_measurement
 from support_service.platform.telemetry.telemetry import Telemetry
 
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from support_service.platform.database.postgres.standby import Standby
 
 _SELECT_DATABASE_TIME = sa.text("SELECT extract(epoch FROM clock_timestamp())::float AS now")
+# The same before and after a failover, and another one in each copy that was not made by replication.
+_SELECT_DATABASE_NUMBER = sa.text(
+    "SELECT ('x' || left(md5(system_identifier || ' ' || oid), 8))::bit(32)::bigint AS number"
+    " FROM pg_control_system(), pg_database WHERE datname = current_database()"
+)
 _SELECT_SECRET = sa.select(secrets.c.value).where(secrets.c.name == sa.bindparam("name"))
 
 CLOCK_OFFSET = InstrumentSpec(
@@ -30,6 +35,12 @@ CLOCK_OFFSET = InstrumentSpec(
     "gauge",
     "s",
     "Offset of this process's clock from the database's, positive if it is ahead; 0 on SQLite",
+)
+DATABASE_NUMBER = InstrumentSpec(
+    "support.database.number",
+    "gauge",
+    "{database}",
+    "A number that names the database, the same for all replicas that use it; none on SQLite",
 )
 
 
@@ -49,8 +60,17 @@ async def open_monitored_database(
             yield database
             return
         await offset.refresh()
-        reading = run_every(timings.clock_interval, offset.refresh, "Reading the clock of the database")
-        async with run_in_background(reading):
+        number = LastReading[int]()
+        telemetry.instruments.observe(DATABASE_NUMBER, number.observations(lambda known: [(known, {})]))
+
+        async def read_number() -> None:
+            number.store(await read_database_number(database))
+
+        interval = timings.clock_interval
+        async with run_in_background(
+            run_every(interval, offset.refresh, "Reading the clock of the database"),
+            run_every(interval, read_number, "Reading the number of the database", first=0),
+        ):
             yield database
 
 
@@ -169,6 +189,13 @@ class ClockOffset:
             return
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
         self.seconds = (sent + time.time()) / 2 - row.now
+
+
+async def read_database_number(database: Reader) -> int:
+    """Return a number that names a database of PostgreSQL: its server, and the database on that."""
+    row = await database.fetch_one(_SELECT_DATABASE_NUMBER)
+    assert row is not None  # noqa: S101 - the database that answers is one
+    return int(row.number)
 
 
 async def read_secret(reader: Reader, name: str) -> bytes:
