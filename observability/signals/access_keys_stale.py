@@ -31,7 +31,7 @@ async def _keys_cannot_be_read(deployment: Deployment) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _secret_of_the_service_has_expired(deployment: Deployment) -> AsyncIterator[None]:
-    """The provider takes another secret than the one of the service, and now and then a person signs in."""
+    """The secret of the service is not the secret that the provider takes. Now and then a person signs in."""
 
     async def sign_in() -> None:
         login = f"{deployment.load_balancer.ingress}/console/login"
@@ -72,10 +72,10 @@ SIGNAL = Signal(
             "no answer: {{ $value | humanize }} callers could not be verified{{ end }}",
             description=f"{STALE}{{{{ $labels.instance }}}} last read its {{{{ $labels.dependency }}}} "
             f"{{{{ $value | humanizeDuration }}}} ago (limit {KEYS_AGE} s). New keys and tokens are refused, and "
-            "revoked tokens are accepted, until it reads them.{{ else }}"
-            f"{{{{ $value | humanize }}}} sign-ins or requests of {UNVERIFIED_WINDOW} could not be verified, also in "
-            f"the last {SYMPTOM_FOR} (limit {UNVERIFIED}). People who are not signed in can't work in the console."
-            "{{ end }}",
+            "revoked tokens are accepted, until it reads them. {{ else }}"
+            f"{{{{ $value | humanize }}}} sign-ins or requests of {UNVERIFIED_WINDOW} could not be verified (limit "
+            f"{UNVERIFIED}), some of them in the last {SYMPTOM_FOR}. People who are not signed in "
+            "can't work in the console.{{ end }}",
             stated=(f"{KEYS_AGE} s", CAUSE_FOR, f"{UNVERIFIED} ", UNVERIFIED_WINDOW, SYMPTOM_FOR),
         ),
     ),
