@@ -17,6 +17,7 @@ from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.events.webhook_sender import WEBHOOK_OVERDUE_AGE
 from support_service.platform.access.callers import ACCESS_CALLERS
 from support_service.platform.certificates import CERTIFICATE_EXPIRES
+from support_service.platform.database.opening import DATABASE_NUMBER
 from support_service.platform.telemetry.http import HTTP_CLIENT_DURATION
 from support_service.platform.telemetry.stores import (
     REDIS_EVICTED_KEYS,
@@ -79,7 +80,7 @@ async def test_first_scrape_has_every_instrument(first_scrape):
     """Each is exposed with its meaning from the first scrape on, except metrics of jobs, tokens and other servers."""
     of_redis = [REDIS_EVICTION_POLICY, REDIS_ROLE, REDIS_EVICTED_KEYS, REDIS_MEMORY, REDIS_MEMORY_LIMIT]
     of_replicas = [REPLICA_READY, DEPENDENCY_STATUS, CERTIFICATE_EXPIRES, STANDBY_LAG, WEBHOOK_OVERDUE_AGE]
-    later = [ATTACHMENT_UNREPAIRED, HTTP_CLIENT_DURATION, ACCESS_CALLERS, *of_redis, *of_replicas]
+    later = [ATTACHMENT_UNREPAIRED, HTTP_CLIENT_DURATION, ACCESS_CALLERS, DATABASE_NUMBER, *of_redis, *of_replicas]
     assert {row for row in INSTRUMENTS if row.meaning not in first_scrape} == {*later}
     services = [(one, two) for one in UPSTREAM_SERVICES for two in SOURCE_OUTCOMES]
     found = [given for sample, given, _ in parse(first_scrape) if sample == "support_timeline_source_seconds_count"]

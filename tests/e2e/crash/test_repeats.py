@@ -90,7 +90,7 @@ STEPS = {
     ),
     "upload": (before("api/routing/idempotency.py", "return response"), 1, (None, "true")),  # the response is stored
     "merge": (before("cases/links.py", "await cases[case_id].set_status("), 0, (None, None)),  # linked, not closed
-    "arrive": (before("cases/service.py", "target, expected = merged.original"), 0, (None, None)),
+    "arrive": (before("cases/service.py", "target = merged.original"), 0, (None, None)),
     "split": (before("cases/splitting.py", "await split_rows.move_files("), 0, (None, None)),  # without its files
     "join": (before("desk/customers.py", 'await _record_link(work, "customer.merged"'), 0, (None, None)),
     "separate": (before("desk/customers.py", 'await _record_link(work, "customer.separated"'), 0, (None, None)),

@@ -21,6 +21,7 @@ NOT_CONFIGURED = {
     "http_client_request_duration_seconds_count",
     "support_attachment_unrepaired",
     "support_certificate_expires_seconds",
+    "support_database_number",
     "support_redis_evicted_keys_total",
     "support_redis_eviction_policy",
     "support_redis_memory_limit_bytes",

@@ -112,7 +112,7 @@ async def test_corrupted_download_is_wrong(client, attachment_dir, tmp_path):
         status, report, steps = await run_probe(str(proxy.make_url("")).rstrip("/"), tmp_path, *GENEROUS_THRESHOLDS)
     assert (status, report["verdict"]) == (2, "wrong")
     assert steps["upload"]["verdict"] == "good"
-    assert steps["download"]["detail"] == "the bytes of probe.bin differ from those that were uploaded"
+    assert steps["download"]["detail"] == "the bytes of probe.bin differ from the uploaded ones"
     assert await everything_is_deleted(client, attachment_dir)
 
 
