@@ -8,7 +8,7 @@ export INSTALL_DEBIAN_PACKAGES := $(or $(CI),$(filter services,$(MAKECMDGOALS)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services vendor screenshots run test test-fast test-times test-long soak coverage mutants lint lint-code lint-types lint-console lint-api lint-generated lint-language format docs generate configuration inventory sources client observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege wheel sbom api-diff actionlint lock clean
+.PHONY: help install services vendor screenshots run test test-fast test-times test-long histories soak coverage mutants lint lint-code lint-types lint-console lint-api lint-generated lint-language format docs generate configuration inventory sources client observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege wheel sbom api-diff actionlint lock clean
 
 ## Every day
 
@@ -167,6 +167,9 @@ mutants: install services ## Change the service in one place at a time, and prin
 
 test-long: install services ## Run the long forms of tests, minutes each (ARGS="crash stream" picks some, ARGS=--help lists them)
 	@$(BIN)/python -m tests.long $(ARGS)
+
+histories: install services ## Check histories of concurrent clients for half an hour, while parts fail (ARGS="--minutes 2 --seed 7", ARGS=--help)
+	@$(BIN)/python -m tests.e2e.histories $(ARGS)
 
 soak: install services ## Measure a deployment under load for an hour on each database; nothing may grow (SOAK_SECONDS=300 is shorter)
 	@$(BIN)/python -m tests.long soak

@@ -83,6 +83,7 @@ LONG = {
     "typing": long("integration/console/test_two_replicas.py", TYPING_ROUNDS=10),
     "mail": long("e2e/mail/test_gateway.py", options=("-k", "kills"), MAIL_KILLS=40, MAIL_MAILS=400),
     "day": long("e2e/day", DAY_STEPS=600, DAY_KILLS=20, DAY_CHECK_EVERY=20),
+    "histories": long("e2e/histories", HISTORY_MINUTES=15),
     "schemathesis": long("e2e/api/test_schemathesis.py", SCHEMATHESIS_SECONDS=300),
     "properties": long("unit", "app/guard", options=("-m", "hypothesis"), PROPERTY_EXAMPLES=1000),
     "races": long("unit", options=("-k", "in_any_order"), RACE_ORDERS=100_000),

@@ -1,0 +1,208 @@
+"""What the clients of a history call: one service on SQLite, or three behind HAProxy with PostgreSQL and Redis.
+
+Faults break one part at a time, and repair it.
+"""
+
+import asyncio
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+from redis import RedisError
+
+from tests.e2e.drill.links import Link
+from tests.e2e.drill.load_balancer import LoadBalancer
+from tests.support.calls import eventually
+from tests.support.process import START_TIMEOUT, environment
+from tests.support.sentinels import RedisWithSentinels
+from tests.support.servers import PostgresServer, RedisServer, free_port
+from tests.support.sessions import MIGRATED
+
+REPLICAS = 3
+LIMITS = {  # that clients of one address would reach
+    "SUPPORT_RATE_LIMIT": "off",
+    "SUPPORT_RATE_LIMIT_ADDRESS": "off",
+    "SUPPORT_LOG_LEVEL": "error",
+    "SUPPORT_SHED_LAG": "0",
+}
+FROZEN = (0.5, 4.0)  # seconds: less and more than clients wait for an answer
+DOWN = (0.2, 2.0)
+ELECTED_WITHIN = 20.0  # seconds; ten times as long as the Sentinels wait
+
+Fault = Callable[[random.Random], Awaitable[None]]
+
+
+class Replica:
+    """`support-service serve`, which is killed, frozen, and started again at the same address."""
+
+    def __init__(self, folder: Path, number: int, variables: dict[str, str]) -> None:
+        self.name = f"replica-{number}"
+        self.target, self.admin_target = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        ports = {"SUPPORT_PORT": self.target.split(":")[1], "SUPPORT_ADMIN_PORT": self.admin_target.split(":")[1]}
+        self._environment = environment(**variables, **ports)
+        self._log = folder / f"{self.name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> None:
+        """Start it, and wait until it is ready."""
+        command = (sys.executable, "-m", "support_service", "serve")
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+            await eventually(lambda: self.is_ready(session), START_TIMEOUT)
+
+    async def is_ready(self, session: aiohttp.ClientSession) -> bool:
+        """Return whether it accepts requests."""
+        try:
+            async with session.get(f"http://{self.admin_target}/readyz") as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            if self._process.poll() is not None:
+                raise RuntimeError(self._log.read_text()[-2000:]) from None
+            return False
+
+    def send_signal(self, number: int) -> None:
+        """Freeze, thaw or kill it."""
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill it, whatever its state."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+class Deployment:
+    """A running deployment, and the faults that it can have. Clients call `address`."""
+
+    def __init__(self, folder: Path, variables: dict[str, str], replicas: Sequence[Replica], link: Link) -> None:
+        self.folder, self.variables = folder, variables
+        self.replicas = replicas
+        self._link = link
+        self.address = f"http://127.0.0.1:{link.port}"
+        self.faults: dict[str, Fault] = {
+            "replica killed": self._kill_replica,
+            "replica frozen": self._freeze_replica,
+            "clients cut": self._cut_clients,
+        }
+
+    async def repair(self) -> None:
+        """Wait until every replica is ready."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+            for replica in self.replicas:
+                await eventually(lambda: replica.is_ready(session), START_TIMEOUT)  # noqa: B023 - awaited here
+
+    async def _kill_replica(self, draw: random.Random) -> None:
+        replica = draw.choice(self.replicas)
+        replica.kill()
+        await replica.start()
+
+    async def _freeze_replica(self, draw: random.Random) -> None:
+        replica = draw.choice(self.replicas)
+        replica.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(draw.uniform(*FROZEN))
+        replica.send_signal(signal.SIGCONT)
+
+    async def _cut_clients(self, draw: random.Random) -> None:
+        async with self._link.refused():
+            await asyncio.sleep(draw.uniform(0, DOWN[1] / 2))
+
+
+class Servers:
+    """PostgreSQL with a synchronous standby, and Redis with Sentinels, and how they fail."""
+
+    def __init__(self, primary: PostgresServer, standby: PostgresServer, redis: RedisWithSentinels) -> None:
+        self._primary, self._standby, self._redis = primary, standby, redis
+        self.faults: dict[str, Fault] = {
+            "PostgreSQL killed": self._kill_postgres,
+            "PostgreSQL frozen": self._freeze_postgres,
+            "PostgreSQL failed over": self._fail_over_postgres,
+            "PostgreSQL sessions cut": self._cut_sessions,
+            "Redis failed over": self._fail_over_redis,
+            "Redis frozen": self._freeze_redis,
+            "Redis connections cut": self._cut_redis,
+        }
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables of a service that uses them."""
+        hosts = ",".join(urlsplit(server.url()).netloc.split("@")[1] for server in (self._primary, self._standby))
+        url = f"postgresql://tests@{hosts}/{MIGRATED}?target_session_attrs=read-write"
+        return {"SUPPORT_DATABASE_URL": url, "SUPPORT_REDIS_URL": self._redis.url}
+
+    async def _kill_postgres(self, draw: random.Random) -> None:
+        await asyncio.to_thread(self._primary.kill)
+        await asyncio.sleep(draw.uniform(*DOWN))
+        await asyncio.to_thread(self._primary.start)
+
+    async def _freeze_postgres(self, draw: random.Random) -> None:
+        self._primary.freeze()
+        await asyncio.sleep(draw.uniform(*FROZEN))
+        self._primary.thaw()
+
+    async def _fail_over_postgres(self, _: random.Random) -> None:
+        """The standby has every acknowledged change. It takes over for good, so there is one failover."""
+        if self._primary is self._standby:
+            return
+        in_step = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync' AND state = 'streaming'"
+        await eventually(lambda: asyncio.to_thread(self._primary.run, in_step), START_TIMEOUT)
+        await asyncio.to_thread(self._primary.kill)
+        await asyncio.to_thread(self._standby.run, "SELECT pg_promote()")
+        self._primary = self._standby
+
+    async def _cut_sessions(self, _: random.Random) -> None:
+        sessions = f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{MIGRATED}'"
+        await asyncio.to_thread(self._primary.run, sessions)
+
+    async def _fail_over_redis(self, _: random.Random) -> None:
+        """Kill the primary. On a machine that is far too busy the Sentinels elect nobody, and it comes back."""
+        primary, replica = await asyncio.to_thread(lambda: (self._redis.primary, self._redis.replica))
+        primary.kill()
+
+        async def has_taken_over() -> bool:
+            with suppress(RedisError):  # it closes its connections when it gets its new role
+                return (await asyncio.to_thread(replica.run, "INFO", "replication"))["role"] == "master"
+            return False
+
+        with suppress(AssertionError):
+            await eventually(has_taken_over, ELECTED_WITHIN)
+        await asyncio.to_thread(primary.start)
+        await asyncio.to_thread(self._redis.wait_until_settled)
+
+    async def _freeze_redis(self, draw: random.Random) -> None:
+        """Shorter than the Sentinels wait before they let the other one take over."""
+        primary: RedisServer = await asyncio.to_thread(lambda: self._redis.primary)
+        primary.freeze()
+        await asyncio.sleep(draw.uniform(0.3, 1.5))
+        primary.thaw()
+
+    async def _cut_redis(self, _: random.Random) -> None:
+        primary = await asyncio.to_thread(lambda: self._redis.primary)
+        await asyncio.to_thread(primary.run, "CLIENT", "KILL", "TYPE", "normal")
+
+
+@asynccontextmanager
+async def running(folder: Path, variables: dict[str, str], servers: Servers | None) -> AsyncIterator[Deployment]:
+    """Run replicas behind HAProxy, which use the servers; without servers run one service on SQLite."""
+    variables = variables | LIMITS | (servers.variables if servers else {})
+    replicas = [Replica(folder, number, variables) for number in range(REPLICAS if servers else 1)]
+    async with AsyncExitStack() as stack:
+        for replica in replicas:
+            stack.callback(replica.kill)
+        await asyncio.gather(*(replica.start() for replica in replicas))
+        target = replicas[0].target
+        if servers:
+            balancer = LoadBalancer(folder)
+            stack.callback(balancer.close)
+            await balancer.start(replicas)
+            target = urlsplit(balancer.address).netloc
+        link = await stack.enter_async_context(Link(int(target.split(":")[1])).open())
+        deployment = Deployment(folder, variables, replicas, link)
+        deployment.faults |= servers.faults if servers else {}
+        yield deployment

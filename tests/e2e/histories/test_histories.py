@@ -1,0 +1,257 @@
+"""Clients write, read, list, upload, merge, snooze and repeat while parts of the deployment fail: no history is wrong.
+
+`make test` has one round on each database; `make histories` has rounds for half an hour, each with another seed.
+"""
+
+import asyncio
+import itertools
+import json
+import os
+import random
+import shutil
+import sys
+import time
+from collections import Counter
+from contextlib import aclosing, asynccontextmanager, closing, suppress
+from functools import partial
+from hashlib import sha256
+
+import pytest
+
+from support_service.client import Change, Resync, SupportClient
+from tests.e2e.histories.deployment import Servers, running
+from tests.support.calls import eventually
+from tests.support.events.webhooks import SECRET
+from tests.support.histories.checker import SearchTooLong, is_linearizable, shrink
+from tests.support.histories.clients import CHANNEL, LONG, ONE_ATTEMPT, STATUSES, Player, until_answered
+from tests.support.histories.ending import Ending, Event, FinalCase
+from tests.support.histories.model import Operation, opened
+from tests.support.process import run
+from tests.support.promql import ROOT
+from tests.support.sentinels import RedisWithSentinels
+from tests.support.sessions import copied_postgres, replicate_synchronously
+
+BUILD = ROOT / "build"
+pytestmark = pytest.mark.usefixtures("processes")
+
+MINUTES = float(os.environ.get("HISTORY_MINUTES", "0"))  # of each database; 0 is the short form
+SEED = os.environ.get("HISTORY_SEED", "36")
+SECONDS, CALLS = (60.0, 2000) if MINUTES else (6.0, 300)  # of one round: at least as long, and as many with an answer
+CLIENTS = 24 if MINUTES else 16
+AT_A_TABLE = 4  # clients
+PAUSES = (0.3, 3.0) if MINUTES else (0.3, 1.0)  # seconds between two faults
+
+
+def say(line):
+    """Print a line of progress."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+class Round:
+    """One round: clients and faults by a seed, and the checks after them."""
+
+    def __init__(self, deployment, webhooks, seed):
+        self._deployment, self._webhooks, self._seed = deployment, webhooks, seed
+        self._clients = [SupportClient(deployment.address, timings=ONE_ATTEMPT) for _ in range(CLIENTS)]
+        self._players = [Player(f"client {n}", client, seed) for n, client in enumerate(self._clients)]
+        self._numbers = itertools.count()
+        self._stream = []
+        self._begin = 0.0
+        self.tables = []
+        self.faults = Counter()
+        self.undecided = 0
+
+    async def play(self):
+        """Let clients call the service while its parts fail; then read every case."""
+        following = asyncio.create_task(self._follow())
+        await self._wait_for_the_stream()
+        self._begin = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._break_things())
+            for first in range(0, CLIENTS, AT_A_TABLE):
+                group.create_task(self._play_at_tables(self._players[first : first + AT_A_TABLE]))
+        await self._deployment.repair()
+        async with SupportClient(self._deployment.address) as client:
+            await self._wait_until_all_are_awake(client)
+            for table in self.tables:
+                for place in range(len(table.ids)):
+                    await until_answered(partial(self._players[0].call, table, Operation("read", place)))
+            ending = await self._end(client)
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+        return ending
+
+    @property
+    def _is_over(self):
+        answered = sum(player.answered for player in self._players)
+        return time.monotonic() > self._begin + SECONDS and answered >= CALLS
+
+    async def close(self):
+        """Close the connections."""
+        for client in self._clients:
+            await client.close()
+
+    def counts(self):
+        """Return the figures of the round."""
+        calls = [call for table in self.tables for call in table.calls if call.operation.name != "wake"]
+        answered = sum(call.is_answered for call in calls)
+        rounds = {"rounds": 1, "faults": self.faults.total(), "cases": 2 * len(self.tables)}
+        return Counter(
+            rounds | {"answered": answered, "not answered": len(calls) - answered, "undecided": self.undecided}
+        )
+
+    def errors(self):
+        """Yield a report of each table whose history is wrong."""
+        for table in self.tables:
+            history = table.history()
+            try:
+                if is_linearizable(history, opened(table.customer, table.customer)):
+                    continue
+            except SearchTooLong:
+                self.undecided += 1
+                continue
+            wrong, others = shrink(history, opened(table.customer, table.customer))
+            file = BUILD / f"history-{table.customer}.txt"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text("\n".join(map(str, sorted(history, key=lambda call: call.begin))))
+            lines = [
+                f"{table.customer}: no order of the calls explains these answers (all are in {file}):",
+                *map(str, wrong),
+            ]
+            lines += [f"whichever of {len(others)} other writes happened:", *map(str, others)]
+            yield "\n".join(lines)
+
+    async def _play_at_tables(self, players):
+        """Play at one table after the other."""
+        while not self._is_over:
+            table = await players[0].open_table(f"customer-{self._seed}-{next(self._numbers)}")
+            self.tables.append(table)
+            await asyncio.gather(*(self._play_at(table, player) for player in players))
+
+    async def _play_at(self, table, player):
+        while not (table.is_full or self._is_over):
+            await player.play(table)
+
+    async def _break_things(self):
+        """Break one thing after the other, each kind once before one comes again."""
+        draw, left = random.Random(self._seed), []
+        while not self._is_over:
+            await asyncio.sleep(draw.uniform(*PAUSES))
+            left = left or draw.sample([*self._deployment.faults], len(self._deployment.faults))
+            name = left.pop()
+            await self._deployment.faults[name](draw)
+            self.faults[name] += 1
+
+    async def _follow(self):
+        """Follow the stream. A None says that changes were missed."""
+        async with SupportClient(self._deployment.address) as client, aclosing(client.stream()) as items:
+            async for item in items:
+                if isinstance(item, Resync):
+                    self._stream.append(None)
+                elif isinstance(item, Change):
+                    text = item.message and item.message.message
+                    self._stream.append(Event(item.event_id, item.case_id, item.version, item.change_type, text))
+
+    async def _wait_for_the_stream(self):
+        async def has_begun():
+            await self._clients[0].open_case(subject="Is anybody there?", channel="web")
+            return self._stream
+
+        await eventually(has_begun, LONG)
+
+    @staticmethod
+    async def _wait_until_all_are_awake(client):
+        async def are_awake():
+            return not [case async for case in client.list_cases(snoozed=True)]
+
+        await eventually(are_awake, LONG)
+
+    async def _end(self, client):
+        """Return what is found at the end, once nothing is wrong with it or nothing changes any more."""
+        reads = {case_id: await client.get_case(case_id) for table in self.tables for case_id in table.ids}
+        files = [file for case_id, case in reads.items() for file in case.attachments if file.ticket_id == case_id]
+        ending = Ending(
+            cases={case_id: _final(case) for case_id, case in reads.items()},
+            listed={each: [case.id async for case in client.list_cases(**_filters(each))] for each in STATUSES},
+            counted={},
+            stream=self._stream,
+            webhooks=[],
+            audited={each: [entry.action async for entry in client.list_audit(each)][::-1] for each in reads},
+            audit_flaw=None,
+            downloaded={file.id: await _digest(client, file) for file in files},
+        )
+        _, verdict, _ = await run("audit", "verify", cwd=self._deployment.folder, **self._deployment.variables)
+        ending.audit_flaw = verdict["flaw"]
+
+        async def is_told():  # a count may be seconds old, and webhooks are repeated after seconds
+            ending.counted = {each: (await client.count_cases(**_filters(each))).count for each in STATUSES}
+            ending.webhooks = [_event_of(body) for _, body in self._webhooks.sent]
+            return not [*ending.errors()]
+
+        with suppress(AssertionError):  # the report says what is missing
+            await eventually(is_told, LONG / 2)
+        return ending
+
+
+def _filters(status):
+    return {"status": [status], "channel": CHANNEL}
+
+
+def _final(case):
+    texts = [message.message for message in case.messages if message.ticket_id == case.id]
+    files = {file.id: file.sha256 for file in case.attachments if file.ticket_id == case.id}
+    return FinalCase(case.version, case.status, texts, files)
+
+
+async def _digest(client, file):
+    return sha256(b"".join([block async for block in client.download(file)])).hexdigest()
+
+
+def _event_of(body):
+    event = json.loads(body)
+    return event["id"], event["subject"]
+
+
+@asynccontextmanager
+async def deployed(request, backend, folder, variables):
+    """Run a new deployment on one of the databases."""
+    if backend == "sqlite":
+        shutil.copy(request.getfixturevalue("sqlite_template"), folder / "support.db")
+        variables = variables | {"SUPPORT_DATABASE_URL": f"sqlite:///{folder / 'support.db'}"}
+        async with running(folder, variables, None) as deployment:
+            yield deployment
+        return
+    cluster, redis = request.getfixturevalue("postgres_cluster"), RedisWithSentinels(folder)
+    with copied_postgres(cluster) as primary, copied_postgres(cluster, primary) as standby, closing(redis):
+        redis.start()
+        replicate_synchronously(primary)
+        async with running(folder, variables, Servers(primary, standby, redis)) as deployment:
+            yield deployment
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+async def test_no_history_is_wrong_while_parts_fail(request, backend, endpoint, tmp_path):
+    """Cases, lists, counts, the stream, webhooks, files and the audit log tell the same, and nothing is lost."""
+    hook = {"name": "desk", "url": str(endpoint.server.make_url("/hook")), "secret": SECRET}
+    ends, total = time.monotonic() + 60 * MINUTES, Counter()
+    for number in itertools.count():
+        seed, folder = f"{SEED}-{number}" if number else SEED, tmp_path / str(number)
+        folder.mkdir()
+        endpoint.sent.clear()
+        say(f"{backend}, seed {seed}: {SECONDS:g} s of calls and faults")
+        variables = {"SUPPORT_ATTACHMENT_DIR": str(folder / "files"), "SUPPORT_WEBHOOKS": json.dumps([hook])}
+        async with deployed(request, backend, folder, variables) as deployment:
+            played = Round(deployment, endpoint, seed)
+            try:
+                ending = await played.play()
+            finally:
+                await played.close()
+        errors = [*played.errors(), *ending.errors()]
+        total += played.counts()
+        say(f"  {dict(played.counts())}; {dict(played.faults)}; {len(errors)} errors")
+        assert not errors, "\n\n".join([f"HISTORY_SEED={seed}", *errors])
+        if time.monotonic() > ends:
+            break
+    say(f"{backend}: {dict(total)}; no error")
