@@ -1,7 +1,7 @@
 """SupportAccessRefused and SupportCallerRefused: many callers, or few, are refused."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 import aiohttp
@@ -15,6 +15,7 @@ REFUSED_SHARE = 0.25  # share of authentications; one client can have it that re
 CALLERS_SHARE = 0.25  # share of callers; fewer can be clients of one release, and the others work
 MANY_CALLERS = 3  # callers; fewer are single clients, unless they are most of them
 MOST_CALLERS = 0.5  # share of callers; where there are few of them, as one gateway for all agents
+OTHER_CALLERS = ("crm", "shop", "mail")  # of the drill
 REFUSALS = 20  # refused authentications per window; a few requests of one client are not an outage
 ACCESS_FOR = "3m"  # longer than callers take to get new tokens
 AUTHENTICATIONS = "support_access_authentications_total"
@@ -69,7 +70,10 @@ async def _keys_are_rotated_unseen(deployment: Deployment) -> AsyncIterator[None
     """The issuer signs with a new key, and the address of its keys does not answer."""
     deployment.issuer.add_key("new", "RSA", 2048)
     deployment.issuer.fail_with(503)
-    async with changed_attributes(deployment.traffic, token=deployment.token("agents")):
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(changed_attributes(deployment.traffic, token=deployment.token("agents")))
+        for caller in OTHER_CALLERS:
+            await stack.enter_async_context(_repeated_reads(deployment, deployment.token(caller)))
         yield
     deployment.issuer.heal()
 
@@ -79,6 +83,12 @@ async def _one_token_expires(deployment: Deployment) -> AsyncIterator[None]:
     """A client repeats requests with a token that has expired: they are most of all requests."""
     past = datetime.now(UTC) - timedelta(hours=1)
     token = deployment.token("crm-sync", created=past - timedelta(days=1), expires=past)
+    async with _repeated_reads(deployment, token, 0.02):
+        yield
+
+
+@asynccontextmanager
+async def _repeated_reads(deployment: Deployment, token: str, interval: float = 0.5) -> AsyncIterator[None]:
     async with deployment.traffic.session(token) as session:
 
         async def send() -> None:
@@ -86,7 +96,7 @@ async def _one_token_expires(deployment: Deployment) -> AsyncIterator[None]:
                 async with session.get("/support/cases"):
                     pass
 
-        async with repeatedly(send, 0.02):
+        async with repeatedly(send, interval):
             yield
 
 
