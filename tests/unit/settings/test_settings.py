@@ -366,6 +366,13 @@ def test_value_without_effect_gives_a_warning(variable, value):
     assert Settings.load({variable: ""}).warnings == ()
 
 
+def test_retention_of_less_than_a_day_gives_a_warning():
+    """Files of closed cases are deleted for good: 30s in place of 30d must not go unseen."""
+    (line,) = Settings.load({"SUPPORT_RETENTION_AFTER": "30s"}).warnings
+    assert line.startswith("SUPPORT_RETENTION_AFTER='30s' deletes files less than a day after")
+    assert Settings.load({"SUPPORT_RETENTION_AFTER": "30d"}).warnings == ()
+
+
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [

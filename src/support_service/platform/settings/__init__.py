@@ -6,6 +6,7 @@ Each variable, such as `SUPPORT_PORT`, is defined in process.py or resources.py.
 import difflib
 import re
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Self
 
@@ -81,7 +82,7 @@ class Settings(BaseModel):
     access: AccessSettings
     sign_in: SignInSettings
     links: LinkSettings
-    warnings: tuple[str, ...] = ()  # variables that are set and have no effect
+    warnings: tuple[str, ...] = ()  # variables that are set and have no effect, or are probably a mistake
 
     @property
     def rate(self) -> tuple[int, int]:
@@ -143,6 +144,7 @@ class Settings(BaseModel):
             *_ineffective_warnings(environ, settings),
             *_unknown_variable_warnings(environ),
             *earlier_variables_warning(environ),
+            *_short_retention_warning(environ, settings),
         )
         for name, expected in opentelemetry.first_invalid_variable(environ, metrics, traces):
             raise WrongSetting(f"{name}={mask_secrets(name, environ[name])}: expected {expected}")
@@ -224,6 +226,14 @@ def _ineffective_warnings(environ: Mapping[str, str], settings: Settings) -> Ite
             yield f"{name} has no effect: SUPPORT_OIDC_ISSUER is not set"
     if settings.attachments.download == "redirect" and not settings.s3.bucket:
         yield "SUPPORT_ATTACHMENT_DOWNLOAD='redirect' has no effect: SUPPORT_S3_BUCKET is not set"
+
+
+def _short_retention_warning(environ: Mapping[str, str], settings: Settings) -> Iterator[str]:
+    retention = settings.attachments.retention
+    if retention is not None and retention < timedelta(days=1):
+        given = environ["SUPPORT_RETENTION_AFTER"]
+        when = "less than a day after their case was closed"
+        yield f"SUPPORT_RETENTION_AFTER={given!r} deletes files {when}: check the unit"
 
 
 def _unknown_variable_warnings(environ: Mapping[str, str]) -> Iterator[str]:
