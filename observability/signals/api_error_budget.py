@@ -44,7 +44,8 @@ OBJECTIVE = Objective(
 )
 FAILED_SHARE = f"(({OBJECTIVE.bad}) or vector(0)) / ({OBJECTIVE.total} > 0)".replace("WINDOW", SYMPTOM_FOR)
 # Of a summary: how far the impact goes. One replica, or one way to the service, is no outage of all.
-REQUESTS_FAILING = f"{value_template(FAILED_SHARE, 'humanizePercentage', 'none')} of all requests get a 5xx"
+FAILED = value_template(FAILED_SHARE, "humanizePercentage", "none")
+REQUESTS_FAILING = f"{FAILED} of the requests that reach a replica get a 5xx"
 
 
 def _requests(status: str, job: str = "support-service") -> str:

@@ -155,7 +155,7 @@ TEXTS |= {
             REQUESTS % ("/support/cases", "200"): f"0+97x{MINUTES}",
             REQUESTS % ("/support/cases", "503"): f"0+3x{MINUTES}",
         },
-        "25% of the database operations of a fail; 3% of all requests get a 5xx",
+        "25% of the database operations of a fail; 3% of the requests that reach a replica get a 5xx",
     ),
     "SupportAccessRefused": (
         {
