@@ -61,8 +61,8 @@ TEXTS = {
             'support_probe_step_failure{via="ingress",step="open",status="502"}': f"1x{MINUTES}",
         },
         (
-            "The synthetic check of a whole case fails at step upload with 503 storage_full; none of all requests "
-            "get a 5xx"
+            "The synthetic check of a whole case fails at step upload with 503 storage_full; none of the requests "
+            "that reach a replica get a 5xx"
         ),
     ),
     "SupportIngressFailing": (
