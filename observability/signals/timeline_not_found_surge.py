@@ -12,7 +12,7 @@ from observability.signals.timeline_source_down import CALLS, FRESH_READS
 
 FOUND_DROP = 0.5  # share of what was found the day before; cases with ids that no longer exist make no such difference
 FOUND_BEFORE = "1d"  # baseline period of a drop; a day includes its rush hours and its night
-NOT_FOUND_ANSWERS = 20  # such answers per window; the probe alone, whose ids nobody knows, gets up to fifteen
+NOT_FOUND_ANSWERS = 40  # such answers per window; the probe alone, whose ids nobody knows, gets about twenty
 FOUND, ANSWERED = 'outcome="ok"', 'outcome=~"ok|not_found"'
 FOUND_CALLS, ANSWERED_CALLS = (f"service:support_timeline_source_{what}:increase" for what in ("found", "answered"))
 

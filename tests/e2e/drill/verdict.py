@@ -9,6 +9,7 @@ import aiohttp
 from aiohttp import web
 from observability.drill import EVALUATION_SECONDS
 
+from support_service.platform.telemetry.http import PROBE_USER_AGENT
 from tests.support.servers import free_port
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ async def verdict_agrees(deployment: "Deployment") -> AsyncIterator[list[str]]:
 
 async def _poll(deployment: "Deployment", found: list[str]) -> None:
     before: set[str] = set()
-    headers = {"Authorization": f"Bearer {deployment.oncall_token}"}
+    # As requests of the probe, they are no traffic, which an alert may miss.
+    headers = {"Authorization": f"Bearer {deployment.oncall_token}", "User-Agent": PROBE_USER_AGENT}
     async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=ANSWER_WITHIN)) as session:
         while True:
             await asyncio.sleep(EVALUATION_SECONDS)
