@@ -188,10 +188,14 @@ async def record_shifts(profile: BrowserContext) -> None:
     """
     await profile.add_init_script(
         """window.shifts = [];
-        new PerformanceObserver((list) => list.getEntries().forEach(({value, sources}) => {
-          const parents = sources.map(({node}) => node?.parentElement);
-          const moved = parents.filter((each) => each && !each.closest(".timeline"));
-          if (moved.length) shifts.push([value, ...moved.map((each) => each.outerHTML.slice(0, 200))]);
+        const element = (node) => node.nodeType === Node.ELEMENT_NODE ? node : node.parentElement;
+        const named = (node) => node ? element(node).tagName + "." + element(node).className : "gone";
+        const place = ({x, y, width, height}) => [x, y, width, height].map(Math.round).join(" ");
+        new PerformanceObserver((list) => list.getEntries().forEach(({value, startTime, sources}) => {
+          const moved = sources.filter(({node}) => node?.parentElement && !node.parentElement.closest(".timeline"));
+          const moves = sources.map(({node, previousRect, currentRect}) =>
+            `${named(node)}: ${place(previousRect)} -> ${place(currentRect)}`);
+          if (moved.length) shifts.push([value, Math.round(startTime), ...moves]);
         })).observe({type: "layout-shift", buffered: true});
         window.ends = new Set();
         (function look() {
@@ -203,9 +207,13 @@ async def record_shifts(profile: BrowserContext) -> None:
 
 
 async def expect_no_shift(page: Page, most: float) -> None:
-    """Fail if the layout has shifted by more than a score, after `record_shifts`, with the elements that moved."""
+    """Fail if the layout has shifted by more than a score, after `record_shifts`, with what moved.
+
+    A place is left, top, width and height.
+    """
     shifts: list[list[Any]] = await page.evaluate("shifts")
-    assert sum(each[0] for each in shifts) <= most, shifts
+    lines = "\n".join(" | ".join(map(str, each)) for each in shifts)
+    assert sum(each[0] for each in shifts) <= most, lines
 
 
 async def settled(page: Page) -> None:
