@@ -648,6 +648,18 @@ async def test_hint_of_the_small_composer_is_whole_on_a_phone(console, case, lan
         assert 0 < text <= room
 
 
+@pytest.mark.parametrize(("language", "late"), [("en", "23 h 59 min late"), ("vi", "trễ 23 giờ 59 phút")])
+async def test_head_has_two_lines_on_a_phone_with_each_clock(console, client, language, late):
+    """A clock that becomes longer while somebody reads moves nothing below the head."""
+    case = await open_case(client, initialMessage={"authorType": "customer", "message": "Where is my parcel?"})
+    page = await console.open(case_path(case), viewport=NARROW, locale=language)
+    await settled(page)
+    head = page.locator(".case-head")
+    height = await head.evaluate("(box) => box.clientHeight")
+    await head.locator(".clock > span").first.evaluate("(clock, text) => { clock.textContent = text; }", late)
+    assert await head.evaluate("(box) => box.clientHeight") == height
+
+
 async def test_case_is_snoozed_merged_and_split(console, client, case):
     """Each from the menu, and each undone."""
     other = await open_case(client, subject="Where is ORD-1001?", customerId="customer-17")
