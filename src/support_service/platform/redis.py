@@ -6,6 +6,7 @@ loop, also after the caller has stopped waiting.
 
 import asyncio
 from contextlib import suppress
+from copy import copy
 from typing import Any
 from uuid import uuid4
 
@@ -95,6 +96,21 @@ class _LimitedRESP3(_AnswerLimit, _AsyncRESP3Parser):
     """The parser of protocol version 3, which redis-py uses by default."""
 
 
+class _Sentinels(Sentinel):
+    """Sentinels of which none is lost.
+
+    redis-py moves the Sentinel that answered to the front, in a list that searches share. Two searches at once can put
+    one Sentinel in the place of another.
+    """
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        search = copy(self)
+        search.sentinels = list(self.sentinels)
+        found: tuple[str, int] = await Sentinel.discover_master(search, service_name)
+        self.sentinels = search.sentinels
+        return found
+
+
 class _SentinelPool(SentinelConnectionPool):
     """A pool of connections to the primary that Sentinels name; it closes the connections to the Sentinels, too."""
 
@@ -124,7 +140,7 @@ def create_pool(url: str, *, blocking: bool = False, **options: Any) -> redis.Co
     of_sentinels = {name: value for name, value in options.items() if name.startswith("ssl_")}
     of_sentinels |= {"ssl": is_encrypted, "username": found.user, "password": found.password}
     of_sentinels |= dict.fromkeys(("socket_timeout", "socket_connect_timeout"), SENTINEL_TIMEOUT)
-    sentinels = Sentinel(  # type: ignore[no-untyped-call]
+    sentinels = _Sentinels(  # type: ignore[no-untyped-call]
         found.sentinels, sentinel_kwargs=of_sentinels | {"retry": Retry(NoBackoff(), 0)}
     )
     pool: Any = _BlockingSentinelPool if blocking else _SentinelPool

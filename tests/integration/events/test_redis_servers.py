@@ -1,5 +1,6 @@
 """The kinds of Redis that companies run: TLS, a user with few rights, Valkey; a cluster is refused."""
 
+import asyncio
 import re
 from datetime import timedelta
 from hashlib import sha256
@@ -11,12 +12,13 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from support_service.app import build_app
+from support_service.platform.redis import create_pool
 from support_service.platform.settings import Settings, WrongSetting
 from tests.support.calls import add_message, eventually, open_case, read_detail
 from tests.support.certificates import CertificateAuthority
 from tests.support.events.fixtures import read_published, send_inbound, shipment_event
 from tests.support.events.inbound import SENTENCE, about, wait_for_messages
-from tests.support.sentinels import Sentinel
+from tests.support.sentinels import SERVICE, Sentinel
 from tests.support.servers import RedisServer, free_port
 
 PAGE = Path("docs/operations/redis.md")
@@ -147,3 +149,21 @@ async def test_start_with_a_cluster_or_a_sentinel_is_refused(request, environmen
     with pytest.raises(WrongSetting, match=f"SUPPORT_REDIS_URL: the server at this URL {re.escape(reason)}"):
         await runner.setup()
     await runner.cleanup()
+
+
+async def test_no_sentinel_is_lost_when_many_ask_at_once(start_redis, tmp_path):
+    """The first Sentinel is down, and connections ask the next one at the same time."""
+    primary = start_redis().port
+    sentinels = [Sentinel(tmp_path / f"sentinel-{number}", primary) for number in range(2)]
+    try:
+        ports = [free_port(), *(each.port for each in sentinels)]
+        pool = create_pool(f"redis+sentinel://{','.join(f'127.0.0.1:{port}' for port in ports)}/{SERVICE}/0")
+        addresses = await asyncio.gather(*(pool.get_master_address() for _ in range(8)))
+        assert set(addresses) == {("127.0.0.1", primary)}
+        known = [each.connection_pool.connection_kwargs["port"] for each in pool.sentinel_manager.sentinels]
+        assert sorted(known) == sorted(ports)
+        assert known[0] in ports[1:]
+        await pool.aclose()
+    finally:
+        for each in sentinels:
+            each.close()
