@@ -130,6 +130,21 @@ async def repeatedly(operation: Callable[[], Awaitable[object]], interval: float
 
 
 @asynccontextmanager
+async def restarted_with(replica: Any, **settings: str) -> AsyncIterator[None]:
+    """Restart a replica with other settings, and with its own ones at the end of a block."""
+    own = {name: replica.environment[name] for name in settings}
+    await _restart(replica, settings)
+    yield
+    await _restart(replica, own)
+
+
+async def _restart(replica: Any, settings: dict[str, str]) -> None:
+    await replica.stop()
+    replica.environment |= settings
+    await replica.start()
+
+
+@asynccontextmanager
 async def changed_attributes(part: object, **values: object) -> AsyncIterator[None]:
     """Change attributes for the length of a block."""
     usual = {name: getattr(part, name) for name in values}

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from grafana.panel import Panel, Query, rate, selector
 
-from observability.drill import MOVE_REPLICA, Cause, Deployment, DrillFault, DrillScenario
+from observability.drill import MOVE_REPLICA, Cause, Deployment, DrillFault, DrillScenario, restarted_with
 from observability.faults import REPAIRED_MINUTE, CounterValues, Fault, GaugeValues, SeriesValues
 from observability.signal import CAUSE_FOR, SERVICE_JOB, SHARE_OF_REQUESTS, WINDOW, Alert, Record, Signal
 from observability.signals.timeline_source_down import (
@@ -98,14 +98,8 @@ async def _database_is_half_open(deployment: Deployment) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _one_has_no_redis(deployment: Deployment) -> AsyncIterator[None]:
     """The settings of one replica lack Redis, so that it publishes events into its own memory."""
-    replica = deployment.replicas[-1]
-    redis = {name: replica.environment[name] for name in ("SUPPORT_REDIS_URL", "SUPPORT_EVENTS_REDIS_URL")}
-    for settings in (dict.fromkeys(redis, ""), redis):
-        await replica.stop()
-        replica.environment |= settings
-        await replica.start()
-        if settings != redis:
-            yield
+    async with restarted_with(deployment.replicas[-1], SUPPORT_REDIS_URL="", SUPPORT_EVENTS_REDIS_URL=""):
+        yield
 
 
 LINKED = DrillScenario(linked=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from grafana.panel import Panel, Query, selector
 
-from observability.drill import Cause, Deployment, DrillFault, DrillScenario
+from observability.drill import Cause, Deployment, DrillFault, DrillScenario, restarted_with
 from observability.faults import Fault, GaugeValues
 from observability.signal import AT_ONCE, SERVICE_JOB, SHARE_OF_REQUESTS, Alert, Record, Signal
 
@@ -50,14 +50,8 @@ async def _start_with(replica: Any, folder: str) -> None:
 @asynccontextmanager
 async def _one_uses_another_database(deployment: Deployment) -> AsyncIterator[None]:
     """The last replica got the Secret of another environment."""
-    replica, usual = deployment.replicas[-1], deployment.database.url
-    other = await deployment.database.another()
-    for url in (other, usual):
-        await replica.stop()
-        replica.environment["SUPPORT_DATABASE_URL"] = url
-        await replica.start()
-        if url != usual:
-            yield
+    async with restarted_with(deployment.replicas[-1], SUPPORT_DATABASE_URL=await deployment.database.another()):
+        yield
     deployment.traffic.acknowledged.clear()  # what is in the other database was not carried over
 
 
