@@ -1,3 +1,3 @@
 """Support cases with one merged timeline and attachments, and with built-in health signals."""
 
-__version__ = "0.1.0"  # pyproject.toml reads the package's version from here
+__version__ = "0.2.0"  # pyproject.toml reads the package's version from here

@@ -301,7 +301,7 @@ class OnCall(ApiModel):
     model_config = example_config(
         {
             "replica": "support-1-7",
-            "version": "0.1.0",
+            "version": "0.2.0",
             "at": "2026-05-12T12:00:00Z",
             "verdict": Verdict.model_config["json_schema_extra"]["examples"][0],  # type: ignore[index]
         }

@@ -25,7 +25,7 @@ EARLIER_SERVICE_MESSAGE = (
     "changed: give this service a database or a PostgreSQL schema of its own, then both can run side by side; see "
     "docs/operations/earlier-service.md"
 )
-# Revisions that no release had: versions between 0.1.0 and the next one. 0035 to 0038 replace them.
+# Revisions that no release had: versions between 0.1.0 and 0.2.0. 0035 to 0038 replace them.
 UNRELEASED_REVISIONS = ("0012", "0034")
 UNRELEASED_MESSAGE = (
     "The database at SUPPORT_DATABASE_URL has revision {revision} of a version that was not released, and was not "
