@@ -1,11 +1,14 @@
-"""The hosted workflows: actions are pinned, and versions of Python equal the versions of the package and the image."""
+"""The hosted workflows: actions are pinned, Python is that of the package and the image, releases have notes."""
 
+import os
 import re
+import subprocess
 import tomllib
 
 import pytest
 import yaml
 
+from support_service import __version__
 from tests.support.deployments import DOCKERFILE, ROOT
 
 WORKFLOWS = {path.name: path.read_text() for path in sorted((ROOT / ".github" / "workflows").glob("*.yaml"))}
@@ -57,3 +60,26 @@ def test_jobs_end_by_themselves_and_hold_no_credentials(job):
 def test_coverage_has_a_threshold():
     """`make coverage` fails below it."""
     assert 90 <= PROJECT["tool"]["coverage"]["report"]["fail_under"] < 100
+
+
+@pytest.mark.usefixtures("processes")
+def test_notes_of_a_release_are_its_section_of_the_changelog(tmp_path):
+    """The step of the workflow runs for the present version. Links of the notes name files at the tag, which exist."""
+    (step,) = (step["run"] for step in jobs()["release.yaml release"]["steps"] if "changelog" in step.get("name", ""))
+    for folder in ("dist", "build"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / f"dist/support_service-{__version__}-py3-none-any.whl").touch()
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    (tmp_path / "CHANGELOG.md").write_text(changelog)
+    github = {"GITHUB_SERVER_URL": "https://git.example", "GITHUB_REPOSITORY": "desk/support"}
+    environment = os.environ | github | {"GITHUB_REF_NAME": f"v{__version__}"}
+    subprocess.run(["bash", "-e", "-c", step], cwd=tmp_path, env=environment, check=True)
+
+    notes = (tmp_path / "build/notes.md").read_text()
+    section = re.split(rf"^## {re.escape(__version__)} - \d{{4}}-\d\d-\d\d$", changelog, flags=re.MULTILINE)[1]
+    tag = f"https://git.example/desk/support/blob/v{__version__}/"
+    assert notes.replace(tag, "").strip() == re.split(r"^## ", section, flags=re.MULTILINE)[0].strip()
+    links = re.findall(r"\]\(([^)]+)\)", notes)
+    missing = [link for link in links if not (ROOT / link.removeprefix(tag).partition("#")[0]).is_file()]
+    assert links
+    assert missing == []
