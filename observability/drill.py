@@ -1,7 +1,8 @@
 """Faults of the drill: how each is injected into a whole deployment and repaired, and which check tells its cause.
 
-Signals declare them, and tests/e2e/drill/ runs them. Every wait of rules and routes is divided by TIME and every size
-by SIZE, so that an hour of on-call takes a minute. Set `DRILL_TIME=30` on a busy machine, which needs more time.
+Signals declare them, and tests/e2e/drill/ runs them. Every wait of rules and routes is divided by `TIME_DIVISOR` and
+every size by `SIZE_DIVISOR`, so that an hour of on-call takes a minute. Set `DRILL_TIME=30` on a busy machine, which
+needs more time.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from typing import Any, TypeAlias
 
 TIME_DIVISOR = int(os.environ.get("DRILL_TIME", "60"))  # noqa: TID251 - no setting of the service
 SIZE_DIVISOR = 1024
-EVALUATION_SECONDS = 60 / TIME_DIVISOR  # seconds
+EVALUATION_SECONDS = 60 / TIME_DIVISOR
 OVERRIDE_DELAY = 2  # evaluations: replicas read overrides every 2 s, in the drill as elsewhere
 DATABASE_AND_ROLE = "support"  # on PostgreSQL; not a superuser, and the owner of a database of its name
 

@@ -18,7 +18,7 @@ from time import monotonic
 from typing import Any
 
 from support_service.core.clock import utc_now
-from support_service.oncall.expressions import Sample
+from support_service.oncall.expressions import Expression, Sample, Vector
 from support_service.oncall.figures import Figures, Labels
 from support_service.oncall.rules import AlertRule, Rules, read_rules
 from support_service.platform.background import run_every, run_in_background
@@ -92,13 +92,13 @@ class AlertStates:
     def evaluate(self, figures: Figures, at: float) -> None:
         """Evaluate all rules at a time, which is later than all before."""
         for name, expression in self._rules.records:
-            figures.add(at, name, ((each.labels, each.value) for each in expression(figures, at)))
+            samples = _evaluated(name, expression, figures, at) or []
+            figures.add(at, name, ((each.labels, each.value) for each in samples))
         for rule, expression in self._rules.judged:
-            try:
-                found = {frozenset(sample.labels.items()): sample for sample in expression(figures, at)}
-            except Exception:
-                log.exception("The condition of %s can't be evaluated", rule.name)  # the others still are
+            held = _evaluated(rule.name, expression, figures, at)
+            if held is None:
                 continue
+            found = {frozenset(sample.labels.items()): sample for sample in held}
             for labels, sample in found.items():
                 before = self._active.get((rule.name, labels))
                 since = before.since if before else at
@@ -113,6 +113,15 @@ class AlertStates:
         """Return each active alert with its sample, the time since when its condition holds, and whether it fires."""
         for (name, _), active in tuple(self._active.items()):
             yield self._rules.alerts[name], active.sample, active.since, active.fires
+
+
+def _evaluated(name: str, expression: Expression, figures: Figures, at: float) -> Vector | None:
+    """Return the samples of a rule, or None if they can't be computed: the other rules still are."""
+    try:
+        return expression(figures, at)
+    except Exception:
+        log.exception("The expression of %s can't be evaluated", name)
+        return None
 
 
 class Judge:

@@ -91,7 +91,8 @@ async def _run_fault(deployment: Deployment, fault: DrillFault, following: Drill
         deployment.traffic.acknowledged.clear()
     seen: set[str] = set()
     started = loop.time()
-    async with verdict_agrees(deployment) as disagreements, fault.inject(deployment):
+    verdict = verdict_agrees(deployment, is_healthy=not fault.alerts)
+    async with verdict as disagreements, fault.inject(deployment):
         if fault.alerts:
             wanted = set(fault.alerts)
 

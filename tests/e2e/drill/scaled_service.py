@@ -39,7 +39,7 @@ MINIMUM = 0.25  # seconds
 
 
 def shorter(seconds: float) -> float:
-    """Return an interval divided by TIME, or the minimum."""
+    """Return an interval divided by `TIME_DIVISOR`, or the minimum."""
     return max(MINIMUM, seconds / TIME_DIVISOR)
 
 

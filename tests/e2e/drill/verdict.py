@@ -51,13 +51,15 @@ class AlertsOfNow:
 
 
 @asynccontextmanager
-async def verdict_agrees(deployment: "Deployment") -> AsyncIterator[list[str]]:
+async def verdict_agrees(deployment: "Deployment", *, is_healthy: bool = False) -> AsyncIterator[list[str]]:
     """Poll the verdict while the block runs, and give the list to which each disagreement is added.
 
-    A disagreement lasts for more than one evaluation. An error that ended the polling is in the list, too.
+    A disagreement lasts for more than one evaluation. An error that ended the polling is in the list, too, and for a
+    deployment that is healthy also that no verdict could be read.
     """
     found: list[str] = []
-    polling = asyncio.create_task(_poll(deployment, found))
+    levels: list[str] = []
+    polling = asyncio.create_task(_poll(deployment, found, levels))
     try:
         yield found
     finally:
@@ -65,9 +67,12 @@ async def verdict_agrees(deployment: "Deployment") -> AsyncIterator[list[str]]:
         (ended,) = await asyncio.gather(polling, return_exceptions=True)
         if isinstance(ended, Exception):
             found.append(f"the verdict was not read to the end: {ended!r}")
+        if is_healthy and not levels:
+            found.append("no verdict was read")
 
 
-async def _poll(deployment: "Deployment", found: list[str]) -> None:
+async def _poll(deployment: "Deployment", found: list[str], levels: list[str]) -> None:
+    """Add to `found` each disagreement, and to `levels` that of each verdict."""
     before: set[str] = set()
     # As requests of the probe, they are no traffic, which an alert may miss.
     headers = {"Authorization": f"Bearer {deployment.oncall_token}", "User-Agent": PROBE_USER_AGENT}
@@ -81,6 +86,7 @@ async def _poll(deployment: "Deployment", found: list[str]) -> None:
                 # No replica answers, none knows the callers, or Prometheus is too slow on a busy machine.
                 before = set()
                 continue
+            levels.append(verdict["level"])
             now = _disagreements(verdict, first, last)
             found += sorted((now & before).difference(found))
             before = now
