@@ -151,7 +151,11 @@ class Servers:
         if self._primary is self._standby:
             return
         in_step = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync' AND state = 'streaming'"
-        await eventually(lambda: asyncio.to_thread(self._primary.run, in_step), START_TIMEOUT)
+
+        async def is_in_step() -> bool:
+            return await asyncio.to_thread(self._primary.run, in_step) == "1"
+
+        await eventually(is_in_step, START_TIMEOUT)
         await asyncio.to_thread(self._primary.kill)
         await asyncio.to_thread(self._standby.run, "SELECT pg_promote()")
         self._primary = self._standby

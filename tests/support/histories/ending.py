@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+ADDED = "message.added"
 # Kinds of change, by the action of an audit entry and by the change type of an event.
 SAME_KIND = {
-    "conversation.added": "message.added",
+    "conversation.added": ADDED,
     "status.changed": "case.changed",
     "case.closed": "case.changed",
     "case.reopened": "case.changed",
@@ -39,7 +40,10 @@ class Event:
 
 @dataclass
 class Ending:
-    """What was found at the end. A None in the stream says that the follower was told to read again."""
+    """What was found at the end.
+
+    A None in the stream says that the follower was told to read again: it may get changes again, and may miss some.
+    """
 
     cases: dict[str, FinalCase]
     listed: dict[str, list[str]]  # ids by status
@@ -85,34 +89,40 @@ class Ending:
                 yield f"case {case_id}: version {case.version} has {entries} audit entries"
 
     def _errors_of_stream(self) -> Iterator[str]:
-        """Once and in order. Who was told to read again may get changes again, and may have missed some."""
-        is_whole, seen, found = True, set(), {case_id: [] for case_id in self.cases}
+        """Each stretch between two restarts of the follower has all changes once and in order."""
+        stretches: list[list[Event]] = [[]]
         for event in self.stream:
             if event is None:
-                is_whole, seen = False, set()
-            elif event.case_id in found:
-                if event.id in seen:
-                    yield f"case {event.case_id}: the stream had version {event.version} twice"
-                seen.add(event.id)
-                found[event.case_id].append(event)
-        for case_id, events in found.items():
-            if not is_whole:
-                continue
-            kinds = [event.change_type for event in events if not self._follows_a_closing(event)]
-            actions = self.audited[case_id]
-            if [SAME_KIND.get(kind, kind) for kind in kinds] != [SAME_KIND.get(each, each) for each in actions]:
-                yield f"case {case_id}: the stream had {', '.join(kinds)}, and the audit log has {', '.join(actions)}"
-            versions = [event.version for event in events]
-            if versions != sorted(versions) or {*versions} != {*range(1, self.cases[case_id].version + 1)}:
-                yield f"case {case_id}: the stream had versions {versions} in this order"
-            texts = [event.text for event in events if event.text is not None]
-            if texts != [*self.cases[case_id].texts]:
-                yield f"case {case_id}: the stream had texts {texts}, and the case has {[*self.cases[case_id].texts]}"
+                stretches.append([])
+            else:
+                stretches[-1].append(event)
+        for number, stretch in enumerate(stretches):
+            is_first, is_last = number == 0, number == len(stretches) - 1
+            for case_id, case in self.cases.items():
+                events = [event for event in stretch if event.case_id == case_id]
+                if events or (is_first and is_last):
+                    first = 1 if is_first else events[0].version
+                    last = case.version if is_last else events[-1].version
+                    yield from self._errors_of_events(case_id, events, {*range(first, last + 1)})
 
-    @staticmethod
-    def _follows_a_closing(event: Event) -> bool:
-        """Whether it is the second event of a change that closed the case."""
-        return event.change_type == "case.closed"
+    def _errors_of_events(self, case_id: str, events: Sequence[Event], wanted: set[int]) -> Iterator[str]:
+        """Yield what is wrong with events of one case, which should have the wanted versions."""
+        versions = [event.version for event in events]
+        if versions != sorted(versions) or {*versions} != wanted:
+            yield f"case {case_id}: the stream had versions {versions}, and not {sorted(wanted)} in order"
+        for event_id, times in Counter(event.id for event in events).items():
+            if times > 1:
+                yield f"case {case_id}: the stream had event {event_id} {times} times"
+        actions = [SAME_KIND.get(each, each) for each in self.audited[case_id]]
+        texts = self.cases[case_id].texts
+        for version, change_type, text in ((each.version, each.change_type, each.text) for each in events):
+            if change_type == "case.closed":
+                continue  # the second event of a change
+            kind, done = SAME_KIND.get(change_type, change_type), actions[:version]
+            if [kind] != done[version - 1 :]:
+                yield f"case {case_id}: the stream had {kind} at version {version}, and the audit log has {actions}"
+            elif kind == ADDED and [text] != [*texts[done.count(ADDED) - 1 : done.count(ADDED)]]:
+                yield f"case {case_id}: the stream had the text {text} at version {version}, and the case has {texts}"
 
     def _errors_of_webhooks(self) -> Iterator[str]:
         """Each event at least once."""

@@ -139,7 +139,7 @@ def agrees(expected: Any, answer: Any) -> bool:
 
 
 def is_past(state: State, operation: Operation, answer: Any) -> bool:
-    """Return whether no later state can give this answer: versions grow, and texts are only added."""
+    """Return whether no later state can give this answer: versions grow, and texts are only added without splits."""
     if operation.key is not None:
         return False
     if isinstance(answer, Row):

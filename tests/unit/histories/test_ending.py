@@ -71,6 +71,29 @@ def test_nothing_is_wrong_with_a_correct_ending():
     assert not [*found.errors()]
 
 
+AFTER_A_RESTART = {
+    "event is missing": lambda found: found.stream.pop(5),
+    "event comes twice": lambda found: found.stream.append(found.stream[-1]),
+    "events are out of order": lambda found: swap(found.stream, 4, 6),
+    "event has another kind": lambda found: found.stream.__setitem__(4, Event("e-3", "case-1", 2, "attachment.added")),
+    "event has the text of another message": lambda found: found.stream.__setitem__(
+        4, Event("e-3", "case-1", 2, "conversation.added", "second")
+    ),
+    "last change is missing": lambda found: found.stream.__delitem__(slice(7, None)),
+    "event before the restart is missing": lambda found: found.stream.pop(0),
+}
+
+
+@pytest.mark.parametrize("plant", AFTER_A_RESTART.values(), ids=AFTER_A_RESTART)
+def test_error_is_found_although_the_follower_was_told_to_read_again(plant):
+    """What comes between two restarts is compared, too."""
+    found = correct()
+    found.stream[3:3] = [None, found.stream[2]]
+    assert not [*found.errors()]
+    plant(found)
+    assert [*found.errors()]
+
+
 @pytest.mark.parametrize("plant", ERRORS.values(), ids=ERRORS)
 def test_planted_error_is_found(plant):
     found = copy.deepcopy(correct())
