@@ -21,6 +21,8 @@ from tests.support.process import environment
 from tests.support.servers import PostgresServer
 
 NAME = DATABASE_AND_ROLE
+# For three replicas with pools of up to 25, and for what is left of the sessions of a replica that was replaced.
+MAX_CONNECTIONS = 120
 
 
 class Database:
@@ -88,7 +90,7 @@ class Database:
 
 def _copy_of_cluster(folder: Path, **settings: object) -> PostgresServer:
     folder.mkdir()
-    return PostgresServer(folder, _migrated_cluster(), **settings)
+    return PostgresServer(folder, _migrated_cluster(), max_connections=MAX_CONNECTIONS, **settings)
 
 
 def _url_of(server: PostgresServer) -> str:

@@ -55,6 +55,7 @@ class Link:
         self._streams.add(to_client)
         try:
             with suppress(OSError):
+                await self._passing.wait()  # nor does the server see a new connection
                 from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
                 self._streams.add(to_server)
                 try:
