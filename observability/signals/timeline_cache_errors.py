@@ -9,11 +9,12 @@ from grafana.panel import FIRST_RUNBOOK, Panel, Query, rate, selector
 
 from observability.drill import Action, Cause, Deployment, DrillFault, Exercise
 from observability.faults import STEADY_COUNTER, CounterValues, Fault
-from observability.signal import CAUSE_FOR, CAUSE_KEPT, SYMPTOM_WINDOW, Alert, Signal, value_template
+from observability.signal import CAUSE_KEPT, SYMPTOM_WINDOW, Alert, Signal, value_template
 
 REDIS_ERROR_SHARE = 0.05  # share of reads, or of operations on streams; a healthy Redis causes none, a failover a few
 REDIS_FULL_SHARE = 0.98  # share of maxmemory in use; Redis refuses a write that would exceed it
 LEAKED_CLIENTS, LEAKING = 20, "leaking"  # in the drill: connections of another application, and their name
+REDIS_FAILS_FOR = "3m"  # longer than CAUSE_FOR: that only one replica can't use Redis is said first, and mutes this
 REDIS_ERRORS = 3  # errors per window; one lost connection is not an outage
 
 
@@ -151,7 +152,7 @@ SIGNAL = Signal(
                 "Redis lỗi, timeline được đọc không qua cache",
             ),
             expr=CACHE_FAILING,
-            for_=CAUSE_FOR,
+            for_=REDIS_FAILS_FOR,
             severity="warning",
             summary="Redis fails: {{ $value | humanize }} operations of the cache fail for each timeline read, and "
             f"{value_template(MISSED, 'humanizePercentage', 'few')} of reads miss it{redis_cause('cache')}",
@@ -159,7 +160,7 @@ SIGNAL = Signal(
             f"{REDIS_ERROR_SHARE:g} and {REDIS_ERRORS} errors in {SYMPTOM_WINDOW}). Reads that miss the cache call the "
             "upstream services. If events use the same Redis, they wait until it works.",
             keep_firing_for=CAUSE_KEPT,
-            stated=(f"{REDIS_ERROR_SHARE * 100:g} %", f"{REDIS_ERRORS} ", SYMPTOM_WINDOW, CAUSE_FOR),
+            stated=(f"{REDIS_ERROR_SHARE * 100:g} %", f"{REDIS_ERRORS} ", SYMPTOM_WINDOW, REDIS_FAILS_FOR),
         ),
     ),
     panels=(
