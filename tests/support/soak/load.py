@@ -17,6 +17,8 @@ from tests.support.importing import write_lines
 AGENTS, FOLLOWERS = 6, 6
 IMPORTED = 20  # cases of each import
 FILE_BYTES = 400_000
+ATTEMPTS = 20  # of a request, on a machine that is far too busy
+TURNED_AWAY = {429, 503}
 FIRST_BYTES = 1000  # that a client reads of a download before it goes away
 CLOSED_FOR = "2s"  # until retention deletes a closed case
 NO_REUSE = {"Connection": "close"}  # of a request that the client ends in the middle
@@ -61,22 +63,38 @@ class Load:
             await asyncio.sleep(self._random.uniform(0, 2 * self._pause))
 
     async def _call(self, session, method: str, path: str, **options):
-        """Send a request; once more if the service has closed the connection while it was idle."""
+        """Send a request; again if its connection was closed, or if the service is too busy."""
         url = self._random.choice(self._addresses) + path
-        try:
-            return await self._send(session, method, url, **options)
-        except aiohttp.ClientConnectionError:
-            self.counts["repeats"] += 1
-            return await self._send(session, method, url, **options)
+        left = ATTEMPTS
+        while True:
+            left -= 1
+            try:
+                response, body = await self._send(session, method, url, **options)
+            except aiohttp.ClientConnectionError:
+                if not left:
+                    raise
+                self.counts["closed connections"] += 1
+                continue
+            if left and await self._is_turned_away(response):
+                continue
+            assert response.status < 400, f"{method} {url}: {response.status} {body[:300]!r}"
+            self.counts["requests"] += 1
+            return json.loads(body) if response.content_type == "application/json" else body
 
-    async def _send(self, session, method: str, url: str, **options):
+    @staticmethod
+    async def _send(session, method: str, url: str, **options):
         if "file" in options:
             options["data"] = form(options.pop("file"))  # a form can be sent once
         async with session.request(method, url, **options) as response:
-            body = await response.read()
-        assert response.status < 400, f"{method} {url}: {response.status} {body[:300]!r}"
-        self.counts["requests"] += 1
-        return json.loads(body) if response.content_type == "application/json" else body
+            return response, await response.read()
+
+    async def _is_turned_away(self, response: aiohttp.ClientResponse) -> bool:
+        """Whether the service is too busy; then wait for as long as it asks for, as clients do."""
+        if response.status not in TURNED_AWAY or "Retry-After" not in response.headers:
+            return False
+        self.counts["turned away"] += 1
+        await asyncio.sleep(float(response.headers["Retry-After"]))
+        return True
 
     async def _work_on_case(self, session) -> None:
         """Open a case, converse, search, send files and read them, and close it."""
@@ -104,6 +122,8 @@ class Load:
             self.counts["downloads"] += 1
             return
         async with session.get(self._random.choice(self._addresses) + path, headers=NO_REUSE) as response:
+            if await self._is_turned_away(response):
+                return
             assert response.status == 200, await response.text()
             await response.content.readexactly(FIRST_BYTES)
             response.close()
@@ -116,6 +136,8 @@ class Load:
             headers = NO_REUSE | ({"Last-Event-ID": position} if position else {})
             url = f"{self._random.choice(self._addresses)}/support/stream"
             async with session.get(url, headers=headers, timeout=aiohttp.ClientTimeout()) as response:
+                if await self._is_turned_away(response):
+                    continue
                 assert response.status == 200, await response.text()
                 self.counts["streams"] += 1
                 try:
