@@ -6,7 +6,7 @@ import pytest
 
 from support_service.attachments.storage import durable_write
 from support_service.attachments.storage.durable_write import GroupCommitter, PendingFile
-from tests.support.orders import ORDERS, expect_wrong_order, explore, with_bug
+from tests.support.callback_orders import ORDERS, expect_wrong_order, explore, with_bug
 
 UPLOADS = 6
 

@@ -22,7 +22,7 @@ from support_service.platform.database.postgres.pending_changes import PendingCh
 from support_service.platform.database.sqlite import group_commit as sqlite
 from support_service.platform.database.statements import BoundStatement
 from support_service.platform.database.tables import leases, secrets
-from tests.support.orders import expect_wrong_order, explore, with_bug
+from tests.support.callback_orders import expect_wrong_order, explore, with_bug
 
 TRANSACTIONS = 4
 PATIENCE = 1.0  # seconds until a transaction gives up its wait

@@ -20,7 +20,7 @@ from support_service.platform.database.lease_rows import JobLease
 from support_service.platform.database.sqlite.connection import SqliteConnection, SqliteTransaction
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import leases, outbox, published_events
-from tests.support.orders import ORDERS, expect_wrong_order, explore, with_bug
+from tests.support.callback_orders import ORDERS, expect_wrong_order, explore, with_bug
 
 REPLICAS = 3
 DURATION = 2.0  # seconds of a lease

@@ -10,7 +10,7 @@ from support_service.core.domain.upstream_services import SOURCES
 from support_service.timeline.source_calls import SourceCall
 from support_service.timeline.source_client import SourceClient, TimelineBudget
 from support_service.timeline.source_health import FAILURES_TO_OPEN, WINDOW_CALLS, BreakerTimings, CircuitBreaker
-from tests.support.orders import expect_wrong_order, explore, with_bug
+from tests.support.callback_orders import expect_wrong_order, explore, with_bug
 
 CALLS = 9
 CONNECTIONS = 3

@@ -13,7 +13,7 @@ from support_service.timeline.aggregator import AggregatorTimings, TimelineAggre
 from support_service.timeline.cache import CacheUnavailable, InProcessCache, Lease
 from support_service.timeline.single_flight import CACHE_POLL_INTERVAL, SingleFlight, SingleFlightTimings
 from support_service.timeline.source_client import SourceAnswer
-from tests.support.orders import expect_wrong_order, explore, with_bug
+from tests.support.callback_orders import expect_wrong_order, explore, with_bug
 
 REFERENCES = {"order": SourceReferences(("A",))}
 READERS = 4

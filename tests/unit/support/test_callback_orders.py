@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.support.orders import STARTED_AT, Order, WrongOrder, expect_wrong_order, explore
+from tests.support.callback_orders import STARTED_AT, Order, WrongOrder, expect_wrong_order, explore
 
 
 async def lose_an_update(order):
@@ -25,7 +25,7 @@ async def lose_an_update(order):
 def test_exploration_finds_a_lost_update_and_repeats_it():
     """The failure names its seed, and shows the last steps before it."""
     expect_wrong_order(lose_an_update, "RACE_SEED=0 .*an update is lost")
-    with pytest.raises(WrongOrder, match=r"task 2 lose_an_update.<locals>.add at test_orders.py"):
+    with pytest.raises(WrongOrder, match=r"task 2 lose_an_update.<locals>.add at test_callback_orders.py"):
         explore(lose_an_update)
 
 
