@@ -30,13 +30,15 @@ MAX_STEPS = 50_000  # of one order
 SHOWN_STEPS = 30  # the last ones of a failing order
 
 T = TypeVar("T")
-Scenario = Callable[["Order"], Coroutine[Any, Any, None]]
+Scenario = Callable[["CallbackOrder"], Coroutine[Any, Any, None]]
 
 
 class WrongOrder(AssertionError):
     """An order in which a scenario fails; its seed repeats it."""
 
-    def __init__(self, seed: int, order: "Order", failure: Exception, repeat: tuple["Order", Exception | None]) -> None:
+    def __init__(
+        self, seed: int, order: "CallbackOrder", failure: Exception, repeat: tuple["CallbackOrder", Exception | None]
+    ) -> None:
         logged, again = repeat
         self.is_repeated = (_name(again), logged.choices) == (_name(failure), order.choices)
         lines = [f"RACE_SEED={seed} repeats this order: {_name(failure)}"]
@@ -46,7 +48,7 @@ class WrongOrder(AssertionError):
         super().__init__("\n".join(lines))
 
 
-class Order(asyncio.AbstractEventLoop):
+class CallbackOrder(asyncio.AbstractEventLoop):
     """An event loop that runs one order of callbacks, and chooses what else a scenario leaves to chance.
 
     With `stalls`, each step may find with that probability that the time of the next timer has come: the machine was
@@ -236,9 +238,9 @@ def explore(scenario: Scenario, *, orders: int = ORDERS, stalls: float = 0.0) ->
     seeds = [int(SEED)] if SEED else range(4 * orders)
     with clocks_of_orders() as begin:
         for seed in seeds:
-            order, failure = run_order(scenario, begin(Order(seed, stalls=stalls)))
+            order, failure = run_order(scenario, begin(CallbackOrder(seed, stalls=stalls)))
             if failure is not None:
-                again = run_order(scenario, begin(Order(seed, stalls=stalls, is_logged=True)))
+                again = run_order(scenario, begin(CallbackOrder(seed, stalls=stalls, is_logged=True)))
                 raise WrongOrder(seed, order, failure, again) from failure
             seen.add(hash(tuple(order.choices)))
             if len(seen) == orders:
@@ -247,11 +249,11 @@ def explore(scenario: Scenario, *, orders: int = ORDERS, stalls: float = 0.0) ->
 
 
 @contextmanager
-def clocks_of_orders() -> Iterator[Callable[[Order], Order]]:
+def clocks_of_orders() -> Iterator[Callable[[CallbackOrder], CallbackOrder]]:
     """Yield a function that gives the clocks and the jitter the values of an order that begins."""
-    present = Order(0)
+    present = CallbackOrder(0)
 
-    def begin(order: Order) -> Order:
+    def begin(order: CallbackOrder) -> CallbackOrder:
         nonlocal present
         present = order
         random.seed(order.seed)
@@ -267,7 +269,7 @@ def clocks_of_orders() -> Iterator[Callable[[Order], Order]]:
             random.setstate(before)
 
 
-def run_order(scenario: Scenario, order: Order) -> tuple[Order, Exception | None]:
+def run_order(scenario: Scenario, order: CallbackOrder) -> tuple[CallbackOrder, Exception | None]:
     """Run a scenario in one order; return the order, and how the scenario failed."""
     try:
         order.run(scenario(order))

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.support.callback_orders import STARTED_AT, Order, WrongOrder, expect_wrong_order, explore
+from tests.support.callback_orders import STARTED_AT, CallbackOrder, WrongOrder, expect_wrong_order, explore
 
 
 async def lose_an_update(order):
@@ -42,7 +42,7 @@ def test_seed_decides_the_order():
 
             await asyncio.gather(*map(finish, range(4)))
 
-        order = Order(seed)
+        order = CallbackOrder(seed)
         order.run(scenario(order))
         return tuple(finished)
 

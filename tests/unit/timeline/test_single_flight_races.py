@@ -26,11 +26,11 @@ NO_OVERRIDES = SimpleNamespace(in_effect=lambda _: None, ttl=lambda ttl: ttl)
 class Store:
     """What replicas share in a Redis: the values and the leases."""
 
-    def __init__(self, order):
-        self.order = order
+    def __init__(self, callback_order):
+        self.callback_order = callback_order
         self.values = InProcessCache()
         self.leases = {}  # token and end of each
-        self.fails = order.happens(one_in=4)
+        self.fails = callback_order.happens(one_in=4)
         self.failed = False
 
 
@@ -53,10 +53,10 @@ class Connection:
 
     async def acquire_lease(self, key, seconds):
         async def acquire():
-            now = self._store.order.time()
+            now = self._store.callback_order.time()
             if self._store.leases.get(key, ("", 0.0))[1] > now:
                 return None
-            token = str(self._store.order.number(1_000_000))
+            token = str(self._store.callback_order.number(1_000_000))
             self._store.leases[key] = token, now + seconds
             return Lease(key, token)
 
@@ -65,7 +65,7 @@ class Connection:
     async def extend_lease(self, lease, seconds):
         async def extend():
             if self._holds(lease):
-                self._store.leases[lease.key] = lease.token, self._store.order.time() + seconds
+                self._store.leases[lease.key] = lease.token, self._store.callback_order.time() + seconds
 
         await self._send(extend)
 
@@ -88,11 +88,11 @@ class Connection:
 
     async def _send_all(self):
         """Let the commands take effect one after the other; an answer may be late, or an error."""
-        order = self._store.order
+        callback_order = self._store.callback_order
         while self._commands:
-            await order.pause()
+            await callback_order.pause()
             command, answer = self._commands.popleft()
-            fault = order.number(10) if self._store.fails else -1
+            fault = callback_order.number(10) if self._store.fails else -1
             value = None if fault == 0 else await command()
             if answer.done():  # the reader is gone
                 continue
@@ -104,13 +104,13 @@ class Connection:
         self._sending = None
 
 
-class Orders:
+class OrderService:
     """The order service: what it answers is the state at the moment of the call."""
 
     name = "order"
 
-    def __init__(self, order):
-        self._order = order
+    def __init__(self, callback_order):
+        self._callback_order = callback_order
         self.state = self.asked = 0
 
     def new_slots(self):
@@ -124,20 +124,20 @@ class Orders:
         """Answer with the present state, late."""
         self.asked += 1
         answer = SourceAnswer("ok", [{"type": "order", "timestamp": None, "state": self.state}])
-        await asyncio.sleep(self._order.pick(LATENCIES))
+        await asyncio.sleep(self._callback_order.pick(LATENCIES))
         return answer
 
 
 class Readers:
     """Readers at two replicas, while the case changes. Some refresh, some leave, and the cache may fail."""
 
-    def __init__(self, order, instruments):
-        self._order = order
-        self._store = Store(order)
-        self._orders = Orders(order)
+    def __init__(self, callback_order, instruments):
+        self._callback_order = callback_order
+        self._store = Store(callback_order)
+        self._order_service = OrderService(callback_order)
         self._replicas = [
             TimelineAggregator(
-                [self._orders],
+                [self._order_service],
                 Connection(self._store),
                 NO_OVERRIDES,
                 instruments,
@@ -148,23 +148,23 @@ class Readers:
             )
             for _ in range(2)
         ]
-        self._has_refreshes = order.happens(one_in=2)
+        self._has_refreshes = callback_order.happens(one_in=2)
         self._epoch = 0
         self._asked_for = []  # the epoch of each read, and of each refresh something of its own
 
     async def _change(self):
-        if self._order.happens(one_in=2):
-            await self._order.pause(most=9)
-            self._orders.state = 1
-            await self._order.pause(most=9)
+        if self._callback_order.happens(one_in=2):
+            await self._callback_order.pause(most=9)
+            self._order_service.state = 1
+            await self._callback_order.pause(most=9)
             self._epoch = 1  # an event tells of the new state
 
     async def _read(self):
-        await asyncio.sleep(self._order.pick(LATENCIES))
-        refresh = self._has_refreshes and self._order.happens(one_in=2)
+        await asyncio.sleep(self._callback_order.pick(LATENCIES))
+        refresh = self._has_refreshes and self._callback_order.happens(one_in=2)
         self._asked_for.append(object() if refresh else self._epoch)
-        promised = self._orders.state if refresh else self._epoch
-        replica = self._order.pick(self._replicas)
+        promised = self._order_service.state if refresh else self._epoch
+        replica = self._callback_order.pick(self._replicas)
         found = await replica.collect(SYSTEM, "case", REFERENCES, epoch=self._epoch, refresh=refresh)
         (entry,) = found.entries
         assert entry["state"] >= promised, TOO_OLD
@@ -173,9 +173,9 @@ class Readers:
         """Let all read, and count the calls."""
         tasks = [asyncio.create_task(self._read()) for _ in range(READERS)]
         changing = asyncio.create_task(self._change())
-        await self._order.cancel_some(tasks)
-        await self._order.ends([*tasks, changing])
-        assert self._store.failed or self._orders.asked <= len(set(self._asked_for)), SEVERAL_CALLS
+        await self._callback_order.cancel_some(tasks)
+        await self._callback_order.ends([*tasks, changing])
+        assert self._store.failed or self._order_service.asked <= len(set(self._asked_for)), SEVERAL_CALLS
         await asyncio.sleep(1)  # what cancelled readers have begun goes on
         for replica in self._replicas:
             await replica.close()
@@ -185,7 +185,7 @@ class Readers:
 def flight_scenario(instruments, monkeypatch, single_flight=SingleFlight):
     """Such readers with a kind of single flight."""
     monkeypatch.setattr(aggregator, "SingleFlight", single_flight)
-    return lambda order: Readers(order, instruments).run()
+    return lambda callback_order: Readers(callback_order, instruments).run()
 
 
 def test_readers_share_calls_in_any_order(instruments, monkeypatch):
