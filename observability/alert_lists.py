@@ -42,6 +42,7 @@ FIRES_PATTERNS = (
     re.compile(r"^\*\*Kích hoạt\*\* khi (.*?)^\*\*Ảnh hưởng\*\*: ", re.DOTALL | re.MULTILINE),
 )
 DURATION_UNITS = ({"s": "s", "m": "minute", "h": "hour", "d": "day"}, {"s": "s", "m": "phút", "h": "giờ", "d": "ngày"})
+VIETNAMESE_NUMBER, VIETNAMESE_SIGNS = re.compile(r"\d[\d.,]*\d"), str.maketrans(".,", ",.")
 FACT_UNITS = {"%": 0.01, "GiB": GIB, "m": 60, "h": 3600, "d": 86_400}
 DRILL_HEADINGS = (("break", "repair"), ("phá", "sửa"))
 INDEX_HEADINGS = ("severity | in short", "mức độ | tóm tắt")
@@ -83,15 +84,18 @@ def unstated_thresholds() -> list[str]:
             part = FIRES_PATTERNS[language].search(page.read_text()) if page.exists() else None
             fires = " ".join(part[1].split()) if part else ""
             for fact in dict.fromkeys((*alert.stated, *({alert.for_} - {AT_ONCE}))):
-                number, unit = fact[:-1], fact[-1:]
-                written = (
-                    f"{number} {DURATION_UNITS[language][unit]}"
-                    if number.isdigit() and unit in DURATION_UNITS[language]
-                    else fact
-                )
+                written = _written(fact, language)
                 if written not in fires:
                     found.append(f"{page.relative_to(ROOT)} does not state {written!r}, the threshold of {alert.name}")
     return found
+
+
+def _written(fact: str, language: int) -> str:
+    """Return a fact as a page in a language states it: Vietnamese writes 5.000 and 0,25 for 5,000 and 0.25."""
+    number, unit = fact[:-1], fact[-1:]
+    if number.isdigit() and unit in DURATION_UNITS[language]:
+        return f"{number} {DURATION_UNITS[language][unit]}"
+    return VIETNAMESE_NUMBER.sub(lambda found: found[0].translate(VIETNAMESE_SIGNS), fact) if language else fact
 
 
 def _values_of_fact(fact: str) -> Iterable[float]:

@@ -63,7 +63,7 @@ LOGGED_BY = ("info", "warning", "error", "exception", "run_every", "poll_with_ba
 TYPED = {"$ID": "1764028800000-0", "$SERVICE": "payment"}  # what commands ask for, as a person types it
 # A number in the sentence whose link comes next.
 LIMIT_BESIDE_LINK = re.compile(
-    r"(?:[Oo]ver|[Aa]bove|[Tt]rên) (\d+(?:\.\d+)?) ?(GiB|%|s)?(?:(?!\. |\]\().)*\]\(([a-z-]+\.md)\)"
+    r"(?:[Oo]ver|[Aa]bove|[Tt]rên) (\d+(?:[.,]\d+)?) ?(GiB|%|s)?(?:(?!\. |\]\().)*\]\(([a-z-]+\.md)\)"
 )
 both = pytest.mark.parametrize("folder", [ENGLISH, VIETNAMESE], ids=["en", "vi"])
 
@@ -179,6 +179,15 @@ def test_tables_and_actions_are_equal_in_both_languages(page):
     assert commands(ENGLISH) == commands(VIETNAMESE)
 
 
+def test_numbers_of_vietnamese_pages_have_vietnamese_signs():
+    """A dot before thousands and a comma before decimals: 1,000 would be read as one. What commands print stays."""
+    code = re.compile(r"^ *```.*?^ *```$|`[^`]*`|\]\([^)]*\)|HTTP/\d\.\d", re.DOTALL | re.MULTILINE)
+    native = re.compile(r"([1-9]\d{0,2}(\.\d{3})+|\d+)(,\d{1,2})?|0,\d+")
+    for page in (*VIETNAMESE.glob("*.md"), *(alert_lists.ROOT / "observability" / "vi").glob("*.md")):
+        numbers = re.findall(r"\d+(?:[.,]\d+)+", code.sub("", page.read_text()))
+        assert [number for number in numbers if not native.fullmatch(number)] == [], page.name
+
+
 def test_pages_state_the_thresholds_of_their_alerts(monkeypatch):
     """A changed threshold fails the pages that mention it, in both languages."""
     assert alert_lists.unstated_thresholds() == []
@@ -203,7 +212,7 @@ def test_numbers_beside_links_are_limits_of_the_alert_behind(page, folder):
     lines = [*(f"{row.sign} | [{row.action}]({row.target})" for row in rows(page, folder)), *checks(page, folder)]
     for line in lines:
         for number, unit, target in LIMIT_BESIDE_LINK.findall(" ".join(line.split())):
-            value = float(number) * units.get(unit, 1)
+            value = float(number.replace(",", ".")) * units.get(unit, 1)
             assert value == 0 or any(isclose(value, limit) for limit in limits.get(target, ())), (number, unit, target)
 
 
