@@ -24,6 +24,12 @@ def test_solid_lines_are_the_foreign_keys():
     assert solid == keys
 
 
+def test_page_counts_its_pictures():
+    """In words, in its first sentence."""
+    words = {"two": 2, "three": 3, "four": 4, "five": 5}
+    assert words[re.search(r"in (\w+) pictures", PAGE)[1]] == PAGE.count("```mermaid")
+
+
 def test_pictures_name_tables_and_columns_that_exist():
     """Each line joins two tables; each entity lists some of its columns."""
     assert {name for one, _, other in LINES for name in (one, other)} <= metadata.tables.keys()

@@ -23,7 +23,7 @@ SHRINKING = (500, 5_000)  # steps that a search may take: first few, so that the
 
 @dataclass(frozen=True)
 class Call:
-    """An operation of a client, with the seconds of its begin and end. Without an answer it ends never."""
+    """An operation of a client, with the seconds of its begin and end. Without an answer it never ends."""
 
     client: str
     operation: Operation
