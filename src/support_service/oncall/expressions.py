@@ -127,7 +127,7 @@ class _Parser:
         while self._word in LEVELS[level]:
             operator = self._next()
             match = self._matching()
-            left = partial(_operate, operator, match, (left, self._operation(level + 1)))
+            left = _joined(operator, match, left, self._operation(level + 1))
         return left
 
     def _matching(self) -> "Matching":
@@ -149,17 +149,17 @@ class _Parser:
 
     def _unary(self) -> Evaluate:
         if self._accept("-"):
-            return partial(_operate, "*", Matching(None), (self._unary(), lambda _figures, _at: -1.0))
+            return _joined("*", Matching(None), self._unary(), Number(-1.0))
         kind, word = self._kind, self._next()
         if kind == "number":
-            return lambda _figures, _at: float(word)
+            return Number(float(word))
         if word == "(":
             inner = self._operation(0)
             self._expect(")")
             return inner
         if word == "{" or kind != "name":
             raise Unsupported(f"unexpected {word!r}")
-        if word in AGGREGATIONS and self._word in ("by", "without", "("):
+        if (word in AGGREGATIONS or word in RANKINGS) and self._word in ("by", "without", "("):
             return self._aggregation(word)
         if self._word == "(":
             return self._call(word)
@@ -222,6 +222,17 @@ def _text(token: str) -> str:
 
 
 @dataclass(slots=True)
+class Number:
+    """A number, or what is calculated from numbers alone."""
+
+    value: float
+
+    def __call__(self, _figures: Figures, _at: float) -> float:
+        """Return it, at any time."""
+        return self.value
+
+
+@dataclass(slots=True)
 class Matching:
     """Which elements of two vectors belong together: by the labels `on`, or by all."""
 
@@ -276,15 +287,23 @@ def matcher(label: str, operator: str, value: str) -> Matcher:
     return lambda labels: (pattern.fullmatch(labels.get(label, "")) is None) is negated
 
 
+def _joined(operator: str, match: Matching, left: Evaluate, right: Evaluate) -> Evaluate:
+    """Return an operation on two expressions. Raises Unsupported for a number where the operator needs a vector."""
+    if operator in CALCULATE:
+        if isinstance(left, Number) and isinstance(right, Number):
+            return Number(CALCULATE[operator](left.value, right.value))
+    elif isinstance(left, Number) or (isinstance(right, Number) and operator not in COMPARE):
+        raise Unsupported(f"{operator!r} with a number where a vector is needed")
+    return partial(_operate, operator, match, (left, right))
+
+
 def _operate(operator: str, match: Matching, sides: tuple[Evaluate, Evaluate], figures: Figures, at: float) -> Value:
     left, right = (side(figures, at) for side in sides)
-    if isinstance(left, float) and isinstance(right, float):
-        return CALCULATE[operator](left, right)
     if operator in CALCULATE:
         return _calculate(CALCULATE[operator], match, left, right)
     if operator in COMPARE:
         return _compare(COMPARE[operator], match, left, right)
-    assert isinstance(left, list) and isinstance(right, list)  # noqa: S101, PT018 - sets are of vectors
+    assert isinstance(left, list) and isinstance(right, list)  # noqa: S101, PT018 - see _joined
     if operator == "or":
         present = {match.key(each.labels) for each in left}
         return left + [each for each in right if match.key(each.labels) not in present]
@@ -294,7 +313,7 @@ def _operate(operator: str, match: Matching, sides: tuple[Evaluate, Evaluate], f
 
 def _calculate(function: Callable[[float, float], float], match: Matching, left: Value, right: Value) -> Vector:
     if isinstance(left, float):
-        assert isinstance(right, list)  # noqa: S101 - see _operate
+        assert isinstance(right, list)  # noqa: S101 - see _joined
         return [Sample(each.labels, function(left, each.value)) for each in right]
     if isinstance(right, float):
         return [Sample(each.labels, function(each.value, right)) for each in left]
@@ -309,8 +328,7 @@ def _calculate(function: Callable[[float, float], float], match: Matching, left:
 
 
 def _compare(function: Callable[[float, float], bool], match: Matching, left: Value, right: Value) -> Vector:
-    if isinstance(left, float):
-        raise Unsupported("a number is compared with a vector")
+    assert isinstance(left, list)  # noqa: S101 - see _joined
     if isinstance(right, float):
         return [Sample(each.labels, each.value, right) for each in left if function(each.value, right)]
     found = {match.key(each.labels): each.value for each in right}
@@ -327,7 +345,7 @@ def _aggregate(name: str, by: tuple[str, ...], arguments: Sequence[Any], figures
     for sample in of(figures, at):
         grouped.setdefault(tuple(sample.labels.get(label, "") for label in by), []).append(sample)
     parameter = parameters[0](figures, at) if parameters else 0.0
-    if name in ("topk", "bottomk"):
+    if name in RANKINGS:
         return [
             sample
             for samples in grouped.values()
@@ -359,9 +377,8 @@ AGGREGATIONS: dict[str, Callable[[list[float], Any], float]] = {
     "avg": lambda values, _: math.fsum(values) / len(values),
     "count": lambda values, _: float(len(values)),
     "quantile": _quantile,
-    "topk": lambda _values, _: math.nan,  # it returns elements
-    "bottomk": lambda _values, _: math.nan,
 }
+RANKINGS = frozenset({"topk", "bottomk"})  # they return elements
 
 
 def _over_range(

@@ -1,0 +1,37 @@
+"""Expressions that a replica can't evaluate are refused when they are built; rankings return elements."""
+
+import pytest
+
+from support_service.oncall.expressions import Expression, Unsupported
+from support_service.oncall.figures import Figures
+
+
+def evaluated(text, **values):
+    """Return the values of an expression on series of the metric `up`, by their label `of`."""
+    figures = Figures()
+    figures.advance(0.0)
+    figures.add(0.0, "up", [({"of": name}, float(value)) for name, value in values.items()])
+    return {sample.labels.get("of", ""): sample.value for sample in Expression(text)(figures, 0.0)}
+
+
+@pytest.mark.parametrize(
+    "text", ["1 < 2", "1 or 2", "2 < up", "1 and up", "up unless 1", "-(1 + 1) == 2", "sum(up) > 1 or (2 - 1)"]
+)
+def test_a_number_is_refused_where_a_vector_is_needed(text):
+    """At the start of the service, and not while it judges."""
+    with pytest.raises(Unsupported, match="where a vector is needed"):
+        Expression(text)
+
+
+def test_numbers_are_calculated():
+    """Alone, and beside a vector."""
+    assert evaluated("2 * 3 - 10 / 4") == {"": 3.5}
+    assert evaluated("-(1 + 1)") == {"": -2.0}
+    assert evaluated("10 - up > 2 * 3", a=3, b=5) == {"a": 7.0}
+
+
+def test_rankings_return_elements():
+    """With their labels and values, of each group as many as are asked for."""
+    assert evaluated("topk(2, up)", a=1, b=3, c=2) == {"b": 3.0, "c": 2.0}
+    assert evaluated("bottomk(1, up)", a=1, b=3, c=2) == {"a": 1.0}
+    assert evaluated("topk(1, up) by (of)", a=1, b=3) == {"a": 1.0, "b": 3.0}
