@@ -3,15 +3,18 @@
 import asyncio
 from datetime import date, timedelta
 from math import ceil
+from types import SimpleNamespace
 
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from observability.alert_lists import DRILL_FAULTS
 from observability.signals import ALERTS
 
+from tests.e2e.drill import verdict
 from tests.e2e.drill.__main__ import A_DAY, in_deployments, of_the_day, since, summary, table_row
 from tests.e2e.drill.faults import FAULTS
 from tests.e2e.drill.run import Outcome
 from tests.e2e.drill.runbook_checks import commands_of, page_of
-from tests.e2e.drill.verdict import verdict_agrees
 
 LAST_CHECK = 3  # of a page, by which the cause is known
 
@@ -90,6 +93,33 @@ def test_table_shows_every_kind_of_result():
 
 async def test_a_drill_says_that_it_did_not_read_the_verdict():
     """A comparison that has ended early agrees with nothing."""
-    async with verdict_agrees(object()) as disagreements:
+    async with verdict.verdict_agrees(object()) as disagreements:
         await asyncio.sleep(0)
     assert any("not read" in each for each in disagreements)
+
+
+async def test_a_healthy_drill_says_that_no_replica_gave_a_verdict(monkeypatch):
+    """Replicas that refuse the caller, and one that does not answer, agree with nothing."""
+    monkeypatch.setattr(verdict, "EVALUATION_SECONDS", 0.0)
+    asked = asyncio.Semaphore(0)
+
+    async def refuse(_):
+        asked.release()
+        return web.json_response({"code": "token_invalid"}, status=401)
+
+    async def groups():
+        return []
+
+    application = web.Application()
+    application.router.add_get("/support/oncall", refuse)
+    async with TestServer(application) as server:
+        replicas = [
+            SimpleNamespace(address=address) for address in ("http://127.0.0.1:9", f"http://127.0.0.1:{server.port}")
+        ]
+        deployment = SimpleNamespace(
+            replicas=replicas, oncall_token="refused", monitoring=SimpleNamespace(groups=groups)
+        )
+        async with verdict.verdict_agrees(deployment, is_healthy=True) as disagreements:
+            for _ in range(3):
+                await asked.acquire()
+    assert disagreements == ["no verdict was read"]
