@@ -21,7 +21,7 @@ defaults
     timeout connect 1s
     timeout client 30s
     timeout server 10s
-    default-server check inter 250ms fall 2 rise 1 on-marked-down shutdown-sessions
+    default-server {checks}
 
 frontend service
     bind 127.0.0.1:{service}
@@ -38,10 +38,14 @@ backend replicas
 """
 
 
-class LoadBalancer:
-    """HAProxy as a process, at the same addresses for its whole life."""
+QUICK = "check inter 250ms fall 2 rise 1 on-marked-down shutdown-sessions"
 
-    def __init__(self, folder: Path) -> None:
+
+class LoadBalancer:
+    """HAProxy as a process, at the same addresses for its whole life. `checks` says how it follows replicas."""
+
+    def __init__(self, folder: Path, checks: str = QUICK) -> None:
+        self._checks = checks
         self._service, self._ingress = free_port(), free_port()
         self._file, self._log = folder / "haproxy.cfg", folder / "haproxy.log"
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -54,8 +58,8 @@ class LoadBalancer:
             f"server {replica.name} {replica.target} port {replica.admin_target.partition(':')[2]}"
             for replica in replicas
         ]
-        ports = {"service": self._service, "ingress": self._ingress}
-        self._file.write_text(CONFIGURATION.format(**ports, rule=rule, servers="\n    ".join(servers)))
+        values = {"service": self._service, "ingress": self._ingress, "checks": self._checks, "rule": rule}
+        self._file.write_text(CONFIGURATION.format(**values, servers="\n    ".join(servers)))
         replaced = ("-sf", *(str(process.pid) for process in self._processes if process.poll() is None))
         command = (find_binary("haproxy"), "-db", "-f", self._file, *(replaced if len(replaced) > 1 else ()))
         with self._log.open("ab") as log:

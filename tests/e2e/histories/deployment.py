@@ -39,19 +39,23 @@ Fault = Callable[[random.Random], Awaitable[None]]
 
 
 class Replica:
-    """`support-service serve`, which is killed, frozen, and started again at the same address."""
+    """`support-service serve`, which is killed, frozen, and started again at the same address.
+
+    `python` is the interpreter of its environment: another one may have another release.
+    """
 
     def __init__(self, folder: Path, number: int, variables: dict[str, str]) -> None:
         self.name = f"replica-{number}"
         self.target, self.admin_target = (f"127.0.0.1:{free_port()}" for _ in range(2))
         ports = {"SUPPORT_PORT": self.target.split(":")[1], "SUPPORT_ADMIN_PORT": self.admin_target.split(":")[1]}
         self._environment = environment(**variables, **ports)
+        self.python = sys.executable
         self._log = folder / f"{self.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
         """Start it, and wait until it is ready."""
-        command = (sys.executable, "-m", "support_service", "serve")
+        command = (self.python, "-m", "support_service", "serve")
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
@@ -70,6 +74,11 @@ class Replica:
     def send_signal(self, number: int) -> None:
         """Freeze, thaw or kill it."""
         self._process.send_signal(number)
+
+    async def stop(self) -> int:
+        """Stop it as an operator does, and wait until it has finished; return its exit status."""
+        self._process.terminate()
+        return await asyncio.to_thread(self._process.wait)
 
     def kill(self) -> None:
         """Kill it, whatever its state."""
