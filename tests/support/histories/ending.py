@@ -65,6 +65,9 @@ class Ending:
         yield from self._errors_of_audit()
         yield from self._errors_of_stream()
         yield from self._errors_of_webhooks()
+        yield from self._errors_of_files()
+
+    def _errors_of_files(self) -> Iterator[str]:
         for case_id, case in self.cases.items():
             for file, digest in case.files.items():
                 if self.downloaded.get(file) != digest:
