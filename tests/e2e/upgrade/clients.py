@@ -1,0 +1,198 @@
+"""Clients that do only what release 0.1.0 knows, too, and count what they see in each step of the upgrade."""
+
+import asyncio
+import itertools
+import re
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from support_service.cases.model.case import ApiModel, Attachment, Case, CaseSummary
+from support_service.client import ClientTimings, NoAnswer, SupportClient, SupportError
+from tests.support.histories.clients import (
+    CHANNEL,
+    MESSAGES,
+    PRIORITIES,
+    STATUSES,
+    Player,
+    Table,
+    bytes_of,
+    file,
+    until_answered,
+)
+from tests.support.histories.model import Detail, Operation
+
+PATIENT = ClientTimings(connect=10.0, attempt=30.0, deadline=30.0, attempts=1)  # of a busy machine
+ADDRESS = re.compile(r"(http://)?127\.0\.0\.1:\d+[^ :]*")
+PAUSE = 0.3  # seconds before the next call of a client that got no answer
+Value = TypeVar("Value")
+
+
+class CommonListedCase(CaseSummary):
+    """A case in a list, as far as 0.1.0 shows it."""
+
+    merged_into: str | None = None
+
+
+class CommonPage(ApiModel):
+    """A page of a list of either release."""
+
+    items: list[CommonListedCase]
+    next_cursor: str | None
+
+
+class CommonClient(SupportClient):
+    """A client that reads the answers of both releases. The other answers of 0.1.0 lack only what has a default."""
+
+    def list_cases(self, *, page_size: int | None = None, **fields: Any) -> AsyncGenerator[CommonListedCase, None]:
+        """List cases; 0.1.0 knows at most one status."""
+        path = ("support", "cases")
+        return self._items(lambda cursor: self._read(CommonPage, path, **fields, limit=page_size, cursor=cursor))
+
+
+@dataclass
+class Step:
+    """A step of the upgrade, and the calls that began in it."""
+
+    name: str
+    begin: float = field(default_factory=time.time)
+    seconds: float = 0.0
+    calls: int = 0
+    slowest: float = 0.0  # seconds until an answer
+    refused: Counter[str] = field(default_factory=Counter)  # by code: rules, which every release has
+    errors: Counter[str] = field(default_factory=Counter)  # 5xx by code, and calls without an answer by reason
+
+    def __str__(self) -> str:
+        """Return a row of a table."""
+        errors = ", ".join(f"{number} {what}" for what, number in self.errors.items()) or "none"
+        return f"| {self.name} | {self.seconds:.1f} s | {self.calls} | {self.slowest:.2f} s | {errors} |"
+
+
+class Tally:
+    """The steps of an upgrade."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+
+    @asynccontextmanager
+    async def step(self, name: str) -> AsyncIterator[Step]:
+        """Count the calls that begin in a block."""
+        step, begin = Step(name), time.monotonic()
+        self.steps.append(step)
+        try:
+            yield step
+        finally:
+            step.seconds = time.monotonic() - begin
+
+    def name_of(self, at: float) -> str:
+        """Return the step at a time."""
+        return next(step.name for step in reversed(self.steps) if step.begin <= at)
+
+    async def count(self, call: Awaitable[Value]) -> Value:
+        """Return what a call of a client returns, and count it."""
+        step, begin = self.steps[-1], time.monotonic()
+        step.calls += 1
+        try:
+            return await call
+        except SupportError as failure:
+            if isinstance(failure, NoAnswer):
+                step.errors[f"no answer: {ADDRESS.sub('the service', failure.detail)}"] += 1
+            elif failure.status is None or failure.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                step.errors[f"{failure.status} {failure.code}"] += 1
+            else:
+                step.refused[failure.code] += 1
+            raise
+        finally:
+            step.slowest = max(step.slowest, time.monotonic() - begin)
+
+
+class CommonTable(Table):
+    """Two cases, about which clients do what both releases know."""
+
+    def __init__(self, customer: str, tally: Tally) -> None:
+        super().__init__(customer)
+        self._tally = tally
+        self.stored: dict[str, Attachment] = {}  # files that a read has shown
+
+    async def perform(self, client: SupportClient, operation: Operation) -> Any:
+        """Make the request of an operation once, and count it."""
+        return await self._tally.count(self._perform(client, operation))
+
+    async def _perform(self, client: SupportClient, operation: Operation) -> Any:
+        name, place, value, version, key = operation
+        if name == "set status" and value == ("closed", None):
+            case = await client.close_case(self.ids[place], version=version, idempotency_key=key)
+            return self._shown(place, case).row
+        return await super().perform(client, operation)
+
+    def _shown(self, place: int, case: Case) -> Detail:
+        self.stored |= {each.id: each for each in case.attachments}
+        return super()._shown(place, case)
+
+
+class CommonPlayer(Player):
+    """A client that does what both releases know."""
+
+    def __init__(self, name: str, client: CommonClient, seed: object, tally: Tally) -> None:
+        super().__init__(name, client, seed)
+        self._tally = tally
+
+    async def open_table(self, customer: str) -> CommonTable:
+        """Open two cases, each once."""
+        table = CommonTable(customer, self._tally)
+        for name in ("first", "second"):
+            fields = {"subject": name, "channel": CHANNEL, "idempotency_key": f"{customer}-{name}", **table.filters}
+            opened = await until_answered(lambda fields=fields: self._tally.count(self._client.open_case(**fields)))
+            table.ids.append(opened.id)
+        return table
+
+    async def play(self, table: CommonTable) -> None:
+        """Do one thing."""
+        if table.stored and self._draw.random() < 0.1:
+            await self._download(self._draw.choice([*table.stored.values()]))
+        elif not await self.call(table, self._operation(table)):
+            await asyncio.sleep(PAUSE)
+
+    async def _download(self, attachment: Attachment) -> None:
+        """Download a file, unless it was removed meanwhile. Raises UnexpectedAnswer if its bytes are others."""
+        try:
+            await self._tally.count(self._read(attachment))
+        except NoAnswer:
+            await asyncio.sleep(PAUSE)
+        except SupportError as failure:
+            if failure.code != "attachment_not_found" and (failure.status or 0) < HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise
+
+    async def _read(self, attachment: Attachment) -> None:
+        async for _ in self._client.download(attachment):
+            pass
+
+    def _operation(self, table: Table) -> Operation:
+        operation = super()._operation(table)
+        return operation._replace(value=operation.value[:1]) if operation.name == "list" else operation
+
+    def _write(self, table: Table, place: int) -> Operation:
+        draw, number = self._draw, next(table.numbers)
+        files = [name for name, (where, _) in table.files.items() if where == place]
+        kinds = (*MESSAGES, "set status", "prioritize", "upload", "remove")
+        name = draw.choices(kinds, (4, 3, 2, 5, 2, 2, 1 if files else 0))[0]
+        value = {
+            **dict.fromkeys(MESSAGES, f"text {number}"),
+            "set status": (draw.choice(STATUSES), None),
+            "prioritize": draw.choice(PRIORITIES),
+            "upload": file(_name_of_bytes(f"{table.customer} file {number}")),
+            "remove": draw.choice(files or [None]),
+        }[name]
+        version = table.versions.get(place) if name != "remove" and draw.random() < 0.3 else None
+        operation = Operation(name, place, value, version, f"{table.customer}-{number}")
+        table.repeatable.append(operation)
+        return operation
+
+
+def _name_of_bytes(name: str) -> str:
+    """Return a name like the given one, whose file is not empty: 0.1.0 refuses empty files."""
+    return next(each for number in itertools.count() if bytes_of(each := f"{name}-{number}"))
