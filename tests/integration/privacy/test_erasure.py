@@ -21,18 +21,7 @@ from support_service.desk import customers
 from support_service.events.broker.redis import RedisBroker
 from support_service.platform.audit import entry_rows, log
 from support_service.platform.audit.verify import verify_chain
-from support_service.platform.database.tables import (
-    ERASED_TEXT,
-    bulk_changes,
-    bulk_items,
-    customer_terms,
-    idempotency_keys,
-    notifications,
-    outbox,
-    published_events,
-    report_changes,
-    tickets,
-)
+from support_service.platform.database.tables import ERASED_TEXT, customer_terms, idempotency_keys, outbox, tickets
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
@@ -562,45 +551,25 @@ async def test_erased_files_are_counted(client, two_cases, environment):
 
 
 @both_databases
-async def test_documented_statements_erase_what_an_erasure_of_the_previous_release_leaves(database):
-    """That release knows none of these tables, and records each erased case in the audit log."""
-    now = utc_now()
-    event = {"publication": 1, "published_at": now, "type": "support.case.opened.v1", "event": WORD}
-    case = dict.fromkeys(("subject", "channel"), "email") | {
-        "status": "open",
-        "priority": "normal",
-        "tags": [],
-        "context": [],
-        "search_text": "",
-    }
-    case |= {"created_at": now, "updated_at": now}
-    notification = {"recipient": "lan", "kind": "message", "actor": "customer", "at": now}
-    bulk = {"owner": "lan", "request": "", "case_ids": [], "created_at": now, "expires_at": now}
-    occurrence = {"measure": "opened", "at": now, "since": now, "channel": WORD}
+async def test_documented_statement_lets_an_erasure_complete_that_of_the_previous_release(
+    client, two_cases, erase, database, attachment_dir, redis
+):
+    """That release removes the customer's id, leaves what it does not know, and names the case in the audit log."""
+    case, other = two_cases
+    await wait_until_published(redis, 6)
     async with unit_of_work(database, SYSTEM_ORIGIN) as work:
-        await work.tx.execute(bulk_changes.insert(), [{"id": "bulk", **bulk}])
-        for number, case_id in enumerate(("erased", "another"), 1):
-            of_case = {"case_id": case_id}
-            for table, row in (
-                (published_events, event | {"seq": number, **of_case}),
-                (tickets, case | {"id": case_id}),
-                (notifications, notification | {"id": case_id, **of_case}),
-                (bulk_items, {"bulk_id": "bulk", "outcome": "changed", "former": {"tags": [WORD]}, **of_case}),
-                (report_changes, occurrence | of_case),
-            ):
-                await work.tx.execute(table.insert(), [row])
-        await log.erase_cases(work, ["erased"], now)
+        await work.tx.execute(tickets.update().where(tickets.c.id == case["id"]).values(customer_id=None))
+        await log.erase_cases(work, [case["id"]], utc_now())
     page = UPGRADES.read_text(encoding="utf-8")
-    (statements,) = re.findall(r"## Erasures by the previous release.*?```sql\n(.*?)```", page, re.DOTALL)
+    (statement,) = re.findall(r"## Erasures by the previous release.*?```sql\n(.*?);\n *```", page, re.DOTALL)
     async with database.transaction() as tx:
-        for statement in statements.split(";")[:-1]:
-            await tx.execute(sa.text(statement))
-    for table in (published_events, notifications):
-        assert [row.case_id for row in await database.fetch_all(sa.select(table))] == ["another"]
-    former = await database.fetch_all(sa.select(bulk_items).order_by(bulk_items.c.case_id))
-    assert [row.former for row in former] == [{"tags": [WORD]}, None]
-    occurrences = await database.fetch_all(sa.select(report_changes).where(report_changes.c.channel == WORD))
-    assert [row.case_id for row in occurrences] == ["another"]
+        await tx.execute(sa.text(statement.replace("customer-17", CUSTOMER)))
+    receipt = await erase()
+    assert (receipt.cases, receipt.unreached) == ([case["id"]], [])
+    text = await stored_text(database, attachment_dir, redis)
+    assert not [each for each in (WORD, *HASHES) if each in text]
+    assert (await read_case(client, other))["customerId"] == "trillian"
+    assert (await read_case(client, case))["customerId"] is None
 
 
 @both_databases
