@@ -22,10 +22,13 @@ class FieldError:
     message: str
 
 
-def field_errors(failure: "ValidationError", *within: str) -> list[FieldError]:
-    """Return a pydantic validation's errors, at most MAX_FIELD_ERRORS; `within` is the model's path in the request."""
+def field_errors(failure: "ValidationError", *within: str, whole: str = "body") -> list[FieldError]:
+    """Return a pydantic validation's errors, at most MAX_FIELD_ERRORS.
+
+    `within` is the model's path in the request. An error of the model as a whole names `whole` as its field.
+    """
     return [
-        FieldError(".".join(map(str, (*within, *error["loc"]))) or "body", error["msg"].removeprefix("Value error, "))
+        FieldError(".".join(map(str, (*within, *error["loc"]))) or whole, error["msg"].removeprefix("Value error, "))
         for error in failure.errors(include_url=False, include_input=False)[:MAX_FIELD_ERRORS]
     ]
 

@@ -48,7 +48,14 @@ def check_resource_version(resource: Versioned | None, expected: ExpectedVersion
     `noun` names the kind of the resource, such as `macro`.
     """
     if expected is not None and (resource.version if resource else MISSING) not in expected:
-        raise VersionConflict(code, f"The {noun} was changed since it was read; read it again and retry.")
+        raise resource_conflict(expected, code, noun)
+
+
+def resource_conflict(expected: Collection[int], code: str, noun: str) -> VersionConflict:
+    """Return the error for a resource that has none of the expected versions; `noun` names its kind."""
+    if MISSING in expected:
+        return VersionConflict(code, f"The {noun} exists already, and `If-None-Match: *` only adds one.")
+    return VersionConflict(code, f"The {noun} was changed since it was read; read it again and retry.")
 
 
 def version_conflict() -> VersionConflict:

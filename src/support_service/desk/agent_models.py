@@ -8,10 +8,10 @@ from pydantic.json_schema import SkipJsonSchema
 
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor
-from support_service.cases.model.vocabulary import PRINTABLE, Identifier
+from support_service.cases.model.vocabulary import NONE_FILTER, PRINTABLE, Assignee
 
 MAX_ID_LENGTH = 128  # characters of the subject, or of the name, of a principal
-AGENT_ID_RULE = f"must have 1 to {MAX_ID_LENGTH} printable characters"
+AGENT_ID_RULE = f"must have 1 to {MAX_ID_LENGTH} printable characters, and not be `{NONE_FILTER}` or blank"
 MAX_NAME_LENGTH = 128
 MAX_TEAMS = 64
 MAX_AT_RISK = 100  # cases at risk that are counted of one person
@@ -36,7 +36,7 @@ LISTED_EXAMPLE: dict[str, Any] = EXAMPLE | {
 
 def is_valid_agent_id(text: str) -> bool:
     """Return whether a text can be the id of a person: the subject or the name of a principal."""
-    return 0 < len(text) <= MAX_ID_LENGTH and text.isprintable()
+    return len(text) <= MAX_ID_LENGTH and text.isprintable() and text.strip() not in ("", NONE_FILTER)
 
 
 DisplayName = Annotated[
@@ -46,7 +46,7 @@ DisplayName = Annotated[
     Field(description="what colleagues call the person"),
 ]
 Teams = Annotated[
-    list[Identifier],
+    list[Assignee],
     Field(max_length=MAX_TEAMS, description="teams of the person, sorted"),
     AfterValidator(lambda teams: sorted(set(teams))),
 ]

@@ -17,9 +17,9 @@ import sqlalchemy as sa
 
 from support_service.core.clock import to_micros, utc_now
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed, VersionConflict
+from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed
 from support_service.core.ids import ID_LENGTH, new_id
-from support_service.core.optimistic_lock import MISSING, ExpectedVersions, next_time_version
+from support_service.core.optimistic_lock import MISSING, ExpectedVersions, next_time_version, resource_conflict
 from support_service.desk.customer_models import (
     MAX_IDENTITIES,
     Contact,
@@ -285,8 +285,7 @@ async def remove_unused(tx: Transaction, ids: Collection[str], before: datetime)
 
 def _check_version(row: Row | None, expected: ExpectedVersions) -> None:
     if expected is not None and (row.version if row else MISSING) not in expected:
-        text = "The record of the customer was changed since it was read; read it again and retry."
-        raise VersionConflict("customer_changed", text)
+        raise resource_conflict(expected, "customer_changed", "record of the customer")
 
 
 def _person_of(row: Row) -> str:

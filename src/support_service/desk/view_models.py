@@ -11,7 +11,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.requests import CaseFilters, Cursor, RequestModel
-from support_service.cases.model.vocabulary import NONE_FILTER, Identifier, Json, Subject, format_duration
+from support_service.cases.model.vocabulary import NONE_FILTER, Assignee, Json, Subject, format_duration
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, STATUSES
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Forbidden
@@ -73,7 +73,7 @@ class NewView(RequestModel):
 
     name: Subject
     query: ViewFilters
-    team: Identifier | None = Field(None, description="the team that the view is shared with")
+    team: Assignee | None = Field(None, description="the team that the view is shared with")
 
 
 def _remove_defaults(schema: dict[str, Any]) -> None:
@@ -90,7 +90,7 @@ class ViewChange(ApiModel):
 
     name: Subject = ""
     query: ViewFilters = Field(default_factory=ViewFilters, description="replaces the stored filters as a whole")
-    team: Identifier | None = Field(None, description="the team that gets the view; null makes it the caller's own")
+    team: Assignee | None = Field(None, description="the team that gets the view; null makes it the caller's own")
 
     def sent_fields(self) -> dict[str, Any]:
         """Return the fields that the client sent, by their names; the query as JSON."""

@@ -87,7 +87,7 @@ def query_reader(model: type[ModelT]) -> Callable[[web.Request], ModelT]:
 
     @lru_cache(MAX_CACHED_QUERIES)
     def parse(query: str) -> ModelT:
-        return _validate(model, _parse_query(query, repeatable))
+        return _validate(model, _parse_query(query, repeatable), whole="query")
 
     return lambda request: parse(request.rel_url.raw_query_string)
 
@@ -208,11 +208,11 @@ def _with_camel_case_names(model: type[BaseModel], document: object) -> Any:
     return renamed
 
 
-def _validate(model: type[ModelT], document: object) -> ModelT:
+def _validate(model: type[ModelT], document: object, whole: str = "body") -> ModelT:
     try:
         return model.model_validate(_with_camel_case_names(model, document))
     except ValidationError as failure:
-        fields = field_errors(failure)
+        fields = field_errors(failure, whole=whole)
         raise ValidationFailed("invalid_request", INVALID_REQUEST, fields) from None
 
 

@@ -89,6 +89,7 @@ async def test_any_id_of_a_person_can_be_in_the_directory(client, agent_id):
         ({"displayName": "x" * 129}, {"displayName"}),
         ({"teams": None}, {"teams"}),
         ({"teams": [""]}, {"teams.0"}),
+        ({"teams": ["none", " "]}, {"teams.0", "teams.1"}),
         ({"teams": ["x"] * 65}, {"teams"}),
         ({"role": "customer"}, {"role"}),
         ({"away": "maybe"}, {"away"}),
@@ -100,8 +101,9 @@ async def test_wrong_fields_are_named(client, change, named):
     assert {error["field"] for error in problem["errors"]} == named
 
 
-async def test_too_long_id_is_refused(client):
-    async with client.put(f"{AGENTS}/{'x' * 129}", json={}) as response:
+@pytest.mark.parametrize("agent_id", ["x" * 129, "none", "%20"])
+async def test_id_that_no_case_can_be_assigned_to_is_refused(client, agent_id):
+    async with client.put(f"{AGENTS}/{agent_id}", json={}) as response:
         await expect_problem(response, 422, "invalid_request")
 
 

@@ -398,6 +398,9 @@ REFUSED_URIS = [
     "/support/cases/../../attachments/x",
     "/support/cases//attachments/x",
     "/support/cases/a/attachments/",
+    "/support/cases/a/attachments/b/../../../../console/x",
+    "/support/cases/a/attachments/b/%2E%2e?c",
+    "/support/cases/a/attachments/b/./c",
     "x.png",
     "#x",
 ]
@@ -427,6 +430,7 @@ ACCEPTED_URIS = [
     "https://files.test",
     "/support/cases/0b6f7c0e-6a3c/attachments/7c9e6679/label%20one.png",
     "/support/cases/0b6f7c0e-6a3c/attachments/7c9e6679",
+    "/support/cases/0b6f7c0e-6a3c/attachments/7c9e6679/..label?a=/../b",
 ]
 
 
@@ -445,10 +449,17 @@ async def test_empty_attachment_uri_counts_as_missing(client):
 
 
 @pytest.mark.parametrize("field", ["assignedAgentId", "team"])
-async def test_case_is_not_assigned_to_the_word_for_cases_without_an_agent_or_a_team(client, field):
-    body = json.dumps({**CASE, field: "none"})
+@pytest.mark.parametrize("value", ["none", " ", "\u00a0"])
+async def test_case_is_not_assigned_to_a_blank_or_to_the_word_for_cases_without(client, field, value):
+    body = json.dumps({**CASE, field: value})
     problem = await expect_problem(await post(client, body), 422, "invalid_request")
     assert named_fields(problem) == {field}
     case = await open_case(client)
-    changing = client.patch(f"/support/cases/{case['id']}", json={field: "none"})
+    changing = client.patch(f"/support/cases/{case['id']}", json={field: value})
     assert named_fields(await expect_problem(await changing, 422, "invalid_request")) == {field}
+
+
+async def test_error_of_a_query_as_a_whole_names_the_query(client):
+    """Such as of two times of which the first is the later one."""
+    refused = client.get("/support/reports?from=2199-12-31&to=1970-01-01")
+    assert named_fields(await expect_problem(await refused, 422, "invalid_request")) == {"query"}

@@ -97,7 +97,7 @@ async def test_record_that_is_to_be_new_replaces_none(client):
     added = [answer for answer in answers if answer.status == 201]
     assert [(await each.json())["name"] for each in added] == [(await read(client))["name"]]
     for answer in {*answers} - {*added}:
-        await expect_problem(answer, 412, "customer_changed")
+        assert "exists already" in (await expect_problem(answer, 412, "customer_changed"))["detail"]
     for tag in ('"0"', '"0.page"'):
         await expect_problem(
             await client.put(f"{CUSTOMERS}/c-2", json={}, headers={"If-Match": tag}), 412, "customer_changed"

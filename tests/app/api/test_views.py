@@ -143,6 +143,7 @@ def test_every_filter_of_the_list_may_be_saved():
         ({"query": "status=open"}, {"query"}),
         ({"query": None, "name": " "}, {"query", "name"}),
         ({"name": "n" * 256, "team": ""}, {"name", "team"}),
+        ({"team": "none"}, {"team"}),
     ],
 )
 async def test_wrong_view_is_refused(shared_client, body, fields):

@@ -37,10 +37,11 @@ EXPONENT_PATTERN = re.compile(rb"e(?<=[0-9]e)[-+]?[0-9]")
 _NOT_IN_URI = r"\s\u0000-\u0020\u007f-\u00a0\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\\<>\u0022"
 _PORT = "(?:[0-5]?[0-9]{1,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"  # up to 65535
 _HOST = rf"(?:\[[0-9A-Fa-f:.]+\]|[^{_NOT_IN_URI}/?#@:\[\]]+)(?::{_PORT})?"  # without a user name
+_NO_DOT_SEGMENT = "(?![^?#]*/(?:[.]|%2[Ee]){1,2}(?:[/?#]|$))"  # browsers would follow it to another path
 # Empty, an http or https URL, or the path of an attachment of this service.
 ATTACHMENT_URI_PATTERN = (
     rf"^(?:[Hh][Tt][Tt][Pp][Ss]?://{_HOST}(?:[/?#][^{_NOT_IN_URI}]*)?"
-    rf"|/support/cases/[0-9A-Za-z-]+/attachments/[0-9A-Za-z-]+(?:[/?#][^{_NOT_IN_URI}]*)?)?$"
+    rf"|{_NO_DOT_SEGMENT}/support/cases/[0-9A-Za-z-]+/attachments/[0-9A-Za-z-]+(?:[/?#][^{_NOT_IN_URI}]*)?)?$"
 )
 EXPONENT_NUMBER_PATTERN = re.compile(rb"(?<![0-9.])[0-9.]++e[-+]?[0-9]+")
 # Months and years are refused, because their length varies; a day is 24 hours.
@@ -218,7 +219,10 @@ AuthorId = Annotated[
     ),
 ]
 Assignee = Annotated[  # of an agent or a team
-    Identifier, Field(json_schema_extra={"not": {"const": NONE_FILTER}}), AfterValidator(_check_is_not_word_none)
+    Identifier,
+    Field(json_schema_extra={"not": {"const": NONE_FILTER}, "pattern": NON_SPACE_PATTERN}),
+    AfterValidator(_check_not_blank),
+    AfterValidator(_check_is_not_word_none),
 ]
 Channel = Annotated[
     str,
