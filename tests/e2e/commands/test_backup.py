@@ -36,7 +36,10 @@ async def address(environment, tmp_path):
 
 
 async def test_script_of_the_page_takes_a_backup_and_deletes_old_ones(address, environment, tmp_path):
-    """It copies the database and the files of a running service, and the copy passes the check that the page names."""
+    """It copies the database and the files of a running service, and the copy passes the check that the page names.
+
+    A second run on the same day fails, and changes neither the copy nor its summary.
+    """
     (script,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/operations/backup.md").read_text(), re.DOTALL)
     backups = tmp_path / "backups"
     backups.mkdir()
@@ -46,8 +49,14 @@ async def test_script_of_the_page_takes_a_backup_and_deletes_old_ones(address, e
     async with aiohttp.ClientSession(address) as session:
         await upload(session, await open_case(session), b"a file")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    process = await asyncio.create_subprocess_exec("sh", "-c", script, cwd=tmp_path, env=environment | {"PATH": path})
-    assert await process.wait() == 0
+
+    async def run_script():
+        process = await asyncio.create_subprocess_exec(
+            "sh", "-c", script, cwd=tmp_path, env=environment | {"PATH": path}
+        )
+        return await process.wait()
+
+    assert await run_script() == 0
     (copy,) = backups.glob("*.db")
     assert json.loads(copy.with_suffix(".json").read_text())["rows"]["attachments"] == 1
     files = [file for file in (backups / "attachments").rglob("*") if file.is_file() and file.read_bytes() == b"a file"]
@@ -58,6 +67,9 @@ async def test_script_of_the_page_takes_a_backup_and_deletes_old_ones(address, e
         "audit", "verify", cwd=tmp_path, **environment | {"SUPPORT_DATABASE_URL": f"sqlite:///{copy}"}
     )
     assert (status, summary["head"]) == (0, json.loads(copy.with_suffix(".json").read_text())["auditHead"])
+    taken = [file.read_bytes() for file in (copy, copy.with_suffix(".json"))]
+    assert await run_script() == 2
+    assert [file.read_bytes() for file in (copy, copy.with_suffix(".json"))] == taken
 
 
 async def test_backup_under_load_has_every_change_acknowledged_before_it(address, environment, tmp_path):
