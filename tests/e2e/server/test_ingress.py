@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from tests.support.calls import eventually, open_case, upload
 from tests.support.certificates import CertificateAuthority
@@ -88,11 +89,17 @@ async def test_plain_http_is_led_to_tls(addresses):
 
 
 async def test_service_knows_that_clients_use_tls(session):
-    """Its answers tell browsers to stay with TLS. Metrics are not for them."""
+    """Its answers tell browsers to stay with TLS."""
     async with session.get("/livez") as response:
         assert response.headers["Strict-Transport-Security"] in PAGE
-    async with session.get("/metrics") as response:
-        assert (response.status, response.headers.get("Server")) == (404, None)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/%6detrics", "/%6Detric%73?x=1"])
+async def test_metrics_are_not_for_clients(addresses, session, path):
+    """HAProxy itself refuses them, however the path is written."""
+    _, address, _ = addresses
+    async with session.get(URL(f"{address}{path}", encoded=True)) as response:
+        assert (response.status, response.content_type) == (404, "text/html")
 
 
 async def test_files_and_the_stream_pass_at_once(session):

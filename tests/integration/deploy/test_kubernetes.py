@@ -1,6 +1,7 @@
 """The manifests and the Helm chart describe the same resources, which kubectl, helm and Kubernetes's schemas accept."""
 
 import json
+import re
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -291,6 +292,25 @@ def test_ingress_leads_to_the_service():
     assert (rule["host"], ingress["spec"]["ingressClassName"]) == ("support.example", "nginx")
     assert path["backend"]["service"] == {"name": "support-service", "port": {"name": "http"}}
     assert ingress["spec"]["tls"] == [{"secretName": "support-tls", "hosts": ["support.example"]}]
+
+
+def test_values_behind_an_ingress_close_the_metrics_to_clients():
+    """The values of docs/operations/ingress.md: the service and Prometheus read the token from one Secret.
+
+    Prometheus may reach the service. It sends no token to the probe, which asks for none.
+    """
+    (values,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/operations/ingress.md").read_text(), re.DOTALL)
+    made = rendered(**yaml.safe_load(values))
+    (path,) = made["Ingress", "support-service"]["spec"]["rules"][0]["http"]["paths"]
+    assert (path["path"], path["pathType"]) == ("/", "Prefix")
+    (container,) = service_pod(made)["spec"]["containers"]
+    (variable,) = container["env"]
+    (endpoint,) = made["ServiceMonitor", "support-service"]["spec"]["endpoints"]
+    assert variable["name"] == "SUPPORT_METRICS_TOKEN"
+    assert endpoint["authorization"] == {"credentials": variable["valueFrom"]["secretKeyRef"]}
+    assert MONITORING_PODS in made["NetworkPolicy", "support-service"]["spec"]["ingress"][0]["from"]
+    (of_probe,) = made["ServiceMonitor", "support-probe"]["spec"]["endpoints"]
+    assert "authorization" not in of_probe
 
 
 def test_autoscaler_decides_on_the_number_of_replicas():
