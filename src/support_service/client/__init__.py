@@ -41,6 +41,7 @@ from support_service.core.errors import (
     ValidationFailed,
 )
 from support_service.desk.customer_models import Contact
+from support_service.desk.notification_models import Notification
 from support_service.desk.policy_models import Policy
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "NewMessageFields",
     "NoAnswer",
     "NotFound",
+    "Notification",
     "Policy",
     "PolicyCalendar",
     "PolicyFields",

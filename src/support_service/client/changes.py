@@ -8,15 +8,17 @@ import aiohttp
 from pydantic import Field, ValidationError
 
 from support_service.cases.model.case import ApiModel, CaseSummary, ListedCase, Message, Viewer
+from support_service.cases.model.published import CASE_CLOSED, CASE_OPENED, CASE_SLA_BREACHED, CASE_UPDATED
 from support_service.client.errors import NoAnswer, UnexpectedAnswer
 from support_service.client.operations import Operations
 from support_service.client.retries import UNLIMITED, Attempts
 from support_service.client.transport import Request
 from support_service.core.errors import SupportError
+from support_service.desk.notification_models import Notification
 
 STREAM_PATH = ("support", "stream")
 MAX_LINE_BYTES = 16 * 1024 * 1024  # bytes of one line; more is not an event of the service
-RESYNC_EVENT, PRESENCE_EVENT = "resync", "presence"
+RESYNC_EVENT = "resync"
 
 
 class Change(ApiModel):
@@ -54,7 +56,12 @@ class Resync:
     position: str | None
 
 
-StreamItem = Change | Presence | Resync
+StreamItem = Change | Notification | Presence | Resync
+MODELS: dict[str, type[Change | Notification | Presence]] = {  # by the type of the event; others are left out
+    **dict.fromkeys((CASE_OPENED, CASE_UPDATED, CASE_CLOSED, CASE_SLA_BREACHED), Change),
+    "notification": Notification,
+    "presence": Presence,
+}
 
 
 @dataclass(slots=True)
@@ -112,11 +119,12 @@ class StreamOperations(Operations):
     async def stream(
         self, *, after: str | None = None, give_up_after: float | None = None
     ) -> AsyncGenerator[StreamItem, None]:
-        """Yield changes of cases as they happen, who has a case open, and Resync where changes were missed.
+        """Yield changes of cases as they happen, the caller's notifications, who has a case open, and Resync.
 
-        `after` is the position of a change: the stream begins with the one after it. After a broken connection the
-        stream goes on from its position. Without a connection for `give_up_after` seconds it raises the last
-        SupportError; by default it never gives up. A refusal, such as Forbidden, is raised at once.
+        Resync comes where changes were missed. Events of types that this client does not know are left out. `after` is
+        the position of a change: the stream begins with the one after it. After a broken connection the stream goes on
+        from its position. Without a connection for `give_up_after` seconds it raises the last SupportError; by default
+        it never gives up. A refusal, such as Forbidden, is raised at once.
         """
         position, pause = after, 0.0
         attempts = Attempts(self._transport.timings, deadline=give_up_after or UNLIMITED, attempts=UNLIMITED)
@@ -156,13 +164,13 @@ class StreamOperations(Operations):
 def _parse_item(event: ServerSentEvent, position: str | None) -> StreamItem | None:
     if event.event == RESYNC_EVENT:
         return Resync(position)
-    if not event.data:
+    model = MODELS.get(event.event)
+    if model is None or not event.data:
         return None
     try:
-        if event.event == PRESENCE_EVENT:
-            return Presence.model_validate_json(event.data)
-        change = Change.model_validate_json(event.data)
+        item = model.model_validate_json(event.data)
     except ValidationError as failure:
         raise UnexpectedAnswer("unexpected_answer", f"an event {event.event} has an unknown form") from failure
-    change.position, change.type = event.id or "", event.event
-    return change
+    if isinstance(item, Change):
+        item.position, item.type = event.id or "", event.event
+    return item

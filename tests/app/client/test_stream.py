@@ -1,4 +1,4 @@
-"""The stream of changes against a server that breaks it."""
+"""The stream of changes: against a server that breaks it, and with a notification of the service."""
 
 import asyncio
 import dataclasses
@@ -8,8 +8,20 @@ from contextlib import aclosing
 import pytest
 from aiohttp import web
 
-from support_service.client import Change, Forbidden, Presence, Resync, Unavailable, UnexpectedAnswer
+from support_service.client import (
+    Change,
+    Forbidden,
+    Notification,
+    Presence,
+    Resync,
+    SupportClient,
+    Unavailable,
+    UnexpectedAnswer,
+)
+from tests.support.calls import eventually
 from tests.support.client.fixtures import QUICK
+from tests.support.service import service_of
+from tests.support.stream_desk import open_desk
 
 CASE = {"id": "c-1", "subject": "Parcel late", "description": None, "customerId": None, "status": "open"}
 CASE |= {"priority": "low", "channel": "email", "assignedAgentId": None, "team": None, "context": [], "tags": []}
@@ -109,6 +121,32 @@ async def test_presence_is_a_value(streaming):
     (presence,) = await first(api.stream(), 1)
     assert isinstance(presence, Presence)
     assert [(viewer.name, viewer.state) for viewer in presence.viewers] == [("lan", "typing")]
+
+
+async def test_notification_of_a_mention_is_a_value(make_client, tmp_path):
+    """It comes before its change, after which the stream goes on."""
+    desk = await open_desk(make_client, tmp_path / "tokens.json")
+    await desk.send("PUT", "/support/agents/agent-1", json={"teams": ["returns"]})
+    case = await desk.open_case()
+    await desk.publish_all()
+    async with SupportClient(str(desk.client.make_url("/")), token=desk.tokens["lan"], timings=QUICK) as lan:
+        following = asyncio.create_task(first(lan.stream(), 3))
+        await eventually(lambda: len(service_of(desk.client).stream) == 1)
+        note = await desk.add(case, authorType="agent", visibility="internal", message="Can you help, @agent-1?")
+        await desk.change(case, priority="high")
+        notification, mention, change = await following
+        assert isinstance(notification, Notification)
+        assert (notification.kind, notification.case_id, notification.message_id) == ("mention", case["id"], note["id"])
+        assert [notification] == [each async for each in lan.list_notifications()][-1:]
+    assert [mention.change_type, change.change_type] == ["conversation.added", "case.changed"]
+
+
+async def test_event_of_an_unknown_type_is_left_out(streaming):
+    """A later release may send one; a broken stream goes on after it."""
+    unknown = 'id: 2-0\nevent: support.case.praised.v1\ndata: [7]\n\nevent: weather\ndata: {"wind": 3}\n\n'
+    api, positions = await streaming(event("1-0") + unknown, event("3-0"))
+    assert [change.position for change in await first(api.stream(), 2)] == ["1-0", "3-0"]
+    assert positions == [None, "2-0"]
 
 
 async def test_refusal_is_raised(streaming):
