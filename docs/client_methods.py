@@ -212,7 +212,7 @@ class Method:
         else:
             read = self._call("_read_list" if self._route.is_list else "_read", self._answer, *self._query())
             if self._item:
-                yield f"        return {self._module.imported(OPERATIONS, 'forget_versions')}((await {read}).items)"
+                yield f"        return (await {read}).items"
             else:
                 yield f"        return await {read}"
 

@@ -20,7 +20,7 @@ from support_service.api.models.oncall_actions import (
 )
 from support_service.api.models.service import Health, Me
 from support_service.cases.model.case import Attachment, Case, CasePage, CaseSummary, ListedCase, Message, Workload
-from support_service.client.operations import Operations, forget_versions, json_members, parse_answer
+from support_service.client.operations import Operations, json_members, parse_answer
 from support_service.client.parameters import (
     AgentChangeFields,
     BulkChangeFields,
@@ -241,9 +241,7 @@ class ApiOperations(Operations):
         self, *, q: str | None = None, contact: str | None = None, limit: int | None = None
     ) -> Sequence[Customer]:
         """Find customers by their name, or by an e-mail address, a phone number or another contact."""
-        return forget_versions(
-            (await self._read(FoundCustomers, ("support", "customers"), q=q, contact=contact, limit=limit)).items
-        )
+        return (await self._read(FoundCustomers, ("support", "customers"), q=q, contact=contact, limit=limit)).items
 
     async def get_customer(
         self, customer_id: str, *, limit: int | None = None, cursor: str | None = None
@@ -383,7 +381,7 @@ class ApiOperations(Operations):
 
     async def list_followers(self, case_id: str) -> Sequence[Follower]:
         """List the people who follow a case."""
-        return forget_versions((await self._read(Followers, ("support", "cases", case_id, "followers"))).items)
+        return (await self._read(Followers, ("support", "cases", case_id, "followers"))).items
 
     async def add_follower(self, case_id: str, agent_id: str, *, idempotency_key: str | None = None) -> None:
         """Let a person follow a case."""
@@ -411,7 +409,7 @@ class ApiOperations(Operations):
 
     async def count_views(self) -> Sequence[StandardView]:
         """Count the cases of the views that every caller has."""
-        return forget_versions((await self._read(StandardViews, ("support", "views", "counts"))).items)
+        return (await self._read(StandardViews, ("support", "views", "counts"))).items
 
     async def get_view(self, view_id: str) -> CountedView:
         """Get a saved view with the number of cases that it shows to the caller."""
@@ -489,7 +487,7 @@ class ApiOperations(Operations):
 
     async def list_sla_policies(self) -> Sequence[Policy]:
         """List service level policies."""
-        return forget_versions((await self._read(SlaPolicyList, ("support", "sla-policies"))).items)
+        return (await self._read(SlaPolicyList, ("support", "sla-policies"))).items
 
     async def get_sla_policy(self, policy_name: str) -> Policy:
         """Get a service level policy."""

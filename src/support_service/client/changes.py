@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from support_service.cases.model.case import ApiModel, CaseSummary, ListedCase, Message, Viewer
 from support_service.cases.model.published import CASE_CLOSED, CASE_OPENED, CASE_SLA_BREACHED, CASE_UPDATED
 from support_service.client.errors import NoAnswer, UnexpectedAnswer
-from support_service.client.operations import Operations
+from support_service.client.operations import Operations, forget_unsent
 from support_service.client.retries import UNLIMITED, Attempts
 from support_service.client.transport import Request
 from support_service.core.errors import SupportError
@@ -171,6 +171,7 @@ def _parse_item(event: ServerSentEvent, position: str | None) -> StreamItem | No
         item = model.model_validate_json(event.data)
     except ValidationError as failure:
         raise UnexpectedAnswer("unexpected_answer", f"an event {event.event} has an unknown form") from failure
+    forget_unsent(item)
     if isinstance(item, Change):
         item.position, item.type = event.id or "", event.event
     return item

@@ -17,7 +17,7 @@ from support_service.client.transport import Answer, Request, Transport
 
 JSON = "application/json"
 ENTITY_TAG = re.compile(r'"(\d+)[^"]*"')  # the version, and what tells this view of the object from others
-UNKNOWN_VERSION = 0  # of an item of a list: nothing has it
+UNKNOWN_VERSION = 0  # of what came without an ETag of its own, such as an item of a list: nothing has it
 
 Model = TypeVar("Model", bound=BaseModel)
 Item = TypeVar("Item")
@@ -50,9 +50,12 @@ class Operations:
         """Get a list of objects."""
         answer = await self._transport.send(Request("GET", path))
         try:
-            return _list_adapter(model).validate_json(answer.body)
+            parsed = _list_adapter(model).validate_json(answer.body)
         except ValueError as failure:
             raise UnexpectedAnswer("unexpected_answer", f"the answer is no list of {model.__name__}") from failure
+        for item in parsed:
+            forget_unsent(item)
+        return parsed
 
     async def _write(
         self,
@@ -76,7 +79,7 @@ class Operations:
         cursor = None
         while True:
             page = await read(cursor)
-            for item in forget_versions(page.items):
+            for item in page.items:
                 yield item
             cursor = page.next_cursor
             if cursor is None:
@@ -104,19 +107,29 @@ def parse_answer(model: type[Model], answer: Answer) -> Model:
         raise UnexpectedAnswer(
             "unexpected_answer", f"the answer has another form than expected: {where}: {wrong['msg']}", answer.status
         ) from failure
+    forget_unsent(parsed)
     tag = ENTITY_TAG.fullmatch(answer.headers.get("ETag", ""))
     if tag and "version" in model.model_fields:
         setattr(parsed, "version", int(tag[1]))  # noqa: B010 - not every model has one
     return parsed
 
 
-def forget_versions(items: Sequence[Item]) -> Sequence[Item]:
-    """Set the version of items of a list to 0 if the list does not have it."""
-    for item in items:
-        field = type(item).model_fields.get("version") if isinstance(item, BaseModel) else None
-        if field is not None and field.exclude:
-            setattr(item, "version", UNKNOWN_VERSION)  # noqa: B010 - not every model has one
-    return items
+def forget_unsent(parsed: BaseModel) -> None:
+    """Delete the fields that no answer has, of a model and its parts: their defaults are no facts. A version is 0."""
+    for name in _unsent_fields(type(parsed)):
+        if name == "version":
+            setattr(parsed, name, UNKNOWN_VERSION)
+        else:
+            delattr(parsed, name)
+    for value in parsed.__dict__.values():
+        for part in value if isinstance(value, list) else (value,):
+            if isinstance(part, BaseModel):
+                forget_unsent(part)
+
+
+@cache
+def _unsent_fields(model: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(name for name, field in model.model_fields.items() if field.exclude)
 
 
 def json_members(fields: Mapping[str, object], *nested: str) -> dict[str, Any]:

@@ -105,6 +105,26 @@ async def test_update_without_a_change_changes_nothing(api):
     assert (await api.get_case(case.id)).version == case.version
 
 
+async def test_fields_that_no_answer_has_are_not_there(api):
+    """Their defaults would say that no case is synthetic, has followers, or has a duplicate."""
+    original = await opened(api, customer_id="customer-9", assigned_agent_id="agent-7")
+    await api.add_follower(original.id, "agent-8")
+    await api.add_link((await opened(api)).id, original.id, "duplicate-of")
+    synthetic = await opened(api, channel="synthetic")
+    (listed_case,) = await listed(api.list_cases(customer_id="customer-9"))
+    (case_of_customer,) = (await api.get_customer("customer-9")).cases
+    cases = [original, synthetic, await api.get_case(original.id), await api.change_case(original.id, priority="high")]
+    for case in (*cases, listed_case, case_of_customer):
+        for name in ("synthetic", "followers", "has_duplicates", "sla_policy", "clocks", "timeline_epoch"):
+            with pytest.raises(AttributeError):
+                getattr(case, name)
+        assert type(case).model_validate_json(case.model_dump_json(by_alias=True)).subject == case.subject
+    assert not hasattr(original, "match")
+    assert [listed_case.version, case_of_customer.version] == [0, 0]
+    assert not hasattr(await api.put_agent("agent-8", display_name="Minh"), "name_from_claims")
+    assert not any(hasattr(agent, "name_from_claims") for agent in await listed(api.list_agents()))
+
+
 async def test_links(api):
     case, other = await opened(api), await opened(api)
     link = await api.add_link(case.id, other.id, "duplicate-of")

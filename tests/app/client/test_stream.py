@@ -90,6 +90,7 @@ async def test_change_has_what_the_service_sends(streaming):
     assert (change.position, change.type, change.version) == ("1-0", "support.case.updated.v1", 2)
     assert change.event_id == "e-1"
     assert (change.actor, change.case.subject, change.message.message) == ("lan", "Parcel late", "On it.")
+    assert (hasattr(change.case, "synthetic"), change.case.version) == (False, 0)
 
 
 async def test_stream_goes_on_after_its_position(streaming):
