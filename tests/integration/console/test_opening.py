@@ -17,7 +17,9 @@ async def busy_case(upstream_services, orders, payments, shipments, client):
     orders.add("ORD-1001", "order.created", "order.paid")
     payments.fail_with(503)
     shipments.add("SHP-1", "ORD-1001")
-    await client.put("/support/sla-policies/all", json={"targets": {"firstResponse": "PT1H", "resolution": "PT8H"}})
+    # "8 h" becomes "7 h 59 min" in a second, which is longer; "8 h 30 min" stays as long.
+    targets = {"firstResponse": "PT1H30M", "resolution": "PT8H30M"}
+    await client.put("/support/sla-policies/all", json={"targets": targets})
     await client.put("/support/customers/customer-17", json={"name": "Anna Berger"})
     case = await open_case(
         client,

@@ -138,7 +138,7 @@ async def test_pooler_and_sessions_are_killed(make_client, primary, tmp_path, ke
     settings = {"ignore_startup_parameters": IGNORED, "max_prepared_statements": kept_by_pooler}
     pooler = PgBouncer(tmp_path / "first", primary.url(MIGRATED), **settings)
     try:
-        client = await make_client(SUPPORT_DATABASE_URL=pooler.url, timings=TIMINGS)
+        client = await make_client(SUPPORT_DATABASE_URL=pooler.url, timings=patient_timings())
         async with writing(client) as writes:
             await writes.reach(0.3)
             ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name <> 'psql'"

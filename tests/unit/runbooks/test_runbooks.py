@@ -357,8 +357,9 @@ def raised():
             found.add((values[0], statuses[name]))
         if name in ("problem_response", "refuse") and len(values) > 1 and isinstance(values[1], str):
             found.add((values[1], values[0]))
-        if name == "check_resource_version" and values[2] is not None:
-            found.add((values[2], errors.VersionConflict.status))
+        if name in ("check_resource_version", "resource_conflict"):
+            code = values[{"check_resource_version": 2, "resource_conflict": 1}[name]]
+            found |= {(code, errors.VersionConflict.status)} if code is not None else set()
         if name == "ResourceKind":  # of named resources, which raise these
             found |= {
                 (each.value.value, ERRORS_OF_KINDS[each.arg].status)
