@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("processes")
 SUPPORT = "support@shop.example"
 KILLS = int(os.environ.get("MAIL_KILLS", "2"))
 MAILS = int(os.environ.get("MAIL_MAILS", "12"))  # in the test of kills; as many answers
-LONG = 60.0  # seconds, on a busy machine
+LONG = 120.0  # seconds: a mail that was refused waits for up to 30, and for twice as long if it is refused again
 
 
 class Desk:
