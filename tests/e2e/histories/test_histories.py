@@ -13,7 +13,6 @@ import sys
 import time
 from collections import Counter
 from contextlib import aclosing, asynccontextmanager, closing, suppress
-from functools import partial
 from hashlib import sha256
 
 import pytest
@@ -22,10 +21,9 @@ from support_service.client import Change, Resync, SupportClient
 from tests.e2e.histories.deployment import Servers, running
 from tests.support.calls import eventually
 from tests.support.events.webhooks import SECRET
-from tests.support.histories.checker import SearchTooLong, is_linearizable, shrink
 from tests.support.histories.clients import CHANNEL, LONG, ONE_ATTEMPT, STATUSES, Player, until_answered
 from tests.support.histories.ending import Ending, Event, FinalCase
-from tests.support.histories.model import Operation, opened
+from tests.support.histories.tables import Tables, most_undecided
 from tests.support.process import run
 from tests.support.promql import ROOT
 from tests.support.sentinels import RedisWithSentinels
@@ -38,8 +36,6 @@ MINUTES = float(os.environ.get("HISTORY_MINUTES", "0"))  # of each database; 0 i
 SEED = os.environ.get("HISTORY_SEED", "36")
 SECONDS, CALLS = (60.0, 2000) if MINUTES else (6.0, 300)  # of one round: at least as long, and as many with an answer
 CLIENTS = 24 if MINUTES else 16
-AT_A_TABLE = 4  # clients, and two cases
-UNDECIDED = 0.05  # of the tables, at most: their searches take too long
 LONGEST_ROUND = 900.0  # seconds on a busy machine, with its start and its checks
 PAUSES = (0.3, 3.0) if MINUTES else (0.3, 1.0)  # seconds between two faults
 
@@ -57,12 +53,10 @@ class Round:
         self._deployment, self._webhooks, self._seed = deployment, webhooks, seed
         self._clients = [SupportClient(deployment.address, timings=ONE_ATTEMPT) for _ in range(CLIENTS)]
         self._players = [Player(f"client {n}", client, seed) for n, client in enumerate(self._clients)]
-        self._numbers = itertools.count()
+        self.tables = Tables(self._players, seed, self._is_over)
         self._stream = []
         self._begin = 0.0
-        self.tables = []
         self.faults = Counter()
-        self.undecided = []  # a sentence for each table
 
     async def play(self):
         """Let clients call the service while its parts fail; then read every case."""
@@ -71,21 +65,17 @@ class Round:
         self._begin = time.monotonic()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._break_things())
-            for first in range(0, CLIENTS, AT_A_TABLE):
-                group.create_task(self._play_at_tables(self._players[first : first + AT_A_TABLE]))
+            self.tables.play(group)
         await self._deployment.repair()
         async with SupportClient(self._deployment.address) as client:
             await self._wait_until_all_are_awake(client)
-            for table in self.tables:
-                for place in range(len(table.ids)):
-                    await until_answered(partial(self._players[0].call, table, Operation("read", place)))
+            await self.tables.read_all()
             ending = await self._end(client)
         following.cancel()
         with suppress(asyncio.CancelledError):
             await following
         return ending
 
-    @property
     def _is_over(self):
         answered = sum(player.answered for player in self._players)
         return time.monotonic() > self._begin + SECONDS and answered >= CALLS
@@ -97,56 +87,24 @@ class Round:
 
     def counts(self):
         """Return the figures of the round."""
-        calls = [call for table in self.tables for call in table.calls if call.operation.name != "wake"]
+        calls = [call for table in self.tables.opened for call in table.calls if call.operation.name != "wake"]
         answered = sum(call.is_answered for call in calls)
         return Counter(
             {
                 "rounds": 1,
                 "faults": self.faults.total(),
                 "restarts of the stream": self._stream.count(None),
-                "tables": len(self.tables),
-                "undecided": len(self.undecided),
+                "tables": len(self.tables.opened),
+                "undecided": len(self.tables.undecided),
                 "answered": answered,
                 "not answered": len(calls) - answered,
             }
         )
 
-    def errors(self):
-        """Yield a report of each table whose history is wrong."""
-        for table in self.tables:
-            history = table.history()
-            try:
-                if is_linearizable(history, opened(table.customer, table.customer)):
-                    continue
-            except (SearchTooLong, ValueError) as failure:
-                self.undecided.append(f"{table.customer}: {failure}")
-                continue
-            wrong, others = shrink(history, opened(table.customer, table.customer))
-            file = BUILD / f"history-{table.customer}.txt"
-            file.parent.mkdir(exist_ok=True)
-            file.write_text("\n".join(map(str, sorted(history, key=lambda call: call.begin))))
-            lines = [
-                f"{table.customer}: no order of the calls explains these answers (all are in {file}):",
-                *map(str, wrong),
-            ]
-            lines += [f"whichever of {len(others)} other writes happened:", *map(str, others)]
-            yield "\n".join(lines)
-
-    async def _play_at_tables(self, players):
-        """Play at one table after the other."""
-        while not self._is_over:
-            table = await players[0].open_table(f"customer-{self._seed}-{next(self._numbers)}")
-            self.tables.append(table)
-            await asyncio.gather(*(self._play_at(table, player) for player in players))
-
-    async def _play_at(self, table, player):
-        while not (table.is_full or self._is_over):
-            await player.play(table)
-
     async def _break_things(self):
         """Break one thing after the other, each kind once before one comes again."""
         draw, left = random.Random(self._seed), []
-        while not self._is_over:
+        while not self._is_over():
             await asyncio.sleep(draw.uniform(*PAUSES))
             left = left or draw.sample([*self._deployment.faults], len(self._deployment.faults))
             name = left.pop()
@@ -179,7 +137,7 @@ class Round:
 
     async def _end(self, client):
         """Return what is found at the end, once nothing is wrong with it or nothing changes any more."""
-        reads = {case_id: await client.get_case(case_id) for table in self.tables for case_id in table.ids}
+        reads = {case_id: await client.get_case(case_id) for table in self.tables.opened for case_id in table.ids}
         files = [file for case_id, case in reads.items() for file in case.attachments if file.ticket_id == case_id]
         ending = Ending(
             cases={case_id: _final(case) for case_id, case in reads.items()},
@@ -258,11 +216,12 @@ async def test_no_history_is_wrong_while_parts_fail(request, backend, endpoint, 
                 ending = await played.play()
             finally:
                 await played.close()
-        errors = [*played.errors(), *ending.errors()]
+        errors = [*played.tables.errors(), *ending.errors()]
         total += played.counts()
         say(f"  {dict(played.counts())}; {dict(played.faults)}; {len(errors)} errors")
         assert not errors, "\n\n".join([f"HISTORY_SEED={seed}", *errors])
-        assert total["undecided"] <= max(1, UNDECIDED * total["tables"]), [f"HISTORY_SEED={seed}", *played.undecided]
+        undecided = [f"HISTORY_SEED={seed}", *played.tables.undecided]
+        assert total["undecided"] <= most_undecided(total["tables"]), undecided
         if time.monotonic() > ends:
             break
     say(f"{backend}: {dict(total)}; no error")
