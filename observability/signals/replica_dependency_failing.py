@@ -20,6 +20,7 @@ from observability.signals.timeline_source_down import (
 PING_FAILED_SHARE = 0.25  # share of the window; more than a single failed ping
 ONE_REPLICA_KEPT = "5m"  # as long as SupportProbeFlapping looks back: what one of several replicas lacks fails at times
 FEW_REPLICAS = 0.5  # share of replicas; if more fail, the dependency is the cause, and it has alerts of its own
+OTHERS_FAIL = 0.1  # share of the calls of the other replicas; if more fail, a replica stands out by chance
 PINGED = f'{SERVICE_JOB},dependency=~"database|cache|events"'
 STATUS = "support_dependency_status"
 FAILING = "instance:support_dependency_failing:ratio"
@@ -34,9 +35,10 @@ def _of_source(where: str = "") -> str:
 
 
 FAILING_PINGS = f"""{_pings(',status!~"ok|off"')} / {_pings()} > {PING_FAILED_SHARE}"""
+FAILED_SHARE = f"{_of_source(FAILED_CALLS)} / {_of_source()}"
 FAILING_CALLS = (
-    f"{_of_source(FAILED_CALLS)} / {_of_source()} > {SOURCE_DOWN_SHARE}"
-    f" and {_of_source(FAILED_CALLS)} >= {SOURCE_CALLS}"
+    f"{FAILED_SHARE} > {SOURCE_DOWN_SHARE} and {_of_source(FAILED_CALLS)} >= {SOURCE_CALLS}"
+    f" unless on (service) avg by (service) ({FAILED_SHARE} <= {SOURCE_DOWN_SHARE}) > {OTHERS_FAIL}"
 )
 # A replica whose settings lack a dependency that others have. Without Redis it publishes into its memory, and is `ok`.
 POOL = "db_client_connection_pool_name"
@@ -121,13 +123,14 @@ SIGNAL = Signal(
             description="{{ $value | humanizePercentage }} of the checks or calls of {{ $labels.dependency }} by "
             f"{{{{ $labels.instance }}}} fail. The limit is {PING_FAILED_SHARE:.0%} of the checks of the database "
             f"and Redis, or {SOURCE_DOWN_SHARE:.0%} of the calls to a source and {SOURCE_CALLS} calls, in "
-            f"{SOURCE_WINDOW}. A replica whose settings lack it has 100%. At most half of the replicas have "
-            "this failure.",
+            f"{SOURCE_WINDOW}. At most {OTHERS_FAIL:.0%} of the calls of the other replicas fail. A replica whose "
+            "settings lack it has 100%. At most half of the replicas have this failure.",
             keep_firing_for=ONE_REPLICA_KEPT,
             stated=(
                 f"{PING_FAILED_SHARE * 100:g} %",
                 f"{SOURCE_DOWN_SHARE * 100:g} %",
                 f"{SOURCE_CALLS} ",
+                f"{OTHERS_FAIL * 100:g} %",
                 SOURCE_WINDOW,
                 CAUSE_FOR,
             ),
@@ -183,6 +186,18 @@ SIGNAL = Signal(
                 _calls("a", "open"): CounterValues(0, 18),
             },
             resolved_after=KEPT_UNTIL,
+        ),
+        "payment fails on one of three replicas, and for a fifth of the calls of the others": Fault(
+            (),
+            OTHERS_WORK
+            | {_calls(instance, "ok"): CounterValues(20, 16) for instance in ("b", "c")}
+            | {_calls(instance, "error"): CounterValues(0, 4) for instance in ("b", "c")}
+            | {
+                _status("a", "ok"): GaugeValues(1, 1),
+                _calls("a", "ok"): CounterValues(4, 0),
+                _calls("a", "error"): CounterValues(0, 1),
+                _calls("a", "open"): CounterValues(0, 3),
+            },
         ),
         "one of three replicas has no Redis": Fault(
             (ONE_CAN_NOT % "events",),
