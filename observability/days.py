@@ -1,11 +1,11 @@
-"""Long tests of the rules: a quiet night and a noisy but healthy day without an alert, and a week of traffic.
+"""Long tests of the rules: a quiet night and a noisy day without an alert, and faults that take hours or days to tell.
 
 The evaluation interval is long where values change slowly, because each evaluation takes time.
 """
 
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from observability.faults import (
@@ -21,6 +21,8 @@ from observability.faults import (
 )
 from observability.signal import GIB
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
+
+Phases = tuple[tuple[float, int], ...]  # of a counter: its growth a minute, and minutes
 
 DAY_MINUTES = 1440  # minutes
 NIGHT_MINUTES = 480  # minutes; longer than every window that an alert on rates needs (6 h)
@@ -213,46 +215,112 @@ def noisy_day_test(faults: Mapping[str, Fault]) -> dict[str, Any]:
 def eight_days_test() -> dict[str, Any]:
     """Return the test of eight days with 120 new cases an hour.
 
-    On the eighth day a spike, then silence, then usual traffic. A job closes cases each night, and a script once more.
+    On the eighth day a spike, then a fifth of the usual, then silence, then usual traffic. Jobs close cases and remove
+    files each night, and scripts once more.
     """
     last = 7 * DAY_MINUTES
-    growth = ((2, last + 60), (30, 30), (2, 120), (0, 40), (2, 60))  # (cases a minute, minutes)
+    opened = ((2, last + 60), (18, 30), (2, 60), (0.4, 50), (2, 10), (0, 40), (2, 60))  # (cases a minute, minutes)
     anomaly = 'SupportTicketTrafficAnomaly{direction="%s"}'
     silence = anomaly % "silence"
     moments = {59: (), 85: (anomaly % "spike",), 95: (), 200: (), 234: (silence,), 249: (silence, "SupportNoTraffic")}
-    # A job closes 3,000 cases each night, and on the last day a script closes 12,000.
-    moments |= {18: (), 109: ("SupportMassChange",), 130: ()}
+    # Each night 3,000 cases are closed and 300 files removed; on the last day 12,000 and 1,200 at once.
+    moments |= {18: (), 109: ("SupportMassChange",), 130: (), 149: ("SupportMassChange",), 170: ()}
     moments[260] = ()  # at the second evaluation after the requests go on, as it is kept for a while
-    parts, at = [], 0
-    for pace, minutes in growth:
-        parts.append(f"{at}+{pace}x{minutes - 1}")
-        at += pace * minutes
-    series = _input_series('support_ticket_created_total{channel="email"}', "a", " ".join(parts))
-    closings, at = [], 0
-    for pace, minutes in ((200, 15), (0, 1425)) * 7 + ((200, 15), (0, 75), (800, 15), (0, 200)):
-        closings.append(f"{at + pace}+{pace}x{minutes - 1}")
-        at += pace * minutes
-    changes = _input_series('support_audit_entries_total{action="case.closed"}', "a", "0 " + " ".join(closings))
+    nights = ((200, 15), (0, 1425)) * 7
+    closed = (*nights, (200, 15), (0, 75), (800, 15), (0, 200))
+    removed = tuple((pace / 10, minutes) for pace, minutes in (*nights, (200, 15), (0, 115), (800, 15), (0, 160)))
     # Requests end 225 minutes into the last day, after those for cases, and go on 25 minutes later.
-    stop = last + 225
-    requests = _input_series(
-        'support_request_received_total{synthetic="other"}', "a", f"0+5x{stop - 1} {5 * stop}x24 {5 * stop}+5x60"
+    requests = ((5, last + 225), (0, 25), (5, 60))
+    counters = {
+        'support_ticket_created_total{channel="email"}': opened,
+        'support_request_received_total{synthetic="other"}': requests,
+        'support_audit_entries_total{action="case.closed"}': closed,
+        'support_audit_entries_total{action="attachment.removed"}': removed,
+    }
+    at = {last + minute: alerts for minute, alerts in moments.items()}
+    return _test_in_phases(["traffic"], [("a flood of cases, then none, then no request", counters, at)])
+
+
+def slow_days_test() -> dict[str, Any]:
+    """Return the test of two days with a route that is always slow, and of another that becomes eight times slower."""
+    last = 2 * DAY_MINUTES
+    counters = {}
+    for route, slow_from in (("/support/views", 0), ("/support/cases", last)):
+        labels = f'job="support-service",http_request_method="GET",http_route="{route}"'
+        fast, slow = ((12, slow_from), (0, last + 60 - slow_from)), ((12, last + 60),)
+        for edge, phases in (("0.1", ((0, last + 60),)), ("0.25", fast), ("1.0", fast), ("2.0", slow), ("+Inf", slow)):
+            counters[f'http_server_request_duration_seconds_bucket{{{labels},le="{edge}"}}'] = phases
+        counters[f"http_server_request_duration_seconds_count{{{labels}}}"] = slow
+    at = {last - 1: (), last + 30: ('SupportApiLatencyHigh{http_route="/support/cases"}',)}
+    return _test_in_phases(["service"], [("a route is slow, and another one always is", counters, at)])
+
+
+def budget_days_test() -> dict[str, Any]:
+    """Return the tests of budgets that burn for hours: slowly, and faster after days without a failure."""
+    both = ("SupportApiErrorBudgetBurnSlow", "SupportTimelineErrorBudgetBurnSlow")
+
+    def counters(share: float, *phases: tuple[float, int], last: tuple[float, int]) -> dict[str, Phases]:
+        """Return requests and reads in phases (a minute, minutes); that share of the last requests fails."""
+        http = 'http_server_request_duration_seconds_count{job="support-service",http_route="/support/cases"'
+        none = tuple((0.0, minutes) for _, minutes in phases)
+        pace, minutes = last
+        reads = 'support_timeline_read_seconds_%s{completeness="complete"%s}'
+        complete = (*phases, (pace * (1 - 10 * share), minutes))
+        return {
+            http + ',http_response_status_code="200"}': (*phases, (pace * (1 - share), minutes)),
+            http + ',http_response_status_code="500"}': (*none, (pace * share, minutes)),
+            reads % ("count", ""): complete,
+            reads % ("bucket", ',le="2.0"'): complete,
+            'support_timeline_read_seconds_count{completeness="partial"}': (*none, (pace * 10 * share, minutes)),
+        }
+
+    # The first hours have most requests of three days, and not one of them fails.
+    return _test_in_phases(
+        ["objectives"],
+        [
+            ("one request in 500 fails, and one timeline in 50", counters(0.002, last=(1 / 6, 480)), {479: both}),
+            (
+                "one request in 80 fails for hours, and one timeline in 8",
+                counters(0.012, (100, 360), (2, 360), last=(2, 270)),
+                {720: (), 989: both},
+            ),
+        ],
     )
+
+
+def _test_in_phases(
+    groups: Sequence[str], tests: Sequence[tuple[str, Mapping[str, Phases], Mapping[int, tuple[str, ...]]]]
+) -> dict[str, Any]:
+    """Return tests of hours or days, each with its name, counters by phases, and what fires at which minute.
+
+    They load few groups of rules: evaluating all of them for days takes a minute.
+    """
     return promtool_test_file(
         [
             {
-                "name": "a flood of cases, then none, then no request",
+                "name": name,
                 "interval": "1m",
                 "input_series": [
-                    *(series, requests, changes),
+                    *(_input_series(series, "a", _phased_values(phases)) for series, phases in counters.items()),
                     *_health_series(f"1x{8 * DAY_MINUTES}", f"1x{8 * DAY_MINUTES}"),
                 ],
-                "promql_expr_test": [expect_firing(f"{last + minute}m", alerts) for minute, alerts in moments.items()],
+                "promql_expr_test": [expect_firing(f"{minute}m", alerts) for minute, alerts in moments.items()],
             }
+            for name, counters, moments in tests
         ],
-        ["traffic"],  # evaluating the other groups for eight days takes a minute
+        groups,
         SLOW_EVALUATION_INTERVAL,
     )
+
+
+def _phased_values(phases: Phases) -> str:
+    """Return a counter's values in promtool's notation, from its growth a minute in each phase."""
+    parts, at = ["0"], 0.0
+    for pace, minutes in phases:
+        if minutes:
+            parts.append(f"{at + pace:.12g}{pace:+.12g}x{minutes - 1}")
+            at += pace * minutes
+    return " ".join(parts)
 
 
 def _test_without_alerts(

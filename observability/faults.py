@@ -7,6 +7,7 @@ resolves after the repair.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Any
 
 NIGHT_MINUTE, BROKEN_MINUTE, REPAIRED_MINUTE = (
@@ -101,14 +102,16 @@ class CrashingValues:
 
 @dataclass(frozen=True, slots=True)
 class FlappingValues:
-    """The result of a probe that fails at every other run during the fault."""
+    """The results of a probe that fails at some runs during the fault: its pattern, again and again."""
+
+    pattern: str = "0 1"
 
     def values(self) -> str:
         """Return the values in promtool's notation."""
         return " ".join(
             [
                 _growing_values(1, 0, BROKEN_MINUTE),
-                *["0 1"] * ((REPAIRED_MINUTE - BROKEN_MINUTE) // 2),
+                *islice(cycle(self.pattern.split()), REPAIRED_MINUTE - BROKEN_MINUTE),
                 _growing_values(1, 0, 60),
             ]
         )
@@ -134,6 +137,7 @@ class Fault:
     series: dict[str, SeriesValues]
     resolved_after: int = REPAIRED_MINUTE + 6  # minutes after the start: six evaluations after the repair
     still_firing: tuple[str, ...] = ()  # alerts that still fire then, because they look further back
+    fires_after: int | None = None  # minutes after BROKEN, if sooner than the longest window of an alert lets expect
 
 
 def test_files_of_faults(
@@ -209,7 +213,7 @@ def _expect_waits(fault: Fault, waits: Sequence[Wait]) -> Iterator[dict[str, Any
     first = min(wait.holds for wait in waits)
     if first:
         yield expect_firing(f"{BROKEN_MINUTE + first - 1}m", ())
-    last = max(wait.holds + wait.looks_back for wait in waits) + 1
+    last = fault.fires_after or max(wait.holds + wait.looks_back for wait in waits) + 1
     if BROKEN_MINUTE + last < REPAIRED_MINUTE - 1:
         yield expect_firing(f"{BROKEN_MINUTE + last}m", fault.alerts)
 

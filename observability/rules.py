@@ -67,6 +67,8 @@ def rule_test_files() -> dict[str, dict[str, Any]]:
         "quiet-night": days.quiet_night_test(FAULTS),
         "noisy-day": days.noisy_day_test(FAULTS),
         "traffic": days.eight_days_test(),
+        "slow-days": days.slow_days_test(),
+        "budget-days": days.budget_days_test(),
     }
     return faults.test_files_of_faults(FAULTS, expressions, {alert.name: _wait(alert) for alert in ALERTS}) | (
         days_and_nights

@@ -105,7 +105,7 @@ SIGNAL = Signal(
         ),
         "nobody can sign in, and everyone who is signed in works": Fault(
             ('SupportAccessKeysStale{dependency="provider"}',),
-            {UNAVAILABLE: CounterValues(0, 1), ACCEPTED: CounterValues(300, 300)},
+            {UNAVAILABLE: CounterValues(0, 0.6), ACCEPTED: CounterValues(300, 300)},
         ),
         "a sign-in fails now and then": Fault(
             (), {UNAVAILABLE: CounterValues(0, 0.2), ACCEPTED: CounterValues(300, 300)}

@@ -154,7 +154,7 @@ SIGNAL = Signal(
     faults={
         "tokens of all clients are refused": Fault(
             ("SupportAccessRefused",),
-            {_authentications("accepted"): CounterValues(100, 10), _authentications("invalid"): CounterValues(1, 90)},
+            {_authentications("accepted"): CounterValues(10, 1), _authentications("invalid"): CounterValues(0, 9)},
         ),
         "the token of one client has expired": Fault(
             (),
@@ -174,15 +174,15 @@ SIGNAL = Signal(
             {
                 _authentications("accepted"): CounterValues(100, 60),
                 _authentications("expired"): CounterValues(1, 40),
-                _callers("accepted"): GaugeValues(60, 40),
-                _callers("refused"): GaugeValues(0, 20),
+                _callers("accepted"): GaugeValues(15, 10),
+                _callers("refused"): GaugeValues(0, 5),
             },
         ),
         "one client of few repeats its requests with an expired token": Fault(
             ("SupportCallerRefused",),
             {
-                _authentications("accepted"): CounterValues(81, 81),
-                _authentications("expired"): CounterValues(0, 400),
+                _authentications("accepted"): CounterValues(14, 14),
+                _authentications("expired"): CounterValues(0, 10),
                 _callers("accepted"): GaugeValues(2, 1),
                 _callers("refused"): GaugeValues(0, 1),
             },

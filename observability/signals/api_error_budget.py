@@ -150,9 +150,9 @@ SIGNAL = Signal(
         ),
     ),
     faults={
-        "5 % of requests fail": Fault(
+        "3 % of requests fail": Fault(
             ("SupportApiErrorBudgetBurnFast", "SupportApiErrorBudgetBurnSlow"),
-            {_requests("200"): CounterValues(600, 570), _requests("500"): CounterValues(0, 30)},
+            {_requests("200"): CounterValues(20, 19.4), _requests("500"): CounterValues(0, 0.6)},
             still_firing=("SupportApiErrorBudgetBurnSlow",),
         ),
         "0.8 % of requests fail": Fault(

@@ -42,19 +42,23 @@ def latency_p95(by: str, where: str) -> str:
     return f"histogram_quantile(0.95, {in_buckets}) and {counted} >= {API_LATENCY_REQUESTS}"
 
 
-def request_times(fast: CounterValues, slow: CounterValues, labels: str) -> dict[str, SeriesValues]:
-    """Return series of requests that take up to 25 ms, and of requests that take from 1 to 2 s."""
+def request_times(
+    fast: CounterValues, slow: CounterValues, labels: str, edges: tuple[str, str, str] = ("0.025", "1.0", "2.0")
+) -> dict[str, SeriesValues]:
+    """Return series of requests that take up to the first edge, and of requests between the others, in seconds."""
+    most, least, longest = edges
     both = CounterValues(fast.usual + slow.usual, fast.broken + slow.broken)
     series: dict[str, SeriesValues] = {
-        f'{REQUESTS}_bucket{{job="support-service",{labels},le="{edge}"}}': fast for edge in ("0.025", "1.0")
+        f'{REQUESTS}_bucket{{job="support-service",{labels},le="{edge}"}}': fast for edge in (most, least)
     }
-    series |= {f'{REQUESTS}_bucket{{job="support-service",{labels},le="{edge}"}}': both for edge in ("2.0", "+Inf")}
+    series |= {f'{REQUESTS}_bucket{{job="support-service",{labels},le="{edge}"}}': both for edge in (longest, "+Inf")}
     return series | {f'{REQUESTS}_count{{job="support-service",{labels}}}': both}
 
 
 OPENING = 'instance="a",http_request_method="POST",http_route="/support/cases",http_response_status_code="201"'
 UPLOADS = OPENING.replace("/support/cases", "/support/cases/{case_id}/attachments")
 TIMELINES = OPENING.replace("/support/cases", "/support/cases/{case_id}").replace("POST", "GET")
+REPORTS = OPENING.replace("/support/cases", "/support/reports").replace("POST", "GET")
 FAST, SLOW, NONE = CounterValues(60, 0), CounterValues(0, 60), CounterValues(0, 0)
 MANY = 12.0  # requests per second: the alert counts requests in a window that is divided, by a limit that is not
 OPENING_SLEEPS = """
@@ -128,6 +132,14 @@ SIGNAL = Signal(
     faults={
         "opening a case is slow": Fault(
             ('SupportApiLatencyHigh{http_route="/support/cases"}',), request_times(FAST, SLOW, OPENING)
+        ),
+        "timelines take over five seconds": Fault(
+            ('SupportApiLatencyHigh{http_route="/support/cases/{case_id}"}',),
+            request_times(FAST, SLOW, TIMELINES, ("0.025", "5.0", "7.5")),
+        ),
+        "reports take over ten seconds": Fault(
+            ('SupportApiLatencyHigh{http_route="/support/reports"}',),
+            request_times(FAST, SLOW, REPORTS, ("0.025", "10.0", "15.0")),
         ),
         "one case in thirty is opened slowly": Fault(
             (), request_times(CounterValues(60, 58), CounterValues(0, 2), OPENING)

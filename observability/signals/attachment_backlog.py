@@ -133,12 +133,20 @@ SIGNAL = Signal(
                 "support_attachment_disk_size_bytes": GaugeValues(20 * GIB, 20 * GIB),
             },
         ),
-        "200 MiB arrive each minute on a large disk": Fault(
+        "60 MiB arrive each minute on a disk that is three quarters full": Fault(
             (),
             {
-                "support_attachment_backlog_bytes": GaugeValues(GIB, GIB, 200 * MIB),
-                "support_attachment_disk_free_bytes": GaugeValues(99e9, 99e9),
-                "support_attachment_disk_size_bytes": GaugeValues(200e9, 200e9),
+                "support_attachment_backlog_bytes": GaugeValues(GIB, GIB, 60 * MIB),
+                "support_attachment_disk_free_bytes": GaugeValues(5 * GIB, 5 * GIB),
+                "support_attachment_disk_size_bytes": GaugeValues(20 * GIB, 20 * GIB),
+            },
+        ),
+        "16 MiB arrive each minute on a disk with little space": Fault(
+            (),
+            {
+                "support_attachment_backlog_bytes": GaugeValues(GIB, GIB, 16 * MIB),
+                "support_attachment_disk_free_bytes": GaugeValues(3 * GIB, 3 * GIB),
+                "support_attachment_disk_size_bytes": GaugeValues(20 * GIB, 20 * GIB),
             },
         ),
         "another program takes 320 MB": Fault(

@@ -74,7 +74,7 @@ SIGNAL = Signal(
     faults={
         "S3 is down": Fault(
             ("SupportAttachmentOffloadFailing",),
-            {_moved("moved"): CounterValues(5, 0), _moved("failed"): CounterValues(0, 5)},
+            {_moved("moved"): CounterValues(5, 0), _moved("failed"): CounterValues(0, 0.2)},
         )
     },
     drills=(

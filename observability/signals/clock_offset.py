@@ -72,22 +72,29 @@ SIGNAL = Signal(
         ),
     ),
     faults={
-        "a clock is ten minutes late": Fault(
+        "a clock is a minute late": Fault(
             ('SupportClockOffset{instance="a"}',),
-            {'support_clock_offset_seconds{instance="a"}': GaugeValues(0.01, -600)},
+            {'support_clock_offset_seconds{instance="a"}': GaugeValues(0.01, -60)},
         ),
-        "the clock of the database is ten minutes ahead": Fault(
+        "the clock of the database is a minute ahead": Fault(
             ('SupportClockOffset{dependency="database"}',),
             {
-                'support_clock_offset_seconds{instance="a"}': GaugeValues(0.01, -600),
-                'support_clock_offset_seconds{instance="b"}': GaugeValues(0.02, -600.2),
+                'support_clock_offset_seconds{instance="a"}': GaugeValues(0.01, -60),
+                'support_clock_offset_seconds{instance="b"}': GaugeValues(0.02, -60.2),
             },
         ),
-        "one clock of two is ten minutes late": Fault(
+        "one clock of two is a minute late": Fault(
             ('SupportClockOffset{instance="a"}',),
             {
-                'support_clock_offset_seconds{instance="a"}': GaugeValues(0.01, -600),
+                'support_clock_offset_seconds{instance="a"}': GaugeValues(0.01, -60),
                 'support_clock_offset_seconds{instance="b"}': GaugeValues(0.02, 0.02),
+            },
+        ),
+        "two clocks are late by different times": Fault(
+            ('SupportClockOffset{instance="a"}', 'SupportClockOffset{instance="b"}'),
+            {
+                'support_clock_offset_seconds{instance="a"}': GaugeValues(0.01, -60),
+                'support_clock_offset_seconds{instance="b"}': GaugeValues(0.02, -80),
             },
         ),
         "a clock is two seconds ahead": Fault((), {'support_clock_offset_seconds{instance="a"}': GaugeValues(0.01, 2)}),

@@ -160,11 +160,11 @@ SIGNAL = Signal(
         ),
     ),
     faults={
-        "PostgreSQL is down for one of two replicas": Fault(
+        "an operation in eleven fails on one of two replicas": Fault(
             ('SupportDatabaseFailing{instance="a"}',),
             {
-                _operations(): CounterValues(300, 10),
-                _operations("_OTHER"): CounterValues(0, 100),
+                _operations(): CounterValues(30, 30),
+                _operations("_OTHER"): CounterValues(0, 3),
                 _operations(instance="b"): CounterValues(300, 300),
                 _operations("_OTHER", "b"): CounterValues(0, 0.5),
             },

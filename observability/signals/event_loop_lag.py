@@ -77,7 +77,7 @@ SIGNAL = Signal(
         ),
     ),
     faults={
-        "the loop is late": Fault(('SupportEventLoopLag{instance="a"}',), _lag(slow=20)),
+        "the loop is late": Fault(('SupportEventLoopLag{instance="a"}',), _lag(slow=20), fires_after=10),
         "the loop is a little late for long": Fault(('SupportEventLoopLag{instance="a"}',), _lag(usual=20, slow=240)),
         "the loop is as late as under load": Fault((), _lag(fast=120, usual=240, slow=240)),
     },

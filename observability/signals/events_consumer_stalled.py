@@ -86,7 +86,7 @@ SIGNAL = Signal(
         "the consumer is stuck": Fault(
             ("SupportEventsConsumerStalled",),
             {
-                "support_events_stream_lag": GaugeValues(2, 150, 50),
+                "support_events_stream_lag": GaugeValues(2, 200),
                 'support_events_consumed_total{outcome="applied"}': CounterValues(50, 0),
             },
         ),
@@ -110,6 +110,13 @@ SIGNAL = Signal(
             {
                 "support_events_stream_lag": GaugeValues(2, 9000),
                 'support_events_consumed_total{outcome="applied"}': CounterValues(50, 50),
+            },
+        ),
+        "the consumer would take three hours more": Fault(
+            ("SupportEventsConsumerStalled",),
+            {
+                "support_events_stream_lag": GaugeValues(2, 18_900, -80),
+                'support_events_consumed_total{outcome="applied"}': CounterValues(50, 130),
             },
         ),
         "the consumer catches up: 18,900 events fall to 6,300": Fault(

@@ -113,8 +113,8 @@ SIGNAL = Signal(
             {
                 PROBE_SERIES: GaugeValues(1, 0),
                 _failure("timeline", "event_missing"): GaugeValues(0, 1),
-                "support_events_stream_lag": GaugeValues(2, 4000, -90),
-                'support_events_consumed_total{outcome="applied"}': CounterValues(50, 140),
+                "support_events_stream_lag": GaugeValues(2, 290, -4),
+                'support_events_consumed_total{outcome="applied"}': CounterValues(50, 54),
             },
         ),
         "the event of the probe is lost": Fault(

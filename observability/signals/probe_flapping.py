@@ -52,7 +52,12 @@ SIGNAL = Signal(
             stated=(f"{PROBE_SHARE * 100:g} %", PROBE_WINDOW, PROBE_RECENT, PROBE_FLAPPING_FOR),
         ),
     ),
-    faults={"the probe fails at every other run": Fault(("SupportProbeFlapping",), {PROBE_SERIES: FlappingValues()})},
+    faults={
+        "the probe fails at every other run": Fault(("SupportProbeFlapping",), {PROBE_SERIES: FlappingValues()}),
+        "the probe fails twice in fifteen runs": Fault(
+            (), {PROBE_SERIES: FlappingValues("0 1 1 1 1 0 1 1 1 1 1 1 1 1 1")}
+        ),
+    },
     drills=(
         DrillFault(
             "probe fails at times",

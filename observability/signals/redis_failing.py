@@ -73,9 +73,9 @@ SIGNAL = Signal(
         ),
     ),
     faults={
-        "the Redis of events is down": Fault(
+        "an operation in eleven on the Redis of events fails": Fault(
             ("SupportRedisFailing",),
-            {stream_operations(): CounterValues(60, 0), stream_operations("timeout"): CounterValues(0, 4)},
+            {stream_operations(): CounterValues(20, 20), stream_operations("timeout"): CounterValues(0, 2)},
         ),
         "an operation on Redis in fifty fails": Fault(
             (), {stream_operations(): CounterValues(98, 98), stream_operations("_OTHER"): CounterValues(2, 2)}

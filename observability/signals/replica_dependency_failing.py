@@ -159,9 +159,9 @@ SIGNAL = Signal(
         ),
     ),
     faults={
-        "one of three replicas loses the database": Fault(
+        "half of the checks of the database fail on one of three replicas": Fault(
             (ONE_CAN_NOT % "database",),
-            OTHERS_WORK | {_status("a", "ok"): GaugeValues(1, None), _status("a", "database_unavailable"): AT_FAULT},
+            OTHERS_WORK | {_status("a", "ok"): GaugeValues(1, 1), _status("a", "database_unavailable"): AT_FAULT},
             resolved_after=KEPT_UNTIL,
         ),
         "all replicas lose Redis": Fault(
@@ -181,9 +181,9 @@ SIGNAL = Signal(
             | OTHERS_CALL
             | {
                 _status("a", "ok"): GaugeValues(1, 1),
-                _calls("a", "ok"): CounterValues(20, 0),
-                _calls("a", "error"): CounterValues(0, 2),
-                _calls("a", "open"): CounterValues(0, 18),
+                _calls("a", "ok"): CounterValues(4, 0),
+                _calls("a", "error"): CounterValues(0, 1),
+                _calls("a", "open"): CounterValues(0, 3),
             },
             resolved_after=KEPT_UNTIL,
         ),

@@ -51,13 +51,16 @@ async def _database_is_far_from_one(deployment: Deployment) -> AsyncIterator[Non
         deployment.links["database"].delay = 0.0
 
 
-def _answers(instance: str, fast: CounterValues, slow: CounterValues) -> dict[str, SeriesValues]:
+def _answers(
+    instance: str, fast: CounterValues, slow: CounterValues, edges: tuple[str, str, str] = ("0.025", "1.0", "2.0")
+) -> dict[str, SeriesValues]:
     labels = f'instance="{instance}",http_request_method="POST",http_route="/support/cases/{{case_id}}/messages"'
-    return request_times(fast, slow, labels)
+    return request_times(fast, slow, labels, edges)
 
 
 STEADY = CounterValues(60, 60)
-FAST, SLOW, NONE = CounterValues(60, 0), CounterValues(0, 60), CounterValues(0, 0)
+FAST, SLOW, NONE = CounterValues(12, 0), CounterValues(0, 12), CounterValues(0, 0)
+UNDER_A_SECOND = ("0.1", "0.5", "1.0")  # s; edges of buckets
 
 SIGNAL = Signal(
     group="replicas",
@@ -99,6 +102,10 @@ SIGNAL = Signal(
                 'SupportApiLatencyHigh{http_route="/support/cases/{case_id}/messages"}',
             ),
             _answers("a", FAST, SLOW) | _answers("b", STEADY, NONE),
+        ),
+        "one of two replicas takes ten times as long, and less than a second": Fault(
+            ('SupportReplicaSlow{instance="a"}',),
+            _answers("a", FAST, SLOW, UNDER_A_SECOND) | _answers("b", STEADY, NONE, UNDER_A_SECOND),
         ),
         "both replicas are slow": Fault(
             ('SupportApiLatencyHigh{http_route="/support/cases/{case_id}/messages"}',),

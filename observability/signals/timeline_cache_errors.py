@@ -8,7 +8,7 @@ import redis.asyncio as redis
 from grafana.panel import FIRST_RUNBOOK, Panel, Query, rate, selector
 
 from observability.drill import Action, Cause, Deployment, DrillFault, Exercise
-from observability.faults import STEADY_COUNTER, CounterValues, Fault
+from observability.faults import CounterValues, Fault
 from observability.signal import CAUSE_KEPT, SYMPTOM_WINDOW, Alert, Signal, value_template
 
 REDIS_ERROR_SHARE = 0.05  # share of reads, or of operations on streams; a healthy Redis causes none, a failover a few
@@ -193,9 +193,11 @@ SIGNAL = Signal(
         "Redis gives errors": Fault(
             ("SupportTimelineCacheErrors",),
             {
-                cache_event("hit"): STEADY_COUNTER,
+                cache_event("hit"): CounterValues(20, 20),
                 cache_event("miss"): CounterValues(6, 6),
-                cache_event("error"): CounterValues(0, 6),
+                cache_event("error"): CounterValues(0, 2),
+                stream_operations(): CounterValues(20, 20),
+                stream_operations("_OTHER"): CounterValues(0, 2),
             },
         ),
         "Redis is down": Fault(

@@ -73,7 +73,7 @@ SIGNAL = Signal(
     faults={
         "nothing is cached": Fault(
             ("SupportTimelineCacheMissSurge",),
-            {cache_event("hit"): CounterValues(50, 5), cache_event("miss"): CounterValues(10, 55)},
+            {cache_event("hit"): CounterValues(8, 1), cache_event("miss"): CounterValues(2, 9)},
         ),
         "nothing is cached, after a night without a read": Fault(
             ("SupportTimelineCacheMissSurge",),

@@ -86,9 +86,9 @@ SIGNAL = Signal(
         "answers can't be read": Fault(
             ('SupportTimelineCollectionFailures{stage="aggregate"}',),
             {
-                cache_event("hit"): CounterValues(50, 50),
-                cache_event("miss"): CounterValues(10, 10),
-                _failures("aggregate"): CounterValues(0, 10),
+                cache_event("hit"): CounterValues(15, 15),
+                cache_event("miss"): CounterValues(5, 5),
+                _failures("aggregate"): CounterValues(0, 4),
             },
         )
     },

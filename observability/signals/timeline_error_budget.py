@@ -72,9 +72,9 @@ SIGNAL = Signal(
         ),
     ),
     faults={
-        "timelines are partial": Fault(
+        "two timelines of five are partial": Fault(
             ("SupportTimelineErrorBudgetBurnFast", "SupportTimelineErrorBudgetBurnSlow"),
-            _reads(CounterValues(60, 30), CounterValues(0, 30)),
+            _reads(CounterValues(20, 12), CounterValues(0, 8)),
             still_firing=("SupportTimelineErrorBudgetBurnSlow",),
         ),
         "timelines are partial, and edges of buckets are named as OTLP does": Fault(

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from grafana.panel import FIRST_RUNBOOK, Panel, Query, quantile
 
 from observability.drill import Cause, Deployment, DrillFault, DrillScenario, switch_off
-from observability.faults import STEADY_COUNTER, CounterValues, Fault
+from observability.faults import CounterValues, Fault
 from observability.signal import SLOW_FOR, SYMPTOM_WINDOW, Alert, Record, Signal
 
 LATENCY_P95 = 2.0  # s; how long agents wait, a bucket boundary, and less than SUPPORT_TIMELINE_SOURCE_TIMEOUT
@@ -86,11 +86,11 @@ SIGNAL = Signal(
         "a service answers after 3 s": Fault(
             ("SupportTimelineLatencyHigh",),
             {
-                _collected("1.0"): CounterValues(60, 0),
-                _collected("2.0"): CounterValues(60, 0),
-                _collected("5.0"): STEADY_COUNTER,
-                _collected("+Inf"): STEADY_COUNTER,
-                'support_timeline_collect_seconds_count{source="remote"}': STEADY_COUNTER,
+                _collected("1.0"): CounterValues(10, 0),
+                _collected("2.0"): CounterValues(10, 0),
+                _collected("5.0"): CounterValues(10, 10),
+                _collected("+Inf"): CounterValues(10, 10),
+                'support_timeline_collect_seconds_count{source="remote"}': CounterValues(10, 10),
             },
         )
     },

@@ -132,9 +132,9 @@ SIGNAL = Signal(
         "payments fail": Fault(
             ('SupportTimelineSourceDown{dependency="payment"}',),
             {
-                _calls("payment", "ok"): CounterValues(20, 0),
-                _calls("payment", "error"): CounterValues(0, 5),
-                _calls("payment", "open"): CounterValues(0, 15),
+                _calls("payment", "ok"): CounterValues(4, 0),
+                _calls("payment", "error"): CounterValues(0, 1),
+                _calls("payment", "open"): CounterValues(0, 3),
                 _calls("order", "ok"): CounterValues(40, 40),
             },
         )

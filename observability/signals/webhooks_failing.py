@@ -94,7 +94,7 @@ SIGNAL = Signal(
             ('SupportWebhooksFailing{endpoint="crm"}',),
             {
                 deliveries("crm", "delivered"): CounterValues(10, 0),
-                deliveries("crm", "retried"): CounterValues(0, 2),
+                deliveries("crm", "retried"): CounterValues(0, 0.3),
                 deliveries("erp", "delivered"): CounterValues(10, 10),
             },
         ),
@@ -104,7 +104,7 @@ SIGNAL = Signal(
         ),
         "a webhook refuses every second event": Fault(
             ('SupportWebhooksFailing{endpoint="crm"}',),
-            {deliveries("crm", "delivered"): CounterValues(10, 10), deliveries("crm", "retried"): CounterValues(0, 10)},
+            {deliveries("crm", "delivered"): CounterValues(1, 1), deliveries("crm", "retried"): CounterValues(0, 1)},
         ),
     },
     drills=(

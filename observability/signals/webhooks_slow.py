@@ -56,7 +56,7 @@ SIGNAL = Signal(
         "a webhook is slow": Fault(
             ('SupportWebhooksSlow{endpoint="crm"}',),
             {
-                "support_webhook_overdue_age_seconds" + ENDPOINT: GaugeValues(1, 40, 40),
+                "support_webhook_overdue_age_seconds" + ENDPOINT: GaugeValues(1, 200),
                 deliveries("crm", "delivered"): CounterValues(30, 12),
                 deliveries("crm", "retried"): CounterValues(1, 1),
             },
@@ -66,7 +66,7 @@ SIGNAL = Signal(
             {
                 "support_webhook_overdue_age_seconds" + ENDPOINT: GaugeValues(1, 40, 40),
                 deliveries("crm", "delivered"): CounterValues(30, 0),
-                deliveries("crm", "retried"): CounterValues(0, 12),
+                deliveries("crm", "retried"): CounterValues(0, 0.3),
             },
         ),
         "a webhook gets a burst of events": Fault(

@@ -109,8 +109,17 @@ SIGNAL = Signal(
             {
                 _answers("201"): CounterValues(100, 5),
                 _answers("403"): CounterValues(0, 95),
-                _callers("writing"): GaugeValues(40, 40),
-                _callers("forbidden"): GaugeValues(0, 38),
+                _callers("writing"): GaugeValues(10, 10),
+                _callers("forbidden"): GaugeValues(0, 4),
+            },
+        ),
+        "two of three clients may change nothing": Fault(
+            ('SupportClientErrorsHigh{http_route="/support/cases"}', "SupportWritesForbidden"),
+            {
+                _answers("201"): CounterValues(20, 15),
+                _answers("403"): CounterValues(0, 10),
+                _callers("writing"): GaugeValues(3, 3),
+                _callers("forbidden"): GaugeValues(0, 2),
             },
         ),
         "one client of many may not change anything, and repeats it": Fault(
