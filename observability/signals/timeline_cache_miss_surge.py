@@ -8,12 +8,13 @@ from grafana.panel import Panel, Query, rate, ratio
 
 from observability.drill import Cause, Deployment, DrillFault, repeatedly
 from observability.faults import CounterValues, Fault
-from observability.signal import SYMPTOM_FOR, SYMPTOM_WINDOW, Alert, Record, Signal
+from observability.signal import SYMPTOM_WINDOW, Alert, Record, Signal
 from observability.signals.timeline_cache_errors import CACHE_EVENTS, READS, cache_event, cache_events
 
 MISS_SHARE = 0.6  # share of reads; cold cases and renewals stay below half
 MISS_SURGE = 1.5  # multiple of the previous day's share, so that a usually high miss rate is not a surge
 MISS_BEFORE = "1d"  # baseline period of a surge; a day includes its rush hours and its night
+MISS_FOR = "8m"  # longer than SYMPTOM_FOR: collections that fail are said first, and mute this
 MISS_READS = 10  # reads per window; the first reads of the morning all miss
 # Weighted by reads, not by time: at night nearly all reads are the probe's, and each of them misses.
 USUAL_MISSES = (
@@ -38,12 +39,12 @@ SIGNAL = Signal(
             expr=f"support:timeline_cache_misses:ratio > {MISS_SHARE}"
             f" and support:timeline_cache_misses:ratio > {MISS_SURGE} * ({USUAL_MISSES})"
             f" and on () {READS} >= {MISS_READS}",
-            for_=SYMPTOM_FOR,
+            for_=MISS_FOR,
             severity="warning",
             summary="Timelines are slower, {{ $value | humanizePercentage }} of reads miss the cache",
             description="{{ $value | humanizePercentage }} of timeline reads find no fresh snapshot in the cache "
             f"(limit {MISS_SHARE:.0%}, and {MISS_SURGE:g} times the day before). Upstream services receive more load.",
-            stated=(f"{MISS_SHARE * 100:g} %", f"{MISS_SURGE:g}", f"{MISS_READS} ", SYMPTOM_WINDOW),
+            stated=(f"{MISS_SHARE * 100:g} %", f"{MISS_SURGE:g}", f"{MISS_READS} ", SYMPTOM_WINDOW, MISS_FOR),
         ),
     ),
     records=(
