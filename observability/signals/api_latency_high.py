@@ -1,11 +1,11 @@
 """SupportApiLatencyHigh: requests of a route are slow."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from grafana.panel import Panel, Query, quantile
 
-from observability.drill import Cause, Deployment, DrillFault, DrillScenario, changed_attributes
+from observability.drill import Cause, Deployment, DrillFault, DrillScenario, changed_attributes, restarted_with
 from observability.faults import CounterValues, Fault, SeriesValues
 from observability.signal import SYMPTOM_FOR, SYMPTOM_WINDOW, Alert, Record, Signal
 from observability.signals.api_error_budget import REQUESTS, ROUTED, SHOWN_ROUTES
@@ -61,21 +61,17 @@ TIMELINES = OPENING.replace("/support/cases", "/support/cases/{case_id}").replac
 REPORTS = OPENING.replace("/support/cases", "/support/reports").replace("POST", "GET")
 FAST, SLOW, NONE = CounterValues(60, 0), CounterValues(0, 60), CounterValues(0, 0)
 MANY = 12.0  # requests per second: the alert counts requests in a window that is divided, by a limit that is not
-OPENING_SLEEPS = """
-CREATE FUNCTION drill_sleep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.55); RETURN new; END $$;
-CREATE TRIGGER drill_sleep BEFORE INSERT ON tickets FOR EACH ROW EXECUTE FUNCTION drill_sleep();
-CREATE CONSTRAINT TRIGGER drill_sleep_later AFTER INSERT ON tickets DEFERRABLE INITIALLY DEFERRED
-FOR EACH ROW EXECUTE FUNCTION drill_sleep()
-"""
+OPENING_SECONDS = "DRILL_OPENING_SECONDS"  # of the drill's service: how long it waits before it opens a case
 
 
 @asynccontextmanager
 async def _opening_a_case_is_slow(deployment: Deployment) -> AsyncIterator[None]:
-    """Each new case takes 1.1 s in two statements, neither of which takes as long as a statement may."""
-    await deployment.database.run(OPENING_SLEEPS)
-    async with changed_attributes(deployment.traffic, unread_cases=MANY):
+    """A release works for 1.1 s before it opens a case. It holds nothing meanwhile that other requests need."""
+    async with AsyncExitStack() as stack:
+        for replica in deployment.replicas:
+            await stack.enter_async_context(restarted_with(replica, **{OPENING_SECONDS: "1.1"}))
+        await stack.enter_async_context(changed_attributes(deployment.traffic, unread_cases=MANY))
         yield
-    await deployment.database.run("DROP FUNCTION drill_sleep() CASCADE")
 
 
 SIGNAL = Signal(
@@ -155,8 +151,8 @@ SIGNAL = Signal(
             ("SupportApiLatencyHigh",),
             _opening_a_case_is_slow,
             (Cause(1, r'"POST", "http_route": "/support/cases"} [12]'),),
-            scenario=DrillScenario(settings={"SUPPORT_DATABASE_POOL": "20"}),  # slow requests wait for no connection
-            only_repair="the statement has to become faster",
+            scenario=DrillScenario(settings={OPENING_SECONDS: "0"}),
+            only_repair="the release has to become faster",
         ),
     ),
 )

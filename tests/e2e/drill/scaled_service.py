@@ -3,9 +3,13 @@
 No interval is shorter than a quarter of a second, and the relay's lease lasts at least a second: the machine is busy.
 """
 
+import asyncio
 import os
 from functools import partial
+from typing import Any
 
+from aiohttp import web
+from aiohttp.typedefs import Handler
 from observability.drill import SIZE_DIVISOR, TIME_DIVISOR
 from observability.replica_rules import replica_rules
 
@@ -22,6 +26,7 @@ from support_service.events.consumer import ConsumerTimings
 from support_service.events.opening import EventTimings
 from support_service.events.relay import RelayTimings
 from support_service.events.webhook_sender import WebhookTimings
+from support_service.guard.guard import Guard
 from support_service.oncall.judge import OncallTimings
 from support_service.platform.access.timings import AccessTimings, CallerTimings, JwksTimings
 from support_service.platform.audit.log import SealerTimings
@@ -47,8 +52,25 @@ DEFAULTS = Timings()
 maintenance = DEFAULTS.attachments.maintenance
 reconcile_interval = float(os.environ.get("DRILL_SWEEP_EVERY", shorter(maintenance.reconcile_interval)))
 first, last = (min(reconcile_interval, shorter(seconds)) for seconds in maintenance.first_reconcile_delay)
+
+
+@web.middleware
+async def open_slowly(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Wait before a case is opened, for as long as a fault says."""
+    if (request.method, request.path) == ("POST", "/support/cases"):
+        await asyncio.sleep(float(os.environ.get("DRILL_OPENING_SECONDS", "0")))
+    return await handler(request)
+
+
+def build_scaled_app(*arguments: Any, **options: Any) -> tuple[web.Application, Guard]:
+    """Return an application that may open cases slowly, and its guard."""
+    app, guard = build_app(*arguments, **options)
+    app.middlewares.append(open_slowly)
+    return app, guard
+
+
 server.build_app = partial(
-    build_app,
+    build_scaled_app,
     timings=Timings(
         access=AccessTimings(
             jwks=JwksTimings(
