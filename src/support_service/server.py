@@ -1,6 +1,7 @@
 """A process that serves an app: listening and graceful shutdown."""
 
 import asyncio
+import ctypes
 import gc
 import logging
 import resource
@@ -23,6 +24,10 @@ DRAIN_POLL_INTERVAL = 0.05  # seconds between checks for requests in flight duri
 THREAD_SWITCH_INTERVAL = 0.001
 READ_BUFFER_BYTES = 256 * 1024  # bytes read from a connection at once: fewer wake-ups for an upload
 RESERVED_DESCRIPTORS = 512  # descriptors reserved for databases, Redis, upstream services and files
+
+# Options of glibc's `mallopt`: M_ARENA_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD. By default each thread has an arena,
+# and parts of files lie between small objects that stay: 700 cases with files left 1 to 6 MiB behind.
+MALLOC_OPTIONS = {-8: 2, -3: 128 * 1024, -1: 256 * 1024}
 
 log = logging.getLogger(__name__)
 
@@ -130,9 +135,18 @@ def fit_connection_limit(settings: Settings) -> Settings:
     return settings.model_copy(update={"limits": settings.limits.model_copy(update={"connections": available})})
 
 
+def return_freed_memory() -> None:
+    """Let the C library return the memory of large objects as soon as they are freed. Only glibc has these options."""
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        for option, value in MALLOC_OPTIONS.items():
+            library.mallopt(option, value)
+
+
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises WrongSetting or SupportError if the start fails."""
     sys.setswitchinterval(THREAD_SWITCH_INTERVAL)
+    return_freed_memory()
     settings = fit_connection_limit(settings)
     stopped = asyncio.ensure_future(wait_for_stop_signal())
     app, guard = build_app(settings)

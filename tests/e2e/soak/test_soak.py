@@ -43,7 +43,7 @@ COUNTS = ", ".join(f"(SELECT count(*) FROM {name})" for name in sorted(metadata.
 COUNT_ROWS = f"SELECT {COUNTS.replace(', ', ' + ')}"
 NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 SMALL_LOG = "max_wal_size = '64MB'", "min_wal_size = '32MB'"
-# Short times, so that a run of minutes reaches the state of weeks.
+# Short times and a small cache, so that a run of minutes reaches the state of weeks.
 SETTINGS = {
     "SUPPORT_RATE_LIMIT": "off",
     "SUPPORT_RATE_LIMIT_ADDRESS": "off",
@@ -51,6 +51,7 @@ SETTINGS = {
     "SUPPORT_LOG_LEVEL": "error",
     "SUPPORT_ACCESS_LOG": "0",
     "SUPPORT_EVENTS_KEEP": "1000",
+    "SUPPORT_CASE_CACHE_BYTES": "4194304",
     "SUPPORT_EVENTS_KEEP_PUBLISHED": "20s",
     "SUPPORT_TIMELINE_CACHE_TTL": "5",
     "SUPPORT_TIMELINE_STALE_TTL": "5",
