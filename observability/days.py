@@ -1,4 +1,4 @@
-"""Long tests of the rules: a quiet night and a noisy day without an alert, and faults that take hours or days to tell.
+"""Long tests of the rules: a quiet night and a noisy day without an alert, and faults that only hours or days show.
 
 The evaluation interval is long where values change slowly, because each evaluation takes time.
 """
@@ -216,7 +216,7 @@ def eight_days_test() -> dict[str, Any]:
     """Return the test of eight days with 120 new cases an hour.
 
     On the eighth day a spike, then a fifth of the usual, then silence, then usual traffic. Jobs close cases and remove
-    files each night, and scripts once more.
+    files each night. On the last day, scripts close and remove four times as many.
     """
     last = 7 * DAY_MINUTES
     opened = ((2, last + 60), (18, 30), (2, 60), (0.4, 50), (2, 10), (0, 40), (2, 60))  # (cases a minute, minutes)
@@ -274,11 +274,11 @@ def budget_days_test() -> dict[str, Any]:
             'support_timeline_read_seconds_count{completeness="partial"}': (*none, (pace * 10 * share, minutes)),
         }
 
-    # The first hours have most requests of three days, and not one of them fails.
     return _test_in_phases(
         ["objectives"],
         [
             ("one request in 500 fails, and one timeline in 50", counters(0.002, last=(1 / 6, 480)), {479: both}),
+            # Most requests of the three days are in the first hours, and none of them fails.
             (
                 "one request in 80 fails for hours, and one timeline in 8",
                 counters(0.012, (100, 360), (2, 360), last=(2, 270)),

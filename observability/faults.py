@@ -137,7 +137,7 @@ class Fault:
     series: dict[str, SeriesValues]
     resolved_after: int = REPAIRED_MINUTE + 6  # minutes after the start: six evaluations after the repair
     still_firing: tuple[str, ...] = ()  # alerts that still fire then, because they look further back
-    fires_after: int | None = None  # minutes after BROKEN, if sooner than the longest window of an alert lets expect
+    fires_after: int | None = None  # minutes after BROKEN_MINUTE, if before the longest window has passed
 
 
 def test_files_of_faults(

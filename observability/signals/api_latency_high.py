@@ -42,8 +42,12 @@ def latency_p95(by: str, where: str) -> str:
     return f"histogram_quantile(0.95, {in_buckets}) and {counted} >= {API_LATENCY_REQUESTS}"
 
 
+Edges = tuple[str, str, str]  # s, of buckets: the most of fast requests, the least and the most of slow ones
+USUAL_EDGES: Edges = ("0.025", "1.0", "2.0")  # s
+
+
 def request_times(
-    fast: CounterValues, slow: CounterValues, labels: str, edges: tuple[str, str, str] = ("0.025", "1.0", "2.0")
+    fast: CounterValues, slow: CounterValues, labels: str, edges: Edges = USUAL_EDGES
 ) -> dict[str, SeriesValues]:
     """Return series of requests that take up to the first edge, and of requests between the others, in seconds."""
     most, least, longest = edges

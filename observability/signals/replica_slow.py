@@ -16,6 +16,8 @@ from observability.signals.api_latency_high import (
     TIMED,
     TIMELINE_ROUTES,
     UNTIMED_ROUTES,
+    USUAL_EDGES,
+    Edges,
     latency_p95,
     request_times,
 )
@@ -52,7 +54,7 @@ async def _database_is_far_from_one(deployment: Deployment) -> AsyncIterator[Non
 
 
 def _answers(
-    instance: str, fast: CounterValues, slow: CounterValues, edges: tuple[str, str, str] = ("0.025", "1.0", "2.0")
+    instance: str, fast: CounterValues, slow: CounterValues, edges: Edges = USUAL_EDGES
 ) -> dict[str, SeriesValues]:
     labels = f'instance="{instance}",http_request_method="POST",http_route="/support/cases/{{case_id}}/messages"'
     return request_times(fast, slow, labels, edges)

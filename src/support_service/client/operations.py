@@ -17,7 +17,7 @@ from support_service.client.transport import Answer, Request, Transport
 
 JSON = "application/json"
 ENTITY_TAG = re.compile(r'"(\d+)[^"]*"')  # the version, and what tells this view of the object from others
-UNKNOWN_VERSION = 0  # of what came without an ETag of its own, such as an item of a list: nothing has it
+UNKNOWN_VERSION = 0  # of a model without an ETag, such as an item of a list; no case has this version
 
 Model = TypeVar("Model", bound=BaseModel)
 Item = TypeVar("Item")
@@ -115,7 +115,7 @@ def parse_answer(model: type[Model], answer: Answer) -> Model:
 
 
 def forget_unsent(parsed: BaseModel) -> None:
-    """Delete the fields that no answer has, of a model and its parts: their defaults are no facts. A version is 0."""
+    """Delete the fields that no answer has, of a model and its parts: a default would look sent. A version is 0."""
     for name in _unsent_fields(type(parsed)):
         if name == "version":
             setattr(parsed, name, UNKNOWN_VERSION)

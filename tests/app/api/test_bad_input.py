@@ -460,6 +460,6 @@ async def test_case_is_not_assigned_to_a_blank_or_to_the_word_for_cases_without(
 
 
 async def test_error_of_a_query_as_a_whole_names_the_query(client):
-    """Such as of two times of which the first is the later one."""
+    """The begin of a report is after its end."""
     refused = client.get("/support/reports?from=2199-12-31&to=1970-01-01")
     assert named_fields(await expect_problem(await refused, 422, "invalid_request")) == {"query"}
