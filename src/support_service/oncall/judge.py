@@ -39,7 +39,11 @@ Key = tuple[str, frozenset[tuple[str, str]]]  # of an alert and its own labels
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A condition that holds. `replicas` are the affected ones; none if the condition is about all of them."""
+    """A condition that holds. `replicas` are the affected ones; none if the condition is about all of them.
+
+    The last of `found_by` has named the replicas. A replica has host and process id as its name, and for Prometheus the
+    address that it scrapes.
+    """
 
     rule: AlertRule
     labels: Labels  # of the alert itself, such as the stage or the route

@@ -12,6 +12,7 @@ from support_service.oncall.judge import SERVICE, Finding, own_labels
 from support_service.oncall.rules import Rules
 from support_service.platform.http_client import describe_client_error, limited_session
 
+PROMETHEUS = "prometheus"  # found by it
 WATCHDOG = "Watchdog"  # fires while the rules are evaluated
 TIMEOUT = 1.0  # seconds; the answer of on-call must not wait for Prometheus
 
@@ -57,7 +58,7 @@ class PrometheusAlerts:
             alert["state"] == "firing",
             float(alert["value"]),
             replicas=(labels["instance"],) if "instance" in labels else (),
-            found_by=("prometheus",),
+            found_by=(PROMETHEUS,),
             summary=alert["annotations"].get("summary"),
         )
 

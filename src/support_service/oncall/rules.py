@@ -33,7 +33,10 @@ class AlertRule:
 
 @dataclass(frozen=True, slots=True)
 class Inhibition:
-    """Alerts that match `target` follow from one that matches `source`, if the labels `equal` are equal."""
+    """Alerts that match `target` follow from one that matches `source`, if the labels `equal` are equal.
+
+    Of these labels only `instance` can differ in the alerts of one service.
+    """
 
     source: Sequence[Matcher]
     target: Sequence[Matcher]

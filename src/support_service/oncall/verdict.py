@@ -88,7 +88,8 @@ def _explains(inhibition: Inhibition, source: Finding, target: Finding) -> bool:
         labels = _labels(finding)
         if not all(matches(labels) for matches in matchers):
             return False
-    if "instance" in inhibition.equal and source.found_by == target.found_by:
+    names_agree = source.found_by[-1] == target.found_by[-1]  # Prometheus names a replica by its address
+    if "instance" in inhibition.equal and names_agree:
         return not set(source.replicas).isdisjoint(target.replicas)
     return True
 

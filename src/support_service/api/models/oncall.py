@@ -217,7 +217,7 @@ class Symptom(ApiModel):
 
 
 class ServiceProblem(ApiModel):
-    """What is wrong with a part, by the condition of an alert."""
+    """What is wrong with a part: the condition of an alert holds, or the part does not answer."""
 
     model_config = example_config(
         {
@@ -248,7 +248,8 @@ class ServiceProblem(ApiModel):
     alert: str | None = Field(description="name of the alert; null if only Prometheus can't be read")
     severity: Literal["critical", "warning"]
     state: Literal["pending", "firing"] = Field(
-        description="`pending`: the condition holds for less than the alert waits; `firing`: the alert is sent"
+        description="`firing`: the condition holds for as long as the alert waits; with `SUPPORT_PROMETHEUS_URL`, only "
+        "if Prometheus says so"
     )
     text: str = Field(description="what is wrong, in English")
     summary: Summary = Field(description="the same without figures")
@@ -260,8 +261,8 @@ class ServiceProblem(ApiModel):
     since: datetime = Field(description="since when the condition holds")
     scope: Literal["service", "replica"] = Field(description="`replica`: it concerns the replicas that are named")
     replicas: list[str] | None = Field(
-        description="the replicas that it concerns; null for all. Without `SUPPORT_PROMETHEUS_URL` a replica knows of "
-        "itself alone"
+        description="the replicas that it concerns, by host and process id, or by the address that Prometheus scrapes; "
+        "null for all. Without `SUPPORT_PROMETHEUS_URL` a replica knows of itself alone"
     )
     found_by: list[Literal["replica", "prometheus"]]
     action: Action | None = Field(description="what is likely to help")
@@ -281,14 +282,14 @@ class Deliberate(ApiModel):
 
 
 class Verdict(ApiModel):
-    """What is wrong with the service, by the conditions of the alerts."""
+    """What is wrong with the service, by the conditions of the alerts, and by parts that do not answer."""
 
     model_config = example_config(
         {"level": "bad", "problems": ServiceProblem.model_config["json_schema_extra"]["examples"], "deliberate": []}  # type: ignore[index]
     )
 
     level: Literal["good", "degraded", "bad"] = Field(
-        description="`bad`: an alert fires; `degraded`: a condition holds for less than its alert waits, or an "
+        description="`bad`: an alert fires; `degraded`: a problem is pending, Prometheus can't be read, or an "
         "override is in effect"
     )
     problems: list[ServiceProblem] = Field(description="worst first")

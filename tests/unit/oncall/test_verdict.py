@@ -1,0 +1,34 @@
+"""What follows from a problem of one replica is a symptom of that replica alone."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from support_service.oncall.judge import REPLICA, Finding
+from support_service.oncall.prometheus import PROMETHEUS
+from support_service.oncall.rules import read_rules
+from support_service.oncall.verdict import reach_verdict
+
+RULES = read_rules()
+CAUSE, EFFECT = "SupportEventLoopLag", "SupportReplicaSlow"  # muted for the same replica
+
+
+def found(name, replica, *found_by):
+    return Finding(
+        RULES.alerts[name], {}, datetime(2026, 1, 1, tzinfo=UTC), fires=True, replicas=(replica,), found_by=found_by
+    )
+
+
+@pytest.mark.parametrize(
+    ("cause", "effect", "problems"),
+    [
+        (found(CAUSE, "a:9000", PROMETHEUS), found(EFFECT, "a:9000", PROMETHEUS), [CAUSE]),
+        (found(CAUSE, "a:9000", PROMETHEUS), found(EFFECT, "b:9000", PROMETHEUS), [CAUSE, EFFECT]),
+        (found(CAUSE, "a:9000", REPLICA, PROMETHEUS), found(EFFECT, "b:9000", PROMETHEUS), [CAUSE, EFFECT]),
+        (found(CAUSE, "a:9000", REPLICA, PROMETHEUS), found(EFFECT, "a:9000", PROMETHEUS), [CAUSE]),
+        (found(CAUSE, "host-1", REPLICA), found(EFFECT, "a:9000", PROMETHEUS), [CAUSE]),  # may be the same one
+    ],
+)
+def test_effect_is_a_symptom_of_the_same_replica(cause, effect, problems):
+    verdict = reach_verdict([cause, effect], RULES, ())
+    assert [each.finding.rule.name for each in verdict.problems] == problems
