@@ -70,7 +70,7 @@ class Round:
         async with SupportClient(self._deployment.address) as client:
             await self._wait_until_all_are_awake(client)
             await self.tables.read_all()
-            ending = await self._end(client)
+            ending = await self._end(client, await self._open_last_case(client))
         following.cancel()
         with suppress(asyncio.CancelledError):
             await following
@@ -129,13 +129,17 @@ class Round:
         await until_answered(has_begun)
 
     @staticmethod
+    async def _open_last_case(client):
+        return (await until_answered(lambda: client.open_case(subject="Is anybody still there?", channel="web"))).id
+
+    @staticmethod
     async def _wait_until_all_are_awake(client):
         async def are_awake():
             return not [case async for case in client.list_cases(snoozed=True)]
 
         await eventually(are_awake, LONG)
 
-    async def _end(self, client):
+    async def _end(self, client, last_opened):
         """Return what is found at the end, once nothing is wrong with it or nothing changes any more."""
         reads = {case_id: await client.get_case(case_id) for table in self.tables.opened for case_id in table.ids}
         files = [file for case_id, case in reads.items() for file in case.attachments if file.ticket_id == case_id]
@@ -144,6 +148,7 @@ class Round:
             listed={each: [case.id async for case in client.list_cases(**_filters(each))] for each in STATUSES},
             counted={},
             stream=self._stream,
+            last_opened=last_opened,
             webhooks=[],
             audited={each: [entry.action async for entry in client.list_audit(each)][::-1] for each in reads},
             audit_flaw=None,

@@ -184,6 +184,7 @@ async def find_ending(upgrade, endpoint, redis):
             listed={each: [case.id async for case in client.list_cases(**_filters(each))] for each in STATUSES},
             counted={},
             stream=[],
+            last_opened=None,
             webhooks=[],
             audited={each: [entry.action async for entry in client.list_audit(each)][::-1] for each in reads},
             audit_flaw=json.loads((await deployment.run("audit", "verify"))[0])["flaw"],

@@ -43,12 +43,14 @@ class Ending:
     """What was found at the end.
 
     A None in the stream says that the follower was told to read again: it may get changes again, and may miss some.
+    So a case that was opened after the last fault shows that the stream has gone on.
     """
 
     cases: dict[str, FinalCase]
     listed: dict[str, list[str]]  # ids by status
     counted: dict[str, int]  # by status
     stream: list[Event | None]
+    last_opened: str | None  # id of a case that was opened after the last fault; None if nobody follows the stream
     webhooks: list[tuple[str, str]]  # id of the event and of the case
     audited: dict[str, list[str]]  # actions by case, oldest first
     audit_flaw: str | None
@@ -93,6 +95,8 @@ class Ending:
 
     def _errors_of_stream(self) -> Iterator[str]:
         """Each stretch between two restarts of the follower has all changes once and in order."""
+        if self.last_opened not in {event.case_id for event in self.stream if event is not None}:
+            yield f"case {self.last_opened}: it was opened after the last fault, and the stream did not have it"
         stretches: list[list[Event]] = [[]]
         for event in self.stream:
             if event is None:

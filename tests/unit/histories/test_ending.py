@@ -8,8 +8,11 @@ from tests.support.histories.ending import Ending, Event, FinalCase
 
 
 def correct():
-    """Return what is found after a case was opened, answered and closed, and another one opened with a file."""
-    closed, other = "case-1", "case-2"
+    """Return what is found after a case was opened, answered and closed, and another one opened with a file.
+
+    A third one was opened after the last fault.
+    """
+    closed, other, last = "case-1", "case-2", "case-3"
     events = [
         Event("e-1", closed, 1, "case.opened"),
         Event("e-2", other, 1, "case.opened"),
@@ -23,7 +26,8 @@ def correct():
         cases={closed: FinalCase(4, "closed", ["first", "second"]), other: FinalCase(2, "open", [], {"file-1": "sha"})},
         listed={"open": [other], "closed": [closed]},
         counted={"open": 1, "closed": 1},
-        stream=list(events),
+        stream=[*events, Event("e-8", last, 1, "case.opened")],
+        last_opened=last,
         webhooks=[(event.id, event.case_id) for event in reversed(events)],
         audited={
             closed: ["case.opened", "message.added", "message.added", "case.closed"],
@@ -67,19 +71,20 @@ def test_nothing_is_wrong_with_a_correct_ending():
     found.webhooks.append(found.webhooks[0])
     assert not [*found.errors()]
     found.stream[3:3] = [None, found.stream[2]]
-    found.stream.pop()
+    found.stream.pop(4)
     assert not [*found.errors()]
 
 
 AFTER_A_RESTART = {
     "event is missing": lambda found: found.stream.pop(5),
-    "event comes twice": lambda found: found.stream.append(found.stream[-1]),
+    "event comes twice": lambda found: found.stream.append(found.stream[-2]),
     "events are out of order": lambda found: swap(found.stream, 4, 6),
     "event has another kind": lambda found: found.stream.__setitem__(4, Event("e-3", "case-1", 2, "attachment.added")),
     "event has the text of another message": lambda found: found.stream.__setitem__(
         4, Event("e-3", "case-1", 2, "conversation.added", "second")
     ),
-    "last change is missing": lambda found: found.stream.__delitem__(slice(7, None)),
+    "last change is missing": lambda found: found.stream.__delitem__(slice(7, -1)),
+    "nothing comes any more": lambda found: found.stream.__delitem__(slice(4, None)),
     "event before the restart is missing": lambda found: found.stream.pop(0),
 }
 

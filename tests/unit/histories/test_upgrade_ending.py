@@ -34,6 +34,7 @@ def correct():
         listed={"closed": [CASE]},
         counted={"closed": 1},
         stream=[],
+        last_opened=None,
         webhooks=[],
         audited={
             CASE: ["case.opened", "message.added", "message.added", "case.closed", "case.reopened", "case.closed"]
