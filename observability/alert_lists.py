@@ -20,7 +20,7 @@ README = ROOT / "README.md"
 MONITORING_PAGE = ROOT / "docs" / "operations" / "monitoring.md"
 LIST_BEGIN, LIST_END = "<!-- alerts: written by `make observability` -->\n", "<!-- end of alerts -->\n"
 LIST_PATTERN = re.compile(f"(?<={re.escape(LIST_BEGIN)}).*?(?={re.escape(LIST_END)})", re.DOTALL)
-FAULT_COUNT_PATTERN = re.compile(r"(?<=[Aa] drill injects )\d+(?= faults)")
+FAULT_COUNT_PATTERN = re.compile(r"(?<=\(docs/operations/drill.md\) injects )\d+(?= faults)")
 DRILL_FAULTS = sum(bool(fault.alerts) for signal in SIGNALS for fault in signal.drills)
 BOARD_TITLES = {board.uid: board.title for board in BOARDS}
 # Titles of the groups of alerts, in English and Vietnamese.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from observability.drill import EVALUATION_SECONDS, DrillFault, DrillScenario
+from observability.signals import ALERTS
 
 from tests.e2e.drill.deployment import SETTLE, Deployment
 from tests.e2e.drill.runbook_checks import carry_out, page_of, run_checks, wrong_outputs
@@ -22,6 +23,7 @@ LINGER = 8 * EVALUATION_SECONDS  # since the fault began; by then alerts on its 
 HEALTHY_FOR = 60 * EVALUATION_SECONDS
 LONGEST = 900.0  # seconds; a fault that takes longer has failed
 CHANNEL = "#data-ops"
+BY_NAME = {alert.name: alert for alert in ALERTS}
 
 
 @dataclass
@@ -34,7 +36,6 @@ class Outcome:
     unexpected: set[str] = field(default_factory=set)
     resolved_after: int | None = None  # evaluations after the action, while the fault lasts, or else after the repair
     actions: list[str] = field(default_factory=list)  # of the pages, that were carried out
-    runbooks: dict[str, str] = field(default_factory=dict)  # by alert, as linked in Slack
     pages: int = 0  # alerts that the pager received
     unknown_causes: list[str] = field(default_factory=list)  # what checks printed instead of a cause
     errors: list[str] = field(default_factory=list)
@@ -141,17 +142,18 @@ def _evaluate(deployment: Deployment, outcome: Outcome, seen: set[str], started:
     sent = _sent_alerts(deployment)
     outcome.missing = (expected - sent) | (set(outcome.fault.alerts) - seen)
     outcome.unexpected = sent - expected
-    outcome.pages = len(set(deployment.receiver.paged))
+    paged, critical = set(deployment.receiver.paged), {name for name in sent if BY_NAME[name].severity == "critical"}
+    outcome.pages = len(paged)
+    outcome.errors += [f"{name} and the pager disagree" for name in sorted(paged ^ critical)]
     for post in deployment.receiver.slack:
         if not post.firing:
             continue
         outcome.alerts.setdefault(post.alert, post.at - started)
-        outcome.runbooks[post.alert] = post.runbook.rpartition("/")[2]
         if post.at < started:
             outcome.errors.append(f"{post.alert} before the fault was injected")
         if post.channel != CHANNEL:
             outcome.errors.append(f"{post.alert} in {post.channel}")
-        if post.runbook not in post.text:
+        if post.runbook not in post.text or post.runbook.rpartition("/")[2] != BY_NAME[post.alert].runbook:
             outcome.errors.append(f"{post.alert} without its runbook in the text")
     if not deployment.receiver.beats:
         outcome.errors.append("the watchdog is silent")

@@ -5,9 +5,10 @@ from datetime import date, timedelta
 from math import ceil
 from types import SimpleNamespace
 
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from observability.alert_lists import DRILL_FAULTS
+from observability.alert_lists import DRILL_FAULTS, FAULT_COUNT_PATTERN, README
 from observability.signals import ALERTS
 
 from tests.e2e.drill import verdict
@@ -29,6 +30,7 @@ def test_drill_covers_every_alert():
 def test_readme_has_the_number_of_faults():
     """The README counts the faults of the signals; a fault that is declared elsewhere would not count."""
     assert sum(bool(fault.alerts) for fault in FAULTS) == DRILL_FAULTS
+    assert FAULT_COUNT_PATTERN.findall(README.read_text()) == [str(DRILL_FAULTS)]
 
 
 def test_every_fault_has_a_check_that_tells_its_cause():
@@ -79,9 +81,8 @@ def test_table_shows_every_kind_of_result():
     """`make drill` prints a row for expected, unexpected and no alerts."""
     fault = next(each for each in FAULTS if len(each.alerts) == 1 and each.actions)
     alert = fault.alerts[0].partition("[")[0]
-    runbooks = {each.name: each.runbook for each in ALERTS}
     actions = [action.name for action in fault.actions]
-    expected = Outcome(fault, alerts={alert: 3.0}, resolved_after=1, runbooks={alert: runbooks[alert]}, actions=actions)
+    expected = Outcome(fault, alerts={alert: 3.0}, resolved_after=1, actions=actions)
     assert table_row(expected).endswith(f"| {', '.join(actions)} | 1 evaluation | good |")
     unexpected = Outcome(fault, alerts={alert: 3.0, "Watchdog": 4.0}, unexpected={"Watchdog"})
     assert "Watchdog (!)" in table_row(unexpected)
@@ -98,20 +99,27 @@ async def test_a_drill_says_that_it_did_not_read_the_verdict():
     assert any("not read" in each for each in disagreements)
 
 
-async def test_a_healthy_drill_says_that_no_replica_gave_a_verdict(monkeypatch):
-    """Replicas that refuse the caller, and one that does not answer, agree with nothing."""
+UNREAD = {"verdict": {"level": "degraded", "problems": [{"part": "prometheus"}]}}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "is_healthy"),
+    [(401, {"code": "token_invalid"}, True), (200, UNREAD, True), (200, UNREAD, False)],
+)
+async def test_a_drill_says_that_no_verdict_was_compared(monkeypatch, status, body, is_healthy):
+    """Replicas that refuse the caller, do not answer or do not reach Prometheus agree with nothing."""
     monkeypatch.setattr(verdict, "EVALUATION_SECONDS", 0.0)
     asked = asyncio.Semaphore(0)
 
-    async def refuse(_):
+    async def answer(_):
         asked.release()
-        return web.json_response({"code": "token_invalid"}, status=401)
+        return web.json_response(body, status=status)
 
     async def groups():
         return []
 
     application = web.Application()
-    application.router.add_get("/support/oncall", refuse)
+    application.router.add_get("/support/oncall", answer)
     async with TestServer(application) as server:
         replicas = [
             SimpleNamespace(address=address) for address in ("http://127.0.0.1:9", f"http://127.0.0.1:{server.port}")
@@ -119,7 +127,7 @@ async def test_a_healthy_drill_says_that_no_replica_gave_a_verdict(monkeypatch):
         deployment = SimpleNamespace(
             replicas=replicas, oncall_token="refused", monitoring=SimpleNamespace(groups=groups)
         )
-        async with verdict.verdict_agrees(deployment, is_healthy=True) as disagreements:
+        async with verdict.verdict_agrees(deployment, is_healthy=is_healthy) as disagreements:
             for _ in range(3):
                 await asked.acquire()
-    assert disagreements == ["no verdict was read"]
+    assert disagreements == ["no verdict was compared"]

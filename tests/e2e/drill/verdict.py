@@ -1,6 +1,7 @@
 """The verdict of on-call during a fault: it agrees with the alerts that fire, within one evaluation."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -54,12 +55,14 @@ class AlertsOfNow:
 async def verdict_agrees(deployment: "Deployment", *, is_healthy: bool = False) -> AsyncIterator[list[str]]:
     """Poll the verdict while the block runs, and give the list to which each disagreement is added.
 
-    A disagreement lasts for more than one evaluation. An error that ended the polling is in the list, too, and for a
-    deployment that is healthy also that no verdict could be read.
+    A disagreement lasts for more than one evaluation. An error that ended the polling is in the list, too.
+
+    With some faults no replica answers, or none knows the caller. For a healthy deployment, and if every verdict lacked
+    Prometheus, the list says that no verdict was compared.
     """
     found: list[str] = []
-    levels: list[str] = []
-    polling = asyncio.create_task(_poll(deployment, found, levels))
+    polls: Counter[str] = Counter()
+    polling = asyncio.create_task(_poll(deployment, found, polls))
     try:
         yield found
     finally:
@@ -67,12 +70,12 @@ async def verdict_agrees(deployment: "Deployment", *, is_healthy: bool = False) 
         (ended,) = await asyncio.gather(polling, return_exceptions=True)
         if isinstance(ended, Exception):
             found.append(f"the verdict was not read to the end: {ended!r}")
-        if is_healthy and not levels:
-            found.append("no verdict was read")
+        if not polls["compared"] and (is_healthy or polls["without Prometheus"]):
+            found.append("no verdict was compared")
 
 
-async def _poll(deployment: "Deployment", found: list[str], levels: list[str]) -> None:
-    """Add to `found` each disagreement, and to `levels` that of each verdict."""
+async def _poll(deployment: "Deployment", found: list[str], polls: Counter[str]) -> None:
+    """Add to `found` each disagreement, and count the polls."""
     before: set[str] = set()
     # As requests of the probe, they are no traffic, which an alert may miss.
     headers = {"Authorization": f"Bearer {deployment.oncall_token}", "User-Agent": PROBE_USER_AGENT}
@@ -82,11 +85,14 @@ async def _poll(deployment: "Deployment", found: list[str], levels: list[str]) -
             first = await _firing(deployment)
             verdict = await _read_verdict(deployment, session)
             last = await _firing(deployment)
-            if verdict is None or any(each["part"] == "prometheus" for each in verdict["problems"]):
-                # No replica answers, none knows the callers, or Prometheus is too slow on a busy machine.
+            if verdict is None:
                 before = set()
                 continue
-            levels.append(verdict["level"])
+            if any(each["part"] == "prometheus" for each in verdict["problems"]):  # too slow on a busy machine
+                polls["without Prometheus"] += 1
+                before = set()
+                continue
+            polls["compared"] += 1
             now = _disagreements(verdict, first, last)
             found += sorted((now & before).difference(found))
             before = now
@@ -109,7 +115,7 @@ async def _firing(deployment: "Deployment") -> set[str]:
 
 
 async def _read_verdict(deployment: "Deployment", session: aiohttp.ClientSession) -> dict[str, Any] | None:
-    """Return the verdict of the first replica that answers."""
+    """Return the verdict of the first replica that answers, or None: none answers, or none knows the caller."""
     for replica in deployment.replicas:
         try:
             async with session.get(f"{replica.address}/support/oncall") as response:
