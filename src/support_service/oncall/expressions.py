@@ -159,7 +159,7 @@ class _Parser:
             return inner
         if word == "{" or kind != "name":
             raise Unsupported(f"unexpected {word!r}")
-        if (word in AGGREGATIONS or word in RANKINGS) and self._word in ("by", "without", "("):
+        if word in AGGREGATIONS and self._word in ("by", "without", "("):
             return self._aggregation(word)
         if self._word == "(":
             return self._call(word)
@@ -345,12 +345,6 @@ def _aggregate(name: str, by: tuple[str, ...], arguments: Sequence[Any], figures
     for sample in of(figures, at):
         grouped.setdefault(tuple(sample.labels.get(label, "") for label in by), []).append(sample)
     parameter = parameters[0](figures, at) if parameters else 0.0
-    if name in RANKINGS:
-        return [
-            sample
-            for samples in grouped.values()
-            for sample in sorted(samples, key=lambda each: each.value, reverse=name == "topk")[: int(parameter)]
-        ]
     function = AGGREGATIONS[name]
     return [
         Sample(
@@ -378,7 +372,6 @@ AGGREGATIONS: dict[str, Callable[[list[float], Any], float]] = {
     "count": lambda values, _: float(len(values)),
     "quantile": _quantile,
 }
-RANKINGS = frozenset({"topk", "bottomk"})  # they return elements
 
 
 def _over_range(
@@ -428,34 +421,23 @@ def _rate(points: Sequence[Point], first: float, last: float) -> float | None:
 def _predict_linear(points: Sequence[Point], _first: float, last: float, ahead: float) -> float | None:
     if len(points) < 2:  # noqa: PLR2004 - a line needs two
         return None
-    slope, now = _trend(points, last)
-    return now + slope * ahead
-
-
-def _trend(points: Sequence[Point], last: float) -> tuple[float, float]:
-    """Return the growth in a second, and the value now, of the line through the samples."""
     times = [time - last for time, _ in points]
     values = [value for _, value in points]
     mean_time, mean = math.fsum(times) / len(times), math.fsum(values) / len(values)
     squares = math.fsum((time - mean_time) ** 2 for time in times)
     products = math.fsum((time - mean_time) * (value - mean) for time, value in zip(times, values, strict=True))
-    slope = products / squares
-    return slope, mean - slope * mean_time
+    return mean + products / squares * (ahead - mean_time)
 
 
-def _changes(points: Sequence[Point], changed: Callable[[float, float], bool]) -> float:
-    return float(sum(changed(before, after) for (_, before), (_, after) in pairwise(points)))
+def _resets(points: Sequence[Point], *_: float) -> float:
+    return float(sum(after < before for (_, before), (_, after) in pairwise(points)))
 
 
 RANGE_FUNCTIONS: dict[str, Callable[..., float | None]] = {
     "increase": _increase,
     "rate": _rate,
     "predict_linear": _predict_linear,
-    "deriv": lambda points, _, last: _trend(points, last)[0] if len(points) > 1 else None,
-    "resets": lambda points, *_: _changes(points, lambda before, after: after < before),
-    "changes": lambda points, *_: _changes(points, lambda before, after: after != before),
-    "sum_over_time": lambda points, *_: math.fsum(value for _, value in points),
-    "avg_over_time": lambda points, *_: math.fsum(value for _, value in points) / len(points),
+    "resets": _resets,
     "min_over_time": lambda points, *_: min(value for _, value in points),
     "max_over_time": lambda points, *_: max(value for _, value in points),
     "count_over_time": lambda points, *_: float(len(points)),
@@ -499,17 +481,12 @@ def _label_replace(arguments: Sequence[Any], figures: Figures, at: float) -> Vec
     return results
 
 
-def _of_each(function: Callable[..., float], arguments: Sequence[Any], figures: Figures, at: float) -> Vector:
-    of, *rest = arguments
-    parameters = [parameter(figures, at) for parameter in rest]
-    return [Sample(each.labels, function(each.value, *parameters)) for each in of(figures, at)]
+def _abs(arguments: Sequence[Any], figures: Figures, at: float) -> Vector:
+    return [Sample(each.labels, abs(each.value)) for each in arguments[0](figures, at)]
 
 
 FUNCTIONS: dict[str, Callable[..., Value]] = {
     "histogram_quantile": _histogram_quantile,
     "label_replace": _label_replace,
-    "vector": lambda arguments, figures, at: [Sample({}, arguments[0](figures, at))],
-    "abs": partial(_of_each, abs),
-    "clamp_min": partial(_of_each, max),
-    "clamp_max": partial(_of_each, min),
+    "abs": _abs,
 }

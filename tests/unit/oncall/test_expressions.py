@@ -28,10 +28,3 @@ def test_numbers_are_calculated():
     assert evaluated("2 * 3 - 10 / 4") == {"": 3.5}
     assert evaluated("-(1 + 1)") == {"": -2.0}
     assert evaluated("10 - up > 2 * 3", a=3, b=5) == {"a": 7.0}
-
-
-def test_rankings_return_elements():
-    """With their labels and values, of each group as many as are asked for."""
-    assert evaluated("topk(2, up)", a=1, b=3, c=2) == {"b": 3.0, "c": 2.0}
-    assert evaluated("bottomk(1, up)", a=1, b=3, c=2) == {"a": 1.0}
-    assert evaluated("topk(1, up) by (of)", a=1, b=3) == {"a": 1.0, "b": 3.0}
