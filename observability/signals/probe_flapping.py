@@ -6,13 +6,12 @@ from contextlib import asynccontextmanager
 
 from observability.drill import EVALUATION_SECONDS, Cause, Deployment, DrillFault, repeatedly
 from observability.faults import PROBE_SERIES, Fault, FlappingValues
-from observability.signal import Alert, Signal
+from observability.signal import PROBE_RECENT, Alert, Signal
 from observability.signals.events_consumer_stalled import consumer_may_not_read
 from observability.signals.probe_failing import GOOD
 
 PROBE_SHARE = 0.8  # share of good runs in PROBE_WINDOW; a run that fails by chance is one of fifteen
 PROBE_WINDOW = "15m"  # fifteen runs at the usual interval
-PROBE_RECENT = "5m"  # it has runs of both kinds: neither one outage nor what is over is flapping
 PROBE_FLAPPING_FOR = "8m"  # by then the alert on a cause has fired, and a single outage of minutes has ended
 WORST_STEP = (
     "{{ range query (printf `bottomk(1, avg by (step) "

@@ -8,11 +8,10 @@ from grafana.panel import Panel, Query, hourly_rate
 
 from observability.drill import Cause, Deployment, DrillFault, DrillScenario, changed_attributes
 from observability.faults import REPAIRED_MINUTE, CounterValues, Fault
-from observability.signal import CAUSE_FOR, WINDOW, Alert, Signal, highest_label_template, value_template
+from observability.signal import CAUSE_FOR, PROBE_RECENT, WINDOW, Alert, Signal, highest_label_template, value_template
 
 UPLOADS_REFUSED_SHARE = 0.05  # share of uploads; a healthy store refuses none, and one of ten replicas a tenth
 UPLOADS_REFUSED = 5  # such uploads per window; one lost connection to S3 is not an outage
-UPLOADS_REFUSED_KEPT = "5m"  # the probe, which uploads a file, is flapping for PROBE_RECENT after its last bad run
 REJECTED = 'support_attachment_rejected_total{reason=~"storage_full|storage_unavailable"}'
 REFUSED = f"sum(increase({REJECTED}[{WINDOW}]))"
 STORED = f"sum(increase(support_attachment_stored_total[{WINDOW}]))"
@@ -69,7 +68,7 @@ SIGNAL = Signal(
             description=f"The disk or S3 refused {{{{ $value | humanizePercentage }}}} of the uploads of {WINDOW} "
             f"(limit {UPLOADS_REFUSED_SHARE:.0%} and {UPLOADS_REFUSED} uploads). They were answered with 503 or 507; "
             "stored files are not lost.",
-            keep_firing_for=UPLOADS_REFUSED_KEPT,
+            keep_firing_for=PROBE_RECENT,  # the probe uploads a file
             stated=(f"{UPLOADS_REFUSED_SHARE * 100:g} %", f"{UPLOADS_REFUSED} ", WINDOW, CAUSE_FOR),
         ),
     ),

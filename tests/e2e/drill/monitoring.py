@@ -16,12 +16,14 @@ import aiohttp
 import yaml
 from observability import rules
 from observability.drill import EVALUATION_SECONDS, SIZE_DIVISOR, TIME_DIVISOR
+from observability.signal import SCRAPE_EVERY
 
 from tests.support.alert_receiver import Receiver
 from tests.support.calls import eventually
 from tests.support.servers import find_binary, free_port
 
-SCRAPE = f"{30_000 // TIME_DIVISOR}ms"  # twice the configured interval, since the drill itself loads the machine
+# Twice the configured interval, since the drill itself loads the machine.
+SCRAPE = f"{2000 * int(SCRAPE_EVERY.removesuffix('s')) // TIME_DIVISOR}ms"
 OBSERVABILITY = Path(rules.__file__).parent
 START_TIMEOUT = 120.0  # seconds, on a busy machine
 WAIT = re.compile(r"((?:_wait|_interval): )(\d+[smh])")
