@@ -20,8 +20,8 @@ from tests.conftest import both_databases
 from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually
 from tests.support.examples import examples
-from tests.support.histories.clients import CHANNEL, LONG, PRIORITIES, STATUSES, Desk, file
-from tests.support.histories.model import Operation, Refused, State, agrees, apply, opened
+from tests.support.histories.clients import CHANNEL, LONG, PRIORITIES, STATUSES, KnownCases, file
+from tests.support.histories.model import Operation, RefusedAnswer, State, agrees, apply, opened
 from tests.support.service import service_of
 from tests.support.timings import EXACT_COUNTS, patient_timings
 
@@ -47,22 +47,22 @@ class CaseMachine(RuleBasedStateMachine):
         super().__init__()
         self._run, self._clients, self._wake = run, clients, wake
         self._state: State = opened()
-        self._desk = Desk({"team": f"team-{next(numbers)}"})
+        self._known = KnownCases({"team": f"team-{next(numbers)}"})
         self._texts, self._notes, self._authors = [], set(), {}
         self._split = set()  # places whose clocks began with a split
 
     @initialize()
     def open_cases(self):
         for name, (query, _) in VIEWS.items():
-            self._call(STAFF, "create_view", name, self._desk.filters | query)
+            self._call(STAFF, "create_view", name, self._known.filters | query)
         for number in range(4):
             self.open(CUSTOMERS[number == 3])
 
     @rule(customer=st.sampled_from(CUSTOMERS))
     def open(self, customer):
         if len(self._state.cases) < MOST / 2:
-            fields = {"subject": "A", "channel": CHANNEL, "customer_id": customer, **self._desk.filters}
-            self._desk.ids.append(self._call(STAFF, "open_case", **fields).id)
+            fields = {"subject": "A", "channel": CHANNEL, "customer_id": customer, **self._known.filters}
+            self._known.ids.append(self._call(STAFF, "open_case", **fields).id)
             self._state = self._state._replace(cases=(*self._state.cases, *opened(customer).cases))
             for _ in range(2):
                 self._do("say", len(self._state.cases) - 1, self._text())
@@ -89,7 +89,7 @@ class CaseMachine(RuleBasedStateMachine):
         """The time of a snooze has come."""
         place = self._place(place)
         if until := self._state.cases[place].snoozed_until:
-            self._run(self._wake(self._desk.ids[place]))
+            self._run(self._wake(self._known.ids[place]))
             self._state, _ = apply(self._state, Operation("wake", place, until))
 
     @rule(place=PLACES, priority=st.sampled_from(PRIORITIES))
@@ -114,7 +114,7 @@ class CaseMachine(RuleBasedStateMachine):
     def unmerge(self, place):
         if self._state.cases[place := self._place(place)].original is not None:
             self.read(place)
-            self._do("unmerge", place, self._desk.links[place])
+            self._do("unmerge", place, self._known.links[place])
 
     @rule(place=PLACES, first=PLACES, number=st.integers(1, 2))
     def split(self, place, first, number):
@@ -153,8 +153,8 @@ class CaseMachine(RuleBasedStateMachine):
         """Each view counts and lists the cases that have what it asks for."""
         for view in self._run(_all(self._clients[STAFF].list_views())):
             query, has = VIEWS[view.name]
-            wanted = {case_id for case_id, case in zip(self._desk.ids, self._state.cases, strict=True) if has(case)}
-            shown = self._run(_all(self._clients[STAFF].list_cases(**self._desk.filters | query)))
+            wanted = {case_id for case_id, case in zip(self._known.ids, self._state.cases, strict=True) if has(case)}
+            shown = self._run(_all(self._clients[STAFF].list_cases(**self._known.filters | query)))
             assert ({case.id for case in shown}, view.count) == (wanted, len(wanted))
 
     @rule(place=PLACES)
@@ -164,7 +164,7 @@ class CaseMachine(RuleBasedStateMachine):
         case = self._state.cases[place]
         if place in self._split:
             return
-        clocks = self._call(STAFF, "get_case", self._desk.ids[place]).sla
+        clocks = self._call(STAFF, "get_case", self._known.ids[place]).sla
         is_answered = any(self._authors[text] == "say" for text in case.texts)
         first = "met" if is_answered else "paused" if case.status in DONE else "running"
         resolution = "met" if case.status in DONE else "paused" if case.status == "pending" else "running"
@@ -180,9 +180,9 @@ class CaseMachine(RuleBasedStateMachine):
         by_customer = name == "say as customer"
         who = self._state.cases[operation.place].customer if by_customer else STAFF
         try:
-            answer = self._run(self._desk.perform(self._clients[who], operation))
+            answer = self._run(self._known.perform(self._clients[who], operation))
         except SupportError as refusal:
-            answer = Refused(refusal.code)
+            answer = RefusedAnswer(refusal.code)
         self._state, expected = apply(self._state, operation)
         assert agrees(expected, answer), (operation, expected, answer)
         if isinstance(value, str) and isinstance(answer, int) and name != "upload":
@@ -193,14 +193,14 @@ class CaseMachine(RuleBasedStateMachine):
             self.read(answer if isinstance(answer, int) else operation.place)
 
     def _conversation(self, who, place):
-        return [each.message for each in self._call(who, "get_case", self._desk.ids[place]).messages]
+        return [each.message for each in self._call(who, "get_case", self._known.ids[place]).messages]
 
     def _pages(self, place):
         """Return the texts of a conversation that is read in pages of two messages."""
         texts, after, more = [], None, True
         while more:
             query = {"messages_limit": 2, "messages_after": after}
-            page = self._call(STAFF, "get_case", self._desk.ids[place], **query)
+            page = self._call(STAFF, "get_case", self._known.ids[place], **query)
             texts += [each.message for each in page.messages]
             more, after = page.more_messages, page.messages[-1].id if page.messages else None
         return texts

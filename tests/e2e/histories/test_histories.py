@@ -21,9 +21,9 @@ from support_service.client import Change, Resync, SupportClient
 from tests.e2e.histories.deployment import Servers, running
 from tests.support.calls import eventually
 from tests.support.events.webhooks import SECRET
-from tests.support.histories.clients import CHANNEL, LONG, ONE_ATTEMPT, STATUSES, Player, until_answered
+from tests.support.histories.clients import CHANNEL, LONG, ONE_ATTEMPT, STATUSES, Caller, until_answered
 from tests.support.histories.ending import Ending, Event, FinalCase
-from tests.support.histories.tables import Tables, most_undecided
+from tests.support.histories.recording import Histories, most_undecided
 from tests.support.process import run
 from tests.support.promql import ROOT
 from tests.support.sentinels import RedisWithSentinels
@@ -52,24 +52,24 @@ class Round:
     def __init__(self, deployment, webhooks, seed):
         self._deployment, self._webhooks, self._seed = deployment, webhooks, seed
         self._clients = [SupportClient(deployment.address, timings=ONE_ATTEMPT) for _ in range(CLIENTS)]
-        self._players = [Player(f"client {n}", client, seed) for n, client in enumerate(self._clients)]
-        self.tables = Tables(self._players, seed, self._is_over)
+        self._callers = [Caller(f"client {n}", client, seed) for n, client in enumerate(self._clients)]
+        self.histories = Histories(self._callers, seed, self._is_over)
         self._stream = []
         self._begin = 0.0
         self.faults = Counter()
 
-    async def play(self):
+    async def run(self):
         """Let clients call the service while its parts fail; then read every case."""
         following = asyncio.create_task(self._follow())
         await self._wait_for_the_stream()
         self._begin = time.monotonic()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._break_things())
-            self.tables.play(group)
+            self.histories.record(group)
         await self._deployment.repair()
         async with SupportClient(self._deployment.address) as client:
             await self._wait_until_all_are_awake(client)
-            await self.tables.read_all()
+            await self.histories.read_all()
             ending = await self._end(client, await self._open_last_case(client))
         following.cancel()
         with suppress(asyncio.CancelledError):
@@ -77,7 +77,7 @@ class Round:
         return ending
 
     def _is_over(self):
-        answered = sum(player.answered for player in self._players)
+        answered = sum(caller.answered for caller in self._callers)
         return time.monotonic() > self._begin + SECONDS and answered >= CALLS
 
     async def close(self):
@@ -87,15 +87,15 @@ class Round:
 
     def counts(self):
         """Return the figures of the round."""
-        calls = [call for table in self.tables.opened for call in table.calls if call.operation.name != "wake"]
+        calls = [call for history in self.histories.begun for call in history.calls if call.operation.name != "wake"]
         answered = sum(call.is_answered for call in calls)
         return Counter(
             {
                 "rounds": 1,
                 "faults": self.faults.total(),
                 "restarts of the stream": self._stream.count(None),
-                "tables": len(self.tables.opened),
-                "undecided": len(self.tables.undecided),
+                "histories": len(self.histories.begun),
+                "undecided": len(self.histories.undecided),
                 "answered": answered,
                 "not answered": len(calls) - answered,
             }
@@ -141,7 +141,7 @@ class Round:
 
     async def _end(self, client, last_opened):
         """Return what is found at the end, once nothing is wrong with it or nothing changes any more."""
-        reads = {case_id: await client.get_case(case_id) for table in self.tables.opened for case_id in table.ids}
+        reads = {case_id: await client.get_case(case_id) for history in self.histories.begun for case_id in history.ids}
         files = [file for case_id, case in reads.items() for file in case.attachments if file.ticket_id == case_id]
         ending = Ending(
             cases={case_id: _final(case) for case_id, case in reads.items()},
@@ -216,17 +216,17 @@ async def test_no_history_is_wrong_while_parts_fail(request, backend, endpoint, 
         say(f"{backend}, seed {seed}: {SECONDS:g} s of calls and faults")
         variables = {"SUPPORT_ATTACHMENT_DIR": str(folder / "files"), "SUPPORT_WEBHOOKS": json.dumps([hook])}
         async with deployed(request, backend, folder, variables) as deployment:
-            played = Round(deployment, endpoint, seed)
+            current = Round(deployment, endpoint, seed)
             try:
-                ending = await played.play()
+                ending = await current.run()
             finally:
-                await played.close()
-        errors = [*played.tables.errors(), *ending.errors()]
-        total += played.counts()
-        say(f"  {dict(played.counts())}; {dict(played.faults)}; {len(errors)} errors")
+                await current.close()
+        errors = [*current.histories.errors(), *ending.errors()]
+        total += current.counts()
+        say(f"  {dict(current.counts())}; {dict(current.faults)}; {len(errors)} errors")
         assert not errors, "\n\n".join([f"HISTORY_SEED={seed}", *errors])
-        undecided = [f"HISTORY_SEED={seed}", *played.tables.undecided]
-        assert total["undecided"] <= most_undecided(total["tables"]), undecided
+        undecided = [f"HISTORY_SEED={seed}", *current.histories.undecided]
+        assert total["undecided"] <= most_undecided(total["histories"]), undecided
         if time.monotonic() > ends:
             break
     say(f"{backend}: {dict(total)}; no error")

@@ -18,8 +18,8 @@ from tests.support.histories.clients import (
     MESSAGES,
     PRIORITIES,
     STATUSES,
-    Player,
-    Table,
+    Caller,
+    History,
     bytes_of,
     file,
     until_answered,
@@ -110,7 +110,7 @@ class Tally:
             step.slowest = max(step.slowest, time.monotonic() - begin)
 
 
-class CommonTable(Table):
+class CommonHistory(History):
     """Two cases, about which clients do what both releases know."""
 
     def __init__(self, customer: str, tally: Tally) -> None:
@@ -134,27 +134,27 @@ class CommonTable(Table):
         return super()._shown(place, case)
 
 
-class CommonPlayer(Player):
+class CommonCaller(Caller):
     """A client that does what both releases know."""
 
     def __init__(self, name: str, client: CommonClient, seed: object, tally: Tally) -> None:
         super().__init__(name, client, seed)
         self._tally = tally
 
-    async def open_table(self, customer: str) -> CommonTable:
+    async def begin_history(self, customer: str) -> CommonHistory:
         """Open two cases, each once."""
-        table = CommonTable(customer, self._tally)
+        history = CommonHistory(customer, self._tally)
         for name in ("first", "second"):
-            fields = {"subject": name, "channel": CHANNEL, "idempotency_key": f"{customer}-{name}", **table.filters}
+            fields = {"subject": name, "channel": CHANNEL, "idempotency_key": f"{customer}-{name}", **history.filters}
             opened = await until_answered(lambda fields=fields: self._tally.count(self._client.open_case(**fields)))
-            table.ids.append(opened.id)
-        return table
+            history.ids.append(opened.id)
+        return history
 
-    async def play(self, table: CommonTable) -> None:
-        """Do one thing."""
-        if table.stored and self._draw.random() < 0.1:
-            await self._download(self._draw.choice([*table.stored.values()]))
-        elif not await self.call(table, self._operation(table)):
+    async def call_by_chance(self, history: CommonHistory) -> None:
+        """Make one call."""
+        if history.stored and self._draw.random() < 0.1:
+            await self._download(self._draw.choice([*history.stored.values()]))
+        elif not await self.call(history, self._operation(history)):
             await asyncio.sleep(PAUSE)
 
     async def _download(self, attachment: Attachment) -> None:
@@ -171,25 +171,25 @@ class CommonPlayer(Player):
         async for _ in self._client.download(attachment):
             pass
 
-    def _operation(self, table: Table) -> Operation:
-        operation = super()._operation(table)
+    def _operation(self, history: History) -> Operation:
+        operation = super()._operation(history)
         return operation._replace(value=operation.value[:1]) if operation.name == "list" else operation
 
-    def _write(self, table: Table, place: int) -> Operation:
-        draw, number = self._draw, next(table.numbers)
-        files = [name for name, (where, _) in table.files.items() if where == place]
+    def _write(self, history: History, place: int) -> Operation:
+        draw, number = self._draw, next(history.numbers)
+        files = [name for name, (where, _) in history.files.items() if where == place]
         kinds = (*MESSAGES, "set status", "prioritize", "upload", "remove")
         name = draw.choices(kinds, (4, 3, 2, 5, 2, 2, 1 if files else 0))[0]
         value = {
             **dict.fromkeys(MESSAGES, f"text {number}"),
             "set status": (draw.choice(STATUSES), None),
             "prioritize": draw.choice(PRIORITIES),
-            "upload": file(_name_of_bytes(f"{table.customer} file {number}")),
+            "upload": file(_name_of_bytes(f"{history.customer} file {number}")),
             "remove": draw.choice(files or [None]),
         }[name]
-        version = table.versions.get(place) if name != "remove" and draw.random() < 0.3 else None
-        operation = Operation(name, place, value, version, f"{table.customer}-{number}")
-        table.repeatable.append(operation)
+        version = history.versions.get(place) if name != "remove" and draw.random() < 0.3 else None
+        operation = Operation(name, place, value, version, f"{history.customer}-{number}")
+        history.repeatable.append(operation)
         return operation
 
 

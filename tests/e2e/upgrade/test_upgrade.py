@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 
 from support_service.client import SupportClient
 from tests.e2e.upgrade import customer, release
-from tests.e2e.upgrade.clients import PATIENT, CommonClient, CommonPlayer, Tally
+from tests.e2e.upgrade.clients import PATIENT, CommonCaller, CommonClient, Tally
 from tests.e2e.upgrade.deployment import deployed
 from tests.e2e.upgrade.release import NEWEST_MIGRATION, ROOT, VERSION, MissingHistory, installed
 from tests.support.calls import eventually
@@ -27,7 +27,7 @@ from tests.support.events.fixtures import send_inbound, shipment_event
 from tests.support.events.webhooks import SECRET
 from tests.support.histories.clients import CHANNEL, LONG, STATUSES
 from tests.support.histories.ending import FinalCase
-from tests.support.histories.tables import Tables, most_undecided
+from tests.support.histories.recording import Histories, most_undecided
 from tests.support.histories.upgrade_ending import UpgradeEnding
 from tests.support.upstream import url_variables
 
@@ -59,15 +59,15 @@ class Load:
 
     def __init__(self, address, seed, tally):
         self._clients = [CommonClient(address, timings=PATIENT) for _ in range(CLIENTS)]
-        players = [CommonPlayer(f"client {n}", each, seed, tally) for n, each in enumerate(self._clients)]
+        callers = [CommonCaller(f"client {n}", each, seed, tally) for n, each in enumerate(self._clients)]
         self._is_over = False
-        self.tables = Tables(players, seed, lambda: self._is_over)
+        self.histories = Histories(callers, seed, lambda: self._is_over)
 
     @asynccontextmanager
     async def running(self):
         """Call the service during the block."""
         async with asyncio.TaskGroup() as group:
-            self.tables.play(group)
+            self.histories.record(group)
             try:
                 yield
             finally:
@@ -175,9 +175,9 @@ async def check_commands(deployment):
 
 async def find_ending(upgrade, endpoint, redis):
     """Return what is found at the end, once nothing is wrong with it or nothing changes any more."""
-    deployment, tables = upgrade.deployment, upgrade.load.tables.opened
+    deployment, histories = upgrade.deployment, upgrade.load.histories.begun
     async with SupportClient(deployment.address) as client:
-        reads = {case_id: await client.get_case(case_id) for table in tables for case_id in table.ids}
+        reads = {case_id: await client.get_case(case_id) for history in histories for case_id in history.ids}
         files = [file for case in reads.values() for file in case.attachments]
         ending = UpgradeEnding(
             cases={case_id: _final(case) for case_id, case in reads.items()},
@@ -279,7 +279,7 @@ async def test_upgrade_and_rollback_under_load_lose_nothing(request, backend, ea
         try:
             await upgrade.run(files, redis)
             async with tally.step("after"):
-                await load.tables.read_all()
+                await load.histories.read_all()
         finally:
             await load.close()
             say(f"\n{backend}\n\n| step | time | calls | slowest | errors |\n| --- | --- | --- | --- | --- |")
@@ -297,11 +297,11 @@ async def test_upgrade_and_rollback_under_load_lose_nothing(request, backend, ea
         say(f"stream: {len(ending.published)} events, repeated: {repeated(await published(redis), tally)}")
     for python, warnings in deployment.warnings.items():
         say(f"log of {VERSION if python == earlier.python else 'the new release'}: {dict(warnings)}")
-    errors = [*load.tables.errors(), *ending.errors()]
-    histories, undecided = len(load.tables.opened), load.tables.undecided
-    say(f"{histories} histories, {len(undecided)} undecided")
+    errors = [*load.histories.errors(), *ending.errors()]
+    number, undecided = len(load.histories.begun), load.histories.undecided
+    say(f"{number} histories, {len(undecided)} undecided")
     assert not errors, "\n\n".join(errors)
-    assert len(undecided) <= most_undecided(histories), undecided
+    assert len(undecided) <= most_undecided(number), undecided
     failed = {step.name: what for step in tally.steps for what in step.errors if not is_allowed(backend, step, what)}
     assert not failed, failed
 

@@ -22,10 +22,10 @@ from support_service.client import (
     UnexpectedAnswer,
 )
 from tests.support.histories.checker import Call
-from tests.support.histories.model import AnswerLost, Detail, Listed, Operation, Refused, Row
+from tests.support.histories.model import AnswerLost, Detail, Listed, Operation, RefusedAnswer, Row
 
 ONE_ATTEMPT = ClientTimings(connect=2.0, attempt=4.0, deadline=4.0, attempts=1)
-MAX_CALLS, MAX_UNANSWERED = 120, 10  # at one table
+MAX_CALLS, MAX_UNANSWERED = 120, 10  # of a history
 REFUSALS = {404, 409, 412, 422}  # statuses of answers that say that nothing has changed
 AMBIGUOUS = {"idempotency_key_in_use", "invalid_request"}  # an earlier attempt may have an effect; a snooze is over
 SIZES = (0, 300, 70_000)  # bytes of files
@@ -42,7 +42,7 @@ MESSAGES = {
 
 
 @dataclass
-class Desk:
+class KnownCases:
     """Cases, and what requests have to know of them: ids of cases, files, links and messages."""
 
     filters: dict[str, str]  # of lists: they show these cases only
@@ -141,8 +141,8 @@ def _time(at: datetime | None) -> str | None:
     return at and at.isoformat()
 
 
-class Table(Desk):
-    """Two cases of one customer, at which some clients play at the same time, and their calls."""
+class History(KnownCases):
+    """Two cases of one customer, and the calls of some clients about them at the same time."""
 
     def __init__(self, customer: str) -> None:
         super().__init__({"customer_id": customer})
@@ -157,7 +157,7 @@ class Table(Desk):
         unanswered = sum(not call.is_answered for call in self.calls if call.operation.name != "wake")
         return len(self.calls) >= MAX_CALLS or unanswered >= MAX_UNANSWERED
 
-    def history(self) -> list[Call]:
+    def recorded(self) -> list[Call]:
         """Return the calls. A key that was used once says nothing."""
         used = Counter(call.operation.key for call in self.calls)
         return [
@@ -166,7 +166,7 @@ class Table(Desk):
         ]
 
 
-class Player:
+class Caller:
     """A client whose every choice follows from a seed."""
 
     def __init__(self, name: str, client: SupportClient, seed: object) -> None:
@@ -175,92 +175,94 @@ class Player:
         self._draw = random.Random(f"{seed} {name}")
         self.answered = 0  # calls
 
-    async def open_table(self, customer: str) -> Table:
+    async def begin_history(self, customer: str) -> History:
         """Open two cases, however often it takes."""
-        table = Table(customer)
+        history = History(customer)
         for name in ("first", "second"):
-            fields = {"subject": name, "channel": CHANNEL, "external_id": f"{customer} {name}", **table.filters}
-            table.ids.append((await until_answered(partial(self._client.open_case, **fields))).id)
-        return table
+            fields = {"subject": name, "channel": CHANNEL, "external_id": f"{customer} {name}", **history.filters}
+            history.ids.append((await until_answered(partial(self._client.open_case, **fields))).id)
+        return history
 
-    async def play(self, table: Table) -> None:
-        """Do one thing."""
-        await self.call(table, self._operation(table))
+    async def call_by_chance(self, history: History) -> None:
+        """Make one call."""
+        await self.call(history, self._operation(history))
 
-    async def call(self, table: Table, operation: Operation) -> bool:
+    async def call(self, history: History, operation: Operation) -> bool:
         """Call the service, again with the same key if there is no answer, and record it; return whether it answered.
 
         Attempts with one key are one call, since they have one effect. A refusal says nothing of an earlier attempt.
         """
         patience = self._draw.choice((0.0, 3.0, 10.0))
         begin = first = time.monotonic()
-        answer = await self._attempt(table, operation)
+        answer = await self._attempt(history, operation)
         while answer is NO_ANSWER and time.monotonic() < first + patience and not operation.is_read:
             await asyncio.sleep(0.1)
             begin = time.monotonic()
-            answer = await self._attempt(table, operation)
+            answer = await self._attempt(history, operation)
         end = time.monotonic()
-        if (answer is NO_ANSWER or (isinstance(answer, Refused) and begin > first)) and not operation.is_read:
-            table.calls.append(Call(self.name, operation, first))
+        if (answer is NO_ANSWER or (isinstance(answer, RefusedAnswer) and begin > first)) and not operation.is_read:
+            history.calls.append(Call(self.name, operation, first))
         if answer is NO_ANSWER:
             return False
         self.answered += 1
-        table.calls.append(Call(self.name, operation, begin if isinstance(answer, Refused) else first, end, answer))
+        history.calls.append(
+            Call(self.name, operation, begin if isinstance(answer, RefusedAnswer) else first, end, answer)
+        )
         return True
 
-    async def _attempt(self, table: Table, operation: Operation) -> Any:
+    async def _attempt(self, history: History, operation: Operation) -> Any:
         """Return the answer to one request, or NO_ANSWER."""
         try:
-            return await table.perform(self._client, operation)
+            return await history.perform(self._client, operation)
         except UnexpectedAnswer:  # such as a file with other bytes
             raise
         except SupportError as failure:
             if failure.code == "idempotency_answer_lost":
                 return AnswerLost()
             is_refusal = failure.status in REFUSALS and failure.code not in AMBIGUOUS
-            return Refused(failure.code) if is_refusal else NO_ANSWER
+            return RefusedAnswer(failure.code) if is_refusal else NO_ANSWER
 
-    def _operation(self, table: Table) -> Operation:
+    def _operation(self, history: History) -> Operation:
         draw, place = self._draw, self._draw.randrange(2)
         kind = draw.choices(("read", "list", "repeat", "write"), (5, 1, 1, 8))[0]
         if kind == "list":
             return Operation("list", 0, tuple(draw.sample(STATUSES, draw.choice((0, 1, 2)))))
-        if kind == "repeat" and table.repeatable:
-            return draw.choice(table.repeatable[-8:])
-        return self._write(table, place) if kind == "write" else Operation("read", place)
+        if kind == "repeat" and history.repeatable:
+            return draw.choice(history.repeatable[-8:])
+        return self._write(history, place) if kind == "write" else Operation("read", place)
 
-    def _write(self, table: Table, place: int) -> Operation:
-        draw, number = self._draw, next(table.numbers)
-        files = [name for name, (where, _) in table.files.items() if where == place]
+    def _write(self, history: History, place: int) -> Operation:
+        draw, number = self._draw, next(history.numbers)
+        files = [name for name, (where, _) in history.files.items() if where == place]
         name = draw.choices(
             (*MESSAGES, "set status", "snooze", "prioritize", "upload", "relate", "merge", "unmerge", "remove"),
-            (4, 3, 2, 4, 2, 2, 3, 1, 1, 2 if place in table.links else 0, 1 if files else 0),
+            (4, 3, 2, 4, 2, 2, 3, 1, 1, 2 if place in history.links else 0, 1 if files else 0),
         )[0]
         value = {
             **dict.fromkeys(MESSAGES, f"text {number}"),
             "set status": (draw.choice(STATUSES), None),
             "prioritize": draw.choice(PRIORITIES),
-            "upload": file(f"{table.customer} file {number}"),
+            "upload": file(f"{history.customer} file {number}"),
             "relate": 1 - place,
             "merge": 1 - place,
-            "unmerge": table.links.get(place),
+            "unmerge": history.links.get(place),
             "remove": draw.choice(files or [None]),
         }.get(name)
         # The removal of a file that is not there is refused for that reason, whatever the version.
-        version = table.versions.get(place) if name != "remove" and draw.random() < 0.3 else None
-        key = f"{table.customer}-{number}"
+        version = history.versions.get(place) if name != "remove" and draw.random() < 0.3 else None
+        key = f"{history.customer}-{number}"
         if name == "snooze":  # no repeat: its time may have passed
-            return Operation("set status", place, ("pending", self._snooze_end(table, place)), version, key)
+            return Operation("set status", place, ("pending", self._snooze_end(history, place)), version, key)
         operation = Operation(name, place, value, version, key)
-        table.repeatable.append(operation)
+        history.repeatable.append(operation)
         return operation
 
-    def _snooze_end(self, table: Table, place: int) -> str:
+    def _snooze_end(self, history: History, place: int) -> str:
         """Return a time. The service may open the case from then on, if the case is snoozed until that time."""
         now = datetime.now(UTC)
         until = now + timedelta(seconds=self._draw.uniform(0.5, 6))
         begin = time.monotonic() + (until - now).total_seconds() - 0.05
-        table.calls.append(Call("service", Operation("wake", place, until.isoformat()), begin))
+        history.calls.append(Call("service", Operation("wake", place, until.isoformat()), begin))
         return until.isoformat()
 
 

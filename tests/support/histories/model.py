@@ -30,7 +30,7 @@ class Operation(NamedTuple):
         return self.name in READS
 
 
-class Refused(NamedTuple):
+class RefusedAnswer(NamedTuple):
     """The answer of an operation that changed nothing: the code of the problem."""
 
     code: str
@@ -121,11 +121,11 @@ def apply(state: State, operation: Operation) -> tuple[State, Any]:
         if key == operation.key:
             return state, answer
     if operation.version not in (None, state.cases[operation.place].version):
-        return state, Refused("case_changed")
+        return state, RefusedAnswer("case_changed")
     try:
         after, answer = OPERATIONS[operation.name](state, operation.place, operation.value)
     except Refusal as refusal:
-        return state, Refused(str(refusal))
+        return state, RefusedAnswer(str(refusal))
     if operation.key is not None:
         after = after._replace(answers=after.answers | {(operation.key, answer)})
     return after, answer
@@ -134,7 +134,7 @@ def apply(state: State, operation: Operation) -> tuple[State, Any]:
 def agrees(expected: Any, answer: Any) -> bool:
     """Return whether an answer of the service is what the model expects."""
     if isinstance(answer, AnswerLost):
-        return not isinstance(expected, Refused)
+        return not isinstance(expected, RefusedAnswer)
     return expected == answer
 
 

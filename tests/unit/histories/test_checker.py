@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.histories.checker import MAX_CONCURRENT, Call, SearchTooLong, is_linearizable, shrink
-from tests.support.histories.model import READS, AnswerLost, Detail, Operation, Refused, Row, State, apply, opened
+from tests.support.histories.model import READS, AnswerLost, Detail, Operation, RefusedAnswer, Row, State, apply, opened
 
 OPENED = opened("customer", "customer")
 CALLS = 60  # of a history
@@ -51,7 +51,7 @@ class Moment:
     def is_first(self):
         """Whether it has an effect: it is answered, and no repeat of a key."""
         is_repeat = self.operation.key in {key for key, _ in self.before.answers}
-        return not self.operation.is_read and not isinstance(self.answer, Refused) and not is_repeat
+        return not self.operation.is_read and not isinstance(self.answer, RefusedAnswer) and not is_repeat
 
 
 def draw_operation(draw, number, state):
@@ -104,7 +104,7 @@ def simulate(seed, error: Callable[[Moment], tuple[State, Any] | None] = no_erro
         free[client] = end
         if not is_wrong and not operation.is_read and draw.random() < lost:
             end, answer = inf, None
-        elif not is_wrong and operation.key and draw.random() < lost and not isinstance(answer, Refused):
+        elif not is_wrong and operation.key and draw.random() < lost and not isinstance(answer, RefusedAnswer):
             answer = AnswerLost()
         history.append(Call(client, operation, begin, end, answer))
     at = CALLS + spread
@@ -189,22 +189,22 @@ def version_is_left_out(moment):
 
 
 def old_version_is_accepted(moment):
-    if moment.answer != Refused("case_changed"):
+    if moment.answer != RefusedAnswer("case_changed"):
         return None
     after, answer = apply(moment.before, moment.operation._replace(version=None))
-    return None if isinstance(answer, Refused) or after == moment.before else (after, answer)
+    return None if isinstance(answer, RefusedAnswer) or after == moment.before else (after, answer)
 
 
 def present_version_is_refused(moment):
     is_conditional = moment.is_first and moment.operation.version is not None
-    return (moment.before, Refused("case_changed")) if is_conditional else None
+    return (moment.before, RefusedAnswer("case_changed")) if is_conditional else None
 
 
 def repeat_of_a_key_takes_effect_again(moment):
-    if moment.is_first or moment.name not in TEXTS or isinstance(moment.answer, Refused):
+    if moment.is_first or moment.name not in TEXTS or isinstance(moment.answer, RefusedAnswer):
         return None
     after, answer = apply(moment.before, moment.operation._replace(key=None, version=None))
-    return None if isinstance(answer, Refused) else (after, moment.answer)
+    return None if isinstance(answer, RefusedAnswer) else (after, moment.answer)
 
 
 def repeat_of_a_key_gets_another_answer(moment):
@@ -219,11 +219,11 @@ def effect_of_a_lost_answer_is_missing(moment):
 
 @at_first(*TEXTS, "prioritize", "upload")
 def refused_write_takes_effect(moment):
-    return moment.after, Refused("case_changed")
+    return moment.after, RefusedAnswer("case_changed")
 
 
 def closed_case_gets_another_status(moment):
-    if moment.answer != Refused("status_move_not_allowed"):
+    if moment.answer != RefusedAnswer("status_move_not_allowed"):
         return None
     after = with_case(moment.before, moment.operation.place, status="resolved", version=moment.case.version + 1)
     return after, after.cases[moment.operation.place].row
