@@ -47,6 +47,9 @@ TICKET = {
     "updated_at": AT,
 }
 BY_ID = sa.select(tickets).where(tickets.c.id == sa.bindparam("case_id"))
+IS_OF_IDS = tickets.c.id.in_(sa.bindparam("ids", expanding=True))
+OF_IDS = sa.select(tickets.c.id).where(IS_OF_IDS)
+SIX = [f"case-{number}" for number in range(6)]
 ALL = sa.select(tickets.c.id).order_by(tickets.c.seq)
 
 
@@ -269,3 +272,16 @@ def test_each_lock_has_a_number_in_the_list():
     taken = {name: numbers.findall(text) for name, text in sources.items() if name != "dialect.py"}
     assert {found for each in taken.values() for found in each} == {("", "$1")}  # values of LockNumber
     assert len(LockNumber) == len(LockNumber.__members__)  # a number that is there twice has one member
+
+
+@both_databases
+async def test_list_of_any_length_is_read_and_deleted(database):
+    """Padding finds and deletes no other rows."""
+    async with database.transaction() as tx:
+        await tx.execute(tickets.insert(), [TICKET | {"id": each} for each in SIX])
+    for number in range(6):
+        rows = await database.fetch_all(OF_IDS, {"ids": SIX[:number]})
+        assert {row.id for row in rows} == {*SIX[:number]}
+    async with database.transaction() as tx:
+        assert await tx.execute(tickets.delete().where(IS_OF_IDS), {"ids": SIX[:5]}) == 5
+    assert (await database.fetch_one(OF_IDS, {"ids": [*SIX, "case-6"]})).id == "case-5"

@@ -90,6 +90,9 @@ STORE_VERIFIED = (
     .where(audit_head.c.verified_position.is_distinct_from(sa.bindparam("new_position", type_=sa.BigInteger)))
     .values(verified_position=sa.bindparam("new_position"))
 )
+SELECT_FIRST_WITH_CHANGES = sa.select(sa.func.min(_L.position).label("first")).where(
+    _L.position.in_(sa.bindparam("positions", expanding=True)), _L.changes.is_not(None)
+)
 SELECT_ERASURES = sa.select(*ENTRY_COLUMNS).where(
     _L.case_id.in_(sa.bindparam("cases", expanding=True)), _L.action == CASE_ERASED, _L.position.is_not(None)
 )
@@ -184,10 +187,8 @@ async def read_erased_positions(reader: Reader, cases: Sequence[str]) -> set[int
 async def find_changes(reader: Reader, positions: Sequence[int]) -> int | None:
     """Return the first of the positions whose entry has changes, or None."""
     for start in range(0, len(positions), POSITIONS_PER_QUERY):
-        chosen = _L.position.in_(positions[start : start + POSITIONS_PER_QUERY])
-        (row,) = await reader.fetch_all(
-            sa.select(sa.func.min(_L.position).label("first")).where(chosen, _L.changes.is_not(None))
-        )
+        chosen = list(positions[start : start + POSITIONS_PER_QUERY])
+        (row,) = await reader.fetch_all(SELECT_FIRST_WITH_CHANGES, {"positions": chosen})
         if row.first is not None:
             return int(row.first)
     return None

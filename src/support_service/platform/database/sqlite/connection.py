@@ -15,7 +15,7 @@ from sqlalchemy.sql.base import Executable
 from support_service.core.errors import Unavailable
 from support_service.platform.database import LockedRead, Parameters, Row, RowChange
 from support_service.platform.database.failures import DATABASE_FILE_CHANGED
-from support_service.platform.database.statements import COMPILED_OPTION, CompiledStatement
+from support_service.platform.database.statements import COMPILED_OPTION, CompiledStatement, with_padded_lists
 
 WAL_SUFFIX = "-wal"
 
@@ -46,7 +46,7 @@ class SqliteConnection:
             prepared = self._compiled_form(statement, parameters)
             if prepared:
                 return prepared.row(self.raw.execute(prepared.sql, prepared.values(parameters)).fetchone())
-        return self._connection.execute(statement, parameters).first()
+        return self._connection.execute(statement, with_padded_lists(statement, parameters)).first()
 
     def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
         """Return all rows."""
@@ -54,7 +54,7 @@ class SqliteConnection:
             prepared = self._compiled_form(statement, parameters)
             if prepared:
                 return prepared.rows(self.raw.execute(prepared.sql, prepared.values(parameters)).fetchall())
-        return self._connection.execute(statement, parameters).all()
+        return self._connection.execute(statement, with_padded_lists(statement, parameters)).all()
 
     def execute(self, statement: Executable, parameters: Parameters | None = None) -> int:
         """Run a statement once for each set of parameters, and return the number of rows changed."""
@@ -67,7 +67,7 @@ class SqliteConnection:
             prepared = self._compiled_form(statement, parameter_sets[0])
             if prepared:
                 return self.raw.executemany(prepared.sql, map(prepared.values, parameter_sets)).rowcount
-        return self._connection.execute(statement, parameters).rowcount
+        return self._connection.execute(statement, with_padded_lists(statement, parameters)).rowcount
 
     def close(self) -> None:
         """Return the connection to the pool."""

@@ -32,6 +32,7 @@ from support_service.platform.database.failures import (
 )
 from support_service.platform.database.sqlite.connection import FileIdentity, SqliteConnection, SqliteTransaction
 from support_service.platform.database.sqlite.group_commit import GroupCommit
+from support_service.platform.database.statements import with_padded_lists
 from support_service.platform.telemetry.logs import outage_logger
 from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_measurement
 
@@ -136,10 +137,11 @@ class SqliteDatabase:
 
     async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
         """Return all rows, read in a thread."""
+        values = with_padded_lists(statement, parameters)
 
         def read() -> Sequence[Row]:
             with self._engine.connect() as connection:
-                return connection.execute(statement, parameters).all()
+                return connection.execute(statement, values).all()
 
         loop = asyncio.get_running_loop()
         with measured(self._measure, "SELECT"):

@@ -1,0 +1,42 @@
+"""Lists of any length are few statements: each one that a connection prepares takes its memory and a round trip."""
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.postgresql import asyncpg
+
+from support_service.platform.database.statements import StatementCache, padded, with_padded_lists
+from support_service.platform.database.tables import customers, tickets
+
+BY_IDS = sa.select(tickets.c.id).where(tickets.c.id.in_(sa.bindparam("ids", expanding=True)))
+LONGEST = 2000
+FEW = 16  # nine powers of two, and multiples of 256
+
+
+def ids(number):
+    return [f"case-{each}" for each in range(number)]
+
+
+@pytest.mark.parametrize("dialect", [asyncpg.dialect(), sqlite.dialect()])
+@pytest.mark.parametrize(
+    "to_statement", [lambda _: BY_IDS, lambda some: sa.select(tickets.c.id).where(tickets.c.id.in_(some))]
+)
+def test_lists_of_any_length_share_few_texts(dialect, to_statement):
+    """A longer text has the last value again, which changes nothing."""
+    statements, texts = StatementCache(dialect), set()
+    for number in range(1, LONGEST):
+        wanted = ids(number)
+        statement = to_statement(wanted)
+        bound = statements.bind(statement, {"ids": wanted} if statement is BY_IDS else None)
+        texts.add(bound.sql)
+        assert list(dict.fromkeys(bound.values)) == wanted
+    assert len(texts) <= FEW
+
+
+def test_only_lists_of_in_are_padded():
+    """A list that is stored stays as it is."""
+    store = customers.update().values(contacts=sa.bindparam("contacts")).where(customers.c.id == "c-1")
+    assert with_padded_lists(store, {"contacts": [1, 2, 3]}) == {"contacts": [1, 2, 3]}
+    assert with_padded_lists(BY_IDS, {"ids": ("a", "b", "c")}) == {"ids": ["a", "b", "c", "c"]}
+    assert with_padded_lists(BY_IDS, {"ids": []}) == {"ids": []}
+    assert {len(padded(ids(number))) for number in range(LONGEST)} <= {*(2**n for n in range(9)), *range(0, 2304, 256)}
