@@ -4,6 +4,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 Labels = Mapping[str, str]
 Point = tuple[float, float]  # time and value
@@ -27,6 +28,16 @@ class Series:
         if not self.values or self.values[-1] != value:
             self.changed_at.append(at)
             self.values.append(value)
+
+    def postpone(self, at: float, until: float) -> None:
+        """Note a change at a later time, of which there may be one already: no one looks at the times before."""
+        place = bisect_left(self.changed_at, at)
+        if place == len(self.changed_at) or self.changed_at[place] != at:
+            return
+        if place + 1 < len(self.changed_at) and self.changed_at[place + 1] == until:
+            del self.changed_at[place], self.values[place]
+        else:
+            self.changed_at[place] = until
 
     def forget(self, before: float) -> None:
         """Forget what is older, except the value at that time."""
@@ -66,10 +77,14 @@ class Figures:
         coarse = bisect_left(self.times, at - self._fine)
         kept = [time for time in self.times[:coarse] if time >= at - self._keep]
         steps = {int(time // self._step): time for time in reversed(kept)}  # the first time of each step
+        remaining = {*steps.values()}
+        followed = pairwise([*kept, self.times[coarse]])
+        left_out = [(time, following) for time, following in followed if time not in remaining]
         self.times[:coarse] = reversed(steps.values())
-        if len(kept) < coarse:
-            for series in self._all():
-                series.forget(self.times[0])
+        for series in self._all() if left_out or len(kept) < coarse else ():
+            series.forget(self.times[0])
+            for time, following in left_out:
+                series.postpone(time, following)
 
     def _all(self) -> Iterable[Series]:
         return (series for known in self._series.values() for series in known.values())
