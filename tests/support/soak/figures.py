@@ -1,5 +1,6 @@
 """What a soak measures, and by how much each figure may grow: slopes by least squares after a warm-up."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import linear_regression
@@ -18,19 +19,25 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of a deployment. `may_vary` is what it may grow within a run of any length, `may_grow` in an hour."""
+    """A figure of a deployment. `may_vary` is what it may grow within a run of any length, `may_grow` in an hour.
+
+    What fills for some seconds may vary by less in a longer run, in proportion.
+    """
 
     name: str
     unit: str
     may_vary: float
     may_grow: float
+    fills_for: float = math.inf
 
     def judge(self, samples: Sequence[Sample]) -> "Verdict":
         """Return by how much the figure grows, beside what it may grow."""
         steady = without_warm_up(samples)
-        hours = (steady[-1].at - steady[0].at) / HOUR
+        seconds = steady[-1].at - steady[0].at
+        hours = seconds / HOUR
         slope = linear_regression([each.at / HOUR for each in steady], [each.value for each in steady]).slope
-        return Verdict(self, slope, slope * hours, self.may_vary + self.may_grow * hours)
+        allowed = self.may_vary * min(1.0, self.fills_for / seconds) + self.may_grow * hours
+        return Verdict(self, slope, slope * hours, allowed)
 
 
 @dataclass(frozen=True)
@@ -62,10 +69,10 @@ def without_warm_up(samples: Sequence[Sample]) -> Sequence[Sample]:
 # Sums over the processes of the service. Rows and keys may vary by what a run of seconds adds before its steady state.
 FIGURES = (
     Figure("Open descriptors", "", may_vary=40, may_grow=4),
-    Figure("Resident memory", "MiB", may_vary=40, may_grow=6),
+    Figure("Resident memory", "MiB", may_vary=40, may_grow=6, fills_for=600.0),
     Figure("asyncio tasks", "", may_vary=40, may_grow=4),
     Figure("Write-ahead log", "MiB", may_vary=64, may_grow=0),
-    Figure("Rows of cases and events", "", may_vary=4000, may_grow=0),
+    Figure("Rows of tables", "", may_vary=4000, may_grow=0),
     Figure("Keys of Redis", "", may_vary=400, may_grow=0),
     Figure("Memory of Redis", "MiB", may_vary=4, may_grow=0),
 )

@@ -31,7 +31,7 @@ def noise(hours):
         (lambda hours: 200 - 30 * hours, True),
         (lambda hours: 200 * (1 - math.exp(-20 * hours)) + noise(hours), True),
         (lambda hours: 200 + noise(hours) + 5 * hours, True),
-        (lambda hours: 200 + noise(hours) + 45 * hours, False),
+        (lambda hours: 200 + noise(hours) + 10 * hours, False),
         (lambda hours: 200 + noise(hours) + 40 * hours**2, False),
         (lambda hours: 200 + (120 if hours > 1.2 else 0), False),
     ],

@@ -53,7 +53,7 @@ def is_planned_by_values(statement: Executable) -> bool:
 
 
 def padded(values: list[Any]) -> list[Any]:
-    """Return the values of `IN`, with the last one repeated until their number is a power of two or of LIST_STEP.
+    """Return the values of `IN`, with the last one repeated up to a power of two, or to a multiple of LIST_STEP.
 
     Each number is another statement, which the database prepares and a connection keeps: up to 280 KB for 1400 values.
     """
