@@ -131,10 +131,10 @@ class OncallVerdict:
     def shown(self) -> dict[str, Any]:
         """Return the members of the verdict."""
         judge = self._service.judge
-        own, told = judge.findings(), self._alerts if isinstance(self._alerts, list) else []
+        own, of_prometheus = judge.findings(), self._alerts if isinstance(self._alerts, list) else []
         if isinstance(self._alerts, list) and self._service.prometheus is not None:
             own = [replace(each, fires=False) for each in own]  # Prometheus, which knows all replicas, sends the alerts
-        found = merge_findings([*judge.noted(self._failures()), *own, *told])
+        found = merge_findings([*judge.failing_parts(self._failures()), *own, *of_prometheus])
         verdict = reach_verdict(found, judge.rules, self._overrides)
         self._mark_failing(verdict)
         problems = [self._problem(each) for each in verdict.problems]

@@ -110,7 +110,7 @@ class AlertStates:
                 self._active[rule.name, labels] = _Active(sample, since, at, fires)
             for key, active in [item for item in self._active.items() if item[0][0] == rule.name]:
                 ended = key[1] not in found
-                if ended and not (active.fires and at - active.last_held < rule.kept_for):
+                if ended and not (active.fires and at - active.last_held < rule.keep_firing_for):
                     del self._active[key]
 
     def active(self) -> Iterable[tuple[AlertRule, Sample, float, bool]]:
@@ -168,7 +168,7 @@ class Judge:
                 self._figures.add(at, name, samples, from_zero=from_zero)
             self._states.evaluate(self._figures, at)
 
-    def noted(self, failures: Iterable[Failure]) -> list[Finding]:
+    def failing_parts(self, failures: Iterable[Failure]) -> list[Finding]:
         """Return the failures of now as findings, with the time when each was first noted."""
         now = utc_now()
         found = [

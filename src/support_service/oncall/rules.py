@@ -23,7 +23,7 @@ class AlertRule:
     title: tuple[str, str]  # in English and Vietnamese
     unit: Unit | None
     pending_for: float  # seconds
-    kept_for: float  # seconds
+    keep_firing_for: float  # seconds
     expression: Expression | None
     runbook: str
     dashboard: str
@@ -92,7 +92,7 @@ def _alert_rule(each: Mapping[str, Any]) -> AlertRule:
         title=(each["title"][0], each["title"][1]),
         unit=each["unit"],
         pending_for=range_seconds(each["for"]),
-        kept_for=range_seconds(each["keep_firing_for"]),
+        keep_firing_for=range_seconds(each["keep_firing_for"]),
         expression=each["expr"] and Expression(each["expr"]),
         runbook=each["runbook"],
         dashboard=each["dashboard"],
