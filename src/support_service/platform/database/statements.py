@@ -11,7 +11,6 @@ with `planned_by_values`. SQLite plans no statement by values.
 
 from collections import namedtuple
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
@@ -34,6 +33,7 @@ NUMERIC = 1700
 MAX_KNOWN_STATEMENTS = 500
 MAX_EXPANSIONS = 50  # SQL texts kept for one shape, by the lengths of its lists
 LIST_STEP = 256  # values by which longer lists grow
+LONGEST_LIST = 32_000  # values that are padded: PostgreSQL takes up to 32,767 parameters
 LISTS = (list, tuple, set, frozenset)
 
 
@@ -58,21 +58,20 @@ def padded(values: list[Any]) -> list[Any]:
     Each number is another statement, which the database prepares and a connection keeps: up to 280 KB for 1400 values.
     """
     number = len(values)
+    if number > LONGEST_LIST:
+        return values
     length = 1 << (number - 1).bit_length() if 0 < number < LIST_STEP else -(-number // LIST_STEP) * LIST_STEP
     return values + values[-1:] * (length - number)
-
-
-@lru_cache(MAX_KNOWN_STATEMENTS)
-def _names_of_lists(statement: Executable) -> frozenset[str]:
-    elements = sa.sql.visitors.iterate(statement)  # type: ignore[arg-type]
-    return frozenset(each.key for each in elements if isinstance(each, sa.BindParameter) and each.expanding)
 
 
 def with_padded_lists(statement: Executable, parameters: Parameters | None) -> Parameters | None:
     """Return the parameters of a statement that SQLAlchemy executes, with the lists of `IN` padded."""
     if not isinstance(parameters, dict) or not any(isinstance(value, LISTS) for value in parameters.values()):
         return parameters
-    names = _names_of_lists(statement)
+    # SQLAlchemy needs the key anyway, and keeps it with the statement. To walk through a list of cases takes minutes:
+    # it has the same parts in many places.
+    key: CacheKey | None = statement._generate_cache_key()  # type: ignore[attr-defined]  # noqa: SLF001 - no public name
+    names = {each.key for each in key.bindparams if each.expanding} if key else ()
     return {name: padded(list(value)) if name in names else value for name, value in parameters.items()}
 
 
