@@ -90,7 +90,7 @@ def _explains(inhibition: Inhibition, source: Finding, target: Finding) -> bool:
             return False
     names_agree = source.found_by[-1] == target.found_by[-1]  # Prometheus names a replica by its address
     if "instance" in inhibition.equal and names_agree:
-        return not set(source.replicas).isdisjoint(target.replicas)
+        return bool(target.replicas) and set(target.replicas) <= set(source.replicas)
     return True
 
 

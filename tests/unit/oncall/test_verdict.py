@@ -13,10 +13,9 @@ RULES = read_rules()
 CAUSE, EFFECT = "SupportEventLoopLag", "SupportReplicaSlow"  # muted for the same replica
 
 
-def found(name, replica, *found_by):
-    return Finding(
-        RULES.alerts[name], {}, datetime(2026, 1, 1, tzinfo=UTC), fires=True, replicas=(replica,), found_by=found_by
-    )
+def found(name, replicas, *found_by):
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    return Finding(RULES.alerts[name], {}, at, fires=True, replicas=tuple(replicas.split()), found_by=found_by)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +25,8 @@ def found(name, replica, *found_by):
         (found(CAUSE, "a:9000", PROMETHEUS), found(EFFECT, "b:9000", PROMETHEUS), [CAUSE, EFFECT]),
         (found(CAUSE, "a:9000", REPLICA, PROMETHEUS), found(EFFECT, "b:9000", PROMETHEUS), [CAUSE, EFFECT]),
         (found(CAUSE, "a:9000", REPLICA, PROMETHEUS), found(EFFECT, "a:9000", PROMETHEUS), [CAUSE]),
+        (found(CAUSE, "a:9000 b:9000", PROMETHEUS), found(EFFECT, "b:9000", PROMETHEUS), [CAUSE]),
+        (found(CAUSE, "a:9000", PROMETHEUS), found(EFFECT, "a:9000 b:9000", PROMETHEUS), [CAUSE, EFFECT]),
         (found(CAUSE, "host-1", REPLICA), found(EFFECT, "a:9000", PROMETHEUS), [CAUSE]),  # may be the same one
     ],
 )
