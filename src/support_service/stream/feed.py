@@ -151,6 +151,8 @@ class Feed:
         before = await self._log.entries_before(after, REMEMBERED_EVENTS)
         _parse_unseen(position.epoch, before, seen_event_ids, len(before))
         while entries := await self._log.entries(after, self._timings.page_size):
+            if (await self._log.state()).missing_to > after:  # since the page before
+                raise ReplayGap("trimmed")
             after, number = entries[-1].place, number + len(entries)
             if number > self._timings.max_replayed:
                 raise ReplayGap("too_many")
@@ -200,6 +202,10 @@ class Feed:
         assert self.position is not None  # noqa: S101 - `_find_start` has set it
         check_at = time.monotonic() + self._timings.check_interval
         while True:
+            if time.monotonic() >= check_at:  # before the read, which leaves out what the log has lost meanwhile
+                self._remove_expired_changes()
+                await self._check_continuity(await self._log.state())
+                check_at = time.monotonic() + self._timings.check_interval
             wait = 0.0 if self.is_interrupted else self._timings.wait
             read = await self._log.follow(self.position.place, wait)
             self._note_broker_available()
@@ -207,10 +213,6 @@ class Feed:
                 await self._pass_on_changes(read.entries)
             for note in read.notes:
                 self._presence.receive_announcement(note.content, note.age)
-            if time.monotonic() >= check_at:
-                self._remove_expired_changes()
-                await self._check_continuity(await self._log.state())
-                check_at = time.monotonic() + self._timings.check_interval
 
     async def _pass_on_changes(self, entries: Sequence[LogEntry]) -> None:
         assert self.position is not None  # noqa: S101 - the caller has read behind it

@@ -7,7 +7,7 @@ import pytest
 
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unavailable
-from support_service.events.broker.log import LogPlace
+from support_service.events.broker.log import LogPlace, LogRead
 from support_service.events.broker.memory import InMemoryLog
 from support_service.events.polling import Backoff
 from support_service.platform.background import run_in_background
@@ -164,3 +164,25 @@ async def test_streams_read_again_after_either_loss_of_the_log(instruments, monk
 
         monkeypatch.setattr(log, "state", state_after_the_loss)
         await eventually(lambda: "foreign" in resyncs)
+
+
+class FrozenLog(InMemoryLog):
+    """A log whose reader is frozen once, with one change in its hands, until the next ones are trimmed."""
+
+    async def follow(self, after, wait):
+        read = await super().follow(after, wait)
+        if read.entries and self._last == LogPlace(1):
+            self.append([published_change(number) for number in range(2, 10)])
+        return LogRead(read.entries[:1], read.notes) if after == LogPlace(0) else read
+
+
+async def test_streams_read_again_after_a_replica_was_frozen_for_too_long(instruments, monkeypatch):
+    """The log has lost changes that the replica has not read."""
+    log, resyncs = FrozenLog(max_entries=3), []
+    stream = make_stream(log, instruments, StreamTimings(feed=FeedTimings(wait=0.01, check_interval=0.0)))
+    monkeypatch.setattr(stream.feed, "_count_resync", lambda reason, _: resyncs.append(reason))
+    async with run_in_background(stream.feed.run()):
+        await stream.feed.attempted.wait()
+        log.append([published_change(1)])
+        await eventually(lambda: stream.feed.passed_on.place == LogPlace(9))
+    assert resyncs == ["restarted", "trimmed"]

@@ -83,6 +83,32 @@ async def test_each_step_of_a_replay_reads_the_owners_of_its_cases_at_once(instr
     assert DATABASE_AWAY_COMMENT.encode() in written[1]
 
 
+async def test_changes_that_the_log_loses_during_a_replay_make_the_client_read_again(instruments):
+    """The log is full, and new changes come while a page is sent."""
+    log, written = InMemoryLog(max_entries=CHANGES), []
+    log.append([published_change(number) for number in range(CHANGES)])
+
+    async def owners_while_changes_come(case_ids):
+        if b"event: support.case" not in b"".join(written):
+            log.append([published_change(CHANGES + number) for number in range(2 * PAGE)])
+        return await owners(case_ids)
+
+    async def write(frame):
+        written.append(frame)
+
+    stream = make_stream(
+        log, instruments, StreamTimings(feed=FeedTimings(page_size=PAGE)), read_owners=owners_while_changes_come
+    )
+    boss = Principal("boss", "supervisor")
+    async with run_in_background(stream.feed.run()):
+        await stream.feed.attempted.wait()
+        subscriber = stream.open(boss, "full", lambda: boss, lambda: None)
+        first = Position(stream.feed.position.epoch, LogPlace(0))
+        async with run_in_background(stream.send(subscriber, str(first), write)):
+            await eventually(lambda: b'"reason":"trimmed"' in b"".join(written))
+    assert b"".join(written).count(b"event: support.case") == PAGE
+
+
 async def test_heartbeats_do_not_take_a_client_back(instruments):
     """It comes from a replica that has read changes which this one has not."""
     log, written = InMemoryLog(), []
