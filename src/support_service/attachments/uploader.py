@@ -180,7 +180,7 @@ class AttachmentUploader:
             try:
                 async with unit_of_work(self._database, origin, *rows, with_locks=staged) as work:
                     if sent_to != case_id:
-                        await hold_arrival(work.tx, origin.principal, sent_to, case_id)
+                        await hold_arrival(work.tx, origin.principal, sent_to, case_id, expected)
                     if staged:
                         synthetic = await self._files.stage(work, attachment, expected)
                     else:

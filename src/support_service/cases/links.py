@@ -14,13 +14,13 @@ from support_service.cases.model.case import CaseLink, CaseSummary
 from support_service.cases.model.requests import NewLink
 from support_service.cases.model.vocabulary import DUPLICATE_OF, MAX_LINKS, PUBLIC_LINK_KINDS, RELATED
 from support_service.cases.recorder import CaseRecorder, LockedCase
-from support_service.cases.sql import link_rows
+from support_service.cases.sql import case_rows, link_rows
 from support_service.cases.sql.link_rows import StoredLink
 from support_service.core.clock import time_after
 from support_service.core.domain.principals import CaseOwnership, HasOwner, Principal
 from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed, case_not_found
 from support_service.core.ids import is_valid_id
-from support_service.core.optimistic_lock import ExpectedVersions, check_version
+from support_service.core.optimistic_lock import ExpectedVersions, check_version, visible_version
 from support_service.platform.database import ContendedRow, Database, Reader, Transaction
 from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 
@@ -68,10 +68,13 @@ async def check_not_merged(reader: Reader, principal: Principal, case_id: str, c
         raise CaseMerged(original)
 
 
-async def hold_arrival(tx: Transaction, principal: Principal, duplicate: str, original: str) -> None:
+async def hold_arrival(
+    tx: Transaction, principal: Principal, duplicate: str, original: str, expected: ExpectedVersions
+) -> None:
     """Lock a duplicate and the case in which arrives what is sent to it, until the transaction ends.
 
-    Raises CaseMerged if it arrives in another case now, or in the duplicate itself, which was opened meanwhile.
+    Raises CaseMerged if it arrives in another case now, or in the duplicate itself, which was opened meanwhile. Raises
+    VersionConflict if the duplicate has changed since its versions `expected`.
     """
     cases = await link_rows.lock_cases(tx, (duplicate, original))
     if duplicate not in cases:
@@ -79,6 +82,8 @@ async def hold_arrival(tx: Transaction, principal: Principal, duplicate: str, or
     now = await find_case_of_arrival(tx, principal, duplicate, cases[duplicate]) or duplicate
     if now != original:
         raise CaseMerged(now)
+    if expected is not None and (state := await case_rows.read_state(tx, duplicate)):
+        check_version(visible_version(principal, state.version, state.internal_changes), expected)
 
 
 class LinkService:

@@ -170,9 +170,7 @@ class CaseService(CaseReader):
         target = case_id
         while True:
             try:
-                # The version is that of the duplicate.
-                version = expected if target == case_id else None
-                return await self._add_message_once(origin, target, new, version, sent_to=case_id)
+                return await self._add_message_once(origin, target, new, expected, sent_to=case_id)
             except CaseMerged as merged:
                 target = merged.original
 
@@ -181,18 +179,19 @@ class CaseService(CaseReader):
     ) -> Message:
         """Append a message to a case, or return the existing message with its external id.
 
-        `sent_to` is the case, or the closed duplicate that the message was sent to. Raises CaseMerged, see
-        `add_message`.
+        `sent_to` is the case, or the closed duplicate that the message was sent to, whose versions are expected. Raises
+        CaseMerged, see `add_message`.
         """
-        described = self._conflict_with_new_messages(origin.principal, case_id, expected)
+        described = self._conflict_with_new_messages(origin.principal, sent_to, expected)
         names_files = bool(new.attachment_ids or new.attachment_uri)
         rows = contended_rows_of(*{sent_to, case_id})
         async with described, unit_of_work(self._database, origin, *rows, with_locks=names_files) as work:
             if sent_to != case_id:
-                await hold_arrival(work.tx, origin.principal, sent_to, case_id)
+                await hold_arrival(work.tx, origin.principal, sent_to, case_id, expected)
             if new.external_id and (existing := await self._lock_and_find_message(work, case_id, new)):
                 return existing
-            message, _ = await self._append_message(work, case_id, new, expected, staged_for=sent_to)
+            version = expected if sent_to == case_id else None
+            message, _ = await self._append_message(work, case_id, new, version, staged_for=sent_to)
         return message
 
     async def remove_synthetic(

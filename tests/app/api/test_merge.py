@@ -6,6 +6,7 @@ import pytest
 
 from support_service.attachments import uploader
 from support_service.cases import service
+from support_service.platform.unit_of_work import unit_of_work
 from tests.conftest import both_databases
 from tests.support.access.principals import Principals
 from tests.support.calls import expect_problem, form
@@ -285,6 +286,32 @@ async def test_version_of_a_message_for_a_duplicate_is_that_of_the_duplicate(des
     for version, status in (('"1"', 412), ('"3"', 200)):
         async with desk.principals.request("agent", "POST", path, json=body, headers={"If-Match": version}) as answer:
             assert answer.status == status, await answer.text()
+
+
+@both_databases
+@pytest.mark.parametrize("module", [service, uploader])
+async def test_version_of_a_duplicate_is_that_when_the_write_takes_effect(desk, monkeypatch, module):
+    """Not when the service finds out that the write arrives in another case: a note may come in between."""
+    original, case = await desk.open(), await desk.open()
+    await desk.merge(case, original)
+    begun = []
+
+    @asynccontextmanager
+    async def begin(*arguments, **options):
+        rows = arguments[2:]
+        if len(rows) > 1 and not begun:  # the one with the duplicate alone was rolled back
+            begun.append(rows)
+            await desk.write(case, "Do not tell", "agent", visibility="internal")
+        async with unit_of_work(*arguments, **options) as work:
+            yield work
+
+    monkeypatch.setattr(module, "unit_of_work", begin)
+    sent = {"json": {"authorType": "agent", "message": "Hello"}} if module is service else {"data": form(b"bytes")}
+    path = f"/support/cases/{case}/{'messages' if module is service else 'attachments'}"
+    answer = await desk.principals.request("agent", "POST", path, headers={"If-Match": '"3"'}, **sent)
+    await expect_problem(answer, 412, "case_changed")
+    found = await desk.read(original)
+    assert ("Hello" in [each["message"] for each in found["messages"]], found["attachments"]) == (False, [])
 
 
 async def test_repeated_message_for_a_duplicate_is_added_once(desk):
