@@ -209,7 +209,9 @@ class Feed:
             wait = 0.0 if self.is_interrupted else self._timings.wait
             read = await self._log.follow(self.position.place, wait)
             self._note_broker_available()
-            if read.entries:
+            if not read.is_whole:
+                await self._check_continuity(await self._log.state())
+            elif read.entries:
                 await self._pass_on_changes(read.entries)
             for note in read.notes:
                 self._presence.receive_announcement(note.content, note.age)

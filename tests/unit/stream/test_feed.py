@@ -186,3 +186,15 @@ async def test_streams_read_again_after_a_replica_was_frozen_for_too_long(instru
         log.append([published_change(1)])
         await eventually(lambda: stream.feed.passed_on.place == LogPlace(9))
     assert resyncs == ["restarted", "trimmed"]
+
+
+async def test_streams_read_again_if_changes_come_faster_than_they_are_passed_on(instruments, monkeypatch):
+    """After a restart without Redis, all changes of the last hour are published again at once."""
+    log, resyncs = InMemoryLog(max_entries=3), []
+    stream = make_stream(log, instruments, StreamTimings(feed=FeedTimings(wait=0.01)))
+    monkeypatch.setattr(stream.feed, "_count_resync", lambda reason, _: resyncs.append(reason))
+    async with run_in_background(stream.feed.run()):
+        await stream.feed.attempted.wait()
+        log.append([published_change(number) for number in range(9)])
+        await eventually(lambda: stream.feed.passed_on.place == LogPlace(9))
+    assert resyncs == ["restarted", "trimmed"]

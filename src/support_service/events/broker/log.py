@@ -80,10 +80,14 @@ class LogState:
 
 
 class LogRead(NamedTuple):
-    """What a read returned: the next entries, and the next notes."""
+    """What a read returned: the next entries, and the next notes.
+
+    `is_whole` is False if the log is known to have lost entries before these.
+    """
 
     entries: Sequence[LogEntry]
     notes: Sequence[LogNote]
+    is_whole: bool = True
 
 
 class EventLog(Protocol):

@@ -59,7 +59,8 @@ class InMemoryLog:
             except TimeoutError:
                 return LogRead((), ())
         notes, self._notes = self._notes, []
-        return LogRead(self._entries_behind(after), notes)
+        is_whole = not self._entries or after.number >= self._entries[0].place.number - 1
+        return LogRead(self._entries_behind(after), notes, is_whole)
 
     async def entries(self, after: LogPlace, count: int) -> list[LogEntry]:
         return list(islice(self._entries_behind(after), count))
