@@ -5,6 +5,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import asyncpg
 
+from support_service.cases.listing.case_list import page_statement
 from support_service.platform.database.statements import StatementCache, padded, with_padded_lists
 from support_service.platform.database.tables import customers, tickets
 
@@ -40,3 +41,9 @@ def test_only_lists_of_in_are_padded():
     assert with_padded_lists(BY_IDS, {"ids": ("a", "b", "c")}) == {"ids": ["a", "b", "c", "c"]}
     assert with_padded_lists(BY_IDS, {"ids": []}) == {"ids": []}
     assert {len(padded(ids(number))) for number in range(LONGEST)} <= {*(2**n for n in range(9)), *range(0, 2304, 256)}
+
+
+def test_lists_of_a_search_are_found():
+    """Its parts are in it many times: to walk through them takes longer than a test may."""
+    statement = page_statement(frozenset({"words", "tag_0", "status_0"}), "agent", "newest")
+    assert with_padded_lists(statement, {"teams": ["a", "b", "c"]}) == {"teams": ["a", "b", "c", "c"]}
