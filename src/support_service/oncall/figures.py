@@ -30,7 +30,7 @@ class Series:
             self.values.append(value)
 
     def postpone(self, at: float, until: float) -> None:
-        """Note a change at a later time, of which there may be one already: no one looks at the times before."""
+        """Move a change to the next time that is kept, unless that time has a change of its own."""
         place = bisect_left(self.changed_at, at)
         if place == len(self.changed_at) or self.changed_at[place] != at:
             return

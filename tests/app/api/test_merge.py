@@ -1,6 +1,7 @@
 """Merged cases: a closed duplicate is read as one with its original, which gets what is sent to the duplicate."""
 
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
@@ -62,6 +63,25 @@ class Desk:
         return [each["message"] for each in (await self.read(case, name))["messages"]]
 
 
+def run_before_arrival(monkeypatch, module, action):
+    """Run an action once, before what is sent to a duplicate arrives in its original; the list returned then has items.
+
+    The transaction with the duplicate alone was rolled back by then; the next one has the rows of both cases.
+    """
+    begun = []
+
+    @asynccontextmanager
+    async def begin(*arguments, **options):
+        if len(rows := arguments[2:]) > 1 and not begun:
+            begun.extend(rows)
+            await action()
+        async with unit_of_work(*arguments, **options) as work:
+            yield work
+
+    monkeypatch.setattr(module, "unit_of_work", begin)
+    return begun
+
+
 @pytest.fixture
 def desk(principals):
     """What principals do with cases."""
@@ -114,23 +134,15 @@ async def test_what_is_sent_to_a_duplicate_stays_in_it_if_it_is_opened_at_that_m
     """After it was found to be closed, and before anything has arrived in the original."""
     original, case = await desk.open("one"), await desk.open("two")
     await desk.merge(case, original)
-    unit_of_work, is_second = module.unit_of_work, iter([False, True])
-
-    @asynccontextmanager
-    async def opened_before_the_second(*arguments, **options):
-        if next(is_second, False):
-            await desk.principals.read_json("supervisor", "POST", f"/support/cases/{case}/status?status=open")
-        async with unit_of_work(*arguments, **options) as work:
-            yield work
-
-    monkeypatch.setattr(module, "unit_of_work", opened_before_the_second)
+    opening = f"/support/cases/{case}/status?status=open"
+    begun = run_before_arrival(monkeypatch, module, partial(desk.principals.read_json, "supervisor", "POST", opening))
     if module is service:
         assert await desk.write(case, "three", "supervisor") == case
     else:
         path = f"/support/cases/{case}/attachments"
         stored = await desk.principals.read_json("supervisor", "POST", path, data=form(b"three"))
         assert stored["ticketId"] == case
-    assert next(is_second, None) is None
+    assert begun
 
 
 @both_databases
@@ -294,22 +306,13 @@ async def test_version_of_a_duplicate_is_that_when_the_write_takes_effect(desk, 
     """Not when the service finds out that the write arrives in another case: a note may come in between."""
     original, case = await desk.open(), await desk.open()
     await desk.merge(case, original)
-    begun = []
-
-    @asynccontextmanager
-    async def begin(*arguments, **options):
-        rows = arguments[2:]
-        if len(rows) > 1 and not begun:  # the one with the duplicate alone was rolled back
-            begun.append(rows)
-            await desk.write(case, "Do not tell", "agent", visibility="internal")
-        async with unit_of_work(*arguments, **options) as work:
-            yield work
-
-    monkeypatch.setattr(module, "unit_of_work", begin)
+    note = partial(desk.write, case, "Do not tell", "agent", visibility="internal")
+    begun = run_before_arrival(monkeypatch, module, note)
     sent = {"json": {"authorType": "agent", "message": "Hello"}} if module is service else {"data": form(b"bytes")}
     path = f"/support/cases/{case}/{'messages' if module is service else 'attachments'}"
     answer = await desk.principals.request("agent", "POST", path, headers={"If-Match": '"3"'}, **sent)
     await expect_problem(answer, 412, "case_changed")
+    assert begun
     found = await desk.read(original)
     assert ("Hello" in [each["message"] for each in found["messages"]], found["attachments"]) == (False, [])
 

@@ -50,7 +50,7 @@ class Ending:
     listed: dict[str, list[str]]  # ids by status
     counted: dict[str, int]  # by status
     stream: list[Event | None]
-    last_opened: str | None  # id of a case that was opened after the last fault; None if nobody follows the stream
+    last_opened: str | None  # id of a case that was opened after the last fault; None without a follower
     webhooks: list[tuple[str, str]]  # id of the event and of the case
     audited: dict[str, list[str]]  # actions by case, oldest first
     audit_flaw: str | None

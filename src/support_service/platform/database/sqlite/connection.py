@@ -46,7 +46,7 @@ class SqliteConnection:
             prepared = self._compiled_form(statement, parameters)
             if prepared:
                 return prepared.row(self.raw.execute(prepared.sql, prepared.values(parameters)).fetchone())
-        return self._connection.execute(statement, with_padded_lists(statement, parameters)).first()
+        return self._execute(statement, parameters).first()
 
     def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
         """Return all rows."""
@@ -54,7 +54,7 @@ class SqliteConnection:
             prepared = self._compiled_form(statement, parameters)
             if prepared:
                 return prepared.rows(self.raw.execute(prepared.sql, prepared.values(parameters)).fetchall())
-        return self._connection.execute(statement, with_padded_lists(statement, parameters)).all()
+        return self._execute(statement, parameters).all()
 
     def execute(self, statement: Executable, parameters: Parameters | None = None) -> int:
         """Run a statement once for each set of parameters, and return the number of rows changed."""
@@ -67,11 +67,14 @@ class SqliteConnection:
             prepared = self._compiled_form(statement, parameter_sets[0])
             if prepared:
                 return self.raw.executemany(prepared.sql, map(prepared.values, parameter_sets)).rowcount
-        return self._connection.execute(statement, with_padded_lists(statement, parameters)).rowcount
+        return self._execute(statement, parameters).rowcount
 
     def close(self) -> None:
         """Return the connection to the pool."""
         self._connection.close()
+
+    def _execute(self, statement: Executable, parameters: Parameters | None) -> sa.CursorResult[Any]:
+        return self._connection.execute(statement, with_padded_lists(statement, parameters))
 
     def _compiled_form(self, statement: Executable, parameters: Mapping[str, Any] | None) -> CompiledStatement | None:
         """Return the compiled form of a statement, None if it is not marked with `compiled`."""
