@@ -119,10 +119,10 @@ class Deployment:
             self._processes.append(psutil.Process(process.pid))
 
     async def run(self, *arguments):
-        """Run a command beside the service; return its status and its errors."""
+        """Run a command beside the service; return its status and what it printed."""
         async with running(*arguments, cwd=self.folder, **self.variables) as command:
-            status, _, errors = await command.wait_for_exit()
-        return status, errors
+            status, output, errors = await command.wait_for_exit()
+        return status, output + errors
 
     def read(self):
         """Return the values of FIGURES."""
