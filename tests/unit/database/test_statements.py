@@ -1,5 +1,7 @@
 """Lists of any length are few statements: each one that a connection prepares takes its memory and a round trip."""
 
+import weakref
+
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
@@ -47,3 +49,23 @@ def test_lists_of_a_search_are_found():
     """Its parts are in it many times: to walk through them takes longer than a test may."""
     statement = page_statement(frozenset({"words", "tag_0", "status_0"}), "agent", "newest")
     assert with_padded_lists(statement, {"teams": ["a", "b", "c"]}) == {"teams": ["a", "b", "c", "c"]}
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: sa.select(tickets.c.id).where(tickets.c.id.in_(["case-1", "case-2"])),
+        lambda: sa.insert(customers).values([{"id": "c-1"}, {"id": "c-2"}]),
+        lambda: tickets.update().where(tickets.c.id == "case-1").values(status="open"),
+        lambda: sa.text("SELECT 1"),
+    ],
+)
+def test_statements_of_one_call_are_not_kept(build):
+    """They hold values. The compiled form stays, for statements of the same shape."""
+    statements, kept = StatementCache(asyncpg.dialect()), []
+    for _ in range(3):
+        statement = build()
+        statements.bind(statement, None)
+        kept.append(weakref.ref(statement))
+        del statement
+    assert [each() for each in kept] == [None] * 3

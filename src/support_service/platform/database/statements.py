@@ -13,6 +13,7 @@ from collections import namedtuple
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from cachetools import LRUCache
@@ -30,7 +31,7 @@ PLANNED_OPTION = "support_planned_by_values"
 # SQLAlchemy asks for the driver's type of each column. With PostgreSQL's `numeric`, numbers become what the type of
 # the column says.
 NUMERIC = 1700
-MAX_KNOWN_STATEMENTS = 500
+MAX_SHAPES = 500
 MAX_EXPANSIONS = 50  # SQL texts kept for one shape, by the lengths of its lists
 LIST_STEP = 256  # values by which longer lists grow
 LONGEST_LIST = 32_000  # values that are padded: PostgreSQL takes up to 32,767 parameters
@@ -81,6 +82,7 @@ class CompiledStatement:
     def __init__(
         self, statement: Executable, dialect: sa.Dialect, names: Sequence[str], shape: CacheKey | None = None
     ) -> None:
+        statement = statement.execution_options()  # a copy: the compiled form may outlive the original
         if isinstance(statement, sa.Insert):
             statement = statement.inline()  # without RETURNING of the key, which no caller reads
         compiled: Any = statement.compile(dialect=dialect, column_keys=list(names), cache_key=shape)  # type: ignore[attr-defined]
@@ -211,13 +213,13 @@ class StatementCache:
     """The compiled forms of statements, and of all statements of the same shape.
 
     Statements have the same shape if they differ in values only. To find the shape of a list takes 115 us, so that
-    the statements themselves are remembered too: most are constants.
+    each statement is remembered too, for as long as it exists: most are constants, and the others hold values.
     """
 
     def __init__(self, dialect: sa.Dialect) -> None:
         self.dialect = dialect
-        self._known: LRUCache[Executable, _KnownStatement] = LRUCache(MAX_KNOWN_STATEMENTS)
-        self._shapes: LRUCache[Any, _Shape] = LRUCache(MAX_KNOWN_STATEMENTS)
+        self._known = WeakKeyDictionary[Executable, _KnownStatement]()
+        self._shapes: LRUCache[Any, _Shape] = LRUCache(MAX_SHAPES)
 
     def bind(self, statement: Executable, parameters: Mapping[str, Any] | None) -> BoundStatement:
         """Return a statement with its parameters."""
