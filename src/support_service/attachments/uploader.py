@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from support_service.attachments.content import UploadValidator, discard_bytes, store_file
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.cases.case_files import CaseFiles
-from support_service.cases.links import CaseMerged, contended_rows_of, hold_arrival
+from support_service.cases.links import CaseMerged, check_version_of_duplicate, contended_rows_of, hold_arrival
 from support_service.cases.model.files import StoredAttachment
 from support_service.core.domain.case_vocabulary import KNOWN_CONTENT_TYPES
 from support_service.core.domain.principals import Principal
@@ -180,7 +180,8 @@ class AttachmentUploader:
             try:
                 async with unit_of_work(self._database, origin, *rows, with_locks=staged) as work:
                     if sent_to != case_id:
-                        await hold_arrival(work.tx, origin.principal, sent_to, case_id, expected)
+                        await hold_arrival(work.tx, origin.principal, sent_to, case_id)
+                        await check_version_of_duplicate(work.tx, origin.principal, sent_to, expected)
                     if staged:
                         synthetic = await self._files.stage(work, attachment, expected)
                     else:

@@ -68,13 +68,10 @@ async def check_not_merged(reader: Reader, principal: Principal, case_id: str, c
         raise CaseMerged(original)
 
 
-async def hold_arrival(
-    tx: Transaction, principal: Principal, duplicate: str, original: str, expected: ExpectedVersions
-) -> None:
+async def hold_arrival(tx: Transaction, principal: Principal, duplicate: str, original: str) -> None:
     """Lock a duplicate and the case in which arrives what is sent to it, until the transaction ends.
 
-    Raises CaseMerged if it arrives in another case now, or in the duplicate itself, which was opened meanwhile. Raises
-    VersionConflict if the duplicate has changed since its versions `expected`.
+    Raises CaseMerged if it arrives in another case now, or in the duplicate itself, which was opened meanwhile.
     """
     cases = await link_rows.lock_cases(tx, (duplicate, original))
     if duplicate not in cases:
@@ -82,8 +79,17 @@ async def hold_arrival(
     now = await find_case_of_arrival(tx, principal, duplicate, cases[duplicate]) or duplicate
     if now != original:
         raise CaseMerged(now)
-    if expected is not None and (state := await case_rows.read_state(tx, duplicate)):
-        check_version(visible_version(principal, state.version, state.internal_changes), expected)
+
+
+async def check_version_of_duplicate(
+    tx: Transaction, principal: Principal, duplicate: str, expected: ExpectedVersions
+) -> None:
+    """Raise VersionConflict if a duplicate that `hold_arrival` holds does not have one of the expected versions."""
+    if expected is None:
+        return
+    state = await case_rows.lock_shared(tx, duplicate)
+    assert state is not None  # noqa: S101 - the row is locked
+    check_version(visible_version(principal, state.version, state.internal_changes), expected)
 
 
 class LinkService:

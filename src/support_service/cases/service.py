@@ -9,7 +9,13 @@ from typing import NamedTuple
 import pydantic_core
 
 from support_service.cases.case_files import CaseFiles
-from support_service.cases.links import CaseMerged, check_not_merged, contended_rows_of, hold_arrival
+from support_service.cases.links import (
+    CaseMerged,
+    check_not_merged,
+    check_version_of_duplicate,
+    contended_rows_of,
+    hold_arrival,
+)
 from support_service.cases.listing.case_list import SharedCountLimits
 from support_service.cases.model.case import MAX_CONVERSATION_BYTES, Case, CaseSummary, Message
 from support_service.cases.model.files import StoredAttachment
@@ -187,9 +193,11 @@ class CaseService(CaseReader):
         rows = contended_rows_of(*{sent_to, case_id})
         async with described, unit_of_work(self._database, origin, *rows, with_locks=names_files) as work:
             if sent_to != case_id:
-                await hold_arrival(work.tx, origin.principal, sent_to, case_id, expected)
+                await hold_arrival(work.tx, origin.principal, sent_to, case_id)
             if new.external_id and (existing := await self._lock_and_find_message(work, case_id, new)):
                 return existing
+            if sent_to != case_id:
+                await check_version_of_duplicate(work.tx, origin.principal, sent_to, expected)
             version = expected if sent_to == case_id else None
             message, _ = await self._append_message(work, case_id, new, version, staged_for=sent_to)
         return message
@@ -284,9 +292,9 @@ class CaseService(CaseReader):
         state = await case_rows.add_message(work.tx, message) if is_valid_id(case_id) else None
         if state is None or not principal.may_see(state):
             raise case_not_found(case_id)  # rolls the message back
-        check_version(visible_version(principal, state.version, state.internal_changes) - 1, expected)
         if not closing and message.visibility == "public":  # a note is about the duplicate
             await check_not_merged(work.tx, principal, case_id, state)
+        check_version(visible_version(principal, state.version, state.internal_changes) - 1, expected)
         if state.conversation_bytes > self._limits.max_conversation_bytes:
             raise Conflict("case_full", "The conversation of this case is full; open another case.")
         if message.author_type == "customer" and not closing:

@@ -311,10 +311,32 @@ async def test_version_of_a_duplicate_is_that_when_the_write_takes_effect(desk, 
     sent = {"json": {"authorType": "agent", "message": "Hello"}} if module is service else {"data": form(b"bytes")}
     path = f"/support/cases/{case}/{'messages' if module is service else 'attachments'}"
     answer = await desk.principals.request("agent", "POST", path, headers={"If-Match": '"3"'}, **sent)
-    await expect_problem(answer, 412, "case_changed")
+    problem = await expect_problem(answer, 412, "case_changed")
     assert begun
+    if module is service:  # the conflict of a message shows the conversation of the duplicate
+        assert problem["currentVersion"] == 4
+        assert "Do not tell" in [each["message"] for each in problem["messages"]]
     found = await desk.read(original)
     assert ("Hello" in [each["message"] for each in found["messages"]], found["attachments"]) == (False, [])
+
+
+@both_databases
+@pytest.mark.parametrize("is_merged", [False, True])
+async def test_repeat_of_a_message_is_answered_whatever_its_version(desk, is_merged):
+    """By its external id. The case, or the duplicate, has changed since."""
+    case, version = await desk.open(), '"1"'
+    if is_merged:
+        await desk.merge(case, await desk.open())
+        version = '"3"'
+    body = {"authorType": "agent", "message": "Hello", "externalId": "mail-1"}
+    answers = []
+    for _ in range(2):
+        path, sent = f"/support/cases/{case}/messages", {"json": body, "headers": {"If-Match": version}}
+        async with desk.principals.request("agent", "POST", path, **sent) as answer:
+            answers.append((answer.status, await answer.json()))
+        await desk.write(case, "Do not tell", "agent", visibility="internal")
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 200
 
 
 async def test_repeated_message_for_a_duplicate_is_added_once(desk):
