@@ -150,9 +150,12 @@ class Feed:
         seen_event_ids = OrderedDict[str, None]()
         before = await self._log.entries_before(after, REMEMBERED_EVENTS)
         _parse_unseen(position.epoch, before, seen_event_ids, len(before))
-        while entries := await self._log.entries(after, self._timings.page_size):
+        while True:
+            entries = await self._log.entries(after, self._timings.page_size)
             if (await self._log.state()).missing_to > after:  # since the page before
                 raise ReplayGap("trimmed")
+            if not entries:
+                return
             after, number = entries[-1].place, number + len(entries)
             if number > self._timings.max_replayed:
                 raise ReplayGap("too_many")
@@ -202,16 +205,14 @@ class Feed:
         assert self.position is not None  # noqa: S101 - `_find_start` has set it
         check_at = time.monotonic() + self._timings.check_interval
         while True:
-            if time.monotonic() >= check_at:  # before the read, which leaves out what the log has lost meanwhile
+            before, wait = self.position, 0.0 if self.is_interrupted else self._timings.wait
+            read = await self._log.follow(before.place, wait)
+            self._note_broker_available()
+            if not read.is_whole or time.monotonic() >= check_at:
+                check_at = time.monotonic() + self._timings.check_interval  # a freeze below leads to another check
                 self._remove_expired_changes()
                 await self._check_continuity(await self._log.state())
-                check_at = time.monotonic() + self._timings.check_interval
-            wait = 0.0 if self.is_interrupted else self._timings.wait
-            read = await self._log.follow(self.position.place, wait)
-            self._note_broker_available()
-            if not read.is_whole:
-                await self._check_continuity(await self._log.state())
-            elif read.entries:
+            if read.entries and self.position == before:  # else the read has left out what the log has lost
                 await self._pass_on_changes(read.entries)
             for note in read.notes:
                 self._presence.receive_announcement(note.content, note.age)

@@ -167,18 +167,35 @@ async def test_streams_read_again_after_either_loss_of_the_log(instruments, monk
 
 
 class FrozenLog(InMemoryLog):
-    """A log whose reader is frozen once, with one change in its hands, until the next ones are trimmed."""
+    """A log as on Redis: a read does not say what it leaves out.
+
+    Its reader is frozen once in a call, with one change in its hands, until the next changes are trimmed.
+    """
+
+    def __init__(self, call):
+        super().__init__(max_entries=3)
+        self._frozen_in = call
+
+    def _freeze(self, call):
+        if self._frozen_in == call and self._last == LogPlace(1):
+            self.append([published_change(number) for number in range(2, 10)])
+
+    async def state(self):
+        found = await super().state()
+        self._freeze("state")
+        return found
 
     async def follow(self, after, wait):
         read = await super().follow(after, wait)
-        if read.entries and self._last == LogPlace(1):
-            self.append([published_change(number) for number in range(2, 10)])
-        return LogRead(read.entries[:1], read.notes) if after == LogPlace(0) else read
+        if read.entries:
+            self._freeze("follow")
+        return LogRead(read.entries, read.notes)
 
 
-async def test_streams_read_again_after_a_replica_was_frozen_for_too_long(instruments, monkeypatch):
+@pytest.mark.parametrize("call", ["state", "follow"])
+async def test_streams_read_again_after_a_replica_was_frozen_for_too_long(instruments, monkeypatch, call):
     """The log has lost changes that the replica has not read."""
-    log, resyncs = FrozenLog(max_entries=3), []
+    log, resyncs = FrozenLog(call), []
     stream = make_stream(log, instruments, StreamTimings(feed=FeedTimings(wait=0.01, check_interval=0.0)))
     monkeypatch.setattr(stream.feed, "_count_resync", lambda reason, _: resyncs.append(reason))
     async with run_in_background(stream.feed.run()):
@@ -198,3 +215,11 @@ async def test_streams_read_again_if_changes_come_faster_than_they_are_passed_on
         log.append([published_change(number) for number in range(9)])
         await eventually(lambda: stream.feed.passed_on.place == LogPlace(9))
     assert resyncs == ["restarted", "trimmed"]
+
+
+async def test_a_read_of_a_log_that_has_lost_everything_is_not_whole():
+    """Its changes got too old before they were read."""
+    log = InMemoryLog()
+    log.append([published_change(1)])
+    await log.close()
+    assert not (await log.follow(LogPlace(0), wait=0.0)).is_whole

@@ -83,21 +83,32 @@ async def test_each_step_of_a_replay_reads_the_owners_of_its_cases_at_once(instr
     assert DATABASE_AWAY_COMMENT.encode() in written[1]
 
 
-async def test_changes_that_the_log_loses_during_a_replay_make_the_client_read_again(instruments):
-    """The log is full, and new changes come while a page is sent."""
+async def lose_some(log):
+    """New changes come while the log is full."""
+    log.append([published_change(CHANGES + number) for number in range(2 * PAGE)])
+
+
+async def lose_all(log):
+    """All of its changes get too old."""
+    await log.close()
+
+
+@pytest.mark.parametrize("lose", [lose_some, lose_all])
+async def test_changes_that_the_log_loses_during_a_replay_make_the_client_read_again(instruments, lose):
+    """The log loses changes while the first page is sent."""
     log, written = InMemoryLog(max_entries=CHANGES), []
     log.append([published_change(number) for number in range(CHANGES)])
 
-    async def owners_while_changes_come(case_ids):
+    async def owners_while_changes_are_lost(case_ids):
         if b"event: support.case" not in b"".join(written):
-            log.append([published_change(CHANGES + number) for number in range(2 * PAGE)])
+            await lose(log)
         return await owners(case_ids)
 
     async def write(frame):
         written.append(frame)
 
     stream = make_stream(
-        log, instruments, StreamTimings(feed=FeedTimings(page_size=PAGE)), read_owners=owners_while_changes_come
+        log, instruments, StreamTimings(feed=FeedTimings(page_size=PAGE)), read_owners=owners_while_changes_are_lost
     )
     boss = Principal("boss", "supervisor")
     async with run_in_background(stream.feed.run()):

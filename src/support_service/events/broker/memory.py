@@ -47,8 +47,12 @@ class InMemoryLog:
 
     async def state(self) -> LogState:
         self._remove_old_entries()
-        missing_to = LogPlace(self._entries[0].place.number - 1) if self._entries else self._last
-        return LogState(self._epoch, self._last, missing_to)
+        return LogState(self._epoch, self._last, self._missing_to)
+
+    @property
+    def _missing_to(self) -> LogPlace:
+        """The last place whose entry was removed."""
+        return LogPlace(self._entries[0].place.number - 1) if self._entries else self._last
 
     async def follow(self, after: LogPlace, wait: float) -> LogRead:
         if self._last <= after and not self._notes:
@@ -59,8 +63,7 @@ class InMemoryLog:
             except TimeoutError:
                 return LogRead((), ())
         notes, self._notes = self._notes, []
-        is_whole = not self._entries or after.number >= self._entries[0].place.number - 1
-        return LogRead(self._entries_behind(after), notes, is_whole)
+        return LogRead(self._entries_behind(after), notes, is_whole=after >= self._missing_to)
 
     async def entries(self, after: LogPlace, count: int) -> list[LogEntry]:
         return list(islice(self._entries_behind(after), count))
