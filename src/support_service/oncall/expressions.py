@@ -13,7 +13,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from support_service.oncall.figures import Figures, Labels, Point, Series
+from support_service.oncall.figures import NO_VALUE, Figures, Labels, Point, Series
 
 LOOKBACK = 300.0  # seconds for which the last sample of a series is its value, as in Prometheus
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -387,7 +387,7 @@ def _over_range(
     results = []
     for series in selector.series(figures):
         if series.changed_at[-1] <= steady_since:  # most counters stand still
-            if series.values[-1] is not None:
+            if series.values[-1] != NO_VALUE:
                 results.append(Sample(series.labels, 0.0))
             continue
         points = figures.points(series, last - seconds, last)

@@ -1,6 +1,7 @@
 """The figures of this process over time: the samples of its series, as a Prometheus that scrapes it keeps them."""
 
 import math
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -8,22 +9,28 @@ from itertools import pairwise
 
 Labels = Mapping[str, str]
 Point = tuple[float, float]  # time and value
+NO_VALUE = -math.inf  # equal to itself, unlike NaN
+
+
+def _numbers() -> "array[float]":
+    """Return a list of numbers that takes 8 bytes each, where objects take 32."""
+    return array("d")
 
 
 @dataclass(slots=True)
 class Series:
-    """The values of a series: each change with its time. None: it had no value from then on."""
+    """The values of a series: each change with its time. NO_VALUE: it had none from then on."""
 
     labels: Labels
-    changed_at: list[float] = field(default_factory=list)
-    values: list[float | None] = field(default_factory=list)
+    changed_at: "array[float]" = field(default_factory=_numbers)
+    values: "array[float]" = field(default_factory=_numbers)
 
     def value_at(self, at: float) -> float | None:
         """Return the value at a time."""
         place = bisect_right(self.changed_at, at)
-        return self.values[place - 1] if place else None
+        return _known(self.values[place - 1]) if place else None
 
-    def set(self, at: float, value: float | None) -> None:
+    def set(self, at: float, value: float) -> None:
         """Note the value at a time, which is later than all others."""
         if not self.values or self.values[-1] != value:
             self.changed_at.append(at)
@@ -69,7 +76,7 @@ class Figures:
                 if from_zero and len(self.times) > 1:
                     known[key].set(self.times[-2], 0.0)
         for key, series in known.items():
-            series.set(at, found.get(key))
+            series.set(at, found.get(key, NO_VALUE))
 
     def advance(self, at: float) -> None:
         """Begin the samples of a time, and forget what no expression looks at."""
@@ -105,7 +112,11 @@ class Figures:
         for time in self.times[begin:end]:
             while place < len(series.changed_at) and series.changed_at[place] <= time:
                 place += 1
-            value = series.values[place - 1] if place else None
+            value = _known(series.values[place - 1]) if place else None
             if value is not None:
                 found.append((time, value))
         return found
+
+
+def _known(value: float) -> float | None:
+    return None if value == NO_VALUE else value

@@ -217,12 +217,13 @@ def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
         if other is None:
             merged[each.key] = each
             continue
+        are_named_alike = each.found_by[-1] == other.found_by[-1]
         merged[each.key] = replace(
             each,
             since=min(each.since, other.since),
             fires=each.fires or other.fires,
             limit=each.limit if each.limit is not None else other.limit,
-            replicas=_union(other.replicas, each.replicas) if each.found_by == other.found_by else each.replicas,
+            replicas=_union(other.replicas, each.replicas) if are_named_alike else each.replicas,
             found_by=_union(other.found_by, each.found_by),
             summary=each.summary or other.summary,
         )

@@ -58,10 +58,13 @@ def fold_symptoms(findings: Sequence[Finding], inhibitions: Iterable[Inhibition]
     inhibitions = list(inhibitions)
     causes: dict[int, int] = {}
     for place, target in enumerate(findings):
+        muted: dict[int, set[str]] = {}  # the replicas of the target, by what explains it there
         for cause, source in enumerate(findings):
-            if cause != place and any(_explains(each, source, target) for each in inhibitions):
-                causes[place] = cause
-                break
+            for each in inhibitions:
+                if cause != place and (replicas := _muted_replicas(each, source, target)) is not None:
+                    muted.setdefault(cause, set()).update(replicas)
+        if muted and set().union(*muted.values()) == set(target.replicas):
+            causes[place] = max(muted, key=lambda cause: len(muted[cause]))
     problems = {place: Problem(finding) for place, finding in enumerate(findings) if place not in causes}
     for place in causes:
         root = _root(causes, place)
@@ -81,17 +84,18 @@ def _urgency(finding: Finding) -> tuple[bool, bool, datetime]:
     return not finding.fires, finding.rule.severity != "critical", finding.since
 
 
-def _explains(inhibition: Inhibition, source: Finding, target: Finding) -> bool:
+def _muted_replicas(inhibition: Inhibition, source: Finding, target: Finding) -> set[str] | None:
+    """Return the replicas of the target for which the source explains it, None if it does not."""
     if target.fires and not source.fires:
-        return False
+        return None
     for matchers, finding in ((inhibition.source, source), (inhibition.target, target)):
         labels = _labels(finding)
         if not all(matches(labels) for matches in matchers):
-            return False
+            return None
     names_agree = source.found_by[-1] == target.found_by[-1]  # Prometheus names a replica by its address
     if "instance" in inhibition.equal and names_agree:
-        return bool(target.replicas) and set(target.replicas) <= set(source.replicas)
-    return True
+        return set(target.replicas) & set(source.replicas) or None
+    return set(target.replicas)
 
 
 def _labels(finding: Finding) -> dict[str, str]:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from support_service.oncall.judge import REPLICA, Finding
+from support_service.oncall.judge import REPLICA, Finding, merge_findings
 from support_service.oncall.prometheus import PROMETHEUS
 from support_service.oncall.rules import read_rules
 from support_service.oncall.verdict import reach_verdict
@@ -33,3 +33,19 @@ def found(name, replicas, *found_by):
 def test_effect_is_a_symptom_of_the_same_replica(cause, effect, problems):
     verdict = reach_verdict([cause, effect], RULES, ())
     assert [each.finding.rule.name for each in verdict.problems] == problems
+
+
+def test_all_replicas_of_an_alert_are_named():
+    """Also if this replica has found the problem itself, under another name."""
+    findings = [found(CAUSE, "host-1", REPLICA), *(found(CAUSE, f"{each}:9000", PROMETHEUS) for each in "abc")]
+    (merged,) = merge_findings(findings)
+    assert (merged.replicas, merged.found_by) == (("a:9000", "b:9000", "c:9000"), (REPLICA, PROMETHEUS))
+
+
+def test_replicas_of_an_effect_may_have_causes_of_their_own():
+    """It is a symptom of the one that explains most of it."""
+    other = "SupportReplicaDependencyFailing"
+    causes = [found(CAUSE, "a:9000", PROMETHEUS), found(other, "b:9000 c:9000", PROMETHEUS)]
+    verdict = reach_verdict([*causes, found(EFFECT, "a:9000 b:9000 c:9000", PROMETHEUS)], RULES, ())
+    shown = {each.finding.rule.name: [symptom.rule.name for symptom in each.symptoms] for each in verdict.problems}
+    assert shown == {CAUSE: [], other: [EFFECT]}
