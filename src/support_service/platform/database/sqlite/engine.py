@@ -137,11 +137,10 @@ class SqliteDatabase:
 
     async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
         """Return all rows, read in a thread."""
-        values = with_padded_lists(statement, parameters)
 
         def read() -> Sequence[Row]:
             with self._engine.connect() as connection:
-                return connection.execute(statement, values).all()
+                return connection.execute(statement, with_padded_lists(statement, parameters)).all()
 
         loop = asyncio.get_running_loop()
         with measured(self._measure, "SELECT"):
