@@ -27,7 +27,7 @@ CAUSE_FOR = "2m"  # longer than a restart, and than a deployment's last replica 
 CAUSE_KEPT = "3m"  # a cause keeps firing this long after it ended: longer than the window of any symptom that it mutes
 SYMPTOM_FOR = "5m"  # by then the alert on a cause, if there is one, has fired
 SLOW_FOR = "10m"  # for the timeline's latency, as in the objective, and the backlog, which can't shrink in a minute
-PROBE_RECENT = "5m"  # with good and bad runs in it the probe is flapping; with one kind, it is not
+PROBE_RECENT = "5m"  # for this long after its last bad run, the probe counts as flapping
 EVENTS_FOR = "2m"  # as for a cause: agents notice it only by missing information
 
 GIB = 1024**3

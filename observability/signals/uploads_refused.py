@@ -68,7 +68,7 @@ SIGNAL = Signal(
             description=f"The disk or S3 refused {{{{ $value | humanizePercentage }}}} of the uploads of {WINDOW} "
             f"(limit {UPLOADS_REFUSED_SHARE:.0%} and {UPLOADS_REFUSED} uploads). They were answered with 503 or 507; "
             "stored files are not lost.",
-            keep_firing_for=PROBE_RECENT,  # the probe uploads a file
+            keep_firing_for=PROBE_RECENT,  # the probe's upload fails too, and it flaps for this long afterwards
             stated=(f"{UPLOADS_REFUSED_SHARE * 100:g} %", f"{UPLOADS_REFUSED} ", WINDOW, CAUSE_FOR),
         ),
     ),

@@ -285,3 +285,23 @@ async def test_list_of_any_length_is_read_and_deleted(database):
     async with database.transaction() as tx:
         assert await tx.execute(tickets.delete().where(IS_OF_IDS), {"ids": SIX[:5]}) == 5
     assert (await database.fetch_one(OF_IDS, {"ids": [*SIX, "case-6"]})).id == "case-5"
+
+
+async def test_lists_of_any_length_share_few_texts_on_sqlite(database):
+    """In a thread, and in a transaction. A connection keeps each text that it has prepared."""
+    texts = set()
+
+    def note(_connection, _cursor, text, *_):
+        texts.add(text)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        for number in range(1, 64):
+            parameters = {"ids": [f"case-{each}" for each in range(number)]}
+            await database.fetch_all(OF_IDS, parameters)
+            async with database.transaction() as tx:
+                await tx.execute(tickets.delete().where(IS_OF_IDS), parameters)
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    for verb in ("SELECT", "DELETE"):
+        assert len([each for each in texts if each.startswith(verb) and " IN " in each]) == 7  # 1, 2, 4 … 64

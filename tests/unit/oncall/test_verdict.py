@@ -43,7 +43,7 @@ def test_all_replicas_of_an_alert_are_named():
 
 
 def test_replicas_of_an_effect_may_have_causes_of_their_own():
-    """It is a symptom of the one that explains most of it."""
+    """It is a symptom of the cause that has most of them."""
     other = "SupportReplicaDependencyFailing"
     causes = [found(CAUSE, "a:9000", PROMETHEUS), found(other, "b:9000 c:9000", PROMETHEUS)]
     verdict = reach_verdict([*causes, found(EFFECT, "a:9000 b:9000 c:9000", PROMETHEUS)], RULES, ())

@@ -245,11 +245,11 @@ class ServiceProblem(ApiModel):
 
     part: str = Field(description="name of a card, or of a part without one, such as `requests`, `storage` or `access`")
     source: UpstreamService | None
-    alert: str | None = Field(description="name of the alert; null if only Prometheus can't be read")
+    alert: str | None = Field(description="name of the alert; null for the problem that Prometheus can't be read")
     severity: Literal["critical", "warning"]
     state: Literal["pending", "firing"] = Field(
         description="`firing`: the condition holds for as long as the alert waits; with `SUPPORT_PROMETHEUS_URL`, only "
-        "if Prometheus says so"
+        "if Prometheus says so, as long as it can be read"
     )
     text: str = Field(description="what is wrong, in English")
     summary: Summary = Field(description="the same without figures")

@@ -212,8 +212,8 @@ class _KnownStatement(NamedTuple):
 class StatementCache:
     """The compiled forms of statements, and of all statements of the same shape.
 
-    Statements have the same shape if they differ in values only. To find the shape of a list takes 115 us, so that
-    each statement is remembered too, for as long as it exists: most are constants, and the others hold values.
+    Statements have the same shape if they differ in values only. To find the shape of a list takes 115 us, so each
+    statement is remembered too. It is forgotten when it ceases to exist: constants stay, others hold values.
     """
 
     def __init__(self, dialect: sa.Dialect) -> None:
