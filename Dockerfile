@@ -1,6 +1,9 @@
 # The service without a compiler, pip's cache or root. requirements.txt pins all packages.
 # BASE is a Debian image with python3, its venv module, tzdata and certificates: `make image` makes one without a registry.
-ARG BASE=docker.io/library/python:3.13.9-slim-trixie@sha256:326df678c20c78d465db501563f3492d17c42a4afe33a1f2bf5406a1d56b0e86
+ARG BASE=python
+
+# The default, as a stage of its own: Dependabot reads the images of FROM, and not of ARG.
+FROM docker.io/library/python:3.13.9-slim-trixie@sha256:326df678c20c78d465db501563f3492d17c42a4afe33a1f2bf5406a1d56b0e86 AS python
 
 FROM ${BASE} AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]

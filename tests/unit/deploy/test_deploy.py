@@ -56,9 +56,11 @@ def test_every_image_is_pinned():
     ours = COMPOSE["x-service"]["image"]
     assert re.fullmatch(r"support-service:\d+\.\d+\.\d+", ours)
     dockerfile = (ROOT / "Dockerfile").read_text()
-    assert set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) == {"${BASE}"}
+    default, base, *others = re.findall(r"^(?:ARG BASE=|FROM )(\S+)", dockerfile, re.MULTILINE)
+    assert (default, set(others)) == ("python", {"${BASE}"})
+    assert f"FROM {base} AS {default}\n" in dockerfile
     images = {service["image"] for service in COMPOSE["services"].values()} - {ours}
-    images.add(re.search(r"^ARG BASE=(\S+)$", dockerfile, re.MULTILINE)[1])
+    images.add(base)
     for path in (ROOT / ".github" / "workflows").glob("*.yaml"):
         images.update(re.findall(r"^ +image: ([^\s$]+)$", path.read_text(), re.MULTILINE))
     for image in images:

@@ -13,7 +13,7 @@ from tests.support.deployments import DOCKERFILE, ROOT
 
 WORKFLOWS = {path.name: path.read_text() for path in sorted((ROOT / ".github" / "workflows").glob("*.yaml"))}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-(IMAGE,) = re.findall(r"^ARG BASE=docker\.io/library/(python:(\d+\.\d+)\S+)$", DOCKERFILE, re.MULTILINE)
+(IMAGE,) = re.findall(r"^FROM docker\.io/library/(python:(\d+\.\d+)\S+) AS python$", DOCKERFILE, re.MULTILINE)
 
 
 def jobs():
