@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from support_service import __version__
+from tests.long import LONG
 from tests.support.deployments import DOCKERFILE, ROOT
 
 WORKFLOWS = {path.name: path.read_text() for path in sorted((ROOT / ".github" / "workflows").glob("*.yaml"))}
@@ -55,6 +56,16 @@ def test_jobs_end_by_themselves_and_hold_no_credentials(job):
     for step in described["steps"]:
         if step.get("uses", "").startswith("actions/checkout@"):
             assert step["with"]["persist-credentials"] is False
+
+
+def test_each_long_form_is_in_one_row_of_the_night():
+    """A row that hangs is stopped, and the other rows go on. Names of one's own run in a row of long forms."""
+    night = jobs()["night.yaml long"]
+    rows = {row["name"]: row["long"].split() for row in night["strategy"]["matrix"]["include"] if "long" in row}
+    assert sorted(name for names in rows.values() for name in names) == sorted(LONG)
+    assert night["strategy"]["fail-fast"] is False
+    (chosen,) = re.findall(r"matrix\.name == '(.+)' }}.* # only", WORKFLOWS["night.yaml"])
+    assert chosen in rows
 
 
 def test_coverage_has_a_threshold():
