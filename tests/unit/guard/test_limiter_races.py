@@ -12,7 +12,7 @@ from support_service.guard import shared_rates
 from support_service.guard.fair_turns import FairTurns, TurnLimits
 from support_service.guard.rates import Rate, RateLimiter, RateSyncTimings
 from support_service.guard.shared_rates import MICROSECONDS_PER_SECOND, SharedRateLimits
-from tests.support.callback_orders import ORDERS, expect_wrong_order, explore, with_bug
+from tests.support.callback_orders import expect_wrong_order, explore, with_bug
 
 REPLICAS = 2
 RATE = Rate(4, 2)
@@ -156,7 +156,7 @@ def turns_scenario(turns_class=FairTurns):
 
 def test_turns_are_given_in_any_order():
     """None is given twice, none is lost, and nobody waits while one is free."""
-    explore(turns_scenario(), orders=ORDERS // 5)
+    explore(turns_scenario())
 
 
 @pytest.mark.parametrize(
