@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 
@@ -73,22 +74,50 @@ def test_coverage_has_a_threshold():
     assert 90 <= PROJECT["tool"]["coverage"]["report"]["fail_under"] < 100
 
 
-@pytest.mark.usefixtures("processes")
-def test_notes_of_a_release_are_its_section_of_the_changelog(tmp_path):
-    """The step of the workflow runs for the present version. Links of the notes name files at the tag, which exist."""
-    (step,) = (step["run"] for step in jobs()["release.yaml release"]["steps"] if "changelog" in step.get("name", ""))
+@pytest.fixture
+def run_step(processes, tmp_path):
+    """Run a step of the release, which a part of its name identifies, in a folder with what it reads."""
+
+    def run(job, name, **variables):
+        (step,) = (step["run"] for step in jobs()[f"release.yaml {job}"]["steps"] if name in step.get("name", ""))
+        github = {"GITHUB_SERVER_URL": "https://git.example", "GITHUB_REPOSITORY": "Desk/Support"}
+        github["GITHUB_OUTPUT"] = str(tmp_path / "output")
+        return subprocess.run(
+            ["bash", "-e", "-c", step],
+            cwd=tmp_path,
+            env=os.environ | github | variables,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+
     for folder in ("dist", "build"):
         (tmp_path / folder).mkdir()
     (tmp_path / f"dist/support_service-{__version__}-py3-none-any.whl").touch()
+    shutil.copy(ROOT / "CHANGELOG.md", tmp_path)
+    return run
+
+
+def test_release_needs_a_registry_before_anything_else(run_step, tmp_path):
+    """Without the variable the first job fails and says so. With it, that job names the image for the others."""
+    release = {name: job for name, job in jobs().items() if name.startswith("release.yaml ")}
+    assert [name for name, job in release.items() if "needs" not in job] == ["release.yaml registry"]
+    refused = run_step("registry", "The image has a name", REGISTRY="")
+    assert refused.returncode == 1
+    assert refused.stdout.startswith("::error::Set the variable IMAGE_REGISTRY ")
+    assert run_step("registry", "The image has a name", REGISTRY="registry.example").returncode == 0
+    assert (tmp_path / "output").read_text() == "image=registry.example/desk/support\n"
+
+
+def test_notes_of_a_release_are_its_section_of_the_changelog(run_step, tmp_path):
+    """The step of the workflow runs for the present version. Links of the notes name files at the tag, which exist."""
     changelog = (ROOT / "CHANGELOG.md").read_text()
-    (tmp_path / "CHANGELOG.md").write_text(changelog)
-    github = {"GITHUB_SERVER_URL": "https://git.example", "GITHUB_REPOSITORY": "desk/support"}
-    environment = os.environ | github | {"GITHUB_REF_NAME": f"v{__version__}"}
-    subprocess.run(["bash", "-e", "-c", step], cwd=tmp_path, env=environment, check=True)
+    done = run_step("release", "the changelog has it", GITHUB_REF_NAME=f"v{__version__}")
+    assert done.returncode == 0, done.stderr
 
     notes = (tmp_path / "build/notes.md").read_text()
     section = re.split(rf"^## {re.escape(__version__)} - \d{{4}}-\d\d-\d\d$", changelog, flags=re.MULTILINE)[1]
-    tag = f"https://git.example/desk/support/blob/v{__version__}/"
+    tag = f"https://git.example/Desk/Support/blob/v{__version__}/"
     assert notes.replace(tag, "").strip() == re.split(r"^## ", section, flags=re.MULTILINE)[0].strip()
     links = re.findall(r"\]\(([^)]+)\)", notes)
     missing = [link for link in links if not (ROOT / link.removeprefix(tag).partition("#")[0]).is_file()]
