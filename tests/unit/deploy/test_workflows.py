@@ -109,6 +109,15 @@ def test_release_needs_a_registry_before_anything_else(run_step, tmp_path):
     assert (tmp_path / "output").read_text() == "image=registry.example/desk/support\n"
 
 
+def test_programs_that_build_the_released_image_are_named_by_version():
+    """BuildKit and the program that lists the packages are images, whose defaults are other images each month."""
+    named = re.findall(r"(?:image|generator)=(\S+/\S+)", WORKFLOWS["release.yaml"])
+    assert [re.sub(r"\d+", "N", name) for name in named if "{" not in name] == [
+        "moby/buildkit:vN.N.N",
+        "docker/buildkit-syft-scanner:N.N.N",
+    ]
+
+
 def test_notes_of_a_release_are_its_section_of_the_changelog(run_step, tmp_path):
     """The step of the workflow runs for the present version. Links of the notes name files at the tag, which exist."""
     changelog = (ROOT / "CHANGELOG.md").read_text()
