@@ -8,7 +8,7 @@ export INSTALL_DEBIAN_PACKAGES := $(or $(CI),$(filter services,$(MAKECMDGOALS)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services vendor screenshots run test test-fast test-times test-long histories soak coverage mutants lint lint-code lint-types lint-console lint-api lint-generated lint-language format docs generate configuration inventory sources client observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege wheel sbom api-diff actionlint lock clean
+.PHONY: help install services vendor screenshots run test test-fast test-times test-long histories soak coverage mutants lint lint-code lint-types lint-console lint-api lint-generated lint-language format docs generate configuration inventory sources client observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege wheel chart sbom api-diff actionlint lock clean
 
 ## Every day
 
@@ -200,6 +200,10 @@ wheel: install ## Build the wheel in dist/, and take the tour of the README wher
 	$(PIP) --python build/wheel/bin/python install --quiet --no-deps dist/*.whl
 	build/wheel/bin/support-service --version
 	TOUR_PYTHON=$(CURDIR)/build/wheel/bin/python $(BIN)/pytest -n 0 tests/e2e/demo/test_readme.py
+
+chart: install ## Package the Helm chart in dist/ (IMAGE=registry.example/support-service is the image that it installs)
+	@$(BIN)/python .ci/kubernetes_tools.py
+	.ci/chart dist $(IMAGE)
 
 sbom: wheel ## List the packages of the wheel's environment in dist/sbom.cdx.json, as CycloneDX
 	$(BIN)/cyclonedx-py environment --output-file dist/sbom.cdx.json build/wheel/bin/python

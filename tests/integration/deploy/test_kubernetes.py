@@ -74,6 +74,16 @@ def test_chart_passes_the_linter():
     assert chart["version"] == chart["appVersion"] == __version__
 
 
+def test_packaged_chart_installs_the_published_image(tmp_path):
+    """The chart of a release names the image that the release has pushed. Nothing else differs."""
+    subprocess.run([ROOT / ".ci/chart", tmp_path, "registry.example/desk/support"], check=True, capture_output=True)
+    done = run("helm", "template", "support", tmp_path / f"support-service-{__version__}.tgz", "--namespace", "support")
+    assert done.returncode == 0, done.stderr
+    published = f"image: registry.example/desk/support:{__version__}\n"
+    assert published in done.stdout
+    assert resources(done.stdout.replace(published, f"image: support-service:{__version__}\n")) == rendered()
+
+
 def test_chart_makes_what_the_manifests_have():
     """Without values of one's own, both ways lead to the same resources. The chart leaves the namespace to `helm`."""
     chart = rendered()

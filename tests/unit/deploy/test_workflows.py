@@ -94,7 +94,9 @@ def run_step(processes, tmp_path):
     for folder in ("dist", "build"):
         (tmp_path / folder).mkdir()
     (tmp_path / f"dist/support_service-{__version__}-py3-none-any.whl").touch()
-    shutil.copy(ROOT / "CHANGELOG.md", tmp_path)
+    for path in ("CHANGELOG.md", "observability/helm/support-service/Chart.yaml"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / path)
     return run
 
 
@@ -116,6 +118,16 @@ def test_programs_that_build_the_released_image_are_named_by_version():
         "moby/buildkit:vN.N.N",
         "docker/buildkit-syft-scanner:N.N.N",
     ]
+
+
+@pytest.mark.parametrize("key", ["version", "appVersion"])
+def test_tag_is_the_version_of_the_chart(run_step, tmp_path, key):
+    """A chart of another version, or of another image, is not published."""
+    path = tmp_path / "observability/helm/support-service/Chart.yaml"
+    path.write_text(path.read_text().replace(f"\n{key}: {__version__}\n", f"\n{key}: {__version__}1\n"))
+    refused = run_step("release", "the changelog has it", GITHUB_REF_NAME=f"v{__version__}")
+    assert refused.returncode == 1
+    assert f"::error::{key} in Chart.yaml is not that of the tag" in refused.stdout
 
 
 def test_notes_of_a_release_are_its_section_of_the_changelog(run_step, tmp_path):
