@@ -85,7 +85,9 @@ LONG = {
     "day": long("e2e/day", DAY_STEPS=600, DAY_KILLS=20, DAY_CHECK_EVERY=20),
     "histories": long("e2e/histories", HISTORY_MINUTES=15),
     "schemathesis": long("e2e/api/test_schemathesis.py", SCHEMATHESIS_SECONDS=300),
-    "properties": long("unit", "app/guard", options=("-m", "hypothesis"), PROPERTY_EXAMPLES=1000),
+    "properties": long(
+        *("unit", "app/guard", "app/api/test_case_model.py"), options=("-m", "hypothesis"), PROPERTY_EXAMPLES=1000
+    ),
     "races": long("unit", options=("-k", "in_any_order"), RACE_ORDERS=100_000),
     "database": long("integration/database/test_acknowledged_writes.py", DATABASE_WRITES=1500),
     "lists": long("integration/cases/test_case_list_at_scale.py", SCALE_CASES=40_000),

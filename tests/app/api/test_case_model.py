@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import hypothesis.strategies as st
+import pytest
 import sqlalchemy as sa
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
@@ -219,6 +220,7 @@ async def _all(items):
     return [item async for item in items]
 
 
+@pytest.mark.hypothesis
 @both_databases
 async def test_case_is_what_the_model_predicts(make_client, tmp_path):
     """Messages, files, links, merges, splits, snoozes, clocks and views; and nobody reads what is not for them."""

@@ -335,6 +335,7 @@ class LinkMachine(RuleBasedStateMachine):
         self._runner.close()
 
 
+@pytest.mark.hypothesis
 def test_no_sequence_of_changes_closes_a_cycle(sqlite_template, tmp_path, instruments):
     """And a case is closed exactly as long as it is a duplicate, if nothing else changes its status."""
     numbers = iter(range(1000))
