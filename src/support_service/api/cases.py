@@ -145,11 +145,11 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
     documents = call.service.documents
     if query.is_page:
         limit = query.messages_limit or DEFAULT_PAGE_SIZE
-        encoded = await documents.read_page(call.principal, call.view, case_id, query.messages_after, limit)
+        case, encoded = await documents.read_page(call.principal, call.view, case_id, query.messages_after, limit)
     else:
-        encoded = (await documents.read(call.principal, call.view, case_id))[1]
+        case, encoded = await documents.read(call.principal, call.view, case_id)
     document = encoded.document
-    if encoded.has_duplicates:  # which may change without the case
+    if case.has_duplicates:  # which may change without the case
         if not query.is_page:
             document = await _read_with_duplicates(call, case_id, with_timeline=False)
         return _reply(call, case_id, document)
@@ -164,7 +164,7 @@ async def _collect_timeline(call: Call, case_id: str, *, refresh: bool = False) 
     """Return a case with its timeline; `refresh` bypasses the cache. Raises NotFound and RateLimited."""
     principal, view, documents = call.principal, call.view, call.service.documents
     case, encoded = await documents.read(principal, view, case_id, with_history=True)
-    if encoded.has_duplicates:
+    if case.has_duplicates:
         return await _read_with_duplicates(call, case_id, with_timeline=True, refresh=refresh)
     call.service.admission.check_debt(principal.name, encoded.document.size)
     return await documents.with_timeline(principal, view, case_id, case, encoded, refresh=refresh)

@@ -321,6 +321,39 @@ async def test_version_of_a_duplicate_is_that_when_the_write_takes_effect(desk, 
 
 
 @both_databases
+async def test_customers_read_their_duplicates_that_were_merged_by_way_of_others(desk):
+    """A case was merged into one of another customer, and that into a case of the first. Each reads its own."""
+    original, own, foreign = await desk.open("one"), await desk.open("two"), await desk.open("three", **FOREIGN)
+    await desk.merge(own, foreign)
+    path = f"/support/cases/{original}"
+    before = await desk.principals.read_json("customer", "GET", f"{path}?includeTimeline=true")
+    await desk.merge(foreign, original)
+    for query in ("", "?messagesLimit=10", "?includeTimeline=true", "?includeLinked=true"):
+        found = await desk.read(original, "customer", query)
+        assert [each["message"] for each in found["messages"]] == ["one", "two"]
+        assert [each["message"] for each in (await desk.read(original, query=query))["messages"]] == [
+            *("one", "two", "three")
+        ]
+    shown = (await desk.read(original, "customer", "?includeTimeline=true"))["timeline"]
+    assert len(shown) > len(before["timeline"])
+    assert foreign not in {each.get("ticketId") for each in shown}
+
+
+@both_databases
+async def test_customers_do_not_learn_of_duplicates_of_others(desk):
+    """The answer is that of a case without duplicates, with its ETag."""
+    original, foreign = await desk.open(), await desk.open(**FOREIGN)
+
+    async def read_tag():
+        async with desk.principals.request("customer", "GET", f"/support/cases/{original}") as answer:
+            return answer.headers["ETag"]
+
+    before = await read_tag()
+    await desk.merge(foreign, original)
+    assert await read_tag() == before
+
+
+@both_databases
 @pytest.mark.parametrize("is_merged", [False, True])
 async def test_repeat_of_a_message_is_answered_whatever_its_version(desk, is_merged):
     """By its external id. The case, or the duplicate, has changed since."""

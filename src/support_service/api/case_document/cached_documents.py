@@ -167,14 +167,14 @@ class CaseDocuments:
 
     async def read_page(
         self, principal: Principal, view: CaseView, case_id: str, after: str | None, limit: int
-    ) -> EncodedCase:
-        """Return a case with at most `limit` messages: the first ones, or those after a message.
+    ) -> tuple[StoredCase, EncodedCase]:
+        """Return a case with at most `limit` messages, the first ones or those after a message, and its document.
 
         Raises NotFound, and ValidationFailed for the id of a message that is not in the case.
         """
         stored = await self._cases.read_case_page(principal, case_id, after, limit)
         encode = partial(self.encoder.encode, view, stored, await self._policies.measured_clocks(stored.clocks))
-        return await self._encode_by_size(stored.size, encode)
+        return stored, await self._encode_by_size(stored.size, encode)
 
     async def encode_written(self, view: CaseView, stored: StoredCase) -> CaseDocument:
         """Return a case as a write has left it, read with its history.

@@ -52,7 +52,6 @@ class CaseEncoder:
 
     def encode(self, view: CaseView, stored: StoredCase, clocks: MeasuredClocks | None) -> EncodedCase:
         """Return the document of a case, without a timeline."""
-        has_duplicates = stored.has_duplicates
         if view != "masked":
             original = stored.merged_into
             merged = b',"mergedInto":' + _to_json(original) if original else b""
@@ -65,11 +64,11 @@ class CaseEncoder:
                 people=_people_in(stored.assigned_agent_id, stored.messages or "") if view == "full" else (),
                 customer_name=name_part(stored.customer_name),
             )
-            return EncodedCase(document, has_duplicates)
+            return EncodedCase(document)
         # The entries of a masked case can't be made of its JSON, which has no references any more.
         case = self._decoded_case(stored)
         document = _document_of_model(stored.version, self._masker.mask(Case.model_validate(case)), measured=clocks)
-        return EncodedCase(document, has_duplicates, self.entries.encode_case(view, case, None))
+        return EncodedCase(document, self.entries.encode_case(view, case, None))
 
     def encode_new(self, view: CaseView, principal: Principal, case: Case) -> CaseDocument:
         """Return the document of a case that the principal has just opened; its timeline has its own entries only."""

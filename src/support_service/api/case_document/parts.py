@@ -131,7 +131,6 @@ class EncodedCase:
     """The document of a case without a timeline, and what reads of its timeline have added."""
 
     document: CaseDocument
-    has_duplicates: bool = False  # what clients read has the conversations of these too
     own: OwnEntries | None = None  # without the changes of the case, until a timeline is read
     timeline: KeptTimeline | None = None  # of the last read of the timeline
 

@@ -13,7 +13,7 @@ import pydantic_core
 import sqlalchemy as sa
 
 from support_service.cases.model.case import Case
-from support_service.cases.model.vocabulary import DUPLICATE_OF, DUPLICATED_BY, ShownLinkKind
+from support_service.cases.model.vocabulary import DUPLICATE_OF
 from support_service.cases.sql.projections import (
     ATTACHMENTS_JSON,
     CASE_FIELDS_JSON,
@@ -26,6 +26,7 @@ from support_service.cases.sql.projections import (
     PUBLIC_CLOCKS_JSON,
     PUBLIC_LITERAL,
     PUBLIC_VERSION,
+    has_readable_duplicates,
 )
 from support_service.core.domain.principals import CaseOwnership
 from support_service.platform.database import Reader
@@ -53,6 +54,7 @@ class StoredCase(NamedTuple):
     assigned_agent_id: str | None
     team: str | None
     customer_name: str | None  # which changes without the version
+    has_duplicates: bool  # that the reader may read with the case
     fields: str | None  # an object with the fields of the case
     messages: str | None  # a list, oldest first
     attachments: str | None  # a list, oldest first; without `uri`
@@ -66,21 +68,13 @@ class StoredCase(NamedTuple):
         return case | {"messages": pydantic_core.from_json(self.messages or "[]"), "moreMessages": self.more_messages}
 
     @property
-    def has_duplicates(self) -> bool:
-        """Whether the case was read with its JSON, and has duplicates that the reader may know of."""
-        return bool(self._linked_cases(DUPLICATED_BY))
-
-    @property
     def merged_into(self) -> str | None:
         """The case that this one was closed as a duplicate of, if the reader may know of it."""
-        linked = self._linked_cases(DUPLICATE_OF)
-        return linked[0] if linked and pydantic_core.from_json(self.fields or "")["status"] == "closed" else None
-
-    def _linked_cases(self, kind: ShownLinkKind) -> list[str]:
-        """Return the cases of the links of a kind. JSON that does not have the word is not parsed."""
-        if self.fields is None or f'"{kind}"' not in self.fields:
-            return []
-        return [link["caseId"] for link in pydantic_core.from_json(self.fields)["links"] if link["kind"] == kind]
+        if self.fields is None or f'"{DUPLICATE_OF}"' not in self.fields:  # most JSON is not parsed
+            return None
+        case = pydantic_core.from_json(self.fields)
+        linked = [link["caseId"] for link in case["links"] if link["kind"] == DUPLICATE_OF]
+        return linked[0] if linked and case["status"] == "closed" else None
 
     @property
     def size(self) -> int:
@@ -90,15 +84,22 @@ class StoredCase(NamedTuple):
 
 VERSION_COLUMN = {False: tickets.c.version, True: PUBLIC_VERSION}  # by public_only
 OWNER_COLUMNS = (tickets.c.customer_id, tickets.c.assigned_agent_id, tickets.c.team)
+_HAS_DUPLICATES = {
+    public_only: has_readable_duplicates(sa.bindparam("id", type_=sa.String), public_only=public_only)
+    for public_only in (False, True)
+}
 READ_OWNER = compiled(sa.select(*OWNER_COLUMNS).where(tickets.c.id == sa.bindparam("id")))
 READ_SUBJECTS = sa.select(tickets.c.id, tickets.c.subject).where(tickets.c.id.in_(sa.bindparam("ids", expanding=True)))
 READ_OWNERS = sa.select(tickets.c.id, *OWNER_COLUMNS).where(tickets.c.id.in_(sa.bindparam("ids", expanding=True)))
 
 
-def columns_without_json(*, public_only: bool) -> tuple[sa.ColumnElement[Any], ...]:
-    """Return the columns of a `StoredCase` that are no JSON."""
-    name = CUSTOMER_NAME[public_only].label("customer_name")
-    return VERSION_COLUMN[public_only].label("version"), tickets.c.timeline_epoch, *OWNER_COLUMNS, name
+def columns_without_json(
+    *, public_only: bool, duplicates: sa.ColumnElement[bool] | None = None
+) -> tuple[sa.ColumnElement[Any], ...]:
+    """Return the columns of a `StoredCase` that are no JSON. `duplicates` says whether it has some, None: unknown."""
+    version, name = VERSION_COLUMN[public_only].label("version"), CUSTOMER_NAME[public_only].label("customer_name")
+    has_duplicates = (sa.false() if duplicates is None else duplicates).label("has_duplicates")
+    return version, tickets.c.timeline_epoch, *OWNER_COLUMNS, name, has_duplicates
 
 
 def readable_condition(table: sa.FromClause, *, public_only: bool) -> sa.ColumnElement[bool]:
@@ -144,7 +145,9 @@ def _read_statement(*, public_only: bool, with_history: bool) -> sa.Select[Any]:
         history = sa.case((history_wanted, HISTORY_JSON[public_only]))
         read += [sa.false().label("more_messages"), history.label("history")]
     return compiled(
-        sa.select(*columns_without_json(public_only=public_only), *read).where(tickets.c.id == sa.bindparam("id"))
+        sa.select(*columns_without_json(public_only=public_only, duplicates=_HAS_DUPLICATES[public_only]), *read).where(
+            tickets.c.id == sa.bindparam("id")
+        )
     )
 
 
@@ -184,7 +187,7 @@ def _page_statement(*, public_only: bool, after: bool) -> sa.Select[Any]:
         "messages": sa.case((after_seq.is_not(None), page)) if after else page
     }
     return sa.select(
-        *columns_without_json(public_only=public_only),
+        *columns_without_json(public_only=public_only, duplicates=_HAS_DUPLICATES[public_only]),
         *(part.label(name) for name, part in read.items()),
         more.label("more_messages"),
     ).where(tickets.c.id == sa.bindparam("id"))

@@ -11,8 +11,13 @@ import sqlalchemy as sa
 from support_service.cases.model.case import Case, CaseSummary, Message
 from support_service.cases.model.vocabulary import SPLIT_FROM, length_without_exponents
 from support_service.cases.sql import case_reading
-from support_service.cases.sql.link_rows import cases_before
-from support_service.cases.sql.projections import IS_SYNTHETIC, LATEST_CHANGE, LOCKED_CASE_JSON, has_duplicates
+from support_service.cases.sql.projections import (
+    IS_SYNTHETIC,
+    LATEST_CHANGE,
+    LOCKED_CASE_JSON,
+    cases_before,
+    has_duplicates,
+)
 from support_service.cases.sql.search import ADD_DOCUMENT
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
 from support_service.core.search_words import search_text

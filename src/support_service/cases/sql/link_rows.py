@@ -25,6 +25,8 @@ from support_service.cases.sql.projections import (
     HISTORY_LIMITS,
     LOCKED_CASE_JSON,
     MESSAGE_COLUMNS,
+    cases_before,
+    duplicates_of,
     json_object_of,
 )
 from support_service.core.domain.case_vocabulary import Status
@@ -110,17 +112,6 @@ INCREMENT_VERSIONS = {
     public: tickets.update().where(tickets.c.id == _case_id).values(version=tickets.c.version + _ONE, **changes)
     for public, changes in ((True, _PUBLIC_CHANGE), (False, _INTERNAL_CHANGE))
 }
-
-
-def cases_before(kind: sa.ColumnElement[str], case_id: sa.ColumnElement[str], *, nesting: bool = False) -> sa.CTE:
-    """Return the `id` of each case from which links of a kind lead to a case, directly or by other cases.
-
-    With `nesting` it is a part of the subquery that names it.
-    """
-    direct = sa.select(_L.case_id.label("id")).where(_L.kind == kind, _L.other_case_id == case_id)
-    before = direct.cte(recursive=True, nesting=nesting)
-    # UNION leaves out what was found before, so the search ends.
-    return before.union(sa.select(_L.case_id).where(_L.kind == kind, _L.other_case_id == before.c.id))
 
 
 def _path_statement() -> sa.Select[Any]:
@@ -230,20 +221,6 @@ async def read_with_duplicates(
     if kept:
         kept[0] = kept[0]._replace(more_messages=rows[0].number >= len(kept))
     return kept
-
-
-def duplicates_of(case_id: sa.ColumnElement[str], *, public_only: bool) -> sa.Select[Any]:
-    """Return the SELECT of the `id` of each duplicate whose conversation staff, or the customer, read with a case."""
-    before = cases_before(text_literal(DUPLICATE_OF), case_id)
-    if not public_only:
-        return sa.select(before.c.id)
-    duplicate, original = tickets.alias(), tickets.alias()
-    return (
-        sa.select(duplicate.c.id)
-        .join(before, before.c.id == duplicate.c.id)
-        .join(original, original.c.customer_id == duplicate.c.customer_id)
-        .where(original.c.id == case_id)
-    )
 
 
 @cache

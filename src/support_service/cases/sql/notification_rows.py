@@ -8,8 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from support_service.cases.model.vocabulary import MAX_DUPLICATES
-from support_service.cases.sql.link_rows import duplicates_of
-from support_service.cases.sql.projections import access_conditions, access_parameters
+from support_service.cases.sql.projections import access_conditions, access_parameters, duplicates_of
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.units import MAX_INTEGER

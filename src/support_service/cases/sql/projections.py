@@ -59,6 +59,40 @@ def has_duplicates(case_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     return sa.select(case_links.c.seq).where(case_links.c.other_case_id == case_id, is_duplicate).exists()
 
 
+def cases_before(kind: sa.ColumnElement[str], case_id: sa.ColumnElement[str], *, nesting: bool = False) -> sa.CTE:
+    """Return the `id` of each case from which links of a kind lead to a case, directly or by other cases.
+
+    With `nesting` it is a part of the subquery that names it.
+    """
+    links = case_links.c
+    direct = sa.select(links.case_id.label("id")).where(links.kind == kind, links.other_case_id == case_id)
+    before = direct.cte(recursive=True, nesting=nesting)
+    # UNION leaves out what was found before, so the search ends.
+    return before.union(sa.select(links.case_id).where(links.kind == kind, links.other_case_id == before.c.id))
+
+
+def duplicates_of(case_id: sa.ColumnElement[str], *, public_only: bool) -> sa.Select[Any]:
+    """Return the SELECT of the `id` of each duplicate whose conversation staff, or the customer, read with a case."""
+    before = cases_before(text_literal(DUPLICATE_OF), case_id)
+    if not public_only:
+        return sa.select(before.c.id)
+    duplicate, original = tickets.alias(), tickets.alias()
+    return (
+        sa.select(duplicate.c.id)
+        .join(before, before.c.id == duplicate.c.id)
+        .join(original, original.c.customer_id == duplicate.c.customer_id)
+        .where(original.c.id == case_id)
+    )
+
+
+def has_readable_duplicates(case_id: sa.ColumnElement[str], *, public_only: bool) -> sa.ColumnElement[bool]:
+    """Return the condition for a case that is read with duplicates. Customers read those that are their own."""
+    direct = has_duplicates(case_id)  # most cases have none, and the others need not be looked for
+    if not public_only:
+        return direct
+    return sa.case((direct, duplicates_of(case_id, public_only=True).exists()), else_=sa.false())
+
+
 def access_parameters(principal: Principal) -> dict[str, Any]:
     """Return the parameters of `access_conditions`."""
     # A missing subject becomes an empty string, which is never an id: it must not match cases without a customer.
