@@ -227,15 +227,16 @@ class ChangeStream:
         position = parse_position(last_event_id)
         if position is not None and position.epoch == start.epoch:  # it may come from a replica that is ahead
             subscriber.after = max(subscriber.after, position.place)
+        replay = Replay(subscriber.principal, subscriber.view, self._masker)
         while not subscriber.closed:
-            replay = Replay(subscriber.principal, subscriber.view, self._masker)
             try:
                 async with aclosing(self.feed.replay(last_event_id, start.place)) as pages:
                     async for changes in pages:
-                        await self._send_replayed(replay, changes, write)
+                        if changes:
+                            await self._send_replayed(replay, changes, write)
+                            last_event_id = str(changes[-1].position)
                         await asyncio.sleep(0)  # nothing else waits if the client may see none of them
             except (BrokerError, Unavailable) as failure:
-                # What the client has got so far is sent again; it knows each change by its id.
                 await asyncio.sleep(self._timings.replay_retry)
                 await write(
                     comment_frame(INTERRUPTED_COMMENT if isinstance(failure, BrokerError) else DATABASE_AWAY_COMMENT)
