@@ -143,6 +143,10 @@ class Round:
         """Return what is found at the end, once nothing is wrong with it or nothing changes any more."""
         reads = {case_id: await client.get_case(case_id) for history in self.histories.begun for case_id in history.ids}
         files = [file for case_id, case in reads.items() for file in case.attachments if file.ticket_id == case_id]
+        audited = {each: [entry async for entry in client.list_audit(each)][::-1] for each in reads}
+        for history in self.histories.begun:
+            for case_id in history.ids:
+                history.note_links(audited[case_id])
         ending = Ending(
             cases={case_id: _final(case) for case_id, case in reads.items()},
             listed={each: [case.id async for case in client.list_cases(**_filters(each))] for each in STATUSES},
@@ -150,7 +154,7 @@ class Round:
             stream=self._stream,
             last_opened=last_opened,
             webhooks=[],
-            audited={each: [entry.action async for entry in client.list_audit(each)][::-1] for each in reads},
+            audited={case_id: [entry.action for entry in entries] for case_id, entries in audited.items()},
             audit_flaw=None,
             downloaded={file.id: await _digest(client, file) for file in files},
         )

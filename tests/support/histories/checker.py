@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
-from tests.support.histories.model import Operation, RefusedAnswer, State, agrees, apply, is_past
+from tests.support.histories.model import Operation, State, agrees, apply, is_past
 
 MAX_CONCURRENT = 50
 MAX_STEPS = 200_000
@@ -99,8 +99,6 @@ def _next_calls(calls: Sequence[Call], done: int) -> list[tuple[int, Call]]:
 
 def _after(state: State, call: Call) -> State | None:
     """Return the state after a call, or None if it can't come next: it would change nothing, or answer otherwise."""
-    if call.answer == RefusedAnswer("link_not_found") and call.operation.name == "unmerge":
-        return state  # the model does not know which link the call names: another call may have removed that one
     after, expected = apply(state, call.operation)
     if not call.is_answered:
         return after if after != state else None

@@ -6,12 +6,13 @@ import itertools
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+from support_service.api.models.audit import AuditEntry
 from support_service.client import (
     Case,
     CaseSummary,
@@ -30,6 +31,7 @@ REFUSALS = {404, 409, 412, 422}  # statuses of answers that say that nothing has
 AMBIGUOUS = {"idempotency_key_in_use", "invalid_request"}  # an earlier attempt may have an effect; a snooze is over
 SIZES = (0, 300, 70_000)  # bytes of files
 CHANNEL = "email"
+DUPLICATE = "duplicate-of"  # what a case is to its original, in links
 STATUSES = ("open", "pending", "resolved", "closed")
 PRIORITIES = ("low", "normal", "high")
 LONG = 120.0  # seconds, on a busy machine
@@ -107,7 +109,7 @@ class KnownCases:
         self.versions[place] = case.version
         shown = {case.id}
         for link in case.links:
-            if link.kind == "duplicate-of":
+            if link.kind == DUPLICATE:
                 self.links[place] = link.id
             elif link.kind == "duplicated-by":
                 shown.add(link.case_id)
@@ -149,6 +151,7 @@ class History(KnownCases):
         self.customer = customer
         self.calls: list[Call] = []
         self.repeatable: list[Operation] = []
+        self.link_versions: dict[str, int] = {}  # version of the duplicate with which a link was added, by its id
         self.numbers = itertools.count()
 
     @property
@@ -158,12 +161,20 @@ class History(KnownCases):
         return len(self.calls) >= MAX_CALLS or unanswered >= MAX_UNANSWERED
 
     def recorded(self) -> list[Call]:
-        """Return the calls. A key that was used once says nothing."""
+        """Return the calls, with the links of the model. A key that was used once says nothing."""
         used = Counter(call.operation.key for call in self.calls)
-        return [
-            call if used[call.operation.key] > 1 else replace(call, operation=call.operation._replace(key=None))
-            for call in self.calls
-        ]
+        return [replace(call, operation=self._in_model(call.operation, used)) for call in self.calls]
+
+    def note_links(self, entries: Sequence[AuditEntry]) -> None:
+        """Note which versions of a case have added the links of a duplicate; its audit entries come oldest first."""
+        for version, entry in enumerate(entries, 1):
+            if entry.action == "link.added" and entry.changes["kind"][1] == DUPLICATE:
+                self.link_versions[entry.changes["linkId"][1]] = version
+
+    def _in_model(self, operation: Operation, used: Counter[str | None]) -> Operation:
+        if operation.name == "unmerge":
+            operation = operation._replace(value=self.link_versions.get(operation.value))
+        return operation if used[operation.key] > 1 else operation._replace(key=None)
 
 
 class Caller:

@@ -69,7 +69,10 @@ class Listed(NamedTuple):
 
 
 class CaseState(NamedTuple):
-    """A case; `original` is the place of the case that it is a duplicate of, `former` what an undone merge restores."""
+    """A case; `original` is the place of the case that it is a duplicate of, `former` what an undone merge restores.
+
+    `link` identifies the link to the original: it is the version of the duplicate with which the link was added.
+    """
 
     customer: str = ""
     version: int = 1
@@ -79,6 +82,7 @@ class CaseState(NamedTuple):
     texts: tuple[str, ...] = ()
     files: tuple[tuple[str, str], ...] = ()  # name and SHA-256
     original: int | None = None
+    link: int | None = None
     former: tuple[str, str | None] = ("open", None)
 
     @property
@@ -227,7 +231,8 @@ def _merge(state: State, place: int, into: int) -> tuple[State, Row]:
             raise Refusal("link_cycle")
         if state.cases[into].status == "closed":
             raise Refusal("duplicate_of_closed_case")
-        state = state.put(into).put(place, original=into, former=(case.status, case.snoozed_until))
+        former = case.status, case.snoozed_until
+        state = state.put(into).put(place, original=into, link=case.version + 1, former=former)
         if case.status != "closed":
             state = state.put(place, status="closed", snoozed_until=None)
     elif case.original != into:
@@ -235,11 +240,12 @@ def _merge(state: State, place: int, into: int) -> tuple[State, Row]:
     return state, state.cases[into].row
 
 
-def _unmerge(state: State, place: int, _: None) -> tuple[State, None]:
+def _unmerge(state: State, place: int, link: int) -> tuple[State, None]:
+    """It is refused if the case has no original, or got another link since."""
     case = state.cases[place]
-    if case.original is None:
+    if case.original is None or case.link != link:
         raise Refusal("link_not_found")
-    state = state.put(case.original).put(place, original=None)
+    state = state.put(case.original).put(place, original=None, link=None)
     status, until = case.former
     if case.status == "closed" != status:
         state = state.put(place, status=status, snoozed_until=until)

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from math import inf
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.support.histories.checker import MAX_CONCURRENT, Call, SearchTooLong, is_linearizable, shrink
+from tests.support.histories.clients import History
 from tests.support.histories.model import READS, AnswerLost, Detail, Operation, RefusedAnswer, Row, State, apply, opened
 
 OPENED = opened("customer", "customer")
@@ -58,6 +60,7 @@ def draw_operation(draw, number, state):
     """Return an operation of chance. Its texts and names have a number."""
     name = draw.choice((*TEXTS, "say", "prioritize", "set status", "upload", "remove", "merge", "unmerge", *READS * 3))
     place = draw.randrange(len(state.cases))
+    link = state.cases[place].link
     value = {
         **dict.fromkeys(TEXTS, f"text {number}"),
         "prioritize": draw.choice(("low", "normal", "high")),
@@ -65,6 +68,7 @@ def draw_operation(draw, number, state):
         "upload": (f"file {number}", f"sha {number}"),
         "remove": draw.choice([name for name, _ in state.cases[place].files] or ["no file"]),
         "merge": 1 - place,
+        "unmerge": draw.choice((link, link, draw.randint(2, 9))),
         "list": draw.choice(((), ("open",), ("closed", "pending"))),
     }.get(name)
     if name in READS:
@@ -278,6 +282,11 @@ def undone_merge_does_not_restore_the_status(moment):
     return with_case(moment.after, place, status="closed"), moment.answer
 
 
+@at_first("unmerge")
+def undo_of_a_merge_is_refused(moment):
+    return moment.before, RefusedAnswer("link_not_found")
+
+
 @at_read
 def file_is_lost(moment):
     place = moment.operation.place
@@ -332,6 +341,7 @@ ERRORS = (
     merge_leaves_the_duplicate_open,
     text_for_a_duplicate_does_not_arrive_in_its_original,
     undone_merge_does_not_restore_the_status,
+    undo_of_a_merge_is_refused,
     file_is_lost,
     file_has_other_bytes,
     removed_file_is_still_there,
@@ -382,6 +392,34 @@ def test_smallest_wrong_part_is_found(error):
     wrong, others = shrink(history, OPENED)
     assert not is_linearizable([*wrong, *others], OPENED)
     assert 1 <= len(wrong) <= 10, "\n".join(map(str, wrong))
+
+
+def test_undo_of_a_merge_is_refused_only_without_the_link_that_it_names():
+    """That of the first merge is gone after it was undone, also if the case is merged again."""
+    merge, undo, read = Operation("merge", 0, 1), Operation("unmerge", 0, 2), Operation("read", 0)
+    state, history = OPENED, []
+    for number, operation in enumerate((merge, undo, merge, undo, read)):
+        state, answer = apply(state, operation)
+        history.append(Call("a", operation, number, number + 0.5, answer))
+    refused = RefusedAnswer("link_not_found")
+    assert history[3].answer == refused
+    assert is_linearizable(history, OPENED)
+    state, shown = apply(apply(OPENED, merge)[0], read)
+    steps = ((merge, history[0].answer), (undo, refused), (read, shown))
+    wrong = [Call("a", operation, number, number + 0.5, answer) for number, (operation, answer) in enumerate(steps)]
+    assert not is_linearizable(wrong, OPENED)
+
+
+def test_link_of_a_recorded_call_is_that_of_the_model():
+    """The audit log of the duplicate tells which version added it. A related case has another kind of link."""
+    history = History("customer")
+    added = [("related", "link-1"), ("duplicated-by", "link-2"), ("duplicate-of", "link-3")]
+    changes = [{"kind": [None, kind], "linkId": [None, link]} for kind, link in added]
+    entries = [("case.opened", None), *(("link.added", each) for each in changes), ("case.closed", None)]
+    history.note_links([SimpleNamespace(action=action, changes=changes) for action, changes in entries])
+    assert history.link_versions == {"link-3": 4}
+    history.calls = [Call("a", Operation("unmerge", 0, link), 0.0) for link in ("link-3", "link-1")]
+    assert [call.operation.value for call in history.recorded()] == [4, None]
 
 
 def test_too_many_concurrent_calls_are_refused():
