@@ -65,6 +65,11 @@ class RedisWithSentinels:
         """The URL of a client, which names the Sentinels."""
         return f"redis+sentinel://{','.join(f'127.0.0.1:{each.port}' for each in self._sentinels)}/{SERVICE}/0"
 
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """The addresses of the Sentinels."""
+        return [("127.0.0.1", each.port) for each in self._sentinels]
+
     def start(self) -> None:
         """Start everything, and wait until the Sentinels know each other and the replica."""
         for number in range(2):

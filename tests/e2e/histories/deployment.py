@@ -4,23 +4,26 @@ Faults break one part at a time, and repair it.
 """
 
 import asyncio
+import json
 import random
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 from redis import RedisError
+from redis.asyncio.sentinel import Sentinel
 
 from tests.e2e.drill.links import Link
 from tests.e2e.drill.load_balancer import LoadBalancer
 from tests.support.calls import eventually
 from tests.support.process import START_TIMEOUT, environment
-from tests.support.sentinels import RedisWithSentinels
+from tests.support.sentinels import SERVICE, RedisWithSentinels
 from tests.support.servers import PostgresServer, RedisServer, free_port
 from tests.support.sessions import MIGRATED
 
@@ -33,6 +36,8 @@ LIMITS = {  # that clients of one address would reach
 }
 FROZEN = (0.5, 4.0)  # seconds: less and more than clients wait for an answer
 DOWN = (0.2, 2.0)
+STREAM = "support.events"  # of published events
+REDIS_TIMEOUT = 2.0  # seconds
 ELECTED_WITHIN = 20.0  # seconds; ten times as long as the Sentinels wait
 
 Fault = Callable[[random.Random], Awaitable[None]]
@@ -90,16 +95,29 @@ class Replica:
 class Deployment:
     """A running deployment, and the faults that it can have. Clients call `address`."""
 
-    def __init__(self, folder: Path, variables: dict[str, str], replicas: Sequence[Replica], link: Link) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        variables: dict[str, str],
+        replicas: Sequence[Replica],
+        link: Link,
+        servers: "Servers | None" = None,
+    ) -> None:
         self.folder, self.variables = folder, variables
-        self.replicas = replicas
+        self.replicas, self.servers = replicas, servers
         self._link = link
         self.address = f"http://127.0.0.1:{link.port}"
         self.faults: dict[str, Fault] = {
             "replica killed": self._kill_replica,
             "replica frozen": self._freeze_replica,
             "clients cut": self._cut_clients,
+            **(servers.faults if servers else {}),
         }
+
+    @property
+    def streams(self) -> dict[str, str]:
+        """The addresses at which the stream is followed, by name."""
+        return {"the stream": self.address}
 
     async def repair(self) -> None:
         """Wait until every replica is ready."""
@@ -144,6 +162,22 @@ class Servers:
         hosts = ",".join(urlsplit(server.url()).netloc.split("@")[1] for server in (self._primary, self._standby))
         url = f"postgresql://tests@{hosts}/{MIGRATED}?target_session_attrs=read-write"
         return {"SUPPORT_DATABASE_URL": url, "SUPPORT_REDIS_URL": self._redis.url}
+
+    async def events(self) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield the published events as a consumer gets them, which goes on after a failure."""
+        sentinels = Sentinel(self._redis.addresses, socket_timeout=REDIS_TIMEOUT, protocol=2)
+        position = b"0"
+        async with sentinels.master_for(SERVICE) as redis:
+            while True:
+                try:
+                    answer = await redis.xread({STREAM: position}, block=500)
+                except RedisError:
+                    await asyncio.sleep(0.2)
+                    continue
+                for _, entries in answer:
+                    for entry, fields in entries:
+                        position = entry
+                        yield json.loads(fields[b"event"])
 
     async def _kill_postgres(self, draw: random.Random) -> None:
         await asyncio.to_thread(self._primary.kill)
@@ -216,6 +250,4 @@ async def running(folder: Path, variables: dict[str, str], servers: Servers | No
             await balancer.start(replicas)
             target = urlsplit(balancer.address).netloc
         link = await stack.enter_async_context(Link(int(target.split(":")[1])).open())
-        deployment = Deployment(folder, variables, replicas, link)
-        deployment.faults |= servers.faults if servers else {}
-        yield deployment
+        yield Deployment(folder, variables, replicas, link, servers)

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import aclosing, asynccontextmanager, closing, suppress
+from functools import partial
 from hashlib import sha256
 
 import pytest
@@ -22,7 +23,7 @@ from tests.e2e.histories.deployment import Servers, running
 from tests.support.calls import eventually
 from tests.support.events.webhooks import SECRET
 from tests.support.histories.clients import CHANNEL, LONG, ONE_ATTEMPT, STATUSES, Caller, until_answered
-from tests.support.histories.ending import Ending, Event, FinalCase
+from tests.support.histories.ending import Ending, Event, FinalCase, ReadAgain
 from tests.support.histories.recording import Histories, most_undecided
 from tests.support.process import run
 from tests.support.promql import ROOT
@@ -36,6 +37,7 @@ MINUTES = float(os.environ.get("HISTORY_MINUTES", "0"))  # of each database; 0 i
 SEED = os.environ.get("HISTORY_SEED", "36")
 SECONDS, CALLS = (60.0, 2000) if MINUTES else (6.0, 300)  # of one round: at least as long, and as many with an answer
 CLIENTS = 24 if MINUTES else 16
+READERS = 8  # calls at the same time of a follower that reads all cases again
 LONGEST_ROUND = 900.0  # seconds on a busy machine, with its start and its checks
 PAUSES = (0.3, 3.0) if MINUTES else (0.3, 1.0)  # seconds between two faults
 
@@ -54,27 +56,26 @@ class Round:
         self._clients = [SupportClient(deployment.address, timings=ONE_ATTEMPT) for _ in range(CLIENTS)]
         self._callers = [Caller(f"client {n}", client, seed) for n, client in enumerate(self._clients)]
         self.histories = Histories(self._callers, seed, self._is_over)
-        self._stream = []
+        self._streams = {name: [] for name in deployment.streams}
+        self._published = None if deployment.servers is None else []
         self._begin = 0.0
         self.faults = Counter()
 
     async def run(self):
         """Let clients call the service while its parts fail; then read every case."""
-        following = asyncio.create_task(self._follow())
-        await self._wait_for_the_stream()
-        self._begin = time.monotonic()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._break_things())
-            self.histories.record(group)
-        await self._deployment.repair()
-        async with SupportClient(self._deployment.address) as client:
-            await self._wait_until_all_are_awake(client)
-            await self.histories.read_all()
-            ending = await self._end(client, await self._open_last_case(client))
-        following.cancel()
-        with suppress(asyncio.CancelledError):
-            await following
-        return ending
+        async with self._following():
+            await self._wait_for_the_streams()
+            self._begin = time.monotonic()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._break_things())
+                self.histories.record(group)
+            await self._deployment.repair()
+            async with SupportClient(self._deployment.address) as client:
+                await self._wait_until_all_are_awake(client)
+                await self.histories.read_all()
+                with suppress(TimeoutError):  # the report says which stream has no more changes
+                    await self._wait_for_the_streams()
+                return await self._end(client, await self._open_last_case(client))
 
     def _is_over(self):
         answered = sum(caller.answered for caller in self._callers)
@@ -93,7 +94,9 @@ class Round:
             {
                 "rounds": 1,
                 "faults": self.faults.total(),
-                "restarts of the stream": self._stream.count(None),
+                "restarts of a stream": sum(
+                    isinstance(item, ReadAgain) for each in self._streams.values() for item in each
+                ),
                 "histories": len(self.histories.begun),
                 "undecided": len(self.histories.undecided),
                 "answered": answered,
@@ -111,22 +114,55 @@ class Round:
             await self._deployment.faults[name](draw)
             self.faults[name] += 1
 
-    async def _follow(self):
-        """Follow the stream. A None says that changes were missed."""
-        async with SupportClient(self._deployment.address) as client, aclosing(client.stream()) as items:
+    @asynccontextmanager
+    async def _following(self):
+        """Follow each stream and the published events during a block."""
+        tasks = [
+            asyncio.create_task(self._follow(address, self._streams[name]))
+            for name, address in self._deployment.streams.items()
+        ]
+        if self._published is not None:
+            tasks.append(asyncio.create_task(self._consume()))
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+        for failure in ends:
+            if not isinstance(failure, asyncio.CancelledError):
+                raise failure
+
+    async def _follow(self, address, stream):
+        """Follow the stream at an address. Read again when it says that changes were missed."""
+        async with SupportClient(address) as client, aclosing(client.stream()) as items:
             async for item in items:
                 if isinstance(item, Resync):
-                    self._stream.append(None)
+                    stream.append(await _read_again(client))
                 elif isinstance(item, Change):
                     text = item.message and item.message.message
-                    self._stream.append(Event(item.event_id, item.case_id, item.version, item.change_type, text))
+                    stream.append(Event(item.event_id, item.case_id, item.version, item.change_type, text))
 
-    async def _wait_for_the_stream(self):
-        async def has_begun():
-            await self._clients[0].open_case(subject="Is anybody there?", channel="web")
-            return self._stream
+    async def _consume(self):
+        """Get the published events from Redis."""
+        async with aclosing(self._deployment.servers.events()) as events:
+            async for event in events:
+                self._published.append(event)
 
-        await until_answered(has_begun)
+    async def _wait_for_the_streams(self):
+        """Open cases until each follower gets one of them: a follower may still read again, or connect again."""
+        begins, opened = {name: len(stream) for name, stream in self._streams.items()}, set()
+
+        def has_one(name):
+            return any(
+                isinstance(item, Event) and item.case_id in opened for item in self._streams[name][begins[name] :]
+            )
+
+        async def all_have_one():
+            opened.add((await self._clients[0].open_case(subject="Is anybody there?", channel="web")).id)
+            return all(map(has_one, begins))
+
+        await until_answered(all_have_one)
 
     @staticmethod
     async def _open_last_case(client):
@@ -143,7 +179,7 @@ class Round:
         """Return what is found at the end, once nothing is wrong with it or nothing changes any more."""
         reads = {case_id: await client.get_case(case_id) for history in self.histories.begun for case_id in history.ids}
         files = [file for case_id, case in reads.items() for file in case.attachments if file.ticket_id == case_id]
-        audited = {each: [entry async for entry in client.list_audit(each)][::-1] for each in reads}
+        audited = {each: await _read_audit(client, each) for each in reads}
         for history in self.histories.begun:
             for case_id in history.ids:
                 history.note_links(audited[case_id])
@@ -151,19 +187,20 @@ class Round:
             cases={case_id: _final(case) for case_id, case in reads.items()},
             listed={each: [case.id async for case in client.list_cases(**_filters(each))] for each in STATUSES},
             counted={},
-            stream=self._stream,
-            last_opened=last_opened,
-            webhooks=[],
             audited={case_id: [entry.action for entry in entries] for case_id, entries in audited.items()},
             audit_flaw=None,
             downloaded={file.id: await _digest(client, file) for file in files},
+            streams=self._streams,
+            last_opened=last_opened,
+            published=self._published,
         )
         _, verdict, _ = await run("audit", "verify", cwd=self._deployment.folder, **self._deployment.variables)
         ending.audit_flaw = verdict["flaw"]
 
         async def is_told():  # a count may be seconds old, and webhooks are repeated after seconds
             ending.counted = {each: (await client.count_cases(**_filters(each))).count for each in STATUSES}
-            ending.webhooks = [_event_of(body) for _, body in self._webhooks.sent]
+            ending.webhooks = [json.loads(body) for _, body in self._webhooks.sent]
+            ending.places = _places(audited) if ending.published is None else ending.places_of_published()
             return not [*ending.errors()]
 
         with suppress(AssertionError):  # the report says what is missing
@@ -185,9 +222,43 @@ async def _digest(client, file):
     return sha256(b"".join([block async for block in client.download(file)])).hexdigest()
 
 
-def _event_of(body):
-    event = json.loads(body)
-    return event["id"], event["subject"]
+async def _read_again(client):
+    """Read each case; return the versions. A list shows none."""
+    versions = {}
+
+    async def list_all():
+        versions.update({case.id: 0 async for case in client.list_cases(channel=CHANNEL, page_size=200)})
+        return True
+
+    async def read(ids):
+        for case_id in ids:
+            versions[case_id] = (await until_answered(partial(client.get_case, case_id))).version
+
+    await until_answered(list_all)
+    ids = iter([*versions])
+    await asyncio.gather(*(read(ids) for _ in range(READERS)))
+    return ReadAgain(versions)
+
+
+async def _read_audit(client, case_id):
+    """Return the audit entries of a case, oldest first, once each has its position in the chain."""
+    entries = []
+
+    async def are_sealed():
+        entries[:] = [entry async for entry in client.list_audit(case_id)][::-1]
+        return all(entry.position for entry in entries)
+
+    await eventually(are_sealed, LONG)
+    return entries
+
+
+def _places(audited):
+    """Return the places of changes. One process on SQLite publishes them in the order of the audit chain."""
+    return {
+        (case_id, version): entry.position
+        for case_id, entries in audited.items()
+        for version, entry in enumerate(entries, 1)
+    }
 
 
 @asynccontextmanager

@@ -183,9 +183,6 @@ async def find_ending(upgrade, endpoint, redis):
             cases={case_id: _final(case) for case_id, case in reads.items()},
             listed={each: [case.id async for case in client.list_cases(**_filters(each))] for each in STATUSES},
             counted={},
-            stream=[],
-            last_opened=None,
-            webhooks=[],
             audited={each: [entry.action async for entry in client.list_audit(each)][::-1] for each in reads},
             audit_flaw=json.loads((await deployment.run("audit", "verify"))[0])["flaw"],
             downloaded={file.id: await _digest(client, file) for file in files},
@@ -194,7 +191,7 @@ async def find_ending(upgrade, endpoint, redis):
 
         async def is_told():
             ending.counted = {each: (await client.count_cases(**_filters(each))).count for each in STATUSES}
-            ending.delivered = [json.loads(body) for _, body in endpoint.sent]
+            ending.webhooks = [json.loads(body) for _, body in endpoint.sent]
             ending.published = [event for _, event in await published(redis)] if redis else None
             messages = (await client.get_case(upgrade.inbound_case)).messages
             ending.applied = [message.metadata["eventId"] for message in messages]
@@ -291,7 +288,7 @@ async def test_upgrade_and_rollback_under_load_lose_nothing(request, backend, ea
         for replica in deployment.replicas:
             deployment.note_warnings(replica)
     say("\n".join(lines))
-    ids = Counter(event["id"] for event in ending.delivered)
+    ids = Counter(event["id"] for event in ending.webhooks)
     say(f"webhooks: {len(ids)} events, {ids.total() - len(ids)} repeats; {len(upgrade.sent)} inbound events")
     if backend == "postgresql":
         say(f"stream: {len(ending.published)} events, repeated: {repeated(await published(redis), tally)}")

@@ -3,11 +3,13 @@
 The last reads are calls of the history, and show the cases.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-ADDED = "message.added"
+ADDED, CLOSED = "message.added", "case.closed"
 # Kinds of change, by the action of an audit entry and by the change type of an event.
 SAME_KIND = {
     "conversation.added": ADDED,
@@ -15,6 +17,12 @@ SAME_KIND = {
     "case.closed": "case.changed",
     "case.reopened": "case.changed",
 }
+
+
+CHANGE_TYPES = {"support.case.opened.v1": "case.opened", "support.case.closed.v1": CLOSED}  # by the type of an event
+
+Place = tuple[int, bool]
+START, END = (-1, False), (sys.maxsize, True)
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class FinalCase:
 
 @dataclass(frozen=True)
 class Event:
-    """A change that a follower of the stream got; `text` is that of an added message."""
+    """A change as somebody was told of it; `text` is that of an added message."""
 
     id: str
     case_id: str
@@ -37,36 +45,68 @@ class Event:
     change_type: str
     text: str | None = None
 
+    @classmethod
+    def of(cls, event: Mapping[str, Any]) -> "Event":
+        """Return a published event."""
+        data = event["data"]
+        message = data.get("conversation") or data.get("initialMessage")
+        text = message and message["message"]
+        return cls(event["id"], event["subject"], data["ticket"]["version"], change_type_of(event), text)
+
+    @property
+    def kind(self) -> str:
+        """The kind of the change; the second event of a closing has a kind of its own."""
+        return CLOSED if self.change_type == CLOSED else SAME_KIND.get(self.change_type, self.change_type)
+
+
+def change_type_of(event: Mapping[str, Any]) -> str:
+    """Return the change type of a published event, which follows from its type or stands in its data."""
+    return CHANGE_TYPES.get(event["type"]) or str(event["data"]["changeType"])
+
+
+@dataclass(frozen=True)
+class ReadAgain:
+    """A follower of the stream was told to read again, and then has read these versions of all cases.
+
+    Later changes come after it.
+    """
+
+    versions: Mapping[str, int]
+
 
 @dataclass
 class Ending:
     """What was found at the end.
 
-    A None in the stream says that the follower was told to read again: it may get changes again, and may miss some.
-    So a case that was opened after the last fault shows that the stream has gone on.
+    A follower that was told to read again may get changes again. A case that was opened after the last fault shows that
+    the stream has gone on.
     """
 
     cases: dict[str, FinalCase]
     listed: dict[str, list[str]]  # ids by status
     counted: dict[str, int]  # by status
-    stream: list[Event | None]
-    last_opened: str | None  # id of a case that was opened after the last fault; None without a follower
-    webhooks: list[tuple[str, str]]  # id of the event and of the case
     audited: dict[str, list[str]]  # actions by case, oldest first
     audit_flaw: str | None
     downloaded: dict[str, str]  # SHA-256 of the bytes, by file
+    streams: dict[str, list[Event | ReadAgain]] = field(default_factory=dict)  # by the name of the follower
+    last_opened: str | None = None  # id of a case that was opened after the last fault
+    webhooks: Sequence[Mapping[str, Any]] = ()  # published events, in any order
+    published: Sequence[Mapping[str, Any]] | None = None  # what a consumer got; None without Redis
+    places: Mapping[tuple[str, int], int] = field(default_factory=dict)  # in the stream, by case and version
 
-    def events_of(self, case_id: str) -> int:
-        """Return how many events a case has: one for each change, and one more for each closing."""
-        actions = self.audited[case_id]
-        return len(actions) + actions.count("case.closed")
+    def places_of_published(self) -> dict[tuple[str, int], int]:
+        """Return the places of changes in the stream: it has the order of the published events."""
+        found: dict[tuple[str, int], int] = {}
+        for place, event in enumerate(_without_repeats(self.published or ())):
+            found.setdefault((event.case_id, event.version), place)
+        return found
 
     def errors(self) -> Iterator[str]:
         """Yield a sentence for each thing that is wrong."""
         yield from self._errors_of_lists()
         yield from self._errors_of_audit()
-        yield from self._errors_of_stream()
-        yield from self._errors_of_webhooks()
+        yield from self._errors_of_published()
+        yield from self._errors_of_streams()
         yield from self._errors_of_files()
 
     def _errors_of_files(self) -> Iterator[str]:
@@ -93,53 +133,97 @@ class Ending:
             if (entries := len(self.audited[case_id])) != case.version:
                 yield f"case {case_id}: version {case.version} has {entries} audit entries"
 
-    def _errors_of_stream(self) -> Iterator[str]:
-        """Each stretch between two restarts of the follower has all changes once and in order."""
-        if self.last_opened not in {event.case_id for event in self.stream if event is not None}:
-            yield f"case {self.last_opened}: it was opened after the last fault, and the stream did not have it"
-        stretches: list[list[Event]] = [[]]
-        for event in self.stream:
-            if event is None:
-                stretches.append([])
-            else:
-                stretches[-1].append(event)
-        for number, stretch in enumerate(stretches):
-            is_first, is_last = number == 0, number == len(stretches) - 1
-            for case_id, case in self.cases.items():
-                events = [event for event in stretch if event.case_id == case_id]
-                if events or (is_first and is_last):
-                    first = 1 if is_first else events[0].version
-                    last = case.version if is_last else events[-1].version
-                    yield from self._errors_of_events(case_id, events, {*range(first, last + 1)})
+    def _errors_of_published(self) -> Iterator[str]:
+        """Yield what is wrong with webhooks, which come in any order, and with published events, which come in order.
 
-    def _errors_of_events(self, case_id: str, events: Sequence[Event], wanted: set[int]) -> Iterator[str]:
-        """Yield what is wrong with events of one case, which should have the wanted versions."""
-        versions = [event.version for event in events]
-        if versions != sorted(versions) or {*versions} != wanted:
-            yield f"case {case_id}: the stream had versions {versions}, and not {sorted(wanted)} in order"
-        for event_id, times in Counter(event.id for event in events).items():
-            if times > 1:
-                yield f"case {case_id}: the stream had event {event_id} {times} times"
-        actions = [SAME_KIND.get(each, each) for each in self.audited[case_id]]
-        texts = self.cases[case_id].texts
-        for version, change_type, text in ((each.version, each.change_type, each.text) for each in events):
-            if change_type == "case.closed":
-                continue  # the second event of a change
-            kind, done = SAME_KIND.get(change_type, change_type), actions[:version]
-            if [kind] != done[version - 1 :]:
-                yield f"case {case_id}: the stream had {kind} at version {version}, and the audit log has {actions}"
-            elif kind == ADDED and [text] != [*texts[done.count(ADDED) - 1 : done.count(ADDED)]]:
-                yield f"case {case_id}: the stream had the text {text} at version {version}, and the case has {texts}"
+        Each event comes at least once: a repeat has the same id.
+        """
+        webhooks = sorted(_without_repeats(self.webhooks), key=lambda event: (event.version, event.kind == CLOSED))
+        ids = {event.id for event in webhooks}
+        told: dict[str, Sequence[Event]] = {"webhooks": webhooks}
+        if self.published is not None:
+            told["published events"] = _without_repeats(self.published)
+        for name, events in told.items():
+            of_cases = _by_case(events)
+            for case_id in self.cases:
+                yield from self._errors_of_events(name, case_id, of_cases[case_id], self._events_of(case_id))
+        told |= {name: [item for item in stream if isinstance(item, Event)] for name, stream in self.streams.items()}
+        for name, events in told.items():
+            for event in events:
+                if event.case_id in self.cases and event.id not in ids:
+                    yield f"case {event.case_id}: {name} had event {event.id}, and webhooks had not"
 
-    def _errors_of_webhooks(self) -> Iterator[str]:
-        """Each event at least once."""
-        delivered = {case_id: set() for case_id in self.cases}
-        for event_id, case_id in self.webhooks:
-            if case_id in delivered:
-                delivered[case_id].add(event_id)
-        streamed = {event.id for event in self.stream if event is not None}
-        for case_id, ids in delivered.items():
-            if len(ids) != self.events_of(case_id):
-                yield f"case {case_id}: webhooks had {len(ids)} events of {self.events_of(case_id)}"
-            elif None not in self.stream and not ids <= streamed:
-                yield f"case {case_id}: webhooks had events {sorted(ids - streamed)}, which the stream had not"
+    def _errors_of_streams(self) -> Iterator[str]:
+        """Each stretch between two restarts of a follower has what came after its read, once and in order.
+
+        What was there at the read may come again. What a stretch lacks at its end, the next read has shown.
+        """
+        for name, stream in self.streams.items():
+            if self.last_opened not in {item.case_id for item in stream if isinstance(item, Event)}:
+                yield f"case {self.last_opened}: it was opened after the last fault, and {name} did not have it"
+            stretches: list[tuple[Mapping[str, int], list[Event]]] = [({}, [])]
+            for item in stream:
+                if isinstance(item, ReadAgain):
+                    stretches.append((item.versions, []))
+                else:
+                    stretches[-1][1].append(item)
+            for read, events in stretches[:-1]:
+                reached = max(
+                    (self._place(event.case_id, event.version, event.kind) for event in events), default=START
+                )
+                yield from self._errors_of_stretch(name, read, events, reached)
+            yield from self._errors_of_stretch(name, *stretches[-1], END)
+
+    def _errors_of_stretch(
+        self, name: str, read: Mapping[str, int], events: Sequence[Event], reached: Place
+    ) -> Iterator[str]:
+        """Yield what is wrong with what came after a read, up to the place that it has reached."""
+        of_cases = _by_case(events)
+        for case_id in self.cases:
+            told, wanted = of_cases[case_id], self._events_of(case_id)
+            first = sum(version <= read.get(case_id, 0) for version, _ in wanted)
+            if told and (again := (told[0].version, told[0].kind)) in wanted[:first]:
+                first = wanted.index(again)
+            last = sum(self._place(case_id, version, kind) <= reached for version, kind in wanted)
+            yield from self._errors_of_events(name, case_id, told, wanted[first:last])
+
+    def _errors_of_events(
+        self, name: str, case_id: str, events: Sequence[Event], wanted: Sequence[tuple[int, str]]
+    ) -> Iterator[str]:
+        """Yield what is wrong with events of one case, which should have the wanted versions and kinds."""
+        told = [(event.version, event.kind) for event in events]
+        if told != wanted:
+            yield f"case {case_id}: {name} had {told}, and the audit log has {wanted}"
+        versions = [version for version, kind in self._events_of(case_id) if kind == ADDED]
+        texts = dict(zip(versions, self.cases[case_id].texts, strict=False))
+        for event in events:
+            if event.text != texts.get(event.version):
+                told_text, text = event.text, texts.get(event.version)
+                yield f"case {case_id}: {name} had the text {told_text} at version {event.version}, and not {text}"
+
+    def _events_of(self, case_id: str) -> list[tuple[int, str]]:
+        """Return version and kind of each event of a case: one for each change, and one more for each closing."""
+        found = []
+        for version, action in enumerate(self.audited[case_id], 1):
+            found.append((version, SAME_KIND.get(action, action)))
+            found += [(version, CLOSED)] if action == CLOSED else []
+        return found
+
+    def _place(self, case_id: str, version: int, kind: str) -> Place:
+        return self.places.get((case_id, version), 0), kind == CLOSED
+
+
+def _without_repeats(events: Iterable[Mapping[str, Any]]) -> list[Event]:
+    """Return events at the place of the first that has their id."""
+    found: dict[str, Event] = {}
+    for event in events:
+        if event["id"] not in found:
+            found[event["id"]] = Event.of(event)
+    return [*found.values()]
+
+
+def _by_case(events: Iterable[Event]) -> dict[str, list[Event]]:
+    found: dict[str, list[Event]] = defaultdict(list)
+    for event in events:
+        found[event.case_id].append(event)
+    return found

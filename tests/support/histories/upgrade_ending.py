@@ -1,13 +1,11 @@
 """What must hold after an upgrade: events of both releases tell what the audit log does, in order."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.support.histories.ending import SAME_KIND, Ending
-
-KINDS = {"support.case.opened.v1": "case.opened", "support.case.closed.v1": "case.closed"}  # by the type of the event
+from tests.support.histories.ending import SAME_KIND, Ending, change_type_of
 
 
 @dataclass
@@ -17,8 +15,6 @@ class UpgradeEnding(Ending):
     Events of a stream and webhooks come at least once: repeats have the same id, and are left out.
     """
 
-    published: Sequence[dict[str, Any]] | None = None
-    delivered: Sequence[dict[str, Any]] = ()
     sent: Sequence[str] = ()  # ids of inbound events
     applied: Sequence[str] = ()  # ids of inbound events of which the case has a message
 
@@ -28,13 +24,16 @@ class UpgradeEnding(Ending):
         yield from self._errors_of_audit()
         yield from self._errors_of_files()
         if self.published is not None:
-            yield from self._errors_of_published(self.published, "stream", in_order=True)
-        yield from self._errors_of_published(self.delivered, "webhook", in_order=False)
+            yield from self._errors_of_either_release(self.published, "stream", in_order=True)
+        yield from self._errors_of_either_release(self.webhooks, "webhook", in_order=False)
         if Counter(self.sent) != Counter(self.applied):
             yield f"inbound events {self.sent} were sent, and {self.applied} were applied"
 
-    def _errors_of_published(self, events: Sequence[dict[str, Any]], name: str, *, in_order: bool) -> Iterator[str]:
-        found: dict[str, list[dict[str, Any]]] = {case_id: [] for case_id in self.cases}
+    def _errors_of_either_release(
+        self, events: Sequence[Mapping[str, Any]], name: str, *, in_order: bool
+    ) -> Iterator[str]:
+        """Yield what is wrong with events of releases of which the first one published no versions."""
+        found: dict[str, list[Mapping[str, Any]]] = {case_id: [] for case_id in self.cases}
         for event in {event["id"]: event for event in events}.values():  # at the place of the first
             if event["subject"] in found and not _announces_a_closing(event):
                 found[event["subject"]].append(event)
@@ -50,12 +49,12 @@ class UpgradeEnding(Ending):
                 yield f"case {case_id}: the {name} had texts {texts}, and the case has {[*self.cases[case_id].texts]}"
 
 
-def _kind(event: dict[str, Any]) -> str:
-    kind = KINDS.get(event["type"]) or event["data"]["changeType"]
-    return SAME_KIND.get(kind, kind)
+def _kind(event: Mapping[str, Any]) -> str:
+    change_type = change_type_of(event)
+    return SAME_KIND.get(change_type, change_type)
 
 
-def _announces_a_closing(event: dict[str, Any]) -> bool:
+def _announces_a_closing(event: Mapping[str, Any]) -> bool:
     """Whether it is the event of the status that releases after 0.1.0 publish before that of a closing."""
     data = event["data"]
     return data.get("changeType") == "status.changed" and data["currentStatus"] == "closed"

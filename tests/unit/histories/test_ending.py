@@ -4,7 +4,17 @@ import copy
 
 import pytest
 
-from tests.support.histories.ending import Ending, Event, FinalCase
+from tests.support.histories.ending import Ending, Event, FinalCase, ReadAgain
+
+STREAM, OTHER_STREAM = "the stream", "the stream of replica-1"
+
+
+def published(event, **data):
+    """Return an event as it is published."""
+    kind = {"case.opened": "opened", "case.closed": "closed"}.get(event.change_type, "updated")
+    data |= {"ticket": {"version": event.version}} | ({"changeType": event.change_type} if kind == "updated" else {})
+    data |= {"conversation": {"message": event.text}} if event.text else {}
+    return {"id": event.id, "subject": event.case_id, "type": f"support.case.{kind}.v1", "data": data}
 
 
 def correct():
@@ -21,21 +31,32 @@ def correct():
         Event("e-5", other, 2, "attachment.added"),
         Event("e-6", closed, 4, "status.changed"),
         Event("e-7", closed, 4, "case.closed"),
+        Event("e-8", last, 1, "case.opened"),
     ]
     return Ending(
         cases={closed: FinalCase(4, "closed", ["first", "second"]), other: FinalCase(2, "open", [], {"file-1": "sha"})},
         listed={"open": [other], "closed": [closed]},
         counted={"open": 1, "closed": 1},
-        stream=[*events, Event("e-8", last, 1, "case.opened")],
-        last_opened=last,
-        webhooks=[(event.id, event.case_id) for event in reversed(events)],
         audited={
             closed: ["case.opened", "message.added", "message.added", "case.closed"],
             other: ["case.opened", "attachment.added"],
         },
         audit_flaw=None,
         downloaded={"file-1": "sha"},
+        streams={STREAM: [*events], OTHER_STREAM: [*events]},
+        last_opened=last,
+        webhooks=[published(event) for event in reversed(events)],
+        published=[published(event) for event in events],
+        places={(event.case_id, event.version): place for place, event in enumerate(events)},
     )
+
+
+def restarted():
+    """Return the same, where a follower was told to read again after the third event, and got that one again."""
+    found = correct()
+    stream = found.streams[STREAM]
+    stream[3:3] = [ReadAgain({"case-1": 2, "case-2": 1}), stream[2]]
+    return found
 
 
 def swap(items, first, second):
@@ -43,16 +64,62 @@ def swap(items, first, second):
     items[first], items[second] = items[second], items[first]
 
 
+def in_stream(error, name=STREAM):
+    """Plant an error in what a follower got."""
+    return lambda found: error(found.streams[name])
+
+
 ERRORS = {
-    "event is missing": lambda found: found.stream.pop(2),
-    "event comes twice": lambda found: found.stream.append(found.stream[3]),
-    "events are out of order": lambda found: swap(found.stream, 2, 3),
-    "event has the text of no message": lambda found: found.stream.__setitem__(
-        2, Event("e-3", "case-1", 2, "conversation.added", "third")
+    "event is missing": in_stream(lambda stream: stream.pop(2)),
+    "event comes twice": in_stream(lambda stream: stream.append(stream[3])),
+    "events are out of order": in_stream(lambda stream: swap(stream, 2, 3)),
+    "event has the text of no message": in_stream(
+        lambda stream: stream.__setitem__(2, Event("e-3", "case-1", 2, "conversation.added", "third"))
     ),
-    "event of the closing is missing": lambda found: found.stream.pop(5),
+    "event has an id of its own": in_stream(
+        lambda stream: stream.__setitem__(4, Event("e-9", "case-2", 2, "attachment.added"))
+    ),
+    "event of the status is missing": in_stream(lambda stream: stream.pop(5)),
+    "event of the closing is missing": in_stream(lambda stream: stream.pop(6)),
+    "another follower lacks an event": in_stream(lambda stream: stream.pop(2), OTHER_STREAM),
+    "another follower lacks the last case": in_stream(lambda stream: stream.pop(), OTHER_STREAM),
     "webhook is missing": lambda found: found.webhooks.pop(),
-    "webhook has an event of nobody": lambda found: found.webhooks.__setitem__(0, ("e-9", "case-1")),
+    "webhook has an event of nobody": lambda found: found.webhooks.append(
+        published(Event("e-9", "case-1", 3, "conversation.added", "second"))
+    ),
+    "webhook has another version": lambda found: found.webhooks.__setitem__(
+        3, published(Event("e-5", "case-2", 3, "attachment.added"))
+    ),
+    "webhook has another type": lambda found: found.webhooks.__setitem__(
+        3, published(Event("e-5", "case-2", 2, "attachment.removed"))
+    ),
+    "webhook has another text": lambda found: found.webhooks.__setitem__(
+        4, published(Event("e-4", "case-1", 3, "conversation.added", "third"))
+    ),
+    "webhooks have each other's texts": lambda found: found.webhooks.__setitem__(
+        slice(4, 6),
+        [
+            published(Event("e-4", "case-1", 3, "conversation.added", "first")),
+            published(Event("e-3", "case-1", 2, "conversation.added", "second")),
+        ],
+    ),
+    "published event is missing": lambda found: found.published.pop(4),
+    "published events are out of order": lambda found: swap(found.published, 2, 3),
+    "published event is doubled": lambda found: found.published.append(
+        published(Event("e-9", "case-1", 3, "conversation.added", "second"))
+    ),
+    "published event has another version": lambda found: found.published.__setitem__(
+        4, published(Event("e-5", "case-2", 3, "attachment.added"))
+    ),
+    "published event has another type": lambda found: found.published.__setitem__(
+        4, published(Event("e-5", "case-2", 2, "attachment.removed"))
+    ),
+    "published event has another text": lambda found: found.published.__setitem__(
+        3, published(Event("e-4", "case-1", 3, "conversation.added", "third"))
+    ),
+    "published event has another id": lambda found: found.published.__setitem__(
+        4, published(Event("e-9", "case-2", 2, "attachment.added"))
+    ),
     "audit entry is missing": lambda found: found.audited["case-1"].pop(2),
     "audit entry is doubled": lambda found: found.audited["case-2"].append("attachment.added"),
     "audit chain does not hold": lambda found: setattr(found, "audit_flaw", "entry 3"),
@@ -66,36 +133,65 @@ ERRORS = {
 
 
 def test_nothing_is_wrong_with_a_correct_ending():
-    """A webhook may come again, and a follower that was told to read again may get an event again, or miss one."""
+    """A webhook and a published event may come again, and without Redis no events are published."""
     found = correct()
     found.webhooks.append(found.webhooks[0])
+    found.published[5:5] = found.published[2:5]
     assert not [*found.errors()]
-    found.stream[3:3] = [None, found.stream[2]]
-    found.stream.pop(4)
+    found.published = None
+    assert not [*found.errors()]
+
+
+def test_follower_that_was_told_to_read_again_may_miss_what_it_read():
+    """It may also get that again, or nothing between two restarts."""
+    found = restarted()
+    assert not [*found.errors()]
+    stream = found.streams[STREAM]
+    stream.remove(stream[2])
+    assert not [*found.errors()]
+    stream[2] = ReadAgain({"case-1": 3, "case-2": 1})
+    stream[3:5] = []
+    assert not [*found.errors()]
+    stream[3:3] = [ReadAgain({"case-1": 3, "case-2": 1})]
+    assert not [*found.errors()]
+    closing = stream[5:7]
+    stream[5:7] = [closing[0], ReadAgain({"case-1": 4, "case-2": 2}), closing[1]]
     assert not [*found.errors()]
 
 
 AFTER_A_RESTART = {
-    "event is missing": lambda found: found.stream.pop(5),
-    "event comes twice": lambda found: found.stream.append(found.stream[-2]),
-    "events are out of order": lambda found: swap(found.stream, 4, 6),
-    "event has another kind": lambda found: found.stream.__setitem__(4, Event("e-3", "case-1", 2, "attachment.added")),
-    "event has the text of another message": lambda found: found.stream.__setitem__(
+    "event is missing": lambda stream: stream.pop(5),
+    "event comes twice": lambda stream: stream.append(stream[-2]),
+    "events are out of order": lambda stream: swap(stream, 4, 5),
+    "event has another kind": lambda stream: stream.__setitem__(4, Event("e-3", "case-1", 2, "attachment.added")),
+    "event has the text of another message": lambda stream: stream.__setitem__(
         4, Event("e-3", "case-1", 2, "conversation.added", "second")
     ),
-    "last change is missing": lambda found: found.stream.__delitem__(slice(7, -1)),
-    "nothing comes any more": lambda found: found.stream.__delitem__(slice(4, None)),
-    "event before the restart is missing": lambda found: found.stream.pop(0),
+    "last change is missing": lambda stream: stream.__delitem__(slice(7, -1)),
+    "nothing comes any more": lambda stream: stream.__delitem__(slice(4, None)),
+    "event before the restart is missing": lambda stream: stream.pop(0),
+    "only event of its case before the restart is missing": lambda stream: stream.pop(1),
+    "only event of its case after the restart is missing": lambda stream: stream.pop(6),
+    "all events of a case are missing": lambda stream: stream.__setitem__(
+        slice(None), [item for item in stream if isinstance(item, ReadAgain) or item.case_id != "case-2"]
+    ),
+    "three changes around the restart are missing": lambda stream: stream.__setitem__(
+        slice(2, 7), [item for item in stream[2:7] if isinstance(item, ReadAgain)]
+    ),
+    "change that was not read is missing": lambda stream: stream.__setitem__(
+        slice(3, 6), [ReadAgain({"case-1": 2, "case-2": 1})]
+    ),
+    "case that was opened after the restart is missing": lambda stream: stream.__setitem__(
+        slice(1, None), [ReadAgain({"case-1": 1}), *(item for item in stream[4:] if item.case_id != "case-2")]
+    ),
 }
 
 
 @pytest.mark.parametrize("plant", AFTER_A_RESTART.values(), ids=AFTER_A_RESTART)
 def test_error_is_found_although_the_follower_was_told_to_read_again(plant):
-    """What comes between two restarts is compared, too."""
-    found = correct()
-    found.stream[3:3] = [None, found.stream[2]]
-    assert not [*found.errors()]
-    plant(found)
+    """Only what its reads have shown may be missing."""
+    found = restarted()
+    plant(found.streams[STREAM])
     assert [*found.errors()]
 
 

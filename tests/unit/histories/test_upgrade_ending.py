@@ -33,16 +33,13 @@ def correct():
         cases={CASE: FinalCase(6, "closed", ["first", "second"], {"file-1": "sha"})},
         listed={"closed": [CASE]},
         counted={"closed": 1},
-        stream=[],
-        last_opened=None,
-        webhooks=[],
         audited={
             CASE: ["case.opened", "message.added", "message.added", "case.closed", "case.reopened", "case.closed"]
         },
         audit_flaw=None,
         downloaded={"file-1": "sha"},
         published=list(events),
-        delivered=events[::-1],
+        webhooks=events[::-1],
         sent=["i-1", "i-2"],
         applied=["i-2", "i-1"],
     )
@@ -54,8 +51,8 @@ ERRORS = {
     "events are out of order": lambda found: found.published.insert(2, found.published.pop(3)),
     "messages are out of order": lambda found: found.published.insert(1, found.published.pop(2)),
     "closing is missing": lambda found: found.published.pop(3),
-    "webhook is missing": lambda found: found.delivered.pop(),
-    "webhook has another text": lambda found: found.delivered.__setitem__(4, message(3, "third")),
+    "webhook is missing": lambda found: found.webhooks.pop(),
+    "webhook has another text": lambda found: found.webhooks.__setitem__(4, message(3, "third")),
     "inbound event is lost": lambda found: found.applied.pop(),
     "inbound event is applied twice": lambda found: found.applied.append("i-1"),
     "audit entry is missing": lambda found: found.audited[CASE].pop(),
