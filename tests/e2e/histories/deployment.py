@@ -116,8 +116,11 @@ class Deployment:
 
     @property
     def streams(self) -> dict[str, str]:
-        """The addresses at which the stream is followed, by name."""
-        return {"the stream": self.address}
+        """The addresses at which the stream is followed, by name: that of clients, and of several replicas each one."""
+        replicas = self.replicas if len(self.replicas) > 1 else ()
+        return {"the stream": self.address} | {
+            f"the stream of {replica.name}": f"http://{replica.target}" for replica in replicas
+        }
 
     async def repair(self) -> None:
         """Wait until every replica is ready."""
