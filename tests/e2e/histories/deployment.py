@@ -170,7 +170,10 @@ class Servers:
         """Yield the published events as a consumer gets them, which goes on after a failure."""
         sentinels = Sentinel(self._redis.addresses, socket_timeout=REDIS_TIMEOUT, protocol=2)
         position = b"0"
-        async with sentinels.master_for(SERVICE) as redis:
+        async with AsyncExitStack() as stack:
+            for sentinel in sentinels.sentinels:
+                stack.push_async_callback(sentinel.aclose)
+            redis = await stack.enter_async_context(sentinels.master_for(SERVICE))
             while True:
                 try:
                     answer = await redis.xread({STREAM: position}, block=500)
