@@ -1,1 +1,1 @@
-"""The dashboards as tables of panels; `make observability` generates Grafana's JSON from them."""
+"""The dashboards as tables of panels. `make observability` generates Grafana's JSON from them."""

@@ -1,7 +1,8 @@
 """Data types of panels, and queries that are correct for one replica and for ten.
 
 A counter or a histogram is summed over replicas. A gauge that every replica reads from the same database or disk is
-joined by `max` (by `min` where less is worse), and never by `sum`. A process's own values are shown by instance.
+joined by `max`, and never by `sum`. It is joined by `min` where less is worse. A process's own values are shown by
+instance.
 """
 
 from collections.abc import Sequence

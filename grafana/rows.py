@@ -35,7 +35,7 @@ SOURCE_CALLS_METRIC = "support_timeline_source_seconds"
 UNWATCHED_PANELS = (
     Panel(
         "Support connections",
-        "Client connections by replica; on the right, refused and closed connections by reason. Normal: head and "
+        "Client connections by replica. On the right: refused and closed connections by reason. Normal: head and "
         "unread at 0, idle and share only near the limit.",
         row="access",
         place=50,
@@ -194,7 +194,7 @@ UNWATCHED_PANELS = (
     ),
     Panel(
         "Support webhooks",
-        "Attempts to deliver an event to a webhook; on the right, pending deliveries.",
+        "Attempts to deliver an event to a webhook. On the right: pending deliveries.",
         row="events",
         place=50,
         queries=(
@@ -221,7 +221,7 @@ UNWATCHED_PANELS = (
     ),
     Panel(
         "Support file descriptors",
-        "Open files and connections by replica. Normal: flat; a steady rise is a leak.",
+        "Open files and connections by replica. Normal: flat. A steady rise is a leak.",
         row="process",
         place=40,
         queries=query_for_each_replica(selector("process_unix_file_descriptors")),
@@ -299,7 +299,7 @@ UNWATCHED_PANELS = (
     Panel(
         "Support used share of service levels",
         "Working time until a target was reached, as a share of the allowed time. Half of the clocks that ended in "
-        "the last 6 h used at most this share; above 1 they were late.",
+        "the last 6 h used at most this share. Above 1 they were late.",
         row="service levels",
         place=30,
         queries=(Query(quantile(0.5, "support_sla_used_share", "target", window="6h"), "{{target}}"),),
@@ -337,7 +337,7 @@ UNWATCHED_PANELS = (
     ),
     Panel(
         "Support timeline source calls",
-        "Calls by service and outcome. not_found: unknown or rejected id; open: stopped by the breaker; "
+        "Calls by service and outcome. not_found: unknown or rejected id. open: stopped by the breaker. "
         "invalid: violates the contract.",
         row="sources",
         place=30,
@@ -366,7 +366,7 @@ def build_row(
 ) -> Row:
     """Return a row with all panels that name its key. Raises ValueError for a panel with a limit and no alert.
 
-    A panel has the alerts that it names, and those that lead to it.
+    A panel has the alerts that it names, and the alerts that lead to it.
     """
     leading = {
         title: tuple(alert.name for signal in signals for alert in signal.alerts if alert.panel == title)

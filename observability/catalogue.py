@@ -18,7 +18,7 @@ METRICS_PAGE_HEAD = """\
 # Metrics
 
 Every instrument, written by `make observability` from the rows beside the code that records them. The heading is
-the name in OpenTelemetry and OTLP, the name below it is the family on `/metrics`. Label values in `code` are complete;
+the name in OpenTelemetry and OTLP, the name below it is the family on `/metrics`. Label values in `code` are complete.
 values of *open* labels are the service's own routes, statuses and releases, never a client's input.
 """
 PROBE_INSTRUMENTS = tuple(row for row in declared_instruments() if row.name.startswith("support.probe."))

@@ -260,7 +260,7 @@ def budget_days_test() -> dict[str, Any]:
     both = ("SupportApiErrorBudgetBurnSlow", "SupportTimelineErrorBudgetBurnSlow")
 
     def counters(share: float, *phases: tuple[float, int], last: tuple[float, int]) -> dict[str, Phases]:
-        """Return requests and reads in phases (a minute, minutes); that share of the last requests fails."""
+        """Return requests and reads in phases (a minute, minutes). That share of the last requests fails."""
         http = 'http_server_request_duration_seconds_count{job="support-service",http_route="/support/cases"'
         none = tuple((0.0, minutes) for _, minutes in phases)
         pace, minutes = last

@@ -82,7 +82,7 @@ def switch_off(service: str, leaves: Sequence[str] = ()) -> Action:
 
 @dataclass(frozen=True, slots=True)
 class DrillFault:
-    """A fault; `inject` holds it for the length of a block, and repairs what an action has left of it.
+    """A fault. `inject` holds it for the length of a block, and repairs what an action has left of it.
 
     A fault that raises alerts has actions, or says in `only_repair` why none of its page ends them.
     """
@@ -114,7 +114,7 @@ class Exercise:
 
 @asynccontextmanager
 async def repeatedly(operation: Callable[[], Awaitable[object]], interval: float) -> AsyncIterator[None]:
-    """Repeat an operation for the length of a block; let the last repetition finish."""
+    """Repeat an operation for the length of a block. Let the last repetition finish."""
     done = asyncio.Event()
 
     async def repeat() -> None:

@@ -98,7 +98,7 @@ class Objective:
                 for_=BURN_SLOW_FOR,
                 severity="warning",
                 labels=self._explained(BURN_SLOW),
-                summary=f"{self.title}: the error budget will not last 30 days; {impact}",
+                summary=f"{self.title}: the error budget will not last 30 days. {impact}",
                 description=f"{told} over the last {BURN_MEDIUM_WINDOWS[0]} or {BURN_SLOW_WINDOWS[0]} (limits "
                 f"{BURN_MEDIUM * budget:.2%} and {BURN_SLOW * budget:.2%}).",
                 stated=(

@@ -180,7 +180,7 @@ def expect_firing(at: str, alerts: tuple[str, ...]) -> dict[str, Any]:
 def promtool_test_file(
     tests: list[dict[str, Any]], groups: Sequence[str] = ("*",), evaluate_every: str = EVALUATE_EVERY
 ) -> dict[str, Any]:
-    """Return a test file that loads the named groups of rules; by default all of them."""
+    """Return a test file that loads the named groups of rules, by default of all groups."""
     files = [f"../rules/{group}.yaml" for group in groups]
     return {"rule_files": files, "evaluation_interval": evaluate_every, "tests": tests}
 

@@ -1,4 +1,4 @@
-"""Write every generated file of observability/, grafana/ and runbooks/; with --check, only report outdated ones.
+"""Write every generated file of observability/, grafana/ and runbooks/, or with --check only report outdated ones.
 
 Runbooks that do not state the threshold of their alert are reported, too.
 
@@ -24,7 +24,7 @@ GENERATED_FOLDERS = (rules.PROMETHEUS_FOLDER / "rules", rules.PROMETHEUS_FOLDER 
 def main() -> int:
     """Write or check the files and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m observability.generate", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing, and exit with 1 if a file is out of date")
     check = parser.parse_args().check
     wanted = {path: text for source in SOURCES for path, text in source.generated_files().items()}
     present = {path for folder in GENERATED_FOLDERS for path in folder.iterdir()} | {

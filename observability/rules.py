@@ -1,4 +1,4 @@
-"""Prometheus's rules and their tests, from the signals; also as one PrometheusRule, and for metrics that are pushed."""
+"""Prometheus's rules and their tests, from the signals, also as one PrometheusRule, and for metrics that are pushed."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -83,7 +83,7 @@ def _wait(alert: Alert) -> faults.Wait:
 
 
 def divide_duration(duration: str, by: float) -> str:
-    """Return a duration divided by a number, in a unit that Prometheus accepts; the same text if the number is 1."""
+    """Return a duration divided by a number, in a unit that Prometheus accepts. The number 1 changes nothing."""
     if by == 1:
         return duration
     total = sum(duration_seconds(part) for part in re.findall(r"\d+[smhd]", duration))

@@ -83,7 +83,7 @@ SIGNAL = Signal(
         Panel(
             "Support age of the issuer's keys",
             "Time since each replica last read the keys that verify JWTs, or the token file. Normal: under 5 min. "
-            "While it grows, replicas use those that they know. 0 without JWTs, or without a token file.",
+            "While it grows, replicas use the keys that they know. 0 without JWTs, or without a token file.",
             row="access",
             place=20,
             queries=(

@@ -35,7 +35,7 @@ def callers(outcome: str) -> str:
 
 
 def few(concerned: str, everyone: str) -> str:
-    """Return a query that has a result if few of all callers are concerned; none if their number is not known."""
+    """Return a query that has a result if few of all callers are concerned, and none if their number is not known."""
     share = f"{concerned} / ({everyone})"
     return f"({share} <= {CALLERS_SHARE} or ({share} <= {MOST_CALLERS} and {concerned} < {MANY_CALLERS}))"
 
@@ -134,7 +134,7 @@ SIGNAL = Signal(
         Panel(
             "Support authentications",
             "Authentications of requests by outcome. Normal: accepted, and a few expired. Many invalid: a client "
-            "guesses tokens; unavailable: the issuer's keys can't be read. No data with SUPPORT_AUTH=open.",
+            "guesses tokens. unavailable: the issuer's keys can't be read. No data with SUPPORT_AUTH=open.",
             row="access",
             place=10,
             queries=(Query(rate("support_access_authentications_total", "outcome"), "{{outcome}}"),),

@@ -126,7 +126,7 @@ SIGNAL = Signal(
         Panel(
             "Support API errors",
             "Share of responses with status 5xx and 4xx. The line is the share at which the month's budget burns "
-            f"{BURN_FAST:g} times too fast; 4xx are client errors.",
+            f"{BURN_FAST:g} times too fast. 4xx are client errors.",
             row="api",
             place=20,
             queries=(

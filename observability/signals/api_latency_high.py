@@ -116,7 +116,7 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support API p95 latency by route",
-            f"95 of 100 requests of each route take at most this long. The line is the limit of most routes; a "
+            f"95 of 100 requests of each route take at most this long. The line is the limit of most routes. A "
             f"timeline may take {API_LATENCY_P95_TIMELINE:g} s, bulk changes, reports and the audit log "
             f"{API_LATENCY_P95_LARGE:g} s. Uploads and downloads take as long as their clients. Normal: under 100 ms.",
             row="api",

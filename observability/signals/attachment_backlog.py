@@ -95,7 +95,7 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support attachment backlog",
-            "Files on local storage that are neither deleted nor offloaded, at their real size; dashed: prediction "
+            "Files on local storage that are neither deleted nor offloaded, at their real size. Dashed: prediction "
             f"for {GROWTH_HORIZON // 3600} h at the growth of the last {GROWTH_WINDOW}.",
             row="first",
             place=20,

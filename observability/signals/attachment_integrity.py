@@ -81,8 +81,9 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support attachment integrity",
-            "Files that the last sweep found missing or damaged (no data before the first sweep), and files that a "
-            f"re-hash, a move or a download found changed or missing in the last {DAMAGE_WINDOW}. Normal: 0.",
+            "Files that the last sweep found missing or damaged. Files that a "
+            f"re-hash, a move or a download found changed or missing in the last {DAMAGE_WINDOW}. "
+            "No data before the first sweep. Normal: 0.",
             row="attachments",
             place=40,
             queries=(
@@ -115,7 +116,7 @@ SIGNAL = Signal(
             ("SupportAttachmentIntegrity",),
             {_missing("a"): GaugeValues(0, 0), _missing("b"): RestartedValues(0, 1, silent=6)},
         ),
-        "a file is missing, and another replica takes the place of the one that knew": Fault(
+        "a file is missing, and another replica takes the place of the replica that knew": Fault(
             ("SupportAttachmentIntegrity",),
             {_missing("a"): RestartedValues(0, 1, silent=6, returns=False), _missing("b"): GaugeValues(0, None)},
             resolved_after=REPAIRED_MINUTE - 6 + duration_seconds(SWEEP_KEPT) // 60,

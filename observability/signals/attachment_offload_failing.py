@@ -53,7 +53,7 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support attachment offload",
-            "Attempts per hour to move a file between storages, by outcome; only moved moves the file. Normal: only "
+            "Attempts per hour to move a file between storages, by outcome. Only moved moves the file. Normal: only "
             "moved.",
             row="attachments",
             place=30,
@@ -84,7 +84,7 @@ SIGNAL = Signal(
             _s3_is_down,
             (Cause(1, r'"failed"} [1-9]'),),
             scenario=OFFLOADING,
-            only_repair="S3 has to answer; files are complete on the local disk",
+            only_repair="S3 has to answer, and files are complete on the local disk",
         ),
     ),
     exercises=(

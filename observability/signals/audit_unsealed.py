@@ -14,7 +14,7 @@ AUDIT_AGE = 300  # s; an entry is sealed within a second or two, and after a fai
 
 @asynccontextmanager
 async def _sealing_is_refused(deployment: Deployment) -> AsyncIterator[None]:
-    """The head of the audit chain can't be updated, as after a restore with other permissions; changes succeed."""
+    """The head of the audit chain can't be updated, as after a restore with other permissions. Changes succeed."""
     await deployment.database.run(f"REVOKE UPDATE ON audit_head FROM {DATABASE_AND_ROLE}")
     yield
     await deployment.database.run(f"GRANT UPDATE ON audit_head TO {DATABASE_AND_ROLE}")
@@ -38,7 +38,7 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support audit log",
-            "Age of the oldest entry that is not sealed (the line is its limit); on the right, sealed entries. "
+            "Age of the oldest entry that is not sealed (the line is its limit). On the right: sealed entries. "
             "Normal: under 2 s.",
             row="access",
             place=30,

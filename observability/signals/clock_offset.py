@@ -53,7 +53,7 @@ SIGNAL = Signal(
             severity="warning",
             summary="The clock of {{ with $labels.dependency }}the {{ . }}{{ else }}{{ $labels.instance }}{{ end }} "
             "differs by {{ $value | humanizeDuration }}"
-            "{{ with $labels.dependency }} from those of all replicas{{ end }}",
+            "{{ with $labels.dependency }} from the clocks of all replicas{{ end }}",
             description="The clocks of {{ with $labels.dependency }}all replicas{{ else }}{{ $labels.instance }}"
             f"{{{{ end }}}} and of the database differ by {{{{ $value | humanizeDuration }}}} (limit {CLOCK_OFFSET} "
             "s). Times of cases are wrong, and valid tokens may be refused.",

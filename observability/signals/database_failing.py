@@ -124,11 +124,11 @@ SIGNAL = Signal(
             f" or ({_database(FAILED)} / {_database()} and {_database(TIMEOUT)} >= {DATABASE_ERRORS})",
             for_=DATABASE_FOR,
             severity="critical",
-            summary="{{ $value | humanizePercentage }} of the database operations of {{ $labels.instance }} fail; "
+            summary="{{ $value | humanizePercentage }} of the database operations of {{ $labels.instance }} fail: "
             f"{REQUESTS_FAILING}",
             description="{{ $value | humanizePercentage }} of the database operations of {{ $labels.instance }} fail "
             f"(limit {DATABASE_ERROR_SHARE:.0%} and {DATABASE_ERRORS} errors, or {DATABASE_ERRORS} timeouts, in "
-            f"{SYMPTOM_WINDOW}). Their requests are answered with 503; acknowledged data is not lost.",
+            f"{SYMPTOM_WINDOW}). Their requests are answered with 503. Acknowledged data is not lost.",
             keep_firing_for=CAUSE_KEPT,
             stated=(f"{DATABASE_ERROR_SHARE * 100:g} %", f"{DATABASE_ERRORS} ", SYMPTOM_WINDOW, DATABASE_FOR),
         ),
@@ -136,8 +136,8 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support database errors",
-            "Share of database operations that fail, by replica; on the right, timeouts a second: a lock, a slow "
-            "statement, or no free connection. Normal: 0.",
+            "Share of database operations that fail, by replica. On the right: timeouts a second, because of a lock, a "
+            "slow statement, or no free connection. Normal: 0.",
             row="dependencies",
             place=10,
             queries=(

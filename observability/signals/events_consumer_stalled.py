@@ -74,7 +74,7 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support events consumed",
-            "Inbound events by outcome. failed: delivered again; dead: moved to the dead letters.",
+            "Inbound events by outcome. failed: delivered again. dead: moved to the dead letters.",
             row="events",
             place=30,
             queries=(Query(rate("support_events_consumed_total", "outcome"), "{{outcome}}"),),

@@ -45,12 +45,12 @@ SIGNAL = Signal(
             expr=f"max by (instance) ({GOOD}{{{INGRESS}}}) == 0 and on () max({GOOD}{{{DIRECT}}}) == 1",
             for_=INGRESS_FOR,
             severity="critical",
-            summary=f"The check through the ingress fails at step{steps(INGRESS)}, and directly it succeeds; "
-            f"{value_template(ARRIVING, otherwise='no')} requests a second of others arrive, an hour ago "
+            summary=f"The check through the ingress fails at step{steps(INGRESS)}, and directly it succeeds. "
+            f"{value_template(ARRIVING, otherwise='No')} requests a second of others arrive, an hour ago "
             f"{value_template(ARRIVED, otherwise='none')}",
             description="The check through the ingress fails, while the same check directly at the service succeeds. "
             f"Its result has been {{{{ $value }}}} for {INGRESS_FOR} (limit: 1, which means success). 404: a host or "
-            "a path of the ingress leads elsewhere; 502 to 504: it finds no replica; no status: DNS, TLS or a timeout.",
+            "a path of the ingress leads elsewhere. 502 to 504: it finds no replica. No status: DNS, TLS or a timeout.",
             keep_firing_for=CAUSE_KEPT,
             stated=(INGRESS_FOR,),
         ),
@@ -58,8 +58,8 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support probe",
-            "The last run of the synthetic check, which opens a case and waits until a synthetic event is in its "
-            "timeline: directly at the service, and through its ingress.",
+            "The last run of the synthetic check, directly at the service, and through its ingress. It opens a case "
+            "and waits until a synthetic event is in its timeline.",
             row="probe",
             place=10,
             queries=(Query(highest_over_replicas("support_probe_success", "via", job=PROBE_JOB), "{{via}}"),),

@@ -20,7 +20,7 @@ EXPECTED = " and ".join(
 
 @asynccontextmanager
 async def _nothing_is_sent(deployment: Deployment) -> AsyncIterator[None]:
-    """The way of clients to the service is interrupted; the probe's is not."""
+    """The way of clients to the service is interrupted. The way of the probe is not."""
     async with changed_attributes(deployment.traffic, cases=0.0, reads=0.0, uploads=0.0):
         yield
 

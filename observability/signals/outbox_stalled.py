@@ -18,14 +18,14 @@ SIGNAL = Signal(
             severity="warning",
             summary="Case events are published late: the oldest has waited {{ $value | humanizeDuration }}",
             description="The oldest event in the outbox has waited {{ $value | humanizeDuration }} (limit "
-            f"{OUTBOX_AGE} s). Subscribers receive changes late; no event is lost.",
+            f"{OUTBOX_AGE} s). Subscribers receive changes late. No event is lost.",
             stated=(f"{OUTBOX_AGE} s", SYMPTOM_FOR),
         ),
     ),
     panels=(
         Panel(
             "Support events",
-            "Age of the oldest unpublished event (the line is its limit); on the right, waiting inbound events and "
+            "Age of the oldest unpublished event (the line is its limit). On the right: waiting inbound events and "
             "dead letters. Normal: under 1 s, no dead letters.",
             row="events",
             place=10,
@@ -41,7 +41,7 @@ SIGNAL = Signal(
         ),
         Panel(
             "Support events published",
-            "Events of cases by outcome of their publication to the broker. error counts failed attempts; the event "
+            "Events of cases by outcome of their publication to the broker. error counts failed attempts. The event "
             "stays in the outbox.",
             row="events",
             place=20,

@@ -56,7 +56,7 @@ SIGNAL = Signal(
             expr=f"max by (instance) ({GOOD}{{{DIRECT}}}) == 0 unless on (instance) ({EVENT_WAITS})",
             for_=PROBE_FOR,
             severity="critical",
-            summary=f"The synthetic check of a whole case fails at step{steps(DIRECT)}; {REQUESTS_FAILING}",
+            summary=f"The synthetic check of a whole case fails at step{steps(DIRECT)}: {REQUESTS_FAILING}",
             description="The probe opens a case and waits until an event appears in its timeline. Its result has been "
             f"{{{{ $value }}}} for {PROBE_FOR} (limit: 1, which means success). Agents may fail at the same step.",
             stated=(f"{STREAM_WAITING} event", PROBE_FOR),
@@ -65,7 +65,7 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support probe steps that succeed",
-            "Which steps of the last run were good; steps after a failed one may be skipped.",
+            "Which steps of the last run were good. Steps after a failed one may be skipped.",
             row="probe",
             place=20,
             queries=(

@@ -44,7 +44,7 @@ SIGNAL = Signal(
             for_=PROBE_FLAPPING_FOR,
             severity="warning",
             summary='The synthetic check of a whole case{{ if eq $labels.via "ingress" }} through the ingress{{ end }} '
-            f"fails again and again{WORST_STEP}; {{{{ $value | humanizePercentage }}}} of its runs are good",
+            f"fails again and again{WORST_STEP}: {{{{ $value | humanizePercentage }}}} of its runs are good",
             description=f"{{{{ $value | humanizePercentage }}}} of the runs of the probe in {PROBE_WINDOW} were good "
             f"(limit {PROBE_SHARE:.0%}). Some agents meet the same failure.",
             panel="Support probe steps that succeed",

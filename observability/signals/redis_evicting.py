@@ -37,7 +37,7 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support Redis memory",
-            "Used share of Redis's maxmemory; on the right, keys that it evicts. Normal: under 80 %, and nothing is "
+            "Used share of Redis's maxmemory. On the right: keys that it evicts. Normal: under 80 %, and nothing is "
             "evicted from the server of events. No data without a maxmemory.",
             row="dependencies",
             place=30,

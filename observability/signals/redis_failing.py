@@ -55,7 +55,7 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support Redis errors",
-            "Share of operations on Redis that fail: those of event streams begin with X. Normal: 0.",
+            "Share of operations on Redis that fail. Operations on event streams begin with X. Normal: 0.",
             row="dependencies",
             place=20,
             queries=(

@@ -119,7 +119,7 @@ SIGNAL = Signal(
             for_=CAUSE_FOR,
             severity="warning",
             summary=f"{{{{ $labels.instance }}}} can't use {{{{ $labels.dependency }}}}{CODE}, which the other "
-            f"replicas can; it gets {SHARE_OF_REQUESTS} of all requests",
+            f"replicas can. It gets {SHARE_OF_REQUESTS} of all requests",
             description="{{ $value | humanizePercentage }} of the checks or calls of {{ $labels.dependency }} by "
             f"{{{{ $labels.instance }}}} fail. The limit is {PING_FAILED_SHARE:.0%} of the checks of the database "
             f"and Redis, or {SOURCE_DOWN_SHARE:.0%} of the calls to a source and {SOURCE_CALLS} calls, in "
@@ -140,7 +140,7 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support dependencies by replica",
-            "Replicas that can't use the database, Redis or another dependency, with the code; on the right, failed "
+            "Replicas that can't use the database, Redis or another dependency, with the code. On the right: failed "
             "calls a second to each source, by replica. Normal: nothing.",
             row="replicas",
             place=60,

@@ -39,7 +39,7 @@ SIGNAL = Signal(
             severity="warning",
             summary=f"The replica {{{{ $labels.instance }}}} runs and gets no requests: not ready{UNAVAILABLE}",
             description=f"The replica {{{{ $labels.instance }}}} has answered /readyz with 503 for {NOT_READY_FOR} "
-            "(ready is {{ $value }}, limit 1). The other replicas have its load; a rollout that waits for it does not "
+            "(ready is {{ $value }}, limit 1). The other replicas have its load. A rollout that waits for it does not "
             "end.",
             stated=(NOT_READY_FOR,),
         ),

@@ -74,7 +74,7 @@ SIGNAL = Signal(
             for_=CAUSE_FOR,
             severity="warning",
             summary="{{ $labels.instance }} is slow: 5 of 100 of its requests take over "
-            f"{{{{ $value | humanizeDuration }}}}{TIMES_SLOWER}; it gets {SHARE_OF_REQUESTS} of all requests",
+            f"{{{{ $value | humanizeDuration }}}}{TIMES_SLOWER}. It gets {SHARE_OF_REQUESTS} of all requests",
             description="The 95th percentile of the requests of {{ $labels.instance }} is "
             f"{{{{ $value | humanizeDuration }}}} (limit {REPLICA_P95:g} s and {REPLICA_SLOWER} times the fastest "
             "replica). Timelines, files, bulk changes and reports do not count.",

@@ -48,7 +48,7 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support requests turned away",
-            "Requests that admission refused. address, principal: over the rate limit (429); other reasons: overload "
+            "Requests that admission refused. address, principal: over the rate limit (429). Other reasons: overload "
             "(503). Normal: 0, or a few from a client over its limit.",
             row="access",
             place=40,

@@ -20,7 +20,7 @@ def _breached(window: str) -> str:
 
 
 def _many_of_all(window: str) -> str:
-    """Return the condition that a large share of the clocks that ended was breached; not met if none ended."""
+    """Return the condition that a large share of the clocks that ended was breached. It is not met if none ended."""
     edge = 'le=~"1(.0)?"'  # 1 if ingested by OTLP, 1.0 if scraped
     in_time = f"sum(increase(support_sla_used_share_bucket{{{edge}}}[{window}]))"
     return f"{_breached(window)} / ({_breached(window)} + {in_time}) > {SLA_BREACH_SHARE:g}"
@@ -28,7 +28,7 @@ def _many_of_all(window: str) -> str:
 
 @asynccontextmanager
 async def _answers_come_late(deployment: Deployment) -> AsyncIterator[None]:
-    """No agent answers in time; after the block the waiting cases count as answered."""
+    """No agent answers in time. After the block the waiting cases count as answered."""
     await deployment.traffic.promise_answers()
     async with repeatedly(partial(deployment.traffic.open_case, read=False, tags=["promised"]), 0.25):
         yield
@@ -54,7 +54,7 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support service level breaches",
-            "Breaches per hour by target; on the right, running clocks. Normal: a small part of the clocks that end. "
+            "Breaches per hour by target. On the right: running clocks. Normal: a small part of the clocks that end. "
             f"The alert needs {SLA_BREACHES} in {SLA_WINDOW}.",
             row="service levels",
             place=10,

@@ -56,8 +56,8 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support standby lag",
-            "Age of the newest state that the standby has, by replica; on the right, who answers lists, searches and "
-            f"counts. Normal: under 1 s; beyond {STANDBY_LAG} s the primary answers. No data without a standby.",
+            "Age of the newest state that the standby has, by replica. On the right: who answers lists, searches and "
+            f"counts. Normal: under 1 s. Beyond {STANDBY_LAG} s the primary answers. No data without a standby.",
             row="dependencies",
             place=15,
             queries=(

@@ -37,15 +37,15 @@ SIGNAL = Signal(
             summary=f"Open streams show changes late: by {{{{ $value | humanizeDuration }}}}, most at {TOP_REPLICA}",
             description="Changes of cases reach open streams {{ $value | humanizeDuration }} after their commit, or a "
             f"replica has not followed the events for that time. The limits are {STREAM_LAG_P95:g} s for the 95th "
-            f"percentile of a replica, and {STREAM_INTERRUPTED} s. Agents work with outdated pages; no change is lost.",
+            f"percentile of a replica, and {STREAM_INTERRUPTED} s. Agents work with outdated pages. No change is lost.",
             stated=(f"{STREAM_LAG_P95:g} s", f"{STREAM_INTERRUPTED} s", SYMPTOM_FOR),
         ),
     ),
     panels=(
         Panel(
             "Support stream lag",
-            "Time from a change to open streams, without replays (the line is the limit of p95), and how long a "
-            "replica has not followed the events; on the right, open streams. Normal: p95 under 0.2 s, and 0 s.",
+            "Time from a change to open streams, without replays, and how long a replica has not followed the events. "
+            "The line is the limit of p95. On the right: open streams. Normal: p95 under 0.2 s, and 0 s.",
             row="stream",
             place=10,
             queries=(
@@ -60,7 +60,7 @@ SIGNAL = Signal(
         ),
         Panel(
             "Support stream traffic",
-            "Changes sent to open streams, and sent again to clients that came back; streams that were asked to read "
+            "Changes sent to open streams, and sent again to clients that came back. Streams that were asked to read "
             "again, by reason, and ended streams, by reason.",
             row="stream",
             place=20,

@@ -36,8 +36,8 @@ def redis_cause(server: str) -> str:
         f"max by (server) (support_redis_memory_usage_bytes{{{own}}})"
         f" / (max by (server) (support_redis_memory_limit_bytes{{{own}}}) > 0) > {REDIS_FULL_SHARE}"
     )
-    causes = ((replica, "its server is a replica, which refuses changes"), (full, "its memory is full"))
-    return "".join(f"{{{{ range query `{query}` }}}}: {cause}{{{{ end }}}}" for query, cause in causes)
+    causes = ((replica, "Its server is a replica, which refuses changes"), (full, "Its memory is full"))
+    return "".join(f"{{{{ range query `{query}` }}}}. {cause}{{{{ end }}}}" for query, cause in causes)
 
 
 def cache_event(name: str) -> str:
@@ -103,7 +103,7 @@ async def _redis_has_too_many_clients(deployment: Deployment) -> AsyncIterator[N
 
 @asynccontextmanager
 async def _redis_runs_an_endless_script(deployment: Deployment) -> AsyncIterator[None]:
-    """A script of another application; after its time, Redis answers BUSY to all others."""
+    """A script of another application. After its time, Redis answers BUSY to all others."""
     await asyncio.to_thread(deployment.redis.run, "CONFIG", "SET", "busy-reply-threshold", "100")
     script = asyncio.create_task(_run_endless_script(deployment))
     yield
@@ -166,7 +166,7 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support timeline cache events",
-            "Uses of the timeline cache. hit and miss are one read each; error is an operation on Redis that failed. "
+            "Uses of the timeline cache. hit and miss are one read each. error is an operation on Redis that failed. "
             "Normal: more hits than misses, no errors.",
             row="first",
             place=30,

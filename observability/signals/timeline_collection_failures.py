@@ -72,8 +72,8 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support timeline failure stages",
-            "Failures while timelines are collected. http: no usable response of a service; aggregate: a response "
-            "that violates the contract; cache: Redis; cache_decode: an unreadable cached value. Normal: none.",
+            "Failures while timelines are collected. http: no usable response of a service. aggregate: a response "
+            "that violates the contract. cache: Redis. cache_decode: an unreadable cached value. Normal: none.",
             row="first",
             place=40,
             queries=(Query(rate("support_timeline_collection_failures_total", "stage"), "{{stage}}"),),

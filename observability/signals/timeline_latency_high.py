@@ -52,7 +52,7 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support timeline p95 latency",
-            "95 of 100 timelines take at most this long. `remote`: called a service; `cache`: did not. Normal: cache "
+            "95 of 100 timelines take at most this long. `remote`: called a service. `cache`: did not. Normal: cache "
             "under 50 ms, remote under 1 s.",
             row="first",
             place=10,

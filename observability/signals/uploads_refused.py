@@ -26,7 +26,7 @@ S3_STORE = DrillScenario(settings={"SUPPORT_ATTACHMENT_STORE": "s3"})
 
 @asynccontextmanager
 async def _one_lacks_its_volume(deployment: Deployment) -> AsyncIterator[None]:
-    """Files of one replica can't be written; the alert counts failures, so many come."""
+    """Files of one replica can't be written. The alert counts failures, so many come."""
     deployment.volume.unlink()
     deployment.volume.write_text("no folder")
     async with changed_attributes(deployment.traffic, uploads=10.0):
@@ -66,8 +66,8 @@ SIGNAL = Signal(
             summary="{{ $value | humanizePercentage }} of uploads fail: their store refuses files of "
             f"{value_template(REFUSING_REPLICAS)} of {value_template(REPLICAS)} replicas, mostly of {TOP_REPLICA}",
             description=f"The disk or S3 refused {{{{ $value | humanizePercentage }}}} of the uploads of {WINDOW} "
-            f"(limit {UPLOADS_REFUSED_SHARE:.0%} and {UPLOADS_REFUSED} uploads). They were answered with 503 or 507; "
-            "stored files are not lost.",
+            f"(limit {UPLOADS_REFUSED_SHARE:.0%} and {UPLOADS_REFUSED} uploads). They were answered with 503 or 507. "
+            "Stored files are not lost.",
             keep_firing_for=PROBE_RECENT,  # the probe's upload fails too, and it flaps for this long afterwards
             stated=(f"{UPLOADS_REFUSED_SHARE * 100:g} %", f"{UPLOADS_REFUSED} ", WINDOW, CAUSE_FOR),
         ),

@@ -30,7 +30,7 @@ OF_FILES = "{{ if not $labels.dependency }}"
 
 @asynccontextmanager
 async def _one_has_a_volume_of_its_own(deployment: Deployment) -> AsyncIterator[None]:
-    """The volume of one replica was not mounted when it started; the repair copies what the replica has stored."""
+    """The volume of one replica was not mounted when it started. The repair copies what the replica has stored."""
     replica, own = deployment.replicas[-1], deployment.folder / "own"
     shared = replica.environment["SUPPORT_ATTACHMENT_DIR"]
     own.mkdir()
@@ -77,7 +77,7 @@ SIGNAL = Signal(
             for_=AT_ONCE,
             severity="critical",
             summary=f"{{{{ $labels.instance }}}} stores {OF_FILES}files on another volume{{{{ else }}}}cases in "
-            "another {{ $labels.dependency }}{{ end }} than most replicas, so that each misses those of the other; it "
+            "another {{ $labels.dependency }}{{ end }} than most replicas, so that each misses what the other has. It "
             f"gets {SHARE_OF_REQUESTS} of all requests",
             description=f"The {OF_FILES}volume{{{{ else }}}}{{{{ $labels.dependency }}}}{{{{ end }}}} of "
             "{{ $labels.instance }} has the number {{ $value | printf `%.0f` }} (limit "
@@ -90,7 +90,7 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support attachment volumes",
-            "How many volumes the replicas use for local files, and how many databases of PostgreSQL; no data without "
+            "How many volumes the replicas use for local files, and how many databases of PostgreSQL. No data without "
             "such files, or on SQLite. Normal: 1.",
             row="attachments",
             place=45,

@@ -1,4 +1,4 @@
-"""Watchdog: proof that alerts arrive; act if it is missing."""
+"""Watchdog: proof that alerts arrive. Act if it is missing."""
 
 from observability.signal import AT_ONCE, Alert, Signal
 
@@ -8,8 +8,8 @@ SIGNAL = Signal(
         Alert(
             name="Watchdog",
             short=(
-                "proof that alerts arrive; act if it is missing",
-                "bằng chứng là alert tới nơi; hành động khi vắng nó",
+                "proof that alerts arrive: act if it is missing",
+                "bằng chứng là alert tới nơi: hành động khi vắng nó",
             ),
             expr="vector(1)",
             for_=AT_ONCE,

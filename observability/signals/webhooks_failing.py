@@ -113,21 +113,21 @@ SIGNAL = Signal(
             ("SupportWebhooksFailing",),
             _webhook_is_down,
             (Cause(2, "500"),),
-            only_repair="the receiver has to work again; deliveries are repeated",
+            only_repair="the receiver has to work again, and deliveries are repeated",
         ),
         DrillFault(
             "webhook answers 410",
             ("SupportWebhooksFailing",),
             _webhook_is_gone,
             (Cause(2, "not retried: The endpoint responded 410"),),
-            only_repair="the receiver has to work again; then the deliveries are replayed",
+            only_repair="the receiver has to work again, then the deliveries are replayed",
         ),
         DrillFault(
             "webhook refuses every second event",
             ("SupportWebhooksFailing",),
             _webhook_refuses_every_second_event,
             (Cause(3, '"503"'),),  # the log has a line a minute, which may be that of the fault before
-            only_repair="the receiver has to work again; deliveries are repeated",
+            only_repair="the receiver has to work again, and deliveries are repeated",
         ),
     ),
     exercises=(

@@ -67,7 +67,7 @@ SIGNAL = Signal(
             f"{TOP_ROUTE}",
             description=f"{{{{ $value | humanizePercentage }}}} of the requests of {WINDOW} that change something were "
             f"answered with 403 (limit {FORBIDDEN_SHARE:.0%} and {FORBIDDEN} requests). They come from over "
-            f"{CALLERS_SHARE:.0%} of the callers that write. The refused changes have no effect; reads work.",
+            f"{CALLERS_SHARE:.0%} of the callers that write. The refused changes have no effect. Reads work.",
             keep_firing_for=CAUSE_KEPT,
             stated=(
                 f"{FORBIDDEN_SHARE * 100:g} %",
@@ -82,7 +82,7 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support changes refused",
-            "Share of the requests that change something which are answered with 403; on the right, callers that are. "
+            "Share of the requests that change something which are answered with 403. On the right: callers that are. "
             "Normal: under 1 %.",
             row="access",
             place=14,

@@ -61,7 +61,7 @@ TEXTS = {
             'support_probe_step_failure{via="ingress",step="open",status="502"}': f"1x{MINUTES}",
         },
         (
-            "The synthetic check of a whole case fails at step upload with 503 storage_full; none of the requests "
+            "The synthetic check of a whole case fails at step upload with 503 storage_full: none of the requests "
             "that reach a replica get a 5xx"
         ),
     ),
@@ -73,7 +73,7 @@ TEXTS = {
             'support_request_received_total{synthetic="other"}': f"0+120x{MINUTES}",
         },
         (
-            "The check through the ingress fails at step open with 404, and directly it succeeds; 2 requests a second "
+            "The check through the ingress fails at step open with 404, and directly it succeeds. 2 requests a second "
             "of others arrive, an hour ago none"
         ),
     ),
@@ -85,7 +85,7 @@ TEXTS = {
             'support_probe_step_failure{via="ingress",step="upload",status="413"}': f"1x{MINUTES}",
         },
         (
-            "The check through the ingress fails at step upload of 25MiB with 413, and directly it succeeds; no "
+            "The check through the ingress fails at step upload of 25MiB with 413, and directly it succeeds. No "
             "requests a second of others arrive, an hour ago none"
         ),
     ),
@@ -114,7 +114,7 @@ TEXTS = {
             'support_redis_memory_usage_bytes{server="cache"}': f"99x{MINUTES}",
             'support_redis_memory_limit_bytes{server="cache"}': f"100x{MINUTES}",
         },
-        "Redis fails for 100% of the operations on event streams: its server is a replica, which refuses changes",
+        "Redis fails for 100% of the operations on event streams. Its server is a replica, which refuses changes",
     ),
     "SupportTimelineCacheErrors": (
         {
@@ -127,7 +127,7 @@ TEXTS = {
             'support_redis_role{server="events",role="master"}': f"1x{MINUTES}",
         },
         (
-            "Redis fails: 2.14 operations of the cache fail for each timeline read, and 90% of reads miss it: its "
+            "Redis fails: 2.14 operations of the cache fail for each timeline read, and 90% of reads miss it. Its "
             "server is a replica, which refuses changes"
         ),
     ),
@@ -139,7 +139,7 @@ TEXTS = {
             'support_redis_memory_usage_bytes{server="events"}': f"99x{MINUTES}",
             'support_redis_memory_limit_bytes{server="events"}': f"100x{MINUTES}",
         },
-        "Redis fails for 100% of the operations on event streams: its memory is full",
+        "Redis fails for 100% of the operations on event streams. Its memory is full",
     ),
 }
 OPERATIONS = (
@@ -155,7 +155,7 @@ TEXTS |= {
             REQUESTS % ("/support/cases", "200"): f"0+97x{MINUTES}",
             REQUESTS % ("/support/cases", "503"): f"0+3x{MINUTES}",
         },
-        "25% of the database operations of a fail; 3% of the requests that reach a replica get a 5xx",
+        "25% of the database operations of a fail: 3% of the requests that reach a replica get a 5xx",
     ),
     "SupportAccessRefused": (
         {
@@ -235,7 +235,7 @@ TEXTS |= {
             'support_probe_step_success{via="service",step="open"}': f"1x{MINUTES}",
             'support_probe_step_success{via="service",step="upload"}': "1 0 " * (MINUTES // 2),
         },
-        "The synthetic check of a whole case fails again and again, mostly at step upload; 50% of its runs are good",
+        "The synthetic check of a whole case fails again and again, mostly at step upload: 50% of its runs are good",
     ),
 }
 BUCKETS = (
@@ -260,7 +260,7 @@ TEXTS |= {
     "SupportReplicaSlow": (
         request_times("a", "2.5") | request_times("b", "0.025"),
         (
-            "a is slow: 5 of 100 of its requests take over 2.425s, 102 times as long as on the fastest replica; it "
+            "a is slow: 5 of 100 of its requests take over 2.425s, 102 times as long as on the fastest replica. It "
             "gets 50% of all requests"
         ),
     ),
@@ -277,7 +277,7 @@ TEXTS |= {
             'http_server_request_duration_seconds_count{job="support-service",instance="a"}': f"0+30x{MINUTES}",
             'http_server_request_duration_seconds_count{job="support-service",instance="b"}': f"0+90x{MINUTES}",
         },
-        "a can't use cache (cache_unavailable), which the other replicas can; it gets 25% of all requests",
+        "a can't use cache (cache_unavailable), which the other replicas can. It gets 25% of all requests",
     ),
 }
 OWN_LABELS = {
