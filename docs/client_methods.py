@@ -1,4 +1,4 @@
-"""Write the client's methods and their parameters from the routes; with --check, say whether they are up to date."""
+"""Write the client's methods and their parameters from the routes, or with --check say whether they are up to date."""
 
 import re
 import subprocess
@@ -99,7 +99,7 @@ class Module:
         return found and self.imported("support_service.client.parameters", found)
 
     def type_of(self, annotation: Any, *, query: bool = False) -> str:
-        """Return the type of a parameter as programs pass it; in a query, one value stands for a list of one."""
+        """Return the type of a parameter as programs pass it. In a query, one value stands for a list of one."""
         kind, arguments = get_origin(annotation), get_args(annotation)
         if kind is None:
             return self._plain_type(annotation)

@@ -1,4 +1,4 @@
-"""Write docs/configuration.md from the settings; with --check, only say whether it is up to date."""
+"""Write docs/configuration.md from the settings, or with --check only say whether it is up to date."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Write docs/operations/data-inventory.md from models and tables; with --check, only say whether it is up to date."""
+"""Write docs/operations/data-inventory.md from models and tables, or with --check only say whether it is up to date."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -55,7 +55,7 @@ SHOWN = {
     "word": "it, if it is one word without a long number, otherwise `[masked]`",
     "known": "it, if the service knows the value, otherwise `other`",
     "pseudonym": "a pseudonym",
-    "author": "a pseudonym of a customer; it, of others",
+    "author": "a pseudonym for a customer, unchanged for others",
     "entries": "entries with masked values",
     "hidden": "nothing",
 }
@@ -65,7 +65,7 @@ LEFT = {
     "replaced if unknown": "it, if the service knows the value, otherwise `other`",
     "emptied": "an empty value",
     "removed": "nothing",
-    "customer removed": "nothing of a customer; it, of others",
+    "customer removed": "nothing for a customer, unchanged for others",
     "deleted": "nothing: the row is deleted",
     "rewritten": "what says nothing about the customer",
 }

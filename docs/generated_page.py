@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def write_or_check(description: str, texts: Mapping[Path, str]) -> int:
-    """Write each file; with --check on the command line, only compare it. Return the exit status: 1 if one differs."""
+    """Write each file, or with --check only compare it. Return the exit status: 1 if one differs."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing, and exit with 1 if a file is out of date")
     if not parser.parse_args().check:
         for file, text in texts.items():
             file.write_text(text)

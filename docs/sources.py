@@ -1,4 +1,4 @@
-"""Write docs/api/sources.md from the declarations of the sources; with --check, only say whether it is up to date."""
+"""Write docs/api/sources.md from the declarations of the sources, or with --check only say whether it is up to date."""
 
 import sys
 from collections.abc import Iterable

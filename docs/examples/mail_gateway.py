@@ -70,7 +70,7 @@ class File:
 
 @dataclass(frozen=True)
 class Bounce:
-    """What a mail server says about a mail that it could not deliver; `original` is the Message-ID of that mail."""
+    """What a mail server says about a mail that it could not deliver. `original` is the Message-ID of that mail."""
 
     original: str
     text: str
@@ -179,7 +179,7 @@ def _content(part: EmailMessage) -> bytes:
 
 
 def _decoded(part: EmailMessage) -> str:
-    """Return the text of a part. An unknown charset is read as UTF-8; what it does not have becomes a mark."""
+    """Return the text of a part. An unknown charset is read as UTF-8. What it does not have becomes a mark."""
     content = _content(part)
     try:
         return content.decode(part.get_content_charset("utf-8"), "replace")
@@ -267,7 +267,7 @@ def text_of_html(html: str) -> str:
 
 @dataclass(frozen=True)
 class Address:
-    """The address of the support; Message-IDs of answers name the case and the message, so that replies find them."""
+    """The address of the support. Message-IDs of answers name the case and the message, so that replies find them."""
 
     name: str
     mail: str
@@ -282,7 +282,7 @@ class Address:
         return f"<{message.id}.{message.ticket_id}@{self.domain}>"
 
     def ids_in(self, message_id: str) -> tuple[str, str] | None:
-        """Return the ids of the message and the case that the Message-ID of an answer names; None for other ones."""
+        """Return the ids of the message and the case that the Message-ID of an answer names, or None for other ones."""
         found = re.fullmatch(rf"<({UUID})\.({UUID})@{re.escape(self.domain)}>", message_id)
         return (found[1], found[2]) if found else None
 
@@ -328,7 +328,7 @@ class Incoming:
             await asyncio.sleep(pause)
 
     async def _take_file(self, path: Path) -> bool:
-        """Take a mail and move its file; return False if it stays, because the service can't be reached."""
+        """Take a mail and move its file. Return False if it stays, because the service can't be reached."""
         failed = self._maildir / ".failed" / "new" / path.name
         try:
             outcome = await self.take(read_mail(await asyncio.to_thread(path.read_bytes)))
@@ -348,7 +348,7 @@ class Incoming:
         return True
 
     async def take(self, mail: Mail) -> str:
-        """Bring a mail to its case; return what was done. A mail that was taken before changes nothing."""
+        """Bring a mail to its case. Return what was done. A mail that was taken before changes nothing."""
         if mail.bounce:
             return await self._note_bounce(mail, mail.bounce)
         if not mail.sender or mail.sender == self._address.mail:
@@ -533,7 +533,7 @@ class State:
         return str(row[0]) if row else None
 
     def failing_for(self, answer: Answer) -> timedelta:
-        """Note that an answer was not sent; return for how long this is so."""
+        """Note that an answer was not sent. Return for how long this is so."""
         now = datetime.now(UTC)
         update = "UPDATE answers SET failing_since = coalesce(failing_since, ?) WHERE message_id = ?"
         self._database.execute(update, [now.isoformat(), answer.message_id])
@@ -607,7 +607,7 @@ class Outgoing:
             await asyncio.sleep(FIRST_PAUSE / 5)
 
     async def _send(self, answer: Answer) -> bool:
-        """Send an answer, or note in its case why this is impossible; return False if it is to be tried again."""
+        """Send an answer, or note in its case why this is impossible. Return False if it is to be tried again."""
         try:
             if mail := await self._mail_of(answer):
                 await asyncio.to_thread(self._hand_over, mail)
@@ -629,7 +629,7 @@ class Outgoing:
             smtp.send_message(mail, from_addr=self._address.mail)
 
     async def _note_refusal(self, answer: Answer, refusal: str) -> bool:
-        """Tell staff that an answer was not sent; return False if the service can't be reached."""
+        """Tell staff that an answer was not sent. Return False if the service can't be reached."""
         LOG.warning("message %s is not sent: %s", answer.message_id, refusal)
         try:
             await self._client.add_message(
@@ -719,9 +719,9 @@ def _reason_of(failure: Exception) -> tuple[str, bool]:
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", required=True, help="address of the service; SUPPORT_TOKEN is a supervisor's token")
+    parser.add_argument("--url", required=True, help="address of the service. SUPPORT_TOKEN is a supervisor's token")
     parser.add_argument("--maildir", required=True, type=Path, help="the Maildir that the mail server delivers to")
-    parser.add_argument("--state", required=True, type=Path, help="file of what was sent; it must survive restarts")
+    parser.add_argument("--state", required=True, type=Path, help="file of what was sent. It must survive restarts")
     parser.add_argument("--address", required=True, help="'Shop <support@shop.example>': the sender of the answers")
     parser.add_argument("--smtp", required=True, help="HOST:PORT of the mail server that takes the answers")
     parser.add_argument("--give-up-after", type=float, default=GIVE_UP_AFTER, help="hours (default %(default)s)")
@@ -729,7 +729,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 async def main(options: argparse.Namespace) -> None:
-    """Run both directions; the failure of one ends both, so that a supervisor starts them again."""
+    """Run both directions. The failure of one ends both, so that a supervisor starts them again."""
     ((name, mail),) = getaddresses([options.address])
     host, _, port = options.smtp.rpartition(":")
     address = Address(name, mail.lower())
