@@ -30,8 +30,8 @@ BACKUP_EXAMPLES = """\
 example:
   support-service backup backups/support-2026-05-12.db
 
-The service may run. The copy is of the moment at which the command begins, and gets its name once it is verified:
-SQLite's integrity check, the number of rows, and the chain of the audit log. Back up the files of attachments after it.
+The service may run. The copy is of the moment at which the command begins. It gets its name once SQLite's integrity
+check, the number of rows, and the chain of the audit log are verified. Back up the files of attachments after it.
 docs/operations/backup.md has all steps of a backup and of a restore.
 """
 RESTORED_EXAMPLES = """\

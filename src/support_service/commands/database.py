@@ -34,7 +34,7 @@ SHOWN_HASH_LENGTH = 16  # digits of a hash that a terminal shows
 MAX_SHOWN_QUERY_LENGTH = 100  # characters of a statement that are shown
 NO_SESSIONS_ON_SQLITE = """\
 SQLite has no sessions: one process writes at a time, and the others wait for up to 10 s.
-If changes are `database_busy`, another process writes to {path}. To find those that have it open:
+If changes are `database_busy`, another process writes to {path}. To find the processes that have it open:
   fuser -v {path}"""
 HIDDEN_SESSIONS = """\
 `hidden`: {user} may not see the sessions of other users. Who holds a lock is known in any case. To see more, as a
@@ -46,10 +46,10 @@ WAITS_EXAMPLES = """\
 example:
   support-service database waits
 
-On PostgreSQL it prints the sessions that hold locks, with the age of their transactions, their `application_name` and
-last statement, and the sessions that wait for them, also those of other programs and users. A replica of the service
-is named `support-service`. States, ages and statements of other users are visible to members of `pg_read_all_stats`
-only, and `hidden` to others; literals in them may be personal data. Sessions that wait are never proposed to be ended.
+On PostgreSQL it prints the sessions that hold locks and the sessions that wait for them, also of other programs and
+users. Each has the age of its transaction, its `application_name` and its last statement. A replica of the service is
+named `support-service`. States, ages and statements of other users are visible to members of `pg_read_all_stats`
+only, and `hidden` to others. Literals in them may be personal data. Sessions that wait are never proposed to be ended.
 The command changes nothing.
 """
 

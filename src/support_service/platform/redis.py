@@ -32,7 +32,7 @@ ELEMENT_COST_BYTES = 2048  # bytes that each element of an answer counts besides
 REDIS_TIMEOUT = 2.0  # seconds for the whole check of the server
 SENTINEL_TIMEOUT = 0.5  # seconds for one Sentinel to answer, before the next one is asked
 OBSTACLES = {
-    "cluster": "is a node of a Redis Cluster, which splits the keys that one operation needs: use a Redis without "
+    "cluster": "is a node of a Redis Cluster, which splits the keys that one operation needs. Use a Redis without "
     "cluster mode, such as a primary with replicas and Sentinel",
     "sentinel": "is a Sentinel: write redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DATABASE",
 }

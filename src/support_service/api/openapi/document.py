@@ -37,9 +37,9 @@ ignored. In requests, names of fields and query parameters are accepted in snake
 `priority` and `authorType` in upper case and between spaces. Every GET also supports HEAD. Ids are opaque: an unknown
 id is 404, whatever its format.
 
-An error is `application/problem+json`: `code` is stable and for programs, `detail` says what to do next, `errors` lists
-each invalid field, and `requestId` identifies the request in the log. Each operation lists its codes; an unknown path
-is 404 `route_not_found`, and an unsupported method is 405 `method_not_allowed`.
+An error is `application/problem+json`. `code` is stable and for programs. `detail` says what to do next. `errors` lists
+each invalid field. `requestId` identifies the request in the log. Each operation lists its codes. An unknown path is
+404 `route_not_found`, and an unsupported method is 405 `method_not_allowed`.
 """
 CONTACT = {"name": "The operators of this service"}
 SECURITY_SCHEMES = {

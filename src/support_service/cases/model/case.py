@@ -290,9 +290,9 @@ ANY_ENTRY_SCHEMA: Json = {
         "origin": {
             "type": "string",
             "enum": list(ENTRY_ORIGINS),
-            "description": "where the entry comes from; only the service sets it. `case`: the conversation, the files "
-            "and the changes of the case; `context`: the context that a client gave, whatever it says; otherwise the "
-            "service that gave the entry",
+            "description": "where the entry comes from. Only the service sets it. `case`: the conversation, the files "
+            "and the changes of the case. `context`: the context that a client gave, whatever it says. Otherwise the "
+            "service that gave the entry.",
         },
         "receivedAt": {
             "type": "string",

@@ -22,7 +22,7 @@ REVISION_ID = re.compile("[0-9]{4}")  # form of the revision ids
 EARLIER_TABLE, OWN_TABLE = "support_tickets", "tickets"
 EARLIER_SERVICE_MESSAGE = (
     f"The database at SUPPORT_DATABASE_URL is that of the earlier support-service (table {EARLIER_TABLE}), and was not "
-    "changed: give this service a database or a PostgreSQL schema of its own, then both can run side by side; see "
+    "changed. Give this service a database or a PostgreSQL schema of its own, then both can run side by side: see "
     "docs/operations/earlier-service.md"
 )
 # Revisions that no release had: versions between 0.1.0 and 0.2.0. 0035 to 0038 replace them.

@@ -121,7 +121,7 @@ class CaseSettings(SettingsSection):
 
 
 class LimitSettings(SettingsSection):
-    """Rate limits, load limits and client timeouts; trusted proxies and allowed CORS origins."""
+    """Rate limits, load limits, client timeouts, trusted proxies and allowed CORS origins."""
 
     trusted_proxies: Networks = Field(
         (),
@@ -316,7 +316,7 @@ class ClientSettings(SettingsSection):
 
 
 class TelemetrySettings(SettingsSection):
-    """Telemetry: OTEL_* variables that the service reads; the SDK and its exporters read the others themselves."""
+    """Telemetry: OTEL_* variables that the service reads. The SDK and its exporters read the others themselves."""
 
     disabled: Annotated[bool, BeforeValidator(lambda value: str(value).strip().lower() == "true")] = Field(
         default=False, alias="OTEL_SDK_DISABLED", description="`true` disables metrics and traces."

@@ -239,7 +239,7 @@ class AttachmentSettings(SettingsSection):
 
 
 class ObjectStoreSettings(SettingsSection):
-    """The S3-compatible object store; credentials come from the usual AWS_* variables."""
+    """The S3-compatible object store. Credentials come from the usual AWS_* variables."""
 
     bucket: str | None = Field(
         None,

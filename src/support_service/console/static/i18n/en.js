@@ -664,7 +664,7 @@ export const texts = {
   "team.first_answer": "Time to the first answer",
   "team.resolution": "Time to the solution",
   "team.median": "Median",
-  "team.utc": "Days are in UTC. Solved and breaches of people are those of these days.",
+  "team.utc": "Days are in UTC. Solved and breaches of people are of these days.",
   "team_state.present": "here",
   "team_state.absent": "not here",
   "team_state.away": "away",

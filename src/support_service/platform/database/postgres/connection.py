@@ -50,7 +50,7 @@ _STATEMENTS_WITHOUT_NAMES = (
     "max_prepared_statements in pgbouncer.ini, see docs/operations/postgresql.md"
 )
 _STATEMENTS_FORGOTTEN = (
-    "The pooler has forgotten a prepared statement: until the service restarts, its statements have no names, and each "
+    "The pooler has forgotten a prepared statement. Until the service restarts, its statements have no names, and each "
     "read is a transaction of four round trips"
 )
 _FORGOTTEN_SQLSTATES = ("26000", "42P05")  # invalid_sql_statement_name, duplicate_prepared_statement
