@@ -1,4 +1,4 @@
-"""Copy what the console and its tests take from npm packages into the repository; with --check, compare the copies.
+"""Copy what the console and its tests take from npm packages into the repository, or with --check compare the copies.
 
 Browsers resolve no bare module names without an import map, which the console's content policy forbids, so the imports
 of the copies are relative. A manifest beside the copies has the name, version, licence and SHA-256 of each.

@@ -28,7 +28,6 @@ def in_module(source):
         f"- {FULL} end",
         f"> {FULL} end",
         f"| {FULL} end |\n| --- |",
-        f"{FULL}; end.",
         f"{FULL}: end.",
         f"{FULL} **end**.",
         f"{FULL} `make test`.",
@@ -57,6 +56,19 @@ def test_sentence_of_26_words_is_found(text):
 )
 def test_sentences_of_25_words_are_accepted(text):
     """A name in code style or in italics is one word, and a dash is none."""
+    assert in_page(text) == []
+
+
+@pytest.mark.parametrize("text", ["It waits; then it ends.", "- It waits;\n- it ends.", "# It waits; it ends"])
+def test_semicolon_is_found(text):
+    ((_, problem),) = in_page(text)
+    assert problem.startswith("a full stop instead of the semicolon")
+
+
+@pytest.mark.parametrize(
+    "text", ["It runs `BEGIN; COMMIT`.", "```sql\nBEGIN; COMMIT;\n```", "| a; b |\n| --- |\n| c; d |"]
+)
+def test_semicolon_is_accepted_in_code_and_in_cells(text):
     assert in_page(text) == []
 
 
@@ -109,11 +121,46 @@ class Case:
 log.warning("{FULL}"
     " end")
 parser.add_argument("--all", help="{FULL} end")
-other = "{FULL} end"  # {FULL} end
-call("{FULL} end")
+SCHEMA = schema({{"description": "{FULL} end"}})
+EXAMPLES = {{"add": "{FULL} end"}}
+Alert("name", summary="{FULL} end", expr="{FULL} end")
+Panel("title", "{FULL} end")
+def other():
+    return call("{FULL} end")  # {FULL} end
 '''
-    assert in_module(source) == [1, 3, 7, 9, 10, 12]
+    assert in_module(source) == [1, 3, 7, 9, 10, 12, 13, 14, 15, 16]
     assert in_module(source.replace(" end", "").replace(" {self.a or self.b}", "")) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT name FROM tickets WHERE id = :id AND status = 'open'",
+        "sum by (instance) (rate(support_request_received_total[3m])) > 0.5 and on () vector(1)",
+        "case message file link note macro view".replace(" ", "_"),
+        "No cases",
+    ],
+)
+def test_constant_that_is_no_prose_is_left_out(text):
+    assert not LANGUAGE["is_prose"](text)
+
+
+def test_templates_and_printed_examples_are_short():
+    """A value of a template is one word, a condition none, and a printed example is left out."""
+    template = "{{{{ if $labels.a }}}}the {{{{ $value | printf `%.0f of all` }}}}{{{{ else }}}}a b c{{{{ end }}}}"
+    examples = f'HELP_EXAMPLES = """example:\n  {FULL} end\n\nIt ends."""'
+    assert in_module(f'Alert("name", summary=f"{" ".join(FULL.split()[:23])} {template}")\n{examples}') == []
+
+
+def test_texts_of_the_console_are_read():
+    text = '  "a.b": "{n|case|cases} of {all}",\n  "a.c": "' + FULL + ' {end of it}",\n'
+    found = LANGUAGE["problems"](LANGUAGE["console_sentences"](text), 25)
+    assert [(line, problem.partition(":")[0]) for line, problem in found] == [(2, "26 words, at most 25")]
+
+
+def test_contributing_names_every_exception():
+    page = " ".join((ROOT / "CONTRIBUTING.md").read_text().split())
+    assert [each.what for each in LANGUAGE["EXCEPTIONS"] if each.what not in page] == []
 
 
 def test_pages_of_the_repository_are_read(tmp_path, monkeypatch):

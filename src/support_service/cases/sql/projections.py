@@ -86,7 +86,7 @@ def duplicates_of(case_id: sa.ColumnElement[str], *, public_only: bool) -> sa.Se
 
 
 def has_readable_duplicates(case_id: sa.ColumnElement[str], *, public_only: bool) -> sa.ColumnElement[bool]:
-    """Return the condition for a case that is read with duplicates. Customers read those that are their own."""
+    """Return the condition for a case that is read with duplicates. Customers read their own duplicates only."""
     direct = has_duplicates(case_id)  # most cases have none, and the others need not be looked for
     if not public_only:
         return direct
