@@ -19,6 +19,7 @@ from hashlib import sha256
 import pytest
 
 from support_service.client import Change, Resync, SupportClient
+from support_service.platform.background import run_in_background
 from tests.e2e.histories.deployment import Servers, running
 from tests.support.calls import eventually
 from tests.support.events.webhooks import SECRET
@@ -117,21 +118,11 @@ class Round:
     @asynccontextmanager
     async def _following(self):
         """Follow each stream and the published events during a block."""
-        tasks = [
-            asyncio.create_task(self._follow(address, self._streams[name]))
-            for name, address in self._deployment.streams.items()
-        ]
+        work = [self._follow(address, self._streams[name]) for name, address in self._deployment.streams.items()]
         if self._published is not None:
-            tasks.append(asyncio.create_task(self._consume()))
-        try:
+            work.append(self._consume())
+        async with run_in_background(*work, cancel_timeout=LONG):  # redis-py may swallow a cancellation
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            ends = await asyncio.gather(*tasks, return_exceptions=True)
-        for failure in ends:
-            if not isinstance(failure, asyncio.CancelledError):
-                raise failure
 
     async def _follow(self, address, stream):
         """Follow the stream at an address. Read again when it says that changes were missed."""
