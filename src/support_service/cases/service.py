@@ -194,8 +194,10 @@ class CaseService(CaseReader):
         async with described, unit_of_work(self._database, origin, *rows, with_locks=names_files) as work:
             if sent_to != case_id:
                 await hold_arrival(work.tx, origin.principal, sent_to, case_id)
-            if new.external_id and (existing := await self._lock_and_find_message(work, case_id, new)):
-                return existing
+            if new.external_id:
+                existing = await self._lock_and_find_message(work, case_id, new, new.external_id, sent_to)
+                if existing:
+                    return existing
             if sent_to != case_id:
                 await check_version_of_duplicate(work.tx, origin.principal, sent_to, expected)
             version = expected if sent_to == case_id else None
@@ -310,10 +312,13 @@ class CaseService(CaseReader):
             await (await LockedCase.lock(work, self._recorder, case_id)).set_status("open")
         return message, state.version
 
-    async def _lock_and_find_message(self, work: UnitOfWork, case_id: str, new: NewMessage) -> Message | None:
-        """Lock a case, and return its message with the external id of a new one, or None if the new one must be added.
+    async def _lock_and_find_message(
+        self, work: UnitOfWork, case_id: str, new: NewMessage, external_id: str, sent_to: str
+    ) -> Message | None:
+        """Lock a case, and return the message with the external id of a new one, or None if the new one must be added.
 
-        It may be in a case that was split from the case since.
+        The message was sent to the case `sent_to`. It may be in a case that this was merged into, or in a split one.
+        Customers do not learn of a message in the case of another one.
 
         The lock is held until the unit of work ends, so that no other request adds such a message meanwhile. Raises
         NotFound, Forbidden, and Conflict if the principal may not see the message.
@@ -321,18 +326,18 @@ class CaseService(CaseReader):
         principal = work.origin.principal
         check_may_write(principal, new)
         await LockedCase.lock(work, self._recorder, case_id)
-        existing = await case_rows.find_message_by_external_id(work.tx, case_id, new.external_id)
-        if existing is None:
-            return None
-        may_see = principal.may_see_visibility(existing.visibility)
-        if may_see and existing.ticket_id != case_id:  # a split has moved it
+        is_taken = False
+        for existing in await case_rows.find_messages_by_external_id(work.tx, sent_to, external_id):
             owner = await case_reading.read_owner(work.tx, existing.ticket_id)
-            may_see = owner is not None and principal.may_see(owner)
-        if not may_see:
+            may_see_case = owner is not None and principal.may_see(owner)
+            if may_see_case and principal.may_see_visibility(existing.visibility):
+                if principal.role == "customer" and existing.author_type != "customer":
+                    existing.author_id = None  # the id of a member of staff
+                return existing
+            is_taken |= may_see_case or principal.role != "customer"
+        if is_taken:
             raise _external_id_taken()
-        if existing and principal.role == "customer" and existing.author_type != "customer":
-            existing.author_id = None  # the id of a member of staff
-        return existing
+        return None
 
     @asynccontextmanager
     async def _conflict_with_new_messages(

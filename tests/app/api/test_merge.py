@@ -372,6 +372,31 @@ async def test_repeat_of_a_message_is_answered_whatever_its_version(desk, is_mer
     assert answers[0][0] == 200
 
 
+@both_databases
+@pytest.mark.parametrize("name", ["customer", "supervisor"])
+async def test_repeat_is_found_in_each_case_that_the_message_may_be_in(desk, name):
+    """In the middle of a chain of merges, and in the original of a duplicate that was opened again."""
+    end, middle, case = [await desk.open() for _ in range(3)]
+    send = partial(desk.write, case, "Hello", name, externalId="mail-1")
+    await desk.merge(case, middle)
+    assert await send() == middle
+    await desk.merge(middle, end)
+    assert await send() == middle
+    await desk.principals.read_json("supervisor", "POST", f"/support/cases/{case}/status?status=open")
+    assert await send() == middle
+
+
+@both_databases
+async def test_customers_do_not_learn_of_external_ids_in_cases_of_others(desk):
+    """The answer is that to any message: refused while the case is closed, and added to it once it is open again."""
+    foreign, case = await desk.open(**FOREIGN), await desk.open()
+    await desk.write(foreign, "Hello", "supervisor", externalId="mail-1")
+    await desk.merge(case, foreign)
+    await desk.refuse(case, "Hello", 409, "case_closed", externalId="mail-1")
+    await desk.principals.read_json("supervisor", "POST", f"/support/cases/{case}/status?status=open")
+    assert await desk.write(case, "Hello", externalId="mail-1") == case
+
+
 async def test_repeated_message_for_a_duplicate_is_added_once(desk):
     """By its Idempotency-Key, also if the merge was undone in between."""
     original, case = await desk.open(), await desk.open()

@@ -9,15 +9,9 @@ import pydantic_core
 import sqlalchemy as sa
 
 from support_service.cases.model.case import Case, CaseSummary, Message
-from support_service.cases.model.vocabulary import SPLIT_FROM, length_without_exponents
+from support_service.cases.model.vocabulary import DUPLICATE_OF, SPLIT_FROM, length_without_exponents
 from support_service.cases.sql import case_reading
-from support_service.cases.sql.projections import (
-    IS_SYNTHETIC,
-    LATEST_CHANGE,
-    LOCKED_CASE_JSON,
-    cases_before,
-    has_duplicates,
-)
+from support_service.cases.sql.projections import IS_SYNTHETIC, LATEST_CHANGE, LOCKED_CASE_JSON, has_duplicates
 from support_service.cases.sql.search import ADD_DOCUMENT
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
 from support_service.core.search_words import search_text
@@ -25,7 +19,7 @@ from support_service.platform.database import Reader, Row, Transaction
 from support_service.platform.database.dialect import UtcDateTime, insert_if_new, text_literal, time_after
 from support_service.platform.database.single_rows import locked_read, row_change
 from support_service.platform.database.statements import compiled
-from support_service.platform.database.tables import attachments, messages, ticket_references, tickets
+from support_service.platform.database.tables import attachments, case_links, messages, ticket_references, tickets
 
 
 class CaseOwner(NamedTuple):
@@ -42,10 +36,27 @@ FIND_CASE = sa.select(*(tickets.c[name] for name in CaseOwner._fields)).where(
     tickets.c.channel == sa.bindparam("channel"), tickets.c.external_id == sa.bindparam("external_id")
 )
 _case_id = sa.bindparam("case_id", type_=sa.String)
-# A split may have moved the message to another case. The statement begins with SELECT, so that it needs no locks.
-_split_from_case = cases_before(text_literal(SPLIT_FROM), _case_id, nesting=True)
-FIND_MESSAGE = sa.select(*(messages.c[name] for name in Message.model_fields)).where(
-    messages.c.ticket_id.in_(sa.union_all(sa.select(sa.cast(_case_id, sa.String)), sa.select(_split_from_case.c.id))),
+
+
+def _places_of_messages() -> sa.CTE:
+    """Return the `id` of each case in which a message that was sent to a case may be.
+
+    It arrives in the case, or in a case that this is a duplicate of, directly or by others. A split may have moved it.
+    """
+    links, is_split = case_links.c, sa.literal_column("1", sa.Integer())
+    start = sa.select(sa.cast(_case_id, sa.String).label("id"), sa.literal_column("0", sa.Integer()).label("is_split"))
+    places = start.cte(recursive=True, nesting=True)  # the statement begins with SELECT, so that it needs no locks
+    original = sa.and_(
+        links.kind == text_literal(DUPLICATE_OF), links.case_id == places.c.id, places.c.is_split != is_split
+    )
+    split = sa.and_(links.kind == text_literal(SPLIT_FROM), links.other_case_id == places.c.id)
+    following = sa.case((original, links.other_case_id), else_=links.case_id)
+    step = sa.select(following, sa.case((original, places.c.is_split), else_=is_split)).where(sa.or_(original, split))
+    return places.union(step)
+
+
+FIND_MESSAGES = sa.select(*(messages.c[name] for name in Message.model_fields)).where(
+    messages.c.ticket_id.in_(sa.select(_places_of_messages().c.id)),
     messages.c.external_id == sa.bindparam("external_id"),
 )
 
@@ -64,10 +75,10 @@ async def find_case_by_external_id(reader: Reader, channel: str, external_id: st
     return CaseOwner(**row._asdict()) if row else None
 
 
-async def find_message_by_external_id(reader: Reader, case_id: str, external_id: str | None) -> Message | None:
-    """Return the message of a case, or of a case that was split from it, with an external id, or None."""
-    row = await reader.fetch_one(FIND_MESSAGE, {"case_id": case_id, "external_id": external_id})
-    return Message.model_validate(row._asdict(), by_name=True, by_alias=False) if row else None
+async def find_messages_by_external_id(reader: Reader, case_id: str, external_id: str) -> list[Message]:
+    """Return the messages with an external id in the cases where a message that was sent to a case may be."""
+    rows = await reader.fetch_all(FIND_MESSAGES, {"case_id": case_id, "external_id": external_id})
+    return [Message.model_validate(row._asdict(), by_name=True, by_alias=False) for row in rows]
 
 
 class CaseState(NamedTuple):

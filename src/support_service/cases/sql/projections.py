@@ -59,14 +59,11 @@ def has_duplicates(case_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     return sa.select(case_links.c.seq).where(case_links.c.other_case_id == case_id, is_duplicate).exists()
 
 
-def cases_before(kind: sa.ColumnElement[str], case_id: sa.ColumnElement[str], *, nesting: bool = False) -> sa.CTE:
-    """Return the `id` of each case from which links of a kind lead to a case, directly or by other cases.
-
-    With `nesting` it is a part of the subquery that names it.
-    """
+def cases_before(kind: sa.ColumnElement[str], case_id: sa.ColumnElement[str]) -> sa.CTE:
+    """Return the `id` of each case from which links of a kind lead to a case, directly or by other cases."""
     links = case_links.c
     direct = sa.select(links.case_id.label("id")).where(links.kind == kind, links.other_case_id == case_id)
-    before = direct.cte(recursive=True, nesting=nesting)
+    before = direct.cte(recursive=True)
     # UNION leaves out what was found before, so the search ends.
     return before.union(sa.select(links.case_id).where(links.kind == kind, links.other_case_id == before.c.id))
 
