@@ -11,6 +11,7 @@ with `planned_by_values`. SQLite plans no statement by values.
 
 from collections import namedtuple
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import copy
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
@@ -82,7 +83,7 @@ class CompiledStatement:
     def __init__(
         self, statement: Executable, dialect: sa.Dialect, names: Sequence[str], shape: CacheKey | None = None
     ) -> None:
-        statement = statement.execution_options()  # a copy: the compiled form may outlive the original
+        statement = copy(statement)  # because the compiled form refers to it, and may outlive the original
         if isinstance(statement, sa.Insert):
             statement = statement.inline()  # without RETURNING of the key, which no caller reads
         compiled: Any = statement.compile(dialect=dialect, column_keys=list(names), cache_key=shape)  # type: ignore[attr-defined]
