@@ -194,10 +194,8 @@ class CaseService(CaseReader):
         async with described, unit_of_work(self._database, origin, *rows, with_locks=names_files) as work:
             if sent_to != case_id:
                 await hold_arrival(work.tx, origin.principal, sent_to, case_id)
-            if new.external_id:
-                existing = await self._lock_and_find_message(work, case_id, new, new.external_id, sent_to)
-                if existing:
-                    return existing
+            if new.external_id and (existing := await self._lock_and_find_message(work, case_id, new, sent_to)):
+                return existing
             if sent_to != case_id:
                 await check_version_of_duplicate(work.tx, origin.principal, sent_to, expected)
             version = expected if sent_to == case_id else None
@@ -313,7 +311,7 @@ class CaseService(CaseReader):
         return message, state.version
 
     async def _lock_and_find_message(
-        self, work: UnitOfWork, case_id: str, new: NewMessage, external_id: str, sent_to: str
+        self, work: UnitOfWork, case_id: str, new: NewMessage, sent_to: str
     ) -> Message | None:
         """Lock a case, and return the message with the external id of a new one, or None if the new one must be added.
 
@@ -327,7 +325,7 @@ class CaseService(CaseReader):
         check_may_write(principal, new)
         await LockedCase.lock(work, self._recorder, case_id)
         is_taken = False
-        for existing in await case_rows.find_messages_by_external_id(work.tx, sent_to, external_id):
+        for existing in await case_rows.find_messages_by_external_id(work.tx, sent_to, new.external_id):
             owner = await case_reading.read_owner(work.tx, existing.ticket_id)
             may_see_case = owner is not None and principal.may_see(owner)
             if may_see_case and principal.may_see_visibility(existing.visibility):

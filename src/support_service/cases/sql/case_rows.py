@@ -75,7 +75,7 @@ async def find_case_by_external_id(reader: Reader, channel: str, external_id: st
     return CaseOwner(**row._asdict()) if row else None
 
 
-async def find_messages_by_external_id(reader: Reader, case_id: str, external_id: str) -> list[Message]:
+async def find_messages_by_external_id(reader: Reader, case_id: str, external_id: str | None) -> list[Message]:
     """Return the messages with an external id in the cases where a message that was sent to a case may be."""
     rows = await reader.fetch_all(FIND_MESSAGES, {"case_id": case_id, "external_id": external_id})
     return [Message.model_validate(row._asdict(), by_name=True, by_alias=False) for row in rows]
