@@ -96,7 +96,7 @@ READ_OWNERS = sa.select(tickets.c.id, *OWNER_COLUMNS).where(tickets.c.id.in_(sa.
 def columns_without_json(
     *, public_only: bool, duplicates: sa.ColumnElement[bool] | None = None
 ) -> tuple[sa.ColumnElement[Any], ...]:
-    """Return the columns of a `StoredCase` that are no JSON. `duplicates` says whether it has some, None: unknown."""
+    """Return the columns of a `StoredCase` beside its JSON. `duplicates`: whether it has some, False if not given."""
     version, name = VERSION_COLUMN[public_only].label("version"), CUSTOMER_NAME[public_only].label("customer_name")
     has_duplicates = (sa.false() if duplicates is None else duplicates).label("has_duplicates")
     return version, tickets.c.timeline_epoch, *OWNER_COLUMNS, name, has_duplicates
