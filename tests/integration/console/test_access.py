@@ -8,7 +8,7 @@ from playwright.async_api import expect
 from support_service.platform.access.tokens import edit_token_file
 from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually
-from tests.support.console.browser import expect_good_looks, settled, sign_in
+from tests.support.console.browser import expect_good_looks, held, settled, sign_in
 from tests.support.console.samples import case_path
 
 # Where the sign-in page goes when the address that led there is the argument.
@@ -224,8 +224,9 @@ async def test_role_sees_only_what_it_may(tokens, owned_case, console, role, see
             await expect(page.get_by_text("Your role may not do this.").first).to_be_visible()
 
 
-async def test_mentions_have_a_view_that_counts_the_unread_ones(tokens, owned_case, client, console):
-    """A mention counts until its case is opened from there; the case stays in the view."""
+@pytest.fixture
+async def mentioned(tokens, owned_case, client, console):
+    """The queue of an agent whom a note of the case mentions, and the link to the view of mentions."""
     headers = {"Authorization": f"Bearer {tokens['supervisor']}"}
     await client.put("/support/agents/agent-1", json={"displayName": "Linh Trần"}, headers=headers)
     note = {"authorType": "agent", "message": "Can you help, @agent-1?", "visibility": "internal"}
@@ -233,11 +234,32 @@ async def test_mentions_have_a_view_that_counts_the_unread_ones(tokens, owned_ca
     page = await sign_in(console, tokens["agent"])
     link = page.locator(".views a", has_text="Mentioned")
     await expect(link.locator(".count")).to_have_text("1")
+    return page, link
+
+
+async def test_mention_counts_until_its_case_is_opened(mentioned):
+    """The case stays in the view."""
+    page, link = mentioned
     await link.click()
+    await expect(link).to_have_attribute("aria-current", "true")
     await page.locator(".subject a", has_text="Where is my parcel?").click()
     await expect(page.get_by_role("heading", name="Where is my parcel?")).to_be_visible()
     await page.keyboard.press("u")
     await expect(page.locator("tbody tr")).to_have_count(1)
+    await expect(link.locator(".count")).to_have_text("0")
+
+
+async def test_mention_is_read_if_its_case_is_opened_from_another_view(mentioned):
+    """The reader is back before the service has marked it."""
+    page, link = mentioned
+    released = await held(page, "**/support/notifications/read")
+    await page.locator(".subject a", has_text="Where is my parcel?").click()
+    await expect(page.get_by_role("heading", name="Where is my parcel?")).to_be_visible()
+    await page.keyboard.press("u")
+    await expect(page.locator(".views a", has_text="Mine").locator(".count")).to_have_text(
+        "1"
+    )  # counted before mentions
+    released.set()
     await expect(link.locator(".count")).to_have_text("0")
 
 

@@ -5,21 +5,10 @@ import asyncio
 from playwright.async_api import expect
 
 from tests.support.calls import open_case, read_case
+from tests.support.console.browser import held
 from tests.support.console.samples import case_path, open_waiting
 
 SEARCH_PAUSE = 250  # ms without a key after which the queue searches
-
-
-async def held(target, pattern):
-    """Hold the requests that match until the returned event is set."""
-    released = asyncio.Event()
-
-    async def hold(route):
-        await released.wait()
-        await route.continue_()
-
-    await target.route(pattern, hold)
-    return released
 
 
 async def test_bulk_change_whose_row_has_left_the_list_is_reported_with_its_undo(console, client):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestClient
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Route, async_playwright, expect
 
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 
@@ -223,3 +223,15 @@ async def settled(page: Page) -> None:
         return await page.locator("[aria-busy=true]").count() == 0
 
     await eventually(is_quiet)
+
+
+async def held(target: Page | BrowserContext, pattern: str) -> asyncio.Event:
+    """Hold the requests that match until the returned event is set."""
+    released = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await released.wait()
+        await route.continue_()
+
+    await target.route(pattern, hold)
+    return released

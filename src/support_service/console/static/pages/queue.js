@@ -11,7 +11,7 @@ import { namesAfter } from "../lib/storage.js";
 import { nameIn } from "../parts/person.js";
 import { head, queueTable, rail, strip } from "../parts/queue-parts.js";
 import { toast } from "../parts/toast.js";
-import { builtInViews, draftPrefix, savedView, takeCounts } from "../parts/views.js";
+import { builtInViews, draftPrefix, markMentionsRead, savedView, takeCounts } from "../parts/views.js";
 
 const TICK = 30_000; // ms between updates of waiting times
 const COUNT_INTERVAL = 60_000; // ms between counts of the views
@@ -308,8 +308,7 @@ export class QueuePage extends Element {
   /** Note that a case is being read. @param {string} caseId */
   markRead(caseId) {
     this.active = caseId;
-    const ids = this.shownView?.unread?.get(caseId);
-    if (ids) request("/support/notifications/read", { method: "POST", body: { ids } }).catch(() => {});
+    markMentionsRead(this.views, caseId);
   }
 
   /** Select a row, or not any more. @param {string} caseId */

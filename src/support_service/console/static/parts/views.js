@@ -43,8 +43,22 @@ export function builtInViews() {
   return views.filter((view) => view !== false);
 }
 
+/** Settled once the service has answered what was marked as read last. */
+let marked = Promise.resolve();
+
+/**
+ * Mark the mentions of the user in a case as read.
+ * @param {View[]} views
+ * @param {string} caseId
+ */
+export function markMentionsRead(views, caseId) {
+  const ids = views.find(({ unread }) => unread?.has(caseId))?.unread?.get(caseId);
+  if (ids) marked = request("/support/notifications/read", { method: "POST", body: { ids } }).then(() => {}, () => {});
+}
+
 /** Count the cases with an unread mention of the user. @param {View} view */
 async function countMentions(view) {
+  await marked; // else the count of a reader who comes back at once would have the case again
   const { data } = await request("/support/notifications?unread=true&limit=100");
   /** @type {Map<string, string[]>} */
   const unread = new Map();
