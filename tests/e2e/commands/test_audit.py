@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.platform.audit import entry_rows, log
 from support_service.platform.database.tables import audit_log
 from tests.conftest import both_databases
+from tests.support.audit import sealed_entries
 from tests.support.disks import small_disk
 from tests.support.process import running
 
@@ -27,13 +27,6 @@ def command(tmp_path, database_url):
             return await process.wait_for_exit()
 
     return run
-
-
-async def sealed_entries(database):
-    """Seal and return every entry."""
-    async with database.transaction() as tx:
-        await log.seal_all(tx)
-    return await entry_rows.read_sealed(database, 0, 100)
 
 
 @both_databases

@@ -1,0 +1,81 @@
+"""What commands print on a terminal: sentences and tables, and the progress on stderr. Elsewhere they print JSON."""
+
+import asyncio
+import os
+import shutil
+from contextlib import suppress
+
+import pytest
+
+from tests.support.audit import sealed_entries
+from tests.support.process import running
+
+pytestmark = pytest.mark.usefixtures("processes")
+
+
+def read_all(terminal):
+    """Read what was written to a terminal until its last writer has closed it."""
+    written = b""
+    with suppress(OSError):  # what Linux raises at the end
+        while read := os.read(terminal, 4096):
+            written += read
+    return written.decode().replace("\r\n", "\n")
+
+
+@pytest.fixture
+def on_terminal(tmp_path, database_url):
+    """Run a command whose output is a terminal; return its status, what it printed there, and its errors."""
+
+    async def run(*arguments):
+        terminal, end = os.openpty()
+        try:
+            async with running(*arguments, cwd=tmp_path, output=end, SUPPORT_DATABASE_URL=database_url) as process:
+                os.close(end)
+                printed = await asyncio.to_thread(read_all, terminal)
+                status, _, errors = await process.wait_for_exit()
+        finally:
+            os.close(terminal)
+        return status, printed, errors
+
+    return run
+
+
+async def test_check_of_the_database(unindexed_message, on_terminal):
+    """It says what the search misses and how to repair it, and later that nothing is missing."""
+    missing = "The search misses 1 messages and 0 cases, in 1 cases. Repaired: "
+    status, printed, errors = await on_terminal("database", "check")
+    assert (status, printed) == (1, f"{missing}0.\nTo make what is missing: support-service database check --repair\n")
+    assert "100%" in errors
+    assert (await on_terminal("database", "check", "--repair"))[:2] == (0, f"{missing}1.\n")
+    assert (await on_terminal("database", "check"))[:2] == (0, "The search finds every case and message.\n")
+
+
+async def test_verdict_on_the_audit_log(database, on_terminal):
+    """It names the head, which the reader stores elsewhere; with another head it says that the chain is broken."""
+    assert (await on_terminal("timeline", "degrade", "payment", "--for", "90s", "--reason", "being restored"))[0] == 0
+    (entry,) = await sealed_entries(database)
+    status, printed, _ = await on_terminal("audit", "verify")
+    intact = "The chain is intact: 1 entries. Store its head outside of the database:"
+    assert (status, printed) == (0, f"{intact} {entry.hash.hex()}\n")
+    status, printed, _ = await on_terminal("audit", "verify", "--from-head", "ab" * 32)
+    assert status == 1
+    assert printed.startswith("The chain is broken: ")
+
+
+async def test_comparison_of_a_copy(on_terminal, sqlite_template, tmp_path, postgres, postgres_template):
+    """A table of rows and hashes, the two audit logs, and whether the service may start on the copy."""
+    shutil.copy(sqlite_template, tmp_path / "source.db")
+    target = postgres.create_database(postgres_template)
+    try:
+        source = f"sqlite:///{tmp_path / 'source.db'}"
+        status, printed, errors = await on_terminal("database", "copy", source, postgres.url(target))
+    finally:
+        postgres.drop_database(target)
+    assert status == 0, errors
+    heading, *lines = printed.splitlines()
+    assert " ".join(heading.split()) == "TABLE ROWS HASH ROWS OF THE COPY HASH OF THE COPY"
+    (table,) = [line for line in lines if line.startswith("tickets ")]
+    assert table.split()[1] == table.split()[3] == "0"
+    assert table.endswith(" equal")
+    assert [line.partition(": ")[0] for line in lines[-3:-1]] == ["Audit log of the source", "Audit log of the copy"]
+    assert lines[-1] == "Both databases have the same rows. The service may start on the copy."
