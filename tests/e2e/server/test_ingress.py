@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from support_service.platform.settings import LOOPBACK, Settings
 from tests.support.calls import eventually, open_case, upload
 from tests.support.certificates import CertificateAuthority
 from tests.support.process import running
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.usefixtures("processes", "servers")
 
 PAGE = (ROOT / "docs" / "operations" / "ingress.md").read_text()
 (CONFIGURATION,) = re.findall(r"```haproxy\n(.*?)```", PAGE, re.DOTALL)
+(COMMAND,) = re.findall(r"\$ (SUPPORT_.*) support-service serve", PAGE)
 PROXY, DOWN = "127.0.0.1", "127.0.0.2"
 
 
@@ -75,6 +77,12 @@ async def session(addresses):
     trusting = ssl.create_default_context(cafile=certificate)
     async with aiohttp.ClientSession(encrypted, connector=aiohttp.TCPConnector(ssl=trusting)) as session:
         yield session
+
+
+def test_service_of_the_page_listens_for_other_machines():
+    """The page's variables start it, and HAProxy, on a machine of its own, reaches it."""
+    settings = Settings.load_to_serve(dict(each.split("=", 1) for each in COMMAND.split()))
+    assert settings.server.host not in LOOPBACK
 
 
 async def test_plain_http_is_led_to_tls(addresses):

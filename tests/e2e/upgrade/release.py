@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 VERSION = "0.1.0"
-COMMIT = "0f116f97efc1b555f0aaf0238288d0f23ce5d83c"  # the last one of that release
+COMMIT = "0f116f97efc1b555f0aaf0238288d0f23ce5d83c"  # it has the first changes after that release, too
 NEWEST_MIGRATION = "0011"
 ROOT = Path(__file__).parents[3]
 CACHE = ROOT / "build" / f"release-{VERSION}"

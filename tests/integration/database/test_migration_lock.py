@@ -85,7 +85,7 @@ async def test_restore_and_migration_wait_for_each_other(database_url, tmp_path)
                 await other.execute("LOCK TABLE database_restores")
                 await other.fetchval("SELECT pg_advisory_unlock($1)", LockNumber.MIGRATION)
                 holder = await eventually(lambda: other.fetchval(HOLDERS))
-                # In this process: `restored` waits for the table for two seconds, in which a command may not have begun.
+                # In this process, since `restored` waits for the table for two seconds only.
                 with pytest.raises(Unavailable, match=rf"session {holder} of PostgreSQL \(support-service restored, "):
                     await asyncio.to_thread(upgrade, database_url, timings=MigrationTimings(max_wait=0.3))
             assert (await restored.wait_for_exit())[0] == 0

@@ -9,9 +9,10 @@ from sqlalchemy.dialects import postgresql
 
 from support_service.attachments import garbage
 from support_service.attachments.maintenance import file_mover, retention
-from support_service.cases import gauges, search_repair
+from support_service.cases import gauges, known_agents, search_repair, snoozes
 from support_service.cases.clocks import known_policies
-from support_service.cases.sql import attachment_rows, clock_rows
+from support_service.cases.sql import attachment_rows, clock_rows, notification_rows
+from support_service.desk import bulk
 from support_service.events import consumer, relay, republishing, webhook_sender
 from support_service.platform import idempotency_keys
 from support_service.platform.audit import entry_rows
@@ -24,9 +25,10 @@ ROWS = 5_000
 FILL = (
     """
     INSERT INTO tickets (id, subject, status, priority, channel, context, tags, search_text,
-                         created_at, updated_at, waiting_since, synthetic)
+                         created_at, updated_at, waiting_since, snoozed_until, synthetic)
     SELECT 'case-' || n, 'A', (ARRAY['open', 'pending', 'resolved', 'closed'])[1 + n % 4], 'normal', 'email',
-           '[]', '[]', '', at, at, CASE WHEN n % 1000 < 4 THEN at END, false FROM numbers
+           '[]', '[]', '', at, at, CASE WHEN n % 1000 < 4 THEN at END,
+           CASE WHEN n % 1000 = 1 THEN at END, false FROM numbers
     """,
     """
     INSERT INTO messages (id, ticket_id, author_type, message, has_document, created_at)
@@ -59,6 +61,18 @@ FILL = (
     f"""
     INSERT INTO audit_log (at, actor, role, action, position)
     SELECT at, 'a', 'agent', 'case.changed', CASE WHEN n <= {ROWS - 10} THEN n END FROM numbers
+    """,
+    f"""
+    INSERT INTO case_links (id, case_id, kind, other_case_id, created_at)
+    SELECT 'link-' || n, 'case-' || n, 'related', 'case-' || n + 1, at FROM numbers WHERE n < {ROWS}
+    """,
+    """
+    INSERT INTO notifications (id, recipient, kind, case_id, actor, at)
+    SELECT 'note-' || n, 'agent-' || n % 10, 'mention', 'case-' || n, 'a', at FROM numbers
+    """,
+    """
+    INSERT INTO bulk_changes (id, owner, request, case_ids, created_at, expires_at)
+    SELECT 'bulk-' || n, 'a', '', '[]', at, at FROM numbers
     """,
     """
     INSERT INTO idempotency_keys (id, request, owner, until, state, created_at)
@@ -95,13 +109,21 @@ PERIODIC = {
     "unsealed entries": (entry_rows.SELECT_UNSEALED, {"count": 100, "bytes": 4 << 20}),
     "the head of the audit log": (entry_rows.HEAD_AND_OLDEST_UNSEALED, {}),
     "old idempotency keys": (idempotency_keys.DELETE_EXPIRED, {"before": OLD, "count": 10}),
+    "the first end of a snooze": (snoozes.FIRST_END, {}),
+    "snoozes that have ended": (snoozes.LOCK_DUE, {"now": OLD, "count": 50}),
+    "old notifications": (notification_rows.DELETE_OLD, {"before": OLD, "count": 10}),
+    "the next person with notifications": (notification_rows.NEXT_RECIPIENT, {"after": "agent-1"}),
+    "surplus notifications": (notification_rows.DELETE_BEYOND, {"person": "agent-1", "kept": 400, "count": 10}),
+    "bulk changes that have expired": (bulk.EXPIRED, {"now": OLD, "count": 10}),
+    "the next entries to verify": (entry_rows.SELECT_SEALED_AFTER, {"after": 100, "count": 100, "bytes": 4 << 20}),
+    "the changes of the directory": (known_agents.STATE_OF_DIRECTORY, {}),
     "due clocks": (clock_rows.CASES_DUE, {"now": OLD, "count": 200}),
     "the oldest clocks": (gauges.OLDEST_CLOCKS, {}),
     "policies": (known_policies.SEQS_OF_CURRENT_POLICIES, {}),
     "the lease": (lease_rows.RELEASE_LEASE, {"lease": "relay", "new_holder": "a"}),
 }
 # A few rows, whatever happens; of the changes of the ledger those of the last seconds.
-SMALL = {"attachment_ledger", "attachment_ledger_changes", "audit_head", "leases", "sla_policies"}
+SMALL = {"agents", "attachment_ledger", "attachment_ledger_changes", "audit_head", "leases", "sla_policies"}
 
 
 class Recorder:
