@@ -195,6 +195,7 @@ class CaseService(CaseReader):
             if sent_to != case_id:
                 await hold_arrival(work.tx, origin.principal, sent_to, case_id)
             if new.external_id and (existing := await self._lock_and_find_message(work, case_id, new, sent_to)):
+                work.note_case(existing.ticket_id)  # the erasure of that case must find the stored response
                 return existing
             if sent_to != case_id:
                 await check_version_of_duplicate(work.tx, origin.principal, sent_to, expected)
@@ -316,23 +317,24 @@ class CaseService(CaseReader):
         """Lock a case, and return the message with the external id of a new one, or None if the new one must be added.
 
         The message was sent to the case `sent_to`. It may be in a case that this was merged into, or in a split one.
-        Customers do not learn of a message in the case of another one.
+        Nothing that is sent to a case arrives in that of another customer, so a message there is another one.
 
         The lock is held until the unit of work ends, so that no other request adds such a message meanwhile. Raises
         NotFound, Forbidden, and Conflict if the principal may not see the message.
         """
         principal = work.origin.principal
         check_may_write(principal, new)
-        await LockedCase.lock(work, self._recorder, case_id)
+        case = (await LockedCase.lock(work, self._recorder, case_id)).current
         is_taken = False
         for existing in await case_rows.find_messages_by_external_id(work.tx, sent_to, new.external_id):
             owner = await case_reading.read_owner(work.tx, existing.ticket_id)
-            may_see_case = owner is not None and principal.may_see(owner)
-            if may_see_case and principal.may_see_visibility(existing.visibility):
+            if owner is None or owner.customer_id != case.customer_id:
+                continue
+            if principal.may_see(owner) and principal.may_see_visibility(existing.visibility):
                 if principal.role == "customer" and existing.author_type != "customer":
                     existing.author_id = None  # the id of a member of staff
                 return existing
-            is_taken |= may_see_case or principal.role != "customer"
+            is_taken = True
         if is_taken:
             raise _external_id_taken()
         return None

@@ -387,14 +387,37 @@ async def test_repeat_is_found_in_each_case_that_the_message_may_be_in(desk, nam
 
 
 @both_databases
-async def test_customers_do_not_learn_of_external_ids_in_cases_of_others(desk):
-    """The answer is that to any message: refused while the case is closed, and added to it once it is open again."""
+async def test_external_id_in_the_case_of_another_customer_is_that_of_another_message(desk):
+    """Customers do not learn of it: the answer is that to any message. The texts of others are added, too."""
     foreign, case = await desk.open(**FOREIGN), await desk.open()
     await desk.write(foreign, "Hello", "supervisor", externalId="mail-1")
+    await desk.write(foreign, "Hello", "supervisor", externalId="mail-2")
     await desk.merge(case, foreign)
     await desk.refuse(case, "Hello", 409, "case_closed", externalId="mail-1")
+    assert await desk.write(case, "Hello", "supervisor", externalId="mail-2") == case
     await desk.principals.read_json("supervisor", "POST", f"/support/cases/{case}/status?status=open")
     assert await desk.write(case, "Hello", externalId="mail-1") == case
+
+
+@both_databases
+async def test_stored_answer_of_a_repeat_belongs_to_the_case_of_its_message(desk):
+    """Who may not see that case any more gets no replay, although it may see the duplicate."""
+    original, case = await desk.open(), await desk.open()
+    await desk.write(case, "Hello", "agent", externalId="mail-1")
+    await desk.merge(case, original)
+    await desk.write(case, "Hello", "agent", externalId="mail-2")
+
+    async def repeat(name):
+        body = {"authorType": "agent", "message": "Hello", "externalId": name}
+        path, headers = f"/support/cases/{case}/messages", {"Idempotency-Key": f"repeat-{name}"}
+        async with desk.principals.request("agent", "POST", path, json=body, headers=headers) as answer:
+            return answer.status, (await answer.json()).get("ticketId")
+
+    before = [await repeat("mail-1"), await repeat("mail-2")]
+    assert before == [(200, case), (200, original)]
+    changed = {"json": {"assignedAgentId": "somebody-else"}}
+    await desk.principals.read_json("supervisor", "PATCH", f"/support/cases/{original}", **changed)
+    assert [await repeat("mail-1"), await repeat("mail-2")] == [(200, case), (404, None)]
 
 
 async def test_repeated_message_for_a_duplicate_is_added_once(desk):
