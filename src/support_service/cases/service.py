@@ -283,9 +283,12 @@ class CaseService(CaseReader):
         principal = work.origin.principal
         check_may_write(principal, new)
         message = _build_message(case_id, new, author_of(principal, new, None), utc_now())
+        is_public = not closing and message.visibility == "public"  # a note is about the duplicate
         message_files = None
         if new.attachment_ids:
-            await LockedCase.lock(work, self._recorder, case_id)
+            case = (await LockedCase.lock(work, self._recorder, case_id)).current
+            if is_public:  # else the files of the case in which the message arrives would be unknown
+                await check_not_merged(work.tx, principal, case_id, case)
             message_files = await self._files.find_message_files(
                 work, case_id, new.attachment_ids, staged_for or case_id
             )
@@ -293,7 +296,7 @@ class CaseService(CaseReader):
         state = await case_rows.add_message(work.tx, message) if is_valid_id(case_id) else None
         if state is None or not principal.may_see(state):
             raise case_not_found(case_id)  # rolls the message back
-        if not closing and message.visibility == "public":  # a note is about the duplicate
+        if is_public:
             await check_not_merged(work.tx, principal, case_id, state)
         check_version(visible_version(principal, state.version, state.internal_changes) - 1, expected)
         if state.conversation_bytes > self._limits.max_conversation_bytes:

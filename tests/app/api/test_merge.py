@@ -163,7 +163,7 @@ async def test_messages_and_files_for_a_duplicate_arrive_in_the_original(desk):
     direct = await desk.principals.read_json("customer", "POST", files, data=form(b"direct"))
     staged = await desk.principals.read_json("customer", "POST", f"{files}?staged=true", data=form(b"staged"))
     assert (direct["ticketId"], staged["ticketId"]) == (end, case)
-    assert await desk.write(case, "d", attachmentIds=[staged["id"]]) == end
+    assert await desk.write(case, "d", attachmentIds=[staged["id"], direct["id"]]) == end
     found = (await desk.read(end, "customer"))["attachments"]
     assert [each["id"] for each in found] == [direct["id"], staged["id"]]
     for each in found:
