@@ -95,12 +95,12 @@ class Feed:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether the broker is unavailable."""
+        """Whether the broker is unavailable, or the database that late changes need."""
         return self._interrupted_at is not None
 
     @property
     def seconds_interrupted(self) -> float:
-        """The seconds for which the broker has been unavailable; 0 while it is connected."""
+        """The seconds for which no change could be passed on; 0 while the log is followed."""
         return 0.0 if self._interrupted_at is None else time.monotonic() - self._interrupted_at
 
     async def run(self) -> None:
@@ -115,11 +115,11 @@ class Feed:
                 log.warning(
                     "Following the stream of events is interrupted and is retried: %s", failure, exc_info=failure
                 )
-                self._note_broker_unavailable()
+                self._note_interrupted()
             except Exception:
                 failures = failures + 1 if self.is_interrupted else 1
                 log.exception("Following the stream of events failed and is retried")
-                self._note_broker_unavailable()
+                self._note_interrupted()
             await asyncio.sleep(self._timings.backoff.delay(failures))
 
     async def replay(self, last_event_id: str, up_to: LogPlace) -> AsyncGenerator[list[Change], None]:
@@ -207,13 +207,13 @@ class Feed:
         while True:
             before, wait = self.position, 0.0 if self.is_interrupted else self._timings.wait
             read = await self._log.follow(before.place, wait)
-            self._note_broker_available()
             if not read.is_whole or time.monotonic() >= check_at:
                 check_at = time.monotonic() + self._timings.check_interval  # a freeze below leads to another check
                 self._remove_expired_changes()
                 await self._check_continuity(await self._log.state())
             if read.entries and self.position == before:  # else the read has left out what the log has lost
                 await self._pass_on_changes(read.entries)
+            self._note_followed()  # not before: a late change waits for the database, too
             for note in read.notes:
                 self._presence.receive_announcement(note.content, note.age)
 
@@ -269,14 +269,14 @@ class Feed:
             subscriber.after = self.position.place
         self._subscribers.send_to_all(resync_frame(reason, self.position))
 
-    def _note_broker_available(self) -> None:
-        """Note that the log can be read."""
+    def _note_followed(self) -> None:
+        """Note that the log was read, and its changes passed on."""
         if self.is_interrupted:
             self._interrupted_at = None
             log.info("Following the stream of events continues")
             self._subscribers.send_to_all(comment_frame(CONTINUED_COMMENT))
 
-    def _note_broker_unavailable(self) -> None:
+    def _note_interrupted(self) -> None:
         self.attempted.set()
         if not self.is_interrupted:
             self._interrupted_at = time.monotonic()

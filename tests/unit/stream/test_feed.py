@@ -11,7 +11,8 @@ from support_service.events.broker.log import LogPlace, LogRead
 from support_service.events.broker.memory import InMemoryLog
 from support_service.events.polling import Backoff
 from support_service.platform.background import run_in_background
-from support_service.stream.feed import FeedTimings
+from support_service.stream.feed import CONTINUED_COMMENT, INTERRUPTED_COMMENT, FeedTimings
+from support_service.stream.frames import comment_frame
 from support_service.stream.service import StreamTimings
 from support_service.stream.subscribers import QueueLimits
 from tests.support.calls import eventually
@@ -87,7 +88,10 @@ async def test_a_stream_that_is_opened_while_a_change_is_passed_on_gets_it_once(
 
 
 async def test_late_changes_wait_for_the_database(instruments):
-    """A change that was held up is passed on once it is known who may see its case; none is lost or repeated."""
+    """A change that was held up is passed on once it is known who may see its case; none is lost or repeated.
+
+    The interruption lasts until then.
+    """
     log = InMemoryLog()
     timings = StreamTimings(feed=FeedTimings(wait=0.01, backoff=Backoff(0.01, 0.01)))
     asked, written = [], []
@@ -113,6 +117,7 @@ async def test_late_changes_wait_for_the_database(instruments):
     sent = b"".join(written)
     assert [sent.count(each) for each in (b"event-1", b"event-2", b"event: resync")] == [1, 1, 0]
     assert asked == [{"case-1"}] * 3
+    assert [sent.count(comment_frame(each)) for each in (INTERRUPTED_COMMENT, CONTINUED_COMMENT)] == [1, 1]
 
 
 class NotingLog(InMemoryLog):
