@@ -27,8 +27,7 @@ async def list_notifications(call: Call, query: NotificationQuery) -> Reply[Noti
 
     The list has only notifications of cases that the caller may see now. `unread` counts all of them, up to 100.
     """
-    page = call.service.notifications.list_notifications(call.principal, query.cursor, query.limit, unread=query.unread)
-    return Reply(await page)
+    return Reply(await call.service.notifications.list_notifications(call.principal, query))
 
 
 @post(NOTIFICATIONS_PATH + "/read", access=NOTIFICATIONS, problems=DATABASE_PROBLEMS)

@@ -35,7 +35,7 @@ from support_service.client.parameters import (
     PolicyFields,
     ViewChangeFields,
 )
-from support_service.core.domain.case_vocabulary import PresenceState, Status
+from support_service.core.domain.case_vocabulary import NotificationKind, PresenceState, Status
 from support_service.desk.agent_models import Agent, AgentPage, ListedAgent
 from support_service.desk.bulk_models import BulkResult
 from support_service.desk.customer_models import Customer, FoundCustomers
@@ -358,12 +358,12 @@ class ApiOperations(Operations):
         await self._write("DELETE", ("support", "agents", agent_id), version=version, key=idempotency_key)
 
     def list_notifications(
-        self, *, unread: bool | None = None, page_size: int | None = None
+        self, *, unread: bool | None = None, kind: NotificationKind | None = None, page_size: int | None = None
     ) -> AsyncGenerator[Notification, None]:
         """List the notifications of the caller, newest first."""
         return self._items(
             lambda cursor: self._read(
-                NotificationPage, ("support", "notifications"), unread=unread, limit=page_size, cursor=cursor
+                NotificationPage, ("support", "notifications"), unread=unread, kind=kind, limit=page_size, cursor=cursor
             )
         )
 

@@ -47,6 +47,7 @@ class NotificationQuery(ApiModel):
     """Which notifications to list."""
 
     unread: bool = Field(default=False, description="`true`: unread ones only")
+    kind: NotificationKind | None = Field(None, description="only notifications of this kind")
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
         DEFAULT_PAGE_SIZE, description="maximum number of notifications on a page"
     )

@@ -28,6 +28,7 @@ from support_service.desk.notification_models import (
     Followers,
     Notification,
     NotificationPage,
+    NotificationQuery,
     ReadNotifications,
     UnreadCount,
 )
@@ -71,15 +72,15 @@ class NotificationService:
         self._timings = timings
         self._checked = ""  # the last person whose number was checked
 
-    async def list_notifications(
-        self, principal: Principal, cursor: str | None, limit: int, *, unread: bool
-    ) -> NotificationPage:
+    async def list_notifications(self, principal: Principal, query: NotificationQuery) -> NotificationPage:
         """Return a page of the principal's notifications about cases that it may see, newest first.
 
         Raises ValidationFailed for a bad cursor.
         """
-        before = pagination.decode_cursor(cursor)
-        rows, number = await notification_rows.read_page(self._database, principal, before, limit + 1, unread=unread)
+        before, limit = pagination.decode_cursor(query.cursor), query.limit
+        rows, number = await notification_rows.read_page(
+            self._database, principal, before, limit + 1, unread=query.unread, kind=query.kind
+        )
         return NotificationPage.model_construct(
             items=list(map(_to_notification, rows[:limit])),
             next_cursor=pagination.encode_cursor(rows[limit - 1].seq) if len(rows) > limit else None,

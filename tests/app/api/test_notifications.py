@@ -100,6 +100,7 @@ async def test_follower_is_told_of_what_others_do(desk):
     await desk.send("PATCH", f"/support/cases/{case['id']}", "lan", json={"assignedAgentId": LAN})
     await desk.add(case, "lan", message="my own note, @agent-1", **NOTE)
     assert await told(desk) == ["message", "note", "status", "message", "status", "assignment"]
+    assert [each["kind"] for each in (await read(desk, kind="status"))["items"]] == ["status"] * 2
     actors = [each["actorId"] for each in reversed((await read(desk))["items"])]
     assert actors == ["customer", "agent-2", "agent-2", "customer", "customer", "supervisor"]
     await follow_case(desk, case, method="DELETE")

@@ -18,7 +18,7 @@ from support_service.cases.service import CaseService
 from support_service.core.domain.principals import Principal
 from support_service.desk.agent_models import AgentChange
 from support_service.desk.agents import AgentDirectory
-from support_service.desk.notification_models import ReadNotifications
+from support_service.desk.notification_models import NotificationQuery, ReadNotifications
 from support_service.desk.notifications import NotificationService
 from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import notifications
@@ -50,9 +50,8 @@ class Replica:
         """Return all notifications of a person, newest first, and how many are unread."""
         found, cursor, unread = [], None, 0
         while True:
-            page = await self.notifications.list_notifications(
-                PEOPLE[name], cursor, 50, unread=options.get("unread", False)
-            )
+            query = NotificationQuery(cursor=cursor, unread=options.get("unread", False))
+            page = await self.notifications.list_notifications(PEOPLE[name], query)
             found, cursor, unread = [*found, *page.items], page.next_cursor, page.unread
             if cursor is None:
                 return found, unread
@@ -155,7 +154,9 @@ async def test_reading_while_others_write_loses_nothing(replicas):
 
     async def read(replica):
         while not done.is_set():
-            page = await replica.notifications.list_notifications(PEOPLE["agent-0"], None, 3, unread=True)
+            page = await replica.notifications.list_notifications(
+                PEOPLE["agent-0"], NotificationQuery(limit=3, unread=True)
+            )
             if page.items:
                 ids = [each.id for each in page.items]
                 await replica.notifications.mark_read(WriteOrigin(PEOPLE["agent-0"]), ReadNotifications(ids=ids))

@@ -18,6 +18,7 @@ NEXT = """(next) => {
 }"""
 # The new cases that wait behind a button.
 WAITING = "[...document.querySelector('queue-page').cases.waiting]"
+NOTE = {"authorType": "agent", "message": "Can you help, @agent-1?", "visibility": "internal"}
 OWNED = {"customerId": "customer-1", "assignedAgentId": "agent-1"}
 
 
@@ -229,8 +230,7 @@ async def mentioned(tokens, owned_case, client, console):
     """The queue of an agent whom a note of the case mentions, and the link to the view of mentions."""
     headers = {"Authorization": f"Bearer {tokens['supervisor']}"}
     await client.put("/support/agents/agent-1", json={"displayName": "Linh Trần"}, headers=headers)
-    note = {"authorType": "agent", "message": "Can you help, @agent-1?", "visibility": "internal"}
-    await client.post(f"/support/cases/{owned_case['id']}/messages", json=note, headers=headers)
+    await client.post(f"/support/cases/{owned_case['id']}/messages", json=NOTE, headers=headers)
     page = await sign_in(console, tokens["agent"])
     link = page.locator(".views a", has_text="Mentioned")
     await expect(link.locator(".count")).to_have_text("1")
@@ -260,6 +260,19 @@ async def test_mention_is_read_if_its_case_is_opened_from_another_view(mentioned
         "1"
     )  # counted before mentions
     released.set()
+    await expect(link.locator(".count")).to_have_text("0")
+
+
+async def test_mentions_are_read_by_the_address_of_their_case(mentioned, tokens, owned_case, client, console):
+    """So is a mention that comes while the case is shown."""
+    page, link = mentioned
+    await page.goto(case_path(owned_case))
+    await expect(page.get_by_text(NOTE["message"])).to_be_visible()
+    headers = {"Authorization": f"Bearer {tokens['supervisor']}"}
+    note = NOTE | {"message": "And this, @agent-1"}
+    await client.post(f"/support/cases/{owned_case['id']}/messages", json=note, headers=headers)
+    await expect(page.get_by_text(note["message"])).to_be_visible()
+    await page.keyboard.press("u")
     await expect(link.locator(".count")).to_have_text("0")
 
 

@@ -26,6 +26,7 @@ from support_service.desk.agent_models import AgentChange
 from support_service.desk.agents import AgentDirectory
 from support_service.desk.bulk import BulkService
 from support_service.desk.bulk_models import NewBulkChange
+from support_service.desk.notification_models import NotificationQuery
 from support_service.desk.notifications import NotificationService
 from support_service.desk.policies import PolicyService
 from support_service.events.erasure import rewrite_stored_events
@@ -192,9 +193,8 @@ async def test_notifications_add_no_statement(database, instruments, sent):
         assert len(sent) == MESSAGE_ADDED
     sent.clear()
     person = Principal("agent-7", "agent", "agent-7")
-    page = await NotificationService(database, changes, known, timedelta(days=30)).list_notifications(
-        person, None, 50, unread=False
-    )
+    service = NotificationService(database, changes, known, timedelta(days=30))
+    page = await service.list_notifications(person, NotificationQuery())
     assert [each.kind for each in page.items] == ["message", "mention", "mention"]
     assert len(sent) == 1
 

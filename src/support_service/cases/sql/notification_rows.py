@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from support_service.cases.model.vocabulary import MAX_DUPLICATES
 from support_service.cases.sql.projections import access_conditions, access_parameters, duplicates_of
 from support_service.core.clock import utc_now
+from support_service.core.domain.case_vocabulary import NotificationKind
 from support_service.core.domain.principals import Principal
 from support_service.core.units import MAX_INTEGER
 from support_service.platform.database import Reader, Row, Transaction
@@ -80,11 +81,18 @@ async def add(
 
 
 async def read_page(
-    reader: Reader, principal: Principal, before: int | None, limit: int, *, unread: bool
+    reader: Reader,
+    principal: Principal,
+    before: int | None,
+    limit: int,
+    *,
+    unread: bool,
+    kind: NotificationKind | None = None,
 ) -> tuple[Sequence[Row], int]:
     """Return the notifications of a principal about cases that it may see, newest first, and the number of unread ones.
 
-    There are at most `limit`, with a seq less than `before`. At most MAX_COUNTED and one are counted.
+    There are at most `limit`, with a seq less than `before`, and of one kind, if it is given. At most MAX_COUNTED and
+    one of any kind are counted.
     """
     parameters: dict[str, Any] = {
         "person": principal.id,
@@ -94,7 +102,9 @@ async def read_page(
     }
     if principal.role == "agent":
         parameters |= access_parameters(principal)
-    rows = await reader.fetch_all(_select_page(principal.role, unread), parameters)
+    if kind is not None:
+        parameters["kind"] = kind
+    rows = await reader.fetch_all(_select_page(principal.role, unread, kind is not None), parameters)
     return [row for row in rows if row.seq is not None], rows[0].unread
 
 
@@ -105,13 +115,15 @@ async def count_unread(reader: Reader, principal: Principal) -> int:
 
 
 @cache
-def _select_page(role: str, unread: bool) -> sa.Select[Any]:  # noqa: FBT001 - a key of the cache
+def _select_page(role: str, unread: bool, of_kind: bool) -> sa.Select[Any]:  # noqa: FBT001 - a key of the cache
     shown = (
         sa.select(*(_N[name] for name in _SHOWN), tickets.c.subject)
         .join(tickets, tickets.c.id == _N.case_id)
         .where(_OF_RECIPIENT, *access_conditions(role))
     )
     page = shown.where(_N.seq < sa.bindparam("before", type_=sa.BigInteger), *([_IS_UNREAD] if unread else []))
+    if of_kind:
+        page = page.where(_N.kind == sa.bindparam("kind"))
     page = page.order_by(_N.seq.desc()).limit(sa.bindparam("count", type_=sa.BigInteger))
     found = page.subquery("page")
     counted = shown.with_only_columns(_N.seq).where(_IS_UNREAD).limit(sa.bindparam("counted", type_=sa.BigInteger))

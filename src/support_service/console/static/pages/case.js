@@ -7,6 +7,7 @@ import { noteSeen } from "../lib/case-list.js";
 import { Element, go, html, onKeys, queueLeft, wide } from "../lib/page.js";
 import { t, text } from "../lib/i18n.js";
 import { live, Presence } from "../lib/live.js";
+import { markMentionsRead } from "../lib/mentions.js";
 import { caseAside } from "../parts/case-aside.js";
 import { caseHeader, sourceProblems } from "../parts/case-head.js";
 import { Composer } from "../parts/composer.js";
@@ -65,6 +66,7 @@ export class CasePage extends Element {
     super.connectedCallback();
     this.listen(live, "change", ({ detail }) => this.applyChange(detail));
     this.listen(live, "presence", () => this.requestUpdate());
+    this.listen(live, "notification", ({ detail }) => detail.caseId === this.caseId && this.detail && !document.hidden && markMentionsRead(this.caseId));
     this.listen(live, "resync", () => this.followChange());
     this.listen(window, "storage", (event) => this.composer.takeUp(event));
     this.listen(document, "visibilitychange", () => this.noteSeen());
@@ -139,6 +141,7 @@ export class CasePage extends Element {
     await this.updateComplete;
     if (!this.stillShows(view)) return;
     if (queueLeft.ids.length && document.activeElement === document.body) view.focus();
+    markMentionsRead(this.caseId);
     this.loadCustomer();
     await Promise.all([view.fill(), this.collect()]);
     await view.opened();

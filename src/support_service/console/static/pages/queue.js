@@ -11,7 +11,7 @@ import { namesAfter } from "../lib/storage.js";
 import { nameIn } from "../parts/person.js";
 import { head, queueTable, rail, strip } from "../parts/queue-parts.js";
 import { toast } from "../parts/toast.js";
-import { builtInViews, draftPrefix, markMentionsRead, savedView, takeCounts } from "../parts/views.js";
+import { builtInViews, draftPrefix, savedView, takeCounts } from "../parts/views.js";
 
 const TICK = 30_000; // ms between updates of waiting times
 const COUNT_INTERVAL = 60_000; // ms between counts of the views
@@ -301,14 +301,8 @@ export class QueuePage extends Element {
       this.selectTo(caseId);
     } else if (target instanceof HTMLInputElement) this.toggle(caseId);
     else if (target.closest("label")) return; // the click on its box follows
-    else if (target.closest("a")) this.markRead(caseId);
+    else if (target.closest("a")) this.active = caseId;
     else if (!getSelection()?.toString()) this.openCase(caseId);
-  }
-
-  /** Note that a case is being read. @param {string} caseId */
-  markRead(caseId) {
-    this.active = caseId;
-    markMentionsRead(this.views, caseId);
   }
 
   /** Select a row, or not any more. @param {string} caseId */

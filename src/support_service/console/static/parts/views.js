@@ -1,14 +1,15 @@
 /** The views of the queue, as filters of `GET /support/cases`. */
 
 import { AT_RISK } from "./clock.js";
-import { agent, can, me, request } from "../lib/api.js";
+import { agent, can, me } from "../lib/api.js";
 import { t, text } from "../lib/i18n.js";
+import { countMentions } from "../lib/mentions.js";
 import { namesAfter } from "../lib/storage.js";
 
 /**
  * @typedef {{id: string, group: "mine" | "team" | "risk" | "saved", name: string, filters: Record<string, any>, count?: number | null,
- *   more?: boolean, late?: number | null, moreLate?: boolean, saved?: any, ids?: () => Promise<string[]>, unread?: Map<string, string[]>, countUnread?: () => Promise<void>}} View
- *   `ids`: in place of filters; `saved`: as the API has it; `unread`: ids of notifications by their cases
+ *   more?: boolean, late?: number | null, moreLate?: boolean, saved?: any, ids?: () => Promise<string[]>, countUnread?: () => Promise<void>}} View
+ *   `ids`: in place of filters; `saved`: as the API has it
  */
 
 const UNFINISHED = "open,pending";
@@ -22,7 +23,7 @@ export function draftPrefix() {
 export function builtInViews() {
   /** @type {View} */
   const mentioned = { id: "mentioned", group: "mine", name: t("view.mentioned"), filters: { mentionedAgentId: me.subject ?? me.name, sort: "updated" } };
-  mentioned.countUnread = () => countMentions(mentioned);
+  mentioned.countUnread = async () => void Object.assign(mentioned, await countMentions());
   /** @type {(View | false)[]} */
   const views = [
     { id: "mine", group: "mine", name: t("view.mine"), filters: { assignedAgentId: agent(), status: UNFINISHED, snoozed: "false", sort: "waiting" } },
@@ -41,29 +42,6 @@ export function builtInViews() {
     { id: "due", group: "risk", name: t("view.due"), filters: { dueWithin: AT_RISK, sort: "due" } },
   ];
   return views.filter((view) => view !== false);
-}
-
-/** Settled once the service has answered what was marked as read last. */
-let marked = Promise.resolve();
-
-/**
- * Mark the mentions of the user in a case as read.
- * @param {View[]} views
- * @param {string} caseId
- */
-export function markMentionsRead(views, caseId) {
-  const ids = views.find(({ unread }) => unread?.has(caseId))?.unread?.get(caseId);
-  if (ids) marked = request("/support/notifications/read", { method: "POST", body: { ids } }).then(() => {}, () => {});
-}
-
-/** Count the cases with an unread mention of the user. @param {View} view */
-async function countMentions(view) {
-  await marked; // else the count of a reader who comes back at once would have the case again
-  const { data } = await request("/support/notifications?unread=true&limit=100");
-  /** @type {Map<string, string[]>} */
-  const unread = new Map();
-  for (const { id, caseId, kind } of data.items) if (kind === "mention") unread.set(caseId, [...(unread.get(caseId) ?? []), id]);
-  Object.assign(view, { unread, count: unread.size, more: data.nextCursor !== null });
 }
 
 /** Take the numbers of a view as the API has them. @param {View} view @param {any} counted */
