@@ -151,18 +151,22 @@ class ConnectionLimits:
 
     async def enforce_timeouts(self) -> None:
         """Close every connection whose client exceeds a timeout, until cancelled."""
-        settings, checks_per_pause = self.settings, self.timings.checks_per_pause
-        loop = asyncio.get_running_loop()
+        settings = self.settings
         pause = min(self.timings.check_interval, settings.header_timeout / 4, settings.send_timeout / 4)
         while True:
             await asyncio.sleep(pause)
             self.update_gc_freeze()
-            for number, connection in enumerate(tuple(self.connections)):
-                if number % checks_per_pause == checks_per_pause - 1:
-                    await asyncio.sleep(0)
-                reason = connection.exceeded_timeout(loop.time(), settings)
-                if reason is not None and connection in self._address_of:
-                    self._close(connection, reason)
+            await self._check_timeouts()
+
+    async def _check_timeouts(self) -> None:
+        """Close the connections that exceed a timeout. No connection is referred to after that."""
+        loop, checks_per_pause = asyncio.get_running_loop(), self.timings.checks_per_pause
+        for number, connection in enumerate(tuple(self.connections)):
+            if number % checks_per_pause == checks_per_pause - 1:
+                await asyncio.sleep(0)
+            reason = connection.exceeded_timeout(loop.time(), self.settings)
+            if reason is not None and connection in self._address_of:
+                self._close(connection, reason)
 
     def update_gc_freeze(self) -> None:
         """Exclude many connections from full garbage collections.

@@ -365,7 +365,7 @@ async def test_search_for_an_idle_connection_is_not_repeated_at_each_attempt():
 
 
 async def test_check_of_many_connections_yields_to_requests():
-    """The check for overdue connections pauses between batches, and closes every overdue one."""
+    """The check for overdue connections pauses between batches, and closes every overdue one. It keeps none of them."""
     counted = []
     limits = ConnectionLimits(
         LimitSettings(connections=20, header_timeout=0.001, idle_timeout=1, send_timeout=0.001, send_rate=0),
@@ -376,7 +376,11 @@ async def test_check_of_many_connections_yields_to_requests():
     connections = [SlowConnection() for _ in range(5)]
     for number, connection in enumerate(connections):
         assert limits.add(connection, f"192.0.2.{number}", 0.0)
+    kept = weakref.WeakSet(connections)
+    del connection
     async with run_in_background(limits.enforce_timeouts()):
         await eventually(lambda: all(connection.ended for connection in connections))
+        connections.clear()
+        await eventually(lambda: not kept)
     assert counted == ["head"] * 5
     assert not limits.connections
