@@ -59,6 +59,18 @@ def test_jobs_end_by_themselves_and_hold_no_credentials(job):
             assert step["with"]["persist-credentials"] is False
 
 
+@pytest.mark.parametrize(
+    "job", [job for job, described in jobs().items() if "failure()" in str(described.get("steps"))]
+)
+def test_tests_that_hang_leave_their_logs(job):
+    """A step that is out of time has failed. A job that is out of time is cancelled, and its uploads do not run."""
+    described = jobs()[job]
+    commands = [step for step in described["steps"] if "run" in step and step.get("if") != "failure()"]
+    assert [step["run"] for step in commands if "timeout-minutes" not in step] == []
+    for_uploads = 4
+    assert sum(step["timeout-minutes"] for step in commands) <= described["timeout-minutes"] - for_uploads
+
+
 def test_each_long_form_is_in_one_row_of_the_night():
     """A row that hangs is stopped, and the other rows go on. Names of one's own run in a row of long forms."""
     night = jobs()["night.yaml long"]
