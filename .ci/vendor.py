@@ -1,5 +1,7 @@
 """Copy what the console and its tests take from npm packages into the repository, or with --check compare the copies.
 
+--check also compares the versions of the manifests with package-lock.json.
+
 Browsers resolve no bare module names without an import map, which the console's content policy forbids, so the imports
 of the copies are relative. A manifest beside the copies has the name, version, licence and SHA-256 of each.
 """
@@ -11,12 +13,13 @@ import posixpath
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ROOT / "node_modules"
+LOCK = ROOT / "package-lock.json"
 # What is copied of each package. A module's type declarations, which only the checker reads, come with it.
 MODULES = {
     ROOT / "src/support_service/console/static/vendor": {
@@ -39,9 +42,15 @@ TYPES_ONLY = "trusted-types/"  # of imports that only type declarations have
 def main() -> int:
     """Copy or compare, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="compare the copies with their manifests")
+    parser.add_argument(
+        "--check", action="store_true", help="compare the copies with their manifests and the lock file"
+    )
     if parser.parse_args().check:
-        problems = [problem for folder in MODULES for problem in differences(folder)]
+        problems = [
+            problem
+            for folder, modules in MODULES.items()
+            for problem in (*differences(folder), *other_versions(folder, modules))
+        ]
         print(*problems, sep="\n", end="\n" if problems else "", file=sys.stderr)
         return 1 if problems else 0
     for folder, modules in MODULES.items():
@@ -103,6 +112,18 @@ def differences(folder: Path) -> list[str]:
         f"{(folder / name).relative_to(ROOT)} differs from its manifest: run `make vendor`, and do not edit copies"
         for name in sorted(expected.keys() | present.keys())
         if expected.get(name) != present.get(name)
+    ]
+
+
+def other_versions(folder: Path, packages: Iterable[str]) -> list[str]:
+    """Return in words which packages of a folder do not have the version of the lock file."""
+    locked = json.loads(LOCK.read_text())["packages"]
+    copied = {package["name"]: package["version"] for package in json.loads((folder / "manifest.json").read_text())}
+    wanted = {name: locked[f"node_modules/{name}"]["version"] for name in packages}
+    return [
+        f"{folder.relative_to(ROOT)} does not have {name} {version}, which {LOCK.name} names: run `make vendor`"
+        for name, version in wanted.items()
+        if copied.get(name) != version
     ]
 
 

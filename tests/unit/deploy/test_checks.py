@@ -1,12 +1,16 @@
 """The checks of `.ci/`: what they run, what they skip, and what they refuse."""
 
+import json
 import os
+import runpy
 import shutil
 import subprocess
 
 import pytest
 
 from tests.support.deployments import ROOT
+
+VENDOR = runpy.run_path(str(ROOT / ".ci" / "vendor.py"))
 
 
 def write_program(path, *lines):
@@ -33,3 +37,17 @@ def test_image_is_left_out_only_where_it_cannot_be_built(tmp_path, possible, fai
     assert done.returncode == status
     assert (folder / "made").read_text().splitlines()[-1] == last
     assert ("The image is not built here: no\n" in done.stdout) == ("no" in possible)
+
+
+def test_copies_have_the_locked_versions(tmp_path, monkeypatch):
+    """An update of a package in package-lock.json is refused until its copy is updated."""
+    other_versions = VENDOR["other_versions"]
+    folder, packages = next(iter(VENDOR["MODULES"].items()))
+    assert other_versions(folder, packages) == []
+    lock = json.loads(VENDOR["LOCK"].read_text())
+    lock["packages"]["node_modules/lit-html"]["version"] = "99.0.0"
+    path = tmp_path / "package-lock.json"
+    path.write_text(json.dumps(lock))
+    monkeypatch.setitem(other_versions.__globals__, "LOCK", path)
+    (problem,) = other_versions(folder, packages)
+    assert problem.endswith(" does not have lit-html 99.0.0, which package-lock.json names: run `make vendor`")
