@@ -123,6 +123,24 @@ def test_release_needs_a_registry_before_anything_else(run_step, tmp_path):
     assert (tmp_path / "output").read_text() == "image=registry.example/desk/support\n"
 
 
+def test_release_logs_in_to_the_registry_before_anything_else(run_step, tmp_path):
+    """A registry that refuses the login ends the release at once. Both jobs log in alike."""
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\necho "$@"\ncat\nexec "$ANSWER"\n')
+    docker.chmod(0o755)
+    variables = {"REGISTRY": "registry.example", "LOGIN": "ann", "PASSWORD": "secret"}
+    variables["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
+    accepted = run_step("registry", "accepts the login", ANSWER="true", **variables)
+    assert accepted.returncode == 0, accepted.stderr
+    assert accepted.stdout == "login registry.example --username ann --password-stdin\nsecret\n"
+    refused = run_step("registry", "accepts the login", ANSWER="false", **variables)
+    assert refused.returncode == 1
+    assert "\n::error::Cannot log in to registry.example. " in refused.stdout
+    for name in ("LOGIN", "PASSWORD"):
+        first, second = re.findall(rf"^ +{name}: (.+)$", WORKFLOWS["release.yaml"], re.MULTILINE)
+        assert first == second
+
+
 def test_programs_that_build_the_released_image_are_pinned():
     """BuildKit and the program that lists the packages are images, whose defaults are other images each month."""
     text = WORKFLOWS["release.yaml"]
