@@ -1,6 +1,6 @@
 # Every command of the project: `make` lists them. ARGS="…" is handed on to what a command runs.
-PYTHON ?= python3
 BIN := .venv/bin
+PYTHON ?= $(or $(wildcard $(BIN)/python),python3)
 INSTALLED := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Other commands than `make services` name the Debian packages that are missing, and stop.
@@ -17,6 +17,15 @@ help: ## List these commands
 
 install: $(INSTALLED) ## Put the service and the development tools into .venv (PYTHON=python3.13 picks the Python)
 
+# PYTHON=… makes .venv again if it has another Python. Without PYTHON, .venv keeps the one that it has.
+python_version = $(shell $(1) -c 'import sys; print(*sys.version_info[:2])' 2>/dev/null)
+ifneq ($(origin PYTHON),file)
+ifneq ($(call python_version,$(PYTHON)),$(call python_version,$(BIN)/python))
+.PHONY: $(INSTALLED)
+CLEAR := --clear
+endif
+endif
+
 # A line for each 20 packages. mawk and sed would keep them until the end.
 PIP_PROGRESS = while read -r what rest; do case $$what in \
 	Collecting) n=$$((n + 1)); [ $$((n % 20)) != 0 ] || echo "  found $$n of $$(grep -c == requirements-dev.txt)" ;; \
@@ -29,7 +38,7 @@ $(INSTALLED): pyproject.toml requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 		.ci/debian-packages "$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
 	@echo "Creating .venv with $$($(PYTHON) --version)"
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv $(CLEAR) .venv
 	@echo 'Installing packages, which takes minutes the first time'
 	@{ $(PIP) install --require-hashes -r requirements-dev.txt || touch .venv/.failed; } | { $(PIP_PROGRESS); }; ! rm .venv/.failed 2>/dev/null
 	@echo 'Installing the service'

@@ -10,7 +10,7 @@ from tests.support.promql import ROOT
 
 pytestmark = pytest.mark.usefixtures("processes")
 
-OUTSIDE = ("CI", "INSTALL_DEBIAN_PACKAGES", "MAKEFLAGS", "MAKELEVEL")  # a developer's shell has none of them
+OUTSIDE = ("CI", "INSTALL_DEBIAN_PACKAGES", "MAKEFLAGS", "MAKELEVEL", "PYTHON")  # a developer's shell has none of them
 
 
 def run(*command):
@@ -40,6 +40,18 @@ def test_only_services_may_install_debian_packages(target, allowed):
     """Other commands run without sudo."""
     _, shown, _ = run("make", "--dry-run", "--print-data-base", target)
     assert re.findall("^INSTALL_DEBIAN_PACKAGES := ?(.*)$", shown, re.MULTILINE) == [allowed]
+
+
+def test_environment_is_made_again_for_another_python(tmp_path):
+    """Packages of two versions never mix. Without PYTHON=…, the environment keeps the Python that it has."""
+    other = tmp_path / "python3.99"
+    other.write_text("#!/bin/sh\necho 3 99\n")
+    other.chmod(0o755)
+    chosen = ((), ("PYTHON=.venv/bin/python",), (f"PYTHON={other}",))
+    cleared = ["venv --clear .venv" in run("make", "--dry-run", "install", *each)[1] for each in chosen]
+    assert cleared == [False, False, True]
+    _, shown, _ = run("make", "--dry-run", "--always-make", "wheel")
+    assert set(re.findall(r"^(\S+) -m venv ", shown, re.MULTILINE)) == {".venv/bin/python"}
 
 
 def test_missing_packages_are_named():
