@@ -262,9 +262,12 @@ observability: install ## Write rules, their tests, dashboards, lists of alerts 
 screenshots: install services ## Render pictures of the console from the demo: the README's, and a sheet of all pages for a review
 	$(BIN)/python docs/screenshots.py
 
+# Built with the locked setuptools, and without the unlocked packages that its sources ask for besides.
 actionlint: install ## Check the workflows of .github/ with actionlint, which comes from GitHub
+	rm -rf build/actionlint
+	$(PIP) wheel --quiet --no-deps --no-build-isolation --require-hashes --wheel-dir build/actionlint -r .ci/actionlint.lock
 	$(PYTHON) -m venv --without-pip build/actionlint
-	$(PIP) --python build/actionlint/bin/python install --quiet --require-hashes -r .ci/actionlint.lock
+	$(PIP) --python build/actionlint/bin/python install --quiet --no-deps build/actionlint/*.whl
 	build/actionlint/bin/actionlint
 
 vendor: $(NODE_PACKAGES) ## Copy the console's npm packages into the repository, with a manifest
