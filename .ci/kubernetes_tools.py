@@ -13,29 +13,43 @@ import zipfile
 from pathlib import Path
 
 ENVIRONMENT = Path(__file__).parent.parent / ".venv"
+LOCK = Path(__file__).with_name("kubernetes-tools.lock")
+INSTALLED_LOCK = ENVIRONMENT / "share" / LOCK.name  # a copy, once its packages are installed
 PROGRAMS = ("helm", "kubectl")
 SCHEMAS = "kubernetes_validate/kubernetes-json-schema/v1.37.0-local-strict/_definitions.json"
 SCHEMAS_TARGET = ENVIRONMENT / "share" / "kubernetes-1.37.json"
 
 
 def main() -> int:
-    """Install what is missing, and return the exit status."""
-    if all(path.exists() for path in (SCHEMAS_TARGET, *(ENVIRONMENT / "bin" / program for program in PROGRAMS))):
+    """Install what is missing or has another version, and return the exit status."""
+    is_supported = (sys.platform, platform.machine()) == ("linux", "x86_64")
+    if has_files() and (has_locked_versions() or not is_supported):
         return 0
-    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+    if not is_supported:
         print("Please install helm and kubectl: their package has programs for x86-64 Linux only", file=sys.stderr)
         return 1
+    INSTALLED_LOCK.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         download = ("download", "--quiet", "--no-deps", "--require-hashes", "--dest", folder)
-        lock = Path(__file__).with_name("kubernetes-tools.lock")
-        subprocess.run([ENVIRONMENT / "bin/python", "-m", "pip", *download, "--requirement", lock], check=True)
+        subprocess.run([ENVIRONMENT / "bin/python", "-m", "pip", *download, "--requirement", LOCK], check=True)
         (programs,) = Path(folder).glob("aws_cdk*.whl")
         unpack_programs(programs)
         (schemas,) = Path(folder).glob("kubernetes_validate*.whl")
         SCHEMAS_TARGET.parent.mkdir(exist_ok=True)
         with zipfile.ZipFile(schemas) as package:
             SCHEMAS_TARGET.write_bytes(package.read(SCHEMAS))
+    INSTALLED_LOCK.write_bytes(LOCK.read_bytes())
     return 0
+
+
+def has_files() -> bool:
+    """Return whether the programs and the schemas are there, of whatever version."""
+    return all(path.exists() for path in (SCHEMAS_TARGET, *(ENVIRONMENT / "bin" / program for program in PROGRAMS)))
+
+
+def has_locked_versions() -> bool:
+    """Return whether the packages of the lock file are installed."""
+    return INSTALLED_LOCK.exists() and INSTALLED_LOCK.read_bytes() == LOCK.read_bytes()
 
 
 def unpack_programs(wheel: Path) -> None:

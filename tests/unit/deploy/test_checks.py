@@ -11,6 +11,7 @@ import pytest
 from tests.support.deployments import ROOT
 
 VENDOR = runpy.run_path(str(ROOT / ".ci" / "vendor.py"))
+KUBERNETES_TOOLS = runpy.run_path(str(ROOT / ".ci" / "kubernetes_tools.py"))
 
 
 def write_program(path, *lines):
@@ -51,3 +52,28 @@ def test_copies_have_the_locked_versions(tmp_path, monkeypatch):
     monkeypatch.setitem(other_versions.__globals__, "LOCK", path)
     (problem,) = other_versions(folder, packages)
     assert problem.endswith(" does not have lit-html 99.0.0, which package-lock.json names: run `make vendor`")
+
+
+def test_changed_lock_of_the_kubernetes_tools_is_installed(tmp_path, monkeypatch):
+    """Programs of another version do not stay because they are there."""
+    main = KUBERNETES_TOOLS["main"]
+    runs = []
+    lock, installed = tmp_path / "new.lock", tmp_path / "installed.lock"
+    for path in (lock, installed):
+        path.write_text("helm==1")
+
+    def download(command, **_):
+        runs.append(command)
+        raise InterruptedError
+
+    monkeypatch.setattr("subprocess.run", download)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("sys.platform", "linux")
+    for name, value in {"LOCK": lock, "INSTALLED_LOCK": installed, "has_files": lambda: True}.items():
+        monkeypatch.setitem(main.__globals__, name, value)
+    assert (main(), runs) == (0, [])
+    lock.write_text("helm==2")
+    for _ in range(2):  # an interrupted installation is repeated
+        with pytest.raises(InterruptedError):
+            main()
+    assert [lock in command for command in runs] == [True, True]
