@@ -110,12 +110,6 @@ async def test_segment_is_exported_verified_and_detached(command, database, tmp_
     status, _, errors = await command("audit", "export", "--until", until, "linked.jsonl")
     assert (status, "linked.jsonl.part already" in errors) == (2, True)
     (tmp_path / "linked.jsonl.part").unlink()
-    with small_disk(tmp_path, 4096) as disk:
-        if disk is not None:  # this user may mount one
-            (disk / "ballast").write_bytes(b"x" * 4096)
-            status, _, errors = await command("audit", "export", "--until", until, "disk/audit.jsonl")
-            assert errors == "support-service: [Errno 28] No space left on device: 'disk/audit.jsonl.part'\n"
-            assert (status, [each.name for each in disk.iterdir()]) == (2, ["ballast"])
     status, _, errors = await command("audit", "export", "--until", "2020-01-01", "other.jsonl")
     assert (status, "no sealed entry before" in errors) == (2, True)
     assert [path.name for path in tmp_path.glob("*.jsonl*")] == ["audit.jsonl"]
@@ -140,3 +134,13 @@ async def test_segment_is_exported_verified_and_detached(command, database, tmp_
         assert (status, json.loads(out)["flaw"]) == (1, "the changes at position 1 differ from the sealed ones")
     status, _, errors = await command("audit", "verify", "nowhere.jsonl")
     assert (status, errors) == (2, "support-service: Can't read nowhere.jsonl: No such file or directory\n")
+
+
+async def test_export_to_a_full_disk_names_the_file(command, tmp_path):
+    """And leaves nothing there."""
+    await command("timeline", "degrade", "payment", "--for", "90s", "--reason", "being restored")
+    with small_disk(tmp_path, 4096) as disk:
+        (disk / "ballast").write_bytes(b"x" * 4096)
+        status, _, errors = await command("audit", "export", "--until", "2100-01-01", "disk/audit.jsonl")
+        assert errors == "support-service: [Errno 28] No space left on device: 'disk/audit.jsonl.part'\n"
+        assert (status, [each.name for each in disk.iterdir()]) == (2, ["ballast"])

@@ -81,6 +81,12 @@ def test_each_long_form_is_in_one_row_of_the_night():
     assert chosen in rows
 
 
+def test_tests_of_full_disks_may_mount_one():
+    """Without the capability they are skipped."""
+    options = jobs()["ci.yaml test"]["container"]["options"].split()
+    assert {"--cap-add=SYS_ADMIN", "--security-opt=apparmor=unconfined"} <= set(options)
+
+
 def test_coverage_has_a_threshold():
     """`make coverage` fails below it."""
     assert 90 <= PROJECT["tool"]["coverage"]["report"]["fail_under"] < 100
