@@ -1,6 +1,11 @@
-/** What came while nobody looked: in the title and the icon of the tab, and with a sound for those who want one. */
+/**
+ * What concerns the user: what came while nobody looked, and mentions that are unread.
+ *
+ * The title and the icon of the tab tell what came, and a sound does for users who want one. A mention is read once the
+ * page of its case is opened.
+ */
 
-import { agent, me } from "./api.js";
+import { agent, can, me, request } from "./api.js";
 import { live } from "./live.js";
 import { load } from "./storage.js";
 
@@ -89,4 +94,37 @@ export function beep() {
   tone.connect(volume).connect(audio.destination);
   tone.start();
   tone.stop(audio.currentTime + LENGTH);
+}
+
+/** The unread mentions: ids of notifications by their cases; null until they were counted. @type {Map<string, string[]> | null} */
+let mentions = null;
+/** Settled once the service has answered what was marked as read. @type {Promise<unknown>} */
+let marked = Promise.resolve();
+
+live.addEventListener("notification", (/** @type {any} */ { detail }) => detail.kind === "mention" && mentions && add(mentions, detail));
+
+/** Count the cases with an unread mention; `more`: there are further ones. @returns {Promise<{count: number, more: boolean}>} */
+export async function countMentions() {
+  await marked; // else a reader who comes back at once would find the case again
+  const { data } = await request("/support/notifications?unread=true&kind=mention&limit=100");
+  const found = new Map();
+  for (const each of data.items) add(found, each);
+  mentions = found;
+  return { count: found.size, more: data.nextCursor !== null };
+}
+
+/** Mark the mentions in a case as read. A failure leaves them unread. @param {string} caseId */
+export async function markMentionsRead(caseId) {
+  if (!can("notifications:read")) return;
+  if (!mentions) await countMentions().catch(() => {});
+  const ids = mentions?.get(caseId);
+  if (!ids) return;
+  mentions?.delete(caseId);
+  const answer = request("/support/notifications/read", { method: "POST", body: { ids } });
+  marked = Promise.allSettled([marked, answer]);
+}
+
+/** @param {Map<string, string[]>} found @param {{id: string, caseId: string}} mention */
+function add(found, { id, caseId }) {
+  found.set(caseId, [...(found.get(caseId) ?? []).filter((each) => each !== id), id]);
 }

@@ -3,11 +3,11 @@
 import { nothing } from "../vendor/lit-element/lit-element.js";
 import { can, explain, me, request, versionOf } from "../lib/api.js";
 import { agents } from "../lib/agents.js";
+import { markMentionsRead } from "../lib/attention.js";
 import { noteSeen } from "../lib/case-list.js";
 import { Element, go, html, onKeys, queueLeft, wide } from "../lib/page.js";
 import { t, text } from "../lib/i18n.js";
 import { live, Presence } from "../lib/live.js";
-import { markMentionsRead } from "../lib/mentions.js";
 import { caseAside } from "../parts/case-aside.js";
 import { caseHeader, sourceProblems } from "../parts/case-head.js";
 import { Composer } from "../parts/composer.js";

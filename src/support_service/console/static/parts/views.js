@@ -2,8 +2,8 @@
 
 import { AT_RISK } from "./clock.js";
 import { agent, can, me } from "../lib/api.js";
+import { countMentions } from "../lib/attention.js";
 import { t, text } from "../lib/i18n.js";
-import { countMentions } from "../lib/mentions.js";
 import { namesAfter } from "../lib/storage.js";
 
 /**
