@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.support.calls import add_message, open_case, upload
-from tests.support.console.browser import NARROW, WIDE, settled
+from tests.support.console.browser import NARROW, WIDE, expect_accessible, settled
 from tests.support.console.samples import case_path
 
 # Roles of the accessibility tree that a person acts on.
@@ -154,3 +154,17 @@ async def test_every_control_has_a_name_and_is_reached(upstream_services, consol
         if not (left_out := await page.evaluate(LEFT_OUT)):
             break
     assert left_out == []
+
+
+async def test_long_list_of_people_is_accessible(console, client, case):
+    """It is higher than its box, which scrolls."""
+    for number in range(20):
+        name = f"Person {number} of the team that answers in the evening"
+        await client.put(f"/support/agents/person-{number}", json={"displayName": name})
+    page = await console.open(case_path(case), viewport=NARROW)
+    await page.keyboard.press("n")
+    await page.keyboard.type("@")
+    suggestions = page.locator("#suggestions")
+    await expect(suggestions).to_be_visible()
+    assert await suggestions.evaluate("(list) => list.scrollHeight > list.clientHeight")
+    await expect_accessible(page)

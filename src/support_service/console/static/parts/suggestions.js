@@ -132,7 +132,7 @@ export class Suggestions {
   /** @param {string} caseId */
   render(caseId) {
     const title = this.call?.sign === "@" ? t("composer.people") : t("macro.title");
-    return html`<ul id="suggestions" class="suggestions" role="listbox" aria-label=${title} ?hidden=${!this.isOpen}>
+    return html`<ul id="suggestions" class="suggestions" role="listbox" tabindex="0" aria-label=${title} ?hidden=${!this.isOpen}>
       ${this.found.map(
         (each, index) =>
           html`<li
