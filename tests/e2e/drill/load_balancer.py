@@ -4,12 +4,14 @@ It has two addresses: that of the service, and the ingress, which clients use.
 """
 
 import asyncio
+import json
 import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.e2e.drill.processes import Replica
+from tests.support.histories.clients import LOAD_BALANCER_ERROR
 from tests.support.servers import find_binary, free_port, wait_until_ready
 
 CONFIGURATION = """
@@ -22,6 +24,7 @@ defaults
     timeout client 30s
     timeout server 10s
     default-server {checks}
+    http-error status 500 content-type application/problem+json string '{own_error}'
 
 frontend service
     bind 127.0.0.1:{service}
@@ -36,7 +39,6 @@ backend replicas
     option httpchk GET /readyz
     {servers}
 """
-
 
 QUICK = "check inter 250ms fall 2 rise 1 on-marked-down shutdown-sessions"
 
@@ -59,6 +61,7 @@ class LoadBalancer:
             for replica in replicas
         ]
         values = {"service": self._service, "ingress": self._ingress, "checks": self._checks, "rule": rule}
+        values["own_error"] = json.dumps({"code": LOAD_BALANCER_ERROR})
         self._file.write_text(CONFIGURATION.format(**values, servers="\n    ".join(servers)))
         replaced = ("-sf", *(str(process.pid) for process in self._processes if process.poll() is None))
         command = (find_binary("haproxy"), "-db", "-f", self._file, *(replaced if len(replaced) > 1 else ()))

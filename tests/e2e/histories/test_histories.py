@@ -25,6 +25,7 @@ from tests.support.calls import eventually
 from tests.support.events.webhooks import SECRET
 from tests.support.histories.clients import CHANNEL, LONG, ONE_ATTEMPT, STATUSES, Caller, until_answered
 from tests.support.histories.ending import Ending, Event, FinalCase, ReadAgain
+from tests.support.histories.model import OPERATIONS, RefusedAnswer
 from tests.support.histories.recording import Histories, most_undecided
 from tests.support.process import run
 from tests.support.promql import ROOT
@@ -40,6 +41,7 @@ SECONDS, CALLS = (60.0, 2000) if MINUTES else (6.0, 300)  # of one round: at lea
 CLIENTS = 24 if MINUTES else 16
 READERS = 8  # calls at the same time of a follower that reads all cases again
 LONGEST_ROUND = 900.0  # seconds on a busy machine, with its start and its checks
+KINDS = OPERATIONS.keys() - {"split", "wake"}  # of calls
 PAUSES = (0.3, 3.0) if MINUTES else (0.3, 1.0)  # seconds between two faults
 
 
@@ -86,6 +88,11 @@ class Round:
         """Close the connections."""
         for client in self._clients:
             await client.close()
+
+    def performed(self):
+        """Return how many calls of each kind of operation had an effect, or showed something."""
+        calls = [call for history in self.histories.begun for call in history.calls if call.is_answered]
+        return Counter(call.operation.name for call in calls if not isinstance(call.answer, RefusedAnswer))
 
     def counts(self):
         """Return the figures of the round."""
@@ -274,7 +281,7 @@ async def deployed(request, backend, folder, variables):
 async def test_no_history_is_wrong_while_parts_fail(request, backend, endpoint, tmp_path):
     """Cases, lists, counts, the stream, webhooks, files and the audit log tell the same, and nothing is lost."""
     hook = {"name": "desk", "url": str(endpoint.server.make_url("/hook")), "secret": SECRET}
-    ends, total = time.monotonic() + 60 * MINUTES, Counter()
+    ends, total, performed = time.monotonic() + 60 * MINUTES, Counter(), Counter()
     for number in itertools.count():
         seed, folder = f"{SEED}-{number}" if number else SEED, tmp_path / str(number)
         folder.mkdir()
@@ -289,10 +296,13 @@ async def test_no_history_is_wrong_while_parts_fail(request, backend, endpoint, 
                 await current.close()
         errors = [*current.histories.errors(), *ending.errors()]
         total += current.counts()
+        performed += current.performed()
         say(f"  {dict(current.counts())}; {dict(current.faults)}; {len(errors)} errors")
         assert not errors, "\n\n".join([f"HISTORY_SEED={seed}", *errors])
         undecided = [f"HISTORY_SEED={seed}", *current.histories.undecided]
         assert total["undecided"] <= most_undecided(total["histories"]), undecided
         if time.monotonic() > ends:
             break
-    say(f"{backend}: {dict(total)}; no error")
+    say(f"{backend}: {dict(total)}; {dict(performed)}; no error")
+    missing = KINDS - performed.keys() if MINUTES else ()
+    assert not missing, f"a service that never does these passes all other checks: {missing}"

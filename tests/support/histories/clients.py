@@ -28,7 +28,12 @@ from tests.support.histories.model import AnswerLost, Detail, Listed, Operation,
 ONE_ATTEMPT = ClientTimings(connect=2.0, attempt=4.0, deadline=4.0, attempts=1)
 MAX_CALLS, MAX_UNANSWERED = 120, 10  # of a history
 REFUSALS = {404, 409, 412, 422}  # statuses of answers that say that nothing has changed
-AMBIGUOUS = {"idempotency_key_in_use", "invalid_request"}  # an earlier attempt may have an effect; a snooze is over
+FAULTS = {408, 502, 503, 504}  # statuses of a broken deployment: the request may have an effect
+# HAProxy answers 500 by itself if it marks a replica as down while a request is in progress there.
+LOAD_BALANCER_ERROR = "load_balancer_error"
+# An earlier attempt is in progress. A list waits behind others, as while the database is frozen: no limit of the rate
+# is on, so no other answer has the status 429.
+AMBIGUOUS = {"idempotency_key_in_use", "searches_waiting", LOAD_BALANCER_ERROR}
 SIZES = (0, 300, 70_000)  # bytes of files
 CHANNEL = "email"
 DUPLICATE = "duplicate-of"  # what a case is to its original, in links
@@ -222,7 +227,7 @@ class Caller:
         return True
 
     async def _attempt(self, history: History, operation: Operation) -> Any:
-        """Return the answer to one request, or NO_ANSWER."""
+        """Return the answer to one request, or NO_ANSWER. Raises SupportError for an answer that no fault explains."""
         try:
             return await history.perform(self._client, operation)
         except UnexpectedAnswer:  # such as a file with other bytes
@@ -230,8 +235,12 @@ class Caller:
         except SupportError as failure:
             if failure.code == "idempotency_answer_lost":
                 return AnswerLost()
-            is_refusal = failure.status in REFUSALS and failure.code not in AMBIGUOUS
-            return RefusedAnswer(failure.code) if is_refusal else NO_ANSWER
+            if says_nothing(failure) or (failure.code == "invalid_request" and _is_over(operation)):
+                return NO_ANSWER
+            if failure.status in REFUSALS:
+                return RefusedAnswer(failure.code)
+            failure.add_note(f"status {failure.status} {failure.code}, request {failure.request_id}: {operation}")
+            raise
 
     def _operation(self, history: History) -> Operation:
         draw, place = self._draw, self._draw.randrange(2)
@@ -285,6 +294,21 @@ async def until_answered(call: Callable[[], Awaitable[Any]]) -> Any:
                 if answer := await call():
                     return answer
             except SupportError as failure:
-                if failure.status is not None and failure.status < 500 and failure.code not in AMBIGUOUS:
+                if not says_nothing(failure):
                     raise
             await asyncio.sleep(0.1)
+
+
+def says_nothing(failure: SupportError) -> bool:
+    """Return whether a call may have happened or not, as faults leave it: an answer is missing, or is about a fault."""
+    return failure.status is None or failure.status in FAULTS or failure.code in AMBIGUOUS
+
+
+def _is_over(operation: Operation) -> bool:
+    """Return whether an operation snoozes a case until a time that has passed.
+
+    The service then answers `invalid_request`, before it looks for an earlier attempt with the same key. The model has
+    no clock, so it can't say whether a snooze is refused.
+    """
+    until = operation.value[1] if operation.name == "set status" else None
+    return until is not None and datetime.fromisoformat(until) <= datetime.now(UTC)

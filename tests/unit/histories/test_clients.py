@@ -1,0 +1,94 @@
+"""What clients of a history make of answers: a fault explains some of them, and the others are errors."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from support_service.client import SupportError
+from support_service.client.errors import NoAnswer, error_of_answer
+from tests.support.histories.clients import LOAD_BALANCER_ERROR, Caller, History, until_answered
+from tests.support.histories.model import AnswerLost, Operation, RefusedAnswer
+
+MERGE = Operation("merge", 0, 1)
+
+
+def answer(status, code):
+    """Return the error of an answer with a problem."""
+    return error_of_answer(status, {"X-Request-Id": "r-1"}, f'{{"code": "{code}"}}'.encode())
+
+
+def snooze(seconds):
+    """Return a snooze that ends so many seconds from now."""
+    until = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+    return Operation("set status", 0, ("pending", until))
+
+
+class FailingHistory(History):
+    """A history of which each request fails."""
+
+    def __init__(self, failure):
+        super().__init__("customer")
+        self.failure = failure
+
+    async def perform(self, _client, _operation):
+        raise self.failure
+
+
+async def call(failure, operation=MERGE):
+    """Make a call whose request fails; return the answers that the history has recorded for it."""
+    history, caller = FailingHistory(failure), Caller("a", None, seed=19)  # a client that gives up at once
+    await caller.call(history, operation)
+    return [each.answer if each.is_answered else None for each in history.calls]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        NoAnswer("the connection was closed"),
+        answer(408, "body_too_slow"),
+        answer(409, "idempotency_key_in_use"),
+        answer(429, "searches_waiting"),
+        answer(500, LOAD_BALANCER_ERROR),
+        answer(502, "http_error"),
+        answer(503, "commit_not_replicated"),
+        answer(504, "http_error"),
+    ],
+    ids=lambda failure: failure.code,
+)
+async def test_call_whose_answer_a_fault_explains_may_have_happened(failure):
+    """It is recorded without an answer."""
+    assert await call(failure) == [None]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 405, 413, 415, 429, 500, 501, 507])
+async def test_answer_that_no_fault_explains_is_an_error(status):
+    """The report names the status, the code, the request and the operation."""
+    with pytest.raises(SupportError) as found:
+        await call(answer(status, "some_code"))
+    assert found.value.__notes__ == [f"status {status} some_code, request r-1: {MERGE}"]
+
+
+async def test_case_that_is_refused_without_a_fault_is_not_tried_again():
+    """Neither a defect nor an invalid request passes."""
+
+    async def open_case():
+        raise failure
+
+    for failure in (answer(500, "internal_error"), answer(422, "invalid_request"), answer(404, "case_not_found")):
+        with pytest.raises(SupportError) as found:
+            await until_answered(open_case)
+        assert found.value is failure
+
+
+async def test_refusal_and_lost_answer_are_answers():
+    """The checker compares them with the answers of the model."""
+    assert await call(answer(412, "case_changed")) == [RefusedAnswer("case_changed")]
+    assert await call(answer(409, "idempotency_answer_lost")) == [AnswerLost()]
+
+
+async def test_invalid_request_is_explained_by_the_end_of_a_snooze_only():
+    """The model refuses no snooze, and refuses nothing with this code."""
+    invalid = answer(422, "invalid_request")
+    assert await call(invalid, snooze(-1)) == [None]
+    for operation in (snooze(60), MERGE, Operation("set status", 0, ("closed", None))):
+        assert await call(invalid, operation) == [RefusedAnswer("invalid_request")]
