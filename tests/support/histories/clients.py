@@ -102,15 +102,18 @@ class KnownCases:
         return answer
 
     def place(self, case_id: str | None) -> int | None:
-        """Return the place of a case."""
-        return None if case_id is None else self.ids.index(case_id)
+        """Return the place of a case. Raises AssertionError for a case of which nobody is to be told here."""
+        if case_id is None:
+            return None
+        assert case_id in self.ids, f"an answer has case {case_id}, which is none of {self.ids}"
+        return self.ids.index(case_id)
 
     def _listed(self, case: ListedCase) -> Listed:
         merged_into = self.place(case.merged_into)
         return Listed(self.place(case.id), case.status, case.priority, _time(case.snoozed_until), merged_into)
 
     def _shown(self, place: int, case: Case) -> Detail:
-        """Return what a read shows, and note what later requests name."""
+        """Return what a read shows, and note what later requests name. Raises AssertionError as `place` does."""
         self.versions[place] = case.version
         shown = {case.id}
         for link in case.links:
@@ -119,6 +122,8 @@ class KnownCases:
             elif link.kind == "duplicated-by":
                 shown.add(link.case_id)
         shown |= {each.ticket_id for each in (*case.messages, *case.attachments)}  # duplicates of duplicates
+        for case_id in shown | {link.case_id for link in case.links}:
+            self.place(case_id)
         self.files |= {file.filename: (self.place(file.ticket_id), file.id) for file in case.attachments}
         texts, files = [], []
         for each in self.ids:

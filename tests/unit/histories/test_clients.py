@@ -4,9 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from support_service.client import SupportError
+from support_service.cases.model import examples
+from support_service.client import Case, SupportError
 from support_service.client.errors import NoAnswer, error_of_answer
-from tests.support.histories.clients import LOAD_BALANCER_ERROR, Caller, History, until_answered
+from tests.support.histories.clients import LOAD_BALANCER_ERROR, Caller, History, KnownCases, until_answered
 from tests.support.histories.model import AnswerLost, Operation, RefusedAnswer
 
 MERGE = Operation("merge", 0, 1)
@@ -84,6 +85,64 @@ async def test_refusal_and_lost_answer_are_answers():
     """The checker compares them with the answers of the model."""
     assert await call(answer(412, "case_changed")) == [RefusedAnswer("case_changed")]
     assert await call(answer(409, "idempotency_answer_lost")) == [AnswerLost()]
+
+
+def link(kind, case_id):
+    """Return a link to a case, as a read shows it."""
+    return examples.LINK | {"kind": kind, "caseId": case_id}
+
+
+def message(case_id, text):
+    """Return a message of a case."""
+    return examples.MESSAGE | {"ticketId": case_id, "message": text}
+
+
+def attachment(case_id):
+    """Return a file of a case."""
+    return examples.ATTACHMENT | {"ticketId": case_id}
+
+
+class OneCaseClient:
+    """A client that reads the same case each time."""
+
+    def __init__(self, **fields):
+        parts = {"messages": [message("case-1", "first")], "attachments": [attachment("case-1")], "links": []}
+        self._case = Case.model_validate(examples.CASE | {"id": "case-1", **parts, **fields})
+
+    async def get_case(self, _case_id):
+        return self._case
+
+
+async def read(**fields):
+    """Return what a read of a case with other fields shows of three known cases."""
+    known = KnownCases({}, ids=["case-1", "case-2", "case-3"])
+    return await known.perform(OneCaseClient(**fields), Operation("read", 0))
+
+
+async def test_read_shows_duplicates_and_their_duplicates():
+    """Only the first of them is in the links of the case. A case without a message may be one, too."""
+    messages = [message("case-1", "first"), message("case-3", "third")]
+    shown = await read(links=[link("duplicated-by", "case-2")], messages=messages)
+    assert shown.texts == (("first",), (), ("third",))
+    assert shown.files == ((("label.png", examples.ATTACHMENT["sha256"]),), (), ())
+    assert (await read()).texts == (("first",), None, None)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [message("case-1", "first"), message("case-4", "fourth")]},
+        {"attachments": [attachment("case-4")]},
+        {"links": [link("duplicated-by", "case-4")]},
+        {"links": [link("related", "case-4")]},
+        {"mergedInto": "case-4"},
+    ],
+    ids=["message", "file", "duplicate", "related case", "original"],
+)
+async def test_read_that_shows_a_foreign_case_is_an_error(fields):
+    """Nobody may be shown what belongs to another history."""
+    with pytest.raises(AssertionError, match="case-4, which is none of"):
+        await read(**fields)
 
 
 async def test_invalid_request_is_explained_by_the_end_of_a_snooze_only():
