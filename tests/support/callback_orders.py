@@ -108,7 +108,10 @@ class CallbackOrder(asyncio.AbstractEventLoop):
         return ends
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine to its end, then cancel what it has left. Raises what it or a callback raises."""
+        """Run a coroutine to its end, then cancel what it has left.
+
+        Raises what the coroutine or a callback raises, and what any other task has raised if nobody asked for it.
+        """
         asyncio._set_running_loop(self)
         try:
             main = self.create_task(work)
@@ -121,8 +124,14 @@ class CallbackOrder(asyncio.AbstractEventLoop):
                 self._run_until_done(task)
             asyncio._set_running_loop(None)
         main.result()
-        for failure in self._failures:
+        for failure in (*self._failures, *self._unseen_failures()):
             raise failure
+
+    def _unseen_failures(self) -> Iterator[BaseException]:
+        """Yield the exceptions of tasks which nobody has retrieved: a task would tell when it is deleted, too late."""
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and task._log_traceback:
+                yield task.exception()
 
     def _run_until_done(self, task: asyncio.Task[None]) -> None:
         for _ in range(MAX_STEPS):

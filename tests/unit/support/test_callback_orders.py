@@ -77,22 +77,56 @@ def test_stalls_let_timers_come_first():
     expect_wrong_order(scenario, "late|TimeoutError", stalls=0.1)
 
 
+async def begin(work):
+    """Begin a task of which nobody asks how it ended."""
+    await asyncio.wait([asyncio.create_task(work)], timeout=1)
+
+
+async def fail():
+    """Fail at once."""
+    raise ValueError("in a task")
+
+
+async def fail_at_the_end():
+    """Fail once the task is cancelled."""
+    try:
+        await asyncio.Event().wait()
+    finally:
+        raise ValueError("at the end")
+
+
 @pytest.mark.parametrize(
     ("work", "failure"),
     [
         (lambda: asyncio.Event().wait(), "every task waits, and nothing will end that"),
         (lambda: asyncio.get_running_loop().run_in_executor(None, int, "x"), "ValueError: invalid literal"),
         (lambda: asyncio.sleep(0, asyncio.get_running_loop().call_soon(int, "x")), "ValueError: invalid literal"),
+        (lambda: begin(fail()), "ValueError: in a task"),
+        (lambda: begin(fail_at_the_end()), "ValueError: at the end"),
     ],
-    ids=["deadlock", "thread", "callback"],
+    ids=["deadlock", "thread", "callback", "task", "task at the end"],
 )
 def test_failures_of_an_order(work, failure):
-    """A wait that nobody ends, and what a thread or a callback raises."""
+    """A wait that nobody ends, and what a thread, a callback or a task raises. The scenario leaves the last task."""
 
     async def scenario(_order):
         await work()
 
     expect_wrong_order(scenario, failure)
+
+
+def test_failure_of_a_task_that_somebody_asked_for_is_none_of_the_order():
+    """Nor is a cancellation."""
+
+    async def scenario(order):
+        tasks = [asyncio.create_task(work) for work in (fail(), asyncio.Event().wait())]
+        await order.pause(most=3)
+        tasks[1].cancel()
+        await asyncio.wait(tasks)
+        assert isinstance(tasks[0].exception(), ValueError)
+        await begin(asyncio.Event().wait())
+
+    explore(scenario, orders=3)
 
 
 def test_threads_run_at_a_moment_of_the_order():
