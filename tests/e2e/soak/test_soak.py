@@ -23,6 +23,7 @@ from tests.support.sessions import MIGRATED, copied_postgres
 from tests.support.soak.chart import draw
 from tests.support.soak.figures import FIGURES, Sample, unsteady
 from tests.support.soak.load import Load
+from tests.support.soak.work import KINDS, errors_of_work
 from tests.support.timeline.harness import open_services
 from tests.support.upstream import url_variables
 
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("processes")
 SECONDS = float(os.environ.get("SOAK_SECONDS", "5"))
 SEED = int(os.environ.get("SOAK_SEED", "0")) or random.SystemRandom().randrange(1, 1_000_000)
 IS_SHORT = SECONDS < 60
-SAMPLES = 200  # of a run
+SAMPLES, FEWEST_SAMPLES = 200, 10  # of a run: a busy machine may read the figures slowly
 SHORTEST, LONGEST = 0.5, 30.0  # seconds between two samples
 PAUSE = 0.3  # seconds between two pieces of work of one client, on average
 LONGEST_START = 240.0  # seconds that the rest of a run may take on a busy machine
@@ -179,17 +180,22 @@ def deployment(request, tmp_path):
 
 
 async def sample(deployment, load):
-    """Read the figures until the time is over and everything has happened; return the samples of each figure."""
+    """Read the figures until the time is over and everything has happened.
+
+    Return the samples of each figure, and the counts of each kind of work.
+    """
     loop = asyncio.get_running_loop()
     begin, interval = loop.time(), min(LONGEST, max(SHORTEST, SECONDS / SAMPLES))
-    series = [[] for _ in FIGURES]
+    series, done = [[] for _ in FIGURES], {kind: [] for kind in KINDS}
     async with asyncio.timeout(SECONDS + LONGEST_START):
-        while loop.time() < begin + SECONDS or not load.is_complete:
+        while loop.time() < begin + SECONDS or not load.is_complete or len(series[0]) < FEWEST_SAMPLES:
             at = loop.time() - begin
+            for kind, samples in done.items():
+                samples.append(Sample(at, load.counts[kind]))
             for samples, value in zip(series, await asyncio.to_thread(deployment.read), strict=True):
                 samples.append(Sample(at, value))
             await asyncio.sleep(interval)
-    return series
+    return series, done
 
 
 def report(backend, verdicts, series, counts):
@@ -216,7 +222,8 @@ async def test_nothing_grows_under_load(deployment, request):
         await deployment.start(stack)
         load = Load(deployment.addresses, deployment.folder, deployment.run, seed=SEED, pause=PAUSE)
         async with load.running():
-            series = await sample(deployment, load)
+            series, done = await sample(deployment, load)
     verdicts = [figure.judge(samples) for figure, samples in zip(FIGURES, series, strict=True)]
     report(request.node.callspec.params["deployment"], verdicts, series, load.counts)
     assert unsteady(verdicts) == []
+    assert IS_SHORT or [*errors_of_work(done, load.counts)] == []

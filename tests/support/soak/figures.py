@@ -7,6 +7,7 @@ from statistics import linear_regression
 from typing import NamedTuple
 
 WARM_UP = 0.25  # share of the time that is left out: caches, pools and the log fill
+FEWEST_SAMPLES = 3  # after the warm-up, for a slope
 HOUR = 3600.0  # seconds
 
 
@@ -31,8 +32,10 @@ class Figure:
     fills_for: float = math.inf
 
     def judge(self, samples: Sequence[Sample]) -> "Verdict":
-        """Return by how much the figure grows, beside what it may grow."""
+        """Return by how much the figure grows, beside what it may grow. Raises ValueError for too few samples."""
         steady = without_warm_up(samples)
+        if len(steady) < FEWEST_SAMPLES:
+            raise ValueError(f"{len(steady)} of {len(samples)} samples are after the warm-up, not {FEWEST_SAMPLES}")
         seconds = steady[-1].at - steady[0].at
         hours = seconds / HOUR
         slope = linear_regression([each.at / HOUR for each in steady], [each.value for each in steady]).slope

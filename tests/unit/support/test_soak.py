@@ -3,6 +3,7 @@
 import math
 import random
 import re
+from collections import Counter
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.support.promql import ROOT
 from tests.support.soak.chart import draw
 from tests.support.soak.figures import FIGURES, HOUR, Sample, unsteady
+from tests.support.soak.work import LEAST_KEPT, MOST_TURNED_AWAY, errors_of_work, value_at
 
 MEMORY, TASKS = (next(each for each in FIGURES if each.name == name) for name in ("Resident memory", "asyncio tasks"))
 
@@ -48,6 +50,43 @@ def test_leak_of_a_task_for_each_minute_is_found_in_two_hours():
     assert unsteady([verdict]) == ["asyncio tasks: +90.0, at most +46.0 (+60.0 an hour)"]
 
 
+def test_too_few_samples_are_an_error():
+    """The first of four samples is in the warm-up."""
+    assert MEMORY.judge(measure(lambda _: 100.0, number=3)).is_steady
+    with pytest.raises(ValueError, match="2 of 3 samples are after the warm-up, not 3"):
+        MEMORY.judge(measure(lambda _: 100.0, number=2))
+
+
+@pytest.mark.parametrize(
+    ("done", "wrong"),
+    [
+        (lambda hours: 1000 * hours, []),
+        (lambda hours: 1000 * min(hours, 1.5) + 600 * max(0, hours - 1.5), []),
+        (lambda hours: 1000 * min(hours, 1.5) + 400 * max(0, hours - 1.5), ["cases: 200 in the last quarter"]),
+        (lambda hours: 1000 * min(hours, 0.02), ["cases: 0 in the last quarter, and 0 in the second one"]),
+        (lambda hours: 1000 * max(0, hours - 1.5), ["cases: 500 in the last quarter, and 0 in the second one"]),
+    ],
+    ids=["steady", "slower within the bound", "too slow", "stands after a minute", "stands at first"],
+)
+def test_work_that_slows_down_is_found(done, wrong):
+    """Two hours of cases."""
+    found = [*errors_of_work({"cases": measure(done), "streams": measure(lambda hours: hours)}, Counter(requests=9))]
+    assert [line[: len(each)] for line, each in zip(found, wrong, strict=True)] == wrong
+
+
+def test_quarters_of_few_samples_are_told_apart():
+    """Between two samples the work is done evenly."""
+    samples = [Sample(0.0, 0.0), Sample(10.0, 100.0), Sample(40.0, 160.0)]
+    assert [value_at(samples, at) for at in (0.0, 5.0, 10.0, 25.0, 40.0)] == [0.0, 50.0, 100.0, 130.0, 160.0]
+
+
+@pytest.mark.parametrize(("turned_away", "is_too_much"), [(0, False), (3, False), (4, True), (400, True)])
+def test_requests_that_are_turned_away_are_bounded(turned_away, is_too_much):
+    """Of a hundred requests."""
+    counts = Counter({"requests": 90 - turned_away, "streams": 6, "ended downloads": 4, "turned away": turned_away})
+    assert bool([*errors_of_work({}, counts)]) == is_too_much
+
+
 def test_chart_shows_each_figure_with_its_line():
     """It is well-formed, and marks the growth after the warm-up."""
     samples = measure(lambda hours: 100 + 10 * hours)
@@ -61,9 +100,12 @@ def test_chart_shows_each_figure_with_its_line():
 
 
 def test_documentation_states_the_bounds():
-    """Each figure with its unit."""
+    """Each figure with its unit, and how much work must be done."""
     page = (ROOT / "docs" / "operations" / "soak.md").read_text().partition("## Charts")[0]
     rows = re.findall(r"^\| ([^|]+) \| (\d+)([^|]*) \| (\d+)([^|]*) \|$", page, re.MULTILINE)
     assert [(name, float(vary), unit.strip(), float(grow)) for name, vary, unit, grow, _ in rows] == [
         (each.name, each.may_vary, each.unit, each.may_grow) for each in FIGURES
     ]
+    assert f"at most {MOST_TURNED_AWAY:.0%} of the requests" in page
+    assert LEAST_KEPT == 0.5
+    assert "at least half as many" in page
