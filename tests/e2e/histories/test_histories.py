@@ -28,11 +28,9 @@ from tests.support.histories.ending import Ending, Event, FinalCase, ReadAgain
 from tests.support.histories.model import OPERATIONS, RefusedAnswer
 from tests.support.histories.recording import Histories, most_undecided
 from tests.support.process import run
-from tests.support.promql import ROOT
 from tests.support.sentinels import RedisWithSentinels
 from tests.support.sessions import copied_postgres, replicate_synchronously
 
-BUILD = ROOT / "build"
 pytestmark = pytest.mark.usefixtures("processes")
 
 MINUTES = float(os.environ.get("HISTORY_MINUTES", "0"))  # of each database; 0 is the short form
@@ -54,11 +52,11 @@ def say(line):
 class Round:
     """One round: clients and faults by a seed, and the checks after them."""
 
-    def __init__(self, deployment, webhooks, seed):
+    def __init__(self, deployment, webhooks, backend, seed):
         self._deployment, self._webhooks, self._seed = deployment, webhooks, seed
         self._clients = [SupportClient(deployment.address, timings=ONE_ATTEMPT) for _ in range(CLIENTS)]
         self._callers = [Caller(f"client {n}", client, seed) for n, client in enumerate(self._clients)]
-        self.histories = Histories(self._callers, seed, self._is_over)
+        self.histories = Histories(self._callers, f"{backend}-{seed}", self._is_over)
         self._streams = {name: [] for name in deployment.streams}
         self._published = None if deployment.servers is None else []
         self._begin = 0.0
@@ -289,7 +287,7 @@ async def test_no_history_is_wrong_while_parts_fail(request, backend, endpoint, 
         say(f"{backend}, seed {seed}: {SECONDS:g} s of calls and faults")
         variables = {"SUPPORT_ATTACHMENT_DIR": str(folder / "files"), "SUPPORT_WEBHOOKS": json.dumps([hook])}
         async with deployed(request, backend, folder, variables) as deployment:
-            current = Round(deployment, endpoint, seed)
+            current = Round(deployment, endpoint, backend, seed)
             try:
                 ending = await current.run()
             finally:
