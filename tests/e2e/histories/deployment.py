@@ -122,6 +122,14 @@ class Deployment:
             f"the stream of {replica.name}": f"http://{replica.target}" for replica in replicas
         }
 
+    @property
+    def fault_of_streams(self) -> str:
+        """The fault that may tell each follower once to read again.
+
+        A process on SQLite keeps published events in its memory. A Redis that takes over may lack the newest ones.
+        """
+        return "Redis failed over" if self.servers else "replica killed"
+
     async def repair(self) -> None:
         """Wait until every replica is ready."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:

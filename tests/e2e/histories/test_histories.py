@@ -187,6 +187,7 @@ class Round:
             audit_flaw=None,
             downloaded={file.id: await _digest(client, file) for file in files},
             streams=self._streams,
+            most_restarts=self.faults[self._deployment.fault_of_streams],
             last_opened=last_opened,
             published=self._published,
         )

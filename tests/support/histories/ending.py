@@ -89,6 +89,7 @@ class Ending:
     audit_flaw: str | None
     downloaded: dict[str, str]  # SHA-256 of the bytes, by file
     streams: dict[str, list[Event | ReadAgain]] = field(default_factory=dict)  # by the name of the follower
+    most_restarts: int = 0  # of each follower
     last_opened: str | None = None  # id of a case that was opened after the last fault
     webhooks: Sequence[Mapping[str, Any]] = ()  # published events, in any order
     published: Sequence[Mapping[str, Any]] | None = None  # what a consumer got; None without Redis
@@ -159,6 +160,8 @@ class Ending:
         What was there at the read may come again. What a stretch lacks at its end, the next read has shown.
         """
         for name, stream in self.streams.items():
+            if (restarts := sum(isinstance(item, ReadAgain) for item in stream)) > self.most_restarts:
+                yield f"{name} was told to read again {restarts} times, and faults explain {self.most_restarts}"
             if self.last_opened not in {item.case_id for item in stream if isinstance(item, Event)}:
                 yield f"case {self.last_opened}: it was opened after the last fault, and {name} did not have it"
             stretches: list[tuple[Mapping[str, int], list[Event]]] = [({}, [])]

@@ -54,6 +54,7 @@ def correct():
 def restarted():
     """Return the same, where a follower was told to read again after the third event, and got that one again."""
     found = correct()
+    found.most_restarts = 4
     stream = found.streams[STREAM]
     stream[3:3] = [ReadAgain({"case-1": 2, "case-2": 1}), stream[2]]
     return found
@@ -193,6 +194,16 @@ def test_error_is_found_although_the_follower_was_told_to_read_again(plant):
     found = restarted()
     plant(found.streams[STREAM])
     assert [*found.errors()]
+
+
+def test_follower_that_is_told_to_read_again_without_a_fault_is_found():
+    """A stream that says nothing else would pass otherwise. Each follower counts alone."""
+    found = restarted()
+    found.streams[OTHER_STREAM].insert(0, ReadAgain({}))
+    found.most_restarts = 1
+    assert not [*found.errors()]
+    found.streams[STREAM].insert(0, ReadAgain({}))
+    assert [*found.errors()] == ["the stream was told to read again 2 times, and faults explain 1"]
 
 
 @pytest.mark.parametrize("plant", ERRORS.values(), ids=ERRORS)
