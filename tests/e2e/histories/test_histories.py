@@ -136,8 +136,9 @@ class Round:
                 if isinstance(item, Resync):
                     stream.append(await _read_again(client))
                 elif isinstance(item, Change):
-                    text = item.message and item.message.message
-                    stream.append(Event(item.event_id, item.case_id, item.version, item.change_type, text))
+                    message, status = item.message, item.case and item.case.status
+                    told = message and (message.message, message.visibility)
+                    stream.append(Event(item.event_id, item.case_id, item.version, item.change_type, status, told))
 
     async def _consume(self):
         """Get the published events from Redis."""
@@ -184,6 +185,7 @@ class Round:
             listed={each: [case.id async for case in client.list_cases(**_filters(each))] for each in STATUSES},
             counted={},
             audited={case_id: [entry.action for entry in entries] for case_id, entries in audited.items()},
+            statuses={case_id: [*_statuses(entries)] for case_id, entries in audited.items()},
             audit_flaw=None,
             downloaded={file.id: await _digest(client, file) for file in files},
             streams=self._streams,
@@ -212,7 +214,16 @@ def _filters(status):
 def _final(case):
     texts = [message.message for message in case.messages if message.ticket_id == case.id]
     files = {file.id: file.sha256 for file in case.attachments if file.ticket_id == case.id}
-    return FinalCase(case.version, case.status, texts, files)
+    notes = [message.message for message in case.messages if message.visibility == "internal"]
+    return FinalCase(case.version, case.status, texts, files, notes)
+
+
+def _statuses(entries):
+    """Yield the status of a case after each of its audit entries, which come oldest first."""
+    status = None
+    for entry in entries:
+        _, status = entry.changes.get("status", (None, status))
+        yield status
 
 
 async def _digest(client, file):

@@ -131,7 +131,9 @@ class KnownCases:
             texts.append(tuple(of_case) if each in shown else None)
             stored = [(file.filename, file.sha256) for file in case.attachments if file.ticket_id == each]
             files.append(tuple(stored) if each in shown else None)
-        return Detail(_row(case), self.place(case.merged_into), tuple(texts), tuple(files))
+        related = tuple(sorted(self.ids.index(link.case_id) for link in case.links if link.kind == "related"))
+        notes = tuple(sorted(each.message for each in case.messages if each.visibility == "internal"))
+        return Detail(_row(case), self.place(case.merged_into), tuple(texts), tuple(files), related, notes)
 
 
 def file(name: str) -> tuple[str, str]:

@@ -27,31 +27,38 @@ START, END = (-1, False), (sys.maxsize, True)
 
 @dataclass(frozen=True)
 class FinalCase:
-    """A case as it was read at the end; files by id with their SHA-256."""
+    """A case as it was read at the end; files by id with their SHA-256. `notes` are the texts that are internal."""
 
     version: int
     status: str
     texts: Sequence[str]
     files: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    def message(self, text: str | None) -> tuple[str, str] | None:
+        """Return a text with its visibility, as events tell of its message."""
+        return None if text is None else (text, "internal" if text in self.notes else "public")
 
 
 @dataclass(frozen=True)
 class Event:
-    """A change as somebody was told of it; `text` is that of an added message."""
+    """A change as somebody was told of it: the status of the case after it, and text and visibility of a message."""
 
     id: str
     case_id: str
     version: int
     change_type: str
-    text: str | None = None
+    status: str
+    message: tuple[str, str] | None = None
 
     @classmethod
     def of(cls, event: Mapping[str, Any]) -> "Event":
         """Return a published event."""
         data = event["data"]
         message = data.get("conversation") or data.get("initialMessage")
-        text = message and message["message"]
-        return cls(event["id"], event["subject"], data["ticket"]["version"], change_type_of(event), text)
+        told = message and (message["message"], message["visibility"])
+        case = data["ticket"]
+        return cls(event["id"], event["subject"], case["version"], change_type_of(event), case["status"], told)
 
     @property
     def kind(self) -> str:
@@ -89,6 +96,7 @@ class Ending:
     audit_flaw: str | None
     downloaded: dict[str, str]  # SHA-256 of the bytes, by file
     streams: dict[str, list[Event | ReadAgain]] = field(default_factory=dict)  # by the name of the follower
+    statuses: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by case, after each version
     most_restarts: int = 0  # of each follower
     last_opened: str | None = None  # id of a case that was opened after the last fault
     webhooks: Sequence[Mapping[str, Any]] = ()  # published events, in any order
@@ -106,6 +114,7 @@ class Ending:
         """Yield a sentence for each thing that is wrong."""
         yield from self._errors_of_lists()
         yield from self._errors_of_audit()
+        yield from self._errors_of_statuses()
         yield from self._errors_of_published()
         yield from self._errors_of_streams()
         yield from self._errors_of_files()
@@ -133,6 +142,11 @@ class Ending:
         for case_id, case in self.cases.items():
             if (entries := len(self.audited[case_id])) != case.version:
                 yield f"case {case_id}: version {case.version} has {entries} audit entries"
+
+    def _errors_of_statuses(self) -> Iterator[str]:
+        for case_id, case in self.cases.items():
+            if [*self.statuses[case_id][-1:]] != [case.status]:
+                yield f"case {case_id}: it has the status {case.status}, and the audit log {self.statuses[case_id]}"
 
     def _errors_of_published(self) -> Iterator[str]:
         """Yield what is wrong with webhooks, which come in any order, and with published events, which come in order.
@@ -198,11 +212,15 @@ class Ending:
         if told != wanted:
             yield f"case {case_id}: {name} had {told}, and the audit log has {wanted}"
         versions = [version for version, kind in self._events_of(case_id) if kind == ADDED]
-        texts = dict(zip(versions, self.cases[case_id].texts, strict=False))
+        case = self.cases[case_id]
+        messages = dict(zip(versions, map(case.message, case.texts), strict=False))
+        statuses = dict(enumerate(self.statuses[case_id], 1))
         for event in events:
-            if event.text != texts.get(event.version):
-                told_text, text = event.text, texts.get(event.version)
-                yield f"case {case_id}: {name} had the text {told_text} at version {event.version}, and not {text}"
+            version = event.version
+            if event.message != (message := messages.get(version)):
+                yield f"case {case_id}: {name} had the text {event.message} at version {version}, and not {message}"
+            if event.status != (status := statuses.get(version)):
+                yield f"case {case_id}: {name} had the status {event.status} at version {version}, and not {status}"
 
     def _events_of(self, case_id: str) -> list[tuple[int, str]]:
         """Return version and kind of each event of a case: one for each change, and one more for each closing."""

@@ -50,12 +50,17 @@ class Row(NamedTuple):
 
 
 class Detail(NamedTuple):
-    """What a read of a case shows. Texts and files by place are None where it shows no such case."""
+    """What a read of a case shows. Texts and files by place are None where it shows no such case.
+
+    `related` has the places of related cases, and `notes` the shown texts that are internal.
+    """
 
     row: Row
     merged_into: int | None
     texts: tuple[tuple[str, ...] | None, ...]
     files: tuple[tuple[tuple[str, str], ...] | None, ...]
+    related: tuple[int, ...]
+    notes: tuple[str, ...]
 
 
 class Listed(NamedTuple):
@@ -97,10 +102,11 @@ class CaseState(NamedTuple):
 
 
 class State(NamedTuple):
-    """The cases, the places of related cases, and the answer to each key that was used."""
+    """The cases, the places of related cases, the texts that are internal, and the answer to each key that was used."""
 
     cases: tuple[CaseState, ...]
     related: frozenset[frozenset[int]] = frozenset()
+    notes: frozenset[str] = frozenset()
     answers: frozenset[tuple[str, Any]] = frozenset()
 
     def put(self, place: int, **fields: Any) -> "State":
@@ -174,7 +180,8 @@ def _say_as_customer(state: State, place: int, text: str) -> tuple[State, int]:
 
 def _note(state: State, place: int, text: str) -> tuple[State, int]:
     """It stays in a closed duplicate."""
-    return state.put(place, texts=(*state.cases[place].texts, text)), place
+    after = state.put(place, texts=(*state.cases[place].texts, text))
+    return after._replace(notes=state.notes | {text}), place
 
 
 def _prioritize(state: State, place: int, priority: str) -> tuple[State, Row]:
@@ -269,7 +276,10 @@ def _read(state: State, place: int, _: None) -> tuple[State, Detail]:
     case = state.cases[place]
     shown = [each if place in _chain(state, number) else None for number, each in enumerate(state.cases)]
     texts = tuple(each and each.texts for each in shown)
-    return state, Detail(case.row, case.merged_into, texts, tuple(each and each.files for each in shown))
+    files = tuple(each and each.files for each in shown)
+    related = tuple(sorted(other for link in state.related if place in link for other in link - {place}))
+    notes = tuple(sorted(text for of_case in texts for text in of_case or () if text in state.notes))
+    return state, Detail(case.row, case.merged_into, texts, files, related, notes)
 
 
 def _list(state: State, _: int, statuses: tuple[str, ...]) -> tuple[State, tuple[Listed, ...]]:

@@ -58,7 +58,8 @@ class Moment:
 
 def draw_operation(draw, number, state):
     """Return an operation of chance. Its texts and names have a number."""
-    name = draw.choice((*TEXTS, "say", "prioritize", "set status", "upload", "remove", "merge", "unmerge", *READS * 3))
+    changes = ("prioritize", "set status", "upload", "remove", "relate", "merge", "unmerge")
+    name = draw.choice((*TEXTS, "say", *changes, *READS * 3))
     place = draw.randrange(len(state.cases))
     link = state.cases[place].link
     value = {
@@ -67,6 +68,7 @@ def draw_operation(draw, number, state):
         "set status": draw.choice((*((status, None) for status in STATUSES), ("pending", f"time {number}"))),
         "upload": (f"file {number}", f"sha {number}"),
         "remove": draw.choice([name for name, _ in state.cases[place].files] or ["no file"]),
+        "relate": 1 - place,
         "merge": 1 - place,
         "unmerge": draw.choice((link, link, draw.randint(2, 9))),
         "list": draw.choice(((), ("open",), ("closed", "pending"))),
@@ -296,6 +298,44 @@ def file_is_lost(moment):
     return after, apply(after, moment.operation)[1]
 
 
+@at_first("relate")
+def related_link_is_lost(moment):
+    after = moment.after._replace(related=moment.before.related)
+    return None if after == moment.after else (after, moment.answer)
+
+
+@at_first("prioritize", "remove")
+def other_change_loses_a_related_link(moment):
+    after = moment.after._replace(related=frozenset())
+    return None if after == moment.after else (after, moment.answer)
+
+
+@at_read
+def related_link_is_hidden(moment):
+    return (moment.after, moment.answer._replace(related=())) if moment.answer.related else None
+
+
+@at_read
+def link_of_nobody_is_shown(moment):
+    place = moment.operation.place
+    return None if moment.answer.related else (moment.after, moment.answer._replace(related=(1 - place,)))
+
+
+@at_first("note")
+def note_is_stored_as_public(moment):
+    return moment.after._replace(notes=moment.before.notes), moment.answer
+
+
+@at_first("say", "say as customer")
+def public_text_is_stored_as_note(moment):
+    return moment.after._replace(notes=moment.before.notes | {moment.operation.value}), moment.answer
+
+
+@at_read
+def note_is_shown_as_public(moment):
+    return (moment.after, moment.answer._replace(notes=moment.answer.notes[1:])) if moment.answer.notes else None
+
+
 @at_first("upload")
 def file_has_other_bytes(moment):
     place = moment.answer
@@ -342,6 +382,13 @@ ERRORS = (
     text_for_a_duplicate_does_not_arrive_in_its_original,
     undone_merge_does_not_restore_the_status,
     undo_of_a_merge_is_refused,
+    related_link_is_lost,
+    other_change_loses_a_related_link,
+    related_link_is_hidden,
+    link_of_nobody_is_shown,
+    note_is_stored_as_public,
+    public_text_is_stored_as_note,
+    note_is_shown_as_public,
     file_is_lost,
     file_has_other_bytes,
     removed_file_is_still_there,

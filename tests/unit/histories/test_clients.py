@@ -128,6 +128,15 @@ async def test_read_shows_duplicates_and_their_duplicates():
     assert (await read()).texts == (("first",), None, None)
 
 
+async def test_read_shows_related_cases_and_notes():
+    """The checker compares them with what the model predicts."""
+    messages = [message("case-1", "b"), message("case-1", "c") | {"visibility": "internal"}]
+    messages += [message("case-2", "a") | {"visibility": "internal"}]
+    links = [link("related", "case-3"), link("duplicated-by", "case-2"), link("related", "case-2")]
+    shown = await read(messages=messages, links=links)
+    assert (shown.related, shown.notes) == ((1, 2), ("a", "c"))
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -6,41 +6,48 @@ import pytest
 
 from tests.support.histories.ending import Ending, Event, FinalCase, ReadAgain
 
+FIRST, SECOND, THIRD = ("first", "public"), ("second", "internal"), ("third", "public")  # messages
+PUBLIC_SECOND = ("second", "public")
 STREAM, OTHER_STREAM = "the stream", "the stream of replica-1"
 
 
 def published(event, **data):
     """Return an event as it is published."""
     kind = {"case.opened": "opened", "case.closed": "closed"}.get(event.change_type, "updated")
-    data |= {"ticket": {"version": event.version}} | ({"changeType": event.change_type} if kind == "updated" else {})
-    data |= {"conversation": {"message": event.text}} if event.text else {}
+    data |= {"ticket": {"version": event.version, "status": event.status}}
+    data |= {"changeType": event.change_type} if kind == "updated" else {}
+    data |= {"conversation": dict(zip(("message", "visibility"), event.message, strict=True))} if event.message else {}
     return {"id": event.id, "subject": event.case_id, "type": f"support.case.{kind}.v1", "data": data}
 
 
 def correct():
-    """Return what is found after a case was opened, answered and closed, and another one opened with a file.
+    """Return what is found after a case was opened, answered, noted and closed, and another one opened with a file.
 
     A third one was opened after the last fault.
     """
     closed, other, last = "case-1", "case-2", "case-3"
     events = [
-        Event("e-1", closed, 1, "case.opened"),
-        Event("e-2", other, 1, "case.opened"),
-        Event("e-3", closed, 2, "conversation.added", "first"),
-        Event("e-4", closed, 3, "conversation.added", "second"),
-        Event("e-5", other, 2, "attachment.added"),
-        Event("e-6", closed, 4, "status.changed"),
-        Event("e-7", closed, 4, "case.closed"),
-        Event("e-8", last, 1, "case.opened"),
+        Event("e-1", closed, 1, "case.opened", "open"),
+        Event("e-2", other, 1, "case.opened", "open"),
+        Event("e-3", closed, 2, "conversation.added", "open", FIRST),
+        Event("e-4", closed, 3, "conversation.added", "open", SECOND),
+        Event("e-5", other, 2, "attachment.added", "open"),
+        Event("e-6", closed, 4, "status.changed", "closed"),
+        Event("e-7", closed, 4, "case.closed", "closed"),
+        Event("e-8", last, 1, "case.opened", "open"),
     ]
     return Ending(
-        cases={closed: FinalCase(4, "closed", ["first", "second"]), other: FinalCase(2, "open", [], {"file-1": "sha"})},
+        cases={
+            closed: FinalCase(4, "closed", ["first", "second"], notes=["second"]),
+            other: FinalCase(2, "open", [], {"file-1": "sha"}),
+        },
         listed={"open": [other], "closed": [closed]},
         counted={"open": 1, "closed": 1},
         audited={
             closed: ["case.opened", "message.added", "message.added", "case.closed"],
             other: ["case.opened", "attachment.added"],
         },
+        statuses={closed: ["open", "open", "open", "closed"], other: ["open", "open"]},
         audit_flaw=None,
         downloaded={"file-1": "sha"},
         streams={STREAM: [*events], OTHER_STREAM: [*events]},
@@ -75,10 +82,10 @@ ERRORS = {
     "event comes twice": in_stream(lambda stream: stream.append(stream[3])),
     "events are out of order": in_stream(lambda stream: swap(stream, 2, 3)),
     "event has the text of no message": in_stream(
-        lambda stream: stream.__setitem__(2, Event("e-3", "case-1", 2, "conversation.added", "third"))
+        lambda stream: stream.__setitem__(2, Event("e-3", "case-1", 2, "conversation.added", "open", THIRD))
     ),
     "event has an id of its own": in_stream(
-        lambda stream: stream.__setitem__(4, Event("e-9", "case-2", 2, "attachment.added"))
+        lambda stream: stream.__setitem__(4, Event("e-9", "case-2", 2, "attachment.added", "open"))
     ),
     "event of the status is missing": in_stream(lambda stream: stream.pop(5)),
     "event of the closing is missing": in_stream(lambda stream: stream.pop(6)),
@@ -86,41 +93,66 @@ ERRORS = {
     "another follower lacks the last case": in_stream(lambda stream: stream.pop(), OTHER_STREAM),
     "webhook is missing": lambda found: found.webhooks.pop(),
     "webhook has an event of nobody": lambda found: found.webhooks.append(
-        published(Event("e-9", "case-1", 3, "conversation.added", "second"))
+        published(Event("e-9", "case-1", 3, "conversation.added", "open", SECOND))
     ),
     "webhook has another version": lambda found: found.webhooks.__setitem__(
-        3, published(Event("e-5", "case-2", 3, "attachment.added"))
+        3, published(Event("e-5", "case-2", 3, "attachment.added", "open"))
     ),
     "webhook has another type": lambda found: found.webhooks.__setitem__(
-        3, published(Event("e-5", "case-2", 2, "attachment.removed"))
+        3, published(Event("e-5", "case-2", 2, "attachment.removed", "open"))
     ),
     "webhook has another text": lambda found: found.webhooks.__setitem__(
-        4, published(Event("e-4", "case-1", 3, "conversation.added", "third"))
+        4, published(Event("e-4", "case-1", 3, "conversation.added", "open", THIRD))
     ),
     "webhooks have each other's texts": lambda found: found.webhooks.__setitem__(
         slice(4, 6),
         [
-            published(Event("e-4", "case-1", 3, "conversation.added", "first")),
-            published(Event("e-3", "case-1", 2, "conversation.added", "second")),
+            published(Event("e-4", "case-1", 3, "conversation.added", "open", FIRST)),
+            published(Event("e-3", "case-1", 2, "conversation.added", "open", SECOND)),
         ],
     ),
     "published event is missing": lambda found: found.published.pop(4),
     "published events are out of order": lambda found: swap(found.published, 2, 3),
     "published event is doubled": lambda found: found.published.append(
-        published(Event("e-9", "case-1", 3, "conversation.added", "second"))
+        published(Event("e-9", "case-1", 3, "conversation.added", "open", SECOND))
     ),
     "published event has another version": lambda found: found.published.__setitem__(
-        4, published(Event("e-5", "case-2", 3, "attachment.added"))
+        4, published(Event("e-5", "case-2", 3, "attachment.added", "open"))
     ),
     "published event has another type": lambda found: found.published.__setitem__(
-        4, published(Event("e-5", "case-2", 2, "attachment.removed"))
+        4, published(Event("e-5", "case-2", 2, "attachment.removed", "open"))
     ),
     "published event has another text": lambda found: found.published.__setitem__(
-        3, published(Event("e-4", "case-1", 3, "conversation.added", "third"))
+        3, published(Event("e-4", "case-1", 3, "conversation.added", "open", THIRD))
     ),
     "published event has another id": lambda found: found.published.__setitem__(
-        4, published(Event("e-9", "case-2", 2, "attachment.added"))
+        4, published(Event("e-9", "case-2", 2, "attachment.added", "open"))
     ),
+    "event has an old status": in_stream(
+        lambda stream: stream.__setitem__(5, Event("e-6", "case-1", 4, "status.changed", "open"))
+    ),
+    "event of the closing has an old status": in_stream(
+        lambda stream: stream.__setitem__(6, Event("e-7", "case-1", 4, "case.closed", "open"))
+    ),
+    "event has a status that is to come": in_stream(
+        lambda stream: stream.__setitem__(3, Event("e-4", "case-1", 3, "conversation.added", "closed", SECOND))
+    ),
+    "webhook has an old status": lambda found: found.webhooks.__setitem__(
+        2, published(Event("e-6", "case-1", 4, "status.changed", "open"))
+    ),
+    "published event has an old status": lambda found: found.published.__setitem__(
+        5, published(Event("e-6", "case-1", 4, "status.changed", "open"))
+    ),
+    "event tells of a note as of a public message": in_stream(
+        lambda stream: stream.__setitem__(3, Event("e-4", "case-1", 3, "conversation.added", "open", PUBLIC_SECOND))
+    ),
+    "webhook tells of a note as of a public message": lambda found: found.webhooks.__setitem__(
+        4, published(Event("e-4", "case-1", 3, "conversation.added", "open", PUBLIC_SECOND))
+    ),
+    "note was stored as a public message": lambda found: found.cases.update(
+        {"case-1": FinalCase(4, "closed", ["first", "second"])}
+    ),
+    "case has another status than the audit log": lambda found: found.statuses.update({"case-2": ["open", "pending"]}),
     "audit entry is missing": lambda found: found.audited["case-1"].pop(2),
     "audit entry is doubled": lambda found: found.audited["case-2"].append("attachment.added"),
     "audit chain does not hold": lambda found: setattr(found, "audit_flaw", "entry 3"),
@@ -164,9 +196,11 @@ AFTER_A_RESTART = {
     "event is missing": lambda stream: stream.pop(5),
     "event comes twice": lambda stream: stream.append(stream[-2]),
     "events are out of order": lambda stream: swap(stream, 4, 5),
-    "event has another kind": lambda stream: stream.__setitem__(4, Event("e-3", "case-1", 2, "attachment.added")),
+    "event has another kind": lambda stream: stream.__setitem__(
+        4, Event("e-3", "case-1", 2, "attachment.added", "open")
+    ),
     "event has the text of another message": lambda stream: stream.__setitem__(
-        4, Event("e-3", "case-1", 2, "conversation.added", "second")
+        4, Event("e-3", "case-1", 2, "conversation.added", "open", SECOND)
     ),
     "last change is missing": lambda stream: stream.__delitem__(slice(7, -1)),
     "nothing comes any more": lambda stream: stream.__delitem__(slice(4, None)),
