@@ -83,6 +83,7 @@ class Importer:
         self._report_refusal = refuse
         self._progress: Callable[[int], None] = lambda _: None
         self._batch: dict[tuple[str, str], _PendingCase] = {}
+        self._ids: set[str] = set()  # of the cases in the batch
         self._bytes = 0
         self._accepted: set[tuple[str, str]] = set()  # in a dry run: the names of cases that an import would store
         self.totals = ImportTotals()
@@ -124,16 +125,17 @@ class Importer:
             return None
 
     async def _add_to_batch(self, pending: _PendingCase) -> None:
-        """Add a case to the batch, after the batch is stored if it has a case of the same name."""
-        if pending.external_key in self._batch:
+        """Add a case to the batch, after the batch is stored if it has a case of the same name or id."""
+        if pending.external_key in self._batch or pending.to_import.case.id in self._ids:
             await self._store_batch()
+        self._ids.add(pending.to_import.case.id)
         self._batch[pending.external_key] = pending
         self._bytes += pending.to_import.history.conversation_bytes
         if len(self._batch) >= BATCH_CASES or self._bytes >= BATCH_BYTES:
             await self._store_batch()
 
     async def _store_batch(self) -> None:
-        batch, self._batch, self._bytes = list(self._batch.values()), {}, 0
+        batch, self._batch, self._ids, self._bytes = list(self._batch.values()), {}, set(), 0
         stored = await import_rows.find_existing_external_ids(self._database, [each.external_key for each in batch])
         new = [each for each in batch if each.external_key not in stored and each.external_key not in self._accepted]
         self.totals.already_stored += len(batch) - len(new)

@@ -390,6 +390,15 @@ async def test_case_that_only_the_database_refuses_is_refused_alone(runner, data
     assert len([found async for found in runner.storage.list()]) == 4
 
 
+async def test_two_cases_of_one_id_are_not_mixed(runner, database):
+    """The first one is imported, and the second one is known, with its messages and files."""
+    name = "8d7f0c7e-6a3c-4a0e-9d0f-6f0c2f6a9b11"
+    cases = [new(1, id=name, customerId="ann"), new(2, id=name, customerId="bob", attachments=["label.txt"])]
+    assert await totals(runner, cases) == (2, 1, 1, 0)
+    (row,) = await database.fetch_all(sa.select(tickets.c.customer_id))
+    assert (row.customer_id, await count(database, attachments)) == ("ann", 0)
+
+
 async def test_simultaneous_imports_of_one_file(runner, database, tmp_path, attachment_dir):
     """Each case is imported by one of them, and its file is stored once."""
     other = ImportRunner(database, tmp_path / "other", attachment_dir)
