@@ -9,12 +9,14 @@ import sqlalchemy as sa
 
 from support_service.attachments.maintenance.jobs import AttachmentMaintenance
 from support_service.attachments.maintenance.retention import list_expired
+from support_service.cases.links import LinkService
 from support_service.cases.model.files import FileTotals, attachment_url
 from support_service.cases.model.requests import Closing, NewCase
 from support_service.platform.database.tables import attachment_deletions, outbox
 from support_service.platform.settings import Settings
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
+from tests.support.cases import recorder
 
 
 async def close(harness):
@@ -68,6 +70,22 @@ async def test_retention_respects_its_limit_and_statuses(harness):
     assert (await harness.retention.run(SYSTEM_ORIGIN, harness.clock(), ["resolved", "closed"], limit=2)).files == 2
     await harness.reconcile_later()
     assert len(await harness.check_consistency()) == 1
+
+
+@both_databases
+async def test_files_of_a_duplicate_stay_while_its_original_is_worked_on(harness):
+    """They are read with it, also by way of another duplicate. They are deleted once its own are."""
+    links = LinkService(harness.database, recorder(harness.database, harness.instruments))
+    chain = [harness.case_id]
+    await harness.add()
+    for subject in ("B", "C"):
+        chain.append((await harness.cases.open_case(SYSTEM_ORIGIN, NewCase(subject=subject, channel="email"))).id)
+        await links.merge(SYSTEM_ORIGIN, *chain[-2:])
+    assert await harness.retention.run(SYSTEM_ORIGIN, harness.clock()) == FileTotals(0, 0)
+    before = harness.clock()
+    await harness.cases.close_case(SYSTEM_ORIGIN, chain[-1], Closing())
+    assert await harness.retention.run(SYSTEM_ORIGIN, before) == FileTotals(0, 0)
+    assert await harness.retention.run(SYSTEM_ORIGIN, harness.clock()) == FileTotals(1, 5)
 
 
 @both_databases

@@ -10,7 +10,7 @@ from support_service.cases.case_files import ATTACHMENT_DELETED, CaseFiles
 from support_service.cases.model.files import FileTotals, StoredAttachment
 from support_service.cases.sql import case_rows
 from support_service.cases.sql.attachment_rows import ATTACHMENT_COLUMNS, to_attachment
-from support_service.cases.sql.projections import LATEST_CHANGE
+from support_service.cases.sql.projections import LATEST_CHANGE, has_original, latest_change
 from support_service.core.clock import utc_now
 from support_service.platform.database import Database, Reader
 from support_service.platform.database.tables import attachments, tickets
@@ -84,14 +84,21 @@ async def list_expired(
 ) -> list[StoredAttachment]:
     """Return attachments of cases in `statuses` where neither the case nor the file changed since `before`.
 
+    The files of a duplicate are read with its original, so that the same holds for the original as well.
+
     Return at most `limit` attachments, oldest first, starting behind `after`: only old files are read. With `lock`, the
     files and their cases are locked until the transaction ends. Rows locked by others are skipped, so that several
     processes can run at once.
     """
+
+    def is_active(original: sa.FromClause) -> sa.ColumnElement[bool]:
+        return sa.or_(original.c.status.not_in(statuses), latest_change(original) > before)
+
     found = (
         sa.select(*ATTACHMENT_COLUMNS)
         .join(tickets, tickets.c.id == attachments.c.ticket_id)
         .where(tickets.c.status.in_(statuses), before >= LATEST_CHANGE, attachments.c.created_at <= before)
+        .where(sa.not_(has_original(is_active)))
         .order_by(*_AGE_ORDER)
         .limit(limit)
     )

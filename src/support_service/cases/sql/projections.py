@@ -4,7 +4,8 @@ The database writes the JSON, as clients and subscribers of events get it, so th
 serialized again. The members derive from the fields of the models.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -30,8 +31,13 @@ from support_service.platform.database.tables import (
 
 MAX_MESSAGES_BACK = 200  # the newest messages of a case, among which the customer's last one is looked for
 
-LATEST_CHANGE = latest_time(tickets.c.updated_at, sa.func.coalesce(tickets.c.internal_updated_at, tickets.c.updated_at))
-"""The time of the last change of a case, including internal notes."""
+
+def latest_change(case: sa.FromClause) -> sa.ColumnElement[datetime]:
+    """Return the time of the last change of a case, including internal notes."""
+    return latest_time(case.c.updated_at, sa.func.coalesce(case.c.internal_updated_at, case.c.updated_at))
+
+
+LATEST_CHANGE = latest_change(tickets)
 
 IS_SYNTHETIC: sa.ColumnElement[bool] = sa.func.coalesce(
     tickets.c.synthetic, tickets.c.channel == sa.literal_column(f"'{SYNTHETIC}'")
@@ -75,6 +81,16 @@ def duplicates_of(case_id: sa.ColumnElement[str], *, public_only: bool) -> sa.Se
         return sa.select(before.c.id)
     # Not joins, with which SQLite reads all cases of the customer.
     return sa.select(before.c.id).where(_customer_of(before.c.id) == _customer_of(case_id))
+
+
+def has_original(condition: Callable[[sa.FromClause], sa.ColumnElement[bool]]) -> sa.ColumnElement[bool]:
+    """Return the condition of `tickets` for a duplicate, also by others, of a case that meets a condition."""
+    links, original = case_links.c, tickets.alias("original")
+    is_duplicate = links.kind == text_literal(DUPLICATE_OF)
+    direct = sa.select(links.other_case_id.label("id")).where(is_duplicate, links.case_id == tickets.c.id)
+    found = direct.correlate(tickets).cte(recursive=True, nesting=True)
+    found = found.union(sa.select(links.other_case_id).where(is_duplicate, links.case_id == found.c.id))
+    return sa.exists().where(original.c.id.in_(sa.select(found.c.id)), condition(original)).correlate(tickets)
 
 
 def _customer_of(case_id: sa.ColumnElement[str]) -> sa.ScalarSelect[Any]:
