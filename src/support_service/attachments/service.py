@@ -171,7 +171,7 @@ class AttachmentService:
                 case = await lock_case_for_file(work, case_id, expected_versions, visibility=attachment.visibility)
                 removed = await self.files.remove(work, [attachment.id], "request", time_after(case.at))
                 # After an error the rollback leaves nothing changed.
-                if not removed:  # another request deleted it first
+                if not removed or removed[0].ticket_id != case_id:  # another request deleted it, or a split moved it
                     raise attachment_not_found(attachment_id)
                 if removed[0].visibility != attachment.visibility:  # a message has shown or hidden it since it was read
                     raise version_conflict()

@@ -3,6 +3,7 @@
 import pytest
 import sqlalchemy as sa
 
+from support_service.attachments.service import AttachmentService
 from support_service.platform.database.tables import messages, tickets
 from tests.conftest import both_databases
 from tests.support.calls import expect_problem, form
@@ -122,6 +123,25 @@ async def test_search_finds_moved_messages_in_the_new_case(desk):
     assert (await desk.find("medlar"), await desk.find("medlar", "customer")) == ([new["id"]], [])
     page = await desk.principals.read_json("supervisor", "GET", "/support/cases?q=damson")
     assert page["items"][0]["match"]["snippet"] == "damson"
+
+
+async def test_file_that_moves_before_it_is_deleted_stays(desk, monkeypatch):
+    """The request names the case that the file was in, and its version."""
+    case = await desk.open("one")
+    file = await desk.stage(case)
+    named, new = await desk.write(case, "two", attachmentIds=[file["id"]]), []
+    get = AttachmentService.get
+
+    async def get_and_split(*arguments):
+        found = await get(*arguments)
+        monkeypatch.setattr(AttachmentService, "get", get)
+        new.append(await desk.split(case, [named]))
+        return found
+
+    monkeypatch.setattr(AttachmentService, "get", get_and_split)
+    path = f"/support/cases/{case['id']}/attachments/{file['id']}"
+    await expect_problem(await desk.principals.request("agent", "DELETE", path), 404, "attachment_not_found")
+    assert [each["id"] for each in (await desk.read(new[0]))["attachments"]] == [file["id"]]
 
 
 @both_databases
