@@ -152,11 +152,12 @@ class CaseRecorder:
             if (before.assigned_agent_id, before.team) != (after.assigned_agent_id, after.team):
                 # Reported to the streams of callers who may no longer see the case.
                 changed["previousOwner"] = {"assignedAgentId": before.assigned_agent_id, "team": before.team}
-                changed |= await self._notifier.tell_of_assignment(work, before, after)
+                if not after.synthetic:
+                    changed |= await self._notifier.tell_of_assignment(work, before, after)
             await case_events.append(work.tx, after.id, CASE_UPDATED, at, **changed)
         if before.status != after.status:
             members = {"actor": actor, "previousStatus": before.status, "currentStatus": after.status}
-            told = await self._notifier.tell_of_status(work, before, after)
+            told = NO_MEMBERS if after.synthetic else await self._notifier.tell_of_status(work, before, after)
             await case_events.append(
                 work.tx, after.id, CASE_UPDATED, at, changeType="status.changed", **members, **told
             )

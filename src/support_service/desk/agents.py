@@ -21,7 +21,7 @@ from support_service.core import pagination
 from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Conflict
+from support_service.core.errors import Conflict, ValidationFailed
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.desk.agent_models import (
     AGENT_ID_RULE,
@@ -179,7 +179,8 @@ class AgentDirectory(NamedResources[AgentContent, Agent]):
                 agent_id, principal = next(iter(self._claims.items()))
                 try:
                     await self.replace(WriteOrigin(principal), agent_id, partial(_content_of_claims, principal))
-                except Conflict as refusal:  # another replica has added the person, or there are too many
+                # Another replica has added the person, there are too many, or nobody can have this id.
+                except (Conflict, ValidationFailed) as refusal:
                     log.info("The directory does not take the claims of %r: %s", agent_id, refusal)
                 if self._claims[agent_id] is principal:  # otherwise newer claims were noted meanwhile
                     del self._claims[agent_id]

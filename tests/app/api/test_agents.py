@@ -273,6 +273,13 @@ async def test_claims_fill_the_directory(send):
     assert [each["role"] for each in (await send())["items"]] == ["agent", "agent"]
 
 
+async def test_id_that_nobody_can_have_does_not_stop_others(send):
+    """`none` stands for cases without an agent."""
+    await send(sub="none", name="Nobody")
+    await send(name="Linh")
+    assert await entries(send) == {"agent-7": ("Linh", ["returns"])}
+
+
 async def test_name_that_a_supervisor_has_set_stays(send):
     """The claims still say role and teams, and do not touch who is away."""
     await send(name="L. Tran")

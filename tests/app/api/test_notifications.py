@@ -286,7 +286,11 @@ async def test_followers_of_a_duplicate_are_told_of_its_original_while_it_is_mer
 async def test_synthetic_case_tells_nobody(desk):
     case = await desk.open_case(channel="synthetic", assignedAgentId=LAN)
     await desk.add(case, message="@agent-1", **NOTE)
-    assert await told(desk) == []
+    await follow_case(desk, case, "supervisor", MINH)
+    await desk.change(case, assignedAgentId=None)
+    await desk.change(case, assignedAgentId=LAN)
+    await set_status(desk, case, "resolved")
+    assert (await told(desk), await told(desk, "minh")) == ([], [])
 
 
 async def test_old_notifications_are_deleted(make_client, tmp_path):
