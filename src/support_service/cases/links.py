@@ -119,18 +119,29 @@ class LinkService:
         too many links.
         """
         new = NewLink.model_construct(kind=DUPLICATE_OF, case_id=into)
-        return (await self._add(origin, case_id, new, expected, named="into"))[2]
+        return (await self._add(origin, case_id, new, expected, named="into", shown=into))[2]
 
     async def _add(
-        self, origin: WriteOrigin, case_id: str, new: NewLink, expected: ExpectedVersions, *, named: str = "caseId"
+        self,
+        origin: WriteOrigin,
+        case_id: str,
+        new: NewLink,
+        expected: ExpectedVersions,
+        *,
+        named: str = "caseId",
+        shown: str | None = None,
     ) -> tuple[CaseLink, bool, CaseSummary]:
-        """Link a case with another one, which is `named` so; return the link, whether it is new, and the other case."""
+        """Link a case with another one, which is `named` so; return the link, whether it is new, and the other case.
+
+        The answer shows the case `shown`, if it is given, and the link otherwise.
+        """
         if case_id == new.case_id:
             problem = FieldError(named, "must be the id of another case")
             raise ValidationFailed("invalid_request", "A case can't be linked with itself.", [problem])
         is_directed = new.kind != RELATED
         rows = [*([DIRECTED_LINKS] if is_directed else []), *contended_rows_of(case_id, new.case_id)]
         async with unit_of_work(self._database, origin, *rows) as work:
+            work.note_answer(shown or case_id)
             if is_directed:
                 await link_rows.lock_directed_links(work.tx)
             cases = await self._lock_cases(work, (case_id, new.case_id), expected)
@@ -164,7 +175,9 @@ class LinkService:
         ids = (case_id, *(each for each in ends if each != case_id)) if case_id in ends else (case_id,)
         async with unit_of_work(self._database, origin, *contended_rows_of(*ids)) as work:
             cases = await self._lock_cases(work, ids, expected)
-            if link is None or case_id not in ends or not await link_rows.remove(work.tx, link.id):
+            # Read once more, since the duplicate may have been opened until its lock was taken.
+            link = await link_rows.remove(work.tx, link_id) if case_id in ends else None
+            if link is None:
                 raise NotFound("link_not_found", f"There is no link {link_id[:64]!r} of this case.")
             at = time_after(max(case.current.updated_at for case in cases.values()))
             await self._record_link_change(work, link, cases, "link.removed", at)

@@ -195,7 +195,7 @@ class CaseService(CaseReader):
             if sent_to != case_id:
                 await hold_arrival(work.tx, origin.principal, sent_to, case_id)
             if new.external_id and (existing := await self._lock_and_find_message(work, case_id, new, sent_to)):
-                work.note_case(existing.ticket_id)  # the erasure of that case must find the stored response
+                work.note_answer(existing.ticket_id)
                 return existing
             if sent_to != case_id:
                 await check_version_of_duplicate(work.tx, origin.principal, sent_to, expected)
@@ -237,7 +237,7 @@ class CaseService(CaseReader):
         if not work.origin.principal.may_see(existing):
             raise _external_id_taken()
         await case_rows.lock_shared(work.tx, existing.id)  # so that the commit waits for a synchronous standby
-        work.note_case(existing.id)  # the erasure of that case must find the stored response
+        work.note_answer(existing.id)
         return existing.id
 
     async def _find_case(self, work: UnitOfWork, case: Case) -> case_rows.CaseOwner | None:

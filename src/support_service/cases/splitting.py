@@ -54,6 +54,7 @@ class CaseSplitter:
             check_number_of_links(await link_rows.find_by_cases(work.tx, [case_id]), [case_id])
             moved = await split_rows.read_messages(work.tx, case_id, ids)
             case = _to_new_case(original, split.subject, moved)
+            work.note_answer(case.id)
             await self._open_case(work, case, moved)
             await self._move(work, original, case, moved, rest)
             await self._recorder.record_opening(work, case, None, split_from=case_id)

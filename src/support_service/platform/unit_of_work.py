@@ -38,17 +38,25 @@ SYSTEM_ORIGIN = WriteOrigin(SYSTEM)  # origin of the changes of background jobs
 class UnitOfWork:
     """A transaction, the origin of its changes, and the cases that they change."""
 
-    __slots__ = ("_after_commit", "_case_ids", "origin", "tx")
+    __slots__ = ("_after_commit", "_answered_with", "_case_ids", "origin", "tx")
 
     def __init__(self, tx: Transaction, origin: WriteOrigin) -> None:
         self.tx = tx
         self.origin = origin
         self._case_ids: set[str] = set()
+        self._answered_with: str | None = None
         self._after_commit: list[Callable[[], None]] = []
 
     def note_case(self, case_id: str) -> None:
         """Note that this unit of work changes a case."""
         self._case_ids.add(case_id)
+
+    def note_answer(self, case_id: str) -> None:
+        """Note that the answer shows a case, which may not be the addressed one.
+
+        The erasure of that case must find the stored answer, and a replay checks whether the caller may see the case.
+        """
+        self._answered_with = case_id
 
     def after_commit(self, record: Callable[[], None]) -> None:
         """Call a function once the changes are committed, such as one that records a metric. It must not raise."""
@@ -62,8 +70,8 @@ class UnitOfWork:
     async def mark_claim_applied(self) -> None:
         """Mark the claim as applied. Raises Conflict if another request has taken over the claim.
 
-        The mark names a case: the addressed one if it changed or none did, the changed one if it is the only one, else
-        none.
+        The mark names the case that the answer shows, if it was noted. Otherwise it names the addressed one if it
+        changed or none did, the changed one if it is the only one, else none.
         """
         claim = self.origin.claim
         if claim is None:
@@ -71,6 +79,7 @@ class UnitOfWork:
         case_id = claim.case_id
         if self._case_ids and case_id not in self._case_ids:
             case_id = next(iter(self._case_ids)) if len(self._case_ids) == 1 else None
+        case_id = self._answered_with or case_id
         if not await self.tx.change_one(MARK_APPLIED, claim.owner_parameters | {"case": case_id}):
             raise key_in_use_error()
 

@@ -7,6 +7,7 @@ import pytest
 
 from support_service.attachments import uploader
 from support_service.cases import service
+from support_service.cases.sql import link_rows
 from support_service.platform.unit_of_work import unit_of_work
 from tests.conftest import both_databases
 from tests.support.access.principals import Principals
@@ -418,6 +419,42 @@ async def test_stored_answer_of_a_repeat_belongs_to_the_case_of_its_message(desk
     changed = {"json": {"assignedAgentId": "somebody-else"}}
     await desk.principals.read_json("supervisor", "PATCH", f"/support/cases/{original}", **changed)
     assert [await repeat("mail-1"), await repeat("mail-2")] == [(200, case), (404, None)]
+
+
+@pytest.mark.parametrize("action", ["merge", "split"])
+async def test_stored_answer_belongs_to_the_case_that_it_shows(desk, action):
+    """The original of a merge, and the new case of a split: who may not see it any more gets no replay."""
+    case, original = await desk.open(), await desk.open()
+    await desk.write(case, "Hello", "agent")
+    moved = (await desk.read(case))["messages"][0]["id"]
+    body = {"into": original} if action == "merge" else {"messageIds": [moved], "subject": "Another parcel"}
+    sent = {"json": body, "headers": {"Idempotency-Key": action}}
+    shown = await desk.principals.read_json("agent", "POST", f"/support/cases/{case}/{action}", **sent)
+    assert shown["id"] != case
+    given = {"json": {"assignedAgentId": "somebody-else"}}
+    await desk.principals.read_json("supervisor", "PATCH", f"/support/cases/{shown['id']}", **given)
+    answer = await desk.principals.request("agent", "POST", f"/support/cases/{case}/{action}", **sent)
+    await expect_problem(answer, 404, "case_not_found")
+
+
+async def test_undone_merge_leaves_a_case_closed_that_was_closed_meanwhile(desk, monkeypatch):
+    """The duplicate is opened and closed again between the first look at the link and the lock of the case."""
+    original, case = await desk.open(), await desk.open()
+    await desk.merge(case, original)
+    find = link_rows.find
+
+    async def find_and_reopen(*arguments):
+        found = await find(*arguments)
+        monkeypatch.setattr(link_rows, "find", find)
+        for status in ("open", "closed"):
+            path = f"/support/cases/{case}/status?status={status}"
+            await desk.principals.read_json("supervisor", "POST", path)
+        return found
+
+    monkeypatch.setattr(link_rows, "find", find_and_reopen)
+    await desk.unmerge(case)
+    assert link_rows.find is find
+    assert (await desk.read(case))["status"] == "closed"
 
 
 async def test_repeated_message_for_a_duplicate_is_added_once(desk):

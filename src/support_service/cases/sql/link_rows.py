@@ -80,7 +80,7 @@ _ids: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
 LINK_BY_ID = sa.select(*_COLUMNS).where(_L.id == sa.bindparam("id"))
 LINKS_OF_CASES = sa.select(*_COLUMNS).where(sa.or_(_L.case_id.in_(_ids), _L.other_case_id.in_(_ids)))
 ADD_LINK = compiled(case_links.insert().inline())
-REMOVE_LINK = case_links.delete().where(_L.id == sa.bindparam("link"))
+REMOVE_LINK = case_links.delete().where(_L.id == sa.bindparam("link")).returning(*_COLUMNS)
 # By seq, as inbound events lock cases: two transactions that lock several cases never wait for each other.
 LOCK_CASES = (
     sa.select(LOCKED_CASE_JSON.label("document"))
@@ -184,9 +184,10 @@ async def add(tx: Transaction, link: StoredLink) -> None:
     await tx.execute_later(ADD_LINK, link._asdict())
 
 
-async def remove(tx: Transaction, link_id: str) -> bool:
-    """Delete a link; return False if there is none."""
-    return bool(await tx.execute(REMOVE_LINK, {"link": link_id}))
+async def remove(tx: Transaction, link_id: str) -> StoredLink | None:
+    """Delete a link and return it, or None if there is none."""
+    row = await tx.fetch_one(REMOVE_LINK, {"link": link_id})
+    return StoredLink(**row._asdict()) if row else None
 
 
 async def find_original(reader: Reader, case_id: str) -> Row | None:
