@@ -71,6 +71,10 @@ class CaseReader:
         """Return the customer, the agent and the team of each case by its id. Unknown ids are left out."""
         return await case_reading.read_owners(self._database, case_ids)
 
+    async def read_cases_of_messages(self, message_ids: Collection[str]) -> dict[str, str]:
+        """Return the id of the case of each message by its id. Unknown ids are left out."""
+        return await case_reading.read_cases_of_messages(self._database, message_ids)
+
     async def read_case_page(self, principal: Principal, case_id: str, after: str | None, limit: int) -> StoredCase:
         """Return a case with the JSON of at most `limit` messages: the first ones, or those after a message.
 

@@ -66,7 +66,15 @@ class Change:
         """The id of the case."""
         return str(self.data["ticket"]["id"])
 
-    def frame_for(self, principal: Principal, view: CaseView, masker: Masker, owner: CaseOwnership) -> bytes | None:
+    @property
+    def message(self) -> Json | None:
+        """The message that the change has added, or None."""
+        added: Json | None = self.data.get("conversation") or self.data.get("initialMessage")
+        return added
+
+    def frame_for(
+        self, principal: Principal, view: CaseView, masker: Masker, owner: CaseOwnership, *, with_message: bool = True
+    ) -> bytes | None:
         """Return what the stream of a principal gets, or None. It is encoded once for all principals with a view.
 
         A principal who may no longer see the case learns only that. `owner` decides who may: that after the change, or
@@ -74,7 +82,7 @@ class Change:
         """
         if self.is_internal and view == "public":
             return None
-        kind: str = view
+        kind: str = view if with_message else f"{view} without its message"
         if not principal.may_see(owner):
             if not (principal.may_see(self.owner) or principal.may_see(self.previous_owner)):
                 return None
@@ -82,9 +90,9 @@ class Change:
         frame = self._frames.get(kind)
         if frame is None:
             document = (
-                self._document(view, masker)
-                if kind == view
-                else self._common_members(LEFT_CHANGE_TYPE, public=view == "public")
+                self._common_members(LEFT_CHANGE_TYPE, public=view == "public")
+                if kind == LEFT_CHANGE_TYPE
+                else self._document(view, masker, self.message if with_message else None)
             )
             frame = self._frames[kind] = event_frame(self.type, document, str(self.position))
         return frame
@@ -96,7 +104,7 @@ class Change:
         entry = next((each for each in self.notified if each["agentId"] == principal.id), None)
         if entry is None:
             return None
-        message = self.data.get("conversation") or self.data.get("initialMessage") or {}
+        message = self.message or {}
         document = {
             "id": entry["id"],
             "kind": entry["kind"],
@@ -124,7 +132,7 @@ class Change:
             "eventId": self.event_id,
         }
 
-    def _document(self, view: CaseView, masker: Masker) -> Json:
+    def _document(self, view: CaseView, masker: Masker, message: Json | None) -> Json:
         ticket: Json = self.data["ticket"]
         is_public = view == "public"
         change_type = _change_type(self.type, self.data)
@@ -136,7 +144,6 @@ class Change:
         row["waitingSince"] = ticket.get("waitingSince")
         if is_public:  # `updatedAt` counts internal notes, but this change is one that customers see
             row["updatedAt"] = self.at
-        message = self.data.get("conversation") or self.data.get("initialMessage")
         message_is_public = message is not None and message.get("visibility") == "public"
         if message is not None and message_is_public:
             row["lastMessageAt"] = message["createdAt"]
@@ -158,19 +165,36 @@ class Replay:
         self._masker = masker
         self._left: set[str] = set()  # cases that the principal was told to have left its view
 
-    def frames_of_changes(self, changes: Sequence[Change], owners: Mapping[str, CaseOwnership]) -> list[bytes]:
-        """Return the frames of the next changes. `owners` are the current owners of their cases."""
+    def messages_that_may_have_moved(self, changes: Sequence[Change]) -> list[str]:
+        """Return the ids of messages that the principal may not read any more if a split has moved them.
+
+        Both cases of a split have one customer, and other staff see all cases.
+        """
+        if self._principal.role != "agent":
+            return []
+        return [str(change.message["id"]) for change in changes if change.message]
+
+    def frames_of_changes(
+        self, changes: Sequence[Change], owners: Mapping[str, CaseOwnership], case_of_message: Mapping[str, str]
+    ) -> list[bytes]:
+        """Return the frames of the next changes. `owners` are the current owners of their cases.
+
+        `case_of_message` names the current case of `messages_that_may_have_moved`. A moved one is left out.
+        """
         frames = []
         for change in changes:
             owner = owners.get(change.case_id)
             if owner is None or change.is_erased(owner) or change.case_id in self._left:
                 continue
-            frame = change.frame_for(self._principal, self._view, self._masker, owner)
+            name = change.message["id"] if change.message else ""
+            is_here = case_of_message.get(name, change.case_id) == change.case_id
+            frame = change.frame_for(self._principal, self._view, self._masker, owner, with_message=is_here)
             if frame is None:
                 continue
             if not self._principal.may_see(owner):
                 self._left.add(change.case_id)
-            frames.append((change.notification_frame_for(self._principal, self._view, owner) or b"") + frame)
+            notification = change.notification_frame_for(self._principal, self._view, owner) if is_here else None
+            frames.append((notification or b"") + frame)
         return frames
 
 

@@ -252,7 +252,10 @@ class ChangeStream:
                 return
 
     async def _send_replayed(self, replay: Replay, changes: Sequence[Change], write: WriteFrames) -> None:
-        shown = replay.frames_of_changes(changes, await self._cases.read_owners({change.case_id for change in changes}))
+        owners = await self._cases.read_owners({change.case_id for change in changes})
+        messages = replay.messages_that_may_have_moved(changes)
+        case_of_message = await self._cases.read_cases_of_messages(messages) if messages else {}
+        shown = replay.frames_of_changes(changes, owners, case_of_message)
         if shown:
             await write(b"".join(shown))
             self._instruments.add(STREAM_REPLAYED, len(shown))

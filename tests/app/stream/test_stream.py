@@ -193,6 +193,31 @@ async def test_an_agent_learns_that_a_case_is_no_longer_theirs(desk):
             assert left.data["version"] == 2
 
 
+async def test_a_replay_leaves_out_messages_that_were_split_into_a_case_of_others(desk):
+    """The change comes with the case alone, and without a notification."""
+    await desk.send("PUT", "/support/agents/agent-2", json={"teams": ["billing"]})
+    async with desk.follow("supervisor") as stream:
+        case = await desk.open_case(team="returns", initialMessage=MESSAGE)
+        note = {"authorType": "agent", "message": "For @agent-2: do not tell", "visibility": "internal"}
+        moved, kept = await desk.add(case, **note), await desk.add(case, message="Hello?")
+        await eventually(lambda: len(stream.changes) == 3)
+    start = stream.changes[0].id
+    split = {"messageIds": [moved["id"]], "subject": "Another parcel"}
+    await desk.send("POST", f"/support/cases/{case['id']}/split", json=split)
+    await desk.change(case, team="billing")
+    await desk.publish_all()
+    async with desk.follow("minh", after=start) as minh, desk.follow("supervisor", after=start) as boss:
+        await eventually(lambda: kept["id"] in messages_of(minh) and moved["id"] in messages_of(boss))
+        assert moved["id"] not in messages_of(minh)
+        assert "do not tell" not in str([each.data for each in minh.events])
+        assert [each.data["changeType"] for each in minh.changes][:2] == ["conversation.added"] * 2
+
+
+def messages_of(stream):
+    """Return the ids of the messages that a stream has had."""
+    return [each.data["message"]["id"] for each in stream.changes if "message" in each.data]
+
+
 async def test_services_have_no_stream(desk):
     """Their role has no permission for it."""
     headers = {"Authorization": f"Bearer {desk.tokens['service']}"}
