@@ -4,10 +4,10 @@ Cases stay for counts and times, without anything that identifies the customer. 
 one for the same customer continues it: a tombstone replaces the customer's id until everything is erased.
 """
 
-import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from asyncio import sleep
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -48,6 +48,7 @@ class ErasureTimings:
     redis_timeout: float = 2.0  # no reader waits for it
     relay_timeout: float = 2.0  # for events to be published; a running relay needs a tenth of a second
     files_timeout: float = 5.0  # for files that the service has begun to delete
+    collecting: float | None = None  # for timelines that are being collected; None: their deadline
 
 
 @dataclass(slots=True)
@@ -176,7 +177,7 @@ class CustomerErasure:
         while (  # noqa: ASYNC110 - another process sends no notification
             files := [each for each in files if await self._has_bytes(each)]
         ) and time.monotonic() < end:
-            await asyncio.sleep(events.POLL_INTERVAL)
+            await sleep(events.POLL_INTERVAL)
         return len(files)
 
     async def _has_bytes(self, file: StoredAttachment) -> bool:
@@ -248,9 +249,12 @@ class CustomerErasure:
                 )
             }
 
-    async def _erase_cached_timelines(self, case_ids: Iterable[str]) -> dict[str, int]:
+    async def _erase_cached_timelines(self, case_ids: Collection[str]) -> dict[str, int]:
+        longest = self._timings.collecting
         async with open_cache_in_reach(self._settings, self._timings) as cache:
-            if cache is not None:
+            # Once more when timelines that were being collected at the erasure have been stored.
+            for pause in (0.0, self._settings.timeline.deadline if longest is None else longest) if cache else ():
+                await sleep(pause)
                 for case_id in case_ids:
                     await cache.delete(cache_key(case_id))
         return {}

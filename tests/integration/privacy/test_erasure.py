@@ -26,6 +26,7 @@ from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, unit_of_work
+from support_service.privacy import erasure
 from support_service.privacy.erasure import CustomerErasure, ErasureTimings
 from tests.conftest import both_databases
 from tests.support.access.fixtures import write_token
@@ -102,15 +103,21 @@ async def erase(environment):
     """Erase the customer; return the receipt."""
 
     async def erase(
-        relay_timeout=2.0, redis_timeout=GENEROUS_TIMEOUT, files_timeout=5.0, *, all_identities=False, **changes
+        relay_timeout=2.0,
+        redis_timeout=GENEROUS_TIMEOUT,
+        files_timeout=5.0,
+        collecting=0.0,
+        *,
+        all_identities=False,
+        **changes,
     ):
         settings = Settings.load(environment | changes)
         async with open_maintenance(settings) as maintenance:
-            timings = ErasureTimings(redis_timeout, relay_timeout, files_timeout)
-            erasure = CustomerErasure(
+            timings = ErasureTimings(redis_timeout, relay_timeout, files_timeout, collecting)
+            customer_erasure = CustomerErasure(
                 settings, maintenance.database, maintenance.garbage_collector, maintenance.instruments, timings
             )
-            return await erasure.run(SYSTEM_ORIGIN, CUSTOMER, all_identities=all_identities)
+            return await customer_erasure.run(SYSTEM_ORIGIN, CUSTOMER, all_identities=all_identities)
 
     return erase
 
@@ -354,6 +361,34 @@ async def test_response_in_progress_during_an_erasure_is_not_stored(make_client,
     async with client.post(**refreshing) as response:
         assert (await response.json())["subject"] == ERASED_TEXT
     assert WORD not in str([tuple(row) for row in await database.fetch_all(sa.select(idempotency_keys))])
+
+
+async def stored_timelines(redis):
+    """Return how many timelines are in Redis."""
+    async with Redis.from_url(redis.url) as server:
+        return len(await server.keys("support:timeline:*"))
+
+
+async def test_timeline_that_is_collected_during_an_erasure_does_not_stay_in_redis(
+    make_client, erase, payments, redis, monkeypatch
+):
+    """It is stored after the timelines were deleted. They are deleted once more when it must be complete."""
+    client = await make_client(SUPPORT_PAYMENT_URL=payments.url, SUPPORT_TIMELINE_DEADLINE="20")
+    context = [{"type": "payment", "paymentId": "PAY-1"}]
+    case = await open_case(client, customerId=CUSTOMER, subject=WORD, context=context)
+    answered, paused = payments.hang(), []
+    reading = asyncio.create_task(read_detail(client, case))
+    await eventually(lambda: payments.waiting == 1)
+
+    async def pause(seconds):
+        if seconds == 0.125:
+            answered.set()
+            await reading
+            paused.append(await stored_timelines(redis))
+
+    monkeypatch.setattr(erasure, "sleep", pause)
+    assert not (await erase(collecting=0.125)).unreached
+    assert (paused, await stored_timelines(redis)) == ([1], 0)
 
 
 async def test_pending_events_are_erased_while_redis_is_down(client, two_cases, erase, database, attachment_dir, redis):
