@@ -54,7 +54,7 @@ async def get_agent(call: Call, agent_id: str) -> Reply[ListedAgent]:
     """
     agent = await call.service.agents.read(call.principal, agent_id)
     agent.present = call.service.stream.presence.is_present(agent_id)
-    return Reply(agent, unique_version_etag_header(call, agent.version))
+    return Reply(agent, unique_version_etag_header(agent.version))
 
 
 @put(

@@ -90,7 +90,7 @@ async def get_customer(call: Call, customer_id: str, query: CustomerQuery) -> Re
         next_cursor=page.next_cursor,
     )
     # The cases change without the record: the tag is unique, and valid in If-Match only.
-    return Reply(found, unique_version_etag_header(call, record.version if record else 0))
+    return Reply(found, unique_version_etag_header(record.version if record else 0))
 
 
 @put(

@@ -12,6 +12,7 @@ from multidict import CIMultiDictProxy, istr
 
 from support_service.api.routing.call import Call
 from support_service.core.domain.principals import CaseView
+from support_service.core.ids import new_id
 from support_service.core.optimistic_lock import MISSING, ExpectedVersions
 
 IF_MATCH, IF_NONE_MATCH = istr("If-Match"), istr("If-None-Match")
@@ -50,14 +51,15 @@ def version_etag_header(version: int) -> dict[str, str]:
 def unique_etag_header(call: Call, version: int) -> dict[str, str]:
     """Return a unique ETag header, for a response that depends on more than the case's version, such as a timeline.
 
-    The tag is valid in If-Match, but never matches a cached response.
+    The tag is valid in If-Match, but never matches a cached response. It does not have the id of the request, which a
+    client may send more than once.
     """
-    return {"ETag": f'"{call.service.version_base + version}.{call.request_id}"'}
+    return {"ETag": f'"{call.service.version_base + version}.{new_id()}"'}
 
 
-def unique_version_etag_header(call: Call, version: int) -> dict[str, str]:
+def unique_version_etag_header(version: int) -> dict[str, str]:
     """Return the unique ETag header of a resource whose version is a time; see `unique_etag_header`."""
-    return {"ETag": f'"{version}.{call.request_id}"'}
+    return {"ETag": f'"{version}.{new_id()}"'}
 
 
 def if_match_versions(headers: CIMultiDictProxy[str], base: int) -> ExpectedVersions:
