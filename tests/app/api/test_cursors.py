@@ -116,3 +116,15 @@ def test_every_list_in_pages_has_such_cursors():
     assert len(paged) >= len(LISTS)
     for route in paged:
         assert CURSOR_PATTERN in str(route.query.model_json_schema()["properties"]["cursor"])
+
+
+@pytest.mark.parametrize(("sort", "filtered"), [("due", "dueWithin=PT2H"), ("snoozed", "snoozed=true")])
+async def test_cursor_behind_the_cases_with_a_time_is_refused_with_a_filter_for_them(client, sort, filtered):
+    """It is of a list with other cases, too."""
+    for _ in range(2):
+        await open_case(client)
+    path = f"/support/cases?sort={sort}&limit=1"
+    async with client.get(path) as response:
+        cursor = (await response.json())["nextCursor"]
+    answer = await client.get(f"{path}&cursor={cursor}&{filtered}")
+    await expect_problem(answer, 422, "invalid_request")

@@ -24,6 +24,7 @@ from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, CaseFilters,
 from support_service.cases.model.vocabulary import CaseSort
 from support_service.cases.sql import search
 from support_service.cases.sql.projections import CASE_SUMMARY_JSON, PUBLIC_CASE_SUMMARY_JSON, access_parameters
+from support_service.core import pagination
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import CASE_SCOPED_ROLES, Principal
 from support_service.core.search_words import SoughtIds, parse_sought_ids
@@ -63,6 +64,8 @@ async def find_cases(
     if filters is None:
         return CaseListPage([], has_more=False)
     if after is not None:
+        if after.at is None and case_order_for(query.sort, principal.role).implied_by in filters:
+            raise pagination.invalid_cursor()  # it is of a list without this filter
         filters |= {"after": after.seq, "after_at": after.at} if after.at else {"after": after.seq}
     bounds = {"limit": query.limit, "one_more": query.limit + 1, "bytes": max_bytes}
     statement = page_statement(frozenset(filters), principal.role, query.sort)
