@@ -250,10 +250,12 @@ class CustomerErasure:
             }
 
     async def _erase_cached_timelines(self, case_ids: Collection[str]) -> dict[str, int]:
-        longest = self._timings.collecting
         async with open_cache_in_reach(self._settings, self._timings) as cache:
+            if cache is None:
+                return {}
+            longest = self._timings.collecting
             # Once more when timelines that were being collected at the erasure have been stored.
-            for pause in (0.0, self._settings.timeline.deadline if longest is None else longest) if cache else ():
+            for pause in (0.0, self._settings.timeline.deadline if longest is None else longest):
                 await sleep(pause)
                 for case_id in case_ids:
                     await cache.delete(cache_key(case_id))
