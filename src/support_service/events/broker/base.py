@@ -111,7 +111,7 @@ class Broker(Protocol):
         """Acknowledge events of the group that have been applied."""
 
     async def move_to_dead_letters(self, stream: str, delivery: Delivery, reason: str, at: str) -> None:
-        """Move an event to the stream's dead letters."""
+        """Move an event to the stream's dead letters, unless another consumer has acknowledged it."""
 
     async def dead_letters(self, stream: str, count: int, after: str = "") -> list[DeadLetter]:
         """Return up to `count` dead letters, oldest first, starting after the id `after`."""

@@ -188,10 +188,11 @@ class InMemoryBroker:
 
     async def move_to_dead_letters(self, stream: str, delivery: Delivery, reason: str, at: str) -> None:
         state = self._streams[stream]
+        if state.pending.pop(delivery.id, None) is None:
+            return
         state.last_dead_letter += 1
         letter_id = f"{state.last_dead_letter}-0"  # a new one, as in Redis, so that ids ascend
         state.dead[letter_id] = DeadLetter(letter_id, delivery.event, reason, delivery.tries, at)
-        state.pending.pop(delivery.id, None)
 
     async def dead_letters(self, stream: str, count: int, after: str = "") -> list[DeadLetter]:
         last = _number_of_letter(after) if after else 0

@@ -70,7 +70,11 @@ for i = 5, #ARGV do
 end
 return ARGV[3] == '0' and 0 or redis.call('INCR', KEYS[3])
 """
+# Nothing, if another consumer has acknowledged the event meanwhile. The letter comes first: memory may be short.
 DEAD_LETTER_SCRIPT = """
+if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1) == 0 then
+    return 0
+end
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, '*',
     'event', ARGV[3], 'reason', ARGV[4], 'tries', ARGV[5], 'at', ARGV[6])
 return redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
