@@ -200,7 +200,8 @@ class WebhookSender:
         self._instruments.add(WEBHOOK_ATTEMPTS, 1, {"endpoint": name if endpoint else OTHER, "outcome": outcome})
         result = {"new_state": state, "new_tries": delivery.tries + 1, "new_due": due, "new_reason": reason}
         async with self._database.transaction() as tx:
-            await tx.execute(UPDATE_DELIVERY, {"delivery": delivery.seq, **result})
+            before = {"delivery": delivery.seq, "old_tries": delivery.tries, "old_since": delivery.since}
+            await tx.execute(UPDATE_DELIVERY, before | result)
 
     def _logger_of_endpoint(self, name: str) -> logging.Logger:
         """Return the logger of an endpoint: telemetry/logs.py passes a line per minute for each logger."""
@@ -276,7 +277,13 @@ _SELECT_DUE = (
 SELECT_DUE_DELIVERIES = _SELECT_DUE.where(_DELIVERY.endpoint == sa.bindparam("to"))
 UPDATE_DELIVERY = (
     webhook_deliveries.update()
-    .where(_DELIVERY.seq == sa.bindparam("delivery"))
+    .where(
+        _DELIVERY.seq == sa.bindparam("delivery"),
+        # Else it was scheduled again meanwhile, or another replica has made it: that counts.
+        _DELIVERY.state == "pending",
+        _DELIVERY.tries == sa.bindparam("old_tries"),
+        _DELIVERY.since == sa.bindparam("old_since", type_=UtcDateTime()),
+    )
     .values(
         {name: sa.bindparam(f"new_{name}", type_=_DELIVERY[name].type) for name in ("state", "tries", "due", "reason")}
     )

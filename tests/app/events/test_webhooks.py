@@ -19,7 +19,7 @@ from support_service.platform.audit.log import SealerTimings
 from support_service.platform.database.tables import outbox, webhook_deliveries
 from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, open_case
-from tests.support.events.webhooks import SECRET
+from tests.support.events.webhooks import SECRET, store_deliveries
 from tests.support.scrape import Scrape
 from tests.support.service import service_of
 from tests.support.timings import SHORT_LEASE, patient_events, patient_timings
@@ -253,6 +253,32 @@ async def test_hanging_endpoints_do_not_delay_others(make_client, endpoint):
         assert len({event["id"] for event in await endpoint.got(MORE_THAN_AT_ONCE)}) == MORE_THAN_AT_ONCE
         await eventually(all_delivered)
         release.set()
+
+
+async def test_replay_counts_although_an_attempt_fails_afterwards(make_client):
+    """The attempt began before the replay. It was the last one of its day."""
+    attempts, release = [], asyncio.Event()
+
+    async def fail_once(_request):
+        attempts.append(1)
+        if len(attempts) > 1:
+            return web.Response()
+        await release.wait()
+        return web.Response(status=503)
+
+    app = web.Application()
+    app.router.add_post("/hook", fail_once)
+    async with TestServer(app) as hanging:
+        hook = {"name": "desk", "url": str(hanging.make_url("/hook")), "secret": SECRET}
+        client = await make_client(SUPPORT_WEBHOOKS=json.dumps([hook]))
+        began = datetime.now(UTC) - timedelta(hours=22)
+        (delivery,) = await store_deliveries(client, ("pending", began), event='{"id": "event-1"}')
+        await eventually(lambda: attempts)
+        async with client.post(f"/support/webhook-deliveries/{delivery}/replay") as response:
+            assert response.status == 204
+        release.set()
+        await wait_for_states(client, ["delivered"])
+    assert len(attempts) == 2
 
 
 async def test_webhooks_are_delivered_while_redis_is_down(make_client, endpoint, redis):
