@@ -90,7 +90,9 @@ def has_original(condition: Callable[[sa.FromClause], sa.ColumnElement[bool]]) -
     direct = sa.select(links.other_case_id.label("id")).where(is_duplicate, links.case_id == tickets.c.id)
     found = direct.correlate(tickets).cte(recursive=True, nesting=True)
     found = found.union(sa.select(links.other_case_id).where(is_duplicate, links.case_id == found.c.id))
-    return sa.exists().where(original.c.id.in_(sa.select(found.c.id)), condition(original)).correlate(tickets)
+    # Not a join, for which PostgreSQL reads all cases.
+    meets_it = sa.select(condition(original)).where(original.c.id == found.c.id).scalar_subquery()
+    return sa.select(found.c.id).where(meets_it).correlate(tickets).exists()
 
 
 def _customer_of(case_id: sa.ColumnElement[str]) -> sa.ScalarSelect[Any]:
