@@ -17,7 +17,7 @@ help: ## List these commands
 
 install: $(INSTALLED) ## Put the service and the development tools into .venv (PYTHON=python3.13 picks the Python)
 
-# PYTHON=… makes .venv again if it has another Python. Without PYTHON, .venv keeps the one that it has.
+# PYTHON=… makes .venv again if it has another Python. Without PYTHON, .venv keeps its Python.
 python_version = $(shell $(1) -c 'import sys; print(*sys.version_info[:2])' 2>/dev/null)
 ifneq ($(origin PYTHON),file)
 ifneq ($(call python_version,$(PYTHON)),$(call python_version,$(BIN)/python))

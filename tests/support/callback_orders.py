@@ -110,7 +110,7 @@ class CallbackOrder(asyncio.AbstractEventLoop):
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine to its end, then cancel what it has left.
 
-        Raises what the coroutine or a callback raises, and what any other task has raised if nobody asked for it.
+        Raises what the coroutine or a callback raises, and what any other task has raised if no code retrieved it.
         """
         asyncio._set_running_loop(self)
         try:
@@ -128,7 +128,7 @@ class CallbackOrder(asyncio.AbstractEventLoop):
             raise failure
 
     def _unseen_failures(self) -> Iterator[BaseException]:
-        """Yield the exceptions of tasks which nobody has retrieved: a task would tell when it is deleted, too late."""
+        """Yield exceptions of tasks that no code has retrieved. A task reports them at its deletion: too late."""
         for task in self._tasks:
             if task.done() and not task.cancelled() and task._log_traceback:
                 yield task.exception()

@@ -175,7 +175,7 @@ class LinkService:
         ids = (case_id, *(each for each in ends if each != case_id)) if case_id in ends else (case_id,)
         async with unit_of_work(self._database, origin, *contended_rows_of(*ids)) as work:
             cases = await self._lock_cases(work, ids, expected)
-            # Read once more, since the duplicate may have been opened until its lock was taken.
+            # What the deletion returns is current: the duplicate may have been opened before it was locked.
             link = await link_rows.remove(work.tx, link_id) if case_id in ends else None
             if link is None:
                 raise NotFound("link_not_found", f"There is no link {link_id[:64]!r} of this case.")

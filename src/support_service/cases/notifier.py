@@ -19,7 +19,7 @@ from support_service.platform.unit_of_work import UnitOfWork
 
 MAX_FOLLOWERS = 50  # of a case: each change adds a row for each of them
 MAX_MENTIONED = 200  # people whom one note mentions, with the members of teams
-_MENTION = re.compile(r"(?<![\w@.])@(?=([^\s@]\S{0,200}))")  # the next one may follow without a space
+_MENTION = re.compile(r"(?<![\w@.])@(?=([^\s@]\S{0,200}))")  # the next mention may follow without a space
 # Characters that may follow an id, if the id itself does not have them.
 _END_OF_SENTENCE = ".,;:!?)]}>\"'*_\u2026\u3002"
 _NO_PART_OF_ID = re.compile(r"[,;!?()\[\]{}<>\"'/\u2013\u2014\u2019\u2026\u3001\u3002]")

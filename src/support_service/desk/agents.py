@@ -179,7 +179,7 @@ class AgentDirectory(NamedResources[AgentContent, Agent]):
                 agent_id, principal = next(iter(self._claims.items()))
                 try:
                     await self.replace(WriteOrigin(principal), agent_id, partial(_content_of_claims, principal))
-                # Another replica has added the person, there are too many, or nobody can have this id.
+                # Another replica has added the person, there are too many people, or the id is reserved.
                 except (Conflict, ValidationFailed) as refusal:
                     log.info("The directory does not take the claims of %r: %s", agent_id, refusal)
                 if self._claims[agent_id] is principal:  # otherwise newer claims were noted meanwhile

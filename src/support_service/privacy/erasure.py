@@ -251,11 +251,11 @@ class CustomerErasure:
 
     async def _erase_cached_timelines(self, case_ids: Collection[str]) -> dict[str, int]:
         async with open_cache_in_reach(self._settings, self._timings) as cache:
-            if cache is None:
+            if cache is None or not case_ids:
                 return {}
-            longest = self._timings.collecting
-            # Once more when timelines that were being collected at the erasure have been stored.
-            for pause in (0.0, self._settings.timeline.deadline if longest is None else longest):
+            collecting = self._timings.collecting
+            # Twice: a timeline that was being collected at the first time is stored before the second one.
+            for pause in (0.0, self._settings.timeline.deadline if collecting is None else collecting):
                 await sleep(pause)
                 for case_id in case_ids:
                     await cache.delete(cache_key(case_id))

@@ -186,8 +186,8 @@ class Replay:
             owner = owners.get(change.case_id)
             if owner is None or change.is_erased(owner) or change.case_id in self._left:
                 continue
-            name = change.message["id"] if change.message else ""
-            is_here = case_of_message.get(name, change.case_id) == change.case_id
+            message_id = change.message["id"] if change.message else ""
+            is_here = case_of_message.get(message_id, change.case_id) == change.case_id
             frame = change.frame_for(self._principal, self._view, self._masker, owner, with_message=is_here)
             if frame is None:
                 continue

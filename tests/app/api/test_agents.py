@@ -273,7 +273,7 @@ async def test_claims_fill_the_directory(send):
     assert [each["role"] for each in (await send())["items"]] == ["agent", "agent"]
 
 
-async def test_id_that_nobody_can_have_does_not_stop_others(send):
+async def test_reserved_id_does_not_stop_others(send):
     """`none` stands for cases without an agent."""
     await send(sub="none", name="Nobody")
     await send(name="Linh")

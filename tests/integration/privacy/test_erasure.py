@@ -372,7 +372,7 @@ async def stored_timelines(redis):
 async def test_timeline_that_is_collected_during_an_erasure_does_not_stay_in_redis(
     make_client, erase, payments, redis, monkeypatch
 ):
-    """It is stored after the timelines were deleted. They are deleted once more when it must be complete."""
+    """It is stored after the timelines were deleted. They are deleted again after the deadline of the collection."""
     client = await make_client(SUPPORT_PAYMENT_URL=payments.url, SUPPORT_TIMELINE_DEADLINE="20")
     context = [{"type": "payment", "paymentId": "PAY-1"}]
     case = await open_case(client, customerId=CUSTOMER, subject=WORD, context=context)

@@ -102,7 +102,7 @@ class KnownCases:
         return answer
 
     def place(self, case_id: str | None) -> int | None:
-        """Return the place of a case. Raises AssertionError for a case of which nobody is to be told here."""
+        """Return the place of a case. Raises AssertionError for a case of another history."""
         if case_id is None:
             return None
         assert case_id in self.ids, f"an answer has case {case_id}, which is none of {self.ids}"

@@ -25,7 +25,7 @@ def snooze(seconds):
 
 
 class FailingHistory(History):
-    """A history of which each request fails."""
+    """A history whose requests all fail."""
 
     def __init__(self, failure):
         super().__init__("customer")

@@ -1,4 +1,4 @@
-"""The report of a run: a history that is wrong, or of which nothing is known, leaves all its calls in a file."""
+"""The report of a run: a history that is wrong or undecided leaves all its calls in a file."""
 
 from tests.support.histories.checker import MAX_CONCURRENT, Call
 from tests.support.histories.clients import History
@@ -10,7 +10,7 @@ WRONG = Call("a", Operation("say", 0, "text"), 0.0, 1.0, answer=1)
 
 
 def recorded(folder, *calls):
-    """Return histories of a run, of which one has these calls."""
+    """Return the histories of a run. One of them has these calls."""
     histories = Histories([], "sqlite-36", lambda: True, folder)
     history = History("customer-sqlite-36-0")
     history.calls = [*calls]

@@ -78,7 +78,7 @@ def test_stalls_let_timers_come_first():
 
 
 async def begin(work):
-    """Begin a task of which nobody asks how it ended."""
+    """Begin a task whose result no code retrieves."""
     await asyncio.wait([asyncio.create_task(work)], timeout=1)
 
 

@@ -1,8 +1,8 @@
 /**
- * What concerns the user: what came while nobody looked, and mentions that are unread.
+ * What needs the attention of the user: changes that came while the window did not have the focus, and unread mentions.
  *
- * The title and the icon of the tab tell what came, and a sound does for users who want one. A mention is read once the
- * page of its case is opened.
+ * The title and the icon of the tab tell of these changes, and a sound does if the user has turned it on. A mention is
+ * read once the page of its case is opened.
  */
 
 import { agent, can, me, request } from "./api.js";
