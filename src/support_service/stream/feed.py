@@ -213,7 +213,7 @@ class Feed:
                 await self._check_continuity(await self._log.state())
             if read.entries and self.position == before:  # else the read has left out what the log has lost
                 await self._pass_on_changes(read.entries)
-            self._note_followed()  # not before: a late change waits for the database, too
+            self._note_followed()
             for note in read.notes:
                 self._presence.receive_announcement(note.content, note.age)
 
@@ -226,6 +226,7 @@ class Feed:
         late = {change.case_id for change in changes if change.published < in_time}
         owners = await self._cases.read_owners(late) if late else {}  # after a failure, the entries are read again
         await self._add_position(changes)
+        self._note_followed()  # not before: late changes wait for the database, too
         # Set before the changes are passed on: a stream that is opened meanwhile continues behind them.
         position = self.position = Position(epoch, entries[-1].place)
         self._seen_event_ids = seen_event_ids
@@ -270,7 +271,7 @@ class Feed:
         self._subscribers.send_to_all(resync_frame(reason, self.position))
 
     def _note_followed(self) -> None:
-        """Note that the log was read, and its changes passed on."""
+        """Note that the log was read, and also the database if its changes need it; the changes come behind."""
         if self.is_interrupted:
             self._interrupted_at = None
             log.info("Following the stream of events continues")

@@ -90,7 +90,7 @@ async def test_a_stream_that_is_opened_while_a_change_is_passed_on_gets_it_once(
 async def test_late_changes_wait_for_the_database(instruments):
     """A change that was held up is passed on once it is known who may see its case; none is lost or repeated.
 
-    The interruption lasts until then.
+    The interruption lasts until then, and its end is told before the changes.
     """
     log = InMemoryLog()
     timings = StreamTimings(feed=FeedTimings(wait=0.01, backoff=Backoff(0.01, 0.01)))
@@ -118,6 +118,7 @@ async def test_late_changes_wait_for_the_database(instruments):
     assert [sent.count(each) for each in (b"event-1", b"event-2", b"event: resync")] == [1, 1, 0]
     assert asked == [{"case-1"}] * 3
     assert [sent.count(comment_frame(each)) for each in (INTERRUPTED_COMMENT, CONTINUED_COMMENT)] == [1, 1]
+    assert sent.index(comment_frame(CONTINUED_COMMENT)) < sent.index(b"event-1")
 
 
 class NotingLog(InMemoryLog):
