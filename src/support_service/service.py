@@ -254,7 +254,9 @@ async def open_service(
         )
         await opened(_watch_dependencies(dependencies, instruments, timings.api))
         judge = Judge(instruments, timings.oncall)
-        prometheus = await opened(open_prometheus(settings.links.prometheus_url, judge.rules))
+        prometheus = await opened(
+            open_prometheus(settings.links.prometheus_url, judge.rules, timings.oncall.prometheus_timeout)
+        )
         await opened(judge.running())
         yield Service(
             settings=settings,

@@ -72,9 +72,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class OncallTimings:
-    """`sample_interval` is in seconds. Tests divide the durations of the rules, too."""
+    """Times in seconds. Tests divide the durations of the rules, too."""
 
     sample_interval: float = 15.0  # as Prometheus scrapes
+    prometheus_timeout: float = 1.0  # the answer of on-call must not wait for Prometheus
     rules: Mapping[str, Any] | None = None  # by default those of this release
 
 

@@ -14,7 +14,6 @@ from support_service.platform.http_client import describe_client_error, limited_
 
 PROMETHEUS = "prometheus"  # found by it
 WATCHDOG = "Watchdog"  # fires while the rules are evaluated
-TIMEOUT = 1.0  # seconds; the answer of on-call must not wait for Prometheus
 
 
 class PrometheusUnavailable(Exception):
@@ -64,10 +63,10 @@ class PrometheusAlerts:
 
 
 @asynccontextmanager
-async def open_prometheus(url: str | None, rules: Rules) -> AsyncIterator[PrometheusAlerts | None]:
-    """Open the connection to a Prometheus while the block runs, if there is one."""
+async def open_prometheus(url: str | None, rules: Rules, max_seconds: float) -> AsyncIterator[PrometheusAlerts | None]:
+    """Open the connection to a Prometheus while the block runs, if there is one. An answer may take `max_seconds`."""
     if url is None:
         yield None
         return
-    async with limited_session([], timeout=aiohttp.ClientTimeout(total=TIMEOUT)) as session:
+    async with limited_session([], timeout=aiohttp.ClientTimeout(total=max_seconds)) as session:
         yield PrometheusAlerts(session, url, rules)

@@ -10,7 +10,7 @@ from aiohttp import ClientError, ClientSession, web
 from aiohttp.test_utils import TestServer
 
 from support_service.oncall.judge import OncallTimings
-from tests.support.calls import eventually
+from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.servers import find_binary, free_port
 from tests.support.timings import patient_timings
 
@@ -20,7 +20,7 @@ LABELS = {"severity": "warning", "team": "data-ops", "service": "support-service
 @pytest.fixture
 def timings():
     """The replica takes one sample: so it finds nothing itself, however slow this machine is."""
-    return patient_timings(oncall=OncallTimings(sample_interval=3600))
+    return patient_timings(oncall=OncallTimings(sample_interval=3600, prometheus_timeout=GENEROUS_TIMEOUT))
 
 
 def alert(name, expr, summary="", **labels):
