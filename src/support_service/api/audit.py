@@ -19,7 +19,6 @@ from support_service.api.models.audit import (
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import get
 from support_service.api.routing.route import CASE_PROBLEMS, DATABASE_PROBLEMS, Permission, Tag
-from support_service.cases.sql.case_reading import read_subjects
 from support_service.core import pagination
 from support_service.core.errors import case_not_found
 from support_service.core.ids import is_valid_id
@@ -82,10 +81,9 @@ async def list_audit_log(call: Call, query: AuditLogQuery) -> Reply[AuditLogPage
     """
     before = pagination.decode_timed_cursor(query.cursor)
     filters = AuditFilters(query.actor, query.action, query.case_id, query.start, query.end)
-    page, more, detached = await find_entries(call.reader, filters, before, query.limit)
+    (page, more, detached), subjects = await find_entries(call.reader, filters, before, query.limit)
     cursor = pagination.encode_timed_cursor(page[-1].at, page[-1].seq) if more else None
     items = [AuditLogEntry.model_validate(audit_entry_members(each) | {"caseId": each.case_id}) for each in page]
-    subjects = await read_subjects(call.reader, {each.case_id for each in page if each.case_id})
     return Reply(
         AuditLogPage.model_construct(
             items=items, subjects=subjects, next_cursor=cursor, detached=_shown_detached(detached)

@@ -132,19 +132,22 @@ async def test_batch_of_audit_entries_is_sealed_by_one_statement(database, sent)
 
 
 async def test_page_of_the_audit_log_is_one_statement(database, instruments, sent):
-    """With the last detached entry, also if the page has no entry."""
+    """With the last detached entry, also if the page has no entry, and the subjects of the cases."""
     service = CaseService(database, recorder(database, instruments))
     case = await service.open_case(SYSTEM_ORIGIN, NEW)
     async with database.transaction() as tx:
         await entry_rows.detach(tx, ChainHead(7, b"hash"))
     sent.clear()
+    found, subjects = await entry_rows.find_entries(database, AuditFilters(), None, 10)
+    nothing, no_subjects = await entry_rows.find_entries(database, AuditFilters(actor="nobody"), None, 10)
     for entries, number in (
         (await entry_rows.read_case_entries(database, case.id, None, 10), 1),
         (await entry_rows.read_case_entries(database, "another", None, 10), 0),
-        (await entry_rows.find_entries(database, AuditFilters(), None, 10), 1),
-        (await entry_rows.find_entries(database, AuditFilters(actor="nobody"), None, 10), 0),
+        (found, 1),
+        (nothing, 0),
     ):
         assert (len(entries.entries), entries.more, entries.detached) == (number, False, ChainHead(7, b"hash"))
+    assert (subjects, no_subjects) == ({case.id: NEW.subject}, {})
     assert len(sent) == 4
 
 

@@ -89,7 +89,6 @@ _HAS_DUPLICATES = {
     for public_only in (False, True)
 }
 READ_OWNER = compiled(sa.select(*OWNER_COLUMNS).where(tickets.c.id == sa.bindparam("id")))
-READ_SUBJECTS = sa.select(tickets.c.id, tickets.c.subject).where(tickets.c.id.in_(sa.bindparam("ids", expanding=True)))
 READ_CASES_OF_MESSAGES = sa.select(messages.c.id, messages.c.ticket_id).where(
     messages.c.id.in_(sa.bindparam("ids", expanding=True))
 )
@@ -212,12 +211,6 @@ async def read_cases_of_messages(reader: Reader, message_ids: Collection[str]) -
     """Return the id of the case of each message by its id, without unknown messages."""
     rows = await reader.fetch_all(READ_CASES_OF_MESSAGES, {"ids": list(message_ids)})
     return {row.id: row.ticket_id for row in rows}
-
-
-async def read_subjects(reader: Reader, case_ids: Collection[str]) -> dict[str, str]:
-    """Return the subject of each case by its id, without unknown cases."""
-    rows = await reader.fetch_all(READ_SUBJECTS, {"ids": list(case_ids)}) if case_ids else ()
-    return {row.id: row.subject for row in rows}
 
 
 async def read(

@@ -23,7 +23,7 @@ from support_service.platform.audit.chain import (
 from support_service.platform.database import Reader, Row, Transaction
 from support_service.platform.database.dialect import UtcDateTime, octets
 from support_service.platform.database.statements import Direction, compiled, limit_by_bytes, planned_by_values
-from support_service.platform.database.tables import audit_head, audit_log
+from support_service.platform.database.tables import audit_head, audit_log, tickets
 
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # of changes read at once, plus the last entry, which may have 1 MiB
 
@@ -229,15 +229,17 @@ class NewestEntries(NamedTuple):
 
 async def read_case_entries(reader: Reader, case_id: str, before: int | None, limit: int) -> NewestEntries:
     """Return a page of a case's entries."""
-    newer = MAX_INTEGER if before is None else before
-    return await _read_page_newest_first(reader, SELECT_ENTRIES_OF_CASE, limit, case=case_id, before=newer)
+    parameters = {"case": case_id, "before": MAX_INTEGER if before is None else before}
+    rows = await reader.fetch_all(SELECT_ENTRIES_OF_CASE, parameters | _limits_of_page(limit))
+    return _newest_of_rows(rows, limit)
 
 
-async def _read_page_newest_first(
-    reader: Reader, statement: sa.Select[Any], limit: int, **parameters: Any
-) -> NewestEntries:
-    """Run a statement of `select_newest`."""
-    rows = await reader.fetch_all(statement, parameters | {"count": limit + 1, "bytes": MAX_PAGE_BYTES})
+def _limits_of_page(limit: int) -> dict[str, int]:
+    return {"count": limit + 1, "bytes": MAX_PAGE_BYTES}
+
+
+def _newest_of_rows(rows: Sequence[Row], limit: int) -> NewestEntries:
+    """Return the page in the rows of a statement of `select_newest`."""
     page = [_entry_of_row(row) for row in rows[:limit] if row.seq is not None]
     return NewestEntries(page, (rows[0].number or 0) > len(page), _detached_of_row(rows[0]))
 
@@ -267,8 +269,11 @@ class AuditFilters:
 
 async def find_entries(
     reader: Reader, filters: AuditFilters, before: tuple[datetime, int] | None, limit: int
-) -> NewestEntries:
-    """Return a page of entries; `before` is time and seq of the last entry of the page before."""
+) -> tuple[NewestEntries, dict[str, str]]:
+    """Return a page of entries, and the subjects of their cases by case id, without deleted cases.
+
+    `before` is time and seq of the last entry of the page before.
+    """
     conditions: list[sa.ColumnElement[bool]] = [
         column == value
         for column, value in ((_L.actor, filters.actor), (_L.case_id, filters.case_id))
@@ -286,8 +291,12 @@ async def find_entries(
     condition = sa.and_(sa.true(), *conditions)
     if filters.action is not None:
         condition = _with_action(filters.action, condition, order)
-    statement = planned_by_values(select_newest(condition, *order))
-    return await _read_page_newest_first(reader, statement, limit)
+    newest = select_newest(condition, *order)
+    subject = sa.select(tickets.c.subject).where(tickets.c.id == newest.selected_columns.case_id).scalar_subquery()
+    statement = planned_by_values(newest.add_columns(subject.label("subject")))
+    rows = await reader.fetch_all(statement, _limits_of_page(limit))
+    subjects = {row.case_id: row.subject for row in rows[:limit] if row.subject is not None}
+    return _newest_of_rows(rows, limit), subjects
 
 
 async def count_by_actor(reader: Reader, since: datetime, count: int) -> Sequence[Row]:

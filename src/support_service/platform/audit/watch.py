@@ -138,7 +138,7 @@ class ChainWatch:
         stray = await entry_rows.find_stray_position(self._database)
         if stray is not None:
             return f"an entry has position {stray}, which is invalid: positions begin at 1"
-        newest = await entry_rows.find_entries(self._database, AuditFilters(action=DETACHED), None, 1)
+        newest, _ = await entry_rows.find_entries(self._database, AuditFilters(action=DETACHED), None, 1)
         if newest.detached.position and not any(each.detached_head() == newest.detached for each in newest.entries):
             return f"the entries up to position {newest.detached.position} are missing, and no entry records why"
         return None
