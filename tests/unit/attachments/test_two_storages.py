@@ -15,6 +15,7 @@ from support_service.attachments.maintenance.jobs import AttachmentMaintenance
 from support_service.attachments.maintenance.reconcile import Finding
 from support_service.attachments.maintenance.scrub import Scrubber
 from support_service.attachments.service import AttachmentService
+from support_service.attachments.storage.base import FileInfo
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.cases.case_files import CaseFileLimits
 from support_service.cases.model.files import FileTotals
@@ -196,6 +197,20 @@ async def test_file_deleted_during_a_reconcile_is_not_missing(disks, monkeypatch
     monkeypatch.setattr(disks.local, "list", lambda: stream(b""))
     monkeypatch.setattr(disks.local, "stat", meanwhile)
     assert (await disks.reconciler.run())["missing"] == 0
+
+
+@pytest.mark.parametrize("listed", [0, 2, None], ids=["empty", "part", "absent"])
+async def test_file_listed_while_it_was_written_is_not_damaged(disks, monkeypatch, listed):
+    """A small file is written under its final name, and its row is stored once it is complete."""
+    kept = await disks.add(b"hello")
+
+    async def listing():
+        if listed is not None:
+            yield FileInfo(kept.storage_key, listed, disks.clock())
+
+    monkeypatch.setattr(disks.local, "list", listing)
+    found = await disks.reconciler.run()
+    assert (found["damaged"], found["missing"]) == (0, 0)
 
 
 async def test_file_is_kept_if_the_result_of_its_commit_is_unknown(disks, monkeypatch):

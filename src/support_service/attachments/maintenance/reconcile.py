@@ -178,7 +178,9 @@ class Reconciler:
                 await storage.delete(key)
             note(Finding(YOUNG if young else "orphan", storage.name, key))
         for row in rows:
-            found = files.get(row.storage_key) or await storage.stat(row.storage_key)
+            found = files.get(row.storage_key)
+            if found is None or found.size != row.size_bytes:  # it may have been listed while it was written
+                found = await storage.stat(row.storage_key)
             if found is not None and found.size == row.size_bytes:
                 continue
             if await is_current(self._database, row.id, row.storage_key):
