@@ -38,10 +38,10 @@ async def _payment_fails(deployment: Deployment) -> AsyncIterator[None]:
     deployment.payments.heal()
 
 
-FAILED_SHARE = 0.3  # of calls, which are not repeated; at half the breaker opens
+FAILED_SHARE = 0.3  # of calls, which are not repeated; the breaker opens now and then, at half of the last ten
 # With a smaller share of new cases, too few reads are fresh to burn the budget, and with a larger one misses surge.
 FRESH_READS = {"cases": 9.0, "reads": 12.0}  # a second
-ORDERS = "ORD-"  # of clients; chance decides whether the probe, which has orders of its own, fails often enough
+ORDERS = "ORD-"  # of clients; the probe has orders of its own, and only an open breaker makes it fail
 
 
 @asynccontextmanager
