@@ -122,6 +122,27 @@ async def test_override_is_set_extended_and_cleared_by_keyboard(upstream_service
     assert await overrides(client) == {"payment": "being restored"}
 
 
+async def test_state_that_was_read_before_a_change_is_read_again(upstream_services, console, client):
+    """The focus waits for the button that the new state has."""
+    await client.put("/support/overrides/payment", json={"reason": "being restored", "duration": "PT30M"})
+    page = await open_watched(console)
+    answered, released = asyncio.Event(), asyncio.Event()
+
+    async def hold(route):
+        answer = await route.fetch()
+        answered.set()
+        await released.wait()
+        await route.fulfill(response=answer)
+
+    await page.route("**/support/oncall", hold, times=1)
+    await page.clock.fast_forward(READ_INTERVAL)
+    await answered.wait()
+    async with page.expect_response("**/support/dead-letters?*"):  # it is read after the change
+        await override(page, "payment").get_by_role("button", name="Clear").press("Enter")
+    released.set()
+    await expect(part(page, "payment").get_by_role("button", name="Switch off")).to_be_focused()
+
+
 async def test_override_of_another_engineer_is_not_replaced(upstream_services, console, client):
     """The page says that it was changed meanwhile, and keeps what was typed."""
     console.refused = {412}

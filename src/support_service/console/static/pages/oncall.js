@@ -33,7 +33,8 @@ export class OnCallPage extends Element {
   /** @type {string} what the user is asked about before it is deleted */
   confirming = "";
   busy = false;
-  reading = false;
+  /** The open request of the state. @type {Promise<void> | null} */
+  reading = null;
   /** Who has set each override, by its name, and the overrides that this is about. @type {Record<string, string>} */
   setBy = {};
   known = "";
@@ -58,10 +59,20 @@ export class OnCallPage extends Element {
     if (configured && !override && can("overrides:write")) this.edit(asked, null);
   }
 
-  /** Read the state, unless the page is hidden or the former request is still open. */
+  /** Read the state, unless the page is hidden; an open request is waited for instead. */
   async read() {
-    if (this.reading || document.hidden) return;
-    this.reading = true;
+    if (document.hidden) return;
+    this.reading ??= this.readState();
+    await this.reading;
+  }
+
+  /** Read the state after a change: what a request finds that was sent before it may be older. */
+  async readAgain() {
+    await this.reading;
+    await this.read();
+  }
+
+  async readState() {
     try {
       const { data } = await request("/support/oncall");
       const counts = countsOf(this.status);
@@ -72,7 +83,7 @@ export class OnCallPage extends Element {
     } catch (failure) {
       this.set({ problem: failure });
     } finally {
-      this.reading = false;
+      this.reading = null;
     }
   }
 
@@ -133,7 +144,7 @@ export class OnCallPage extends Element {
       toast({ text: explain(failure), isError: true });
     }
     this.set({ busy: false, confirming: "" });
-    await Promise.all([this.read(), this.readLists()]);
+    await Promise.all([this.readAgain(), this.readLists()]);
     return done;
   }
 
@@ -153,7 +164,7 @@ export class OnCallPage extends Element {
 
   /** Say that an override was set, and offer to undo it. @param {any} former @param {any} override */
   async wasSet(former, { name, version }) {
-    await this.read();
+    await this.readAgain();
     this.focusOn(`[data-override="${name}"] button:last-of-type`);
     const path = `/support/overrides/${name}`;
     const ifMatch = `"${version}"`;
@@ -169,7 +180,7 @@ export class OnCallPage extends Element {
   /** Send what undoes a change, and show the state. @param {() => Promise<unknown>} send */
   async undo(send) {
     await send();
-    await this.read();
+    await this.readAgain();
   }
 
   /** @param {string} selector */
