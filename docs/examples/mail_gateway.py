@@ -648,16 +648,18 @@ class Outgoing:
     async def _mail_of(self, answer: Answer) -> EmailMessage | None:
         """Return the mail of an answer, or None if the customer of the case has written no mail.
 
-        Raises ValueError if the message can't be read or written.
+        Raises ValueError if the message can't be read or written, and MailOnItsWay.
         """
         case = await find_case_of(self._client, answer.case_id, [answer.message_id])
         message = next((each for each in case.messages if each.id == answer.message_id), None)
         if message is None:
             raise ValueError("the message is not in its case")
-        receiver, thread = self._thread_before(case, message)
+        receiver, thread = self._thread_of(case, message)
         for link in case.links:
             if not receiver and link.kind == "split-from":  # the mails of the customer have stayed there
-                receiver, thread = self._thread_before(await self._client.get_case(link.case_id), message)
+                receiver, thread = self._thread_of(await self._client.get_case(link.case_id), message)
+        if not receiver and (case.external_id or "").startswith(f"{case.customer_id} "):  # as `_open_case` sets it
+            raise MailOnItsWay("the mail that opened the case is not in it yet")
         if not receiver:
             return None
         mail = EmailMessage()
@@ -680,19 +682,27 @@ class Outgoing:
                 mail.add_attachment(content, maintype=maintype, subtype=subtype, filename=attachment.filename)
         return mail
 
-    def _thread_before(self, case: Case, message: Message) -> tuple[str, list[str]]:
-        """Return the last address of the customer of a case, or nothing, and the Message-IDs before a message."""
-        receiver, thread = "", []
+    def _thread_of(self, case: Case, message: Message) -> tuple[str, list[str]]:
+        """Return the last address of the customer of a case, or nothing, and the Message-IDs before a message.
+
+        If the message was written before the first mail was added to its case, return what that mail has.
+        """
+        receiver, thread, is_behind = "", [], False
         for each in case.messages:
-            if each.id == message.id:
+            is_behind = is_behind or each.id == message.id
+            if is_behind and receiver:
                 break
             origin = (each.metadata or {}).get("mail") or {}
             if each.author_type == "customer" and customer_id_of(origin.get("from", "")) == case.customer_id:
                 receiver = origin["from"]
                 thread.append(origin["messageId"])
-            elif _is_answer(each):
+            elif _is_answer(each) and not is_behind:
                 thread.append(self._state.mail_id(each.id) or self._address.message_id(each))
         return receiver, thread
+
+
+class MailOnItsWay(Exception):
+    """An answer was written before the mail was added to the case that was opened for it."""
 
 
 def _is_answer(message: Message) -> bool:

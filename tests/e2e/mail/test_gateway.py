@@ -3,8 +3,9 @@
 import asyncio
 import os
 import random
+import sqlite3
 from collections import Counter
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from datetime import timedelta
 from email.message import EmailMessage
 from functools import partial
@@ -35,10 +36,11 @@ class Desk:
         self.incoming, self.outgoing = MailServer(folder / "incoming"), MailServer(folder / "outgoing")
         self.client = SupportClient(address, token=token)
         self.ann = f"Ann.{uuid4().hex[:8]}@Customers.example"
+        self._state = folder / "gateway.db"
         options = {
             "url": address,
             "maildir": self.incoming.folder,
-            "state": folder / "gateway.db",
+            "state": self._state,
             "address": f"Shop <{SUPPORT}>",
             "smtp": f"127.0.0.1:{self.outgoing.port}",
         }
@@ -100,6 +102,12 @@ class Desk:
         await eventually(lambda: len(self.outgoing.delivered()) >= number, LONG)
         return self.outgoing.delivered()
 
+    def tried(self, message_id):
+        """Return whether the gateway has tried to send an answer."""
+        with closing(sqlite3.connect(self._state)) as state:
+            select = "SELECT 1 FROM answers WHERE message_id = ? AND (done OR failing_since IS NOT NULL)"
+            return state.execute(select, [message_id]).fetchone()
+
     def failed(self):
         """Return the names of the mails that were set aside."""
         return [path.name for path in (self.incoming.folder / ".failed" / "new").iterdir()]
@@ -157,6 +165,22 @@ async def test_thread_of_mails_is_one_case(desk):
     assert texts(case)[-2:] == ["Danke", "Noch etwas"]
     await desk.client.close_case(case.id, message="Gern.")
     assert (await desk.sent(2))[1].get_body().get_content().strip() == "Gern."
+
+
+async def test_answer_that_is_written_before_the_mail_is_stored_is_sent(desk):
+    """The gateway opens a case first and adds the mail then; an agent may answer in between."""
+    desk.send(sender="bob@customers.example")
+    await desk.taken()  # the gateway runs, and sends what is answered from now on
+    mail = mail_of("Where is my parcel?", desk.ann)
+    sender, first = mail_gateway.customer_id_of(desk.ann), mail["Message-ID"]
+    opened = {"subject": "A parcel", "channel": "email", "customer_id": sender, "external_id": f"{sender} {first}"}
+    case = await desk.client.open_case(**opened)
+    early = [await desk.client.add_message(case.id, author_type="agent", message=each) for each in ("One", "Two")]
+    await eventually(lambda: desk.tried(early[0].id))
+    desk.incoming.send(mail, sender=desk.ann)
+    sent = {each["Message-ID"]: each for each in await desk.sent(2)}
+    assert sent.keys() == {f"<{each.id}.{case.id}@shop.example>" for each in early}
+    assert {(each["To"], each["In-Reply-To"]) for each in sent.values()} >= {(desk.ann.lower(), first)}
 
 
 async def test_what_staff_know_of_a_sender_stays(desk):
