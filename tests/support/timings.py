@@ -16,7 +16,10 @@ from support_service.service import ApiTimings, Timings
 from tests.support.calls import GENEROUS_TIMEOUT
 
 PATIENT_POSTGRES = PostgresTimings(
-    connect_timeout=6 * GENEROUS_TIMEOUT, pool_timeout=6 * GENEROUS_TIMEOUT, lock_timeout=6 * GENEROUS_TIMEOUT
+    connect_timeout=6 * GENEROUS_TIMEOUT,
+    pool_timeout=6 * GENEROUS_TIMEOUT,
+    lock_timeout=6 * GENEROUS_TIMEOUT,
+    driver_margin=6 * GENEROUS_TIMEOUT,
 )
 PATIENT_DATABASE = DatabaseTimings(postgres=PATIENT_POSTGRES)
 PATIENT_API = ApiTimings(
@@ -42,7 +45,7 @@ def patient_timings(**changes: object) -> Timings:
 
 def patient_events(**changes: object) -> EventTimings:
     """Return the timings of events, with changed fields."""
-    return replace(EventTimings(broker=PATIENT_REDIS), **changes)
+    return replace(EventTimings(broker=PATIENT_REDIS, log=PATIENT_REDIS), **changes)
 
 
 SHORT_LEASE = patient_timings(events=patient_events(relay=RelayTimings(lease_duration=1.0)))

@@ -12,6 +12,7 @@ from support_service.platform.database.postgres.connection import Connection
 from support_service.platform.database.postgres.engine import PostgresDatabase
 from support_service.platform.database.statements import planned_by_values
 from support_service.platform.database.tables import leases
+from support_service.platform.telemetry.logs import cause_chain
 from tests.support.calls import eventually
 from tests.support.timings import PATIENT_DATABASE
 
@@ -85,6 +86,30 @@ async def test_list_gets_a_new_connection_if_the_only_one_was_lost(open_database
 
     monkeypatch.setattr(Connection, "set_plan_mode", fail)
     assert (await database.fetch_one(planned_by_values(SELECT_MODE))).pid != before
+
+
+async def test_reason_of_a_lost_connection_says_what_happened(open_database, monkeypatch):
+    """A repeated read has its own reason. The driver may name its own state, if the server closed while it was idle."""
+    database = await open_database(1)
+
+    async def fail(connection, *_):
+        connection.terminate()
+        raise asyncpg.InternalClientError("cannot switch to state 11")
+
+    async def refuse(*_, **_options):
+        raise ConnectionRefusedError
+
+    await database.fetch_one(SELECT_PID)
+    monkeypatch.setattr(Connection, "execute", fail)
+    with pytest.raises(Unavailable) as lost:
+        await database.execute(leases.insert(), LEASE)
+    assert isinstance(cause_chain(lost.value)[-1], ConnectionResetError)
+    await database.fetch_one(SELECT_PID)
+    monkeypatch.setattr(Connection, "fetch", fail)
+    monkeypatch.setattr(asyncpg, "connect", refuse)
+    with pytest.raises(Unavailable) as refused:
+        await database.fetch_one(SELECT_PID)
+    assert isinstance(cause_chain(refused.value)[-1], ConnectionRefusedError)
 
 
 async def test_idle_connection_is_used_if_the_server_refuses_more(open_database, postgres, database_url):

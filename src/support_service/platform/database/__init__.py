@@ -182,6 +182,7 @@ class PostgresTimings:
     connect_timeout: float = 3.0
     pool_timeout: float = 3.0  # for a free connection of the pool, and for the turn to change a contended row
     statement_timeout: float = 15.0
+    driver_margin: float = 0.2  # that the driver waits longer for a statement than the server, which has a reason
     lock_timeout: float = 2.0  # shorter than `pool_timeout`: who waits for a lock frees its connection before that
     close_timeout: float = 2.0  # for connections to close gracefully
     max_waiting: int = 128  # transactions that may wait for their turn to change one contended row

@@ -29,7 +29,6 @@ from support_service.platform.database.failures import (
 )
 from support_service.platform.secret_files import read_secret_file
 
-CLIENT_TIMEOUT_MARGIN = 0.2  # seconds that the driver waits longer for a statement than the server, which has a reason
 CANCELLATION_TIMEOUT = 2.0  # seconds
 MAX_PREPARED_STATEMENTS = 100  # of one connection
 SETTINGS_OF_POOLERS = {"application_name": "support-service", "timezone": "UTC"}  # a pooler takes them for each client
@@ -254,7 +253,7 @@ class Connector:
     async def _open(self, plan_mode: PlanMode) -> Connection:
         settings = self._settings | {"plan_cache_mode": plan_mode} if self.names_statements else {}
         return await self._hosts.connect(
-            command_timeout=self._timings.statement_timeout + CLIENT_TIMEOUT_MARGIN,
+            command_timeout=self._timings.statement_timeout + self._timings.driver_margin,
             statement_cache_size=MAX_PREPARED_STATEMENTS if self.names_statements else 0,
             max_cached_statement_lifetime=0,
             max_cacheable_statement_size=0,  # no limit: statements of lists are long
@@ -312,6 +311,8 @@ def raise_translated(failure: Exception, connection: Connection) -> NoReturn:
         connection.terminate()  # another server may have become the primary, also behind the same name
     if connection.is_closed():
         code = code or DATABASE_UNAVAILABLE
+        if isinstance(failure, asyncpg.InternalClientError):  # it names a state of the driver, which tells nobody why
+            failure = ConnectionResetError("PostgreSQL has closed the connection")
         raise ConnectionLost(code, MESSAGE_BY_CODE[code]) from failure
     if code is None and isinstance(failure, OSError | TimeoutError):
         code = DATABASE_UNAVAILABLE

@@ -204,10 +204,9 @@ class PostgresDatabase:
 
 async def _retry_once_if_lost(read: Callable[[], Awaitable[Answer]]) -> Answer:
     """Read, and repeat it if the pooled connection was lost, such as while it was idle."""
-    try:
+    with suppress(ConnectionLost):
         return await read()
-    except ConnectionLost:
-        return await read()
+    return await read()  # behind the handler, or the first failure would be the cause of this one
 
 
 async def _run_once(
