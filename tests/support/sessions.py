@@ -104,10 +104,14 @@ def copied_postgres(cluster: Path, primary: PostgresServer | None = None) -> Ite
 
 
 def replicate_synchronously(primary: PostgresServer) -> None:
-    """Let a commit on the migrated database wait until a standby has it."""
+    """Let a commit on the migrated database wait until a standby has it; return once one is in step."""
     primary.run(f"ALTER DATABASE {MIGRATED} SET synchronous_commit = on")  # the tests' own setting is off
     primary.run("ALTER SYSTEM SET synchronous_standby_names = '*'")
     primary.run("SELECT pg_reload_conf()")
+    primary.run(
+        "DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM pg_stat_replication WHERE sync_state = 'sync') "
+        "LOOP PERFORM pg_sleep(0.01); PERFORM pg_stat_clear_snapshot(); END LOOP; END $$"
+    )
 
 
 @pytest.fixture(scope="session")

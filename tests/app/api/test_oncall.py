@@ -135,7 +135,7 @@ async def test_unavailable_database_is_reported(client, monkeypatch, silent):
 
 async def test_unavailable_redis_is_reported(make_client, redis):
     """Cache, stream and dead letters are unavailable. The other cards have their figures."""
-    client = await make_client(SUPPORT_REDIS_URL=redis.url)
+    client = await make_client(SUPPORT_REDIS_URL=redis.url, SUPPORT_REDIS_TIMEOUT="60")
     found = await state(client)
     assert found["cache"]["status"] == found["stream"]["status"] == found["deadLetters"]["status"] == "ok"
     redis.kill()

@@ -63,8 +63,11 @@ async def test_a_message_of_an_older_replica_is_found_soon(client):
     async def found():
         return len(await list_subjects(client, q="vase")) == len(cases)
 
+    async def complete():
+        return await number_of_documents(client) == 4 * len(cases)
+
     await eventually(found)
-    assert await number_of_documents(client) == 4 * len(cases)
+    await eventually(complete)
 
 
 async def test_the_match_of_a_repaired_case_is_its_message(client):

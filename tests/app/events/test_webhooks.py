@@ -34,6 +34,20 @@ def outcomes(metrics, outcome):
     return sum(value for _, labels, value in metrics.samples(DELIVERIES) if labels["outcome"] == outcome)
 
 
+async def retried(client, count):
+    """Wait until so many deliveries have failed at their first try; return the reasons."""
+
+    async def reasons():
+        tried = sa.select(webhook_deliveries.c.reason).where(webhook_deliveries.c.tries == 1)
+        return [row.reason for row in await service_of(client).database.fetch_all(tried)]
+
+    async def complete():
+        found = await reasons()
+        return found if len(found) == count else None
+
+    return await eventually(complete)
+
+
 @pytest.fixture
 def environment(environment, endpoint):
     """A service without Redis that tells two endpoints, one of them of openings alone."""
@@ -134,9 +148,8 @@ async def test_a_redirect_is_a_failed_try(client, endpoint, metrics, status):
     """The event and its signature go to the configured URL alone."""
     endpoint.status, endpoint.headers = status, {"Location": "/elsewhere"}
     await open_case(client)
-    await eventually(lambda: outcomes(metrics, "retried") >= 2)
-    reasons = await service_of(client).database.fetch_all(sa.select(webhook_deliveries.c.reason))
-    assert [reason for (reason,) in reasons] == [f"The endpoint responded {status}."] * 2
+    assert await retried(client, 2) == [f"The endpoint responded {status}."] * 2
+    assert outcomes(metrics, "retried") == 2
 
 
 async def test_requests_without_an_answer_are_measured(client, endpoint, metrics):
@@ -155,9 +168,7 @@ async def test_interim_answers_of_an_endpoint_are_limited(client, endpoint, metr
     endpoint.interim_answers = 1000
     await open_case(client)
     await endpoint.got(2)
-    await eventually(lambda: outcomes(metrics, "retried") >= 2)
-    reasons = await service_of(client).database.fetch_all(sa.select(webhook_deliveries.c.reason))
-    assert all("too many interim answers" in reason for (reason,) in reasons)
+    assert all("too many interim answers" in reason for reason in await retried(client, 2))
 
 
 async def test_endpoint_that_answers_410_gets_no_retry(client, endpoint, metrics):
@@ -204,7 +215,7 @@ async def test_delay_of_a_slow_endpoint_is_measured(make_client, endpoint):
         )
         sender, metrics = service_of(client).webhooks, Scrape(service_of(client).metrics)
         await open_case(client)
-        await eventually(lambda: outcomes(metrics, "retried"))
+        await retried(client, 1)
         async with service_of(client).database.transaction() as tx:
             late = webhook_deliveries.update().where(webhook_deliveries.c.endpoint == "slow")
             await tx.execute(late.values(due=datetime.now(UTC) - timedelta(hours=1)))

@@ -4,23 +4,25 @@ import asyncio
 import logging
 import sqlite3
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 
 import asyncpg
 import pytest
 import sqlalchemy as sa
 
 from support_service.core.errors import Unavailable
-from support_service.platform.database import DatabaseTimings, PostgresTimings
+from support_service.platform.database import DatabaseTimings
 from support_service.platform.database.failures import CODE_BY_SQLSTATE, code_of_sqlstate
 from support_service.platform.database.opening import create_database
 from support_service.platform.telemetry.logs import LIMITED_LOGGERS, RateLimitFilter
 from tests.support.calls import expect_problem, open_case, read_case
 from tests.support.service import service_of
-from tests.support.timings import PATIENT_DATABASE, patient_timings
+from tests.support.timings import PATIENT_DATABASE, PATIENT_POSTGRES, patient_timings
 
 on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 NEW_CASE = {"subject": "A", "channel": "email"}
-SHORT = DatabaseTimings(postgres=PostgresTimings(lock_timeout=0.05, pool_timeout=0.2, statement_timeout=0.3))
+SHORT_WAITS = DatabaseTimings(postgres=replace(PATIENT_POSTGRES, lock_timeout=0.05, pool_timeout=1.0))
+SHORT_STATEMENTS = DatabaseTimings(postgres=replace(PATIENT_POSTGRES, statement_timeout=0.3))
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def connections():
 @on_postgresql
 async def test_locked_table_is_busy(make_client, database_url):
     """While another session locks `tickets`, reads and writes of cases are `database_busy`."""
-    client = await make_client(timings=patient_timings(database=SHORT))
+    client = await make_client(timings=patient_timings(database=SHORT_WAITS))
     case = await open_case(client)
     other = create_database(database_url, timings=PATIENT_DATABASE)
     async with other.transaction() as tx:
@@ -101,7 +103,7 @@ async def test_server_at_its_connection_limit_has_its_own_code(database_url):
 @on_postgresql
 async def test_exhausted_pool_has_its_own_code(make_client):
     """Requests that get no connection of this replica in time are `database_pool_exhausted`."""
-    client = await make_client(SUPPORT_DATABASE_POOL="1", timings=patient_timings(database=SHORT))
+    client = await make_client(SUPPORT_DATABASE_POOL="1", timings=patient_timings(database=SHORT_WAITS))
     released = asyncio.Event()
 
     async def hold():
@@ -124,7 +126,7 @@ async def test_exhausted_pool_has_its_own_code(make_client):
 @on_postgresql
 async def test_statement_timeout_has_its_own_code(database_url):
     """A statement that the server cancels is `database_slow`, which the driver must not hide behind its own timeout."""
-    database = create_database(database_url, timings=SHORT)
+    database = create_database(database_url, timings=SHORT_STATEMENTS)
     with pytest.raises(Unavailable) as refusal:
         await database.fetch_one(sa.text("SELECT pg_sleep(60)"))
     assert refusal.value.code == "database_slow"

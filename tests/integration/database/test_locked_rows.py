@@ -96,7 +96,7 @@ async def test_uploads_do_not_wait_for_the_totals_of_the_ledger(client, locked):
 
 async def test_change_of_a_locked_case_is_refused_as_busy(make_client, locked):
     """So are the changes that wait behind it."""
-    timings = DatabaseTimings(postgres=PostgresTimings(lock_timeout=0.05, pool_timeout=0.2))
+    timings = DatabaseTimings(postgres=replace(PATIENT_POSTGRES, lock_timeout=0.05, pool_timeout=0.2))
     client = await make_client(timings=patient_timings(database=timings))
     case = await open_case(client)
     async with locked("SELECT 1 FROM tickets WHERE id = :id FOR UPDATE", id=case["id"]):

@@ -87,7 +87,7 @@ async def test_restore_and_migration_wait_for_each_other(database_url, tmp_path)
                 holder = await eventually(lambda: other.fetchval(HOLDERS))
                 # In this process, since `restored` waits for the table for two seconds only.
                 with pytest.raises(Unavailable, match=rf"session {holder} of PostgreSQL \(support-service restored, "):
-                    await asyncio.to_thread(upgrade, database_url, timings=MigrationTimings(max_wait=0.3))
+                    await asyncio.to_thread(upgrade, database_url, timings=MigrationTimings(max_wait=0.1))
             assert (await restored.wait_for_exit())[0] == 0
         assert await other.fetchval("SELECT count(*) FROM database_restores") == 1
     finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 
 from support_service.commands.runtime import load_migrated_settings, open_maintenance
 from support_service.core.errors import Unavailable
-from support_service.platform.database import DatabaseTimings, PostgresTimings
+from support_service.platform.database import DatabaseTimings
 from support_service.platform.database.migrate import downgrade, read_schema_status, upgrade
 from support_service.platform.database.opening import create_database
 from support_service.platform.database.statements import planned_by_values
@@ -34,7 +35,7 @@ from tests.support.process import running
 from tests.support.servers import free_port
 from tests.support.service import service_of
 from tests.support.sessions import copied_postgres
-from tests.support.timings import PATIENT_DATABASE, patient_timings
+from tests.support.timings import PATIENT_DATABASE, PATIENT_POSTGRES, patient_timings
 
 pytestmark = [pytest.mark.parametrize("backend", ["postgresql"], indirect=True), pytest.mark.usefixtures("servers")]
 
@@ -112,11 +113,11 @@ async def test_a_failed_write_leaves_nothing_in_a_session(client, pooled):
 
 async def test_time_limits_hold_and_stay_in_their_transaction(pooled, database):
     """A statement and a wait for a lock are cut off; another client of the session has its own limits."""
-    limits = PostgresTimings(lock_timeout=0.05, statement_timeout=0.3)
-    limited = await pooled(DatabaseTimings(postgres=limits))
+    limited = await pooled(DatabaseTimings(postgres=replace(PATIENT_POSTGRES, statement_timeout=0.3)))
     with pytest.raises(Unavailable) as refusal:
         await limited.fetch_one(sa.text("SELECT pg_sleep(60)"))
     assert refusal.value.code == "database_slow"
+    limited = await pooled(DatabaseTimings(postgres=replace(PATIENT_POSTGRES, lock_timeout=0.05)))
     async with database.transaction() as tx:
         await tx.execute(sa.text("LOCK TABLE tickets IN ACCESS EXCLUSIVE MODE"))
         with pytest.raises(Unavailable) as refusal:
@@ -132,7 +133,7 @@ async def test_settings_of_reads_hold_in_each_session(pooled):
 
 async def test_locked_case_refuses_its_writers_only(make_client, database):
     """As without a pooler."""
-    limits = DatabaseTimings(postgres=PostgresTimings(lock_timeout=0.05, pool_timeout=0.2))
+    limits = DatabaseTimings(postgres=replace(PATIENT_POSTGRES, lock_timeout=0.05, pool_timeout=1.0))
     client = await make_client(timings=patient_timings(database=limits))
     case, other = await open_case(client), await open_case(client)
     async with database.transaction() as tx:

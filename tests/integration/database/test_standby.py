@@ -148,7 +148,7 @@ async def test_standby_answers_lists_searches_and_counts(client, metrics, standb
         ("/support/cases/count?q=standbyword", 1),
         ("/support/customers/standby-1", 2),  # the record of the customer, and the cases
         ("/support/agents/standby-1/workload", 1),
-        (f"/support/audit?caseId={case['id']}", 2),  # the entries, and the subjects of their cases
+        (f"/support/audit?caseId={case['id']}", 1),
     ):
         before = outcomes(metrics)
         async with client.get(path, headers={POSITION: position}) as response:
@@ -202,13 +202,16 @@ async def test_lagging_standby_answers_nothing(client, metrics, standby):
     """Whatever position a caller sends. Health, on-call and metrics say so, and that it has caught up."""
     _, early = await write(client)
     await reads_from_standby(client, metrics, early)
-    assert await status_of(client) == "ok"
+
+    async def has_caught_up():
+        return await status_of(client) == "ok"
+
+    async def is_lagging():
+        return await status_of(client) == "standby_lagging"
+
+    await eventually(has_caught_up)
     with paused(standby):
         case, _ = await write(client, customerId="lagging-1")
-
-        async def is_lagging():
-            return await status_of(client) == "standby_lagging"
-
         await eventually(is_lagging)
         assert (await ids(client, early, customerId="lagging-1"))[0] == [case["id"]]
         async with client.get("/support/oncall") as response:
@@ -219,7 +222,7 @@ async def test_lagging_standby_answers_nothing(client, metrics, standby):
         status = {"dependency": "standby", "status": "standby_lagging"}
         assert metrics.value("support_dependency_status", **status) == 1
     assert case["id"] in await reads_from_standby(client, metrics, early)
-    assert await status_of(client) == "ok"
+    await eventually(has_caught_up)
 
 
 async def test_killed_standby_costs_no_request(client, metrics, standby):

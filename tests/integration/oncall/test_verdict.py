@@ -148,7 +148,8 @@ async def replaced_by_a_file(folder):
 
 async def test_waiting_events_are_a_problem(make_client, redis, watch):
     """6,000 events wait and no one consumes them."""
-    client = await make_client(SUPPORT_REDIS_URL=redis.url, SUPPORT_EVENTS_CONSUME="false")
+    variables = {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_REDIS_TIMEOUT": "60", "SUPPORT_EVENTS_CONSUME": "false"}
+    client = await make_client(**variables)
     watched = watch(client)
     service = service_of(client)
     await service.consumer.refresh_backlog()

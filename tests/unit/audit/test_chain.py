@@ -23,6 +23,7 @@ from support_service.platform.unit_of_work import SYSTEM_ORIGIN, WriteOrigin, un
 from tests.conftest import both_databases
 from tests.support.examples import examples
 from tests.support.scrape import Scrape
+from tests.support.timings import PATIENT_DATABASE
 
 AT = datetime(2026, 1, 1, 12, 0, 0, 1, tzinfo=UTC)
 ENTRIES = 12
@@ -219,7 +220,7 @@ async def test_erasure_keeps_principal_action_and_time(sealed_log):
 @both_databases
 async def test_concurrent_sealers_make_one_chain(database, database_url, instruments):
     """Replicas that seal while others write leave no gap and lose no entry."""
-    replicas = [create_database(database_url) for _ in range(3)]
+    replicas = [create_database(database_url, timings=PATIENT_DATABASE) for _ in range(3)]
     for replica in replicas:
         await replica.open()
     done = asyncio.Event()

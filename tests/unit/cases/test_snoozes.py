@@ -59,7 +59,7 @@ def cases(database, instruments):
 def make_waker(database, instruments):
     """Return a waker, that of a replica."""
     return lambda **timings: SnoozeWaker(
-        database, recorder(database, instruments), instruments, WakerTimings(**timings)
+        database, recorder(database, instruments), instruments, WakerTimings(**{"lease_duration": 3600.0} | timings)
     )
 
 

@@ -334,8 +334,9 @@ async def test_command_ends_quietly_when_its_reader_is_gone(tmp_path, command):
         os.close(writer)
         status, out, errors = await process.wait_for_exit(START_TIMEOUT)
     assert (status, out) == (141, "")
-    if command.startswith("demo"):  # one of its sources fails, so that a timeline has something stale
-        errors = "".join(line for line in errors.splitlines() if "fulfillment answered" not in line)
+    if command.startswith("demo"):  # one of its sources fails, and it ends while it is busy
+        allowed = ("fulfillment answered", "Events stay in the outbox")
+        errors = "".join(line for line in errors.splitlines() if not any(text in line for text in allowed))
     assert errors == ""
 
 

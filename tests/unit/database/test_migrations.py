@@ -23,6 +23,7 @@ from support_service.platform.database.tables import metadata
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.sessions import in_thread, inspect
+from tests.support.timings import PATIENT_DATABASE
 
 UPGRADES = Path(__file__).parents[3] / "docs" / "operations" / "upgrades.md"
 SCRIPTS = ScriptDirectory(str(migrate.MIGRATIONS))
@@ -224,7 +225,7 @@ def found_by(url, q):
     """Return the ids of the cases that a search finds."""
 
     async def search():
-        database = create_database(url)
+        database = create_database(url, timings=PATIENT_DATABASE)
         await database.open()
         page = await case_list.find_cases(database, CaseQuery(q=q), None, SYSTEM)
         await database.close()

@@ -11,6 +11,7 @@ from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import tickets
 from tests.support.sessions import in_thread, inspect
+from tests.support.timings import PATIENT_DATABASE
 
 AT = datetime(2026, 1, 1, 12, 0, 0, 5, tzinfo=UTC)
 # Who speaks in a case, and then whose word waits and which is the first answer, by its place.
@@ -74,7 +75,7 @@ def fill(url):
 async def read(url, *columns):
     """Columns of every ticket and the number of its messages, by its id."""
     count = sa.text("(SELECT count(*) FROM messages WHERE ticket_id = tickets.id)")
-    database = create_database(url)
+    database = create_database(url, timings=PATIENT_DATABASE)
     await database.open()
     rows = await database.fetch_all(sa.select(tickets.c.id, tickets.c.created_at, count, *columns).select_from(tickets))
     await database.close()

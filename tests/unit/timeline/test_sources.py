@@ -38,7 +38,7 @@ async def session():
 @pytest.fixture
 def client(session, instruments):
     """A client of an order service."""
-    return SourceClient(SOURCES["order"], "http://orders", session, instruments, timeout=5, connections=2)
+    return SourceClient(SOURCES["order"], "http://orders", session, instruments, timeout=60, connections=2)
 
 
 def in_five_seconds():

@@ -61,7 +61,9 @@ def cases(database, policies, instruments):
 @pytest.fixture
 def make_detector(database, policies, instruments):
     """Return a detector, that of a replica."""
-    return lambda **timings: BreachDetector(database, policies, instruments, DetectorTimings(**timings))
+    return lambda **timings: BreachDetector(
+        database, policies, instruments, DetectorTimings(**{"lease_duration": 3600.0} | timings)
+    )
 
 
 @pytest.fixture
