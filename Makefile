@@ -73,7 +73,7 @@ run: install ## Start the service with simulated upstream services and sample ca
 
 # Most tests wait for servers and processes, so that more workers than cores finish sooner.
 PYTEST = $(BIN)/pytest --dist worksteal
-DRILL_SHORT = DRILL_TIME=45 $(BIN)/pytest tests/e2e/drill/short.py
+DRILL_SHORT = DRILL_TIME=25 $(BIN)/pytest tests/e2e/drill/short.py
 
 # The short drill depends on seconds of real time. It mostly waits, and the other tests leave it the CPU when it needs some.
 test: install services ## Run every test in random order (ARGS="-k timeline" picks some, ARGS=--randomly-seed=1 repeats an order)

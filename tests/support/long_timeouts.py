@@ -4,16 +4,23 @@ from functools import partial
 
 from support_service import cli, server
 from support_service.app import build_app
+from support_service.demo import run as demo
 from support_service.platform.telemetry.telemetry import TelemetryTimings
 from support_service.service import Timings
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.opening import TimelineTimings
 from support_service.timeline.single_flight import SingleFlightTimings
+from tests.support.timings import EVERY_VIEW_COUNTED, PATIENT_DATABASE
 
 LONG_LEASE = AggregatorTimings(single_flight=SingleFlightTimings(lease=60.0))
-server.build_app = partial(
+server.build_app = demo.build_app = partial(
     build_app,
-    timings=Timings(telemetry=TelemetryTimings(shutdown_timeout=60.0), timeline=TimelineTimings(aggregator=LONG_LEASE)),
+    timings=Timings(
+        telemetry=TelemetryTimings(shutdown_timeout=60.0),
+        timeline=TimelineTimings(aggregator=LONG_LEASE),
+        database=PATIENT_DATABASE,
+        views=EVERY_VIEW_COUNTED,
+    ),
 )
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ from tests.support.forks import ForkedProcess
 
 START_TIMEOUT = 120.0  # seconds, on a busy machine
 COVERAGE = {"COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"}  # coverage.py measures new interpreters only
+# For a service on a machine that may stall: arguments of `running`.
+PATIENT_SOURCES = {"SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60", "SUPPORT_TIMELINE_DEADLINE": "60"}
+LONG_TIMEOUTS = {"module": "tests.support.long_timeouts", "PYTHONPATH": str(Path(__file__).parents[2])}
 SERVICE_VARIABLES = ("SUPPORT_", "OTEL_", "PYTHONDONTWRITEBYTECODE")
 
 
@@ -102,9 +105,10 @@ async def running(
     """Run a command for the length of a block, and kill it at the end if it still runs.
 
     Its output can be read unless it goes to an open file. If it is not forked or reads from a pipe, it runs in a new
-    interpreter, as for an operator. `python` names the interpreter of another environment.
+    interpreter, as for an operator. `python` names the interpreter of another environment. A service sheds no load on a
+    busy machine, unless a variable asks for it.
     """
-    env = environment(**variables)
+    env = environment(**{"SUPPORT_SHED_LAG": "0"} | variables)
     if forked and python == sys.executable and stdin != asyncio.subprocess.PIPE and not COVERAGE & env.keys():
         process = await ForkedProcess.start(module, arguments, cwd, stdin, output, env)
     else:

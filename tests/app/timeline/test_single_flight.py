@@ -20,8 +20,7 @@ from support_service.timeline.opening import TimelineTimings
 from support_service.timeline.single_flight import ReadLimits, SingleFlight, SingleFlightTimings
 from support_service.timeline.snapshots import Snapshot, SnapshotCache, SnapshotSubject
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, read_detail, refresh
-from tests.support.process import running
-from tests.support.promql import ROOT
+from tests.support.process import LONG_TIMEOUTS, running
 from tests.support.scrape import Scrape
 from tests.support.servers import free_port
 from tests.support.service import service_of
@@ -72,11 +71,7 @@ async def test_concurrent_readers_of_two_replicas_share_four_calls(services, red
         for port in addresses:
             variables = {"SUPPORT_PORT": str(port), "SUPPORT_REDIS_URL": redis.url}
             # On a busy machine the replicas may start and run at different times.
-            variables |= {
-                "SUPPORT_REDIS_TIMEOUT": "60",
-                "module": "tests.support.long_timeouts",
-                "PYTHONPATH": str(ROOT),
-            }
+            variables |= {"SUPPORT_REDIS_TIMEOUT": "60"} | LONG_TIMEOUTS
             processes.append(
                 await stack.enter_async_context(running("serve", cwd=tmp_path, **upstream_services | variables))
             )

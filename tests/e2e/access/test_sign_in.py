@@ -19,7 +19,7 @@ from support_service.platform.database.tables import console_sessions
 from tests.support.access.certified_provider import CertifiedProvider
 from tests.support.access.provider import CLIENT_ID, SECRET
 from tests.support.calls import eventually
-from tests.support.process import running
+from tests.support.process import LONG_TIMEOUTS, running
 from tests.support.servers import free_port
 
 ROUNDS = int(os.environ.get("SIGN_IN_ROUNDS", "0"))  # 0 is the short form
@@ -83,7 +83,7 @@ class Desk:
 
     async def start(self, number):
         """Start a replica, and wait until it is ready."""
-        replica = running("serve", SUPPORT_PORT=str(self._ports[number]), **self._variables)
+        replica = running("serve", SUPPORT_PORT=str(self._ports[number]), **self._variables, **LONG_TIMEOUTS)
         self._replicas[number] = await self._stack.enter_async_context(replica)
         await self._replicas[number].wait_until_ready(self.address(number))
 

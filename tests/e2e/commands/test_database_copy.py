@@ -35,7 +35,7 @@ from tests.support.calls import add_message, eventually, open_case, read_case, u
 from tests.support.crash.kills import print_figures, run_victim
 from tests.support.crash.victim import before, modules
 from tests.support.links import add_link
-from tests.support.process import running
+from tests.support.process import LONG_TIMEOUTS, running
 from tests.support.servers import free_port
 from tests.support.sessions import in_thread, inspect
 
@@ -217,7 +217,8 @@ def serving(environment, tmp_path):
     async def serve(url):
         address = f"http://127.0.0.1:{(port := free_port())}"
         variables = environment | {"SUPPORT_DATABASE_URL": url, "SUPPORT_PORT": str(port), "SUPPORT_RATE_LIMIT": "off"}
-        async with running("serve", cwd=tmp_path, **variables, SUPPORT_RATE_LIMIT_ADDRESS="off") as process:
+        variables["SUPPORT_RATE_LIMIT_ADDRESS"] = "off"
+        async with running("serve", cwd=tmp_path, **variables, **LONG_TIMEOUTS) as process:
             await process.wait_until_ready(address)
             async with aiohttp.ClientSession(address) as client:
                 yield client
@@ -370,11 +371,13 @@ async def test_service_moves_to_postgresql_although_the_copy_is_killed(
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-async def test_copy_refuses_databases_in_use(side, serving, empty_source_url, target_url, tmp_path):
+async def test_copy_refuses_databases_in_use(side, serving, empty_source_url, target_url, tmp_path, postgres):
     """A service that still runs would change rows that are copied already, or add others between them."""
     async with serving({"source": empty_source_url, "target": target_url}[side]):
         status, _, errors = await copy(empty_source_url, target_url, tmp_path)
         assert (status, f"The {side} is in use: stop the service" in errors) == (2, True), errors
+    used = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{target_url.rpartition('/')[2]}'"
+    await eventually(lambda: postgres.run(used) == "0")  # the server may notice later that the service has ended
     assert (await copy(empty_source_url, target_url, tmp_path))[0] == 0
 
 

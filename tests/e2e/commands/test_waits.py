@@ -68,6 +68,7 @@ async def test_session_that_blocks_others(waits, database_url, postgres):
 
     _end(postgres, second, first, holder)
     await asyncio.gather(*blocked, return_exceptions=True)
+    await eventually(lambda: _waiting(postgres, 0))
     assert await waits() == "No session waits for a lock.\n"
 
 

@@ -286,7 +286,7 @@ class Day:
 
     async def _wake(self, *, kill):
         """Snooze a case for a moment, in which a replica may die; it wakes by itself."""
-        case = await self._snooze_for(timedelta(seconds=4), kill=False)
+        case = await self._snooze_for(timedelta(seconds=8), kill=False)
         if not case:
             return False
         if kill:

@@ -11,7 +11,7 @@ import pytest
 
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from tests.support.calls import eventually, list_cases, parse_log, read_detail
-from tests.support.process import START_TIMEOUT, environment, running
+from tests.support.process import LONG_TIMEOUTS, PATIENT_SOURCES, START_TIMEOUT, environment, running
 from tests.support.scrape import parse
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -19,8 +19,7 @@ pytestmark = pytest.mark.usefixtures("processes")
 
 async def test_demo_shows_merged_timelines(tmp_path):
     """Sample cases are merged with three upstream services, on a free port. Ctrl-C stops the demo."""
-    generous_timeouts = {"SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60", "SUPPORT_TIMELINE_DEADLINE": "60"}
-    async with running("demo", "--port", "0", cwd=tmp_path, **generous_timeouts) as demo:
+    async with running("demo", "--port", "0", cwd=tmp_path, **PATIENT_SOURCES) as demo:
         welcome = await demo.read_output(until="Ctrl-C")
         address = re.search(r"http://127\.0\.0\.1:\d+", welcome)[0]
         assert welcome.count("curl ") == 3
@@ -64,7 +63,7 @@ async def test_demo_shows_merged_timelines(tmp_path):
 
 async def test_demo_shows_what_people_do(tmp_path):
     """Customers have names, cases are snoozed, merged, split, late and followed, and reports cover a month."""
-    async with running("demo", "--port", "0", cwd=tmp_path) as demo:
+    async with running("demo", "--port", "0", cwd=tmp_path, **LONG_TIMEOUTS) as demo:
         address = re.search(r"http://127\.0\.0\.1:\d+", await demo.read_output(until="Ctrl-C"))[0]
         async with aiohttp.ClientSession(address) as session:
 
@@ -124,7 +123,7 @@ async def test_demo_keeps_its_cases_across_restarts(tmp_path):
     """A second start in the same folder adds no cases and notifies nobody, and orders keep their times."""
     seen = []
     for _ in range(2):
-        async with running("demo", "--port", "0", cwd=tmp_path) as demo:
+        async with running("demo", "--port", "0", cwd=tmp_path, **PATIENT_SOURCES) as demo:
             address = re.search(r"http://127\.0\.0\.1:\d+", await demo.read_output(until="Ctrl-C"))[0]
             async with aiohttp.ClientSession(address) as session:
                 cases = (await list_cases(session))["items"]

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from tests.support.calls import list_cases, read_detail
-from tests.support.process import running
+from tests.support.process import PATIENT_SOURCES, running
 from tests.support.promql import ROOT
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -52,7 +52,7 @@ def is_complete(command):
 @pytest.fixture
 async def demo(tmp_path):
     """The address of the demo on a free port."""
-    async with running("demo", "--port", "0", cwd=tmp_path, python=PYTHON) as process:
+    async with running("demo", "--port", "0", cwd=tmp_path, python=PYTHON, **PATIENT_SOURCES) as process:
         yield re.search(r"http://127\.0\.0\.1:\d+", await process.read_output(until="Ctrl-C"))[0]
 
 

@@ -240,7 +240,7 @@ class Servers:
         """Shorter than the Sentinels wait before they let the other one take over."""
         primary: RedisServer = await asyncio.to_thread(lambda: self._redis.primary)
         primary.freeze()
-        await asyncio.sleep(draw.uniform(0.3, 1.5))
+        await asyncio.sleep(draw.uniform(0.3, 0.9))
         primary.thaw()
 
     async def _cut_redis(self, _: random.Random) -> None:

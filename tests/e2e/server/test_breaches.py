@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from support_service.core.clock import utc_now
 from support_service.platform.database.tables import audit_log, case_clocks, leases, outbox
 from tests.support.calls import eventually, open_case
-from tests.support.process import running
+from tests.support.process import LONG_TIMEOUTS, running
 from tests.support.servers import free_port
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -34,7 +34,7 @@ def replica(environment, tmp_path):
     async def replica():
         port = free_port()
         variables = environment | {"SUPPORT_PORT": str(port), "SUPPORT_REDIS_URL": down}
-        async with running("serve", cwd=tmp_path, **variables) as process:
+        async with running("serve", cwd=tmp_path, **variables, **LONG_TIMEOUTS) as process:
             address = f"http://127.0.0.1:{port}"
             await process.wait_until_ready(address)
             yield process, address

@@ -12,7 +12,7 @@ from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import SHUTDOWN_TIMEOUT, Metrics, build_resource
 from support_service.platform.telemetry.telemetry import create_tracing
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, parse_log
-from tests.support.promql import ROOT
+from tests.support.process import LONG_TIMEOUTS
 from tests.support.scrape import parse
 
 UNREACHABLE = "http://127.0.0.1:9"  # nothing listens on the port `discard`
@@ -30,7 +30,7 @@ async def run_service(serve, session, port, **variables):
 
     The last export has as much time as it needs.
     """
-    async with serve(module="tests.support.long_timeouts", PYTHONPATH=str(ROOT), **variables) as service:
+    async with serve(**LONG_TIMEOUTS, **variables) as service:
         await service.wait_until_ready(f"http://127.0.0.1:{port}")
         await open_case(session)
         samples = await scrape(session)

@@ -9,7 +9,7 @@ from observability import rules
 
 from tests.support.backends import VictoriaMetrics, VmAlert
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
-from tests.support.process import running
+from tests.support.process import LONG_TIMEOUTS, running
 from tests.support.servers import MissingServer, free_port
 from tests.support.upstream import url_variables
 
@@ -37,7 +37,7 @@ def monitored(servers, tmp_path):
 
 @pytest.fixture
 def pushing(processes, monitored, migrated_folder, sources):
-    """Start a replica that pushes four times a second, under a name that it keeps when it starts again."""
+    """Start a replica that pushes every two seconds, also at its end, and keeps its name when it starts again."""
 
     async def start(stack, name):
         port = free_port()
@@ -45,10 +45,10 @@ def pushing(processes, monitored, migrated_folder, sources):
             "SUPPORT_PORT": str(port),
             "OTEL_METRICS_EXPORTER": "otlp",
             "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": monitored[0].otlp,
-            "OTEL_METRIC_EXPORT_INTERVAL": "250",
+            "OTEL_METRIC_EXPORT_INTERVAL": "2000",
             "OTEL_RESOURCE_ATTRIBUTES": f"service.instance.id={name}",
         }
-        replica = await stack.enter_async_context(running("serve", cwd=migrated_folder, **variables))
+        replica = await stack.enter_async_context(running("serve", cwd=migrated_folder, **variables, **LONG_TIMEOUTS))
         await replica.wait_until_ready(f"http://127.0.0.1:{port}")
         return replica
 
