@@ -9,16 +9,17 @@ from tests.support.calls import eventually
 from tests.support.events.fixtures import outbox_is_empty
 from tests.support.service import service_of
 from tests.support.stream import follow
-from tests.support.timings import patient_timings
+from tests.support.timings import PATIENT_REDIS, patient_events, patient_timings
 
 MESSAGE = {"authorType": "customer", "message": "Where is it?"}
 
 
-def quick(**stream):
-    """Return timings with frequent checks of callers, and changed timings of the stream."""
+def quick(log=PATIENT_REDIS, **stream):
+    """Return timings with frequent checks of callers, and changed timings of the log of events and of the stream."""
     return patient_timings(
         stream=replace(StreamTimings(access_interval=0.02, replay_retry=0.02), **stream),
         access=AccessTimings(token_file_check_interval=0.02),
+        events=patient_events(log=log),
     )
 
 

@@ -45,7 +45,7 @@ def patient_timings(**changes: object) -> Timings:
 
 def patient_events(**changes: object) -> EventTimings:
     """Return the timings of events, with changed fields."""
-    return replace(EventTimings(broker=PATIENT_REDIS, log=PATIENT_REDIS), **changes)
+    return replace(EventTimings(broker=PATIENT_REDIS), **changes)
 
 
 SHORT_LEASE = patient_timings(events=patient_events(relay=RelayTimings(lease_duration=1.0)))

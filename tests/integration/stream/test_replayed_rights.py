@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from support_service.commands.runtime import open_maintenance
+from support_service.events.broker.base import RedisBrokerTimings
 from support_service.events.polling import Backoff
 from support_service.platform.access.tokens import edit_token_file
 from support_service.platform.settings import Settings
@@ -169,7 +170,8 @@ async def test_a_token_with_another_role_replays_what_this_role_may_read(
 @pytest.mark.parametrize("environment", ["Redis"], indirect=True)
 async def test_changes_of_an_outage_show_what_a_stream_may_read_now(make_client, token_file, redis):
     """Also to a stream that was opened before Redis came back: a case that left meanwhile shows only that it left."""
-    timings = quick(feed=FeedTimings(wait=0.2, backoff=Backoff(0.05, 0.1), late_after=0.0))
+    feed = FeedTimings(wait=0.2, backoff=Backoff(0.05, 0.1), late_after=0.0)
+    timings = quick(RedisBrokerTimings(timeout=0.5), feed=feed)
     desk = await open_desk(make_client, token_file, timings)
     async with desk.follow("lan") as before:
         await eventually(lambda: before.last_id)
