@@ -658,7 +658,8 @@ class Outgoing:
         for link in case.links:
             if not receiver and link.kind == "split-from":  # the mails of the customer have stayed there
                 receiver, thread = self._thread_of(await self._client.get_case(link.case_id), message)
-        if not receiver and (case.external_id or "").startswith(f"{case.customer_id} "):  # as `_open_case` sets it
+        is_own = case.channel == CHANNEL and (case.external_id or "").startswith(f"{case.customer_id} ")
+        if not receiver and is_own:  # `_open_case` has opened it
             raise MailOnItsWay("the mail that opened the case is not in it yet")
         if not receiver:
             return None
@@ -713,6 +714,8 @@ def _reason_of(failure: Exception) -> tuple[str, bool]:
     """Return why an answer was not sent, and whether it would be the same each time."""
     if isinstance(failure, REFUSALS):
         return f"the service refuses it: {failure}", True
+    if isinstance(failure, MailOnItsWay):
+        return str(failure), False
     if isinstance(failure, ValueError | smtplib.SMTPNotSupportedError):
         return f"it can't be written as a mail: {failure}", True
     if isinstance(failure, smtplib.SMTPRecipientsRefused):
