@@ -37,8 +37,7 @@ async def test_32_clients_write_and_read(make_client):
     assert answers == {200: CLIENTS * ROUNDS * 5, 201: CLIENTS * ROUNDS}
     assert len((await list_cases(client, limit="200"))["items"]) == CLIENTS
     assert metrics.nonzero("support_conversation_added_total") == {"agent": CLIENTS * ROUNDS}
-    await service_of(
-        client
-    ).attachments.backlog.refresh()  # what was added during a refresh may be missing until the next
+    # A file that was added during a refresh may be missing until the next one.
+    await service_of(client).attachments.backlog.refresh()
     assert metrics.value("support_attachment_backlog_files") == CLIENTS * ROUNDS
     assert metrics.value("support_attachment_backlog_bytes") == CLIENTS * ROUNDS * 2000

@@ -72,7 +72,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class OncallTimings:
-    """Times in seconds. Tests divide the durations of the rules, too."""
+    """Times in seconds. `rules` replaces the rules, so that tests can shorten their durations."""
 
     sample_interval: float = 15.0  # as Prometheus scrapes
     prometheus_timeout: float = 1.0  # the answer of on-call must not wait for Prometheus

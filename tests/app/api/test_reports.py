@@ -106,7 +106,8 @@ async def test_report_counts_what_happened(client):
         "breaches": NO_BREACH,
     }
     assert (ann["agent"], ann["opened"], ann["solved"], ann["reopened"]) == ("ann", 1, 2, 1)
-    assert (ann["firstAnswer"]["count"], ann["firstAnswer"]["p90"]) == (1, ann["firstAnswer"]["median"])
+    assert ann["firstAnswer"]["count"] == 1
+    assert ann["firstAnswer"]["p90"] == ann["firstAnswer"]["median"] >= 1
     assert ann["resolution"]["count"] == 2
     assert ann["breaches"] == NO_BREACH | {"firstResponse": 1}
     await counted(client)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import re
 import subprocess
 
 import pytest
@@ -180,6 +181,8 @@ async def test_values_chosen_by_clients_become_other(make_client):
         headers = {"Host": f"host-{number}.example", "User-Agent": f"agent-{number}"}
         await (await client.get(f"/support/agents/agent-{number}/workload", headers=headers)).read()
     assert series(names) == before
+    invented = re.compile(r"channel-\d|made/up|agent-\d|host-\d")
+    assert not [given for _, given, _ in metrics.samples() if invented.search(str(given))]
     assert metrics.value("support_ticket_created_total", channel="other") == 5
     assert metrics.value("support_attachment_stored_total", content_type="other") == 5
     assert {given["http_request_method"] for given in metrics.nonzero_labels(HTTP)} <= {"GET", "POST", "_OTHER"}

@@ -40,7 +40,6 @@ async def test_service_conforms_to_its_openapi_document(tmp_path):
         "SUPPORT_AUTH": "token",
         "SUPPORT_TOKENS_FILE": str(tmp_path / "tokens"),
         **dict.fromkeys(("SUPPORT_RATE_LIMIT", "SUPPORT_RATE_LIMIT_ADDRESS"), "off"),  # 429 would hide other responses
-        "SUPPORT_SHED_LAG": "0",  # a busy machine must not cause failures
         "SUPPORT_ACCESS_LOG": "0",
         "SUPPORT_LOG_LEVEL": "error",
     }

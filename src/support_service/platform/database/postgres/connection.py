@@ -52,6 +52,7 @@ _STATEMENTS_FORGOTTEN = (
     "The pooler has forgotten a prepared statement. Until the service restarts, its statements have no names, and each "
     "read is a transaction of four round trips"
 )
+_STATE_OF_DRIVER = "cannot switch to state"  # the error if the server has closed an idle connection
 _FORGOTTEN_SQLSTATES = ("26000", "42P05")  # invalid_sql_statement_name, duplicate_prepared_statement
 _REMEDY_FOR_POOLER = (
     ". Behind PgBouncer set SUPPORT_DATABASE_PREPARED_STATEMENTS=false, or ignore_startup_parameters in pgbouncer.ini: "
@@ -311,7 +312,7 @@ def raise_translated(failure: Exception, connection: Connection) -> NoReturn:
         connection.terminate()  # another server may have become the primary, also behind the same name
     if connection.is_closed():
         code = code or DATABASE_UNAVAILABLE
-        if isinstance(failure, asyncpg.InternalClientError):  # it names a state of the driver, which tells nobody why
+        if str(failure).startswith(_STATE_OF_DRIVER):
             failure = ConnectionResetError("PostgreSQL has closed the connection")
         raise ConnectionLost(code, MESSAGE_BY_CODE[code]) from failure
     if code is None and isinstance(failure, OSError | TimeoutError):

@@ -206,7 +206,7 @@ async def _retry_once_if_lost(read: Callable[[], Awaitable[Answer]]) -> Answer:
     """Read, and repeat it if the pooled connection was lost, such as while it was idle."""
     with suppress(ConnectionLost):
         return await read()
-    return await read()  # behind the handler, or the first failure would be the cause of this one
+    return await read()  # outside of the handler, where the first failure would become its context
 
 
 async def _run_once(
