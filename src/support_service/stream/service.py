@@ -19,7 +19,15 @@ from support_service.platform.background import run_every, run_in_background
 from support_service.platform.settings.process import LimitSettings
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 from support_service.stream.changes import Change, Replay
-from support_service.stream.feed import INTERRUPTED_COMMENT, Feed, FeedTimings, GapReason, ReplayGap, resync_frame
+from support_service.stream.feed import (
+    CONTINUED_COMMENT,
+    INTERRUPTED_COMMENT,
+    Feed,
+    FeedTimings,
+    GapReason,
+    ReplayGap,
+    resync_frame,
+)
 from support_service.stream.frames import RETRY_MILLISECONDS, comment_frame, retry_frame, shutdown_frame
 from support_service.stream.presence import Presence, PresenceTimings
 from support_service.stream.slots import StreamSlots
@@ -185,12 +193,14 @@ class ChangeStream:
             subscriber.close("shutdown")
 
     async def _send_until_closed(self, subscriber: Subscriber, last_event_id: str | None, write: WriteFrames) -> None:
+        subscriber.awaits_continuation = self.feed.is_interrupted
         await write(
             retry_frame(RETRY_MILLISECONDS) + (comment_frame(INTERRUPTED_COMMENT) if self.feed.is_interrupted else b"")
         )
         while last_event_id and self.feed.position is None and not subscriber.closed:
             await asyncio.sleep(self._timings.replay_retry)
-            await write(comment_frame(INTERRUPTED_COMMENT))
+            if self.feed.position is None:
+                await write(self._interrupted(subscriber, INTERRUPTED_COMMENT))
         start = self.feed.position
         subscriber.begin_after(start)
         self.subscribers.add(subscriber)
@@ -200,6 +210,8 @@ class ChangeStream:
             await self._replay(subscriber, start, last_event_id, write)
         elif start is not None:
             await write(comment_frame("open", str(start)))
+        if continued := self._continued(subscriber):
+            await write(continued)
         self.presence.send_viewers(subscriber)
         while not subscriber.closed:
             if await subscriber.wait_for_work(self._timings.heartbeat):
@@ -233,32 +245,45 @@ class ChangeStream:
                 async with aclosing(self.feed.replay(last_event_id, start.place)) as pages:
                     async for changes in pages:
                         if changes:
-                            await self._send_replayed(replay, changes, write)
+                            await self._send_replayed(subscriber, replay, changes, write)
                             last_event_id = str(changes[-1].position)
                         await asyncio.sleep(0)  # nothing else waits if the client may see none of them
             except (BrokerError, Unavailable) as failure:
                 await asyncio.sleep(self._timings.replay_retry)
-                await write(
-                    comment_frame(INTERRUPTED_COMMENT if isinstance(failure, BrokerError) else DATABASE_AWAY_COMMENT)
-                )
+                comment = INTERRUPTED_COMMENT if isinstance(failure, BrokerError) else DATABASE_AWAY_COMMENT
+                await write(self._interrupted(subscriber, comment))
             except ReplayGap as gap:
                 now = self.feed.position or start
                 self._count_resync(gap.reason, 1)
                 subscriber.take()
                 subscriber.after = now.place
-                await write(resync_frame(gap.reason, now))
+                await write(self._continued(subscriber) + resync_frame(gap.reason, now))
                 return
             else:
                 return
 
-    async def _send_replayed(self, replay: Replay, changes: Sequence[Change], write: WriteFrames) -> None:
+    async def _send_replayed(
+        self, subscriber: Subscriber, replay: Replay, changes: Sequence[Change], write: WriteFrames
+    ) -> None:
         owners = await self._cases.read_owners({change.case_id for change in changes})
         messages = replay.messages_that_may_have_moved(changes)
         case_of_message = await self._cases.read_cases_of_messages(messages) if messages else {}
         shown = replay.frames_of_changes(changes, owners, case_of_message)
         if shown:
-            await write(b"".join(shown))
+            await write(self._continued(subscriber) + b"".join(shown))
             self._instruments.add(STREAM_REPLAYED, len(shown))
+
+    def _interrupted(self, subscriber: Subscriber, comment: str) -> bytes:
+        """Return a comment that tells one client of an interruption."""
+        subscriber.awaits_continuation = True
+        return comment_frame(comment)
+
+    def _continued(self, subscriber: Subscriber) -> bytes:
+        """Return the comment that the client awaits, or nothing. The feed sends it to all streams that are followed."""
+        if self.feed.is_interrupted or not subscriber.awaits_continuation:
+            return b""
+        subscriber.awaits_continuation = False
+        return comment_frame(CONTINUED_COMMENT)
 
     def _count_resync(self, reason: GapReason, number: int) -> None:
         self._instruments.add(STREAM_RESYNCED, number, {"reason": reason})

@@ -44,6 +44,7 @@ class Subscriber:
         self.view = view
         self.closed: StreamCloseReason | None = None
         self.after: LogPlace = LOG_START  # the client has, or gets, the changes up to there
+        self.awaits_continuation = False  # whether this stream alone told its client of an interruption
         self._abort = abort
         self._limits = limits
         self._queue: deque[QueuedFrame] = deque()
@@ -92,7 +93,7 @@ class Subscriber:
             async with asyncio.timeout(seconds):
                 await self._ready.wait()
         except TimeoutError:
-            return False
+            return self._ready.is_set()  # a frame may have come in the same turn of the event loop
         return True
 
 

@@ -6,10 +6,13 @@ import pytest
 
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unavailable
+from support_service.events.broker.base import BrokerError
 from support_service.events.broker.log import LogPlace, Position
 from support_service.events.broker.memory import InMemoryLog
+from support_service.events.polling import Backoff
 from support_service.platform.background import run_in_background
-from support_service.stream.feed import FeedTimings
+from support_service.stream.feed import CONTINUED_COMMENT, INTERRUPTED_COMMENT, FeedTimings
+from support_service.stream.frames import comment_frame
 from support_service.stream.service import DATABASE_AWAY_COMMENT, StreamTimings
 from tests.support.calls import eventually
 from tests.support.published_changes import make_stream, owners, published_change
@@ -83,6 +86,40 @@ async def test_each_step_of_a_replay_reads_the_owners_of_its_cases_at_once(instr
     assert b"".join(written).count(b"event: support.case") == CHANGES
     assert asked == [{"case-1"}] * (1 + CHANGES // PAGE)
     assert DATABASE_AWAY_COMMENT.encode() in written[step]
+    assert written[step + 1].startswith(comment_frame(CONTINUED_COMMENT))
+    assert b"".join(written).count(comment_frame(CONTINUED_COMMENT)) == 1
+
+
+class AwayLog(InMemoryLog):
+    """A log that can't be reached until it is told so."""
+
+    is_away = True
+
+    async def state(self):
+        if self.is_away:
+            raise BrokerError("away")
+        return await super().state()
+
+
+async def test_client_that_comes_before_the_log_was_reached_is_told_that_it_was(instruments):
+    """Also if the log was reached while the client was not yet one of those who are told."""
+    log, written = AwayLog(), []
+    stream = make_stream(log, instruments, StreamTimings(replay_retry=0.01, feed=FeedTimings(backoff=Backoff(0, 0))))
+    boss = Principal("boss", "supervisor")
+
+    async def write(frame):
+        written.append(frame)
+        log.is_away = written.count(comment_frame(INTERRUPTED_COMMENT)) < 2
+        await eventually(lambda: log.is_away or stream.feed.position)  # the feed goes on before the stream does
+
+    async with run_in_background(stream.feed.run()):
+        await stream.feed.attempted.wait()
+        subscriber = stream.open(boss, "full", lambda: boss, lambda: None)
+        async with run_in_background(stream.send(subscriber, "another-1-0", write)):
+            await eventually(lambda: b"event: resync" in b"".join(written))
+    sent = b"".join(written)
+    assert sent.index(comment_frame(CONTINUED_COMMENT)) < sent.index(b"event: resync")
+    assert sent.rindex(comment_frame(INTERRUPTED_COMMENT)) < sent.index(comment_frame(CONTINUED_COMMENT))
 
 
 async def lose_some(log):
