@@ -183,6 +183,32 @@ async def test_part_of_a_detached_range_is_answered_from_its_end(sealed_log):
 
 
 @both_databases
+@pytest.mark.parametrize(
+    "verify",
+    [
+        lambda database: verify_chain(database, limits=VerifyLimits(page_size=2)),
+        lambda database: verify_part(database, 0, 1000, VerifyLimits(page_size=2)),
+        lambda database: verify_part(database, 2, 1000),
+    ],
+    ids=["chain", "part from the beginning", "part"],
+)
+async def test_entries_that_are_detached_during_a_verification_are_no_flaw(sealed_log, monkeypatch, verify):
+    """What is left is verified again."""
+    segment, read_sealed, pages = read(await exported(sealed_log)), entry_rows.read_sealed, []
+
+    async def read_sealed_then_detach(reader, *arguments):
+        page = await read_sealed(reader, *arguments)
+        pages.append(page)
+        if len(pages) == 1:
+            await detach(sealed_log, SYSTEM_ORIGIN, segment)
+        return page
+
+    monkeypatch.setattr(entry_rows, "read_sealed", read_sealed_then_detach)
+    found = await verify(sealed_log)
+    assert (found.flaw, found.head.position) == (None, ENTRIES + 1)
+
+
+@both_databases
 async def test_interrupted_detachment_is_continued(sealed_log, monkeypatch):
     """The entries that are left are no flaw, and the same file deletes them."""
     segment = read(await exported(sealed_log))

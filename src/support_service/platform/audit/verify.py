@@ -38,9 +38,21 @@ async def verify_chain(
     """Verify every sealed entry against the one before it. Return the last valid head and the first flaw.
 
     Entries that were detached are verified in their files: the chain begins after them. `noted` is a hash that the
-    chain is known to have had. `advance` is called with the number of entries of each page that was verified.
+    chain is known to have had. `advance` is called with the number of entries of each page that was verified. If
+    entries are detached meanwhile, what is left is verified again.
     """
-    head = detached = await entry_rows.read_detached(database)
+    detached = await entry_rows.read_detached(database)
+    while True:
+        found = await _verify_chain_after(detached, database, noted, advance, limits)
+        before, detached = detached, await entry_rows.read_detached(database)
+        if found.flaw is None or detached == before:
+            return found
+
+
+async def _verify_chain_after(
+    detached: ChainHead, database: Reader, noted: bytes | None, advance: Callable[[int], None], limits: VerifyLimits
+) -> ChainVerification:
+    head = detached
     detachment_found = detached.position == 0
     erased, explained = set[int](), set[int]()
     noted_found = noted in (None, GENESIS, detached.hash)
@@ -93,6 +105,13 @@ async def verify_part(
     whether an erasure explains missing changes, nor whether the chain before it was rewritten. Only the verification of
     the whole chain tells both. Raises ValidationFailed if the chain is shorter than `after`.
     """
+    while True:
+        found = await _verify_part_once(database, after, count, limits)
+        if found.flaw is None or found.detached == await entry_rows.read_detached(database):
+            return found  # else entries were detached meanwhile, and the part may begin later
+
+
+async def _verify_part_once(database: Reader, after: int | None, count: int, limits: VerifyLimits) -> PartVerification:
     end, oldest = await entry_rows.read_head_and_oldest_unsealed(database)
     start = max(0, end.position - count) if after is None else after
     if start > end.position:

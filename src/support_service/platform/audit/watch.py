@@ -110,6 +110,8 @@ class ChainWatch:
         if position <= detached.position:
             return detached, None
         found = await read_head_at(self._database, position)
+        if found is None and await entry_rows.read_detached(self._database) != detached:
+            return await self._head_at(position)
         return found or detached, None if found else f"there is no entry at position {position}"
 
     async def _verify_after(self, known: ChainHead, count: int) -> tuple[ChainHead, str | None]:
@@ -118,6 +120,8 @@ class ChainWatch:
         if known.position <= detached.position:
             known = detached
         elif await read_head_at(self._database, known.position) != known:
+            if await entry_rows.read_detached(self._database) != detached:
+                return known, None
             return known, f"the verified entry at position {known.position} is missing, or the chain was rewritten"
         part = await verify_part(self._database, known.position, count)
         flaw = part.flaw or await self._find_unexplained_erasure(part)
