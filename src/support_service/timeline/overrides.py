@@ -4,6 +4,7 @@ An override is a row in the database, so that every replica sees it. Each reader
 expired.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -121,6 +122,7 @@ class Overrides:
         self._known: Mapping[str, Override] = {}  # never changed, only replaced: a scrape reads it from another thread
         self._logged: dict[str, Override] = {}
         self._database_failed = False
+        self._reading = asyncio.Lock()  # an older answer must not replace a newer one
 
     async def refresh(self) -> None:
         """Read the overrides from the database, and log which were set, changed, cleared or expired.
@@ -128,7 +130,8 @@ class Overrides:
         While the database is unavailable, the known overrides stay in effect.
         """
         try:
-            self._known = {override.name: override for override in await read_overrides(self._database)}
+            async with self._reading:
+                self._known = {override.name: override for override in await read_overrides(self._database)}
         except Unavailable as failure:
             if not self._database_failed:
                 log.warning(

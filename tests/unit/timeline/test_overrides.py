@@ -12,6 +12,7 @@ from support_service.platform.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.timeline import overrides
 from support_service.timeline.overrides import Override, Overrides, OverrideService
 from tests.conftest import both_databases
+from tests.support.calls import eventually
 from tests.support.scrape import Scrape
 from tests.support.service import service_of
 
@@ -197,6 +198,28 @@ async def test_existing_override_applies_from_the_first_scrape(database, make_cl
     await set_all(database, Override("order", None, "x", now + timedelta(hours=1), now))
     client = await make_client()
     assert source_enabled(Scrape(service_of(client).metrics)) == {"order": 0, "payment": 1, "fulfillment": 1}
+
+
+async def test_answer_of_an_older_read_replaces_no_newer_one(database, clock, loaded, monkeypatch):
+    """A change applies at once on the replica that made it, also if a regular read is under way."""
+    fetch_all, asked, release = database.fetch_all, [], asyncio.Event()
+
+    async def late(statement, *arguments):
+        rows = await fetch_all(statement, *arguments)
+        asked.append(rows)
+        if len(asked) == 1:
+            await release.wait()
+        return rows
+
+    monkeypatch.setattr(database, "fetch_all", late)
+    regular = asyncio.create_task(loaded.refresh())
+    await eventually(lambda: asked)
+    await set_all(database, Override("order", None, "x", NOON + timedelta(hours=1), NOON))
+    own = asyncio.create_task(loaded.refresh())
+    await asyncio.wait({own}, timeout=0.1)  # it waits for the other one
+    release.set()
+    await asyncio.gather(regular, own)
+    assert loaded.in_effect("order")
 
 
 @both_databases
