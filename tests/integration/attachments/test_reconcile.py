@@ -74,20 +74,21 @@ async def test_missing_and_damaged_files_are_reported_and_kept(harness):
 
 
 async def test_recent_file_without_a_row_is_kept(harness):
-    """For an hour, on S3 for a day: its upload may be about to commit. A dry run lists it.
+    """For a day: its upload or import may be about to commit. A dry run lists it.
 
-    A large object is as old as the beginning of its upload, which may have taken hours.
+    A large object is as old as the beginning of its upload, which may have taken hours. An import stores the files of
+    many cases before it commits.
     """
     near, far = await harness.local.put(stream(b"hello")), await harness.s3.put(stream(b"hello"))
-    harness.clock_offset = timedelta(minutes=59)
+    harness.clock_offset = timedelta(hours=23)
     assert await harness.reconciler.run() == NOTHING
     named = []
     assert await harness.reconciler.run(dry_run=True, report=named.append) == NOTHING | {"young": 2}
     assert {each.name for each in named} == {near.key, far.key}
     assert await harness.stored_keys("local") == {near.key}
-    harness.clock_offset = timedelta(hours=23)
-    assert await harness.reconciler.run() == NOTHING | {"orphan": 1}
     assert await harness.stored_keys("s3") == {far.key}
+    harness.clock_offset = timedelta(hours=25)
+    assert await harness.reconciler.run() == NOTHING | {"orphan": 2}
 
 
 async def test_files_of_other_programs_are_kept(harness, s3):

@@ -31,9 +31,9 @@ from support_service.platform.database.tables import attachment_ledger as ledger
 from support_service.platform.database.tables import attachments
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 
-# Minimum age of an unreferenced file before it is deleted. The upload of a large file to S3 may take hours, and its
-# object's timestamp is the start of the upload.
-MIN_ORPHAN_AGE = {"local": timedelta(hours=1), "s3": timedelta(days=1)}
+# Minimum age of an unreferenced file before it is deleted. A large upload to S3 may take hours, and the time of its
+# object is that of the beginning. An import may store files for hours before it commits their rows.
+MIN_ORPHAN_AGE = timedelta(days=1)
 FindingKind = Literal["unfinished", "orphan", "leftover", "ledger", "missing", "damaged", "young"]
 REPAIRED_KINDS: tuple[FindingKind, ...] = ("unfinished", "orphan", "leftover", "ledger")
 REPORTED_KINDS: tuple[FindingKind, ...] = ("missing", "damaged")
@@ -152,7 +152,7 @@ class Reconciler:
         return found
 
     async def _check_storage(self, storage: AttachmentStorage, note: ReportFinding, *, dry_run: bool) -> None:
-        before = self._clock() - MIN_ORPHAN_AGE[storage.name]
+        before = self._clock() - MIN_ORPHAN_AGE
         if number := await storage.delete_unfinished(before, dry_run=dry_run):
             note(Finding("unfinished", storage.name, "uploads that were never finished", number))
         async for shard, files in _list_by_shard(storage):
@@ -171,7 +171,7 @@ class Reconciler:
         rows = await list_by_key_prefix(self._database, storage.name, f"{shard}/")
         named = {row.storage_key for row in rows}
         for key in files.keys() - named:
-            young = files[key].changed_at > self._clock() - MIN_ORPHAN_AGE[storage.name]
+            young = files[key].changed_at > self._clock() - MIN_ORPHAN_AGE
             if (young and not dry_run) or await is_referenced(self._database, storage.name, key):
                 continue
             if not dry_run:
