@@ -304,7 +304,7 @@ class EventConsumer:
         # An event over MAX_EVENT_BYTES is truncated: its beginning suffices to identify the sender.
         truncated = Delivery(delivery.id, delivery.event[: envelope.MAX_EVENT_BYTES], delivery.tries)
         at = utc_now().isoformat(timespec="seconds")
-        await self._broker.move_to_dead_letters(self._stream, truncated, reason[:1000], at)
+        await self._broker.move_to_dead_letters(self._stream, self._name, truncated, reason[:1000], at)
         self._instruments.add(EVENTS_CONSUMED, 1, {"type": event_type, "outcome": "dead"})
         return False
 

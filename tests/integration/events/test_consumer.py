@@ -199,6 +199,17 @@ async def test_event_that_always_waits_for_a_lock_is_a_dead_letter(stream, broke
     assert (letters[0].reason, letters[0].tries) == ("Unavailable: no", MAX_TRIES)
 
 
+async def test_event_that_another_consumer_has_claimed_is_not_given_up(stream, broker):
+    """The other one may apply it."""
+    await send_inbound(stream, shipment_event())
+    (delivery,) = await broker.receive(STREAM, "first", count=1, wait=0.1)
+    await broker.claim(STREAM, "second", count=1, min_idle=0, isolate_after=5)
+    await broker.move_to_dead_letters(STREAM, "first", delivery, "no good", "2026-01-01T00:00:00+00:00")
+    assert await broker.dead_letters(STREAM, 9) == []
+    (pending,) = await stream.xpending_range(STREAM, CONSUMER_GROUP, "-", "+", 9)
+    assert pending["consumer"] == b"second"
+
+
 async def test_waiting_events_are_not_taken_over_while_the_database_is_down(stream, broker, instruments):
     """Each takeover would count as an attempt."""
     pings, applied = [], asyncio.Event()

@@ -16,7 +16,7 @@ async def give_up(client: TestClient, *events: str, reason: str = "no good") -> 
     await broker.publish(STREAM, events, max_length=1000)
     for delivery in await broker.receive(STREAM, "a", count=len(events), wait=0.01):
         given_up = replace(delivery, tries=5)
-        await broker.move_to_dead_letters(STREAM, given_up, reason, "2026-05-12T12:00:00+00:00")
+        await broker.move_to_dead_letters(STREAM, "a", given_up, reason, "2026-05-12T12:00:00+00:00")
 
 
 async def waiting_events(client: TestClient) -> int:

@@ -91,8 +91,8 @@ async def test_dead_letter_is_listed_and_replayed(broker):
     """With its reason. It is not delivered before its replay."""
     await put(broker, "1", "2")
     one, two = await take(broker)
-    for _ in range(2):  # another consumer has claimed it, and gives up later
-        await broker.move_to_dead_letters(STREAM, one, "no good", "2026-01-01T00:00:00+00:00")
+    for _ in range(2):  # it was given up already
+        await broker.move_to_dead_letters(STREAM, "a", one, "no good", "2026-01-01T00:00:00+00:00")
     await broker.acknowledge(STREAM, [two.id])
     assert await broker.claim(STREAM, "a", count=9, min_idle=0, isolate_after=5) == []
     (letter,) = await broker.dead_letters(STREAM, 10)

@@ -110,8 +110,8 @@ class Broker(Protocol):
     async def acknowledge(self, stream: str, ids: Collection[str]) -> None:
         """Acknowledge events of the group that have been applied."""
 
-    async def move_to_dead_letters(self, stream: str, delivery: Delivery, reason: str, at: str) -> None:
-        """Move an event to the stream's dead letters, unless another consumer has acknowledged it."""
+    async def move_to_dead_letters(self, stream: str, consumer: str, delivery: Delivery, reason: str, at: str) -> None:
+        """Move an event of a consumer to the dead letters, unless another one has claimed or acknowledged it."""
 
     async def dead_letters(self, stream: str, count: int, after: str = "") -> list[DeadLetter]:
         """Return up to `count` dead letters, oldest first, starting after the id `after`."""

@@ -186,7 +186,14 @@ class InMemoryBroker:
         for each in ids:
             self._streams[stream].pending.pop(each, None)
 
-    async def move_to_dead_letters(self, stream: str, delivery: Delivery, reason: str, at: str) -> None:
+    async def move_to_dead_letters(
+        self,
+        stream: str,
+        consumer: str,  # noqa: ARG002 - every consumer is in this process
+        delivery: Delivery,
+        reason: str,
+        at: str,
+    ) -> None:
         state = self._streams[stream]
         if state.pending.pop(delivery.id, None) is None:
             return

@@ -70,9 +70,10 @@ for i = 5, #ARGV do
 end
 return ARGV[3] == '0' and 0 or redis.call('INCR', KEYS[3])
 """
-# Nothing, if another consumer has acknowledged the event meanwhile. The letter comes first: memory may be short.
+# Nothing, if another consumer has claimed or acknowledged the event meanwhile. The letter comes first: memory may be
+# short.
 DEAD_LETTER_SCRIPT = """
-if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1) == 0 then
+if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1, ARGV[7]) == 0 then
     return 0
 end
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, '*',
@@ -229,9 +230,9 @@ class RedisBroker(RedisClient):
             async with self._measured_operation("XACK"):
                 await self.client.xack(stream, CONSUMER_GROUP, *ids)
 
-    async def move_to_dead_letters(self, stream: str, delivery: Delivery, reason: str, at: str) -> None:
+    async def move_to_dead_letters(self, stream: str, consumer: str, delivery: Delivery, reason: str, at: str) -> None:
         async with self._measured_operation("XADD"):
-            arguments: list[Any] = [CONSUMER_GROUP, delivery.id, delivery.event, reason, delivery.tries, at]
+            arguments: list[Any] = [CONSUMER_GROUP, delivery.id, delivery.event, reason, delivery.tries, at, consumer]
             await self._dead_letter_script(keys=[stream, _dead_letter_stream_name(stream)], args=arguments)
 
     async def dead_letters(self, stream: str, count: int, after: str = "") -> list[DeadLetter]:
