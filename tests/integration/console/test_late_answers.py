@@ -4,8 +4,8 @@ import asyncio
 
 from playwright.async_api import expect
 
-from tests.support.calls import open_case, read_case
-from tests.support.console.browser import held
+from tests.support.calls import eventually, open_case, read_case
+from tests.support.console.browser import held, undo_by_key
 from tests.support.console.samples import case_path, open_waiting
 
 SEARCH_PAUSE = 250  # ms without a key after which the queue searches
@@ -26,7 +26,7 @@ async def test_bulk_change_whose_row_has_left_the_list_is_reported_with_its_undo
     await expect(page.get_by_text("1 changed")).to_be_visible()
     assert (await read_case(client, case))["priority"] == "high"
     async with page.expect_response("**/undo"):
-        await page.keyboard.press("z")
+        await undo_by_key(page)
     assert (await read_case(client, case))["priority"] == "normal"
 
 
@@ -104,3 +104,77 @@ async def test_customer_is_not_shown_under_the_address_of_another(console, clien
     await expect(page.get_by_text("support-service erase customer ann")).to_be_visible()
     await page.evaluate("new Promise(requestAnimationFrame)")
     await expect(page.get_by_role("heading", level=1)).to_have_text(["A Ann"])
+
+
+async def test_message_that_follows_before_the_one_before_it_is_done_is_sent(console, client):
+    """It waits for the case to be assigned to its writer, and asks nothing: all changes are the writer's own."""
+    (case,) = await open_waiting(client, "First")
+    page = await console.open(case_path(case))
+    box = page.get_by_label("Reply", exact=True)
+    released = await held(page, "**/support/cases/*?messagesLimit=1")
+    await box.fill("One")
+    async with page.expect_request("**/support/cases/*?messagesLimit=1"):
+        await box.press("Control+Enter")
+    await box.fill("Two")
+    for _ in range(2):
+        await box.press("Control+Enter")
+    released.set()
+    await expect(box).to_have_value("")
+    await expect(page.locator(".send")).to_have_attribute("aria-disabled", "false")
+    stored = await read_case(client, case)
+    assert [message["message"] for message in stored["messages"]][-2:] == ["One", "Two"]
+    assert stored["assignedAgentId"] == "anyone"
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+async def test_enter_in_the_search_opens_no_case_of_the_list_before(console, client):
+    """The search has begun, and its answer is not there yet."""
+    await open_waiting(client, "First", "Second")
+    page = await console.open("/console/?view=waiting")
+    await expect(page.locator("tbody tr")).to_have_count(2)
+    released = await held(page, "**/support/cases?*q=second*")
+    async with page.expect_request("**/support/cases?*q=second*"):
+        await page.locator("#search").fill("second")
+    for _ in range(2):
+        await page.keyboard.press("Enter")
+    released.set()
+    await expect(page.locator(".subject a bdi")).to_have_text(["Second"])
+    assert "/cases/" not in page.url
+    await expect(page.locator("tbody tr").first.locator("a").first).to_be_focused()
+
+
+async def test_view_that_was_left_is_not_shown_in_the_one_before_it(console, client):
+    """Its answer comes when its reader is back."""
+    await open_waiting(client, "First")
+    await open_waiting(client, "Mine", assignedAgentId="anyone")
+    page = await console.open("/console/?view=unassigned")
+    await expect(page.locator(".subject a bdi")).to_have_text(["First"])
+    own = "**/support/cases?*assignedAgentId=anyone*"
+    released = await held(page, own)
+    async with page.expect_request(own):
+        await page.locator(".views a", has_text="Mine").click()
+    async with page.expect_response("**/support/cases?*assignedAgentId=none*"):
+        await page.go_back()
+    released.set()
+    await page.evaluate("new Promise(requestAnimationFrame)")
+    await expect(page.locator(".views [aria-current]")).to_contain_text("Unassigned")
+    await expect(page.locator(".subject a bdi")).to_have_text(["First"])
+
+
+async def test_next_page_is_shown_once(console, client):
+    """Also if its button is pressed twice."""
+    for number in range(51):
+        await open_case(client, subject=f"Case {number}")
+    page = await console.open("/console/?view=all")
+    more = page.locator(".more button")
+    await expect(more).to_be_visible()
+    released = await held(page, "**/support/cases?*cursor=*")
+    answers = []
+    page.on("response", lambda answer: answers.append(answer.url) if "cursor=" in answer.url else None)
+    for _ in range(2):
+        async with page.expect_request("**/support/cases?*cursor=*"):
+            await more.click()
+    released.set()
+    await eventually(lambda: len(answers) == 2)
+    await page.evaluate("new Promise(requestAnimationFrame)")
+    await expect(page.locator("tbody tr")).to_have_count(51)

@@ -14,8 +14,11 @@ const PAGE_SIZE = 100;
 let reading = null;
 let readAt = 0;
 
-/** Return all people, as they were within the last minute; nobody if the caller may not read the directory. */
-export function agents() {
+/**
+ * Return all people, as they were within the last minute; nobody if the caller may not read the directory.
+ * @returns {Promise<AgentEntry[]>}
+ */
+export async function agents() {
   if (!reading || Date.now() - readAt > FRESH) {
     readAt = Date.now();
     reading = readAll().catch((failure) => {
@@ -23,7 +26,9 @@ export function agents() {
       throw failure;
     });
   }
-  return reading;
+  const asked = reading;
+  const found = await asked;
+  return asked === reading ? found : agents(); // it may have been changed meanwhile
 }
 
 /** Read the directory again when it is needed next. */

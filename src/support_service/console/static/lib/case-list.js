@@ -92,7 +92,7 @@ export class CaseList {
     const { signal } = this.#loading;
     try {
       const { items, names, nextCursor } = await read(filters, cursor, Math.min(size, LARGEST_PAGE), signal);
-      if (signal.aborted) return;
+      if (signal.aborted || (cursor && cursor !== this.nextCursor)) return; // the page is there already
       const shown = cursor ? { items: [...this.items, ...items] } : { items, filters, waiting: new Set(), readAt: new Date() };
       this.set({ ...shown, names: { ...this.names, ...names }, nextCursor, state: "ready", message: "" });
       await this.#renderAll();
@@ -148,10 +148,10 @@ export class CaseList {
   }
 
   async #refresh() {
+    this.#refreshing = undefined; // a change from now on needs another read
     const { signal } = this.#loading;
     const size = Math.min(Math.max(this.items.length, 1), LARGEST_PAGE);
     const found = document.hidden ? null : await read(this.filters, null, size, signal).catch(() => null);
-    this.#refreshing = undefined;
     if (!found || signal.aborted) return;
     const byId = new Map(found.items.map((item) => [item.id, item]));
     const newest = (/** @type {any} */ item) => {

@@ -297,9 +297,7 @@ export class CasePage extends Element {
     if (next) return this.goBy(1) || go(queueLeft.address);
     const { view } = this;
     await this.reload();
-    if (!this.stillShows(view)) return;
-    await view.scrollToEnd();
-    this.composer.box?.focus();
+    if (this.stillShows(view)) await view.scrollToEnd();
   }
 
   /** Whether the list that the case was opened from stands beside it. */

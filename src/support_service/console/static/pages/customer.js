@@ -61,9 +61,13 @@ class CustomerPage extends Element {
     try {
       const { data, etag } = await request(`${path}?limit=50${more}`);
       if (customerId !== this.customerId) return;
+      if (cursor) {
+        if (cursor === this.customer.nextCursor) this.set({ customer: joined(this.customer, data) }); // else the page is there already
+        return;
+      }
       document.title = `${data.name ?? this.customerId} – ${t("app.name")}`;
       // A customer without a record has the version 0, which no change can have as a condition.
-      this.set({ customer: cursor ? joined(this.customer, data) : data, etag: etag?.startsWith('"0.') ? null : etag });
+      this.set({ customer: data, etag: etag?.startsWith('"0.') ? null : etag });
     } catch (failure) {
       if (customerId === this.customerId) this.set({ failure: explain(failure) });
     }
@@ -342,7 +346,7 @@ function joined(one, other) {
   const references = Object.fromEntries(
     Object.entries(one.references).map(([kind, ids]) => [kind, [...new Set([...ids, ...other.references[kind]])]]),
   );
-  return { ...other, cases: [...one.cases, ...other.cases], files: [...one.files, ...other.files], references };
+  return { ...one, nextCursor: other.nextCursor, cases: [...one.cases, ...other.cases], files: [...one.files, ...other.files], references };
 }
 
 customElements.define("customer-page", CustomerPage);

@@ -16,7 +16,10 @@ const INTERVAL = 5_000; // ms between requests for the state
 const LIST_SIZE = 20; // dead letters and deliveries that are listed
 const SET_LISTED = 20; // audit entries of overrides that are read, to find who has set those in effect
 
-/** @typedef {{path: string, items: any[], more: boolean, failure: string}} GivenUpList */
+/** @typedef {{path: string, items: any[], more: boolean, failure: string, asked: number}} GivenUpList `asked` counts the requests: the last one counts */
+
+/** @param {string} path @returns {GivenUpList} */
+const listAt = (path) => ({ path, items: [], more: false, failure: "", asked: 0 });
 
 export class OnCallPage extends Element {
   /** @type {any} */
@@ -42,8 +45,8 @@ export class OnCallPage extends Element {
   connectedCallback() {
     super.connectedCallback();
     document.title = `${t("oncall.title")} – ${t("app.name")}`;
-    if (can("dead-letters:read")) this.lists.letters = { path: "/support/dead-letters", items: [], more: false, failure: "" };
-    if (can("webhooks:read")) this.lists.deliveries = { path: "/support/webhook-deliveries", items: [], more: false, failure: "" };
+    if (can("dead-letters:read")) this.lists.letters = listAt("/support/dead-letters");
+    if (can("webhooks:read")) this.lists.deliveries = listAt("/support/webhook-deliveries");
     this.every(INTERVAL, () => this.read());
     this.listen(document, "visibilitychange", () => this.read());
     this.read().then(() => this.editAsked());
@@ -121,11 +124,12 @@ export class OnCallPage extends Element {
   async readLists() {
     await Promise.all(
       Object.values(this.lists).map(async (list) => {
+        const asked = ++list.asked;
         try {
           const { data } = await request(`${list.path}?limit=${LIST_SIZE}`);
-          Object.assign(list, { items: data.items, more: data.nextCursor !== null, failure: "" });
+          if (asked === list.asked) Object.assign(list, { items: data.items, more: data.nextCursor !== null, failure: "" });
         } catch (failure) {
-          list.failure = explain(failure);
+          if (asked === list.asked) list.failure = explain(failure);
         }
         this.requestUpdate();
       }),

@@ -10,7 +10,7 @@ import { live } from "../lib/live.js";
 import { namesAfter } from "../lib/storage.js";
 import { nameIn } from "../parts/person.js";
 import { head, queueTable, rail, strip } from "../parts/queue-parts.js";
-import { toast } from "../parts/toast.js";
+import { hide, toast } from "../parts/toast.js";
 import { builtInViews, draftPrefix, savedView, takeCounts } from "../parts/views.js";
 
 const TICK = 30_000; // ms between updates of waiting times
@@ -175,7 +175,7 @@ export class QueuePage extends Element {
     }
     queueLeft.address = location.pathname + location.search;
     this.requestUpdate();
-    if (this.asked !== this.shown || this.cases.state === "failed") await this.load();
+    if (this.asked !== this.shown || this.cases.state !== "ready") await this.load(); // another list may be on its way
     else this.set({ shownView: this.view });
   }
 
@@ -377,6 +377,7 @@ export class QueuePage extends Element {
     };
     this.active = caseId;
     this.focusActive();
+    hide();
     try {
       const read = await request(`${path}?messagesLimit=1`);
       const holder = read.data.assignedAgentId;
@@ -425,18 +426,19 @@ export class QueuePage extends Element {
     this.later(SEARCH_PAUSE, () => this.filter("q", text));
   }
 
-  /** Go from the search to its first case. @param {KeyboardEvent} event */
+  /** Go from the search to its first case, once that is there. @param {KeyboardEvent} event */
   async leaveSearch(event) {
     if (event.key !== "Enter" && event.key !== "ArrowDown") return;
     event.preventDefault();
     const input = /** @type {HTMLInputElement} */ (event.target);
     clearTimeout(this.timer);
-    input.blur();
     this.active = "";
     if (input.value !== (this.parameters.get("q") ?? "")) {
       history.replaceState(null, "", `/console/?${new URLSearchParams([...this.parameters].filter(([name]) => name !== "q").concat(input.value ? [["q", input.value]] : []))}`);
-      await this.follow();
     }
+    await this.follow();
+    if (this.asked !== this.shown) return; // the rows are those of another search
+    input.blur();
     this.move(1);
   }
 

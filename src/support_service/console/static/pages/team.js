@@ -1,6 +1,7 @@
 /** For supervisors: who has how many cases, what is at risk, who is away; and what happened in the last days. */
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
+import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { agents, setAway } from "../lib/agents.js";
 import { explain, query, request } from "../lib/api.js";
 import { Element, go, html } from "../lib/page.js";
@@ -178,7 +179,7 @@ class TeamPage extends Element {
               <td class="figure">${this.atRisk("none", this.nobody.atRisk)}</td>
               <td colspan="4"></td>
             </tr>
-            ${rows.map((row) => this.row(row, highest))}
+            ${repeat(rows, ({ id }) => id, (row) => this.row(row, highest))}
           </tbody>
         </table>
       </div>

@@ -5,7 +5,7 @@ import { dateAndTime, t, text, word } from "../lib/i18n.js";
 import { go } from "../lib/page.js";
 import * as changes from "./case-changes.js";
 import { describeChanges } from "./change-question.js";
-import { toast } from "./toast.js";
+import { hide, toast } from "./toast.js";
 
 /**
  * @typedef {import("../pages/case.js").CasePage} CasePage
@@ -123,6 +123,7 @@ async function perform(page, described, make, place = "message") {
   await waiting;
   try {
     if (!page.stillShows(view)) return false;
+    hide();
     page.set({ message: "", [place]: "" });
     const { versions, undo: sendUndo } = await make(caseId, page.detail, tagOf(page.version));
     composer.noteOwnChange(versions);

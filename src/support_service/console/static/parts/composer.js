@@ -56,12 +56,15 @@ export class Composer {
   mode = "public";
   /** One for each kind of message: the text of a note never gets into a reply. */
   drafts = { public: new Draft(), internal: new Draft() };
-  busy = false;
+  /** The message that is being sent, until all that follows it is done. @type {{draft: Draft, done: Promise<void>} | null} */
+  underWay = null;
   message = "";
   /** Whether it has, or just had, the focus. */
   opened = false;
   /** Whether the browser has the drafts as they are. */
   isKept = true;
+  /** What own changes have made of which version. @type {Map<number, number>} */
+  own = new Map();
   /** What follows the message that waits for an answer to a question. @type {End} */
   end = {};
 
@@ -69,6 +72,10 @@ export class Composer {
   constructor(page) {
     this.page = page;
     this.caseId = page.caseId; // the page may show another case before all is sent
+  }
+
+  get busy() {
+    return this.underWay !== null;
   }
 
   get isShown() {
@@ -143,12 +150,20 @@ export class Composer {
     }
   }
 
+  /** The version that is shown, or what own changes have made of it: they are known before they are shown. */
+  get knownVersion() {
+    let { version } = this.page;
+    for (let next = this.own.get(version); next !== undefined; next = this.own.get(version)) version = next;
+    return version;
+  }
+
   /**
    * Note a change of the writer: drafts of the version before it are of the version after it, also the kept ones, which
    * may have a newer text from another tab.
    * @param {import("./case-changes.js").Versions} versions
    */
   noteOwnChange({ from, to }) {
+    this.own.set(from, to);
     const kept = load(this.storedName);
     for (const draft of [this.drafts.public, this.drafts.internal, kept?.public, kept?.internal]) if (draft?.seen === from) draft.seen = to;
     if (kept) save(this.storedName, kept);
@@ -197,7 +212,7 @@ export class Composer {
     const box = /** @type {HTMLTextAreaElement} */ (event.target);
     const { draft } = this;
     const wasEmpty = draft.isEmpty;
-    if (wasEmpty) draft.see(this.page.detail, this.page.version);
+    if (wasEmpty) draft.see(this.page.detail, this.knownVersion);
     draft.text = box.value;
     if (draft.isEmpty) Object.assign(draft, { status: "", tags: [], takes: true }); // a draft that was thrown away changes nothing
     if (draft.isEmpty !== wasEmpty) this.page.requestUpdate();
@@ -281,18 +296,32 @@ export class Composer {
   }
 
   /**
-   * Send the message.
+   * Send the message, after the one before it.
    * @param {End} [end]
    * @param {{evenIfChanged?: boolean}} [options] `evenIfChanged`: also if the case has changed since the draft began
    */
   async send(end = this.end, { evenIfChanged = false } = {}) {
     const { draft, mode } = this;
-    if (draft.isEmpty || this.busy || this.isBlocked) return;
-    Object.assign(this, { busy: true, message: "", end });
+    if (draft.isEmpty || this.isBlocked || this.underWay?.draft === draft) return;
+    await this.underWay?.done;
+    if (this.underWay || this.drafts[mode] !== draft) return; // the key was pressed twice
+    Object.assign(this, { message: "", end });
+    this.underWay = { draft, done: this.sendNow(draft, mode, end, evenIfChanged) };
     this.page.presence.rest();
     this.page.requestUpdate();
+    this.box?.focus(); // not later, when its writer may have gone on
+    await this.underWay.done;
+  }
+
+  /**
+   * @param {Draft} draft
+   * @param {Mode} mode
+   * @param {End} end
+   * @param {boolean} evenIfChanged
+   */
+  async sendNow(draft, mode, end, evenIfChanged) {
     if (!evenIfChanged && !(await this.mayLeaveOut(mode))) {
-      this.busy = false;
+      this.underWay = null;
       return this.page.requestUpdate();
     }
     const takes = draft.takes && this.mayTake(mode);
@@ -306,7 +335,7 @@ export class Composer {
         await this.page.run("askAboutChange", this, failure.members.messages);
       } else await this.explain(failure, draft);
     }
-    this.busy = false;
+    this.underWay = null;
     this.page.requestUpdate();
   }
 

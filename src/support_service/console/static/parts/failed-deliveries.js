@@ -1,6 +1,7 @@
 /** Dead letters and failed webhook deliveries: what was given up, to be replayed or dropped. */
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
+import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { dateAndTime, t } from "../lib/i18n.js";
 import { can } from "../lib/api.js";
 import { html } from "../lib/page.js";
@@ -24,7 +25,9 @@ export function failedDeliveries(page, kind) {
     ${list.failure ? html`<p class="error">${list.failure}</p>` : nothing}
     ${list.items.length || list.failure ? nothing : html`<p class="muted">${t(texts.none)}</p>`}
     <ol>
-      ${list.items.map(
+      ${repeat(
+        list.items,
+        ({ id }) => id,
         (item) =>
           html`<li>
             ${kind === "letters" ? letter(item) : delivery(item)} ${can(texts.permission) ? actions(page, kind, item) : nothing}

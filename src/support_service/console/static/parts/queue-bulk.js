@@ -6,7 +6,7 @@ import { html } from "../lib/page.js";
 import { peopleItems } from "./person.js";
 import { knownTags, teamItems } from "./queue-parts.js";
 import { snoozeTimes } from "./snooze-times.js";
-import { toast } from "./toast.js";
+import { hide, toast } from "./toast.js";
 
 const PATH = "/support/cases/bulk";
 const PAUSES = [1_000, 3_000]; // ms before a request without an answer is sent again, with its key
@@ -104,6 +104,7 @@ async function sendSurely(path, options) {
  * @param {any} change
  */
 async function changeCases(page, ids, change) {
+  hide();
   await page.clear();
   try {
     const { data: outcomes } = await sendSurely(PATH, { method: "POST", body: { ids, change } });
@@ -156,6 +157,7 @@ function describe({ counts, items }) {
  */
 async function merge(page, rows, into) {
   page.active = into;
+  hide();
   await page.clear();
   /** @type {string[]} */
   const merged = [];

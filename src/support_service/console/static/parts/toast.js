@@ -36,7 +36,8 @@ function wait() {
   timer = setTimeout(() => (line.matches(":hover, :focus-within") ? wait() : hide()), SHOWN);
 }
 
-function hide() {
+/** Say nothing any more: what is done next can't be taken for what the line offers to undo. */
+export function hide() {
   if (line.contains(document.activeElement)) before?.focus();
   current = null;
   draw();
