@@ -124,6 +124,7 @@ async def test_users_of_one_browser_share_neither_stream_nor_drafts(tokens, owne
     await expect(first.locator(".live")).to_contain_text("live")
     second = await sign_in(console, tokens["agent"], "/console/sign-in?next=/console/?view=all", profile=first.context)
     await expect(second.locator(".live")).to_contain_text("live")
+    await expect(second.locator("tbody tr")).to_have_count(1)
     headers = {"Authorization": f"Bearer {tokens['supervisor']}"}
     opened = []
     for agent in ("agent-9", "agent-1"):

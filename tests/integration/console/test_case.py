@@ -19,6 +19,7 @@ from tests.support.console.browser import (
     largest_step,
     record_numbers,
     settled,
+    undo_by_key,
 )
 from tests.support.console.samples import HOSTILE, LONG_WORD, case_path, messages, open_waiting
 
@@ -586,7 +587,7 @@ async def test_each_change_can_be_undone(console, client, case):
         name = {"s": "Status", "p": "Priority", "a": "Assignee"}[key]
         changed = page.get_by_role("button", name=f"{name}: {choice}")
         await expect(changed).to_be_visible()
-        await page.keyboard.press("z")
+        await undo_by_key(page)
         await expect(changed).to_have_count(0)
     await page.get_by_label("Remove the tag delivery").click()
     await expect(page.get_by_label("Remove the tag delivery")).to_have_count(0)
@@ -675,7 +676,7 @@ async def test_case_is_snoozed_merged_and_split(console, client, case):
     await page.get_by_role("button", name="Tomorrow morning").click()
     await expect(page.get_by_role("button", name="Status: Pending")).to_be_visible()
     assert (await read_detail(client, case))["snoozedUntil"]
-    await page.keyboard.press("z")
+    await undo_by_key(page)
     await expect(page.get_by_role("button", name="Status: Open")).to_be_visible()
 
     await act("Merge into another case")
@@ -683,7 +684,7 @@ async def test_case_is_snoozed_merged_and_split(console, client, case):
     await expect(page.get_by_role("button", name="Status: Closed")).to_be_visible()
     assert (await read_detail(client, case))["mergedInto"] == other["id"]
     await expect(page.get_by_role("button", name="More actions")).to_be_focused()
-    await page.keyboard.press("z")
+    await undo_by_key(page)
     await expect(page.get_by_role("button", name="Status: Open")).to_be_visible()
 
     await act("Split off messages")
@@ -693,7 +694,7 @@ async def test_case_is_snoozed_merged_and_split(console, client, case):
     await dialog.get_by_role("button", name="Split off").click()
     await expect(page.locator(".timeline .message")).to_have_count(2)
     await expect(page.get_by_text("Split off: Broken parcel")).to_be_visible()
-    await page.keyboard.press("z")
+    await undo_by_key(page)
     await expect(page.locator(".timeline .message")).to_have_count(3)
     assert [text for text, _ in await messages(client, case)] == ["Where is my parcel?", "Another parcel is broken."]
 
@@ -825,7 +826,7 @@ async def test_snooze_ends_at_the_time_of_the_readers_zone(console, client, case
     assert (until.hour, until.minute) == (9, 0)
     assert (until.date() - datetime.now(ZoneInfo(zone)).date()).days in (0, 1)
     typed = (until + timedelta(days=3)).replace(hour=16, minute=45, tzinfo=None)
-    await page.keyboard.press("z")
+    await undo_by_key(page)
     await expect(page.get_by_role("button", name="Status: Open")).to_be_visible()
     await page.keyboard.press("h")
     await page.get_by_label("Another time").fill(typed.isoformat(timespec="minutes"))

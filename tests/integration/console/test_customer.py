@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.support.calls import eventually, open_case, upload
-from tests.support.console.browser import expect_good_looks
+from tests.support.console.browser import expect_good_looks, undo_by_key
 from tests.support.console.samples import case_path
 
 
@@ -43,8 +43,9 @@ async def test_record_is_edited_and_the_change_undone(console, client, case):
     await expect(mail).to_have_attribute("href", "mailto:anna@example.org")
     await expect(phone).to_have_attribute("href", "tel:+49301234567")
     await expect(page.get_by_text("Call in the morning.")).to_be_visible()
+    await page.locator(".toast").hover()  # so that it stays
     await expect_good_looks(page)
-    await page.keyboard.press("z")
+    await undo_by_key(page)
     await expect(page.get_by_role("heading", name="customer-17", level=1)).to_be_visible()
     await expect(mail).to_have_count(0)
 

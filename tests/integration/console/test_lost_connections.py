@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.support.calls import eventually, open_case, read_case, read_detail
-from tests.support.console.browser import settled
+from tests.support.console.browser import settled, undo_by_key
 from tests.support.console.samples import case_path, open_waiting
 
 NO_ANSWER = "The service did not answer."
@@ -110,7 +110,7 @@ async def test_merge_in_the_queue(console, client, arrives):
     assert len(lost) == 2
     details = [await read_detail(client, case) for case in cases]
     assert [(each["status"], len(each["links"])) for each in details] == [("open", 2), ("closed", 1), ("closed", 1)]
-    await page.keyboard.press("z")
+    await undo_by_key(page)
 
     async def are_apart():
         details = [await read_detail(client, case) for case in cases]

@@ -10,7 +10,7 @@ from support_service.oncall.judge import OncallTimings
 from support_service.timeline.opening import TimelineTimings
 from support_service.timeline.source_health import BreakerTimings
 from tests.support.calls import eventually, open_case
-from tests.support.console.browser import address_of, expect_accessible, expect_good_looks, watched_console
+from tests.support.console.browser import address_of, expect_accessible, expect_good_looks, undo_by_key, watched_console
 from tests.support.console.samples import HOSTILE, LONG_WORD, overrides
 from tests.support.events.dead_letters import give_up
 from tests.support.timings import patient_timings
@@ -117,7 +117,7 @@ async def test_override_is_set_extended_and_cleared_by_keyboard(upstream_service
     await expect(part(page, "payment")).to_contain_text("closed (calls pass)")
     await expect(part(page, "payment").get_by_role("button", name="Switch off")).to_be_focused()
     assert await overrides(client) == {}
-    await page.keyboard.press("z")
+    await undo_by_key(page)
     await expect(override(page, "payment")).to_contain_text(re.compile(r"\((8 h|7 h 59 min) left\)"))
     assert await overrides(client) == {"payment": "being restored"}
 

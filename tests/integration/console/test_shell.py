@@ -93,8 +93,7 @@ async def test_keys_lead_to_views_and_pages(console, case):
         ("a", "audit"),
         ("t", "team"),
     ):
-        await page.keyboard.press("g")
-        await page.keyboard.press(key)
+        await page.keyboard.type(f"g{key}")
         await expect(page).to_have_url(f"{console.address}/console/{address}")
     await page.goto("/console/")
     await page.locator("#search").fill("")
@@ -131,8 +130,7 @@ async def test_title_and_icon_count_what_came_meanwhile(console, client, case):
     await expect_title(page, "(2) Queue")
     assert (await icon.get_attribute("href")).endswith("/icon-new.svg")
     assert (await page.request.get(await icon.get_attribute("href"))).ok
-    await page.keyboard.press("g")
-    await page.keyboard.press("a")
+    await page.keyboard.type("ga")
     await expect_title(page, "(2) Audit")
     await page.evaluate("looks = true; dispatchEvent(new Event('focus'))")
     await expect_title(page, "Audit")

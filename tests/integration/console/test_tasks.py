@@ -10,7 +10,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.support.calls import eventually, open_case, read_case, read_detail
-from tests.support.console.browser import expect_accessible, expect_good_looks
+from tests.support.console.browser import expect_accessible, expect_good_looks, undo_by_key
 from tests.support.console.hands import Counter
 from tests.support.console.samples import case_path, open_waiting
 
@@ -214,7 +214,7 @@ async def test_outcomes_name_what_was_refused_and_why(console, client):
     await page.get_by_role("option", name="Pending").click()
     await expect(page.get_by_role("status").filter(has_text="1 changed, 1 refused: ")).to_be_visible()
     assert (await read_case(client, first))["status"] == "pending"
-    await page.keyboard.press("z")
+    await undo_by_key(page)
     await eventually_open(client, first)
 
 
@@ -264,7 +264,7 @@ async def test_view_is_saved_changed_and_deleted(console, client):
     await page.get_by_role("button", name="Save view").click()
     await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     await expect(link).to_have_count(0)
-    await page.keyboard.press("z")
+    await undo_by_key(page)
     await expect(link).to_have_count(1)
 
 

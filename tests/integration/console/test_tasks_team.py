@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.support.calls import open_case
-from tests.support.console.browser import expect_good_looks
+from tests.support.console.browser import expect_good_looks, undo_by_key
 from tests.support.console.hands import Counter
 from tests.support.console.samples import case_path, open_waiting, overrides
 
@@ -84,7 +84,7 @@ async def test_person_is_set_away_and_back(team, console, client):
     await expect(page.locator('[data-person="ann"] .state')).to_have_text("away")
     await expect(page.locator('[data-person="ann"]').get_by_role("button", name="Set back")).to_be_focused()
     await expect(page.get_by_text("Ann Lee is away")).to_be_visible()
-    await page.keyboard.press("z")
+    await undo_by_key(page)
     await expect(page.locator('[data-person="ann"] .state')).to_have_text("not here")
     async with client.get("/support/agents/ann") as response:
         assert (await response.json())["away"] is False

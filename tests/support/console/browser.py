@@ -225,6 +225,12 @@ async def settled(page: Page) -> None:
     await eventually(is_quiet)
 
 
+async def undo_by_key(page: Page) -> None:
+    """Press the key that undoes what was done last, once the page offers it."""
+    await expect(page.locator(".toast button")).to_be_visible()
+    await page.keyboard.press("z")
+
+
 async def held(target: Page | BrowserContext, pattern: str) -> asyncio.Event:
     """Hold the requests that match until the returned event is set."""
     released = asyncio.Event()
