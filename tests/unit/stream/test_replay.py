@@ -102,7 +102,7 @@ class AwayLog(InMemoryLog):
 
 
 async def test_client_that_comes_before_the_log_was_reached_is_told_that_it_was(instruments):
-    """Also if the log was reached while the client was not yet one of those who are told."""
+    """Also if the log was reached before the stream was added to the others."""
     log, written = AwayLog(), []
     stream = make_stream(log, instruments, StreamTimings(replay_retry=0.01, feed=FeedTimings(backoff=Backoff(0, 0))))
     boss = Principal("boss", "supervisor")
