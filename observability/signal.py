@@ -16,8 +16,7 @@ from observability.drill import DrillFault, Exercise
 from observability.faults import Fault
 
 # faults.py has the interval of evaluations, a minute. Ranges of cause alerts are 3 evaluations long, so that an alert
-# resolves within six evaluations of the repair. SupportUploadsRefused and SupportTimelineCollectionFailures, which are
-# kept for longer, resolve within eight.
+# resolves within six evaluations of the repair; SupportUploadsRefused, which is kept for longer, within eight.
 SCRAPE_EVERY = "15s"
 WINDOW = "3m"  # range of the rates in alerts: 12 scrapes; a few may be lost
 SYMPTOM_WINDOW = "2m"  # range of symptoms, so that a symptom resolves before its cause

@@ -7,8 +7,8 @@ import redis.asyncio as redis
 from grafana.panel import FIRST_RUNBOOK, Panel, Query, rate
 
 from observability.drill import Cause, Deployment, DrillFault, repeatedly, switch_off
-from observability.faults import REPAIRED_MINUTE, CounterValues, Fault
-from observability.signal import PROBE_RECENT, SYMPTOM_FOR, SYMPTOM_WINDOW, Alert, Signal
+from observability.faults import CounterValues, Fault
+from observability.signal import CAUSE_KEPT, SYMPTOM_FOR, SYMPTOM_WINDOW, Alert, Signal
 from observability.signals.timeline_cache_errors import READS, cache_event
 
 FAILURE_SHARE = 0.1  # failures per read; each degrades a timeline, and comes after a failed retry
@@ -65,7 +65,7 @@ SIGNAL = Signal(
             "{{ $labels.stage }} for each timeline read",
             description="{{ $value | humanize }} failures of stage {{ $labels.stage }} per timeline read (limit "
             f"{FAILURE_SHARE:g}).",
-            keep_firing_for=PROBE_RECENT,  # the breaker opens for the probe, too, which flaps for this long afterwards
+            keep_firing_for=CAUSE_KEPT,
             stated=(f"{FAILURE_SHARE * 100:g} %", f"{FAILURES} ", SYMPTOM_WINDOW, SYMPTOM_FOR),
         ),
     ),
@@ -90,7 +90,6 @@ SIGNAL = Signal(
                 cache_event("miss"): CounterValues(5, 5),
                 _failures("aggregate"): CounterValues(0, 4),
             },
-            resolved_after=REPAIRED_MINUTE + 8,
         )
     },
     drills=(
@@ -100,7 +99,6 @@ SIGNAL = Signal(
             _cache_is_corrupt,
             (Cause(1, r'"cache_decode"} 0?\.?\d*[1-9]'),),
             only_repair="what writes into the cache has to stop",
-            resolved_within=8,  # the alert is kept for longer than others
         ),
         DrillFault(
             "payment answers are invalid",
@@ -112,7 +110,6 @@ SIGNAL = Signal(
             _payment_answers_are_invalid,
             (Cause(3, "payment.*off the contract"),),
             actions=(switch_off("payment"),),
-            resolved_within=8,  # the alert is kept for longer than others
         ),
         DrillFault(
             "payment answers about another order",
@@ -124,7 +121,6 @@ SIGNAL = Signal(
             _payment_answers_about_another_order,
             (Cause(3, "payment.*asked for orderId"),),
             actions=(switch_off("payment"),),
-            resolved_within=8,  # the alert is kept for longer than others
         ),
     ),
 )

@@ -160,7 +160,6 @@ SIGNAL = Signal(
             _order_limits_calls,
             (Cause(2, '"outcome": "error", "service": "order"'),),
             actions=(switch_off("order"),),
-            resolved_within=8,  # the alert is kept for longer than others
         ),
         DrillFault(
             "all sources down",
