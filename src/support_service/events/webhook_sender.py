@@ -61,6 +61,7 @@ WEBHOOK_OVERDUE_AGE = InstrumentSpec(
 DELIVERY_TIMEOUT = 15.0  # seconds for an endpoint to respond
 MAX_RETRY_DELAY = 4 * 3600.0  # seconds
 RETRY_PERIOD = timedelta(days=1)
+REMOVED_AFTER = timedelta(minutes=15)  # an endpoint may be new: during a rollout some replicas have none of its name
 RETENTION_DELIVERED = timedelta(days=1)
 RETENTION_FAILED = timedelta(days=30)
 MAX_CONCURRENT_DELIVERIES = 16  # per endpoint
@@ -161,13 +162,14 @@ class WebhookSender:
     async def deliver(self, name: str | None) -> int:
         """Make a batch of due deliveries to an endpoint, and store each result. Return the number of deliveries.
 
-        If `name` is None, fail the due deliveries to endpoints that are no longer configured.
+        If `name` is None, fail the due deliveries to endpoints that are no longer configured, unless they are so young
+        that the endpoint may be a new one, which another replica has.
         """
         chosen = {"now": utc_now(), "count": MAX_CONCURRENT_DELIVERIES}
         if name is None:
-            due = await self._database.fetch_all(
-                _SELECT_DUE.where(_DELIVERY.endpoint.not_in(list(self._endpoints))), chosen
-            )
+            removed = _DELIVERY.endpoint.not_in(list(self._endpoints))
+            is_old = _DELIVERY.since < utc_now() - REMOVED_AFTER
+            due = await self._database.fetch_all(_SELECT_DUE.where(removed, is_old), chosen)
         else:
             due = await self._database.fetch_all(SELECT_DUE_DELIVERIES, {**chosen, "to": name})
         # All deliveries finish before an error is raised: one in progress must not be started a second time.

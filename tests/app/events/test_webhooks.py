@@ -192,8 +192,19 @@ async def test_deliveries_of_a_removed_endpoint_fail(client, make_client, endpoi
     await endpoint.got(2)
     await client.close()
     without = await make_client(SUPPORT_WEBHOOKS=None)
-    await change(without, state="pending", due=datetime.now(UTC))
+    await change(without, state="pending", due=datetime.now(UTC), since=datetime.now(UTC) - timedelta(hours=1))
     await wait_for_states(without, ["failed"] * 2)
+
+
+async def test_new_endpoint_loses_nothing_to_a_replica_without_it(client, make_client, endpoint):
+    """During a rollout, a replica that was not restarted yet leads."""
+    endpoint.status = 503
+    await open_case(client)
+    await endpoint.got(2)
+    without = await make_client(SUPPORT_WEBHOOKS=None)
+    await change(without, due=datetime.now(UTC))
+    assert await service_of(without).webhooks.deliver(None) == 0
+    assert await states(without) == ["pending"] * 2
 
 
 @both_databases
