@@ -26,7 +26,7 @@ async def found(database, limit=50, **filters):
     """Return the sizes of the pages of a search, and the actors of all entries."""
     sizes, actors, last, more = [], [], None, True
     while more:
-        page, more, _ = await find_entries(database, AuditFilters(**filters), last, limit)
+        (page, more, _), _ = await find_entries(database, AuditFilters(**filters), last, limit)
         sizes.append(len(page))
         actors += [entry.actor for entry in page]
         last = (page[-1].at, page[-1].seq) if page else None
