@@ -575,20 +575,28 @@ class Outgoing:
         async for item in self._client.stream(after=self._state.position()):
             if isinstance(item, Resync):
                 now = datetime.now(UTC)
-                await self._catch_up(self._state.unseen_since())
+                while not await self._catch_up(self._state.unseen_since()):  # noqa: ASYNC110 - each turn is a try
+                    await asyncio.sleep(FIRST_PAUSE)
                 self._state.move(item.position or "none", now)
             elif isinstance(item, Change):
                 if item.message:
                     self._note(item.message)
                 self._state.move(item.position, item.at)
 
-    async def _catch_up(self, since: datetime) -> None:
-        """Note the answers that the stream can't replay."""
-        async for listed in self._client.list_cases(channel=CHANNEL, updated_after=since, sort="updated"):
-            with suppress(NotFound):  # it was deleted meanwhile
-                for message in (await self._client.get_case(listed.id)).messages:
-                    if message.created_at > since:
-                        self._note(message)
+    async def _catch_up(self, since: datetime) -> bool:
+        """Note the answers that the stream can't replay. Return False if the service went away meanwhile."""
+        try:
+            async for listed in self._client.list_cases(channel=CHANNEL, updated_after=since, sort="updated"):
+                with suppress(NotFound):  # it was deleted meanwhile
+                    for message in (await self._client.get_case(listed.id)).messages:
+                        if message.created_at > since:
+                            self._note(message)
+        except REFUSALS:
+            raise
+        except SupportError as failure:
+            LOG.warning("reading the answers that were missed is tried again: %s", failure)
+            return False
+        return True
 
     def _note(self, message: Message) -> None:
         if _is_answer(message):
