@@ -193,10 +193,8 @@ class ChangeStream:
             subscriber.close("shutdown")
 
     async def _send_until_closed(self, subscriber: Subscriber, last_event_id: str | None, write: WriteFrames) -> None:
-        subscriber.awaits_continuation = self.feed.is_interrupted
-        await write(
-            retry_frame(RETRY_MILLISECONDS) + (comment_frame(INTERRUPTED_COMMENT) if self.feed.is_interrupted else b"")
-        )
+        interrupted = self._interrupted(subscriber, INTERRUPTED_COMMENT) if self.feed.is_interrupted else b""
+        await write(retry_frame(RETRY_MILLISECONDS) + interrupted)
         while last_event_id and self.feed.position is None and not subscriber.closed:
             await asyncio.sleep(self._timings.replay_retry)
             if self.feed.position is None:
@@ -274,7 +272,7 @@ class ChangeStream:
             self._instruments.add(STREAM_REPLAYED, len(shown))
 
     def _interrupted(self, subscriber: Subscriber, comment: str) -> bytes:
-        """Return a comment that tells one client of an interruption."""
+        """Return a comment that reports an interruption to one client, and note that its end is to be reported."""
         subscriber.awaits_continuation = True
         return comment_frame(comment)
 

@@ -44,7 +44,7 @@ class Subscriber:
         self.view = view
         self.closed: StreamCloseReason | None = None
         self.after: LogPlace = LOG_START  # the client has, or gets, the changes up to there
-        self.awaits_continuation = False  # whether this stream alone told its client of an interruption
+        self.awaits_continuation = False  # whether its client was sent an interruption without its end
         self._abort = abort
         self._limits = limits
         self._queue: deque[QueuedFrame] = deque()

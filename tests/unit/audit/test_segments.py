@@ -193,7 +193,7 @@ async def test_part_of_a_detached_range_is_answered_from_its_end(sealed_log):
     ids=["chain", "part from the beginning", "part"],
 )
 async def test_entries_that_are_detached_during_a_verification_are_no_flaw(sealed_log, monkeypatch, verify):
-    """What is left is verified again."""
+    """The remaining entries are verified again."""
     segment, read_sealed, pages = read(await exported(sealed_log)), entry_rows.read_sealed, []
 
     async def read_sealed_then_detach(reader, *arguments):

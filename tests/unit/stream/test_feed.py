@@ -90,7 +90,7 @@ async def test_a_stream_that_is_opened_while_a_change_is_passed_on_gets_it_once(
 async def test_late_changes_wait_for_the_database(instruments):
     """A change that was held up is passed on once it is known who may see its case; none is lost or repeated.
 
-    The interruption lasts until then, and its end is told before the changes.
+    The interruption lasts until then, and its end is reported before the changes.
     """
     log = InMemoryLog()
     timings = StreamTimings(feed=FeedTimings(wait=0.01, backoff=Backoff(0.01, 0.01)))

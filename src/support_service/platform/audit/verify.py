@@ -39,7 +39,7 @@ async def verify_chain(
 
     Entries that were detached are verified in their files: the chain begins after them. `noted` is a hash that the
     chain is known to have had. `advance` is called with the number of entries of each page that was verified. If
-    entries are detached meanwhile, what is left is verified again.
+    entries are detached meanwhile, the remaining entries are verified again.
     """
     detached = await entry_rows.read_detached(database)
     while True:

@@ -437,7 +437,7 @@ export class QueuePage extends Element {
       history.replaceState(null, "", `/console/?${new URLSearchParams([...this.parameters].filter(([name]) => name !== "q").concat(input.value ? [["q", input.value]] : []))}`);
     }
     await this.follow();
-    if (this.asked !== this.shown) return; // the rows are those of another search
+    if (this.asked !== this.shown) return; // the list of this search is not shown yet
     input.blur();
     this.move(1);
   }

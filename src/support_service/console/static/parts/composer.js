@@ -63,7 +63,7 @@ export class Composer {
   opened = false;
   /** Whether the browser has the drafts as they are. */
   isKept = true;
-  /** What own changes have made of which version. @type {Map<number, number>} */
+  /** The version after each own change, by the version before it. @type {Map<number, number>} */
   own = new Map();
   /** What follows the message that waits for an answer to a question. @type {End} */
   end = {};
@@ -150,7 +150,7 @@ export class Composer {
     }
   }
 
-  /** The version that is shown, or what own changes have made of it: they are known before they are shown. */
+  /** The version that is shown, after the own changes that follow it: the writer knows them before they are shown. */
   get knownVersion() {
     let { version } = this.page;
     for (let next = this.own.get(version); next !== undefined; next = this.own.get(version)) version = next;
