@@ -178,3 +178,19 @@ async def test_next_page_is_shown_once(console, client):
     await eventually(lambda: len(answers) == 2)
     await page.evaluate("new Promise(requestAnimationFrame)")
     await expect(page.locator("tbody tr")).to_have_count(51)
+
+
+async def test_what_is_typed_before_the_case_is_shown_is_in_the_message(console, client, case):
+    """None of its keys is a command of the page: `c` would claim the case."""
+    page = await console.open()
+    released = await held(page, f"**/support/cases/{case['id']}")
+    await page.goto(case_path(case))
+    await expect(page.get_by_text("Loading")).to_be_visible()
+    await page.keyboard.press("n")
+    await page.keyboard.type("carrier called")
+    released.set()
+    await expect(page.get_by_role("textbox", name="Internal note")).to_have_value("carrier called")
+    await expect(page.locator("#composer")).to_be_focused()
+    await page.keyboard.press("Control+Enter")
+    await expect(page.locator(".message[data-note]")).to_contain_text("carrier called")
+    assert (await read_case(client, case))["assignedAgentId"] is None

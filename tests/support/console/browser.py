@@ -86,7 +86,7 @@ class Console:
         page.on("console", self._note)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         await page.goto(path)
-        await page.locator("main").wait_for()
+        await page.locator("main:not(.notice:has(> [role=status]))").wait_for()
         return page
 
     def _note(self, message: ConsoleMessage) -> None:

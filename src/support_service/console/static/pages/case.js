@@ -131,10 +131,14 @@ export class CasePage extends Element {
     return view === this.view && this.isConnected;
   }
 
+  /** The first reading of the case, which may fail. @type {Promise<void>} */
+  opening = Promise.resolve();
+
   async open() {
     const { view } = this;
+    this.opening = this.reload();
     try {
-      await this.reload();
+      await this.opening;
     } catch (failure) {
       return this.stillShows(view) && this.set({ failure: explain(failure) });
     }

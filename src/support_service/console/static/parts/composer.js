@@ -4,7 +4,7 @@ import { nothing } from "../vendor/lit-element/lit-element.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { agent, can, explain, me, newKey, Problem, request, tagOf } from "../lib/api.js";
 import { t, word } from "../lib/i18n.js";
-import { html, wide } from "../lib/page.js";
+import { html, typedDuring, wide } from "../lib/page.js";
 import { load, save } from "../lib/storage.js";
 import "./choice-menu.js";
 import { nameIn } from "./person.js";
@@ -169,7 +169,7 @@ export class Composer {
     if (kept) save(this.storedName, kept);
   }
 
-  /** @param {Mode} mode */
+  /** Write such a message. What is typed before the case is shown is part of it. @param {Mode} mode */
   async choose(mode) {
     if (mode === "internal" && me.role === "customer") return;
     this.mode = mode;
@@ -178,8 +178,17 @@ export class Composer {
     this.suggestions?.close();
     this.keep();
     this.page.requestUpdate();
+    const typed = this.page.detail ? "" : await typedDuring(() => this.page.opening.catch(() => {}));
     await this.page.updateComplete;
-    this.box?.focus();
+    if (!this.isShown || !this.box) return;
+    this.box.focus();
+    if (typed) this.write(this.box, typed, this.box.selectionStart);
+  }
+
+  /** Put a text before the cursor, in place of what is there after `start`. @param {HTMLTextAreaElement} box @param {string} text @param {number} start */
+  write(box, text, start) {
+    box.setRangeText(text, start, box.selectionStart, "end");
+    box.dispatchEvent(new InputEvent("input", { bubbles: true }));
   }
 
   /** Whether more than one line is shown. */
@@ -262,9 +271,7 @@ export class Composer {
   insert(box, start, filled) {
     if (!box.isConnected) return; // its writer has turned to the other kind of message
     const { draft } = this;
-    const end = box.selectionStart;
-    box.setRangeText(filled.text, start, end, "end");
-    box.dispatchEvent(new InputEvent("input", { bubbles: true }));
+    this.write(box, filled.text, start);
     box.focus();
     if (!can("cases:write")) return;
     if (filled.status) draft.status = filled.status;
