@@ -276,6 +276,7 @@ class CaseRetention:
         async with open_broker_in_reach(self._settings, self._timings) as broker:
             if broker is None:
                 return
+            await events.wait_until_relayed(self._database, self._timings.relay_timeout)
             stream = self._settings.events.stream
             gone = await self._find_deleted(await events.read_subjects_of_stream(broker, stream))
             if gone:

@@ -126,7 +126,7 @@ async def erase(environment):
 async def test_erasure_removes_everything_the_customer_wrote(client, two_cases, erase, database, attachment_dir, redis):
     """No table, file, event or cache has it, and cases of other customers are unchanged."""
     case, other = two_cases
-    await wait_until_published(redis, 6)
+    await wait_until_published(database)
     before = await read_case(client, other)
     assert WORD in str(await read_case(client, case))  # from now on the service keeps it in memory
     text_before = await stored_text(database, attachment_dir, redis)
@@ -185,7 +185,7 @@ async def test_audit_log_and_stored_responses_have_no_erased_data(
 ):
     """The chain stays valid, and a retry of an erased response is not executed again."""
     case, _ = two_cases
-    await wait_until_published(redis, 6)
+    await wait_until_published(database)
     path, sent = (
         f"/support/cases/{case['id']}",
         {"json": {"subject": f"{WORD} again"}, "headers": {"Idempotency-Key": "k"}},
@@ -207,7 +207,7 @@ async def test_saved_views_that_name_the_customer_are_deleted(
     client, two_cases, erase, database, attachment_dir, redis
 ):
     """So are those for an order of the customer's cases, and the stored responses that have them. Other views stay."""
-    await wait_until_published(redis, 6)
+    await wait_until_published(database)
     sent = {"json": {"name": "One customer", "query": {"customerId": CUSTOMER}}, "headers": {"Idempotency-Key": "k"}}
     order = {"json": {"name": "One order", "query": {"orderId": f"ORD-{WORD}"}}, "headers": {"Idempotency-Key": "o"}}
     another = {"json": {"name": "Another", "query": {"orderId": "ORD-1"}}, "headers": {"Idempotency-Key": "l"}}
@@ -286,7 +286,7 @@ async def add_dead_letters(client, redis, *events):
 @both_databases
 async def test_dead_letters_about_the_customer_are_dropped(client, two_cases, erase, database, attachment_dir, redis):
     """Dead letters that name an object of the customer's cases, also if they can't be read. Others stay for on-call."""
-    await wait_until_published(redis, 6)
+    await wait_until_published(database)
     await open_case(client, customerId=CUSTOMER, context=[{"type": "payment", "paymentId": "7", "orderId": "ORD-8"}])
     kept = inbound("7", {"orderId": "ORD-2"})
     about = [
@@ -394,7 +394,7 @@ async def test_timeline_that_is_collected_during_an_erasure_does_not_stay_in_red
 async def test_pending_events_are_erased_while_redis_is_down(client, two_cases, erase, database, attachment_dir, redis):
     """The receipt names what could not be reached, and the next erasure completes it."""
     case, other = two_cases
-    await wait_until_published(redis, 6)
+    await wait_until_published(database)
     (file,) = (await read_case(client, case))["attachments"]
     redis.kill()
     await add_message(client, case, f"Where is {WORD}'s parcel?")
@@ -422,7 +422,7 @@ async def test_pending_events_are_erased_while_redis_is_down(client, two_cases, 
 async def test_event_published_during_an_erasure_is_erased_too(client, two_cases, erase, database, redis, monkeypatch):
     """The relay read the event before the erasure and publishes it afterwards."""
     case, _ = two_cases
-    await wait_until_published(redis, 6)
+    await wait_until_published(database)
     publishing, resume, publish = asyncio.Event(), asyncio.Event(), RedisBroker.publish
 
     async def delayed_publish(*arguments, **options):
@@ -465,7 +465,7 @@ async def test_a_file_that_the_customer_stages_during_the_erasure_is_erased_too(
     token = write_token(tmp_path / "tokens.json", "customer", role="customer", subject=CUSTOMER)
     shop = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(tmp_path / "tokens.json"))
     path = f"/support/cases/{two_cases[0]['id']}/attachments?staged=true"
-    await wait_until_published(redis, 6)
+    await wait_until_published(database)
     free = sa.select(tickets.c.id).where(tickets.c.customer_id == CUSTOMER).with_for_update(read=True, skip_locked=True)
     upload_waits = sa.text("SELECT 1 FROM pg_locks WHERE locktype IN ('transactionid', 'tuple') AND NOT granted")
     async with database.transaction() as tx:
@@ -578,7 +578,11 @@ async def test_erased_files_are_counted(client, two_cases, environment):
     settings, metrics = Settings.load(environment), Metrics(("prometheus",), build_resource())
     async with open_maintenance(settings) as maintenance:
         erasure = CustomerErasure(
-            settings, maintenance.database, maintenance.garbage_collector, Instruments(metrics.meter)
+            settings,
+            maintenance.database,
+            maintenance.garbage_collector,
+            Instruments(metrics.meter),
+            ErasureTimings(collecting=0.0),
         )
         assert (await erasure.run(SYSTEM_ORIGIN, CUSTOMER)).erased["files"] == 3
     assert Scrape(metrics).nonzero("support_attachment_deleted_total") == {"erasure": 1}
@@ -591,7 +595,7 @@ async def test_documented_statement_lets_an_erasure_complete_that_of_the_previou
 ):
     """That release removes the customer's id, leaves what it does not know, and names the case in the audit log."""
     case, other = two_cases
-    await wait_until_published(redis, 6)
+    await wait_until_published(database)
     async with unit_of_work(database, SYSTEM_ORIGIN) as work:
         await work.tx.execute(tickets.update().where(tickets.c.id == case["id"]).values(customer_id=None))
         await log.erase_cases(work, [case["id"]], utc_now())

@@ -19,6 +19,7 @@ from support_service.commands import retention as retention_command
 from support_service.commands.runtime import open_maintenance
 from support_service.core.clock import utc_now
 from support_service.core.errors import Conflict, Unavailable
+from support_service.events.broker.redis import RedisBroker
 from support_service.importing.archive import CaseArchive
 from support_service.platform.audit import entry_rows
 from support_service.platform.audit.verify import verify_chain
@@ -114,6 +115,7 @@ def retain(environment, database):
         variables=MappingProxyType({}),
         report=lambda _: None,
         redis_timeout=GENEROUS_TIMEOUT,
+        relay_timeout=2.0,
         unreached=0,
         **selection,
     ):
@@ -128,7 +130,7 @@ def retain(environment, database):
                 maintenance.garbage_collector,
                 maintenance.instruments,
                 archive=archive,
-                timings=ErasureTimings(redis_timeout=redis_timeout),
+                timings=ErasureTimings(redis_timeout, relay_timeout),
             )
             expired = ExpiredCases(utc_now() - YEAR, **selection)
             with stored.opened() if folder is not None else nullcontext():
@@ -156,7 +158,7 @@ async def test_deleted_case_leaves_only_audit_entries(
     await close(case)
     async with client.get(f"/support/cases/{case['id']}?includeTimeline=true") as response:
         assert response.status == 200  # its timeline is cached
-    await wait_until_published(redis, 7)
+    await wait_until_published(database)
     async with client.get(f"/support/cases/{other['id']}") as response:
         tag = response.headers["ETag"]
     totals, _ = await retain()
@@ -472,6 +474,28 @@ async def test_redis_that_fails_in_the_middle_of_a_run_is_cleaned_by_the_next_on
         await retain()
         assert await server.keys(cache_key("*")) == []
     assert WORD not in await stored_text(database, attachment_dir, redis)
+
+
+async def test_event_published_during_a_run_is_deleted_too(client, old_case, retain, database, redis, monkeypatch):
+    """The relay read the event, with its contents, before the run and publishes it afterwards."""
+    publishing, resume, publish = asyncio.Event(), asyncio.Event(), RedisBroker.publish
+
+    async def delayed_publish(*arguments, **options):
+        publishing.set()
+        await resume.wait()
+        return await publish(*arguments, **options)
+
+    monkeypatch.setattr(RedisBroker, "publish", delayed_publish)
+    case = await old_case()
+    await publishing.wait()
+    retaining = asyncio.create_task(retain(relay_timeout=GENEROUS_TIMEOUT))
+    await asyncio.wait([retaining], timeout=1)  # a run that does not wait for the relay ends within this time
+    resume.set()
+    totals, _ = await retaining
+    assert totals.deleted == 1
+    await wait_until_published(database)
+    async with Redis.from_url(redis.url) as server:
+        assert case["id"] not in str(await server.xrange("support.events"))
 
 
 async def test_run_that_fails_in_the_middle_completes_what_it_has_begun(

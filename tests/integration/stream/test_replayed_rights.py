@@ -10,7 +10,7 @@ from support_service.events.polling import Backoff
 from support_service.platform.access.tokens import edit_token_file
 from support_service.platform.settings import Settings
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
-from support_service.privacy.erasure import CustomerErasure
+from support_service.privacy.erasure import CustomerErasure, ErasureTimings
 from support_service.stream.feed import INTERRUPTED_COMMENT, FeedTimings
 from tests.conftest import both_databases
 from tests.support.calls import eventually
@@ -125,7 +125,11 @@ async def test_the_cases_of_an_erased_customer_are_not_replayed(desk, start, env
     settings = Settings.load(environment)
     async with open_maintenance(settings) as maintenance:
         erasure = CustomerErasure(
-            settings, maintenance.database, maintenance.garbage_collector, maintenance.instruments
+            settings,
+            maintenance.database,
+            maintenance.garbage_collector,
+            maintenance.instruments,
+            ErasureTimings(collecting=0.0),
         )
         assert (await erasure.run(SYSTEM_ORIGIN, "customer-1")).cases == [case["id"]]
     last = await desk.open_case(customerId="customer-1")

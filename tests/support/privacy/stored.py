@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from redis.asyncio import Redis
 
 from support_service.platform.database.tables import metadata
-from tests.support.calls import stored_files
-from tests.support.events.fixtures import wait_for_events
+from tests.support.calls import eventually, stored_files
+from tests.support.events.fixtures import outbox_is_empty
 
 
 async def stored_text(database, attachment_dir, redis):
@@ -21,7 +21,6 @@ async def stored_text(database, attachment_dir, redis):
     return " ".join(parts).lower()
 
 
-async def wait_until_published(redis, number):
-    """Wait until the stream has this many events."""
-    async with Redis.from_url(redis.url) as server:
-        await wait_for_events(server, number)
+async def wait_until_published(database):
+    """Wait until all events are published."""
+    await eventually(lambda: outbox_is_empty(database))
