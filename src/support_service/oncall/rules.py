@@ -35,7 +35,7 @@ class AlertRule:
 class Inhibition:
     """Alerts that match `target` follow from one that matches `source`, if the labels `equal` are equal.
 
-    Of these labels only `instance` can differ in the alerts of one service.
+    Of these labels only `instance` and `dependency` can differ in the alerts of one service.
     """
 
     source: Sequence[Matcher]

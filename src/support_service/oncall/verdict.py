@@ -92,6 +92,8 @@ def _muted_replicas(inhibition: Inhibition, source: Finding, target: Finding) ->
         labels = _labels(finding)
         if not all(matches(labels) for matches in matchers):
             return None
+    if "dependency" in inhibition.equal and source.labels.get("dependency") != target.labels.get("dependency"):
+        return None
     names_agree = source.found_by[-1] == target.found_by[-1]  # Prometheus names a replica by its address
     if "instance" in inhibition.equal and names_agree:
         return set(target.replicas) & set(source.replicas) or None

@@ -89,7 +89,7 @@ def test_inhibitions_refer_to_existing_alerts(config):
             label, _, values = matcher.partition("=" if "!~" not in matcher else "!~")
             if label == "alertname":
                 assert set(values.strip('~"').split("|")) <= names, matcher
-        assert rule["equal"] in (DEPLOYMENT, [*DEPLOYMENT, "instance"])
+        assert rule["equal"] in (DEPLOYMENT, [*DEPLOYMENT, "instance"], [*DEPLOYMENT, "dependency"])
 
 
 def test_watchdog_is_never_inhibited(config):

@@ -13,9 +13,9 @@ RULES = read_rules()
 CAUSE, EFFECT = "SupportEventLoopLag", "SupportReplicaSlow"  # muted for the same replica
 
 
-def found(name, replicas, *found_by):
+def found(name, replicas, *found_by, **labels):
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    return Finding(RULES.alerts[name], {}, at, fires=True, replicas=tuple(replicas.split()), found_by=found_by)
+    return Finding(RULES.alerts[name], labels, at, fires=True, replicas=tuple(replicas.split()), found_by=found_by)
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,11 @@ def test_replicas_of_an_effect_may_have_causes_of_their_own():
     verdict = reach_verdict([*causes, found(EFFECT, "a:9000 b:9000 c:9000", PROMETHEUS)], RULES, ())
     shown = {each.finding.rule.name: [symptom.rule.name for symptom in each.symptoms] for each in verdict.problems}
     assert shown == {CAUSE: [], other: [EFFECT]}
+
+
+@pytest.mark.parametrize(("failing", "expected"), [("payment", 1), ("order", 2)])
+def test_calls_of_one_replica_explain_the_failures_of_the_same_source(failing, expected):
+    """Its failed calls are half of the calls of two replicas."""
+    cause = found("SupportReplicaDependencyFailing", "a:9000", PROMETHEUS, dependency="payment")
+    effect = found("SupportTimelineSourceDown", "a:9000 b:9000", PROMETHEUS, dependency=failing)
+    assert len(reach_verdict([cause, effect], RULES, ()).problems) == expected
