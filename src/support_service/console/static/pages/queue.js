@@ -232,7 +232,7 @@ export class QueuePage extends Element {
         <button @click=${this.load}>${t("app.retry")}</button>
       </div>`;
     }
-    if (!items.length) return html`<p class="empty">${state === "loading" ? t("app.loading") : this.filters.q ? t("queue.nothing_found") : t("queue.empty")}</p>`;
+    if (!items.length) return html`<p class="empty" aria-busy=${state === "loading"}>${state === "loading" ? t("app.loading") : this.filters.q ? t("queue.nothing_found") : t("queue.empty")}</p>`;
     return html`
       ${queueTable(this)}
       ${nextCursor && rendered >= items.length ? html`<p class="more"><button @click=${() => this.cases.loadMore()}>${t("queue.more")}</button></p>` : nothing}
