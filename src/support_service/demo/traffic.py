@@ -174,8 +174,6 @@ async def run(
     """
     stopped = asyncio.ensure_future(wait_for_stop_signal())
     loop = asyncio.get_running_loop()
-    reported_at = loop.time()
-    until = float("inf") if duration is None else reported_at + duration
     timeout = aiohttp.ClientTimeout(total=30)
     async with (
         aiohttp.ClientSession(f"{base_url}/", headers=headers, timeout=timeout) as session,
@@ -183,6 +181,8 @@ async def run(
     ):
         traffic = TrafficGenerator(client, session if faults else None)
         acting: set[asyncio.Task[None]] = set()
+        reported_at = loop.time()
+        until = float("inf") if duration is None else reported_at + duration
         while not stopped.done() and loop.time() < until:
             if len(acting) < timings.max_concurrent_requests:
                 task = asyncio.create_task(traffic.perform_random_action())
