@@ -24,6 +24,7 @@ PATIENT_POSTGRES = PostgresTimings(
 PATIENT_DATABASE = DatabaseTimings(postgres=PATIENT_POSTGRES)
 PATIENT_API = ApiTimings(
     dependency_interval=3600.0,  # checks count as operations, which tests count too
+    ping_timeout=GENEROUS_TIMEOUT / 4,  # less: some pings hang on purpose
     turns=TurnLimits(max_wait=6 * GENEROUS_TIMEOUT),
 )
 EVERY_VIEW_COUNTED = ViewLimits(count_timeout=6 * GENEROUS_TIMEOUT)

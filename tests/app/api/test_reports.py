@@ -85,7 +85,7 @@ async def test_report_counts_what_happened(client):
     await open_case(client, channel="chat")
     await add_message(client, case, authorType="agent")
     await set_status(client, case, "resolved", "open", "closed")
-    today = utc_now().date().isoformat()
+    today = case["createdAt"][:10]
 
     async def read():
         rows = await report(client, by="day,agent")

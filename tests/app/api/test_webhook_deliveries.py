@@ -11,7 +11,7 @@ from tests.support.events.webhooks import store_deliveries
 from tests.support.service import service_of
 
 DELIVERIES = "/support/webhook-deliveries"
-NOON = datetime(2026, 5, 12, 12, tzinfo=UTC)
+NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=2)  # kept for 30 days
 FAR = datetime(2126, 5, 12, 12, tzinfo=UTC)  # due in a hundred years: no sender touches it
 
 

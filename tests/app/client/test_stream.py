@@ -173,7 +173,7 @@ async def test_stream_gives_up_only_if_it_is_told(streaming):
 
 async def test_silent_connection_is_given_up(streaming):
     """Without a comment for longer than the service's interval the connection is dead."""
-    quiet = dataclasses.replace(QUICK, silence=1.0)
+    quiet = dataclasses.replace(QUICK, silence=5.0)
     api, positions = await streaming(event("1-0") + OPEN, event("2-0"), timings=quiet)
     assert len(await first(api.stream(), 2)) == 2
     assert positions == [None, "1-0"]

@@ -81,7 +81,7 @@ async def test_traffic_reports_its_progress(client, capsys):
     """The counts are printed repeatedly, even while all allowed requests are in progress."""
     timings = TrafficTimings(report_interval=0.0, max_concurrent_requests=1)
     url = str(client.make_url("")).rstrip("/")
-    running = asyncio.create_task(traffic_module.run(url, {}, 1000.0, None, faults=False, timings=timings))
+    running = asyncio.create_task(traffic_module.run(url, {}, 1_000_000.0, None, faults=False, timings=timings))
     shown = ""
 
     def progress_is_printed():

@@ -107,7 +107,7 @@ async def test_change_is_delivered_and_sealed_without_waiting_for_a_poll(make_cl
         timings=patient_timings(
             audit=SealerTimings(seal_interval=0.0, poll_interval=3600.0),
             events=patient_events(
-                relay=RelayTimings(poll_interval=3600.0, shared_poll_interval=3600.0),
+                relay=RelayTimings(poll_interval=3600.0, shared_poll_interval=3600.0, lease_duration=3600.0),
                 webhooks=WebhookTimings(poll_interval=3600.0),
             ),
         )

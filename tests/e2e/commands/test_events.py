@@ -4,9 +4,11 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+import sqlalchemy as sa
 from redis.asyncio import Redis
 
 from support_service.commands.events import DEAD_LETTER_PAGE
+from support_service.platform.database.tables import published_events
 from tests.support.calls import eventually, open_case
 from tests.support.events.fixtures import outbox_is_empty, send_inbound, shipment_event, wait_for_events
 from tests.support.events.inbound import SENTENCE, about, wait_for_messages
@@ -94,6 +96,8 @@ async def test_published_events_are_published_again(make_client, redis, tmp_path
     async with client.get("/support/audit?action=events.republished") as response:
         (entry,) = (await response.json())["items"]
     assert entry["changes"]["events"] == [None, 1]
+    repeated = sa.select(published_events.c.seq).where(published_events.c.publication > 1)
+    await eventually(lambda: service_of(client).database.fetch_one(repeated))
     now = datetime.now(UTC).isoformat()
     told = json.loads(await command(tmp_path, "republish", "--since", now, **variables))
     assert told["events"] == 0

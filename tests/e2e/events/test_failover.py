@@ -53,6 +53,7 @@ async def test_failover_of_redis_loses_no_event_of_an_acknowledged_change(make_c
 
     for _ in range(FAILOVERS):
         await write_everywhere()
+        await asyncio.to_thread(sentinels.wait_until_settled)
         primary, replica = sentinels.primary, sentinels.replica
         replica.freeze()
         await asyncio.to_thread(primary.run, "CLIENT", "KILL", "TYPE", "replica")

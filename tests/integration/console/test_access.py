@@ -92,7 +92,9 @@ async def test_wrong_token_is_refused_in_plain_words(tokens, console):
 async def test_page_asks_for_a_new_sign_in_when_the_token_is_revoked(tokens, token_file, owned_case, console, client):
     """The session ends with its token; the address is kept."""
     console.refused = {401}
-    page = await sign_in(console, tokens["agent"], case_path(owned_case))
+    profile = await console.profile()
+    await profile.route("**/support/stream", lambda _: None)  # it would say so, too
+    page = await sign_in(console, tokens["agent"], case_path(owned_case), profile=profile)
     with edit_token_file(token_file) as entries:
         entries[:] = [entry.model_copy(update={"revoked": datetime.now(UTC)}) for entry in entries]
     headers = {"Authorization": f"Bearer {tokens['agent']}"}

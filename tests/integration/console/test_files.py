@@ -61,7 +61,7 @@ async def test_upload_shows_progress_and_can_be_cancelled_and_retried(console, c
     """A message leaves out a cancelled file; the retry stores it once."""
     page = await console.open(case_path(case))
     session = await page.context.new_cdp_session(page)
-    await limit_uploads(session, 2 * MEGABYTE)
+    await limit_uploads(session, MEGABYTE / 4)
     await set_file(page, video)
     await expect(page.locator(".uploads").get_by_text(re.compile(r"[1-9]\d? %"))).to_be_visible()
     await expect(page.get_by_role("progressbar", name="Progress of video.mp4")).to_be_visible()
@@ -208,7 +208,7 @@ async def test_pictures_of_a_message_are_small_and_open(console, client, case):
     await expect(small).to_have_count(2)
     box = await small.first.bounding_box()
     assert (box["width"], box["height"]) == (96, 96)
-    assert await small.first.evaluate("each => each.complete && each.naturalWidth") == 1
+    await page.wait_for_function("document.querySelector('.thumbnail img').naturalWidth == 1")
     await page.get_by_role("button", name="Show a.png").click()
     for name, key in (("a.png", "ArrowRight"), ("b.png", "ArrowRight"), ("a.png", "Escape")):
         await expect(page.get_by_role("dialog", name=name).get_by_role("img", name=name)).to_be_visible()

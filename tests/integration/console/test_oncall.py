@@ -7,6 +7,7 @@ import pytest
 from playwright.async_api import expect
 
 from support_service.oncall.judge import OncallTimings
+from support_service.platform.telemetry.telemetry import TelemetryTimings
 from support_service.timeline.opening import TimelineTimings
 from support_service.timeline.source_health import BreakerTimings
 from tests.support.calls import eventually, open_case
@@ -32,9 +33,12 @@ def environment(environment):
 
 @pytest.fixture
 def timings():
-    """Timings with which a circuit breaker stays open."""
-    breaker = BreakerTimings(open_for=3600, max_open_for=3600)
-    return patient_timings(timeline=TimelineTimings(breaker=breaker), oncall=OncallTimings(sample_interval=0.5))
+    """Timings with which a circuit breaker stays open, and the event loop of the tests counts as never late."""
+    return patient_timings(
+        timeline=TimelineTimings(breaker=BreakerTimings(open_for=3600, max_open_for=3600)),
+        oncall=OncallTimings(sample_interval=0.5),
+        telemetry=TelemetryTimings(lag_sample_interval=3600),
+    )
 
 
 async def open_watched(console, **options):

@@ -127,10 +127,10 @@ async def shown_toast(page, *, fails=False):
 async def test_change_is_undone_by_key_or_button(page):
     """Once: a second press finds nothing. The focus stays where it was."""
     await page.locator("#search").focus()
-    line = await shown_toast(page)
-    await line.hover()  # so that it stays
-    await expect_good_looks(page)
     await page.keyboard.press("Shift+Tab")
+    line = await shown_toast(page)
+    await line.get_by_role("button", name="Undo").focus()  # so that it stays
+    await expect_good_looks(page)
     await page.keyboard.press("z")
     await expect(line).to_have_text("Undone: Assigned to agent-7")
     await page.keyboard.press("z")

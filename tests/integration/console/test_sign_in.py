@@ -17,7 +17,7 @@ from tests.support.timings import patient_timings
 SIGN_IN = "Sign in with your company account"
 # The session is always due: a request asks the provider for a newer ID token, unless another one is asking.
 EAGER = SignInTimings(http_timeout=2 * GENEROUS_TIMEOUT, check_interval=0, refresh_early=1_000_000, retry_interval=0)
-HASTY = SignInTimings(http_timeout=3, check_interval=0)
+HASTY = SignInTimings(http_timeout=8, check_interval=0)
 
 
 @pytest.fixture

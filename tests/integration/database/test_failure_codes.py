@@ -21,7 +21,7 @@ from tests.support.timings import PATIENT_DATABASE, PATIENT_POSTGRES, patient_ti
 
 on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 NEW_CASE = {"subject": "A", "channel": "email"}
-SHORT_WAITS = DatabaseTimings(postgres=replace(PATIENT_POSTGRES, lock_timeout=0.05, pool_timeout=1.0))
+SHORT_WAITS = DatabaseTimings(postgres=replace(PATIENT_POSTGRES, lock_timeout=0.05))
 SHORT_STATEMENTS = DatabaseTimings(postgres=replace(PATIENT_POSTGRES, statement_timeout=0.3))
 
 
@@ -103,7 +103,8 @@ async def test_server_at_its_connection_limit_has_its_own_code(database_url):
 @on_postgresql
 async def test_exhausted_pool_has_its_own_code(make_client):
     """Requests that get no connection of this replica in time are `database_pool_exhausted`."""
-    client = await make_client(SUPPORT_DATABASE_POOL="1", timings=patient_timings(database=SHORT_WAITS))
+    waits = DatabaseTimings(postgres=replace(PATIENT_POSTGRES, pool_timeout=2.5))  # the start needs the connection, too
+    client = await make_client(SUPPORT_DATABASE_POOL="1", timings=patient_timings(database=waits))
     released = asyncio.Event()
 
     async def hold():

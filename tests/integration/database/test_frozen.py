@@ -10,7 +10,7 @@ from tests.support.timings import patient_timings
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 
-SHORT = PostgresTimings(connect_timeout=1.0, pool_timeout=1.0, statement_timeout=1.0, lock_timeout=0.1)
+SHORT = PostgresTimings(connect_timeout=2.0, pool_timeout=2.0, statement_timeout=2.0, lock_timeout=0.1)
 
 CODES = {"database_busy", "database_pool_exhausted", "database_unavailable"}
 

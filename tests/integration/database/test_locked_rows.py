@@ -106,7 +106,7 @@ async def test_change_of_a_locked_case_is_refused_as_busy(make_client, locked):
 
 async def test_transactions_leave_connections_to_reads(database_url):
     """A request without a connection gets its own code, and the ping has its own connection."""
-    timings = DatabaseTimings(postgres=PostgresTimings(pool_timeout=0.05))
+    timings = DatabaseTimings(postgres=replace(PATIENT_POSTGRES, pool_timeout=0.05))
     database = create_database(database_url, pool_size=2, timings=timings)
     await database.open()
     async with database.transaction() as tx:

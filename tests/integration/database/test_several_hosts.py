@@ -140,7 +140,7 @@ async def test_one_standby_that_should_be_the_primary_is_named_at_the_start(open
 async def test_host_that_does_not_answer_costs_its_time_only(opened, primary):
     """The others have as much."""
     with socket.create_server(("127.0.0.1", free_port())) as silent:
-        timings = DatabaseTimings(postgres=PostgresTimings(connect_timeout=1.0))
+        timings = DatabaseTimings(postgres=PostgresTimings(connect_timeout=5.0))
         database = await opened(url_of(f"//127.0.0.1:{silent.getsockname()[1]}", primary), timings)
         assert not (await database.fetch_one(IS_STANDBY)).standby
 

@@ -241,7 +241,7 @@ async def test_killed_standby_costs_no_request(client, metrics, standby):
     assert await reads_from_standby(client, metrics, position, customerId="killed-1") == [case["id"]]
 
 
-@pytest.mark.parametrize("timings", [with_standby(timeout=0.5)])
+@pytest.mark.parametrize("timings", [with_standby(timeout=2.5)])
 async def test_frozen_standby_hands_its_reads_to_the_primary(client, metrics, standby):
     """As soon as it is known to answer nothing, long before the limit on a statement."""
     case, position = await write(client, customerId="frozen-1")

@@ -1,6 +1,7 @@
 """A synchronous standby that is lost: changes are made, and nothing acknowledges them until a standby has them."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -21,9 +22,8 @@ from tests.support.sessions import MIGRATED
 from tests.support.timings import PATIENT_POSTGRES, patient_timings
 
 NEW_CASE = {"subject": "A parcel", "channel": "email"}
-SHORT = DatabaseTimings(
-    postgres=PostgresTimings(statement_timeout=0.5, connect_timeout=PATIENT_POSTGRES.connect_timeout)
-)
+DRIVER = PostgresTimings().driver_margin
+SHORT = DatabaseTimings(postgres=replace(PATIENT_POSTGRES, statement_timeout=1.0, driver_margin=DRIVER))
 
 
 @pytest.fixture(params=[True, False], ids=["prepared", "unnamed"])

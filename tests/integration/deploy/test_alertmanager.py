@@ -14,7 +14,7 @@ import yaml
 
 from tests.support.alert_receiver import Receiver
 from tests.support.calls import eventually
-from tests.support.servers import MissingServer, find_binary, free_port
+from tests.support.servers import START_TIMEOUT, MissingServer, find_binary, free_port
 
 ROOT = Path(__file__).parents[3]
 SERVICE = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["alertmanager"]
@@ -104,7 +104,7 @@ async def test_each_receiver_gets_its_notifications(root, receiver):
     try:
         async with alertmanager(root) as address, aiohttp.ClientSession(address) as session:
             alerts = [{"startsAt": datetime.now(UTC).isoformat(), **alert} for alert in ALERTS]
-            await eventually(lambda: _accepts(session, alerts))
+            await eventually(lambda: _accepts(session, alerts), START_TIMEOUT)
             await eventually(lambda: receiver.beats and receiver.paged and receiver.slack)
     except MissingServer as missing:
         pytest.exit(str(missing), returncode=1)

@@ -3,12 +3,14 @@
 import json
 
 import pytest
+import sqlalchemy as sa
 from redis.asyncio import Redis
 
 from support_service.events.broker.base import FencedError
+from support_service.platform.database.tables import webhook_deliveries
 from support_service.platform.telemetry.telemetry import TelemetryTimings
 from tests.support.calls import add_message, eventually, open_case
-from tests.support.events.fixtures import send_inbound, shipment_event, wait_for_events
+from tests.support.events.fixtures import outbox_is_empty, send_inbound, shipment_event, wait_for_events
 from tests.support.events.webhooks import SECRET
 from tests.support.service import service_of
 from tests.support.timings import patient_timings
@@ -50,6 +52,7 @@ async def stream(redis):
 
 async def spans_of(client, receiver):
     """Stop the service, which exports the last spans; return the spans of messages by name, and all by id."""
+    await eventually(lambda: outbox_is_empty(service_of(client).database))
     await client.close()
     found = {}
     for span in receiver.spans:
@@ -75,7 +78,8 @@ async def test_publication_and_delivery_are_producers_in_the_trace_of_the_reques
     body = {"subject": "A", "channel": "email"}
     await (await client.post("/support/cases", json=body, headers=IN_TRACE)).read()
     (event,) = await wait_for_events(stream, 1)
-    await endpoint.got(1)
+    delivered = sa.select(webhook_deliveries.c.seq).where(webhook_deliveries.c.state == "delivered")
+    await eventually(lambda: service_of(client).database.fetch_one(delivered))
     found, spans = await spans_of(client, otlp_receiver)
     (published,), (delivered,) = found["publish support.events"], found["deliver crm"]
     for span in (published, delivered):

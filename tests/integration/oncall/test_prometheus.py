@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestServer
 
 from support_service.oncall.judge import OncallTimings
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
-from tests.support.servers import find_binary, free_port
+from tests.support.servers import START_TIMEOUT, find_binary, free_port
 from tests.support.timings import patient_timings
 
 LABELS = {"severity": "warning", "team": "data-ops", "service": "support-service"}
@@ -53,7 +53,7 @@ async def prometheus(folder, *rules):
                 except (ClientError, ValueError, KeyError):
                     return False
 
-            await eventually(evaluated)
+            await eventually(evaluated, START_TIMEOUT)
         yield url
     finally:
         process.terminate()

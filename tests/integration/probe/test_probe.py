@@ -235,23 +235,24 @@ async def test_interval_mode_exposes_the_last_check_as_metrics(client, orders, a
         async with aiohttp.ClientSession() as session, session.get(metrics_url) as response:
             return {(name, labels.get("step")): value for name, labels, value in parse(await response.text())}
 
-    async def metrics_after(success):
+    async def metrics_after(name, step, value):
         async def reported():
             found = await metrics()
-            return found if found.get(("support_probe_success", None)) == success else None
+            return found if found.get((name, step)) == value else None
 
         return await eventually(reported)
 
     async with running("probe", "--base-url", base_url_of(client), *arguments, cwd=tmp_path) as process:
         metrics_url = json.loads(await process.read_output(until="metrics"))["metrics"]
         await process.read_output(until='"good"')
-        good = await metrics_after(1)
+        good = await metrics_after("support_probe_success", None, 1)
         assert good["support_probe_last_success_timestamp_seconds", None] > 1_700_000_000
         assert {step for name, step in good if name == "support_probe_step_seconds"} == set(PROBE_STEPS)
         assert {good["support_probe_step_success", step] for step in PROBE_STEPS} == {1}
         orders.fail_with(503)
         await process.read_output(until='"wrong"')
-        bad = await metrics_after(0)
+        # The failure may have begun between two steps of a check.
+        bad = await metrics_after("support_probe_step_success", "timeline", 0)
         steps = {step: value for (name, step), value in bad.items() if name == "support_probe_step_success"}
         assert (steps["open"], steps["timeline"], steps.get("refresh")) == (1, 0, None)
         assert bad["support_probe_last_success_timestamp_seconds", None] > 1_700_000_000
