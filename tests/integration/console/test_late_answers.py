@@ -181,16 +181,30 @@ async def test_next_page_is_shown_once(console, client):
 
 
 async def test_what_is_typed_before_the_case_is_shown_is_in_the_message(console, client, case):
-    """None of its keys is a command of the page: `c` would claim the case."""
+    """None of its keys is a command of the page: `gr` would open a view, and `c` claim the case."""
     page = await console.open()
     released = await held(page, f"**/support/cases/{case['id']}")
     await page.goto(case_path(case))
     await expect(page.get_by_text("Loading")).to_be_visible()
     await page.keyboard.press("n")
-    await page.keyboard.type("carrier called")
+    await page.keyboard.type("great: carrier calledd")
+    await page.keyboard.press("Backspace")
     released.set()
-    await expect(page.get_by_role("textbox", name="Internal note")).to_have_value("carrier called")
+    await expect(page.get_by_role("textbox", name="Internal note")).to_have_value("great: carrier called")
     await expect(page.locator("#composer")).to_be_focused()
     await page.keyboard.press("Control+Enter")
     await expect(page.locator(".message[data-note]")).to_contain_text("carrier called")
     assert (await read_case(client, case))["assignedAgentId"] is None
+
+
+async def test_keys_work_when_a_case_that_is_loading_is_left(console, client, case):
+    """They are for the page that is shown by then."""
+    page = await console.open()
+    released = await held(page, f"**/support/cases/{case['id']}")
+    await page.locator(".subject a").first.click()
+    await expect(page.get_by_text("Loading")).to_be_visible()
+    await page.keyboard.press("n")
+    await page.go_back()
+    await page.locator("#search").press("a")
+    await expect(page.locator("#search")).to_have_value("a")
+    released.set()

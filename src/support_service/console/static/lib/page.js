@@ -120,13 +120,18 @@ function isWriting(event) {
   return Boolean(target.closest?.("input:not([type=checkbox], [type=radio], [type=file]), textarea, select, [contenteditable]"));
 }
 
+/** Whether a key is for the browser, or a shortcut. @param {KeyboardEvent} event */
+export function hasModifier({ ctrlKey, metaKey, altKey }) {
+  return ctrlKey || metaKey || altKey;
+}
+
 /**
  * Return a handler of keydown events that calls the action of a key, while no field has the focus and no dialog is open.
  * @param {Record<string, (event: KeyboardEvent) => void>} actions
  */
 export function onKeys(actions) {
   return (/** @type {KeyboardEvent} */ event) => {
-    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || isWriting(event)) return;
+    if (event.defaultPrevented || hasModifier(event) || isWriting(event)) return;
     if (document.querySelector("dialog[open]")) return;
     const action = actions[event.key];
     if (!action) return;
@@ -138,19 +143,22 @@ export function onKeys(actions) {
 /**
  * Do what takes a moment; return the text that was typed meanwhile. It is for what opens then, not for the page.
  * @param {() => Promise<unknown>} task
+ * @param {(event: KeyboardEvent) => boolean} isFor whether a key is for what opens
  */
-export async function typedDuring(task) {
+export async function typedDuring(task, isFor = () => true) {
   let typed = "";
   const collect = (/** @type {KeyboardEvent} */ event) => {
-    if (event.key.length === 1 && !event.ctrlKey && !event.metaKey && !event.altKey) typed += event.key;
+    if (!isFor(event)) return;
+    if (event.key === "Backspace") typed = typed.slice(0, -1);
+    else if (event.key.length === 1 && !hasModifier(event)) typed += event.key;
     event.preventDefault();
     event.stopImmediatePropagation();
   };
-  document.addEventListener("keydown", collect, true);
+  addEventListener("keydown", collect, true); // before all handlers of the document
   try {
     await task();
   } finally {
-    document.removeEventListener("keydown", collect, true);
+    removeEventListener("keydown", collect, true);
   }
   return typed;
 }

@@ -4,7 +4,7 @@ import { nothing } from "../vendor/lit-element/lit-element.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { agent, can, explain, me, newKey, Problem, request, tagOf } from "../lib/api.js";
 import { t, word } from "../lib/i18n.js";
-import { html, typedDuring, wide } from "../lib/page.js";
+import { hasModifier, html, typedDuring, wide } from "../lib/page.js";
 import { load, save } from "../lib/storage.js";
 import "./choice-menu.js";
 import { nameIn } from "./person.js";
@@ -171,21 +171,21 @@ export class Composer {
 
   /** Write such a message. What is typed before the case is shown is part of it. @param {Mode} mode */
   async choose(mode) {
-    if (mode === "internal" && me.role === "customer") return;
+    if (!can("messages:write") || (mode === "internal" && me.role === "customer")) return;
     this.mode = mode;
     this.message = "";
     this.opened = true;
     this.suggestions?.close();
     this.keep();
     this.page.requestUpdate();
-    const typed = this.page.detail ? "" : await typedDuring(() => this.page.opening.catch(() => {}));
+    const typed = this.page.detail ? "" : await typedDuring(() => this.page.opening.catch(() => {}), (event) => this.isShown && !hasModifier(event));
     await this.page.updateComplete;
     if (!this.isShown || !this.box) return;
     this.box.focus();
-    if (typed) this.write(this.box, typed, this.box.selectionStart);
+    if (typed && !this.box.readOnly) this.write(this.box, typed, this.box.selectionStart);
   }
 
-  /** Put a text before the cursor, in place of what is there after `start`. @param {HTMLTextAreaElement} box @param {string} text @param {number} start */
+  /** Put a text in place of what is between `start` and the cursor. @param {HTMLTextAreaElement} box @param {string} text @param {number} start */
   write(box, text, start) {
     box.setRangeText(text, start, box.selectionStart, "end");
     box.dispatchEvent(new InputEvent("input", { bubbles: true }));
