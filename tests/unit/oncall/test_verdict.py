@@ -53,7 +53,7 @@ def test_replicas_of_an_effect_may_have_causes_of_their_own():
 
 @pytest.mark.parametrize(("failing", "expected"), [("payment", 1), ("order", 2)])
 def test_calls_of_one_replica_explain_the_failures_of_the_same_source(failing, expected):
-    """Its failed calls are half of the calls of two replicas."""
+    """Of two replicas, one makes half of all calls."""
     cause = found("SupportReplicaDependencyFailing", "a:9000", PROMETHEUS, dependency="payment")
     effect = found("SupportTimelineSourceDown", "a:9000 b:9000", PROMETHEUS, dependency=failing)
     assert len(reach_verdict([cause, effect], RULES, ()).problems) == expected
