@@ -61,7 +61,7 @@ async def test_upload_in_progress_completes_during_the_stop(service):
 
 
 async def test_every_accepted_request_is_answered_during_the_stop(service):
-    """Clients that keep sending requests across SIGTERM get a response to each one that was accepted."""
+    """Clients that keep sending requests across SIGTERM get answers until new connections are refused."""
     process, address = service
     broken, stopping = [], asyncio.Event()
 

@@ -253,6 +253,7 @@ async def test_interval_mode_exposes_the_last_check_as_metrics(client, orders, a
         await process.read_output(until='"wrong"')
         # The failure may have begun between two steps of a check.
         bad = await metrics_after("support_probe_step_success", "timeline", 0)
+        assert bad["support_probe_success", None] == 0
         steps = {step: value for (name, step), value in bad.items() if name == "support_probe_step_success"}
         assert (steps["open"], steps["timeline"], steps.get("refresh")) == (1, 0, None)
         assert bad["support_probe_last_success_timestamp_seconds", None] > 1_700_000_000

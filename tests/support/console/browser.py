@@ -81,7 +81,7 @@ class Console:
         return context
 
     async def open(self, path: str = "/console/", profile: BrowserContext | None = None, **options: Any) -> Page:
-        """Open a page, and wait until its content is there."""
+        """Open a page, and wait until it is there, of a case or customer with its content."""
         page = await (profile or await self.profile(**options)).new_page()
         page.on("console", self._note)
         page.on("pageerror", lambda error: self.errors.append(str(error)))

@@ -22,7 +22,7 @@ TURNED_AWAY = {429, 503}
 FIRST_BYTES = 1000  # that a client reads of a download before it goes away
 CLOSED_FOR = "2s"  # until retention deletes a closed case
 # What retention says, with status 1, if a storage or Redis did not answer in time.
-LEFT_TO_NEXT = ("files are not deleted yet", "was not reached")
+LEFT_FOR_LATER = ("files are not deleted yet", "was not reached")
 NO_REUSE = {"Connection": "close"}  # of a request that the client ends in the middle
 FEWEST = ("cases", "downloads", "ended downloads", "streams", "imports", "retentions")  # each must have happened
 
@@ -172,7 +172,7 @@ class Load:
 
     async def _command(self, name: str, *arguments: str) -> None:
         status, printed = await self._run(*arguments)
-        if status == 1 and any(each in printed for each in LEFT_TO_NEXT):
+        if status == 1 and any(each in printed for each in LEFT_FOR_LATER):
             self.counts[f"incomplete {name}"] += 1
             return
         assert status == 0, f"{arguments}: {status} {printed}"
