@@ -162,8 +162,8 @@ class WebhookSender:
     async def deliver(self, name: str | None) -> int:
         """Make a batch of due deliveries to an endpoint, and store each result. Return the number of deliveries.
 
-        If `name` is None, fail the due deliveries to endpoints that are no longer configured. Young ones wait: the
-        endpoint may be a new one that other replicas have.
+        If `name` is None, fail the due deliveries to endpoints without a configuration. Deliveries younger than
+        REMOVED_AFTER wait: the endpoint may be a new one that other replicas have.
         """
         chosen = {"now": utc_now(), "count": MAX_CONCURRENT_DELIVERIES}
         if name is None:

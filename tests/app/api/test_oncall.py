@@ -45,7 +45,7 @@ async def state(client):
 
 async def test_every_part_has_a_card(make_client):
     """A healthy service says so; the probe is not known to this process. Cards name whose figures they show."""
-    once = OncallTimings(sample_interval=3600)  # one sample tells of no change, such as a late event loop
+    once = OncallTimings(sample_interval=3600)  # one sample shows no change, such as a late event loop
     client = await make_client(timings=patient_timings(oncall=once))
     await open_case(client)
 

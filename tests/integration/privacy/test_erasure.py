@@ -18,7 +18,6 @@ from support_service.commands.runtime import open_maintenance
 from support_service.core.clock import utc_now
 from support_service.core.errors import NotFound
 from support_service.desk import customers
-from support_service.events.broker.redis import RedisBroker
 from support_service.platform.audit import entry_rows, log
 from support_service.platform.audit.verify import verify_chain
 from support_service.platform.database.tables import ERASED_TEXT, customer_terms, idempotency_keys, outbox, tickets
@@ -41,7 +40,7 @@ from tests.support.calls import (
     read_detail,
     upload,
 )
-from tests.support.events.fixtures import outbox_is_empty
+from tests.support.events.fixtures import hold_publications, outbox_is_empty
 from tests.support.privacy.stored import stored_text, wait_until_published
 from tests.support.scrape import Scrape
 
@@ -423,14 +422,7 @@ async def test_event_published_during_an_erasure_is_erased_too(client, two_cases
     """The relay read the event before the erasure and publishes it afterwards."""
     case, _ = two_cases
     await wait_until_published(database)
-    publishing, resume, publish = asyncio.Event(), asyncio.Event(), RedisBroker.publish
-
-    async def delayed_publish(*arguments, **options):
-        publishing.set()
-        await resume.wait()
-        return await publish(*arguments, **options)
-
-    monkeypatch.setattr(RedisBroker, "publish", delayed_publish)
+    publishing, resume = hold_publications(monkeypatch)
     await add_message(client, case, f"Where is {WORD}'s parcel?")
     await publishing.wait()
     erasing = asyncio.create_task(erase(relay_timeout=GENEROUS_TIMEOUT))

@@ -19,7 +19,6 @@ from support_service.commands import retention as retention_command
 from support_service.commands.runtime import open_maintenance
 from support_service.core.clock import utc_now
 from support_service.core.errors import Conflict, Unavailable
-from support_service.events.broker.redis import RedisBroker
 from support_service.importing.archive import CaseArchive
 from support_service.platform.audit import entry_rows
 from support_service.platform.audit.verify import verify_chain
@@ -41,7 +40,7 @@ from tests.support.calls import (
     stored_files,
     upload,
 )
-from tests.support.events.fixtures import read_published
+from tests.support.events.fixtures import hold_publications, read_published
 from tests.support.importing import ImportRunner
 from tests.support.links import add_link
 from tests.support.privacy.stored import stored_text, wait_until_published
@@ -478,14 +477,7 @@ async def test_redis_that_fails_in_the_middle_of_a_run_is_cleaned_by_the_next_on
 
 async def test_event_published_during_a_run_is_deleted_too(client, old_case, retain, database, redis, monkeypatch):
     """The relay read the event, with its contents, before the run and publishes it afterwards."""
-    publishing, resume, publish = asyncio.Event(), asyncio.Event(), RedisBroker.publish
-
-    async def delayed_publish(*arguments, **options):
-        publishing.set()
-        await resume.wait()
-        return await publish(*arguments, **options)
-
-    monkeypatch.setattr(RedisBroker, "publish", delayed_publish)
+    publishing, resume = hold_publications(monkeypatch)
     case = await old_case()
     await publishing.wait()
     retaining = asyncio.create_task(retain(relay_timeout=GENEROUS_TIMEOUT))

@@ -1,5 +1,6 @@
 """Inbound and published events, and the brokers that carry them."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -61,6 +62,19 @@ def shipment_event(event_id: str = "e-1", order: str = "order-456", **fields: An
         "time": "2026-01-02T03:04:05Z",
         "data": data | fields,
     }
+
+
+def hold_publications(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """Hold what is published to Redis; return the events that say that something is held, and that let it go on."""
+    held, resume, publish = asyncio.Event(), asyncio.Event(), RedisBroker.publish
+
+    async def publish_later(*arguments: Any, **options: Any) -> int:
+        held.set()
+        await resume.wait()
+        return await publish(*arguments, **options)
+
+    monkeypatch.setattr(RedisBroker, "publish", publish_later)
+    return held, resume
 
 
 async def send_inbound(redis: Redis, event: Any, stream: str = "support.inbound") -> None:
