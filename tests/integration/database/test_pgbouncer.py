@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from support_service.commands.runtime import load_migrated_settings, open_maintenance
 from support_service.core.errors import Unavailable
-from support_service.platform.database import DatabaseTimings
+from support_service.platform.database import DatabaseTimings, MigrationTimings
 from support_service.platform.database.migrate import downgrade, read_schema_status, upgrade
 from support_service.platform.database.opening import create_database
 from support_service.platform.database.statements import planned_by_values
@@ -20,6 +20,7 @@ from support_service.platform.settings import Settings
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from support_service.privacy.erasure import CustomerErasure, ErasureTimings
 from tests.support.calls import (
+    GENEROUS_TIMEOUT,
     add_message,
     eventually,
     expect_problem,
@@ -304,6 +305,22 @@ async def test_migrations_run_in_transaction_mode(environment, pooler_url, postg
         timeouts = [await clients.fetchval("SHOW statement_timeout") for _ in range(2 * SESSIONS)]
     assert {*timeouts} == {"0"}
     assert await asyncio.to_thread(read_schema_status, postgres.url(name)) == "newest"
+
+
+async def test_no_session_waits_behind_a_migration_through_a_pooler(pooler_url, database_url):
+    """A session of the pooler has no limit of its own for the wait for a table."""
+    await asyncio.to_thread(downgrade, database_url, "0054")
+    timings = MigrationTimings(lock_timeout=0.05, retry_pause=0.01, attempts=1_000_000)
+    limit = {"lock_timeout": f"{GENEROUS_TIMEOUT}s"}
+    async with asyncpg.create_pool(database_url, min_size=2, server_settings=limit) as pool:
+        async with pool.acquire() as holder, holder.transaction(), pool.acquire() as user:
+            await holder.execute("LOCK TABLE tickets IN ACCESS SHARE MODE")
+            migrating = asyncio.create_task(asyncio.to_thread(upgrade, pooler_url, timings=timings))
+            waiting = "SELECT 1 FROM pg_locks WHERE relation = 'tickets'::regclass AND NOT granted"
+            await eventually(lambda: user.fetchval(waiting))
+            assert await user.fetchval("SELECT count(*) FROM tickets") == 0
+            assert not migrating.done()
+        assert await migrating == "newest"
 
 
 async def test_migrations_are_refused_where_a_pooler_would_end_them(pooler_url, database_url, postgres):

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -350,6 +351,82 @@ async def test_migration_gives_up_on_a_table_that_stays_in_use(busy):
             await asyncio.to_thread(migrate.upgrade, url, timings=timings)
     assert await asyncio.to_thread(revision, url) == "0004"
     assert await asyncio.to_thread(migrate.upgrade, url) == "newest"
+
+
+WAITED_FOR = """
+SELECT DISTINCT c.relname
+FROM pg_locks AS waiting JOIN pg_locks AS lock ON lock.pid = waiting.pid JOIN pg_class AS c ON c.oid = lock.relation
+WHERE NOT waiting.granted AND waiting.locktype IN ('relation', 'virtualxid') AND c.relkind = 'r'
+    AND lock.relation = coalesce(waiting.relation, lock.relation) AND c.relname = ANY($1)
+"""
+
+
+@pytest.mark.parametrize("mode", ["ACCESS SHARE", "ROW EXCLUSIVE"])
+async def test_no_session_waits_behind_a_migration_that_waits_for_a_table(busy, mode):
+    """A dump reads each table, or a writer changes each, during each migration of a release.
+
+    The migration waits for one table after the other. Meanwhile all tables can be read and written.
+    """
+    timings = MigrationTimings(lock_timeout=0.05, retry_pause=0.01, attempts=1_000_000)
+    url, *holders = busy
+    await asyncio.to_thread(migrate.upgrade, url, "0011")
+    await holders[0].execute(tagging("case-1", '["a"]'))
+    waited_for = set()
+    async with connected(url, lock_timeout=f"{GENEROUS_TIMEOUT}s") as user:
+        for script in reversed(list(SCRIPTS.iterate_revisions("head", "0011"))):
+            held = await asyncio.to_thread(tables, url) - {"alembic_version"}
+            await lock(holders[0], held, mode)
+            migrating = asyncio.create_task(asyncio.to_thread(migrate.upgrade, url, script.revision, timings))
+
+            async def waits_or_ends(migrating=migrating, held=held):
+                return await user.fetch(WAITED_FOR, list(held)) or migrating.done()
+
+            while (found := await eventually(waits_or_ends)) is not True:
+                async with user.transaction():
+                    await user.execute(f"LOCK TABLE {', '.join(sorted(held))} IN {mode} MODE")
+                names = {row["relname"] for row in found}
+                waited_for |= {(script.revision, name) for name in names}
+                held -= names
+                await lock(holders[1], held, mode)
+                await holders[0].execute("ROLLBACK")
+                holders.reverse()
+            await migrating
+            await holders[0].execute("ROLLBACK")
+    assert waited_for >= {("0035", "messages"), ("0035", "tickets"), ("0055", "tickets"), ("0055", "case_links")}
+
+
+async def test_filled_rows_can_be_changed_while_a_migration_waits_for_another_row(busy):
+    """A migration that fills in many rows gives up the locks of these rows while it waits."""
+    timings = MigrationTimings(lock_timeout=0.05, retry_pause=0.01, attempts=1_000_000)
+    url, holder, _ = busy
+    await asyncio.to_thread(migrate.upgrade, url, "0036")
+    for statement in (*spoken("case-2"), tagging("case-1", '["a"]'), tagging("case-2", '["b"]')):
+        await holder.execute(statement)
+    async with connected(url, lock_timeout=f"{GENEROUS_TIMEOUT}s") as user:
+        async with holder.transaction():
+            await holder.fetchval("SELECT 1 FROM tickets WHERE id = 'case-2' FOR UPDATE")
+            migrating = asyncio.create_task(asyncio.to_thread(migrate.upgrade, url, timings=timings))
+            row = "SELECT 1 FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted"
+            await eventually(lambda: user.fetchval(row))
+            await user.execute(tagging("case-1", '["c"]'))
+            assert not migrating.done()
+        assert await migrating == "newest"
+    assert await asyncio.to_thread(stored_tags, url) == {("case-1", "c"), ("case-2", "b")}
+
+
+@asynccontextmanager
+async def connected(url, **settings):
+    """A connection with settings of its session."""
+    connection = await asyncpg.connect(url, server_settings=settings)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def lock(holder, names, mode):
+    """Begin a transaction that holds a lock of tables."""
+    await holder.execute(f"BEGIN; LOCK TABLE {', '.join(sorted(names))} IN {mode} MODE")
 
 
 def test_invalid_index_is_built_again(postgres):

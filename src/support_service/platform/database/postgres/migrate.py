@@ -1,12 +1,13 @@
 """Online migrations on PostgreSQL, while the previous release uses the database.
 
-Each migration commits separately. It waits for a table lock only as long as other sessions can wait behind it, and
-fills in rows without locking their table.
+Each migration commits separately. It waits for a lock only as long as other sessions can wait behind it, and fills in
+rows without locking their table. The engine gives each statement its limits, so that no migration can forget them.
 """
 
 import asyncio
 import logging
 import os
+import re
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -33,6 +34,8 @@ from support_service.platform.database.postgres.connection import (
 CONNECT_TIMEOUT = 5.0  # seconds
 LOCK_POLL_INTERVAL = 0.2  # seconds between two attempts to be the only process that migrates
 LOCK_CONFLICT_STATES = ("55P03", "40P01")  # lock timeout, deadlock
+# Statements without a limit of time. They wait for the transactions of others, while nobody waits behind them.
+CONCURRENT = re.compile(r"\s*(CREATE\s+(UNIQUE\s+)?|DROP\s+)INDEX\s+CONCURRENTLY\s", re.IGNORECASE)
 # A transaction that holds the lock of migrations, and has no snapshot: CREATE INDEX CONCURRENTLY waits for snapshots.
 _BEGIN_LOCKED = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = 0"
 _TRY_LOCK = "SELECT pg_try_advisory_xact_lock($1)"
@@ -112,23 +115,89 @@ def _engine(hosts: Hosts) -> AsyncEngine:
     )
 
 
+class _Attempts:
+    """The attempts to get a lock that another session holds."""
+
+    def __init__(self, timings: MigrationTimings) -> None:
+        self._timings = timings
+        self._failed = 0  # since the last success
+
+    def succeed(self) -> None:
+        """Note that an attempt has succeeded."""
+        self._failed = 0
+
+    async def wait_for_next(self, failure: BaseException | None) -> bool:
+        """Wait before the next attempt. Return False after the last one, and if no lock was in use."""
+        self._failed += 1
+        if getattr(failure, "sqlstate", None) not in LOCK_CONFLICT_STATES or self._failed >= self._timings.attempts:
+            return False
+        if self._failed == 1:
+            log.warning("The database is in use; the migration is retried until it gets the tables")
+        await asyncio.sleep(self._timings.retry_pause)
+        return True
+
+
 async def _run_limited(hosts: Hosts, work: Callable[[sa.Connection], Result], timings: MigrationTimings) -> Result:
     engine = _engine(hosts)
+    attempts = _Attempts(timings)
     limits = {
         "lock_timeout": round(timings.lock_timeout * 1000),
         # What a role has for the service is too short for an index.
         "statement_timeout": 0,
         "idle_in_transaction_session_timeout": 0,
     }
+    _limit_statements(engine, limits, attempts)
+    async with engine.connect() as connection:
+        await _lift_limits(connection, limits)
+        while True:
+            try:
+                return await connection.run_sync(work)
+            except sa.exc.DBAPIError as failure:  # migrations that are already committed are not repeated
+                if not await attempts.wait_for_next(failure.orig):
+                    raise
+
+
+def _limit_statements(engine: AsyncEngine, limits: Mapping[str, int], attempts: _Attempts) -> None:
+    """Run each statement in a transaction with the limits.
+
+    A statement of an `autocommit_block` gets a transaction of its own, and is repeated if a lock is in use. Only a
+    concurrent build or removal of an index runs outside of a transaction.
+    """
+    begin = "; ".join(["BEGIN", *(f"SET LOCAL {name} = {value}" for name, value in limits.items())])
 
     @sa.event.listens_for(engine.sync_engine, "begin")
     def set_limits(connection: sa.Connection) -> None:
-        settings = (sa.func.set_config(name, str(value), sa.true()) for name, value in limits.items())
-        connection.execute(sa.select(*settings))
+        if not _commits_each_statement(connection):
+            settings = (sa.func.set_config(name, str(value), sa.true()) for name, value in limits.items())
+            connection.execute(sa.select(*settings))
 
-    async with engine.connect() as connection:
-        await _lift_limits(connection, limits)
-        return await _retry_while_in_use(connection, work, timings)
+    def limited(run: Callable[[Any, str, Any], None]) -> Callable[[Any, str, Any, Any], bool]:
+        def execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+            connection = context.root_connection
+            if not _commits_each_statement(connection) or CONCURRENT.match(statement):
+                return False  # SQLAlchemy runs it
+            driver = connection.connection.dbapi_connection
+            while True:
+                driver.run_async(lambda session: session.execute(begin))
+                try:
+                    run(cursor, statement, parameters)
+                except Exception as failure:
+                    driver.run_async(lambda session: session.execute("ROLLBACK"))
+                    if not driver.run_async(lambda _, failure=failure: attempts.wait_for_next(failure)):
+                        raise
+                else:
+                    driver.run_async(lambda session: session.execute("COMMIT"))
+                    attempts.succeed()
+                    return True
+
+        return execute
+
+    sa.event.listen(engine.sync_engine, "do_execute", limited(lambda cursor, *given: cursor.execute(*given)))
+    sa.event.listen(engine.sync_engine, "do_executemany", limited(lambda cursor, *given: cursor.executemany(*given)))
+
+
+def _commits_each_statement(connection: sa.Connection) -> bool:
+    return connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
 
 
 async def _lift_limits(connection: AsyncConnection, limits: Mapping[str, int]) -> None:
@@ -194,21 +263,3 @@ async def _acquire(connection: Connection, timings: MigrationTimings) -> None:
                 f"session: SELECT pg_terminate_backend({holder})"
             )
         await asyncio.sleep(LOCK_POLL_INTERVAL)
-
-
-async def _retry_while_in_use(
-    connection: AsyncConnection, work: Callable[[sa.Connection], Result], timings: MigrationTimings
-) -> Result:
-    """Run `work`; if a table is in use, retry after a pause. Migrations that are already committed are not repeated."""
-    attempt = 1
-    while True:
-        try:
-            return await connection.run_sync(work)
-        except sa.exc.DBAPIError as failure:
-            in_use = getattr(failure.orig, "sqlstate", None) in LOCK_CONFLICT_STATES
-            if not in_use or attempt == timings.attempts:
-                raise
-            if attempt == 1:
-                log.warning("The database is in use; the migration is retried until it gets the tables")
-        attempt += 1
-        await asyncio.sleep(timings.retry_pause)
