@@ -15,6 +15,7 @@ from support_service.core.errors import Unavailable
 from support_service.platform.database import DatabaseTimings, MigrationTimings
 from support_service.platform.database.migrate import downgrade, read_schema_status, upgrade
 from support_service.platform.database.opening import create_database
+from support_service.platform.database.postgres.connection import Hosts
 from support_service.platform.database.statements import planned_by_values
 from support_service.platform.settings import Settings
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
@@ -211,6 +212,29 @@ async def test_prepared_statements_are_used_where_sessions_keep_them(
         async with asyncpg.create_pool(url, min_size=SESSIONS, statement_cache_size=0) as others:
             for setting, default in (("plan_cache_mode", "auto"), ("statement_timeout", "0"), ("jit", "on")):
                 assert {await others.fetchval(f"SHOW {setting}") for _ in range(2 * SESSIONS)} == {default}
+
+
+EXPLAINED = "auto_explain"  # tells the client the settings that each statement was planned with
+
+
+async def test_driver_reads_types_with_a_query_that_is_not_compiled(start_pooler, database_url, postgres):
+    """To compile the query takes a second, in each connection. Sessions behind a pooler compile by default."""
+    name = database_url.rpartition("/")[2]
+    explaining = {"log_min_duration": 0, "log_settings": "on", "log_level": "notice"}
+    postgres.run(f"ALTER DATABASE {name} SET session_preload_libraries = '{EXPLAINED}'")
+    for setting, value in explaining.items():
+        postgres.run(f"ALTER DATABASE {name} SET {EXPLAINED}.{setting} = {value}")
+    notices = []
+    connection = await Hosts(start_pooler("session"), PATIENT_POSTGRES.connect_timeout).connect()
+    try:
+        connection.add_log_listener(lambda _, notice: notices.append(notice.message))
+        assert await connection.fetchval("SELECT $1::bigint[]", [1, 2]) == [1, 2]
+        (read,) = [notice for notice in notices if "typeinfo_tree" in notice]
+        assert "jit = 'off'" in read
+        assert await connection.fetchval("SHOW jit") == "on"
+        assert not connection.is_in_transaction()
+    finally:
+        await connection.close()
 
 
 @pytest.fixture

@@ -99,6 +99,19 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no ty
         await self.execute(f"SET plan_cache_mode = {plan_mode}")
         self.plan_mode = plan_mode
 
+    async def _introspect_types(self, *arguments: Any) -> Any:
+        """Read what types are, for the first statement that has them.
+
+        PostgreSQL would compile the query, which takes a second of its CPU. Behind a pooler the session may compile.
+        """
+        has_settings = self.connector is not None and self.connector.keeps_settings
+        if has_settings or self.is_in_transaction():  # neither compiles
+            return await super()._introspect_types(*arguments)
+        await self.execute("BEGIN; SET LOCAL jit = off")
+        types = await super()._introspect_types(*arguments)  # after a failure the pool closes the connection
+        await self.execute("COMMIT")
+        return types
+
     def _get_unique_id(self, prefix: str) -> str:
         """Return a name for a statement that no other process uses: a pooler may give both the same session."""
         return f"{super()._get_unique_id(prefix)}{_PROCESS}"
