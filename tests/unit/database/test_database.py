@@ -3,6 +3,7 @@
 import asyncio
 import re
 import sqlite3
+import stat
 import sys
 from contextlib import closing
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ import support_service
 from support_service.cases.sql import attachment_rows, case_reading, case_rows
 from support_service.cases.sql.projections import HISTORY_LIMITS
 from support_service.core.errors import Unavailable
-from support_service.platform.database import DatabaseTimings, SqliteTimings
+from support_service.platform.database import DatabaseTimings, SqliteTimings, migrate
 from support_service.platform.database.dialect import LockNumber
 from support_service.platform.database.opening import create_database
 from support_service.platform.database.sqlite.backup import is_in_use
@@ -56,6 +57,33 @@ ALL = sa.select(tickets.c.id).order_by(tickets.c.seq)
 async def ids(reader):
     """The ids of every ticket."""
     return [row[0] for row in await reader.fetch_all(ALL)]
+
+
+async def modes_while_open(path):
+    """Migrate and open a SQLite database; return the modes of its folder and files by name."""
+    await asyncio.to_thread(migrate.upgrade, f"sqlite:///{path}")
+    database = create_database(f"sqlite:///{path}")
+    await database.open()
+    found = {each.name: stat.S_IMODE(each.stat().st_mode) for each in (path.parent, *path.parent.iterdir())}
+    await database.close()
+    return found
+
+
+async def test_only_the_owner_can_read_a_new_sqlite_database(tmp_path):
+    """The folder, the file, the write-ahead log and its index."""
+    private = {"new": 0o700, "support.db": 0o600, "support.db-wal": 0o600, "support.db-shm": 0o600}
+    assert await modes_while_open(tmp_path / "new" / "support.db") == private
+
+
+async def test_sqlite_database_keeps_the_modes_that_its_operator_gave(tmp_path):
+    """The write-ahead log and its index get the mode of the file."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    (folder / "support.db").touch()
+    folder.chmod(0o750)
+    (folder / "support.db").chmod(0o640)
+    given = {"shared": 0o750, "support.db": 0o640, "support.db-wal": 0o640, "support.db-shm": 0o640}
+    assert await modes_while_open(folder / "support.db") == given
 
 
 @both_databases

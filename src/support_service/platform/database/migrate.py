@@ -160,7 +160,9 @@ def _run_exclusively(
 
 
 def _run_on_sqlite(path: Path, work: Callable[[sa.Connection], Result]) -> Result:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    from support_service.platform.database.sqlite.connection import create_missing_file
+
+    create_missing_file(path)
     engine = sa.create_engine(
         f"sqlite+pysqlite:///{path}",
         isolation_level="AUTOCOMMIT",

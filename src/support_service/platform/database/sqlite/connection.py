@@ -6,6 +6,7 @@ Compiled statements run on the driver, all others through SQLAlchemy.
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +19,16 @@ from support_service.platform.database.failures import DATABASE_FILE_CHANGED
 from support_service.platform.database.statements import COMPILED_OPTION, CompiledStatement, with_padded_lists
 
 WAL_SUFFIX = "-wal"
+
+
+def create_missing_file(path: Path) -> None:
+    """Create the file of a database, and its folder, for their owner only. What exists keeps its mode.
+
+    SQLite gives the write-ahead log and its index the mode of the file.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def lock_out_others(connection: sqlite3.Connection) -> None:

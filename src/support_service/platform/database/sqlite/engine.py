@@ -30,7 +30,12 @@ from support_service.platform.database.failures import (
     database_error,
     driver_exception,
 )
-from support_service.platform.database.sqlite.connection import FileIdentity, SqliteConnection, SqliteTransaction
+from support_service.platform.database.sqlite.connection import (
+    FileIdentity,
+    SqliteConnection,
+    SqliteTransaction,
+    create_missing_file,
+)
 from support_service.platform.database.sqlite.group_commit import GroupCommit
 from support_service.platform.database.statements import with_padded_lists
 from support_service.platform.telemetry.logs import outage_logger
@@ -91,7 +96,7 @@ class SqliteDatabase:
 
     async def open(self) -> None:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            create_missing_file(self._path)
             self._writer = SqliteConnection(await self._retry_while_busy(self._engine.connect))
             self._transaction = SqliteTransaction(self._writer)
             self._writer.raw.execute("PRAGMA temp_store=MEMORY")  # a savepoint's rollback data is only a few pages
