@@ -1,6 +1,7 @@
 """Units of work: a transaction that also marks the idempotency claim of its request as applied.
 
-Every write of a request runs in one. So a claim is marked if and only if the write is committed.
+Each change that a request makes under an idempotency key runs in one. So a claim is marked if and only if the change is
+committed. Sessions, sign-ins, claims and clean-up have transactions of their own.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable

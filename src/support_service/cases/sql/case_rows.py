@@ -318,7 +318,7 @@ async def update(tx: Transaction, case: CaseSummary, fields: Iterable[str]) -> N
     await tx.execute_later(_update_columns(frozenset(values)), parameters)
 
 
-@cache  # requests change eight fields, in at most 256 combinations
+@cache  # a statement for each set of fields: those of CaseChange, `snoozed_until`, and `followers` alone
 def _update_columns(names: frozenset[str]) -> sa.Update:
     """Return the statement that gives columns of a case new values, which are its parameters `new_…`."""
     values = {name: sa.bindparam(f"new_{name}", type_=tickets.c[name].type) for name in sorted(names)}

@@ -1,6 +1,7 @@
 """The interface of SQLite and PostgreSQL: protocols, timings, and the measurement of operations.
 
-Stores pass SQLAlchemy Core statements to a `Reader` or a `Transaction`, and do not depend on the database engine.
+Callers pass SQLAlchemy Core statements to a `Reader` or a `Transaction`. Expressions that differ between SQLite and
+PostgreSQL have common names in `dialect.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +47,7 @@ class measured:  # noqa: N801 - named like a function; a class costs half of wha
 
 
 def _error_label(failure: BaseException) -> str:
-    """Return the label value, one of ERRORS, for an exception."""
+    """Return the label value, one of ERROR_LABELS, for an exception."""
     if isinstance(failure, Unavailable):
         timeout = failure.code in BUSY_CODES or isinstance(failure.__cause__, TimeoutError)
         return "timeout" if timeout else OTHER_ERROR

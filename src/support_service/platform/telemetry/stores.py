@@ -154,7 +154,7 @@ class OperationMetrics:
         }
 
     def record(self, operation: str, seconds: float, error: str = "", /) -> None:
-        """Record an operation and its duration in seconds; `error` is one of ERRORS, or OTHER."""
+        """Record an operation and its duration in seconds; `error` is one of ERROR_LABELS, or OTHER."""
         if error:
             labels = self._labels[operation] | {"error.type": OTHER_ERROR if error == OTHER else error}
             self._instruments.record(DB_OPERATION, seconds, labels)
