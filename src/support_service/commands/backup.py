@@ -1,6 +1,7 @@
 """The `support-service backup` and `restored` commands: a backup of SQLite, and what follows the restore of one."""
 
 import argparse
+import asyncio
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing
@@ -13,7 +14,13 @@ from support_service.commands import grammar
 from support_service.commands.audit import verify_with_progress
 from support_service.commands.events import open_redis_broker
 from support_service.commands.output import print_summary, show_progress
-from support_service.commands.runtime import cli_principal, load_migrated_settings, run_on_database
+from support_service.commands.runtime import (
+    check_migrated,
+    cli_principal,
+    load_migrated_settings,
+    load_settings_and_log,
+    run_on_database,
+)
 from support_service.core.clock import utc_now
 from support_service.core.errors import UserError
 
@@ -102,12 +109,13 @@ def back_up(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 def begin_after_restore(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Record a restore, and let what Redis has of the undone time be read again.
 
-    Raises UserError if others use the database, and WrongSetting if a Redis can't be used.
+    Raises UserError if others use the database, and WrongSetting if migrations are missing or a Redis can't be used.
     """
     from support_service.cases.restore import plan_restore, record_restore
     from support_service.platform.unit_of_work import WriteOrigin
 
-    settings, dry_run = load_migrated_settings(environ), arguments.dry_run
+    dry_run = arguments.dry_run
+    settings = load_migrated_settings(environ) if dry_run else load_settings_and_log(environ)
 
     async def record(database: "Database") -> "tuple[Restore, dict[str, int]]":
         # Redis first: if it can't be reached, nothing has been done.
@@ -132,11 +140,13 @@ def begin_after_restore(arguments: argparse.Namespace, environ: Mapping[str, str
 async def _without_others(url: str, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
     """Run `work`, and return its result. Raises UserError if others use the database at the beginning.
 
-    On PostgreSQL none migrates during the work; on SQLite only the beginning is checked.
+    On PostgreSQL none migrates during the work; on SQLite only the beginning is checked. Raises WrongSetting if
+    migrations are missing once no process migrates.
     """
     if url.startswith("sqlite:"):  # a process that migrates it is one of these
         from support_service.platform.database.sqlite.backup import is_in_use
 
+        await asyncio.to_thread(check_migrated, url)
         if is_in_use(Path(url.removeprefix("sqlite:///"))):
             raise UserError(RUNNING_MESSAGE.format(users="another process"))
         return await work()
@@ -145,6 +155,7 @@ async def _without_others(url: str, work: Callable[[], Coroutine[Any, Any, Resul
     from support_service.platform.database.postgres.waits import count_service_sessions_at
 
     async def work_alone(_hosts: object) -> Result:
+        await asyncio.to_thread(check_migrated, url)
         if number := await count_service_sessions_at(url):
             users = f"{number} other session{'s' if number > 1 else ''}"
             raise UserError(RUNNING_MESSAGE.format(users=users))

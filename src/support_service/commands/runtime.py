@@ -81,16 +81,28 @@ def load_migrated_settings(environ: Mapping[str, str]) -> "Settings":
 
     Raises Unavailable if the SQLite file does not exist, and WrongSetting if migrations are missing.
     """
-    from support_service.platform.database import migrate
-    from support_service.platform.settings import WrongSetting
+    settings = load_settings_and_log(environ)
+    check_migrated(settings.database.url)
+    return settings
+
+
+def load_settings_and_log(environ: Mapping[str, str]) -> "Settings":
+    """Return the settings, and configure logging. Raises Unavailable if the SQLite file does not exist."""
     from support_service.platform.telemetry import logs
 
     settings = load_settings(environ)
     logs.configure_logging(settings.server.log_level)
     _check_database_exists(settings.database.url)
-    if migrate.read_schema_status(settings.database.url) == "older":
-        raise WrongSetting(MIGRATIONS_MISSING_MESSAGE)
     return settings
+
+
+def check_migrated(url: str) -> None:
+    """Raise WrongSetting if migrations are missing. Must not be called in the thread of a running event loop."""
+    from support_service.platform.database import migrate
+    from support_service.platform.settings import WrongSetting
+
+    if migrate.read_schema_status(url) == "older":
+        raise WrongSetting(MIGRATIONS_MISSING_MESSAGE)
 
 
 def with_settings(

@@ -94,6 +94,22 @@ async def test_restore_and_migration_wait_for_each_other(database_url, tmp_path)
         await other.close()
 
 
+async def test_restore_waits_for_a_migration_of_the_restored_schema(database_url, tmp_path):
+    """The backup may be of an earlier release. `restored` then finds the newest schema."""
+    variables = {"cwd": tmp_path, "SUPPORT_DATABASE_URL": database_url}
+    async with migrating(database_url, tmp_path) as (migration, _, user), running("restored", **variables) as restored:
+
+        async def waits():
+            await user.execute("SELECT pg_stat_clear_snapshot()")  # of the transaction
+            return await user.fetchval(RESTORED)
+
+        await eventually(waits)
+        await user.execute("ROLLBACK")
+        assert (await migration.wait_for_exit())[0] == 0
+        assert (await restored.wait_for_exit())[0] == 0
+        assert await user.fetchval("SELECT count(*) FROM database_restores") == 1
+
+
 async def test_migration_ends_if_its_lock_is_lost(database_url, tmp_path):
     """Another process may migrate from then on. A repeat completes it."""
     async with migrating(database_url, tmp_path) as (process, holder, user):
