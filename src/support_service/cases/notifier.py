@@ -76,8 +76,10 @@ class Notifier:
         """Tell the people whom a note mentions, and the followers of a note or of a message of the customer.
 
         Who is mentioned by the own id follows the case from then on, if it has room for another follower. A new case is
-        None.
+        None. Messages of bots tell nobody: a gateway writes what strangers send into its notes.
         """
+        if message.author_type == "bot":
+            return NO_MEMBERS
         is_note = message.visibility == "internal"
         kinds = dict[str, NotificationKind]()
         if case and (is_note or message.author_type == "customer"):

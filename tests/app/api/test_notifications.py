@@ -78,6 +78,16 @@ async def test_mentioned_person_is_told_and_follows_the_case(desk):
     assert await followers(desk, case) == [{"id": LAN, "displayName": "Lan"}]
 
 
+async def test_note_of_a_bot_tells_nobody(desk):
+    """A gateway writes what strangers send into its notes. No follower is told, and nobody becomes one."""
+    note = NOTE | {"authorType": "bot", "message": "Automatic mail from eve@example.org: @agent-1 @billing"}
+    case = await desk.open_case(initialMessage=note)
+    await follow_case(desk, case, "supervisor", MINH)
+    await desk.add(case, **note)
+    assert (await told(desk), await told(desk, "minh")) == ([], [])
+    assert [each["id"] for each in await followers(desk, case)] == [MINH]
+
+
 async def test_mentioned_team_is_told_and_does_not_follow(desk):
     """Who writes the note is told nothing."""
     case = await desk.open_case()
