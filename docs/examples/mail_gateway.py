@@ -14,18 +14,26 @@ import email.policy
 import hashlib
 import logging
 import mimetypes
+import multiprocessing
 import os
 import re
+import resource
+import signal
 import smtplib
 import sqlite3
 import time
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.errors import MessageError
+from email.header import decode_header, make_header
 from email.message import EmailMessage
-from email.utils import formataddr, getaddresses, parseaddr
+from email.utils import formataddr, getaddresses
 from html.parser import HTMLParser
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from support_service.client import (
@@ -48,6 +56,11 @@ from support_service.client import (
 CHANNEL = "email"
 MAX_TEXT, MAX_SUBJECT, MAX_NAME, MAX_ID, MAX_FILES = 65_000, 250, 120, 200, 20  # the service takes a little more
 MAX_REFERENCES = 20  # Message-IDs in a header
+MAX_MAIL, MAX_ALL_FILES = 50 * 1024 * 1024, 200  # bytes and files of a mail
+MAX_HEADER, MAX_HTML = 4_000, 200_000  # characters: the parsers of Python take seconds for some texts of this length
+MAX_TRIES = 2  # to read a mail: the machine may have been busy, or have stopped meanwhile
+READ_SECONDS = 15  # for a mail
+MEMORY = 1024 * 1024 * 1024  # bytes, of the process that reads mails
 OVERLAP = timedelta(minutes=5)  # by which changes are read again after the stream could not replay them
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds
 GIVE_UP_AFTER = 48.0  # hours
@@ -55,8 +68,20 @@ REFUSALS = (Conflict, MalformedRequest, NotFound, RequestTooLarge, ValidationFai
 UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 SUBJECT_TOKEN = re.compile(rf"\[case ({UUID})\]")
 BLOCKS = frozenset(("br", "div", "h1", "h2", "h3", "li", "p", "table", "tr", "ul"))  # elements that begin a line
+# Of `From`: one mailbox. Where programs differ in what they read, such as nested comments, there is no match.
+_WORD = r"[^\s\x00-\x20\x7f\"(),.:;<>@\[\\\]]+"
+_ADDRESS = rf'(?:{_WORD}(?:\.{_WORD})*|"{_WORD}(?:[. ]{_WORD})*")@\w[\w-]*(?:\.\w[\w-]*)*'
+_COMMENT = r'\([^()<>@"\\]*\)'
+FROM = re.compile(
+    rf'(?P<name>(?:"(?:[^"\\]|\\.)*"|{_COMMENT}|[^"(),:;<>@\[\\\]])*)<(?P<address>{_ADDRESS})>(?: ?{_COMMENT})?'
+    rf"|(?P<bare>{_ADDRESS})(?: ?(?P<comment>{_COMMENT}))?"
+)
 UNSHOWN = frozenset(("head", "script", "style", "title"))
 LOG = logging.getLogger("mail_gateway")
+
+
+class Unclear(Exception):
+    """A mail that the gateway does not take. It is set aside for a person."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +106,7 @@ class Mail:
     """A mail that has arrived."""
 
     id: str  # its Message-ID, or one made of its bytes
-    sender: str
+    sender: str  # empty for a bounce
     sender_name: str | None
     subject: str
     sent_at: datetime | None
@@ -115,36 +140,83 @@ def short_id(message_id: str) -> str:
     return message_id if len(message_id) <= MAX_ID else f"<{hashlib.sha256(message_id.encode()).hexdigest()}>"
 
 
+class _BoundedHeaders(email.policy.EmailPolicy):
+    """Leaves out the middle of a header that is too long: of `References` the first and the last ids count."""
+
+    def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
+        name, value = super().header_source_parse(sourcelines)
+        half = MAX_HEADER // 2
+        return name, value if len(value) <= MAX_HEADER else f"{value[:half]} {value[-half:]}"
+
+
+POLICY = _BoundedHeaders()
+
+
+def sender_of(raw: bytes, mail: EmailMessage) -> tuple[str, str]:
+    """Return the name and the address in `From`. Raises Unclear unless there is exactly one mailbox without a defect.
+
+    The mail server has checked the sender. So a mail is refused if another program may read another sender in it.
+    """
+    head = re.split(rb"\r?\n\r?\n", raw, maxsplit=1)[0]
+    if b"\0" in head or re.search(rb"\r(?!\n)", head):
+        raise Unclear("its headers have a NUL, or a carriage return without a line feed")
+    found = re.findall(rb"^from[ \t]*:(.*(?:\n[ \t].*)*)", head, re.IGNORECASE | re.MULTILINE)
+    names = [name.lower() for name in mail.keys()]  # noqa: SIM118 - a mail is no dictionary: it yields no names
+    if len(found) != 1 or names.count("from") != 1:  # a line that is no header may end the headers before it
+        raise Unclear("it does not have exactly one header From")
+    value = " ".join(found[0].decode(errors="replace").split())
+    parsed = FROM.fullmatch(value) if len(value) <= MAX_HEADER else None
+    address = (parsed["address"] or parsed["bare"]) if parsed else ""
+    # A Kelvin sign, for example, is the letter k in lower case.
+    is_plain = "=?" not in address and "\ufffd" not in address and address.isprintable()
+    if not parsed or not is_plain or unicodedata.normalize("NFKC", address) != address:
+        raise Unclear(f"From is not one mailbox: {value[:200]!r}")
+    name = parsed["name"] or (parsed["comment"] or "")[1:-1]
+    with suppress(LookupError, ValueError, MessageError):  # an unknown charset, or damaged base64
+        name = str(make_header(decode_header(re.sub(r'"((?:[^"\\]|\\.)*)"', _unquoted, name))))
+    name = _one_line(name)
+    return "" if "@" in name else name, address.lower()  # agents could take the name for the address
+
+
+def _unquoted(quoted: re.Match[str]) -> str:
+    return re.sub(r"\\(.)", r"\1", quoted[1])
+
+
 def read_mail(raw: bytes) -> Mail:
-    """Return what the gateway needs of a mail. Damaged parts are read as far as possible."""
-    mail = email.message_from_bytes(raw, policy=email.policy.default)
+    """Return what the gateway needs of a mail. Damaged parts are read as far as possible. Raises Unclear."""
+    mail = email.message_from_bytes(raw, policy=POLICY)
     assert isinstance(mail, EmailMessage)  # noqa: S101 - the policy makes no other
+    bounce = _bounce(mail)
+    name, sender = ("", "") if bounce else sender_of(raw, mail)
     texts: list[str] = []
     files: list[File] = []
     for part in _leaves(mail):
-        content_type, name = part.get_content_type(), part.get_filename()
-        if content_type in ("text/plain", "text/html") and not name and not part.is_attachment():
-            text = _decoded(part)
-            texts.append(text_of_html(text) if content_type == "text/html" else text)
+        content_type, filename = part.get_content_type(), part.get_filename()
+        is_text = content_type in ("text/plain", "text/html") and not filename and not part.is_attachment()
+        text = _decoded(part) if is_text else ""
+        if is_text and content_type == "text/plain":
+            texts.append(text)
+        elif is_text and len(text) <= MAX_HTML:
+            texts.append(text_of_html(text))
         else:
             kind = content_type if part.get_content_maintype() != "multipart" else "application/octet-stream"
-            files.append(File(name or f"part-{len(files) + 1}{_extension(kind)}", kind, _content(part)))
-    name, address = parseaddr(_header(mail, "From"))
-    sender = address.lower()
-    in_reply_to, references = (re.findall(r"<[^<>\s]+>", _header(mail, name)) for name in ("In-Reply-To", "References"))
+            files.append(File(filename or f"part-{len(files) + 1}{_extension(kind)}", kind, _content(part)))
+    if len(files) > MAX_ALL_FILES:
+        raise Unclear(f"it has {len(files)} files. The limit is {MAX_ALL_FILES}")
+    in_reply_to, references = (re.findall(r"<[^<>\s]+>", _header(mail, each)) for each in ("In-Reply-To", "References"))
     thread = [*reversed(references)] if references[-1:] == in_reply_to else [*in_reply_to, *reversed(references)]
     own = re.findall(r"<[^<>\s]+>", _header(mail, "Message-ID"))
     return Mail(
         id=own[0] if own else f"<{hashlib.sha256(raw).hexdigest()}>",
         sender=sender,
-        sender_name=name.strip()[:MAX_NAME] or None,
+        sender_name=name[:MAX_NAME] or None,
         subject=_header(mail, "Subject").strip() or "(no subject)",
         sent_at=_sent_at(mail),
-        references=thread,
+        references=thread[:MAX_REFERENCES] + thread[MAX_REFERENCES:][-1:],  # the last one has begun the thread
         text="\n".join(texts).replace("\0", "").replace("\r\n", "\n").strip() or "(no text)",
         files=files,
         is_automatic=_is_automatic(mail, sender),
-        bounce=_bounce(mail),
+        bounce=bounce,
     )
 
 
@@ -152,8 +224,12 @@ def _header(mail: EmailMessage, name: str) -> str:
     """Return a header as text on one line. Damaged ones raise errors in the parser."""
     try:
         value = str(mail.get(name) or "")
-    except (AttributeError, IndexError, TypeError, ValueError):
+    except (AttributeError, IndexError, RecursionError, TypeError, ValueError):
         value = next((str(raw) for key, raw in mail.raw_items() if key.lower() == name.lower()), "")
+    return _one_line(value)
+
+
+def _one_line(value: str) -> str:
     printable = value.encode(errors="replace").decode()
     return " ".join("".join(each if each.isprintable() else " " for each in printable).split())
 
@@ -220,7 +296,7 @@ def _bounce(mail: EmailMessage) -> Bounce | None:
     original, lines = "", []
     for part in mail.walk():
         if part.get_content_type() == "text/rfc822-headers":
-            part = email.message_from_bytes(_content(part), policy=email.policy.default)  # noqa: PLW2901
+            part = email.message_from_bytes(_content(part), policy=POLICY)  # noqa: PLW2901
         if part is not mail and part["Message-ID"]:
             original = original or str(part["Message-ID"]).strip()
         if part["Final-Recipient"]:
@@ -263,6 +339,60 @@ def text_of_html(html: str) -> str:
     parser.close()
     lines = (line.strip() for line in "".join(parser.parts).split("\n"))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+
+
+class ReadingFailed(Exception):
+    """The process that read a mail has died."""
+
+
+class Reader:
+    """Reads mails in a process of its own. A mail that needs too much time or memory ends that process alone."""
+
+    def __init__(self, seconds: float = READ_SECONDS) -> None:
+        self._seconds = seconds
+        self._process: tuple[SpawnProcess, Connection] | None = None
+
+    def start(self) -> Connection:
+        """Start the process unless it runs. Return the connection with it when it is ready."""
+        if self._process is None:
+            context = multiprocessing.get_context("spawn")
+            own, other = context.Pipe()
+            process = context.Process(target=_answer_with_mails, args=[other, self._seconds], daemon=True)
+            process.start()
+            other.close()
+            own.recv()
+            self._process = process, own
+        return self._process[1]
+
+    def read(self, path: Path) -> Mail | str:
+        """Return the mail in a file, or the reason why it is set aside. Raises ReadingFailed."""
+        connection = self.start()
+        try:
+            connection.send(path)
+            found: Mail | str = connection.recv()
+        except (EOFError, OSError) as failure:
+            self._process = None
+            raise ReadingFailed(f"reading it took {self._seconds:g} s, or its process was killed") from failure
+        return found
+
+
+def _answer_with_mails(connection: Connection, seconds: float) -> None:
+    """Read the files that are named on a connection, until the gateway ends. SIGALRM kills the process."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    connection.send("ready")
+    found: Mail | str
+    with suppress(EOFError, KeyboardInterrupt):
+        while True:
+            path = connection.recv()
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            try:
+                found = read_mail(path.read_bytes())
+            except Unclear as reason:
+                found = str(reason)
+            except Exception as failure:  # noqa: BLE001 - whatever it is, a person looks at the mail
+                found = f"it can't be read: {failure!r}"
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            connection.send(found)
 
 
 @dataclass(frozen=True)
@@ -310,10 +440,14 @@ async def find_case_of(client: SupportClient, case_id: str, names: Sequence[str]
 class Incoming:
     """Takes the mails of a Maildir: each stays in `new` until the service has acknowledged it."""
 
-    def __init__(self, client: SupportClient, maildir: Path, address: Address) -> None:
+    def __init__(
+        self, client: SupportClient, state: "State", maildir: Path, address: Address, reader: Reader | None = None
+    ) -> None:
         self._client = client
+        self._state = state
         self._maildir = maildir
         self._address = address
+        self._reader = reader or Reader()
 
     async def run(self) -> None:
         """Take mails, the oldest first, until the process ends."""
@@ -328,31 +462,58 @@ class Incoming:
             await asyncio.sleep(pause)
 
     async def _take_file(self, path: Path) -> bool:
-        """Take a mail and move its file. Return False if it stays, because the service can't be reached."""
+        """Take a mail and move its file. Return False if it stays: it is tried again later."""
         failed = self._maildir / ".failed" / "new" / path.name
         try:
-            outcome = await self.take(read_mail(await asyncio.to_thread(path.read_bytes)))
+            outcome = await self.take(await self._read(path))
             target = self._maildir / "cur" / f"{path.name.partition(':')[0]}:2,S"
         except REFUSALS as refusal:
             if refusal.code == "idempotency_answer_lost":  # it has taken effect: a repeat finds it by its external id
                 return False
             outcome, target = f"refused: {refusal}", failed
-        except SupportError as failure:
+        except (SupportError, ReadingFailed) as failure:
             LOG.warning("%s waits: %s", path.name, failure)
             return False
+        except Unclear as reason:
+            outcome, target = f"set aside: {reason}", failed
         except Exception:
-            LOG.exception("%s can't be read", path.name)
-            outcome, target = "unreadable", failed
-        await asyncio.to_thread(path.rename, target)
+            LOG.exception("%s can't be taken", path.name)
+            outcome, target = "set aside: it can't be taken", failed
+        try:
+            await asyncio.to_thread(path.rename, target)
+        except OSError:
+            LOG.exception("%s can't be moved to %s", path.name, target)
+            return False
+        self._state.forget_tries(path.name)
         LOG.info("%s: %s", path.name, outcome)
         return True
+
+    async def _read(self, path: Path) -> Mail:
+        """Read a mail. Raises Unclear, also after the last try, and ReadingFailed before it."""
+        size = (await asyncio.to_thread(path.stat)).st_size
+        if size > MAX_MAIL:
+            raise Unclear(f"it has {size} bytes. The limit is {MAX_MAIL}")
+        await asyncio.to_thread(self._reader.start)
+        tries = self._state.count_try(path.name)
+        if tries > MAX_TRIES:
+            raise Unclear(f"the gateway ended {MAX_TRIES} times while it read the mail")
+        try:
+            found = await asyncio.to_thread(self._reader.read, path)
+        except ReadingFailed as failure:
+            if tries == MAX_TRIES:
+                raise Unclear(f"{failure}, {tries} times") from failure
+            raise
+        self._state.forget_tries(path.name)
+        if isinstance(found, str):
+            raise Unclear(found)
+        return found
 
     async def take(self, mail: Mail) -> str:
         """Bring a mail to its case. Return what was done. A mail that was taken before changes nothing."""
         if mail.bounce:
             return await self._note_bounce(mail, mail.bounce)
-        if not mail.sender or mail.sender == self._address.mail:
-            return "dropped: it is from this address, or from none"
+        if mail.sender == self._address.mail:
+            return "dropped: it is from this address"
         case, foreign = await self._find_case(mail)
         if case is None and mail.is_automatic:
             return "dropped: a program has sent it"
@@ -490,7 +651,7 @@ class Answer:
 
 
 class State:
-    """What the gateway keeps: the position in the stream, and the answers, whether they wait or are done."""
+    """What the gateway keeps: the position in the stream, the answers, waiting or done, and tries to read mails."""
 
     def __init__(self, path: Path) -> None:
         self._database = sqlite3.connect(path, isolation_level=None)
@@ -499,6 +660,7 @@ class State:
             "mail_id TEXT NOT NULL, failing_since TEXT, done INTEGER NOT NULL DEFAULT 0)"
         )
         self._database.execute("CREATE INDEX IF NOT EXISTS waiting ON answers (done) WHERE done = 0")
+        self._database.execute("CREATE TABLE IF NOT EXISTS tries (mail TEXT PRIMARY KEY, number INTEGER NOT NULL)")
         self._database.execute("CREATE TABLE IF NOT EXISTS stream (position TEXT, at TEXT, began TEXT)")
         first = "INSERT INTO stream SELECT 'none', ?1, ?1 WHERE NOT EXISTS (SELECT * FROM stream)"
         self._database.execute(first, [datetime.now(UTC).isoformat()])
@@ -531,6 +693,16 @@ class State:
         """Return the Message-ID of an answer, or None if it is not known."""
         row = self._database.execute("SELECT mail_id FROM answers WHERE message_id = ?", [message_id]).fetchone()
         return str(row[0]) if row else None
+
+    def count_try(self, mail: str) -> int:
+        """Note that a mail is going to be read. Return how many times this has begun, also before a restart."""
+        add = "INSERT INTO tries VALUES (?, 1) ON CONFLICT DO UPDATE SET number = number + 1 RETURNING number"
+        ((number,),) = self._database.execute(add, [mail]).fetchall()
+        return int(number)
+
+    def forget_tries(self, mail: str) -> None:
+        """Note that a mail was read, or set aside."""
+        self._database.execute("DELETE FROM tries WHERE mail = ?", [mail])
 
     def failing_for(self, answer: Answer) -> timedelta:
         """Note that an answer was not sent. Return for how long this is so."""
@@ -755,9 +927,9 @@ async def main(options: argparse.Namespace) -> None:
     host, _, port = options.smtp.rpartition(":")
     address = Address(name, mail.lower())
     async with SupportClient(options.url, token=os.environ.get("SUPPORT_TOKEN")) as client, asyncio.TaskGroup() as both:
-        both.create_task(Incoming(client, options.maildir, address).run())
-        give_up_after = timedelta(hours=options.give_up_after)
-        both.create_task(Outgoing(client, State(options.state), address, (host, int(port)), give_up_after).run())
+        state, give_up_after = State(options.state), timedelta(hours=options.give_up_after)
+        both.create_task(Incoming(client, state, options.maildir, address).run())
+        both.create_task(Outgoing(client, state, address, (host, int(port)), give_up_after).run())
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ No server of PyPI is alive: the last release of aiosmtpd is two years old. The s
 
 import email
 import email.policy
-import importlib.util
+import importlib
 import smtplib
 import socket
 import subprocess
+import sys
 from email.message import EmailMessage
 from pathlib import Path
 from types import TracebackType
@@ -20,10 +21,9 @@ ROOT = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("server.mjs")
 GATEWAY = ROOT / "docs" / "examples" / "mail_gateway.py"
 
-_spec = importlib.util.spec_from_file_location(GATEWAY.stem, GATEWAY)
-mail_gateway = importlib.util.module_from_spec(_spec)
-"""The gateway as a module: it is in no package."""
-_spec.loader.exec_module(mail_gateway)
+sys.path.append(str(GATEWAY.parent))
+mail_gateway = importlib.import_module(GATEWAY.stem)
+"""The gateway as a module: it is in no package. The process that reads mails imports it by its name."""
 
 
 class MailServer:
