@@ -151,7 +151,10 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
 
     @abstractmethod
     def _build_resource(self, content: Mapping[str, Any], common: Mapping[str, Any]) -> ResourceT:
-        """Return the resource with this content, as `content_json` returns it, and the values of FACTS."""
+        """Return the resource with this content, as `content_json` returns it.
+
+        `common` has its name and the values of COMMON_COLUMNS.
+        """
 
     @abstractmethod
     def _content_from_row(self, row: Row) -> Mapping[str, Any]:

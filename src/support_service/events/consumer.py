@@ -1,8 +1,8 @@
 """Consumer of inbound events: reads the events of other services from their stream and applies each one once.
 
 An event that cannot be parsed is dead-lettered at once, and an event that fails after `MAX_TRIES` tries. Neither blocks
-other events. While the database is unavailable or locked, the consumer keeps its events and waits, and no try is
-counted.
+other events. While the database is unavailable, the consumer keeps its events and waits, and no try is counted. While
+the database is locked, each `lock_wait` counts one try: an event that alone never gets its lock is given up.
 """
 
 import asyncio
