@@ -19,6 +19,7 @@ from support_service.platform.database.tables import garbage
 from support_service.platform.database.tables import staged_attachments as staged
 
 BATCH_SIZE = 100
+LOOKUP_SIZE = 500  # keys per statement
 BATCH_LEASE = timedelta(minutes=5)  # after it, others may take over the batch of a dead run
 RETRY_DELAY = timedelta(minutes=1)  # for a storage that can't be reached
 _IS_ENTRY = sa.and_(garbage.c.storage == sa.bindparam("of_storage"), garbage.c.storage_key == sa.bindparam("of_key"))
@@ -126,6 +127,18 @@ async def count_due_garbage(reader: Reader, now: datetime, storages: Collection[
     due = sa.select(sa.func.count().label("number")).where(garbage.c.due_at <= now, garbage.c.storage.in_(storages))
     (row,) = await reader.fetch_all(due)
     return int(row.number)
+
+
+async def find_garbage(reader: Reader, entries: Collection[GarbageEntry]) -> list[GarbageEntry]:
+    """Return those entries that are on the garbage list: their bytes are not deleted yet."""
+    by_key, found = {(each.storage, each.key): each for each in entries}, list[GarbageEntry]()
+    keys = [key for _, key in by_key]
+    for start in range(0, len(keys), LOOKUP_SIZE):
+        listed = garbage.c.storage_key.in_(keys[start : start + LOOKUP_SIZE])
+        for row in await reader.fetch_all(sa.select(garbage.c.storage, garbage.c.storage_key).where(listed)):
+            if entry := by_key.get((row.storage, row.storage_key)):
+                found.append(entry)
+    return found
 
 
 async def delete_garbage_entries(tx: Transaction, deleted: Sequence[GarbageEntry]) -> None:

@@ -20,6 +20,7 @@ from support_service.platform.database.tables import (
     messages,
     notifications,
     report_changes,
+    staged_attachments,
     ticket_references,
     ticket_tags,
     tickets,
@@ -27,14 +28,6 @@ from support_service.platform.database.tables import (
 from support_service.platform.telemetry.instruments import known_or_other
 
 ERASED_MESSAGE_BYTES = 323  # size counted for an erased message, in bytes of JSON
-
-
-def tombstone_of(customer_id: str) -> str:
-    """Return the placeholder for a customer's id while the erasure runs; a repeated erasure finds its cases by it.
-
-    The placeholder is derived from the id's SHA-256 and has at most `ID_LENGTH` characters.
-    """
-    return f"erasing-{hashlib.sha256(customer_id.encode()).hexdigest()}"[:ID_LENGTH]
 
 
 def erase_event(event: str, channels: Collection[str]) -> str:
@@ -87,7 +80,7 @@ def erasure_rules_of_events() -> Mapping[str, Erasure]:
 
 
 async def read_case_ids_of_customer(reader: Reader, customer_id: str) -> list[str]:
-    """Return the ids of a customer's cases, oldest first, including the cases of an interrupted erasure."""
+    """Return the ids of a customer's cases, oldest first, with the cases of an interrupted erasure."""
     of_customer = sa.select(tickets.c.id).where(_is_of_customer(tickets, customer_id)).order_by(tickets.c.seq)
     return [row.id for row in await reader.fetch_all(of_customer)]
 
@@ -129,17 +122,19 @@ async def read_own_labels_of_customer(
 
 
 def _is_of_customer(table: sa.FromClause, customer_id: str) -> sa.ColumnElement[bool]:
-    """Return the condition for a customer's cases, including the cases of an interrupted erasure."""
-    return table.c.customer_id.in_([customer_id, tombstone_of(customer_id)])
+    """Return the condition for a customer's cases.
+
+    An interrupted erasure of 0.2.0 has left a hash in place of the id.
+    """
+    hashed = f"erasing-{hashlib.sha256(customer_id.encode()).hexdigest()}"[:ID_LENGTH]
+    return table.c.customer_id.in_([customer_id, hashed])
 
 
-async def erase_case(
-    tx: Transaction, case_id: str, tombstone: str, channels: Collection[str], *, keep_references: bool = False
-) -> int:
-    """Erase the personal data of a case and replace its customer id by `tombstone`; return its number of messages.
+async def erase_case(tx: Transaction, case_id: str, channels: Collection[str]) -> int:
+    """Erase the personal data of a case but the id of its customer; return its number of messages.
 
-    A channel that is not one of the known `channels` is erased too. With `keep_references`, the next erasure of the
-    customer still finds what names the objects of the case elsewhere.
+    A channel that is not one of the known `channels` is erased too. `release_case` removes the id, and what the case
+    refers to. Until then, another run of the erasure finds the case, and what names its objects elsewhere.
     """
     erased = await tx.execute(messages.update().where(messages.c.ticket_id == case_id).values(erased_values(messages)))
     await tx.execute(
@@ -148,7 +143,6 @@ async def erase_case(
         .values(
             erased_values(tickets, {"channel": channels})
             | {
-                "customer_id": tombstone,
                 "conversation_bytes": erased * ERASED_MESSAGE_BYTES,
                 "timeline_epoch": tickets.c.timeline_epoch + 1,  # makes the cached snapshots outdated
             }
@@ -156,20 +150,29 @@ async def erase_case(
     )
     await erase_occurrences(tx, [case_id], channels)
     await tx.execute(notifications.delete().where(notifications.c.case_id == case_id))
-    if not keep_references:
-        await tx.execute(ticket_references.delete().where(ticket_references.c.ticket_id == case_id))
     await search.remove_message_documents(tx, case_id)
     return erased
+
+
+async def release_case(tx: Transaction, case_id: str, version: int) -> bool:
+    """Remove the customer's id and the references of an erased case. Return False if it has changed since a version.
+
+    A change is also a file that was staged for the case: it gives the case no version.
+    """
+    row = await tx.fetch_one(sa.select(tickets.c.version).where(tickets.c.id == case_id).with_for_update())
+    if row is None:  # a synthetic case may be deleted meanwhile
+        return True
+    is_staged = sa.select(staged_attachments.c.id).where(staged_attachments.c.ticket_id == case_id).limit(1)
+    if row.version != version or await tx.fetch_one(is_staged):
+        return False
+    await tx.execute(ticket_references.delete().where(ticket_references.c.ticket_id == case_id))
+    # The new version tells clients that read the id that the case has changed.
+    values = {"customer_id": None, "version": tickets.c.version + 1}
+    await tx.execute(tickets.update().where(tickets.c.id == case_id).values(values))
+    return True
 
 
 async def erase_occurrences(tx: Transaction, case_ids: Collection[str], channels: Collection[str]) -> None:
     """Erase the channel of what happened to cases and is not in the counters of reports yet, unless it is known."""
     erased = erased_values(report_changes, {"channel": channels})
     await tx.execute(report_changes.update().where(report_changes.c.case_id.in_(case_ids)).values(erased))
-
-
-async def clear_tombstone(tx: Transaction, tombstone: str) -> None:
-    """Remove the placeholder of a customer from all cases, once the erasure is complete everywhere."""
-    # The new version tells clients that read the placeholder that the case has changed.
-    values = {"customer_id": None, "version": tickets.c.version + 1}
-    await tx.execute(tickets.update().where(tickets.c.customer_id == tombstone).values(values))

@@ -52,6 +52,11 @@ def print_summary(text: str, **fields: object) -> None:
     print(text if sys.stdout.isatty() else json.dumps({"summary": True, **fields}))
 
 
+def print_wait(text: str) -> None:
+    """Print to stderr what a command waits for: stdout has its result."""
+    print(f"support-service: {text}", file=sys.stderr, flush=True)
+
+
 def print_table(table: Sequence[tuple[str, ...]]) -> None:
     """Print rows in columns. The first row is the heading."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]

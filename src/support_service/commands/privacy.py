@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from support_service.commands import grammar
-from support_service.commands.output import show_progress
+from support_service.commands.output import print_wait, show_progress
 from support_service.commands.runtime import (
     cli_principal,
     load_migrated_settings,
@@ -59,7 +59,11 @@ async def _erase_and_print_receipt(settings: "Settings", customer: str, argument
 
     async with open_maintenance(settings) as maintenance:
         erasure = CustomerErasure(
-            settings, maintenance.database, maintenance.garbage_collector, maintenance.instruments
+            settings,
+            maintenance.database,
+            maintenance.garbage_collector,
+            maintenance.instruments,
+            report_wait=print_wait,
         )
         everyone = arguments.all_identities
         selected, others = await erasure.select(customer, all_identities=everyone)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from support_service.commands import grammar
 from support_service.commands.attachments import describe_attachment, format_totals, log_fields
-from support_service.commands.output import print_summary, show_progress
+from support_service.commands.output import print_summary, print_wait, show_progress
 from support_service.commands.runtime import cli_principal, open_maintenance, with_settings
 from support_service.core.clock import utc_now
 from support_service.core.errors import SupportError, ValidationFailed
@@ -148,6 +148,7 @@ async def _store_and_delete_cases(settings: "Settings", arguments: argparse.Name
                 collector,
                 maintenance.instruments,
                 archive=None if archive is None else archive.store,
+                report_wait=print_wait,
             )
             total = min(await expired.count(database), arguments.limit or MAX_INTEGER)
             stack.callback(lambda: _print_cases(run, dry_run=dry_run, refused=refused))  # also of a run that fails

@@ -14,7 +14,7 @@ from support_service.events.broker.log import parse_place
 from support_service.events.broker.redis import RedisBroker
 from support_service.events.dead_letters import DeadLetterService
 from support_service.platform.database import Reader, Transaction
-from support_service.platform.database.tables import outbox, published_events, webhook_deliveries
+from support_service.platform.database.tables import leases, outbox, published_events, webhook_deliveries
 from support_service.platform.unit_of_work import WriteOrigin
 
 STREAM_PAGE = 100  # stream entries per read; each may have 256 KiB
@@ -52,21 +52,40 @@ async def rewrite_stored_events(
     return counts
 
 
-async def wait_until_relayed(reader: Reader, max_wait: float) -> None:
-    """Wait until the relay has published the events that it may have read before they were rewritten.
+async def wait_until_relayed(reader: Reader, max_wait: float, report: Callable[[str], None]) -> bool:
+    """Wait until the relay has published the events that were rewritten, and report that it waits.
 
-    Waits at most `max_wait` seconds.
+    Waits at most `max_wait` seconds. Return False if the relay may still have events as they were before. It publishes
+    one batch at a time, the oldest events first: it has none once the oldest waiting event is published.
     """
-    # Events are published in the order of seq, so one wait for the newest covers any number of erased cases.
-    (row,) = await reader.fetch_all(sa.select(sa.func.coalesce(sa.func.max(outbox.c.seq), 0).label("newest")))
+    kept, is_repeated = published_events.c, published_events.c.publication == 0
+    first, last, repeated = (
+        sa.select(value).scalar_subquery()
+        for value in (sa.func.min(outbox.c.seq), sa.func.max(outbox.c.seq), sa.func.min(kept.seq).filter(is_repeated))
+    )
+    (waiting,) = await reader.fetch_all(sa.select(first.label("first"), last.label("last"), repeated.label("repeated")))
     unpublished = sa.union_all(
-        sa.select(outbox.c.seq).where(outbox.c.seq <= row.newest),
-        sa.select(published_events.c.seq).where(published_events.c.publication == 0),
-    ).limit(1)
-    with suppress(TimeoutError):  # no relay is running, or it has not reached this event yet
+        sa.select(outbox.c.seq).where(outbox.c.seq <= (waiting.last or 0)), sa.select(kept.seq).where(is_repeated)
+    )
+    was_read = sa.union_all(
+        sa.select(outbox.c.seq).where(outbox.c.seq == (waiting.first or 0)),
+        sa.select(kept.seq).where(is_repeated, kept.seq == (waiting.repeated or 0)),
+    )
+    # A relay that ends well releases its lease. One that was killed or is stopped may hold it beyond its end.
+    is_held = sa.select(leases.c.name).where(leases.c.name == "relay", leases.c.holder != "")
+
+    async def is_waiting_for(events: sa.CompoundSelect[Any]) -> bool:
+        found = await reader.fetch_one(events.limit(1))
+        return found is not None and await reader.fetch_one(is_held) is not None
+
+    if not await is_waiting_for(unpublished):
+        return True
+    report(f"waiting up to {max_wait:g} s for the relay to publish the events that it has read")
+    with suppress(TimeoutError):
         async with asyncio.timeout(max_wait):
-            while await reader.fetch_one(unpublished):  # noqa: ASYNC110 - a relay in another process sends no notification
+            while await is_waiting_for(unpublished):  # noqa: ASYNC110 - a relay in another process sends no notification
                 await asyncio.sleep(POLL_INTERVAL)
+    return not await is_waiting_for(was_read)
 
 
 async def read_subjects_of_stream(broker: RedisBroker, stream: str) -> set[str]:

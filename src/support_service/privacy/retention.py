@@ -17,6 +17,7 @@ from support_service.cases import erasure as cases
 from support_service.cases.case_files import ATTACHMENT_DELETED
 from support_service.cases.model.vocabulary import DUPLICATE_OF
 from support_service.cases.sql import attachment_rows, case_rows, link_rows
+from support_service.cases.sql.attachment_rows import GarbageEntry
 from support_service.cases.sql.projections import IS_SYNTHETIC, LATEST_CHANGE
 from support_service.core.clock import utc_now
 from support_service.desk import customers
@@ -33,7 +34,16 @@ from support_service.platform.redis import REDIS_FAILURES
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
-from support_service.privacy.erasure import ErasureTimings, open_broker_in_reach, open_cache_in_reach
+from support_service.privacy.erasure import (
+    LOG_NOT_TRUNCATED,
+    NOT_RELAYED,
+    ErasureTimings,
+    open_broker_in_reach,
+    open_cache_in_reach,
+    twice_around_collections,
+    wait_for_files,
+    wait_until_relayed,
+)
 from support_service.timeline.snapshots import cache_key
 
 BATCH_CASES = 100  # per transaction, which on SQLite blocks all other writers
@@ -129,6 +139,7 @@ class CaseRetention:
         *,
         archive: Archive | None = None,
         timings: ErasureTimings = ErasureTimings(),
+        report_wait: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -136,6 +147,8 @@ class CaseRetention:
         self._instruments = instruments
         self._archive = archive
         self._timings = timings
+        self._report_wait = report_wait
+        self._files: list[GarbageEntry] = []  # whose bytes remain to be deleted
         self.totals = RetentionTotals()
         self.unreached = set[str]()  # what still has data of deleted cases
 
@@ -210,6 +223,7 @@ class CaseRetention:
             if not due:
                 return due
             at = utc_now()
+            copies = await attachment_rows.read_unfinished_copies(tx, due)
             files = await attachment_rows.delete_of_cases(tx, due, at)
             erase_event = partial(cases.erase_event, channels=self._settings.cases.known_channels)
             await events.rewrite_stored_events(tx, due, erase_event)
@@ -228,6 +242,7 @@ class CaseRetention:
             if versions and linked in versions:
                 versions[linked] += 1
         self._instruments.add(ATTACHMENT_DELETED, len(files), {"reason": "retention"})
+        self._files += [*map(attachment_rows.garbage_entry_of, files), *copies]
         self.totals.deleted += len(due)
         self.totals.customers += records
         self.totals.files += len(files)
@@ -251,10 +266,13 @@ class CaseRetention:
 
     async def _finish(self) -> None:
         """Delete what is not in rows of the cases, also what an interrupted run has left."""
-        if failed := (await self._garbage_collector.run()).failed:
-            self.unreached.add(f"{failed} files are not deleted yet: the service deletes them")
         await self._database.purge_search_index()
-        await self._database.truncate_write_ahead_log()
+        if not await self._database.truncate_write_ahead_log():
+            self.unreached.add(LOG_NOT_TRUNCATED)
+        timeout = self._timings.files_timeout
+        left = await wait_for_files(self._database, self._garbage_collector, self._files, timeout, self._report_wait)
+        if any(left):
+            self.unreached.add(f"{max(left)} files are not deleted yet: the service deletes them")
         for what, delete in (
             ("the timeline cache", self._delete_cached_timelines),
             ("the stream of events", self._delete_published_events),
@@ -269,18 +287,23 @@ class CaseRetention:
             if cache is None:
                 return
             prefix = cache_key("")
-            cached = {key.removeprefix(prefix) for key in await cache.find_keys(prefix)}
-            await cache.delete_all([prefix + each for each in await self._find_deleted(cached)])
+            async for _ in twice_around_collections(self._settings, self._timings):
+                cached = {key.removeprefix(prefix) for key in await cache.find_keys(prefix)}
+                await cache.delete_all([prefix + each for each in await self._find_deleted(cached)])
 
     async def _delete_published_events(self) -> None:
         async with open_broker_in_reach(self._settings, self._timings) as broker:
             if broker is None:
                 return
-            await events.wait_until_relayed(self._database, self._timings.relay_timeout)
+            is_relayed = await wait_until_relayed(
+                self._database, broker, self._settings, self._timings, self._report_wait
+            )
             stream = self._settings.events.stream
             gone = await self._find_deleted(await events.read_subjects_of_stream(broker, stream))
             if gone:
                 await events.delete_from_stream(broker, stream, gone)
+            if not is_relayed:
+                raise BrokerError(NOT_RELAYED)
 
     async def _find_deleted(self, case_ids: Collection[str]) -> set[str]:
         """Return those cases that the audit log knows as erased, and that do not exist any more, also of other runs."""

@@ -85,7 +85,7 @@ async def test_match_follows_the_messages_after_an_erasure(client):
     case = await open_case(client, subject="A case", initialMessage={"authorType": "agent", "message": "a lamp"})
     await add_message(client, case, "another lamp")
     async with service_of(client).database.transaction() as tx:
-        await erase_case(tx, case["id"], "erased", ())
+        await erase_case(tx, case["id"], ())
     await add_message(client, case, "this lamp")
     await add_message(client, case, "bye")
     (found,) = await matches(client, q="lamp")

@@ -101,7 +101,7 @@ async def test_nothing_erased_or_deleted_gets_a_document(client):
     for case in (erased, deleted):
         await add_old_message(client, case, "the blue vase")
     async with service_of(client).database.transaction() as tx:
-        await erase_case(tx, erased["id"], "gone", [])
+        await erase_case(tx, erased["id"], [])
         await tx.execute(tickets.delete().where(tickets.c.id == deleted["id"]))
     await SearchRepair(service_of(client).database).run()
     await SearchRepair(service_of(client).database).check(repair=True)

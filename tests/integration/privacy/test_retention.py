@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
-from support_service.attachments.garbage import BATCH_LEASE, GarbageCollector, claim_due_garbage
+from support_service.attachments.garbage import BATCH_LEASE, GarbageCollector, claim_due_garbage, delete_garbage_entries
 from support_service.attachments.maintenance.reconcile import compare_ledger
 from support_service.commands import retention as retention_command
 from support_service.commands.runtime import open_maintenance
@@ -25,7 +25,7 @@ from support_service.platform.audit.verify import verify_chain
 from support_service.platform.database.tables import customers, garbage, metadata, tickets
 from support_service.platform.settings import Settings
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
-from support_service.privacy import retention
+from support_service.privacy import erasure, retention
 from support_service.privacy.erasure import ErasureTimings
 from support_service.privacy.retention import CaseRetention, ExpiredCases
 from support_service.timeline.snapshots import cache_key
@@ -114,7 +114,9 @@ def retain(environment, database):
         variables=MappingProxyType({}),
         report=lambda _: None,
         redis_timeout=GENEROUS_TIMEOUT,
-        relay_timeout=2.0,
+        relay_timeout=GENEROUS_TIMEOUT,
+        files_timeout=GENEROUS_TIMEOUT,
+        collecting=0.0,
         unreached=0,
         **selection,
     ):
@@ -129,7 +131,7 @@ def retain(environment, database):
                 maintenance.garbage_collector,
                 maintenance.instruments,
                 archive=archive,
-                timings=ErasureTimings(redis_timeout, relay_timeout),
+                timings=ErasureTimings(redis_timeout, relay_timeout, files_timeout, collecting),
             )
             expired = ExpiredCases(utc_now() - YEAR, **selection)
             with stored.opened() if folder is not None else nullcontext():
@@ -421,19 +423,28 @@ async def test_s3_that_is_not_reached_leaves_no_case_without_its_files(
     assert s3.keys(environment["SUPPORT_S3_BUCKET"]) == []
 
 
-async def test_files_that_the_service_is_deleting_are_no_failure(old_case, retain, database, monkeypatch):
-    """Its collector of garbage has claimed them before that of the run."""
-    run = GarbageCollector.run
+@pytest.mark.parametrize("is_deleted", [True, False])
+async def test_files_that_the_service_is_deleting_are_waited_for(old_case, retain, database, monkeypatch, is_deleted):
+    """Its collector of garbage has claimed them first. If it does not end, the run says so."""
+    run, left = GarbageCollector.run, []
 
     async def run_second(self):
         async with database.transaction() as tx:
-            assert len(await claim_due_garbage(tx, utc_now(), 10, until=utc_now() + BATCH_LEASE)) == 1
+            claimed = await claim_due_garbage(tx, utc_now(), 10, until=utc_now() + BATCH_LEASE)
+        if is_deleted:
+            left.append(asyncio.create_task(delete(claimed)))
         return await run(self)
+
+    async def delete(claimed):
+        async with database.transaction() as tx:
+            await delete_garbage_entries(tx, claimed)
 
     await old_case()
     monkeypatch.setattr(GarbageCollector, "run", run_second)
-    totals, _ = await retain()
+    totals, unreached = await retain(**({} if is_deleted else {"files_timeout": 0.1, "unreached": 1}))
+    await asyncio.gather(*left)
     assert (totals.deleted, totals.files) == (1, 1)
+    assert is_deleted or unreached == {"1 files are not deleted yet: the service deletes them"}
 
 
 async def is_cached(client, redis, case):
@@ -480,7 +491,7 @@ async def test_event_published_during_a_run_is_deleted_too(client, old_case, ret
     publishing, resume = hold_publications(monkeypatch)
     case = await old_case()
     await publishing.wait()
-    retaining = asyncio.create_task(retain(relay_timeout=GENEROUS_TIMEOUT))
+    retaining = asyncio.create_task(retain())
     await asyncio.wait([retaining], timeout=1)  # a run that does not wait for the relay ends within this time
     resume.set()
     totals, _ = await retaining
@@ -488,6 +499,20 @@ async def test_event_published_during_a_run_is_deleted_too(client, old_case, ret
     await wait_until_published(database)
     async with Redis.from_url(redis.url) as server:
         assert case["id"] not in str(await server.xrange("support.events"))
+
+
+async def test_timeline_that_is_collected_during_a_run_does_not_stay_in_redis(old_case, retain, redis, monkeypatch):
+    """It is stored after the timelines were deleted. They are deleted again after the deadline of the collection."""
+    key = cache_key((await old_case())["id"])
+
+    async def store(seconds):
+        assert seconds == 0.125
+        await server.set(key, WORD)
+
+    async with Redis.from_url(redis.url) as server:
+        monkeypatch.setattr(erasure, "sleep", store)
+        await retain(collecting=0.125)
+        assert not await server.exists(key)
 
 
 async def test_run_that_fails_in_the_middle_completes_what_it_has_begun(

@@ -206,7 +206,7 @@ async def test_epoch_of_a_timeline_only_rises(database, add_cases):
         await case_rows.add_bot_messages(tx, cases, [message(author_type="bot", created_at=AT + timedelta(hours=1))])
     epochs.append(await _epoch(database))
     async with database.transaction() as tx:
-        await erasure.erase_case(tx, "case-1", "mark", ["email"])
+        await erasure.erase_case(tx, "case-1", ["email"])
     epochs.append(await _epoch(database))
     assert epochs == [0, 1, 2]
 

@@ -267,6 +267,25 @@ async def delete_of_cases(tx: Transaction, case_ids: Collection[str], at: dateti
     return deleted
 
 
+async def read_unfinished_copies(tx: Transaction, case_ids: Collection[str]) -> list[GarbageEntry]:
+    """Return the copies that offload runs are writing of files of cases, and keep the runs from ending with them.
+
+    Files of other cases are among them that have the same size, and are moved by the same run.
+    """
+    claimed = sa.select(attachments.c.mover, attachments.c.size_bytes).where(
+        attachments.c.ticket_id.in_(case_ids), attachments.c.mover.is_not(None)
+    )
+    sizes = {(row.mover, row.size_bytes) for row in await tx.fetch_all(claimed.with_for_update())}
+    if not sizes:
+        return []
+    copies = sa.select(garbage).where(garbage.c.mover.in_({mover for mover, _ in sizes}))
+    return [
+        GarbageEntry(row.storage, row.storage_key, row.size_bytes)
+        for row in await tx.fetch_all(copies)
+        if (row.mover, row.size_bytes) in sizes
+    ]
+
+
 async def erase_deletions(tx: Transaction, case_id: str) -> None:
     """Erase the names and the hashes in the deletion records of a case."""
     of_case = attachment_deletions.c.ticket_id == case_id
