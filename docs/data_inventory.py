@@ -52,7 +52,7 @@ ELSEWHERE = (
 MODELS = (CaseSummary, ListedCase, Case, Message, Attachment, CaseLink)
 SHOWN = {
     "masked": "`[masked]`",
-    "word": "it, if it is one word without a long number, otherwise `[masked]`",
+    "words": "each of one word without a long number, others as `[masked]`",
     "known": "it, if the service knows the value, otherwise `other`",
     "pseudonym": "a pseudonym",
     "author": "a pseudonym for a customer, unchanged for others",

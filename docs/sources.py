@@ -24,8 +24,9 @@ ENTRIES = """
 
 Each service is asked for an object by its id. Objects without an id in the context are asked for by their order, at
 most 50 for each order. The answer is `{id, createdAt, updatedAt}` and the fields below, or `{"items": [...]}` for an
-order. Entries have `type`, `timestamp`, `source` and the members below. Analysts are shown the amounts, and a status of
-one word. Ids become pseudonyms, and other members are masked.
+order. Entries have `type`, `timestamp`, `source` and the members below. Analysts are shown a status of
+one word, and amounts of at most eight digits before the point. Of a larger amount they are shown a bound, such as
+`>= 100000000`. Ids become pseudonyms, and other members are masked.
 """
 ENTRY_COLUMNS = ("`type`", "path", "members", "fields of the answer", "amounts")
 

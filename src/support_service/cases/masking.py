@@ -10,6 +10,7 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
+from math import isnan
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -17,7 +18,7 @@ from pydantic import BaseModel
 from support_service.cases.model.case import CaseSummary
 from support_service.cases.model.requests import CaseFilters
 from support_service.cases.model.vocabulary import Json
-from support_service.core.domain.case_vocabulary import KNOWN_CONTENT_TYPES, STAFF_AUTHOR_TYPES
+from support_service.core.domain.case_vocabulary import KNOWN_CONTENT_TYPES, KNOWN_SENTIMENTS, STAFF_AUTHOR_TYPES
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND, SOURCES
 from support_service.core.personal import Personal, rules_of
 from support_service.platform.telemetry.instruments import known_or_other
@@ -28,12 +29,16 @@ IDENTIFYING_MEMBERS = frozenset({"id", "customerId", "authorId", *(f"{kind}Id" f
 # At most four digits: five may be a personal number.
 WORD_PATTERN = re.compile(r"(?!(?:\D*\d){5})[A-Za-z0-9_.:+-]{1,40}")
 TIMESTAMP_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")
-AMOUNT_PATTERN = re.compile(r"-?\d{1,12}(\.\d{1,4})?")
-MAX_AMOUNT = 10**12  # a JSON number with more digits may be the number of a card or an account
+AMOUNT_PATTERN = re.compile(r"-?\d{1,8}(\.\d{1,4})?")
+LARGE_AMOUNT_PATTERN = re.compile(r"-?[1-9]\d{8,99}(\.\d{1,99})?")
+AMOUNT_DIGITS = 4  # after the point
+MAX_AMOUNT = 10**8  # a number with more digits may be that of a card, an account or a telephone: a bound is shown
+ABOVE, BELOW = f">= {MAX_AMOUNT}", f"<= -{MAX_AMOUNT}"
 # Members that hold no personal data, as long as the value matches the pattern: a single word, a time, or an amount.
 VISIBLE_MEMBERS = dict.fromkeys(("timestamp", "receivedAt"), TIMESTAMP_PATTERN) | dict.fromkeys(
-    ("type", "origin", "source", "status", "eventType", "authorType", "sentiment", "visibility"), WORD_PATTERN
+    ("type", "origin", "source", "status", "eventType", "authorType", "visibility"), WORD_PATTERN
 )
+VISIBLE_MEMBERS["sentiment"] = re.compile("|".join(KNOWN_SENTIMENTS))
 TYPES_WITH_AMOUNTS = frozenset(source.kind for source in SOURCES.values() if source.amounts)
 VISIBLE_WITH_AMOUNTS = VISIBLE_MEMBERS | {
     name: AMOUNT_PATTERN for source in SOURCES.values() for name in source.amounts
@@ -58,12 +63,12 @@ class Masker:
     """
 
     def __init__(self, key: str | None, channels: Collection[str]) -> None:
-        self._known = {"channel": channels, "content_type": KNOWN_CONTENT_TYPES}
+        self._known = {"channel": channels, "content_type": KNOWN_CONTENT_TYPES, "sentiment": KNOWN_SENTIMENTS}
         self._key = os.fsencode(key or secrets.token_hex())
         self._masks: dict[str, Callable[[str, Any], Any]] = {
             "shown": lambda _, value: value,
             "masked": lambda *_: MASKED_TEXT,
-            "word": lambda _, value: _mask_words(value) if isinstance(value, list) else _mask_word(value),
+            "words": lambda _, value: [each if is_harmless_word(each) else MASKED_TEXT for each in value],
             "known": lambda name, value: known_or_other(value, self._known[name]),
             "pseudonym": lambda _, value: self.pseudonym_of(value),
             "author": lambda _, value: self.pseudonym_of(value),
@@ -97,7 +102,7 @@ class Masker:
         )
 
     def _is_masked(self, rule: Personal, name: str, value: Any) -> bool:
-        if rule.analyst == "word":
+        if rule.analyst == "words":
             return not all(map(is_harmless_word, value))
         return value not in self._known[name] if rule.analyst == "known" else rule.analyst != "shown"
 
@@ -153,21 +158,26 @@ def _masked_fields(model: type[BaseModel]) -> list[tuple[str, str]]:
 
 
 def is_harmless_word(text: str) -> bool:
-    """Return whether analysts are shown a tag or a sentiment: it is one word, without a number of a person."""
+    """Return whether analysts are shown a tag: it is one word, without a number of a person."""
     return WORD_PATTERN.fullmatch(text) is not None
-
-
-def _mask_word(text: str) -> str:
-    return text if is_harmless_word(text) else MASKED_TEXT
-
-
-def _mask_words(texts: Iterable[str]) -> list[str]:
-    return list(map(_mask_word, texts))
 
 
 def _keep_if_matching(value: Any, harmless_pattern: re.Pattern[str] | None) -> Any:
     if value is None:
         return value
-    if isinstance(value, int | float):
-        return value if harmless_pattern is AMOUNT_PATTERN and abs(value) < MAX_AMOUNT else MASKED_TEXT
+    if harmless_pattern is AMOUNT_PATTERN:
+        return _mask_amount(value)
     return value if harmless_pattern and isinstance(value, str) and harmless_pattern.fullmatch(value) else MASKED_TEXT
+
+
+def _mask_amount(value: Any) -> Any:
+    """Return an amount of at most eight digits before the point, or the bound that a larger one exceeds."""
+    if isinstance(value, int | float):
+        if abs(value) < MAX_AMOUNT:
+            return round(value, AMOUNT_DIGITS)
+        return MASKED_TEXT if isnan(value) else ABOVE if value > 0 else BELOW
+    if not isinstance(value, str):
+        return MASKED_TEXT
+    if LARGE_AMOUNT_PATTERN.fullmatch(value):
+        return BELOW if value.startswith("-") else ABOVE
+    return value if AMOUNT_PATTERN.fullmatch(value) else MASKED_TEXT

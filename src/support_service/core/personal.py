@@ -15,7 +15,7 @@ from pydantic import BaseModel
 Analyst = Literal[
     "shown",
     "masked",  # `[masked]`
-    "word",  # as it is if it is one word without a long number, otherwise `[masked]`; so is each item of a list
+    "words",  # a list: each item as it is if it is one word without a long number, otherwise `[masked]`
     "known",  # as it is if this service knows the value, otherwise `other`
     "pseudonym",
     "author",  # of a message: a pseudonym of a customer, and others as they are

@@ -3,6 +3,7 @@
 import pytest
 
 from support_service.cases.masking import IDENTIFYING_MEMBERS, MASKED_TEXT, PSEUDONYM_LENGTH, VISIBLE_MEMBERS, Masker
+from support_service.cases.model.case import Message
 from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import SOURCES
 from support_service.timeline.source_calls import calls_for
@@ -48,9 +49,35 @@ def test_analyst_sees_amounts_and_no_personal_members_of_a_source(source):
 
 @pytest.mark.parametrize(
     ("amount", "shown"),
-    [(12.5, 12.5), (-7, -7), (10**12 - 1, 10**12 - 1), (4111111111111111, MASKED_TEXT), (1e21, MASKED_TEXT)],
+    [
+        (12.5, 12.5),
+        (-7, -7),
+        ("99999999.9999", "99999999.9999"),
+        (10**8 - 1, 10**8 - 1),
+        (0.4111111111111111, 0.4111),
+        (10**8, ">= 100000000"),
+        ("411111111", ">= 100000000"),
+        (-4111111111111111.5, "<= -100000000"),
+        ("-411111111.5", "<= -100000000"),
+        (1e21, ">= 100000000"),
+        ("0411111111", MASKED_TEXT),
+        ("1.41111", MASKED_TEXT),
+        (float("nan"), MASKED_TEXT),
+        ([1], MASKED_TEXT),
+    ],
 )
-def test_numbers_are_amounts_up_to_twelve_digits(amount, shown):
-    """A longer one may be that of a card, which a client sends as a number."""
+def test_analyst_sees_amounts_of_eight_digits_and_bounds_of_larger_ones(amount, shown):
+    """A longer number may be that of a card, an account or a telephone."""
     (masked,) = Masker("key", ()).mask_entries([{"type": "payment", "amount": amount}])
     assert masked["amount"] == shown
+
+
+@pytest.mark.parametrize(("sentiment", "shown"), [("negative", True), ("Anna", False), (None, True)])
+def test_analyst_sees_known_sentiments_only(sentiment, shown):
+    """A sentiment is a text of the client, also if it is one word."""
+    masker = Masker("key", ())
+    texts = {"message": "Hello", "attachment_uri": None, "metadata": None}
+    message = Message.model_construct(author_type="customer", author_id=None, sentiment=sentiment, **texts)
+    assert masker.mask(message).sentiment == (sentiment if shown else "other")
+    (entry,) = masker.mask_message_entries([{"type": "conversation", "sentiment": sentiment}])
+    assert entry["sentiment"] == (sentiment if shown else MASKED_TEXT)

@@ -68,7 +68,7 @@ class Message(ApiModel):
     attachment_ids: Annotated[list[str], FACT] = Field(
         default_factory=list, description="ids of the case's files that it names; `attachmentUri` is that of the first"
     )
-    sentiment: Annotated[str | None, Personal("word", "removed")]
+    sentiment: Annotated[str | None, Personal("known", "removed")]
     metadata: Annotated[Json | None, Personal("hidden", "removed")]
     visibility: Annotated[Visibility, FACT]
     external_id: Annotated[str | None, Personal("masked", "removed")] = None
@@ -147,7 +147,7 @@ class CaseSummary(ApiModel):
     assigned_agent_id: Annotated[str | None, FACT, AUDITED]
     team: Annotated[str | None, FACT, AUDITED]
     context: Annotated[list[Json], Personal("entries", "emptied")]
-    tags: Annotated[list[str], Personal("word", "emptied"), AUDITED]
+    tags: Annotated[list[str], Personal("words", "emptied"), AUDITED]
     external_id: Annotated[str | None, Personal("masked", "removed")] = None
     sent_at: Annotated[SentAt | None, FACT] = None
     snoozed_until: Annotated[SentAt | None, FACT, AUDITED] = Field(

@@ -266,7 +266,7 @@ class _FiltersByColumns(ApiModel):
     channel: Annotated[Channel | None, Personal("known", "replaced if unknown")] = Field(
         None, description="only cases of this channel"
     )
-    tag: Annotated[Annotated[tuple[Tag, ...], Field(max_length=MAX_QUERY_TAGS)], Personal("word", "emptied")] = Field(
+    tag: Annotated[Annotated[tuple[Tag, ...], Field(max_length=MAX_QUERY_TAGS)], Personal("words", "emptied")] = Field(
         (), description=f"only cases with this tag; repeated up to {MAX_QUERY_TAGS} times: with all of these tags"
     )
 

@@ -24,6 +24,7 @@ CLOCK_TARGETS: tuple[ClockTarget, ...] = get_args(ClockTarget)
 BOT = "bot"  # id of an author that is a program
 SYNTHETIC = "synthetic"  # default channel of the probe's cases, and the metric label of every synthetic case
 CHANNELS = ("email", "chat", "phone", "web", "mobile", "social", "sms", "marketplace", "api", SYNTHETIC)
+KNOWN_SENTIMENTS = ("negative", "neutral", "positive")  # any other is free text of a client
 # Any other is free text of a client: metrics and analysts see `other`.
 KNOWN_CONTENT_TYPES = (
     "application/json",

@@ -22,8 +22,9 @@ class Source(NamedTuple):
     `{path}/{id}` is an object, `{id, createdAt, updatedAt}` and more. `{path}?orderId={id}` is a page of the objects of
     an order, `{items: […]}`; of orders it is never asked.
 
-    `amounts` and `personal` say how entries are masked for analysts. The values of `amounts` stay visible. The name of
-    a `personal` member stays, and its value is masked. Ids, `type`, `timestamp`, `source` and `status` need no mention.
+    `amounts` and `personal` say how entries are masked for analysts. The values of `amounts` stay visible up to a
+    bound. The name of a `personal` member stays, and its value is masked. Ids, `type`, `timestamp`, `source` and
+    `status` need no mention.
     A member that is not listed is masked with its name.
     """
 
