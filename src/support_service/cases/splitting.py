@@ -90,7 +90,8 @@ class CaseSplitter:
         await split_rows.move_messages(tx, moved, case.id)
         await split_rows.move_notifications(tx, [each.id for each in moved], original.id, case.id)
         await split_rows.move_files(tx, files, original.id, case.id)
-        opened_at = original.created_at if original.description else None
+        is_described = original.description and await split_rows.was_opened_with_description(tx, original.id)
+        opened_at = original.created_at if is_described else None
         _, waiting_since = case_rows.answer_times(opened_at, rest)
         await split_rows.update_original(tx, original.id, case.created_at, waiting_since, moved)
         if original.sla_policy is not None and waiting_since is None:

@@ -170,6 +170,53 @@ async def test_files_move_with_the_messages_that_name_them(desk):
 
 
 @both_databases
+async def test_timeline_does_not_name_a_file_that_moved(desk):
+    """The new case may get another team. A file that stays, and a file that was deleted, keep their names."""
+    case = await desk.open("one")
+    moved, kept, deleted = [await desk.stage(case, data) for data in (b"1", b"2", b"3")]
+    message = await desk.write(case, "two", attachmentIds=[moved["id"]])
+    await desk.write(case, "three", attachmentIds=[kept["id"], deleted["id"]])
+    path = f"/support/cases/{case['id']}"
+    async with desk.principals.request("agent", "DELETE", f"{path}/attachments/{deleted['id']}") as response:
+        assert response.status == 204
+
+    async def named():
+        entries = (await desk.read(case, "agent", "?includeTimeline=true"))["timeline"]
+        changes = [each["changes"] for each in entries if each.get("action", "").startswith("attachment.")]
+        return {each for values in changes if "filename" in values for each in values["attachmentId"] if each}
+
+    assert await named() == {each["id"] for each in (moved, kept, deleted)}
+    new = await desk.split(case, [message])
+    given = {"assignedAgentId": "agent-2", "team": "billing"}
+    await desk.principals.read_json("supervisor", "PATCH", f"/support/cases/{new['id']}", json=given)
+    assert await named() == {kept["id"], deleted["id"]}
+
+
+@both_databases
+async def test_note_does_not_hide_a_file_that_a_moved_message_shows(desk):
+    """A file that messages of both cases name stays in the original."""
+    case = await desk.open("one")
+    shared = await desk.stage(case)
+    message = await desk.write(case, "a: two", attachmentIds=[shared["id"]])
+    await desk.write(case, "n: three", attachmentIds=[shared["id"]])
+    await desk.split(case, [message])
+    await desk.write(case, "n: five", attachmentIds=[shared["id"]])
+    (file,) = (await desk.read(case))["attachments"]
+    assert file["visibility"] == "public"
+
+
+@both_databases
+async def test_description_that_was_added_later_is_no_first_message(desk):
+    """The customer does not wait for an answer to what an agent has written into the case."""
+    for given, change, waits in ((None, "Zero", False), ("Zero", "Other", True)):
+        case = await desk.open("a: one", description=given)
+        path = f"/support/cases/{case['id']}"
+        await desk.principals.read_json("agent", "PATCH", path, json={"description": change})
+        await desk.split(case, case["messages"])
+        assert (await desk.read(case))["waitingSince"] == (case["createdAt"] if waits else None)
+
+
+@both_databases
 async def test_both_cases_know_since_when_their_customer_waits(desk):
     """And who has answered: each by its own messages."""
 

@@ -98,7 +98,11 @@ class CaseEncoder:
         history = _parsed_history(stored)
         if encoded.own is None:
             return self.entries.encode_case(view, encoded.document.to_objects(), history)
-        return replace(encoded.own, changes=self.entries.encode_changes(view, history), more_changes=history.more)
+        return replace(
+            encoded.own,
+            changes=self.entries.encode_changes(view, history, encoded.own.files),
+            more_changes=history.more,
+        )
 
     def linked_own_entries(self, view: CaseView, stored: StoredCase) -> OwnEntries:
         """Return the timeline entries of one of several cases, which name it. It was read with its history."""

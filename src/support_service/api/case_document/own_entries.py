@@ -1,6 +1,6 @@
 """The timeline entries of a case itself: its context, its recorded changes, its messages and files."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ class OwnEntries:
     messages_and_files: EncodedEntries
     changes: EncodedEntries | None = None  # None until the history is read, for a timeline
     more_changes: bool = False  # the case has older changes than these
+    files: frozenset[str] = frozenset()  # ids of the files of the case
     ticket_id: str = ""  # in each entry, if the case is read with its duplicates; else empty
 
     @property
@@ -64,29 +65,41 @@ class EntryEncoder:
     ) -> OwnEntries:
         """Return the entries of a case, which has the members of the API; without a history, all but its changes."""
         opened_at, context = case["createdAt"], case["context"]
+        files = frozenset(each["id"] for each in case["attachments"])
         dated = merge.message_entries(case["messages"]) + merge.attachment_entries(case["attachments"])
         return OwnEntries(
             opened_at,
             references.references_by_service(context),
             self.encode_entries(view, merge.context_entries(opened_at, context), ticket_id),
             self.encode_entries(view, dated, ticket_id, of_messages=True),
-            None if history is None else self.encode_changes(view, history, ticket_id),
+            None if history is None else self.encode_changes(view, history, files, ticket_id),
             history is not None and history.more,
+            files,
             ticket_id,
         )
 
-    def encode_changes(self, view: CaseView, history: History, ticket_id: str = "") -> EncodedEntries:
-        """Return the entries of recorded changes."""
-        return _encode_entries(change_entries(history.changes, view, self._masker), ticket_id)
+    def encode_changes(
+        self, view: CaseView, history: History, files: Collection[str], ticket_id: str = ""
+    ) -> EncodedEntries:
+        """Return the entries of recorded changes of a case with these files."""
+        return _encode_entries(change_entries(history.changes, view, self._masker, files), ticket_id)
 
 
-def change_entries(recorded: Iterable[RecordedChange], view: CaseView, masker: Masker) -> list[merge.DatedEntry]:
-    """Return the entries that a view has of changes, masked if the view is; only the full view names who acted."""
+def change_entries(
+    recorded: Iterable[RecordedChange], view: CaseView, masker: Masker, files: Collection[str] = ()
+) -> list[merge.DatedEntry]:
+    """Return the entries that a view has of changes, masked if the view is; only the full view names who acted.
+
+    A file has its name only if the case has the file, or had it to the end. A split may have moved another file to a
+    case that the reader may not see.
+    """
+    shown = [(change, changes) for change in recorded if (changes := shown_changes(change, view)) is not None]
+    named = [changes for change, changes in shown if change.action == "attachment.removed" and "filename" in changes]
+    removed = {changes["attachmentId"][0] for changes in named}
     dated: list[merge.DatedEntry] = []
-    for change in recorded:
-        changes = shown_changes(change, view)
-        if changes is None:
-            continue
+    for change, changes in shown:
+        if "filename" in changes and not {*changes["attachmentId"]} & {*files, *removed}:
+            del changes["filename"]
         entry: merge.Entry = {"type": ENTRY_TYPE, "timestamp": change.at, "action": change.action}
         if view == "full":
             entry["actor"] = change.actor

@@ -11,7 +11,13 @@ import sqlalchemy as sa
 from support_service.cases.model.case import Case, CaseSummary, Message
 from support_service.cases.model.vocabulary import DUPLICATE_OF, SPLIT_FROM, length_without_exponents
 from support_service.cases.sql import case_reading
-from support_service.cases.sql.projections import IS_SYNTHETIC, LATEST_CHANGE, LOCKED_CASE_JSON, has_duplicates
+from support_service.cases.sql.projections import (
+    IS_SYNTHETIC,
+    LATEST_CHANGE,
+    LOCKED_CASE_JSON,
+    cases_before,
+    has_duplicates,
+)
 from support_service.cases.sql.search import ADD_DOCUMENT
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
 from support_service.core.search_words import search_text
@@ -162,8 +168,12 @@ _MESSAGE_NAMES_ATTACHMENT = sa.or_(  # ids contain no LIKE wildcards
     messages.c.attachment_uri.contains(attachments.c.id),
     sa.cast(messages.c.attachment_ids, sa.Text).contains(attachments.c.id),
 )
+# Also by a message that a split has moved: a file that messages of both cases name stays in the case.
+_CASES_SPLIT_FROM = cases_before(text_literal(SPLIT_FROM), _case_id)
 _NAMED_BY_PUBLIC_MESSAGE = sa.exists().where(
-    messages.c.ticket_id == attachments.c.ticket_id, messages.c.visibility == "public", _MESSAGE_NAMES_ATTACHMENT
+    sa.or_(messages.c.ticket_id == _case_id, messages.c.ticket_id.in_(sa.select(_CASES_SPLIT_FROM.c.id))),
+    messages.c.visibility == "public",
+    _MESSAGE_NAMES_ATTACHMENT,
 )
 _IS_NAMED_ATTACHMENT = (
     attachments.c.ticket_id == sa.bindparam("case_id"),

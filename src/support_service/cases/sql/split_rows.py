@@ -4,13 +4,14 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
+import pydantic_core
 import sqlalchemy as sa
 
 from support_service.cases.model.case import CaseSummary, Message
 from support_service.cases.sql.case_rows import answer_times, column_values, message_size, search_values
 from support_service.platform.database import Reader, Row, Transaction
 from support_service.platform.database.dialect import UtcDateTime
-from support_service.platform.database.tables import attachments, messages, notifications, tickets
+from support_service.platform.database.tables import attachments, audit_log, messages, notifications, tickets
 
 _M = messages.c
 # Without the texts.
@@ -56,6 +57,18 @@ UPDATE_ORIGINAL = (
 async def read_conversation(reader: Reader, case_id: str) -> Sequence[Row]:
     """Return what the messages of a case, oldest first, say of answers and files, without their texts."""
     return await reader.fetch_all(CONVERSATION, {"case_id": case_id})
+
+
+async def was_opened_with_description(reader: Reader, case_id: str) -> bool:
+    """Return whether a case that has a description had one from the start: the audit log has no first one."""
+    statement = sa.select(audit_log.c.changes).where(
+        audit_log.c.case_id == case_id, audit_log.c.changes.contains('"description":[')
+    )
+    for row in await reader.fetch_all(statement.order_by(audit_log.c.seq)):
+        changed = pydantic_core.from_json(row.changes)
+        if "description" in changed:  # else it is a member of the context
+            return changed["description"][0] is not None
+    return True
 
 
 async def read_messages(reader: Reader, case_id: str, ids: Collection[str]) -> list[Message]:
