@@ -88,6 +88,13 @@ async def test_note_of_a_bot_tells_nobody(desk):
     assert [each["id"] for each in await followers(desk, case)] == [MINH]
 
 
+async def test_person_whom_the_last_note_mentions_is_told_of_the_closing(desk):
+    """The person follows the case by then."""
+    case = await desk.open_case()
+    await desk.send("POST", f"/support/cases/{case['id']}/close", json={"message": "@agent-1 has solved it", **NOTE})
+    assert await told(desk) == ["mention", "status"]
+
+
 async def test_mentioned_team_is_told_and_does_not_follow(desk):
     """Who writes the note is told nothing."""
     case = await desk.open_case()
