@@ -244,7 +244,7 @@ siege: slow-clients # the former name
 
 ## Now and then
 
-configuration: install ## Write docs/configuration.md again, from the settings
+configuration: install ## Write docs/configuration.md and the chart's settings.json again, from the settings
 	$(BIN)/python docs/configuration.py
 
 inventory: install ## Write docs/operations/data-inventory.md again, from the fields and the columns

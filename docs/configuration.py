@@ -1,5 +1,7 @@
-"""Write docs/configuration.md from the settings, or with --check only say whether it is up to date."""
+"""Write docs/configuration.md and the chart's settings.json from the settings, or with --check only compare them."""
 
+import json
+import re
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,11 +13,12 @@ from generated_page import write_or_check
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from support_service.core.units import MAX_DURATION, MAX_INTEGER
+from support_service.core.units import MAX_DURATION, MAX_INTEGER, REQUEST_RATE_PATTERN
 from support_service.platform.settings import values
 from support_service.platform.settings.section import SettingsSection
 
 PAGE = Path(__file__).parent / "configuration.md"
+CHART = Path(__file__).parents[1] / "observability/helm/support-service/settings.json"
 HEAD = """\
 # Configuration
 
@@ -59,6 +62,23 @@ FORMS = [  # first match wins; compared as types with their metadata
     (Path, "path"),
     (str, "text"),
 ]
+# What the chart takes as a value of a type: regular expressions of Go, which have to match the whole value.
+NUMBER = r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
+PATTERNS = {
+    values.RequestRate: rf"(?i:off)|{REQUEST_RATE_PATTERN.pattern}",
+    values.Duration: r"\d+(\.\d+)?\s*[smhdw]",
+    values.Seconds: NUMBER,
+    values.Count: r"[+-]?\d+",
+    values.Share: r"\d+(\.\d+)?\s*%",
+    values.BaseUrl: r"https?://.+",
+    values.RedisUrl: r"(redis|rediss|unix|rediss?\+sentinel)://.+",
+    values.DatabaseUrl: r"sqlite(\+\w+)?:///.+|postgresql(\+\w+)?://.+",
+    bool: r"(?i:true|false|1|0|yes|no|on|off|t|f|y|n)",
+    int: r"[+-]?\d+",
+    float: NUMBER,
+}
+ALSO_ACCEPTED = {"SUPPORT_LOG_LEVEL": ("warn",)}
+KEYS_OF_LIMITS = {"gt": "above", "ge": "minimum", "le": "maximum"}
 FORMS_OF_LIMITS = {
     "gt": "greater than {:,}",
     "ge": "at least {:,}",
@@ -73,6 +93,28 @@ def page() -> str:
     return HEAD + "".join(_section(section) for section in SettingsSection.__subclasses__())
 
 
+def settings_of_chart() -> str:
+    """Return what the chart knows of each setting: the expected values, as text and as a pattern, and the default."""
+    rows = []
+    for section in SettingsSection.__subclasses__():
+        hints = get_type_hints(section, include_extras=True)
+        for name, field in section.model_fields.items():
+            rows.append(f"  {json.dumps(field.alias)}: {json.dumps(_known_to_chart(hints[name], field))}")
+    return "{\n" + ",\n".join(rows) + "\n}\n"
+
+
+def _known_to_chart(hint: Any, field: FieldInfo) -> dict[str, Any]:
+    known: dict[str, Any] = {"expected": re.sub(r"`|\[|\]\(.*?\)", "", _expected(hint, field))}
+    hint = _without_none(hint)
+    if get_origin(hint) is Literal:
+        options = (*get_args(hint), *ALSO_ACCEPTED.get(str(field.alias), ()))
+        known["pattern"] = f"(?i:{'|'.join(map(re.escape, options))})"
+    elif pattern := next((PATTERNS[each] for each, _ in FORMS if each in PATTERNS and _is_form(each, hint)), None):
+        known["pattern"] = pattern
+    known |= {KEYS_OF_LIMITS[name]: limit for name, limit in _limits(field) if name in KEYS_OF_LIMITS}
+    return known | {"default": _default(hint, field.default).strip("`")}
+
+
 def _section(section: type[SettingsSection]) -> str:
     hints = get_type_hints(section, include_extras=True)
     rows = [_row(hints[name], field) for name, field in section.model_fields.items()]
@@ -82,48 +124,54 @@ def _section(section: type[SettingsSection]) -> str:
 
 
 def _row(hint: Any, field: FieldInfo) -> str:
-    form = _form(hint)
-    bounds = _bounds(field)
     meaning = field.description or ""
-    return f"| `{field.alias}` | {form}{f', {bounds}' if bounds else ''} | {_default(field.default)} | {meaning} |"
+    return f"| `{field.alias}` | {_expected(hint, field)} | {_default(hint, field.default)} | {meaning} |"
+
+
+def _expected(hint: Any, field: FieldInfo) -> str:
+    return ", ".join([_form(hint), *(FORMS_OF_LIMITS[name].format(limit) for name, limit in _limits(field))])
 
 
 def _form(hint: Any) -> str:
     """Return how a value is written. Raises LookupError for a type that is not in FORMS."""
-    options = [each for each in get_args(hint) if each is not NoneType]
-    if len(options) == 1 and NoneType in get_args(hint):
-        hint = options[0]
+    hint = _without_none(hint)
     if get_origin(hint) is Literal:
         return " or ".join(f"`{value}`" for value in get_args(hint))
-    base = getattr(hint, "__origin__", hint)
     for known, form in FORMS:
-        if known in (hint, base):
+        if _is_form(known, hint):
             return form
     raise LookupError(f"docs/configuration.py has no form for {hint}")
 
 
-def _bounds(field: FieldInfo) -> str:
-    return ", ".join(form.format(limit) for form, limit in _limits(field) if limit not in UNBOUNDED)
+def _without_none(hint: Any) -> Any:
+    options = [each for each in get_args(hint) if each is not NoneType]
+    return options[0] if len(options) == 1 and NoneType in get_args(hint) else hint
+
+
+def _is_form(known: Any, hint: Any) -> bool:
+    return known in (hint, getattr(hint, "__origin__", hint))
 
 
 def _limits(field: FieldInfo) -> Iterator[tuple[str, float]]:
     for each in field.metadata:
-        for name, form in FORMS_OF_LIMITS.items():
-            if (limit := getattr(each, name, None)) is not None:
-                yield form, limit
+        for name in FORMS_OF_LIMITS:
+            if (limit := getattr(each, name, None)) is not None and limit not in UNBOUNDED:
+                yield name, limit
 
 
-def _default(default: object) -> str:
+def _default(hint: Any, default: Any) -> str:
     if default is None or default == () or isinstance(default, SecretStr):
         return ""
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     if isinstance(default, timedelta):
-        return f"`{default.total_seconds():g}s`"
+        return f"`{default.total_seconds():.10g}s`"
+    if hint == values.Share:
+        return f"`{default:.0%}`"
     if isinstance(default, tuple):
         return f"`{','.join(default)}`"
     return f"`{default}`"
 
 
 if __name__ == "__main__":
-    sys.exit(write_or_check(__doc__, {PAGE: page()}))
+    sys.exit(write_or_check(__doc__, {PAGE: page(), CHART: settings_of_chart()}))
