@@ -1,5 +1,6 @@
 """The pages beside the runbooks: in pairs, with links that lead somewhere and metrics that exist."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from support_service.api.routes import ROUTES
 from support_service.api.routing.route import Permission
-from support_service.platform.settings.earlier_service import DOCS_PAGE, NEW_NAME_BY_EARLIER_NAME
+from support_service.platform.settings.earlier_service import NEW_NAME_BY_EARLIER_NAME
 from tests.support.promql import NAME, ROOT, known_series, series_family
 
 PACKAGE = ROOT / "src" / "support_service"
@@ -89,7 +90,19 @@ def test_the_page_for_the_earlier_service_lists_every_renamed_variable():
         assert any(f"`{earlier}`" in row and f"`{new}`" in row for row in rows if row.startswith("| `SERVICE_")), (
             earlier
         )
-    assert (ROOT / DOCS_PAGE).is_file()
+
+
+def test_messages_name_no_page_that_an_installation_lacks():
+    """A wheel has no `docs/`: a message says itself what to do. So do the descriptions of routes."""
+    named = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.value}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for module in [ast.parse(path.read_text())]
+        for node in ast.walk(module)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(r"\bdocs/\S+\.md", node.value)
+        if node.value != ast.get_docstring(module, clean=False)
+    ]
+    assert named == []
 
 
 def test_examples_of_how_to_write_a_test_are_tests():

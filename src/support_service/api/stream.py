@@ -50,8 +50,6 @@ async def follow(call: Call, query: StreamQuery, request: web.Request) -> web.St
     and for staff `actor`. It has the `case` as in a list, and the `message` that was added, if the caller may read it.
     `Last-Event-ID` replays the changes after it; `event: resync` says that this is not possible, so that the client has
     to read its cases again. `event: presence` tells staff who views a case. Comments keep the connection alive.
-
-    docs/api/stream.md has the details.
     """
     service = call.service
     response = web.StreamResponse(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})

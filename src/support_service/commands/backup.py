@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from support_service.platform.settings import Settings
 
 POSTGRES_MESSAGE = (
-    "`backup` copies a database of SQLite. PostgreSQL has pg_dump and pg_basebackup: docs/operations/backup.md has the "
-    "commands"
+    "`backup` copies a database of SQLite. PostgreSQL has `pg_dump --format=custom --file=support.dump DATABASE`, and "
+    "pg_basebackup for a point in time"
 )
 BACKUP_EXAMPLES = """\
 example:
@@ -39,7 +39,7 @@ example:
 
 The service may run. The copy is of the moment at which the command begins. It gets its name once SQLite's integrity
 check, the number of rows, and the chain of the audit log are verified. Back up the files of attachments after it.
-docs/operations/backup.md has all steps of a backup and of a restore.
+After a restore, run `support-service restored` before the service starts.
 """
 RESTORED_EXAMPLES = """\
 examples:

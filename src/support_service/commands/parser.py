@@ -28,8 +28,8 @@ def build_parser() -> Parser:
     """
     program = Parser(
         prog="support-service",
-        description="Support cases with one merged timeline and attachments. Settings are environment variables, which "
-        "docs/configuration.md lists.",
+        description="Support cases with one merged timeline and attachments. Settings are environment variables, "
+        "such as SUPPORT_DATABASE_URL.",
     )
     program.add_argument("--version", action="version", version=f"support-service {__version__}")
     program.set_defaults(refused=USAGE_ERROR_STATUS)

@@ -200,7 +200,7 @@ COMMAND_LINE_ERRORS = (
     ),
     (
         "database_of_unreleased_version",
-        "the database is of a version that was not released: see docs/operations/upgrades.md",
+        "the database is of a version that was not released: the message has the statement that adopts it",
     ),
     ("file_exists", "name a file that does not exist yet"),
     ("file_missing", "name the files to upload after the id of the case"),

@@ -170,6 +170,8 @@ async def run(
 ) -> None:
     """Send about `rate` requests a second until Ctrl-C, or for `duration` seconds, and print counts of the answers.
 
+    The last line has the rate that was reached. The load is then as asked for, or the line says why it is not.
+
     Raises UserError if no request was answered.
     """
     stopped = asyncio.ensure_future(wait_for_stop_signal())
@@ -181,13 +183,16 @@ async def run(
     ):
         traffic = TrafficGenerator(client, session if faults else None)
         acting: set[asyncio.Task[None]] = set()
-        reported_at = loop.time()
+        started_at = reported_at = loop.time()
+        skipped = 0
         until = float("inf") if duration is None else reported_at + duration
         while not stopped.done() and loop.time() < until:
             if len(acting) < timings.max_concurrent_requests:
                 task = asyncio.create_task(traffic.perform_random_action())
                 acting.add(task)
                 task.add_done_callback(acting.discard)
+            else:
+                skipped += 1
             pause = min(random.expovariate(rate), until - loop.time())
             await asyncio.wait([stopped], timeout=max(0.0, pause))
             if loop.time() > reported_at + timings.report_interval:
@@ -195,6 +200,13 @@ async def run(
                 _print_counts(traffic)
         await asyncio.gather(*acting)
         _print_counts(traffic)
+        reached = traffic.answers.total() / max(loop.time() - started_at, 1e-9)
+        held_back = (
+            f": {skipped:,} were not sent, because {timings.max_concurrent_requests} waited for an answer"
+            if skipped
+            else ""
+        )
+        print(f"{reached:.1f} requests a second of {rate:,g}{held_back}")
     if traffic.answers.keys() == {"no answer"}:
         raise UserError(f"{base_url} gave no answer at all: check --base-url")
 

@@ -1,6 +1,7 @@
 """`support-service demo traffic` sends requests of clients, and with `--faults` invalid requests too."""
 
 import asyncio
+import re
 import signal
 
 import aiohttp
@@ -54,19 +55,21 @@ async def test_traffic_reaches_a_service_below_a_path(tmp_path):
         url = str(below.make_url("/desk/"))
         arguments = ("--base-url", url, "--rate", "0.00001", "--duration", "1")
         async with running("demo", "traffic", *arguments, cwd=tmp_path) as process:
-            assert await process.wait_for_exit(90) == (0, "1 2xx\n", "")
+            status, out, errors = await process.wait_for_exit(90)
+    assert (status, out.splitlines()[0], errors) == (0, "1 2xx", "")
     assert paths == ["/desk/support/cases"]
 
 
 @pytest.mark.usefixtures("processes")
 async def test_traffic_command_ends_after_its_duration(client, tmp_path):
-    """It prints the counts of responses."""
+    """It prints the counts of responses, and then the rate that it reached."""
     url = str(client.make_url("")).rstrip("/")
     arguments = ("--base-url", url, "--rate", "100", "--duration", "1s", "--faults")
     async with running("demo", "traffic", *arguments, cwd=tmp_path) as process:
         status, out, errors = await process.wait_for_exit(90)
     assert (status, errors) == (0, "")
     assert "2xx" in out
+    assert re.search(r"\n[0-9.]+ requests a second of 100\n$", out)
 
 
 async def test_traffic_counts_requests_without_a_response():
@@ -78,7 +81,10 @@ async def test_traffic_counts_requests_without_a_response():
 
 
 async def test_traffic_reports_its_progress(client, capsys):
-    """The counts are printed repeatedly, even while all allowed requests are in progress."""
+    """The counts are printed repeatedly, even while all allowed requests are in progress.
+
+    The last line says that the rate was not reached, and why.
+    """
     timings = TrafficTimings(report_interval=0.0, max_concurrent_requests=1)
     url = str(client.make_url("")).rstrip("/")
     running = asyncio.create_task(traffic_module.run(url, {}, 1_000_000.0, None, faults=False, timings=timings))
@@ -93,3 +99,7 @@ async def test_traffic_reports_its_progress(client, capsys):
     signal.raise_signal(signal.SIGTERM)
     await running
     assert "nothing yet" in shown
+    last_line = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(
+        r"[0-9.]+ requests a second of 1e\+06: [0-9,]+ were not sent, because 1 waited for an answer", last_line
+    )

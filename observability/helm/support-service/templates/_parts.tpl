@@ -78,7 +78,7 @@ envFrom:
 {{- $known := .known -}}
 {{- range $name, $value := include "support.texts" .values | fromYaml -}}
 {{- if and (hasPrefix "SUPPORT_" $name) (not (hasKey $known $name)) (not (hasKey $known (trimSuffix "_FILE" $name))) -}}
-{{- fail (printf "%s has %s, and the service has no such setting: take a name of docs/configuration.md" $place $name) -}}
+{{- fail (printf "%s has %s, and the service has no such setting: take a name of the chart's settings.json" $place $name) -}}
 {{- end -}}
 {{- $form := get $known $name | default dict -}}
 {{- $wrong := not (regexMatch (printf "^(%s)$" (get $form "pattern" | default "(?s:.*)")) (trim $value)) -}}

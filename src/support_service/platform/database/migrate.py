@@ -22,14 +22,14 @@ REVISION_ID = re.compile("[0-9]{4}")  # form of the revision ids
 EARLIER_TABLE, OWN_TABLE = "support_tickets", "tickets"
 EARLIER_SERVICE_MESSAGE = (
     f"The database at SUPPORT_DATABASE_URL is that of the earlier support-service (table {EARLIER_TABLE}), and was not "
-    "changed. Give this service a database or a PostgreSQL schema of its own, then both can run side by side: see "
-    "docs/operations/earlier-service.md"
+    "changed. Give this service a database or a PostgreSQL schema of its own, then both can run side by side"
 )
 # Revisions that no release had: versions between 0.1.0 and 0.2.0. 0035 to 0038 replace them.
 UNRELEASED_REVISIONS = ("0012", "0034")
 UNRELEASED_MESSAGE = (
     "The database at SUPPORT_DATABASE_URL has revision {revision} of a version that was not released, and was not "
-    "changed: docs/operations/upgrades.md has the statement that adopts it"
+    "changed. Run `migrate` of that version up to 0034, then the statement UPDATE alembic_version SET version_num = "
+    "'0038' WHERE version_num = '0034', then `support-service migrate` of this version"
 )
 UNFINISHED_COPY = "database_copy"  # a table that a target of `support-service database copy` has until it is complete
 UNFINISHED_COPY_MESSAGE = (

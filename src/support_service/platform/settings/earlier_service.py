@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 
 EARLIER_PREFIX = "SERVICE_"
-DOCS_PAGE = "docs/operations/earlier-service.md"
 NEW_NAME_BY_EARLIER_NAME = {
     "SERVICE_HOST": "SUPPORT_HOST",
     "SERVICE_PORT": "SUPPORT_PORT",
@@ -46,7 +45,7 @@ def earlier_variables_warning(environ: Mapping[str, str]) -> Iterator[str]:
             else f"{name} has no counterpart"
             for name in given
         )
-        yield f"Variables of the earlier support-service have no effect: {', '.join(renamed)}; see {DOCS_PAGE}"
+        yield f"Variables of the earlier support-service have no effect: {', '.join(renamed)}"
 
 
 def _is_setting(name: str, value: str) -> bool:

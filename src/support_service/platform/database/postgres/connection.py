@@ -45,8 +45,8 @@ _MISSING_SETTING = (
     "ALTER ROLE %s SET %s = %s"
 )
 _STATEMENTS_WITHOUT_NAMES = (
-    "The pooler keeps no prepared statements, so that each read is a transaction of four round trips: set "
-    "max_prepared_statements in pgbouncer.ini, see docs/operations/postgresql.md"
+    "The pooler keeps no prepared statements, so that each read is a transaction of four round trips. Set "
+    "max_prepared_statements in pgbouncer.ini, such as 200"
 )
 _STATEMENTS_FORGOTTEN = (
     "The pooler has forgotten a prepared statement. Until the service restarts, its statements have no names, and each "
@@ -55,8 +55,8 @@ _STATEMENTS_FORGOTTEN = (
 _STATE_OF_DRIVER = "cannot switch to state"  # the error if the server has closed an idle connection
 _FORGOTTEN_SQLSTATES = ("26000", "42P05")  # invalid_sql_statement_name, duplicate_prepared_statement
 _REMEDY_FOR_POOLER = (
-    ". Behind PgBouncer set SUPPORT_DATABASE_PREPARED_STATEMENTS=false, or ignore_startup_parameters in pgbouncer.ini: "
-    "see docs/operations/postgresql.md"
+    ". Behind PgBouncer set SUPPORT_DATABASE_PREPARED_STATEMENTS=false, or list the parameter in "
+    "ignore_startup_parameters of pgbouncer.ini"
 )
 
 _PROCESS = new_id()
