@@ -49,11 +49,8 @@ def limit():
     return "off"
 
 
-@pytest.fixture
-async def addresses(migrated_folder, tmp_path, limit):
-    """The plain and the encrypted address of HAProxy, with the service behind it, and whom to trust."""
-    service, plain, encrypted = free_port(), free_port(), free_port()
-    authority = CertificateAuthority(tmp_path)
+def configuration_of(authority, plain, encrypted, service):
+    """Return the page's configuration, with these ports."""
     changed = {
         "bind :80\n": f"bind {PROXY}:{plain}\n",
         "bind :443 ": f"bind {PROXY}:{encrypted} ",
@@ -62,7 +59,15 @@ async def addresses(migrated_folder, tmp_path, limit):
         "10.0.0.11:8000": f"{PROXY}:{service}",
         "10.0.0.12:8000": f"{DOWN}:{service}",
     }
-    configuration = re.sub("|".join(map(re.escape, changed)), lambda found: changed[found[0]], CONFIGURATION)
+    return re.sub("|".join(map(re.escape, changed)), lambda found: changed[found[0]], CONFIGURATION)
+
+
+@pytest.fixture
+async def addresses(migrated_folder, tmp_path, limit):
+    """The plain and the encrypted address of HAProxy, with the service behind it, and whom to trust."""
+    service, plain, encrypted = free_port(), free_port(), free_port()
+    authority = CertificateAuthority(tmp_path)
+    configuration = configuration_of(authority, plain, encrypted, service)
     variables = {"SUPPORT_TRUSTED_PROXIES": PROXY, "SUPPORT_PORT": str(service), "SUPPORT_RATE_LIMIT_ADDRESS": limit}
     async with running("serve", cwd=migrated_folder, **variables) as process:
         await process.wait_until_ready(f"http://{PROXY}:{service}")
@@ -100,6 +105,24 @@ async def test_service_knows_that_clients_use_tls(session):
     """Its answers tell browsers to stay with TLS."""
     async with session.get("/livez") as response:
         assert response.headers["Strict-Transport-Security"] in PAGE
+
+
+async def test_clients_get_a_problem_while_no_replica_is_ready(tmp_path):
+    """The answer is HAProxy's own, in the form that clients know from the service. It says when to try again."""
+    plain, encrypted = free_port(), free_port()
+    authority = CertificateAuthority(tmp_path)
+    trusting = ssl.create_default_context(cafile=authority.certificate)
+    with running_haproxy(tmp_path, configuration_of(authority, plain, encrypted, free_port()), encrypted):
+        async with (
+            aiohttp.ClientSession(
+                f"https://{PROXY}:{encrypted}", connector=aiohttp.TCPConnector(ssl=trusting)
+            ) as session,
+            session.get("/support/cases") as response,
+        ):
+            assert (response.status, response.content_type) == (503, "application/problem+json")
+            problem = await response.json(content_type=None)
+            assert (problem["status"], problem["code"]) == (503, "no_replica")
+            assert int(response.headers["Retry-After"]) > 0
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/%6detrics", "/%6Detric%73?x=1"])
