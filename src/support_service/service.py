@@ -4,6 +4,9 @@ Parts close in reverse. Packages that the settings don't need are not imported: 
 obstore, asyncpg, OpenTelemetry's exporters. See tests/e2e/test_imports.py.
 """
 
+import asyncio
+import logging
+import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -74,6 +77,8 @@ from support_service.timeline.cache import SnapshotStore
 from support_service.timeline.opening import TimelineTimings, open_cache, open_timeline
 from support_service.timeline.overrides import OverrideService
 
+log = logging.getLogger(__name__)
+
 if TYPE_CHECKING:  # they load the packages that verify JWTs, and PostgreSQL's driver
     from support_service.platform.access.oidc import OidcProvider
     from support_service.platform.database.postgres.standby import Standby
@@ -85,6 +90,7 @@ class ApiTimings:
 
     ping_timeout: float = 1.0  # of the database ping: readiness probes wait no longer
     dependency_interval: float = 10.0  # between checks of the dependencies for the metrics
+    redis_interval: float = 1.0  # between checks of a server that is configured as Redis, until it answers
     stale_after: timedelta = timedelta(seconds=30)  # on-call's figures are read every 10 seconds or more often
     turns: TurnLimits = field(default_factory=TurnLimits)  # of searches and counts
     bulk_turns: TurnLimits = field(default_factory=lambda: TurnLimits(total=2))
@@ -186,7 +192,7 @@ async def open_service(
     async with AsyncExitStack() as stack:
         opened = stack.enter_async_context
         await opened(telemetry.running())  # closes last: what other parts record while they close is exported, too
-        await _check_redis(settings.redis_urls)
+        await opened(_checked_redis(settings.redis_urls, timings.api))
         await opened(guard.running(telemetry, settings.timeline.redis_url))
         # A service that can't identify callers must not start.
         authenticator, provider = await opened(open_access(settings, instruments, timings.access))
@@ -370,10 +376,40 @@ async def _watch_dependencies(
         yield
 
 
-async def _check_redis(urls: Mapping[str, str]) -> None:
-    """Raise WrongSetting if a server that is configured as Redis can't be used. `urls` are by variable."""
-    for variable, url in urls.items():
-        from support_service.platform.redis import find_obstacle  # noqa: PLC0415 - loads redis only if it is used
+@asynccontextmanager
+async def _checked_redis(urls: Mapping[str, str], timings: ApiTimings) -> AsyncIterator[None]:
+    """Check the servers that are configured as Redis. `urls` are by variable.
 
-        if obstacle := await find_obstacle(url):
+    Those that do not answer are checked again while the block runs. Raises WrongSetting if a server can't be used. If
+    that is found while the block runs, the process is told to stop, and the error is raised at its end.
+    """
+    silent = await _check_redis(urls)
+    async with run_in_background(_await_answers(silent, timings.redis_interval)):
+        yield
+
+
+async def _check_redis(urls: Mapping[str, str]) -> dict[str, str]:
+    """Return the servers that do not answer. Raises WrongSetting if a server can't be used."""
+    silent = {}
+    for variable, url in urls.items():
+        from support_service.platform.redis import NoAnswer, find_obstacle  # noqa: PLC0415 - only if it is used
+
+        try:
+            obstacle = await find_obstacle(url)
+        except NoAnswer:
+            silent[variable] = url
+            continue
+        if obstacle:
             raise WrongSetting(f"{variable}: the server at this URL {obstacle}")
+    return silent
+
+
+async def _await_answers(silent: Mapping[str, str], interval: float) -> None:
+    while silent:
+        await asyncio.sleep(interval)
+        try:
+            silent = await _check_redis(silent)
+        except WrongSetting as wrong:
+            log.error("The service stops: %s", wrong)  # noqa: TRY400 - the message suffices
+            signal.raise_signal(signal.SIGTERM)
+            raise

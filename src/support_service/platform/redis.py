@@ -38,6 +38,10 @@ OBSTACLES = {
 }
 
 
+class NoAnswer(Exception):
+    """A server does not say what it is."""
+
+
 class OversizedAnswer(InvalidResponse):
     """An answer that exceeds `MAX_ANSWER_BYTES`, or is nested too deep. redis-py closes its connection."""
 
@@ -149,9 +153,9 @@ def create_pool(url: str, *, blocking: bool = False, **options: Any) -> redis.Co
 
 
 async def find_obstacle(url: str) -> str | None:
-    """Return why the server at a URL can't be used, as the end of a sentence.
+    """Return why the server at a URL can't be used, as the end of a sentence; None if it can.
 
-    None if it can. A server that can't be reached, is late, or answers with an error may be a Redis that works again
+    Raises NoAnswer for a server that can't be reached, is late, or answers with an error: it may be a Redis that works
     soon.
     """
     pool = create_pool(url, socket_connect_timeout=REDIS_TIMEOUT, retry=Retry(NoBackoff(), 0))
@@ -166,8 +170,8 @@ async def find_obstacle(url: str) -> str | None:
             is_redis = (await client.echo(text)) in (text, text.encode())
     except InvalidResponse:
         is_redis = False
-    except (RedisError, OSError):
-        is_redis = True
+    except (RedisError, OSError) as failure:
+        raise NoAnswer from failure
     except MALFORMED_ANSWER_ERRORS:
         is_redis = False
     finally:

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import both_databases
 from tests.support.calls import eventually, expect_problem, open_case, parse_log, read_case, read_detail
 from tests.support.process import running
-from tests.support.servers import free_port
+from tests.support.servers import RedisServer, free_port
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -276,3 +276,20 @@ async def _refuses_connections(port):
         return True
     writer.close()
     return False
+
+
+@pytest.mark.usefixtures("servers")
+async def test_cluster_that_answers_after_the_start_stops_the_service(variables, port, tmp_path):
+    """A service that starts before its Redis ends with the sentence that refuses its start."""
+    node = RedisServer(tmp_path, cluster_enabled="yes", cluster_port=str(free_port()))
+    try:
+        async with running("serve", **variables, SUPPORT_REDIS_URL=node.url) as service:
+            await service.wait_until_ready(f"http://127.0.0.1:{port}")
+            node.start()
+            status, _, errors = await service.wait_for_exit()
+    finally:
+        node.close()
+    assert status == 2
+    assert errors.splitlines()[-1].removeprefix("support-service: ").startswith(
+        "SUPPORT_REDIS_URL: the server at this URL is a node of a Redis Cluster"
+    ), errors
