@@ -26,7 +26,10 @@ RULES_FILE = ROOT / "src" / "support_service" / "oncall" / "rules.json"
 ALERTMANAGER_FILE = Path(__file__).parent / "alertmanager" / "alertmanager.yml"
 LONGEST_RANGE = 2 * 3600  # s; what a replica keeps
 RUNBOOKS = ROOT / "runbooks"
-ACTION_PATTERN = re.compile(r"^\|.*\| \[([^\]]+)\]\(#([^)]+)\) \|$", re.MULTILINE)  # at the end of a row
+# The sign, the text of the action, and its target, of a row of the table of a runbook.
+ROW_PATTERN = re.compile(r"^\| (.+?) \| .*\| \[([^\]]+)\]\(([^)]+)\) \|$", re.MULTILINE)
+CODE_PATTERN = re.compile(r"`([^`]+)`")
+BY_PATTERN = re.compile(r"\bby \(([^)]*)\)")
 MATCHER_PATTERN = re.compile(r'(\w+)(=~|!~|!=|=)"(.*)"')
 # What `$value` is in the summary or the description of an alert.
 UNITS = {"humanizePercentage": "share", "humanizeDuration": "seconds", "humanize1024": "bytes", "humanize": "number"}
@@ -97,6 +100,7 @@ def replica_rules(*, time: float = 1, size: int = 1) -> dict[str, Any]:
                 "dashboard": BOARD_UID_BY_PANEL[alert.panel],
                 "panel": alert.panel,
                 "action": _first_action(alert),
+                **({"actions": by_value} if (by_value := _actions_by_value(alert)) else {}),
             }
             for signal in SIGNALS
             for alert in signal.alerts
@@ -165,12 +169,55 @@ def _unit(alert: Alert) -> str | None:
     return UNITS.get(found[1]) if found else None
 
 
+Row = tuple[frozenset[str], tuple[str, str]]  # the values in the sign, and the text and the address of the action
+
+
 def _first_action(alert: Alert) -> dict[str, tuple[str, str]] | None:
-    """Return the action of the first row of the table of a runbook, by language: its text and its anchor."""
+    """Return the first action of a runbook itself, by language: its text and its address."""
+    rows = _rows(alert)
+    found = {
+        language: next((action for _, action in rows[language] if action[1].startswith(f"{alert.runbook}#")), None)
+        for language in rows
+    }
+    actions = {language: action for language, action in found.items() if action is not None}
+    return actions if len(actions) == len(rows) > 0 else None
+
+
+def _actions_by_value(alert: Alert) -> dict[str, dict[str, tuple[str, str]]]:
+    """Return the actions of the rows whose signs name values of a label of the alert, by value and language.
+
+    A first row that names none is the most likely one for each value.
+    """
+    labels = {name.strip() for names in BY_PATTERN.findall(alert.expr) for name in names.split(",")}
+    values = {
+        value for row in INSTRUMENTS for label, known in row.labels.items() if label in labels for value in known or ()
+    }
+    rows = _rows(alert)
+    if not rows or not rows["en"] or not rows["en"][0][0] & values:
+        return {}
+    found: dict[str, dict[str, tuple[str, str]]] = {}
+    for language, table in rows.items():
+        for named, action in table:
+            for value in sorted(named & values):
+                found.setdefault(value, {}).setdefault(language, action)
+    return found
+
+
+def _rows(alert: Alert) -> dict[str, list[Row]]:
+    """Return the rows of the table of a runbook by language. The result is empty if it lacks a language."""
     pages = {"en": RUNBOOKS / alert.runbook, "vi": RUNBOOKS / "vi" / alert.runbook}
-    found = {language: ACTION_PATTERN.search(page.read_text()) for language, page in pages.items() if page.exists()}
-    actions = {language: (action[1], action[2]) for language, action in found.items() if action}
-    return actions if actions.keys() == pages.keys() else None
+    if not all(page.exists() for page in pages.values()):
+        return {}
+    return {
+        language: [
+            (
+                frozenset(CODE_PATTERN.findall(sign)),
+                (text, f"{alert.runbook}{target}" if target.startswith("#") else target),
+            )
+            for sign, text, target in ROW_PATTERN.findall(page.read_text())
+        ]
+        for language, page in pages.items()
+    }
 
 
 def _matcher(text: str) -> tuple[str, str, str]:

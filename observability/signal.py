@@ -134,7 +134,7 @@ class Signal:
 
 def runbook_of(alert: str) -> str:
     """Return the file name of an alert's runbook, which is the alert's name in kebab case."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", alert).lower() + ".md"
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", alert).lower() + ".md"
 
 
 def duration_seconds(duration: str) -> int:

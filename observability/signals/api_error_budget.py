@@ -21,13 +21,10 @@ FAILED_REQUESTS = (
 )
 SHOWN_FAILURES = f'{SHOWN_ROUTES},http_response_status_code=~"5.."'
 REQUESTS = "http_server_request_duration_seconds"
-# Uploads that SupportUploadsRefused counts, and downloads that SupportAttachmentIntegrity counts: each is a 5xx.
+# What SupportUploadsRefused, SupportDownloadsRefused and SupportAttachmentIntegrity count: each is a 5xx.
 FILES_FAILING = " + ".join(
     f"(sum(rate({counter}[WINDOW])) or vector(0))"
-    for counter in (
-        'support_attachment_rejected_total{reason=~"storage_full|storage_unavailable"}',
-        "support_attachment_unreadable_total",
-    )
+    for counter in ('support_attachment_transfers_total{outcome!="ok"}', "support_attachment_unreadable_total")
 )
 OBJECTIVE = Objective(
     key="api_requests",

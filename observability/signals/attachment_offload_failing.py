@@ -12,7 +12,10 @@ from observability.signal import CAUSE_FOR, WINDOW, Alert, Signal
 
 OFFLOAD_WINDOW = "30m"  # failures count across the pause between two runs
 OFFLOAD_FAILURES = 3  # files in that window, while none was moved in the last minutes
+OFFLOAD_FAILED_SHARE = 0.2  # share of the files of the last minutes; lost connections now and then fail a sixth
 OFFLOADED = "support_attachment_offloaded_total"
+NOT_MOVED, MOVED = f'{OFFLOADED}{{outcome=~"failed|unreadable"}}', f'{OFFLOADED}{{outcome="moved"}}'
+TRIED = f'{OFFLOADED}{{outcome=~"failed|unreadable|moved"}}'
 
 
 def _moved(outcome: str) -> str:
@@ -39,15 +42,17 @@ SIGNAL = Signal(
         Alert(
             name="SupportAttachmentOffloadFailing",
             short=("files cannot be moved to S3", "không chuyển được file sang S3"),
-            expr=f'sum(increase({OFFLOADED}{{outcome=~"failed|unreadable"}}[{OFFLOAD_WINDOW}])) >= {OFFLOAD_FAILURES}'
-            f' unless sum(increase({OFFLOADED}{{outcome="moved"}}[{WINDOW}])) > 0',
+            # Files that were moved resolve the alert, unless others failed beside them.
+            expr=f"sum(increase({NOT_MOVED}[{OFFLOAD_WINDOW}])) >= {OFFLOAD_FAILURES}"
+            f" unless (sum(increase({MOVED}[{WINDOW}])) > 0 unless sum(increase({NOT_MOVED}[{WINDOW}]))"
+            f" / sum(increase({TRIED}[{WINDOW}])) > {OFFLOAD_FAILED_SHARE})",
             for_=CAUSE_FOR,
             severity="warning",
             summary="The disk of attachments fills up: {{ $value | humanize }} files could not be moved to S3",
             description=f"{{{{ $value | humanize }}}} files could not be moved in the last {OFFLOAD_WINDOW} (limit "
-            f"{OFFLOAD_FAILURES}), and none was moved in the last {WINDOW}. They stay on local storage, which fills "
-            "up.",
-            stated=(f"{OFFLOAD_FAILURES} file", OFFLOAD_WINDOW, WINDOW),
+            f"{OFFLOAD_FAILURES}). In the last {WINDOW} none was moved, or over {OFFLOAD_FAILED_SHARE:.0%} failed. "
+            "They stay on local storage, which fills up.",
+            stated=(f"{OFFLOAD_FAILURES} file", OFFLOAD_WINDOW, WINDOW, f"{OFFLOAD_FAILED_SHARE * 100:g} %"),
         ),
     ),
     panels=(
@@ -75,7 +80,14 @@ SIGNAL = Signal(
         "S3 is down": Fault(
             ("SupportAttachmentOffloadFailing",),
             {_moved("moved"): CounterValues(5, 0), _moved("failed"): CounterValues(0, 0.2)},
-        )
+        ),
+        "S3 refuses three files of ten": Fault(
+            ("SupportAttachmentOffloadFailing",),
+            {_moved("moved"): CounterValues(5, 3.5), _moved("failed"): CounterValues(0, 1.5)},
+        ),
+        "S3 refuses one of a hundred files": Fault(
+            (), {_moved("moved"): CounterValues(50, 50), _moved("failed"): CounterValues(0, 0.5)}
+        ),
     },
     drills=(
         DrillFault(

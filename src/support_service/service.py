@@ -380,7 +380,7 @@ async def _watch_dependencies(
 async def _checked_redis(urls: Mapping[str, str], timings: ApiTimings) -> AsyncIterator[None]:
     """Check the servers that are configured as Redis. `urls` are by variable.
 
-    Those that do not answer are checked again while the block runs. Raises WrongSetting if a server can't be used. If
+    A server that does not answer is checked again while the block runs. Raises WrongSetting if one can't be used. If
     that is found while the block runs, the process is told to stop, and the error is raised at its end.
     """
     silent = await _check_redis(urls)

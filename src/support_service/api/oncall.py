@@ -26,7 +26,7 @@ from support_service.core.part_state import OFF, OK, OncallCard
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.oncall.judge import Failure, Finding, merge_findings
 from support_service.oncall.prometheus import PrometheusUnavailable
-from support_service.oncall.rules import AlertRule
+from support_service.oncall.rules import Action
 from support_service.oncall.verdict import Problem, Verdict, describe, reach_verdict
 from support_service.service import Service
 
@@ -189,7 +189,7 @@ class OncallVerdict:
             "scope": "replica" if problem.replicas else "service",
             "replicas": list(problem.replicas) or None,
             "found_by": finding.found_by,
-            "action": _action(self._service.settings.links.runbooks_url, rule),
+            "action": _action(self._service.settings.links.runbooks_url, rule.action_for(finding.labels)),
             "symptoms": [*map(_description, problem.symptoms)],
             **_links(self._service, rule.runbook, rule.dashboard, rule.panel),
         }
@@ -214,14 +214,14 @@ def _description(finding: Finding) -> dict[str, Any]:
     return {"alert": finding.rule.name, "text": describe(finding), "summary": {"en": en, "vi": vi}, "state": state}
 
 
-def _action(runbooks: str | None, rule: AlertRule) -> dict[str, dict[str, str | None]] | None:
-    """Return the action that a runbook names first, with the addresses of its heading."""
-    if rule.action is None:
+def _action(runbooks: str | None, action: Action | None) -> dict[str, dict[str, str | None]] | None:
+    """Return an action of a runbook, with the addresses of its headings."""
+    if action is None:
         return None
     folders = {"en": runbooks, "vi": f"{runbooks}/vi"}
     return {
-        language: {"text": text, "url": f"{folders[language]}/{rule.runbook}#{anchor}" if runbooks else None}
-        for language, (text, anchor) in rule.action.items()
+        language: {"text": text, "url": f"{folders[language]}/{address}" if runbooks else None}
+        for language, (text, address) in action.items()
     }
 
 

@@ -18,6 +18,7 @@ import puremagic
 from support_service.attachments.storage.base import (
     AttachmentStorage,
     ResponseHeaders,
+    StorageUnavailable,
     StoredFile,
     UnreadableFile,
     verify_file,
@@ -220,8 +221,8 @@ async def _check_reads_back(storage: AttachmentStorage, stored: StoredFile) -> N
         await verify_file(storage, stored.key, stored.size, stored.sha256)
     except UnreadableFile as failure:
         log.error("The storage %s did not keep %s as it was sent: %s", storage.name, stored.key, failure)  # noqa: TRY400 - the message suffices
-        raise Unavailable(
-            "storage_unavailable", "The storage did not keep the file as it was sent; send it again."
+        raise StorageUnavailable(
+            "wrong_bytes", "The storage did not keep the file as it was sent; send it again."
         ) from failure
 
 

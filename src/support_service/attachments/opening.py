@@ -33,7 +33,7 @@ async def open_attachments(
 
     Raises Unavailable if the directory can't be used. The bucket is first asked when it is used.
     """
-    async with open_storages(settings) as storages:
+    async with open_storages(settings, instruments) as storages:
         service = AttachmentService(database, storages, instruments, settings.attachments, files=files)
         maintenance = AttachmentMaintenance(database, storages, instruments, settings, timings.maintenance)
         await service.backlog.refresh()
@@ -45,9 +45,11 @@ async def open_attachments(
 
 
 @asynccontextmanager
-async def open_storages(settings: Settings) -> AsyncIterator[dict[str, AttachmentStorage]]:
+async def open_storages(
+    settings: Settings, instruments: Instruments | None = None
+) -> AsyncIterator[dict[str, AttachmentStorage]]:
     """Open the configured storages during a `with` block, and yield them by name; new files go to the first."""
-    storages = configured_storages(settings.attachments, settings.s3)
+    storages = configured_storages(settings.attachments, settings.s3, instruments)
     async with AsyncExitStack() as stack:
         for storage in storages.values():
             stack.push_async_callback(storage.close)
@@ -55,14 +57,18 @@ async def open_storages(settings: Settings) -> AsyncIterator[dict[str, Attachmen
         yield storages
 
 
-def configured_storages(settings: AttachmentSettings, s3: ObjectStoreSettings) -> dict[str, AttachmentStorage]:
+def configured_storages(
+    settings: AttachmentSettings, s3: ObjectStoreSettings, instruments: Instruments | None = None
+) -> dict[str, AttachmentStorage]:
     """Return the configured storages by name; new files go to the first."""
     local = LocalAttachmentStorage(settings.directory, settings.disk_reserve)
     if s3.bucket is None:
         return {"local": local}
     from support_service.attachments.storage.s3 import S3AttachmentStorage
 
-    objects = S3AttachmentStorage(s3.bucket, endpoint=s3.endpoint, region=s3.region, credentials=s3.credentials)
+    objects = S3AttachmentStorage(
+        s3.bucket, endpoint=s3.endpoint, region=s3.region, credentials=s3.credentials, instruments=instruments
+    )
     if settings.store == "s3":
         return {"s3": objects, "local": local}
     return {"local": local, "s3": objects}

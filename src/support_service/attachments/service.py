@@ -127,6 +127,7 @@ class AttachmentService:
                     async for block in blocks:
                         yielded += len(block)
                         yield block
+                    self.uploader.count_transfer("download")
                     return
             except Unavailable as failure:
                 current = await attachment_rows.get_by_id(
@@ -135,6 +136,7 @@ class AttachmentService:
                 if current is not None and current.storage_key == attachment.storage_key:
                     if isinstance(failure, UnreadableFile):
                         self._count_unreadable(attachment, failure)
+                    self.uploader.count_transfer("download", failure)
                     raise
                 if yielded:
                     raise
@@ -150,7 +152,14 @@ class AttachmentService:
         storage = self._storages.get(attachment.storage)
         if storage is None:
             return None
-        return await storage.presigned_url(attachment.storage_key, attachment.size_bytes, PRESIGNED_URL_SECONDS)
+        try:
+            url = await storage.presigned_url(attachment.storage_key, attachment.size_bytes, PRESIGNED_URL_SECONDS)
+        except Unavailable as failure:
+            self.uploader.count_transfer("download", failure)
+            raise
+        if url is not None:
+            self.uploader.count_transfer("download")
+        return url
 
     async def remove(
         self, origin: WriteOrigin, case_id: str, attachment_id: str, expected_versions: ExpectedVersions = None

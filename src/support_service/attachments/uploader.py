@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 from support_service.attachments.content import UploadValidator, discard_bytes, store_file
-from support_service.attachments.storage.base import AttachmentStorage
+from support_service.attachments.storage.base import AttachmentStorage, StorageOutcome, StorageUnavailable
 from support_service.cases.case_files import CaseFiles
 from support_service.cases.links import CaseMerged, check_version_of_duplicate, contended_rows_of, hold_arrival
 from support_service.cases.model.files import StoredAttachment
@@ -51,6 +52,16 @@ ATTACHMENT_STORED = InstrumentSpec(
 )
 ATTACHMENT_REJECTED = InstrumentSpec(
     "support.attachment.rejected", "counter", "{upload}", "Refused and aborted uploads", {"reason": REJECTION_CODES}
+)
+TRANSFER_OUTCOMES: tuple[StorageOutcome, ...] = tuple(
+    outcome for outcome in get_args(StorageOutcome) if outcome != "not_found"
+)
+ATTACHMENT_TRANSFERS = InstrumentSpec(
+    "support.attachment.transfers",
+    "counter",
+    "{file}",
+    "Uploads and downloads by what the disk or S3 answered; other reasons to refuse a file do not count",
+    {"transfer": ("upload", "download"), "outcome": TRANSFER_OUTCOMES},
 )
 ATTACHMENT_UPLOADS = InstrumentSpec("support.attachment.uploads", "observed sum", "{upload}", "Uploads in progress")
 
@@ -152,8 +163,10 @@ class AttachmentUploader:
             )
         except (Unavailable, InsufficientStorage) as failure:
             self._status = failure.code
+            self.count_transfer("upload", failure)
             raise
         self._status = OK
+        self.count_transfer("upload")
         new = StoredUpload(attachment)
         try:
             yield new
@@ -162,6 +175,18 @@ class AttachmentUploader:
             if not new.is_committing or isinstance(failure, Conflict):
                 await discard_bytes(self._storage, attachment.storage_key)
             raise
+
+    def count_transfer(self, transfer: Literal["upload", "download"], failure: SupportError | None = None) -> None:
+        """Count an upload or download by what its storage answered, if it is known."""
+        if failure is None:
+            outcome = "ok"
+        elif isinstance(failure, InsufficientStorage):
+            outcome = "full"
+        elif isinstance(failure, StorageUnavailable):
+            outcome = known_or_other(failure.outcome, TRANSFER_OUTCOMES)
+        else:
+            return
+        self._instruments.add(ATTACHMENT_TRANSFERS, 1, {"transfer": transfer, "outcome": outcome})
 
     @repeatable
     async def add_to_case(

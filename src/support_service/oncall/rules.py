@@ -11,6 +11,7 @@ from support_service.oncall.expressions import Expression, Matcher, Selector, ma
 
 Severity = Literal["critical", "warning"]
 Unit = Literal["share", "seconds", "bytes", "number"]
+Action = Mapping[str, tuple[str, str]]  # by language: its text, and its address in the folder of the runbooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,12 @@ class AlertRule:
     runbook: str
     dashboard: str
     panel: str
-    action: Mapping[str, tuple[str, str]] | None  # what its runbook names first, by language: text and anchor
+    action: Action | None  # what its runbook names first
+    actions: Mapping[str, Action]  # what it names for the values of a label, where that depends on them
+
+    def action_for(self, labels: Mapping[str, str]) -> Action | None:
+        """Return what the runbook names for an alert with these labels."""
+        return next((self.actions[value] for value in labels.values() if value in self.actions), self.action)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,4 +104,5 @@ def _alert_rule(each: Mapping[str, Any]) -> AlertRule:
         dashboard=each["dashboard"],
         panel=each["panel"],
         action=each["action"],
+        actions=each.get("actions", {}),
     )

@@ -290,6 +290,8 @@ async def test_cluster_that_answers_after_the_start_stops_the_service(variables,
     finally:
         node.close()
     assert status == 2
-    assert errors.splitlines()[-1].removeprefix("support-service: ").startswith(
-        "SUPPORT_REDIS_URL: the server at this URL is a node of a Redis Cluster"
+    assert (
+        errors.splitlines()[-1]
+        .removeprefix("support-service: ")
+        .startswith("SUPPORT_REDIS_URL: the server at this URL is a node of a Redis Cluster")
     ), errors

@@ -1,6 +1,8 @@
 """An S3 server that loses or changes bytes, or says something else than S3: no such bytes pass for a file."""
 
+from collections import Counter
 from functools import partial
+from random import Random
 
 import pytest
 from aiohttp import web
@@ -167,6 +169,62 @@ async def test_missing_object_is_counted_at_its_first_read(harness, scrape):
     assert failure.code == "attachment_not_found"
     assert scrape.value(UNREADABLE, storage="s3", kind="missing") == 2
     assert len(await harness.service.list_by_case(SYSTEM, harness.case_id)) == 2
+
+
+CALLS, REPEATS = "support_s3_calls_total", "support_s3_repeats_total"
+TRANSFERS = "support_attachment_transfers_total"
+
+
+def xml(status, code):
+    """Return an error as S3 words it."""
+    return web.Response(status=status, text=f"<Error><Code>{code}</Code></Error>", content_type="application/xml")
+
+
+async def test_transfers_succeed_while_s3_refuses_three_calls_of_ten(harness, proxy, scrape):
+    """Calls are repeated, and each answer counts."""
+    chance, answers = Random(0), []  # three tries do not suffice for all of these files
+
+    def answer(_request):
+        answers.append(chance.random() < 0.3)
+        return xml(503, "SlowDown") if answers[-1] else None
+
+    proxy.answer = answer
+    for number in range(20):
+        data = SMALL + bytes([number])
+        assert await received(harness, await harness.add(data)) == (data, None)
+    for transfer in ("upload", "download"):
+        assert scrape.value(TRANSFERS, transfer=transfer, outcome="ok") == scrape.total(TRANSFERS) / 2 == 20
+    refused = sum(answers)
+    by_outcome = Counter()
+    for _, labels, value in scrape.samples(CALLS):
+        by_outcome[labels["outcome"]] += value
+    assert +by_outcome == {"slow_down": refused, "ok": len(answers) - refused}
+    assert scrape.total(REPEATS) == refused
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "outcome", "repeats"),
+    [
+        (503, "SlowDown", "slow_down", 5),
+        (500, "InternalError", "server_error", 5),
+        (403, "AccessDenied", "denied", 0),
+        (400, "ExpiredToken", "expired", 0),
+        (404, "NoSuchBucket", "no_bucket", 0),
+        (403, "RequestTimeTooSkewed", "other", 0),
+    ],
+)
+async def test_refused_transfer_is_counted_by_what_s3_answered(harness, proxy, scrape, status, code, outcome, repeats):
+    """Uploads and downloads that S3 refuses in the end; a call is repeated only if that can help."""
+    kept = await harness.add(SMALL)
+    proxy.answer = lambda _request: xml(status, code)
+    _, failure = await received(harness, kept)
+    assert failure.code == "storage_unavailable"
+    with pytest.raises(Unavailable):
+        await harness.add(SMALL)
+    for transfer, operation in (("upload", "put"), ("download", "read")):
+        assert scrape.value(TRANSFERS, transfer=transfer, outcome=outcome) == 1
+        assert scrape.value(CALLS, operation=operation, outcome=outcome) == 1 + repeats
+        assert scrape.value(REPEATS, operation=operation) == repeats
 
 
 def refuse(request, *, status):

@@ -132,6 +132,7 @@ async def test_storage_that_refuses_writes_is_a_problem(client, attachment_dir, 
         assert "good" not in levels(verdicts)
         found = problem(verdicts[-1], "SupportUploadsRefused")
         assert (found["part"], found["unit"], found["limit"]) == ("storage", "share", 0.05)
+        assert found["action"]["en"]["text"] == "Restore the folder"
         assert found["figure"] > 0.5
     expect_good(await watched.poll(RESOLVED))
 

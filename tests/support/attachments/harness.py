@@ -13,7 +13,7 @@ from support_service.attachments.maintenance.retention import RetentionJob
 from support_service.attachments.maintenance.scrub import Scrubber, list_attachment_page
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
-from support_service.attachments.storage.s3 import S3AttachmentStorage
+from support_service.attachments.storage.s3 import S3AttachmentStorage, S3Timings
 from support_service.cases.model.files import StoredAttachment
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
@@ -48,7 +48,8 @@ class AttachmentHarness:
     def __init__(self, database, folder, s3_url, bucket, instruments):
         self.database, self.folder, self.bucket, self.instruments = database, folder, bucket, instruments
         self.local = LocalAttachmentStorage(folder)
-        self.s3 = S3AttachmentStorage(bucket, endpoint=s3_url)
+        timings = S3Timings(repeat_pause=0.001)
+        self.s3 = S3AttachmentStorage(bucket, endpoint=s3_url, instruments=instruments, timings=timings)
         self.storages = {"local": self.local, "s3": self.s3}
         self.clock_offset = timedelta(0)
         self.service = AttachmentService(database, self.storages, instruments, AttachmentSettings(max_bytes=10_000_000))

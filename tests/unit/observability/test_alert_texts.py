@@ -33,7 +33,7 @@ TEXTS = {
             REQUESTS % ("/support/cases", "200"): f"0+90x{MINUTES}",
             REQUESTS % ("/support/cases/{case_id}/attachments", "507"): f"0+8x{MINUTES}",
             REQUESTS % ("/support/cases", "503"): f"0+1x{MINUTES}",
-            'support_attachment_rejected_total{reason="storage_full"}': f"0+5x{MINUTES}",
+            'support_attachment_transfers_total{transfer="upload",outcome="full"}': f"0+5x{MINUTES}",
             'support_attachment_unreadable_total{storage="local",kind="missing"}': f"0+3x{MINUTES}",
         },
         (
@@ -46,7 +46,7 @@ TEXTS = {
             REQUESTS % ("/support/cases", "200"): f"0+90x{MINUTES}",
             REQUESTS % ("/support/cases/{case_id}/attachments", "507"): f"0+8x{MINUTES}",
             REQUESTS % ("/support/cases", "503"): f"0+2x{MINUTES}",
-            'support_attachment_rejected_total{reason="storage_full"}': f"0+8x{MINUTES}",
+            'support_attachment_transfers_total{transfer="upload",outcome="full"}': f"0+8x{MINUTES}",
         },
         (
             "API availability: 10% of API requests returned 5xx in the last 5m, mostly "
@@ -186,12 +186,11 @@ TEXTS |= {
     ),
     "SupportUploadsRefused": (
         {
-            'support_attachment_stored_total{instance="a",content_type="image/png"}': f"0+0x{MINUTES}",
-            'support_attachment_stored_total{instance="b",content_type="image/png"}': f"0+90x{MINUTES}",
-            'support_attachment_rejected_total{instance="a",reason="storage_unavailable"}': f"0+10x{MINUTES}",
-            'support_attachment_rejected_total{instance="b",reason="storage_unavailable"}': f"0+0x{MINUTES}",
+            'support_attachment_transfers_total{instance="a",transfer="upload",outcome="disk"}': f"0+10x{MINUTES}",
+            'support_attachment_transfers_total{instance="b",transfer="upload",outcome="disk"}': f"0+0x{MINUTES}",
+            'support_attachment_transfers_total{instance="b",transfer="upload",outcome="ok"}': f"0+90x{MINUTES}",
         },
-        "10% of uploads fail: their store refuses files of 1 of 2 replicas, mostly of a",
+        "10% of uploads fail (disk): their store refuses files of 1 of 2 replicas, mostly of a",
     ),
     "SupportEventsConsumerStalled": (
         {
@@ -281,6 +280,7 @@ TEXTS |= {
     ),
 }
 OWN_LABELS = {
+    "SupportUploadsRefused": {"outcome": "disk"},
     "SupportApiErrorBudgetBurnFast, explained": {"explained": "attachments"},
     "SupportClientErrorsHigh": {"http_route": "/support/cases"},
     "SupportProbeFlapping": {"instance": "probe", "via": "service"},

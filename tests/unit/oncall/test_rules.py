@@ -77,6 +77,19 @@ def test_replica_agrees_with_prometheus(name):
         assert fired(test, duration_seconds(at) // 60, compared) == expected, at
 
 
+@pytest.mark.parametrize("alert", ["SupportUploadsRefused", "SupportDownloadsRefused", "SupportS3Failing"])
+def test_action_depends_on_what_s3_answered(alert):
+    """New credentials do not help against a limit of S3."""
+    rule = RULES.alerts[alert]
+    for outcome, text in {
+        "slow_down": "Lower the load on S3",
+        "denied": "Renew the credentials of S3",
+        "expired": "Renew the credentials of S3",
+        "unreachable": "Ask the operator of S3",
+    }.items():
+        assert rule.action_for({"outcome": outcome})["en"][0] == text
+
+
 def test_alerts_that_only_prometheus_judges():
     """They need other replicas, the probe, or what was usual on other days."""
     every = {rule["alert"] for file in rule_files().values() for rule in file["groups"][0]["rules"] if "alert" in rule}

@@ -16,6 +16,7 @@ from observability.signal import GIB, runbook_of
 from observability.signals import ALERTS
 
 import support_service
+from support_service.attachments.storage.base import StorageUnavailable
 from support_service.commands.parser import build_parser
 from support_service.core import errors, problem_codes
 from support_service.guard.problems import CODE_BY_STATUS
@@ -63,7 +64,7 @@ LOGGED_BY = ("info", "warning", "error", "exception", "run_every", "poll_with_ba
 TYPED = {"$ID": "1764028800000-0", "$SERVICE": "payment"}  # what commands ask for, as a person types it
 # A number in the sentence whose link comes next.
 LIMIT_BESIDE_LINK = re.compile(
-    r"(?:[Oo]ver|[Aa]bove|[Tt]rên) (\d+(?:[.,]\d+)?) ?(GiB|%|s)?(?:(?!\. |\]\().)*\]\(([a-z-]+\.md)\)"
+    r"(?:[Oo]ver|[Aa]bove|[Tt]rên) (\d+(?:[.,]\d+)?) ?(GiB|%|s)?(?:(?!\. |\]\().)*\]\(([a-z0-9-]+\.md)\)"
 )
 both = pytest.mark.parametrize("folder", [ENGLISH, VIETNAMESE], ids=["en", "vi"])
 
@@ -351,6 +352,7 @@ def raised():
         *((code, errors.Unavailable.status) for code in DATABASE_CODES),
         *((code, key) for key, code in CODE_BY_STATUS.items()),
     }
+    found.add(("storage_unavailable", StorageUnavailable.status))  # which its class gives to each
     for name, call in calls():
         values = [each.value if isinstance(each, ast.Constant) else None for each in call.args]
         if name in statuses and values and isinstance(values[0], str):

@@ -10,11 +10,51 @@ from typing import Literal, Protocol
 from uuid import uuid4
 
 from support_service.core.errors import Unavailable
+from support_service.platform.telemetry.instruments import InstrumentSpec
 
 # The first two characters of a key. Files are spread over 256 folders, so that none grows too large to list.
 SHARDS = [f"{shard:02x}" for shard in range(256)]
 
 FileFault = Literal["missing", "damaged"]
+StorageOutcome = Literal[
+    "ok",
+    "not_found",
+    "slow_down",  # the server is overloaded, or limits the calls of this caller
+    "denied",  # the credentials are wrong, or lack a right
+    "expired",  # the credentials were valid
+    "no_bucket",
+    "full",  # the disk, or the quota of the bucket
+    "disk",  # the folder can't be used
+    "timeout",
+    "unreachable",
+    "server_error",
+    "wrong_bytes",  # other bytes than those that were stored
+    "other",
+]
+
+Operation = Literal["put", "read", "list", "delete"]
+OPERATIONS: tuple[Operation, ...] = ("put", "read", "list", "delete")
+CALL_OUTCOMES: tuple[StorageOutcome, ...] = (
+    *("ok", "not_found", "slow_down", "denied", "expired", "no_bucket", "full"),
+    *("timeout", "unreachable", "server_error", "wrong_bytes", "other"),
+)
+S3_CALLS = InstrumentSpec(
+    "support.s3.calls",
+    "counter",
+    "{call}",
+    "Calls of S3 by what S3 answered; a repeated call counts each time. A file of 5 MiB or more is one put, and a page "
+    "of a list one list",
+    {"operation": OPERATIONS, "outcome": CALL_OUTCOMES},
+    seeded=False,  # without S3 there are no series
+)
+S3_REPEATS = InstrumentSpec(
+    "support.s3.repeats",
+    "counter",
+    "{call}",
+    "Calls of S3 that were repeated after a failure; a failed call that was not repeated has failed for its caller",
+    {"operation": OPERATIONS},
+    seeded=False,
+)
 
 KEY_PATTERN = re.compile(r"[0-9a-f]{2}/[0-9a-f]{32}")
 
@@ -53,6 +93,14 @@ class UnreadableFile(Unavailable):
     def __init__(self, fault: FileFault, reason: str) -> None:
         super().__init__("attachment_unreadable", reason)
         self.fault: FileFault = fault
+
+
+class StorageUnavailable(Unavailable):
+    """A storage that can't be used. `outcome` is what it answered."""
+
+    def __init__(self, outcome: StorageOutcome, reason: str) -> None:
+        super().__init__("storage_unavailable", reason)
+        self.outcome: StorageOutcome = outcome
 
 
 def check_size(actual: int, size: int | None) -> None:

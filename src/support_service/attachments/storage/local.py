@@ -22,6 +22,7 @@ from support_service.attachments.storage.base import (
     SHARDS,
     FileInfo,
     ResponseHeaders,
+    StorageUnavailable,
     StoredFile,
     UnreadableFile,
     check_size,
@@ -67,9 +68,8 @@ class LocalAttachmentStorage:
         try:
             await asyncio.to_thread(self._folders.create)
         except OSError as failure:
-            raise Unavailable(
-                "storage_unavailable",
-                f"Can't use {self._root} (SUPPORT_ATTACHMENT_DIR) for attachments: {describe_os_error(failure)}",
+            raise StorageUnavailable(
+                "disk", f"Can't use {self._root} (SUPPORT_ATTACHMENT_DIR) for attachments: {describe_os_error(failure)}"
             ) from failure
 
     async def close(self) -> None:
@@ -381,8 +381,8 @@ async def _in_thread(work: Callable[..., Result], *arguments: Any) -> Result:
         raise _disk_unavailable(failure) from failure
 
 
-def _disk_unavailable(failure: OSError) -> Unavailable:
-    return Unavailable("storage_unavailable", f"The attachment folder can't be used: {failure.strerror}")
+def _disk_unavailable(failure: OSError) -> StorageUnavailable:
+    return StorageUnavailable("disk", f"The attachment folder can't be used: {failure.strerror}")
 
 
 def _out_of_space() -> InsufficientStorage:

@@ -7,9 +7,8 @@ lifecycle rule aborts it (docs/s3-lifecycle.json), because obstore can't list mu
 
 import asyncio
 import hashlib
-import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import monotonic
@@ -22,25 +21,23 @@ from obstore.store import S3Store
 
 from support_service.attachments.storage.base import (
     FileInfo,
+    Operation,
     ResponseHeaders,
     StoredFile,
     UnreadableFile,
     check_size,
     new_key,
 )
+from support_service.attachments.storage.s3_calls import S3Calls, outcome_of, translate_errors
 from support_service.core.errors import Unavailable
+from support_service.platform.telemetry.instruments import Instruments
 
 PART_BYTES = 5 * 1024 * 1024  # bytes; the smallest part that S3 accepts. A smaller file is sent in one request
 MAX_CONCURRENT_PARTS = 2  # per file; bounds the memory that an upload needs
 MIN_UPLOAD_RATE = 64 * 1024  # bytes per second; an upload in one request may take its size / rate longer
 READ_BLOCK_BYTES = 256 * 1024  # bytes per block of a download
+REPEATS_OF_PARTS = 5  # of a part of a large file, and of a page of a list
 LIST_PAGE_SIZE = 1000  # objects per list page, as in S3
-NO_BUCKET_CODE = "NoSuchBucket"
-# Not just "416": the error text also contains the key and the port, whose digits could match.
-RANGE_ERROR_TEXTS = ("status code: 416", "InvalidRange")
-# The durations and attempts in the first line of obstore's errors, and the operating system's text in their details.
-ATTEMPTS_PATTERN = re.compile(r" in [\d.]+\S*s(, after .*?)? +-")
-CONNECT_CAUSE_PATTERN = re.compile(r'\b(?:error|message): "([^"]+)"')
 MISSING_REASON = "The object is missing from the bucket, but its row exists."
 TOO_SHORT_REASON = "The object is shorter than when it was stored."
 CACHE_CONTROL = "private, no-cache"
@@ -50,7 +47,8 @@ CACHE_CONTROL = "private, no-cache"
 class S3Timings:
     """Timeouts in seconds."""
 
-    response: float = 15.0  # for any response except that to a large upload, in case the server hangs
+    response: float = 15.0  # for any response except that to a large upload, with repeats, in case the server hangs
+    repeat_pause: float = 0.1  # before the first repeat of a call; doubles with each further one
     stall: float = 60.0  # a large upload fails if the server accepts no more data for this time
     complete: float = 300.0  # for the server to assemble the parts of a large file
 
@@ -147,22 +145,30 @@ class S3AttachmentStorage:
         endpoint: str | None = None,
         region: str = "us-east-1",
         credentials: Mapping[str, str] = MappingProxyType({}),
+        instruments: Instruments | None = None,
         timings: S3Timings = S3Timings(),
     ) -> None:
         """`credentials` are options of obstore; without them it reads the variables of AWS itself."""
         self._timings = timings
+        self._calls = S3Calls(instruments, timings.repeat_pause)
         config: Any = {"region": region, **({"endpoint": endpoint} if endpoint else {}), **credentials}
-        self._store = S3Store(
-            bucket,
-            config=config,
-            client_options={
-                "allow_http": bool(endpoint and endpoint.startswith("http://")),
-                "connect_timeout": "2s",
-                "read_timeout": "5m",  # the server may need minutes to assemble the parts of a large file
-                "timeout": "1d",  # the upload of a large file has no fixed duration
-            },
-            retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)},
-        )
+
+        def store(max_repeats: int) -> S3Store:
+            return S3Store(
+                bucket,
+                config=config,
+                client_options={
+                    "allow_http": bool(endpoint and endpoint.startswith("http://")),
+                    "connect_timeout": "2s",
+                    "read_timeout": "5m",  # the server may need minutes to assemble the parts of a large file
+                    "timeout": "1d",  # the upload of a large file has no fixed duration
+                },
+                retry_config={"max_retries": max_repeats, "retry_timeout": timedelta(seconds=10)},
+            )
+
+        self._store = store(0)
+        # Only obstore can repeat a part of a large file, or a page of a list.
+        self._repeating_store = store(REPEATS_OF_PARTS)
 
     async def open(self) -> None:
         """Do nothing: a server that is down must not prevent the service from serving local files."""
@@ -183,14 +189,15 @@ class S3AttachmentStorage:
         attributes = _attributes(response_headers)
         with translate_errors():
             start = await source.read_start(PART_BYTES)
-            if len(start) < PART_BYTES:
+            is_large = len(start) >= PART_BYTES
+            if not is_large:
                 sending: asyncio.Future[Any] = asyncio.ensure_future(self._put_object(key, bytes(start), attributes))
             else:
                 # Cancelling this would leave the multipart upload open. If the stream raises an error instead, obstore
                 # aborts the upload.
                 sending = asyncio.ensure_future(
                     obstore.put_async(
-                        self._store,
+                        self._repeating_store,
                         key,
                         source.remaining_chunks(start),
                         attributes=attributes,
@@ -206,11 +213,15 @@ class S3AttachmentStorage:
                 with suppress(Unavailable):
                     await self._undo_put(key, sending)
                 raise
-            except Exception:
+            except Exception as failure:
                 source.stop()
                 if source.failure is not None:
                     raise source.failure from None
+                if is_large:
+                    self._calls.count("put", outcome_of(failure))
                 raise
+            if is_large:
+                self._calls.count("put", "ok")
         return StoredFile(key, source.size, source.digest.hexdigest())
 
     async def read(self, key: str, offset: int, length: int, *, size: int | None = None) -> AsyncGenerator[bytes, None]:
@@ -219,32 +230,25 @@ class S3AttachmentStorage:
                 raise UnreadableFile("missing", MISSING_REASON)
             check_size(found.size, size)
             return
+        repeats = 0
         with translate_errors():
-            try:
-                request = obstore.get_async(self._store, key, options={"range": (offset, offset + length)})
-                response = await asyncio.wait_for(request, self._timings.response)
-                check_size(response.meta["size"], size)
-                stream = response.stream(READ_BLOCK_BYTES)
-                while block := await asyncio.wait_for(anext(stream, b""), self._timings.response):
-                    length -= len(block)
-                    yield bytes(block)
-            except FileNotFoundError as failure:
-                if NO_BUCKET_CODE in str(failure):
-                    raise
-                raise UnreadableFile("missing", MISSING_REASON) from None
-            except BaseError as failure:
-                if any(sign in str(failure) for sign in RANGE_ERROR_TEXTS):
-                    raise UnreadableFile("damaged", TOO_SHORT_REASON) from None
-                raise
-        if length > 0:
-            raise UnreadableFile("damaged", TOO_SHORT_REASON)
+            while length > 0:
+                try:
+                    async with aclosing(self._read_once(key, offset, length, size)) as blocks:
+                        async for block in blocks:
+                            offset, length, repeats = offset + len(block), length - len(block), 0
+                            yield block
+                except (BaseError, FileNotFoundError, TimeoutError, UnreadableFile) as failure:
+                    if not await self._calls.waits_to_repeat("read", failure, repeats):
+                        raise _as_unreadable(failure) from failure.__cause__
+                    repeats += 1
+                else:
+                    self._calls.count("read", "ok")
 
     async def stat(self, key: str) -> FileInfo | None:
         with translate_errors():
             try:
-                return _to_file_info(
-                    await asyncio.wait_for(obstore.head_async(self._store, key), self._timings.response)
-                )
+                return _to_file_info(await self._call("read", lambda: obstore.head_async(self._store, key)))
             except FileNotFoundError:
                 return None
 
@@ -252,8 +256,9 @@ class S3AttachmentStorage:
         # An object store lists whole folders (`ab/`), not arbitrary prefixes (`ab/ab`).
         folder = f"{prefix.partition('/')[0]}/" if prefix else None
         with translate_errors():
-            pages = obstore.list(self._store, folder, chunk_size=LIST_PAGE_SIZE)
-            while page := await asyncio.wait_for(anext(pages, []), self._timings.response):
+            pages = obstore.list(self._repeating_store, folder, chunk_size=LIST_PAGE_SIZE)
+            # A list that failed seems to end when it is asked again.
+            while page := await self._call("list", lambda: anext(pages, []), is_repeatable=False):
                 for found in map(_to_file_info, page):
                     if found.key.startswith(prefix):
                         yield found
@@ -261,9 +266,9 @@ class S3AttachmentStorage:
     async def delete(self, key: str) -> None:
         with translate_errors():
             try:
-                await asyncio.wait_for(obstore.delete_async(self._store, key), self._timings.response)
+                await self._call("delete", lambda: obstore.delete_async(self._store, key))
             except FileNotFoundError as failure:
-                if NO_BUCKET_CODE in str(failure):  # pragma: no branch - else a server calls a missing key an error
+                if outcome_of(failure) != "not_found":  # pragma: no branch - else a server calls a missing key an error
                     raise
 
     async def delete_unfinished(self, before: datetime, *, dry_run: bool = False) -> int:  # noqa: ARG002
@@ -291,9 +296,25 @@ class S3AttachmentStorage:
     def disk_bytes(self) -> int | None:
         return None
 
+    async def _read_once(self, key: str, offset: int, length: int, size: int | None) -> AsyncGenerator[bytes, None]:
+        request = obstore.get_async(self._store, key, options={"range": (offset, offset + length)})
+        response = await asyncio.wait_for(request, self._timings.response)
+        check_size(response.meta["size"], size)
+        stream = response.stream(READ_BLOCK_BYTES)
+        while block := await asyncio.wait_for(anext(stream, b""), self._timings.response):
+            length -= len(block)
+            yield bytes(block)
+        if length > 0:
+            raise UnreadableFile("damaged", TOO_SHORT_REASON)
+
+    async def _call(
+        self, operation: Operation, call: Callable[[], Awaitable[Any]], *, is_repeatable: bool = True
+    ) -> Any:
+        return await self._calls.make(operation, call, self._timings.response, is_repeatable=is_repeatable)
+
     async def _put_object(self, key: str, data: bytes, attributes: Any) -> None:
         within = self._timings.response + len(data) / MIN_UPLOAD_RATE
-        await asyncio.wait_for(obstore.put_async(self._store, key, data, attributes=attributes), within)
+        await self._calls.make("put", lambda: obstore.put_async(self._store, key, data, attributes=attributes), within)
 
     async def _wait_until_sent(self, sending: asyncio.Future[Any], source: HashingStream) -> None:
         """Wait until a file is sent. Raises TimeoutError if the server accepts no more data or does not respond."""
@@ -316,15 +337,14 @@ class S3AttachmentStorage:
             await self.delete(key)
 
 
-@contextmanager
-def translate_errors() -> Iterator[None]:
-    """Translate every error of an unreachable server into Unavailable."""
-    try:
-        yield
-    except TimeoutError as failure:
-        raise Unavailable("storage_unavailable", "The object storage does not respond") from failure
-    except (BaseError, FileNotFoundError) as failure:  # a missing bucket is also "not found"
-        raise _unavailable(failure) from failure
+def _as_unreadable(failure: Exception) -> Exception:
+    """Return UnreadableFile for an answer that S3 does not have these bytes of the object, and other errors as is."""
+    if isinstance(failure, UnreadableFile):
+        return failure
+    outcome = outcome_of(failure)
+    if outcome == "not_found":
+        return UnreadableFile("missing", MISSING_REASON)
+    return UnreadableFile("damaged", TOO_SHORT_REASON) if outcome == "wrong_bytes" else failure
 
 
 def _attributes(response_headers: ResponseHeaders | None) -> Any:
@@ -339,14 +359,3 @@ def _attributes(response_headers: ResponseHeaders | None) -> Any:
 
 def _to_file_info(meta: Any) -> FileInfo:
     return FileInfo(meta["path"], meta["size"], meta["last_modified"])
-
-
-def _unavailable(failure: Exception) -> Unavailable:
-    first, _, details = str(failure).partition("\n")
-    reason = ATTEMPTS_PATTERN.sub(":", first.removeprefix("Generic S3 error: "))[:300]
-    cause = CONNECT_CAUSE_PATTERN.search(details) if "kind: Connect" in details else None
-    return Unavailable(
-        "storage_unavailable",
-        "The object storage (SUPPORT_S3_ENDPOINT, SUPPORT_S3_BUCKET) can't be reached or rejects the request: "
-        + (f"{reason}: {cause[1]}" if cause else reason),
-    )
