@@ -7,6 +7,7 @@ from observability.catalogue import INSTRUMENTS
 from support_service.api.routes import ROUTES
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.attachments.opening import AttachmentTimings
+from support_service.attachments.storage.base import S3_CALLS, S3_REPEATS
 from support_service.events.webhook_sender import WEBHOOK_OVERDUE_AGE
 from support_service.platform.access.callers import ACCESS_CALLERS
 from support_service.platform.certificates import CERTIFICATE_EXPIRES
@@ -50,9 +51,10 @@ async def test_live_scrape_matches_the_table_of_instruments(upstream_services, r
     async with client.get("/metrics") as response:
         text = await response.text()
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
-    # There are neither webhooks, https URLs, PostgreSQL, a standby nor tokens.
+    # There are neither webhooks, https URLs, PostgreSQL, a standby, S3 nor tokens.
     of_postgres = (DATABASE_NUMBER, STANDBY_LAG)
-    of_others = (CERTIFICATE_EXPIRES, HTTP_CLIENT_DURATION, WEBHOOK_OVERDUE_AGE, ACCESS_CALLERS, *of_postgres)
+    of_s3 = (S3_CALLS, S3_REPEATS)
+    of_others = (CERTIFICATE_EXPIRES, HTTP_CLIENT_DURATION, WEBHOOK_OVERDUE_AGE, ACCESS_CALLERS, *of_postgres, *of_s3)
     rows = {name: row for name, row in ROWS.items() if row not in of_others}
     assert kinds.keys() == rows.keys()
     for name, row in rows.items():
