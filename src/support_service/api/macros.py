@@ -7,6 +7,7 @@ from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, get, post, put
 from support_service.api.routing.etags import KnownTags, is_known_etag, version_etag_header
 from support_service.api.routing.route import CASE_PROBLEMS, DATABASE_PROBLEMS, Permission, RouteResponse, Tag
+from support_service.core.domain.macro_variables import CaseValues, fill_variables, has_variables_of_services
 from support_service.core.domain.references import references_by_service
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.desk.macro_models import (
@@ -18,7 +19,6 @@ from support_service.desk.macro_models import (
     NewMacro,
     UnfilledVariable,
 )
-from support_service.desk.macro_variables import CaseValues, fill_variables, has_variables_of_services
 
 TAG = Tag("macros", "Macros: texts with variables for answers to customers.")
 MACROS_PATH = "/support/macros"

@@ -10,9 +10,9 @@ from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor, RequestModel
 from support_service.cases.model.vocabulary import Status, Tags
 from support_service.core.domain import case_vocabulary
+from support_service.core.domain.macro_variables import VARIABLES, UnfilledReason, find_variables, variable_in_braces
 from support_service.core.ids import NAME_PATTERN
 from support_service.core.personal import INTERNAL
-from support_service.desk.macro_variables import VARIABLES, UnfilledReason, find_variables, variable_in_braces
 
 MAX_TEXT_LENGTH = 32_768  # characters
 

@@ -18,7 +18,6 @@ MODULES = {
     "desk.agent_models",
     "desk.bulk_models",
     "desk.macro_models",
-    "desk.macro_variables",
     "desk.notification_models",
     "desk.policy_models",
     "desk.view_models",

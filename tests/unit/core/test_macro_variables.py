@@ -5,11 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from support_service.core.domain.references import references_by_service
-from support_service.core.domain.upstream_services import SOURCES, UPSTREAM_SERVICES
-from support_service.core.ids import is_valid_name
-from support_service.desk.macro_models import MAX_TEXT_LENGTH, MacroName, MacroText
-from support_service.desk.macro_variables import (
+from support_service.core.domain.macro_variables import (
     MAX_VALUE_LENGTH,
     VARIABLES,
     CaseValues,
@@ -18,6 +14,10 @@ from support_service.desk.macro_variables import (
     has_variables_of_services,
     variable_in_braces,
 )
+from support_service.core.domain.references import references_by_service
+from support_service.core.domain.upstream_services import SOURCES, UPSTREAM_SERVICES
+from support_service.core.ids import is_valid_name
+from support_service.desk.macro_models import MAX_TEXT_LENGTH, MacroName, MacroText
 
 CASE = {"id": "case-1", "customerId": "CUS-1", "subject": "A parcel", "assignedAgentId": "agent-7"}
 ORDER = {"type": "order", "orderId": "ORD-1"}
