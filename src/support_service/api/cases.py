@@ -37,7 +37,10 @@ LINKS_PATH = CASE_PATH + "/links"
 
 CASES_READ = Permission("cases:read", {"agent": "own", "supervisor": "all", "analyst": "masked", "customer": "own"})
 CASES_WRITE = Permission("cases:write", {"agent": "own", "supervisor": "all"})
-MESSAGE_PROBLEMS = (*CASE_PROBLEMS, "attachment_not_sendable", "case_changed", "case_closed", "case_full")
+MESSAGE_PROBLEMS = (
+    *CASE_PROBLEMS,
+    *("attachment_not_sendable", "case_changed", "case_closed", "case_full", "variables_unfilled"),
+)
 
 
 # Before the routes of one case, whose ids have another form.
@@ -66,7 +69,11 @@ async def count_cases(call: Call, query: CaseFilters) -> Reply[CaseCount]:
             headers=("ETag", "Location", "Idempotency-Replayed"),
         ),
     ),
-    problems=(*DATABASE_PROBLEMS, "external_id_taken", "case_not_found"),  # a repeat after the caller lost access
+    problems=(
+        *DATABASE_PROBLEMS,
+        *("external_id_taken", "variables_unfilled"),
+        "case_not_found",  # a repeat after the caller lost access
+    ),
     links=(("case_id", "/id"),),
 )
 async def open_case(call: Call, body: NewCase) -> EncodedReply[Case]:

@@ -5,11 +5,13 @@ Who may call a route at all is declared at the route.
 
 from collections.abc import Mapping
 
+from support_service.cases.model.case import Message
 from support_service.cases.model.requests import NewCase, NewMessage
 from support_service.cases.model.vocabulary import Visibility
 from support_service.core.domain.case_vocabulary import BOT, Status
+from support_service.core.domain.macro_variables import VARIABLES, find_variables, variable_in_braces
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Conflict, Forbidden
+from support_service.core.errors import Conflict, FieldError, Forbidden, ValidationFailed
 
 # Allowed status changes. Any other status may change to closed; a closed case can only be reopened.
 ALLOWED_STATUS_CHANGES: Mapping[Status, tuple[Status, ...]] = {
@@ -39,6 +41,23 @@ def check_may_write(principal: Principal, new: NewMessage) -> None:
     if principal.role == "customer" and new.visibility != "public":
         raise permission_missing("messages:write-internal", "Internal notes are for agents.")
     _check_may_date(principal, new)
+
+
+def check_is_filled(message: Message, field: str) -> None:
+    """Raise ValidationFailed if a customer would read a variable of macros instead of its value.
+
+    Only public messages of agents and bots are checked. `field` is the field of the request that has the text.
+    """
+    if message.author_type == "customer" or message.visibility != "public":
+        return
+    unfilled = [variable_in_braces(name) for name in find_variables(message.message) if name in VARIABLES]
+    if unfilled:
+        named = ", ".join(unfilled)
+        raise ValidationFailed(
+            "variables_unfilled",
+            f"The customer would read {named}. Replace each variable with its value, or remove it, and send again.",
+            [FieldError(field, f"has variables of macros without a value: {named}")],
+        )
 
 
 def author_of(principal: Principal, new: NewMessage, customer_id: str | None) -> str | None:

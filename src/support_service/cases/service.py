@@ -20,7 +20,7 @@ from support_service.cases.listing.case_list import SharedCountLimits
 from support_service.cases.model.case import MAX_CONVERSATION_BYTES, Case, CaseSummary, Message
 from support_service.cases.model.files import StoredAttachment
 from support_service.cases.model.requests import CaseChange, Closing, NewCase, NewMessage, StatusChange
-from support_service.cases.policy import author_of, authorize_new_case, check_may_write
+from support_service.cases.policy import author_of, authorize_new_case, check_is_filled, check_may_write
 from support_service.cases.reading import CaseReader
 from support_service.cases.recorder import CaseRecorder, LockedCase
 from support_service.cases.sql import case_reading, case_rows, link_rows
@@ -76,8 +76,9 @@ class CaseService(CaseReader):
     async def open_case(self, origin: WriteOrigin, new: NewCase) -> Case | ExistingCase:
         """Open a case, with its first message if one is given, and return it.
 
-        If the channel has a case with its external id, this method returns the existing case. Raises Forbidden, and
-        Conflict if the principal may not see the existing case.
+        If the channel has a case with its external id, this method returns the existing case. Raises Forbidden,
+        ValidationFailed for variables of macros without a value, and Conflict if the principal may not see the existing
+        case.
         """
         synthetic = new.channel in self._recorder.settings.synthetic_channels
         may_prioritize = self._recorder.settings.customers_set_priority or origin.principal.role != "customer"
@@ -139,7 +140,8 @@ class CaseService(CaseReader):
         """Close a case, with a last message if one is given; return it with its JSON and history.
 
         The last message reopens no case; a customer's is accepted unless the case was closed before. Raises NotFound,
-        Forbidden, VersionConflict, Conflict, and ValidationFailed for files that the message can't name.
+        Forbidden, VersionConflict, Conflict, and ValidationFailed for files that the message can't name, or for
+        variables of macros without a value.
         """
         last = closing.last_message()
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
@@ -163,8 +165,8 @@ class CaseService(CaseReader):
     ) -> Message:
         """Append a message to a case and return it.
 
-        Raises NotFound, Forbidden, VersionConflict, Conflict for a full case, and ValidationFailed for files that the
-        message can't name.
+        Raises NotFound, Forbidden, VersionConflict, and Conflict for a full case. Raises ValidationFailed for files
+        that the message can't name, and for variables of macros without a value.
 
         A customer's message opens a resolved or snoozed case, and raises Conflict for a closed one. Others leave it as
         it is. A message to a closed duplicate is added to the case that it is a duplicate of, unless it is an internal
@@ -246,7 +248,12 @@ class CaseService(CaseReader):
         return await case_rows.find_case_by_external_id(work.tx, case.channel, case.external_id)
 
     async def _insert_case(self, work: UnitOfWork, case: Case, first: Message | None) -> bool:
-        """Insert a new case, with its first message if it has one. Return False if its external id is in use."""
+        """Insert a new case, with its first message if it has one. Return False if its external id is in use.
+
+        Raises ValidationFailed if the message has variables of macros without a value.
+        """
+        if first:
+            check_is_filled(first, "initialMessage.message")
         author = first.author_type if first and first.visibility == "public" else None
         started = None if case.synthetic else self._recorder.clocks.start_clocks(case, case.created_at, author)
         due_at = None
@@ -276,12 +283,13 @@ class CaseService(CaseReader):
 
         A customer's message opens a resolved or snoozed case, unless the case is being closed. The message may name
         files that were staged for the case, or for the duplicate `staged_for`. Raises Conflict if the conversation
-        would be too long, ValidationFailed for files that the message can't name, and CaseMerged unless the case is
-        being closed.
+        would be too long, and CaseMerged unless the case is being closed. Raises ValidationFailed for files that the
+        message can't name, and for variables of macros without a value.
         """
         principal = work.origin.principal
         check_may_write(principal, new)
         message = _build_message(case_id, new, author_of(principal, new, None), utc_now())
+        check_is_filled(message, "message")
         is_public = not closing and message.visibility == "public"  # a note is about the duplicate
         message_files = None
         if new.attachment_ids:

@@ -173,6 +173,9 @@ PROBLEM_CODES = (
         "uploads_busy", 503, "`SUPPORT_ATTACHMENT_UPLOADS` uploads are in progress, or a quarter of them for one caller"
     ),
     ProblemCode("uri_too_long", 414, "the address has more than 8,190 bytes, or its query more than 4,096"),
+    ProblemCode(
+        "variables_unfilled", 422, "the public message has variables of macros without a value; `errors` names them"
+    ),
     ProblemCode("version_not_supported", 505, "the request is neither HTTP/1.0 nor HTTP/1.1"),
     ProblemCode("view_changed", 412, "the saved view was changed since it was read"),
     ProblemCode("view_name_taken", 409, "the user, or the team, has another saved view of this name"),
