@@ -10,6 +10,7 @@ from aiohttp import web
 
 from support_service.console.assets import load_assets
 from support_service.console.sessions import SESSION_PATH, sign_in, sign_out
+from support_service.core.domain.macro_variables import VARIABLES
 from support_service.core.http import accepts_gzip, router_path
 from support_service.platform.access.authenticator import AUTHORIZATION
 from support_service.platform.access.sessions import read_cookie
@@ -85,6 +86,7 @@ def shell_response(request: web.Request, page: Page, status: int = 200, failure:
         "data-auth": "proxy" if AUTHORIZATION in request.headers else settings.server.auth,
         "data-provider": settings.sign_in.issuer,
         "data-failure": failure,
+        "data-variables": " ".join(VARIABLES),
     }
     text = shell_html(state, page.module, preferred_language(request), [path.format_map(values) for path in page.data])
     return web.Response(status=status, text=text, content_type="text/html", headers=headers)

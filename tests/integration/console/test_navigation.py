@@ -19,7 +19,7 @@ async def test_page_is_shown_whose_module_comes_late(console, case):
     await page.route("**/pages/case*.js", hold)
     async with asyncio.TaskGroup() as tasks:
         await page.get_by_role("link", name="Parcel has not arrived").click()
-        await page.keyboard.press("?")
+        await page.get_by_role("button", name="Keys").click()
         await expect(page.get_by_role("dialog")).to_be_visible()
         tasks.create_task(page.keyboard.press("Escape"))
         released.set()

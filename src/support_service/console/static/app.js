@@ -3,7 +3,7 @@
 import { nothing } from "./vendor/lit-element/lit-element.js";
 import { agent, can, explain, hasSession, isOpen, isUnloaded, leaveForSignIn, loadMe, logOut, me, Problem, request, workAs } from "./lib/api.js";
 import { beep, watchAttention } from "./lib/attention.js";
-import { closeMenus, Element, go, html, onKeys, onSequence, placeOf, typedDuring, watchAddress } from "./lib/page.js";
+import { closeMenus, Element, go, holdingKeys, html, onKeys, onSequence, placeOf, watchAddress } from "./lib/page.js";
 import { chooseLanguage, clockWithSeconds, language, LANGUAGES, loadTexts, t, word } from "./lib/i18n.js";
 import { agents, setAway } from "./lib/agents.js";
 import { live } from "./lib/live.js";
@@ -52,8 +52,6 @@ class SupportConsole extends Element {
   dialog = "";
   /** The user's own entry of the directory. @type {import("./lib/agents.js").AgentEntry | undefined} */
   entry;
-  /** What was typed before the palette was there. */
-  typed = "";
   /** What is shown in place of everything. @type {unknown} */
   failure = nothing;
   /** Why the page is not shown, if it could not be loaded. */
@@ -105,13 +103,18 @@ class SupportConsole extends Element {
     return html`${text}<div class="page">${databaseDown()}</div>`;
   }
 
-  /** Show the page that the address names, once its module is there: an element that is defined later loses its properties. */
+  /** Show the page that the address names, once its module is there: an element that is defined later loses its properties. Keys are for that page. */
   async show() {
     const { pathname } = location;
     const place = placeOf(pathname);
-    let unloaded = "";
-    await loadPage(place).catch((failure) => (unloaded = explain(failure)));
-    if (pathname === location.pathname) this.set({ place, unloaded });
+    const isCurrent = () => pathname === location.pathname;
+    await holdingKeys(async () => {
+      let unloaded = "";
+      await loadPage(place).catch((failure) => (unloaded = explain(failure)));
+      if (isCurrent()) this.set({ place, unloaded });
+      await this.updateComplete;
+      return !unloaded;
+    }, isCurrent);
   }
 
   /** Say that a part of the page could not be loaded, such as a dialog. @param {PromiseRejectionEvent} event */
@@ -123,8 +126,11 @@ class SupportConsole extends Element {
 
   /** @param {"help" | "palette"} dialog */
   async openDialog(dialog) {
-    const typed = await typedDuring(() => (dialog === "help" ? import("./parts/help.js") : import("./parts/palette.js")));
-    this.set({ dialog, typed });
+    await holdingKeys(async () => {
+      await (dialog === "help" ? import("./parts/help.js") : import("./parts/palette.js"));
+      this.set({ dialog });
+      await this.updateComplete;
+    });
   }
 
   /** Open the palette by its keys, also while a field has the focus. @param {KeyboardEvent} event */
@@ -178,7 +184,7 @@ class SupportConsole extends Element {
       </header>
       ${this.page()} ${this.dialog === "help" ? html`<help-dialog @close=${this.closeDialog}></help-dialog>` : nothing}
       ${this.dialog === "palette"
-        ? html`<command-palette .page=${this.place?.page ?? ""} .first=${this.typed} .groups=${this.commands()} @close=${this.closeDialog}></command-palette>`
+        ? html`<command-palette .page=${this.place?.page ?? ""} .groups=${this.commands()} @close=${this.closeDialog}></command-palette>`
         : nothing}
     `;
   }

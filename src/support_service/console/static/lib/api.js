@@ -180,6 +180,11 @@ export function isOpen() {
   return document.documentElement.dataset.auth === "open";
 }
 
+/** Whether macros have such a variable. @param {string} name */
+export function isVariable(name) {
+  return (document.documentElement.dataset.variables ?? "").split(" ").includes(name);
+}
+
 /** Whether the caller can sign out here: not without authentication, nor where a proxy signs people in. */
 export function hasSession() {
   return !["open", "proxy"].includes(document.documentElement.dataset.auth ?? "");

@@ -19,6 +19,8 @@ const PLACES = /** @type {[RegExp, string][]} */ ([
   [/^\/console\/(?:sign-in|login|callback)$/, "sign-in"], // the last two if a sign-in has failed
 ]);
 const MOVED = "console:moved";
+const HELD = ["Enter", "Tab", "Escape", "Backspace", "ArrowUp", "ArrowDown"]; // besides characters
+const CONTROLS = "a[href], button:enabled, input:enabled, select:enabled, textarea:enabled";
 
 /**
  * The queue as it was left: the address with view, filters and search, the case that was opened from it, and the list with
@@ -141,26 +143,92 @@ export function onKeys(actions) {
 }
 
 /**
- * Do what takes a moment; return the text that was typed meanwhile. It is for what opens then, not for the page.
- * @param {() => Promise<unknown>} task
- * @param {(event: KeyboardEvent) => boolean} isFor whether a key is for what opens
+ * Open what takes a moment. Keys that are pressed meanwhile are given to what has the focus then, and not to the page.
+ * They are forgotten if nothing was opened.
+ * @param {() => Promise<unknown>} opens answers `false` if nothing was opened
+ * @param {() => boolean} [isFor] whether keys are for what is being opened
  */
-export async function typedDuring(task, isFor = () => true) {
-  let typed = "";
-  const collect = (/** @type {KeyboardEvent} */ event) => {
-    if (!isFor(event)) return;
-    if (event.key === "Backspace") typed = typed.slice(0, -1);
-    else if (event.key.length === 1 && !hasModifier(event)) typed += event.key;
+export async function holdingKeys(opens, isFor = () => true) {
+  const release = holdKeys(isFor);
+  let isOpened = false;
+  try {
+    isOpened = (await opens()) !== false;
+  } finally {
+    release(isOpened);
+  }
+}
+
+let holds = 0;
+/** The holds that keys come from. @type {WeakMap<Event, number>} */
+const givenBy = new WeakMap();
+
+/**
+ * Hold all keys. Return a function that gives them back; keys that are pressed meanwhile come after them. A key that one
+ * hold gives back may be for what a later one opens: that one holds it again, and its keys pass the earlier ones.
+ * @param {() => boolean} isFor
+ */
+function holdKeys(isFor) {
+  const own = ++holds;
+  /** @type {KeyboardEvent[]} */
+  const held = [];
+  const hold = (/** @type {KeyboardEvent} */ event) => {
+    const isShortcut = hasModifier(event) && event.key !== "Enter"; // of the browser
+    if (Number(givenBy.get(event)) >= own || event.isComposing || isShortcut || !isFor() || !(event.key.length === 1 || HELD.includes(event.key))) return;
+    held.push(event);
     event.preventDefault();
     event.stopImmediatePropagation();
   };
-  addEventListener("keydown", collect, true); // before all handlers of the document
-  try {
-    await task();
-  } finally {
-    removeEventListener("keydown", collect, true);
-  }
-  return typed;
+  addEventListener("keydown", hold, true); // before all handlers of the document
+  return async (/** @type {boolean} */ isWanted) => {
+    for (let next = held.shift(); next && isWanted && isFor(); next = held.shift()) {
+      await new Promise((resume) => setTimeout(resume)); // what the key before it has opened is there
+      const given = new KeyboardEvent("keydown", next);
+      givenBy.set(given, own);
+      press(given);
+    }
+    removeEventListener("keydown", hold, true);
+  };
+}
+
+/** Press a key, and do what a browser does by default. @param {KeyboardEvent} event */
+function press(event) {
+  const target = /** @type {HTMLElement} */ (document.activeElement ?? document.body);
+  if (!target.dispatchEvent(event)) return;
+  const { key, shiftKey } = event;
+  const dialog = target.closest("dialog");
+  const field = target instanceof HTMLTextAreaElement || (target instanceof HTMLInputElement && target.selectionStart !== null) ? target : null;
+  if (key === "Escape") dialog?.close();
+  else if (key === "Tab" && dialog) {
+    const all = /** @type {HTMLElement[]} */ ([...dialog.querySelectorAll(CONTROLS)]);
+    all.at((all.indexOf(target) + (shiftKey ? -1 : 1)) % all.length)?.focus();
+  } else if (field && key === "Enter" && field instanceof HTMLInputElement) field.form?.requestSubmit();
+  else if (field && !hasModifier(event)) edit(field, key);
+  else if (!field && (key === "Enter" || key === " ")) target.click();
+}
+
+/** @param {HTMLInputElement | HTMLTextAreaElement} field @param {string} key */
+function edit(field, key) {
+  const text = key === "Enter" ? "\n" : key.length === 1 ? key : "";
+  if (field.readOnly || (!text && key !== "Backspace")) return;
+  const end = Number(field.selectionEnd);
+  const start = Number(field.selectionStart);
+  field.setRangeText(text, !text && start === end ? Math.max(0, start - 1) : start, end, "end");
+  field.dispatchEvent(new InputEvent("input", { bubbles: true }));
+}
+
+/**
+ * Return a handler of the keys of a dialog that opened while its reader may have been typing: a Space or Enter after a
+ * letter presses no button.
+ */
+export function unlessTyping() {
+  let isTyping = false;
+  return (/** @type {KeyboardEvent} */ event) => {
+    if (event.key === " " || event.key === "Enter") {
+      if (isTyping) event.preventDefault();
+      if (event.type === "keyup") isTyping = false; // a second one is meant
+    } else if (event.key.length === 1 && event.type === "keydown") isTyping = true;
+    else if (event.key === "Tab") isTyping = false;
+  };
 }
 
 const SEQUENCE = 1_500; // ms between the two keys of a sequence

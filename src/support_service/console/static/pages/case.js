@@ -5,7 +5,7 @@ import { can, explain, me, request, versionOf } from "../lib/api.js";
 import { agents } from "../lib/agents.js";
 import { markMentionsRead } from "../lib/attention.js";
 import { noteSeen } from "../lib/case-list.js";
-import { Element, go, html, onKeys, queueLeft, wide } from "../lib/page.js";
+import { Element, go, holdingKeys, html, onKeys, queueLeft, wide } from "../lib/page.js";
 import { t, text } from "../lib/i18n.js";
 import { live, Presence } from "../lib/live.js";
 import { caseAside } from "../parts/case-aside.js";
@@ -45,7 +45,7 @@ export class CasePage extends Element {
   isPressing = false;
   /** @type {any} */
   preview = null;
-  /** @type {{messages: any[], changes: string[]} | null} */
+  /** @type {{messages: any[], changes: string[], asked: import("../parts/composer.js").Attempt} | null} */
   question = null;
   /** A question that waits for its answer. @type {{asked: import("../parts/confirm-question.js").Question, answer: (isYes: boolean) => void} | null} */
   confirmation = null;
@@ -261,9 +261,17 @@ export class CasePage extends Element {
   /** Ask, and return whether the answer is yes. @param {import("../parts/confirm-question.js").Question} asked @returns {Promise<boolean>} */
   async confirm(asked) {
     const { view } = this;
-    await import("../parts/confirm-question.js");
-    if (!this.stillShows(view)) return false;
-    const isYes = await new Promise((answer) => this.set({ confirmation: { asked, answer } }));
+    this.confirmation?.answer(false);
+    /** @type {Promise<boolean> | undefined} */
+    let answered;
+    await holdingKeys(async () => {
+      await import("../parts/confirm-question.js");
+      if (!this.stillShows(view)) return false;
+      answered = new Promise((answer) => this.set({ confirmation: { asked, answer } }));
+      return this.updateComplete;
+    });
+    if (!answered) return false;
+    const isYes = await answered;
     this.set({ confirmation: null });
     await this.updateComplete;
     return isYes;
@@ -281,8 +289,13 @@ export class CasePage extends Element {
   async run(name, ...given) {
     const { view } = this;
     try {
-      const actions = /** @type {any} */ (await import("../parts/case-actions.js"));
-      if (this.stillShows(view)) await actions[name](this, ...given);
+      /** @type {Promise<unknown> | undefined} */
+      let done;
+      await holdingKeys(async () => {
+        const actions = /** @type {any} */ (await import("../parts/case-actions.js"));
+        if (this.stillShows(view)) done = actions[name](this, ...given); // which holds the keys itself if it opens a dialog
+      });
+      await done;
     } catch (failure) {
       if (this.stillShows(view)) this.set({ message: explain(failure) });
     }
@@ -296,12 +309,18 @@ export class CasePage extends Element {
     return Boolean(to);
   }
 
-  /** Show the message that was sent, or the next case; after the last one, the list. @param {import("../parts/composer.js").End} end */
+  /** Show the message that was sent, or the next case; after the last one, the list. A writer who has gone on here stays. @param {import("../parts/composer.js").End} end */
   async afterSending({ next }) {
-    if (next) return this.goBy(1) || go(queueLeft.address);
+    if (next && this.isResting) return this.goBy(1) || go(queueLeft.address);
     const { view } = this;
     await this.reload();
     if (this.stillShows(view)) await view.scrollToEnd();
+  }
+
+  /** Whether keys are for the conversation, and nothing is being written, chosen or asked. */
+  get isResting() {
+    const { activeElement } = document;
+    return !document.querySelector("dialog[open]") && (activeElement === document.body || activeElement === this.view.box);
   }
 
   /** Whether the list that the case was opened from stands beside it. */

@@ -4,7 +4,7 @@ import { nothing } from "../vendor/lit-element/lit-element.js";
 import { agent, can, explain, newKey, Problem, query, request, tagOf } from "../lib/api.js";
 import { agents } from "../lib/agents.js";
 import { CaseList } from "../lib/case-list.js";
-import { Element, go, html, onKeys, placeOf, queueLeft, typedDuring } from "../lib/page.js";
+import { Element, go, holdingKeys, html, onKeys, placeOf, queueLeft } from "../lib/page.js";
 import { t } from "../lib/i18n.js";
 import { live } from "../lib/live.js";
 import { namesAfter } from "../lib/storage.js";
@@ -360,8 +360,10 @@ export class QueuePage extends Element {
   async act(action) {
     if (!can("cases:write") || !this.activeOrFirst) return;
     if (!this.selected.size) this.toggle(this.activeOrFirst);
-    const typed = await typedDuring(() => this.loadBulk());
-    /** @type {import("../parts/choice-menu.js").ChoiceMenu | null} */ (this.querySelector(`.bulk [data-action=${action}]`))?.open(typed);
+    await holdingKeys(async () => {
+      await this.loadBulk();
+      await /** @type {import("../parts/choice-menu.js").ChoiceMenu | null} */ (this.querySelector(`.bulk [data-action=${action}]`))?.open();
+    });
   }
 
   /** Take a case, unless a colleague was faster. @param {string} caseId */

@@ -2,7 +2,7 @@
 
 import { agent, can, explain, newKey, request, tagOf } from "../lib/api.js";
 import { dateAndTime, t, text, word } from "../lib/i18n.js";
-import { go } from "../lib/page.js";
+import { go, holdingKeys } from "../lib/page.js";
 import * as changes from "./case-changes.js";
 import { describeChanges } from "./change-question.js";
 import { hide, toast } from "./toast.js";
@@ -43,8 +43,12 @@ export async function act(page, name) {
   if (name === "audit") return go(`/console/audit?case=${encodeURIComponent(page.caseId)}`);
   if (page.detail.status === "closed") return;
   const { view } = page;
-  await import("./case-dialogs.js");
-  if (page.stillShows(view)) page.set({ dialog: name });
+  await holdingKeys(async () => {
+    await import("./case-dialogs.js");
+    if (!page.stillShows(view)) return false;
+    page.set({ dialog: name });
+    return page.updateComplete;
+  });
 }
 
 /** @param {CasePage} page @param {any} decided what the dialog says, or null */
@@ -157,27 +161,31 @@ async function keepFocus(page) {
 
 /**
  * Show what changed since the draft began, and ask whether to send it all the same. The refusal has the messages that
- * were added; a draft that was taken up after a reload has nothing else to compare with.
+ * were added; a draft that was taken up after a reload has nothing else to compare with. A writer who has gone on is not
+ * asked: the keys are for something else.
  * @param {CasePage} page
- * @param {Composer} composer
- * @param {any[] | undefined} newMessages
+ * @param {import("./composer.js").Attempt} asked
+ * @param {import("../lib/api.js").Problem} refusal
  */
-export async function askAboutChange(page, composer, newMessages) {
-  const before = composer.draft.seenDetail;
+export async function askAboutChange(page, asked, refusal) {
+  const { composer } = page;
+  const before = asked.draft.seenDetail;
   await page.reload().catch(() => {}); // the refusal has the new messages
-  if (!composer.isShown) return;
+  if (page.composer !== composer || !page.isResting) return composer.explain(refusal, asked);
   const known = new Set((before?.messages ?? []).map((/** @type {any} */ each) => each.id));
-  const added = newMessages ?? (before ? page.detail.messages : []);
+  const added = refusal.members.messages ?? (before ? page.detail.messages : []);
   const messages = added.filter((/** @type {any} */ each) => !known.has(each.id));
-  page.set({ question: { messages, changes: before ? describeChanges(before, page.detail) : [] } });
+  page.set({ question: { messages, changes: before ? describeChanges(before, page.detail) : [], asked } });
 }
 
 /** @param {CasePage} page @param {boolean} isYes */
 export async function answerQuestion(page, isYes) {
-  const { composer } = page;
+  const { composer, question } = page;
   page.set({ question: null });
-  composer.draft.see(page.detail, page.version); // the writer has seen the question
+  if (!question) return;
+  const { draft, mode, end } = question.asked;
+  draft.see(page.detail, page.version); // the writer has seen the question
   composer.keep();
-  if (isYes) await composer.send(composer.end, { evenIfChanged: true });
-  else composer.box?.focus();
+  await composer.choose(mode);
+  if (isYes) await composer.send(end, { evenIfChanged: true });
 }

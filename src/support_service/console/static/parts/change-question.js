@@ -1,7 +1,7 @@
 /** The question before an answer is sent although the case has changed since the draft began. */
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
-import { Element, html } from "../lib/page.js";
+import { Element, html, unlessTyping } from "../lib/page.js";
 import { clock, t, word } from "../lib/i18n.js";
 
 class ChangeQuestion extends Element {
@@ -9,6 +9,7 @@ class ChangeQuestion extends Element {
   messages = [];
   /** @type {string[]} other changes in words */
   changes = [];
+  unlessTyping = unlessTyping();
 
   firstUpdated() {
     this.querySelector("dialog")?.showModal();
@@ -16,7 +17,7 @@ class ChangeQuestion extends Element {
 
   render() {
     return html`
-      <dialog aria-labelledby="question-title" aria-describedby="question-text" @close=${this.close}>
+      <dialog aria-labelledby="question-title" aria-describedby="question-text" @close=${this.close} @keydown=${this.unlessTyping} @keyup=${this.unlessTyping}>
         <h2 id="question-title">${t("question.title")}</h2>
         <p id="question-text">${this.messages.length ? t("question.messages", { n: this.messages.length }) : t("question.changed")}</p>
         ${this.changes.length ? html`<ul>${this.changes.map((change) => html`<li>${change}</li>`)}</ul>` : nothing}

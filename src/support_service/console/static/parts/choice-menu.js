@@ -5,13 +5,13 @@
  */
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
-import { Element, html } from "../lib/page.js";
+import { Element, hasModifier, html } from "../lib/page.js";
 import { t } from "../lib/i18n.js";
 
 const GAP = 4; // px between the button and its list
 const EDGE = 8; // px between the list and the edge of the window
 
-/** @typedef {{value: string, text: string, detail?: string, mark?: unknown}} Item `mark` stands before the text */
+/** @typedef {{value: string, text: string, detail?: string, mark?: unknown, digit?: number}} Item `mark` stands before the text. The key of `digit` chooses the item */
 
 let menus = 0;
 
@@ -78,13 +78,13 @@ export class ChoiceMenu extends Element {
     if (this.isOpen && this.panel.matches(":popover-open")) this.place(); // other items have another width
   }
 
-  /** Open the list. The focus returns to where it is now. @param {string} [typed] what to filter by */
-  async open(typed = "") {
+  /** Open the list. The focus returns to where it is now. */
+  async open() {
     if (this.isOpen) return;
     this.origin = /** @type {HTMLElement | null} */ (document.activeElement);
     this.chosen = new Set(typeof this.value === "string" ? [this.value] : this.value);
-    Object.assign(this, { typed, isOpen: true });
-    this.active = typed ? 0 : Math.max(0, this.shown.findIndex(({ value }) => this.chosen.has(value)));
+    Object.assign(this, { typed: "", isOpen: true });
+    this.active = Math.max(0, this.shown.findIndex(({ value }) => this.chosen.has(value)));
     await this.updateComplete;
     const panel = this.panel;
     panel.showPopover();
@@ -169,7 +169,7 @@ export class ChoiceMenu extends Element {
             >
               ${item.mark ? html`<span class="mark" aria-hidden="true">${item.mark}</span>` : nothing}
               <bdi>${item.text}</bdi>
-              ${item.detail ? html`<span class="muted">${item.detail}</span>` : nothing}
+              ${item.detail ? html`<span class="muted">${item.detail}</span>` : nothing} ${item.digit ? html`<kbd>${item.digit}</kbd>` : nothing}
             </li>`,
         )}
       </ul>
@@ -187,7 +187,9 @@ export class ChoiceMenu extends Element {
   press(event) {
     const { key } = event;
     if (event.isComposing) return;
-    if (key === "Escape") this.close();
+    const byDigit = this.typed || hasModifier(event) ? undefined : this.items.find(({ digit }) => digit && /^(?:Digit|Numpad)(\d)$/.exec(event.code)?.[1] === String(digit));
+    if (byDigit) this.take(byDigit);
+    else if (key === "Escape") this.close();
     else if (key === "Enter" && this.multiple && (event.ctrlKey || event.metaKey)) this.close(true);
     else if (key === "Enter" && this.shown[this.active]) this.take(this.shown[this.active]);
     else if (key === "ArrowDown" || key === "ArrowUp") this.move(key === "ArrowDown" ? 1 : -1);

@@ -2,9 +2,9 @@
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
-import { agent, can, explain, me, newKey, Problem, request, tagOf } from "../lib/api.js";
-import { t, word } from "../lib/i18n.js";
-import { hasModifier, html, typedDuring, wide } from "../lib/page.js";
+import { agent, can, explain, isVariable, me, newKey, Problem, request, tagOf } from "../lib/api.js";
+import { t, text, word } from "../lib/i18n.js";
+import { holdingKeys, html, wide } from "../lib/page.js";
 import { load, save } from "../lib/storage.js";
 import "./choice-menu.js";
 import { nameIn } from "./person.js";
@@ -12,10 +12,13 @@ import { toast } from "./toast.js";
 
 const DEFAULT_END = "pending"; // the status that the button for replies sets, until its user chooses another
 const CHOSEN_END = "send-then";
-const ENDS = ["", "pending", "pending-next", "resolved", "resolved-next"]; // what can happen after a reply: a status, and the next case
+const ENDS = ["", "-next", "pending", "pending-next", "resolved", "resolved-next"]; // what can happen after a reply: a status, and the next case
+const GAP = /\{\{[^{}]*\}\}/g; // as the service finds variables in macros
+const MENTION = /(?<![\p{L}\p{N}_@./])@[\p{L}\p{N}_](?:[\p{L}\p{M}\p{N}_.-]*[\p{L}\p{M}\p{N}_])?/gu;
 
 /** @typedef {"public" | "internal"} Mode */
 /** @typedef {{status?: string, next?: boolean}} End what happens after the message is sent */
+/** @typedef {{draft: Draft, mode: Mode, end: End}} Attempt */
 
 /** A message that is being written, with what will be done to the case when it is sent. */
 class Draft {
@@ -33,6 +36,12 @@ class Draft {
   takes = true;
   /** @type {import("../lib/upload.js").Kept[]} */
   files = [];
+  /** Why it was not sent. */
+  failure = "";
+  /** What its writer wants to send although it looks like a mistake. @type {Set<string>} */
+  intended = new Set();
+  /** Whether it was sent, while that is under way; or what its writer corrects first. @type {Promise<boolean | string> | null} */
+  sending = null;
 
   get isEmpty() {
     return !this.text.trim();
@@ -56,17 +65,14 @@ export class Composer {
   mode = "public";
   /** One for each kind of message: the text of a note never gets into a reply. */
   drafts = { public: new Draft(), internal: new Draft() };
-  /** The message that is being sent, until all that follows it is done. @type {{draft: Draft, done: Promise<void>} | null} */
+  /** Settled when all messages are sent, and all that follows them is done. @type {Promise<void> | null} */
   underWay = null;
-  message = "";
   /** Whether it has, or just had, the focus. */
   opened = false;
   /** Whether the browser has the drafts as they are. */
   isKept = true;
   /** The version after each own change, by the version before it. @type {Map<number, number>} */
   own = new Map();
-  /** What follows the message that waits for an answer to a question. @type {End} */
-  end = {};
 
   /** @param {import("../pages/case.js").CasePage} page */
   constructor(page) {
@@ -169,31 +175,31 @@ export class Composer {
     if (kept) save(this.storedName, kept);
   }
 
-  /** Write such a message. What is typed before the case is shown is part of it. @param {Mode} mode */
+  /** Write such a message. What is typed before its box is there, or while the message before it is sent, is part of it. @param {Mode} mode */
   async choose(mode) {
     if (!can("messages:write") || (mode === "internal" && me.role === "customer")) return;
     this.mode = mode;
-    this.message = "";
     this.opened = true;
     this.suggestions?.close();
     this.keep();
     this.page.requestUpdate();
-    const typed = this.page.detail ? "" : await typedDuring(() => this.page.opening.catch(() => {}), (event) => this.isShown && !hasModifier(event));
-    await this.page.updateComplete;
-    if (!this.isShown || !this.box) return;
-    this.box.focus();
-    if (typed && !this.box.readOnly) this.write(this.box, typed, this.box.selectionStart);
+    const opens = async () => {
+      await (this.page.detail ? this.draft.sending : this.page.opening)?.catch(() => {});
+      await this.page.updateComplete;
+      if (this.isShown && this.mode === mode) this.box?.focus();
+      return this.isShown;
+    };
+    await (this.page.detail && !this.draft.sending ? opens() : holdingKeys(opens, () => this.isShown));
   }
 
-  /** Put a text in place of what is between `start` and the cursor. @param {HTMLTextAreaElement} box @param {string} text @param {number} start */
-  write(box, text, start) {
-    box.setRangeText(text, start, box.selectionStart, "end");
-    box.dispatchEvent(new InputEvent("input", { bubbles: true }));
+  /** Leave the keys to the conversation: none of those that follow is a part of a message. */
+  leave() {
+    this.page.view.focus();
   }
 
   /** Whether more than one line is shown. */
   get isOpen() {
-    return this.opened || !this.draft.isEmpty || this.busy || Boolean(this.message) || Boolean(this.files?.count(this.mode));
+    return this.opened || !this.draft.isEmpty || this.busy || Object.values(this.drafts).some(({ failure }) => failure) || Boolean(this.files?.count(this.mode));
   }
 
   /** Get larger with the focus, but not under the pointer on a tab, whose click opens it. @param {FocusEvent} event */
@@ -223,7 +229,7 @@ export class Composer {
     const wasEmpty = draft.isEmpty;
     if (wasEmpty) draft.see(this.page.detail, this.knownVersion);
     draft.text = box.value;
-    if (draft.isEmpty) Object.assign(draft, { status: "", tags: [], takes: true }); // a draft that was thrown away changes nothing
+    if (draft.isEmpty) Object.assign(draft, { status: "", tags: [], takes: true, failure: "" }); // a draft that was thrown away changes nothing
     if (draft.isEmpty !== wasEmpty) this.page.requestUpdate();
     if (draft.isEmpty) this.page.presence.rest();
     else this.page.presence.typed();
@@ -235,7 +241,7 @@ export class Composer {
     const { Suggestions } = await import("./suggestions.js");
     this.suggestions ??= new Suggestions(
       () => this.page.requestUpdate(),
-      (box, start, filled) => this.insert(box, start, filled),
+      (place) => this.insert.bind(this, this.draft, place),
     );
     return this.suggestions;
   }
@@ -254,31 +260,39 @@ export class Composer {
 
   /** @param {KeyboardEvent} event */
   keydown(event) {
-    if (event.defaultPrevented || this.suggestions?.key(event, this.caseId)) return;
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
-      event.preventDefault();
-      const isLast = event.shiftKey && can("cases:write");
-      this.send(isLast ? { status: this.draft.status || DEFAULT_END, next: true } : { status: this.draft.status });
-    } else if (event.key === "Escape") /** @type {HTMLElement} */ (event.target).blur();
+    if (event.defaultPrevented || event.isComposing || this.suggestions?.key(event, this.caseId)) return;
+    const { key, ctrlKey, metaKey, altKey, shiftKey } = event;
+    if (key === "Escape") return this.leave();
+    if (key !== "Enter" || !(ctrlKey || metaKey || altKey)) return;
+    event.preventDefault();
+    if (event.repeat) return;
+    const end = this.endOf(this.mode === "internal");
+    if (altKey) /** @type {import("./choice-menu.js").ChoiceMenu | null} */ (this.page.querySelector(".composer choice-menu"))?.open();
+    else this.send(shiftKey ? { ...end, next: true } : end);
   }
 
   /**
-   * Insert the text of a macro. Its status and tags wait until the message is sent.
-   * @param {HTMLTextAreaElement} box in which it was chosen
-   * @param {number} start
+   * Insert the text of a macro into its message, which may not be the one that is shown by then. Its status and tags wait
+   * until the message is sent. Return whether its place is still there.
+   * @param {Draft} draft
+   * @param {import("./suggestions.js").Place} place
    * @param {any} filled
    */
-  insert(box, start, filled) {
-    if (!box.isConnected) return; // its writer has turned to the other kind of message
-    const { draft } = this;
-    this.write(box, filled.text, start);
-    box.focus();
-    if (!can("cases:write")) return;
-    if (filled.status) draft.status = filled.status;
-    const known = [...this.page.detail.tags, ...draft.tags];
-    draft.tags = [...draft.tags, ...filled.tags.filter((/** @type {string} */ tag) => !known.includes(tag))];
+  insert(draft, { box, start, end, text }, filled) {
+    const isOpen = Object.values(this.drafts).includes(draft);
+    if (!isOpen || draft.text.slice(start, end) !== text.slice(start, end)) return false; // sent, or changed there
+    if (box.isConnected) {
+      box.setRangeText(filled.text, start, end, box.selectionStart === end ? "end" : "preserve");
+      box.dispatchEvent(new InputEvent("input", { bubbles: true }));
+    } else draft.text = draft.text.slice(0, start) + filled.text + draft.text.slice(end);
+    if (can("cases:write")) {
+      if (filled.status) draft.status = filled.status;
+      const known = [...this.page.detail.tags, ...draft.tags];
+      draft.tags = [...draft.tags, ...filled.tags.filter((/** @type {string} */ tag) => !known.includes(tag))];
+    }
     this.keep();
     this.page.requestUpdate();
+    return true;
   }
 
   /** @param {Iterable<File>} files */
@@ -303,58 +317,83 @@ export class Composer {
   }
 
   /**
-   * Send the message, after the one before it.
-   * @param {End} [end]
+   * Send the message, after the one before it. Whatever becomes of it, the keys that follow are for the conversation.
+   * @param {End} end
    * @param {{evenIfChanged?: boolean}} [options] `evenIfChanged`: also if the case has changed since the draft began
    */
-  async send(end = this.end, { evenIfChanged = false } = {}) {
+  async send(end, { evenIfChanged = false } = {}) {
     const { draft, mode } = this;
-    if (draft.isEmpty || this.isBlocked || this.underWay?.draft === draft) return;
-    await this.underWay?.done;
-    if (this.underWay || this.drafts[mode] !== draft) return; // the key was pressed twice
-    Object.assign(this, { message: "", end });
-    this.underWay = { draft, done: this.sendNow(draft, mode, end, evenIfChanged) };
+    if (draft.isEmpty || this.isBlocked || draft.sending) return;
+    this.leave();
+    draft.failure = "";
+    const attempt = { draft, mode, end };
+    draft.sending = this.post(attempt, evenIfChanged, this.underWay).finally(() => (draft.sending = null));
+    const done = this.complete(attempt, draft.takes && this.mayTake(mode));
+    this.underWay = done;
     this.page.presence.rest();
     this.page.requestUpdate();
-    this.box?.focus(); // not later, when its writer may have gone on
-    await this.underWay.done;
-  }
-
-  /**
-   * @param {Draft} draft
-   * @param {Mode} mode
-   * @param {End} end
-   * @param {boolean} evenIfChanged
-   */
-  async sendNow(draft, mode, end, evenIfChanged) {
-    if (!evenIfChanged && !(await this.mayLeaveOut(mode))) {
-      this.underWay = null;
-      return this.page.requestUpdate();
-    }
-    const takes = draft.takes && this.mayTake(mode);
-    try {
-      await this.post(draft, mode, evenIfChanged);
-      toast(await this.finish(draft, takes, end.status ?? "", t(mode === "internal" ? "composer.note_added" : "composer.sent")));
-      if (this.isShown) await this.page.afterSending(end);
-    } catch (failure) {
-      if (failure instanceof Problem && failure.code === "case_changed" && this.isShown) {
-        this.mode = mode;
-        await this.page.run("askAboutChange", this, failure.members.messages);
-      } else await this.explain(failure, draft);
-    }
-    this.underWay = null;
+    await done;
+    if (this.underWay === done) this.underWay = null;
     this.page.requestUpdate();
   }
 
-  /** Say why a message is not sent, also to a writer who has gone on to another case. @param {unknown} failure @param {Draft} draft */
-  async explain(failure, draft) {
-    this.message = explain(failure);
-    if (!this.isShown) toast({ text: t("composer.not_sent", { reason: this.message }), isError: true });
-    if (!(failure instanceof Problem) || failure.code !== "idempotency_key_reused") return;
+  /** Do what follows a message that is sent, or say why it is not. @param {Attempt} attempt @param {boolean} takes */
+  async complete(attempt, takes) {
+    const { draft, mode } = attempt;
+    let outcome;
+    try {
+      outcome = await draft.sending;
+    } catch (failure) {
+      const isChanged = failure instanceof Problem && failure.code === "case_changed";
+      if (isChanged && this.isShown && this.page.isResting) return this.page.run("askAboutChange", attempt, failure);
+      return this.explain(failure, attempt);
+    }
+    if (typeof outcome === "string") return this.correct(attempt, outcome);
+    if (!outcome) return;
+    const { end } = attempt;
+    toast(await this.finish(draft, takes, end.status ?? "", t(mode === "internal" ? "composer.note_added" : "composer.sent")));
+    if (this.isShown) await this.page.afterSending(end).catch((failure) => this.page.set({ message: explain(failure) }));
+  }
+
+  /** Say why a message is not sent, also to a writer who has gone on to another case. @param {unknown} failure @param {Attempt} attempt */
+  async explain(failure, { draft, mode }) {
+    const isReused = failure instanceof Problem && failure.code === "idempotency_key_reused";
+    draft.failure = isReused ? t("composer.sent_before") : t(`composer.${mode}_not_sent`, { reason: explain(failure) });
+    if (!this.isShown) toast({ text: [text(draft.seenDetail?.subject), draft.failure].filter(Boolean).join(": "), isError: true });
+    this.page.requestUpdate();
+    if (!isReused) return;
     draft.key = newKey(); // its answer was lost, and it was changed since
-    this.message = t("composer.sent_before");
     this.keep();
     if (this.isShown) await this.page.followChange();
+  }
+
+  /** Let the writer correct a part of the message. @param {Attempt} attempt @param {string} part */
+  async correct({ draft, mode }, part) {
+    if (!this.isShown || this.drafts[mode] !== draft) return;
+    await this.choose(mode);
+    const { box } = this;
+    const start = box.value.indexOf(part);
+    const before = /** @type {HTMLTextAreaElement} */ (box.cloneNode()); // the browser shows no selection by itself
+    Object.assign(before, { value: box.value.slice(0, start), rows: 1 });
+    box.after(before);
+    box.scrollTop = before.scrollHeight - box.clientHeight / 2;
+    before.remove();
+    box.setSelectionRange(start, start + part.length);
+  }
+
+  /** Return a part that looks like a mistake, if the writer wants to correct it after a question. @param {Draft} draft */
+  async findMistake(draft) {
+    const asks = async (/** @type {RegExp} */ pattern, /** @type {"gap" | "mention"} */ kind) => {
+      const parts = [...new Set(draft.text.match(pattern))].filter((part) => !draft.intended.has(part));
+      const names = parts.join(", ");
+      const isRefused = kind === "gap" && parts.some((part) => isVariable(part.slice(2, -2).trim()));
+      if (!parts.length) return "";
+      const question = { title: t(`composer.${kind}`), text: t(`composer.${kind}_text`, { names }), no: t("question.edit"), yes: isRefused ? undefined : t("question.send") };
+      if (!(await this.page.confirm(question))) return parts[0];
+      for (const part of parts) draft.intended.add(part);
+      return "";
+    };
+    return (await asks(GAP, "gap")) || asks(MENTION, "mention");
   }
 
   /** Ask whether to send without the files that are not stored. @param {Mode} mode */
@@ -366,11 +405,21 @@ export class Composer {
   }
 
   /**
-   * @param {Draft} draft
-   * @param {Mode} mode
+   * Return whether the message was sent, or the part that its writer corrects first.
+   * @param {Attempt} attempt
    * @param {boolean} evenIfChanged
+   * @param {Promise<void> | null} before the messages before it
    */
-  async post(draft, mode, evenIfChanged) {
+  async post(attempt, evenIfChanged, before) {
+    const { draft, mode } = attempt;
+    const isFilled = await this.suggestions?.filling;
+    if (isFilled === false) return false; // the macro says why
+    if (isFilled && draft.status) attempt.end = { ...attempt.end, status: draft.status }; // as the button says by now
+    if (!evenIfChanged) {
+      const mistake = mode === "public" && me.role !== "customer" ? await this.findMistake(draft) : "";
+      if (mistake || !(await this.mayLeaveOut(mode))) return mistake || false;
+    }
+    await before;
     const files = this.files?.stored(mode) ?? [];
     const body = {
       authorType: me.role === "customer" ? "customer" : "agent",
@@ -380,10 +429,19 @@ export class Composer {
     };
     const seen = evenIfChanged ? this.page.version : draft.seen;
     await request(`${this.path}/messages`, { method: "POST", body, ifMatch: tagOf(seen), key: draft.key });
-    this.drafts[mode] = new Draft();
+    this.forget(draft, mode);
     this.files?.leaveOut(files);
-    this.keep();
     this.noteOwnChange({ from: seen, to: seen + 1 });
+    return true;
+  }
+
+  /** Forget a draft that was sent, also where its writer has come back to the case meanwhile. @param {Draft} sent @param {Mode} mode */
+  forget({ key }, mode) {
+    const { composer } = this.page;
+    const current = composer.caseId === this.caseId ? composer : this;
+    for (const each of [this, current]) if (each.drafts[mode].key === key) each.drafts[mode] = new Draft();
+    current.keep();
+    this.page.requestUpdate();
   }
 
   /** Whether the case is unassigned, so that a reply assigns it to its writer. @param {Mode} mode */
@@ -450,7 +508,7 @@ export class Composer {
             <input type="file" multiple @change=${(/** @type {any} */ event) => this.chosen(event.target)} />
           </label>
           <span class="grow">
-            ${this.message ? html`<span class="error" role="alert">${this.message}</span>` : nothing}
+            ${Object.values(this.drafts).map(({ failure }) => (failure ? html`<span class="error" role="alert">${failure}</span> ` : nothing))}
             ${this.isKept ? nothing : html`<span class="warning" role="status">${t("composer.not_kept")}</span>`}
             ${this.suggestions?.message ? html`<span class="warning" role="status">${this.suggestions.message}</span>` : nothing}
           </span>
@@ -477,7 +535,7 @@ export class Composer {
       aria-controls=${this.suggestions ? "suggestions" : nothing}
       aria-activedescendant=${this.suggestions?.activeId ?? nothing}
       placeholder=${t(`composer.${isNote ? "note" : "reply"}_${wide.matches || this.isOpen ? "placeholder" : "short"}`)}
-      ?readonly=${this.isBlocked}
+      ?readonly=${this.isBlocked || Boolean(this.draft.sending)}
       .value=${this.draft.text}
       @input=${(/** @type {any} */ event) => this.input(event)}
       @paste=${(/** @type {any} */ event) => this.paste(event)}
@@ -512,17 +570,16 @@ export class Composer {
     </p>`;
   }
 
-  /** The key that does the same as the button, if there is one. @param {End} end */
-  keyOf({ status = "", next }) {
-    const { status: chosen } = this.draft;
-    if (next) return status === (chosen || DEFAULT_END) ? "Ctrl + Shift + Enter" : undefined;
-    return status === chosen ? "Ctrl + Enter" : undefined;
+  /** The key of a way to send: the button has the first one, and the same with the next case the second. @param {End} end @param {End} ofButton */
+  keyOf({ status, next }, ofButton) {
+    if (status !== ofButton.status) return "";
+    return next === ofButton.next ? "Ctrl + Enter" : next ? "Ctrl + Shift + Enter" : "";
   }
 
-  /** What the button does after the message. @param {boolean} isNote @returns {End} */
+  /** What the button does after the message, and Ctrl+Enter. @param {boolean} isNote @returns {End} */
   endOf(isNote) {
     const { status } = this.draft;
-    if (status || isNote || !can("cases:write")) return { status };
+    if (status || isNote || !can("cases:write")) return { status, next: false };
     return endNamed(ENDS.includes(load(CHOSEN_END)) ? load(CHOSEN_END) : DEFAULT_END);
   }
 
@@ -530,12 +587,13 @@ export class Composer {
   sending(isNote) {
     const end = this.endOf(isNote);
     return html`<span class="split">
-      <button class="primary send" aria-disabled=${this.busy} title=${this.keyOf(end) ?? nothing} @click=${() => this.send(end)}>${this.nameOf(end, isNote)}</button>
+      <button class="primary send" aria-disabled=${this.busy} title="Ctrl + Enter" @click=${() => this.send(end)}>${this.nameOf(end, isNote)}</button>
       ${isNote || !can("cases:write")
         ? nothing
         : html`<choice-menu
+            title="${t("composer.other_ends")} (Alt + Enter)"
             .name=${t("composer.other_ends")}
-            .items=${ENDS.map((each) => ({ value: each, text: this.nameOf(endNamed(each), false), detail: each === "" ? "Ctrl Enter" : each === "pending-next" ? "Ctrl Shift Enter" : "" }))}
+            .items=${ENDS.map((each, index) => ({ value: each, text: this.nameOf(endNamed(each), false), detail: this.keyOf(endNamed(each), end), digit: index + 1 }))}
             @choose=${(/** @type {CustomEvent<string>} */ { detail }) => this.sendWith(detail)}
           ></choice-menu>`}
     </span>`;
@@ -552,7 +610,7 @@ export class Composer {
   nameOf({ status, next }, isNote) {
     const isNew = status && status !== this.page.detail.status;
     const values = { status: word("status", status) };
-    if (next) return t("composer.send_and_next", values);
+    if (next) return status ? t("composer.send_and_next", values) : t("composer.send_next");
     if (isNote) return isNew ? t("composer.add_note_and", values) : t("composer.add_note");
     return isNew ? t("composer.send_and", values) : t("composer.send");
   }

@@ -40,7 +40,7 @@ export const KEYS = {
       ["u", "help.back"],
     ],
   ],
-  composer: ["composer.title", [["Ctrl + Enter", "help.send"], ["Ctrl + Shift + Enter", "help.send_next"], [";", "help.macro"], ["@", "help.mention"]]],
+  composer: ["composer.title", [["Ctrl + Enter", "help.send"], ["Ctrl + Shift + Enter", "help.send_next"], ["Alt + Enter", "composer.other_ends"], [";", "help.macro"], ["@", "help.mention"]]],
   everywhere: [
     "help.everywhere",
     [

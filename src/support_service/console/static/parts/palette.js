@@ -24,8 +24,6 @@ class CommandPalette extends Element {
   page = "";
   /** Commands of the shell: pages and settings. @type {Group[]} */
   groups = [];
-  /** What was typed before it was there. */
-  first = "";
   typed = "";
   active = 0;
   /** @type {Group[]} */
@@ -36,7 +34,6 @@ class CommandPalette extends Element {
 
   firstUpdated() {
     this.querySelector("dialog")?.showModal();
-    if (this.first) this.search((/** @type {HTMLInputElement} */ (this.querySelector("input")).value = this.first));
     if (can("views:read")) request("/support/views").then(({ data }) => this.set({ saved: data.items.map(savedView) })).catch(() => {});
   }
 

@@ -11,6 +11,7 @@ const CALL = /(?:^|\s)([;@])([\p{L}\p{M}\p{N}_.@-]{0,64})$/u; // the word before
 const MOST = 8;
 
 /** @typedef {{value: string, text: string, macro?: any}} Suggestion */
+/** @typedef {{box: HTMLTextAreaElement, start: number, end: number, text: string}} Place where a word is replaced, and the text with it */
 
 export class Suggestions {
   /** @type {any[] | null} */
@@ -21,16 +22,18 @@ export class Suggestions {
   call = null;
   selected = 0;
   message = "";
+  /** Whether the macro that was chosen last could be inserted, while it is on its way. @type {Promise<boolean> | null} */
+  filling = null;
   /** The requests under way, by their sign. @type {Record<string, Promise<unknown>>} */
   loading = {};
 
   /**
    * @param {() => void} changed
-   * @param {(box: HTMLTextAreaElement, start: number, filled: any) => void} insert
+   * @param {(place: Place) => (filled: any) => boolean} insertAt notes which message the place is in; then inserts a text there, if it still can
    */
-  constructor(changed, insert) {
+  constructor(changed, insertAt) {
     this.changed = changed;
-    this.insert = insert;
+    this.insertAt = insertAt;
   }
 
   /** @returns {Suggestion[]} */
@@ -111,22 +114,31 @@ export class Suggestions {
    * @param {Suggestion} picked
    * @param {string} caseId
    */
-  async pick({ value, macro }, caseId) {
+  pick({ value, macro }, caseId) {
     if (!this.call) return;
     const { box, start } = this.call;
+    const insert = this.insertAt({ box, start, end: box.selectionStart, text: box.value });
     this.call = null;
-    if (!macro) return this.insert(box, start, { text: `@${value} `, status: null, tags: [] });
+    if (macro) this.filling = this.fill(value, caseId, insert);
+    else insert({ text: `@${value} `, status: null, tags: [] });
+  }
+
+  /** Insert a macro, and return whether it could be filled. @param {string} name @param {string} caseId @param {(filled: any) => boolean} insert */
+  async fill(name, caseId, insert) {
     this.message = t("app.loading");
     this.changed();
     try {
-      const path = `/support/cases/${encodeURIComponent(caseId)}/macros/${value}/preview`;
+      const path = `/support/cases/${encodeURIComponent(caseId)}/macros/${name}/preview`;
       const { data } = await request(path, { method: "POST" });
       this.message = data.unfilled.length ? t("macro.unfilled", { names: data.unfilled.map(unfilled).join(", ") }) : "";
-      this.insert(box, start, data);
+      return insert(data);
     } catch (failure) {
       this.message = explain(failure);
+      return false;
+    } finally {
+      this.filling = null;
+      this.changed();
     }
-    this.changed();
   }
 
   /** @param {string} caseId */

@@ -1,0 +1,313 @@
+"""Sending: no note reaches a customer, the key does what the button says, and no key is lost."""
+
+import pytest
+from playwright.async_api import expect
+
+from tests.support.calls import add_message, open_case, read_case, read_detail
+from tests.support.console.browser import expect_accessible, held, settled
+from tests.support.console.samples import case_path, messages, open_waiting
+
+CODE = "**/console/static/**/parts/{}.js"
+SENT = "**/support/cases/*/messages"
+
+
+@pytest.fixture
+async def page(console, client, case):
+    """The page of a case that is assigned to its reader, so that replies change nothing else."""
+    await client.patch(f"/support/cases/{case['id']}", json={"assignedAgentId": "anyone", "status": "pending"})
+    page = await console.open(case_path(case))
+    await settled(page)
+    return page
+
+
+def note(page):
+    """Return the box of the internal note."""
+    return page.get_by_role("textbox", name="Internal note")
+
+
+def reply(page):
+    """Return the box of the reply."""
+    return page.get_by_role("textbox", name="Reply")
+
+
+async def write_reply(page, text):
+    """Write a reply by keyboard."""
+    await page.keyboard.press("r")
+    await expect(reply(page)).to_be_focused()
+    await page.keyboard.type(text)
+
+
+@pytest.mark.parametrize("hand", ["key", "button", "menu", "menu by keys"])
+async def test_note_after_a_reply_stays_internal(page, client, case, hand):
+    """After sending, the keys are for the conversation at once: `n` begins a note, although the reply is on its way."""
+    released = await held(page, SENT)
+    await write_reply(page, "On its way.")
+    if hand == "key":
+        await page.keyboard.press("Control+Enter")
+    elif hand == "button":
+        await page.get_by_role("button", name="Send reply").click()
+    elif hand == "menu":
+        await page.get_by_role("button", name="Other ways to send").click()
+        await page.get_by_role("option", name="Send reply").first.click()
+    else:
+        await page.keyboard.press("Alt+Enter")
+        await expect(page.locator(".choices input")).to_be_focused()
+        await page.keyboard.press("1")
+    await expect(page.get_by_role("log")).to_be_focused()
+    await page.keyboard.type("nCarrier called.")
+    await page.keyboard.press("Control+Enter")
+    released.set()
+    await expect(page.locator(".message[data-note]")).to_contain_text("Carrier called.")
+    assert (await messages(client, case))[1:] == [("On its way.", "public"), ("Carrier called.", "internal")]
+
+
+async def test_note_after_a_reply_that_failed_stays_internal(page, console, client, case):
+    """The keys stay with the conversation, and the reply is kept. A line says which of the two was not sent."""
+    console.loses_connections = True
+    await page.route(SENT, lambda route: route.abort())
+    await write_reply(page, "On its way.")
+    await page.keyboard.press("Control+Enter")
+    failure = page.locator(".composer").get_by_role("alert")
+    await expect(failure).to_contain_text("The reply is not sent, and kept as a draft")
+    await page.unroute(SENT)
+    await page.keyboard.type("nCarrier called.")
+    await expect(failure).to_be_visible()
+    await page.keyboard.press("Control+Enter")
+    await expect(page.locator(".message[data-note]")).to_contain_text("Carrier called.")
+    await page.keyboard.press("r")
+    await expect(reply(page)).to_have_value("On its way.")
+    await page.keyboard.press("Control+Enter")
+    await expect(failure).to_have_count(0)
+    await expect(reply(page)).to_have_value("")
+    assert (await messages(client, case))[1:] == [("Carrier called.", "internal"), ("On its way.", "public")]
+
+
+async def test_sent_reply_is_not_said_to_be_unsent(page, console, case):
+    """The case can't be read again after it."""
+    console.loses_connections = True
+    await page.route(f"**/support/cases/{case['id']}", lambda route: route.abort())
+    await write_reply(page, "On its way.")
+    await page.keyboard.press("Control+Enter")
+    await expect(page.locator(".case-message")).to_contain_text("The service did not answer.")
+    await expect(reply(page)).to_have_value("")
+    await expect(page.locator(".composer").get_by_role("alert")).to_have_count(0)
+
+
+async def test_question_about_a_reply_does_not_take_a_note(page, console, client, case):
+    """It opens no dialog over a note that is being written, and a dialog takes no text for an answer."""
+    console.refused = {412}
+    released = await held(page, SENT)
+    await write_reply(page, "On its way.")
+    await add_message(client, case, "Solved by another")
+    await expect(page.get_by_role("log")).to_contain_text("Solved by another")
+    await page.keyboard.press("Control+Enter")
+    await page.keyboard.type("nCarrier ")
+    released.set()
+    await expect(page.locator(".composer").get_by_role("alert")).to_contain_text("The reply is not sent")
+    await page.keyboard.type("called.")
+    await expect(note(page)).to_have_value("Carrier called.")
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("r")
+    await page.keyboard.press("Control+Enter")
+    question = page.get_by_role("dialog", name="The case has changed")
+    await expect(question).to_be_visible()
+    await page.keyboard.type("nThe carrier")
+    await expect(question).to_be_visible()
+    await page.keyboard.press("Enter")
+    await page.keyboard.press("Enter")
+    await expect(reply(page)).to_be_focused()
+    await expect(reply(page)).to_have_value("On its way.")
+    assert (await messages(client, case))[1:] == [("Solved by another", "public")]
+
+
+async def test_next_case_does_not_take_the_text_of_a_note(console, client):
+    """A writer who begins a note while "send, next case" is on its way stays at the case."""
+    first, second = await open_waiting(client, "First", "Second", assignedAgentId="anyone")
+    page = await console.open("/console/?view=mine")
+    await page.get_by_role("link", name="First").click()
+    await settled(page)
+    released = await held(page, SENT)
+    await write_reply(page, "On its way.")
+    await page.keyboard.press("Control+Shift+Enter")
+    await page.keyboard.type("nCarrier")
+    released.set()
+    await expect(page.get_by_role("button", name="Status: Pending")).to_be_visible()
+    await page.keyboard.type(" called.")
+    await page.keyboard.press("Control+Shift+Enter")
+    await expect(page.get_by_role("heading", name="Second")).to_be_visible()
+    assert (await messages(client, first))[1:] == [("On its way.", "public"), ("Carrier called.", "internal")]
+    assert (await read_case(client, second))["status"] == "open"
+
+
+async def test_second_reply_waits_for_the_first(page, client, case):
+    """What is typed while a reply is on its way becomes the next one, and no part of the first."""
+    released = await held(page, SENT)
+    await write_reply(page, "One")
+    await page.keyboard.press("Control+Enter")
+    await page.keyboard.press("r")
+    await page.keyboard.type("Two")
+    await expect(reply(page)).to_have_value("One")
+    await page.keyboard.press("Control+Enter")
+    released.set()
+    await expect(page.get_by_role("log")).to_contain_text("Two")
+    assert (await messages(client, case))[1:] == [("One", "public"), ("Two", "public")]
+
+
+async def test_sent_reply_is_no_draft_where_its_writer_has_come_back(console, client):
+    """Its case was left and opened again while it was on its way. A note that was begun there stays."""
+    await open_waiting(client, "First", "Second", assignedAgentId="anyone")
+    page = await console.open("/console/?view=mine")
+    await page.get_by_role("link", name="First").click()
+    await settled(page)
+    released = await held(page, SENT)
+    await write_reply(page, "On its way.")
+    await page.keyboard.press("Control+Enter")
+    await page.keyboard.press("j")
+    await expect(page.get_by_role("heading", name="Second")).to_be_visible()
+    await page.keyboard.press("k")
+    await expect(page.get_by_role("heading", name="First")).to_be_visible()
+    await page.keyboard.type("nCarrier called.")
+    released.set()
+    await expect(page.locator(".message").last).to_contain_text("On its way.")
+    await expect(note(page)).to_have_value("Carrier called.")
+    await page.get_by_role("button", name="Reply", exact=True).click()
+    await expect(reply(page)).to_have_value("")
+
+
+async def test_unfilled_macro_is_not_sent(page, client, case):
+    """Sending asks and selects the first gap. A variable of macros can't be sent, other braces are asked about once."""
+    text = "Follow {{shipment.trackingNumber}} of {{order.id}}."
+    await client.put("/support/macros/late", json={"text": text, "status": "resolved"})
+    released = await held(page, "**/preview")
+    await write_reply(page, ";late")
+    await expect(page.locator(".suggestions").get_by_role("option")).to_have_count(1)
+    await page.keyboard.press("Enter")
+    await page.keyboard.press("Control+Enter")  # before the macro is there
+    released.set()
+    question = page.get_by_role("dialog", name="The reply has a gap")
+    await expect(question).to_contain_text("{{shipment.trackingNumber}}")
+    await expect(question.get_by_role("button")).to_have_text(["Keep editing"])
+    await expect_accessible(page)
+    await page.keyboard.press("Enter")
+    await expect(reply(page)).to_be_focused()
+    await page.keyboard.type("VN1")
+    await expect(reply(page)).to_have_value("Follow VN1 of ORD-1001.")
+    await page.keyboard.type(" {{name}}")
+    await page.keyboard.press("Control+Enter")
+    await question.get_by_role("button", name="Send anyway").click()
+    await expect(page.get_by_role("log")).to_be_focused()
+    await expect(page.get_by_role("log")).to_contain_text("Follow VN1 {{name}} of ORD-1001.")
+    assert len(await messages(client, case)) == 2
+
+
+async def test_reply_that_mentions_a_colleague_is_asked_about_once(page, console, client, case):
+    """Neither an address nor a note is asked about."""
+    console.loses_connections = True
+    await page.route(SENT, lambda route: route.abort())
+    await write_reply(page, "@jon: please call ann@example.org.")
+    await page.keyboard.press("Control+Enter")
+    question = page.get_by_role("dialog", name="The reply mentions a colleague")
+    await expect(question).to_contain_text("The customer would read @jon.")
+    await expect_accessible(page)
+    await page.keyboard.press("Enter")
+    await expect(reply(page)).to_be_focused()
+    assert await page.evaluate("getSelection().toString()") == "@jon"
+    await page.keyboard.press("Control+Enter")
+    await question.get_by_role("button", name="Send anyway").click()
+    await expect(page.locator(".composer").get_by_role("alert")).to_be_visible()
+    await page.unroute(SENT)
+    await page.keyboard.press("r")
+    await page.keyboard.press("Control+Enter")
+    await expect(page.locator(".message").last).to_contain_text("@jon: please call")
+    await page.keyboard.type("n@jon: done")
+    await page.keyboard.press("Control+Enter")
+    await expect(page.locator(".message[data-note]")).to_contain_text("@jon: done")
+    assert len(await messages(client, case)) == 3
+
+
+async def test_key_does_what_the_button_says(console, client, case):
+    """Ctrl+Enter does what is on the button. Each way in the menu has a digit, and the button keeps the last one."""
+    page = await console.open(case_path(case))
+    send = page.locator("button.send")
+    await write_reply(page, "On its way.")
+    await expect(send).to_have_text("Send and set Pending")
+    await expect(send).to_have_attribute("title", "Ctrl + Enter")
+    await page.keyboard.press("Control+Enter")
+    await expect(page.get_by_role("button", name="Status: Pending")).to_be_visible()
+    await write_reply(page, "It has arrived.")
+    await page.keyboard.press("Alt+Enter")
+    ways = page.get_by_role("listbox", name="Other ways to send").get_by_role("option")
+    await expect(ways.locator("kbd")).to_have_text(list("123456"))
+    await expect(ways.nth(2)).to_contain_text("Ctrl + Enter")
+    await expect(ways.nth(3)).to_contain_text("Ctrl + Shift + Enter")
+    await expect_accessible(page)
+    await page.keyboard.press("5")
+    await expect(page.get_by_role("button", name="Status: Resolved")).to_be_visible()
+    await page.keyboard.press("z")
+    await expect(page.get_by_role("button", name="Status: Pending")).to_be_visible()
+    await write_reply(page, "Really.")
+    await expect(send).to_have_text("Send and set Resolved")
+    await page.keyboard.press("Control+Enter")
+    await expect(page.get_by_role("button", name="Status: Resolved")).to_be_visible()
+
+
+async def test_keys_for_a_dialog_that_is_loading_reach_it(console, client, case):
+    """None of them is a command of the page, such as `c`. The second time is chosen, and the text is searched."""
+    other = await open_case(client, subject="Carton damaged", customerId="customer-17")
+    page = await console.open(case_path(case))
+    await settled(page)
+    for name in ("case-actions", "case-dialogs"):
+        released = await held(page, CODE.format(name))
+        async with page.expect_request(CODE.format(name)):
+            await page.keyboard.press("h")
+        for key in ("c", "Tab", "Enter"):
+            await page.keyboard.press(key)
+        released.set()
+        await expect(page.get_by_role("status").filter(has_text="Snoozed until")).to_be_visible()
+        detail = await read_detail(client, case)
+        assert (detail["status"], detail["assignedAgentId"]) == ("pending", None)
+        await page.keyboard.press("z")
+        await expect(page.get_by_role("button", name="Status: Open")).to_be_visible()
+        await page.reload()
+        await settled(page)
+    released = await held(page, CODE.format("case-dialogs"))
+    await page.get_by_role("button", name="More actions").press("Enter")
+    async with page.expect_request(CODE.format("case-dialogs")):
+        await page.keyboard.type("merge")
+        await page.keyboard.press("Enter")
+    await page.keyboard.type("carton")
+    released.set()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog.get_by_role("searchbox")).to_have_value("carton")
+    await expect(dialog.get_by_role("button", name=other["subject"])).to_be_visible()
+
+
+async def test_lines_that_are_typed_before_the_case_is_shown_are_in_the_note(console, client, case):
+    """Enter begins a line, and Ctrl+Enter adds the note. What follows is for the conversation."""
+    page = await console.open()
+    released = await held(page, f"**/support/cases/{case['id']}")
+    await page.goto(case_path(case))
+    await expect(page.get_by_text("Loading")).to_be_visible()
+    await page.keyboard.type("nCarrier called.")
+    await page.keyboard.press("Enter")
+    await page.keyboard.type("It is lost.")
+    await page.keyboard.press("Control+Enter")
+    await page.keyboard.type("rSorry")
+    released.set()
+    await expect(reply(page)).to_have_value("Sorry")
+    await expect(page.locator(".message[data-note]")).to_contain_text("It is lost.")
+    assert (await messages(client, case))[1:] == [("Carrier called.\nIt is lost.", "internal")]
+
+
+async def test_keys_for_a_page_that_is_loading_reach_it(console, client, case):
+    """A note is begun right after `Enter` in the queue. None of its keys is a command there, such as `c`."""
+    page = await console.open()
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    released = await held(page, "**/pages/case.js")
+    await page.keyboard.press("j")
+    async with page.expect_request("**/pages/case.js"):
+        await page.keyboard.press("Enter")
+    await page.keyboard.type("ncarrier called")
+    released.set()
+    await expect(note(page)).to_have_value("carrier called")
+    assert (await read_case(client, case))["assignedAgentId"] is None
