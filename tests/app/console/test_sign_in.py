@@ -1,7 +1,6 @@
 """Sign-in at a provider of OpenID Connect: who gets in, where the browser is led, how long a session lasts."""
 
 import asyncio
-import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,51 +12,26 @@ from yarl import URL
 
 from support_service.console.sign_in import own_page
 from support_service.platform.access.sign_ins import LIFETIME, PendingSignIns, SignIn
-from support_service.platform.access.timings import AccessTimings, JwksTimings, SignInTimings
 from support_service.platform.database.tables import console_sessions, console_sign_ins
 from tests.conftest import both_databases
 from tests.support.access.fixtures import write_token
-from tests.support.access.provider import CLIENT_ID, SECRET, FakeProvider, flipped
-from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_problem
+from tests.support.access.provider import CLIENT_ID, flipped
+from tests.support.access.sign_in import (
+    EAGER,
+    PATIENT,
+    SAME_ORIGIN,
+    SECURE,
+    begin,
+    come_back,
+    failure,
+    me,
+    sign_in,
+    timings,
+)
+from tests.support.calls import eventually, expect_problem
 from tests.support.scrape import Scrape
 from tests.support.service import service_of
 from tests.support.timings import patient_timings
-
-SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
-SECURE = {"X-Forwarded-Proto": "https"}
-PATIENT = SignInTimings(http_timeout=2 * GENEROUS_TIMEOUT, check_interval=0, refresh_wait=2 * GENEROUS_TIMEOUT)
-# Each request asks the provider for a newer ID token.
-EAGER = replace(PATIENT, refresh_early=1_000_000, retry_interval=0)
-
-
-def timings(sign_in=PATIENT):
-    """Timings of a service that asks for unknown keys at once."""
-    return patient_timings(access=AccessTimings(sign_in=sign_in, jwks=JwksTimings(unknown_key_interval=0)))
-
-
-@pytest.fixture
-async def provider():
-    """A running provider."""
-    provider = FakeProvider()
-    await provider.open()
-    yield provider
-    await provider.close()
-
-
-@pytest.fixture
-def variables(provider, tmp_path):
-    """The variables of a service whose users sign in at the provider."""
-    secret = tmp_path / "secret"
-    secret.write_text(f"{SECRET}\n")
-    return {
-        "SUPPORT_AUTH": "jwt",
-        "SUPPORT_OIDC_ISSUER": provider.issuer,
-        "SUPPORT_OIDC_CLIENT_ID": CLIENT_ID,
-        "SUPPORT_OIDC_CLIENT_SECRET_FILE": str(secret),
-        "SUPPORT_JWT_ROLE_CLAIM": "groups",
-        "SUPPORT_JWT_ROLE_MAP": "support-leads:supervisor,support-agents:agent",
-        "SUPPORT_TRUSTED_PROXIES": "127.0.0.0/8",
-    }
 
 
 @pytest.fixture
@@ -70,37 +44,6 @@ async def client(make_client, variables):
 async def eager(make_client, variables):
     """A browser with a service that asks the provider for a newer ID token at each request."""
     return await make_client(**variables, timings=timings(EAGER))
-
-
-async def begin(client, page="/console/", **headers):
-    """Ask for the sign-in; return the provider's address that the browser is led to."""
-    response = await client.get("/console/login", params={"next": page}, headers=headers, allow_redirects=False)
-    assert response.status == 302, await response.text()
-    return response.headers["Location"]
-
-
-async def come_back(client, address, **headers):
-    """Follow the provider's redirect to the service; return the response."""
-    return await client.get(URL(address).path_qs, headers=headers, allow_redirects=False)
-
-
-async def sign_in(client, provider, page="/console/", **changes):
-    """Sign in; return the response of the service to the browser that comes back."""
-    return await come_back(client, provider.approve(await begin(client, page), **changes))
-
-
-async def failure(response, status):
-    """Return why a sign-in failed, as its page says; fail unless it has this status and starts no session."""
-    assert (response.status, response.content_type) == (status, "text/html")
-    assert "support-session" not in response.headers.get("Set-Cookie", "")
-    return re.search(r'data-failure="(\w+)"', await response.text())[1]
-
-
-async def me(client, **headers):
-    """Return the caller."""
-    response = await client.get("/support/me", headers=headers)
-    assert response.status == 200, await response.text()
-    return await response.json()
 
 
 async def test_sign_in_leads_to_the_page_with_the_rights_of_the_groups(client, provider, metrics):
@@ -390,6 +333,36 @@ async def test_token_of_the_provider_is_a_jwt_of_the_api(client, provider):
     assert (await me(client, **headers))["role"] == "supervisor"
 
 
+async def test_token_of_another_client_is_no_jwt_of_the_api(client, provider):
+    """As at the sign-in: another application of the company could present the tokens of its users."""
+    for claims in ({"azp": "another client"}, {"aud": [CLIENT_ID, "another client"]}, {"azp": ["x"]}):
+        headers = {"Authorization": f"Bearer {provider.id_token(**claims)}"}
+        await expect_problem(await client.get("/support/me", headers=headers), 401, "token_invalid")
+        response = await client.post(
+            "/console/session", json={"token": provider.id_token(**claims)}, headers=SAME_ORIGIN
+        )
+        await expect_problem(response, 401, "token_invalid")
+    for claims in ({"azp": CLIENT_ID}, {"aud": [CLIENT_ID, "api"], "azp": CLIENT_ID}):
+        assert await me(client, Authorization=f"Bearer {provider.id_token(**claims)}")
+
+
+async def test_token_for_an_audience_of_programs_may_be_of_any_client(make_client, variables, provider):
+    """Each program has an id of its own at the provider."""
+    client = await make_client(**variables, SUPPORT_JWT_AUDIENCE="support-api", timings=timings())
+    token = provider.id_token(aud=["support-api", "account"], azp="importer")
+    assert await me(client, Authorization=f"Bearer {token}")
+
+
+async def test_proxy_that_signs_people_in_sends_tokens_of_its_own_client_only(make_client, variables, provider):
+    """With SUPPORT_OIDC_CLIENT_ID, also without SUPPORT_OIDC_ISSUER."""
+    changed = {"SUPPORT_OIDC_ISSUER": None, "SUPPORT_OIDC_CLIENT_SECRET_FILE": None, "SUPPORT_JWT_AUDIENCE": CLIENT_ID}
+    keys = {"SUPPORT_JWT_KEYS": f"{provider.issuer}/keys", "SUPPORT_JWT_ISSUER": provider.issuer}
+    client = await make_client(**variables | changed | keys)
+    assert await me(client, Authorization=f"Bearer {provider.id_token(azp=CLIENT_ID)}")
+    headers = {"Authorization": f"Bearer {provider.id_token(azp='another client')}"}
+    await expect_problem(await client.get("/support/me", headers=headers), 401, "token_invalid")
+
+
 async def test_programs_use_tokens_where_people_sign_in(make_client, variables, provider, tmp_path):
     """And people may paste one."""
     path = tmp_path / "tokens.json"
@@ -521,22 +494,134 @@ async def test_session_that_nobody_has_confirmed_for_long_waits_for_the_provider
     assert (await me(client))["role"] == "agent"
 
 
-@pytest.mark.parametrize("answer", ["other key", "no ID token", "no new refresh token"])
+@pytest.mark.parametrize("answer", ["no ID token", "no new refresh token"])
 async def test_session_goes_on_with_an_incomplete_answer(eager, provider, answer):
     """The refresh token is new, or the old one stays valid; the next request has a complete answer."""
     await sign_in(eager, provider)
-    if answer == "other key":
-        provider.signing_key = ("stranger", generate_key("RSA", 2048, {"kid": "stranger"}))
-    elif answer == "no ID token":
+    if answer == "no ID token":
         provider.answer = {"id_token": None}
     else:
         provider.answer = {"refresh_token": None}
         provider.keeps_refresh_tokens = True
     for _ in range(2):
         assert (await me(eager))["role"] == "agent"
-    provider.signing_key, provider.answer = None, {}
+    provider.answer = {}
     provider.claims["groups"] = ["support-leads"]
     assert (await me(eager))["role"] == "supervisor"
+
+
+async def expect_end(client, provider, **changes):
+    """Sign in, and change the provider's answers; the next request must end the session."""
+    await sign_in(client, provider)
+    before = {name: getattr(provider, name) for name in changes}
+    vars(provider).update(changes)
+    await expect_problem(await client.get("/support/me"), 401, "session_ended")
+    assert await service_of(client).database.fetch_all(sa.select(console_sessions.c.id)) == [], changes
+    vars(provider).update(before)
+
+
+async def test_session_ends_when_its_renewed_id_token_is_wrong(eager, provider):
+    """A provider that answers wrongly has no grace: the grace is for a provider that does not answer."""
+    for changes in (
+        *({"iss": "https://other.example"}, {"aud": "another client"}, {"azp": "another client"}, {"exp": 1}),
+        *({"sub": "user-8"}, {"sub": None}, {"exp": None}, {"aud": [CLIENT_ID, "another client"]}),
+    ):
+        await expect_end(eager, provider, changes=changes)
+
+
+async def test_session_ends_when_its_renewed_id_token_has_no_valid_signature(eager, provider):
+    """Also an ID token that is not a JWT at all."""
+    for id_token in (flipped(provider.id_token()), "a.b.c", 5, ""):
+        await expect_end(eager, provider, answer={"id_token": id_token})
+    await expect_end(eager, provider, signing_key=("stranger", generate_key("RSA", 2048, {"kid": "stranger"})))
+
+
+async def test_session_goes_on_while_the_new_key_of_the_provider_cannot_be_read(eager, provider):
+    """Whether the key is the provider's is not known yet. The new refresh token is kept."""
+    await sign_in(eager, provider)
+    provider.rotate_keys()
+    provider.key_set = {"keys": None}
+    for _ in range(2):
+        assert (await me(eager))["role"] == "agent"
+    provider.key_set = {}
+    provider.claims["groups"] = ["support-leads"]
+    assert (await me(eager))["role"] == "supervisor"
+
+
+@pytest.fixture
+async def named(make_client, variables):
+    """A browser with a service that knows agents by a claim which people can change, and renews at each request."""
+    return await make_client(**variables, SUPPORT_JWT_SUBJECT_CLAIM="preferred_username", timings=timings(EAGER))
+
+
+@pytest.mark.parametrize("renewal", ["ID token", "userinfo"])
+async def test_session_ends_when_its_person_becomes_another_agent(named, provider, renewal):
+    """The same `sub` with another `preferred_username`, which may be the name of a colleague."""
+    provider.claims["preferred_username"] = "ann"
+    await sign_in(named, provider)
+    provider.answer = {"id_token": None} if renewal == "userinfo" else {}
+    assert (await me(named))["subject"] == "ann"
+    provider.claims["preferred_username"] = "ben"
+    await expect_problem(await named.get("/support/me"), 401, "session_ended")
+    assert await service_of(named).database.fetch_all(sa.select(console_sessions.c.id)) == []
+
+
+async def test_renewal_without_id_token_ends_the_session_of_a_person_with_other_rights(eager, provider):
+    """The userinfo endpoint tells the groups. The next sign-in gives the new rights."""
+    await sign_in(eager, provider)
+    provider.answer = {"id_token": None}
+    assert (await me(eager))["role"] == "agent"
+    provider.answer = {}
+    for userinfo in ({"groups": ["support-leads"]}, {"groups": []}, {"groups": None}, {"sub": "user-8"}, {"sub": None}):
+        await expect_end(eager, provider, answer={"id_token": None}, userinfo=userinfo)
+    for status in (401, 403):
+        await expect_end(eager, provider, answer={"id_token": None}, userinfo_status=status)
+
+
+@pytest.mark.parametrize("missing", ["endpoint", "access token"])
+async def test_renewal_that_confirms_nothing_ends_the_session(make_client, variables, provider, missing):
+    """Without an ID token, and without a way to ask for the person, groups would stay for a week."""
+    if missing == "endpoint":
+        provider.metadata = {"userinfo_endpoint": None}
+    eager = await make_client(**variables, timings=timings(EAGER))
+    access_token = {"access_token": None} if missing == "access token" else {}
+    await expect_end(eager, provider, answer={"id_token": None} | access_token)
+
+
+async def test_session_goes_on_while_the_userinfo_endpoint_does_not_answer(eager, provider):
+    """The new refresh token is kept."""
+    await sign_in(eager, provider)
+    provider.answer, provider.userinfo_status = {"id_token": None}, 500
+    for _ in range(2):
+        assert (await me(eager))["role"] == "agent"
+    provider.answer = {}
+    provider.claims["groups"] = ["support-leads"]
+    assert (await me(eager))["role"] == "supervisor"
+
+
+async def test_odd_lifetime_of_a_renewal_costs_no_refresh_token(eager, provider):
+    """A renewal without an ID token says how long it holds. Each value is bounded, and the session goes on."""
+    await sign_in(eager, provider)
+    for seconds in (
+        1e300,
+        -1e300,
+        -1,
+        0,
+        10**400,
+        2**63,
+        "NaN",
+        "-Infinity",
+        "1e400",
+        "3600",
+        "soon",
+        True,
+        [],
+        {},
+        None,
+    ):
+        provider.answer = {"id_token": None, "expires_in": seconds}
+        assert (await me(eager))["role"] == "agent", seconds
+    assert len({form.get("refresh_token") for form in provider.requests}) == len(provider.requests)
 
 
 async def test_session_without_refresh_token_ends_with_its_id_token(client, provider):

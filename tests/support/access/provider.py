@@ -31,6 +31,10 @@ class FakeProvider:
         self.header = {}  # changes of the header of ID tokens
         self.metadata = {}  # changes of the discovery document
         self.answer = {}  # changes of the answers of the token endpoint; None leaves a member out
+        self.userinfo = {}  # changes of the answers of the userinfo endpoint; None leaves a member out
+        self.userinfo_status = 200
+        self.key_set = {}  # changes of the published set of keys
+        self.body = None  # of every answer, instead of what it should be
         self.secret = SECRET
         self.lifetime = 3600
         self.keys = {"first": rsa_key("first")}
@@ -41,7 +45,7 @@ class FakeProvider:
         self.held = None  # an event for which every request waits
         self.waiting = 0  # requests to the token endpoint that wait for it
         self._port = free_port()
-        self._codes, self._grants = {}, {}
+        self._codes, self._grants, self._access_tokens = {}, {}, set()
         self._runner = None
         self.issuer = f"http://127.0.0.1:{self._port}/realm"
 
@@ -52,6 +56,7 @@ class FakeProvider:
         app.router.add_get("/realm/keys", self._keys)
         app.router.add_get("/realm/authorize", self._authorize)
         app.router.add_post("/realm/token", self._token)
+        app.router.add_get("/realm/userinfo", self._userinfo)
         self._runner = web.AppRunner(app, shutdown_timeout=0)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
@@ -97,7 +102,7 @@ class FakeProvider:
         if self.held is not None:
             self.waiting += request.method == "POST"
             await self.held.wait()
-        return await handler(request)
+        return await handler(request) if self.body is None else web.Response(body=self.body)
 
     async def _discovery(self, _):
         standard = {
@@ -105,13 +110,21 @@ class FakeProvider:
             "authorization_endpoint": f"{self.issuer}/authorize",
             "token_endpoint": f"{self.issuer}/token",
             "jwks_uri": f"{self.issuer}/keys",
+            "userinfo_endpoint": f"{self.issuer}/userinfo",
             "end_session_endpoint": f"{self.issuer}/logout",
             "code_challenge_methods_supported": ["S256"],
         }
         return web.json_response({k: v for k, v in (standard | self.metadata).items() if v is not None})
 
     async def _keys(self, _):
-        return web.json_response({"keys": [key.as_dict(private=False) for key in self.keys.values()]})
+        published = {"keys": [key.as_dict(private=False) for key in self.keys.values()]}
+        return web.json_response(published | self.key_set)
+
+    async def _userinfo(self, request):
+        if request.headers.get("Authorization") not in {f"Bearer {token}" for token in self._access_tokens}:
+            return web.json_response({"error": "invalid_token"}, status=401)
+        answer = {k: v for k, v in (self.claims | self.userinfo).items() if v is not None}
+        return web.json_response(answer, status=self.userinfo_status)
 
     async def _authorize(self, request):
         return web.Response(status=302, headers={"Location": str(self.approve(request.url))})
@@ -136,8 +149,9 @@ class FakeProvider:
             self._grants[form["refresh_token"]] = (grant[0], not self.keeps_refresh_tokens)
             grant = grant[0]
         self._grants[refresh_token := token_urlsafe()] = (grant, False)
+        self._access_tokens.add(access_token := token_urlsafe())
         answer = {
-            "access_token": token_urlsafe(),
+            "access_token": access_token,
             "token_type": "Bearer",
             "expires_in": self.lifetime,
             "id_token": self.id_token(**nonce),

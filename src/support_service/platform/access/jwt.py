@@ -27,8 +27,15 @@ NAME_CLAIMS = ("name", "preferred_username")  # of OpenID Connect: the first tha
 STAFF_ROLES = ("agent", "supervisor")  # of people in the directory
 
 
+class UnknownKey(Unauthenticated):
+    """The token names a key that the issuer does not publish, or that could not be read yet."""
+
+
 class JwtVerifier:
-    """A verifier of JWTs. A verified token is cached until it expires or the keys change."""
+    """A verifier of JWTs. A verified token is cached until it expires or the keys change.
+
+    With a client id, tokens must be issued to that client, as ID tokens are.
+    """
 
     def __init__(
         self,
@@ -36,6 +43,7 @@ class JwtVerifier:
         settings: AccessSettings,
         *,
         required: bool,
+        client_id: str | None = None,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
         timings: JwksTimings = JwksTimings(),
@@ -43,6 +51,7 @@ class JwtVerifier:
         variable: str = "SUPPORT_JWT_KEYS",
     ) -> None:
         self._settings = settings
+        self._client_id = client_id
         self._now = now
         self._verified: LRUCache[bytes, tuple[Principal, float]] = LRUCache(max_cached_tokens)
         self.keys = JwksCache(
@@ -79,7 +88,7 @@ class JwtVerifier:
         return caller
 
     async def read_claims(self, token: str) -> dict[str, Any]:
-        """Return the claims of a token: its signature, issuer, audience and expiry are valid.
+        """Return the claims of a token: its signature, issuer, audience, client and expiry are valid.
 
         Raises Unauthenticated, and Unavailable if no keys were ever read. Nothing is awaited after the key is found. So
         a token that was verified with an old key is not cached after the keys have changed.
@@ -95,7 +104,7 @@ class JwtVerifier:
             raise _invalid_token("Its header has an unsupported parameter.")
         key = await self.keys.find(key_id, algorithm)
         if key is None:
-            raise _invalid_token("It is signed by an unknown key.")
+            raise UnknownKey("token_invalid", "The token is invalid. It is signed by an unknown key.")
         try:
             signed = jws.deserialize_compact(token, key, registry=self._signatures)
             claims = parse_strict_json_object(signed.payload)
@@ -110,6 +119,8 @@ class JwtVerifier:
             raise _invalid_token("Its signature or format is invalid.") from failure
         if claims["exp"] > MAX_EXPIRY:
             raise _invalid_token("Its claim 'exp' is missing or invalid.")
+        if self._client_id is not None and not _is_issued_to(self._client_id, claims):
+            raise _invalid_token("It was issued to another client.")
         return claims
 
     def principal(self, claims: Mapping[str, Any]) -> Principal:
@@ -163,6 +174,12 @@ class _AllowedAlgorithms(JWSRegistry):
         if name not in (self.allowed or ()):
             raise UnsupportedAlgorithmError(name)
         return self.algorithms[name]
+
+
+def _is_issued_to(client_id: str, claims: Mapping[str, Any]) -> bool:
+    """Return whether a token is for a client. One with several audiences must name the client (OpenID Connect)."""
+    audience, party = claims["aud"], claims.get("azp")
+    return party == client_id or (party is None and not (isinstance(audience, list) and audience[1:]))
 
 
 def _as_list(value: Any) -> list[Any]:

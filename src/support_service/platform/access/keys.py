@@ -95,7 +95,7 @@ async def read_url(
         async with session.request(
             method, url, data=form, allow_redirects=False, headers={**accepted, **headers}, timeout=timeout
         ) as response:
-            is_refusal = form is not None and response.status in (400, 401)
+            is_refusal = response.status in (400, 401, 403)
             if response.status != 200 and not is_refusal:  # noqa: PLR2004 - HTTP's OK
                 raise KeySourceError(f"the response has status {response.status}")
             body = bytearray()

@@ -6,24 +6,25 @@ A provider that is down, slow or wrong ends no session: `sessions.py` says how l
 import asyncio
 import json
 import logging
+import re
 import time
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from typing import Annotated, Any, Self
 from urllib.parse import quote
 
 import aiohttp
 from joserfc.util import urlsafe_b64decode
-from pydantic import AfterValidator, BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationError
 from yarl import URL
 
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated, Unavailable
 from support_service.platform.access.authenticator import ACCESS_AUTHENTICATIONS
-from support_service.platform.access.jwt import JwtVerifier
+from support_service.platform.access.jwt import JwtVerifier, UnknownKey
 from support_service.platform.access.keys import KeySourceError, RefusedRequest, parse_strict_json_object, read_url
 from support_service.platform.access.timings import AccessTimings
 from support_service.platform.http_client import limited_session
@@ -36,6 +37,8 @@ from support_service.platform.telemetry.logs import outage_logger
 
 DISCOVERY_PATH = "/.well-known/openid-configuration"
 PROVIDER_UNAVAILABLE = "provider_unavailable"
+ACCESS_TOKEN_PATTERN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750
+MIN_CONFIRMED, MAX_CONFIRMED = 60, 24 * 3600  # seconds for which an answer without an ID token confirms a session
 MAX_HINT_LENGTH = 4096  # characters of an ID token in the URL of the logout; servers limit the length of a URL
 
 log = logging.getLogger(__name__)
@@ -50,16 +53,41 @@ class ProviderMetadata(BaseModel):
     authorization_endpoint: SecureUrl
     token_endpoint: SecureUrl
     jwks_uri: SecureUrl
+    userinfo_endpoint: SecureUrl | None = None
     end_session_endpoint: SecureUrl | None = None
     token_endpoint_auth_methods_supported: tuple[str, ...] = ("client_secret_basic",)
 
 
-class TokenAnswer(BaseModel):
-    """An answer of the token endpoint."""
+def _ascii_text(value: object) -> str | None:
+    return value if isinstance(value, str) and value.isascii() and value else None
 
-    id_token: str | None = None
-    refresh_token: str | None = None
-    expires_in: float = 0.0  # seconds
+
+def _id_token(value: object) -> str | None:
+    return None if value is None else _ascii_text(value) or ""  # which is no JWT
+
+
+def _access_token(value: object) -> str | None:
+    return value if isinstance(value, str) and ACCESS_TOKEN_PATTERN.fullmatch(value) else None
+
+
+def _seconds(value: object) -> float:
+    """Return a number of seconds within its bounds; the lowest bound for what is no number."""
+    try:
+        seconds = float(value) if isinstance(value, str) else value
+    except ValueError:
+        return MIN_CONFIRMED
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= MIN_CONFIRMED:
+        return MIN_CONFIRMED
+    return min(seconds, MAX_CONFIRMED)
+
+
+class TokenAnswer(BaseModel):
+    """An answer of the token endpoint. No wrong member costs the refresh token: the one before is used up."""
+
+    id_token: Annotated[str | None, BeforeValidator(_id_token)] = None
+    refresh_token: Annotated[str | None, BeforeValidator(_ascii_text)] = None
+    access_token: Annotated[str | None, BeforeValidator(_access_token)] = None
+    expires_in: Annotated[float, BeforeValidator(_seconds)] = MIN_CONFIRMED
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +131,13 @@ class OidcProvider:
         self._timings = timings.sign_in
         self._metadata: ProviderMetadata | None = None
         self.issuer, self.client_id = settings.issuer or "", settings.client_id or ""
+        self._subject_claim = access.jwt_subject_claim
+        self._claims_of_groups = (access.jwt_role_claim, access.jwt_teams_claim)
         self.verifier = JwtVerifier(
             self.read_keys,
             access.model_copy(update={"jwt_issuer": self.issuer, "jwt_audience": self.client_id}),
             required=False,
+            client_id=self.client_id,
             now=now,
             timings=timings.jwks,
             variable="SUPPORT_OIDC_ISSUER",
@@ -160,24 +191,55 @@ class OidcProvider:
         return Grant(answer.id_token or "", answer.refresh_token, claims["exp"])
 
     async def refresh(self, grant: Grant) -> Grant:
-        """Return the grant as the provider renews it. Raises Unauthenticated if the provider has ended it.
+        """Return the grant as the provider renews it.
 
-        Raises Unavailable if the provider does not answer. A provider may confirm a grant without a new ID token. The
-        new refresh token is kept also if its ID token can't be verified at present: the old one is used up.
+        Raises Unauthenticated if the provider has ended it, or if the answer does not confirm the person. Raises
+        Unavailable if the provider does not answer. The new refresh token is kept also if keys or userinfo can't be
+        read at present: the old one is used up.
         """
         form = {"grant_type": "refresh_token", "refresh_token": grant.refresh_token or ""}
         answer = await self._ask(form, self._timings.refresh_timeout)
-        refresh_token = answer.refresh_token or grant.refresh_token
-        if answer.id_token is None:
-            return Grant(grant.id_token, refresh_token, self._now() + answer.expires_in)
+        renewed = replace(grant, refresh_token=answer.refresh_token or grant.refresh_token)
         try:
+            if answer.id_token is None:
+                await self._check_userinfo(grant, answer.access_token)
+                return replace(renewed, until=self._now() + answer.expires_in)
             claims = await self._verify(answer.id_token)
-        except (Unauthenticated, Unavailable) as failure:
+            for claim in ("sub", self._subject_claim):
+                if claims.get(claim) != grant.claims.get(claim):
+                    raise refused(f"The provider's ID token has another value of the claim {claim!r}.")
+        except Unavailable as failure:
             outage_logger(PROVIDER_UNAVAILABLE).error("SUPPORT_OIDC_ISSUER renewed a session: %s", failure)
-            return Grant(grant.id_token, refresh_token, grant.until)
-        if claims["sub"] != grant.claims["sub"]:
-            raise refused("The provider's ID token is about another person.")
-        return Grant(answer.id_token, refresh_token, claims["exp"])
+            return renewed
+        except Unauthenticated as refusal:
+            log.warning("A session ends, because the provider's answer does not confirm it: %s", refusal)
+            raise
+        return replace(renewed, id_token=answer.id_token, until=claims["exp"])
+
+    async def _check_userinfo(self, grant: Grant, access_token: str | None) -> None:
+        """Ask the provider for the person of a grant, whose rights must be the same.
+
+        Raises Unauthenticated for another person or other rights, and Unavailable if the provider does not answer.
+        Groups come from the answer alone: a provider may leave out an empty list.
+        """
+        endpoint = self._known_metadata().userinfo_endpoint
+        if endpoint is None or access_token is None:
+            raise refused("The answer has no ID token, and there is no userinfo endpoint or no access token to ask it.")
+        try:
+            body = await read_url(self._http, endpoint, headers={"Authorization": f"Bearer {access_token}"})
+            told = parse_strict_json_object(body)
+        except RefusedRequest as refusal:
+            raise refused(f"The userinfo endpoint refuses the access token: {refusal}") from refusal
+        except KeySourceError as failure:
+            raise Unavailable(PROVIDER_UNAVAILABLE, f"the userinfo endpoint can't be read: {failure}") from failure
+        except ValueError as failure:
+            raise refused("The answer of the userinfo endpoint is not a JSON object.") from failure
+        if told.get("sub") != grant.claims["sub"]:
+            raise refused("The userinfo endpoint describes another person.")
+        known = {name: value for name, value in grant.claims.items() if name not in self._claims_of_groups}
+        before, now = self.principal(grant), self.verifier.principal(known | told)
+        if (now.role, now.subject, now.teams) != (before.role, before.subject, before.teams):
+            raise refused("The userinfo endpoint gives the person other rights.")
 
     def principal(self, grant: Grant) -> Principal:
         """Return the person of a grant, as the settings map its claims. Raises Unauthenticated if it has no role."""
@@ -200,11 +262,12 @@ class OidcProvider:
         """Return the claims of an ID token for this client. Raises Unauthenticated and Unavailable."""
         if id_token is None:
             raise refused("The provider sent no ID token.")
-        claims = await self.verifier.read_claims(id_token)
-        audience, party = claims["aud"], claims.get("azp")
-        if party not in (None, self.client_id) or (party is None and isinstance(audience, list) and audience[1:]):
-            raise refused("The provider's ID token was issued to another client.")
-        return claims
+        try:
+            return await self.verifier.read_claims(id_token)
+        except UnknownKey:
+            if self.verifier.keys.fault_code:  # the provider may have a new key
+                raise _unavailable() from None
+            raise
 
     async def _ask(self, form: Mapping[str, str], seconds: float | None = None) -> TokenAnswer:
         """Send a form to the token endpoint. Raises Unauthenticated for a code or token that is not valid any more.

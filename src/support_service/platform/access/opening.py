@@ -67,7 +67,16 @@ async def open_access(
                 source = open_key_source(location, trace_configs=[client_metrics(instruments)])
                 read = await stack.enter_async_context(source)
                 required, variable = "://" not in location, "SUPPORT_JWT_KEYS"
-            jwts = JwtVerifier(read, access, required=required, timings=timings.jwks, variable=variable)
+            # Tokens for another audience than the client's are issued to programs, which have ids of their own.
+            client_id = settings.sign_in.client_id
+            jwts = JwtVerifier(
+                read,
+                access,
+                required=required,
+                client_id=client_id if client_id == access.jwt_audience else None,
+                timings=timings.jwks,
+                variable=variable,
+            )
             key_sets.append(jwts.keys)
             await stack.enter_async_context(jwts.keys.running())
             authenticator = BearerAuthenticator(jwts, instruments)

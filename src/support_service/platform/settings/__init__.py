@@ -221,8 +221,9 @@ def _ineffective_warnings(environ: Mapping[str, str], settings: Settings) -> Ite
         )
     if auth != "jwt" and environ.get("SUPPORT_JWT_KEYS"):
         yield f"SUPPORT_JWT_KEYS has no effect: SUPPORT_AUTH is {auth!r}, not 'jwt'"
-    for name in ("SUPPORT_OIDC_CLIENT_ID", "SUPPORT_OIDC_CLIENT_SECRET_FILE"):
-        if environ.get(name) and not settings.sign_in.issuer:
+    checks_client = auth == "jwt" and settings.sign_in.client_id == settings.access.jwt_audience
+    for name, has_effect in (("SUPPORT_OIDC_CLIENT_ID", checks_client), ("SUPPORT_OIDC_CLIENT_SECRET_FILE", False)):
+        if environ.get(name) and not settings.sign_in.issuer and not has_effect:
             yield f"{name} has no effect: SUPPORT_OIDC_ISSUER is not set"
     if settings.attachments.download == "redirect" and not settings.s3.bucket:
         yield "SUPPORT_ATTACHMENT_DOWNLOAD='redirect' has no effect: SUPPORT_S3_BUCKET is not set"

@@ -283,7 +283,9 @@ class SignInSettings(SettingsSection):
         description="Issuer of the provider, exactly as its discovery document has it. Unset: users paste tokens.",
     )
     client_id: str | None = Field(
-        None, alias="SUPPORT_OIDC_CLIENT_ID", description="Id of this service at the provider."
+        None,
+        alias="SUPPORT_OIDC_CLIENT_ID",
+        description="Id of this service at the provider. If JWTs have the same audience, `azp` must be this id, too.",
     )
     client_secret_file: Path | None = Field(
         None,
