@@ -56,6 +56,7 @@ from support_service.platform.access.authenticator import Authenticator
 from support_service.platform.access.callers import Callers
 from support_service.platform.access.opening import open_access, open_sessions
 from support_service.platform.access.sessions import BrowserSessions
+from support_service.platform.access.sign_ins import PendingSignIns
 from support_service.platform.access.timings import AccessTimings
 from support_service.platform.audit.log import Sealer, SealerTimings
 from support_service.platform.audit.watch import ChainWatch, WatchTimings
@@ -137,6 +138,7 @@ class Service:
     callers: Callers | None  # None without authentication
     sessions: BrowserSessions | None  # None without authentication
     provider: "OidcProvider | None"  # of the sign-in, if there is one
+    sign_ins: PendingSignIns
     database: Database
     standby: "Standby | None"  # that lists, searches and counts read, if there is one
     idempotency: IdempotencyService
@@ -276,6 +278,7 @@ async def open_service(
             callers=None if settings.server.auth == "open" else Callers(instruments, timings.access.callers),
             sessions=sessions,
             provider=provider,
+            sign_ins=PendingSignIns(database, timings.access.sessions),
             database=database,
             standby=standby,
             idempotency=idempotency,

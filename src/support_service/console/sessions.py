@@ -5,12 +5,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from support_service.core.errors import Forbidden
 from support_service.guard.json_body import read_model
-from support_service.guard.security import HOST_HEADER, is_loopback
 from support_service.platform.access.authenticator import MAX_TOKEN_LENGTH
 from support_service.platform.access.sessions import (
     BrowserSessions,
     check_same_origin,
-    is_secure,
+    own_origin,
     read_cookie,
     remove_session_cookie,
     set_cookie,
@@ -55,7 +54,8 @@ async def sign_out(request: web.Request) -> web.Response:
 
 def check_https(request: web.Request) -> None:
     """Raise Forbidden for a sign-in whose secrets could be read on the way."""
-    if not is_secure(request) and not is_loopback(request.headers.get(HOST_HEADER, "")):
+    own = own_origin(request)
+    if own.scheme != "https" and not own.is_loopback:
         raise Forbidden("https_required", "Sign in over HTTPS; plain HTTP works on this machine only.")
 
 

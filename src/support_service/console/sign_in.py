@@ -6,21 +6,20 @@ import secrets
 from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
-from yarl import URL
 
 from support_service.console.pages import HOME_PATH, SIGN_IN_PAGE, SIGN_IN_PATH, redirect, shell_response
 from support_service.console.sessions import browser_sessions, check_https
-from support_service.core.errors import Unauthenticated, Unavailable
-from support_service.guard.guard import GUARD
-from support_service.guard.security import own_url
+from support_service.core.errors import MalformedRequest, Unauthenticated, Unavailable
+from support_service.guard.unread_answers import CALLERS
 from support_service.platform.access.sessions import (
     SEC_FETCH_SITE,
     SECRET_BYTES,
+    own_origin,
     read_cookie,
     remove_session_cookie,
     set_cookie,
 )
-from support_service.platform.access.sign_ins import LIFETIME, PendingSignIns, SignIn
+from support_service.platform.access.sign_ins import LIFETIME, SignIn
 from support_service.service import SERVICE
 
 if TYPE_CHECKING:  # loads the packages that verify JWTs
@@ -77,7 +76,8 @@ async def begin_sign_in(request: web.Request) -> web.StreamResponse:
         return _failure_page(request, provider, SignInFailed(*UNAVAILABLE))
     # The sign-ins of two tabs share the cookie, so that both can end.
     secret = read_cookie(request, COOKIE_NAME) or secrets.token_urlsafe(SECRET_BYTES)
-    await _pending(request).begin(secret, state, sign_in)
+    address = request[CALLERS][0]
+    await request.app[SERVICE].sign_ins.begin(secret, state, sign_in, address)
     response = redirect(location)
     # Lax: the provider's page leads back here.
     set_cookie(request, response, secret, LIFETIME, name=COOKIE_NAME, samesite="Lax")
@@ -120,9 +120,14 @@ def own_page(address: str) -> str:
 
 
 async def _taken(request: web.Request) -> SignIn:
-    """Return the sign-in that this browser has begun. Raises SignInFailed if there is none, or if it has been ended."""
+    """Return the sign-in that this browser has begun. Raises SignInFailed if there is none, or if it has been ended.
+
+    A repeated parameter is refused (RFC 6749), because a proxy may have checked the other value.
+    """
+    if any(len(request.query.getall(name, ())) > 1 for name in ("state", "code", "error", "iss")):
+        raise SignInFailed("invalid", 400)
     secret, state = read_cookie(request, COOKIE_NAME), request.query.get("state")
-    sign_in = await _pending(request).take(secret, state) if secret and state else None
+    sign_in = await request.app[SERVICE].sign_ins.take(secret, state) if secret and state else None
     if sign_in is None:
         raise SignInFailed("expired", 400, "expired")
     return sign_in
@@ -185,10 +190,9 @@ def _provider(request: web.Request) -> "OidcProvider":
     return cast("OidcProvider", request.app[SERVICE].provider)  # without a provider the app has no route to here
 
 
-def _pending(request: web.Request) -> PendingSignIns:
-    return PendingSignIns(request.app[SERVICE].database)
-
-
 def _own_url(request: web.Request) -> str:
-    """Return the address of the service as the browser knows it: its cookies belong there."""
-    return str(URL(own_url(request, request[GUARD].admission.scheme(request))).origin())
+    """Return the address of the service as the browser knows it: its cookies belong there. Raises MalformedRequest."""
+    own = own_origin(request)
+    if not own.host:
+        raise MalformedRequest("malformed_request", "The header Host is missing. The sign-in leads back to this host.")
+    return str(own)

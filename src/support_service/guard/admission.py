@@ -11,7 +11,15 @@ from support_service.core.errors import MalformedRequest, RateLimited, Unavailab
 from support_service.guard.addresses import TrustedProxies, rate_limit_address
 from support_service.guard.overload import LargeBodies, LoadShedder, Readiness
 from support_service.guard.rates import RateLimiter, RateLimitState
-from support_service.guard.security import HSTS_HEADER, HSTS_VALUE, BrowserPolicy, add_security_headers
+from support_service.guard.security import (
+    HOST_HEADER,
+    HSTS_HEADER,
+    HSTS_VALUE,
+    BrowserPolicy,
+    WebOrigin,
+    add_security_headers,
+    read_origin,
+)
 from support_service.guard.unread_answers import (
     ADDRESS_PREFIX,
     CALLERS,
@@ -71,7 +79,7 @@ class Admission:
         and contain no data of cases.
 
         Raises MisdirectedRequest or Forbidden (origins), Unavailable (overload), RateLimited (rate, unread answers),
-        UriTooLong (query), and MalformedRequest (query, repeated headers).
+        UriTooLong (query), and MalformedRequest (query, repeated headers, Host).
         """
         _check_repeated_headers(request)
         forwarded = request.headers.getall(FORWARDED_FOR, ())
@@ -79,7 +87,7 @@ class Admission:
         request[CALLERS] = (f"{ADDRESS_PREFIX}{address}",)
         if request.path in UNMEASURED_PATHS:
             return
-        self.browser_policy.check(request, self.scheme(request))
+        self.browser_policy.check(request, self.own_origin(request))
         reason = self.load_shedder.rejection_reason(self.readiness.in_progress - self.readiness.waiting_for_client)
         if reason is not None:
             self.instruments.add(REQUEST_TURNED_AWAY, 1, {"reason": reason})
@@ -165,6 +173,17 @@ class Admission:
     def scheme(self, request: web.BaseRequest) -> str:
         """Return the scheme of the client's request, as trusted proxies report it."""
         return self.proxies.scheme(request.remote, request.headers.getall(FORWARDED_PROTO, ()))
+
+    def own_origin(self, request: web.BaseRequest) -> WebOrigin:
+        """Return the service as the client calls it, by its scheme and its Host header. Raises MalformedRequest."""
+        try:
+            return read_origin(self.scheme(request), request.headers.get(HOST_HEADER, ""))
+        except ValueError:
+            raise MalformedRequest(
+                "malformed_request",
+                "The header Host is invalid. Send a host name or an IP address, with or without a port, "
+                "such as desk.example:8000.",
+            ) from None
 
     def begin_answer(
         self, connection: AnsweredConnection, request: web.BaseRequest, response: web.StreamResponse

@@ -1,8 +1,10 @@
 """Browser security: security headers, allowed origins, and allowed host names of a service without authentication."""
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
+from typing import NamedTuple
 
 from aiohttp import web
 from multidict import istr
@@ -46,6 +48,63 @@ CORS_ALLOW_HEADERS = (
 )
 CORS_MAX_AGE = "600"  # seconds for which a browser may cache the response to a preflight
 
+MAX_PORT = 65_535
+DEFAULT_PORTS = {"http": 80, "https": 443}
+MAX_HOST_LENGTH = 253  # characters of a name in DNS
+HOST_PATTERN = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?))(?::([1-9][0-9]{0,4}))?")
+
+
+class WebOrigin(NamedTuple):
+    """A scheme, a host and a port. The host is in lower case, and empty for a request that names none."""
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        port = "" if self.port == DEFAULT_PORTS[self.scheme] else f":{self.port}"
+        return f"{self.scheme}://{self.host}{port}"
+
+    @property
+    def host_name(self) -> str:
+        """The host without the final dot of a name in DNS."""
+        return self.host.removesuffix(".")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the host is the loopback interface."""
+        name = self.host_name
+        if name == "localhost" or name.endswith(".localhost"):
+            return True
+        try:
+            return ip_address(name.strip("[]")).is_loopback
+        except ValueError:
+            return False
+
+
+@lru_cache(maxsize=256)
+def read_origin(scheme: str, host: str) -> WebOrigin:
+    """Return the origin of a scheme and a Host header. Raises ValueError unless it is a host with or without a port."""
+    if not host:
+        return WebOrigin(scheme, "", DEFAULT_PORTS[scheme])
+    found = HOST_PATTERN.fullmatch(host.lower()) if host.isascii() else None
+    if found is None:
+        raise ValueError("it is not a host with or without a port")
+    address, name, port = found.groups()
+    number = int(port) if port else DEFAULT_PORTS[scheme]
+    if number > MAX_PORT or len(name or "") > MAX_HOST_LENGTH:
+        raise ValueError("its port is too large, or its name is too long")
+    return WebOrigin(scheme, f"[{IPv6Address(address)}]" if address else name, number)
+
+
+def parse_origin(text: str) -> WebOrigin | None:
+    """Return the origin of an Origin header; None for any other text, such as `null`."""
+    scheme, _, host = text.partition("://")
+    try:
+        return read_origin(scheme, host) if scheme in DEFAULT_PORTS and host else None
+    except ValueError:
+        return None
+
 
 def add_security_headers(response: web.StreamResponse) -> None:
     """Set the security headers of a response, except a content policy or cache rule that it already has."""
@@ -67,20 +126,19 @@ class BrowserPolicy:
         If `own_urls` is None, hosts and origins are not checked; this is right for a service with authentication.
         """
         self._allowed = frozenset(allowed_origins)
-        self._own_urls = own_urls
-        self._own_host_names = frozenset(URL(url).raw_host for url in own_urls or ())
+        self._own_origins = None if own_urls is None else [parse_origin(str(URL(url).origin())) for url in own_urls]
+        self._own_host_names = frozenset(each.host_name for each in self._own_origins or () if each)
 
-    def check(self, request: web.Request, scheme: str) -> None:
+    def check(self, request: web.Request, own: WebOrigin) -> None:
         """Refuse requests that a foreign page could have sent to a service without authentication.
 
         A page can send forms to loopback, and can read the responses through DNS rebinding; the Host header then holds
-        the page's own host name. `scheme` is the client's. Raises MisdirectedRequest for the host and
-        Forbidden for the origin.
+        the page's own host name. `own` is the service as the client calls it. Raises MisdirectedRequest for the host
+        and Forbidden for the origin.
         """
-        if self._own_urls is None:
+        if self._own_origins is None:
             return
-        host = request.headers.get(HOST_HEADER, "").lower()
-        if host and not is_loopback(host) and _host_name(host) not in self._own_host_names:
+        if own.host and not own.is_loopback and own.host_name not in self._own_host_names:
             raise MisdirectedRequest(
                 "host_not_allowed",
                 "This host name is not allowed; without authentication, use localhost or SUPPORT_PUBLIC_URL's host.",
@@ -88,7 +146,7 @@ class BrowserPolicy:
         origin = request.headers.get(ORIGIN_HEADER)
         if origin is None or origin in self._allowed:
             return
-        if not any(is_same_origin(origin, url) for url in (own_url(request, scheme), *self._own_urls)):
+        if parse_origin(origin) not in {own, *self._own_origins} - {None}:
             raise Forbidden(
                 "origin_not_allowed", "This origin is not allowed; SUPPORT_CORS_ORIGINS lists the allowed origins."
             )
@@ -118,33 +176,3 @@ class BrowserPolicy:
         if origin in self._allowed:
             response.headers[CORS_ALLOW_ORIGIN] = origin
             response.headers.extend((CORS_EXPOSE_HEADERS,))
-
-
-def own_url(request: web.Request, scheme: str) -> str:
-    """Return the URL of the service as the client of a request calls it, without a path."""
-    return f"{scheme}://{request.headers.get(HOST_HEADER, '')}"
-
-
-def is_same_origin(origin: str, url: str) -> bool:
-    """Return whether an `Origin` header has the scheme, the host and the port of a URL."""
-    try:
-        one, other = URL(origin), URL(url)
-    except ValueError:
-        return False
-    return (one.scheme, one.host, one.port) == (other.scheme, other.host, other.port)
-
-
-def _host_name(host: str) -> str:
-    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0].rstrip(".")
-
-
-@lru_cache(maxsize=256)
-def is_loopback(host: str) -> bool:
-    """Return True if a Host header names the loopback interface."""
-    name = _host_name(host)
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False

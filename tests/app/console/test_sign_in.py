@@ -12,6 +12,7 @@ from yarl import URL
 
 from support_service.console.sign_in import own_page
 from support_service.platform.access.sign_ins import LIFETIME, PendingSignIns, SignIn
+from support_service.platform.access.timings import SessionLimits
 from support_service.platform.database.tables import console_sessions, console_sign_ins
 from tests.conftest import both_databases
 from tests.support.access.fixtures import write_token
@@ -230,18 +231,50 @@ async def test_another_replica_can_end_the_sign_in(make_client, variables, provi
 async def test_sign_in_expires(database):
     """After ten minutes, and nothing of it stays."""
     now = [datetime(2026, 1, 1, tzinfo=UTC)]
-    pending = PendingSignIns(database, lambda: now[0])
+    pending = PendingSignIns(database, now=lambda: now[0])
     sign_in = SignIn("nonce", "verifier", "https://desk.example/console/callback", "/console/")
-    await pending.begin("secret", "first", sign_in)
-    await pending.begin("secret", "second", sign_in)
+    await pending.begin("secret", "first", sign_in, "10.0.0.1")
+    await pending.begin("secret", "second", sign_in, "10.0.0.1")
     now[0] += LIFETIME - timedelta(seconds=1)
     assert await pending.take("other secret", "first") is None
     assert await pending.take("secret", "first") == sign_in
     assert await pending.take("secret", "first") is None
     now[0] += timedelta(seconds=1)
     assert await pending.take("secret", "second") is None
-    await pending.begin("secret", "third", sign_in)
+    await pending.begin("secret", "third", sign_in, "10.0.0.1")
     assert len(await database.fetch_all(sa.select(console_sign_ins.c.id))) == 1
+
+
+@both_databases
+async def test_sign_ins_that_have_begun_are_limited(database):
+    """The oldest one of an address gives way, and the oldest one of all. Other addresses keep theirs."""
+    now = [datetime(2026, 1, 1, tzinfo=UTC)]
+    limits = SessionLimits(max_sign_ins_per_address=2, max_sign_ins=4)
+    pending = PendingSignIns(database, limits, lambda: now[0])
+    sign_in = SignIn("nonce", "verifier", "https://desk.example/console/callback", "/console/")
+
+    async def begin_each(*states):
+        for state in states:
+            now[0] += timedelta(seconds=1)
+            await pending.begin("secret", state, sign_in, state[0])
+
+    async def left(*states):
+        return [state for state in states if await pending.take("secret", state) is not None]
+
+    await begin_each("a1", "b1", "a2", "a3", "a4")
+    assert await left("a1", "a2", "a3") == ["a3"]
+    await begin_each("a5", "c1", "d1", "e1")
+    assert await left("b1", "a4", "a5", "c1", "d1", "e1") == ["a5", "c1", "d1", "e1"]
+
+
+async def test_sign_ins_of_one_address_are_limited(make_client, variables):
+    """One client with any number of cookies cannot fill the table."""
+    access = replace(timings().access, sessions=SessionLimits(max_sign_ins_per_address=3))
+    client = await make_client(**variables, timings=patient_timings(access=access))
+    for _ in range(5):
+        client.session.cookie_jar.clear()
+        await begin(client)
+    assert len(await service_of(client).database.fetch_all(sa.select(console_sign_ins.c.id))) == 3
 
 
 async def test_sign_in_after_the_provider_has_changed_its_keys(client, provider):

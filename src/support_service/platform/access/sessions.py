@@ -15,6 +15,7 @@ are refused unless the browser says that the request comes from the same origin.
 
 import asyncio
 import hmac
+import re
 import secrets
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
@@ -29,7 +30,7 @@ from support_service.core.clock import utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Forbidden, Unauthenticated, Unavailable
 from support_service.guard.guard import GUARD
-from support_service.guard.security import HOST_HEADER, ORIGIN_HEADER, is_loopback, is_same_origin, own_url
+from support_service.guard.security import ORIGIN_HEADER, WebOrigin, parse_origin
 from support_service.platform.access.authenticator import Authenticator
 from support_service.platform.access.timings import SessionLimits, SignInTimings
 from support_service.platform.database import Database, Row
@@ -39,6 +40,7 @@ if TYPE_CHECKING:  # loads the packages that verify JWTs
     from support_service.platform.access.oidc import Grant, OidcProvider
 
 SECRET_BYTES = 32
+SECRET_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")  # the form of 32 random bytes
 POLL_INTERVAL = 0.05  # seconds between reads of a session that another request renews
 JWE_ALGORITHMS = ["dir", "A256GCM"]  # the key encrypts the token directly, and detects changes of it
 
@@ -266,9 +268,9 @@ def unseal(sealed: str, secret: str) -> str:
     return (jwe.decrypt_compact(sealed, key, algorithms=JWE_ALGORITHMS).plaintext or b"").decode()
 
 
-def is_secure(request: web.Request) -> bool:
-    """Return True if the client's request came over HTTPS."""
-    return request[GUARD].admission.scheme(request) == "https"
+def own_origin(request: web.Request) -> WebOrigin:
+    """Return the service as the client of a request calls it."""
+    return request[GUARD].admission.own_origin(request)
 
 
 def cookie_name(request: web.Request, name: str = SESSION_COOKIE) -> str:
@@ -276,13 +278,14 @@ def cookie_name(request: web.Request, name: str = SESSION_COOKIE) -> str:
 
     Browsers send cookies of both names to loopback, after sign-ins over HTTPS and over plain HTTP; one may have ended.
     """
-    is_plain_loopback = is_loopback(request.headers.get(HOST_HEADER, "")) and not is_secure(request)
-    return name if is_plain_loopback else f"{SECURE_PREFIX}{name}"
+    own = own_origin(request)
+    return name if own.scheme == "http" and own.is_loopback else f"{SECURE_PREFIX}{name}"
 
 
 def read_cookie(request: web.Request, name: str = SESSION_COOKIE) -> str | None:
-    """Return the secret in a cookie of a request, or None."""
-    return request.cookies.get(cookie_name(request, name)) if COOKIE in request.headers else None
+    """Return the secret in a cookie of a request; None without the cookie, or if it has not the form of a secret."""
+    value = request.cookies.get(cookie_name(request, name), "") if COOKIE in request.headers else ""
+    return value if SECRET_PATTERN.fullmatch(value) else None
 
 
 def set_cookie(
@@ -344,6 +347,4 @@ def _is_from_own_page(request: web.Request) -> bool | None:
     site, origin = request.headers.get(SEC_FETCH_SITE), request.headers.get(ORIGIN_HEADER)
     if site is not None:
         return None if site == "none" else site == "same-origin"
-    return (
-        None if origin is None else is_same_origin(origin, own_url(request, request[GUARD].admission.scheme(request)))
-    )
+    return None if origin is None else parse_origin(origin) == own_origin(request)

@@ -15,10 +15,12 @@ class JwksTimings:
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """How long a browser's session may last, and how many sessions one token may have; the oldest ones end."""
+    """How long a session may last, how many one token may have, and how many sign-ins may wait; the oldest ones end."""
 
     lifetime: timedelta = timedelta(days=7)
     max_per_token: int = 20
+    max_sign_ins_per_address: int = 500  # that began at one replica: an office that signs in within a minute
+    max_sign_ins: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
