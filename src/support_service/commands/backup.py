@@ -1,7 +1,6 @@
 """The `support-service backup` and `restored` commands: a backup of SQLite, and what follows the restore of one."""
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing
@@ -143,6 +142,8 @@ async def _without_others(url: str, work: Callable[[], Coroutine[Any, Any, Resul
     On PostgreSQL none migrates during the work; on SQLite only the beginning is checked. Raises WrongSetting if
     migrations are missing once no process migrates.
     """
+    import asyncio
+
     if url.startswith("sqlite:"):  # a process that migrates it is one of these
         from support_service.platform.database.sqlite.backup import is_in_use
 
