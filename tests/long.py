@@ -85,6 +85,7 @@ LONG = {
     "day": long("e2e/day", DAY_STEPS=600, DAY_KILLS=20, DAY_CHECK_EVERY=20),
     "histories": long("e2e/histories", HISTORY_MINUTES=15),
     "schemathesis": long("e2e/api/test_schemathesis.py", SCHEMATHESIS_SECONDS=300),
+    "refusals": long("app/guard/test_early_answers.py", REFUSALS=500),
     "properties": long(
         *("unit", "app/guard", "app/api/test_case_model.py"), options=("-m", "hypothesis"), PROPERTY_EXAMPLES=1000
     ),

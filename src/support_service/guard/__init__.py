@@ -1,1 +1,1 @@
-"""Bounds on connections, requests, bodies, rates and unread answers. It knows no case; README.md lists each bound."""
+"""Bounds on connections, requests, bodies, rates and unread answers. README.md lists each bound."""

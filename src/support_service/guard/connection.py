@@ -18,7 +18,9 @@ from aiohttp.http_exceptions import LineTooLong
 
 from support_service.guard.admission import Admission
 from support_service.guard.connection_limits import ConnectionLimits, DelayReason
+from support_service.guard.early_answers import LingeringClose
 from support_service.guard.instrumentation import new_request_id
+from support_service.guard.overload import Readiness
 from support_service.guard.problems import problem_response
 from support_service.guard.unread_answers import CALLERS, UnreadAnswers
 from support_service.platform.settings.process import LimitSettings
@@ -64,8 +66,10 @@ class HttpConnection(web.RequestHandler):
         "_head_too_large",
         "_idle_since",
         "_limits",
+        "_lingers",
         "_lost_callback",
         "_rate_since",
+        "_readiness",
         "_responder",
         "_taken_before",
         "_unread",
@@ -82,6 +86,7 @@ class HttpConnection(web.RequestHandler):
         limits: ConnectionLimits,
         unread_answers: UnreadAnswers,
         responder: "UnreadableRequestResponder",
+        readiness: Readiness,
         **options: Any,
     ) -> None:
         super().__init__(server, **options)
@@ -89,6 +94,8 @@ class HttpConnection(web.RequestHandler):
         self._lost_callback: Callable[[], None] | None = None
         self._unread_answers = unread_answers
         self._responder = responder
+        self._readiness = readiness
+        self._lingers = False  # the client may still send when it gets the answer in progress, the last one
         # aiohttp clears its own reference to the transport when it begins to close.
         self._client_transport: asyncio.Transport | None = None
         self._idle_since: float | None = None  # None while a request is in progress
@@ -190,6 +197,20 @@ class HttpConnection(web.RequestHandler):
         if not self._unread_answers.is_read(self):
             self._unread_answers.end(self, request.get(CALLERS, ()))
         self._idle_since = asyncio.get_running_loop().time()
+        if self._lingers and self._client_transport is not None and not self._client_transport.is_closing():
+            self._body, self._head_since = EMPTY_PAYLOAD, 0.0  # the connection waits for nothing any more
+            self.transport = None  # aiohttp would close it now
+            LingeringClose(self, self._client_transport, self._readiness, self._limits.timings)
+
+    def linger_after_answer(self) -> None:
+        """Close the connection after the answer in progress, once the client has had the time to read it."""
+        self._lingers = True
+
+    def force_close(self) -> None:
+        """Close the connection, also one that aiohttp has given up because its client still sends."""
+        super().force_close()
+        if self._lingers and self._client_transport is not None:
+            self._client_transport.close()
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -197,6 +218,7 @@ class HttpConnection(web.RequestHandler):
         """Answer an unreadable request with a problem response; leave other errors to aiohttp."""
         if status != 400 or request.writer.output_size > 0:  # noqa: PLR2004 - HTTP's own number
             return super().handle_error(request, status, exc, message)
+        self.linger_after_answer()
         return self._responder.respond(request, exc, head_too_large=self._head_too_large)
 
     def idle_since(self) -> float | None:

@@ -40,11 +40,14 @@ EVICTION_RETRY_INTERVAL = 0.1  # seconds, if the last search found no idle conne
 
 @dataclass(frozen=True, slots=True)
 class ConnectionTimings:
-    """Intervals in seconds, and the size of one step."""
+    """Intervals in seconds, and sizes."""
 
     check_interval: float = 1.0  # between checks of timeouts
     checks_per_pause: int = 500  # connections between two pauses; without pauses, a check would delay requests
-    lingering_time: float = 2.0  # of reading and discarding the rest of a body, so that the client sees its response
+    rest_time: float = 0.5  # of waiting for the short rest of a body before its answer
+    lingering_pause: float = 2.0  # without data of a client that has been told that its connection closes
+    lingering_time: float = 30.0  # in total of discarding the data of such a client, so that it sees its answer
+    lingering_bytes: int = 256 * 1024 * 1024  # of that data at most
 
 
 class LimitedConnection(Protocol):
@@ -110,6 +113,10 @@ class ConnectionLimits:
     def addresses(self) -> AbstractSet[str]:
         """The client addresses that have an open connection. Trusted proxies share the empty address."""
         return self._by_address.keys()
+
+    def are_used_since(self, time: float) -> bool:
+        """Return whether a connection is idle whose last request was answered after a loop time."""
+        return any((since := each.idle_since()) is not None and since > time for each in self.connections)
 
     def with_limit(self, limit: int) -> "ConnectionLimits":
         """Return separate limits with their own number of connections, the same timeouts and the same counters."""

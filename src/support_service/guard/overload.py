@@ -94,6 +94,16 @@ class Readiness:
             self.waiting_for_client -= 1
 
     @contextmanager
+    def count_unfinished_body(self) -> Iterator[None]:
+        """Count a client that sends the rest of a body whose handler has ended, for the duration of a `with` block."""
+        self.in_progress += 1
+        try:
+            with self.count_waiting_for_client():
+                yield
+        finally:
+            self.in_progress -= 1
+
+    @contextmanager
     def count_stream(self) -> Iterator[None]:
         """Count a request as a stream, which waits for its client, for the duration of a `with` block."""
         self.streams += 1

@@ -1,8 +1,8 @@
 """Request rates per key, a principal or an address: one bucket for each, counted in this process.
 
-The generic cell rate algorithm stores one number per key: the time at which its bucket will be full again. The library
-`limits` costs 7 to 12 us per request for a count and its header values. It also costs a round trip to Redis if counts
-are shared. This module costs 1 us, and `shared_rates.py` synchronizes with Redis in the background.
+The generic cell rate algorithm stores one number per key: the time at which its bucket will be full again. ADR 5 has
+the figures of a library, which needs a round trip to Redis for each request if counts are shared. `shared_rates.py`
+synchronizes with Redis in the background.
 """
 
 import time

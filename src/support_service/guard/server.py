@@ -5,6 +5,7 @@ from typing import Any
 
 from aiohttp import HttpVersion10, HttpVersion11, Payload, StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
+from multidict import istr
 
 from support_service.guard.connection import (
     MAX_HEADER_BYTES,
@@ -13,9 +14,11 @@ from support_service.guard.connection import (
     HttpConnection,
     UnreadableRequestResponder,
 )
+from support_service.guard.early_answers import read_short_rest
 from support_service.guard.guard import GUARD, Guard
 
 SLICE_BYTES = 256 * 1024  # as many as a block of a file
+CONNECTION_HEADER = istr("Connection")
 
 
 class HttpServer(web.Server):
@@ -34,7 +37,7 @@ class HttpServer(web.Server):
             # aiohttp would decompress the rest of a refused body without a pause, and 1 MB may become 1 GB.
             "auto_decompress": False,
             "keepalive_timeout": self._limits.settings.idle_timeout,
-            "lingering_time": self._limits.timings.lingering_time,
+            "lingering_time": 0,  # `LingeringClose` does this
             "max_line_size": MAX_URL_BYTES,
             "max_field_size": MAX_HEADER_BYTES,
             "max_headers": MAX_HEADERS,
@@ -46,6 +49,7 @@ class HttpServer(web.Server):
             self._limits,
             self._admission.unread_answers,
             self._responder,
+            self._guard.readiness,
             loop=asyncio.get_running_loop(),
             **self._connection_options,
         )
@@ -74,12 +78,25 @@ class HttpServer(web.Server):
 
     async def _begin_answer(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Set the headers of every response just before it is sent, and count its bytes."""
-        self._admission.set_headers(request, response)
         connection = request.protocol
+        if not request.content.is_eof():
+            await self._end_body(request, response)
+        self._admission.set_headers(request, response)
         if isinstance(connection, HttpConnection) and request.transport is not None:
             self._admission.begin_answer(connection, request, response)
         if isinstance(response, web.Response) and isinstance(response.body, bytes) and len(response.body) > SLICE_BYTES:
             response.body = SlicedBody(response.body, response.content_type)
+
+    async def _end_body(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Read the rest of the request's body, or let the response say that its connection closes."""
+        if response.keep_alive:
+            with self._guard.readiness.count_unfinished_body():
+                if await read_short_rest(request, self._limits.timings.rest_time):
+                    return
+        response.headers[CONNECTION_HEADER] = "close"  # aiohttp has set the header for a connection that stays open
+        response.force_close()
+        if isinstance(request.protocol, HttpConnection):
+            request.protocol.linger_after_answer()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
@@ -87,6 +104,7 @@ class HttpServer(web.Server):
         if not connection.is_version_supported or not connection.is_head_bounded:
             refusal = self._responder.check_head(request, is_version_supported=connection.is_version_supported)
             if refusal is not None:
+                connection.linger_after_answer()
                 return refusal
         try:
             return await self._app_handler(request)  # type: ignore[no-any-return]

@@ -73,8 +73,11 @@ class Principals:
 
     def request(self, name, method, path, headers=(), **sent):
         """Return a request of a principal."""
-        headers = {"Authorization": f"Bearer {self._tokens[name]}", **dict(headers)}
-        return self.client.request(method, path, headers=headers, **sent)
+        return self.client.request(method, path, headers=self.headers(name) | dict(headers), **sent)
+
+    def headers(self, name):
+        """Return the header with the token of a principal."""
+        return {"Authorization": f"Bearer {self._tokens[name]}"}
 
     async def read_json(self, name, method, path, **sent):
         """Return the JSON of a response; fail if the request is refused."""
