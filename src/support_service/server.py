@@ -4,8 +4,12 @@ import asyncio
 import ctypes
 import gc
 import logging
+import os
 import resource
+import select
 import signal
+import socket
+import struct
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -15,19 +19,26 @@ from aiohttp import web
 from support_service.app import build_app
 from support_service.core.http import format_host
 from support_service.guard.guard import Guard
-from support_service.guard.overload import Readiness
 from support_service.guard.server import GuardedRunner
 from support_service.platform.settings import ServerSettings, Settings, WrongSetting
 
 DRAIN_POLL_INTERVAL = 0.05  # seconds between checks for requests in flight during shutdown
 # Seconds that another thread, such as one that renders a scrape, may block the event loop.
 THREAD_SWITCH_INTERVAL = 0.001
+# Seconds since its last answer in which a client of a kept connection may be about to send its next request.
+NEXT_REQUEST_GRACE = 1.0
 READ_BUFFER_BYTES = 256 * 1024  # bytes read from a connection at once: fewer wake-ups for an upload
 RESERVED_DESCRIPTORS = 512  # descriptors reserved for databases, Redis, upstream services and files
 
 # Options of glibc's `mallopt`: M_ARENA_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD. By default each thread has an arena,
 # and parts of files lie between small objects that stay: 700 cases with files left 1 to 6 MiB behind.
 MALLOC_OPTIONS = {-8: 2, -3: 128 * 1024, -1: 256 * 1024}
+
+# A socket filter of Linux: it drops packets that ask for a connection (SYN), and passes all others.
+SO_ATTACH_FILTER = 26
+NO_NEW_CONNECTIONS = struct.pack(
+    "=" + "HBBI" * 4, *(0x30, 0, 0, 13), *(0x45, 0, 1, 0x02), *(0x06, 0, 0, 0), *(0x06, 0, 0, 0xFFFFFFFF)
+)
 
 log = logging.getLogger(__name__)
 
@@ -53,40 +64,65 @@ async def open_server(
     try:
         await runner.setup()
         try:
-            await web.TCPSite(runner, server.host, server.port, backlog=1024).start()
+            loop = asyncio.get_running_loop()
+            assert runner.server is not None  # noqa: S101 - `setup` has created it
+            listener = await loop.create_server(runner.server, server.host, server.port, backlog=1024)
         except (OSError, UnicodeError) as failure:  # UnicodeError for an invalid host name
             chosen_by = chosen_by or f"SUPPORT_HOST={server.host!r} SUPPORT_PORT={server.port}"
             reason = getattr(failure, "strerror", None) or failure
             raise WrongSetting(f"{chosen_by}: can't listen there: {reason}") from failure
-        host, port = runner.addresses[0][:2]
-        yield f"http://{format_host(host)}:{port}"
-        if guard is not None:
-            await _drain_connections(guard.readiness, runner, server)
+        try:
+            host, port = listener.sockets[0].getsockname()[:2]
+            yield f"http://{format_host(host)}:{port}"
+            if guard is not None:
+                await _drain_connections(guard, listener, server)
+        finally:
+            listener.close()
     finally:
         await runner.cleanup()
 
 
-async def _drain_connections(readiness: Readiness, runner: web.BaseRunner, server: ServerSettings) -> None:
+async def _drain_connections(guard: Guard, listener: asyncio.Server, server: ServerSettings) -> None:
     """Stop accepting connections after `stop_delay` seconds, then wait up to `stop_timeout` seconds for requests.
 
-    Streams are ended after all other requests.
+    Streams are ended after all other requests. A kept connection is closed by its next answer, or when its client has
+    sent no request for a while.
 
     aiohttp's own shutdown drops a request body that is still being received.
     """
-    loop = asyncio.get_running_loop()
+    loop, readiness = asyncio.get_running_loop(), guard.readiness
     readiness.accepting = False
     await asyncio.sleep(server.stop_delay)
-    for site in list(runner.sites):
-        await site.stop()
     until = readiness.stop_by = loop.time() + server.stop_timeout
+    await _stop_listening(listener, until)
     await asyncio.sleep(DRAIN_POLL_INTERVAL)  # for requests that were received but not started
+    grace = min(NEXT_REQUEST_GRACE, server.stop_timeout / 4)
     # Streams end last: their clients learn of what the other requests have changed. A quarter of the time is theirs.
     streams_end_at = until - server.stop_timeout / 4
-    while readiness.in_progress > readiness.streams and loop.time() < streams_end_at:  # noqa: ASYNC110 - as below
+    while loop.time() < streams_end_at and (  # noqa: ASYNC110 - as below
+        readiness.in_progress > readiness.streams or guard.connections.are_used_since(loop.time() - grace)
+    ):
         await asyncio.sleep(DRAIN_POLL_INTERVAL)
     readiness.close_streams()
     while readiness.in_progress and loop.time() < until:  # noqa: ASYNC110 - an event would be set by every request
         await asyncio.sleep(DRAIN_POLL_INTERVAL)
+
+
+async def _stop_listening(listener: asyncio.Server, until: float) -> None:
+    """Take the connections that the kernel has accepted, and then refuse new ones.
+
+    The kernel resets the connections in its queue when the socket is closed. So new clients have to wait until the
+    queue is empty: their first packet is dropped, and they repeat it after a second.
+    """
+    queues = select.poll()
+    filters = ctypes.create_string_buffer(NO_NEW_CONNECTIONS)
+    for each in listener.sockets:
+        with suppress(OSError), socket.socket(fileno=os.dup(each.fileno())) as shared:  # OSError: not Linux
+            shared.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 4, ctypes.addressof(filters)))
+        queues.register(each.fileno(), select.POLLIN)
+    while queues.poll(0) and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110 - the event loop takes them
+        await asyncio.sleep(0)
+    listener.close()
 
 
 async def wait_for_stop_signal() -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import sqlite3
 from contextlib import asynccontextmanager, closing
 
@@ -60,37 +61,51 @@ async def test_upload_in_progress_completes_during_the_stop(service):
     assert (await process.wait_for_exit())[0] == 0
 
 
+REQUEST = b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
+
+
+async def ask(reader, writer):
+    """Send a request; return whether the answer says that its connection closes."""
+    writer.write(REQUEST)
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    await reader.readexactly(int(head.partition("content-length: ")[2].split()[0]))
+    return "\r\nconnection: close\r\n" in head
+
+
+async def ask_until_refused(port, answered, lost, *, pause=None):
+    """Send requests until new connections are refused: each on a new connection, or with a pause on a kept one."""
+    while True:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            return
+        with closing(writer):
+            try:
+                while not await ask(reader, writer):
+                    answered.append(pause)
+                    if pause is None:
+                        break
+                    await asyncio.sleep(pause)
+                    if reader.at_eof():  # the service has closed an idle connection
+                        break
+            except (ConnectionError, asyncio.IncompleteReadError) as failure:
+                lost.append((pause, failure))
+
+
 async def test_every_accepted_request_is_answered_during_the_stop(service):
-    """Clients that keep sending requests across SIGTERM get answers until new connections are refused."""
+    """No connection is reset that a client could open, and none that a client used a moment before.
+
+    The clients send bytes, because a library repeats a request that the service has dropped.
+    """
     process, address = service
-    broken, stopping = [], asyncio.Event()
-
-    async def client():
-        connections, trace = [], aiohttp.TraceConfig()
-
-        async def note_connection(*_):
-            connections.append(1)
-
-        trace.on_connection_create_end.append(note_connection)
-        async with aiohttp.ClientSession(address, trace_configs=[trace]) as session:
-            for number in range(10_000):
-                known = len(connections)
-                try:
-                    async with session.get("/support/cases") as response:
-                        assert response.status == 200
-                        if number == 20 and not stopping.is_set():
-                            stopping.set()
-                            process.stop()
-                except aiohttp.ClientConnectorError:
-                    return  # new connections are refused: the stop has begun
-                except aiohttp.ClientError as failure:
-                    if len(connections) == known:  # the kernel resets a new connection that the service has not taken
-                        broken.append(failure)
-                    return
-
-    async with asyncio.timeout(GENEROUS_TIMEOUT):
-        await asyncio.gather(*(client() for _ in range(8)))
-    assert not broken
+    port, answered, lost = int(address.rpartition(":")[2]), [], []
+    pauses = [None] * 8 + [random.uniform(0, 0.3) for _ in range(100)]
+    async with asyncio.timeout(GENEROUS_TIMEOUT), asyncio.TaskGroup() as clients:
+        for pause in pauses:
+            clients.create_task(ask_until_refused(port, answered, lost, pause=pause))
+        await eventually(lambda: len(set(answered)) == len(set(pauses)))
+        process.stop()
+    assert not lost
     assert (await process.wait_for_exit())[0] == 0
 
 
