@@ -2,6 +2,9 @@
 
 import json
 
+import pydantic_core
+
+from support_service.api.case_document.encoder import merge_conversations
 from support_service.api.case_document.parts import (
     CaseDocument,
     attachments_part,
@@ -11,6 +14,7 @@ from support_service.api.case_document.parts import (
 )
 from support_service.cases.clocks.calendar import AllHours
 from support_service.cases.clocks.case_clocks import MeasuredClocks
+from support_service.cases.sql.case_reading import StoredCase
 from support_service.core.domain.references import SourceStatus
 from support_service.stream.presence import PresentAgent
 
@@ -40,3 +44,23 @@ def test_a_timeline_replaces_the_empty_one():
 def test_size_is_the_length_of_the_json():
     """The limit on callers who owe requests goes by it."""
     assert DOCUMENT.size == len(DOCUMENT.to_json())
+
+
+def test_messages_of_linked_cases_are_encoded_one_at_a_time(monkeypatch):
+    """A thread that encodes twenty long conversations at once does not let the event loop run meanwhile."""
+    encoded, encode = [], pydantic_core.to_json
+
+    def to_json(value, **options):
+        encoded.append(value)
+        return encode(value, **options)
+
+    monkeypatch.setattr(pydantic_core, "to_json", to_json)
+    case = dict.fromkeys(StoredCase._fields) | {"attachments": "[]"}
+    first, second = (
+        StoredCase(**case | {"messages": json.dumps([{"createdAt": at} for at in times])})
+        for times in (["1", "4"], ["2", "3"])
+    )
+    merged = merge_conversations([first, second])
+    in_order = [{"createdAt": at} for at in "1234"]
+    assert json.loads(merged.messages) == in_order
+    assert encoded == in_order

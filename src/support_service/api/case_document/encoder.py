@@ -125,7 +125,8 @@ class CaseEncoder:
 def _people_in(assigned_agent_id: str | None, messages: str) -> tuple[str, ...]:
     """Return the ids of the agent of a case, and of the authors of its messages, a JSON list."""
     ids = dict.fromkeys([assigned_agent_id] if assigned_agent_id else [])
-    for written in dict.fromkeys(AUTHOR_IDS.findall(messages)):
+    # One match at a time: a thread that finds all matches at once would not let the event loop run.
+    for written in dict.fromkeys(match[1] for match in AUTHOR_IDS.finditer(messages)):
         ids[pydantic_core.from_json(written)] = None
     return tuple(ids)
 
@@ -145,10 +146,13 @@ def merge_conversations(cases: Sequence[StoredCase]) -> StoredCase:
 
 
 def _merge_by_time(json_lists: Sequence[str]) -> str:
-    """Return JSON lists as one, by `createdAt`, which the databases write in one format."""
+    """Return JSON lists as one, by `createdAt`, which the databases write in one format.
+
+    Each row is encoded alone: a thread that encodes all at once would not let the event loop run.
+    """
     rows: list[dict[str, Any]] = [row for part in json_lists for row in pydantic_core.from_json(part)]
     rows.sort(key=itemgetter("createdAt"))
-    return pydantic_core.to_json(rows, inf_nan_mode="null").decode()
+    return f"[{','.join(pydantic_core.to_json(row, inf_nan_mode='null').decode() for row in rows)}]"
 
 
 def _document_of_model(
