@@ -9,7 +9,7 @@ from multidict import istr
 from support_service.core.domain.principals import ANONYMOUS
 from support_service.core.errors import MalformedRequest, RateLimited, Unavailable, UriTooLong
 from support_service.guard.addresses import TrustedProxies, rate_limit_address
-from support_service.guard.overload import LargeBodies, LoadShedder, Readiness
+from support_service.guard.overload import LARGE_BODY_BYTES, LargeBodies, LoadShedder, Readiness
 from support_service.guard.rates import RateLimiter, RateLimitState
 from support_service.guard.security import (
     HOST_HEADER,
@@ -23,6 +23,7 @@ from support_service.guard.security import (
 from support_service.guard.unread_answers import (
     ADDRESS_PREFIX,
     CALLERS,
+    PRINCIPAL_PREFIX,
     SENT_AT_ONCE_BYTES,
     STREAM_BYTES,
     STREAMED_BYTES,
@@ -111,7 +112,7 @@ class Admission:
         if self.principal_limiter is not None:
             self._apply_limit(request, self.principal_limiter, self.principal_limiter.consume(principal))
         if principal != ANONYMOUS.name:  # shared by all clients of a service without authentication
-            request[CALLERS] += (f"principal {principal}",)
+            request[CALLERS] += (f"{PRINCIPAL_PREFIX}{principal}",)
             self._check_unread(request)
 
     def begin_large_body(self, request: web.Request) -> None:
@@ -121,6 +122,16 @@ class Admission:
         except Unavailable:
             self.instruments.add(REQUEST_TURNED_AWAY, 1, {"reason": "requests"})
             raise
+
+    def charge_body(self, request: web.Request, size: int) -> None:
+        """Count a JSON body of `size` bytes like one request for each `LARGE_BODY_BYTES` beyond the first.
+
+        Raises RateLimited, before the body is parsed, if the caller owes requests.
+        """
+        if size > LARGE_BODY_BYTES:
+            _, *principals = request[CALLERS]
+            name = principals[0].removeprefix(PRINCIPAL_PREFIX) if principals else ANONYMOUS.name
+            self.charge_work(name, (size - 1) // LARGE_BODY_BYTES)
 
     def check_answer(self, request: web.Request, size: int) -> None:
         """Check an answer of `size` bytes to a request that has changed nothing, so that it can still be refused.

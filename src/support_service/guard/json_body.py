@@ -46,10 +46,9 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 async def read_model(request: web.Request, model: type[ModelT]) -> ModelT:
     """Parse the JSON body into a model.
 
-    Raises MalformedRequest, UnsupportedMediaType, RequestTimeout or ValidationFailed, and aiohttp's 413 for a large
-    body.
+    Raises ValidationFailed and the errors of `read_json`.
     """
-    return _validate(model, _parse_json(media_type(request), await read_body(request)))
+    return _validate(model, await read_json(request))
 
 
 async def read_body_and_query(request: web.Request, model: type[ModelT]) -> ModelT:
@@ -58,7 +57,7 @@ async def read_body_and_query(request: web.Request, model: type[ModelT]) -> Mode
     Raises the errors of `read_model`.
     """
     body = await read_body(request)
-    document = _parse_json(media_type(request), body) if body.strip() else {}
+    document = await read_json(request) if body.strip() else {}
     if request.query_string and isinstance(document, dict):
         document, query = (
             _with_camel_case_names(model, document),
@@ -95,10 +94,12 @@ def query_reader(model: type[ModelT]) -> Callable[[web.Request], ModelT]:
 async def read_json(request: web.Request) -> Any:
     """Parse the JSON body without a model.
 
-    Raises MalformedRequest, UnsupportedMediaType, RequestTimeout or ValidationFailed (NUL characters), and
-    aiohttp's 413 for a large body.
+    Raises MalformedRequest, UnsupportedMediaType, RequestTimeout or ValidationFailed (NUL characters), RateLimited if
+    the caller owes requests for earlier bodies, and aiohttp's 413 for a large body.
     """
-    return _parse_json(media_type(request), await read_body(request))
+    body = await read_body(request)
+    request[GUARD].admission.charge_body(request, len(body))
+    return _parse_json(media_type(request), body)
 
 
 def json_response(

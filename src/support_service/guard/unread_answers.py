@@ -27,6 +27,7 @@ COUNT_INTERVAL = 0.1
 # The callers whose bounds the answer counts against: the client's address, and its principal if known.
 CALLERS = web.RequestKey("callers", tuple[str, ...])
 ADDRESS_PREFIX = "address "  # of the caller that is a client's address
+PRINCIPAL_PREFIX = "principal "  # of the caller that has authenticated
 STREAMED_BYTES = web.RequestKey("streamed_bytes", int)  # what an answer counts that its handler streams
 
 
