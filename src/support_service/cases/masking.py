@@ -10,7 +10,6 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
-from math import isnan
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -175,7 +174,7 @@ def _mask_amount(value: Any) -> Any:
     if isinstance(value, int | float):
         if abs(value) < MAX_AMOUNT:
             return round(value, AMOUNT_DIGITS)
-        return MASKED_TEXT if isnan(value) else ABOVE if value > 0 else BELOW
+        return ABOVE if value > 0 else BELOW if value < 0 else MASKED_TEXT  # NaN is neither
     if not isinstance(value, str):
         return MASKED_TEXT
     if LARGE_AMOUNT_PATTERN.fullmatch(value):

@@ -60,6 +60,8 @@ def test_analyst_sees_amounts_and_no_personal_members_of_a_source(source):
         (-4111111111111111.5, "<= -100000000"),
         ("-411111111.5", "<= -100000000"),
         (1e21, ">= 100000000"),
+        pytest.param(10**400, ">= 100000000", id="more than a float holds"),
+        pytest.param(-(10**400), "<= -100000000", id="less than a float holds"),
         ("0411111111", MASKED_TEXT),
         ("1.41111", MASKED_TEXT),
         (float("nan"), MASKED_TEXT),
