@@ -11,7 +11,7 @@ from support_service.attachments import garbage
 from support_service.attachments.maintenance import file_mover, retention
 from support_service.cases import gauges, known_agents, search_repair, snoozes
 from support_service.cases.clocks import known_policies
-from support_service.cases.sql import attachment_rows, clock_rows, notification_rows
+from support_service.cases.sql import attachment_rows, case_rows, clock_rows, notification_rows
 from support_service.desk import bulk
 from support_service.events import consumer, relay, republishing, webhook_sender
 from support_service.platform import idempotency_keys
@@ -179,6 +179,12 @@ def scanned(plan):
 def test_statement_finds_its_rows_by_an_index(plans_of, name):
     """None of them reads a table that grows from end to end."""
     assert scanned(plans_of(*PERIODIC[name])) == set()
+
+
+def test_note_that_names_a_file_reads_the_messages_of_its_case_only(plans_of):
+    """It looks for public messages that name the file, also in the cases that a split has made."""
+    plan = plans_of(case_rows.HIDE_ATTACHMENT, {"case_id": "case-7", "named": "file-7"})
+    assert scanned(plan) == set()
 
 
 async def test_jobs_of_attachments_find_their_rows_by_an_index(plans_of):

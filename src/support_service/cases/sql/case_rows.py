@@ -169,9 +169,10 @@ _MESSAGE_NAMES_ATTACHMENT = sa.or_(  # ids contain no LIKE wildcards
     sa.cast(messages.c.attachment_ids, sa.Text).contains(attachments.c.id),
 )
 # Also by a message that a split has moved: a file that messages of both cases name stays in the case.
+# A UNION, because with OR PostgreSQL reads the messages of all cases.
 _CASES_SPLIT_FROM = cases_before(text_literal(SPLIT_FROM), _case_id)
 _NAMED_BY_PUBLIC_MESSAGE = sa.exists().where(
-    sa.or_(messages.c.ticket_id == _case_id, messages.c.ticket_id.in_(sa.select(_CASES_SPLIT_FROM.c.id))),
+    messages.c.ticket_id.in_(sa.union_all(sa.select(_case_id), sa.select(_CASES_SPLIT_FROM.c.id))),
     messages.c.visibility == "public",
     _MESSAGE_NAMES_ATTACHMENT,
 )
