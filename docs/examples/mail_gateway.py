@@ -342,7 +342,7 @@ def text_of_html(html: str) -> str:
 
 
 class ReadingFailed(Exception):
-    """The process that read a mail has died."""
+    """The process that reads mails has died, or can't start."""
 
 
 class Reader:
@@ -353,14 +353,17 @@ class Reader:
         self._process: tuple[SpawnProcess, Connection] | None = None
 
     def start(self) -> Connection:
-        """Start the process unless it runs. Return the connection with it when it is ready."""
+        """Start the process unless it runs. Return the connection with it when it is ready. Raises ReadingFailed."""
         if self._process is None:
-            context = multiprocessing.get_context("spawn")
-            own, other = context.Pipe()
-            process = context.Process(target=_answer_with_mails, args=[other, self._seconds], daemon=True)
-            process.start()
-            other.close()
-            own.recv()
+            try:
+                context = multiprocessing.get_context("spawn")
+                own, other = context.Pipe()
+                process = context.Process(target=_answer_with_mails, args=[other, self._seconds], daemon=True)
+                process.start()
+                other.close()
+                own.recv()
+            except (EOFError, OSError) as failure:  # the machine lacks memory, for example: no fault of the mail
+                raise ReadingFailed(f"the process that reads mails can't start: {failure!r}") from failure
             self._process = process, own
         return self._process[1]
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from email.message import EmailMessage
 from functools import partial
 from itertools import count
+from multiprocessing import resource_tracker, spawn
 from uuid import uuid4
 
 import pytest
@@ -242,6 +243,28 @@ async def test_mail_that_cannot_be_read_in_time_is_set_aside(shared_address, tmp
     assert "1 ended the gateway: set aside: the gateway ended 2 times while it read the mail" in messages
     assert any(each.startswith("2 takes too long: set aside: reading it took 0.2 s") for each in messages)
     assert [state.count_try(path.name) for path in failed.iterdir()] == [1, 1]  # a person may try them again
+
+
+async def test_mail_waits_while_no_process_can_read_it(tmp_path, caplog):
+    """The mail is not at fault. It stays, and no try is counted."""
+    state, mail = mail_gateway.State(tmp_path / "state.db"), tmp_path / "new" / "1 of Ann"
+    mail.parent.mkdir()
+    mail.write_bytes(mail_of("Where is it?", "ann@customers.example").as_bytes())
+    incoming = mail_gateway.Incoming(None, state, tmp_path, mail_gateway.Address("Shop", SUPPORT))
+    resource_tracker.ensure_running()  # with the interpreter
+    interpreter = spawn.get_executable()
+    spawn.set_executable("/bin/false")
+    try:
+        taking = asyncio.create_task(incoming.run())
+        await eventually(lambda: caplog.records)
+        taking.cancel()
+        with suppress(asyncio.CancelledError):
+            await taking
+    finally:
+        spawn.set_executable(interpreter)
+    assert "1 of Ann waits: the process that reads mails can't start" in caplog.text
+    assert mail.exists()
+    assert state.count_try(mail.name) == 1
 
 
 async def test_files_of_a_mail_belong_to_its_message(desk):
