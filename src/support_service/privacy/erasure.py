@@ -64,6 +64,7 @@ class ErasureResult:
 
     cases: list[str] = field(default_factory=list)
     erased: dict[str, int] = field(default_factory=dict)
+    messages: dict[str, int] = field(default_factory=dict)  # of each case, which may be erased again
     unreached: list[str] = field(default_factory=list)
     other_identities: list[str] = field(default_factory=list)  # ids of the same person, which were not erased
 
@@ -252,8 +253,9 @@ class CustomerErasure:
         removed = await attachment_rows.remove(tx, files, "erasure", at) if files else []
         await attachment_rows.erase_deletions(tx, case_id)
         channels = self._settings.cases.known_channels
-        messages = await cases.erase_case(tx, case_id, channels)
-        result.add({"messages": messages, "files": len(removed) + len(staged)})
+        result.messages[case_id] = await cases.erase_case(tx, case_id, channels)
+        result.erased["messages"] = sum(result.messages.values())
+        result.add({"files": len(removed) + len(staged)})
         result.add(await events.rewrite_stored_events(tx, [case_id], partial(cases.erase_event, channels=channels)))
         await audit_removal(work, removed, "erasure", at)
         await idempotency_keys.erase_case_responses(tx, [case_id])

@@ -31,7 +31,14 @@ from support_service.desk import customers
 from support_service.events.erasure import POLL_INTERVAL
 from support_service.platform.audit import entry_rows, log
 from support_service.platform.audit.verify import verify_chain
-from support_service.platform.database.tables import ERASED_TEXT, customer_terms, idempotency_keys, outbox, tickets
+from support_service.platform.database.tables import (
+    ERASED_TEXT,
+    customer_terms,
+    idempotency_keys,
+    messages,
+    outbox,
+    tickets,
+)
 from support_service.platform.idempotency_keys import IdempotencyService, StoredResponse
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
@@ -224,7 +231,10 @@ async def write_everywhere(client, case, other, redis):
 async def test_what_is_written_beside_an_erasure_is_erased_too(
     client, two_cases, erase, database, attachment_dir, redis, monkeypatch
 ):
-    """The receipt has no `unreached`, so no word is left, and nothing that follows from the id of the customer."""
+    """The receipt has no `unreached`, so no word is left, and nothing that follows from the id of the customer.
+
+    A message of a case that was erased twice counts once.
+    """
     case, other = two_cases
     await wait_until_published(database)
     run, written = GarbageCollector.run, []
@@ -238,6 +248,8 @@ async def test_what_is_written_beside_an_erasure_is_erased_too(
     monkeypatch.setattr(GarbageCollector, "run", run_after_writes)
     receipt = await erase()
     assert (written, receipt.unreached, len(receipt.cases)) == ([True], [], 3)
+    (stored,) = await database.fetch_all(sa.select(sa.func.count().label("number")).select_from(messages))
+    assert receipt.erased["messages"] == stored.number
     await eventually(lambda: outbox_is_empty(database))
     text = await stored_text(database, attachment_dir, redis)
     left = [WORD, "erasing-", hashlib.sha256(CUSTOMER.encode()).hexdigest()[:16]]
