@@ -95,10 +95,10 @@ def change_entries(
     """
     shown = [(change, changes) for change in recorded if (changes := shown_changes(change, view)) is not None]
     named = [changes for change, changes in shown if change.action == "attachment.removed" and "filename" in changes]
-    removed = {changes["attachmentId"][0] for changes in named}
+    own = {*files, *(changes["attachmentId"][0] for changes in named)}
     dated: list[merge.DatedEntry] = []
     for change, changes in shown:
-        if "filename" in changes and not {*changes["attachmentId"]} & {*files, *removed}:
+        if "filename" in changes and own.isdisjoint(changes["attachmentId"]):
             del changes["filename"]
         entry: merge.Entry = {"type": ENTRY_TYPE, "timestamp": change.at, "action": change.action}
         if view == "full":
