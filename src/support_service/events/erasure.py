@@ -71,7 +71,7 @@ async def wait_until_relayed(reader: Reader, max_wait: float, report: Callable[[
         sa.select(outbox.c.seq).where(outbox.c.seq == (waiting.first or 0)),
         sa.select(kept.seq).where(is_repeated, kept.seq == (waiting.repeated or 0)),
     )
-    # A relay that ends well releases its lease. One that was killed or is stopped may hold it beyond its end.
+    # A relay that ends well releases its lease. A killed relay keeps it, and looks like a paused one.
     is_held = sa.select(leases.c.name).where(leases.c.name == "relay", leases.c.holder != "")
 
     async def is_waiting_for(events: sa.CompoundSelect[Any]) -> bool:

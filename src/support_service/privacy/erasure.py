@@ -147,7 +147,7 @@ class CustomerErasure:
         result: ErasureResult,
         report_case: Callable[[str], None],
     ) -> dict[str, int]:
-        """Erase what there is of one id besides its record; return the versions of its cases after it."""
+        """Erase the data of one id except its record. Return the new versions of its cases."""
         await self._erase_outside_of_cases(origin, customer_id, result)
         files: list[GarbageEntry] = []
         versions: dict[str, int] = {}
@@ -208,10 +208,10 @@ class CustomerErasure:
 
         Such a response may have the record of the customer.
         """
-        end = time.monotonic() + self._timings.answers_timeout
         running = await idempotency_keys.read_keys_in_progress(self._database, utc_now())
         if running:
             self._report_wait(f"waiting up to {self._timings.answers_timeout:g} s for requests in progress")
+        end = time.monotonic() + self._timings.answers_timeout
         while running and time.monotonic() < end:
             await sleep(events.POLL_INTERVAL)
             still = await idempotency_keys.read_keys_in_progress(self._database, utc_now())
@@ -279,9 +279,7 @@ class CustomerErasure:
         async with open_broker_in_reach(self._settings, self._timings) as broker:
             if broker is None:
                 return {}
-            is_relayed = await wait_until_relayed(
-                self._database, broker, self._settings, self._timings, self._report_wait
-            )
+            is_relayed = await wait_for_relay(self._database, broker, self._settings, self._timings, self._report_wait)
             removed = await events.delete_from_stream(broker, self._settings.events.stream, frozenset(case_ids))
             if not is_relayed:
                 raise BrokerError(NOT_RELAYED)
@@ -306,7 +304,7 @@ async def wait_for_files(
 ) -> tuple[int, int]:
     """Delete the bytes of files, and wait for files that the service is deleting or copying.
 
-    Wait at most `max_wait` seconds, and report that it waits. There is no wait for a storage that is not reached.
+    Wait at most `max_wait` seconds, and report the wait. Return at once if a storage is not reached.
 
     Return how many of the files are left, and how many files of any case could not be deleted.
     """
@@ -322,7 +320,7 @@ async def wait_for_files(
         await sleep(FILES_INTERVAL)
 
 
-async def wait_until_relayed(
+async def wait_for_relay(
     reader: Reader, broker: RedisBroker, settings: Settings, timings: ErasureTimings, report: Callable[[str], None]
 ) -> bool:
     """Wait as `events.wait_until_relayed` does, if the broker is reached. Raises BrokerError."""

@@ -42,7 +42,7 @@ from support_service.privacy.erasure import (
     open_cache_in_reach,
     twice_around_collections,
     wait_for_files,
-    wait_until_relayed,
+    wait_for_relay,
 )
 from support_service.timeline.snapshots import cache_key
 
@@ -295,9 +295,7 @@ class CaseRetention:
         async with open_broker_in_reach(self._settings, self._timings) as broker:
             if broker is None:
                 return
-            is_relayed = await wait_until_relayed(
-                self._database, broker, self._settings, self._timings, self._report_wait
-            )
+            is_relayed = await wait_for_relay(self._database, broker, self._settings, self._timings, self._report_wait)
             stream = self._settings.events.stream
             gone = await self._find_deleted(await events.read_subjects_of_stream(broker, stream))
             if gone:
