@@ -383,8 +383,8 @@ async def _watch_dependencies(
 async def _checked_redis(urls: Mapping[str, str], timings: ApiTimings) -> AsyncIterator[None]:
     """Check the servers that are configured as Redis. `urls` are by variable.
 
-    A server that does not answer is checked again while the block runs. Raises WrongSetting if one can't be used. If
-    that is found while the block runs, the process is told to stop, and the error is raised at its end.
+    A server that does not answer is checked again while the block runs. Raises WrongSetting if a server can't be used.
+    If a check in the block finds this, the process gets SIGTERM, and the end of the block raises the error.
     """
     silent = await _check_redis(urls)
     async with run_in_background(_await_answers(silent, timings.redis_interval)):

@@ -76,7 +76,7 @@ class Notifier:
         """Tell the people whom a note mentions, and the followers of a note or of a message of the customer.
 
         Who is mentioned by the own id follows the case from then on, if it has room for another follower. A new case is
-        None. Messages of bots tell nobody: a gateway writes what strangers send into its notes.
+        None. Messages of bots notify no one: a gateway copies the texts of strangers into its notes.
         """
         if message.author_type == "bot":
             return NO_MEMBERS

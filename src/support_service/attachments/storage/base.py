@@ -28,7 +28,7 @@ StorageOutcome = Literal[
     "timeout",
     "unreachable",
     "server_error",
-    "wrong_bytes",  # other bytes than those that were stored
+    "wrong_bytes",  # the bytes differ from the stored ones
     "other",
 ]
 

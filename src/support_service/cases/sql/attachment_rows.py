@@ -268,9 +268,10 @@ async def delete_of_cases(tx: Transaction, case_ids: Collection[str], at: dateti
 
 
 async def read_unfinished_copies(tx: Transaction, case_ids: Collection[str]) -> list[GarbageEntry]:
-    """Return the copies that offload runs are writing of files of cases, and keep the runs from ending with them.
+    """Return the copies of files of cases that offload runs are writing, and lock the rows of the files.
 
-    Files of other cases are among them that have the same size, and are moved by the same run.
+    A run needs the lock to switch a file to its copy. A copy does not name its file. So copies of files of other cases
+    are among them, if the same run moves these files and they have the same size.
     """
     claimed = sa.select(attachments.c.mover, attachments.c.size_bytes).where(
         attachments.c.ticket_id.in_(case_ids), attachments.c.mover.is_not(None)

@@ -329,7 +329,7 @@ async def update(tx: Transaction, case: CaseSummary, fields: Iterable[str]) -> N
     await tx.execute_later(_update_columns(frozenset(values)), parameters)
 
 
-@cache  # a statement for each set of fields: those of CaseChange, `snoozed_until`, and `followers` alone
+@cache  # one statement for each set of fields: fields of CaseChange, `snoozed_until`, and `followers` alone
 def _update_columns(names: frozenset[str]) -> sa.Update:
     """Return the statement that gives columns of a case new values, which are its parameters `new_…`."""
     values = {name: sa.bindparam(f"new_{name}", type_=tickets.c[name].type) for name in sorted(names)}

@@ -192,7 +192,7 @@ export class Composer {
     await (this.page.detail && !this.draft.sending ? opens() : holdingKeys(opens, () => this.isShown));
   }
 
-  /** Leave the keys to the conversation: none of those that follow is a part of a message. */
+  /** Leave the keys to the conversation: no later key becomes a part of a message. */
   leave() {
     this.page.view.focus();
   }
@@ -272,7 +272,7 @@ export class Composer {
   }
 
   /**
-   * Insert the text of a macro into its message, which may not be the one that is shown by then. Its status and tags wait
+   * Insert the text of a macro into its message, also if another message is shown by then. Its status and tags wait
    * until the message is sent. Return whether its place is still there.
    * @param {Draft} draft
    * @param {import("./suggestions.js").Place} place
