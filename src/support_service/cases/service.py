@@ -172,8 +172,8 @@ class CaseService(CaseReader):
         it is. A message to a closed duplicate is added to the case that it is a duplicate of, unless it is an internal
         note.
 
-        If the case has a message with the external id of the new one, that message is returned. This holds for any
-        status and version of the case. Raises Conflict if the principal may not see it.
+        If the case has a message with the external id and visibility of the new one, that message is returned. This
+        holds for any status and version of the case. Raises Conflict if the principal may not see it.
         """
         target = case_id
         while True:
@@ -326,6 +326,8 @@ class CaseService(CaseReader):
     ) -> Message | None:
         """Lock a case, and return the message with the external id of a new one, or None if the new one must be added.
 
+        Only one of the same visibility counts, so that customers learn nothing of notes.
+
         The message was sent to the case `sent_to`. It may be in a case that this was merged into, or in a split one.
         Nothing that is sent to a case arrives in that of another customer, so a message there is another one.
 
@@ -336,11 +338,11 @@ class CaseService(CaseReader):
         check_may_write(principal, new)
         case = (await LockedCase.lock(work, self._recorder, case_id)).current
         is_taken = False
-        for existing in await case_rows.find_messages_by_external_id(work.tx, sent_to, new.external_id):
+        for existing in await case_rows.find_existing_messages(work.tx, sent_to, new):
             owner = await case_reading.read_owner(work.tx, existing.ticket_id)
             if owner is None or owner.customer_id != case.customer_id:
                 continue
-            if principal.may_see(owner) and principal.may_see_visibility(existing.visibility):
+            if principal.may_see(owner):
                 if principal.role == "customer" and existing.author_type != "customer":
                     existing.author_id = None  # the id of a member of staff
                 return existing

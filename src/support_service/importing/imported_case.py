@@ -204,7 +204,9 @@ def build_case(imported: ImportedCase, kept: KeptIds, synthetic_channels: Collec
             naming.setdefault(path, []).append(message)
     files = [_build_file(file, naming.get(file.path, []), opened, now, kept) for file in imported.attachments]
     _check_unique("attachments", [file.sent.path for file in files])
-    _check_unique("messages", [message.external_id for message in messages if message.external_id])
+    for visibility in ("public", "internal"):
+        same = [each for each in messages if each.visibility == visibility]
+        _check_unique("messages", [each.external_id for each in same if each.external_id])
     if unknown := naming.keys() - {file.sent.path for file in files}:
         raise _field_error("messages", f"{min(unknown)[:200]!r} is not among the `attachments` of the case")
     times = [message.created_at for message in messages if message.visibility == "public"]

@@ -9,6 +9,7 @@ import pydantic_core
 import sqlalchemy as sa
 
 from support_service.cases.model.case import Case, CaseSummary, Message
+from support_service.cases.model.requests import NewMessage
 from support_service.cases.model.vocabulary import DUPLICATE_OF, SPLIT_FROM, length_without_exponents
 from support_service.cases.sql import case_reading
 from support_service.cases.sql.projections import (
@@ -64,6 +65,7 @@ def _places_of_messages() -> sa.CTE:
 FIND_MESSAGES = sa.select(*(messages.c[name] for name in Message.model_fields)).where(
     messages.c.ticket_id.in_(sa.select(_places_of_messages().c.id)),
     messages.c.external_id == sa.bindparam("external_id"),
+    messages.c.visibility == sa.bindparam("visibility"),
 )
 
 
@@ -81,9 +83,10 @@ async def find_case_by_external_id(reader: Reader, channel: str, external_id: st
     return CaseOwner(**row._asdict()) if row else None
 
 
-async def find_messages_by_external_id(reader: Reader, case_id: str, external_id: str | None) -> list[Message]:
-    """Return the messages with an external id in the cases where a message that was sent to a case may be."""
-    rows = await reader.fetch_all(FIND_MESSAGES, {"case_id": case_id, "external_id": external_id})
+async def find_existing_messages(reader: Reader, case_id: str, new: NewMessage) -> list[Message]:
+    """Return the messages that have the external id and visibility of a new one that was sent to a case."""
+    named = {"case_id": case_id, "external_id": new.external_id, "visibility": new.visibility}
+    rows = await reader.fetch_all(FIND_MESSAGES, named)
     return [Message.model_validate(row._asdict(), by_name=True, by_alias=False) for row in rows]
 
 

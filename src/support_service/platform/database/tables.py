@@ -183,7 +183,7 @@ messages = table(
     optional("sentiment", sa.String(32), "removed"),
     optional("metadata", JSON_VALUE, "removed"),
     required("visibility", sa.String(16), "kept", default="public"),  # internal: not for customers
-    # Id of the message in the system that sent it, unique in the case.
+    # Id of the message in the system that sent it, unique among the public messages, and the notes, of the case.
     optional("external_id", sa.String(255), "removed"),
     optional("sent_at", TIME, "kept"),  # time of sending, as that system gives it
     required("created_at", TIME, "kept"),
@@ -194,7 +194,7 @@ messages = table(
     optional("version", sa.Integer, "not personal"),
     optional("public_version", sa.Integer, "not personal"),
     index("ticket_id", "seq"),
-    index("ticket_id", "external_id", unique=True, where=HAS_EXTERNAL_ID),
+    index("ticket_id", "external_id", "visibility", unique=True, where=HAS_EXTERNAL_ID),
     index("seq", where="NOT has_document", name="ix_messages_without_document"),
 )
 
