@@ -5,7 +5,7 @@ Entries come from the cache, or are fetched within a deadline.
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from cachetools import TTLCache
@@ -129,15 +129,18 @@ class TimelineAggregator:
         case_id: str,
         references: Mapping[UpstreamService, SourceReferences],
         *,
+        only: Collection[UpstreamService] = UPSTREAM_SERVICES,
         epoch: int = 0,
         refresh: bool = False,
         limits: ReadLimits | None = None,
     ) -> TimelineEntries:
-        """Return the case's entries from all sources; failures of a source or of the cache never raise.
+        """Return the case's entries from its sources among `only`; failures of a source or of the cache never raise.
+
+        `references` names all references of the case, so that what is cached of the other services is kept.
 
         For a customer, the freshness omits the reason that on-call gave for an override.
 
-        With `refresh`, all sources are asked, even if their answers are cached. A failing source affects its own
+        With `refresh`, these sources are asked, even if their answers are cached. A failing source affects its own
         entries only, and its last good answer is used instead. Answers from before the case's `epoch` are not current.
 
         Cases that are read together share the `limits` of one read.
@@ -147,22 +150,22 @@ class TimelineAggregator:
         case = SnapshotSubject(
             case_id, {name: want for name, want in references.items() if name in self.sources}, epoch
         )
-        if not case.references:
-            return self._combine_entries(case, {}, frozenset(), NOTHING_FETCHED, {})
+        wanted = case.references.keys() & only
+        if not wanted:
+            return self._combine_entries(wanted, {}, frozenset(), NOTHING_FETCHED, {})
         deadline = started + self._deadline
         try:
             cached = await self._cache.read(case)
         except CacheUnavailable:
             cached = None
         oldest = time.time() - self._retention_seconds()
-        kept = {name: each for name, each in cached.snapshots.items() if each.requested_at > oldest} if cached else {}
+        known = {name: each for name, each in cached.snapshots.items() if name in wanted} if cached else {}
+        kept = {name: each for name, each in known.items() if each.requested_at > oldest}
         current = frozenset(name for name, snapshot in kept.items() if self._is_current(case, snapshot))
         switched_off = {
-            name: override.text_shown_to(principal)
-            for name in case.references
-            if (override := self.overrides.in_effect(name))
+            name: override.text_shown_to(principal) for name in wanted if (override := self.overrides.in_effect(name))
         }
-        in_use = case.references.keys() - switched_off.keys()
+        in_use = wanted - switched_off.keys()
         due = frozenset(in_use if refresh else in_use - current)
         if cached or not refresh:
             self._cache.count("invalidate" if refresh else "hit" if current and not due else "miss")
@@ -177,7 +180,7 @@ class TimelineAggregator:
             if expiring:  # refreshed in the background; the reader does not wait
                 self._refreshed_ahead[case_id] = True
                 self._fetches.start_or_join(case, expiring, cached, limits or self._limits_until(deadline))
-        collected = self._combine_entries(case, kept, current, found, switched_off)
+        collected = self._combine_entries(wanted, kept, current, found, switched_off)
         elapsed = loop.time() - started
         self._collected_from["remote" if due else "cache"].record(elapsed)
         self._reads[collected.completeness].record(elapsed)
@@ -259,7 +262,7 @@ class TimelineAggregator:
 
     def _combine_entries(
         self,
-        case: SnapshotSubject,
+        wanted: Collection[UpstreamService],
         kept: Snapshots,
         current: frozenset[UpstreamService],
         found: FetchResult,
@@ -268,7 +271,7 @@ class TimelineAggregator:
         entries_by_service: dict[UpstreamService, list[Entry]] = {}
         sources: dict[UpstreamService, SourceStatus] = {}
         for name in UPSTREAM_SERVICES:
-            if name not in case.references:
+            if name not in wanted:
                 sources[name] = NOT_REFERENCED if name in self.sources else NOT_CONFIGURED
                 continue
             if name in found.from_other_replica:

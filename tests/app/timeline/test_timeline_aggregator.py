@@ -108,6 +108,17 @@ async def test_change_of_context_invalidates_the_cached_timeline(client, case, m
     assert metrics.value(EVENTS, event="miss") == 2
 
 
+async def test_read_of_an_original_keeps_what_is_cached_of_its_duplicate(client, case, payments):
+    """Services that are asked for the original only stay cached for the duplicate, while another is asked for it."""
+    payments.add("PAY-2", "ORD-2")
+    duplicate = await open_case(client, context=[*CONTEXT, {"type": "payment", "paymentId": "PAY-2"}])
+    await read_detail(client, duplicate)
+    async with client.post(f"/support/cases/{duplicate['id']}/merge", json={"into": case["id"]}) as response:
+        assert response.status == 200
+    await refresh(client, case)
+    assert set(statuses(await read_detail(client, duplicate)).values()) == {"cached"}
+
+
 async def test_other_changes_keep_the_cached_timeline(client, case, metrics):
     """A new subject or status does not change the references, so the cached timeline is kept."""
     await read_timeline(client, case)

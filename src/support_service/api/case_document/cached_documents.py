@@ -221,11 +221,11 @@ class CaseDocuments:
     ) -> CaseDocument:
         own = await self._encode_in_thread(lambda: [self.encoder.linked_own_entries(view, each) for each in cases])
         collect = partial(self._timeline.collect, principal, limits=self._timeline.new_limits(), refresh=refresh)
-        wanted = merge.references_not_asked_before([each.references for each in own])
+        to_ask = merge.references_not_asked_before([each.references for each in own])
         collected = await asyncio.gather(
             *(
-                collect(each.ticket_id, to_ask, epoch=case.timeline_epoch)
-                for each, to_ask, case in zip(own, wanted, cases, strict=True)
+                collect(each.ticket_id, each.references, only=services, epoch=case.timeline_epoch)
+                for each, services, case in zip(own, to_ask, cases, strict=True)
             )
         )
 
