@@ -48,7 +48,8 @@ AUDIT_ENTRIES = InstrumentSpec(
     "support.audit.entries",
     "counter",
     "{entry}",
-    "Entries of the audit log that this process sealed, by action: changes of all replicas and commands",
+    "Audit entries that this replica sealed, by action: changes of all replicas and commands, but none that "
+    "erasures, retention, `restored` or archiving seal",
     {"action": (*COUNTED_ACTIONS, OTHER)},
 )
 
