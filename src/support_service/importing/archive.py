@@ -161,11 +161,21 @@ class CaseArchive:
         return line, [f"{each.sha256}  {paths[each.id]}" for each in files]
 
     async def _write_file(self, path: Path, attachment: StoredAttachment) -> None:
+        """Write a file of a case, also if it is moved to another storage meanwhile. Raises UnreadableFile."""
+        try:
+            await self._write_bytes(path, attachment)
+        except UnreadableFile:
+            moved = await attachment_rows.get_by_id(self._database, attachment.id)
+            if moved is None or moved.storage_key == attachment.storage_key:
+                raise
+            await self._write_bytes(path, moved)
+
+    async def _write_bytes(self, path: Path, attachment: StoredAttachment) -> None:
         storage = self._storages.get(attachment.storage)
         if storage is None:
             raise Unavailable("attachment_unreadable", f"The storage {attachment.storage} is not configured")
         blocks = read_verified(storage, attachment.storage_key, attachment.size_bytes, attachment.sha256)
-        with create_file(path) as file:
+        with create_file(path, replaces=True) as file:  # what an unreadable file has left
             async with aclosing(blocks):
                 async for block in blocks:
                     file.write(block)

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from support_service.attachments.garbage import BATCH_LEASE, GarbageCollector, claim_due_garbage, delete_garbage_entries
 from support_service.attachments.maintenance.reconcile import compare_ledger
+from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.commands import retention as retention_command
 from support_service.commands.runtime import open_maintenance
 from support_service.core.clock import utc_now
@@ -22,7 +23,7 @@ from support_service.core.errors import Conflict, Unavailable
 from support_service.importing.archive import CaseArchive
 from support_service.platform.audit import entry_rows
 from support_service.platform.audit.verify import verify_chain
-from support_service.platform.database.tables import customers, garbage, metadata, tickets
+from support_service.platform.database.tables import attachments, customers, garbage, metadata, tickets
 from support_service.platform.settings import Settings
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from support_service.privacy import erasure, retention
@@ -48,6 +49,7 @@ from tests.support.privacy.stored import stored_text, wait_until_published
 WORD = "zaphod"  # is in everything of the old case
 YEAR = timedelta(days=365)
 FILE = f"a file of {WORD}".encode()
+MOVED = "-moved"  # end of the key of a moved file
 # Tables that name a deleted case. Its events say no more, and reports still count what happened to it. Outcomes of bulk
 # changes stay for an hour.
 KEPT = ("audit_log", "bulk_changes", "bulk_items", "outbox", "published_events", "report_changes")
@@ -549,6 +551,30 @@ async def test_run_that_fails_in_the_middle_completes_what_it_has_begun(
     async with Redis.from_url(redis.url) as server:
         (left,) = {case["id"] for case in cases} - {*stored}
         assert await server.keys(cache_key("*")) == [cache_key(left).encode()]
+
+
+async def test_file_that_is_moved_while_its_case_is_stored_is_read_where_it_is(
+    client, old_case, database, attachment_dir, tmp_path
+):
+    """The row names the new place before the former one is deleted, so the case is not refused."""
+    case, refused = await old_case(), {}
+
+    class LeavingFiles(LocalAttachmentStorage):
+        async def read(self, key, *arguments, **options):
+            if not key.endswith(MOVED):
+                (attachment_dir / key).rename(attachment_dir / f"{key}{MOVED}")
+                async with database.transaction() as tx:
+                    await tx.execute(attachments.update().values(storage_key=f"{key}{MOVED}"))
+            async for block in super().read(key, *arguments, **options):
+                yield block
+
+    disk = LeavingFiles(attachment_dir)
+    await disk.open()
+    archive = CaseArchive(tmp_path / "archive", database, {disk.name: disk}, refused.__setitem__)
+    with archive.opened():
+        _, stored = await archive.store([case["id"]])
+    assert (list(stored), refused) == ([case["id"]], {})
+    assert [path.read_bytes() for path in (tmp_path / "archive").glob("*/*/1")] == [FILE]
 
 
 async def test_archive_has_one_writer_and_forgets_unfinished_files(database, tmp_path):
