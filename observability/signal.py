@@ -16,7 +16,8 @@ from observability.drill import DrillFault, Exercise
 from observability.faults import Fault
 
 # faults.py has the interval of evaluations, a minute. Ranges of cause alerts are 3 evaluations long, so that an alert
-# resolves within six evaluations of the repair; SupportUploadsRefused, which is kept for longer, within eight.
+# resolves within six evaluations of the repair. SupportUploadsRefused, which is kept for longer, takes eight, and
+# SupportAttachmentOffloadFailing eleven.
 SCRAPE_EVERY = "15s"
 WINDOW = "3m"  # range of the rates in alerts: 12 scrapes; a few may be lost
 SYMPTOM_WINDOW = "2m"  # range of symptoms, so that a symptom resolves before its cause
@@ -26,7 +27,7 @@ AT_ONCE = "0m"  # for conditions that never occur by chance
 CAUSE_FOR = "2m"  # longer than a restart, and than a deployment's last replica takes
 CAUSE_KEPT = "3m"  # a cause keeps firing this long after it ended: longer than the window of any symptom that it mutes
 SYMPTOM_FOR = "5m"  # by then the alert on a cause, if there is one, has fired
-SLOW_FOR = "10m"  # for the timeline's latency, as in the objective, and the backlog, which can't shrink in a minute
+SLOW_FOR = "10m"  # for latency, as in the objective, the backlog, which grows slowly, and failures that repeats hide
 PROBE_RECENT = "5m"  # for this long after its last bad run, the probe counts as flapping
 EVENTS_FOR = "2m"  # as for a cause: agents notice it only by missing information
 

@@ -7,12 +7,13 @@ from aiohttp import web
 from grafana.panel import Panel, Query, highest_over_replicas, hourly_rate
 
 from observability.drill import Cause, Deployment, DrillFault, DrillScenario, Exercise, changed_attributes
-from observability.faults import CounterValues, Fault
+from observability.faults import REPAIRED_MINUTE, CounterValues, Fault
 from observability.signal import CAUSE_FOR, WINDOW, Alert, Signal
 
 OFFLOAD_WINDOW = "30m"  # failures count across the pause between two runs
 OFFLOAD_FAILURES = 3  # files in that window, while none was moved in the last minutes
 OFFLOAD_FAILED_SHARE = 0.2  # share of the files of the last minutes; lost connections now and then fail a sixth
+OFFLOAD_KEPT = "5m"  # after its end, as long as SupportS3Failing looks back
 OFFLOADED = "support_attachment_offloaded_total"
 NOT_MOVED, MOVED = f'{OFFLOADED}{{outcome=~"failed|unreadable"}}', f'{OFFLOADED}{{outcome="moved"}}'
 TRIED = f'{OFFLOADED}{{outcome=~"failed|unreadable|moved"}}'
@@ -48,6 +49,7 @@ SIGNAL = Signal(
             f" / sum(increase({TRIED}[{WINDOW}])) > {OFFLOAD_FAILED_SHARE})",
             for_=CAUSE_FOR,
             severity="warning",
+            keep_firing_for=OFFLOAD_KEPT,
             summary="The disk of attachments fills up: {{ $value | humanize }} files could not be moved to S3",
             description=f"{{{{ $value | humanize }}}} files could not be moved in the last {OFFLOAD_WINDOW} (limit "
             f"{OFFLOAD_FAILURES}). In the last {WINDOW} none was moved, or over {OFFLOAD_FAILED_SHARE:.0%} failed. "
@@ -80,10 +82,12 @@ SIGNAL = Signal(
         "S3 is down": Fault(
             ("SupportAttachmentOffloadFailing",),
             {_moved("moved"): CounterValues(5, 0), _moved("failed"): CounterValues(0, 0.2)},
+            resolved_after=REPAIRED_MINUTE + 8,
         ),
         "S3 refuses three files of ten": Fault(
             ("SupportAttachmentOffloadFailing",),
             {_moved("moved"): CounterValues(5, 3.5), _moved("failed"): CounterValues(0, 1.5)},
+            resolved_after=REPAIRED_MINUTE + 8,
         ),
         "S3 refuses one of a hundred files": Fault(
             (), {_moved("moved"): CounterValues(50, 50), _moved("failed"): CounterValues(0, 0.5)}
@@ -96,6 +100,7 @@ SIGNAL = Signal(
             _s3_is_down,
             (Cause(1, r'"failed"} [1-9]'),),
             scenario=OFFLOADING,
+            resolved_within=11,  # the alert is kept for five evaluations longer than others
             only_repair="S3 has to answer, and files are complete on the local disk",
         ),
     ),

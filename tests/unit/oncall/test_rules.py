@@ -40,8 +40,8 @@ def labels_of(series):
     return name, dict(re.findall(r'(\w+)="([^"]*)"', rest))
 
 
-def fired(test, at, compared):
-    """Return the alerts that fire at a minute of a test, as a replica judges them, with some of their labels."""
+def judged(test, at):
+    """Yield the alerts of each minute of a test up to `at`, as a replica judges them: the rule and the labels."""
     figures, states = Figures(), AlertStates(RULES)
     series = [(*labels_of(each["series"]), values_of(each["values"])) for each in test["input_series"]]
     for minute in range(at + 1):
@@ -54,10 +54,15 @@ def fired(test, at, compared):
         for name, samples in by_name.items():
             figures.add(minute * 60.0, name, samples)
         states.evaluate(figures, minute * 60.0)
+        yield [(rule.name, sample.labels) for rule, sample, _, fires in states.active() if fires]
+
+
+def fired(test, at, compared):
+    """Return the alerts that fire at a minute of a test, with some of their labels."""
+    *_, last = judged(test, at)
     return {
-        (rule.name, frozenset((name, value) for name, value in sample.labels.items() if name in compared))
-        for rule, sample, _, fires in states.active()
-        if fires
+        (alert, frozenset((name, value) for name, value in labels.items() if name in compared))
+        for alert, labels in last
     }
 
 
@@ -88,6 +93,32 @@ def test_action_depends_on_what_s3_answered(alert):
         "unreachable": "Ask the operator of S3",
     }.items():
         assert rule.action_for({"outcome": outcome})["en"][0] == text
+
+
+S3_IS_DOWN = {  # minutes 21 to 50, by what the calls are for; each failed call is repeated twice
+    "SupportAttachmentOffloadFailing": {
+        'support_attachment_offloaded_total{to="s3",outcome="moved"}': "0+5x20 100+0x29 105+20x30",
+        'support_attachment_offloaded_total{to="s3",outcome="failed"}': "0+0x20 2+2x29 60+0x30",
+    },
+    "SupportUploadsRefused": {
+        'support_attachment_transfers_total{transfer="upload",outcome="ok"}': "0+5x20 100+0x29 105+5x30",
+        'support_attachment_transfers_total{transfer="upload",outcome="unreachable"}': "0+0x20 2+2x29 60+0x30",
+    },
+}
+
+
+@pytest.mark.parametrize("alert", S3_IS_DOWN)
+def test_outage_of_s3_is_told_by_what_its_calls_were_for(alert):
+    """SupportS3Failing never fires alone: the other alert, which mutes it, comes before it and ends no earlier."""
+    series = S3_IS_DOWN[alert] | {
+        'support_s3_calls_total{operation="put",outcome="ok"}': "0+15x20 300+0x29 315+15x30",
+        'support_s3_calls_total{operation="put",outcome="unreachable"}': "0+0x20 6+6x29 180+0x30",
+    }
+    minutes = list(judged({"input_series": [{"series": name, "values": text} for name, text in series.items()]}, 79))
+    firing = [{name for name, _ in found} for found in minutes]
+    assert {alert, "SupportS3Failing"} in firing
+    assert [minute for minute, found in enumerate(firing) if found == {"SupportS3Failing"}] == []
+    assert "SupportS3Failing" not in firing[min(at for at, found in enumerate(firing) if found)]
 
 
 def test_alerts_that_only_prometheus_judges():
