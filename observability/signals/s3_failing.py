@@ -70,9 +70,9 @@ SIGNAL = Signal(
         ),
     ),
     faults={
-        "S3 slows down three calls of ten": Fault(
+        "S3 slows down one call of five": Fault(
             ("SupportS3Failing",),
-            {_calls("ok"): CounterValues(20, 20), _calls("slow_down"): CounterValues(0, 9)},
+            {_calls("ok"): CounterValues(8, 8), _calls("slow_down"): CounterValues(0, 2)},
             resolved_after=REPAIRED_MINUTE + 7,
         ),
         "S3 refuses single calls": Fault(

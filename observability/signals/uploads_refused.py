@@ -130,12 +130,12 @@ SIGNAL = Signal(
             {_transfers("upload", "slow_down"): CounterValues(0, 8), _transfers("upload", "ok"): CounterValues(10, 2)},
             resolved_after=REPAIRED_MINUTE + 8,
         ),
-        "S3 gives no files": Fault(
+        "S3 does not give one of ten files": Fault(
             ("SupportDownloadsRefused",),
             {
                 _transfers("upload", "ok"): CounterValues(10, 10),
-                _transfers("download", "denied"): CounterValues(0, 8),
-                _transfers("download", "ok"): CounterValues(10, 2),
+                _transfers("download", "denied"): CounterValues(0, 3),
+                _transfers("download", "ok"): CounterValues(30, 27),
             },
             resolved_after=REPAIRED_MINUTE + 8,
         ),
