@@ -172,7 +172,7 @@ def expect_firing(at: str, alerts: tuple[str, ...]) -> dict[str, Any]:
         name, _, own = alert.partition("{")
         more = f", {own}" if own else "}"
         samples.append({"labels": f'{{alertname="{name}"{more}', "value": 1})
-    labels = "alertname, stage, dependency, direction, instance, resource, endpoint, target, http_route, outcome"
+    labels = "alertname, stage, dependency, direction, instance, resource, endpoint, target, http_route"
     query = f'sum by ({labels}) (ALERTS{{alertstate="firing",alertname!="Watchdog"}})'
     return {"expr": query, "eval_time": at, "exp_samples": samples}
 

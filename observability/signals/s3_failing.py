@@ -17,10 +17,7 @@ FAILED_CALLS = 5  # in the window
 CALLS_WINDOW = "5m"  # longer than that of refused files: where few files come, there are few calls
 CALLS = "support_s3_calls_total"
 FAILED = f'increase({CALLS}{{outcome!~"ok|not_found"}}[{CALLS_WINDOW}])'
-ALL_CALLS = f"sum(increase({CALLS}[{CALLS_WINDOW}]))"
-# The share of the calls that fail with each outcome, where all outcomes together are too many.
-SHARES = f"sum by (outcome) ({FAILED}) / on () group_left () {ALL_CALLS} > 0"
-TOO_MANY = f"sum({FAILED}) / {ALL_CALLS} > {FAILED_SHARE} and on () sum({FAILED}) >= {FAILED_CALLS}"
+SHARE = f"sum by (outcome) ({FAILED}) / on () group_left () sum(increase({CALLS}[{CALLS_WINDOW}]))"
 REFUSED_CALLS = 0.3  # share, of the drill
 
 
@@ -48,7 +45,7 @@ SIGNAL = Signal(
         Alert(
             name="SupportS3Failing",
             short=("calls of S3 fail", "lời gọi S3 bị lỗi"),
-            expr=f"{SHARES} and on () {TOO_MANY}",
+            expr=f"{SHARE} > {FAILED_SHARE} and on () sum({FAILED}) >= {FAILED_CALLS}",
             for_=SLOW_FOR,  # by then the alerts on files that are refused or not moved fire, which mute it
             severity="warning",
             summary="S3 answers {{ $labels.outcome }} to {{ $value | humanizePercentage }} of the calls",
@@ -74,7 +71,7 @@ SIGNAL = Signal(
     ),
     faults={
         "S3 slows down one call of five": Fault(
-            ('SupportS3Failing{outcome="slow_down"}',),
+            ("SupportS3Failing",),
             {_calls("ok"): CounterValues(8, 8), _calls("slow_down"): CounterValues(0, 2)},
             resolved_after=REPAIRED_MINUTE + 7,
         ),
