@@ -149,8 +149,12 @@ class CaseService(CaseReader):
             if last and last.author_type == "customer":
                 _check_not_closed(case.current.status)
             if last:
-                await self._append_message(work, case_id, last, closing=True)
-                case = await LockedCase.lock(work, self._recorder, case_id)  # with who is mentioned, and follows it now
+                message, version = await self._append_message(work, case_id, last, closing=True)
+                if message.visibility == "internal":  # whom it mentions follows the case now
+                    case = await LockedCase.lock(work, self._recorder, case_id)
+                else:
+                    changed = {"updated_at": message.created_at, "version": version}
+                    case.current = case.current.model_copy(update=changed)
             await case.set_status("closed", closing.assigned_agent_id)
             public_only = not origin.principal.may_see_visibility("internal")
             closed = await case_reading.read(
@@ -202,7 +206,8 @@ class CaseService(CaseReader):
             if sent_to != case_id:
                 await check_version_of_duplicate(work.tx, origin.principal, sent_to, expected)
             version = expected if sent_to == case_id else None
-            return await self._append_message(work, case_id, new, version, staged_for=sent_to)
+            message, _ = await self._append_message(work, case_id, new, version, staged_for=sent_to)
+        return message
 
     async def remove_synthetic(
         self, origin: WriteOrigin, case_id: str, expected: ExpectedVersions = None
@@ -278,8 +283,8 @@ class CaseService(CaseReader):
         *,
         closing: bool = False,
         staged_for: str | None = None,
-    ) -> Message:
-        """Append a message and return it.
+    ) -> tuple[Message, int]:
+        """Append a message and return it with the case's version.
 
         A customer's message opens a resolved or snoozed case, unless the case is being closed. The message may name
         files that were staged for the case, or for the duplicate `staged_for`. Raises Conflict if the conversation
@@ -319,7 +324,7 @@ class CaseService(CaseReader):
         opens = state.status == "resolved" or state.snoozed_until is not None
         if message.author_type == "customer" and not closing and opens:
             await (await LockedCase.lock(work, self._recorder, case_id)).set_status("open")
-        return message
+        return message, state.version
 
     async def _lock_and_find_message(
         self, work: UnitOfWork, case_id: str, new: NewMessage, sent_to: str

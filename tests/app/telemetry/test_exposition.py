@@ -12,6 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from support_service.api.dependency_status import DEPENDENCY_STATUS, REPLICA_READY
 from support_service.attachments.maintenance.reconcile import ATTACHMENT_UNREPAIRED
+from support_service.attachments.storage.base import S3_CALLS, S3_REPEATS
 from support_service.attachments.uploader import COUNTED_CONTENT_TYPES
 from support_service.core.domain.case_vocabulary import CHANNELS
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
@@ -81,7 +82,16 @@ async def test_first_scrape_has_every_instrument(first_scrape):
     """Each is exposed with its meaning from the first scrape on, except metrics of jobs, tokens and other servers."""
     of_redis = [REDIS_EVICTION_POLICY, REDIS_ROLE, REDIS_EVICTED_KEYS, REDIS_MEMORY, REDIS_MEMORY_LIMIT]
     of_replicas = [REPLICA_READY, DEPENDENCY_STATUS, CERTIFICATE_EXPIRES, STANDBY_LAG, WEBHOOK_OVERDUE_AGE]
-    later = [ATTACHMENT_UNREPAIRED, HTTP_CLIENT_DURATION, ACCESS_CALLERS, DATABASE_NUMBER, *of_redis, *of_replicas]
+    of_s3 = [S3_CALLS, S3_REPEATS]
+    later = [
+        *of_s3,
+        ATTACHMENT_UNREPAIRED,
+        HTTP_CLIENT_DURATION,
+        ACCESS_CALLERS,
+        DATABASE_NUMBER,
+        *of_redis,
+        *of_replicas,
+    ]
     assert {row for row in INSTRUMENTS if row.meaning not in first_scrape} == {*later}
     services = [(one, two) for one in UPSTREAM_SERVICES for two in SOURCE_OUTCOMES]
     found = [given for sample, given, _ in parse(first_scrape) if sample == "support_timeline_source_seconds_count"]

@@ -25,6 +25,8 @@ NOT_CONFIGURED = {
     "support_redis_evicted_keys_total",
     "support_redis_eviction_policy",
     "support_redis_memory_limit_bytes",
+    "support_s3_calls_total",
+    "support_s3_repeats_total",
     "support_redis_memory_usage_bytes",
     "support_redis_role",
     "support_standby_lag_seconds",

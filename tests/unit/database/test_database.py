@@ -303,6 +303,17 @@ def test_each_lock_has_a_number_in_the_list():
 
 
 @both_databases
+async def test_change_after_a_with_clause_tells_how_many_rows_it_changed(database):
+    """The driver of SQLite does not count them."""
+    found = sa.select(tickets.c.id).where(tickets.c.id == sa.bindparam("case_id")).cte()
+    change = tickets.update().where(tickets.c.id.in_(sa.select(found.c.id))).values(subject="Changed")
+    async with database.transaction() as tx:
+        await tx.execute(tickets.insert(), TICKET)
+        assert await tx.execute(change, {"case_id": "case-1"}) == 1
+        assert await tx.execute(change, {"case_id": "case-2"}) == 0
+
+
+@both_databases
 async def test_list_of_any_length_is_read_and_deleted(database):
     """Padding finds and deletes no other rows."""
     async with database.transaction() as tx:

@@ -72,13 +72,17 @@ class SqliteConnection:
         if parameters is None or isinstance(parameters, dict):
             prepared = self._compiled_form(statement, parameters)
             if prepared:
-                return self.raw.execute(prepared.sql, prepared.values(parameters)).rowcount
+                return self._changed_rows(self.raw.execute(prepared.sql, prepared.values(parameters)).rowcount)
         else:
             parameter_sets = cast("Sequence[Mapping[str, Any]]", parameters)
             prepared = self._compiled_form(statement, parameter_sets[0])
             if prepared:
                 return self.raw.executemany(prepared.sql, map(prepared.values, parameter_sets)).rowcount
-        return self._execute(statement, parameters).rowcount
+        return self._changed_rows(self._execute(statement, parameters).rowcount)
+
+    def _changed_rows(self, row_count: int) -> int:
+        """Return the number of rows that the last statement changed. Python's driver counts none after a WITH."""
+        return row_count if row_count >= 0 else self.raw.execute("SELECT changes()").fetchone()[0]
 
     def close(self) -> None:
         """Return the connection to the pool."""
