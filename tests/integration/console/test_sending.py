@@ -311,3 +311,72 @@ async def test_keys_for_a_page_that_is_loading_reach_it(console, client, case):
     released.set()
     await expect(note(page)).to_have_value("carrier called")
     assert (await read_case(client, case))["assignedAgentId"] is None
+
+
+async def test_keys_that_are_held_for_a_note_get_into_no_reply(page, client, case):
+    """Its writer opens the reply while the note before it is on its way."""
+    released = await held(page, SENT)
+    await page.keyboard.type("nOne")
+    await page.keyboard.press("Control+Enter")
+    await page.keyboard.type("nTwo")
+    await page.get_by_role("button", name="Reply", exact=True).click()
+    await page.keyboard.type("Dear customer")
+    released.set()
+    await expect(page.get_by_role("button", name="Internal note")).to_have_attribute("data-draft", "")
+    await expect(reply(page)).to_have_value("Dear customer")
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("n")
+    await expect(note(page)).to_have_value("Two")
+
+
+async def test_keys_that_are_held_for_a_reply_are_no_commands(page, client, case):
+    """They stay out of the palette that is opened before the reply can be written, and are kept for the reply."""
+    released = await held(page, SENT)
+    await write_reply(page, "One")
+    await page.keyboard.press("Control+Enter")
+    await page.keyboard.type("rTwo")
+    await page.keyboard.press("Control+k")
+    await expect(page.locator(".palette input")).to_be_focused()
+    await page.keyboard.type("audit")
+    released.set()
+    await expect(reply(page)).to_have_value("Two")
+    await expect(page.locator(".palette input")).to_have_value("audit")
+
+
+async def test_note_survives_a_reply_that_another_tab_sends(page, console, case):
+    """A tab takes up what another one has written, also while it sends."""
+    released = await held(page, SENT)
+    other = await console.open(case_path(case), profile=page.context)
+    await settled(other)
+    await write_reply(page, "On its way.")
+    await page.keyboard.press("Control+Enter")
+    await other.keyboard.type("nCarrier called.")
+    await expect(page.get_by_role("button", name="Internal note")).to_have_attribute("data-draft", "")
+    released.set()
+    await expect(page.get_by_role("log")).to_contain_text("On its way.")
+    await expect(reply(page)).to_have_value("")
+    await other.reload()
+    await settled(other)
+    await other.keyboard.press("n")
+    await expect(note(other)).to_have_value("Carrier called.")
+
+
+async def test_macros_that_are_chosen_fast_are_filled(page, client, case):
+    """Enter waits for the list, letters after the button for macros are no commands, and all macros are filled."""
+    await client.put("/support/macros/late", json={"text": "It is late, and we are sorry."})
+    await client.put("/support/macros/bye", json={"text": "Goodbye."})
+    listed = await held(page, "**/support/macros?*")
+    filled = await held(page, "**/preview")
+    await page.get_by_role("button", name="Reply", exact=True).click()
+    async with page.expect_request("**/support/macros?*"):
+        await page.locator("button.macro").click()
+    await page.keyboard.press("Escape")
+    await page.keyboard.type(";late")
+    await page.keyboard.press("Enter")
+    listed.set()
+    await page.keyboard.type(" ;bye")
+    await page.keyboard.press("Enter")
+    await page.keyboard.press("Control+Enter")
+    filled.set()
+    await expect(page.get_by_role("log")).to_contain_text("Goodbye.")
+    assert (await messages(client, case))[1:] == [("It is late, and we are sorry. Goodbye.", "public")]

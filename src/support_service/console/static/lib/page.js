@@ -144,18 +144,32 @@ export function onKeys(actions) {
 
 /**
  * Open what takes a moment. Keys that are pressed meanwhile are given to what has the focus then, and not to the page.
- * They are forgotten if nothing was opened.
+ * They are forgotten if nothing was opened. Return the text of the keys that are for what was opened, but came too late for it.
  * @param {() => Promise<unknown>} opens answers `false` if nothing was opened
  * @param {() => boolean} [isFor] whether keys are for what is being opened
+ * @param {KeyboardEvent} [first] the key that is held before all others
  */
-export async function holdingKeys(opens, isFor = () => true) {
-  const release = holdKeys(isFor);
+export async function holdingKeys(opens, isFor = () => true, first = undefined) {
+  const release = holdKeys(isFor, first);
   let isOpened = false;
+  let rest;
   try {
     isOpened = (await opens()) !== false;
   } finally {
-    release(isOpened);
+    rest = release(isOpened);
   }
+  return isOpened ? textOf(await rest) : "";
+}
+
+/** The text that keys write, up to the first one that leaves the field. @param {KeyboardEvent[]} keys */
+function textOf(keys) {
+  const end = keys.findIndex((each) => each.key === "Escape" || hasModifier(each));
+  return (end < 0 ? keys : keys.slice(0, end)).map(({ key }) => textOfKey(key)).join("");
+}
+
+/** @param {string} key */
+function textOfKey(key) {
+  return key === "Enter" ? "\n" : key.length === 1 ? key : "";
 }
 
 let holds = 0;
@@ -166,11 +180,12 @@ const givenBy = new WeakMap();
  * Hold all keys. Return a function that gives them back; keys that are pressed meanwhile come after them. A key that one
  * hold gives back may be for what a later one opens: that one holds it again, and its keys pass the earlier ones.
  * @param {() => boolean} isFor
+ * @param {KeyboardEvent} [first]
  */
-function holdKeys(isFor) {
+function holdKeys(isFor, first) {
   const own = ++holds;
   /** @type {KeyboardEvent[]} */
-  const held = [];
+  const held = first ? [first] : [];
   const hold = (/** @type {KeyboardEvent} */ event) => {
     const isShortcut = hasModifier(event) && event.key !== "Enter"; // of the browser
     if (Number(givenBy.get(event)) >= own || event.isComposing || isShortcut || !isFor() || !(event.key.length === 1 || HELD.includes(event.key))) return;
@@ -180,13 +195,16 @@ function holdKeys(isFor) {
   };
   addEventListener("keydown", hold, true); // before all handlers of the document
   return async (/** @type {boolean} */ isWanted) => {
-    for (let next = held.shift(); next && isWanted && isFor(); next = held.shift()) {
+    while (held.length && isWanted) {
       await new Promise((resume) => setTimeout(resume)); // what the key before it has opened is there
+      if (!isFor()) break;
+      const next = /** @type {KeyboardEvent} */ (held.shift());
       const given = new KeyboardEvent("keydown", next);
       givenBy.set(given, own);
       press(given);
     }
     removeEventListener("keydown", hold, true);
+    return held;
   };
 }
 
@@ -208,7 +226,7 @@ function press(event) {
 
 /** @param {HTMLInputElement | HTMLTextAreaElement} field @param {string} key */
 function edit(field, key) {
-  const text = key === "Enter" ? "\n" : key.length === 1 ? key : "";
+  const text = textOfKey(key);
   if (field.readOnly || (!text && key !== "Backspace")) return;
   const end = Number(field.selectionEnd);
   const start = Number(field.selectionStart);

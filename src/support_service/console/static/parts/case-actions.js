@@ -189,3 +189,17 @@ export async function answerQuestion(page, isYes) {
   await composer.choose(mode);
   if (isYes) await composer.send(end, { evenIfChanged: true });
 }
+
+/** Let the writer correct a part of a message. @param {CasePage} page @param {import("./composer.js").Attempt} attempt @param {string} part */
+export async function correct({ composer }, { draft, mode }, part) {
+  if (composer.drafts[mode] !== draft) return;
+  await composer.choose(mode);
+  const { box } = composer;
+  const start = box.value.indexOf(part);
+  const before = /** @type {HTMLTextAreaElement} */ (box.cloneNode()); // the browser shows no selection by itself
+  Object.assign(before, { value: box.value.slice(0, start), rows: 1 });
+  box.after(before);
+  box.scrollTop = before.scrollHeight - box.clientHeight / 2;
+  before.remove();
+  box.setSelectionRange(start, start + part.length);
+}

@@ -4,7 +4,7 @@ import { nothing } from "../vendor/lit-element/lit-element.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { agent, can, explain, isVariable, me, newKey, Problem, request, tagOf } from "../lib/api.js";
 import { t, text, word } from "../lib/i18n.js";
-import { holdingKeys, html, wide } from "../lib/page.js";
+import { hasModifier, holdingKeys, html, wide } from "../lib/page.js";
 import { load, save } from "../lib/storage.js";
 import "./choice-menu.js";
 import { nameIn } from "./person.js";
@@ -120,13 +120,14 @@ export class Composer {
     return this.mode === "public" && this.original !== undefined;
   }
 
-  /** Take up what another tab of this user has written, or sent; not where files are, which belong to a tab. @param {StorageEvent} event */
+  /** Take up what another tab of this user has written, or sent. A message on its way stays, and one with files, which belong to a tab. @param {StorageEvent} event */
   takeUp({ key }) {
-    if (!key?.endsWith(this.storedName) || this.busy || this.files) return;
-    const { mode } = this;
+    if (!key?.endsWith(this.storedName)) return;
+    const { mode, drafts } = this;
     this.drafts = { public: new Draft(), internal: new Draft() };
     this.restore();
     this.mode = mode;
+    for (const each of /** @type {const} */ (["public", "internal"])) if (drafts[each].sending || this.files?.count(each)) this.drafts[each] = drafts[each];
     if (this.page.detail) this.show(this.page.detail, this.page.version);
     this.page.requestUpdate();
   }
@@ -186,10 +187,31 @@ export class Composer {
     const opens = async () => {
       await (this.page.detail ? this.draft.sending : this.page.opening)?.catch(() => {});
       await this.page.updateComplete;
-      if (this.isShown && this.mode === mode) this.box?.focus();
-      return this.isShown;
+      if (!isFor()) return;
+      isThere = true; // keys that follow go where those before them lead
+      this.box?.focus();
     };
-    await (this.page.detail && !this.draft.sending ? opens() : holdingKeys(opens, () => this.isShown));
+    let isThere = false;
+    const isFor = () => this.isShown && (isThere || (this.mode === mode && !document.querySelector("dialog[open]")));
+    if (this.page.detail && !this.draft.sending) return opens();
+    const rest = await holdingKeys(opens, isFor);
+    if (rest) this.add(rest, mode);
+  }
+
+  /** Add a text to a draft that is not shown any more, perhaps because its writer has gone on to another one. @param {string} added @param {Mode} mode */
+  add(added, mode) {
+    const { current } = this;
+    const draft = current.drafts[mode];
+    if (draft.isEmpty && this.page.detail?.id === this.caseId) draft.see(this.page.detail, current.knownVersion);
+    draft.text += added;
+    current.keep();
+    this.page.requestUpdate();
+  }
+
+  /** The composer of the case that is shown, if it is this one's case: its writer may have come back to it. @returns {Composer} */
+  get current() {
+    const { composer } = this.page;
+    return composer.caseId === this.caseId ? composer : this;
   }
 
   /** Leave the keys to the conversation: no later key becomes a part of a message. */
@@ -234,7 +256,18 @@ export class Composer {
     if (draft.isEmpty) this.page.presence.rest();
     else this.page.presence.typed();
     this.keep();
-    if (this.suggestions || /[;@]/.test(draft.text)) this.follow(box);
+    if (this.suggestions || /[;@]/.test(draft.text)) this.suggest(box);
+  }
+
+  /** Until the list is there that Enter and Tab may choose from. @type {Promise<void> | null} */
+  suggesting = null;
+
+  /** @param {HTMLTextAreaElement} box */
+  async suggest(box) {
+    const suggesting = (this.suggesting = this.follow(box));
+    await suggesting.finally(() => {
+      if (this.suggesting === suggesting) this.suggesting = null;
+    });
   }
 
   async loadSuggestions() {
@@ -255,13 +288,19 @@ export class Composer {
 
   async openMacros() {
     this.opened = true;
-    (await this.loadSuggestions()).openMacros(this.box);
+    await holdingKeys(async () => (await this.loadSuggestions()).openMacros(this.box), () => this.isShown);
   }
 
   /** @param {KeyboardEvent} event */
   keydown(event) {
     if (event.defaultPrevented || event.isComposing || this.suggestions?.key(event, this.caseId)) return;
     const { key, ctrlKey, metaKey, altKey, shiftKey } = event;
+    const { suggesting } = this;
+    if (suggesting && (key === "Enter" || key === "Tab") && !hasModifier(event)) {
+      event.preventDefault();
+      holdingKeys(() => suggesting, () => this.isShown, event);
+      return;
+    }
     if (key === "Escape") return this.leave();
     if (key !== "Enter" || !(ctrlKey || metaKey || altKey)) return;
     event.preventDefault();
@@ -280,7 +319,9 @@ export class Composer {
    */
   insert(draft, { box, start, end, text }, filled) {
     const isOpen = Object.values(this.drafts).includes(draft);
-    if (!isOpen || draft.text.slice(start, end) !== text.slice(start, end)) return false; // sent, or changed there
+    const called = text.slice(start, end);
+    if (draft.text.slice(start, end) !== called) [start, end] = [draft.text.indexOf(called), draft.text.indexOf(called) + called.length]; // moved by another macro
+    if (!isOpen || start < 0) return false; // sent, or changed there
     if (box.isConnected) {
       box.setRangeText(filled.text, start, end, box.selectionStart === end ? "end" : "preserve");
       box.dispatchEvent(new InputEvent("input", { bubbles: true }));
@@ -348,7 +389,10 @@ export class Composer {
       if (isChanged && this.isShown && this.page.isResting) return this.page.run("askAboutChange", attempt, failure);
       return this.explain(failure, attempt);
     }
-    if (typeof outcome === "string") return this.correct(attempt, outcome);
+    if (typeof outcome === "string") {
+      if (this.isShown) await this.page.run("correct", attempt, outcome);
+      return;
+    }
     if (!outcome) return;
     const { end } = attempt;
     toast(await this.finish(draft, takes, end.status ?? "", t(mode === "internal" ? "composer.note_added" : "composer.sent")));
@@ -365,20 +409,6 @@ export class Composer {
     draft.key = newKey(); // its answer was lost, and it was changed since
     this.keep();
     if (this.isShown) await this.page.followChange();
-  }
-
-  /** Let the writer correct a part of the message. @param {Attempt} attempt @param {string} part */
-  async correct({ draft, mode }, part) {
-    if (!this.isShown || this.drafts[mode] !== draft) return;
-    await this.choose(mode);
-    const { box } = this;
-    const start = box.value.indexOf(part);
-    const before = /** @type {HTMLTextAreaElement} */ (box.cloneNode()); // the browser shows no selection by itself
-    Object.assign(before, { value: box.value.slice(0, start), rows: 1 });
-    box.after(before);
-    box.scrollTop = before.scrollHeight - box.clientHeight / 2;
-    before.remove();
-    box.setSelectionRange(start, start + part.length);
   }
 
   /** Return a part that looks like a mistake, if the writer wants to correct it after a question. @param {Draft} draft */
@@ -437,8 +467,7 @@ export class Composer {
 
   /** Forget a draft that was sent, also where its writer has come back to the case meanwhile. @param {Draft} sent @param {Mode} mode */
   forget({ key }, mode) {
-    const { composer } = this.page;
-    const current = composer.caseId === this.caseId ? composer : this;
+    const { current } = this;
     for (const each of [this, current]) if (each.drafts[mode].key === key) each.drafts[mode] = new Draft();
     current.keep();
     this.page.requestUpdate();

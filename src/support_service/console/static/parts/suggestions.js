@@ -22,7 +22,7 @@ export class Suggestions {
   call = null;
   selected = 0;
   message = "";
-  /** Whether the macro that was chosen last could be inserted, while it is on its way. @type {Promise<boolean> | null} */
+  /** Whether the macros that were chosen could be inserted, while they are on their way. @type {Promise<boolean> | null} */
   filling = null;
   /** The requests under way, by their sign. @type {Record<string, Promise<unknown>>} */
   loading = {};
@@ -119,8 +119,15 @@ export class Suggestions {
     const { box, start } = this.call;
     const insert = this.insertAt({ box, start, end: box.selectionStart, text: box.value });
     this.call = null;
-    if (macro) this.filling = this.fill(value, caseId, insert);
+    if (macro) this.fillAll(this.fill(value, caseId, insert));
     else insert({ text: `@${value} `, status: null, tags: [] });
+  }
+
+  /** Note that a macro is on its way, besides those before it. @param {Promise<boolean>} fill */
+  async fillAll(fill) {
+    const filling = (this.filling = Promise.all([this.filling ?? true, fill]).then((each) => each.every(Boolean)));
+    await filling;
+    if (this.filling === filling) this.filling = null;
   }
 
   /** Insert a macro, and return whether it could be filled. @param {string} name @param {string} caseId @param {(filled: any) => boolean} insert */
@@ -136,7 +143,6 @@ export class Suggestions {
       this.message = explain(failure);
       return false;
     } finally {
-      this.filling = null;
       this.changed();
     }
   }
