@@ -272,10 +272,7 @@ export class Composer {
 
   async loadSuggestions() {
     const { Suggestions } = await import("./suggestions.js");
-    this.suggestions ??= new Suggestions(
-      () => this.page.requestUpdate(),
-      (place) => this.insert.bind(this, this.draft, place),
-    );
+    this.suggestions ??= new Suggestions(this);
     return this.suggestions;
   }
 
@@ -308,32 +305,6 @@ export class Composer {
     const end = this.endOf(this.mode === "internal");
     if (altKey) /** @type {import("./choice-menu.js").ChoiceMenu | null} */ (this.page.querySelector(".composer choice-menu"))?.open();
     else this.send(shiftKey ? { ...end, next: true } : end);
-  }
-
-  /**
-   * Insert the text of a macro into its message, also if another message is shown by then. Its status and tags wait
-   * until the message is sent. Return whether its place is still there.
-   * @param {Draft} draft
-   * @param {import("./suggestions.js").Place} place
-   * @param {any} filled
-   */
-  insert(draft, { box, start, end, text }, filled) {
-    const isOpen = Object.values(this.drafts).includes(draft);
-    const called = text.slice(start, end);
-    if (draft.text.slice(start, end) !== called) [start, end] = [draft.text.indexOf(called), draft.text.indexOf(called) + called.length]; // moved by another macro
-    if (!isOpen || start < 0) return false; // sent, or changed there
-    if (box.isConnected) {
-      box.setRangeText(filled.text, start, end, box.selectionStart === end ? "end" : "preserve");
-      box.dispatchEvent(new InputEvent("input", { bubbles: true }));
-    } else draft.text = draft.text.slice(0, start) + filled.text + draft.text.slice(end);
-    if (can("cases:write")) {
-      if (filled.status) draft.status = filled.status;
-      const known = [...this.page.detail.tags, ...draft.tags];
-      draft.tags = [...draft.tags, ...filled.tags.filter((/** @type {string} */ tag) => !known.includes(tag))];
-    }
-    this.keep();
-    this.page.requestUpdate();
-    return true;
   }
 
   /** @param {Iterable<File>} files */

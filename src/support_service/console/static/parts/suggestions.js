@@ -27,13 +27,13 @@ export class Suggestions {
   /** The requests under way, by their sign. @type {Record<string, Promise<unknown>>} */
   loading = {};
 
-  /**
-   * @param {() => void} changed
-   * @param {(place: Place) => (filled: any) => boolean} insertAt notes which message the place is in; then inserts a text there, if it still can
-   */
-  constructor(changed, insertAt) {
-    this.changed = changed;
-    this.insertAt = insertAt;
+  /** @param {import("./composer.js").Composer} composer */
+  constructor(composer) {
+    this.composer = composer;
+  }
+
+  changed() {
+    this.composer.page.requestUpdate();
   }
 
   /** @returns {Suggestion[]} */
@@ -117,7 +117,9 @@ export class Suggestions {
   pick({ value, macro }, caseId) {
     if (!this.call) return;
     const { box, start } = this.call;
-    const insert = this.insertAt({ box, start, end: box.selectionStart, text: box.value });
+    const { draft } = this.composer; // another one may be shown once the macro is there
+    const place = { box, start, end: box.selectionStart, text: box.value };
+    const insert = (/** @type {any} */ filled) => this.insert(draft, place, filled);
     this.call = null;
     if (macro) this.fillAll(this.fill(value, caseId, insert));
     else insert({ text: `@${value} `, status: null, tags: [] });
@@ -145,6 +147,33 @@ export class Suggestions {
     } finally {
       this.changed();
     }
+  }
+
+  /**
+   * Insert the text of a macro into its message, which may not be the one that is shown by then. Its status and tags wait
+   * until the message is sent. Return whether its place is still there.
+   * @param {import("./composer.js").Composer["draft"]} draft
+   * @param {Place} place
+   * @param {any} filled
+   */
+  insert(draft, { box, start, end, text }, filled) {
+    const { composer } = this;
+    const isOpen = Object.values(composer.drafts).includes(draft);
+    const called = text.slice(start, end);
+    if (draft.text.slice(start, end) !== called) [start, end] = [draft.text.indexOf(called), draft.text.indexOf(called) + called.length]; // moved by another macro
+    if (!isOpen || start < 0) return false; // sent, or changed there
+    if (box.isConnected) {
+      box.setRangeText(filled.text, start, end, box.selectionStart === end ? "end" : "preserve");
+      box.dispatchEvent(new InputEvent("input", { bubbles: true }));
+    } else draft.text = draft.text.slice(0, start) + filled.text + draft.text.slice(end);
+    if (can("cases:write")) {
+      if (filled.status) draft.status = filled.status;
+      const known = [...composer.page.detail.tags, ...draft.tags];
+      draft.tags = [...draft.tags, ...filled.tags.filter((/** @type {string} */ tag) => !known.includes(tag))];
+    }
+    composer.keep();
+    this.changed();
+    return true;
   }
 
   /** @param {string} caseId */
