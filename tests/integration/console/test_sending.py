@@ -380,3 +380,24 @@ async def test_macros_that_are_chosen_fast_are_filled(page, client, case):
     filled.set()
     await expect(page.get_by_role("log")).to_contain_text("Goodbye.")
     assert (await messages(client, case))[1:] == [("It is late, and we are sorry. Goodbye.", "public")]
+
+
+async def test_note_for_the_next_case_gets_into_no_reply(console, client):
+    """All of it is typed while a reply is on its way: the reply after it, `Esc`, `j`, and a note."""
+    await open_waiting(client, "First", "Second", assignedAgentId="anyone")
+    page = await console.open("/console/?view=mine")
+    await page.get_by_role("link", name="First").click()
+    await settled(page)
+    released = await held(page, SENT)
+    await write_reply(page, "One")
+    await page.keyboard.press("Control+Enter")
+    await page.keyboard.type("rTwo")
+    await page.keyboard.press("Escape")
+    await page.keyboard.type("jnCarrier called.")
+    released.set()
+    await expect(page.get_by_role("heading", name="Second")).to_be_visible()
+    await expect(note(page)).to_have_value("Carrier called.")
+    await page.keyboard.press("Escape")
+    await page.keyboard.type("kr")
+    await expect(page.get_by_role("heading", name="First")).to_be_visible()
+    await expect(reply(page)).to_have_value("Two")

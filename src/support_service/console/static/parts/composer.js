@@ -192,7 +192,7 @@ export class Composer {
       this.box?.focus();
     };
     let isThere = false;
-    const isFor = () => this.isShown && (isThere || (this.mode === mode && !document.querySelector("dialog[open]")));
+    const isFor = () => isThere || (this.isShown && this.mode === mode && !document.querySelector("dialog[open]"));
     if (this.page.detail && !this.draft.sending) return opens();
     const rest = await holdingKeys(opens, isFor);
     if (rest) this.add(rest, mode);
