@@ -150,7 +150,7 @@ export class Suggestions {
   }
 
   /**
-   * Insert the text of a macro into its message, which may not be the one that is shown by then. Its status and tags wait
+   * Insert the text of a macro into its message, also if another message is shown by then. Its status and tags wait
    * until the message is sent. Return whether its place is still there.
    * @param {import("./composer.js").Composer["draft"]} draft
    * @param {Place} place
