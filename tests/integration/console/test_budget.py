@@ -7,7 +7,7 @@ from support_service.console.assets import load_assets
 from tests.support.console.browser import settled
 from tests.support.console.samples import case_path
 
-MAX_SCRIPT_BYTES = 71_000
+MAX_SCRIPT_BYTES = 70_000
 MAX_STYLE_BYTES = 16_000
 MAX_REQUESTS = 40
 
