@@ -40,7 +40,7 @@ from tests.support.sessions import (  # noqa: F401 - fixtures
     s3_server,
     sqlite_template,
 )
-from tests.support.times import measured
+from tests.support.times import count_service, measured
 from tests.support.timings import PATIENT_DATABASE, patient_timings
 from tests.support.upstream import SourceService, source_services, url_variables
 
@@ -49,6 +49,7 @@ load_profile()
 pytest_plugins = (
     "tests.support.plugins.bytecode",
     "tests.support.plugins.tiers",
+    "tests.support.plugins.forms",
     "tests.support.plugins.isolation",
     "tests.support.plugins.built_once",
     "tests.support.plugins.times",
@@ -261,5 +262,6 @@ def _variables(database_url: str, folder: Path) -> dict[str, str]:
 
 
 def _server(variables: dict[str, str | None], timings: Timings) -> ServiceServer:
+    count_service()
     settings = Settings.load({name: value for name, value in variables.items() if value is not None})
     return ServiceServer(*build_app(settings, timings))

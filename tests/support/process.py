@@ -14,6 +14,7 @@ import aiohttp
 
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.forks import ForkedProcess
+from tests.support.times import count_service
 
 START_TIMEOUT = 120.0  # seconds, on a busy machine
 COVERAGE = {"COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"}  # coverage.py measures new interpreters only
@@ -108,6 +109,8 @@ async def running(
     interpreter, as for an operator. `python` names the interpreter of another environment. A service sheds no load on a
     busy machine, unless a variable asks for it.
     """
+    if arguments[:1] == ("serve",):
+        count_service()
     env = environment(**{"SUPPORT_SHED_LAG": "0"} | variables)
     if forked and python == sys.executable and stdin != asyncio.subprocess.PIPE and not COVERAGE & env.keys():
         process = await ForkedProcess.start(module, arguments, cwd, stdin, output, env)

@@ -1,20 +1,22 @@
-"""Sums of wall and CPU time by name, which tests/support/plugins/times.py prints."""
+"""What tests cost: the CPU time of this process and of all processes below it, and sums of it by name."""
 
 import os
 import resource
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from multiprocessing.forkserver import _forkserver
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 SETUP = "set-up"  # the table of fixtures and starts
+SERVICES = "services"  # the table of modules that start services
 
 TICKS = os.sysconf("SC_CLK_TCK")  # in a second
+REFERENCE = 0.0100  # CPU seconds of `_fixed_work` on the machine that the budget was measured on, while it was idle
 
 Sums = dict[str, list[float]]  # name -> [count, wall seconds, CPU seconds]
 
-enabled = False  # measuring takes a twentieth of the time of tests
+enabled = False  # measuring each fixture takes a twentieth of the time of tests
 measured_here: dict[str, Sums] = {}  # by table; of this process
 
 
@@ -24,11 +26,12 @@ def measured(name: str, table: str = SETUP) -> Iterator[None]:
     if not enabled:
         yield
         return
-    wall, cpu = time.perf_counter(), _cpu_time()
+    before = Usage.now()
     try:
         yield
     finally:
-        add(table, name, [1, time.perf_counter() - wall, _cpu_time() - cpu])
+        used = before.until_now()
+        add(table, name, [1, used.wall, used.cpu])
 
 
 def add(table: str, name: str, values: list[float]) -> None:
@@ -37,15 +40,73 @@ def add(table: str, name: str, values: list[float]) -> None:
     row[:] = [before + more for before, more in zip(row, values, strict=True)]
 
 
-def _cpu_time() -> float:
-    """Return the CPU seconds of this process and of its children that have ended, also of tests/support/forks.py."""
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + ended.ru_utime + ended.ru_stime + _forked_cpu_time()
+def count_service() -> None:
+    """Count a service that the running test, or a fixture of its module, starts."""
+    running = os.environ.get("PYTEST_CURRENT_TEST", "")
+    add(SERVICES, running.partition("::")[0], [1, 0, 0])
 
 
-def _forked_cpu_time() -> float:
-    """Return the CPU seconds of the process that forks, and of its forks that have ended."""
-    if _forkserver._forkserver_pid is None:
-        return 0.0
-    _, _, numbers = Path(f"/proc/{_forkserver._forkserver_pid}/stat").read_text().rpartition(") ")
-    return sum(map(int, numbers.split()[11:15])) / TICKS  # utime, stime, cutime and cstime of proc(5)
+@dataclass(frozen=True)
+class Usage:
+    """Seconds of this process and those below it: CPU time, waits for a processor, and on the wall."""
+
+    cpu: float
+    waits: float
+    wall: float
+
+    @classmethod
+    def now(cls) -> "Usage":
+        """Return what was used until now, also by processes that have ended."""
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        below = [_of_process(pid) for pid in _processes_below("self")]
+        cpu = time.process_time() + ended.ru_utime + ended.ru_stime + sum(cpu for cpu, _ in below)
+        return cls(cpu, _wait("self") + sum(wait for _, wait in below), time.perf_counter())
+
+    def until_now(self) -> "Usage":
+        """Return what was used since then."""
+        now = Usage.now()
+        # A process whose parent ended is no longer below this one: the sum may fall.
+        return Usage(max(0.0, now.cpu - self.cpu), max(0.0, now.waits - self.waits), now.wall - self.wall)
+
+    @property
+    def seconds(self) -> float:
+        """The time that it would have taken on an idle machine, or less: a busy machine makes nothing longer."""
+        return max(self.cpu, self.wall - self.waits)
+
+
+def slowness() -> float:
+    """Return how many times longer a fixed work takes now than on the machine of the budget."""
+    return min(_fixed_work() for _ in range(5)) / REFERENCE
+
+
+def _fixed_work() -> float:
+    started = time.process_time()
+    numbers = {str(number): number for number in range(60_000)}
+    sorted(numbers, key=numbers.__getitem__, reverse=True)
+    return time.process_time() - started
+
+
+def _processes_below(pid: str) -> Iterator[str]:
+    with suppress(OSError):  # it has ended
+        for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - a hundred times for each test
+            for child in _read(f"/proc/{pid}/task/{task}/children").split():
+                yield child
+                yield from _processes_below(child)
+
+
+def _of_process(pid: str) -> tuple[float, float]:
+    """Return CPU seconds, with those of ended children, and seconds of waits for a processor."""
+    _, _, numbers = _read(f"/proc/{pid}/stat").rpartition(") ")
+    return sum(map(int, numbers.split()[11:15])) / TICKS, _wait(pid)  # utime, stime, cutime and cstime of proc(5)
+
+
+def _wait(pid: str) -> float:
+    numbers = _read(f"/proc/{pid}/schedstat").split()
+    return int(numbers[1]) / 1e9 if numbers else 0.0
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

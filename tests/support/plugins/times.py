@@ -1,41 +1,50 @@
-"""Where the time of a run goes: `make test-times` prints it by folder, by set-up and by file.
+"""What each test costs: printed with `--times`, and written with `--costs FILE` for tests/budget.py.
 
-Each worker measures wall time, and the CPU time of its own process and of the processes that ended meanwhile. A server
-of the whole session (Redis, PostgreSQL) counts when it is stopped, in the row "end of the session".
+Each worker measures the CPU time of itself and of all processes below it, so that browsers and servers count. A server
+of the whole session (Redis, PostgreSQL) counts in the tests that use it.
 """
 
+import json
 from collections.abc import Iterator
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
 
 from tests.support import times
-from tests.support.times import SETUP, add, measured, measured_here
+from tests.support.plugins.tiers import tier_of
+from tests.support.times import SERVICES, SETUP, Usage, add, measured, measured_here, slowness
 
-OPTION = "--times"
+TIMES, COSTS = "--times", "--costs"
 SENT_BY_WORKER = "times"
-FOLDER, FILE = "folder", "file"
-ROWS = {FOLDER: 60, SETUP: 30, FILE: 40}
-COUNTED = {FOLDER: "tests", SETUP: "times", FILE: "tests"}
+TIER, FOLDER, FILE, TEST, SLOWNESS = "tier", "folder", "file", "test", "slowness"
+PRINTED = {TIER: 10, FOLDER: 60, SETUP: 30, FILE: 40, TEST: 40}  # rows of each table
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option."""
-    parser.addoption(OPTION, action="store_true", help="print wall and CPU time by folder, by set-up and by file")
+    """Add the options."""
+    parser.addoption(TIMES, action="store_true", help="print time and CPU time by tier, folder, set-up, file and test")
+    parser.addoption(COSTS, metavar="FILE", type=Path, help="write what each test costs, for `python -m tests.budget`")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Measure only with the option."""
-    times.enabled = config.getoption(OPTION)
+    """Measure only with an option; fixtures only to print them."""
+    times.enabled = config.getoption(TIMES)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
     """Measure a test with its set-up and its end."""
-    path = PurePath(item.location[0])
-    with measured(str(path), FILE), measured(str(path.parent), FOLDER):
+    if not _is_measured(item.config):
         return (yield)
+    before = Usage.now()
+    try:
+        return (yield)
+    finally:
+        used = before.until_now()
+        path = PurePath(item.location[0])
+        for table, name in {TIER: tier_of(item), FOLDER: str(path.parent), FILE: str(path), TEST: item.nodeid}.items():
+            add(table, name, [1, used.seconds, used.cpu])
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -45,11 +54,17 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[Any]:
         return (yield)
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Measure how fast the machine is at the start."""
+    _measure_machine(session)
+
+
 @pytest.hookimpl(wrapper=True, trylast=True)  # inside xdist's wrapper, which sends the output
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     """Measure the end of a session. A worker sends what it measured to the run, which measures nothing itself."""
     if session.config.pluginmanager.hasplugin("dsession"):
         return (yield)
+    _measure_machine(session)
     with measured("end of the session"):
         result = yield
     if hasattr(session.config, "workeroutput"):
@@ -66,11 +81,25 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the tables, the slowest rows first."""
-    if not config.getoption(OPTION):
+    """Print the tables, the dearest rows first; write the costs."""
+    if hasattr(config, "workerinput"):
         return
-    for table, most in ROWS.items():
-        rows = sorted(measured_here.get(table, {}).items(), key=lambda row: -row[1][1])
-        terminalreporter.write_line(f"\n{COUNTED[table]:>7} {'wall, s':>9} {'CPU, s':>9}  {table}")
-        for name, (count, wall, cpu) in rows[:most]:
-            terminalreporter.write_line(f"{count:7.0f} {wall:9.1f} {cpu:9.1f}  {name}")
+    if config.getoption(TIMES):
+        for table, most in PRINTED.items():
+            rows = sorted(measured_here.get(table, {}).items(), key=lambda row: -row[1][2])
+            terminalreporter.write_line(f"\n{'times':>7} {'time, s':>9} {'CPU, s':>9}  {table}")
+            for name, (count, seconds, cpu) in rows[:most]:
+                terminalreporter.write_line(f"{count:7.0f} {seconds:9.1f} {cpu:9.1f}  {name}")
+    if (written := config.getoption(COSTS)) is not None:
+        written.parent.mkdir(parents=True, exist_ok=True)
+        tables = {table: measured_here.get(table, {}) for table in (SLOWNESS, FOLDER, TEST, SERVICES)}
+        written.write_text(json.dumps(tables, indent=1))
+
+
+def _is_measured(config: pytest.Config) -> bool:
+    return config.getoption(TIMES) or config.getoption(COSTS) is not None
+
+
+def _measure_machine(session: pytest.Session) -> None:
+    if _is_measured(session.config):
+        add(SLOWNESS, SLOWNESS, [1, 0, slowness()])

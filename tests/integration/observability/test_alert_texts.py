@@ -2,15 +2,15 @@
 
 import re
 import subprocess
-from operator import attrgetter
 
-import pytest
 import yaml
 from observability import rules
 from observability.faults import promtool_test_file
 from observability.signal import duration_seconds
 from observability.signals import ALERTS, FAULTS
 from observability.signals.probe_flapping import PROBE_WINDOW
+
+from tests.support.each import each
 
 REQUESTS = (
     'http_server_request_duration_seconds_count{job="support-service",http_route="%s",http_response_status_code="%s"}'
@@ -356,9 +356,7 @@ ALL_PEOPLE = re.compile(r"\b(Agents|Callers|Customers|Users) (can|cannot|reach)\
 TEMPLATE = re.compile(r"\{\{ else \}\}.*?\{\{ end \}\}|\{\{.*?\}\}| of all (requests|authentications)\b")
 
 
-@pytest.mark.parametrize(
-    "alert", [each for each in ALERTS if each.name not in KNOWN_ABSOLUTELY], ids=attrgetter("name")
-)
+@each(alert=[alert for alert in ALERTS if alert.name not in KNOWN_ABSOLUTELY])
 def test_alert_claims_no_more_than_is_known(alert):
     """A share is said as a share, of all requests or of one replica; nothing is said of all agents or all requests.
 

@@ -13,6 +13,7 @@ from observability.signal import Alert, Signal, runbook_of
 from observability.signals import ALERTS
 
 from support_service.api.panel_links import LINKS_BY_CARD, ON_CALL_DASHBOARD, panel_id
+from tests.support.each import each
 from tests.support.promql import ROOT, known_series, queried_series
 
 DASHBOARDS = {board.uid: json.loads((build.DASHBOARDS_FOLDER / f"{board.uid}.json").read_text()) for board in BOARDS}
@@ -30,8 +31,6 @@ OF_NO_REPLICA = re.compile(
     r"\b(?:support|source|service):[\w:]+|support_probe_\w+\{[^}]*\}"
     r"|(?:count\(|on \(\) )(?:up|last_over_time\(\w+)\{[^}]*\}"
 )
-each_dashboard = pytest.mark.parametrize("dashboard", DASHBOARDS.values(), ids=DASHBOARDS)
-each_panel = pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
 
 
 def test_first_four_panels_have_the_required_titles():
@@ -53,7 +52,7 @@ def test_panel_keeps_its_id_when_it_is_moved():
     assert panel_id("Support probe") == 913786505
 
 
-@pytest.mark.parametrize("card", LINKS_BY_CARD)
+@each(card=LINKS_BY_CARD)
 def test_links_of_on_call_lead_to_panels_and_runbooks(card):
     """Each card of `GET /support/oncall` names a panel of its dashboard, and a page."""
     link = LINKS_BY_CARD[card]
@@ -61,7 +60,7 @@ def test_links_of_on_call_lead_to_panels_and_runbooks(card):
     assert (ROOT / "runbooks" / link.runbook).is_file()
 
 
-@each_dashboard
+@each(dashboard=DASHBOARDS.values())
 def test_dashboard_has_a_data_source_a_job_and_replicas_to_choose(dashboard):
     """The variables are the same on each, so that a link to another dashboard keeps what is chosen."""
     variables = {each["name"]: each for each in dashboard["templating"]["list"]}
@@ -76,7 +75,7 @@ def test_dashboard_has_a_data_source_a_job_and_replicas_to_choose(dashboard):
     assert others["includeVars"]
 
 
-@each_panel
+@each(panel=PANELS)
 def test_panel_shows_the_chosen_replicas(panel):
     """Each selector of a replica's series has the variables `job` and `instance`."""
     for target in panel["targets"]:
@@ -88,7 +87,7 @@ def test_panel_shows_the_chosen_replicas(panel):
                 assert 'job=~"$job",instance=~"$instance"' in selector, target["expr"]
 
 
-@each_dashboard
+@each(dashboard=DASHBOARDS.values())
 def test_panels_do_not_overlap(dashboard):
     """Each panel has its own cells in the grid of 24 columns."""
     taken = set()
@@ -100,7 +99,7 @@ def test_panels_do_not_overlap(dashboard):
         taken |= cells
 
 
-@each_panel
+@each(panel=PANELS)
 def test_panel_has_description_unit_and_datasource(panel):
     """The datasource is the dashboard's variable."""
     assert len(panel["description"]) > 8
@@ -111,14 +110,14 @@ def test_panel_has_description_unit_and_datasource(panel):
         assert target["legendFormat"]
 
 
-@each_panel
+@each(panel=PANELS)
 def test_panel_queries_use_existing_metrics(panel):
     """Each metric is in the table of instruments, or recorded by a rule."""
     for target in panel["targets"]:
         assert queried_series(target["expr"]) <= known_series()
 
 
-@each_panel
+@each(panel=PANELS)
 def test_runbook_links_of_panels_exist(panel):
     """Each link leads to a file of runbooks/."""
     for link in panel.get("links", []):
@@ -127,7 +126,7 @@ def test_runbook_links_of_panels_exist(panel):
         assert (ROOT / "runbooks" / file).is_file()
 
 
-@pytest.mark.parametrize("panel", TABLES, ids=lambda panel: panel.title)
+@each(panel=TABLES)
 def test_gauges_shared_by_all_replicas_are_not_summed(panel: Panel):
     """Ten replicas that report one backlog must not show ten backlogs."""
     shared = (
@@ -186,7 +185,7 @@ def test_panel_without_its_alert_and_alert_without_its_panel_or_page_are_refused
         build_row("events", "Events", [], [replace(panel, limit=1)])
 
 
-@each_dashboard
+@each(dashboard=DASHBOARDS.values())
 def test_deployments_and_alerts_are_annotated(dashboard):
     """A new version and a firing alert are annotations on every panel."""
     marks = {mark["name"]: mark["expr"] for mark in dashboard["annotations"]["list"]}

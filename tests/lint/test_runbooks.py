@@ -21,6 +21,7 @@ from support_service.commands.parser import build_parser
 from support_service.core import errors, problem_codes
 from support_service.guard.problems import CODE_BY_STATUS
 from support_service.platform.database.failures import DATABASE_CODES
+from tests.support.each import each
 from tests.support.promql import NAME, RULES, known_series, queried_series, series_family
 from tests.support.runbooks.pages import (
     ACTIONS,
@@ -66,7 +67,7 @@ TYPED = {"$ID": "1764028800000-0", "$SERVICE": "payment"}  # what commands ask f
 LIMIT_BESIDE_LINK = re.compile(
     r"(?:[Oo]ver|[Aa]bove|[Tt]rên) (\d+(?:[.,]\d+)?) ?(GiB|%|s)?(?:(?!\. |\]\().)*\]\(([a-z0-9-]+\.md)\)"
 )
-both = pytest.mark.parametrize("folder", [ENGLISH, VIETNAMESE], ids=["en", "vi"])
+BOTH = (ENGLISH, VIETNAMESE)
 
 
 def alerts():
@@ -84,14 +85,13 @@ def test_each_page_exists_in_both_languages():
     assert sorted(path.name for path in VIETNAMESE.glob("*.md")) == PAGES
 
 
-@pytest.mark.parametrize("page", PAGES)
+@each(page=PAGES)
 def test_queries_and_commands_are_equal_in_both_languages(page):
     for kind in ("sh", "promql"):
         assert blocks(page, kind, VIETNAMESE) == blocks(page, kind)
 
 
-@both
-@pytest.mark.parametrize("page", ENTRIES)
+@each(page=ENTRIES, folder=BOTH)
 def test_page_has_every_section_in_order(page, folder):
     """The table, the actions, at least three checks with the normal result, the end, the fix, and the reasons."""
     text = page_text(folder, page)
@@ -103,8 +103,7 @@ def test_page_has_every_section_in_order(page, folder):
     assert any(re.search(r"Normal|Bình thường", check) for check in checks(page, folder))
 
 
-@both
-@pytest.mark.parametrize("page", ENTRIES)
+@each(page=ENTRIES, folder=BOTH)
 def test_page_acts_first(page, folder):
     """Its table comes before any prose, its first action within a few words. It links the set-up of the shell."""
     _, head, table, _ = page_text(folder, page).split("\n\n", 3)
@@ -113,8 +112,7 @@ def test_page_acts_first(page, folder):
     assert words_to_first_action(page, folder) <= TO_FIRST_ACTION
 
 
-@both
-@pytest.mark.parametrize("page", ENTRIES)
+@each(page=ENTRIES, folder=BOTH)
 def test_table_of_a_page_leads_to_its_actions(page, folder):
     """Each row names an action of the page or another page. Each action is named by a row."""
     table, headings = rows(page, folder), {f"#{anchor(name)}": name for name in actions(page, folder)}
@@ -126,8 +124,7 @@ def test_table_of_a_page_leads_to_its_actions(page, folder):
         assert not heading or heading in map(anchor, titles), heading
 
 
-@both
-@pytest.mark.parametrize("page", ENTRIES)
+@each(page=ENTRIES, folder=BOTH)
 def test_table_of_a_page_names_its_checks(page, folder):
     """The number of a check exists, and a command is one of that check."""
     found = checks(page, folder)
@@ -139,8 +136,7 @@ def test_table_of_a_page_names_its_checks(page, folder):
             assert command in found[int(number) - 1], command
 
 
-@both
-@pytest.mark.parametrize("page", ENTRIES)
+@each(page=ENTRIES, folder=BOTH)
 def test_actions_state_their_condition_and_side_effect(page, folder):
     """An action has a sentence of each. A rollback needs errors that began with a rollout."""
     for text in actions(page, folder).values():
@@ -150,7 +146,7 @@ def test_actions_state_their_condition_and_side_effect(page, folder):
         assert row.target != ROLLBACK[folder] or re.search(r"rollout|đợt phát hành", row.sign), row.sign
 
 
-@pytest.mark.parametrize("page", ENTRIES)
+@each(page=ENTRIES)
 def test_checks_print_the_values_that_actions_change(page):
     """The value before is needed to choose the new one, and to undo the action."""
     told = "\n".join(checks(page))
@@ -160,7 +156,7 @@ def test_checks_print_the_values_that_actions_change(page):
         assert [name for names in changed for name in names if name and name not in told] == []
 
 
-@pytest.mark.parametrize("page", ENTRIES)
+@each(page=ENTRIES)
 def test_tables_and_actions_are_equal_in_both_languages(page):
     """Row by row the same check, and the same action or page. Actions have the same commands."""
 
@@ -204,8 +200,7 @@ def test_pages_state_the_thresholds_of_their_alerts(monkeypatch):
     ]
 
 
-@both
-@pytest.mark.parametrize("page", ENTRIES)
+@each(page=ENTRIES, folder=BOTH)
 def test_numbers_beside_links_are_limits_of_the_alert_behind(page, folder):
     """Where a page says "over 15 GiB: go to" a page, the alert of that page compares with 15 GiB."""
     limits = {alert.runbook: alert.limits for alert in ALERTS}
@@ -217,20 +212,19 @@ def test_numbers_beside_links_are_limits_of_the_alert_behind(page, folder):
             assert value == 0 or any(isclose(value, limit) for limit in limits.get(target, ())), (number, unit, target)
 
 
-@both
-@pytest.mark.parametrize("page", PAGES)
+@each(page=PAGES, folder=BOTH)
 def test_relative_links_of_pages_exist(page, folder):
     for target in re.findall(r"\]\(([^)#:]+)\)", page_text(folder, page)):
         assert (folder / target).is_file(), target
 
 
-@both
+@each(folder=BOTH)
 def test_index_lists_every_page(folder):
     index = page_text(folder, "README.md")
     assert [page for page in PAGES if page != "README.md" and f"({page})" not in index] == []
 
 
-@both
+@each(folder=BOTH)
 def test_index_guides_a_newly_paged_engineer(folder):
     """It explains how to read an alert, has three checks, shows the overrides and says how to escalate."""
     page = page_text(folder, "README.md")
@@ -242,7 +236,7 @@ def test_index_guides_a_newly_paged_engineer(folder):
     assert "support-service timeline status" in page[places[3] : places[4]]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@each(page=PAGES)
 def test_metrics_of_pages_exist(page):
     """Every metric of ours is in the table."""
     for query in blocks(page, "promql"):
@@ -251,18 +245,7 @@ def test_metrics_of_pages_exist(page):
     assert {series_family(name) for name in NAME.findall(prose) if name.startswith("support_")} <= known_series()
 
 
-def test_queries_of_pages_are_valid(promtool, tmp_path):
-    """Prometheus parses every query."""
-    queries = [query for page in PAGES for query in blocks(page, "promql")]
-    rules = [f"  - record: q:{number}\n    expr: |\n      {query}\n" for number, query in enumerate(queries)]
-    file = tmp_path / "queries.yaml"
-    file.write_text("groups:\n- name: runbooks\n  rules:\n" + "".join(rules))
-    done = subprocess.run([promtool, "check", "rules", file], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert f"{len(queries)} rules found" in done.stdout
-
-
-@pytest.mark.parametrize("page", PAGES)
+@each(page=PAGES)
 @pytest.mark.usefixtures("processes")
 def test_commands_of_pages_are_valid(page):
     """The shell parses every command, and `support-service` its own."""
@@ -276,7 +259,7 @@ def test_commands_of_pages_are_valid(page):
             build_parser().parse_args(shlex.split(rest))
 
 
-@pytest.mark.parametrize("page", PAGES)
+@each(page=PAGES)
 def test_object_of_a_command_is_a_parameter(page):
     """No override names a fixed service. A command that reads input is alone in its block, or in a function."""
     for command in blocks(page, "sh"):
@@ -286,16 +269,14 @@ def test_object_of_a_command_is_a_parameter(page):
         assert language != "sh" or not asks or content.count("\n") == 1, content
 
 
-@both
-@pytest.mark.parametrize("page", PAGES)
+@each(page=PAGES, folder=BOTH)
 def test_block_of_commands_is_for_one_deployment(page, folder):
     """Commands for Kubernetes and for Compose are in separate blocks."""
     for _, content in BLOCK.findall(page_text(folder, page)):
         assert "kubectl" not in content or "docker" not in content, content
 
 
-@both
-@pytest.mark.parametrize("page", ENTRIES)
+@each(page=ENTRIES, folder=BOTH)
 def test_each_check_runs_in_each_deployment(page, folder):
     """A check with a command of Kubernetes has one of Compose as well."""
     for check in checks(page, folder):
@@ -325,7 +306,7 @@ def logged():
     }
 
 
-@pytest.mark.parametrize("page", PAGES)
+@each(page=PAGES)
 def test_log_patterns_of_pages_match_log_messages(page):
     """Each alternative of a pattern is in a message of the source."""
     words = logged()
@@ -387,7 +368,7 @@ def test_problem_codes_are_sorted_and_unique():
         assert table == sorted(set(table))
 
 
-@both
+@each(folder=BOTH)
 def test_every_code_is_explained(folder):
     """A code for clients or the command line has a line with the texts of the table, and no other has."""
     page = page_text(folder, "errors.md")

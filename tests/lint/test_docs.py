@@ -4,11 +4,10 @@ import ast
 import re
 from pathlib import Path
 
-import pytest
-
 from support_service.api.routes import ROUTES
 from support_service.api.routing.route import Permission
 from support_service.platform.settings.earlier_service import NEW_NAME_BY_EARLIER_NAME
+from tests.support.each import each
 from tests.support.promql import NAME, ROOT, known_series, series_family
 
 PACKAGE = ROOT / "src" / "support_service"
@@ -18,10 +17,9 @@ PAGES = sorted(
         *(each for folder in ("docs", "observability", "src") for each in (ROOT / folder).rglob("*.md")),
     ]
 )
-each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
-@each_page
+@each(page=PAGES)
 def test_relative_links_and_headings_exist(page: Path):
     for target, _, heading in (link.partition("#") for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())):
         if "://" in target:
@@ -36,7 +34,7 @@ def _headings(file: Path) -> list[str]:
     return re.findall(r"^## .+$", file.read_text(), re.MULTILINE) if file.suffix == ".md" else []
 
 
-@pytest.mark.parametrize("page", ["architecture.md", "glossary.md"])
+@each(page=["architecture.md", "glossary.md"])
 def test_modules_that_a_page_names_exist(page: str):
     """A name without a folder may be anywhere in the package, as in the row of its folder."""
     text = (ROOT / "docs" / page).read_text()
@@ -61,7 +59,7 @@ def test_observability_pages_exist_in_both_languages():
     assert english == {path.name for path in (ROOT / "observability" / "vi").glob("*.md")}
 
 
-@each_page
+@each(page=PAGES)
 def test_metrics_of_documents_exist(page: Path):
     """Every metric of ours is in the table."""
     named = {name for name in NAME.findall(page.read_text()) if name.startswith("support_")}

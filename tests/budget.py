@@ -1,0 +1,125 @@
+"""Compares what a run of the tests cost with tests/budget.toml, and fails if it cost more than a tenth above.
+
+`make test` runs it after the tests. CPU seconds are those of the machine that the budget was measured on: a fixed work
+that each process of a run does tells how many times slower the machine is now. So a slow or busy machine fails nothing.
+"""
+
+import argparse
+import json
+import sys
+import tomllib
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PATH = Path(__file__).with_name("budget.toml")
+MARGIN = 1.1
+LEAST = 1.0  # CPU seconds above which a folder may be: small sums vary more
+# What no test may exceed without a reason: the most, its unit, and what to do instead.
+LIMITS = {
+    "long": (5.0, "seconds", "Make the test shorter, or mark it as `long`"),
+    "cases": (30.0, "cases", "Loop over them with `subtests`"),
+    "services": (5.0, "services", "Share one with `shared_client`"),
+}
+HEAD = """\
+# What the tests of `make test` may cost. The run fails a tenth above. Make tests cheaper before you raise a number:
+# lower tiers, one service for a module, one visit that shows several promises. `python -m tests.budget --write` writes
+# the numbers of folders after `make test`. Reasons are written by hand.
+"""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a run cost: CPU seconds by folder, number of tests by folder and function, seconds by test."""
+
+    cpu: dict[str, float]
+    cases: Counter[str]
+    cases_of_functions: Counter[str]
+    seconds: dict[str, float]
+    services: Counter[str]
+
+    @classmethod
+    def read(cls, files: list[Path]) -> "Costs":
+        """Return the costs that runs have written together."""
+        cpu: defaultdict[str, float] = defaultdict(float)
+        cases, functions, services = Counter[str](), Counter[str](), Counter[str]()
+        seconds: defaultdict[str, float] = defaultdict(float)
+        for file in files:
+            tables = json.loads(file.read_text())
+            measured, _, sum_of_slowness = tables["slowness"]["slowness"]
+            slowness = max(1.0, sum_of_slowness / measured)
+            for folder, (count, _, used) in tables["folder"].items():
+                cases[folder] += int(count)
+                cpu[folder] += used / slowness
+            for test, (_, used, _) in tables["test"].items():
+                function = test.partition("[")[0]
+                functions[function] += 1
+                seconds[function] = max(seconds[function], used / slowness)
+            for module, (count, _, _) in tables["services"].items():
+                services[module] += int(count)
+        return cls(dict(cpu), cases, functions, dict(seconds), services)
+
+
+def main() -> int:
+    """Compare the costs with the budget, or write it; return the exit status."""
+    parser = argparse.ArgumentParser("python -m tests.budget", description=__doc__.partition("\n")[0])
+    parser.add_argument("files", nargs="*", type=Path, help="what `--costs` of pytest has written; build/costs*.json")
+    parser.add_argument("--write", action="store_true", help="write what the tests cost now as their budget")
+    options = parser.parse_args()
+    files = options.files or sorted(Path("build").glob("costs*.json"))
+    if not files:
+        parser.error("no costs in build/: run `make test` first")
+    costs = Costs.read(files)
+    budget = tomllib.loads(PATH.read_text())
+    if options.write:
+        PATH.write_text(written(costs, budget))
+        return 0
+    print(f"CPU: {sum(costs.cpu.values()):.0f} of {total(budget):.0f} s for {costs.cases.total()} tests")
+    found = [*over(costs, budget)]
+    print(*found, sep="\n", end="\n" if found else "")
+    return bool(found)
+
+
+def total(budget: dict[str, Any]) -> float:
+    """Return the CPU seconds of all folders."""
+    return sum(allowed["cpu"] for allowed in budget["folder"].values())
+
+
+def over(costs: Costs, budget: dict[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each part of the budget that a run exceeds, with what to do."""
+    cheaper = "Move tests to a lower tier, share a service or a visit, or raise the number in tests/budget.toml"
+    if (cpu := sum(costs.cpu.values())) > MARGIN * total(budget):
+        yield f"All tests: {cpu:.0f} s of CPU, allowed are {total(budget):.0f}. {cheaper}."
+    for folder, cpu in sorted(costs.cpu.items()):
+        allowed = budget["folder"].get(folder, {"cpu": 0, "cases": 0})
+        if cpu > max(MARGIN * allowed["cpu"], allowed["cpu"] + LEAST):
+            yield f"{folder}: {cpu:.1f} s of CPU, allowed are {allowed['cpu']}. {cheaper}."
+        if costs.cases[folder] > MARGIN * allowed["cases"]:
+            yield f"{folder}: {costs.cases[folder]} tests, allowed are {allowed['cases']}. {cheaper}."
+    for table, used in {"long": costs.seconds, "cases": costs.cases_of_functions, "services": costs.services}.items():
+        most, unit, instead = LIMITS[table]
+        for name, value in sorted(used.items()):
+            if value > most and name not in budget[table]:
+                yield (
+                    f"{name}: {value:.3g} {unit}, allowed are {most:g}. "
+                    f"{instead}, or say why not in [{table}] of tests/budget.toml."
+                )
+
+
+def written(costs: Costs, budget: dict[str, Any]) -> str:
+    """Return the budget of what tests cost now, with the reasons that it had."""
+    lines = [HEAD, "[folder]"]
+    lines += [
+        f'"{folder}" = {{ cpu = {round(cpu, 1)}, cases = {costs.cases[folder]} }}'
+        for folder, cpu in sorted(costs.cpu.items())
+    ]
+    for table, (most, unit, _) in LIMITS.items():
+        lines += ["", f"# Over {most:g} {unit}, and why.", f"[{table}]"]
+        lines += [f"{json.dumps(name)} = {json.dumps(reason)}" for name, reason in sorted(budget[table].items())]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
