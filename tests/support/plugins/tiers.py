@@ -26,6 +26,7 @@ ROOTS = {  # the tier of a test that uses one of these fixtures, directly or thr
 }
 BACKENDS = {"postgresql": "servers", "redis": "servers", "s3": "servers"}  # parameters that choose a real server
 MAY_START_PROCESSES = ("servers", "processes")
+WITHOUT_SERVERS = ("tests/unit/",)  # folders whose tests run anywhere
 STARTS = {"subprocess.Popen", "os.posix_spawn", "os.fork"}  # audit events; multiprocessing's forkserver raises none
 ORDER = list(TIERS)
 
@@ -81,9 +82,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its tier."""
+    """Mark each test with its tier.
+
+    Raises UsageError for a test in a folder whose tests need no server, if it needs one.
+    """
     for item in items:
-        item.add_marker(tier_of(item))
+        tier = tier_of(item)
+        if tier in MAY_START_PROCESSES and item.location[0].startswith(WITHOUT_SERVERS):
+            raise pytest.UsageError(f"{item.nodeid} needs a server: move it to tests/integration/ or tests/e2e/")
+        item.add_marker(tier)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -5,8 +5,6 @@ import errno
 import io
 import os
 import shutil
-import subprocess
-import sys
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -19,7 +17,6 @@ from support_service.attachments.storage.local import BLOCK_BYTES, SPACE_CHECK_B
 from support_service.core.errors import InsufficientStorage, Unavailable
 from tests.support.attachments.streams import read, stream
 from tests.support.calls import eventually, stored_files
-from tests.support.disks import small_disk
 
 
 @pytest.mark.parametrize("moment", ["file", "folder"])
@@ -105,13 +102,6 @@ async def test_directory_that_cannot_be_created_stops_the_start(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(Unavailable):
         await LocalAttachmentStorage(tmp_path / "file").open()
-
-
-@pytest.mark.parametrize("size", [10, 3 * BLOCK_BYTES])
-@pytest.mark.usefixtures("processes")
-async def test_file_size_limit_of_the_system_is_out_of_space(tmp_path, size):
-    """No file is left."""
-    assert _put_with_limit(tmp_path, size, limit=size // 2) == "storage_full []"
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
@@ -266,26 +256,6 @@ async def test_file_without_permissions_is_damaged(storage, monkeypatch):
     assert refusal.value.fault == "damaged"
 
 
-@pytest.mark.parametrize("size", [50_000, 3_000_000])
-@pytest.mark.usefixtures("processes")
-async def test_real_full_disk_is_out_of_space(tmp_path, size):
-    """It fills up in the middle of a file. Afterwards files are stored again."""
-    with small_disk(tmp_path, 1_000_000) as disk:
-        storage = LocalAttachmentStorage(disk)
-        await storage.open()
-        ballast = disk / "ballast"
-        ballast.write_bytes(b"x" * (storage.free_bytes() - 20_000))
-        with pytest.raises(InsufficientStorage):
-            await storage.put(stream(os.urandom(size)))
-        assert stored_files(disk) == [ballast]
-        ballast.unlink()
-        inodes = storage.free_inodes()
-        stored = await storage.put(stream(b"hello"))
-        assert 0 < storage.free_inodes() < inodes <= 1
-        assert await read(storage, stored.key, 0, 5) == b"hello"
-        await storage.close()
-
-
 async def test_processes_with_one_volume_have_its_number(tmp_path):
     """Also processes that look at the same moment. Another volume has another number, which it keeps."""
     numbers = {}
@@ -353,31 +323,6 @@ async def test_old_temporary_files_are_deleted(storage, tmp_path):
     assert len(stored_files(tmp_path)) == 2
     assert await storage.delete_unfinished(before) == 1
     assert [path.name for path in stored_files(tmp_path)] == ["young"]
-
-
-def _put_with_limit(folder, size, limit):
-    """Put bytes in a process that may not write files of more than `limit` bytes."""
-    script = f"""
-import asyncio, pathlib, resource
-from support_service.attachments.storage.local import LocalAttachmentStorage
-from support_service.core.errors import InsufficientStorage
-
-async def main():
-    storage = LocalAttachmentStorage(pathlib.Path({str(folder)!r}))
-    await storage.open()
-    async def stream():
-        for _ in range({size} // 10):
-            yield b"x" * 10
-    resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
-    try:
-        await storage.put(stream())
-    except InsufficientStorage as full:
-        print(full.code, [path for path in pathlib.Path({str(folder)!r}).rglob("*") if path.is_file()])
-
-asyncio.run(main())
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
-    return done.stdout.strip()
 
 
 async def test_failed_first_read_closes_the_file(storage):

@@ -197,16 +197,6 @@ def test_invalid_value_is_refused_with_what_is_allowed(variable, value, allowed)
     assert not re.search("[Ii]nput|[Vv]alid|pars", line)  # pydantic's own terms
 
 
-@pytest.mark.parametrize(("variable", "value"), [("SUPPORT_ATTACHMENT_STORE", "s3"), ("SUPPORT_OFFLOAD_AFTER", "30d")])
-def test_s3_settings_require_a_bucket(variable, value):
-    """Settings that need a bucket are refused without one, and the line says so."""
-    with pytest.raises(WrongSetting) as refusal:
-        Settings.load({variable: value})
-    assert str(refusal.value) == f"{variable}={value!r} requires SUPPORT_S3_BUCKET"
-    settings = Settings.load({variable: value, "SUPPORT_S3_BUCKET": "files"})
-    assert (settings.s3.bucket, settings.s3.region, settings.s3.endpoint) == ("files", "us-east-1", None)
-
-
 def test_durations_shares_and_types_are_parsed():
     settings = Settings.load(
         {
