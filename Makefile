@@ -8,7 +8,7 @@ export INSTALL_DEBIAN_PACKAGES := $(or $(CI),$(filter services,$(MAKECMDGOALS)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services vendor screenshots run test test-fast test-all test-times test-long histories soak coverage mutants lint lint-code lint-types lint-console lint-api lint-generated lint-language lint-texts format docs generate configuration inventory sources client observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege wheel chart sbom api-diff actionlint lock clean
+.PHONY: help install services vendor screenshots run test test-fast test-all test-budget test-times test-long histories soak coverage mutants lint lint-code lint-types lint-console lint-api lint-generated lint-language lint-texts format docs generate configuration inventory sources client observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege wheel chart sbom api-diff actionlint lock clean
 
 ## Every day
 
@@ -75,19 +75,25 @@ run: install ## Start the service with simulated upstream services and sample ca
 PYTEST = $(BIN)/pytest --dist worksteal
 DRILL_SHORT = DRILL_TIME=25 $(BIN)/pytest tests/e2e/drill/short.py
 
-test: install services ## Run the tests, within their budget, in random order (ARGS="-k timeline" picks some, ARGS=--randomly-seed=1 repeats an order)
-	$(PYTEST) -n 4 $(if $(ARGS),$(ARGS),--costs=build/costs.json --record-passed)
-	$(if $(ARGS),,@$(BIN)/python -m tests.budget)
-
-test-fast: install ## Run the tests that need nothing but SQLite, in about a minute
-	$(PYTEST) -n 3 tests/unit tests/app $(ARGS)
-
 # The short drill depends on seconds of real time. It mostly waits, and the other tests leave it the CPU when it needs some.
-test-all: install services ## Run every test, also the long ones and those whose inputs have not changed, in a quarter of an hour
-	@mkdir -p build; $(DRILL_SHORT) > build/drill-short.log 2>&1 & drill=$$!; \
-	failed=0; nice -n 19 $(PYTEST) -n 4 --all --durations 25 $(ARGS) || failed=1; \
+define WITH_DRILL
+@mkdir -p build; $(DRILL_SHORT) > build/drill-short.log 2>&1 & drill=$$!; \
+	failed=0; nice -n 19 $(PYTEST) -n 4 --durations 25 $(1) || failed=1; \
 	wait $$drill || failed=1; echo; echo "The short drill:"; cat build/drill-short.log; \
 	exit $$failed
+endef
+
+test: install services ## Run the tests in random order (ARGS="-k timeline" picks some, ARGS=--randomly-seed=1 repeats an order)
+	$(if $(ARGS),nice -n 19 $(PYTEST) -n 4 --durations 25 $(ARGS),$(call WITH_DRILL,--costs=build/costs.json --record-passed))
+
+test-fast: install ## Run the tests that need nothing but SQLite, in a minute and a half
+	$(PYTEST) -n 3 tests/unit tests/app $(ARGS)
+
+test-budget: install ## Compare what the last `make test` cost with tests/budget.toml, and fail if it cost more
+	@$(BIN)/python -m tests.budget $(ARGS)
+
+test-all: install services ## Run every test, also those whose inputs have not changed since they passed
+	$(call WITH_DRILL,--all)
 
 lint: lint-code lint-types lint-console lint-api lint-generated lint-language lint-texts docs ## Check format, lint rules, types, imports, dependencies, the API, generated files, language and links (make -j2 is faster)
 

@@ -92,8 +92,8 @@ LONG = {
     "races": long("unit", options=("-k", "in_any_order"), RACE_ORDERS=100_000),
     "database": long("integration/database/test_acknowledged_writes.py", DATABASE_WRITES=1500),
     "lists": long("integration/cases/test_case_list_at_scale.py", SCALE_CASES=40_000),
-    "limits": long("unit/observability/test_limits.py", LIMIT_EVERY=1),
-    "pushed": long("unit/observability/test_pushed_rules.py", PUSHED_FAULTS=1),
+    "limits": long("integration/observability/test_limits.py", LIMIT_EVERY=1),
+    "pushed": long("integration/observability/test_pushed_rules.py", PUSHED_FAULTS=1),
     "upgrade": long("e2e/upgrade", UPGRADE_SECONDS=10, UPGRADE_CLIENTS=8),
     "bench": long("e2e/benchmarks/test_bench.py", BENCH_SECONDS=0.1),
 }

@@ -95,7 +95,7 @@ def _processes_below(pid: str) -> Iterator[str]:
 
 
 def _of_process(pid: str) -> tuple[float, float]:
-    """Return CPU seconds, with those of ended children, and seconds of waits for a processor."""
+    """Return CPU seconds, also of ended children, and seconds of waits for a processor."""
     _, _, numbers = _read(f"/proc/{pid}/stat").rpartition(") ")
     return sum(map(int, numbers.split()[11:15])) / TICKS, _wait(pid)  # utime, stime, cutime and cstime of proc(5)
 

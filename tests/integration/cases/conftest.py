@@ -1,3 +1,3 @@
-"""Fixtures: cases that are stored past the service."""
+"""Fixtures: cases that are stored past the service, and metrics without one."""
 
-from tests.support.cases import add_cases  # noqa: F401 - fixtures
+from tests.support.cases import add_cases, own_metrics  # noqa: F401 - fixtures

@@ -1,7 +1,7 @@
 """When a test runs: in each run, when its inputs have changed, or with `--all` only.
 
 tests/forms.toml names groups of tests that read files which seldom change, such as the rules of Prometheus, and these
-files. A group is left out while its files are those that it passed with. tests/passed.json has their hashes, and is
+files. A group is left out while its files are the same as when it passed. tests/passed.json has their hashes, and is
 committed with the change that it was written for. A test with the marker `long` runs with `--all`.
 """
 
