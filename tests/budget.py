@@ -1,7 +1,7 @@
 """Compares what a run of the tests cost with tests/budget.toml, and fails if it cost more than a tenth above.
 
-`make test` writes the costs, and `make test-budget` compares them. A slow or busy machine fails nothing. Each process of
-a run times a fixed work. The costs are divided by how many times longer it took than on the machine of the budget.
+`make test` writes the costs, and `make test-budget` compares them. A slow or busy machine fails nothing. A process
+of a run times a fixed work. The costs are divided by how many times longer it took than on the machine of the budget.
 """
 
 import argparse

@@ -1,0 +1,85 @@
+"""What the budget of the tests finds, and says to do."""
+
+import json
+
+import pytest
+
+from tests.budget import Costs, over, written
+from tests.support.plugins import forms
+
+BUDGET = {"folder": {"tests/unit/a": {"cpu": 10.0, "cases": 50}}, "long": {}, "cases": {}, "services": {}}
+
+
+@pytest.fixture
+def costs(tmp_path):
+    """Read the costs of a run of one folder, on a machine that takes `slowness` times as long."""
+
+    def read(cpu, tests, services=(), slowness=1.0):
+        tables = {
+            "slowness": {"slowness": [2, 0, 2 * slowness]},
+            "folder": {"tests/unit/a": [len(tests), cpu, cpu]},
+            "test": {test: [1, seconds, seconds] for test, seconds in tests.items()},
+            "services": {module: [count, 0, 0] for module, count in services},
+        }
+        file = tmp_path / "costs.json"
+        file.write_text(json.dumps(tables))
+        return Costs.read([file])
+
+    return read
+
+
+def test_run_within_its_budget_is_accepted(costs):
+    """A tenth more is accepted. On a slow machine all takes longer."""
+    assert [*over(costs(10.9, {"a::test": 4.9}), BUDGET)] == []
+    assert [*over(costs(21, {"a::test": 9}, slowness=2), BUDGET)] == []
+
+
+def test_dear_folder_is_named(costs):
+    """The folder and the whole cost too much."""
+    assert [line.partition(":")[0] for line in over(costs(12, {}), BUDGET)] == ["All tests", "tests/unit/a"]
+
+
+def test_slow_test_many_cases_and_many_services_are_named_with_what_to_do(costs):
+    """A reason in the budget accepts each."""
+    tests = {"a.py::test_slow": 6} | {f"a.py::test_cases[{number}]": 0.1 for number in range(40)}
+    found = costs(10, tests, services=[("a.py", 6)])
+    assert [line.partition(". ")[0] for line in over(found, BUDGET)] == [
+        "a.py::test_slow: 6 seconds, allowed are 5",
+        "a.py::test_cases: 40 cases, allowed are 30",
+        "a.py: 6 services, allowed are 5",
+    ]
+    reasons = {"long": {"a.py::test_slow": ""}, "cases": {"a.py::test_cases": ""}, "services": {"a.py": ""}}
+    assert [*over(found, BUDGET | reasons)] == []
+
+
+def test_written_budget_keeps_its_reasons(costs):
+    """The numbers of folders are new, and reasons stay as they were."""
+    text = written(costs(3.14, {"a.py::test": 1}), BUDGET | {"long": {"a.py::test": "It kills servers."}})
+    assert '"tests/unit/a" = { cpu = 3.1, cases = 1 }' in text
+    assert '"a.py::test" = "It kills servers."' in text
+
+
+def test_group_runs_again_when_one_of_its_files_has_changed(tmp_path, monkeypatch):
+    """A new file counts as well."""
+    for name in ("tests", "rules"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a").write_text("a")
+    monkeypatch.setattr(forms, "ROOT", tmp_path)
+    monkeypatch.setattr(forms, "groups", lambda: {"rules": {"tests": ["tests/a"], "inputs": ["rules"]}})
+
+    def digest():
+        return forms.digest.__wrapped__("rules")
+
+    before = digest()
+    assert digest() == before
+    (tmp_path / "rules/a").write_text("b")
+    changed = digest()
+    (tmp_path / "rules/b").write_text("")
+    assert len({before, changed, digest()}) == 3
+    assert (forms.group_of("tests/a/test_rules.py"), forms.group_of("tests/b.py")) == ("rules", None)
+
+
+def test_inputs_of_every_group_exist():
+    """A renamed folder would otherwise leave its group out for ever."""
+    for group in forms.groups():
+        assert forms.digest(group)
