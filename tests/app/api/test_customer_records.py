@@ -365,7 +365,7 @@ async def test_changes_are_audited_without_what_is_personal(client):
     ]  # fmt: skip
     assert entries[1]["changes"] == {"customer": [None, first["auditId"]], "other": [None, second["auditId"]]}
     assert entries[2]["changes"] == {"customer": [None, first["auditId"]], "fields": [None, ["name"]]}
-    assert not any(text in str(entries) for text in ("Anna", "c-1", "example"))
+    assert not any(text in str(entries) for text in ("Anna", "'c-1'", "example"))
 
 
 async def test_repeated_key_changes_once(client):

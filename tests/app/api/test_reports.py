@@ -81,7 +81,7 @@ async def test_report_counts_what_happened(client):
     ) as response:
         assert response.status == 201
     case = await open_case(client, assignedAgentId="ann", team="returns")
-    await move_due_times(client, hours=1, targets=("firstResponse",))
+    await move_due_times(client, hours=0, targets=("firstResponse",))
     await open_case(client, channel="chat")
     await add_message(client, case, authorType="agent")
     await set_status(client, case, "resolved", "open", "closed")
