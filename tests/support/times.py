@@ -10,6 +10,7 @@ from pathlib import Path
 
 SETUP = "set-up"  # the table of fixtures and starts
 SERVICES = "services"  # the table of modules that start services
+SLOWNESS = "slowness"  # of the machine, measured during the run
 
 TICKS = os.sysconf("SC_CLK_TCK")  # in a second
 REFERENCE = 0.0100  # CPU seconds of `_fixed_work` on the machine that the budget was measured on, while it was idle
@@ -18,6 +19,7 @@ Sums = dict[str, list[float]]  # name -> [count, wall seconds, CPU seconds]
 
 enabled = False  # measuring each fixture takes a twentieth of the time of tests
 measured_here: dict[str, Sums] = {}  # by table; of this process
+_next_measurement = [0.0]
 
 
 @contextmanager
@@ -74,9 +76,11 @@ class Usage:
         return max(self.cpu, self.wall - self.waits)
 
 
-def slowness() -> float:
-    """Return how many times longer a fixed work takes now than on the machine of the budget."""
-    return min(_fixed_work() for _ in range(5)) / REFERENCE
+def measure_slowness() -> None:
+    """Note how many times longer a fixed work takes now than on the machine of the budget, once in two seconds."""
+    if time.monotonic() >= _next_measurement[0]:
+        _next_measurement[0] = time.monotonic() + 2
+        add(SLOWNESS, SLOWNESS, [1, 0, _fixed_work() / REFERENCE])
 
 
 def _fixed_work() -> float:

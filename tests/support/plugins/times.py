@@ -13,11 +13,11 @@ import pytest
 
 from tests.support import times
 from tests.support.plugins.tiers import tier_of
-from tests.support.times import SERVICES, SETUP, Usage, add, measured, measured_here, slowness
+from tests.support.times import SERVICES, SETUP, SLOWNESS, Usage, add, measure_slowness, measured, measured_here
 
 TIMES, COSTS = "--times", "--costs"
 SENT_BY_WORKER = "times"
-TIER, FOLDER, FILE, TEST, SLOWNESS = "tier", "folder", "file", "test", "slowness"
+TIER, FOLDER, FILE, TEST = "tier", "folder", "file", "test"
 PRINTED = {TIER: 10, FOLDER: 60, SETUP: 30, FILE: 40, TEST: 40}  # rows of each table
 
 
@@ -37,6 +37,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
     """Measure a test with its set-up and its end."""
     if not _is_measured(item.config):
         return (yield)
+    measure_slowness()
     before = Usage.now()
     try:
         return (yield)
@@ -54,17 +55,11 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[Any]:
         return (yield)
 
 
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """Measure how fast the machine is at the start."""
-    _measure_machine(session)
-
-
 @pytest.hookimpl(wrapper=True, trylast=True)  # inside xdist's wrapper, which sends the output
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     """Measure the end of a session. A worker sends what it measured to the run, which measures nothing itself."""
     if session.config.pluginmanager.hasplugin("dsession"):
         return (yield)
-    _measure_machine(session)
     with measured("end of the session"):
         result = yield
     if hasattr(session.config, "workeroutput"):
@@ -98,8 +93,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def _is_measured(config: pytest.Config) -> bool:
     return config.getoption(TIMES) or config.getoption(COSTS) is not None
-
-
-def _measure_machine(session: pytest.Session) -> None:
-    if _is_measured(session.config):
-        add(SLOWNESS, SLOWNESS, [1, 0, slowness()])

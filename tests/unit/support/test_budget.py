@@ -7,7 +7,13 @@ import pytest
 from tests.budget import Costs, over, written
 from tests.support.plugins import forms
 
-BUDGET = {"folder": {"tests/unit/a": {"cpu": 10.0, "cases": 50}}, "long": {}, "cases": {}, "services": {}}
+BUDGET = {
+    "whole": {"cpu": 10, "cases": 50, "lines": 100_000},
+    "folder": {"tests/unit/a": {"cpu": 10.0, "cases": 50}},
+    "long": {},
+    "cases": {},
+    "services": {},
+}
 
 
 @pytest.fixture
@@ -35,8 +41,10 @@ def test_run_within_its_budget_is_accepted(costs):
 
 
 def test_dear_folder_is_named(costs):
-    """The folder and the whole cost too much."""
-    assert [line.partition(":")[0] for line in over(costs(12, {}), BUDGET)] == ["All tests", "tests/unit/a"]
+    """The folder and the whole cost too much, have too many tests, and too many lines."""
+    tests = {f"a.py::test_{number}": 0.1 for number in range(56)}
+    found = [*over(costs(12, tests), BUDGET | {"whole": BUDGET["whole"] | {"lines": 100}})]
+    assert [line.partition(":")[0] for line in found] == ["All tests"] * 2 + ["tests/"] + ["tests/unit/a"] * 2
 
 
 def test_slow_test_many_cases_and_many_services_are_named_with_what_to_do(costs):
@@ -55,7 +63,7 @@ def test_slow_test_many_cases_and_many_services_are_named_with_what_to_do(costs)
 def test_written_budget_keeps_its_reasons(costs):
     """The numbers of folders are new, and reasons stay as they were."""
     text = written(costs(3.14, {"a.py::test": 1}), BUDGET | {"long": {"a.py::test": "It kills servers."}})
-    assert '"tests/unit/a" = { cpu = 3.1, cases = 1 }' in text
+    assert '"tests/unit/a" = { cpu = 3.6, cases = 1 }' in text
     assert '"a.py::test" = "It kills servers."' in text
 
 
