@@ -12,7 +12,6 @@ from threading import Thread
 
 import pytest
 import yaml
-from jsonschema import Draft202012Validator
 
 from support_service import __version__
 from support_service.platform.settings import Settings
@@ -116,6 +115,8 @@ def schemas():
 
 def violations(schemas, resource):
     """Return what the schema of a resource's kind finds in it."""
+    from jsonschema import Draft202012Validator
+
     group, _, version = resource["apiVersion"].rpartition("/")
     kind = {"group": group, "version": version, "kind": resource["kind"]}
     (name,) = [

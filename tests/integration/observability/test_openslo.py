@@ -4,7 +4,6 @@ import subprocess
 
 import pytest
 import yaml
-from jsonschema import Draft202012Validator
 from observability import openslo
 from observability.error_budget import BUDGET_PERIOD
 from observability.rules import SIGNALS_BY_GROUP
@@ -99,6 +98,8 @@ def documents():
 
 
 def test_documents_have_the_form_of_the_specification(documents):
+    from jsonschema import Draft202012Validator
+
     for document in documents:
         validator = Draft202012Validator(schema({"Service": SERVICE, "SLO": SLO}[document["kind"]]))
         assert [error.message for error in validator.iter_errors(document)] == [], document["metadata"]
