@@ -89,6 +89,7 @@ async def test_wrong_token_is_refused_in_plain_words(tokens, console):
     await expect_good_looks(page)
 
 
+@pytest.mark.long
 async def test_page_asks_for_a_new_sign_in_when_the_token_is_revoked(tokens, token_file, owned_case, console, client):
     """The session ends with its token; the address is kept."""
     console.refused = {401}
@@ -118,6 +119,7 @@ async def test_queue_asks_for_a_new_sign_in_when_its_stream_ends_with_the_token(
     await expect(page.get_by_label("Token or JWT")).to_be_visible()
 
 
+@pytest.mark.long
 async def test_users_of_one_browser_share_neither_stream_nor_drafts(tokens, owned_case, console, client):
     """A supervisor's tab is open while an agent signs in in another one, who sees only what an agent may see."""
     first = await sign_in(console, tokens["supervisor"], case_path(owned_case))
@@ -137,6 +139,7 @@ async def test_users_of_one_browser_share_neither_stream_nor_drafts(tokens, owne
     await expect(second.locator("#composer")).to_have_value("")
 
 
+@pytest.mark.long
 async def test_page_of_a_former_user_becomes_that_of_the_next_one(tokens, owned_case, console, client):
     """A draft is not sent in the name of somebody who signs in in another tab of the same browser."""
     first = await sign_in(console, tokens["supervisor"], case_path(owned_case))
@@ -147,6 +150,7 @@ async def test_page_of_a_former_user_becomes_that_of_the_next_one(tokens, owned_
     await expect(first.locator("#composer")).to_have_value("")
 
 
+@pytest.mark.long
 async def test_sign_out_in_a_tab_ends_the_others(tokens, owned_case, console):
     """They keep no draft, and nothing that can be sent."""
     console.refused = {401}
@@ -159,6 +163,7 @@ async def test_sign_out_in_a_tab_ends_the_others(tokens, owned_case, console):
     assert "thought" not in await first.evaluate("JSON.stringify(localStorage)")
 
 
+@pytest.mark.long
 async def test_sign_out_without_an_answer_says_so(tokens, owned_case, console):
     """The session lasts, and drafts with it."""
     console.loses_connections = True
@@ -173,6 +178,7 @@ async def test_sign_out_without_an_answer_says_so(tokens, owned_case, console):
     await expect(page.locator("#composer")).to_have_value("Half a thought")
 
 
+@pytest.mark.long
 async def test_customer_has_no_key_for_notes(tokens, owned_case, console):
     """`n` begins none, and the keys of agents do nothing."""
     page = await sign_in(console, tokens["customer"], case_path(owned_case))
@@ -183,6 +189,7 @@ async def test_customer_has_no_key_for_notes(tokens, owned_case, console):
     await expect(page.get_by_role("dialog")).to_have_count(0)
 
 
+@pytest.mark.long
 async def test_foreign_address_is_not_followed_after_sign_in(tokens, console):
     """`next` leads to another page of the console only, also if it is not an address."""
     page = await console.open("/console/sign-in")
@@ -252,6 +259,7 @@ async def test_mention_counts_until_its_case_is_opened(mentioned):
     await expect(link.locator(".count")).to_have_text("0")
 
 
+@pytest.mark.long
 async def test_mention_is_read_if_its_case_is_opened_from_another_view(mentioned):
     """The reader is back before the service has marked it."""
     page, link = mentioned
@@ -265,6 +273,7 @@ async def test_mention_is_read_if_its_case_is_opened_from_another_view(mentioned
     await expect(link.locator(".count")).to_have_text("0")
 
 
+@pytest.mark.long
 async def test_mentions_are_read_by_the_address_of_their_case(mentioned, tokens, owned_case, client, console):
     """So is a mention that comes while the case is shown."""
     page, link = mentioned
@@ -291,6 +300,7 @@ async def test_views_of_the_rail_are_those_that_the_service_counts(team_token, c
     assert {{"due": "at-risk"}.get(name, name): filters for name, filters in views if name not in own} == counted
 
 
+@pytest.mark.long
 async def test_program_of_on_call_sees_no_case(tokens, owned_case, console):
     """The role `service` may read the state of the service only."""
     console.refused = {403}
@@ -302,6 +312,7 @@ async def test_program_of_on_call_sees_no_case(tokens, owned_case, console):
         await expect(page.get_by_text("Your role may not do this.")).to_be_visible()
 
 
+@pytest.mark.long
 async def test_no_view_leaves_out_an_open_case(tokens, team_token, client, console):
     """Mine, unassigned, team and waiting longest have as many rows as their counts say.
 
@@ -324,6 +335,7 @@ async def test_no_view_leaves_out_an_open_case(tokens, team_token, client, conso
         await expect(page.locator(".subject a bdi")).to_have_text(subjects)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("role", ["customer", "analyst"])
 async def test_link_to_a_note_tells_nothing_to_those_who_may_not_read_it(tokens, owned_case, client, console, role):
     """The case opens as without the link. Customers do not learn that there is a note, analysts not what it says."""
@@ -339,6 +351,7 @@ async def test_link_to_a_note_tells_nothing_to_those_who_may_not_read_it(tokens,
     await expect(page.locator(".case-message")).to_have_text("")
 
 
+@pytest.mark.long
 async def test_agent_of_another_team_finds_nothing_of_a_case(strange_token, owned_case, console):
     """Not by its address, in a list, by a search, in the palette, or on the page of its customer."""
     console.refused = {404}

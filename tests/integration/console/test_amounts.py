@@ -9,6 +9,8 @@ from tests.support.calls import open_case, read_case
 from tests.support.console.browser import NARROW, expect_accessible, expect_good_looks, settled
 from tests.support.console.samples import LONG_WORD, case_path
 
+pytestmark = pytest.mark.long
+
 AGENTS, TAGS, ORDERS = 200, 50, 100
 
 

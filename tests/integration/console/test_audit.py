@@ -69,6 +69,7 @@ async def test_filters_are_in_the_address(sealed, console):
     await expect(other.locator(".audit li")).to_have_count(4)
 
 
+@pytest.mark.long
 async def test_head_of_the_chain_is_copied(sealed, client, console):
     """The head is what `support-service audit verify --from-head` takes."""
     profile = await console.profile(permissions=["clipboard-read", "clipboard-write"])
@@ -89,6 +90,7 @@ async def test_altered_entry_is_reported(sealed, client, console):
     await expect_accessible(page)
 
 
+@pytest.mark.long
 async def test_case_leads_to_its_audit_entries(console, client, case):
     """Each entry has the values before and after; the address names the case."""
     await open_case(client, subject="Another case")
@@ -101,6 +103,7 @@ async def test_case_leads_to_its_audit_entries(console, client, case):
     assert page.url.endswith(f"/console/audit?case={case['id']}")
 
 
+@pytest.mark.long
 async def test_entries_are_in_words(client, console):
     """Cases have their subjects, people their names, and what was changed has a text, whatever it is."""
     await client.put("/support/agents/linh", json={"displayName": "Linh Trần"})

@@ -56,6 +56,7 @@ async def test_timeline_has_all_sources_by_day(known_order, console, client, cas
     await expect(timeline.get_by_text("Where is my parcel?")).to_be_visible()
 
 
+@pytest.mark.long
 async def test_context_that_claims_to_be_something_else_is_shown_as_context(known_order, console, client):
     """Entries of the context are marked, and none is hidden or shown as an entry of a service, a person or a change."""
     claims = [
@@ -76,6 +77,7 @@ async def test_context_that_claims_to_be_something_else_is_shown_as_context(know
     await expect_accessible(page)
 
 
+@pytest.mark.long
 async def test_message_that_was_sent_long_before_it_arrived_says_so(console, client, case):
     """Others have one time only."""
     await add_message(client, case, "By letter", sentAt="2026-01-01T08:30:00Z")
@@ -127,12 +129,14 @@ async def test_keys_claim_answer_and_lead_back(console, client, case):
     await expect(page.get_by_role("navigation", name="Views")).to_be_visible()
 
 
+@pytest.mark.long
 async def test_composer_is_the_last_text_box(console, case):
     """Programs that drive the page find it there."""
     boxes = (await console.open(case_path(case))).get_by_role("textbox")
     assert await boxes.last.get_attribute("id") == "composer"
 
 
+@pytest.mark.long
 async def test_draft_survives_a_reload(console, case):
     """Text and kind of message are there again; after sending nothing is left."""
     page = await console.open(case_path(case))
@@ -200,7 +204,7 @@ async def test_closed_duplicate_leads_to_the_original_case(console, client, case
     await expect(page.get_by_role("button", name="Send and set Pending")).to_be_visible()
 
 
-@pytest.mark.parametrize("choice", ["Send anyway", "Keep editing"])
+@pytest.mark.parametrize("choice", [pytest.param("Send anyway", marks=pytest.mark.long), "Keep editing"])
 async def test_neither_of_two_agents_answers_over_the_other(console, client, case, choice):
     """The second one sees the first one's answer, and decides."""
     console.refused = {412}
@@ -259,6 +263,7 @@ async def test_taking_a_colleagues_case_is_asked_first(console, client, case):
     assert (await read_detail(client, case))["assignedAgentId"] == "anyone"
 
 
+@pytest.mark.long
 async def test_claim_of_a_changed_case_is_refused_in_plain_words(console, client, case):
     """The page, which has not heard of the change, shows it."""
     console.refused = {412}
@@ -290,6 +295,7 @@ async def test_macro_is_inserted_by_its_name(console, client, case):
     await expect(page.get_by_role("button", name="Status: Pending")).to_be_visible()
 
 
+@pytest.mark.long
 async def test_macro_changes_the_case_only_when_its_message_is_sent(console, client, case):
     """Its tags and status wait with the draft, also over a reload. A draft that is thrown away changes nothing."""
     macro = {"text": "Thank you.", "status": "pending", "tags": ["polite", "closing"]}
@@ -324,6 +330,7 @@ async def test_macro_changes_the_case_only_when_its_message_is_sent(console, cli
     assert (detail["tags"], detail["status"]) == (["delivery", "polite"], "pending")
 
 
+@pytest.mark.long
 async def test_message_on_its_way_changes_only_its_own_case(console, client, case):
     """A writer who opens another case meanwhile finds its draft, and its tags as they were."""
     await client.put("/support/macros/thanks", json={"text": "Thank you.", "tags": ["polite"]})
@@ -371,6 +378,7 @@ async def test_duplicate_is_linked_and_unlinked(console, client, case):
     await expect(page.get_by_role("button", name="Status: Open")).to_be_visible()
 
 
+@pytest.mark.long
 async def test_timeline_has_the_entries_of_duplicates(known_order, console, client, case):
     """Each leads to its case. Messages, files, orders and changes of duplicates are in the order of time."""
     other = await open_case(client, subject="Lost parcel", context=[{"type": "order", "orderId": "ORD-1001"}])
@@ -428,6 +436,7 @@ async def top(element):
     return (await element.bounding_box())["y"]
 
 
+@pytest.mark.long
 async def test_long_conversation_shows_its_newest_part_first(console, client, case):
     """The older entries are one click away, and what is in view stays in its place when they come."""
     for number in range(210):
@@ -472,6 +481,7 @@ async def test_narrow_page_has_the_newest_end_and_the_rest_in_a_sheet(console, c
     await expect(sheet).to_have_count(0)
 
 
+@pytest.mark.long
 async def test_case_is_accessible_in_both_modes_and_widths(console, client, case):
     """There is no finding of axe-core, also with an open run, as an internal note, and while the page asks."""
     await upload(client, case, filename="tracking.txt")
@@ -523,6 +533,7 @@ async def test_case_opens_at_the_oldest_unanswered_message(console, client, case
     await expect(page.locator(".unanswered-line")).to_have_count(0)
 
 
+@pytest.mark.long
 async def test_newest_message_stays_in_view_while_an_answer_is_written(console, client, case):
     """The composer grows when it gets the focus, and does not cover what is answered."""
     for number in range(20):
@@ -538,6 +549,7 @@ async def test_newest_message_stays_in_view_while_an_answer_is_written(console, 
     await expect(newest).to_be_in_viewport(ratio=1)
 
 
+@pytest.mark.long
 async def test_case_opens_at_a_message_that_its_address_names(console, client, case):
     """It is marked, also if it is among the messages that are not shown at first."""
     for number in range(230):
@@ -549,6 +561,7 @@ async def test_case_opens_at_a_message_that_its_address_names(console, client, c
     await expect(page.locator("[data-marked]")).to_be_in_viewport()
 
 
+@pytest.mark.long
 async def test_texts_have_links_and_fold_what_is_quoted(console, client, case):
     """Addresses, mail addresses and ids are links; quotes and signatures open. Nothing else of the text is changed."""
     text = "See https://example.test/a?b=1. Mail lan@example.test about ORD-1001!\n"
@@ -592,6 +605,7 @@ async def test_each_change_can_be_undone(console, client, case):
     assert {name: detail[name] for name in before} == before
 
 
+@pytest.mark.long
 async def test_focus_stays_where_the_hand_was(console, case):
     """After a choice on its menu, and after Claim on the assignee."""
     page = await console.open(case_path(case))
@@ -609,6 +623,7 @@ async def test_focus_stays_where_the_hand_was(console, case):
     await expect(page.get_by_role("button", name="Assignee: anyone")).to_be_focused()
 
 
+@pytest.mark.long
 async def test_changes_and_the_channel_are_in_words(console, client, case):
     """Who changed the case has a name in the list of changes, and the channel is not the word of the API."""
     await client.put("/support/agents/anyone", json={"displayName": "Ann Lee"})
@@ -619,6 +634,7 @@ async def test_changes_and_the_channel_are_in_words(console, client, case):
     await expect(page.locator(".case-aside")).to_contain_text("Channel E-mail")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("language", ["en", "vi"])
 async def test_hint_of_the_small_composer_is_whole_on_a_phone(console, case, language):
     """The text in the box that is not in use has room, for a reply and for a note."""
@@ -640,6 +656,7 @@ async def test_hint_of_the_small_composer_is_whole_on_a_phone(console, case, lan
         assert 0 < text <= room
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("language", "late"), [("en", "23 h 59 min late"), ("vi", "trễ 23 giờ 59 phút")])
 async def test_head_has_two_lines_on_a_phone_with_each_clock(console, client, language, late):
     """A clock that becomes longer while somebody reads moves nothing below the head."""
@@ -690,6 +707,7 @@ async def test_case_is_snoozed_merged_and_split(console, client, case):
     assert [text for text, _ in await messages(client, case)] == ["Where is my parcel?", "Another parcel is broken."]
 
 
+@pytest.mark.long
 async def test_keys_lead_through_the_list_of_the_case(console, client):
     """`j` and `k` open the next and the previous case of the view; a wide page has the list at the left."""
     await open_waiting(client, "First", "Second", "Third")
@@ -727,6 +745,7 @@ async def test_note_mentions_people_of_the_directory(console, client, case):
     assert "agent-7" in str(followers)
 
 
+@pytest.mark.long
 async def test_shipment_without_an_order_has_a_card(known_order, console, client):
     """A shipment that the case itself names is shown with its tracking number, which can be copied."""
     case = await open_case(client, subject="Where?", context=[{"type": "shipment", "shipmentId": "SHP-1"}])
@@ -739,6 +758,7 @@ async def test_shipment_without_an_order_has_a_card(known_order, console, client
     assert await page.evaluate("navigator.clipboard.readText()") == "VN1"
 
 
+@pytest.mark.long
 async def test_new_message_is_told_to_a_reader_of_older_ones(console, client, case):
     """What is in view stays; a button leads to the new message."""
     for number in range(60):
@@ -755,6 +775,7 @@ async def test_new_message_is_told_to_a_reader_of_older_ones(console, client, ca
     await expect(page.get_by_role("button", name="1 new message")).to_have_count(0)
 
 
+@pytest.mark.long
 async def test_macros_that_cannot_be_read_are_asked_for_again(console, client, case):
     """The composer says why there are none."""
     console.loses_connections = True
@@ -773,6 +794,7 @@ async def test_macros_that_cannot_be_read_are_asked_for_again(console, client, c
     await expect(page.locator(".composer").get_by_text("The service did not answer.")).to_have_count(0)
 
 
+@pytest.mark.long
 async def test_order_cards_say_nothing_of_other_orders(upstream_services, orders, shipments, console, client):
     """Each parcel has its own carrier, and each order its own last event."""
     for number, carrier in ((1, "VNPost"), (2, "DHL")):
@@ -794,6 +816,7 @@ async def test_order_cards_say_nothing_of_other_orders(upstream_services, orders
         await expect(card).not_to_contain_text(other)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kathmandu"])
 async def test_snooze_ends_at_the_time_of_the_readers_zone(console, client, case, zone):
     """Tomorrow at nine is nine where the browser is, and so is a time that is typed."""

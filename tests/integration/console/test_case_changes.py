@@ -32,7 +32,10 @@ async def two_cases(client):
     return await open_waiting(client, "First", "Second", customerId="customer-17")
 
 
-@pytest.mark.parametrize(("outcome", "event"), [("continue_", "requestfinished"), ("abort", "requestfailed")])
+@pytest.mark.parametrize(
+    ("outcome", "event"),
+    [("continue_", "requestfinished"), pytest.param("abort", "requestfailed", marks=pytest.mark.long)],
+)
 async def test_late_answer_is_not_shown_in_the_next_case(console, two_cases, outcome, event):
     """Neither its conversation nor its failure."""
     console.loses_connections = True
@@ -60,6 +63,7 @@ async def test_late_answer_is_not_shown_in_the_next_case(console, two_cases, out
     assert (await page.title()).startswith("Second ")
 
 
+@pytest.mark.long
 async def test_question_about_a_draft_does_not_outlive_its_case(console, client, two_cases):
     """Going back closes it, and the draft of the other case is not sent."""
     console.refused = {412}
@@ -79,6 +83,7 @@ async def test_question_about_a_draft_does_not_outlive_its_case(console, client,
     assert await messages(client, second) == [("Hello", "public")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("action", ["Split off messages", "Merge into another case", "Snooze"])
 async def test_dialog_does_not_outlive_its_case(console, two_cases, action):
     """What is typed for one case is not done to another one."""
@@ -94,6 +99,7 @@ async def test_dialog_does_not_outlive_its_case(console, two_cases, action):
     await expect(page.get_by_role("dialog")).to_have_count(0)
 
 
+@pytest.mark.long
 async def test_unanswered_question_takes_no_case(console, client, two_cases):
     """Going back from "Take over the case?" means no, for both cases; the next question is asked as usual."""
     first, second = two_cases
@@ -114,6 +120,7 @@ async def test_unanswered_question_takes_no_case(console, client, two_cases):
     assert [(await read_detail(client, each))["assignedAgentId"] for each in two_cases] == ["agent-9", "anyone"]
 
 
+@pytest.mark.long
 async def test_case_outside_of_the_list_leads_back_to_the_list(console, client, two_cases):
     """After "send and open the next" of a case that was opened by its address."""
     other = await open_case(client, subject="Resolved before")
@@ -128,6 +135,7 @@ async def test_case_outside_of_the_list_leads_back_to_the_list(console, client, 
     assert await messages(client, other) == [("Anything else?", "public")]
 
 
+@pytest.mark.long
 async def test_case_of_a_background_tab_is_seen_once_the_tab_is(console, client):
     """The row is unread until then."""
     await open_waiting(client, "First")
@@ -151,6 +159,7 @@ async def test_case_of_a_background_tab_is_seen_once_the_tab_is(console, client)
             await expect(page.get_by_role("heading", name="First")).to_be_visible()
 
 
+@pytest.mark.long
 async def test_list_beside_a_case_is_the_one_that_was_left(console, client):
     """All its rows, also beyond the first page, in their order, also after an answer."""
     cases = await open_waiting(client, *(f"Case {number}" for number in range(55)))
@@ -167,6 +176,7 @@ async def test_list_beside_a_case_is_the_one_that_was_left(console, client):
     assert await page.locator(".neighbours .subject").all_inner_texts() == [f"Case {number}" for number in range(55)]
 
 
+@pytest.mark.long
 async def test_draft_is_not_lost_to_another_tab(console, client, case):
     """The other tab, which has the case open without a text, follows a change and writes nothing over the draft."""
     profile = await console.profile()
@@ -180,6 +190,7 @@ async def test_draft_is_not_lost_to_another_tab(console, client, case):
     await expect(writer.locator("#composer")).to_have_value("A long answer")
 
 
+@pytest.mark.long
 async def test_own_changes_and_their_undo_ask_no_question(console, client, case):
     """Also before a reload, and if an undo takes two changes; a colleague's change after a link that was there asks."""
     console.refused = {412}
@@ -200,6 +211,7 @@ async def test_own_changes_and_their_undo_ask_no_question(console, client, case)
     assert [text for text, _ in await messages(client, case)][1:] == ["An answer"]
 
 
+@pytest.mark.long
 async def test_change_by_a_colleague_is_asked_about_after_an_own_one_without_effect(console, client, case):
     """A link that was there already is no version, and so hides none."""
     console.refused = {412}
@@ -219,6 +231,7 @@ async def test_change_by_a_colleague_is_asked_about_after_an_own_one_without_eff
     assert len(await messages(client, case)) == 1
 
 
+@pytest.mark.long
 async def test_change_by_a_colleague_is_asked_about_after_a_link_is_removed(console, client, two_cases):
     """The case was closed before it was linked: removing the link is one version, and the next one a colleague's."""
     console.refused = {412}
@@ -240,7 +253,7 @@ async def test_change_by_a_colleague_is_asked_about_after_a_link_is_removed(cons
     assert len(await messages(client, first)) == 1
 
 
-@pytest.mark.parametrize("change", ["merge", "link"])
+@pytest.mark.parametrize("change", [pytest.param("merge", marks=pytest.mark.long), "link"])
 async def test_undo_is_refused_after_a_colleagues_change(console, client, two_cases, change):
     """A merge and a link stay."""
     console.refused = {412}
@@ -263,6 +276,7 @@ async def test_undo_is_refused_after_a_colleagues_change(console, client, two_ca
     assert len((await read_detail(client, first))["links"]) == 1
 
 
+@pytest.mark.long
 async def test_removed_link_is_added_again_to_its_own_case(console, client, two_cases):
     """Also if another case is shown meanwhile."""
     first, second = two_cases
@@ -282,6 +296,7 @@ async def test_removed_link_is_added_again_to_its_own_case(console, client, two_
     assert (await read_detail(client, second))["links"] == []
 
 
+@pytest.mark.long
 async def test_undo_of_a_merge_in_the_queue_is_refused_after_a_colleagues_change(console, client, two_cases):
     """The original, which was changed, keeps its duplicate."""
     console.refused = {412}

@@ -131,7 +131,7 @@ async def desk(client, case):
     return case
 
 
-@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize("size", [WIDE, pytest.param(NARROW, marks=pytest.mark.long)], ids=["wide", "narrow"])
 @pytest.mark.parametrize("state", STATES)
 async def test_every_control_has_a_name_and_is_reached(upstream_services, console, client, desk, state, size):
     """A name has a letter: a sign alone, such as a cross, says nothing.
@@ -156,6 +156,7 @@ async def test_every_control_has_a_name_and_is_reached(upstream_services, consol
     assert left_out == []
 
 
+@pytest.mark.long
 async def test_long_list_of_people_is_accessible(console, client, case):
     """It is higher than its box, which scrolls."""
     for number in range(20):

@@ -50,6 +50,7 @@ async def test_record_is_edited_and_the_change_undone(console, client, case):
     await expect(mail).to_have_count(0)
 
 
+@pytest.mark.long
 async def test_contact_beside_a_case_adds_no_receiver(console, client, case):
     """What customers give as their address stays one address."""
     contact = {"kind": "email", "value": "anna@example.org?bcc=eve@example.org"}
@@ -59,6 +60,7 @@ async def test_contact_beside_a_case_adds_no_receiver(console, client, case):
     await expect(link).to_have_attribute("href", "mailto:anna@example.org%3Fbcc%3Deve@example.org")
 
 
+@pytest.mark.long
 async def test_record_that_another_agent_changed_is_not_replaced(console, client, case):
     """The form stays, and says why."""
     console.refused = {412}
@@ -72,6 +74,7 @@ async def test_record_that_another_agent_changed_is_not_replaced(console, client
     await expect(page.get_by_label("Name", exact=True)).to_have_value("Ann")
 
 
+@pytest.mark.long
 async def test_first_record_of_another_agent_is_not_replaced(console, client, case):
     """Two agents note down the same new customer: the second one is told, and keeps the form."""
     console.refused = {412}
@@ -85,6 +88,7 @@ async def test_first_record_of_another_agent_is_not_replaced(console, client, ca
     assert (await (await client.get("/support/customers/customer-17")).json())["name"] == "Anna Berger"
 
 
+@pytest.mark.long
 async def test_ids_of_one_person_are_merged_and_separated(console, client, case):
     """Found by name or given; the cases of both are shown; each change can be undone."""
     await client.put("/support/customers/customer-17", json={"name": "Anna Berger"})
@@ -107,6 +111,7 @@ async def test_ids_of_one_person_are_merged_and_separated(console, client, case)
     await expect_good_looks(page)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "customer", ["khách-7", "Ann Li", "'; echo 'a\\", "$(id)`id`;id #", "~", "x\x1b[201~;id\n'\\#", "\u202e7\u2066 $x"]
 )

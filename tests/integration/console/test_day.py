@@ -17,7 +17,7 @@ EVENT = '{"id": "e-1"}'
 ORDER = [{"type": "order", "orderId": "ORD-1001"}]
 
 
-@pytest.fixture(params=[Keyboard, Mouse])
+@pytest.fixture(params=[pytest.param(Keyboard, marks=pytest.mark.long), Mouse])
 def user(request):
     """Someone who uses one of them only."""
     return request.param()

@@ -57,6 +57,7 @@ async def test_file_of_20_mb_is_stored_and_verified(console, client, case, video
     await expect(page.locator(".uploads")).to_have_count(0)
 
 
+@pytest.mark.long
 async def test_upload_shows_progress_and_can_be_cancelled_and_retried(console, client, case, video):
     """A message leaves out a cancelled file; the retry stores it once."""
     page = await console.open(case_path(case))
@@ -77,6 +78,7 @@ async def test_upload_shows_progress_and_can_be_cancelled_and_retried(console, c
     assert len((await read_detail(client, case))["attachments"]) == 1
 
 
+@pytest.mark.long
 async def test_retry_after_a_lost_answer_stores_the_file_once(console, client, case):
     """It has the same idempotency key."""
     page = await console.open(case_path(case))
@@ -143,6 +145,7 @@ async def test_files_are_dropped_and_pasted(console, client, case):
     ]
 
 
+@pytest.mark.long
 async def test_a_file_is_deleted_before_it_is_sent(console, client, case, attachment_dir):
     """Its button takes it off the list, and its bytes off the disk; the message names the other file only."""
     page = await console.open(case_path(case))
@@ -157,6 +160,7 @@ async def test_a_file_is_deleted_before_it_is_sent(console, client, case, attach
     assert detail["messages"][-1]["attachmentIds"] == [file["id"] for file in detail["attachments"]]
 
 
+@pytest.mark.long
 async def test_sending_without_a_failed_file_asks_first(small_files, console, client, case):
     """Nothing is sent until the agent agrees; the stored files go with the message, the failed one stays listed."""
     console.refused = {413}
@@ -199,6 +203,7 @@ async def test_an_agent_deletes_a_file_of_the_case_after_a_question(console, cli
     assert (await read_detail(client, case))["attachments"] == []
 
 
+@pytest.mark.long
 async def test_pictures_of_a_message_are_small_and_open(console, client, case):
     """Each has 96 px; the arrow keys lead from one to the next."""
     sent = [await upload(client, case, PICTURE, filename=name, content_type="image/png") for name in ("a.png", "b.png")]
@@ -217,6 +222,7 @@ async def test_pictures_of_a_message_are_small_and_open(console, client, case):
     await expect(page.get_by_role("button", name="Show a.png")).to_be_focused()
 
 
+@pytest.mark.long
 async def test_deleted_picture_is_not_shown_under_the_name_of_another(console, client, case):
     """The other one stays as it is."""
     sent = [await upload(client, case, PICTURE, filename=name, content_type="image/png") for name in ("a.png", "b.png")]

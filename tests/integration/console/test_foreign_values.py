@@ -56,6 +56,7 @@ async def test_every_value_has_a_text(console):
         assert await page.evaluate(SHOWN_TEXTS, [module, [*VALUES, LONG], deep]) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("member", MEMBERS)
 async def test_context_of_any_kind_costs_no_other_entry(console, client, case, member):
     """A case with unusual values in its context shows its messages and files, and one entry for each of the context."""
@@ -75,6 +76,7 @@ async def test_context_of_any_kind_costs_no_other_entry(console, client, case, m
     await expect_no_sideways_scrolling(page)
 
 
+@pytest.mark.long
 async def test_entry_of_the_context_loses_no_member(console, client):
     """Each member of an entry that a client gave is shown, whatever its name: none is taken for that of a service."""
     names = ("source", "ticketId", "payload", "status", "eventType", "orderId", "id", "receivedAt", "name")
@@ -120,6 +122,7 @@ async def test_entry_that_cannot_be_shown_is_one_line(console, client, case):
     await expect_accessible(page)
 
 
+@pytest.mark.long
 async def test_entry_without_a_readable_time_is_shown_first(console, client, case):
     """It has a heading of its own, so that it does not look as if it were of some day."""
     times = ["x", 1e99, None, {"toString": 1}, [], "+275760-09-13T00:00:00.001Z"]
@@ -193,6 +196,7 @@ SPOIL = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("value", [{"nodeType": 1}, {"_$litType$": 1}, {"toString": 1}, [["nested"]]], ids=json.dumps)
 async def test_no_value_costs_a_page(console, client, case, value):
     """In each text of the queue, a case, a customer, the audit log and on-call: the rest of the page is shown."""
@@ -212,6 +216,7 @@ async def test_no_value_costs_a_page(console, client, case, value):
         await settled(page)
 
 
+@pytest.mark.long
 async def test_name_that_every_object_has_is_a_text(console, client):
     """Agents, channels and customers may be called like a member of every object in the browser."""
     for name in ("constructor", "toString", "__proto__"):
@@ -230,6 +235,7 @@ async def test_name_that_every_object_has_is_a_text(console, client):
         await page.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("message", "links", "folds"),
     [("ORD-1001 " * 7_000 + "The end", 100, 0), ("> a\nb\n" * 10_000 + "The end", 0, 51)],
@@ -257,6 +263,7 @@ FILL = """() => {
 }"""
 
 
+@pytest.mark.long
 async def test_draft_that_the_browser_cannot_keep_is_said_to_be_lost(console, case):
     """Its storage is full of something else; once there is room, the draft is kept."""
     page = await console.open(case_path(case))

@@ -22,7 +22,7 @@ DIFFERENCES = """async ([path, locale]) => {
 }"""
 
 
-@pytest.mark.parametrize("locale", ["en-GB", "vi"])
+@pytest.mark.parametrize("locale", [pytest.param("en-GB", marks=pytest.mark.long), "vi"])
 async def test_dates_and_numbers_look_like_the_browsers_own(console, locale):
     """In both languages: each month, thousands, fractions."""
     page = await console.open(locale=locale)

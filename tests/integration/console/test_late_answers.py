@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from playwright.async_api import expect
 
 from tests.support.calls import eventually, open_case, read_case
@@ -11,6 +12,7 @@ from tests.support.console.samples import case_path, open_waiting
 SEARCH_PAUSE = 250  # ms without a key after which the queue searches
 
 
+@pytest.mark.long
 async def test_bulk_change_whose_row_has_left_the_list_is_reported_with_its_undo(console, client):
     """Another view is chosen while the change runs."""
     (case,) = await open_waiting(client, "First")
@@ -44,6 +46,7 @@ async def test_failed_bulk_change_leaves_its_cases_selected(console, client):
     await expect(page.locator(".bulk")).to_contain_text("2 selected")
 
 
+@pytest.mark.long
 async def test_failed_merge_leaves_its_cases_selected(console, client):
     """None was merged."""
     console.refused = {403}
@@ -58,6 +61,7 @@ async def test_failed_merge_leaves_its_cases_selected(console, client):
     await expect(page.locator(".bulk")).to_contain_text("2 selected")
 
 
+@pytest.mark.long
 async def test_views_are_those_of_the_name_that_the_user_works_as(console, client):
     """Claims go to the new name at once, and so does the list of own cases."""
     await open_waiting(client, "Ann's", assignedAgentId="ann")
@@ -70,6 +74,7 @@ async def test_views_are_those_of_the_name_that_the_user_works_as(console, clien
     await expect(page.locator(".subject a bdi")).to_have_text(["Ann's"])
 
 
+@pytest.mark.long
 async def test_search_does_not_lead_away_from_the_case_that_was_opened_meanwhile(console, client):
     """A row is opened before the pause after the last key is over."""
     (case,) = await open_waiting(client, "First")
@@ -87,6 +92,7 @@ async def test_search_does_not_lead_away_from_the_case_that_was_opened_meanwhile
     await expect(page).to_have_url(console.address + case_path(case))
 
 
+@pytest.mark.long
 async def test_customer_is_not_shown_under_the_address_of_another(console, client):
     """Two steps back and forth: the first answer comes last."""
     for name in ("ann", "bob"):
@@ -106,6 +112,7 @@ async def test_customer_is_not_shown_under_the_address_of_another(console, clien
     await expect(page.get_by_role("heading", level=1)).to_have_text(["A Ann"])
 
 
+@pytest.mark.long
 async def test_message_that_follows_before_the_one_before_it_is_done_is_sent(console, client):
     """It waits for the case to be assigned to its writer, and asks nothing: all changes are the writer's own."""
     (case,) = await open_waiting(client, "First")
@@ -127,6 +134,7 @@ async def test_message_that_follows_before_the_one_before_it_is_done_is_sent(con
     await expect(page.get_by_role("dialog")).to_have_count(0)
 
 
+@pytest.mark.long
 async def test_enter_in_the_search_opens_no_case_of_the_list_before(console, client):
     """The search has begun, and its answer is not there yet."""
     await open_waiting(client, "First", "Second")
@@ -161,6 +169,7 @@ async def test_view_that_was_left_is_not_shown_in_the_one_before_it(console, cli
     await expect(page.locator(".subject a bdi")).to_have_text(["First"])
 
 
+@pytest.mark.long
 async def test_next_page_is_shown_once(console, client):
     """Also if its button is pressed twice."""
     for number in range(51):
@@ -180,6 +189,7 @@ async def test_next_page_is_shown_once(console, client):
     await expect(page.locator("tbody tr")).to_have_count(51)
 
 
+@pytest.mark.long
 async def test_what_is_typed_before_the_case_is_shown_is_in_the_message(console, client, case):
     """None of its keys is a command of the page: `gr` would open a view, and `c` claim the case."""
     page = await console.open()
@@ -197,6 +207,7 @@ async def test_what_is_typed_before_the_case_is_shown_is_in_the_message(console,
     assert (await read_case(client, case))["assignedAgentId"] is None
 
 
+@pytest.mark.long
 async def test_keys_work_when_a_case_that_is_loading_is_left(console, client, case):
     """They are for the page that is shown by then."""
     page = await console.open()

@@ -92,6 +92,7 @@ async def test_rows_change_in_place_and_new_ones_wait(console, client, stream):
     await expect(page.locator("tbody tr")).to_have_count(3)
 
 
+@pytest.mark.long
 async def test_burst_of_changes_moves_nothing_and_asks_once(console, client, stream):
     """2,000 changes and new cases: the rows stay where they are, and their clocks are read once for all of them."""
     await client.put("/support/sla-policies/all", json={"targets": {"firstResponse": "PT1H"}})
@@ -116,6 +117,7 @@ async def test_burst_of_changes_moves_nothing_and_asks_once(console, client, str
     await expect_no_shift(page, MAX_SHIFT)
 
 
+@pytest.mark.long
 async def test_burst_of_changes_leaves_the_hand_alone(console, client, stream):
     """2,000 changes while a menu is open for two selected rows: Enter takes what was marked, for these two."""
     cases = await open_waiting(client, *(f"Case {number}" for number in range(10)), tags=["refund", "return"])
@@ -143,6 +145,7 @@ async def test_burst_of_changes_leaves_the_hand_alone(console, client, stream):
     assert [each.count("return") for each in tags] == [0, 0, *[1] * 8]
 
 
+@pytest.mark.long
 async def test_burst_of_changes_leaves_the_text_alone(console, client, stream, case):
     """2,000 changes of the case while an answer is written: the cursor stays, and no key is lost."""
     page = await console.open(case_path(case), profile=stream.profile)
@@ -170,6 +173,7 @@ async def test_lost_stream_is_shown_and_resumed(console, stream):
     assert stream.requests[:2] == [None, "0-0"]
 
 
+@pytest.mark.long
 async def test_tabs_of_a_browser_share_one_stream(console, client, stream):
     """When the tab that reads it closes, the other one goes on."""
     case = await open_case(client)
@@ -214,6 +218,7 @@ async def test_writing_is_told_at_once(console, stream, case):
     await eventually(lambda: told == ["viewing", "typing", "viewing"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["back to the queue", "closed tab"])
 async def test_leaving_a_case_is_told_at_once(console, client, stream, way):
     """Colleagues do not see for 15 s somebody who is gone, whether the console shows something else or is left."""
@@ -234,6 +239,7 @@ async def test_leaving_a_case_is_told_at_once(console, client, stream, way):
     await eventually(lambda: told == [("PUT", case["id"]), ("DELETE", case["id"])])
 
 
+@pytest.mark.long
 async def test_position_without_an_event_is_kept(console, stream):
     """A silent stream tells how far it is complete: the next connection goes on from there, when the service asks."""
     stream.add(last=": open\nid: 7-0\n\nretry: 10\n\n")
@@ -242,6 +248,7 @@ async def test_position_without_an_event_is_kept(console, stream):
     assert stream.requests[1] == "7-0"
 
 
+@pytest.mark.long
 async def test_interrupted_stream_is_shown(console, stream):
     """The connection is open, and changes of other replicas do not arrive: the page says since when."""
     page = await console.open(profile=stream.profile)
@@ -254,6 +261,7 @@ async def test_interrupted_stream_is_shown(console, stream):
         await expect(page.locator(".live")).to_contain_text(text)
 
 
+@pytest.mark.long
 async def test_case_that_was_given_to_others_is_marked(console, client, stream):
     """The stream tells only that the caller may not see it any more."""
     (case,) = await open_waiting(client, "First")
@@ -263,6 +271,7 @@ async def test_case_that_was_given_to_others_is_marked(console, client, stream):
     await expect(page.locator("tbody tr[data-left]")).to_have_count(1)
 
 
+@pytest.mark.long
 async def test_new_tab_knows_who_views_a_case(console, client, stream, case):
     """Presence is told when it changes: a tab that is opened later gets it from the tab that reads the stream."""
     stream.add(("presence", {"caseId": case["id"], "viewers": [{"name": "agent-9", "state": "viewing"}]}))
@@ -272,6 +281,7 @@ async def test_new_tab_knows_who_views_a_case(console, client, stream, case):
     await expect(second.get_by_text("viewed by agent-9")).to_be_visible()
 
 
+@pytest.mark.long
 async def test_refusal_brings_the_messages_that_were_missed(console, stream, case):
     """The question shows what the service says was added since, also if this page has not read it yet."""
     console.refused = {412}

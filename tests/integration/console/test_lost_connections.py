@@ -35,7 +35,9 @@ async def lose(page, pattern, method, *, arrives):
     return lost
 
 
-@pytest.mark.parametrize("arrives", [False, True], ids=["request lost", "answer lost"])
+@pytest.mark.parametrize(
+    "arrives", [pytest.param(False, marks=pytest.mark.long), True], ids=["request lost", "answer lost"]
+)
 async def test_claim_of_a_case(console, client, case, arrives):
     """The page says that there was no answer, and who has the case."""
     page = await console.open(case_path(case))
@@ -50,6 +52,7 @@ async def test_claim_of_a_case(console, client, case, arrives):
     assert (await read_case(client, case))["assignedAgentId"] == "anyone"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("arrives", [False, True], ids=["request lost", "answer lost"])
 async def test_claim_in_the_queue(console, client, arrives):
     """The row shows who has the case; the next press takes it if nobody has."""
@@ -65,6 +68,7 @@ async def test_claim_in_the_queue(console, client, arrives):
     await expect(row.locator(".assignee")).to_contain_text("anyone")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("key", ["c", "h"], ids=["claim", "snooze"])
 async def test_first_change_of_a_browser_that_is_offline(console, client, case, key):
     """What changes a case is loaded with the first change. Once the network is back, changes work."""
@@ -94,6 +98,7 @@ async def test_page_that_can_not_be_loaded_is_loaded_again(console, client, case
     await expect(page.get_by_role("heading", name="customer-17", level=1)).to_be_visible()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("arrives", [False, True], ids=["requests lost", "answers lost"])
 async def test_merge_in_the_queue(console, client, arrives):
     """Each request is sent again with its key: the cases are merged once, and the undo opens them."""
@@ -119,6 +124,7 @@ async def test_merge_in_the_queue(console, client, arrives):
     await eventually(are_apart)
 
 
+@pytest.mark.long
 async def test_merge_of_a_case(console, client, case):
     """Its answer is lost: the page shows the case as it is, closed."""
     await open_case(client, subject="The original", customerId="customer-17")
@@ -132,6 +138,7 @@ async def test_merge_of_a_case(console, client, case):
     await expect(page.get_by_role("button", name="Status: Closed")).to_be_visible()
 
 
+@pytest.mark.long
 async def test_bulk_change_that_can_not_be_sent(console, client):
     """The rows stay selected, and the same change is made once when the network is back."""
     cases = await open_waiting(client, "First", "Second")

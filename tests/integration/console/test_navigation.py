@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from playwright.async_api import expect
 
 from tests.support.calls import add_message, open_case
@@ -26,6 +27,7 @@ async def test_page_is_shown_whose_module_comes_late(console, case):
     await expect(page.get_by_role("heading", name="Parcel has not arrived")).to_be_visible()
 
 
+@pytest.mark.long
 async def test_case_is_shown_after_another_with_more_changes(console, client, case):
     """The version of one case says nothing about another case."""
     for text in ("One.", "Two."):

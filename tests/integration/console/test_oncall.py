@@ -83,6 +83,7 @@ async def test_every_part_is_shown(upstream_services, console, client):
     await expect_good_looks(page)
 
 
+@pytest.mark.long
 async def test_page_is_in_vietnamese(console):
     page = await console.open(ADDRESS, locale="vi-VN")
     await expect(page.get_by_role("heading", name="Các phần hoạt động tốt")).to_be_visible()
@@ -126,6 +127,7 @@ async def test_override_is_set_extended_and_cleared_by_keyboard(upstream_service
     assert await overrides(client) == {"payment": "being restored"}
 
 
+@pytest.mark.long
 async def test_state_that_was_read_before_a_change_is_read_again(upstream_services, console, client):
     """The focus waits for the button that the new state has."""
     await client.put("/support/overrides/payment", json={"reason": "being restored", "duration": "PT30M"})
@@ -147,6 +149,7 @@ async def test_state_that_was_read_before_a_change_is_read_again(upstream_servic
     await expect(part(page, "payment").get_by_role("button", name="Switch off")).to_be_focused()
 
 
+@pytest.mark.long
 async def test_override_of_another_engineer_is_not_replaced(upstream_services, console, client):
     """The page says that it was changed meanwhile, and keeps what was typed."""
     console.refused = {412}
@@ -162,6 +165,7 @@ async def test_override_of_another_engineer_is_not_replaced(upstream_services, c
     assert await overrides(client) == {"order": "second"}
 
 
+@pytest.mark.long
 async def test_override_that_another_engineer_has_set_stays_when_clearing_is_undone(upstream_services, console, client):
     """The undo is refused, and says why."""
     first = {"reason": "first", "duration": "PT30M"}
@@ -175,6 +179,7 @@ async def test_override_that_another_engineer_has_set_stays_when_clearing_is_und
     assert await overrides(client) == {"order": "second"}
 
 
+@pytest.mark.long
 async def test_answers_are_kept_longer(console):
     """The override of the cache TTL has a number of seconds, and needs no reason."""
     page = await console.open(ADDRESS)
@@ -187,6 +192,7 @@ async def test_answers_are_kept_longer(console):
     await expect(page.locator(".overrides")).to_contain_text("None is in effect.")
 
 
+@pytest.mark.long
 async def test_dead_letters_are_replayed_and_dropped(console, client):
     """What senders wrote is text. To drop one needs a second press."""
     await give_up(client, HOSTILE, "second", reason=HOSTILE)
@@ -207,6 +213,7 @@ async def test_dead_letters_are_replayed_and_dropped(console, client):
     assert actions == ["dead-letter.dropped", "dead-letter.replayed"]
 
 
+@pytest.mark.long
 async def test_source_that_fails_is_shown(upstream_services, payments, console, client):
     """The page renders while a source is down, with its share of errors and what rejects its calls."""
     payments.fail_with(503)
@@ -263,6 +270,7 @@ PROBLEM_VI, SYMPTOMS_VI = "Bên gọi bị từ chối (/support/cases): 63%", "
 SINCE = "Since TIME on replicas a:8000, b:8000. no alert yet"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("locale", "changes", "sentence"),
     [
@@ -290,6 +298,7 @@ async def test_any_problem_of_the_verdict_is_said_in_words(console, client, loca
     await expect_good_looks(page)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 async def test_unavailable_database_is_reported(console, postgres):
     """The page renders, says so, and names the command line; when the database is back, it says that."""
@@ -316,6 +325,7 @@ async def read_until(page, text):
     await eventually(is_shown)
 
 
+@pytest.mark.long
 async def test_unavailable_redis_is_reported(make_client, redis, browser):
     """The cards of Redis are unavailable and the others have their figures; the list says why it is empty."""
     client = await make_client(SUPPORT_REDIS_URL=redis.url)

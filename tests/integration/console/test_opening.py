@@ -36,8 +36,15 @@ async def busy_case(upstream_services, orders, payments, shipments, client):
     return case
 
 
-@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
-@pytest.mark.parametrize("name", ["queue", "case", "customer", "team", "oncall", "audit"])
+@pytest.mark.parametrize("size", [WIDE, pytest.param(NARROW, marks=pytest.mark.long)], ids=["wide", "narrow"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "queue",
+        "case",
+        *(pytest.param(each, marks=pytest.mark.long) for each in ("customer", "team", "oncall", "audit")),
+    ],
+)
 async def test_nothing_shifts_while_a_page_opens(busy_case, console, client, name, size):
     """What comes later has its place from the beginning: counts, names, clocks, order cards, problems of sources."""
     await open_waiting(client, *(f"Case {number}" for number in range(40)), customerId="customer-17")

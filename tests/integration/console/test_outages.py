@@ -26,6 +26,8 @@ NOTICES_SOON = patient_timings(
     events=patient_events(broker=SHORT_TIMEOUT, log=SHORT_TIMEOUT, relay=RelayTimings(backoff=SOON)),
 )
 
+pytestmark = pytest.mark.long
+
 
 async def make_urgent(client, case):
     """Change a case that the page shows."""

@@ -90,6 +90,7 @@ async def test_several_are_chosen_and_applied_at_once(page):
     assert await page.evaluate("chosen") == [["billing", "returns", "vip"]]
 
 
+@pytest.mark.long
 async def test_list_stays_in_the_window(page):
     """At the bottom of a narrow window, and where the language runs from the right."""
     await page.set_viewport_size(NARROW)
@@ -149,6 +150,7 @@ async def test_failed_undo_is_said(page):
     await expect(page.locator(".toast.bad")).to_contain_text("too late")
 
 
+@pytest.mark.long
 async def test_line_goes_by_itself_but_not_under_the_hand(console):
     """It is there for eight seconds, and for as long as it has the focus."""
     profile = await console.profile()
@@ -221,6 +223,7 @@ async def test_people_have_initials(page):
     assert found == ["LT", "AB", "A7", "AL", "客", "?"]
 
 
+@pytest.mark.long
 async def test_directory_is_read_once_a_minute(console, client):
     """All pages of it."""
     for number in range(101):

@@ -9,6 +9,8 @@ from tests.support.console.browser import address_of, watched_console
 from tests.support.console.proxy import running_proxy
 from tests.support.console.samples import case_path
 
+pytestmark = pytest.mark.long
+
 # A page of another site, whose form closes a case. Its origin is another one, and so is its site for the browser.
 FOREIGN = "http://localhost:1/"
 FORM = """<!doctype html><title>Win</title>

@@ -63,6 +63,7 @@ async def test_keys_move_open_and_claim(console, client):
     await expect(page.locator("tbody tr")).to_have_count(2)
 
 
+@pytest.mark.long
 async def test_rows_are_rendered_in_steps(console, client):
     """The browser can show the first ones and answer between two steps."""
     await open_waiting(client, *(f"Case {number}" for number in range(50)))
@@ -73,6 +74,7 @@ async def test_rows_are_rendered_in_steps(console, client):
     assert await largest_step(page) == ROW_STEP
 
 
+@pytest.mark.long
 async def test_keys_reach_every_row_of_a_long_list(console, client):
     """Keys that are pressed meanwhile count; rows out of view are found by the browser's search, and are read out."""
     await open_waiting(client, *(f"Case {number}" for number in range(70)))
@@ -93,6 +95,7 @@ async def test_keys_reach_every_row_of_a_long_list(console, client):
     await expect(page.get_by_role("link", name="Case 69", exact=True)).to_be_in_viewport()
 
 
+@pytest.mark.long
 async def test_claim_does_not_take_a_case_from_another_agent(console, client):
     """The list may be older than the other agent's claim."""
     (case,) = await open_waiting(client, "First")
@@ -122,6 +125,7 @@ async def test_address_holds_view_filters_and_search(console, client):
     await expect(other.get_by_label("Search cases")).to_have_value("parcel")
 
 
+@pytest.mark.long
 async def test_saved_views_have_counts(console, client):
     """Views of the user stand beside the views that everyone has."""
     await open_waiting(client, "Parcel lost", tags=["delivery"])
@@ -147,6 +151,7 @@ async def test_texts_of_customers_are_shown_as_text(console, client):
         await expect_no_sideways_scrolling(page)
 
 
+@pytest.mark.long
 async def test_queue_is_accessible_in_both_modes_and_widths(console, client):
     """There is no finding of axe-core, also with the list of keys open and in an empty list."""
     await open_waiting(client, "Parcel lost", tags=["delivery"], customerId="customer-1", priority="urgent")
@@ -201,6 +206,7 @@ async def test_views_of_every_agent_have_their_cases_and_counts(console, client)
     await expect(page.locator(".clock .visually-hidden")).to_have_text(re.compile("First answer due in (1 h|59 min)"))
 
 
+@pytest.mark.long
 async def test_clocks_follow_the_answer(console, client):
     """A case shows all clocks; a row shows the clock that something waits for."""
     targets = {"firstResponse": "PT30M", "resolution": "PT5H"}
@@ -220,6 +226,7 @@ async def test_clocks_follow_the_answer(console, client):
     await expect(page.locator(".case-aside .sla").last).to_have_text("Resolution in time")
 
 
+@pytest.mark.long
 async def test_overdue_answer_is_not_hidden_by_a_later_due_time(console, client):
     """The row of a case that has no message shows the first answer in red and in words, until an agent answers."""
     targets = {"firstResponse": "PT30M", "resolution": "PT4H"}
@@ -266,6 +273,7 @@ async def test_agent_comes_back_to_where_the_case_was_opened(console, client):
     await expect(page.get_by_role("link", name="Second")).to_be_focused()
 
 
+@pytest.mark.long
 async def test_keys_pressed_while_the_list_loads_move_then(console, client):
     """Nobody has to wait before the first key."""
     await open_waiting(client, "First", "Second")
@@ -284,6 +292,7 @@ async def test_keys_pressed_while_the_list_loads_move_then(console, client):
     await expect(page.get_by_role("link", name="Second")).to_be_focused()
 
 
+@pytest.mark.long
 async def test_menu_closes_when_it_is_left(console):
     """By a click elsewhere, or by Escape, which keeps the focus on its button."""
     page = await console.open()
@@ -299,6 +308,7 @@ async def test_menu_closes_when_it_is_left(console):
     await expect(menu.locator("summary")).to_be_focused()
 
 
+@pytest.mark.long
 async def test_next_case_takes_the_place_of_a_resolved_one(console, client):
     """Back from a case that is settled, the focus is on the row that stands where its row was."""
     _, second, _ = await open_waiting(client, "First", "Second", "Third")
@@ -313,6 +323,7 @@ async def test_next_case_takes_the_place_of_a_resolved_one(console, client):
     await expect(page.get_by_role("link", name="Third")).to_be_focused()
 
 
+@pytest.mark.long
 async def test_failing_list_leaves_the_former_one_and_says_so(console, client):
     """The view whose cases are shown stays marked; the rows are marked as old, until the list can be read."""
     await open_waiting(client, "Mine", assignedAgentId="anyone")
@@ -336,6 +347,7 @@ async def test_failing_list_leaves_the_former_one_and_says_so(console, client):
     await expect(page.locator(".cases[data-old]")).to_have_count(0)
 
 
+@pytest.mark.long
 async def test_offline_browser_is_said(console, client):
     """The rows stay and are marked; once the browser is back, the list is read again without a click."""
     await open_waiting(client, "First")
@@ -352,6 +364,7 @@ async def test_offline_browser_is_said(console, client):
     await expect(page.locator(".cases[data-old]")).to_have_count(0)
 
 
+@pytest.mark.long
 async def test_search_in_a_view_counts_in_all_of_them(console, client):
     """What is in another view is one click away."""
     await open_waiting(client, "The kettle leaks", assignedAgentId="agent-9")
@@ -368,6 +381,7 @@ async def test_search_in_a_view_counts_in_all_of_them(console, client):
     await expect(page.get_by_role("link", name="show")).to_have_count(0)
 
 
+@pytest.mark.long
 async def test_drafts_have_a_view_and_a_mark(console, client):
     """They are in the browser: the view lists the cases that have one."""
     first, _ = await open_waiting(client, "First", "Second")
@@ -419,6 +433,7 @@ async def test_filters_are_chips_that_can_be_removed(console, client):
     await expect(page.locator(".subject a bdi")).to_have_text(["Late", "Broken"])
 
 
+@pytest.mark.long
 async def test_rail_says_how_many_cases_are_late(console, client):
     """In words beside the number of all; also for a saved view."""
     await client.put("/support/sla-policies/all", json={"targets": {"firstResponse": "PT30M"}})
@@ -432,6 +447,7 @@ async def test_rail_says_how_many_cases_are_late(console, client):
     await expect_accessible(page)
 
 
+@pytest.mark.long
 async def test_unread_mentions_are_counted_in_the_newest_notifications_only(console, client):
     """The number is the least of them, if there are more notifications than one page has."""
     items = [{"id": f"id-{number}", "caseId": f"case-{number}", "kind": "mention"} for number in range(3)]
@@ -445,6 +461,7 @@ async def test_unread_mentions_are_counted_in_the_newest_notifications_only(cons
     await expect(page.locator(".views a", has_text="Mentioned").locator(".count")).to_have_text("3+")
 
 
+@pytest.mark.long
 async def test_search_opens_a_case_at_the_message_that_matches(console, client):
     """The link of the row names the message."""
     case, _ = await open_waiting(client, "First", "Second")
@@ -457,6 +474,7 @@ async def test_search_opens_a_case_at_the_message_that_matches(console, client):
     await expect(link).to_have_attribute("href", f"/console/cases/{case['id']}?message={found}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "typed", ['say "hello', "100% cotton", "back\\slash", "it's_a", "<b>bold</b> & co", "%", "\\", '"']
 )
@@ -478,6 +496,7 @@ async def test_search_takes_any_text(console, client, typed):
         await settled(page)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("width", [390, 1280])
 async def test_end_of_a_snooze_covers_nothing(console, client, width):
     """It stands beside the subject, of which something is left, and ends before the time."""

@@ -63,6 +63,7 @@ async def open_from_queue(console, **options):
     return page
 
 
+@pytest.mark.long
 async def test_answer_for_a_case_that_was_left_changes_nothing(console, cases):
     """It may also be a refusal, or no answer at all."""
     page = await console.open()
@@ -94,6 +95,7 @@ async def test_answer_for_a_case_that_was_left_changes_nothing(console, cases):
     await expect(page.get_by_role("heading", name="Second")).to_be_visible()
 
 
+@pytest.mark.long
 async def test_question_about_a_case_is_not_answered_for_another(console, client, cases):
     """Going back closes it: neither a draft nor a claim of the other case is sent by its answer."""
     first, second = cases
@@ -119,6 +121,7 @@ async def test_question_about_a_case_is_not_answered_for_another(console, client
     assert (await read_case(client, second))["assignedAgentId"] == "anyone"
 
 
+@pytest.mark.long
 async def test_link_of_a_left_case_hides_no_change_of_the_other(console, client, cases):
     """A change of a colleague is asked about, although a link was added to the case before."""
     console.refused = {412}
@@ -148,6 +151,7 @@ async def test_link_of_a_left_case_hides_no_change_of_the_other(console, client,
     assert "On its way" not in [text for text, _ in await messages(client, second)]
 
 
+@pytest.mark.long
 async def test_link_that_was_taken_back_hides_no_change(console, client, cases):
     """A colleague's answer after it is asked about."""
     console.refused = {412}
@@ -180,6 +184,7 @@ async def test_tags_that_are_removed_one_after_the_other_stay_removed(console, c
     assert (await read_case(client, case))["tags"] == ["c"]
 
 
+@pytest.mark.long
 async def test_send_and_next_outside_of_the_list_leads_to_the_list(console, client, cases):
     """A case that was opened from another one is not in it."""
     other = await open_case(client, subject="Resolved one", customerId="customer-1")
@@ -193,6 +198,7 @@ async def test_send_and_next_outside_of_the_list_leads_to_the_list(console, clie
     assert [text for text, _ in await messages(client, other)] == ["Thank you"]
 
 
+@pytest.mark.long
 async def test_search_that_was_typed_last_leads_nobody_back(console, client, cases):
     """Its pause ends after a case was opened."""
     page = await console.open()
@@ -206,6 +212,7 @@ async def test_search_that_was_typed_last_leads_nobody_back(console, client, cas
     await expect(page).to_have_url(f"{console.address}{case_path(cases[0])}")
 
 
+@pytest.mark.long
 async def test_case_that_keeps_changing_is_not_read_for_each_change(console, client, case):
     """A hundred messages in a row need a few requests, and all are shown."""
     page = await console.open(case_path(case))
@@ -219,6 +226,7 @@ async def test_case_that_keeps_changing_is_not_read_for_each_change(console, cli
     assert len((await read_detail(client, case))["messages"]) == 101
 
 
+@pytest.mark.long
 async def test_case_that_changes_again_and_again_is_read_every_two_seconds(console, client, case):
     """Also if each change comes when the one before it is shown."""
     page = await console.open(case_path(case))
@@ -237,6 +245,7 @@ async def test_case_that_changes_again_and_again_is_read_every_two_seconds(conso
     )  # ms; the pause begins a little before the request
 
 
+@pytest.mark.long
 async def test_search_for_an_original_shows_what_was_typed_last(console, client, cases):
     """The answer to what was typed before comes later."""
     await open_waiting(client, "Parcel lost", "Charged twice")
@@ -276,6 +285,7 @@ async def test_answer_of_another_program_is_no_answer(console, client, case):
     assert [text for text, _ in await messages(client, case)] == ["Where is my parcel?", "On its way"]
 
 
+@pytest.mark.long
 async def test_service_that_answers_nothing_is_given_up(console, client, case):
     """After a minute the writer may try again, and the message is there once."""
     page = await console.open(case_path(case))
@@ -298,6 +308,7 @@ async def test_service_that_answers_nothing_is_given_up(console, client, case):
     assert [text for text, _ in await messages(client, case)] == ["Where is my parcel?", "On its way"]
 
 
+@pytest.mark.long
 async def test_undo_without_an_answer_can_be_tried_again(console, client, case):
     """The line that says so keeps its button."""
     console.loses_connections = True
@@ -316,6 +327,7 @@ async def test_undo_without_an_answer_can_be_tried_again(console, client, case):
     assert (await read_case(client, case))["assignedAgentId"] is None
 
 
+@pytest.mark.long
 async def test_tabs_of_a_user_share_a_draft(console, client, case):
     """A change of the case that another tab sees removes no draft, and what one tab has sent no other one sends."""
     first = await console.open(case_path(case))
@@ -338,6 +350,7 @@ async def test_tabs_of_a_user_share_a_draft(console, client, case):
     assert sent == ["Where is my parcel?", "Are you there?", "On its way"]
 
 
+@pytest.mark.long
 async def test_page_of_a_customer_shows_no_other_customer(console, client):
     """The answer for the customer whose page was left comes later."""
     await open_waiting(client, "First", customerId="customer-1")
@@ -357,6 +370,7 @@ async def test_page_of_a_customer_shows_no_other_customer(console, client):
     await expect(page.get_by_role("link", name="First")).to_have_count(0)
 
 
+@pytest.mark.long
 async def test_view_whose_answer_was_lost_is_saved_once(console, client):
     """The second press repeats the first."""
     await open_waiting(client, "First")

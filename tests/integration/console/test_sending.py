@@ -37,7 +37,9 @@ async def write_reply(page, text):
     await page.keyboard.type(text)
 
 
-@pytest.mark.parametrize("hand", ["key", "button", "menu", "menu by keys"])
+@pytest.mark.parametrize(
+    "hand", ["key", *(pytest.param(each, marks=pytest.mark.long) for each in ("button", "menu", "menu by keys"))]
+)
 async def test_note_after_a_reply_stays_internal(page, client, case, hand):
     """After sending, the keys are for the conversation at once: `n` begins a note, although the reply is on its way."""
     released = await held(page, SENT)
@@ -61,6 +63,7 @@ async def test_note_after_a_reply_stays_internal(page, client, case, hand):
     assert (await messages(client, case))[1:] == [("On its way.", "public"), ("Carrier called.", "internal")]
 
 
+@pytest.mark.long
 async def test_note_after_a_reply_that_failed_stays_internal(page, console, client, case):
     """The keys stay with the conversation, and the reply is kept. A line says which of the two was not sent."""
     console.loses_connections = True
@@ -82,6 +85,7 @@ async def test_note_after_a_reply_that_failed_stays_internal(page, console, clie
     assert (await messages(client, case))[1:] == [("Carrier called.", "internal"), ("On its way.", "public")]
 
 
+@pytest.mark.long
 async def test_sent_reply_is_not_said_to_be_unsent(page, console, case):
     """The case can't be read again after it."""
     console.loses_connections = True
@@ -93,6 +97,7 @@ async def test_sent_reply_is_not_said_to_be_unsent(page, console, case):
     await expect(page.locator(".composer").get_by_role("alert")).to_have_count(0)
 
 
+@pytest.mark.long
 async def test_question_about_a_reply_does_not_take_a_note(page, console, client, case):
     """It opens no dialog over a note that is being written, and a dialog takes no text for an answer."""
     console.refused = {412}
@@ -120,6 +125,7 @@ async def test_question_about_a_reply_does_not_take_a_note(page, console, client
     assert (await messages(client, case))[1:] == [("Solved by another", "public")]
 
 
+@pytest.mark.long
 async def test_next_case_does_not_take_the_text_of_a_note(console, client):
     """A writer who begins a note while "send, next case" is on its way stays at the case."""
     first, second = await open_waiting(client, "First", "Second", assignedAgentId="anyone")
@@ -139,6 +145,7 @@ async def test_next_case_does_not_take_the_text_of_a_note(console, client):
     assert (await read_case(client, second))["status"] == "open"
 
 
+@pytest.mark.long
 async def test_second_reply_waits_for_the_first(page, client, case):
     """What is typed while a reply is on its way becomes the next one, and no part of the first."""
     released = await held(page, SENT)
@@ -153,6 +160,7 @@ async def test_second_reply_waits_for_the_first(page, client, case):
     assert (await messages(client, case))[1:] == [("One", "public"), ("Two", "public")]
 
 
+@pytest.mark.long
 async def test_sent_reply_is_no_draft_where_its_writer_has_come_back(console, client):
     """Its case was left and opened again while it was on its way. A note that was begun there stays."""
     await open_waiting(client, "First", "Second", assignedAgentId="anyone")
@@ -200,6 +208,7 @@ async def test_unfilled_macro_is_not_sent(page, client, case):
     assert len(await messages(client, case)) == 2
 
 
+@pytest.mark.long
 async def test_reply_that_mentions_a_colleague_is_asked_about_once(page, console, client, case):
     """Neither an address nor a note is asked about."""
     console.loses_connections = True
@@ -251,6 +260,7 @@ async def test_key_does_what_the_button_says(console, client, case):
     await expect(page.get_by_role("button", name="Status: Resolved")).to_be_visible()
 
 
+@pytest.mark.long
 async def test_keys_for_a_dialog_that_is_loading_reach_it(console, client, case):
     """None of them is a command of the page, such as `c`. The second time is chosen, and the text is searched."""
     other = await open_case(client, subject="Carton damaged", customerId="customer-17")
@@ -282,6 +292,7 @@ async def test_keys_for_a_dialog_that_is_loading_reach_it(console, client, case)
     await expect(dialog.get_by_role("button", name=other["subject"])).to_be_visible()
 
 
+@pytest.mark.long
 async def test_lines_that_are_typed_before_the_case_is_shown_are_in_the_note(console, client, case):
     """Enter begins a line, and Ctrl+Enter adds the note. What follows is for the conversation."""
     page = await console.open()
@@ -299,6 +310,7 @@ async def test_lines_that_are_typed_before_the_case_is_shown_are_in_the_note(con
     assert (await messages(client, case))[1:] == [("Carrier called.\nIt is lost.", "internal")]
 
 
+@pytest.mark.long
 async def test_keys_for_a_page_that_is_loading_reach_it(console, client, case):
     """A note is begun right after `Enter` in the queue. None of its keys is a command there, such as `c`."""
     page = await console.open()
@@ -313,6 +325,7 @@ async def test_keys_for_a_page_that_is_loading_reach_it(console, client, case):
     assert (await read_case(client, case))["assignedAgentId"] is None
 
 
+@pytest.mark.long
 async def test_keys_that_are_held_for_a_note_get_into_no_reply(page, client, case):
     """Its writer opens the reply while the note before it is on its way."""
     released = await held(page, SENT)
@@ -329,6 +342,7 @@ async def test_keys_that_are_held_for_a_note_get_into_no_reply(page, client, cas
     await expect(note(page)).to_have_value("Two")
 
 
+@pytest.mark.long
 async def test_keys_that_are_held_for_a_reply_are_no_commands(page, client, case):
     """They stay out of the palette that is opened before the reply can be written, and are kept for the reply."""
     released = await held(page, SENT)
@@ -343,6 +357,7 @@ async def test_keys_that_are_held_for_a_reply_are_no_commands(page, client, case
     await expect(page.locator(".palette input")).to_have_value("audit")
 
 
+@pytest.mark.long
 async def test_note_survives_a_reply_that_another_tab_sends(page, console, case):
     """A tab takes up what another one has written, also while it sends."""
     released = await held(page, SENT)
@@ -361,6 +376,7 @@ async def test_note_survives_a_reply_that_another_tab_sends(page, console, case)
     await expect(note(other)).to_have_value("Carrier called.")
 
 
+@pytest.mark.long
 async def test_macros_that_are_chosen_fast_are_filled(page, client, case):
     """Enter waits for the list, letters after the button for macros are no commands, and all macros are filled."""
     await client.put("/support/macros/late", json={"text": "It is late, and we are sorry."})
@@ -382,6 +398,7 @@ async def test_macros_that_are_chosen_fast_are_filled(page, client, case):
     assert (await messages(client, case))[1:] == [("It is late, and we are sorry. Goodbye.", "public")]
 
 
+@pytest.mark.long
 async def test_note_for_the_next_case_gets_into_no_reply(console, client):
     """All of it is typed while a reply is on its way: the reply after it, `Esc`, `j`, and a note."""
     await open_waiting(client, "First", "Second", assignedAgentId="anyone")

@@ -49,6 +49,7 @@ async def test_palette_finds_cases_customers_views_and_pages(console, client, ca
         await expect(page.get_by_role("heading", level=1)).to_contain_text(heading)
 
 
+@pytest.mark.long
 async def test_palette_is_used_by_mouse(console):
     """A button in the bar opens it, and a click beside it closes it."""
     page = await console.open()
@@ -62,6 +63,7 @@ async def test_palette_is_used_by_mouse(console):
     await expect(page.get_by_role("heading", name="Team", level=1)).to_be_visible()
 
 
+@pytest.mark.long
 async def test_palette_is_opened_on_a_phone(console):
     """By a button of the bar that has a picture and a name."""
     page = await console.open(viewport=NARROW)
@@ -72,6 +74,7 @@ async def test_palette_is_opened_on_a_phone(console):
     await expect_good_looks(page)
 
 
+@pytest.mark.long
 async def test_palette_lists_and_presses_the_keys_of_a_page(console, case):
     """The key of an action stands beside it; choosing it does the same."""
     page = await console.open(case_path(case))
@@ -137,6 +140,7 @@ async def test_title_and_icon_count_what_came_meanwhile(console, client, case):
     assert (await icon.get_attribute("href")).endswith("/icon.svg")
 
 
+@pytest.mark.long
 async def test_sound_is_off_until_it_is_turned_on(console, client, case):
     """The choice is kept, and is heard once; then a new message sounds, but not many at once."""
     profile = await console.profile()
@@ -160,6 +164,7 @@ async def test_sound_is_off_until_it_is_turned_on(console, client, case):
     assert await page.evaluate("sounds") == 1
 
 
+@pytest.mark.long
 async def test_hidden_tab_does_not_sound_while_the_user_reads_in_another(console, client, case):
     """One tab follows the stream for all of them, and the user may look at another tab."""
     profile = await console.profile()
@@ -200,7 +205,7 @@ async def test_user_goes_away_and_comes_back(console, client):
     assert not await away()
 
 
-@pytest.mark.parametrize("theme", ["Light", "Dark"])
+@pytest.mark.parametrize("theme", [pytest.param("Light", marks=pytest.mark.long), "Dark"])
 async def test_colours_are_chosen_and_kept(console, theme):
     """Against the colours of the system, also after a reload."""
     page = await console.open(color_scheme="light" if theme == "Dark" else "dark")
@@ -212,6 +217,7 @@ async def test_colours_are_chosen_and_kept(console, theme):
         await page.locator("main").wait_for()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("locale", ["en-GB", "vi"])
 async def test_pages_fit_from_the_right_and_in_each_width(console, client, case, locale):
     """From 390 to 1,920 px, also in a language that runs from the right."""
@@ -281,6 +287,7 @@ STATES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("locale", ["en-GB", "vi"])
 @pytest.mark.parametrize("state", STATES)
 async def test_every_state_is_accessible(upstream_services, console, client, case, state, locale):

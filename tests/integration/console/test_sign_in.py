@@ -99,6 +99,7 @@ async def test_person_signs_in_gets_new_rights_and_signs_out(provider, console):
     await expect(page.get_by_label("Name")).to_be_visible()
 
 
+@pytest.mark.long
 async def test_person_who_has_left_is_asked_to_sign_in(provider, console):
     """The provider does not renew the session."""
     console.refused = {401}
@@ -110,6 +111,7 @@ async def test_person_who_has_left_is_asked_to_sign_in(provider, console):
     await expect(page.get_by_role("link", name=SIGN_IN)).to_be_visible()
 
 
+@pytest.mark.long
 async def test_person_without_a_mapped_group_reads_why(provider, console):
     """In either language, and with a way to sign in as another person."""
     console.refused = {403}
@@ -123,6 +125,7 @@ async def test_person_without_a_mapped_group_reads_why(provider, console):
     await expect(page.get_by_text("tài khoản chưa có vai trò nào ở đây")).to_be_visible()
 
 
+@pytest.mark.long
 async def test_person_who_does_not_consent_is_not_let_in(provider, console):
     console.refused = {403}
     page = await console.open("/console/")
@@ -131,6 +134,7 @@ async def test_person_who_does_not_consent_is_not_let_in(provider, console):
     await expect(page.get_by_text("did not let you in")).to_be_visible()
 
 
+@pytest.mark.long
 async def test_session_goes_on_while_the_provider_is_away(provider, client, console):
     """The page of the sign-in names the provider. After a restart with another key, people sign in again."""
     console.refused = {503}
@@ -149,6 +153,7 @@ async def test_session_goes_on_while_the_provider_is_away(provider, client, cons
     await expect(other.get_by_role("banner")).to_be_visible()
 
 
+@pytest.mark.long
 async def test_sign_in_over_https_behind_a_proxy(provider, client, browser, tmp_path):
     """With the cookies that only HTTPS and this host can set."""
     certificate = CertificateAuthority(tmp_path).issue(timedelta(days=1))
@@ -173,6 +178,7 @@ async def test_sign_in_over_https_behind_a_proxy(provider, client, browser, tmp_
             assert page.url.startswith(address)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sign_in_timings", [HASTY])
 async def test_sign_in_does_not_wait_for_a_frozen_provider(provider, console):
     """It holds connections open without an answer."""

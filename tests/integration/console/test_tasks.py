@@ -73,6 +73,7 @@ async def test_reassign_ten_cases_by_keys(console, client, ten):
     assert await assignees(client, ten) == {None}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("opens", "awaited"), [(LONGEST, "**/queue-bulk.js"), ("case", "**/support/agents?*")])
 async def test_keys_after_the_key_of_a_menu_are_for_the_menu(console, client, colleague, opens, awaited):
     """Also before it is there: `n` and `h` of a name neither begin a note nor snooze."""
@@ -98,6 +99,7 @@ async def test_keys_after_the_key_of_a_menu_are_for_the_menu(console, client, co
     assert (await read_case(client, case))["assignedAgentId"] == "linh"
 
 
+@pytest.mark.long
 async def test_reassign_ten_cases_by_clicks(console, client, ten):
     """At most 14 clicks: a box, a box with Shift, the menu, the colleague. Undo is one more."""
     page = await console.open(LONGEST)
@@ -118,7 +120,7 @@ async def test_reassign_ten_cases_by_clicks(console, client, ten):
     assert await assignees(client, ten) == {None}
 
 
-@pytest.mark.parametrize("hand", ["keys", "mouse"])
+@pytest.mark.parametrize("hand", ["keys", pytest.param("mouse", marks=pytest.mark.long)])
 async def test_find_by_a_phrase_merge_and_undo(console, client, hand):
     """At most 12: a phrase that neither customer wrote like this finds both cases; the older one stays; then undone."""
     original = await open_about(client, "Kettle", "The lid of my kettle is leaking.")
@@ -188,6 +190,7 @@ async def test_keys_change_the_case_in_use(console, client, keys, option, field,
     await expect(page.get_by_role("link", name="First")).to_be_focused()
 
 
+@pytest.mark.long
 async def test_snoozed_case_is_in_its_view(console, client):
     """`h` offers times; the case then stands in the view of snoozed cases, with its time."""
     (case,) = await open_waiting(client, "First", assignedAgentId="anyone")
@@ -268,6 +271,7 @@ async def test_view_is_saved_changed_and_deleted(console, client):
     await expect(link).to_have_count(1)
 
 
+@pytest.mark.long
 async def test_view_is_saved_for_a_team(console, client, colleague):
     """The teams are the teams of the people whom the user may know."""
     await open_waiting(client, "First")

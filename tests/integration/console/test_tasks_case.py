@@ -84,6 +84,7 @@ async def test_longest_waiting_case_is_taken_answered_and_left_with_five_clicks(
     await expect_answered(client, waiting[1], holder=None)
 
 
+@pytest.mark.long
 async def test_undo_of_a_reply_says_what_it_undoes(console, client, case):
     """The changes that came with it; the message is sent. The line of the undo leaves the composer free."""
     page = await console.open(case_path(case))
@@ -115,7 +116,7 @@ async def lose_answer(route):
     await route.abort()
 
 
-@pytest.mark.parametrize("hand", ["keys", "mouse"])
+@pytest.mark.parametrize("hand", [pytest.param("keys", marks=pytest.mark.long), "mouse"])
 async def test_files_that_fail_and_a_lost_connection_cost_nothing(console, client, case, hand):
     """One of three files is too large, one meets a lost connection: nothing is sent without a yes, and nothing is lost.
 
@@ -176,6 +177,7 @@ async def test_files_that_fail_and_a_lost_connection_cost_nothing(console, clien
     assert detail["messages"][1]["attachmentIds"] == [each["id"] for each in detail["attachments"]]
 
 
+@pytest.mark.long
 async def test_files_of_a_draft_wait_for_their_writer(console, client, case):
     """An upload goes on while the writer looks at another case. After a reload, what was not stored is named."""
     await open_case(client, subject="Another case", customerId="customer-17")
@@ -215,6 +217,7 @@ async def test_files_of_a_draft_wait_for_their_writer(console, client, case):
     assert [each["filename"] for each in (await read_detail(client, case))["attachments"]] == ["notes.txt"]
 
 
+@pytest.mark.long
 async def test_draft_keeps_its_key_over_a_reload(console, client, case):
     """A message whose answer was lost is not sent twice, and a changed one is not taken for it."""
     console.loses_connections = True
@@ -259,6 +262,7 @@ async def sent_after(client, case, known):
     return texts if len(texts) > len(known) else None
 
 
+@pytest.mark.long
 async def test_no_race_has_a_double_answer(console, client):
     """Two agents answer at the same moment: one answer is sent, and the other writer is asked, and keeps editing.
 

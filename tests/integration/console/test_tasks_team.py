@@ -28,7 +28,7 @@ def figures(page, person):
     return page.locator(f'[data-person="{person}"] .figure')
 
 
-@pytest.mark.parametrize("hand", ["keys", "mouse"])
+@pytest.mark.parametrize("hand", [pytest.param("keys", marks=pytest.mark.long), "mouse"])
 async def test_load_and_risk_of_the_team_are_found(team, console, client, hand):
     """Two presses: who has how much, and who is at risk first."""
     page = await console.open()
@@ -49,6 +49,7 @@ async def test_load_and_risk_of_the_team_are_found(team, console, client, hand):
     assert user.count <= 3
 
 
+@pytest.mark.long
 async def test_team_page_follows_its_choices(team, console, client):
     """The period, the team and the channel are in the address; a person leads to the person's cases."""
     await open_case(client, subject="Four", team="billing", assignedAgentId="carl")
@@ -90,7 +91,7 @@ async def test_person_is_set_away_and_back(team, console, client):
         assert (await response.json())["away"] is False
 
 
-@pytest.mark.parametrize("hand", ["keys", "mouse"])
+@pytest.mark.parametrize("hand", ["keys", pytest.param("mouse", marks=pytest.mark.long)])
 async def test_who_closed_things_today_is_found(console, client, hand):
     """Three presses at most, from any page."""
     case = await open_case(client, subject="Done")
@@ -108,7 +109,7 @@ async def test_who_closed_things_today_is_found(console, client, hand):
     assert user.count <= 3
 
 
-@pytest.mark.parametrize("hand", ["keys", "mouse"])
+@pytest.mark.parametrize("hand", ["keys", pytest.param("mouse", marks=pytest.mark.long)])
 async def test_override_is_set_and_cleared(upstream_services, console, client, hand):
     """Six presses at most, from any page, with the reason that agents see."""
     page = await console.open()
@@ -134,7 +135,7 @@ async def test_override_is_set_and_cleared(upstream_services, console, client, h
     assert user.count <= 6
 
 
-@pytest.mark.parametrize("hand", ["keys", "mouse"])
+@pytest.mark.parametrize("hand", [pytest.param("keys", marks=pytest.mark.long), "mouse"])
 async def test_who_changed_a_case_is_found(console, client, case, hand):
     """From the case: who changed what, with the values before and after."""
     await client.put("/support/agents/anyone", json={"displayName": "Ann Lee"})
@@ -153,7 +154,7 @@ async def test_who_changed_a_case_is_found(console, client, case, hand):
     assert user.count <= 3
 
 
-@pytest.mark.parametrize("hand", ["keys", "mouse"])
+@pytest.mark.parametrize("hand", ["keys", pytest.param("mouse", marks=pytest.mark.long)])
 async def test_customer_of_a_call_is_found(console, client, case, hand):
     """Three presses from any page: by name or number, with contacts, cases and what staff know."""
     contacts = [{"kind": "phone", "value": "+49 30 1234567"}]

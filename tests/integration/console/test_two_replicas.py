@@ -15,6 +15,8 @@ from tests.support.console.samples import case_path
 from tests.support.process import running
 from tests.support.servers import free_port
 
+pytestmark = pytest.mark.long
+
 ROUNDS = int(os.environ.get("TYPING_ROUNDS", "1"))
 # When a writer's text changed, and when a colleague's page began or ceased to say so: times of the browser in ms.
 NOTE_KEYS = "() => { window.noted = []; addEventListener('input', () => noted.push(Date.now()), true); }"
