@@ -28,6 +28,7 @@ REQUESTS = 4  # of each person to each replica at once
 
 pytestmark = [
     pytest.mark.usefixtures("processes", "servers"),
+    pytest.mark.long,
     pytest.mark.parametrize("backend", ["postgresql"], indirect=True),
 ]
 

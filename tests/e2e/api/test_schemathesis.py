@@ -20,7 +20,7 @@ from tests.support.calls import open_case
 from tests.support.process import environment, running
 from tests.support.servers import free_port
 
-pytestmark = pytest.mark.usefixtures("processes")
+pytestmark = [pytest.mark.usefixtures("processes"), pytest.mark.long]
 
 SECONDS = int(os.environ.get("SCHEMATHESIS_SECONDS", "0"))
 CONFIG = Path(__file__).parent / "schemathesis.toml"

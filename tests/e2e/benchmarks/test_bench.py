@@ -13,7 +13,7 @@ from benchmarks import scenarios
 
 from tests.support.promql import ROOT
 
-pytestmark = pytest.mark.usefixtures("processes")
+pytestmark = [pytest.mark.usefixtures("processes"), pytest.mark.long]
 
 
 SECONDS = os.environ.get("BENCH_SECONDS", "")  # for each measurement; the short form has none

@@ -8,7 +8,7 @@ from benchmarks.row_sizes import FOLLOW_UPS
 
 from tests.support.promql import ROOT
 
-pytestmark = pytest.mark.usefixtures("processes")
+pytestmark = [pytest.mark.usefixtures("processes"), pytest.mark.long]
 
 
 def test_rows_of_a_case_are_counted():

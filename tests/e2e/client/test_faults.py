@@ -16,7 +16,7 @@ from tests.support.client.random_faults import FAULTS, RandomFaults
 from tests.support.process import running
 from tests.support.servers import free_port
 
-pytestmark = pytest.mark.usefixtures("processes")
+pytestmark = [pytest.mark.usefixtures("processes"), pytest.mark.long]
 
 WORKERS = int(os.environ.get("CLIENT_WORKERS", "4"))
 WRITES = int(os.environ.get("CLIENT_WRITES", "8"))  # of each worker, besides the case that it opens

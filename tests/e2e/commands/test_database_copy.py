@@ -332,6 +332,7 @@ async def run_on_target(target_url, cwd, *command):
     return status, json.loads(out) if out else errors
 
 
+@pytest.mark.long
 async def test_service_moves_to_postgresql_although_the_copy_is_killed(
     serving, source_url, target_url, postgres, tmp_path
 ):

@@ -24,7 +24,7 @@ from tests.support.process import run, running
 from tests.support.servers import free_port
 from tests.support.stream import follow
 
-pytestmark = pytest.mark.usefixtures("processes")
+pytestmark = [pytest.mark.usefixtures("processes"), pytest.mark.long]
 
 ORDER = {"type": "order", "orderId": "order-1"}
 CASES = int(os.environ.get("RESTORE_CASES", "3"))

@@ -3,12 +3,9 @@
 The short form kills at a step of each kind. The long form kills BULK_KILLS times on each database.
 """
 
-import asyncio
 import inspect
 import json
 import os
-import signal
-from contextlib import asynccontextmanager
 
 import aiohttp
 import pydantic_core
@@ -18,19 +15,14 @@ import sqlalchemy as sa
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
 from support_service.desk.bulk import BulkService
-from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import audit_log, bulk_items, idempotency_keys, tickets
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
-from tests.support.calls import eventually
 from tests.support.cases import recorder
-from tests.support.crash import victim
-from tests.support.crash.kills import RUN_TIMEOUT, print_figures, spread
+from tests.support.crash.kills import opened, print_figures, serving, spread
 from tests.support.crash.victim import before, modules
-from tests.support.forks import context
-from tests.support.servers import free_port
 
-pytestmark = pytest.mark.usefixtures("processes")
+pytestmark = [pytest.mark.usefixtures("processes"), pytest.mark.long]
 
 KILLS = int(os.environ.get("BULK_KILLS", "0"))  # on each database; 0 is the short form
 CASES = 12
@@ -129,36 +121,8 @@ class KilledBulkChanges:
             assert row.priority == ("normal" if is_undone else "high")
             assert row.version == 2 + is_undone + (row.id == touched)
 
-    @asynccontextmanager
-    async def _service(self, point=None, record=None):
-        """Run a service for the length of a block; yield a session of its clients."""
-        port = free_port()
-        variables = {
-            "SUPPORT_DATABASE_URL": self._url,
-            "SUPPORT_ATTACHMENT_DIR": str(self._folder / "files"),
-            "SUPPORT_PORT": str(port),
-            "SUPPORT_SHED_LAG": "0",  # a traced process is slow
-        }
-        arguments = (["serve"], variables, self._folder, point, record, WATCHED)
-        process = context.Process(target=victim.run, args=arguments)
-        process.start()
-        async with asyncio.timeout(RUN_TIMEOUT), aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-            await eventually(lambda: _is_ready(session, process), RUN_TIMEOUT)
-            yield session
-            if point is None:
-                os.kill(process.pid, signal.SIGTERM)
-            await asyncio.to_thread(process.join)
-        log = (self._folder / "victim.log").read_text()[-3000:]
-        assert process.exitcode == (0 if point is None else -signal.SIGKILL), (point, log)
-
-
-async def _is_ready(session, process):
-    try:
-        async with session.get("/readyz"):
-            return True
-    except aiohttp.ClientConnectionError:
-        assert process.is_alive()
-        return False
+    def _service(self, point=None, record=None):
+        return serving(self._folder, self._url, point, record, WATCHED)
 
 
 async def _read(request):
@@ -181,9 +145,7 @@ async def _undo(session, key, done):
 async def test_bulk_change_goes_on_after_a_kill(tmp_path, new_database, instruments):
     """Nothing is changed twice, and the answer to the repeat has the outcome of every case."""
     url = new_database(tmp_path)
-    database = create_database(url)
-    await database.open()
-    try:
+    async with opened(url) as database:
         killed = KilledBulkChanges(tmp_path, url, database, instruments)
         points = STEPS
         if KILLS:
@@ -195,5 +157,3 @@ async def test_bulk_change_goes_on_after_a_kill(tmp_path, new_database, instrume
         done = await killed.repeat()
         assert done > 0
         print_figures(f"{len(points)} kills of {CASES} cases each; {done} outcomes were stored before the repeats")
-    finally:
-        await database.close()

@@ -6,19 +6,19 @@ The short form kills two commands once at each kind of step. The long form kills
 import asyncio
 import json
 import shutil
+from contextlib import asynccontextmanager
 
 import pytest
 
 from support_service.cases.model.requests import Closing, NewCase
-from support_service.platform.database.opening import create_database
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.support.attachments.harness import AttachmentHarness
 from tests.support.crash import victim
-from tests.support.crash.kills import KILLS, RUN_TIMEOUT, print_figures, stretches
+from tests.support.crash.kills import KILLS, RUN_TIMEOUT, opened, print_figures, stretches, variables_of_service
 from tests.support.crash.scenarios import SCENARIOS, Scenario
 from tests.support.forks import context
 
-pytestmark = pytest.mark.usefixtures("processes")
+pytestmark = [pytest.mark.usefixtures("processes"), pytest.mark.long]
 
 TRIES = 3  # points of a part that are tried in turn until one is reached
 
@@ -51,12 +51,10 @@ class ScenarioRunner:
         async with self._harness(folder, bucket) as harness:
             await scenario.prepare(harness)
         variables = {
-            "SUPPORT_DATABASE_URL": f"sqlite:///{folder / 'support.db'}",
-            "SUPPORT_ATTACHMENT_DIR": str(folder / "files"),
+            **variables_of_service(folder, f"sqlite:///{folder / 'support.db'}"),
             "SUPPORT_S3_BUCKET": bucket,
             "SUPPORT_S3_ENDPOINT": self._s3.url,
             "SUPPORT_OFFLOAD_GRACE": "0s",
-            "SUPPORT_SHED_LAG": "0",  # a traced process is slow
             "AWS_ACCESS_KEY_ID": "tests",
             "AWS_SECRET_ACCESS_KEY": "tests",
             **scenario.variables,
@@ -89,23 +87,13 @@ class ScenarioRunner:
             await harness.reconcile_later()
             await harness.check_consistency()
 
-    def _harness(self, folder, bucket):
-        return _opened(folder, self._s3.url, bucket, self._instruments)
-
-
-class _opened:  # noqa: N801 - used like a function
-    def __init__(self, folder, url, bucket, instruments):
-        self._database = create_database(f"sqlite:///{folder / 'support.db'}")
-        self._harness = CrashHarness(self._database, folder / "files", url, bucket, instruments)
-
-    async def __aenter__(self):
-        await self._database.open()
-        await self._harness.open()
-        return self._harness
-
-    async def __aexit__(self, *_):
-        await self._harness.local.close()
-        await self._database.close()
+    @asynccontextmanager
+    async def _harness(self, folder, bucket):
+        async with opened(f"sqlite:///{folder / 'support.db'}") as database:
+            harness = CrashHarness(database, folder / "files", self._s3.url, bucket, self._instruments)
+            await harness.open()
+            yield harness
+            await harness.local.close()
 
 
 @pytest.fixture

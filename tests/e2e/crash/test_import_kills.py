@@ -17,15 +17,14 @@ from support_service.attachments.maintenance.reconcile import Reconciler, compar
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.platform.audit.log import seal_all
 from support_service.platform.audit.verify import verify_chain
-from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import attachments, audit_log, messages, outbox, search_documents, tickets
 from tests.conftest import both_databases
 from tests.support.attachments.harness import ALL_CLAIMS_EXPIRED
-from tests.support.crash.kills import kill_at_each, print_figures, run_victim
+from tests.support.crash.kills import kill_at_each, opened, print_figures, run_victim
 from tests.support.crash.victim import before, modules
 from tests.support.importing import write_lines
 
-pytestmark = pytest.mark.usefixtures("processes")
+pytestmark = [pytest.mark.usefixtures("processes"), pytest.mark.long]
 
 KILLS = int(os.environ.get("IMPORT_KILLS", "0"))  # on each database; 0 is the short form
 CASES, MESSAGES, EVERY = 450 if KILLS else 220, 3, 15  # three batches, or two; each 15th case has a file
@@ -100,15 +99,12 @@ class KilledImports:
         return await run_victim(command, variables, folder, point, record, WATCHED, status=1)
 
     async def _check(self, folder, url):
-        database, storage = create_database(url), LocalAttachmentStorage(folder / "files")
-        await database.open()
+        storage = LocalAttachmentStorage(folder / "files")
         await storage.open()
-        try:
+        async with opened(url) as database:
             await self._check_rows(database)
             await self._check_files(database, storage)
-        finally:
-            await storage.close()
-            await database.close()
+        await storage.close()
 
     async def _check_rows(self, database):
         """Every case once, with all its messages in order, one audit entry, and its words in the search index."""

@@ -1,16 +1,12 @@
 """A service that is killed before any line of a write with an Idempotency-Key: a retry never executes the write twice.
 
-The short form kills each write at another kind of step. The long form kills each of them CRASH_KILLS times before its
-commit and as often after it.
+`make test` kills one write. The short form kills each write at another kind of step. The long form kills each of them
+CRASH_KILLS times before its commit and as often after it.
 """
 
-import asyncio
 import inspect
 import json
-import os
 import shutil
-import signal
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,17 +25,13 @@ from support_service.desk.customer_models import CustomerChange
 from support_service.desk.customers import CustomerRecords
 from support_service.platform.audit.log import seal_all
 from support_service.platform.audit.verify import verify_chain
-from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import audit_log, customers, idempotency_keys, notifications, tickets
 from support_service.platform.idempotency_keys import IdempotencyService
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
-from tests.support.calls import eventually, form
+from tests.support.calls import form
 from tests.support.cases import recorder
-from tests.support.crash import victim
-from tests.support.crash.kills import KILLS, RUN_TIMEOUT, print_figures, spread
+from tests.support.crash.kills import KILLS, opened, print_figures, serving, spread
 from tests.support.crash.victim import before, modules
-from tests.support.forks import context
-from tests.support.servers import free_port
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -114,16 +106,17 @@ class WriteRunner:
     def __init__(self, folder, template, instruments):
         shutil.copy(template, folder / "support.db")
         self._folder, self._instruments = folder, instruments
+        self._url = f"sqlite:///{folder / 'support.db'}"
         self._sent = []
 
     async def send(self, write, point=None, record=None):
         """Send a write, about a case of its own, to a service that is killed at a point."""
         key = f"{write} {len(self._sent)}"
-        async with _opened(self._folder) as database:
+        async with opened(self._url) as database:
             sent = await self._prepare(database, write, key)
-        async with self._service(point, record) as (address, process):
-            await _send(address, sent, process)
-        async with _opened(self._folder) as database:
+        async with self._service(point, record) as session:
+            await _send(session, sent)
+        async with opened(self._url) as database:
             self._sent.append(replace(sent, applied=await _effects(database, sent)))
 
     async def _prepare(self, database, write, key):
@@ -154,12 +147,12 @@ class WriteRunner:
 
     async def retry(self):
         """Retry all writes; return how often each was applied before, and the response to the retry."""
-        async with _opened(self._folder) as database, database.transaction() as tx:
+        async with opened(self._url) as database, database.transaction() as tx:
             # As if the claims of killed processes had expired.
             await tx.execute(idempotency_keys.update().values(until=idempotency_keys.c.created_at))
-        async with self._service() as (address, process):
-            responses = [await _send(address, sent, process) for sent in self._sent]
-        async with _opened(self._folder) as database:
+        async with self._service() as session:
+            responses = [await _send(session, sent) for sent in self._sent]
+        async with opened(self._url) as database:
             for sent, response in zip(self._sent, responses, strict=True):
                 assert await _effects(database, sent) == 1, (sent, response)
             async with database.transaction() as tx:
@@ -167,49 +160,21 @@ class WriteRunner:
             assert (await verify_chain(database)).flaw is None
         return [(sent.applied, response) for sent, response in zip(self._sent, responses, strict=True)]
 
-    @asynccontextmanager
-    async def _service(self, point=None, record=None):
-        """Run a service for the length of a block; return its address and its process."""
-        port = free_port()
-        variables = {
-            "SUPPORT_DATABASE_URL": f"sqlite:///{self._folder / 'support.db'}",
-            "SUPPORT_ATTACHMENT_DIR": str(self._folder / "files"),
-            "SUPPORT_PORT": str(port),
-            "SUPPORT_SHED_LAG": "0",  # a traced process is slow
-        }
-        arguments = (["serve"], variables, self._folder, point, record, WATCHED)
-        process = context.Process(target=victim.run, args=arguments)
-        process.start()
-        async with asyncio.timeout(RUN_TIMEOUT):
-            yield f"http://127.0.0.1:{port}", process
-            if point is None:
-                os.kill(process.pid, signal.SIGTERM)
-            await asyncio.to_thread(process.join)
-        log = (self._folder / "victim.log").read_text()[-3000:]
-        assert process.exitcode == (0 if point is None else -signal.SIGKILL), (point, log)
+    def _service(self, point=None, record=None):
+        return serving(self._folder, self._url, point, record, WATCHED)
 
 
-async def _send(address, sent, process):
+async def _send(session, sent):
     """Send a write; return the response, or None if the service was killed first."""
     method, path, _ = WRITES[sent.write]
     body = {"data": form(b"x" * 1000)} if sent.write == "upload" else sent.body  # a form is sent once
-    async with aiohttp.ClientSession(address) as session:
-        await eventually(lambda: _answers_or_ended(session, process), RUN_TIMEOUT)
-        try:
-            url, headers = path.format(case=sent.case_id), {"Idempotency-Key": sent.key.replace(" ", "-")}
-            async with session.request(method, url, headers=headers, **body) as received:
-                answer = await received.json(content_type=None) or {}
-                return received.status, answer.get("code"), received.headers.get("Idempotency-Replayed")
-        except aiohttp.ClientConnectionError:
-            return None
-
-
-async def _answers_or_ended(session, process):
+    url, headers = path.format(case=sent.case_id), {"Idempotency-Key": sent.key.replace(" ", "-")}
     try:
-        async with session.get("/readyz"):
-            return True
+        async with session.request(method, url, headers=headers, **body) as received:
+            answer = await received.json(content_type=None) or {}
+            return received.status, answer.get("code"), received.headers.get("Idempotency-Replayed")
     except aiohttp.ClientConnectionError:
-        return not process.is_alive()
+        return None
 
 
 async def _effects(database, sent):
@@ -242,28 +207,17 @@ async def _effects(database, sent):
     return opened + len(case.messages) + len(case.attachments)
 
 
-class _opened:  # noqa: N801 - used like a function
-    def __init__(self, folder):
-        self._database = create_database(f"sqlite:///{folder / 'support.db'}")
-
-    async def __aenter__(self):
-        await self._database.open()
-        return self._database
-
-    async def __aexit__(self, *_):
-        await self._database.close()
-
-
-async def test_write_is_executed_once_after_a_kill_before_any_line(tmp_path, sqlite_template, instruments):
+@pytest.mark.parametrize("writes", [["close"], pytest.param([*STEPS], marks=pytest.mark.long)], ids=["close", "all"])
+async def test_write_is_executed_once_after_a_kill_before_any_line(tmp_path, sqlite_template, instruments, writes):
     """The retry is executed, gets the stored response, or learns that the response was lost."""
     runner = WriteRunner(tmp_path, sqlite_template, instruments)
     if KILLS:
         await kill_everywhere(runner, tmp_path / "points.json")
         return
-    for write, (point, _, _) in STEPS.items():
-        await runner.send(write, point)
+    for write in writes:
+        await runner.send(write, STEPS[write][0])
     found = [(applied, response[1:]) for applied, response in await runner.retry()]
-    assert found == [(applied, response) for _, applied, response in STEPS.values()]
+    assert found == [STEPS[write][1:] for write in writes]
 
 
 async def kill_everywhere(runner, record):

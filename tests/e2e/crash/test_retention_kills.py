@@ -15,10 +15,8 @@ import sqlalchemy as sa
 from support_service.attachments.maintenance.reconcile import compare_ledger
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.platform.audit.verify import verify_chain
-from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import attachments, messages, metadata, tickets
-from tests.conftest import both_databases
-from tests.support.crash.kills import kill_at_each, run_victim
+from tests.support.crash.kills import kill_at_each, opened, run_victim
 from tests.support.crash.victim import before, modules
 from tests.support.importing import ImportRunner
 
@@ -65,9 +63,7 @@ class KilledRetentions:
         url = self._new_database(folder)
         for number in range(0, CASES, EVERY):
             (folder / f"{number}.txt").write_text(f"file {number}")
-        database = create_database(url)
-        await database.open()
-        try:
+        async with opened(url) as database:
             assert (await ImportRunner(database, folder, folder / "files").run_lines(lines())).imported == CASES
             ends = []
             for point in points:
@@ -76,8 +72,6 @@ class KilledRetentions:
             assert await self._retain(folder, url, record=record) == 0
             await self._check(folder, database)
             await self._check_end(folder, database)
-        finally:
-            await database.close()
         return ends.count(-signal.SIGKILL)
 
     async def _retain(self, folder, url, point=None, record=None):
@@ -127,7 +121,7 @@ def sealed_cases(archive):
     return found
 
 
-@both_databases
+@pytest.mark.parametrize("backend", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
 async def test_another_run_completes_a_retention_that_was_killed(tmp_path, new_database):
     """Killed before a line that stores, seals or deletes, also in the middle of a transaction."""
     retentions = KilledRetentions(tmp_path, new_database)

@@ -18,18 +18,17 @@ from support_service.cases.service import CaseService
 from support_service.core.clock import format_time, utc_now
 from support_service.core.domain.principals import SYSTEM
 from support_service.platform.audit.verify import verify_chain
-from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import audit_log, outbox, tickets
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.calls import eventually
 from tests.support.cases import recorder
-from tests.support.crash.kills import RUN_TIMEOUT, kill_at_each, run_victim
+from tests.support.crash.kills import RUN_TIMEOUT, kill_at_each, opened, run_victim, variables_of_service
 from tests.support.crash.victim import before, modules
 from tests.support.process import running
 from tests.support.servers import free_port
 
-pytestmark = pytest.mark.usefixtures("processes")
+pytestmark = [pytest.mark.usefixtures("processes"), pytest.mark.long]
 
 KILLS = int(os.environ.get("SNOOZE_KILLS", "0"))  # on each database; 0 is the short form
 CASES = 60  # more than a transaction wakes
@@ -56,9 +55,7 @@ class KilledWakes:
         folder = self._folder / str(self._number)
         folder.mkdir()
         url = self._new_database(folder)
-        database = create_database(url)
-        await database.open()
-        try:
+        async with opened(url) as database:
             case_ids = await self._snooze(database)
             kills = 0
             for point in points:
@@ -69,8 +66,6 @@ class KilledWakes:
             else:
                 await self._wait_for_another_replica(folder, url, database)
             await self._check(database, case_ids)
-        finally:
-            await database.close()
         return kills
 
     async def _snooze(self, database):
@@ -112,13 +107,9 @@ class KilledWakes:
 
 def _variables(folder, url):
     """Return the variables of a service whose Redis is down, so that events stay in the outbox."""
-    return {
-        "SUPPORT_DATABASE_URL": url,
-        "SUPPORT_ATTACHMENT_DIR": str(folder / "files"),
+    return variables_of_service(folder, url) | {
         "SUPPORT_AUTH": "open",
-        "SUPPORT_PORT": str(free_port()),
         "SUPPORT_REDIS_URL": f"redis://127.0.0.1:{free_port()}",
-        "SUPPORT_SHED_LAG": "0",  # a traced process is slow
     }
 
 

@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from support_service.client import ClientTimings, Conflict, NoAnswer, SupportClient, SupportError, Unavailable
-from tests.conftest import both_databases
 from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually
 from tests.support.day_model import Model, Person, Refused, sort_key
@@ -478,7 +477,7 @@ def _predicted(case, person):
     return fields if person.role == "analyst" else (*fields, case.merged_into, sorted(case.tags))
 
 
-@both_databases
+@pytest.mark.parametrize("backend", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
 async def test_every_list_is_the_one_that_a_model_predicts(request, environment, tmp_path, backend):
     """On PostgreSQL with two replicas and Redis, on SQLite with one process."""
     path = tmp_path / "tokens.json"

@@ -29,6 +29,7 @@ CASES = 10
 LONG = 120.0  # seconds that the rest may take after the last fault
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 async def test_killed_consumer_applies_each_event_once(environment, durable_redis, tmp_path):
     """The consumer is killed again and again, and a fifth of the events are sent twice."""
@@ -84,6 +85,7 @@ async def _idle(stream):
     return group["lag"] == 0 and group["pending"] == 0
 
 
+@pytest.mark.long
 @both_databases
 async def test_changes_under_load_are_published_after_redis_was_killed(make_client, durable_redis):
     """While Redis is down every change succeeds; afterwards each is published in the order of its case."""

@@ -14,7 +14,7 @@ from tests.support.scrape import Scrape
 from tests.support.sentinels import RedisWithSentinels
 from tests.support.service import service_of
 
-pytestmark = pytest.mark.usefixtures("servers")
+pytestmark = [pytest.mark.usefixtures("servers"), pytest.mark.long]
 
 FAILOVERS = int(os.environ.get("FAILOVERS", "1"))
 WRITES = int(os.environ.get("FAILOVER_WRITES", "20"))  # of each client before, without the replica, and afterwards

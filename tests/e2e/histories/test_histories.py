@@ -31,7 +31,7 @@ from tests.support.process import run
 from tests.support.sentinels import RedisWithSentinels
 from tests.support.sessions import copied_postgres, replicate_synchronously
 
-pytestmark = pytest.mark.usefixtures("processes")
+pytestmark = [pytest.mark.usefixtures("processes"), pytest.mark.long]
 
 MINUTES = float(os.environ.get("HISTORY_MINUTES", "0"))  # of each database; 0 is the short form
 SEED = os.environ.get("HISTORY_SEED", "36")

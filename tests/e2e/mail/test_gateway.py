@@ -610,6 +610,7 @@ class Load:
             self._desk.outgoing.take_again()
 
 
+@pytest.mark.long
 async def test_kills_lose_no_mail_and_double_no_message(killed_desk):
     """The gateway and the service end at any moment: each mail is one message, in the case of its thread.
 

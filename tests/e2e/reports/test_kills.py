@@ -20,7 +20,7 @@ from tests.support.calls import eventually
 from tests.support.process import running
 from tests.support.servers import free_port
 
-pytestmark = pytest.mark.usefixtures("processes")
+pytestmark = [pytest.mark.usefixtures("processes"), pytest.mark.long]
 
 KILLS = int(os.environ.get("REPORT_KILLS", "2"))  # of each replica
 WRITES = int(os.environ.get("REPORT_WRITES", "60"))  # acknowledged between two kills, on each replica

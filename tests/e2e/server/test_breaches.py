@@ -15,7 +15,7 @@ from tests.support.calls import eventually, open_case
 from tests.support.process import LONG_TIMEOUTS, running
 from tests.support.servers import free_port
 
-pytestmark = pytest.mark.usefixtures("processes")
+pytestmark = [pytest.mark.usefixtures("processes"), pytest.mark.long]
 
 CASES = 30
 POLICY = {"targets": {"firstResponse": "PT1H", "resolution": "PT8H"}}

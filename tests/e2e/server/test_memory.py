@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.usefixtures("processes")
+pytestmark = [pytest.mark.usefixtures("processes"), pytest.mark.long]
 
 KIB = 1024
 LARGE, SMALL, COUNT = 400 * KIB, 40 * KIB, 200

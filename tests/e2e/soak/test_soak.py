@@ -27,7 +27,7 @@ from tests.support.soak.work import KINDS, errors_of_work
 from tests.support.timeline.harness import open_services
 from tests.support.upstream import url_variables
 
-pytestmark = pytest.mark.usefixtures("processes")
+pytestmark = [pytest.mark.usefixtures("processes"), pytest.mark.long]
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "5"))
 SEED = int(os.environ.get("SOAK_SEED", "0")) or random.SystemRandom().randrange(1, 1_000_000)

@@ -19,7 +19,7 @@ from tests.support.promql import ROOT
 from tests.support.replicas import Replicas
 from tests.support.stream import OpenStream
 
-pytestmark = pytest.mark.usefixtures("processes")
+pytestmark = [pytest.mark.usefixtures("processes"), pytest.mark.long]
 
 SECONDS = float(os.environ.get("STREAM_SECONDS", "0.3"))
 IS_SHORT = SECONDS < 60

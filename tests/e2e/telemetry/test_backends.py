@@ -95,6 +95,7 @@ async def scraped_and_exported(serve, session, victoria_metrics, workload, port,
         prometheus.close()
 
 
+@pytest.mark.long
 async def test_scraped_and_exported_metrics_are_equal(scraped_and_exported):
     """Each series has the same name and labels in both backends, and the same value unless it is volatile.
 

@@ -139,6 +139,7 @@ async def agree_on_a_service_level(session):
         assert answer.status in (200, 201), await answer.text()
 
 
+@pytest.mark.long
 async def test_every_panel_query_returns_a_value(
     serve, session, workload, prometheus, variables, port, probe_port, tmp_path
 ):

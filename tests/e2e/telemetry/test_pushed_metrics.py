@@ -61,6 +61,7 @@ def replicas_that_pushed(metrics, value):
     return {labels["instance"] for labels, _ in metrics.query(query)}
 
 
+@pytest.mark.long
 async def test_lost_replicas_are_noticed_and_stopped_ones_are_not(pushing, monitored):
     """A replica that is killed raises an alert; one that is stopped does not; without any, the service is down."""
     metrics, alerts = monitored

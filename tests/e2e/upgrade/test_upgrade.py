@@ -31,7 +31,7 @@ from tests.support.histories.recording import Histories, most_undecided
 from tests.support.histories.upgrade_ending import UpgradeEnding
 from tests.support.upstream import url_variables
 
-pytestmark = pytest.mark.usefixtures("processes")
+pytestmark = [pytest.mark.usefixtures("processes"), pytest.mark.long]
 
 SECONDS = float(os.environ["UPGRADE_SECONDS"])  # of load before, between and after the steps
 CLIENTS = int(os.environ.get("UPGRADE_CLIENTS", "8"))

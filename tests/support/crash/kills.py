@@ -5,10 +5,15 @@ import json
 import os
 import signal
 import sys
+from contextlib import asynccontextmanager
 
+import aiohttp
+
+from support_service.platform.database.opening import create_database
 from tests.support.calls import eventually
 from tests.support.crash import victim
 from tests.support.forks import context
+from tests.support.servers import free_port
 
 KILLS = int(os.environ.get("CRASH_KILLS", "0"))  # per scenario; 0 is the short form
 RUN_TIMEOUT = 120.0  # seconds for one run, on a busy machine
@@ -51,6 +56,52 @@ async def run_victim(command, variables, folder, point=None, record=None, watche
         await asyncio.to_thread(process.join)
     assert process.exitcode in (status, -signal.SIGKILL), (point, (folder / "victim.log").read_text()[-3000:])
     return process.exitcode
+
+
+@asynccontextmanager
+async def opened(url):
+    """Open a database for the length of a block."""
+    database = create_database(url)
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+def variables_of_service(folder, url):
+    """Return the variables of a service with files in a folder. A traced process is slow, and sheds no load."""
+    return {
+        "SUPPORT_DATABASE_URL": url,
+        "SUPPORT_ATTACHMENT_DIR": str(folder / "files"),
+        "SUPPORT_PORT": str(free_port()),
+        "SUPPORT_SHED_LAG": "0",
+    }
+
+
+@asynccontextmanager
+async def serving(folder, url, point=None, record=None, watched=()):
+    """Run a service for the length of a block; yield a session of its clients. It is killed at a point, if given."""
+    variables = variables_of_service(folder, url)
+    process = context.Process(target=victim.run, args=(["serve"], variables, folder, point, record, watched))
+    process.start()
+    address = f"http://127.0.0.1:{variables['SUPPORT_PORT']}"
+    async with asyncio.timeout(RUN_TIMEOUT), aiohttp.ClientSession(address) as session:
+
+        async def answers_or_ended():
+            try:
+                async with session.get("/readyz"):
+                    return True
+            except aiohttp.ClientConnectionError:
+                return not process.is_alive()
+
+        await eventually(answers_or_ended, RUN_TIMEOUT)
+        yield session
+        if point is None:
+            os.kill(process.pid, signal.SIGTERM)
+        await asyncio.to_thread(process.join)
+    log = (folder / "victim.log").read_text()[-3000:]
+    assert process.exitcode == (0 if point is None else -signal.SIGKILL), (point, log)
 
 
 async def kill_at_each(run, number, folder):
