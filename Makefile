@@ -73,18 +73,20 @@ run: install ## Start the service with simulated upstream services and sample ca
 
 # Most tests wait for servers and processes, so that more workers than cores finish sooner.
 PYTEST = $(BIN)/pytest --dist worksteal
+TEST = nice -n 19 $(PYTEST) -n 4 --durations 25
 DRILL_SHORT = DRILL_TIME=25 $(BIN)/pytest tests/e2e/drill/short.py
 
 # The short drill depends on seconds of real time. It mostly waits, and the other tests leave it the CPU when it needs some.
 define WITH_DRILL
 @mkdir -p build; $(DRILL_SHORT) > build/drill-short.log 2>&1 & drill=$$!; \
-	failed=0; nice -n 19 $(PYTEST) -n 4 --durations 25 $(1) || failed=1; \
+	failed=0; $(TEST) --all || failed=1; \
 	wait $$drill || failed=1; echo; echo "The short drill:"; cat build/drill-short.log; \
 	exit $$failed
 endef
 
 test: install services ## Run the tests in random order (ARGS="-k timeline" picks some, ARGS=--randomly-seed=1 repeats an order)
-	$(if $(ARGS),nice -n 19 $(PYTEST) -n 4 --durations 25 $(ARGS),$(call WITH_DRILL,--costs=build/costs.json --record-passed))
+	@mkdir -p build
+	$(TEST) $(or $(ARGS),--costs=build/costs.json --record-passed)
 
 test-fast: install ## Run the tests that need nothing but SQLite, in a minute and a half
 	$(PYTEST) -n 3 tests/unit tests/app $(ARGS)
@@ -92,8 +94,8 @@ test-fast: install ## Run the tests that need nothing but SQLite, in a minute an
 test-budget: install ## Compare what the last `make test` cost with tests/budget.toml, and fail if it cost more
 	@$(BIN)/python -m tests.budget $(ARGS)
 
-test-all: install services ## Run every test, also those whose inputs have not changed since they passed
-	$(call WITH_DRILL,--all)
+test-all: install services ## Run every test, also long ones and those whose inputs have not changed, and the short drill
+	$(WITH_DRILL)
 
 lint: lint-code lint-types lint-console lint-api lint-generated lint-language lint-texts docs ## Check format, lint rules, types, imports, dependencies, the API, generated files, language and links (make -j2 is faster)
 

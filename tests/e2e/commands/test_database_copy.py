@@ -24,6 +24,7 @@ from support_service.platform.database.tables import (
     case_clocks,
     case_links,
     customers,
+    messages,
     metadata,
     notifications,
     outbox,
@@ -290,25 +291,16 @@ def check_output(lines):
     assert all(each["equal"] and each["source"] == each["target"] and each["source"]["rows"] for each in tables)
     assert summary["equal"]
     assert summary["audit"]["source"] == summary["audit"]["target"]
-    number = sum(each["source"]["rows"] for each in tables)
-    assert summary["found"] == number  # the last copy had only to compare
-    return number
+    return sum(each["source"]["rows"] for each in tables)
 
 
 def check_rows(source_url, target_url, number):
-    """Check that the target has the rows of the source, and an entry about them in the audit log."""
+    """Check that the target has the rows of the source, and an entry about them in the audit log; return them."""
     copied = inspect(target_url, read_rows)
-    for column, rows in (
-        (tickets.c.snoozed_until, 1),
-        (tickets.c.followers, 2),
-        (case_links.c.previous_status, 1),
-        (notifications.c.recipient, 3),
-        (customers.c.person, 2),
-    ):
-        assert sum(row[column.name] is not None for row in copied[column.table.name].values()) >= rows, column
     entry = copied["audit_log"].pop(max(copied["audit_log"]))
     assert (entry["action"], json.loads(entry["changes"])) == ("database.copied", {"rows": [None, number]})
     assert copied == inspect(source_url, read_rows)
+    return copied
 
 
 async def check_new_work(client, case_ids):
@@ -352,7 +344,16 @@ async def test_service_moves_to_postgresql_although_the_copy_is_killed(
     assert (status, "has a part of another one" in errors) == (2, True), errors
     status, lines, errors = await copy(source_url, target_url, tmp_path)
     assert (status, errors) == (0, "")
-    check_rows(source_url, target_url, check_output(lines))
+    copied = check_rows(source_url, target_url, number := check_output(lines))
+    assert lines[-1]["found"] == number  # the last copy had only to compare
+    for column, rows in (
+        (tickets.c.snoozed_until, 1),
+        (tickets.c.followers, 2),
+        (case_links.c.previous_status, 1),
+        (notifications.c.recipient, 3),
+        (customers.c.person, 2),
+    ):
+        assert sum(row[column.name] is not None for row in copied[column.table.name].values()) >= rows, column
 
     async with serving(target_url) as client:
         found = await answers(client, cases)
@@ -369,6 +370,24 @@ async def test_service_moves_to_postgresql_although_the_copy_is_killed(
     assert (await run_on_target(target_url, tmp_path, "audit", "verify"))[0] == 0
     status, _, errors = await copy(source_url, target_url, tmp_path)
     assert (status, "The target is not empty" in errors) == (2, True)
+
+
+async def test_killed_copy_goes_on_until_it_has_every_row(empty_source_url, target_url, tmp_path):
+    """Each table has rows, and messages have more than a batch. Numbers go on after those of the source."""
+    load(empty_source_url, 1, lambda *_: None)
+
+    def add_messages(connection):
+        row = dict(connection.execute(sa.select(messages).limit(1)).mappings().one())
+        rows = [row | {"seq": row["seq"] + 1000 + n, "id": f"more-{n}", "external_id": None} for n in range(5000)]
+        connection.execute(messages.insert(), rows)
+        connection.commit()
+
+    inspect(empty_source_url, add_messages)
+    inspect(empty_source_url, fill_empty_tables)
+    await kill_at(STEPS[2], empty_source_url, target_url, tmp_path)
+    status, lines, errors = await copy(empty_source_url, target_url, tmp_path)
+    assert (status, errors) == (0, "")
+    check_rows(empty_source_url, target_url, check_output(lines))
 
 
 @pytest.mark.parametrize("side", ["source", "target"])

@@ -49,20 +49,20 @@ interrupts.exit_on_interrupt()
 run_coroutine(stubborn())
 """
 # The steps of `serve`, which takes the most, and what only another command does.
-MOMENTS = [
-    ("serve", "import:argparse"),
+MOMENTS = [("serve", "import:argparse"), ("serve", "import:asyncio"), ("migrate", "sqlite3.connect")]
+MORE_MOMENTS = [
     ("serve", "import:support_service.commands.tokens"),
-    ("serve", "import:asyncio"),
     ("serve", "import:pydantic"),
     ("serve", "import:sqlalchemy"),
     ("serve", "import:uvloop"),
     ("serve", "import:support_service.app"),
     ("serve", "import:alembic"),
     ("serve", "sqlite3.connect"),
-    ("migrate", "sqlite3.connect"),
     ("demo", "import:support_service.demo.services"),
     ("openapi", "import:support_service.api.openapi.document"),
 ]
+LONG_CHECK = pytest.param("openapi --check", marks=pytest.mark.long)
+LONG_PROBE = pytest.param("probe --base-url http://127.0.0.1:1", marks=pytest.mark.long)
 
 
 @asynccontextmanager
@@ -90,7 +90,9 @@ async def ended(*command, cwd, **variables):
         return await Process(process).wait_for_exit()
 
 
-@pytest.mark.parametrize(("command", "moment"), MOMENTS)
+@pytest.mark.parametrize(
+    ("command", "moment"), [*MOMENTS, *(pytest.param(*each, marks=pytest.mark.long) for each in MORE_MOMENTS)]
+)
 async def test_ctrl_c_while_a_command_starts(tmp_path, command, moment):
     """The process ends with status 130 and no output, at whichever import or step the signal arrives."""
     assert await ended("-c", AT, moment, command, cwd=tmp_path, SUPPORT_PORT="0") == (130, "", "")
@@ -120,7 +122,7 @@ async def test_a_second_ctrl_c_does_not_wait_for_the_first(tmp_path):
         assert await command.wait_for_exit() == (130, "", "")
 
 
-@pytest.mark.parametrize("arguments", ["--version", "openapi --check", "probe --base-url http://127.0.0.1:1", "--what"])
+@pytest.mark.parametrize("arguments", ["--version", LONG_CHECK, LONG_PROBE, "--what"])
 async def test_ctrl_c_while_the_interpreter_ends(tmp_path, arguments):
     """A signal after the command's last line gives status 130, and adds no traceback to the output."""
     status, out, errors = await ended("-c", AT_EXIT, *arguments.split(), cwd=tmp_path)
@@ -142,7 +144,7 @@ async def test_ctrl_c_while_the_interpreter_ends_after_serving(tmp_path):
     assert "Stopped" in errors
 
 
-@pytest.mark.parametrize("arguments", ["--version", "openapi --check"])
+@pytest.mark.parametrize("arguments", ["--version", LONG_CHECK])
 async def test_ignored_ctrl_c_stays_ignored(tmp_path, arguments):
     """Ctrl-C in a script does not end the commands that the script runs in the background."""
     ignored = f"import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n{AT}"

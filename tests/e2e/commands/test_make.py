@@ -67,6 +67,7 @@ def test_port_of_the_demo_is_chosen():
     assert re.search("support-service demo --port 9000 *$", shown)
 
 
+@pytest.mark.long
 def test_wrong_path_is_not_found():
     """Workers would report that no test ran, and not why."""
     status, _, errors = run(".venv/bin/pytest", "-n", "2", "tests/unit/no_such_test.py")
