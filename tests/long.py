@@ -1,7 +1,7 @@
 """The long forms of tests, which take minutes each: `make test-long` runs all of them, or the named ones.
 
-`make test-all` has a short form of each. docs/performance.md says what both do. A variable of the environment replaces the
-value of a table below: `CRASH_KILLS=90 make test-long ARGS=crash`.
+`make test-all` has a short form of each. docs/performance.md says what both do. A variable of the environment replaces
+the value of a table below: `CRASH_KILLS=90 make test-long ARGS=crash`.
 """
 
 import argparse

@@ -97,6 +97,7 @@ async def test_stream_example_prints_changes(shared_address, capsys):
         following.cancel()
 
 
+@pytest.mark.long
 def test_examples_pass_strict_type_checks(tmp_path):
     """Users have no plugin of pydantic, and none of our settings."""
     program = tmp_path / "program.py"

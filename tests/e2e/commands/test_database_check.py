@@ -4,13 +4,11 @@ import json
 
 import pytest
 
-from tests.conftest import both_databases
 from tests.support.process import running
 
 pytestmark = pytest.mark.usefixtures("processes")
 
 
-@both_databases
 async def test_check_tells_and_repairs_what_the_search_misses(unindexed_message, database_url, tmp_path):
     """Status 1 while something is missing, and 0 after the repair."""
 

@@ -15,7 +15,6 @@ from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from support_service.reports.case_rows import COLUMNS
 from support_service.reports.counters import ReportCounters, ReportQuestion
 from support_service.reports.measures import day_number
-from tests.conftest import both_databases
 from tests.support.cases import recorder
 from tests.support.process import running
 
@@ -51,7 +50,6 @@ async def cases(database, instruments):
     return opened
 
 
-@both_databases
 async def test_rebuild_counts_what_was_before(run, cases, database):
     """A second run counts nothing. The audit log names the operator."""
     today = utc_now().date()
@@ -69,7 +67,6 @@ async def test_rebuild_counts_what_was_before(run, cases, database):
     assert (await database.fetch_one(sa.select(case_results))).case_id == cases[0].id
 
 
-@both_databases
 async def test_export_writes_a_row_for_each_case(run, cases, tmp_path):
     """Masked unless an option says otherwise; no file is replaced."""
     today = utc_now().date()

@@ -1,4 +1,4 @@
-"""`support-service timeline`: the commands of on-call, as processes, on both databases."""
+"""`support-service timeline`: the commands of on-call, as processes."""
 
 import re
 from datetime import timedelta
@@ -9,7 +9,6 @@ from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.timeline import overrides
 from support_service.timeline.overrides import Override
-from tests.conftest import both_databases
 from tests.support.calls import eventually
 from tests.support.process import running
 from tests.support.scrape import Scrape
@@ -32,7 +31,6 @@ def timeline(tmp_path, database_url):
     return run
 
 
-@both_databases
 async def test_overrides_are_set_shown_and_cleared(timeline):
     """Status shows an override with its reason until it is cleared."""
     assert await timeline("status") == (0, NO_OVERRIDES, "")
@@ -56,7 +54,6 @@ async def test_overrides_are_set_shown_and_cleared(timeline):
     assert await timeline("status") == (0, NO_OVERRIDES, "")
 
 
-@both_databases
 async def test_every_replica_applies_overrides(timeline, make_client, upstream_services):
     """Every replica applies a set or cleared override without a restart; `restore` is the former name of `clear`."""
     replicas = [Scrape(service_of(await make_client()).metrics) for _ in range(2)]
@@ -76,7 +73,6 @@ def enabled_sources(metrics):
     return {name: metrics.value("support_timeline_source_enabled", service=name) for name in UPSTREAM_SERVICES}
 
 
-@both_databases
 async def test_expired_override_is_neither_shown_nor_cleared(timeline, database):
     now = overrides.utc_now()
     async with unit_of_work(database, SYSTEM_ORIGIN) as work:
@@ -100,17 +96,17 @@ async def test_missing_or_unreachable_database_is_reported(timeline, tmp_path):
     assert "(SUPPORT_DATABASE_URL) can't be used: " in line
 
 
-@pytest.mark.parametrize("command", [("status",), ("clear", "all"), ("ttl", "900", "--for", "1m")])
-async def test_sqlite_database_without_migrations_is_refused(timeline, tmp_path, command):
-    """The error says to migrate."""
+async def test_database_without_migrations_is_refused(timeline, tmp_path, postgres):
+    """The error says to migrate, whichever the command is."""
     (tmp_path / "old.db").touch()
-    await check_missing_migrations(timeline, "sqlite:///old.db", command)
-
-
-@pytest.mark.parametrize("command", [("status",), ("clear", "all"), ("ttl", "900", "--for", "1m")])
-async def test_postgresql_database_without_migrations_is_refused(timeline, postgres, command):
     name = postgres.create_database()
-    await check_missing_migrations(timeline, postgres.url(name), command)
+    expected = "support-service: The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` "
+    for url, *command in (
+        ("sqlite:///old.db", "status"),
+        ("sqlite:///old.db", "clear", "all"),
+        (postgres.url(name), "ttl", "900", "--for", "1m"),
+    ):
+        assert await timeline(*command, url=url) == (2, "", f"{expected}first\n"), command
     postgres.drop_database(name)
 
 
@@ -125,11 +121,3 @@ async def test_read_only_database_shows_overrides_and_refuses_changes(timeline, 
     assert line.startswith("support-service: The database at 127.0.0.1")
     assert "(SUPPORT_DATABASE_URL) can't be used: " in line
     assert "accepts no changes" in line
-
-
-async def check_missing_migrations(timeline, url, command):
-    """Check that a command refuses a database without migrations."""
-    expected = "support-service: The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` "
-    status, out, errors = await timeline(*command, url=url)
-    assert (status, out) == (2, "")
-    assert errors == f"{expected}first\n"

@@ -91,6 +91,7 @@ async def test_demo_shows_what_people_do(tmp_path):
     assert sum(row["opened"] for row in report) == len(cases)
 
 
+@pytest.mark.long
 async def test_demo_prints_the_address_of_the_console_before_anything_is_logged(tmp_path):
     """What a user sees first in the terminal, where output and log are one."""
     demo = await asyncio.create_subprocess_exec(

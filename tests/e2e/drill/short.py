@@ -1,7 +1,7 @@
 """The short form of the drill, with real Prometheus and Alertmanager; `make drill` runs all faults.
 
-It depends on seconds of real time. So `make test-all` runs it in a process of its own, at a higher priority than the other
-tests and at a slower pace than `make drill`.
+It depends on seconds of real time. So `make test-all` runs it in a process of its own, at a higher priority than the
+other tests and at a slower pace than `make drill`.
 """
 
 from collections.abc import AsyncIterator

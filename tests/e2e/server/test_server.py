@@ -9,7 +9,6 @@ from contextlib import closing
 import aiohttp
 import pytest
 
-from tests.conftest import both_databases
 from tests.support.calls import eventually, expect_problem, open_case, parse_log, read_case, read_detail
 from tests.support.process import running
 from tests.support.servers import RedisServer, free_port
@@ -36,18 +35,15 @@ def variables(empty, migrated_folder):
 
 
 @pytest.fixture
-def newer_schema(request, backend, database_url):
+def newer_schema(database_url):
     """Change a database as a newer release might; return its URL."""
     statements = (
         "ALTER TABLE tickets ADD COLUMN mood VARCHAR(16) NOT NULL DEFAULT 'calm'",
         "CREATE TABLE moods (name VARCHAR(16) PRIMARY KEY)",
         "UPDATE alembic_version SET version_num = '9999'",
     )
-    if backend == "postgresql":
-        request.getfixturevalue("postgres").run("; ".join(statements), database_url.rpartition("/")[2])
-    else:
-        with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as connection:
-            connection.executescript("; ".join(statements))
+    with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as connection:
+        connection.executescript("; ".join(statements))
     return database_url
 
 
@@ -59,9 +55,9 @@ async def session(port):
 
 
 async def test_serve_creates_its_database_and_keeps_cases_over_a_restart(empty, session, port, tmp_path):
-    """The port is the only required setting."""
+    """The port is the only required setting. A stop merges the write-ahead log of SQLite into one file."""
     for turn in range(2):
-        async with running("serve", **empty, forked=False) as service:
+        async with running("serve", **empty, forked=turn > 0) as service:
             await service.wait_until_ready(f"http://127.0.0.1:{port}")
             if turn == 0:
                 case = await open_case(session)
@@ -72,7 +68,9 @@ async def test_serve_creates_its_database_and_keeps_cases_over_a_restart(empty, 
             lines = parse_log(log)
             assert {line["level"] for line in lines} == {"INFO"}
             assert any(f"http://127.0.0.1:{port}" in line["message"] for line in lines)
-    assert (tmp_path / "var" / "support.db").exists()
+    assert [path.name for path in (tmp_path / "var").glob("support.db*")] == ["support.db"]
+    with closing(sqlite3.connect(tmp_path / "var" / "support.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 async def test_stop_waits_for_requests_in_flight(variables, session, port, orders):
@@ -194,7 +192,6 @@ async def test_refusal_of_the_earlier_services_database_comes_with_its_variables
     assert "that of the earlier support-service" in errors
 
 
-@both_databases
 async def test_older_release_works_with_a_newer_schema(variables, session, port, newer_schema):
     """After a rollback the service starts with one warning, its commands work, and `migrate` changes nothing."""
     url = {"SUPPORT_DATABASE_URL": newer_schema}
@@ -221,19 +218,6 @@ async def test_older_release_works_with_a_newer_schema(variables, session, port,
         assert (status, bool(out), errors) == (0, True, "")
 
 
-async def test_access_log_is_json_with_request_id_route_and_status(variables, session, port):
-    async with running("serve", **variables, SUPPORT_ACCESS_LOG="1") as service:
-        await service.wait_until_ready(f"http://127.0.0.1:{port}")
-        async with session.get("/support/cases/nobody", headers={"X-Request-Id": "my-request"}) as response:
-            assert response.headers["X-Request-Id"] == "my-request"
-        service.stop()
-        _, _, log = await service.wait_for_exit()
-    lines = [json.loads(line) for line in log.splitlines()]
-    (entry,) = [line for line in lines if line["requestId"] == "my-request"]
-    assert (entry["route"], entry["status"]) == ("/support/cases/{case_id}", 404)
-    assert {"time", "level", "logger", "message"} <= entry.keys()
-
-
 async def test_invalid_http_is_answered_with_400_and_logged_without_a_traceback(variables, port):
     async with running("serve", **variables) as service:
         await service.wait_until_ready(f"http://127.0.0.1:{port}")
@@ -246,19 +230,6 @@ async def test_invalid_http_is_answered_with_400_and_logged_without_a_traceback(
     assert status == 0
     assert "Traceback" not in log
     assert all(json.loads(line)["message"] for line in log.splitlines())
-
-
-async def test_sqlite_database_is_checkpointed_at_the_stop(variables, port, tmp_path):
-    """A graceful stop leaves a single SQLite file, with the write-ahead log merged into it."""
-    async with running("serve", **variables) as service, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-        await service.wait_until_ready(f"http://127.0.0.1:{port}")
-        await open_case(session)
-        service.stop()
-        assert (await service.wait_for_exit())[0] == 0
-    assert [path.name for path in (tmp_path / "var").glob("support.db*")] == ["support.db"]
-    connection = sqlite3.connect(tmp_path / "var" / "support.db")
-    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    connection.close()
 
 
 def error_line(errors):
