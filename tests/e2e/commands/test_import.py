@@ -73,8 +73,7 @@ async def test_standard_input(variables, tmp_path):
     assert (status, summary) == (0, {"read": 2, "imported": 1, "known": 1, "refused": 0, "missingFiles": 1})
 
 
-@pytest.mark.parametrize(("system", "messages"), [("zammad", 4), ("chatwoot", 5)])
-@pytest.mark.parametrize("form", ["list", "lines"])
+@pytest.mark.parametrize(("system", "messages", "form"), [("zammad", 4, "list"), ("chatwoot", 5, "lines")])
 async def test_exports_of_other_systems(variables, tmp_path, system, messages, form):
     """One list of cases, or one case per line; files lie in the folder of the export."""
     (tmp_path / "label.txt").write_text("To Ann")
@@ -101,8 +100,7 @@ async def test_list_that_ends_early(variables, tmp_path):
     assert (errors.count("\n"), "after 1 cases" in errors) == (1, True)
 
 
-@pytest.mark.parametrize("system", ["zammad", "chatwoot"])
-@pytest.mark.parametrize("depth", [40_000, 500_000])
+@pytest.mark.parametrize(("system", "depth"), [("zammad", 40_000), ("chatwoot", 500_000)])
 async def test_deep_nesting_is_refused_in_little_memory(variables, tmp_path, system, depth):
     """The case is refused like one of JSON Lines, and the others are imported."""
     (tmp_path / "label.txt").write_text("To Ann")
@@ -128,21 +126,18 @@ async def test_refused_cases_do_not_replace_the_file(variables, tmp_path):
     assert (status, "--refused names FILE itself" in errors, cases.read_bytes()) == (2, True, before)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        (["none.jsonl"], "none.jsonl"),
-        (["a", "--from", "other"], "invalid choice"),
-        (["a", "--files", "b"], "--files is for --from dataflow"),
-        (["mysql://user:secret@host/x", "--from", "dataflow"], "is not the URL of a database"),
-        (["sqlite:///none.db", "--from", "dataflow"], "can't be read"),
-        (["."], "Is a directory"),
-    ],
-)
-async def test_arguments_that_do_not_fit(variables, arguments, text):
+async def test_arguments_that_do_not_fit(variables):
     """Status 2, and no password in the error."""
-    status, _, errors = await run(*arguments, **variables)
-    assert (status, text in errors, "secret" in errors) == (2, True, False), errors
+    for text, *arguments in (
+        ("none.jsonl", "none.jsonl"),
+        ("invalid choice", "a", "--from", "other"),
+        ("--files is for --from dataflow", "a", "--files", "b"),
+        ("is not the URL of a database", "mysql://user:secret@host/x", "--from", "dataflow"),
+        ("can't be read", "sqlite:///none.db", "--from", "dataflow"),
+        ("Is a directory", "."),
+    ):
+        status, _, errors = await run(*arguments, **variables)
+        assert (status, text in errors, "secret" in errors) == (2, True, False), errors
 
 
 async def test_progress_bar_on_a_terminal(variables, tmp_path):

@@ -71,18 +71,14 @@ async def test_cases_are_listed_stored_deleted_and_imported_again(run, cases, tm
     assert (status, lines[-1]["holds"]) == (0, True)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ([], "one of the arguments --older-than --closed-for is required"),
-        (["--older-than", "1d", "--closed-for", "1d"], "not allowed with argument"),
-        (["--older-than", "1d", "--erase"], "--erase is for --closed-for only"),
-        (["--older-than", "1d", "--keep-tag", "hold"], "--keep-tag is for --closed-for only"),
-        (["--closed-for", "1d", "--status", "resolved"], "--status is for --older-than only"),
-    ],
-)
-async def test_options_that_do_not_fit_together_are_refused(run, arguments, expected):
+async def test_options_that_do_not_fit_together_are_refused(run):
     """Nothing is deleted by a command that can be read in two ways."""
-    status, lines, errors = await run("retention", *arguments)
-    assert (status, lines) == (2, [])
-    assert expected in errors
+    for expected, *arguments in (
+        ("one of the arguments --older-than --closed-for is required",),
+        ("not allowed with argument", "--older-than", "1d", "--closed-for", "1d"),
+        ("--erase is for --closed-for only", "--older-than", "1d", "--erase"),
+        ("--keep-tag is for --closed-for only", "--older-than", "1d", "--keep-tag", "hold"),
+        ("--status is for --older-than only", "--closed-for", "1d", "--status", "resolved"),
+    ):
+        status, lines, errors = await run("retention", *arguments)
+        assert (status, lines, expected in errors) == (2, [], True), errors
