@@ -373,7 +373,7 @@ async def test_service_moves_to_postgresql_although_the_copy_is_killed(
 
 
 async def test_killed_copy_goes_on_until_it_has_every_row(empty_source_url, target_url, tmp_path):
-    """Each table has rows, and messages have more than a batch. Numbers go on after those of the source."""
+    """Each table has rows, and messages have more than a batch."""
     load(empty_source_url, 1, lambda *_: None)
 
     def add_messages(connection):
