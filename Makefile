@@ -8,7 +8,7 @@ export INSTALL_DEBIAN_PACKAGES := $(or $(CI),$(filter services,$(MAKECMDGOALS)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services vendor screenshots run test test-fast test-all test-budget test-times test-long histories soak coverage mutants lint lint-code lint-types lint-console lint-api lint-generated lint-language lint-texts format docs generate configuration inventory sources client observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege wheel chart sbom api-diff actionlint lock clean
+.PHONY: help install services vendor screenshots run test test-fast test-all test-near test-budget test-times test-long histories soak coverage mutants lint lint-code lint-types lint-console lint-api lint-generated lint-language lint-texts format docs generate configuration inventory sources client observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege wheel chart sbom api-diff actionlint lock clean
 
 ## Every day
 
@@ -90,6 +90,9 @@ test: install services ## Run the tests in random order (ARGS="-k timeline" pick
 
 test-fast: install ## Run the tests that need nothing but SQLite, in a minute and a half
 	$(PYTEST) -n 3 tests/unit tests/app $(ARGS)
+
+test-near: install services ## Run the tests that run what has changed since HEAD, or in a clean tree since main, within a minute (ARGS=--record first, ARGS=--help)
+	@$(BIN)/python -m tests.near $(ARGS)
 
 test-budget: install ## Compare what the last `make test` cost with tests/budget.toml, and fail if it cost more
 	@$(BIN)/python -m tests.budget $(ARGS)
