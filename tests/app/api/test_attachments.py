@@ -21,6 +21,12 @@ DATA = bytes(range(256)) * 4  # 1,024 bytes
 
 
 @pytest.fixture
+async def client(make_client):
+    """A client of a service of each test's own, whose files they change."""
+    return await make_client()
+
+
+@pytest.fixture
 async def case(client):
     """An open case."""
     return await open_case(client)

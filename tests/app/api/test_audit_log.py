@@ -17,6 +17,12 @@ LOG = "/support/audit"
 NOON = datetime(2026, 5, 12, 12, tzinfo=UTC)
 
 
+@pytest.fixture
+async def client(make_client):
+    """A client of a service of each test's own, whose log they read whole."""
+    return await make_client()
+
+
 async def read(client, path=LOG, **query):
     """Return the JSON of an answer."""
     async with client.get(path, params=query) as response:

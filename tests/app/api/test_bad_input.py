@@ -12,7 +12,6 @@ from yarl import URL
 
 from support_service.guard.guard import GuardTimings
 from support_service.service import Timings
-from tests.conftest import both_databases
 from tests.support.calls import eventually, expect_problem, open_case, read_case
 from tests.support.service import service_of
 
@@ -168,7 +167,6 @@ SIZES = [
 ]
 
 
-@both_databases
 async def test_json_size_counts_numbers_and_text_as_returned(client, subtests):
     """Numbers count without exponents, as PostgreSQL returns them, and text counts with its JSON escapes.
 
@@ -235,7 +233,6 @@ WRONG_URLS = [
 ]
 
 
-@both_databases
 async def test_nul_or_invalid_utf8_in_a_url_is_no_server_error(client, subtests):
     """The request is refused or matches nothing, in a query as in a path."""
     for method, path in WRONG_URLS:
@@ -345,7 +342,6 @@ async def test_text_that_spells_an_escaped_nul_is_accepted(client):
     assert (await read_case(client, case))["subject"] == "\\u0000"
 
 
-@both_databases
 async def test_text_of_the_database_never_reaches_a_client(make_client):
     """A statement that the database rejects is answered with a text of the service's own."""
     client = await make_client()

@@ -15,7 +15,6 @@ from support_service.events.broker.log import LOG_START
 from support_service.guard.fair_turns import TurnLimits
 from support_service.platform.database.tables import audit_log, bulk_changes, bulk_items, idempotency_keys, tickets
 from support_service.service import ApiTimings
-from tests.conftest import both_databases
 from tests.support.calls import eventually, expect_problem, open_case, read_case
 from tests.support.service import service_of
 from tests.support.timings import patient_timings
@@ -102,7 +101,6 @@ async def test_undo_restores_a_status_that_a_closed_case_cannot_get(client):
     assert (await read_case(client, {"id": case}))["status"] == "pending"
 
 
-@both_databases
 async def test_cases_are_snoozed_and_get_their_snooze_back(client):
     """`until` snoozes each case, as with a single change of the status. An undo gives the snooze that it had."""
     until = format_time(utc_now() + timedelta(days=3))
@@ -331,7 +329,6 @@ async def test_bulk_changes_of_one_caller_take_turns(make_client):
     assert outcomes(await bulk(client, {"priority": "low"}, ids=ids)) == [("changed", None)]
 
 
-@both_databases
 async def test_other_changes_are_made_between_the_cases(client):
     """A bulk change holds no lock and no transaction over all of its cases."""
     ids, other = await ids_of(client, 60), await open_case(client)
@@ -371,7 +368,6 @@ EFFECTS = (
 )
 
 
-@both_databases
 async def test_bulk_change_is_the_same_as_single_changes(client):
     """Fields, versions, history, clocks, audit entries and events are equal, but for ids and times."""
     policy = {"match": {}, "targets": {"firstResponse": "PT1H", "resolution": "PT8H"}}

@@ -10,7 +10,6 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.platform.database.tables import tickets
-from tests.conftest import both_databases
 from tests.support.calls import expect_problem
 from tests.support.service import service_of
 
@@ -189,7 +188,6 @@ def environment(environment):
     return environment | {"SUPPORT_RATE_LIMIT": "off", "SUPPORT_RATE_LIMIT_ADDRESS": "off"}
 
 
-@both_databases
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_bulk_changes_are_as_the_model_predicts(principals, seed):
     """Outcomes, fields, tags and versions, whichever request changes what in between."""

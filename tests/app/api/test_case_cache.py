@@ -9,7 +9,6 @@ from support_service.api.case_document.cached_documents import CaseDocuments
 from support_service.api.case_document.encoder import CaseEncoder
 from support_service.cases.sql.case_reading import MAX_INLINE_BYTES
 from support_service.core.domain.principals import SYSTEM
-from tests.conftest import both_databases
 from tests.support.calls import add_message, open_case, read_case, read_detail, upload
 from tests.support.scrape import Scrape
 from tests.support.service import service_of
@@ -48,11 +47,11 @@ def threads(monkeypatch):
     return found
 
 
-async def test_unchanged_case_is_encoded_once(client):
-    case = await open_case(client)
-    first = await read_case(client, case)
-    assert [await read_case(client, case), await read_case(client, case)] == [first, first]
-    assert events(client) == (2, 1)
+async def test_unchanged_case_is_encoded_once(own_client):
+    case = await open_case(own_client)
+    first = await read_case(own_client, case)
+    assert [await read_case(own_client, case), await read_case(own_client, case)] == [first, first]
+    assert events(own_client) == (2, 1)
 
 
 async def test_cache_of_no_bytes_keeps_nothing(make_client):
@@ -62,7 +61,6 @@ async def test_cache_of_no_bytes_keeps_nothing(make_client):
     assert events(client) == (0, 2)
 
 
-@both_databases
 async def test_every_change_is_seen_by_another_replica(replicas):
     """Messages, fields, status, files and their visibility."""
     writer, reader = replicas
@@ -92,7 +90,6 @@ async def test_every_change_is_seen_by_another_replica(replicas):
     await expect_change("status")
 
 
-@both_databases
 async def test_read_after_an_acknowledged_write_shows_it(replicas):
     """While both replicas write and read, each writer finds its own message at the other replica."""
     case = await open_case(replicas[0])
@@ -109,17 +106,17 @@ async def test_read_after_an_acknowledged_write_shows_it(replicas):
     assert len(found[0]["messages"]) == 30
 
 
-async def test_long_case_is_encoded_once_for_concurrent_readers(client):
+async def test_long_case_is_encoded_once_for_concurrent_readers(own_client):
     """It is read off the event loop; with its timeline it has every message, too."""
-    case = await open_case(client, context=[{"type": "note", "timestamp": "2020-01-01T00:00:00Z"}])
-    sent = [await add_message(client, case, TEXT) for _ in range(MAX_INLINE_BYTES // len(TEXT) + 1)]
-    answers = await asyncio.gather(*(read_case(client, case) for _ in range(8)))
+    case = await open_case(own_client, context=[{"type": "note", "timestamp": "2020-01-01T00:00:00Z"}])
+    sent = [await add_message(own_client, case, TEXT) for _ in range(MAX_INLINE_BYTES // len(TEXT) + 1)]
+    answers = await asyncio.gather(*(read_case(own_client, case) for _ in range(8)))
     assert [answer["messages"] for answer in answers] == [sent] * 8
-    assert events(client) == (7, 1)
-    details = await asyncio.gather(*(read_detail(client, case) for _ in range(4)))
+    assert events(own_client) == (7, 1)
+    details = await asyncio.gather(*(read_detail(own_client, case) for _ in range(4)))
     types = ["note", "case-event", *["conversation"] * len(sent)]
     assert [[entry["type"] for entry in each["timeline"]] for each in details] == [types] * 4
-    assert events(client) == (11, 1)
+    assert events(own_client) == (11, 1)
 
 
 async def test_kept_cases_need_no_more_memory_than_allowed(make_client):
@@ -154,7 +151,6 @@ async def test_long_part_and_long_closed_case_are_encoded_in_a_thread(client, th
     assert threads[3:] == [threading.current_thread()]
 
 
-@both_databases
 @pytest.mark.parametrize("long", [False, True])
 async def test_timeline_of_a_closed_case_is_that_of_a_read(shared_client, long):
     """Without services, a case has the same entries wherever they are read."""

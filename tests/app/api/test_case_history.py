@@ -11,7 +11,6 @@ from pydantic_core import to_json
 from support_service.cases.model.history import MAX_HISTORY_BYTES, MAX_HISTORY_ENTRIES
 from support_service.cases.policy import ALLOWED_STATUS_CHANGES
 from support_service.platform.audit import entry_rows
-from tests.conftest import both_databases
 from tests.support.calls import add_message, open_case, read_case, read_detail, refresh, upload
 from tests.support.service import service_of
 
@@ -81,7 +80,6 @@ async def add_audit_entries(client, case, changes):
         await entry_rows.add_entries(tx, entries)
 
 
-@both_databases
 async def test_each_change_is_in_the_timeline_once(client):
     """Texts and the customer's data are not in `changes`, and a change of nothing else has no entry."""
     context, private = [{"type": "note", "text": "a secret"}], {"subject": "a secret", "description": "a secret"}
@@ -149,7 +147,6 @@ async def test_a_kept_timeline_has_later_changes(client):
         assert latest == ("case.changed", "anyone", {"priority": [before, priority]})
 
 
-@both_databases
 async def test_links_are_in_the_history_of_both_cases(client):
     """A duplicate is closed by its link, and reopened when that is removed."""
     case, original = await open_case(client), await open_case(client)
@@ -168,7 +165,6 @@ async def test_links_are_in_the_history_of_both_cases(client):
         ]
 
 
-@both_databases
 async def test_history_equals_the_changes_that_were_made(client):
     """A model remembers the fields and what each accepted PATCH changes."""
     chosen = random.Random(1)
@@ -225,7 +221,6 @@ async def test_concurrent_readers_see_the_same_history(client):
     ],
     ids=["many entries", "long texts", "one more", "a long entry"],
 )
-@both_databases
 async def test_history_is_bounded(client, added, kept):
     """A timeline has the newest changes, and says that there are older ones: the opening at least."""
     case = await open_case(client)
@@ -236,7 +231,6 @@ async def test_history_is_bounded(client, added, kept):
     assert read["moreCaseEvents"] is True
 
 
-@both_databases
 async def test_history_within_its_limits_is_complete(client):
     case = await open_case(client)
     await add_audit_entries(client, case, [{"priority": ["low", "high"]}] * (MAX_HISTORY_ENTRIES - 1))

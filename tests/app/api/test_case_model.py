@@ -17,7 +17,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from support_service.cases.snoozes import WakerTimings
 from support_service.client import ClientTimings, SupportClient, SupportError
 from support_service.platform.database.tables import tickets
-from tests.conftest import both_databases
 from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually
 from tests.support.examples import examples
@@ -221,7 +220,6 @@ async def _all(items):
 
 
 @pytest.mark.hypothesis
-@both_databases
 async def test_case_is_what_the_model_predicts(make_client, tmp_path):
     """Messages, files, links, merges, splits, snoozes, clocks and views; and nobody reads what is not for them."""
     tokens = tmp_path / "tokens.json"

@@ -3,7 +3,6 @@
 import pytest_asyncio
 
 from support_service.cases.sql.projections import MAX_MESSAGES_BACK
-from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, list_cases, list_subjects, open_case, read_case
 
 SORTS = ("newest", "updated", "waiting", "due")
@@ -68,7 +67,6 @@ FILTERED = [
 ]
 
 
-@both_databases
 async def test_listed_cases_match_all_given_filters(listed, subtests):
     """Values of one filter that are separated by commas are alternatives; repeated tags are not."""
     for query, subjects in FILTERED:
@@ -145,7 +143,6 @@ async def test_a_description_is_the_first_message_of_the_customer(client, subtes
                 assert (await read_case(client, case))["waitingSince"] is None
 
 
-@both_databases
 async def test_no_sort_and_no_count_leaves_out_a_case(client):
     """A case with a description waits, one without may not: the rows of each sort are as many as its count."""
     for number in range(5):
@@ -177,7 +174,6 @@ async def test_times_of_a_listed_case(client):
     assert await times() == (None, answer["createdAt"])
 
 
-@both_databases
 async def test_rows_show_what_the_customer_wrote_last(client):
     """Neither answers nor notes, in one line; the description is the first thing that the customer wrote."""
     case = await open_case(client, description="Where is\n  my parcel?")
@@ -196,7 +192,6 @@ async def test_rows_show_what_the_customer_wrote_last(client):
     assert await last() == {"text": 'It is late, and "this" is no answer.', "at": asked["createdAt"]}
 
 
-@both_databases
 async def test_rows_look_for_the_customer_among_the_newest_messages(client):
     """A long conversation is not read to its beginning for each row."""
     case = await open_case(client, initialMessage={"authorType": "customer", "message": "Hello?"})

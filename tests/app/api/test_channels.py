@@ -3,7 +3,6 @@
 import pytest
 
 from support_service.platform.database.tables import outbox, tickets
-from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, list_cases, open_case, upload
 from tests.support.scrape import Scrape
 from tests.support.service import service_of
@@ -55,7 +54,6 @@ async def test_channel_that_is_not_synthetic_any_more_has_real_cases(monitored):
     await expect_problem(await monitored.delete(f"/support/cases/{case['id']}"), 409, "case_not_synthetic")
 
 
-@both_databases
 async def test_case_of_an_earlier_release_is_synthetic_by_its_channel(client):
     """A release without the column may write during an update; its probe's case can be deleted by any replica."""
     case = await open_case(client, channel="synthetic")

@@ -3,6 +3,7 @@
 from urllib.parse import quote
 
 import pytest
+import pytest_asyncio
 from yarl import URL
 
 from support_service.api.models.cases import MAX_CUSTOMER_FILES, CustomerReferences
@@ -27,7 +28,7 @@ def references(**named):
     return {f"{kind}s": [] for kind in SERVICE_BY_KIND} | named
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def cases(client):
     """Two cases of one customer with files, and one of another."""
     first = await open_case(

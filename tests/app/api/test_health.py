@@ -61,22 +61,22 @@ async def test_readiness_does_not_need_the_redis_of_events(make_client, redis):
 
 
 @pytest.mark.usefixtures("upstream_services")
-async def test_readiness_does_not_need_the_sources(orders, client):
+async def test_readiness_does_not_need_the_sources(orders, own_client):
     """A source is reported while the circuit breaker rejects calls to it, and as off while on-call switches it off."""
     orders.fail_with(503)
-    case = await open_case(client, context=[{"type": "order", "orderId": "o-1"}])
+    case = await open_case(own_client, context=[{"type": "order", "orderId": "o-1"}])
     for _ in range(FAILURES_TO_OPEN):
-        await read_case(client, case, includeTimeline="true")
-    async with client.get("/readyz") as response:
+        await read_case(own_client, case, includeTimeline="true")
+    async with own_client.get("/readyz") as response:
         ready = await response.json()
     assert (response.status, ready["sources"]) == (
         200,
         dict.fromkeys(UPSTREAM_SERVICES, "ok") | {"order": "source_unavailable"},
     )
     override = {"duration": "5m", "reason": "it is being repaired"}
-    async with client.put("/support/overrides/payment", json=override) as response:
+    async with own_client.put("/support/overrides/payment", json=override) as response:
         assert response.status < 300, await response.text()
-    async with client.get("/readyz") as response:
+    async with own_client.get("/readyz") as response:
         assert (await response.json())["sources"]["payment"] == "off"
 
 
@@ -128,17 +128,17 @@ async def test_unsafe_request_id_is_replaced(shared_client, sent):
     assert all(identifier.isalnum() for identifier in given)
 
 
-async def test_stopping_service_is_not_ready(client):
+async def test_stopping_service_is_not_ready(own_client):
     """The response is 503, and still reports each part."""
-    service_of(client).readiness.accepting = False
-    async with client.get("/readyz") as response:
+    service_of(own_client).readiness.accepting = False
+    async with own_client.get("/readyz") as response:
         assert response.status == 503
         assert await response.json() == {"status": "stopping", **ALL_OK}
 
 
-async def test_readiness_reports_the_storage(client, monkeypatch):
+async def test_readiness_reports_the_storage(own_client, monkeypatch):
     """A store that refuses uploads is reported until it accepts one; the replica stays ready."""
-    case = await open_case(client)
+    case = await open_case(own_client)
 
     async def refuse(*_arguments, **_options):
         raise Unavailable("storage_unavailable", "It is out of reach.")
@@ -146,11 +146,11 @@ async def test_readiness_reports_the_storage(client, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(LocalAttachmentStorage, "put", refuse)
         path = f"/support/cases/{case['id']}/attachments"
-        await expect_problem(await client.post(path, data=form(b"a")), 503, "storage_unavailable")
-    async with client.get("/readyz") as response:
+        await expect_problem(await own_client.post(path, data=form(b"a")), 503, "storage_unavailable")
+    async with own_client.get("/readyz") as response:
         assert (response.status, (await response.json())["storage"]) == (200, "storage_unavailable")
-    await upload(client, case)
-    async with client.get("/readyz") as response:
+    await upload(own_client, case)
+    async with own_client.get("/readyz") as response:
         assert (response.status, (await response.json())["storage"]) == (200, "ok")
 
 

@@ -9,7 +9,6 @@ import sqlalchemy as sa
 
 from support_service.core.ids import new_id
 from support_service.platform.database.tables import idempotency_keys
-from tests.conftest import both_databases
 from tests.support.calls import expect_problem, form, open_case, read_case, stored_files
 from tests.support.service import service_of
 
@@ -165,7 +164,6 @@ async def test_retried_upload_is_recognized_by_its_file(make_client, attachment_
     assert len(stored_files(attachment_dir)) == 1
 
 
-@both_databases
 @pytest.mark.parametrize("replicas", [1, 2])
 async def test_concurrent_retries_are_executed_once(make_client, key, replicas):
     """On one replica or two, the others get the same response or `idempotency_key_in_use`."""

@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from tests.conftest import both_databases
 from tests.support.calls import (
     add_message,
     eventually,
@@ -147,7 +146,6 @@ def times_with_other_offsets(value, path=""):
     return [(path, value)] if found and found["offset"] != "Z" else []
 
 
-@both_databases
 async def test_every_time_ends_in_z(upstream_services, make_client, orders):
     """Times in answers end in Z, whatever offset a source or an event has."""
     orders.add("ORD-1", "placed", at="2026-01-01T07:00:00+07:00")

@@ -2,7 +2,6 @@
 
 import pytest
 
-from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, open_case, read_case, upload
 from tests.support.links import FOREIGN, OWN, add_link, link_request
 
@@ -154,7 +153,6 @@ async def test_retried_link_reveals_nothing_after_access_is_lost(principals, ope
     await expect_problem(await principals.request("agent", "POST", path, **sent), 404, "case_not_found")
 
 
-@both_databases
 async def test_customer_sees_duplicates_among_their_own_cases(principals, open_owned):
     """Other links change nothing that the customer sees."""
     mine, another, foreign, nobodys = [await open_owned(**owner) for owner in (OWN, OWN, FOREIGN, {})]
@@ -197,7 +195,6 @@ async def test_customer_sees_duplicates_among_their_own_cases(principals, open_o
     assert (await seen())[2] == []
 
 
-@both_databases
 async def test_case_is_read_with_its_duplicates(client):
     """As one: messages and files of all in the order of time. Each names its case, and its file can be downloaded."""
     original, one, two = [await open_case(client) for _ in range(3)]
@@ -229,7 +226,6 @@ async def test_case_is_read_with_its_duplicates(client):
     await expect_problem(await client.get("/support/cases/nobody?includeLinked=true"), 404, "case_not_found")
 
 
-@both_databases
 async def test_duplicates_are_read_as_far_as_the_caller_sees_them(principals, open_owned):
     """Customers get no notes and no duplicates of others, staff everything, and analysts masked texts."""
     original, mine, foreign = await open_owned(**OWN), await open_owned(**OWN), await open_owned(**FOREIGN)

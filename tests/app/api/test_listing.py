@@ -5,7 +5,6 @@ import base64
 import pytest_asyncio
 import sqlalchemy as sa
 
-from tests.conftest import both_databases
 from tests.support.calls import expect_problem, list_cases, list_subjects, open_case
 from tests.support.service import service_of
 
@@ -56,7 +55,6 @@ FILTERED = [
 ]
 
 
-@both_databases
 async def test_listed_cases_match_all_given_filters(listed, subtests):
     """An empty filter counts as not given, and an unknown one is ignored."""
     client, _ = listed
@@ -167,7 +165,6 @@ SEARCHES = [
 ]
 
 
-@both_databases
 async def test_search_finds_cases_by_the_beginning_of_words(searched, subtests):
     """The search covers subject, description and customer, and ignores case and diacritics."""
     for q, subject in SEARCHES:
@@ -178,7 +175,6 @@ async def test_search_finds_cases_by_the_beginning_of_words(searched, subtests):
 SEARCHES_WITHOUT_A_MATCH = ["parcel twice", "arcel", "nothing", "*", '"', "zz OR", "' OR 1=1 --", "😀"]
 
 
-@both_databases
 async def test_search_without_a_match_is_empty(searched, subtests):
     """Every word must match from its beginning. Punctuation is ignored and never an error."""
     for q in SEARCHES_WITHOUT_A_MATCH:
@@ -195,7 +191,6 @@ async def test_search_follows_changes_of_the_subject(client):
     assert await list_subjects(client, q="after", customerId="c-2") == []
 
 
-@both_databases
 async def test_case_that_breaks_a_list_is_named(client, caplog):
     """A row that was changed by hand fails its lists; the log has the number of the case."""
     await open_case(client)

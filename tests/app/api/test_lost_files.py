@@ -15,6 +15,12 @@ NEW_CASE = {"subject": "A", "channel": "email"}
 
 
 @pytest.fixture
+async def client(make_client):
+    """A client of a service of each test's own, whose files they take away."""
+    return await make_client()
+
+
+@pytest.fixture
 def path(database_url):
     """The file of the database."""
     return Path(database_url.removeprefix("sqlite:///"))

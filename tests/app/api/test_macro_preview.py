@@ -17,6 +17,12 @@ TEXT = (
 
 
 @pytest.fixture
+async def client(make_client):
+    """A client of a service of each test's own, which calls services."""
+    return await make_client()
+
+
+@pytest.fixture
 def order_in_all_sources(orders, payments, shipments):
     """Add one order, with a payment and a shipment, to the upstream services."""
     orders.add("ORD-1", "order.created")

@@ -9,7 +9,6 @@ from support_service.attachments import uploader
 from support_service.cases import service
 from support_service.cases.sql import link_rows
 from support_service.platform.unit_of_work import unit_of_work
-from tests.conftest import both_databases
 from tests.support.access.principals import Principals
 from tests.support.calls import expect_problem, form
 from tests.support.links import FOREIGN, OWN
@@ -89,7 +88,6 @@ def desk(principals):
     return Desk(principals)
 
 
-@both_databases
 async def test_merged_case_is_read_as_one_with_its_original(desk):
     """In its conversation, pages, files, timeline, and for its customer; the answer is the original."""
     original, case = await desk.open("one"), await desk.open("two")
@@ -108,7 +106,6 @@ async def test_merged_case_is_read_as_one_with_its_original(desk):
     assert (await desk.merge(case, original)) == answer  # merged already: nothing changes
 
 
-@both_databases
 async def test_pages_of_a_merged_conversation_have_each_message_once(desk):
     """In the order of time, whichever case they are in; a page continues after a message of any of them."""
     original, one, two = [await desk.open(str(number)) for number in range(3)]
@@ -129,7 +126,6 @@ async def test_pages_of_a_merged_conversation_have_each_message_once(desk):
     await expect_problem(await desk.principals.request("agent", "GET", path), 422, "invalid_request")
 
 
-@both_databases
 @pytest.mark.parametrize("module", [service, uploader], ids=["message", "file"])
 async def test_what_is_sent_to_a_duplicate_stays_in_it_if_it_is_opened_at_that_moment(desk, monkeypatch, module):
     """After it was found to be closed, and before anything has arrived in the original."""
@@ -146,7 +142,6 @@ async def test_what_is_sent_to_a_duplicate_stays_in_it_if_it_is_opened_at_that_m
     assert begun
 
 
-@both_databases
 async def test_messages_and_files_for_a_duplicate_arrive_in_the_original(desk):
     """Along a chain of duplicates, to its end; a resolved original is opened again."""
     end, middle, case = [await desk.open(str(number)) for number in range(3)]
@@ -175,7 +170,6 @@ async def test_messages_and_files_for_a_duplicate_arrive_in_the_original(desk):
     await desk.refuse(case, "e", 409, "case_closed")
 
 
-@both_databases
 async def test_external_ids_are_known_before_and_after_the_merge(desk):
     """A channel that repeats a message for the duplicate gets the existing message, in whichever case it is."""
     original, case = await desk.open(), await desk.open()
@@ -186,7 +180,6 @@ async def test_external_ids_are_known_before_and_after_the_merge(desk):
     assert (await desk.texts(original)).count("after") == 1
 
 
-@both_databases
 async def test_merge_is_undone_exactly(desk):
     """The duplicate gets its status back, and what is sent to it. What had arrived in the original stays there."""
     original, case = await desk.open("one"), await desk.open("two")
@@ -205,7 +198,6 @@ async def test_merge_is_undone_exactly(desk):
     assert await desk.texts(case) == ["two", "four"]
 
 
-@both_databases
 async def test_reopened_duplicate_takes_its_messages_itself(desk):
     """It is still read with its original."""
     original, case = await desk.open("one"), await desk.open("two")
@@ -216,7 +208,6 @@ async def test_reopened_duplicate_takes_its_messages_itself(desk):
     assert await desk.texts(original) == ["one", "two", "three"]
 
 
-@both_databases
 async def test_customers_never_read_each_other(desk):
     """Cases of two customers are one for staff only, and each customer's messages stay in their own case."""
     original, case = await desk.open("one"), await desk.open("two", **FOREIGN)
@@ -242,7 +233,6 @@ async def test_customers_never_read_each_other(desk):
     assert await desk.write(without, "eight", "supervisor") == another
 
 
-@both_databases
 async def test_agents_of_the_original_read_the_files_of_its_duplicates(desk):
     """Though the duplicate is none of their cases. What they send to it is refused as before."""
     original, case, unrelated = await desk.open(), await desk.open(**FOREIGN), await desk.open(**FOREIGN)
@@ -267,7 +257,6 @@ async def test_agents_of_the_original_read_the_files_of_its_duplicates(desk):
     await desk.refuse(case, "no", 404, "case_not_found", "agent")
 
 
-@both_databases
 async def test_search_and_lists_say_what_a_found_duplicate_is_merged_into(desk):
     """A hit in its messages is one row, which names the original; for customers if that is theirs, too."""
     original, case, foreign = await desk.open("apple"), await desk.open("banana"), await desk.open("mango", **FOREIGN)
@@ -301,7 +290,6 @@ async def test_version_of_a_message_for_a_duplicate_is_that_of_the_duplicate(des
             assert answer.status == status, await answer.text()
 
 
-@both_databases
 @pytest.mark.parametrize("module", [service, uploader])
 async def test_version_of_a_duplicate_is_that_when_the_write_takes_effect(desk, monkeypatch, module):
     """Not when the service finds out that the write arrives in another case: a note may come in between."""
@@ -321,7 +309,6 @@ async def test_version_of_a_duplicate_is_that_when_the_write_takes_effect(desk, 
     assert ("Hello" in [each["message"] for each in found["messages"]], found["attachments"]) == (False, [])
 
 
-@both_databases
 async def test_customers_read_their_duplicates_that_were_merged_by_way_of_others(desk):
     """A case was merged into one of another customer, and that into a case of the first. Each reads its own."""
     original, own, foreign = await desk.open("one"), await desk.open("two"), await desk.open("three", **FOREIGN)
@@ -340,7 +327,6 @@ async def test_customers_read_their_duplicates_that_were_merged_by_way_of_others
     assert foreign not in {each.get("ticketId") for each in shown}
 
 
-@both_databases
 async def test_customers_do_not_learn_of_duplicates_of_others(desk):
     """The answer is that of a case without duplicates, with its ETag."""
     original, foreign = await desk.open(), await desk.open(**FOREIGN)
@@ -354,7 +340,6 @@ async def test_customers_do_not_learn_of_duplicates_of_others(desk):
     assert await read_tag() == before
 
 
-@both_databases
 @pytest.mark.parametrize("is_merged", [False, True])
 async def test_repeat_of_a_message_is_answered_whatever_its_version(desk, is_merged):
     """By its external id. The case, or the duplicate, has changed since."""
@@ -373,7 +358,6 @@ async def test_repeat_of_a_message_is_answered_whatever_its_version(desk, is_mer
     assert answers[0][0] == 200
 
 
-@both_databases
 @pytest.mark.parametrize("name", ["customer", "supervisor"])
 async def test_repeat_is_found_in_each_case_that_the_message_may_be_in(desk, name):
     """In the middle of a chain of merges, and in the original of a duplicate that was opened again."""
@@ -387,7 +371,6 @@ async def test_repeat_is_found_in_each_case_that_the_message_may_be_in(desk, nam
     assert await send() == middle
 
 
-@both_databases
 async def test_external_id_in_the_case_of_another_customer_is_that_of_another_message(desk):
     """Customers do not learn of it: the answer is that to any message. The texts of others are added, too."""
     foreign, case = await desk.open(**FOREIGN), await desk.open()
@@ -400,7 +383,6 @@ async def test_external_id_in_the_case_of_another_customer_is_that_of_another_me
     assert await desk.write(case, "Hello", externalId="mail-1") == case
 
 
-@both_databases
 async def test_stored_answer_of_a_repeat_belongs_to_the_case_of_its_message(desk):
     """Who may not see that case any more gets no replay, although it may see the duplicate."""
     original, case = await desk.open(), await desk.open()

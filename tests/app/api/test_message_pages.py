@@ -2,7 +2,6 @@
 
 import pytest
 
-from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, open_case, read_case, upload
 
 
@@ -23,7 +22,6 @@ async def pages(client, case, limit):
         query["messagesAfter"] = part["messages"][-1]["id"]
 
 
-@both_databases
 async def test_parts_together_are_the_conversation(client):
     """Each part is as long as asked for, except the last; everything but the messages is as in the whole case."""
     case = await open_case(client)
@@ -40,7 +38,6 @@ async def test_parts_together_are_the_conversation(client):
     assert (rest["messages"], rest["moreMessages"]) == ([], False)
 
 
-@both_databases
 async def test_message_of_another_case_is_no_start(client):
     case, other = await open_case(client), await open_case(client)
     message = await add_message(client, other)

@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from support_service.cases.notifier import MAX_FOLLOWERS
 from support_service.desk.notifications import NotificationTimings
 from support_service.platform.database.tables import notifications, tickets
-from tests.conftest import both_databases
 from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually
 from tests.support.service import service_of
@@ -267,7 +266,6 @@ async def test_followers_of_a_case_are_bounded(desk):
     assert len(await followers(desk, case)) == MAX_FOLLOWERS
 
 
-@both_databases
 async def test_followers_of_a_duplicate_are_told_of_its_original_while_it_is_merged(desk):
     """Also of a duplicate's duplicate, and once if they follow both. The lists of followers stay the same."""
     original, between, duplicate = [await desk.open_case() for _ in range(3)]

@@ -8,7 +8,6 @@ import pytest_asyncio
 
 from support_service.cases.sql import case_rows as cases_store
 from support_service.platform.database.tables import garbage, messages, tickets
-from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, form, open_case, read_case, stored_files, upload
 from tests.support.scrape import Scrape
 from tests.support.service import service_of
@@ -71,7 +70,6 @@ async def test_every_change_gives_the_case_a_new_etag(client, case):
         assert response.status == 204
 
 
-@both_databases
 async def test_resending_the_same_context_keeps_the_etag(client):
     """The order of members does not matter, because a database may store them in its own order."""
     case = await open_case(client)
@@ -178,7 +176,6 @@ async def test_case_with_its_timeline_is_always_sent(client):
     )
 
 
-@both_databases
 @pytest.mark.parametrize("change", range(7))
 async def test_one_of_many_concurrent_writers_wins(client, case, change):
     """Of eight concurrent changes of the same version one succeeds, and the others are refused."""
@@ -194,7 +191,6 @@ async def test_one_of_many_concurrent_writers_wins(client, case, change):
     assert {status for status in statuses if status >= 300} <= ({404, 412} if change == 4 else {412})
 
 
-@both_databases
 async def test_an_outdated_message_learns_what_was_added(client):
     """The refusal has the version of the case, and the messages since the version in If-Match, oldest first."""
     case = await open_case(client, initialMessage={"authorType": "customer", "message": "first"})
@@ -218,7 +214,6 @@ async def test_an_outdated_message_learns_what_was_added(client):
         assert response.status == 200
 
 
-@both_databases
 async def test_customers_learn_of_public_messages_only(shared_principals):
     """The version is theirs, too: internal notes and files do not count."""
     new = {"subject": "A", "channel": "web", "customerId": "customer-1"}
@@ -242,7 +237,6 @@ async def test_customers_learn_of_public_messages_only(shared_principals):
     assert [each["message"] for each in problem["messages"]] == ["3"]
 
 
-@both_databases
 async def test_messages_of_an_earlier_release_count_as_known(client):
     """It stores no version with them. The version of the case tells that it has changed."""
     case = await open_case(client)

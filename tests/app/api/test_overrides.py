@@ -16,6 +16,12 @@ PAYMENT = "/support/overrides/payment"
 DOWN = {"reason": " being\n restored ", "duration": "PT30M"}
 
 
+@pytest.fixture
+async def client(make_client):
+    """A client of a service of each test's own, whose sources it overrides."""
+    return await make_client()
+
+
 async def put(client, name, body, **headers):
     """Set an override; return its JSON."""
     async with client.put(f"/support/overrides/{name}", json=body, headers=headers) as response:

@@ -11,7 +11,6 @@ from support_service.api.routes import ROUTES
 from support_service.api.routing.route import PUBLIC
 from support_service.core.domain.principals import ROLES
 from support_service.platform.database.tables import tickets
-from tests.conftest import both_databases
 from tests.support.access.principals import MESSAGE, PERMISSIONS, REQUESTS, Principals, open_principals
 from tests.support.calls import api_routes, expect_problem, form, without_case_events
 from tests.support.service import service_of
@@ -106,7 +105,6 @@ async def test_operations_without_a_permission_are_refused(principals, own_case,
         assert case == before, operation
 
 
-@both_databases
 @pytest.mark.parametrize("role", ROLES)
 async def test_reads_with_a_permission_succeed(principals, role, subtests):
     """Each role may read exactly what its permissions say: other reads are refused."""
@@ -117,7 +115,6 @@ async def test_reads_with_a_permission_succeed(principals, role, subtests):
                 assert response.status < 300
 
 
-@both_databases
 @pytest.mark.parametrize("role", ROLES)
 async def test_writes_with_a_permission_succeed(principals, role, subtests):
     """Each role may do what its permissions say, whatever was done before."""
@@ -312,7 +309,6 @@ async def customer_view(principals, case):
     return seen
 
 
-@both_databases
 async def test_customer_can_not_tell_that_internal_notes_and_files_exist(principals, own_case, case_files):
     """Bodies, times and ETags stay the same, and an ETag from before is valid in If-None-Match and If-Match."""
     case, path = own_case[0], f"/support/cases/{own_case[0]}"
@@ -415,7 +411,6 @@ async def test_visibility_as_a_form_field_is_refused(principals, own_case):
     assert len(await principals.read_json("agent", "GET", path)) == 1
 
 
-@both_databases
 async def test_message_sets_the_visibility_of_its_file(principals, own_case, case_files):
     """A note hides its file unless a public message refers to it. An agent's public message shows it."""
     kinds = ("hidden", "answered", "shown", "begged")
@@ -517,7 +512,6 @@ async def test_analyst_can_not_ask_for_a_masked_channel(principals):
     assert (await principals.read_json("agent", "GET", "/support/cases/count?channel=line-0901234567"))["count"] == 1
 
 
-@both_databases
 async def test_each_role_sees_its_part_of_the_history(principals, own_case):
     """Customers see changes of the status without actors, and analysts no actors, names of files or personal tags."""
     case, file = own_case
@@ -712,7 +706,6 @@ async def test_case_that_was_read_by_others_stays_within_scope(principals, own_c
     assert (await principals.read_json("other-agent", "GET", path))["team"] == "billing"
 
 
-@both_databases
 async def test_parts_of_a_conversation_have_no_internal_notes_for_customers(principals, own_case):
     """Neither as a message, nor as a sign that more follow, nor as a start."""
     case, _ = own_case
@@ -730,7 +723,6 @@ async def test_parts_of_a_conversation_have_no_internal_notes_for_customers(prin
         await expect_problem(await principals.request("other-customer", "GET", unseen), 404, "case_not_found")
 
 
-@both_databases
 async def test_match_of_a_search_shows_no_internal_note_to_customers(make_client, tmp_path):
     """A customer gets the newest public message that matches, and an agent the note after it."""
     principals = await open_principals(make_client, tmp_path / "tokens.json")
@@ -777,7 +769,6 @@ async def test_customer_has_only_what_the_caller_may_see(make_client, tmp_path):
     assert len(details) == 1
 
 
-@both_databases
 async def test_external_id_reveals_nothing_of_what_its_sender_may_not_see(principals, own_case):
     """Who names that of another case gets 409 without a word of it. A message with that of a note is added once."""
     case, _ = own_case
@@ -802,7 +793,6 @@ async def test_external_id_reveals_nothing_of_what_its_sender_may_not_see(princi
     await expect_problem(await principals.request("customer", "POST", path, json=as_agent), 403, "permission_missing")
 
 
-@both_databases
 async def test_repeat_of_an_external_id_shows_what_its_sender_may_see(principals):
     """Customers and services get the case without notes and with the version of that view; staff get all of it."""
     new = {"subject": "A parcel", "channel": "web", "externalId": "web-1", "initialMessage": MESSAGE}

@@ -2,7 +2,6 @@
 
 import pytest
 
-from tests.conftest import both_databases
 from tests.support.access.principals import open_principals
 from tests.support.calls import add_message, list_cases, list_subjects, open_case
 
@@ -14,7 +13,6 @@ CONTEXT = [
 SORTS = ("newest", "updated", "waiting", "due", "snoozed")
 
 
-@both_databases
 async def test_cases_are_found_by_ids_in_every_sort(client, subtests):
     """Among the cases with the words, once each, on pages that follow each other, and in the count."""
     case = await open_case(client, subject="A", externalId="<5e1f@mail.test>", context=CONTEXT)
@@ -49,7 +47,6 @@ async def test_cases_are_found_by_ids_in_every_sort(client, subtests):
     assert await list_subjects(client, q="ORD-1003", orderId="ORD-1003") == ["D", "A"]
 
 
-@both_databases
 async def test_match_says_which_id_and_which_message(client):
     """A tracking number in the context is one, and the message with the words is named."""
     case = await open_case(client, subject="A", context=CONTEXT, customerId="c-1")

@@ -6,7 +6,6 @@ import pytest
 
 from support_service.core.clock import format_time, utc_now
 from support_service.platform.database.tables import tickets
-from tests.conftest import both_databases
 from tests.support.calls import (
     add_message,
     expect_problem,
@@ -46,7 +45,6 @@ async def shown(client, case):
     return read["status"], read["snoozedUntil"]
 
 
-@both_databases
 async def test_snoozed_case_shows_its_time_everywhere(client):
     """In the answer, the case, the list and the timeline; an open case shows null."""
     until = after(DAY)
@@ -124,7 +122,6 @@ async def test_snooze_can_be_moved(client):
     assert moved["updatedAt"] == detail["updatedAt"]
 
 
-@both_databases
 async def test_customers_message_wakes_the_case(client):
     """A message of an agent, a bot's, or a note does not. A case that is pending without a time stays pending."""
     until = after(DAY)
@@ -155,7 +152,6 @@ async def test_undone_merge_gives_the_snooze_back(client):
     assert await shown(client, case) == ("pending", until)
 
 
-@both_databases
 @pytest.mark.parametrize("status", ["open", "resolved", "closed"])
 async def test_snooze_ends_when_a_previous_release_changes_the_status(client, status):
     """It writes the status alone, during an upgrade. If it makes the case pending again, that has no time."""
@@ -169,7 +165,6 @@ async def test_snooze_ends_when_a_previous_release_changes_the_status(client, st
     assert await shown(client, other) == ("pending", until)
 
 
-@both_databases
 async def test_lists_by_the_end_of_snoozes(client):
     """The first to wake comes first; other cases come last, newest first, or are left out by the filter."""
     later, _, sooner = [await open_case(client, subject=subject) for subject in "ABC"]

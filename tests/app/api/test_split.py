@@ -5,7 +5,6 @@ import sqlalchemy as sa
 
 from support_service.attachments.service import AttachmentService
 from support_service.platform.database.tables import messages, tickets
-from tests.conftest import both_databases
 from tests.support.calls import expect_problem, form
 from tests.support.links import OWN
 from tests.support.service import service_of
@@ -78,7 +77,6 @@ def texts(case):
     return [each["message"] for each in case["messages"]]
 
 
-@both_databases
 async def test_split_moves_messages_into_a_new_case(desk):
     """With ids, authors and times. Both cases say so, and each view reads what it read before."""
     case = await desk.open("one", "two", "n: three", "a: four", "five", description="Zero")
@@ -111,7 +109,6 @@ async def test_split_moves_messages_into_a_new_case(desk):
         assert opened["changes"]["splitFrom"] == [None, case["id"]]
 
 
-@both_databases
 async def test_search_finds_moved_messages_in_the_new_case(desk):
     """And the others where they were, for each caller; messages that follow are found, too."""
     case = await desk.open("quince", "damson", "n: medlar", "sorb")
@@ -144,7 +141,6 @@ async def test_file_that_moves_before_it_is_deleted_stays(desk, monkeypatch):
     assert [each["id"] for each in (await desk.read(new[0]))["attachments"]] == [file["id"]]
 
 
-@both_databases
 async def test_files_move_with_the_messages_that_name_them(desk):
     """A file that another message names stays. The former address of a moved file still leads to it."""
     case = await desk.open("one")
@@ -169,7 +165,6 @@ async def test_files_move_with_the_messages_that_name_them(desk):
         assert response.status == 204
 
 
-@both_databases
 async def test_timeline_does_not_name_a_file_that_moved(desk):
     """The new case may get another team. A file that stays, and a file that was deleted, keep their names."""
     case = await desk.open("one")
@@ -192,7 +187,6 @@ async def test_timeline_does_not_name_a_file_that_moved(desk):
     assert await named() == {kept["id"], deleted["id"]}
 
 
-@both_databases
 async def test_note_does_not_hide_a_file_that_a_moved_message_shows(desk):
     """A file that messages of both cases name stays in the original."""
     case = await desk.open("one")
@@ -205,7 +199,6 @@ async def test_note_does_not_hide_a_file_that_a_moved_message_shows(desk):
     assert file["visibility"] == "public"
 
 
-@both_databases
 async def test_description_that_was_added_later_is_no_first_message(desk):
     """The customer does not wait for an answer to what an agent has written into the case."""
     for given, change, waits in ((None, "Zero", False), ("Zero", "Other", True)):
@@ -216,7 +209,6 @@ async def test_description_that_was_added_later_is_no_first_message(desk):
         assert (await desk.read(case))["waitingSince"] == (case["createdAt"] if waits else None)
 
 
-@both_databases
 async def test_both_cases_know_since_when_their_customer_waits(desk):
     """And who has answered: each by its own messages."""
 
@@ -235,7 +227,6 @@ async def test_both_cases_know_since_when_their_customer_waits(desk):
     assert await waits(described) == described["createdAt"]
 
 
-@both_databases
 async def test_rows_of_both_cases_stay_in_step(desk):
     """Sizes, versions that customers see, and the versions of messages."""
     case = await desk.open("one", "n: two", "three " * 900, "four")
@@ -265,7 +256,6 @@ async def test_rows_of_both_cases_stay_in_step(desk):
     assert (response.status, [each["message"] for each in problem["messages"]]) == (412, ["three " * 900])
 
 
-@both_databases
 async def test_repeat_of_a_moved_message_is_recognized(desk):
     """A channel that sends it to the original again gets the message that exists, also after a second split."""
     case = await desk.open("one")
@@ -284,7 +274,6 @@ async def test_repeat_of_a_moved_message_is_recognized(desk):
     await expect_problem(await desk.principals.request("agent", "POST", path, json=body), 409, "external_id_taken")
 
 
-@both_databases
 async def test_no_reader_finds_moved_messages_where_they_were(desk):
     """Each view of the original was kept by its version before, and clients send the tag that they know."""
     case = await desk.open("one", "two")
@@ -330,7 +319,6 @@ async def test_repeated_split_is_done_once(desk):
     assert len((await desk.read(case))["links"]) == 1
 
 
-@both_databases
 async def test_split_and_merge_bring_back_the_conversation(desk):
     """The new case merged into its original: all messages are read as one again."""
     case = await desk.open("one", "two", "three")

@@ -8,6 +8,7 @@ from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.attachments.opening import AttachmentTimings
 from support_service.cases.case_files import CaseFileLimits
 from support_service.cases.opening import CaseTimings
+from tests.support.access.principals import open_principals
 from tests.support.calls import eventually, expect_problem, form, open_case, stored_files
 from tests.support.scrape import Changes
 from tests.support.service import service_of
@@ -135,9 +136,9 @@ async def test_a_customer_stages_and_deletes_files_of_their_own(case):
     assert (removed["action"], removed["actor"]) == ("attachment.removed", "agent")
 
 
-async def test_a_deleted_staged_file_leaves_no_bytes(principals, attachment_dir):
+async def test_a_deleted_staged_file_leaves_no_bytes(tmp_path, make_client, attachment_dir):
     """Its row and its bytes are gone at once, whatever version of the case is expected."""
-    case = await opened(principals)
+    case = await opened(await open_principals(make_client, tmp_path / "tokens.json"))
     file = await case.stage()
     assert len(stored_files(attachment_dir)) == 1
     async with case.delete(file, headers={"If-Match": '"9"'}) as response:

@@ -5,9 +5,14 @@ import pytest
 from support_service.cases.restore import record_restore
 from support_service.platform.database.restores import read_version_base
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
-from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, expect_problem, open_case
 from tests.support.stream import follow
+
+
+@pytest.fixture
+async def client(make_client):
+    """A client of a service of each test's own, whose versions begin anew."""
+    return await make_client()
 
 
 def number_of(response):
@@ -24,7 +29,6 @@ async def base(database):
     return second.version_base
 
 
-@both_databases
 async def test_versions_of_cases_begin_at_the_restore(base, client):
     """In ETags, in If-Match, in a conflict, and in events."""
     case = await open_case(client)

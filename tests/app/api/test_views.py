@@ -11,7 +11,6 @@ from support_service.cases.model.requests import CaseFilters, CaseQuery
 from support_service.core.clock import format_time, utc_now
 from support_service.desk.views import ViewLimits
 from support_service.platform.database.tables import tickets, views
-from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, list_cases, open_case
 from tests.support.service import service_of
 from tests.support.timings import EVERY_VIEW_COUNTED, patient_timings
@@ -81,7 +80,6 @@ async def client_of_four_cases(make_shared_client):
     return client
 
 
-@both_databases
 @pytest.mark.parametrize(
     ("query", "count"),
     [
@@ -114,7 +112,6 @@ async def test_count_is_the_number_of_cases_that_the_list_has(client_of_four_cas
     assert len((await list_cases(client, **query))["items"]) == count
 
 
-@both_databases
 async def test_count_ends_at_its_limit(make_client):
     """`more` tells that there are more cases than the number says."""
     client = await make_client(timings=patient_timings(views=replace(EVERY_VIEW_COUNTED, max_count=2)))
@@ -274,7 +271,6 @@ async def test_count_is_of_the_cases_that_the_caller_may_see(principals):
         assert found["count"] == count
 
 
-@both_databases
 async def test_late_cases_are_counted(client):
     """Of each view, with the same statement; not of a search."""
     cases = [await open_case(client, subject=f"A parcel {number}") for number in range(4)]

@@ -60,17 +60,17 @@ async def test_deliveries_are_listed_by_state_in_pages(client):
     assert (await page(client, state="delivered"))["items"] == []
 
 
-async def test_delivery_is_replayed(client):
+async def test_delivery_is_replayed(own_client):
     """It is pending again, from now on, and is recorded."""
-    first, second = await store_deliveries(client, ("failed", NOON), ("failed", NOON))
+    first, second = await store_deliveries(own_client, ("failed", NOON), ("failed", NOON))
     for _ in range(2):
         path = f"{DELIVERIES}/{first}/replay"
-        async with client.post(path, headers={"Idempotency-Key": "k"}) as response:
+        async with own_client.post(path, headers={"Idempotency-Key": "k"}) as response:
             assert response.status == 204
-    assert (second, "failed", 9, "why") in await states(client)
-    assert (first, "failed", 9, "why") not in await states(client)
+    assert (second, "failed", 9, "why") in await states(own_client)
+    assert (first, "failed", 9, "why") not in await states(own_client)
     changes = f'{{"deliveryId":[{first},{first}],"endpoint":["desk","desk"],"state":["failed","pending"]}}'
-    assert await audited(client) == [("webhook.replayed", changes)]
+    assert await audited(own_client) == [("webhook.replayed", changes)]
 
 
 async def test_delivery_is_dropped(client):
