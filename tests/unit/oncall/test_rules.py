@@ -10,6 +10,7 @@ from observability.signal import duration_seconds
 from support_service.oncall.figures import Figures
 from support_service.oncall.judge import AlertStates
 from support_service.oncall.rules import Rules
+from tests.support.each import each_row
 
 RULES = Rules(replica_rules())
 JUDGED = {rule.name for rule, _ in RULES.judged}
@@ -57,29 +58,26 @@ def judged(test, at):
         yield [(rule.name, sample.labels) for rule, sample, _, fires in states.active() if fires]
 
 
-def fired(test, at, compared):
-    """Return the alerts that fire at a minute of a test, with some of their labels."""
-    *_, last = judged(test, at)
-    return {
-        (alert, frozenset((name, value) for name, value in labels.items() if name in compared))
-        for alert, labels in last
-    }
-
-
-@pytest.mark.parametrize("name", TESTS)
+@each_row("name", TESTS)
 def test_replica_agrees_with_prometheus(name):
     """In each fault that promtool tests, and after its repair, a replica finds the same alerts."""
-    test = TESTS[name]
-    for expectation in test["promql_expr_test"]:
-        expected = set()
+    expectations = {duration_seconds(each["eval_time"]) // 60: each for each in TESTS[name]["promql_expr_test"]}
+    assert len(expectations) == len(TESTS[name]["promql_expr_test"])
+    for minute, found in enumerate(judged(TESTS[name], max(expectations))):
+        if minute not in expectations:
+            continue
+        expectation, expected = expectations[minute], set()
         for sample in expectation["exp_samples"]:
             labels = labels_of(sample["labels"])[1]
             alert = labels.pop("alertname")
             if alert in JUDGED:
                 expected.add((alert, frozenset(labels.items())))
         compared = set(re.search(r"sum by \(([^)]*)\)", expectation["expr"])[1].split(", "))
-        at = expectation["eval_time"]
-        assert fired(test, duration_seconds(at) // 60, compared) == expected, at
+        fired = {
+            (alert, frozenset((name, value) for name, value in labels.items() if name in compared))
+            for alert, labels in found
+        }
+        assert fired == expected, expectation["eval_time"]
 
 
 @pytest.mark.parametrize("alert", ["SupportUploadsRefused", "SupportDownloadsRefused", "SupportS3Failing"])
