@@ -9,6 +9,7 @@ from observability.signals import ALERTS
 
 from support_service.api.routes import ROUTES
 from support_service.core.domain.case_vocabulary import KNOWN_CONTENT_TYPES
+from tests.support.each import each_row
 from tests.support.promql import ROOT
 
 METRICS = {
@@ -61,7 +62,7 @@ FOLDERS = {"benchmarks", "docs", "grafana", "observability", "runbooks", "src", 
 SECTION = "Timeline support chậm hoặc backlog đính kèm tăng"
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@each_row("metric", METRICS)
 def test_metric_has_its_name_and_its_label_values(metric):
     (row,) = (each for each in INSTRUMENTS if each.prometheus_name == metric)
     assert row.labels.keys() == METRICS[metric].keys()

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.support.each import each_row
 from tests.support.mail import mail_gateway
 
 HEAD = b"From: Ann <ann@customers.example>\r\nMessage-ID: <1@customers.example>\r\nSubject: A parcel\r\n"
@@ -27,7 +28,7 @@ ALTERNATIVES = (
 )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("rest", "text"),
     [
         pytest.param(PLAIN + b"iso-8859-1\r\n\r\nGr\xf6\xdfe 40", "Größe 40", id="latin-1"),
@@ -81,7 +82,7 @@ def test_every_sequence_of_bytes_is_a_mail(rest):
         assert mail.subject.encode()
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("value", "name", "address"),
     [
         (b"ann@a.example", None, "ann@a.example"),
@@ -107,7 +108,7 @@ def test_sender_is_the_one_mailbox_in_from(value, name, address):
     assert (mail.sender_name, mail.sender) == (name, address)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "head",
     [
         b"Subject: none",
@@ -207,7 +208,7 @@ HARD = {
 }
 
 
-@pytest.mark.parametrize("rest", HARD.values(), ids=HARD.keys())
+@each_row("rest", HARD.values(), ids=HARD.keys())
 def test_hostile_headers_do_not_hold_up_the_gateway(rest):
     """Such a mail is read as far as possible, or set aside."""
     with suppress(mail_gateway.Unclear):

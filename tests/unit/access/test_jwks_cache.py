@@ -15,6 +15,7 @@ from support_service.platform.access.keys import open_key_source, parse_key_set
 from support_service.platform.access.timings import JwksTimings
 from support_service.platform.telemetry.logs import LIMITED_LOGGERS, RateLimitFilter
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
+from tests.support.each import each_row
 from tests.support.upstream_faults import endless_interim_responses
 
 
@@ -262,7 +263,7 @@ async def test_keys_are_read_from_a_file(issuer, open_verifier, tmp_path, kind):
 
 
 @pytest.mark.filterwarnings("ignore:Key size should be")
-@pytest.mark.parametrize("content", ["missing", "garbage", "none", "private", "small", "small PEM"])
+@each_row("content", ["missing", "garbage", "none", "private", "small", "small PEM"])
 async def test_file_without_usable_keys_stops_the_start(open_verifier, tmp_path, content):
     """In one line. Private and weak keys are not usable."""
     path = tmp_path / "keys"

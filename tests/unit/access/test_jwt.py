@@ -18,6 +18,7 @@ from support_service.core.errors import Unauthenticated
 from support_service.platform.access.jwt import JwtVerifier, _AllowedAlgorithms
 from support_service.platform.settings import JWT_ALGORITHMS
 from tests.support.access.fixtures import AUDIENCE, ISSUER, jwt_settings, valid_claims
+from tests.support.each import each_row
 
 KEYS = [
     ("RSA", 2048, "RS256"),
@@ -61,7 +62,7 @@ async def test_claims_become_a_principal(issuer, open_verifier):
 
 
 @pytest.mark.filterwarnings("ignore:EdDSA is deprecated")  # signing, as an issuer does; checking warns of nothing
-@pytest.mark.parametrize(("kind", "size", "algorithm"), KEYS)
+@each_row(("kind", "size", "algorithm"), KEYS)
 async def test_only_allowed_algorithms_are_accepted(issuer, open_verifier, kind, size, algorithm):
     """Each kind of algorithm."""
     issuer.add_key("other", kind, size)
@@ -109,14 +110,14 @@ async def test_group_with_commas_becomes_a_role(issuer, open_verifier):
         assert (await jwt.verify(issuer.sign(groups=[group], role=None))).role == role
 
 
-@pytest.mark.parametrize("groups", [["staff"], [], None, "agent", ["agent"], [["leads"]], {"leads": True}])
+@each_row("groups", [["staff"], [], None, "agent", ["agent"], [["leads"]], {"leads": True}])
 async def test_caller_without_a_mapped_group_is_refused(issuer, open_verifier, groups):
     """With a map, the name of a role is no role."""
     jwt = await open_verifier(role_claim="groups", role_map="leads:supervisor")
     assert "no group of SUPPORT_JWT_ROLE_MAP" in await refusal(jwt, issuer.sign(groups=groups))
 
 
-@pytest.mark.parametrize("header", [{"alg": "none"}, {"alg": "None"}, {"alg": "NONE", "kid": "rsa"}, {}, {"alg": None}])
+@each_row("header", [{"alg": "none"}, {"alg": "None"}, {"alg": "NONE", "kid": "rsa"}, {}, {"alg": None}])
 async def test_unsigned_token_is_refused(open_verifier, header):
     """In any spelling of `none`."""
     jwt = await open_verifier()
@@ -190,7 +191,7 @@ async def test_signature_of_an_unknown_key_is_refused(issuer, open_verifier):
     assert issuer.calls == ["/jwks"]
 
 
-@pytest.mark.parametrize(
+@each_row(
     "key_id",
     ["other", "", "../../../dev/null", "/dev/null", "rsa' OR '1'='1", "rsa\x00", "http://127.0.0.1/jwks", "x" * 300],
 )
@@ -199,7 +200,7 @@ async def test_unknown_key_id_is_refused(issuer, open_verifier, key_id):
     assert "unknown key" in await refusal(await open_verifier(), issuer.sign("rsa", header={"kid": key_id}))
 
 
-@pytest.mark.parametrize("key_id", [1, True, [], ["rsa"], {"kid": "rsa"}, 1.5])
+@each_row("key_id", [1, True, [], ["rsa"], {"kid": "rsa"}, 1.5])
 async def test_key_id_must_be_a_string(issuer, open_verifier, key_id):
     token = f"{encoded({'alg': 'RS256', 'kid': key_id})}.{issuer.sign().partition('.')[2]}"
     await refusal(await open_verifier(), token)
@@ -214,7 +215,7 @@ async def test_token_without_a_key_id_uses_the_only_matching_key(issuer, open_ve
     await refusal(await open_verifier(), token)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "header",
     [
         {"crit": ["exp"], "exp": 1},
@@ -251,7 +252,7 @@ WRONG_CLAIMS = [
 ]
 
 
-@pytest.mark.parametrize("claims", WRONG_CLAIMS, ids=str)
+@each_row("claims", WRONG_CLAIMS)
 async def test_invalid_claim_is_refused_and_named(issuer, open_verifier, claims):
     """Missing, of another type, or with another value."""
     whole = {name: value for name, value in (valid_claims() | claims).items() if value is not None}
@@ -279,7 +280,7 @@ async def test_token_is_valid_from_nbf_to_exp(issuer, open_verifier):
     await refusal(fresh, token, "token_expired")
 
 
-@pytest.mark.parametrize(
+@each_row(
     "payload",
     [
         b'{"role": "customer", %s, "role": "supervisor"}',

@@ -15,6 +15,7 @@ from support_service.attachments.content import (
 )
 from support_service.core.errors import UnsupportedMediaType
 from support_service.platform.settings.resources import AttachmentSettings
+from tests.support.each import each_row
 
 OOXML = "application/vnd.openxmlformats-officedocument."
 ODF = "application/vnd.oasis.opendocument."
@@ -135,20 +136,20 @@ async def take(declared, filename, head, types):
     assert b"".join([chunk async for chunk in intake.validated(chunks())]) == head
 
 
-@pytest.mark.parametrize(("declared", "filename", "head"), TAKEN)
+@each_row(("declared", "filename", "head"), TAKEN)
 async def test_listed_type_is_accepted_by_its_first_bytes(declared, filename, head):
     """Whatever the file's name is."""
     for name in (filename, "file"):
         await take(declared, name, head, declared)
 
 
-@pytest.mark.parametrize(("declared", "listed"), [(each, names[0]) for names in CONTENT_TYPE_ALIASES for each in names])
+@each_row(("declared", "listed"), [(each, names[0]) for names in CONTENT_TYPE_ALIASES for each in names])
 async def test_type_is_listed_by_each_of_its_names(declared, listed):
     await take(declared, "file", b"word", listed)
     await take(listed, "file", b"word", declared)
 
 
-@pytest.mark.parametrize(("declared", "filename", "head", "lists"), REFUSED)
+@each_row(("declared", "filename", "head", "lists"), REFUSED)
 async def test_unlisted_type_is_refused(declared, filename, head, lists):
     """Whatever its name and declared type are."""
     for types in lists:

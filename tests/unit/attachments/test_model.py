@@ -12,6 +12,7 @@ from support_service.cases.model.files import (
     clean_content_type,
     clean_filename,
 )
+from tests.support.each import each_row
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=600)  # surrogates too
 
@@ -42,7 +43,7 @@ def test_any_content_type_is_made_valid(raw):
     assert clean_content_type(raw).isascii()
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("raw", "kept"),
     [
         ("text/plain", "text/plain"),

@@ -7,8 +7,10 @@ from benchmarks import __main__ as bench
 from benchmarks import configurations
 from benchmarks.configurations import Configuration
 
+from tests.support.each import each_row
 
-@pytest.mark.parametrize(
+
+@each_row(
     ("options", "expected"),
     [
         ([], [Configuration()]),

@@ -3,12 +3,12 @@
 from typing import get_args
 
 import pydantic_core
-import pytest
 
 from support_service.cases.masking import MASKED_TEXT, Masker
 from support_service.cases.model.history import SHOWN_ACTIONS, RecordedChange, shown_changes
 from support_service.core.domain.principals import CaseView
 from support_service.platform.audit.log import Action
+from tests.support.each import each_row
 
 AT = "2026-01-01T00:00:00.000000Z"
 HARMLESS = {
@@ -45,7 +45,7 @@ def test_every_row_is_an_audited_action():
     assert SHOWN_ACTIONS.keys() <= set(get_args(Action))
 
 
-@pytest.mark.parametrize("action", SHOWN_ACTIONS)
+@each_row("action", SHOWN_ACTIONS)
 def test_no_row_shows_personal_fields(action):
     """The names of files are for staff, and customers see the status and their other case only."""
     row = SHOWN_ACTIONS[action]
@@ -54,7 +54,7 @@ def test_no_row_shows_personal_fields(action):
     assert {*row.public} <= {"status", "splitFrom", "splitInto"}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("action", "changes", "staff", "analysts", "customers"),
     [
         (

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from support_service.cases.listing import case_sorts
 from support_service.cases.listing.case_sorts import CasePlace
 from support_service.core.errors import ValidationFailed
+from tests.support.each import each_row
 
 SORTS = ("newest", "updated", "waiting")
 seqs = st.integers(0, 2**63 - 1)
@@ -27,8 +28,8 @@ def test_cursor_leads_to_its_place(sort, seq, at):
     assert case_sorts.decode_cursor(sort, cursor) == place(sort, seq, at)
 
 
-@pytest.mark.parametrize("sort", SORTS)
-@pytest.mark.parametrize("other", SORTS)
+@each_row("sort", SORTS)
+@each_row("other", SORTS)
 def test_cursor_of_another_sort_is_refused(sort, other):
     cursor = case_sorts.encode_cursor(sort, place(sort, 7, datetime(2026, 5, 12, tzinfo=UTC)))
     if sort == other:

@@ -7,6 +7,7 @@ from support_service.cases.model.case import Message
 from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import SOURCES
 from support_service.timeline.source_calls import calls_for
+from tests.support.each import each_row
 
 
 def test_id_in_an_entry_becomes_a_pseudonym():
@@ -20,7 +21,7 @@ def test_id_in_an_entry_becomes_a_pseudonym():
     assert other["orderId"] == MASKED_TEXT
 
 
-@pytest.mark.parametrize("kind", [["order"], {"a": 1}, 7, None, True])
+@each_row("kind", [["order"], {"a": 1}, 7, None, True])
 def test_entry_of_any_form_is_masked(kind):
     """Clients choose what a context has: a `type` that is not text belongs to no source."""
     (masked,) = Masker("key", ()).mask_entries([{"type": kind, "orderId": "7"}])
@@ -47,7 +48,7 @@ def test_analyst_sees_amounts_and_no_personal_members_of_a_source(source):
     assert masked == expected | {MASKED_TEXT: MASKED_TEXT}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("amount", "shown"),
     [
         (12.5, 12.5),

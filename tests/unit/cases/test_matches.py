@@ -2,7 +2,6 @@
 
 import unicodedata
 
-import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from support_service.core.search_words import (
     parse_sought_ids,
     search_words,
 )
+from tests.support.each import each_row
 
 # Letters that become several, or none, or words of their own when they are folded.
 UNUSUAL = "aáđĐﬁßİ½ﷺǆ가é日本😀\U0001d400\u0301\u0323_-.'"
@@ -106,7 +106,7 @@ def test_snippet_has_whole_words(text):
     assert set(match.snippet.strip("…").split()) <= set(words)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("q", "text", "parts"),
     [
         ("vet nut", "Màn hình có vết nứt", ["vết", "nứt"]),
@@ -143,7 +143,7 @@ def test_long_text_is_cut_between_words():
     assert found_match('"a"', description="a" + "\u0301" * 500).highlights == []
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("q", "field", "snippet"),
     [
         ("parcel", "subject", "Late parcel"),
@@ -195,7 +195,7 @@ NAMED = {
 }
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("q", "field", "snippet", "length"),
     [
         ("3fa85f", "id", NAMED["id"], 6),
@@ -212,14 +212,14 @@ def test_match_of_an_id_names_it(q, field, snippet, length):
     assert (match.field, match.snippet, match.highlights) == (field, snippet, [[0, length]])
 
 
-@pytest.mark.parametrize("q", ["", "parcel", "3fa8", "late 3fa85f64", "ord-", "3fa85f64\x00", "-123456x"])
+@each_row("q", ["", "parcel", "3fa8", "late 3fa85f64", "ord-", "3fa85f64\x00", "-123456x"])
 def test_words_are_no_ids(q):
     """An id is one text with a digit, or the beginning of an id of a case."""
     sought = parse_sought_ids(q)
     assert sought is None or sought.prefix is None
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("message", "line"),
     [
         ("Where\tis\r\n\r\n it?", "Where is it?"),

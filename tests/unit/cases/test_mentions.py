@@ -8,6 +8,7 @@ from support_service.desk.agent_models import AgentChange
 from support_service.desk.agents import AgentDirectory
 from support_service.platform.database.tables import agents
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
+from tests.support.each import each_row
 
 PEOPLE = {
     "agent-7": ["returns", "billing"],
@@ -29,7 +30,7 @@ async def known(database):
     return found
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "people", "others"),
     [
         ("@agent-7 please look", ["agent-7"], []),

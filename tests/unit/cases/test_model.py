@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from support_service.cases.model.requests import CaseChange, CaseFilters, NewMessage
 from support_service.core.search_words import MAX_SEARCH_TEXT_BYTES, MAX_SEARCH_WORD_LENGTH, search_words
+from tests.support.each import each_row
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "words"),
     [
         ("Đơn hàng", ["don", "hang"]),
@@ -74,7 +75,7 @@ def test_change_has_only_the_sent_fields():
     assert change.sent_fields() == {"description": None, "priority": "normal"}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "accepted"),
     [
         ("2026-05-12T08:30:00Z", True),

@@ -15,6 +15,7 @@ from support_service.api.routes import ROUTES
 from support_service.client import Attachment, PolicyTargets, SupportClient
 from support_service.client.transport import Transport
 from support_service.core.clock import utc_now
+from tests.support.each import each_row
 
 TARGETS = PolicyTargets(first_response=timedelta(hours=1))
 FILE = Attachment.model_construct(id="x", ticket_id="x", filename="x", size_bytes=1, sha256="", created_at=utc_now())
@@ -39,7 +40,7 @@ CALLS = {
 # Other names than those of the operations and fields.
 METHODS = {"follow": "stream", "receive_event": "send_event", "remove": "remove_attachment"}
 RENAMED = {("add_link", "case_id"): "other_case_id", ("follow", "last_event_id"): "after"}
-each_route = pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.operation)
+each_route = each_row("route", ROUTES, [route.operation for route in ROUTES])
 
 
 class Sent(Exception):
@@ -108,7 +109,7 @@ async def test_version_becomes_if_match(send):
     assert request.headers["If-Match"] == '"3"'
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("operation", "fields", "body"),
     [
         ("put_customer", {"name": "Ann"}, b'{"name":"Ann"}'),

@@ -19,6 +19,7 @@ from support_service.commands.attach import attach
 from support_service.commands.parser import build_parser
 from support_service.platform.database import migrate
 from support_service.timeline.overrides import OVERRIDE_NAMES
+from tests.support.each import each_row
 
 COMMANDS = ["serve", "demo", "migrate", "openapi", "timeline", "attach", "offload", "sweep", "scrub", "retention"]
 INVALID_ARGUMENTS = [
@@ -62,7 +63,7 @@ def run(monkeypatch, capsys, tmp_path):
     signal.signal(signal.SIGINT, handler)  # the commands let Ctrl-C end the process, but pytest must report first
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@each_row("command", ["", *COMMANDS])
 def test_help_names_the_command_and_its_subcommands(run, command):
     status, out, errors = run(*command.split(), "--help")
     assert (status, errors) == (0, "")
@@ -71,7 +72,7 @@ def test_help_names_the_command_and_its_subcommands(run, command):
         assert all(name in out for name in COMMANDS)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "arguments",
     [[], ["fly"], ["serve", "--fast"], ["demo", "--port", "eighty"], ["demo", "--port", "65536"], *INVALID_ARGUMENTS],
 )
@@ -129,7 +130,7 @@ def test_migrate_creates_the_database_and_may_be_repeated(run, tmp_path):
     assert (tmp_path / "data" / "cases.db").exists()
 
 
-@pytest.mark.parametrize("command", ["serve", "migrate", "demo", "offload", "sweep", "scrub"])
+@each_row("command", ["serve", "migrate", "demo", "offload", "sweep", "scrub"])
 def test_invalid_setting_stops_the_command(run, command):
     """The error is one line, with status 2."""
     status, out, errors = run(command, SUPPORT_DATABASE_URL="mysql://db")
@@ -182,7 +183,7 @@ def test_an_empty_case_id_is_named(run, tmp_path):
     assert (status, errors) == (2, "support-service: no FILE is given to upload to the case 'c-1'\n")
 
 
-@pytest.mark.parametrize(
+@each_row(
     "arguments",
     ["--internal c-1 a b", "c-1 --internal a b", "c-1 a --internal b", "c-1 a b --internal", "c-1 --internal -- a b"],
 )
@@ -248,7 +249,7 @@ def test_migrate_reports_an_unreachable_database(run):
     )
 
 
-@pytest.mark.parametrize("command", ["migrate", "serve", "timeline status", "sweep", "audit verify"])
+@each_row("command", ["migrate", "serve", "timeline status", "sweep", "audit verify"])
 def test_an_unknown_database_host_is_named(run, command):
     """One line has the host, the variable and the cause, and no password."""
     status, out, errors = run(*command.split(), SUPPORT_DATABASE_URL="postgresql://u:secret@nowhere.invalid/cases")
@@ -266,7 +267,7 @@ def test_an_unreachable_database_is_tried_once(run, command, monkeypatch):
     assert run(*command.split(), SUPPORT_DATABASE_URL="postgresql://u@127.0.0.1:1/cases")[0] == 2
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("arguments", "refusal"),
     [
         (

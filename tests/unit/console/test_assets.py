@@ -2,10 +2,9 @@
 
 import re
 
-import pytest
-
 from support_service import console
 from support_service.console.assets import load_assets
+from tests.support.each import each_row
 from tests.support.promql import ROOT
 
 STATIC = ROOT / "src" / console.__name__.replace(".", "/") / "static"
@@ -13,7 +12,7 @@ SCRIPTS = sorted(path for path in load_assets().by_path if path.endswith(".js"))
 COMMENTS = re.compile(rb"(?:\s*/\*\*(?:(?!/\*\*).)*\*/)*\s*", re.DOTALL)
 
 
-@pytest.mark.parametrize("path", SCRIPTS)
+@each_row("path", SCRIPTS)
 def test_scripts_have_the_lines_of_their_files_without_comments(path):
     """Each line has its number, so that an error names that of the file. Others' modules have their licences."""
     served, file = load_assets().by_path[path].body, (STATIC / path).read_bytes()

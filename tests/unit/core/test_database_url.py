@@ -1,11 +1,10 @@
 """The hosts of a database URL, in each form that PostgreSQL's own programs take."""
 
-import pytest
-
 from support_service.core.database_url import hosts_of
+from tests.support.each import each_row
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("url", "hosts"),
     [
         ("postgresql://db/support", [("db", None)]),

@@ -18,6 +18,7 @@ from support_service.core.domain.references import references_by_service
 from support_service.core.domain.upstream_services import SOURCES, UPSTREAM_SERVICES
 from support_service.core.ids import is_valid_name
 from support_service.desk.macro_models import MAX_TEXT_LENGTH, MacroName, MacroText
+from tests.support.each import each_row
 
 CASE = {"id": "case-1", "customerId": "CUS-1", "subject": "A parcel", "assignedAgentId": "agent-7"}
 ORDER = {"type": "order", "orderId": "ORD-1"}
@@ -61,8 +62,8 @@ def test_every_variable_is_filled():
     assert FILLED.keys() == VARIABLES.keys()
 
 
-@pytest.mark.parametrize("status", ["stale", "unavailable", "off"])
-@pytest.mark.parametrize("service", UPSTREAM_SERVICES)
+@each_row("status", ["stale", "unavailable", "off"])
+@each_row("service", UPSTREAM_SERVICES)
 def test_variable_of_a_service_that_is_not_current_stays(service, status):
     """It is reported with the state of its service, also if there is an entry; all other variables are filled."""
     filled = fill_variables(EVERYTHING, values(**{service: status}))
@@ -80,7 +81,7 @@ def test_variable_without_a_value_stays():
     assert filled.unfilled == dict.fromkeys(VARIABLES.keys() - {"case.id", "case.subject"}, "none")
 
 
-@pytest.mark.parametrize("value", [None, "", " \n", True, 1.5, ["paid"], {"a": 1}, "x" * (MAX_VALUE_LENGTH + 1)])
+@each_row("value", [None, "", " \n", True, 1.5, ["paid"], {"a": 1}, "x" * (MAX_VALUE_LENGTH + 1)])
 def test_value_that_is_no_short_text_is_none(value):
     filled = fill_variables("{{order.status}}", values(entries=[ENTRIES[0] | {"status": value}]))
     assert (filled.text, filled.unfilled) == ("{{order.status}}", {"order.status": "none"})
@@ -163,7 +164,7 @@ def test_only_variables_of_services_need_services():
         assert has_variables_of_services(variable_in_braces(name)) == (variable.service is not None)
 
 
-@pytest.mark.parametrize("name", ["order.total", "", "Order.status", "order. status", "order.status|upper", "x" * 300])
+@each_row("name", ["order.total", "", "Order.status", "order. status", "order.status|upper", "x" * 300])
 def test_unknown_variable_is_named(name):
     with pytest.raises(ValidationError) as refusal:
         TypeAdapter(MacroText).validate_python(f"{{{{case.id}}}} {{{{{name}}}}}")
@@ -172,9 +173,7 @@ def test_unknown_variable_is_named(name):
     assert "{{case.subject}}" in error["msg"]
 
 
-@pytest.mark.parametrize(
-    "text", ["{{case.id", "{case.id}", "case.id}}", "{ {case.total} }", "{{a{b}}", "{", "x" * MAX_TEXT_LENGTH]
-)
+@each_row("text", ["{{case.id", "{case.id}", "case.id}}", "{ {case.total} }", "{{a{b}}", "{", "x" * MAX_TEXT_LENGTH])
 def test_other_braces_are_text(text):
     assert TypeAdapter(MacroText).validate_python(text) == fill_variables(text, values()).text == text
 
@@ -185,7 +184,7 @@ def test_text_has_1_to_32768_characters(text):
         TypeAdapter(MacroText).validate_python(text)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "valid"),
     [
         ("late-parcel", True),

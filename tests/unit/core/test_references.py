@@ -15,6 +15,7 @@ from support_service.core.domain.references import (
     references_by_service,
 )
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND, UPSTREAM_SERVICES
+from tests.support.each import each_row
 
 ORDER = {"type": "order", "orderId": "ORD-1"}
 
@@ -24,7 +25,7 @@ def by_order(order):
     return {name: SourceReferences(of_orders=(order,)) for name in UPSTREAM_SERVICES if name != "order"}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("context", "wanted"),
     [
         ([], {}),

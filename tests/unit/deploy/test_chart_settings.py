@@ -3,11 +3,10 @@
 import json
 import re
 
-import pytest
-
 from support_service.platform.settings import SettingsSection, WrongSetting
 from support_service.platform.settings.section import variables_of
 from tests.support.deployments import ROOT
+from tests.support.each import each_row
 
 KNOWN = json.loads((ROOT / "observability/helm/support-service/settings.json").read_text())
 NUMBERS = ("-1", "0", "1", "7", "8", "200", "201", "600", "601", "65536", "0.5", "1e3", ".5")
@@ -64,7 +63,7 @@ def test_chart_knows_every_setting_and_no_other():
     assert set(KNOWN) == {name for section in SettingsSection.__subclasses__() for name in variables_of(section)}
 
 
-@pytest.mark.parametrize("section", SettingsSection.__subclasses__(), ids=lambda section: section.__name__)
+@each_row("section", SettingsSection.__subclasses__())
 def test_chart_takes_the_values_that_the_service_takes(section):
     """Of names, numbers and switches it takes no others."""
     for name in variables_of(section):

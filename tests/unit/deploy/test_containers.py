@@ -26,6 +26,7 @@ from tests.support.deployments import (
     pods,
     resources_of_kind,
 )
+from tests.support.each import each_row
 
 IMAGE_VARIABLES = dict(re.findall(r"^ +(SUPPORT_[A-Z_]+)=(\S+?)(?: \\)?$", DOCKERFILE, re.MULTILINE))
 (VOLUME,) = re.findall(r"^VOLUME (\S+)$", DOCKERFILE, re.MULTILINE)
@@ -47,7 +48,7 @@ def service_settings(where):
     return Settings.load_to_serve(IMAGE_VARIABLES | given | (SECRET if where == "kubernetes" else {}))
 
 
-@pytest.mark.parametrize(
+@each_row(
     "path",
     [
         "compose.yaml",
@@ -73,7 +74,7 @@ def test_secret_completes_the_settings():
     assert (serving.s3.bucket, serving.warnings) == ("case-files", ())
 
 
-@pytest.mark.parametrize("where", sorted(commands()))
+@each_row("where", sorted(commands()))
 def test_commands_are_those_of_the_service(where):
     """The parser takes the arguments of each container."""
     build_parser().parse_args([str(argument) for argument in commands()[where]])

@@ -8,6 +8,7 @@ from hypothesis import strategies
 
 from support_service.core.errors import MalformedRequest, SupportError, ValidationFailed
 from support_service.events import envelope
+from tests.support.each import each_row
 from tests.support.events.fixtures import shipment_event
 
 TYPES = ["fulfillment.shipment.updated.v1", "order.status.changed.v1", "payment.status.changed.v1"]
@@ -26,7 +27,7 @@ def test_structured_event_is_read_and_written_unchanged():
     assert envelope.parse_event(envelope.serialize_event(event)) == event
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("kind", "data", "sentence"),
     [
         (0, shipment_event()["data"], "Shipment ZX123 updated to In transit for order order-456"),
@@ -63,8 +64,8 @@ def test_id_of_a_plain_payload_is_not_that_of_the_event():
     assert order.source != other.source
 
 
-@pytest.mark.parametrize("text", ["\udcff", "%FF", "%00", "\x7f"])
-@pytest.mark.parametrize("name", ["id", "source", "type"])
+@each_row("text", ["\udcff", "%FF", "%00", "\x7f"])
+@each_row("name", ["id", "source", "type"])
 def test_invalid_characters_are_refused(name, text):
     """Invalid UTF-8 in a header, and control characters."""
     headers = {"ce-specversion": "1.0", "ce-id": "e-1", "ce-source": "/f", "ce-type": TYPES[0]}
@@ -77,7 +78,7 @@ def test_event_of_an_unknown_type_is_read():
     assert read(shipment_event() | {"type": "other.v1", "data": [1]}).data is None
 
 
-@pytest.mark.parametrize(
+@each_row(
     "change",
     [
         {"id": None},
@@ -113,7 +114,7 @@ def test_invalid_event_is_refused_with_the_broken_rule(change):
         read(shipment_event() | change)
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b"NaN", b'{"a": NaN}', b" " * (5 << 20)])
+@each_row("body", [b"", b"{", b"\xff", b"[" * 100_000, b"NaN", b'{"a": NaN}', b" " * (5 << 20)])
 def test_invalid_json_is_refused(body):
     """So is an event that is too large."""
     with pytest.raises(MalformedRequest):
@@ -126,7 +127,7 @@ JSON = strategies.recursive(
 )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("change", "error"),
     [
         ({"type": None}, "type: must be a string that is not empty"),
@@ -166,7 +167,7 @@ def test_any_json_is_an_event_or_refused(document):
         assert refusal.code in ("invalid_event", "malformed_json")  # noqa: PT017
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("kind", "data", "references"),
     [
         (0, {"trackingNumber": "ZX1"}, [("shipment", "ZX1"), ("tracking", "ZX1")]),

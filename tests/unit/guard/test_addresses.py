@@ -2,14 +2,13 @@
 
 from ipaddress import ip_network
 
-import pytest
-
 from support_service.guard.addresses import MAX_FORWARDED_ADDRESSES, UNKNOWN_ADDRESS, TrustedProxies, rate_limit_address
+from tests.support.each import each_row
 
 TRUSTED = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("peer", "forwarded", "client"),
     [
         ("192.0.2.1", [], "192.0.2.1"),
@@ -46,7 +45,7 @@ def test_long_forwarding_header_is_read_up_to_a_limit():
     assert TRUSTED.client_address("10.0.0.1", ["198.51.100.7" + ",10.0.0.2" * MAX_FORWARDED_ADDRESSES]) == "10.0.0.2"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("address", "counts_as"),
     [
         ("192.0.2.1", "192.0.2.1"),

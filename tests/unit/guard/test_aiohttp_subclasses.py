@@ -10,6 +10,7 @@ from aiohttp import web
 from support_service.guard.connection import HttpConnection
 from support_service.guard.server import GuardedRunner, HttpServer
 from support_service.platform.http_client import LimitedConnector
+from tests.support.each import each_row
 
 PRIVATE_NAME = re.compile(r"(?:self\.|super\(\)\.|def )(_(?!_)\w+)")
 SUBCLASSES = [HttpConnection, HttpServer, GuardedRunner, LimitedConnector]
@@ -36,9 +37,7 @@ def test_subclass_shares_no_private_name_with_aiohttp(subclass):
     assert not ours & theirs, f"{subclass.__name__} uses private names of aiohttp: {sorted(ours & theirs)}"
 
 
-@pytest.mark.parametrize(
-    ("owner", "name", "parameters"), UNDOCUMENTED, ids=lambda each: getattr(each, "__name__", None)
-)
+@each_row(("owner", "name", "parameters"), UNDOCUMENTED)
 def test_undocumented_method_of_aiohttp_is_unchanged(owner, name, parameters):
     """A release that renames one of these methods, or its parameters, would switch a protection off silently."""
     method = getattr(owner, name, None)

@@ -7,9 +7,10 @@ import pytest
 from support_service.cases.model.vocabulary import MAX_TEXT_LENGTH
 from support_service.core.errors import ValidationFailed
 from support_service.importing import fields
+from tests.support.each import each_row
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("value", "expected"),
     [
         (1_700_000_000, "2023-11-14T22:13:20.000000Z"),
@@ -32,7 +33,7 @@ def test_times_of_any_form_become_rfc_3339(value, expected):
     assert fields.rfc3339_time(value) == expected
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("value", "number", "expected"),
     [
         ("ann@mail.example", 7, "ann@mail.example"),
@@ -67,7 +68,7 @@ def test_message_without_a_text_gets_one(text):
     assert fields.split_text(text) == [fields.NO_TEXT_PLACEHOLDER]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("html", "text"),
     [
         ("a<br>b", "a\nb"),
@@ -89,7 +90,7 @@ def test_html_becomes_text(html, text):
     assert fields.text_of_html(html) == text
 
 
-@pytest.mark.parametrize("shape", ["<!--", "<![", "<!", "<", "</", "<?", "<a ", "<a/", '<a b="', "<a b='", "&#"])
+@each_row("shape", ["<!--", "<![", "<!", "<", "</", "<?", "<a ", "<a/", '<a b="', "<a b='", "&#"])
 def test_a_megabyte_of_what_does_not_end_is_read_before_the_timeout(shape):
     """The time grows with the length alone: it would be ten minutes if each beginning were searched for its end."""
     html = (shape * 1_000_000)[:1_000_000]

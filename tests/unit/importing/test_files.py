@@ -7,6 +7,7 @@ import pytest
 
 from support_service.core.errors import ValidationFailed
 from support_service.importing.files import MissingFile, open_below
+from tests.support.each import each_row
 
 OPEN_FILES = Path("/proc/self/fd")
 
@@ -37,7 +38,7 @@ def test_file_below_the_folder_is_read(folder, path, text):
         assert file.read() == text
 
 
-@pytest.mark.parametrize(
+@each_row(
     "path",
     [
         *(

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from support_service.importing.entries import MAX_LINE_BYTES, read_lines
+from tests.support.each import each_row
 
 
 async def read(data):
@@ -38,8 +39,8 @@ async def test_line_of_one_mebibyte_is_read(end):
     assert entry.refusal is None
 
 
-@pytest.mark.parametrize("size", [MAX_LINE_BYTES + 1, MAX_LINE_BYTES + 2, MAX_LINE_BYTES + 3, 2 * MAX_LINE_BYTES])
-@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@each_row("size", [MAX_LINE_BYTES + 1, MAX_LINE_BYTES + 2, MAX_LINE_BYTES + 3, 2 * MAX_LINE_BYTES])
+@each_row("end", [b"\n", b"\r\n"])
 async def test_longer_line_is_refused_and_the_next_one_is_read(size, end):
     """However long it is: it is not kept in memory."""
     long, after = await read(line_of(size) + end + b'{"a":1}')
@@ -53,7 +54,7 @@ async def test_last_line_that_is_too_long_and_has_no_end():
     assert (entry.refusal.code, entry.size) == ("line_too_long", 2 * MAX_LINE_BYTES)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("line", "code"),
     [
         (b"not json", "malformed_json"),

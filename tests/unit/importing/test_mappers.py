@@ -8,6 +8,7 @@ import pytest
 from support_service.core.errors import ValidationFailed
 from support_service.importing import chatwoot, zammad
 from support_service.importing.imported_case import ImportedCase, parse_case
+from tests.support.each import each_row
 
 SAMPLES = Path(__file__).parents[2] / "data" / "importing"
 
@@ -129,7 +130,7 @@ def test_chatwoot_mail():
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("state", "until"),
     [
         ("pending reminder", "2026-12-01 08:00"),
@@ -146,7 +147,7 @@ def test_zammad_ticket_with_a_reminder_is_snoozed(state, until):
     assert (case.snoozed_until and f"{case.snoozed_until:%F %H:%M}") == until
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("status", "sent", "until"),
     [
         ("snoozed", "2026-12-01T08:00:00Z", "2026-12-01 08:00"),
@@ -164,8 +165,8 @@ def test_snoozed_chatwoot_conversation_is_snoozed(status, sent, until):
     assert (case.snoozed_until and f"{case.snoozed_until:%F %H:%M}") == until
 
 
-@pytest.mark.parametrize("mapper", [zammad.map_ticket, chatwoot.map_conversation])
-@pytest.mark.parametrize(
+@each_row("mapper", [zammad.map_ticket, chatwoot.map_conversation])
+@each_row(
     "document",
     [
         {},
@@ -191,7 +192,7 @@ ARTICLE = {"id": 3, "created_at": "2024-01-01T00:00:00Z", "sender": "Customer", 
 MESSAGE = {"id": 3, "created_at": 1_700_000_000, "message_type": 0, "content": "Hello"}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("mapper", "document", "place", "rule"),
     [
         (zammad.map_ticket, {"state": None}, "state", "is missing"),

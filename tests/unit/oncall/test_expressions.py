@@ -4,6 +4,7 @@ import pytest
 
 from support_service.oncall.expressions import Expression, Unsupported
 from support_service.oncall.figures import Figures
+from tests.support.each import each_row
 
 
 def evaluated(text, **values):
@@ -14,9 +15,7 @@ def evaluated(text, **values):
     return {sample.labels.get("of", ""): sample.value for sample in Expression(text)(figures, 0.0)}
 
 
-@pytest.mark.parametrize(
-    "text", ["1 < 2", "1 or 2", "2 < up", "1 and up", "up unless 1", "-(1 + 1) == 2", "sum(up) > 1 or (2 - 1)"]
-)
+@each_row("text", ["1 < 2", "1 or 2", "2 < up", "1 and up", "up unless 1", "-(1 + 1) == 2", "sum(up) > 1 or (2 - 1)"])
 def test_a_number_is_refused_where_a_vector_is_needed(text):
     """At the start of the service, and not while it judges."""
     with pytest.raises(Unsupported, match="where a vector is needed"):

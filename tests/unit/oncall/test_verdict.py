@@ -8,6 +8,7 @@ from support_service.oncall.judge import REPLICA, Finding, merge_findings
 from support_service.oncall.prometheus import PROMETHEUS
 from support_service.oncall.rules import read_rules
 from support_service.oncall.verdict import reach_verdict
+from tests.support.each import each_row
 
 RULES = read_rules()
 CAUSE, EFFECT = "SupportEventLoopLag", "SupportReplicaSlow"  # muted for the same replica
@@ -18,7 +19,7 @@ def found(name, replicas, *found_by, **labels):
     return Finding(RULES.alerts[name], labels, at, fires=True, replicas=tuple(replicas.split()), found_by=found_by)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("cause", "effect", "problems"),
     [
         (found(CAUSE, "a:9000", PROMETHEUS), found(EFFECT, "a:9000", PROMETHEUS), [CAUSE]),

@@ -9,6 +9,7 @@ import pytest
 from support_service.platform.http_client import MAX_INTERIM_ANSWERS, MAX_RESPONSE_BYTES, InterimAnswerCounter
 from support_service.timeline.source_client import create_session
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
+from tests.support.each import each_row
 
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
 
@@ -132,7 +133,7 @@ async def test_interim_responses_are_limited(interim):
                     await session.get(url)
 
 
-@pytest.mark.parametrize("size", [1, 2, 7, 11, 1000])
+@each_row("size", [1, 2, 7, 11, 1000])
 def test_interim_responses_are_counted_across_pieces_of_data(size):
     """The count does not depend on how the network splits the data; content that looks like one is not counted."""
     for number in (MAX_INTERIM_ANSWERS, MAX_INTERIM_ANSWERS + 1):

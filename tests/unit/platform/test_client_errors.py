@@ -3,15 +3,15 @@
 import socket
 
 import aiohttp
-import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
 from support_service.platform.http_client import describe_client_error
+from tests.support.each import each_row
 
 KEY = ConnectionKey("orders", 8080, is_ssl=False, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("failure", "text"),
     [
         (

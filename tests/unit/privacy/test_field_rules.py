@@ -22,6 +22,7 @@ from support_service.events.broker.log import LogPlace, Position
 from support_service.platform.database.tables import ERASED_TEXT, ERASURE, metadata
 from support_service.platform.telemetry.instruments import OTHER
 from support_service.stream.changes import parse_change
+from tests.support.each import each_row
 from tests.support.privacy.history_rules import HISTORY_RULES
 from tests.support.privacy.samples import filled, models_in, trace
 
@@ -148,7 +149,7 @@ def test_analysts_get_exactly_what_is_shown_of_a_published_case():
     assert {"subject", "description", "customer_id", "channel", "external_id", "tags", "team"} <= traced
 
 
-@pytest.mark.parametrize("payload", PAYLOAD_BY_EVENT_TYPE.values(), ids=lambda payload: payload.__name__)
+@each_row("payload", PAYLOAD_BY_EVENT_TYPE.values())
 def test_erasure_leaves_exactly_what_is_kept_of_an_event(payload):
     """Events wait in the outbox and for webhooks: every field of an event holds a text."""
     data = filled(payload).model_dump(by_alias=True, warnings=False)

@@ -6,6 +6,7 @@ from aiohttp.test_utils import TestServer
 
 from support_service.cases.model.examples import CASE, MESSAGE
 from support_service.probe.check import Step, SyntheticCheck
+from tests.support.each import each_row
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ async def stub_response():
         yield response
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("step", "answer", "detail"),
     [
         ("message", MESSAGE, "the response has a different message"),

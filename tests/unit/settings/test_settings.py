@@ -18,6 +18,7 @@ from support_service.platform.settings import (
     earlier_service,
     opentelemetry,
 )
+from tests.support.each import each_row
 
 
 def test_defaults_work_on_a_laptop():
@@ -68,7 +69,7 @@ def test_variables_set_their_settings():
     assert settings.telemetry.traces == ("console", "otlp")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("variables", "metrics", "traces"),
     [
         ({}, ("prometheus",), ()),
@@ -185,7 +186,7 @@ INVALID_VALUES = [
 ]
 
 
-@pytest.mark.parametrize(("variable", "value", "allowed"), INVALID_VALUES)
+@each_row(("variable", "value", "allowed"), INVALID_VALUES)
 def test_invalid_value_is_refused_with_what_is_allowed(variable, value, allowed):
     """One line names the variable, its value and the allowed values."""
     with pytest.raises(WrongSetting) as refusal:
@@ -238,7 +239,7 @@ def test_open_mode_is_allowed_on_loopback(host):
     assert Settings.load({"SUPPORT_HOST": host}).server.host == host
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "support.example", "127.0.0.1.evil.example", " "])
+@each_row("host", ["0.0.0.0", "::", "192.168.1.5", "support.example", "127.0.0.1.evil.example", " "])
 def test_open_mode_is_refused_on_other_addresses(host):
     """Without authentication any other address is refused for serving, in one line."""
     with pytest.raises(WrongSetting) as refusal:
@@ -309,7 +310,7 @@ INVALID_OTEL_VALUES = [
 ]
 
 
-@pytest.mark.parametrize(("variable", "value", "allowed"), INVALID_OTEL_VALUES)
+@each_row(("variable", "value", "allowed"), INVALID_OTEL_VALUES)
 def test_invalid_opentelemetry_value_is_refused(variable, value, allowed):
     """A value that OpenTelemetry would fail on is refused in one line, and ignored if nothing reads it."""
     with pytest.raises(WrongSetting) as refusal:
@@ -340,7 +341,7 @@ def test_valid_opentelemetry_values_are_accepted():
     )
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("variable", "value"),
     [
         ("OTEL_PROPAGATORS", "foo"),
@@ -396,7 +397,7 @@ def test_opentelemetry_variables_with_effect_give_no_warning(variables):
     assert Settings.load(variables).warnings == ()
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("variable", "given", "read"),
     [
         ("SUPPORT_LOG_LEVEL", "INFO", lambda settings: settings.server.log_level == "info"),
@@ -418,7 +419,7 @@ def test_enumerated_values_are_accepted_in_any_case(variable, given, read):
     assert settings.warnings == ()
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("variable", "near"),
     [
         ("SUPPORT_PROT", "; did you mean SUPPORT_PORT?"),
@@ -550,7 +551,7 @@ def test_a_long_value_is_not_shown_in_full():
     assert len(str(refusal.value)) < 400
 
 
-@pytest.mark.parametrize(("variable", "value"), SECRETS)
+@each_row(("variable", "value"), SECRETS)
 def test_secrets_in_an_invalid_value_are_not_shown(variable, value):
     """Whatever is wrong with a URL or a header, parts that may be a password are masked."""
     with pytest.raises(WrongSetting) as refusal:
@@ -583,7 +584,7 @@ def test_webhooks_are_read_as_json():
     assert (hook.name, hook.url, hook.secret, hook.types) == ("crm", "http://crm", SECRET, ())
 
 
-@pytest.mark.parametrize(
+@each_row(
     "value",
     [
         "{",
@@ -674,7 +675,7 @@ NUMBERS = [
 ]
 
 
-@pytest.mark.parametrize("variable", NUMBERS)
+@each_row("variable", NUMBERS)
 def test_every_number_has_an_upper_limit(variable):
     """A number that is too large is refused at the start, and does not fail later without a message."""
     with pytest.raises(WrongSetting, match=f"^{variable}='9{{30}}': expected "):
@@ -741,7 +742,7 @@ def test_variable_and_its_file_exclude_each_other(tmp_path):
         Settings.load(given)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("parts", "url"),
     [
         ({"HOST": "db"}, "postgresql://support@db/support"),
@@ -762,7 +763,7 @@ def test_database_may_be_given_in_parts(parts, url):
     assert Settings.load(given).database.url == url
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("parts", "reason"),
     [
         ({"HOST": "db", "URL": "postgresql://u@db/x"}, "SUPPORT_DATABASE_HOST and SUPPORT_DATABASE_URL are both set"),
@@ -791,7 +792,7 @@ def test_issuer_of_the_sign_in_is_kept_as_it_is(issuer):
     assert Settings.load(OIDC | {"SUPPORT_OIDC_ISSUER": issuer}).sign_in.issuer == issuer
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("changes", "refusal"),
     [
         ({"SUPPORT_AUTH": "open"}, "SUPPORT_OIDC_ISSUER requires SUPPORT_AUTH='jwt' or 'token'"),

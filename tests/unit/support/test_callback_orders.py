@@ -6,6 +6,7 @@ import time
 import pytest
 
 from tests.support.callback_orders import STARTED_AT, CallbackOrder, WrongOrder, expect_wrong_order, explore
+from tests.support.each import each_row
 
 
 async def lose_an_update(order):
@@ -95,7 +96,7 @@ async def fail_at_the_end():
         raise ValueError("at the end")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("work", "failure"),
     [
         (lambda: asyncio.Event().wait(), "every task waits, and nothing will end that"),

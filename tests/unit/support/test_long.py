@@ -5,6 +5,7 @@ import re
 import pytest
 
 from tests.long import LONG, main
+from tests.support.each import each_row
 from tests.support.promql import ROOT
 
 
@@ -15,7 +16,7 @@ def test_documentation_has_a_row_for_each_long_form():
     assert re.findall(r"^\| ([a-z][a-z-]*) \| .+ \| .+ \|$", section, re.MULTILINE) == ["name", *LONG]
 
 
-@pytest.mark.parametrize("name", LONG)
+@each_row("name", LONG)
 def test_variables_are_read_by_the_tests(name):
     """A variable that no test reads would leave the short form."""
     paths = [ROOT / path for path in (*LONG[name].paths, "tests/support")]

@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from tests.support.each import each_row
 from tests.support.promql import ROOT
 from tests.support.soak.chart import draw
 from tests.support.soak.figures import FIGURES, HOUR, Sample, unsteady
@@ -26,7 +27,7 @@ def noise(hours):
     return 15 * math.sin(40 * hours) + random.Random(hours).uniform(-10, 10)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("value", "is_steady"),
     [
         (lambda hours: 200 + noise(hours), True),
@@ -57,7 +58,7 @@ def test_too_few_samples_are_an_error():
         MEMORY.judge(measure(lambda _: 100.0, number=2))
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("done", "wrong"),
     [
         (lambda hours: 1000 * hours, []),

@@ -13,6 +13,7 @@ from support_service.platform.telemetry.instruments import Instruments, Instrume
 from support_service.platform.telemetry.provider import Metrics, build_resource
 from support_service.timeline.aggregator import TIMELINE_COLLECT
 from support_service.timeline.source_client import LATENCY_BUCKETS
+from tests.support.each import each_row
 from tests.support.scrape import parse
 
 
@@ -70,7 +71,7 @@ def test_alert_threshold_and_default_timeouts_are_bucket_boundaries():
     assert {2.0, timeline.source_timeout, timeline.deadline} <= {*LATENCY_BUCKETS}
 
 
-@pytest.mark.parametrize("value", ["", "EMAIL", "email ", "other", "x" * 1000, "\0", "é"])
+@each_row("value", ["", "EMAIL", "email ", "other", "x" * 1000, "\0", "é"])
 def test_value_outside_a_vocabulary_becomes_other(value):
     """The comparison is exact."""
     assert known_or_other(value, CHANNELS) == "other"

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain
 
 import pydantic_core
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import SOURCES
 from support_service.timeline import merge
 from support_service.timeline.source_calls import ContractViolation, calls_for
+from tests.support.each import each_row
 
 OPENED = datetime(2026, 1, 1, tzinfo=UTC)
 KINDS = ("context", "service", "message", "attachment")
@@ -132,7 +132,7 @@ def test_messages_are_at_the_time_at_which_they_were_sent(times_):
     assert [entry["timestamp"] for entry in merged] == sorted(format_time(sent or at) for at, sent in times_)
 
 
-@pytest.mark.parametrize(("minutes", "is_late"), [(0, False), (5, False), (-5, False), (5.01, True), (-5.01, True)])
+@each_row(("minutes", "is_late"), [(0, False), (5, False), (-5, False), (5.01, True), (-5.01, True)])
 def test_message_that_was_sent_at_another_time_says_when_it_was_received(minutes, is_late):
     """Beyond five minutes, the difference of two clocks. One that was sent without a time has no `receivedAt`."""
     sent = format_time(OPENED + timedelta(minutes=minutes))
@@ -272,7 +272,7 @@ def test_arbitrary_response_bytes_are_merged_or_rejected(body):
         assert [entry["timestamp"] for entry in sent] == sorted(entry["timestamp"] for entry in sent)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("given_", "expected"),
     [
         ("2026-01-01T07:00:00+07:00", "2026-01-01T00:00:00.000000Z"),

@@ -11,6 +11,7 @@ from support_service.platform.telemetry.provider import Metrics, build_resource
 from support_service.timeline import snapshots
 from support_service.timeline.cache import CacheUnavailable, InProcessCache, Lease
 from support_service.timeline.snapshots import MAX_WRITE_ATTEMPTS, CachedSnapshots, SnapshotCache, SnapshotSubject
+from tests.support.each import each_row
 from tests.support.scrape import Scrape
 
 CASE = SnapshotSubject("case-1", {}, 0)
@@ -96,7 +97,7 @@ async def test_value_is_decoded_again_only_if_it_has_changed(instruments):
     assert await entries() is None
 
 
-@pytest.mark.parametrize(
+@each_row(
     "value",
     [
         *(b"", b"not JSON", b"\xff\xfe", b"[]", b"null", b'"text"', b"1", b"{}"),

@@ -3,13 +3,13 @@
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from support_service.cases.clocks.calendar import AllHours, Calendar
 from tests.support.clocks.minute_walk import NaiveCalendar
 from tests.support.clocks.strategies import calendars, instants
+from tests.support.each import each_row
 
 HOUR = timedelta(hours=1)
 NINE_TO_FIVE = {key: [(9 * HOUR, 12 * HOUR), (13 * HOUR, 17 * HOUR)] for key in range(5)}
@@ -53,7 +53,7 @@ def test_added_time_is_found_again_between_both_instants(
         assert calendar.between(start, calendar.add(start, amount)) == amount
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("zone", "spans", "start", "hours", "end"),
     [
         # Friday afternoon, with the lunch break and the weekend.

@@ -15,6 +15,7 @@ from support_service.cases.clocks.policy import (
     first_matching_policy,
 )
 from support_service.cases.model.vocabulary import format_duration
+from tests.support.each import each_row
 
 WORK_WEEK = {"mon": [["09:00", "12:00"], ["13:00", "17:00"]]}
 
@@ -50,7 +51,7 @@ def test_a_policy_is_stored_and_read_as_it_was_sent() -> None:
     }
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("sent", "duration"),
     [
         ("PT4H", timedelta(hours=4)),
@@ -65,16 +66,14 @@ def test_durations(sent: str, duration: timedelta) -> None:
     assert policy(targets={"resolution": sent}).targets.resolution == duration
 
 
-@pytest.mark.parametrize(
-    "sent", ["4h", "PT", "P", "", "P1M", "P1Y", "PT0S", "-PT1H", "P400D", "PT1.5H", 3600, "P1WT1H"]
-)
+@each_row("sent", ["4h", "PT", "P", "", "P1M", "P1Y", "PT0S", "-PT1H", "P400D", "PT1.5H", 3600, "P1WT1H"])
 def test_invalid_duration_is_refused(sent: object) -> None:
     """Months and years are too: their length varies."""
     with pytest.raises(ValidationError):
         policy(targets={"resolution": sent})
 
 
-@pytest.mark.parametrize(
+@each_row(
     "fields",
     [
         {"targets": {}},
@@ -101,7 +100,7 @@ def test_invalid_policy_is_refused(fields: dict[str, Any]) -> None:
         policy(**fields)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("match", "case", "expected"),
     [
         ({}, SomeCase(), True),
