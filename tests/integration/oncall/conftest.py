@@ -7,6 +7,7 @@ from tests.support.clock import Clock
 from tests.support.service import service_of
 
 SCRAPE = 15.0  # seconds between two polls
+PAUSE = 60.0  # the same while nothing happens
 
 
 class Watch:
@@ -22,9 +23,9 @@ class Watch:
         judge.clock = self.clock
 
     async def poll(self, minutes=0.0):
-        """Return the verdict after a scrape, or after some minutes of scrapes."""
-        for _ in range(max(1, round(minutes * 60 / SCRAPE))):
-            self.clock.now += SCRAPE
+        """Return the verdict after a scrape, or after some minutes of polls."""
+        for seconds in [PAUSE] * round(minutes * 60 / PAUSE) or [SCRAPE]:
+            self.clock.now += seconds
             self.answer = await self.read()
         return self.answer["verdict"]
 
