@@ -121,7 +121,7 @@ def main() -> int:
         print(f"Nothing has changed since {since}.")
         return 0
     record = Record.read()
-    print(f"{len(changed)} files have changed since {since}. {age_of(record)}")
+    print(f"Files that have changed since {since}: {len(changed)}. {age_of(record)}")
     choice = choose(changed, record, lambda path: git("show", f"{base}:{path}"))
     print(*choice.reasons, sep="\n")
     chosen, others, seconds = choice.within(options.seconds, record)
