@@ -62,14 +62,14 @@ async def test_traffic_reaches_a_service_below_a_path(tmp_path):
 
 @pytest.mark.usefixtures("processes")
 async def test_traffic_command_ends_after_its_duration(client, tmp_path):
-    """It prints the counts of responses, and then the rate that it reached."""
+    """It prints the counts of responses, and then the rate that it reached. A busy machine may not send all of them."""
     url = str(client.make_url("")).rstrip("/")
     arguments = ("--base-url", url, "--rate", "100", "--duration", "1s", "--faults")
     async with running("demo", "traffic", *arguments, cwd=tmp_path) as process:
         status, out, errors = await process.wait_for_exit(90)
     assert (status, errors) == (0, "")
     assert "2xx" in out
-    assert re.search(r"\n[0-9.]+ requests a second of 100\n$", out)
+    assert re.search(r"\n[0-9.]+ requests a second of 100(: [0-9]+ were not sent, .*)?\n$", out)
 
 
 async def test_traffic_counts_requests_without_a_response():
