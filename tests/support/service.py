@@ -1,5 +1,8 @@
-"""The parts of a service under test."""
+"""The parts of a service under test, and its data."""
 
+from collections.abc import Awaitable, Callable
+
+import pytest
 from aiohttp.test_utils import TestClient
 
 from support_service.platform.database import tables
@@ -24,3 +27,9 @@ async def empty(client: TestClient) -> None:
             await tx.execute(table.delete())
     await service.agents.known.refresh()
     await service.policies._policies.refresh()  # noqa: SLF001 - it is read by opened cases, and otherwise every second
+
+
+@pytest.fixture
+async def own_client(make_client: Callable[..., Awaitable[TestClient]]) -> TestClient:
+    """A client of a service of its own, for modules of tests/app/api whose tests change more than data."""
+    return await make_client()

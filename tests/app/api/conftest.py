@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestClient
 
@@ -19,12 +18,6 @@ async def client(shared_client: TestClient) -> TestClient:
     """A client of a service that the tests of a module share. The test finds no data of others."""
     await empty(shared_client)
     return shared_client
-
-
-@pytest.fixture
-async def own_client(make_client: MakeClient) -> TestClient:
-    """A client of a service of the test's own: it reads all that is stored, or changes files or settings."""
-    return await make_client()
 
 
 @pytest_asyncio.fixture(loop_scope="module")

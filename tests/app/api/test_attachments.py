@@ -10,20 +10,16 @@ from support_service.cases.case_files import CaseFileLimits
 from support_service.cases.opening import CaseTimings
 from tests.support.calls import expect_problem, form, open_case, read_case, read_timeline, stored_files, upload
 from tests.support.scrape import Scrape
-from tests.support.service import service_of
+from tests.support.service import own_client, service_of
 from tests.support.timings import patient_timings
+
+client = own_client
 
 BYTES = "support_attachment_backlog_bytes"
 FILES = "support_attachment_backlog_files"
 VOLUME = "support_attachment_volume"
 UNREADABLE = "support_attachment_unreadable_total"
 DATA = bytes(range(256)) * 4  # 1,024 bytes
-
-
-@pytest.fixture
-async def client(make_client):
-    """A client of a service of each test's own, whose files they change."""
-    return await make_client()
 
 
 @pytest.fixture

@@ -132,9 +132,10 @@ async def test_audit_pages_run_from_newest_to_oldest(client):
     await expect_problem(response, 422, "invalid_request")
 
 
-@pytest.mark.parametrize("name", ["nobody", "x" * 40, "%00", "đ"])
-async def test_audit_of_an_unknown_case_is_not_found(client, name):
-    await expect_problem(await client.get(f"/support/cases/{name}/audit"), 404, "case_not_found")
+async def test_audit_of_an_unknown_case_is_not_found(client, subtests):
+    for name in ["nobody", "x" * 40, "%00", "đ"]:
+        with subtests.test(name=name):
+            await expect_problem(await client.get(f"/support/cases/{name}/audit"), 404, "case_not_found")
 
 
 async def test_sealer_gives_entries_their_position_and_hash(make_client, instruments):

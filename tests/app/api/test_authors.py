@@ -1,16 +1,7 @@
 """Who wrote a message: what the service sets, who may name another author, and who is shown it."""
 
-import pytest
-
 from support_service.cases.erasure import erase_event
 from tests.support.calls import eventually, expect_problem
-from tests.support.stream_desk import open_desk
-
-
-@pytest.fixture
-async def desk(make_client, tmp_path):
-    """A service with a caller of each kind."""
-    return await open_desk(make_client, tmp_path / "tokens.json")
 
 
 async def read_authors(desk, case, name, query=""):
@@ -74,32 +65,34 @@ async def test_context_shows_analysts_no_author(desk):
         assert "7700000" not in str(await desk.send("GET", f"/support/cases/{case['id']}{query}", "analyst"))
 
 
-@pytest.mark.parametrize("name", ["ann", "lan", "supervisor"])
-async def test_only_services_name_another_author(desk, name):
+async def test_only_services_name_another_author(desk, subtests):
     """Anybody else is refused, instead of being ignored: the message would say something else than was asked."""
-    case = await desk.open_case(customerId="customer-1", team="returns")
-    message = {"authorType": "customer", "message": "Hello", "authorId": "somebody"}
-    headers = {"Authorization": f"Bearer {desk.tokens[name]}"}
-    sent = await desk.client.post(f"/support/cases/{case['id']}/messages", json=message, headers=headers)
-    assert "messages:write-as-others" in (await expect_problem(sent, 403, "permission_missing"))["detail"]
+    for name in ["ann", "lan", "supervisor"]:
+        with subtests.test(name=name):
+            case = await desk.open_case(customerId="customer-1", team="returns")
+            message = {"authorType": "customer", "message": "Hello", "authorId": "somebody"}
+            headers = {"Authorization": f"Bearer {desk.tokens[name]}"}
+            sent = await desk.client.post(f"/support/cases/{case['id']}/messages", json=message, headers=headers)
+            assert "messages:write-as-others" in (await expect_problem(sent, 403, "permission_missing"))["detail"]
 
 
-@pytest.mark.parametrize(
-    ("first", "author"),
-    [
-        ({"authorType": "customer"}, "customer-1"),
-        ({"authorType": "customer", "authorId": "a wife"}, "a wife"),
-        ({"authorType": "agent"}, "shop"),
-        ({"authorType": "agent", "authorId": "agent-7"}, "agent-7"),
-        ({"authorType": "bot", "authorId": "faq"}, "faq"),
-    ],
-)
-async def test_service_may_name_the_author(desk, first, author):
-    message = {"message": "Hello", **first}
-    sent = {"subject": "A parcel", "channel": "email", "customerId": "customer-1", "initialMessage": message}
-    case = await desk.send("POST", "/support/cases", "service", json=sent)
-    assert case["messages"][0]["authorId"] == author
-    assert await read_authors(desk, case, "supervisor") == [author]
+SERVICE_MAY_NAME_THE_AUTHOR = [
+    ({"authorType": "customer"}, "customer-1"),
+    ({"authorType": "customer", "authorId": "a wife"}, "a wife"),
+    ({"authorType": "agent"}, "shop"),
+    ({"authorType": "agent", "authorId": "agent-7"}, "agent-7"),
+    ({"authorType": "bot", "authorId": "faq"}, "faq"),
+]
+
+
+async def test_service_may_name_the_author(desk, subtests):
+    for first, author in SERVICE_MAY_NAME_THE_AUTHOR:
+        with subtests.test(first=first, author=author):
+            message = {"message": "Hello", **first}
+            sent = {"subject": "A parcel", "channel": "email", "customerId": "customer-1", "initialMessage": message}
+            case = await desk.send("POST", "/support/cases", "service", json=sent)
+            assert case["messages"][0]["authorId"] == author
+            assert await read_authors(desk, case, "supervisor") == [author]
 
 
 async def test_stream_shows_each_role_its_authors(desk):

@@ -84,49 +84,52 @@ async def test_context_is_stored_up_to_32_levels_deep(client):
     await expect_problem(await post(client, nested_case(33)), 400, "malformed_json")
 
 
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"subject": None}, {"subject"}),
-        ({"subject": "\x1f\u0085\ufeff\u2003"}, {"subject"}),
-        ({"subject": ""}, {"subject"}),
-        ({"subject": "  \n"}, {"subject"}),
-        ({"subject": "x" * 256}, {"subject"}),
-        ({"subject": 1}, {"subject"}),
-        ({"subject": ["A"]}, {"subject"}),
-        ({"description": {}}, {"description"}),
-        ({"description": "x" * 65_537}, {"description"}),
-        ({"customerId": "x" * 37}, {"customerId"}),
-        ({"customerId": 17}, {"customerId"}),
-        ({"channel": ""}, {"channel"}),
-        ({"channel": "x" * 33}, {"channel"}),
-        ({"priority": "extreme"}, {"priority"}),
-        ({"priority": ["low"]}, {"priority"}),
-        ({"assignedAgentId": ""}, {"assignedAgentId"}),
-        ({"context": "order"}, {"context"}),
-        ({"context": ["order"]}, {"context.0"}),
-        ({"context": [{}, 1]}, {"context.1"}),
-        ({"context": [{}] * 501}, {"context"}),
-        ({"context": {"a": "đ" * 32_765}}, {"context"}),
-        ({"context": [{"a": "x" * 40_000}, {"a": "x" * 40_000}]}, {"context"}),
-        ({"context": [{"a": [0] * 32_768}]}, {"context"}),
-        ({"tags": "late"}, {"tags"}),
-        ({"tags": [1]}, {"tags.0"}),
-        ({"tags": ["x" * 65]}, {"tags.0"}),
-        ({"initialMessage": "Hello"}, {"initialMessage"}),
-        ({"initialMessage": {}}, {"initialMessage.authorType", "initialMessage.message"}),
-        ({"initialMessage": MESSAGE | {"metadata": {"a": "x" * 65_530}}}, {"initialMessage.metadata"}),
-        ({"initialMessage": {"authorType": "ghost", "message": "x"}}, {"initialMessage.authorType"}),
-        ({"subject": None, "channel": 1, "priority": 2}, {"subject", "channel", "priority"}),
-    ],
-)
-async def test_every_invalid_field_is_named(client, metric_changes, change, named):
+EVERY_INVALID_FIELD_IS_NAMED = [
+    ({"subject": None}, {"subject"}),
+    ({"subject": "\x1f\u0085\ufeff\u2003"}, {"subject"}),
+    ({"subject": ""}, {"subject"}),
+    ({"subject": "  \n"}, {"subject"}),
+    ({"subject": "x" * 256}, {"subject"}),
+    ({"subject": 1}, {"subject"}),
+    ({"subject": ["A"]}, {"subject"}),
+    ({"description": {}}, {"description"}),
+    ({"description": "x" * 65_537}, {"description"}),
+    ({"customerId": "x" * 37}, {"customerId"}),
+    ({"customerId": 17}, {"customerId"}),
+    ({"channel": ""}, {"channel"}),
+    ({"channel": "x" * 33}, {"channel"}),
+    ({"priority": "extreme"}, {"priority"}),
+    ({"priority": ["low"]}, {"priority"}),
+    ({"assignedAgentId": ""}, {"assignedAgentId"}),
+    ({"context": "order"}, {"context"}),
+    ({"context": ["order"]}, {"context.0"}),
+    ({"context": [{}, 1]}, {"context.1"}),
+    ({"context": [{}] * 501}, {"context"}),
+    ({"context": {"a": "đ" * 32_765}}, {"context"}),
+    ({"context": [{"a": "x" * 40_000}, {"a": "x" * 40_000}]}, {"context"}),
+    ({"context": [{"a": [0] * 32_768}]}, {"context"}),
+    ({"tags": "late"}, {"tags"}),
+    ({"tags": [1]}, {"tags.0"}),
+    ({"tags": ["x" * 65]}, {"tags.0"}),
+    ({"initialMessage": "Hello"}, {"initialMessage"}),
+    ({"initialMessage": {}}, {"initialMessage.authorType", "initialMessage.message"}),
+    ({"initialMessage": MESSAGE | {"metadata": {"a": "x" * 65_530}}}, {"initialMessage.metadata"}),
+    ({"initialMessage": {"authorType": "ghost", "message": "x"}}, {"initialMessage.authorType"}),
+    ({"subject": None, "channel": 1, "priority": 2}, {"subject", "channel", "priority"}),
+]
+
+
+async def test_every_invalid_field_is_named(client, metric_changes, subtests):
     """The response is 422, the problem names each invalid field, and no case is opened."""
-    assert (
-        named_fields(await expect_problem(await post(client, json.dumps(CASE | change)), 422, "invalid_request"))
-        == named
-    )
-    assert metric_changes.total("support_ticket_created_total") == 0
+    for change, named in EVERY_INVALID_FIELD_IS_NAMED:
+        with subtests.test(change=change, named=named):
+            assert (
+                named_fields(
+                    await expect_problem(await post(client, json.dumps(CASE | change)), 422, "invalid_request")
+                )
+                == named
+            )
+            assert metric_changes.total("support_ticket_created_total") == 0
 
 
 async def test_context_and_metadata_are_limited_to_64_kib(client):
@@ -243,15 +246,21 @@ async def test_nul_or_invalid_utf8_in_a_url_is_no_server_error(client, subtests)
             assert (await read_case(client, case))["assignedAgentId"] is None
 
 
-@pytest.mark.parametrize(
-    "body", ['{"status": "lost"}', '{"assignedAgentId": 7}', '{"status": "open", "assignedAgentId": ""}']
-)
-async def test_body_is_validated_although_the_query_overrides_it(client, body):
+BODY_IS_VALIDATED_ALTHOUGH_THE = [
+    '{"status": "lost"}',
+    '{"assignedAgentId": 7}',
+    '{"status": "open", "assignedAgentId": ""}',
+]
+
+
+async def test_body_is_validated_although_the_query_overrides_it(client, subtests):
     """An invalid field of the body is refused even if the query replaces it. An empty object is accepted."""
-    path = f"/support/cases/{(await open_case(client))['id']}/status?status=pending&assignedAgentId=agent-7"
-    await expect_problem(await post(client, body, path), 422, "invalid_request")
-    async with await post(client, "{}", path) as response:
-        assert (response.status, (await response.json())["status"]) == (200, "pending")
+    for body in BODY_IS_VALIDATED_ALTHOUGH_THE:
+        with subtests.test(body=body):
+            path = f"/support/cases/{(await open_case(client))['id']}/status?status=pending&assignedAgentId=agent-7"
+            await expect_problem(await post(client, body, path), 422, "invalid_request")
+            async with await post(client, "{}", path) as response:
+                assert (response.status, (await response.json())["status"]) == (200, "pending")
 
 
 @pytest.mark.parametrize("size", [1_048_577, 3_000_000])
@@ -277,15 +286,16 @@ async def test_body_of_another_content_type_is_refused(client, content_type, pat
     await expect_problem(response, 415, "unsupported_type")
 
 
-@pytest.mark.parametrize(
-    "content_type",
-    ["application/json; charset=utf-8", "application/merge-patch+json", "application/json; " + "(" * 4000]
-    + [f"Application/JSON{odd * 1000}" for odd in (";a", ';1"', "; (")],
-)
-async def test_json_content_type_may_have_parameters_or_a_suffix(client, content_type):
+async def test_json_content_type_may_have_parameters_or_a_suffix(client, subtests):
     """Types with `+json` and types with parameters, even malformed ones, are accepted."""
-    async with await post(client, json.dumps(CASE), headers={"Content-Type": content_type}) as response:
-        assert response.status == 201
+    for content_type in [
+        "application/json; charset=utf-8",
+        "application/merge-patch+json",
+        "application/json; " + "(" * 4000,
+    ] + [f"Application/JSON{odd * 1000}" for odd in (";a", ';1"', "; (")]:
+        with subtests.test(content_type=content_type):
+            async with await post(client, json.dumps(CASE), headers={"Content-Type": content_type}) as response:
+                assert response.status == 201
 
 
 async def test_client_that_disconnects_while_sending_json_is_no_server_error(client, metric_changes):
@@ -309,15 +319,16 @@ async def test_number_of_reported_errors_is_limited(client, entries, reported):
     assert len((await expect_problem(response, 422, "invalid_request"))["errors"]) == reported
 
 
-@pytest.mark.parametrize("unit", ["[],", "[[]],", '{"a":{}},'])
-async def test_json_with_too_many_objects_and_lists_is_refused(client, unit):
+async def test_json_with_too_many_objects_and_lists_is_refused(client, subtests):
     """The body is refused before it is parsed. Brackets in a text do not count."""
-    body = f'{{"subject": "A", "channel": "email", "context": [{unit * 10_000}1]}}'
-    problem = await expect_problem(await post(client, body), 400, "malformed_json")
-    assert "10,000 objects and lists" in problem["detail"]
-    text = '\\" ' + "[{" * 10_000
-    async with await post(client, json.dumps(CASE | {"description": text})) as response:
-        assert (response.status, (await response.json())["description"]) == (201, text)
+    for unit in ["[],", "[[]],", '{"a":{}},']:
+        with subtests.test(unit=unit):
+            body = f'{{"subject": "A", "channel": "email", "context": [{unit * 10_000}1]}}'
+            problem = await expect_problem(await post(client, body), 400, "malformed_json")
+            assert "10,000 objects and lists" in problem["detail"]
+            text = '\\" ' + "[{" * 10_000
+            async with await post(client, json.dumps(CASE | {"description": text})) as response:
+                assert (response.status, (await response.json())["description"]) == (201, text)
 
 
 async def test_request_times_out_when_its_body_does_not_arrive(make_client):

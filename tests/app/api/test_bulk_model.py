@@ -182,12 +182,6 @@ class Player:
         return self._random.sample(TAGS, self._random.randint(0, 3))
 
 
-@pytest.fixture
-def environment(environment):
-    """The variables of a service without rate limits: the long form sends thousands of requests."""
-    return environment | {"SUPPORT_RATE_LIMIT": "off", "SUPPORT_RATE_LIMIT_ADDRESS": "off"}
-
-
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_bulk_changes_are_as_the_model_predicts(principals, seed):
     """Outcomes, fields, tags and versions, whichever request changes what in between."""

@@ -11,7 +11,9 @@ from support_service.cases.sql.case_reading import MAX_INLINE_BYTES
 from support_service.core.domain.principals import SYSTEM
 from tests.support.calls import add_message, open_case, read_case, read_detail, upload
 from tests.support.scrape import Scrape
-from tests.support.service import service_of
+from tests.support.service import own_client, service_of
+
+client = own_client
 
 TEXT = "x" * 60_000
 
@@ -47,11 +49,11 @@ def threads(monkeypatch):
     return found
 
 
-async def test_unchanged_case_is_encoded_once(own_client):
-    case = await open_case(own_client)
-    first = await read_case(own_client, case)
-    assert [await read_case(own_client, case), await read_case(own_client, case)] == [first, first]
-    assert events(own_client) == (2, 1)
+async def test_unchanged_case_is_encoded_once(client):
+    case = await open_case(client)
+    first = await read_case(client, case)
+    assert [await read_case(client, case), await read_case(client, case)] == [first, first]
+    assert events(client) == (2, 1)
 
 
 async def test_cache_of_no_bytes_keeps_nothing(make_client):
@@ -106,17 +108,17 @@ async def test_read_after_an_acknowledged_write_shows_it(replicas):
     assert len(found[0]["messages"]) == 30
 
 
-async def test_long_case_is_encoded_once_for_concurrent_readers(own_client):
+async def test_long_case_is_encoded_once_for_concurrent_readers(client):
     """It is read off the event loop; with its timeline it has every message, too."""
-    case = await open_case(own_client, context=[{"type": "note", "timestamp": "2020-01-01T00:00:00Z"}])
-    sent = [await add_message(own_client, case, TEXT) for _ in range(MAX_INLINE_BYTES // len(TEXT) + 1)]
-    answers = await asyncio.gather(*(read_case(own_client, case) for _ in range(8)))
+    case = await open_case(client, context=[{"type": "note", "timestamp": "2020-01-01T00:00:00Z"}])
+    sent = [await add_message(client, case, TEXT) for _ in range(MAX_INLINE_BYTES // len(TEXT) + 1)]
+    answers = await asyncio.gather(*(read_case(client, case) for _ in range(8)))
     assert [answer["messages"] for answer in answers] == [sent] * 8
-    assert events(own_client) == (7, 1)
-    details = await asyncio.gather(*(read_detail(own_client, case) for _ in range(4)))
+    assert events(client) == (7, 1)
+    details = await asyncio.gather(*(read_detail(client, case) for _ in range(4)))
     types = ["note", "case-event", *["conversation"] * len(sent)]
     assert [[entry["type"] for entry in each["timeline"]] for each in details] == [types] * 4
-    assert events(own_client) == (11, 1)
+    assert events(client) == (11, 1)
 
 
 async def test_kept_cases_need_no_more_memory_than_allowed(make_client):

@@ -166,17 +166,22 @@ async def test_value_of_a_deleted_case_is_free(client, new):
     assert (await open_case(client, **new))["id"] != case["id"]
 
 
-@pytest.mark.parametrize("value", ["", "x" * 256, 7, ["a"], {"a": 1}])
-async def test_invalid_value_is_refused(client, new, value):
+async def test_invalid_value_is_refused(client, new, subtests):
     """It is a text of 1 to 255 characters; the problem names the field."""
-    case = await open_case(client)
-    for path, sent, field in (
-        ("/support/cases", new | {"externalId": value}, "externalId"),
-        ("/support/cases", new | {"initialMessage": MESSAGE | {"externalId": value}}, "initialMessage.externalId"),
-        (f"/support/cases/{case['id']}/messages", MESSAGE | {"externalId": value}, "externalId"),
-    ):
-        problem = await expect_problem(await client.post(path, json=sent), 422, "invalid_request")
-        assert [error["field"] for error in problem["errors"]] == [field]
+    for value in ["", "x" * 256, 7, ["a"], {"a": 1}]:
+        with subtests.test(value=value):
+            case = await open_case(client)
+            for path, sent, field in (
+                ("/support/cases", new | {"externalId": value}, "externalId"),
+                (
+                    "/support/cases",
+                    new | {"initialMessage": MESSAGE | {"externalId": value}},
+                    "initialMessage.externalId",
+                ),
+                (f"/support/cases/{case['id']}/messages", MESSAGE | {"externalId": value}, "externalId"),
+            ):
+                problem = await expect_problem(await client.post(path, json=sent), 422, "invalid_request")
+                assert [error["field"] for error in problem["errors"]] == [field]
 
 
 async def test_longest_value_and_name_in_snake_case(client, new):

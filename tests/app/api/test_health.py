@@ -14,8 +14,10 @@ from support_service.service import ApiTimings
 from support_service.timeline.source_health import FAILURES_TO_OPEN
 from tests.support.calls import eventually, expect_problem, form, open_case, read_case, upload
 from tests.support.scrape import parse
-from tests.support.service import service_of
+from tests.support.service import own_client, service_of
 from tests.support.timings import patient_timings
+
+client = own_client
 
 SOURCES = dict.fromkeys(UPSTREAM_SERVICES, "off")  # they have no URL
 ALL_OK = {"database": "ok", "standby": "off", "cache": "ok", "events": "ok", "storage": "ok", "access": "ok"}
@@ -61,22 +63,22 @@ async def test_readiness_does_not_need_the_redis_of_events(make_client, redis):
 
 
 @pytest.mark.usefixtures("upstream_services")
-async def test_readiness_does_not_need_the_sources(orders, own_client):
+async def test_readiness_does_not_need_the_sources(orders, client):
     """A source is reported while the circuit breaker rejects calls to it, and as off while on-call switches it off."""
     orders.fail_with(503)
-    case = await open_case(own_client, context=[{"type": "order", "orderId": "o-1"}])
+    case = await open_case(client, context=[{"type": "order", "orderId": "o-1"}])
     for _ in range(FAILURES_TO_OPEN):
-        await read_case(own_client, case, includeTimeline="true")
-    async with own_client.get("/readyz") as response:
+        await read_case(client, case, includeTimeline="true")
+    async with client.get("/readyz") as response:
         ready = await response.json()
     assert (response.status, ready["sources"]) == (
         200,
         dict.fromkeys(UPSTREAM_SERVICES, "ok") | {"order": "source_unavailable"},
     )
     override = {"duration": "5m", "reason": "it is being repaired"}
-    async with own_client.put("/support/overrides/payment", json=override) as response:
+    async with client.put("/support/overrides/payment", json=override) as response:
         assert response.status < 300, await response.text()
-    async with own_client.get("/readyz") as response:
+    async with client.get("/readyz") as response:
         assert (await response.json())["sources"]["payment"] == "off"
 
 
@@ -116,29 +118,30 @@ async def test_request_id_of_the_client_is_returned(shared_client):
     assert (await expect_problem(response, 404, "case_not_found"))["requestId"] == "abc"
 
 
-@pytest.mark.parametrize("sent", ["", "a b", "x" * 65, "é", '"><script>'])
-async def test_unsafe_request_id_is_replaced(shared_client, sent):
+async def test_unsafe_request_id_is_replaced(shared_client, subtests):
     """An id that could corrupt a log is replaced by a generated one, which is new for each request."""
-    given = []
-    for _ in range(2):
-        async with shared_client.get("/health", headers={"X-Request-Id": sent}) as response:
-            given.append(response.headers["X-Request-Id"])
-    assert sent not in given
-    assert given[0] != given[1]
-    assert all(identifier.isalnum() for identifier in given)
+    for sent in ["", "a b", "x" * 65, "é", '"><script>']:
+        with subtests.test(sent=sent):
+            given = []
+            for _ in range(2):
+                async with shared_client.get("/health", headers={"X-Request-Id": sent}) as response:
+                    given.append(response.headers["X-Request-Id"])
+            assert sent not in given
+            assert given[0] != given[1]
+            assert all(identifier.isalnum() for identifier in given)
 
 
-async def test_stopping_service_is_not_ready(own_client):
+async def test_stopping_service_is_not_ready(client):
     """The response is 503, and still reports each part."""
-    service_of(own_client).readiness.accepting = False
-    async with own_client.get("/readyz") as response:
+    service_of(client).readiness.accepting = False
+    async with client.get("/readyz") as response:
         assert response.status == 503
         assert await response.json() == {"status": "stopping", **ALL_OK}
 
 
-async def test_readiness_reports_the_storage(own_client, monkeypatch):
+async def test_readiness_reports_the_storage(client, monkeypatch):
     """A store that refuses uploads is reported until it accepts one; the replica stays ready."""
-    case = await open_case(own_client)
+    case = await open_case(client)
 
     async def refuse(*_arguments, **_options):
         raise Unavailable("storage_unavailable", "It is out of reach.")
@@ -146,11 +149,11 @@ async def test_readiness_reports_the_storage(own_client, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(LocalAttachmentStorage, "put", refuse)
         path = f"/support/cases/{case['id']}/attachments"
-        await expect_problem(await own_client.post(path, data=form(b"a")), 503, "storage_unavailable")
-    async with own_client.get("/readyz") as response:
+        await expect_problem(await client.post(path, data=form(b"a")), 503, "storage_unavailable")
+    async with client.get("/readyz") as response:
         assert (response.status, (await response.json())["storage"]) == (200, "storage_unavailable")
-    await upload(own_client, case)
-    async with own_client.get("/readyz") as response:
+    await upload(client, case)
+    async with client.get("/readyz") as response:
         assert (response.status, (await response.json())["storage"]) == (200, "ok")
 
 

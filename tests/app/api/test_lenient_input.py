@@ -48,48 +48,50 @@ async def test_names_of_fields_in_snake_case_are_accepted(client):
     assert types.count("conversation") == 2
 
 
-@pytest.mark.parametrize(
-    ("body", "field"),
-    [
-        (CASE | {"customerId": "a", "customer_id": "b"}, "customerId"),
-        (
-            CASE | {"initialMessage": {"message": "x", "authorType": "bot", "author_type": "agent"}},
-            "initialMessage.authorType",
-        ),
-        (
-            CASE | {"initial_message": {"message": "x", "authorType": "bot", "author_type": "agent"}},
-            "initialMessage.authorType",
-        ),
-    ],
-)
-async def test_field_with_two_values_is_refused(client, body, field):
+FIELD_WITH_TWO_VALUES_IS = [
+    (CASE | {"customerId": "a", "customer_id": "b"}, "customerId"),
+    (
+        CASE | {"initialMessage": {"message": "x", "authorType": "bot", "author_type": "agent"}},
+        "initialMessage.authorType",
+    ),
+    (
+        CASE | {"initial_message": {"message": "x", "authorType": "bot", "author_type": "agent"}},
+        "initialMessage.authorType",
+    ),
+]
+
+
+async def test_field_with_two_values_is_refused(client, subtests):
     """No value is chosen silently."""
-    problem = await expect_problem(await client.post("/support/cases", json=body), 422, "invalid_request")
-    assert [error["field"] for error in problem["errors"]] == [field]
-    query = "/support/cases?customer_id=a&customerId=b"
-    problem = await expect_problem(await client.get(query), 422, "invalid_request")
-    assert [error["field"] for error in problem["errors"]] == ["customerId"]
+    for body, field in FIELD_WITH_TWO_VALUES_IS:
+        with subtests.test(body=body, field=field):
+            problem = await expect_problem(await client.post("/support/cases", json=body), 422, "invalid_request")
+            assert [error["field"] for error in problem["errors"]] == [field]
+            query = "/support/cases?customer_id=a&customerId=b"
+            problem = await expect_problem(await client.get(query), 422, "invalid_request")
+            assert [error["field"] for error in problem["errors"]] == ["customerId"]
 
 
-@pytest.mark.parametrize(
-    "entry",
-    [
-        {"type": "order", "orderId": 1, "order_id": 2},
-        {"type": "order", "orderId": "1", "order_id": ""},
-        {"type": "payment", "paymentId": "p", "payment_id": "q"},
-        {"type": "payment", "paymentId": "p", "orderId": "1", "order_id": "2"},
-        {"type": "shipment", "trackingNumber": "1", "tracking_number": "2"},
-    ],
-)
-async def test_context_entry_with_two_values_of_an_id_is_refused(client, entry):
+CONTEXT_ENTRY_WITH_TWO_VALUES = [
+    {"type": "order", "orderId": 1, "order_id": 2},
+    {"type": "order", "orderId": "1", "order_id": ""},
+    {"type": "payment", "paymentId": "p", "payment_id": "q"},
+    {"type": "payment", "paymentId": "p", "orderId": "1", "order_id": "2"},
+    {"type": "shipment", "trackingNumber": "1", "tracking_number": "2"},
+]
+
+
+async def test_context_entry_with_two_values_of_an_id_is_refused(client, subtests):
     """No value is chosen silently, neither for a new case nor for a change."""
-    context = [{"type": "note"}, entry]
-    response = await client.post("/support/cases", json=CASE | {"context": context})
-    problem = await expect_problem(response, 422, "invalid_request")
-    assert [error["field"] for error in problem["errors"]] == ["context.1"]
-    case = await open_case(client)
-    response = await client.patch(f"/support/cases/{case['id']}", json={"context": context})
-    await expect_problem(response, 422, "invalid_request")
+    for entry in CONTEXT_ENTRY_WITH_TWO_VALUES:
+        with subtests.test(entry=entry):
+            context = [{"type": "note"}, entry]
+            response = await client.post("/support/cases", json=CASE | {"context": context})
+            problem = await expect_problem(response, 422, "invalid_request")
+            assert [error["field"] for error in problem["errors"]] == ["context.1"]
+            case = await open_case(client)
+            response = await client.patch(f"/support/cases/{case['id']}", json={"context": context})
+            await expect_problem(response, 422, "invalid_request")
 
 
 async def test_context_entry_with_one_value_of_an_id_is_accepted(client):

@@ -8,6 +8,9 @@ from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from tests.support.access.principals import Principals
 from tests.support.calls import add_message, eventually, expect_problem, open_case, read_case, refresh, upload
 from tests.support.links import FOREIGN, OWN, add_link, link_request
+from tests.support.service import own_client
+
+client = own_client
 
 BOTH = {"includeTimeline": "true", "includeLinked": "true"}
 MESSAGE = {"authorType": "customer", "message": "Where is it?"}
@@ -73,30 +76,30 @@ async def test_timeline_of_one_case_names_no_case(shared_client):
 
 
 @pytest.mark.usefixtures("upstream_services")
-async def test_object_of_several_cases_is_asked_for_once(own_client, orders):
+async def test_object_of_several_cases_is_asked_for_once(client, orders):
     """Its entries are there once, with the first case that names it; other objects are with their own case."""
     for name in ("ORD-1", "ORD-2"):
         orders.add(name, "order.created")
-    original, _, other = await open_duplicates(own_client, order("ORD-1"), order("ORD-1"), order("ORD-2"))
-    timeline = (await read_case(own_client, original, **BOTH))["timeline"]
+    original, _, other = await open_duplicates(client, order("ORD-1"), order("ORD-1"), order("ORD-2"))
+    timeline = (await read_case(client, original, **BOTH))["timeline"]
     found = {(each["type"], each["ticketId"]) for each in timeline if each.get("source") == "order-service"}
     assert found == {(kind, case["id"]) for kind in ("order", "order-event") for case in (original, other)}
     assert sum(each.get("source") == "order-service" for each in timeline) == 4
     assert [calls_of_order(orders, name) for name in ("ORD-1", "ORD-2")] == [1, 1]
-    again = await read_case(own_client, original, **BOTH)
+    again = await read_case(client, original, **BOTH)
     assert (again["timeline"], again["timelineSources"]["order"]["status"]) == (timeline, "cached")
     assert [calls_of_order(orders, name) for name in ("ORD-1", "ORD-2")] == [1, 1]
 
 
 @pytest.mark.usefixtures("upstream_services")
-async def test_sources_of_several_cases_have_the_worst_status(own_client, orders, payments):
+async def test_sources_of_several_cases_have_the_worst_status(client, orders, payments):
     """And the greatest age: what a duplicate lacks is missing in the timeline."""
     orders.add("ORD-1")
-    original, duplicate = [await open_case(own_client, context=order(name)) for name in ("ORD-1", "ORD-2")]
-    alone = (await read_case(own_client, original, includeTimeline="true"))["timelineSources"]
-    await add_link(own_client, duplicate, original, "duplicate-of")
+    original, duplicate = [await open_case(client, context=order(name)) for name in ("ORD-1", "ORD-2")]
+    alone = (await read_case(client, original, includeTimeline="true"))["timelineSources"]
+    await add_link(client, duplicate, original, "duplicate-of")
     orders.fail_with(503)
-    sources = (await read_case(own_client, original, **BOTH))["timelineSources"]
+    sources = (await read_case(client, original, **BOTH))["timelineSources"]
     assert (sources["order"]["status"], alone["order"]["status"]) == ("unavailable", "fresh")
     assert sources["order"]["reason"]
     assert sources["order"]["ageSeconds"] >= 0

@@ -10,14 +10,11 @@ from support_service.commands.runtime import run_on_database
 from support_service.core.errors import Unavailable
 from support_service.platform.database.tables import attachment_ledger
 from tests.support.calls import eventually, expect_problem, open_case, read_case, upload
+from tests.support.service import own_client
+
+client = own_client
 
 NEW_CASE = {"subject": "A", "channel": "email"}
-
-
-@pytest.fixture
-async def client(make_client):
-    """A client of a service of each test's own, whose files they take away."""
-    return await make_client()
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ from support_service.core.clock import utc_now
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.timeline import overrides
 from tests.support.calls import add_message, expect_problem, open_case, read_case, read_detail
-from tests.support.service import service_of
+from tests.support.service import own_client, service_of
+
+client = own_client
 
 pytestmark = pytest.mark.usefixtures("upstream_services")
 CONTEXT = [{"type": "order", "orderId": "ORD-1"}]
@@ -14,12 +16,6 @@ TEXT = (
     "{{customer.id}}: order {{order.id}} is {{order.status}}, payment {{payment.status}}, "
     "parcel {{shipment.status}} ({{shipment.trackingNumber}}). {{case.subject}}, {{agent.id}}, {{case.id}}"
 )
-
-
-@pytest.fixture
-async def client(make_client):
-    """A client of a service of each test's own, which calls services."""
-    return await make_client()
 
 
 @pytest.fixture

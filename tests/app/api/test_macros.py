@@ -1,7 +1,5 @@
 """Macros over HTTP: create, list, read, replace and delete. For roles see test_roles.py."""
 
-import pytest
-
 from tests.support.calls import expect_problem, open_case, read_detail
 
 MACROS = "/support/macros"
@@ -67,34 +65,37 @@ async def test_new_macro_needs_only_a_name_and_a_text(shared_client):
     assert (created["status"], created["tags"]) == (None, [])
 
 
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"name": ""}, {"name"}),
-        ({"name": None}, {"name"}),
-        ({"name": "a b"}, {"name"}),
-        ({"name": ".."}, {"name"}),
-        ({"name": "x" * 65}, {"name"}),
-        ({"text": ""}, {"text"}),
-        ({"text": None}, {"text"}),
-        ({"text": "x" * 32_769}, {"text"}),
-        ({"text": "{{order.total}}"}, {"text"}),
-        ({"status": "gone"}, {"status"}),
-        ({"tags": "late"}, {"tags"}),
-        ({"tags": ["x"] * 51}, {"tags"}),
-        ({"tags": ["x" * 65]}, {"tags.0"}),
-    ],
-)
-async def test_every_invalid_field_is_named(shared_client, change, named):
+EVERY_INVALID_FIELD_IS_NAMED = [
+    ({"name": ""}, {"name"}),
+    ({"name": None}, {"name"}),
+    ({"name": "a b"}, {"name"}),
+    ({"name": ".."}, {"name"}),
+    ({"name": "x" * 65}, {"name"}),
+    ({"text": ""}, {"text"}),
+    ({"text": None}, {"text"}),
+    ({"text": "x" * 32_769}, {"text"}),
+    ({"text": "{{order.total}}"}, {"text"}),
+    ({"status": "gone"}, {"status"}),
+    ({"tags": "late"}, {"tags"}),
+    ({"tags": ["x"] * 51}, {"tags"}),
+    ({"tags": ["x" * 65]}, {"tags.0"}),
+]
+
+
+async def test_every_invalid_field_is_named(shared_client, subtests):
     """No macro is created."""
-    before = await list_page(shared_client)
-    sent = {"name": "late", "text": TEXT} | change
-    problem = await expect_problem(await shared_client.post(MACROS, json=sent), 422, "invalid_request")
-    assert {error["field"] for error in problem["errors"]} == named
-    if "name" not in change:
-        problem = await expect_problem(await shared_client.put(f"{MACROS}/late", json=sent), 422, "invalid_request")
-        assert {error["field"] for error in problem["errors"]} == named
-    assert await list_page(shared_client) == before
+    for change, named in EVERY_INVALID_FIELD_IS_NAMED:
+        with subtests.test(change=change, named=named):
+            before = await list_page(shared_client)
+            sent = {"name": "late", "text": TEXT} | change
+            problem = await expect_problem(await shared_client.post(MACROS, json=sent), 422, "invalid_request")
+            assert {error["field"] for error in problem["errors"]} == named
+            if "name" not in change:
+                problem = await expect_problem(
+                    await shared_client.put(f"{MACROS}/late", json=sent), 422, "invalid_request"
+                )
+                assert {error["field"] for error in problem["errors"]} == named
+            assert await list_page(shared_client) == before
 
 
 async def test_unknown_variable_is_named(shared_client):
@@ -106,15 +107,18 @@ async def test_unknown_variable_is_named(shared_client):
     assert "{{shipment.trackingNumber}}" in error["message"]
 
 
-@pytest.mark.parametrize("name", ["never", "a b", "%00", "x" * 65, "%F0%9F%93%A6", "..%2Fa"])
-async def test_unknown_macro_is_not_found(shared_client, name):
+async def test_unknown_macro_is_not_found(shared_client, subtests):
     """A name that no macro can have is unknown, too; only a macro that would be created needs a valid one."""
-    path = f"{MACROS}/{name}"
-    await expect_problem(await shared_client.get(path), 404, "macro_not_found")
-    await expect_problem(await shared_client.delete(path), 404, "macro_not_found")
-    if name != "never":
-        problem = await expect_problem(await shared_client.put(path, json={"text": "a"}), 422, "invalid_request")
-        assert [error["field"] for error in problem["errors"]] == ["name"]
+    for name in ["never", "a b", "%00", "x" * 65, "%F0%9F%93%A6", "..%2Fa"]:
+        with subtests.test(name=name):
+            path = f"{MACROS}/{name}"
+            await expect_problem(await shared_client.get(path), 404, "macro_not_found")
+            await expect_problem(await shared_client.delete(path), 404, "macro_not_found")
+            if name != "never":
+                problem = await expect_problem(
+                    await shared_client.put(path, json={"text": "a"}), 422, "invalid_request"
+                )
+                assert [error["field"] for error in problem["errors"]] == ["name"]
 
 
 async def test_macros_are_listed_in_pages(client):
@@ -184,20 +188,21 @@ async def test_reply_with_an_unfilled_variable_is_refused(client):
     assert (await read_detail(client, case))["messages"] == []
 
 
-@pytest.mark.parametrize(
-    ("text", "fields"),
-    [
-        ("{{order.status}}", {"visibility": "internal"}),
-        ("{{order.status}}", {"authorType": "customer"}),
-        ("{{order.total}} {{Order.Status}} {{name}} {{}} {order.status} {{order.status", {}),
-    ],
-)
-async def test_what_no_macro_fills_is_stored(client, text, fields):
+WHAT_NO_MACRO_FILLS_IS = [
+    ("{{order.status}}", {"visibility": "internal"}),
+    ("{{order.status}}", {"authorType": "customer"}),
+    ("{{order.total}} {{Order.Status}} {{name}} {{}} {order.status} {{order.status", {}),
+]
+
+
+async def test_what_no_macro_fills_is_stored(client, subtests):
     """Notes, messages of customers, and braces that macros do not know."""
-    case = await open_case(client)
-    sent = {"authorType": "agent", "message": text} | fields
-    stored = await client.post(f"/support/cases/{case['id']}/messages", json=sent)
-    assert stored.status == 200, await stored.text()
+    for text, fields in WHAT_NO_MACRO_FILLS_IS:
+        with subtests.test(text=text, fields=fields):
+            case = await open_case(client)
+            sent = {"authorType": "agent", "message": text} | fields
+            stored = await client.post(f"/support/cases/{case['id']}/messages", json=sent)
+            assert stored.status == 200, await stored.text()
 
 
 async def test_repeat_of_a_stored_message_is_not_refused(client, monkeypatch):

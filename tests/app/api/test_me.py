@@ -1,7 +1,5 @@
 """The caller's own role and permissions."""
 
-import pytest
-
 from support_service.api.routes import ROUTES
 from support_service.api.routing.route import Permission
 from support_service.core.domain.principals import ROLES
@@ -11,19 +9,20 @@ from tests.support.calls import expect_problem
 ME = "/support/me"
 
 
-@pytest.mark.parametrize("role", ROLES)
-async def test_caller_learns_what_the_table_of_routes_allows(shared_principals, role):
+async def test_caller_learns_what_the_table_of_routes_allows(shared_principals, subtests):
     """Every permission that a role has, with its scope, and no other."""
-    me = await shared_principals.read_json(role, "GET", ME)
-    permissions = [route.access for route in ROUTES if isinstance(route.access, Permission)]
-    assert me == {
-        "name": role,
-        "role": role,
-        "subject": SUBJECTS.get(role),
-        "teams": ["returns"] if role == "agent" else [],
-        "permissions": {each.name: each.scopes[role] for each in permissions if role in each.scopes},
-    }
-    assert "me:read" in me["permissions"]
+    for role in ROLES:
+        with subtests.test(role=role):
+            me = await shared_principals.read_json(role, "GET", ME)
+            permissions = [route.access for route in ROUTES if isinstance(route.access, Permission)]
+            assert me == {
+                "name": role,
+                "role": role,
+                "subject": SUBJECTS.get(role),
+                "teams": ["returns"] if role == "agent" else [],
+                "permissions": {each.name: each.scopes[role] for each in permissions if role in each.scopes},
+            }
+            assert "me:read" in me["permissions"]
 
 
 def test_a_permission_has_the_same_scopes_in_every_route():

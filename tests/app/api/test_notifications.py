@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
-import pytest
+import pytest_asyncio
 import sqlalchemy as sa
 
 from support_service.cases.notifier import MAX_FOLLOWERS
@@ -20,13 +20,12 @@ NOTE = {"authorType": "agent", "visibility": "internal"}
 LAN, MINH = "agent-1", "agent-2"
 
 
-@pytest.fixture
-async def desk(make_client, tmp_path):
+@pytest_asyncio.fixture(loop_scope="module")
+async def desk(desk):
     """A service with a caller of each kind, and a directory of two agents."""
-    opened = await open_desk(make_client, tmp_path / "tokens.json")
-    await opened.send("PUT", f"/support/agents/{LAN}", json={"displayName": "Lan", "teams": ["returns"]})
-    await opened.send("PUT", f"/support/agents/{MINH}", json={"teams": ["billing"]})
-    return opened
+    await desk.send("PUT", f"/support/agents/{LAN}", json={"displayName": "Lan", "teams": ["returns"]})
+    await desk.send("PUT", f"/support/agents/{MINH}", json={"teams": ["billing"]})
+    return desk
 
 
 async def read(desk, name="lan", **query):
@@ -213,9 +212,13 @@ async def test_many_unread_notifications_are_counted_up_to_a_hundred(desk):
     assert {"unread": 100, "moreUnread": True}.items() <= (await read(desk, limit=1)).items()
 
 
-@pytest.mark.parametrize("body", [{}, {"ids": []}, {"ids": ["x"] * 201}, {"ids": ["x"], "until": "x"}, {"until": ""}])
-async def test_request_says_exactly_what_is_read(desk, body):
-    await desk.send("POST", f"{NOTIFICATIONS}/read", "lan", status=[422], json=body)
+REQUEST_SAYS_EXACTLY_WHAT_IS = [{}, {"ids": []}, {"ids": ["x"] * 201}, {"ids": ["x"], "until": "x"}, {"until": ""}]
+
+
+async def test_request_says_exactly_what_is_read(desk, subtests):
+    for body in REQUEST_SAYS_EXACTLY_WHAT_IS:
+        with subtests.test(body=body):
+            await desk.send("POST", f"{NOTIFICATIONS}/read", "lan", status=[422], json=body)
 
 
 async def test_agents_follow_for_themselves_and_supervisors_add_others(desk):
@@ -238,13 +241,14 @@ async def test_agents_follow_for_themselves_and_supervisors_add_others(desk):
     assert own == [("follower.removed", {"follower": [MINH, None]}), ("follower.added", {"follower": [None, MINH]})]
 
 
-@pytest.mark.parametrize("name", ["analyst", "ann", "service"])
-async def test_others_have_no_notifications(desk, name):
-    case = await desk.open_case(customerId="customer-1")
-    path = f"/support/cases/{case['id']}/followers"
-    for method, address in (("GET", NOTIFICATIONS), ("GET", path), ("PUT", f"{path}/customer-1")):
-        await desk.send(method, address, name, status=[403])
-    await desk.send("POST", f"{NOTIFICATIONS}/read", name, status=[403], json={"ids": ["x"]})
+async def test_others_have_no_notifications(desk, subtests):
+    for name in ["analyst", "ann", "service"]:
+        with subtests.test(name=name):
+            case = await desk.open_case(customerId="customer-1")
+            path = f"/support/cases/{case['id']}/followers"
+            for method, address in (("GET", NOTIFICATIONS), ("GET", path), ("PUT", f"{path}/customer-1")):
+                await desk.send(method, address, name, status=[403])
+            await desk.send("POST", f"{NOTIFICATIONS}/read", name, status=[403], json={"ids": ["x"]})
 
 
 async def test_case_of_others_has_no_followers_for_an_agent(desk):
@@ -366,9 +370,9 @@ async def test_stream_tells_the_receiver_only(desk):
         assert {each.name for each in (*supervisor.events, *minh.events)} == {CHANGED}
 
 
-async def test_stream_tells_callers_without_a_subject_apart(desk, tmp_path):
+async def test_stream_tells_callers_without_a_subject_apart(desk, token_file):
     """They have the same rights, and different names."""
-    desk.tokens["second"] = write_token(tmp_path / "tokens.json", "second", role="supervisor")
+    desk.tokens["second"] = write_token(token_file, "second", role="supervisor")
     case = await desk.open_case()
 
     async def accepted():

@@ -120,29 +120,30 @@ async def test_synthetic_case_is_deleted_with_all_its_files_or_not_at_all(make_c
     assert await service_of(client).database.fetch_all(garbage.select()) == []
 
 
-@pytest.mark.parametrize(
-    ("header", "status"),
-    [
-        ("*", 200),
-        ("{tag}", 200),
-        ('"999", {tag}', 200),
-        ('"other, with a comma",{tag}', 200),
-        ("W/{tag}", 412),
-        ('"999"', 412),
-        ('"*"', 412),
-        ("999", 412),
-        ("", 412),
-        ('"a", "b"', 412),
-    ],
-)
-async def test_if_match_takes_a_star_or_a_list_of_strong_etags(client, header, status):
+IF_MATCH_TAKES_A_STAR = [
+    ("*", 200),
+    ("{tag}", 200),
+    ('"999", {tag}', 200),
+    ('"other, with a comma",{tag}', 200),
+    ("W/{tag}", 412),
+    ('"999"', 412),
+    ('"*"', 412),
+    ("999", 412),
+    ("", 412),
+    ('"a", "b"', 412),
+]
+
+
+async def test_if_match_takes_a_star_or_a_list_of_strong_etags(client, subtests):
     """Weak and malformed ETags match nothing."""
-    case = await open_case(client)
-    sent = header.format(tag=await read_etag(client, case))
-    async with client.patch(
-        f"/support/cases/{case['id']}", json={"subject": "B"}, headers={"If-Match": sent}
-    ) as response:
-        assert response.status == status
+    for header, status in IF_MATCH_TAKES_A_STAR:
+        with subtests.test(header=header, status=status):
+            case = await open_case(client)
+            sent = header.format(tag=await read_etag(client, case))
+            async with client.patch(
+                f"/support/cases/{case['id']}", json={"subject": "B"}, headers={"If-Match": sent}
+            ) as response:
+                assert response.status == status
 
 
 async def test_known_version_is_not_sent_again(client):

@@ -2,24 +2,19 @@
 
 from datetime import datetime, timedelta
 
-import pytest
 import sqlalchemy as sa
 
 from support_service.core.clock import utc_now
 from support_service.platform.database.tables import audit_log
 from support_service.timeline.opening import TimelineTimings
 from tests.support.calls import eventually, expect_problem
-from tests.support.service import service_of
+from tests.support.service import own_client, service_of
 from tests.support.timings import patient_timings
+
+client = own_client
 
 PAYMENT = "/support/overrides/payment"
 DOWN = {"reason": " being\n restored ", "duration": "PT30M"}
-
-
-@pytest.fixture
-async def client(make_client):
-    """A client of a service of each test's own, whose sources it overrides."""
-    return await make_client()
 
 
 async def put(client, name, body, **headers):
@@ -61,38 +56,43 @@ async def test_override_that_is_to_be_new_replaces_none(client):
     assert in_effect(client, "payment").reason == found["reason"]
 
 
-@pytest.mark.parametrize(("duration", "seconds"), [("90s", 90), ("2h", 7200), ("P1D", 86_400), ("PT90.5S", 90.5)])
-async def test_duration_is_iso_8601_or_as_on_the_command_line(shared_client, duration, seconds):
-    found = await put(shared_client, "ttl", {"value": 900, "duration": duration})
-    until, at = (datetime.fromisoformat(found[name]) for name in ("until", "setAt"))
-    assert (until - at).total_seconds() == seconds
-    assert (found["value"], found["reason"]) == (900, "")
+DURATION_IS_ISO_8601_OR = [("90s", 90), ("2h", 7200), ("P1D", 86_400), ("PT90.5S", 90.5)]
 
 
-@pytest.mark.parametrize(
-    ("name", "body", "field"),
-    [
-        ("payment", {"duration": "PT30M"}, "reason"),
-        ("payment", {"duration": "PT30M", "reason": "  "}, "reason"),
-        ("payment", DOWN | {"reason": "x" * 201}, "reason"),
-        ("payment", DOWN | {"value": 5}, "value"),
-        ("payment", DOWN | {"duration": "P8D"}, "duration"),
-        ("payment", DOWN | {"duration": "-PT5M"}, "duration"),
-        ("payment", DOWN | {"duration": "0s"}, "duration"),
-        ("payment", DOWN | {"duration": "30"}, "duration"),
-        ("payment", {"reason": "down"}, "duration"),
-        ("ttl", DOWN, "value"),
-        ("ttl", DOWN | {"value": 0}, "value"),
-        ("ttl", DOWN | {"value": 86_401}, "value"),
-    ],
-)
-async def test_wrong_override_is_refused(shared_client, name, body, field):
+async def test_duration_is_iso_8601_or_as_on_the_command_line(shared_client, subtests):
+    for duration, seconds in DURATION_IS_ISO_8601_OR:
+        with subtests.test(duration=duration, seconds=seconds):
+            found = await put(shared_client, "ttl", {"value": 900, "duration": duration})
+            until, at = (datetime.fromisoformat(found[name]) for name in ("until", "setAt"))
+            assert (until - at).total_seconds() == seconds
+            assert (found["value"], found["reason"]) == (900, "")
+
+
+WRONG_OVERRIDE_IS_REFUSED = [
+    ("payment", {"duration": "PT30M"}, "reason"),
+    ("payment", {"duration": "PT30M", "reason": "  "}, "reason"),
+    ("payment", DOWN | {"reason": "x" * 201}, "reason"),
+    ("payment", DOWN | {"value": 5}, "value"),
+    ("payment", DOWN | {"duration": "P8D"}, "duration"),
+    ("payment", DOWN | {"duration": "-PT5M"}, "duration"),
+    ("payment", DOWN | {"duration": "0s"}, "duration"),
+    ("payment", DOWN | {"duration": "30"}, "duration"),
+    ("payment", {"reason": "down"}, "duration"),
+    ("ttl", DOWN, "value"),
+    ("ttl", DOWN | {"value": 0}, "value"),
+    ("ttl", DOWN | {"value": 86_401}, "value"),
+]
+
+
+async def test_wrong_override_is_refused(shared_client, subtests):
     """The refusal names the field, and nothing is in effect but what was before."""
-    before = in_effect(shared_client, name)
-    response = await shared_client.put(f"/support/overrides/{name}", json=body)
-    problem = await expect_problem(response, 422, "invalid_request")
-    assert [error["field"] for error in problem["errors"]] == [field]
-    assert in_effect(shared_client, name) == before
+    for name, body, field in WRONG_OVERRIDE_IS_REFUSED:
+        with subtests.test(name=name, body=body, field=field):
+            before = in_effect(shared_client, name)
+            response = await shared_client.put(f"/support/overrides/{name}", json=body)
+            problem = await expect_problem(response, 422, "invalid_request")
+            assert [error["field"] for error in problem["errors"]] == [field]
+            assert in_effect(shared_client, name) == before
 
 
 async def test_unknown_or_inactive_override_is_not_found(client):

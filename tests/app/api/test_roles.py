@@ -93,16 +93,19 @@ READS = [name for name, (method, *_) in REQUESTS.items() if method == "GET"]
 WRITES = [name for name in REQUESTS if name not in READS]
 
 
-@pytest.mark.parametrize("role", ROLES)
-async def test_operations_without_a_permission_are_refused(principals, own_case, role):
+async def test_operations_without_a_permission_are_refused(principals, own_case, subtests):
     """A refusal names the missing permission, and nothing changes."""
-    refused = [name for name in REQUESTS if role not in PERMISSIONS[name].scopes]
-    before = await principals.read_json("supervisor", "GET", f"/support/cases/{own_case[0]}")
-    for operation in refused:
-        problem = await expect_problem(await principals.perform(role, operation, *own_case), 403, "permission_missing")
-        assert f"'{PERMISSIONS[operation].name}'" in problem["detail"], operation
-        case = await principals.read_json("supervisor", "GET", f"/support/cases/{own_case[0]}")
-        assert case == before, operation
+    for role in ROLES:
+        with subtests.test(role=role):
+            refused = [name for name in REQUESTS if role not in PERMISSIONS[name].scopes]
+            before = await principals.read_json("supervisor", "GET", f"/support/cases/{own_case[0]}")
+            for operation in refused:
+                problem = await expect_problem(
+                    await principals.perform(role, operation, *own_case), 403, "permission_missing"
+                )
+                assert f"'{PERMISSIONS[operation].name}'" in problem["detail"], operation
+                case = await principals.read_json("supervisor", "GET", f"/support/cases/{own_case[0]}")
+                assert case == before, operation
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -587,57 +590,73 @@ REFUND = {
 }
 
 
-@pytest.mark.parametrize(
-    "entry",
-    [REFUND, *({"type": kind} for kind in ("order", "Payment", "payment ", ["payment"], "conversation", "page")), {}],
-)
-async def test_customer_opens_cases_without_a_context(principals, entry):
+CUSTOMER_OPENS_CASES_WITHOUT_A = [
+    REFUND,
+    *({"type": kind} for kind in ("order", "Payment", "payment ", ["payment"], "conversation", "page")),
+    {},
+]
+
+
+async def test_customer_opens_cases_without_a_context(principals, subtests):
     """Whatever is in it, an entry could look like one of a service or an agent."""
-    problem = await expect_problem(
-        await principals.request("customer", "POST", "/support/cases", **opening(context=[entry])),
-        403,
-        "permission_missing",
-    )
-    assert "cases:refer" in problem["detail"]
-    await principals.read_json("customer", "POST", "/support/cases", **opening(context=[]))
+    for entry in CUSTOMER_OPENS_CASES_WITHOUT_A:
+        with subtests.test(entry=entry):
+            problem = await expect_problem(
+                await principals.request("customer", "POST", "/support/cases", **opening(context=[entry])),
+                403,
+                "permission_missing",
+            )
+            assert "cases:refer" in problem["detail"]
+            await principals.read_json("customer", "POST", "/support/cases", **opening(context=[]))
 
 
-@pytest.mark.parametrize("wanted", [{"priority": "urgent"}, {"priority": "low"}, {"tags": ["vip"]}])
-async def test_customer_does_not_choose_its_service_level(principals, wanted):
+CUSTOMER_DOES_NOT_CHOOSE_ITS = [{"priority": "urgent"}, {"priority": "low"}, {"tags": ["vip"]}]
+
+
+async def test_customer_does_not_choose_its_service_level(principals, subtests):
     """Policies match priority and tags, so customers open cases with normal priority and without tags."""
-    problem = await expect_problem(
-        await principals.request("customer", "POST", "/support/cases", **opening(**wanted)), 403, "permission_missing"
-    )
-    assert "cases:prioritize" in problem["detail"]
-    await principals.read_json("customer", "POST", "/support/cases", **opening(priority="normal", tags=[]))
-    await principals.read_json("agent", "POST", "/support/cases", **opening(**wanted))
+    for wanted in CUSTOMER_DOES_NOT_CHOOSE_ITS:
+        with subtests.test(wanted=wanted):
+            problem = await expect_problem(
+                await principals.request("customer", "POST", "/support/cases", **opening(**wanted)),
+                403,
+                "permission_missing",
+            )
+            assert "cases:prioritize" in problem["detail"]
+            await principals.read_json("customer", "POST", "/support/cases", **opening(priority="normal", tags=[]))
+            await principals.read_json("agent", "POST", "/support/cases", **opening(**wanted))
 
 
-@pytest.mark.parametrize("way", ["case", "first message", "message"])
-async def test_customer_can_not_backdate(principals, own_case, way):
+async def test_customer_can_not_backdate(principals, own_case, subtests):
     """The order of a conversation is that of arrival, unless staff or a service says when something was sent."""
-    sent = {"sentAt": "2026-05-12T08:30:00Z"}
-    path, body = {
-        "case": ("/support/cases", opening(**sent)),
-        "first message": ("/support/cases", opening(initialMessage=MESSAGE | sent)),
-        "message": (f"/support/cases/{own_case[0]}/messages", {"json": MESSAGE | sent}),
-    }[way]
-    problem = await expect_problem(
-        await principals.request("customer", "POST", path, **body), 403, "permission_missing"
-    )
-    assert "messages:backdate" in problem["detail"]
-    await principals.read_json("agent", "POST", path, **body)
+    for way in ["case", "first message", "message"]:
+        with subtests.test(way=way):
+            sent = {"sentAt": "2026-05-12T08:30:00Z"}
+            path, body = {
+                "case": ("/support/cases", opening(**sent)),
+                "first message": ("/support/cases", opening(initialMessage=MESSAGE | sent)),
+                "message": (f"/support/cases/{own_case[0]}/messages", {"json": MESSAGE | sent}),
+            }[way]
+            problem = await expect_problem(
+                await principals.request("customer", "POST", path, **body), 403, "permission_missing"
+            )
+            assert "messages:backdate" in problem["detail"]
+            await principals.read_json("agent", "POST", path, **body)
 
 
-@pytest.mark.parametrize(("principal", "may"), [("customer", False), ("agent", False), ("supervisor", True)])
-async def test_only_a_supervisor_opens_synthetic_cases(principals, principal, may):
-    answer = principals.request(principal, "POST", "/support/cases", **opening(channel="synthetic"))
-    if may:
-        async with answer as response:
-            assert response.status == 201
-    else:
-        problem = await expect_problem(await answer, 403, "permission_missing")
-        assert "cases:create-synthetic" in problem["detail"]
+ONLY_A_SUPERVISOR_OPENS_SYNTHETIC = [("customer", False), ("agent", False), ("supervisor", True)]
+
+
+async def test_only_a_supervisor_opens_synthetic_cases(principals, subtests):
+    for principal, may in ONLY_A_SUPERVISOR_OPENS_SYNTHETIC:
+        with subtests.test(principal=principal, may=may):
+            answer = principals.request(principal, "POST", "/support/cases", **opening(channel="synthetic"))
+            if may:
+                async with answer as response:
+                    assert response.status == 201
+            else:
+                problem = await expect_problem(await answer, 403, "permission_missing")
+                assert "cases:create-synthetic" in problem["detail"]
 
 
 async def test_personal_data_in_vocabulary_fields_is_masked(principals):
@@ -663,13 +682,14 @@ async def test_personal_data_in_vocabulary_fields_is_masked(principals):
     assert shown["context"][0]["type"] == "page"
 
 
-@pytest.mark.parametrize("amount", ["125.50", "1250000", "-3.5", 99.5, 125000, None])
-async def test_analyst_sees_amounts(principals, amount):
+async def test_analyst_sees_amounts(principals, subtests):
     """Amounts are shown as numbers or as text. Other text in their place is masked."""
-    context = [{"type": "payment", "amount": amount}, {"type": "order", "total": "call 0901234567"}]
-    case = await principals.read_json("agent", "POST", "/support/cases", **opening(context=context))
-    shown = (await principals.read_json("analyst", "GET", f"/support/cases/{case['id']}"))["context"]
-    assert (shown[0]["amount"], shown[1]["total"]) == (amount, "[masked]")
+    for amount in ["125.50", "1250000", "-3.5", 99.5, 125000, None]:
+        with subtests.test(amount=amount):
+            context = [{"type": "payment", "amount": amount}, {"type": "order", "total": "call 0901234567"}]
+            case = await principals.read_json("agent", "POST", "/support/cases", **opening(context=context))
+            shown = (await principals.read_json("analyst", "GET", f"/support/cases/{case['id']}"))["context"]
+            assert (shown[0]["amount"], shown[1]["total"]) == (amount, "[masked]")
 
 
 async def test_closed_case_refuses_files_and_messages_of_its_customer(principals, own_case):

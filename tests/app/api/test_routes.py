@@ -1,27 +1,29 @@
 """Unknown paths and methods get a problem."""
 
-import pytest
-
 from tests.support.calls import expect_problem
 
-
-@pytest.mark.parametrize("path", ["/support", "/support/case", "/support/cases/", "/metrics/", "/support/cases/a/b"])
-async def test_unknown_path_is_not_found(shared_client, path):
-    await expect_problem(await shared_client.get(path), 404, "route_not_found")
+UNKNOWN_PATH_IS_NOT_FOUND = ["/support", "/support/case", "/support/cases/", "/metrics/", "/support/cases/a/b"]
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "allowed"),
-    [
-        ("DELETE", "/support/cases", {"GET", "HEAD", "POST"}),
-        ("PUT", "/support/cases/a", {"GET", "HEAD", "PATCH", "DELETE"}),
-        ("GET", "/support/cases/a/messages", {"POST"}),
-        ("POST", "/metrics", {"GET", "HEAD"}),
-        ("LOCK", "/support/cases", {"GET", "HEAD", "POST"}),
-    ],
-)
-async def test_unsupported_method_is_refused(shared_client, method, path, allowed):
+async def test_unknown_path_is_not_found(shared_client, subtests):
+    for path in UNKNOWN_PATH_IS_NOT_FOUND:
+        with subtests.test(path=path):
+            await expect_problem(await shared_client.get(path), 404, "route_not_found")
+
+
+UNSUPPORTED_METHOD_IS_REFUSED = [
+    ("DELETE", "/support/cases", {"GET", "HEAD", "POST"}),
+    ("PUT", "/support/cases/a", {"GET", "HEAD", "PATCH", "DELETE"}),
+    ("GET", "/support/cases/a/messages", {"POST"}),
+    ("POST", "/metrics", {"GET", "HEAD"}),
+    ("LOCK", "/support/cases", {"GET", "HEAD", "POST"}),
+]
+
+
+async def test_unsupported_method_is_refused(shared_client, subtests):
     """The response is 405 and lists the allowed methods."""
-    response = await shared_client.request(method, path)
-    await expect_problem(response, 405, "method_not_allowed")
-    assert {name.strip() for name in response.headers["Allow"].split(",")} == allowed
+    for method, path, allowed in UNSUPPORTED_METHOD_IS_REFUSED:
+        with subtests.test(method=method, path=path, allowed=allowed):
+            response = await shared_client.request(method, path)
+            await expect_problem(response, 405, "method_not_allowed")
+            assert {name.strip() for name in response.headers["Allow"].split(",")} == allowed

@@ -9,8 +9,11 @@ from support_service.cases.opening import SlaTimings
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import SYSTEM
 from tests.support.calls import add_message, eventually, expect_problem, list_cases, list_subjects, open_case, read_case
+from tests.support.service import own_client
 from tests.support.service_levels import HOUR, move_due_times
 from tests.support.timings import EVERY_VIEW_COUNTED, patient_timings
+
+client = own_client
 
 POLICIES = "/support/sla-policies"
 TARGETS = {"firstResponse": "PT1H", "nextResponse": "PT2H", "resolution": "PT8H"}
@@ -82,18 +85,18 @@ async def test_policy_is_created_replaced_and_deleted(client):
     assert third not in (first, second)
 
 
-async def test_limits_and_bad_input_of_policies(own_client):
+async def test_limits_and_bad_input_of_policies(client):
     """Names, unknown members and the number of policies."""
-    await expect_problem(await own_client.put(f"{POLICIES}/a b", json={"targets": TARGETS}), 422, "invalid_request")
+    await expect_problem(await client.put(f"{POLICIES}/a b", json={"targets": TARGETS}), 422, "invalid_request")
     unknown = {"targets": TARGETS, "match": {"priorities": ["high"]}}
-    await expect_problem(await own_client.put(f"{POLICIES}/a", json=unknown), 422, "invalid_request")
-    await expect_problem(await own_client.get(f"{POLICIES}/a b"), 404, "sla_policy_not_found")
+    await expect_problem(await client.put(f"{POLICIES}/a", json=unknown), 422, "invalid_request")
+    await expect_problem(await client.get(f"{POLICIES}/a b"), 404, "sla_policy_not_found")
     for name in "abc":
-        await put(own_client, name, status=201)
-    await expect_problem(await own_client.put(f"{POLICIES}/d", json={"targets": TARGETS}), 409, "too_many_sla_policies")
-    assert (await own_client.delete(f"{POLICIES}/a")).status == 204
-    await put(own_client, "d", status=201, headers=KEY)
-    await put(own_client, "d", status=201, headers=KEY)
+        await put(client, name, status=201)
+    await expect_problem(await client.put(f"{POLICIES}/d", json={"targets": TARGETS}), 409, "too_many_sla_policies")
+    assert (await client.delete(f"{POLICIES}/a")).status == 204
+    await put(client, "d", status=201, headers=KEY)
+    await put(client, "d", status=201, headers=KEY)
 
 
 async def test_case_has_the_clocks_of_the_first_policy_that_matches(client):
@@ -152,7 +155,7 @@ async def test_clocks_follow_the_case(client):
     }
 
 
-async def test_breach_is_reported_once(client, metric_changes):
+async def test_breach_is_reported_once(client, metrics):
     """In the audit log, in an event and in a counter, with the due time; the case gets a new version."""
     await put(client, "all", status=201, targets={"firstResponse": "PT1H"})
     case = await open_case(client)
@@ -166,7 +169,7 @@ async def test_breach_is_reported_once(client, metric_changes):
     assert len(await audit_entries(client, case)) == 1
     listed = (await read_case(client, case))["sla"]["firstResponse"]
     assert (listed["state"], as_time(listed["dueAt"]), listed["remaining"]) == ("breached", due_at, "PT0S")
-    assert metric_changes.value("support_sla_breached_total", target="firstResponse") == 1
+    assert metrics.value("support_sla_breached_total", target="firstResponse") == 1
 
 
 async def test_breached_clock_waits_until_the_late_answer(client):

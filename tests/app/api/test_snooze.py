@@ -68,34 +68,36 @@ async def test_time_may_be_in_the_query(client):
         assert (await response.json())["snoozedUntil"] == format_time(until)
 
 
-@pytest.mark.parametrize(
-    ("sent", "rule"),
-    [
-        ({"status": "pending", "until": after(PAST)}, "must be in the future, and at most 366 days ahead"),
-        ({"status": "pending", "until": after(FAR)}, "must be in the future, and at most 366 days ahead"),
-        ({"status": "pending", "until": "tomorrow"}, "must be an RFC 3339 time"),
-        ({"status": "pending", "until": "2026-12-01T08:00:00"}, "must be an RFC 3339 time"),
-        ({"status": "open", "until": after(DAY)}, "can be sent only with the status `pending`"),
-        ({"status": "resolved", "until": after(DAY)}, "can be sent only with the status `pending`"),
-    ],
-)
-async def test_wrong_time_is_refused_by_its_name(client, sent, rule):
+WRONG_TIME_IS_REFUSED_BY = [
+    ({"status": "pending", "until": after(PAST)}, "must be in the future, and at most 366 days ahead"),
+    ({"status": "pending", "until": after(FAR)}, "must be in the future, and at most 366 days ahead"),
+    ({"status": "pending", "until": "tomorrow"}, "must be an RFC 3339 time"),
+    ({"status": "pending", "until": "2026-12-01T08:00:00"}, "must be an RFC 3339 time"),
+    ({"status": "open", "until": after(DAY)}, "can be sent only with the status `pending`"),
+    ({"status": "resolved", "until": after(DAY)}, "can be sent only with the status `pending`"),
+]
+
+
+async def test_wrong_time_is_refused_by_its_name(client, subtests):
     """And the case stays as it is."""
-    case = await open_case(client)
-    response = await client.post(f"/support/cases/{case['id']}/status", json=sent)
-    problem = await expect_problem(response, 422, "invalid_request")
-    ((field, message),) = [(error["field"], error["message"]) for error in problem["errors"]]
-    assert field == "until"
-    assert rule in message
-    assert await shown(client, case) == ("open", None)
+    for sent, rule in WRONG_TIME_IS_REFUSED_BY:
+        with subtests.test(sent=sent, rule=rule):
+            case = await open_case(client)
+            response = await client.post(f"/support/cases/{case['id']}/status", json=sent)
+            problem = await expect_problem(response, 422, "invalid_request")
+            ((field, message),) = [(error["field"], error["message"]) for error in problem["errors"]]
+            assert field == "until"
+            assert rule in message
+            assert await shown(client, case) == ("open", None)
 
 
-@pytest.mark.parametrize("status", ["open", "pending", "resolved", "closed"])
-async def test_another_status_ends_the_snooze(client, status):
+async def test_another_status_ends_the_snooze(client, subtests):
     """So does `pending` without a time."""
-    case = await snoozed_case(client, after(DAY))
-    assert (await set_status(client, case, status))["snoozedUntil"] is None
-    assert await shown(client, case) == (status, None)
+    for status in ["open", "pending", "resolved", "closed"]:
+        with subtests.test(status=status):
+            case = await snoozed_case(client, after(DAY))
+            assert (await set_status(client, case, status))["snoozedUntil"] is None
+            assert await shown(client, case) == (status, None)
 
 
 async def test_change_of_the_status_by_patch_ends_the_snooze(client):

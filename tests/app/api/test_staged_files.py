@@ -11,8 +11,10 @@ from support_service.cases.opening import CaseTimings
 from tests.support.access.principals import open_principals
 from tests.support.calls import eventually, expect_problem, form, open_case, stored_files
 from tests.support.scrape import Changes
-from tests.support.service import service_of
+from tests.support.service import own_client, service_of
 from tests.support.timings import patient_timings
+
+client = own_client
 
 NEW_CASE = {
     "subject": "A parcel",
@@ -136,7 +138,7 @@ async def test_a_customer_stages_and_deletes_files_of_their_own(case):
     assert (removed["action"], removed["actor"]) == ("attachment.removed", "agent")
 
 
-async def test_a_deleted_staged_file_leaves_no_bytes(tmp_path, make_client, attachment_dir):
+async def test_a_deleted_staged_file_leaves_no_bytes(make_client, tmp_path, attachment_dir):
     """Its row and its bytes are gone at once, whatever version of the case is expected."""
     case = await opened(await open_principals(make_client, tmp_path / "tokens.json"))
     file = await case.stage()

@@ -6,13 +6,10 @@ from support_service.cases.restore import record_restore
 from support_service.platform.database.restores import read_version_base
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.support.calls import add_message, eventually, expect_problem, open_case
+from tests.support.service import own_client
 from tests.support.stream import follow
 
-
-@pytest.fixture
-async def client(make_client):
-    """A client of a service of each test's own, whose versions begin anew."""
-    return await make_client()
+client = own_client
 
 
 def number_of(response):

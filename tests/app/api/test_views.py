@@ -4,7 +4,6 @@ import itertools
 from dataclasses import replace
 from datetime import timedelta
 
-import pytest
 import pytest_asyncio
 
 from support_service.cases.model.requests import CaseFilters, CaseQuery
@@ -80,36 +79,37 @@ async def client_of_four_cases(make_shared_client):
     return client
 
 
-@pytest.mark.parametrize(
-    ("query", "count"),
-    [
-        ({}, 3),
-        ({"status": "open"}, 3),
-        ({"status": "closed"}, 0),
-        ({"customerId": "c-2"}, 2),
-        ({"channel": "chat", "customerId": "c-2"}, 1),
-        ({"q": "parc"}, 2),
-        ({"q": "parc", "customerId": "c-2"}, 1),
-        ({"q": "?!"}, 0),
-        ({"channel": "synthetic"}, 1),
-        ({"status": "open,pending"}, 3),
-        ({"tag": ["late"]}, 1),
-        ({"tag": ["late", "vip"], "team": "none"}, 1),
-        ({"assignedAgentId": "none", "sort": "updated"}, 3),
-        ({"sort": "waiting"}, 3),
-        ({"sort": "waiting", "status": "pending,closed"}, 0),
-        ({"orderId": "ORD-1", "q": "parcel", "sort": "updated"}, 1),
-        ({"updatedAfter": "2026-01-01T07:00:00+07:00"}, 3),
-        ({"updatedAfter": "9999-01-01T00:00:00Z"}, 0),
-    ],
-)
-async def test_count_is_the_number_of_cases_that_the_list_has(client_of_four_cases, query, count):
+COUNT_IS_THE_NUMBER_OF = [
+    ({}, 3),
+    ({"status": "open"}, 3),
+    ({"status": "closed"}, 0),
+    ({"customerId": "c-2"}, 2),
+    ({"channel": "chat", "customerId": "c-2"}, 1),
+    ({"q": "parc"}, 2),
+    ({"q": "parc", "customerId": "c-2"}, 1),
+    ({"q": "?!"}, 0),
+    ({"channel": "synthetic"}, 1),
+    ({"status": "open,pending"}, 3),
+    ({"tag": ["late"]}, 1),
+    ({"tag": ["late", "vip"], "team": "none"}, 1),
+    ({"assignedAgentId": "none", "sort": "updated"}, 3),
+    ({"sort": "waiting"}, 3),
+    ({"sort": "waiting", "status": "pending,closed"}, 0),
+    ({"orderId": "ORD-1", "q": "parcel", "sort": "updated"}, 1),
+    ({"updatedAfter": "2026-01-01T07:00:00+07:00"}, 3),
+    ({"updatedAfter": "9999-01-01T00:00:00Z"}, 0),
+]
+
+
+async def test_count_is_the_number_of_cases_that_the_list_has(client_of_four_cases, subtests):
     """Synthetic cases count only if the query asks for their channel."""
-    client = client_of_four_cases
-    view = await save(client, query=query)
-    found = await read(client, f"{VIEWS}/{view['id']}")
-    assert (found["count"], found["more"]) == (count, False)
-    assert len((await list_cases(client, **query))["items"]) == count
+    for query, count in COUNT_IS_THE_NUMBER_OF:
+        with subtests.test(query=query, count=count):
+            client = client_of_four_cases
+            view = await save(client, query=query)
+            found = await read(client, f"{VIEWS}/{view['id']}")
+            assert (found["count"], found["more"]) == (count, False)
+            assert len((await list_cases(client, **query))["items"]) == count
 
 
 async def test_count_ends_at_its_limit(make_client):
@@ -129,33 +129,34 @@ def test_every_filter_of_the_list_may_be_saved():
     assert CaseQuery.model_fields.keys() - CaseFilters.model_fields.keys() == {"limit", "cursor"}
 
 
-@pytest.mark.parametrize(
-    ("body", "fields"),
-    [
-        ({"query": {"limit": 5, "cursor": "x", "colour": "red"}}, {"query.limit", "query.cursor", "query.colour"}),
-        ({"query": {"status": "lost", "customerId": "c" * 37}}, {"query.status", "query.customerId"}),
-        ({"query": {"status": ["open", 5], "sort": "due-date"}}, {"query.status", "query.sort"}),
-        ({"query": {"tag": "vip", "updatedAfter": "yesterday"}}, {"query.tag", "query.updatedAfter"}),
-        ({"query": {"customer_id": "a", "customerId": "b"}}, {"query.customerId"}),
-        ({"query": "status=open"}, {"query"}),
-        ({"query": None, "name": " "}, {"query", "name"}),
-        ({"name": "n" * 256, "team": ""}, {"name", "team"}),
-        ({"team": "none"}, {"team"}),
-    ],
-)
-async def test_wrong_view_is_refused(shared_client, body, fields):
+WRONG_VIEW_IS_REFUSED = [
+    ({"query": {"limit": 5, "cursor": "x", "colour": "red"}}, {"query.limit", "query.cursor", "query.colour"}),
+    ({"query": {"status": "lost", "customerId": "c" * 37}}, {"query.status", "query.customerId"}),
+    ({"query": {"status": ["open", 5], "sort": "due-date"}}, {"query.status", "query.sort"}),
+    ({"query": {"tag": "vip", "updatedAfter": "yesterday"}}, {"query.tag", "query.updatedAfter"}),
+    ({"query": {"customer_id": "a", "customerId": "b"}}, {"query.customerId"}),
+    ({"query": "status=open"}, {"query"}),
+    ({"query": None, "name": " "}, {"query", "name"}),
+    ({"name": "n" * 256, "team": ""}, {"name", "team"}),
+    ({"team": "none"}, {"team"}),
+]
+
+
+async def test_wrong_view_is_refused(shared_client, subtests):
     """The errors name the fields, also in a change; nothing is stored."""
-    new = {"name": "Mine", "query": {}} | body
-    before = (await read(shared_client))["items"]
-    problem = await expect_problem(await shared_client.post(VIEWS, json=new), 422, "invalid_request")
-    assert {error["field"] for error in problem["errors"]} == fields
-    saved = await save(shared_client)
-    path = f"{VIEWS}/{saved['id']}"
-    problem = await expect_problem(await shared_client.patch(path, json=body), 422, "invalid_request")
-    assert {error["field"] for error in problem["errors"]} == fields
-    stored, *others = (await read(shared_client))["items"]
-    assert stored.items() >= saved.items()
-    assert others == before
+    for body, fields in WRONG_VIEW_IS_REFUSED:
+        with subtests.test(body=body, fields=fields):
+            new = {"name": "Mine", "query": {}} | body
+            before = (await read(shared_client))["items"]
+            problem = await expect_problem(await shared_client.post(VIEWS, json=new), 422, "invalid_request")
+            assert {error["field"] for error in problem["errors"]} == fields
+            saved = await save(shared_client)
+            path = f"{VIEWS}/{saved['id']}"
+            problem = await expect_problem(await shared_client.patch(path, json=body), 422, "invalid_request")
+            assert {error["field"] for error in problem["errors"]} == fields
+            stored, *others = (await read(shared_client))["items"]
+            assert stored.items() >= saved.items()
+            assert others == before
 
 
 async def test_change_of_an_older_version_is_refused(shared_client):

@@ -11,17 +11,13 @@ from support_service.cases.search_repair import SearchRepair, SearchRepairTiming
 from support_service.core.clock import utc_now
 from support_service.core.ids import new_id
 from support_service.platform.database.tables import ERASED_TEXT, messages, search_documents, tickets
+from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, list_cases, list_subjects, open_case
 from tests.support.service import service_of
 from tests.support.timings import patient_timings
 
+pytestmark = both_databases
 SELDOM = 3600.0
-
-
-@pytest.fixture
-async def client(make_client):
-    """A client of a service of each test's own, whose stored texts they change."""
-    return await make_client()
 
 
 @pytest.fixture

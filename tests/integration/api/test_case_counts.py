@@ -3,7 +3,10 @@
 import pytest
 import pytest_asyncio
 
+from tests.conftest import both_databases
 from tests.support.calls import expect_problem, open_case
+
+pytestmark = both_databases
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

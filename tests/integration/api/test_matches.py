@@ -6,8 +6,11 @@ import pytest_asyncio
 from support_service.cases.erasure import erase_case
 from support_service.core.clock import utc_now
 from support_service.platform.database.tables import messages
+from tests.conftest import both_databases
 from tests.support.calls import add_message, list_cases, open_case, upload
 from tests.support.service import service_of
+
+pytestmark = both_databases
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
