@@ -1,4 +1,4 @@
-"""Random bulk changes, undos and single changes of a supervisor and an agent, against a model in memory.
+"""Random bulk changes, undos and single changes of a supervisor and an agent, against the model of cases.
 
 The model predicts each outcome, and every field and version of every case. The long form takes BULK_STEPS steps.
 """
@@ -11,13 +11,15 @@ import sqlalchemy as sa
 
 from support_service.platform.database.tables import tickets
 from tests.support.calls import expect_problem
+from tests.support.histories.model import CaseState, Person, RefusedAnswer, change, change_many, opened, undo_change
 from tests.support.service import service_of
 
 STEPS = int(os.environ.get("BULK_STEPS", "50"))
 BULK = "/support/cases/bulk"
-FIELDS = ("assignedAgentId", "team", "priority", "status", "tags")
+AGENT, SUPERVISOR = Person("agent-1", "agent", ("returns",)), Person("boss", "supervisor")
+NAMES = {"agent": "assignedAgentId", "add_tags": "addTags", "remove_tags": "removeTags"}  # of fields in requests
 VALUES = {
-    "assignedAgentId": (None, "agent-1", "agent-2"),
+    "agent": (None, "agent-1", "agent-2"),
     "team": (None, "returns", "billing"),
     "priority": ("low", "normal", "high"),
     "status": ("open", "pending", "resolved", "closed"),
@@ -25,157 +27,100 @@ VALUES = {
 TAGS = ("a", "b", "c")
 
 
-class Refused(Exception):
-    """The model refuses a change, with a problem code."""
-
-
-def check_change(caller, case, values):
-    """Check a change as a role may make it, and as the status allows."""
-    if caller == "agent" and not is_visible(case):
-        raise Refused("case_not_found")
-    before, after = case["assignedAgentId"], values.get("assignedAgentId", case["assignedAgentId"])
-    if caller == "agent" and before != after and not {before, after} <= {None, "agent-1"}:
-        raise Refused("permission_missing")
-    if case["status"] == "closed" and values.get("status", "closed") not in ("closed", "open"):
-        raise Refused("status_move_not_allowed")
-
-
-def is_visible(case):
-    """Return whether agent-1 of the team `returns` sees a case."""
-    own = case["assignedAgentId"] == "agent-1" or case["team"] == "returns"
-    return own or (case["assignedAgentId"] is None and case["team"] is None)
-
-
-class Model:
-    """The cases as they must be, and what each bulk change has changed: (caller, {case: (former, version)})."""
-
-    def __init__(self):
-        self.cases = {}
-        self.done = {}
-
-    def set_values(self, case_id, values):
-        """Give a case values; return the former ones of the changed fields, or None if nothing changes."""
-        case = self.cases[case_id]
-        former = {name: case[name] for name, value in values.items() if case[name] != value}
-        if not former:
-            return None
-        case.update(values)
-        case["version"] += 1
-        return former
-
-    def change(self, caller, case_id, change):
-        """Make a bulk change of one case; return the former values, or None without a change."""
-        case = self.cases[case_id]
-        values = {name: value for name, value in change.items() if name in FIELDS}
-        tags = [tag for tag in case["tags"] if tag not in change.get("removeTags", ())]
-        values["tags"] = tags + [tag for tag in change.get("addTags", ()) if tag not in tags]
-        check_change(caller, case, values)
-        return self.set_values(case_id, values)
-
-    def selected(self, caller, query):
-        """Return the ids of the cases that a list shows, newest first."""
-        return [
-            case_id
-            for case_id, case in reversed(self.cases.items())
-            if (caller == "supervisor" or is_visible(case))
-            and all(
-                set(value) <= set(case["tags"]) if name == "tag" else case[name] == value
-                for name, value in query.items()
-            )
-        ]
+def sent(change):
+    """Return a change as a request has it."""
+    return {NAMES.get(name, name): value for name, value in change.items()}
 
 
 class Player:
     """Makes random requests, and compares each answer and all cases with the model."""
 
     def __init__(self, principals, seed):
-        self._principals, self._random, self._model = principals, random.Random(seed), Model()
+        self._principals, self._random = principals, random.Random(seed)
+        self._state, self._ids = opened(), []
+        self._done = {}  # who has made a bulk change, and what its undo needs to know, by its id
 
     async def open_cases(self, number):
         for _ in range(number):
-            fields = {name: self._random.choice(VALUES[name]) for name in ("assignedAgentId", "team", "priority")}
-            body = {"subject": "A", "channel": "email", "tags": self._tags(), **fields}
+            fields = {name: self._random.choice(VALUES[name]) for name in ("agent", "team", "priority")}
+            tags = self._tags()
+            body = {"subject": "A", "channel": "email", "tags": tags, **sent(fields)}
             case = await self._principals.read_json("supervisor", "POST", "/support/cases", json=body)
-            self._model.cases[case["id"]] = {name: case[name] for name in FIELDS} | {"version": 1}
+            self._ids.append(case["id"])
+            self._state = self._state.add(CaseState(tags=tuple(case["tags"]), **fields))
 
     async def play(self):
-        caller = self._random.choice(("supervisor", "agent"))
+        person = self._random.choice((SUPERVISOR, AGENT))
         step = self._random.choices((self.bulk, self.undo, self.change_one), (3, 2, 3))[0]
-        await step(caller)
+        await step(person)
         names = ("assigned_agent_id", "team", "priority", "status", "tags", "version")
         statement = sa.select(tickets.c.id, *(tickets.c[name] for name in names))
         rows = await service_of(self._principals.client).database.fetch_all(statement)
-        stored = {
-            row.id: dict(zip((*FIELDS, "version"), (getattr(row, name) for name in names), strict=True)) for row in rows
+        assert {row.id: [*row][1:] for row in rows} == {
+            case_id: [case.agent, case.team, case.priority, case.status, [*case.tags], case.version]
+            for case_id, case in zip(self._ids, self._state.cases, strict=True)
         }
-        assert stored == self._model.cases
 
-    async def bulk(self, caller):
+    async def bulk(self, person):
         change = self._change()
         query = {name: self._random.choice(VALUES[name]) for name in ("status", "priority", "team")}
         query = {name: query[name] for name in self._random.sample(list(query), 1) if query[name] is not None}
-        query |= {"tag": [self._random.choice(TAGS)]} if self._random.random() < 0.3 else {}
+        tag = self._random.choice(TAGS) if self._random.random() < 0.3 else None
         if self._random.random() < 0.5:
-            ids = self._random.sample(list(self._model.cases), self._random.randint(1, 8))
-            sent = {"ids": ids, "change": change}
-        else:
-            ids, sent = self._model.selected(caller, query), {"query": query, "change": change}
-        answer = await self._principals.read_json(caller, "POST", BULK, json=sent)
-        expected, changed = [], {}
-        for case_id in ids:
-            try:
-                former = self._model.change(caller, case_id, change)
-            except Refused as refusal:
-                expected.append((case_id, "refused", str(refusal)))
-                continue
-            expected.append((case_id, "changed" if former else "unchanged", None))
-            if former:
-                changed[case_id] = (former, self._model.cases[case_id]["version"])
-        assert [(item["id"], item["outcome"], item["code"]) for item in answer["items"]] == expected
-        self._model.done[answer["id"]] = (caller, changed)
+            places = self._random.sample(range(len(self._ids)), self._random.randint(1, 8))
+            selection = {"ids": [self._ids[place] for place in places]}
+        else:  # newest first
+            places = [
+                place
+                for place, case in reversed([*enumerate(self._state.cases)])
+                if person.sees(case)
+                and all(getattr(case, name) == value for name, value in query.items())
+                and (tag is None or tag in case.tags)
+            ]
+            selection = {"query": query if tag is None else query | {"tag": [tag]}}
+        self._state, outcomes, undo = change_many(self._state, person, places, change)
+        answer = await self._read(person, BULK, json=selection | {"change": sent(change)})
+        self._compare(answer, outcomes)
+        self._done[answer["id"]] = person, undo
 
-    async def undo(self, caller):
-        if not self._model.done:
+    async def undo(self, person):
+        if not self._done:
             return
-        bulk_id = self._random.choice(list(self._model.done))
-        by, changed = self._model.done[bulk_id]
-        if caller == "agent" and by != "agent":
-            response = await self._principals.request(caller, "POST", f"{BULK}/{bulk_id}/undo")
+        bulk_id = self._random.choice(list(self._done))
+        path = f"{BULK}/{bulk_id}/undo"
+        by, undo = self._done[bulk_id]
+        if person is AGENT and by is not AGENT:
+            response = await self._principals.request(person.role, "POST", path)
             await expect_problem(response, 404, "bulk_change_not_found")
             return
-        del self._model.done[bulk_id]
-        answer = await self._principals.read_json(caller, "POST", f"{BULK}/{bulk_id}/undo")
-        expected = []
-        for case_id, (former, version) in changed.items():
-            if self._model.cases[case_id]["version"] != version:
-                expected.append((case_id, "refused", "case_changed_since"))
-                continue
-            self._model.set_values(case_id, former)
-            expected.append((case_id, "undone", None))
-        assert [(item["id"], item["outcome"], item["code"]) for item in answer["items"]] == expected
-        other = "supervisor"  # an undo of anyone
-        assert await self._principals.read_json(other, "POST", f"{BULK}/{bulk_id}/undo") == answer
+        del self._done[bulk_id]
+        self._state, outcomes = undo_change(self._state, undo)
+        answer = await self._read(person, path)
+        self._compare(answer, outcomes)
+        assert await self._read(SUPERVISOR, path) == answer  # of an undo of anyone
 
-    async def change_one(self, caller):
-        case_id = self._random.choice(list(self._model.cases))
-        change = {name: value for name, value in self._change().items() if name in FIELDS}
-        try:
-            check_change(caller, self._model.cases[case_id], change)
-            code = None
-        except Refused as refusal:
-            code = str(refusal)
-        async with self._principals.request(caller, "PATCH", f"/support/cases/{case_id}", json=change) as response:
+    async def change_one(self, person):
+        place = self._random.randrange(len(self._ids))
+        values = {name: value for name, value in self._change().items() if name in VALUES}
+        self._state, expected = change(self._state, person, place, values)
+        path = f"/support/cases/{self._ids[place]}"
+        async with self._principals.request(person.role, "PATCH", path, json=sent(values)) as response:
             answer = await response.json(content_type=None)
-        assert answer.get("code") == code
-        if code is None:
-            self._model.set_values(case_id, change)
+        assert answer.get("code") == (expected.code if isinstance(expected, RefusedAnswer) else None)
+
+    async def _read(self, person, path, **fields):
+        return await self._principals.read_json(person.role, "POST", path, **fields)
+
+    def _compare(self, answer, outcomes):
+        found = [(self._ids.index(item["id"]), item["outcome"], item["code"]) for item in answer["items"]]
+        assert found == outcomes
 
     def _change(self):
         names = self._random.sample(list(VALUES), self._random.randint(0, 3))
         change = {name: self._random.choice(VALUES[name]) for name in names}
         if self._random.random() < 0.5 or not change:
             added = self._tags()
-            change |= {"addTags": added, "removeTags": [tag for tag in TAGS if tag not in added][:1]}
+            change |= {"add_tags": added, "remove_tags": [tag for tag in TAGS if tag not in added][:1]}
         return change
 
     def _tags(self):

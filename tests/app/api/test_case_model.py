@@ -21,7 +21,7 @@ from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually
 from tests.support.examples import examples
 from tests.support.histories.clients import CHANNEL, LONG, PRIORITIES, STATUSES, KnownCases, file
-from tests.support.histories.model import Operation, RefusedAnswer, State, agrees, apply, opened
+from tests.support.histories.model import CaseState, Operation, RefusedAnswer, State, agrees, apply, opened
 from tests.support.service import service_of
 from tests.support.timings import EXACT_COUNTS, patient_timings
 
@@ -63,7 +63,7 @@ class CaseMachine(RuleBasedStateMachine):
         if len(self._state.cases) < MOST / 2:
             fields = {"subject": "A", "channel": CHANNEL, "customer_id": customer, **self._known.filters}
             self._known.ids.append(self._call(STAFF, "open_case", **fields).id)
-            self._state = self._state._replace(cases=(*self._state.cases, *opened(customer).cases))
+            self._state = self._state.add(CaseState(customer))
             for _ in range(2):
                 self._do("say", len(self._state.cases) - 1, self._text())
 

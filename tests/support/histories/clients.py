@@ -58,6 +58,7 @@ class KnownCases:
     links: dict[int, str] = field(default_factory=dict)  # id of the link of a duplicate, by its place
     versions: dict[int, int] = field(default_factory=dict)  # that were read last, by place
     messages: dict[str, str] = field(default_factory=dict)  # id, by text
+    have_external_ids: bool = False  # whether the text of a message is its external id, too
 
     async def perform(self, client: SupportClient, operation: Operation) -> Any:  # noqa: C901 - a case each
         """Make the request of an operation once; return the answer in words of the model. Raises SupportError."""
@@ -72,6 +73,7 @@ class KnownCases:
                 listed = client.list_cases(**self.filters, status=list(value))
                 answer = tuple(sorted([self._listed(case) async for case in listed]))
             case "say" | "say as customer" | "note":
+                sent |= {"external_id": value} if self.have_external_ids else {}
                 message = await client.add_message(case_id, message=value, **MESSAGES[name], **sent)
                 self.messages[value] = message.id
                 answer = self.place(message.ticket_id)

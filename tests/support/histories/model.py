@@ -1,9 +1,11 @@
-"""The model of a few cases that may be merged: what each operation answers, and the state that it leaves behind.
+"""The model of cases: what each operation answers, and the state that it leaves behind. It is the only one.
 
-`apply` is pure. The state machines compare its answers with the answers of a service that does one thing after another.
-The checker searches for an order of concurrent calls in which the service and the model answer the same.
+It has no effects and no clock. Random requests, one after another, are compared with its answers: `app/api/` has those
+for a case and for bulk changes, and `e2e/day/` those of a team. The checker searches for an order of concurrent calls
+in which the service and the model answer the same.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 MOVES = {
@@ -13,6 +15,7 @@ MOVES = {
     "closed": {"open"},
 }
 READS = ("read", "list")
+GIVEN = ("agent", "team", "priority", "status", "tags", "snoozed_until")  # fields that an undone bulk change restores
 
 
 class Operation(NamedTuple):
@@ -89,6 +92,9 @@ class CaseState(NamedTuple):
     original: int | None = None
     link: int | None = None
     former: tuple[str, str | None] = ("open", None)
+    agent: str | None = None
+    team: str | None = None
+    tags: tuple[str, ...] = ()
 
     @property
     def row(self) -> Row:
@@ -99,6 +105,22 @@ class CaseState(NamedTuple):
     def merged_into(self) -> int | None:
         """The place of the original, as answers show it."""
         return self.original if self.status == "closed" else None
+
+
+class Person(NamedTuple):
+    """Who makes requests. `teams` are the teams of an agent."""
+
+    name: str
+    role: str
+    teams: tuple[str, ...] = ()
+
+    def sees(self, case: CaseState) -> bool:
+        """Return whether a case is one of the person's."""
+        if self.role == "customer":
+            return case.customer == self.name
+        if self.role == "agent":
+            return case.agent == self.name or case.team in self.teams or case.agent is case.team is None
+        return True
 
 
 class State(NamedTuple):
@@ -114,6 +136,10 @@ class State(NamedTuple):
         before = self.cases[place]
         after = before._replace(version=before.version + 1, **fields)
         return self._replace(cases=(*self.cases[:place], after, *self.cases[place + 1 :]))
+
+    def add(self, case: CaseState) -> "State":
+        """Return the state with one more case."""
+        return self._replace(cases=(*self.cases, case))
 
 
 class Refusal(Exception):
@@ -141,6 +167,61 @@ def apply(state: State, operation: Operation) -> tuple[State, Any]:
     return after, answer
 
 
+def change(state: State, person: Person, place: int, values: Mapping[str, Any]) -> tuple[State, Row | RefusedAnswer]:
+    """Return the state after a person gives a case values, and its answer. An agent gives no case to others."""
+    case = state.cases[place]
+    if not person.sees(case):
+        return state, RefusedAnswer("case_not_found")
+    agents = {case.agent, values.get("agent", case.agent)}
+    if person.role == "agent" and len(agents) > 1 and not agents <= {None, person.name}:
+        return state, RefusedAnswer("permission_missing")
+    try:
+        return _change(state, place, values)
+    except Refusal as refusal:
+        return state, RefusedAnswer(str(refusal))
+
+
+Outcomes = list[tuple[int, str, str | None]]  # place, outcome, and code of the refusal
+Undo = dict[int, tuple[CaseState, int]]  # of changed cases: the case before, and its version after
+
+
+def change_many(
+    state: State, person: Person, places: Iterable[int], values: Mapping[str, Any]
+) -> tuple[State, Outcomes, Undo]:
+    """Return the state after a bulk change, the outcome of each case, and what an undo needs to know.
+
+    `values` may have `add_tags` and `remove_tags`.
+    """
+    outcomes: Outcomes = []
+    undo: Undo = {}
+    for place in places:
+        before = state.cases[place]
+        tags = [tag for tag in before.tags if tag not in values.get("remove_tags", ())]
+        tags += [tag for tag in values.get("add_tags", ()) if tag not in tags]
+        given = {name: value for name, value in values.items() if name in GIVEN}
+        state, answer = change(state, person, place, given | {"tags": tuple(tags)})
+        if isinstance(answer, RefusedAnswer):
+            outcomes.append((place, "refused", answer.code))
+        elif answer.version == before.version:
+            outcomes.append((place, "unchanged", None))
+        else:
+            outcomes.append((place, "changed", None))
+            undo[place] = before, answer.version
+    return state, outcomes, undo
+
+
+def undo_change(state: State, undo: Undo) -> tuple[State, Outcomes]:
+    """Give cases that did not change since a bulk change their former values. Return the outcomes, too."""
+    outcomes: Outcomes = []
+    for place, (before, version) in undo.items():
+        if state.cases[place].version != version:
+            outcomes.append((place, "refused", "case_changed_since"))
+            continue
+        state = state.put(place, **{name: getattr(before, name) for name in GIVEN})
+        outcomes.append((place, "undone", None))
+    return state, outcomes
+
+
 def agrees(expected: Any, answer: Any) -> bool:
     """Return whether an answer of the service is what the model expects."""
     if isinstance(answer, AnswerLost):
@@ -159,6 +240,11 @@ def is_past(state: State, operation: Operation, answer: Any) -> bool:
     shown = answer.texts[operation.place] or ()
     case = state.cases[operation.place]
     return case.version > answer.row.version or case.texts != shown[: len(case.texts)]
+
+
+def places_shown(state: State, place: int) -> list[int]:
+    """Return the places that a read of a case shows: its own, and those of its duplicates, and of theirs."""
+    return [number for number in range(len(state.cases)) if place in _chain(state, number)]
 
 
 def _say(state: State, place: int, text: str) -> tuple[State, int]:
@@ -184,23 +270,27 @@ def _note(state: State, place: int, text: str) -> tuple[State, int]:
     return after._replace(notes=state.notes | {text}), place
 
 
-def _prioritize(state: State, place: int, priority: str) -> tuple[State, Row]:
-    if priority != state.cases[place].priority:
-        state = state.put(place, priority=priority)
+def _change(state: State, place: int, values: Mapping[str, Any]) -> tuple[State, Row]:
+    """It is one change, whatever it gives. A status ends a snooze, unless it comes with one."""
+    case = state.cases[place]
+    status = values.get("status", case.status)
+    if status != case.status and status not in MOVES[case.status]:
+        raise Refusal("status_move_not_allowed")
+    fields = {"snoozed_until": None, **values} if "status" in values else values
+    if any(getattr(case, name) != value for name, value in fields.items()):
+        # A merge that is undone does not change the status of a duplicate that was opened meanwhile.
+        former = {"former": ("closed", None)} if case.status == "closed" != status else {}
+        state = state.put(place, **fields, **former)
     return state, state.cases[place].row
+
+
+def _prioritize(state: State, place: int, priority: str) -> tuple[State, Row]:
+    return _change(state, place, {"priority": priority})
 
 
 def _set_status(state: State, place: int, value: tuple[str, str | None]) -> tuple[State, Row]:
     """The status, and the time until which the case is snoozed."""
-    case, (status, until) = state.cases[place], value
-    if status != case.status and status not in MOVES[case.status]:
-        raise Refusal("status_move_not_allowed")
-    if (status, until) != (case.status, case.snoozed_until):
-        fields = {"status": status, "snoozed_until": until}
-        # A merge that is undone does not change the status of a duplicate that was opened meanwhile.
-        fields |= {"former": ("closed", None)} if case.status == "closed" != status else {}
-        state = state.put(place, **fields)
-    return state, state.cases[place].row
+    return _change(state, place, dict(zip(("status", "snoozed_until"), value, strict=True)))
 
 
 def _wake(state: State, place: int, until: str) -> tuple[State, None]:
@@ -266,15 +356,16 @@ def _split(state: State, place: int, moved: tuple[str, ...]) -> tuple[State, int
     if not left:
         raise Refusal("split_leaves_nothing")
     texts = tuple(text for text in case.texts if text in moved)
-    new = CaseState(case.customer, 1 + len(texts), priority=case.priority, texts=texts)
-    state = state.put(place, texts=left)
-    return state._replace(cases=(*state.cases, new)), len(state.cases)
+    kept = {name: getattr(case, name) for name in ("customer", "priority", "agent", "team", "tags")}
+    new = CaseState(version=1 + len(texts), texts=texts, **kept)
+    return state.put(place, texts=left).add(new), len(state.cases)
 
 
 def _read(state: State, place: int, _: None) -> tuple[State, Detail]:
     """A case is read as one with its duplicates."""
     case = state.cases[place]
-    shown = [each if place in _chain(state, number) else None for number, each in enumerate(state.cases)]
+    places = places_shown(state, place)
+    shown = [each if number in places else None for number, each in enumerate(state.cases)]
     texts = tuple(each and each.texts for each in shown)
     files = tuple(each and each.files for each in shown)
     related = tuple(sorted(other for link in state.related if place in link for other in link - {place}))
