@@ -86,7 +86,6 @@ def database_url(request: pytest.FixtureRequest, backend: str, tmp_path: Path) -
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """An open database."""
     database = create_database(database_url, timings=PATIENT_DATABASE)
     await database.open()
     yield database
@@ -115,7 +114,6 @@ def instruments() -> Iterator[Instruments]:
 
 @pytest.fixture
 async def sources() -> AsyncIterator[dict[str, SourceService]]:
-    """The upstream service of each source."""
     services = source_services()
     for service in services.values():
         await service.open()
@@ -126,13 +124,11 @@ async def sources() -> AsyncIterator[dict[str, SourceService]]:
 
 @pytest.fixture
 def orders(sources: dict[str, SourceService]) -> SourceService:
-    """The order service."""
     return sources["order"]
 
 
 @pytest.fixture
 def payments(sources: dict[str, SourceService]) -> SourceService:
-    """The payment service."""
     return sources["payment"]
 
 

@@ -23,7 +23,6 @@ class Long:
     options: tuple[str, ...] = ()  # of pytest
 
     def __str__(self) -> str:
-        """Return the command that runs it."""
         variables = (f"{name}={value}" for name, value in self.variables.items())
         return " ".join((*variables, "pytest", *self.paths, *self.options))
 

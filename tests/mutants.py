@@ -51,7 +51,6 @@ class Mutant:
 
     @property
     def diff(self) -> str:
-        """The change."""
         lines = difflib.unified_diff(self.original.splitlines(), self.code.splitlines(), lineterm="", n=1)
         return "\n".join(list(lines)[2:])
 
@@ -260,7 +259,6 @@ def statement_of(mutant: Mutant) -> list[int]:
 
 
 def run_pytest(tree: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run pytest with the tests and the service of a tree."""
     command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "-p", "no:cacheprovider", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(tree / "src"), **variables}
     return subprocess.run(command, cwd=tree, env=environment, text=True, capture_output=True, check=False)

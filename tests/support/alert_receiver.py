@@ -41,15 +41,12 @@ class Receiver:
         self._server = TestServer(app)
 
     async def open(self) -> None:
-        """Listen on a free port."""
         await self._server.start_server()
 
     async def close(self) -> None:
-        """Stop listening."""
         await self._server.close()
 
     def forget(self) -> None:
-        """Drop what was received."""
         self.slack.clear()
         self.paged.clear()
         self.beats = 0

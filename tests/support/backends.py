@@ -43,7 +43,6 @@ class Backend:
         return [(found["metric"], float(found["value"][1])) for found in answer["data"]["result"]]
 
     def get(self, path: str, **query: str) -> Any:
-        """Return the JSON of a path."""
         with urllib.request.urlopen(f"{self.url}{path}?{urllib.parse.urlencode(query)}", timeout=10) as answer:
             return json.load(answer)
 

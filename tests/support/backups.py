@@ -22,7 +22,6 @@ class SqliteFile:
         self.url = f"sqlite:///{self._file}"
 
     async def back_up(self, variables: dict[str, str]) -> None:
-        """Back up the database."""
         status, _, errors = await run("backup", str(self._backup), cwd=self._folder, **variables)
         assert (status, errors) == (0, "")
 
@@ -54,7 +53,6 @@ class PostgresDump:
         return self.server.url("support").replace("tests@", "support@")
 
     async def back_up(self, _: dict[str, str]) -> None:
-        """Dump the database."""
         postgres("pg_dump", "--format=custom", f"--file={self._dump}", self.url)
 
     async def restore(self) -> None:
@@ -67,7 +65,6 @@ class PostgresDump:
         self.server.run("CREATE DATABASE support OWNER support TEMPLATE template0")
 
     def close(self) -> None:
-        """Stop the server."""
         self.server.close()
 
 

@@ -79,11 +79,9 @@ class CallbackOrder(asyncio.AbstractEventLoop):
         return chosen
 
     def pick(self, options: Sequence[T]) -> T:
-        """Choose one of some options."""
         return options[self.number(len(options))]
 
     def happens(self, *, one_in: int) -> bool:
-        """Choose whether something happens."""
         return self.number(one_in) == 0
 
     async def pause(self, *, most: int = 1) -> None:
@@ -142,7 +140,6 @@ class CallbackOrder(asyncio.AbstractEventLoop):
         raise AssertionError(f"an order does not end within {MAX_STEPS} steps")
 
     def _step(self) -> None:
-        """Run one callback."""
         queues = self._queues
         if self._scheduled:
             queues.append(self._scheduled)

@@ -33,7 +33,6 @@ async def open_case(client: TestClient, **fields: Any) -> Case:
 
 
 async def read_case(client: TestClient, case: Case, **query: str) -> Case:
-    """Return a case."""
     async with client.get(f"/support/cases/{case['id']}", params=query) as response:
         assert response.status == 200, await response.text()
         return await response.json()
@@ -45,7 +44,6 @@ async def read_detail(client: TestClient, case: Case) -> Case:
 
 
 async def read_timeline(client: TestClient, case: Case) -> list[dict[str, Any]]:
-    """Return the timeline of a case."""
     return (await read_detail(client, case))["timeline"]
 
 
@@ -62,7 +60,6 @@ async def refresh(client: TestClient, case: Case) -> Case:
 
 
 async def add_message(client: TestClient, case: Case, message: str = "Hello", **fields: Any) -> dict[str, Any]:
-    """Add a message of an agent."""
     body = {"authorType": "agent", "message": message} | fields
     async with client.post(f"/support/cases/{case['id']}/messages", json=body) as response:
         assert response.status == 200, await response.text()
@@ -84,14 +81,12 @@ async def list_subjects(client: TestClient, **query: str) -> list[str]:
 def form(
     data: bytes, filename: str = "note.txt", content_type: str = "text/plain", *, field: str = "file"
 ) -> aiohttp.FormData:
-    """Return a multipart form with one file."""
     document = aiohttp.FormData(quote_fields=False)
     document.add_field(field, io.BytesIO(data), filename=filename, content_type=content_type)
     return document
 
 
 async def upload(client: TestClient, case: Case, data: bytes = b"hello", **file: str) -> dict[str, Any]:
-    """Upload a file to a case."""
     async with client.post(f"/support/cases/{case['id']}/attachments", data=form(data, **file)) as response:
         assert response.status == 201, await response.text()
         return await response.json()

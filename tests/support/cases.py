@@ -25,7 +25,6 @@ async def stored_case(service: CaseService, case_id: str) -> Case:
 
 
 def ticket(number=1, **fields):
-    """Return a case that is not stored."""
     values = {
         "id": f"case-{number}",
         "subject": "Đơn hàng",
@@ -48,7 +47,6 @@ def ticket(number=1, **fields):
 
 @pytest.fixture
 def add_cases(database):
-    """Store cases."""
 
     async def add_cases(*stored, references=()):
         async with database.transaction() as tx:
@@ -67,5 +65,4 @@ def own_metrics():
 
 
 def recorder(database: Database, instruments: Instruments) -> CaseRecorder:
-    """Return the recorder of changes, without service levels."""
     return CaseRecorder(instruments, ClockTracker(KnownPolicies(database), instruments))

@@ -61,5 +61,4 @@ def pods():
 
 
 def containers(pod):
-    """Return all containers of a pod, the initial ones first."""
     return [*pod.get("initContainers", []), *pod["containers"]]

@@ -56,7 +56,6 @@ class ForkedProcess:
 
     @property
     def pid(self) -> int:
-        """The process id."""
         return self._process.pid
 
     def send_signal(self, number: int) -> None:
@@ -65,7 +64,6 @@ class ForkedProcess:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """Kill the process."""
         self.send_signal(signal.SIGKILL)
 
     async def communicate(self) -> tuple[bytes | None, bytes]:

@@ -7,7 +7,6 @@ FOREIGN = {"assignedAgentId": "agent-2", "team": "billing", "customerId": "custo
 
 
 async def add_link(client, case, other, kind="related", *, status=201, **sent):
-    """Link a case with another one; return the link."""
     body = {"kind": kind, "caseId": other["id"]}
     async with client.post(f"/support/cases/{case['id']}/links", json=body, **sent) as response:
         assert response.status == status, await response.text()

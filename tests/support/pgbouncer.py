@@ -103,7 +103,6 @@ class PgBouncer:
         )
 
     def close(self) -> None:
-        """Kill the process."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()

@@ -42,7 +42,6 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The process id."""
         return self._process.pid
 
     def stop(self, number: int = signal.SIGTERM) -> None:
@@ -51,7 +50,6 @@ class Process:
         self._process.send_signal(number)
 
     async def wait_for_exit(self, within: float | None = None) -> tuple[int, str, str]:
-        """Wait for the exit; return the exit status, stdout and stderr."""
         async with asyncio.timeout(within or self._exit_timeout):
             out, errors = await self._process.communicate()
         return self._process.returncode, (out or b"").decode(), errors.decode()
@@ -78,7 +76,6 @@ class Process:
             await self._process.stdout.readuntil(question.encode())
 
     async def wait_until_ready(self, address: str) -> None:
-        """Wait until the service is ready."""
         async with aiohttp.ClientSession() as session:
             await eventually(lambda: self._is_ready(session, address), START_TIMEOUT)
 

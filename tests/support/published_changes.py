@@ -11,7 +11,6 @@ TICKET = {"id": "case-1", "customerId": "customer-1", "assignedAgentId": None, "
 
 
 def published_change(number: int) -> str:
-    """Return a published event."""
     head = {"id": f"event-{number}", "type": "support.case.updated.v1", "time": "2026-05-12T09:00:00Z"}
     return json.dumps({**head, "data": {"changeType": "case.changed", "ticket": TICKET}})
 

@@ -40,7 +40,6 @@ class Replicas:
         return all(event.is_set() for event in self._ready)
 
     def kill(self):
-        """Kill the next one."""
         number = self.kills % len(self._ports)
         self._ready[number].clear()
         self._killed[number].set()

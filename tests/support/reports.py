@@ -23,7 +23,6 @@ STEPS = 40
 
 @pytest.fixture
 def service(database, instruments):
-    """The case service."""
     return CaseService(database, recorder(database, instruments))
 
 
@@ -113,14 +112,12 @@ class Writer:
                 raise LookupError
 
     async def run(self):
-        """Make changes."""
         for _ in range(STEPS):
             with suppress(Conflict):
                 await self.step()
 
 
 async def stored(database):
-    """Return the stored occurrences."""
     names = ("measure", "case_id", "at", "since", "team", "agent", "channel")
     return [tuple(getattr(row, name) for name in names) for row in await database.fetch_all(report_changes.select())]
 

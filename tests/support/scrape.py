@@ -55,7 +55,6 @@ class Scrape:
         return found[0] if found else None
 
     def label_sets(self, name: str) -> list[Labels]:
-        """Return the label sets of a name."""
         return [labels for _, labels, _ in self.samples(name)]
 
     def nonzero_labels(self, name: str) -> list[Labels]:
@@ -63,7 +62,6 @@ class Scrape:
         return [labels for _, labels, value in self.samples(name) if value]
 
     def total(self, name: str) -> float:
-        """Return the sum of all series of a name."""
         return sum(value for _, _, value in self.samples(name))
 
     def nonzero(self, name: str) -> dict[str, float]:

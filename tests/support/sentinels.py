@@ -39,7 +39,6 @@ class Sentinel:
         wait_until_ready(self._answers, self._process, log)
 
     def close(self) -> None:
-        """End the process."""
         self._process.kill()
         self._process.wait()
 
@@ -67,7 +66,6 @@ class RedisWithSentinels:
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
-        """The addresses of the Sentinels."""
         return [("127.0.0.1", each.port) for each in self._sentinels]
 
     def start(self) -> None:
@@ -98,11 +96,9 @@ class RedisWithSentinels:
 
     @property
     def replica(self) -> RedisServer:
-        """The other server."""
         return next(each for each in self.servers if each is not self.primary)
 
     def close(self) -> None:
-        """End all processes."""
         for each in (*self._sentinels, *self.servers):
             each.close()
 

@@ -93,12 +93,10 @@ class RedisServer:
         wait_until_ready(self._is_ready, self._process, log)
 
     def empty(self) -> None:
-        """Delete every key."""
         with redis.Redis.from_url(self.url) as client:
             client.flushall()
 
     def run(self, *command: str) -> object:
-        """Run a command; return its answer."""
         with redis.Redis.from_url(self.url, socket_timeout=5) as client:
             return client.execute_command(*command)
 
@@ -107,7 +105,6 @@ class RedisServer:
         return self._process is not None and self._process.poll() is None
 
     def kill(self) -> None:
-        """Kill the server, as a crash would."""
         self._signal(signal.SIGKILL)
         self._process.wait()
 
@@ -116,11 +113,9 @@ class RedisServer:
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Resume the server."""
         self._signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """Kill the server, whatever its state."""
         if self.is_running():
             self.kill()
 
@@ -174,7 +169,6 @@ class PostgresServer:
         )
 
     def url(self, database: str = "postgres") -> str:
-        """Return the URL of a database in this cluster."""
         return f"postgresql://tests@127.0.0.1:{self._port}/{database}"
 
     @property
@@ -236,7 +230,6 @@ class PostgresServer:
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Resume the server."""
         self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
@@ -252,7 +245,6 @@ class PostgresServer:
             psutil.wait_procs(children, timeout=START_TIMEOUT)  # they hold the memory that the next server needs
 
     def close(self) -> None:
-        """Stop the server, whatever its state."""
         if self._process is not None and self._process.poll() is None:
             self.thaw()
             self.stop()
@@ -327,7 +319,6 @@ class S3Server:
         self._call("POST", f"/{bucket}/{key}?uploads")
 
     def multipart_uploads(self, bucket: str) -> list[str]:
-        """The keys of the uploads that are open."""
         return re.findall("<Key>(.*?)</Key>", self._call("GET", f"/{bucket}?uploads").decode())
 
     def freeze(self) -> None:
@@ -335,24 +326,19 @@ class S3Server:
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Resume the server."""
         self._process.send_signal(signal.SIGCONT)
 
     def keys(self, bucket: str) -> list[str]:
-        """The keys of a bucket."""
         return re.findall("<Key>(.*?)</Key>", self._call("GET", f"/{bucket}").decode())
 
     def replace(self, bucket: str, key: str, data: bytes) -> None:
-        """Replace the bytes of a key."""
         self._call("PUT", f"/{bucket}/{key}", data)
 
     def kill(self) -> None:
-        """Kill the server."""
         self._process.kill()
         self._process.wait()
 
     def close(self) -> None:
-        """Kill the server, whatever its state."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
 

@@ -49,7 +49,6 @@ def inspect(url: str, look: Callable[[sa.Connection], Any]) -> Any:
 
 @pytest.fixture(scope="session")
 def redis_server(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """The Redis of the session."""
     try:
         server = RedisServer(tmp_path_factory.mktemp("redis"))
     except MissingServer as missing:
@@ -116,7 +115,6 @@ def replicate_synchronously(primary: PostgresServer) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_server(postgres_cluster: Path) -> Iterator[PostgresServer]:
-    """The PostgreSQL of the session."""
     with copied_postgres(postgres_cluster) as server:
         yield server
 
@@ -129,7 +127,6 @@ def postgres_template(postgres_server: PostgresServer) -> str:
 
 @pytest.fixture(scope="session")
 def sqlite_template(built_once: BuiltOnce) -> Path:
-    """A migrated, empty database file."""
 
     def build(folder: Path) -> None:
         in_thread(migrate.upgrade, f"sqlite:///{folder / SQLITE_FILE}")
@@ -139,7 +136,6 @@ def sqlite_template(built_once: BuiltOnce) -> Path:
 
 @pytest.fixture(scope="session")
 def promtool(servers: None) -> str:
-    """The path of Prometheus's linter."""
     try:
         return find_binary("promtool")
     except MissingServer as missing:
@@ -148,7 +144,6 @@ def promtool(servers: None) -> str:
 
 @pytest.fixture(scope="session")
 def s3_server(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """The S3 server of the session."""
     server = S3Server(tmp_path_factory.mktemp("s3"))
     try:
         server.start()

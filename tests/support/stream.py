@@ -36,12 +36,10 @@ class OpenStream:
 
     @property
     def changes(self) -> list[Event]:
-        """The events that are changes of cases."""
         return [event for event in self.events if event.name.startswith("support.case.")]
 
     @property
     def resyncs(self) -> list[str]:
-        """The reasons of the events that ask to read again."""
         return [event.data["reason"] for event in self.events if event.name == "resync"]
 
     @property
@@ -50,7 +48,6 @@ class OpenStream:
         return [event.data for event in self.events if event.name == "presence"]
 
     def seen(self) -> list[tuple[str, str]]:
-        """Return the case and the change type of each change."""
         return [(event.data["caseId"], event.data["changeType"]) for event in self.changes]
 
     async def __aenter__(self) -> Self:

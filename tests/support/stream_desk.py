@@ -31,22 +31,18 @@ class Desk:
         self.tokens = tokens
 
     def follow(self, name, **options):
-        """Return the stream of a caller."""
         return follow(self.client, self.tokens[name], **options)
 
     async def send(self, method, path, name="supervisor", status=(200, 201, 204), headers=(), **sent):
-        """Send a request of a caller; return the JSON of the answer."""
         headers = {"Authorization": f"Bearer {self.tokens[name]}", **dict(headers)}
         async with self.client.request(method, path, headers=headers, **sent) as response:
             assert response.status in status, await response.text()
             return await response.json() if response.content_length else None
 
     async def open_case(self, **fields):
-        """Open a case."""
         return await self.send("POST", "/support/cases", json={"subject": "A parcel", "channel": "email"} | fields)
 
     async def change(self, case, **fields):
-        """Change a case."""
         await self.send("PATCH", f"/support/cases/{case['id']}", json=fields)
 
     async def publish_all(self):

@@ -56,7 +56,6 @@ class Upstream:
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     def serve_document(self, target: str, document: Any) -> None:
-        """Answer a target with a document."""
         self.documents[target] = json.dumps(document).encode()
 
     def count(self, path: str) -> int:
@@ -125,7 +124,6 @@ class Upstream:
         self.fault = faults.close_in_body
 
     def heal(self) -> None:
-        """Answer normally again."""
         self.fault = None
 
     def reset(self) -> None:
@@ -193,7 +191,6 @@ class SourceService(Upstream):
         return document
 
     def reset(self) -> None:
-        """Forget all pages, too."""
         super().reset()
         self._pages.clear()
 
@@ -219,7 +216,6 @@ class OrderService(SourceService):
 
 
 def source_services(*, keep_alive: bool = True) -> dict[str, SourceService]:
-    """Return a service for each source."""
     return {
         name: (OrderService if name == "order" else SourceService)(source, keep_alive=keep_alive)
         for name, source in SOURCES.items()
@@ -227,5 +223,4 @@ def source_services(*, keep_alive: bool = True) -> dict[str, SourceService]:
 
 
 def url_variables(services: Mapping[str, Upstream]) -> dict[str, str]:
-    """Return the settings with the URLs of services."""
     return {url_variable(name): service.url for name, service in services.items()}

@@ -41,20 +41,17 @@ class Exchange:
         self.reusable = self.keep_alive
 
     def reset(self) -> None:
-        """Close the connection with a TCP reset."""
         option = struct.pack("ii", 1, 0)
         self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
         self._writer.transport.abort()
 
 
 def response(status: int, body: bytes, *headers: str) -> bytes:
-    """Return the bytes of a complete response."""
     lines = [f"HTTP/1.1 {status} -", "Content-Type: application/json", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def status(number: int, *headers: str) -> Fault:
-    """Respond with a status."""
     return lambda exchange: exchange.respond(number, b"{}", *headers)
 
 
@@ -96,7 +93,6 @@ async def reset_in_body(exchange: Exchange) -> None:
 
 
 async def hang_before_headers(_: Exchange) -> None:
-    """Send nothing."""
     await asyncio.sleep(HOLD_FOR)
 
 

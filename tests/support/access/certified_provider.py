@@ -69,11 +69,9 @@ class CertifiedProvider:
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self):
-        """Answer again."""
         self._process.send_signal(signal.SIGCONT)
 
     def kill(self):
-        """End at once."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

@@ -36,7 +36,6 @@ class Issuer(Upstream):
 
     @property
     def document(self):
-        """The current JWKS."""
         return {"keys": [key.as_dict(private=False) for key in self.keys.values()]}
 
     def add_key(self, key_id, kind, size, **parameters):
@@ -72,7 +71,6 @@ def rsa_key(key_id="rsa"):
 
 
 def valid_claims():
-    """Return claims of a supervisor."""
     now = int(time.time())
     return {
         "iss": ISSUER,
@@ -102,7 +100,6 @@ def jwt_settings(algorithms=("RS256", "ES256", "EdDSA"), **requirements):
 
 @pytest.fixture
 async def issuer():
-    """A running issuer."""
     issuer = Issuer()
     await issuer.open()
     yield issuer

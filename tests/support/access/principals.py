@@ -65,18 +65,15 @@ class Principals:
         self.bulks = {}  # the id of the bulk change of a principal
 
     def add(self, name, role, **fields):
-        """Create a token for a principal."""
         self._tokens[name] = new_token()
         digest = hash_token(self._tokens[name])
         with edit_token_file(self._path) as entries:
             entries.append(TokenEntry(name=name, sha256=digest, role=role, created=datetime.now(UTC), **fields))
 
     def request(self, name, method, path, headers=(), **sent):
-        """Return a request of a principal."""
         return self.client.request(method, path, headers=self.headers(name) | dict(headers), **sent)
 
     def headers(self, name):
-        """Return the header with the token of a principal."""
         return {"Authorization": f"Bearer {self._tokens[name]}"}
 
     async def read_json(self, name, method, path, **sent):

@@ -62,7 +62,6 @@ class FakeProvider:
         await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
 
     async def close(self):
-        """Refuse connections."""
         if self.held is not None:
             self.held.set()
         if self._runner is not None:
@@ -89,7 +88,6 @@ class FakeProvider:
         return URL(url.query["redirect_uri"]).with_query({k: v for k, v in query.items() if v is not None})
 
     def id_token(self, **claims):
-        """Return an ID token of the person."""
         now = int(time.time())
         standard = {"iss": self.issuer, "aud": CLIENT_ID, "iat": now, "exp": now + self.lifetime}
         key_id, key = self.signing_key or list(self.keys.items())[-1]
@@ -187,5 +185,4 @@ def flipped(token):
 
 
 def b64_decoded(part):
-    """Return the bytes of a part of a token."""
     return b64decode(part.replace("-", "+").replace("_", "/") + "=" * (-len(part) % 4))

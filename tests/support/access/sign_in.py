@@ -25,7 +25,6 @@ def timings(sign_in=PATIENT):
 
 @pytest.fixture
 async def provider():
-    """A running provider."""
     provider = FakeProvider()
     await provider.open()
     yield provider
@@ -61,7 +60,6 @@ async def come_back(client, address, **headers):
 
 
 async def sign_in(client, provider, page="/console/", **changes):
-    """Sign in; return the response of the service to the browser that comes back."""
     return await come_back(client, provider.approve(await begin(client, page), **changes))
 
 
@@ -73,7 +71,6 @@ async def failure(response, status):
 
 
 async def me(client, **headers):
-    """Return the caller."""
     response = await client.get("/support/me", headers=headers)
     assert response.status == 200, await response.text()
     return await response.json()

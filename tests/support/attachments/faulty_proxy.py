@@ -28,7 +28,6 @@ class FaultyProxy:
         self.url = ""
 
     async def start(self):
-        """Accept connections."""
         self._session = aiohttp.ClientSession(auto_decompress=False)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -36,7 +35,6 @@ class FaultyProxy:
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
     async def close(self):
-        """Stop."""
         await self._session.close()
         await self._runner.cleanup()
 

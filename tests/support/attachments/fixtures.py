@@ -13,7 +13,6 @@ from tests.support.servers import free_port
 
 @pytest.fixture
 async def storage(tmp_path):
-    """An open local storage."""
     storage = LocalAttachmentStorage(tmp_path)
     await storage.open()
     yield storage
@@ -39,7 +38,6 @@ async def gateway(s3):
 
 @pytest.fixture
 async def harness(database, tmp_path, s3, gateway, metrics_and_scrape):
-    """An empty attachment harness."""
     harness = AttachmentHarness(
         database, tmp_path / "files", gateway.url, s3.create_bucket(), Instruments(metrics_and_scrape[0].meter)
     )
@@ -50,5 +48,4 @@ async def harness(database, tmp_path, s3, gateway, metrics_and_scrape):
 
 @pytest.fixture
 def scrape(metrics_and_scrape):
-    """A scrape of the harness's metrics."""
     return metrics_and_scrape[1]

@@ -18,7 +18,6 @@ class Gateway:
         self.url = f"http://127.0.0.1:{port}"
 
     async def start(self) -> None:
-        """Accept connections."""
         self._server = await asyncio.start_server(self._forward, "127.0.0.1", self._port)
 
     async def kill(self) -> None:

@@ -65,7 +65,6 @@ class AttachmentHarness:
         return datetime.now(UTC) + self.clock_offset
 
     async def open(self):
-        """Create the folder and a case."""
         await self.local.open()
         self.case_id = (await self.cases.open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email"))).id
 
@@ -75,7 +74,6 @@ class AttachmentHarness:
         return Offloader(self.database, source, target, self.instruments, self.clock, timings=OffloadTimings(**timings))
 
     async def add(self, data=b"hello", name="a.txt"):
-        """Store a file."""
         return await add_file(self.service, self.case_id, name, "text/plain", stream(data))
 
     async def offload(self, offloader=None, **options):
@@ -85,20 +83,16 @@ class AttachmentHarness:
         return moved
 
     async def reload(self, attachment):
-        """Return an attachment as its row is now."""
         return await attachment_rows.get_by_id(self.database, attachment.id)
 
     async def read_content(self, attachment):
-        """Return the bytes of an attachment, wherever they are stored."""
         row = await self.reload(attachment)
         return b"".join([block async for block in self.service.read(row, 0, row.size_bytes)])
 
     async def stored_keys(self, name):
-        """Return the keys in a storage."""
         return {found.key async for found in self.storages[name].list()}
 
     async def garbage_keys(self):
-        """Return the keys of the bytes on the garbage list."""
         return [row.storage_key for row in await self.database.fetch_all(sa.select(garbage.c.storage_key))]
 
     async def reconcile_later(self):

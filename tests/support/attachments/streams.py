@@ -8,5 +8,4 @@ async def stream(data, size=65_536):
 
 
 async def read(storage, key, offset, length):
-    """Return all bytes of a read."""
     return b"".join([block async for block in storage.read(key, offset, length)])

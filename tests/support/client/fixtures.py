@@ -12,7 +12,6 @@ QUICK = ClientTimings(attempt=GENEROUS_TIMEOUT, deadline=2 * GENEROUS_TIMEOUT, b
 
 @pytest.fixture
 async def api(client):
-    """A client of a running service."""
     async with SupportClient(str(client.make_url("/")), timings=QUICK) as api:
         yield api
 

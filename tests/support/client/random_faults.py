@@ -39,7 +39,6 @@ class RandomFaults:
         self.url = ""
 
     async def __aenter__(self):
-        """Accept connections."""
         app = web.Application(client_max_size=1 << 30)
         app.router.add_route("*", "/{path:.*}", self._serve)
         self._session = aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(limit=0))
@@ -50,7 +49,6 @@ class RandomFaults:
         return self
 
     async def __aexit__(self, *_):
-        """Stop."""
         await self._runner.cleanup()
         await self._session.close()
 

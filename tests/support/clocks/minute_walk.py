@@ -25,7 +25,6 @@ class NaiveCalendar:
         return local.date() not in self.holidays and any(begin <= minute < end for begin, end in spans)
 
     def between(self, start: datetime, end: datetime) -> int:
-        """Return the working minutes from one instant to another."""
         return sum(self.counts(at) for at in walk(start, end))
 
     def add(self, at: datetime, minutes: int, until: datetime) -> datetime | None:
@@ -38,7 +37,6 @@ class NaiveCalendar:
 
 
 def walk(start: datetime, end: datetime) -> Iterator[datetime]:
-    """Yield each minute from one instant until before another."""
     at = start.astimezone(UTC)
     while at < end:
         yield at
@@ -58,7 +56,6 @@ class NaiveClock:
 
     @property
     def state(self) -> str:
-        """The state as the API names it."""
         if self.breached:
             return "breached"
         return "met" if self.ended else "running" if self.running else "paused"
@@ -71,7 +68,6 @@ class NaiveClock:
             self.breached = self.due is not None and at > self.due
 
     def stop(self) -> None:
-        """Stop counting."""
         self.running = False
         if not self.breached:
             self.due = None
@@ -94,14 +90,12 @@ class NaiveCase:
     clocks: dict[str, NaiveClock] = field(default_factory=dict)
 
     def open(self, author: str | None) -> None:
-        """Open the case."""
         for target in ("firstResponse", "resolution"):
             self._start(target)
         if author == "agent":
             self.message("agent")
 
     def look(self, at: datetime) -> None:
-        """Look at each clock."""
         for clock in self.clocks.values():
             clock.look(at)
 
@@ -123,7 +117,6 @@ class NaiveCase:
                 self._start("nextResponse")
 
     def change_status(self, status: str) -> None:
-        """Change the status."""
         before, self.status = self.status, status
         for target, clock in self.clocks.items():
             if status not in ACTIVE and before in ACTIVE:

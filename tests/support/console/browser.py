@@ -96,7 +96,6 @@ class Console:
             self.errors.append(f"{message.text} {message.location}")
 
     async def close(self) -> None:
-        """Close all pages."""
         for context in self._contexts:
             await context.close()
 
@@ -118,7 +117,6 @@ async def sign_in(console: Console, token: str, address: str = "/console/", **op
 
 
 def address_of(client: TestClient) -> str:
-    """Return the address of the service that a client talks to."""
     return str(client.make_url("")).rstrip("/")
 
 

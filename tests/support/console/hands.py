@@ -35,7 +35,6 @@ class Keyboard:
         await control.page.keyboard.press("Enter")
 
     async def choose(self, control: Locator, label: str) -> None:
-        """Choose an option by typing its label, as in any select element."""
         await self.reach(control)
         await control.page.keyboard.type(label)
 
@@ -47,7 +46,6 @@ class Keyboard:
         await menu.page.keyboard.press("Enter")
 
     async def look_at(self, page: Page) -> None:
-        """Expect that the page is accessible."""
         await expect_accessible(page)
 
 
@@ -60,7 +58,6 @@ class Mouse:
         await expect(control).to_be_focused()
 
     async def press(self, control: Locator) -> None:
-        """Click."""
         await control.click()
 
     async def choose(self, control: Locator, label: str) -> None:
@@ -68,7 +65,6 @@ class Mouse:
         await control.select_option(label=label)
 
     async def pick(self, menu: Locator, label: str) -> None:
-        """Open a menu, and click."""
         await menu.click()
         await menu.page.get_by_role("option", name=label).click()
 
@@ -84,7 +80,6 @@ class Counter:
         self.count = 0
 
     async def keys(self, *keys: str) -> None:
-        """Press keys, one after the other."""
         for key in keys:
             await self._page.keyboard.press(key)
             self.count += 1
@@ -120,7 +115,6 @@ User = Keyboard | Mouse
 
 
 async def write(user: User, field: Locator, text: str) -> None:
-    """Write into a field."""
     await user.reach(field)
     await field.page.keyboard.type(text)
 

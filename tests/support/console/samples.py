@@ -8,7 +8,6 @@ HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 
 
 def case_path(case):
-    """Return the address of a case in the console."""
     return f"/console/cases/{case['id']}"
 
 
@@ -24,6 +23,5 @@ async def open_waiting(client, *subjects, **fields):
 
 
 async def overrides(client):
-    """Return the overrides of services in effect, by their names."""
     items = (await (await client.get("/support/oncall")).json())["sources"]["items"]
     return {each["service"]: each["override"]["reason"] for each in items if each["override"]}

@@ -20,7 +20,6 @@ RUN_TIMEOUT = 120.0  # seconds for one run, on a busy machine
 
 
 def print_figures(line):
-    """Print a line of figures, the result of a long form."""
     sys.stdout.write(f"\n{line}\n")
 
 
@@ -60,7 +59,6 @@ async def run_victim(command, variables, folder, point=None, record=None, watche
 
 @asynccontextmanager
 async def opened(url):
-    """Open a database for the length of a block."""
     database = create_database(url)
     await database.open()
     try:

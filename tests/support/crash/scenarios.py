@@ -34,14 +34,12 @@ class Scenario:
         self.unacknowledged = set()  # hashes of uploads and deletions without a response
 
     async def prepare(self, harness):
-        """Store some files."""
         self.case_id = harness.case_id
         for data in (SMALL, b"1", b"22", BLOCKS, PARTS):
             attachment = await harness.add(data)
             self.acknowledged[attachment.id] = attachment.sha256
 
     async def drive(self, process):
-        """Act on the running process until it ends."""
         await asyncio.to_thread(process.join)
 
     async def finish(self, harness):

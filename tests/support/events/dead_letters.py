@@ -20,5 +20,4 @@ async def give_up(client: TestClient, *events: str, reason: str = "no good") -> 
 
 
 async def waiting_events(client: TestClient) -> int:
-    """Return how many events wait to be consumed."""
     return (await service_of(client).broker.backlog(STREAM)).waiting

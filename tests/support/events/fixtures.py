@@ -27,7 +27,6 @@ def patient_broker(url: str) -> RedisBroker:
 
 @pytest.fixture(params=["in-process", "redis"])
 async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
-    """Each kind of broker."""
     broker = InMemoryBroker() if request.param == "in-process" else patient_broker(request.getfixturevalue("redis").url)
     yield broker
     await broker.close()
@@ -83,7 +82,6 @@ async def send_inbound(redis: Redis, event: Any, stream: str = "support.inbound"
 
 
 async def read_published(redis: Redis, stream: str = "support.events") -> list[dict[str, Any]]:
-    """Return every event that the service has published, in order."""
     return [json.loads(fields[b"event"]) for _, fields in await redis.xrange(stream)]
 
 

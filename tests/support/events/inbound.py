@@ -20,7 +20,6 @@ async def consumed(metrics, number, within=3 * GENEROUS_TIMEOUT):
 
 
 async def messages(client, case):
-    """What a case's conversation says."""
     return [message["message"] for message in (await read_case(client, case))["messages"]]
 
 
@@ -34,7 +33,6 @@ async def wait_for_messages(client, case, expected):
 
 
 def about(kind, value):
-    """A case's reference."""
     return {"context": {"type": kind, "id": value}}
 
 

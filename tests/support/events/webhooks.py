@@ -51,7 +51,6 @@ class Endpoint:
 
 @pytest.fixture
 async def endpoint():
-    """A listener's endpoint."""
     endpoint = Endpoint()
     await endpoint.server.start_server()
     yield endpoint

@@ -37,7 +37,6 @@ class Call:
         return self.end < inf
 
     def __str__(self) -> str:
-        """Return a line of a report."""
         name, place, value, version, key = self.operation
         parts = [f"case {place}: {name}", *([] if value in (None, ()) else [repr(value)])]
         parts += [f"if version {version}"] if version else []

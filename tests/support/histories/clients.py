@@ -209,7 +209,6 @@ class Caller:
         return history
 
     async def call_by_chance(self, history: History) -> None:
-        """Make one call."""
         await self.call(history, self._operation(history))
 
     async def call(self, history: History, operation: Operation) -> bool:

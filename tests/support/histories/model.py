@@ -29,7 +29,6 @@ class Operation(NamedTuple):
 
     @property
     def is_read(self) -> bool:
-        """Whether it changes nothing."""
         return self.name in READS
 
 
@@ -98,7 +97,6 @@ class CaseState(NamedTuple):
 
     @property
     def row(self) -> Row:
-        """The case as answers to changes show it."""
         return Row(self.version, self.status, self.priority, self.snoozed_until)
 
     @property
@@ -138,7 +136,6 @@ class State(NamedTuple):
         return self._replace(cases=(*self.cases[:place], after, *self.cases[place + 1 :]))
 
     def add(self, case: CaseState) -> "State":
-        """Return the state with one more case."""
         return self._replace(cases=(*self.cases, case))
 
 

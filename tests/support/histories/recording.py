@@ -80,5 +80,4 @@ class Histories:
 
 
 def most_undecided(histories: int) -> float:
-    """Return how many of a number of histories may be undecided."""
     return max(1, UNDECIDED * histories)

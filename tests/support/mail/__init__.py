@@ -41,7 +41,6 @@ class MailServer:
         folder.mkdir()
 
     def __enter__(self) -> Self:
-        """Start it, and wait until it accepts connections."""
         log = self.folder / "log"
         with log.open("wb") as output:
             command = [self._binary, SCRIPT, str(self.port), self.folder]
@@ -50,7 +49,6 @@ class MailServer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """End it."""
         self._process.kill()
         self._process.wait()
 
@@ -69,7 +67,6 @@ class MailServer:
         (self.folder / "busy").touch()
 
     def take_again(self) -> None:
-        """Take mails again."""
         (self.folder / "busy").unlink()
 
     def waiting(self) -> list[Path]:

@@ -22,5 +22,4 @@ async def stored_text(database, attachment_dir, redis):
 
 
 async def wait_until_published(database):
-    """Wait until all events are published."""
     await eventually(lambda: outbox_is_empty(database))

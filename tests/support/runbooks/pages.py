@@ -43,13 +43,11 @@ def rows(page, folder=ENGLISH):
 
 
 def section(page, heading, folder=ENGLISH):
-    """The text of a section."""
     _, _, after = page_text(folder, page).partition(f"\n{heading}\n")
     return after.partition("\n## ")[0]
 
 
 def actions(page, folder=ENGLISH):
-    """The text of each action by its heading."""
     _, *found = re.split(r"^### ", section(page, ACTIONS[folder], folder), flags=re.MULTILINE)
     return {heading: text.strip() for heading, _, text in (each.partition("\n") for each in found)}
 

@@ -19,7 +19,6 @@ text { font: 12px system-ui, sans-serif; fill: #24292f } .title { font-size: 14p
 
 
 def draw(title: str, measured: Sequence[tuple[Verdict, Sequence[Sample]]]) -> str:
-    """Return the chart of some figures over the same time."""
     height = TOP + len(measured) * (PANEL + GAP)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">',
@@ -34,7 +33,6 @@ def draw(title: str, measured: Sequence[tuple[Verdict, Sequence[Sample]]]) -> st
 
 
 def _panel(top: float, verdict: Verdict, samples: Sequence[Sample]) -> list[str]:
-    """Return a panel: the values from 0, the line of least squares, and where the warm-up ends."""
     end = samples[-1].at or 1.0
     most = max(each.value for each in samples) * 1.1 or 1.0
     steady = without_warm_up(samples)

@@ -54,11 +54,9 @@ class Verdict:
 
     @property
     def is_steady(self) -> bool:
-        """Whether the figure stays within its bound."""
         return self.growth <= self.allowed
 
     def __str__(self) -> str:
-        """Return the line for a report."""
         unit = f" {self.figure.unit}" if self.figure.unit else ""
         return f"{self.figure.name}: {self.growth:+.1f}{unit}, at most +{self.allowed:.1f} ({self.slope:+.1f} an hour)"
 

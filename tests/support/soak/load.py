@@ -151,7 +151,6 @@ class Load:
                     response.close()
 
     async def _import_and_delete(self, _session) -> None:
-        """Import closed cases with files, and delete all cases that were closed some seconds ago."""
         (self._folder / "label.txt").write_bytes(b"y" * 2000)
         at = "2024-01-01T08:00:00Z"
         cases = [

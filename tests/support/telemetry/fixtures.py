@@ -24,7 +24,6 @@ def victoria_metrics(servers, tmp_path_factory):
 
 @pytest.fixture
 async def otlp_receiver():
-    """An OTLP receiver in this process."""
     otlp_receiver = OtlpReceiver()
     await otlp_receiver.open()
     yield otlp_receiver
@@ -33,13 +32,11 @@ async def otlp_receiver():
 
 @pytest.fixture
 def port():
-    """A free port."""
     return free_port()
 
 
 @pytest.fixture
 async def session(port):
-    """A client of the service process."""
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         yield session
 

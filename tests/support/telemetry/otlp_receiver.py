@@ -21,11 +21,9 @@ class OtlpReceiver:
         self._server = TestServer(app)
 
     async def open(self) -> None:
-        """Listen on a free port."""
         await self._server.start_server()
 
     async def close(self) -> None:
-        """Stop listening."""
         await self._server.close()
 
     @property

@@ -21,14 +21,12 @@ def timings():
 
 @pytest.fixture
 def redis(redis):
-    """A Redis that is repaired after the test, since later tests use it."""
     yield redis
     repair(redis)
 
 
 @pytest.fixture
 async def services():
-    """The upstream services."""
     async with open_services() as services:
         yield services
 

@@ -46,7 +46,6 @@ CACHED = dict.fromkeys(SOURCES, ("cached", None))  # after the next one
 
 
 def payment(name: str = "PAY-1", **fields: Any) -> dict[str, Any]:
-    """Return a payment as its service sends it."""
     known = {"id": name, "orderId": "ORD-1", "status": "captured", "amount": "12.50"}
     return known | {"updatedAt": "2026-01-03T00:00:00Z"} | fields
 
@@ -118,16 +117,13 @@ class TimelineHarness:
     async def start(
         cls, make_client: Any, services: dict[str, SourceService], context: Any, **variables: str
     ) -> "TimelineHarness":
-        """Start the service, and open a case."""
         client = await start_service(make_client, services, **variables)
         return cls(client, await open_case(client, context=context), services)
 
     def set_source_timeout(self, source: str, seconds: float) -> None:
-        """Change the timeout of each call to a source."""
         service_of(self.client).timeline.sources[source].timeout = seconds
 
     def set_redis_timeout(self, seconds: float) -> None:
-        """Change the timeout of each Redis operation."""
         service_of(self.client).cache.connection.timeout = seconds
 
     async def read(self) -> Case:

@@ -22,14 +22,12 @@ NEVER_OPEN = BreakerTimings(open_for=0.0)  # the faults of one test must not ope
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def upstreams():
-    """The upstream services of all tests."""
     async with open_services() as services:
         yield services
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def timeline_client(make_shared_client, upstreams, redis_server):
-    """A client of the service of all tests."""
     redis_server.start()
     timings = patient_timings(timeline=TimelineTimings(redis=FAST_RECONNECT, breaker=NEVER_OPEN))
     return await start_service(make_shared_client, upstreams, timings=timings, SUPPORT_REDIS_URL=redis_server.url)
@@ -47,7 +45,6 @@ async def services(upstreams):
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def harness(timeline_client, services, redis):
-    """The service of all tests, and a case of this one."""
     harness = TimelineHarness(timeline_client, await open_case(timeline_client, context=CONTEXT), services)
     harness.set_redis_timeout(GENEROUS_TIMEOUT)
     for name in services:
