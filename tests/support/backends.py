@@ -1,7 +1,6 @@
 """Real telemetry backends: VictoriaMetrics with vmalert, Prometheus, and the collector rotel."""
 
 import json
-import subprocess
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
@@ -9,13 +8,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tests.support.servers import find_binary, free_port, wait_until_ready
+from tests.support.servers import Server, find_binary, free_port
 
 Series = dict[str, str]
 RELABELING = Path(__file__).parents[2] / "observability" / "pushed" / "relabel.yaml"
 
 
-class Backend:
+class Backend(Server):
     """A server process on a free port, started by the constructor and ended by its process id."""
 
     def __init__(self, folder: Path, port: int, ready: str, *command: str) -> None:
@@ -23,19 +22,7 @@ class Backend:
         self._ready_path = ready
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / "server.log"
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder)
-        try:
-            wait_until_ready(self._is_ready, self._process, log)
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Kill the process, whatever its state."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
+        self.launch(command, self._is_ready, log, cwd=folder)
 
     def query(self, promql: str) -> list[tuple[Series, float]]:
         """Return the result of an instant query: label sets and values."""

@@ -3,15 +3,14 @@
 import os
 import pwd
 import signal
-import socket
-import subprocess
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from tests.support.servers import find_binary, free_port, wait_until_ready
+from tests.support.servers import Server, accepts, find_binary, free_port, wait_until_ready
 
 RELOADED = "got SIGHUP, re-reading config"
 SESSIONS = 3  # with the server, for any number of clients
@@ -28,7 +27,7 @@ unix_socket_dir =
 """
 
 
-class PgBouncer:
+class PgBouncer(Server):
     """A pooler on a free port before the server of a database URL; root runs it as the user `postgres`.
 
     `settings` are added to its configuration; `configuration` replaces it, with the files that it names.
@@ -50,7 +49,7 @@ class PgBouncer:
         self._path = server.path
         folder.mkdir()
         self._file = folder / "pgbouncer.ini"
-        self._log = log = folder / "pgbouncer.log"
+        self._log = folder / "pgbouncer.log"
         text = configuration
         if configuration is CONFIGURATION:
             text = configuration.format(server_port=server.port, port=self.port, sessions=SESSIONS)
@@ -72,20 +71,9 @@ class PgBouncer:
             if os.geteuid() == 0:
                 account = pwd.getpwnam("postgres")
                 user = {"user": account.pw_name, "group": account.pw_gid, "extra_groups": []}
-            output = opened.enter_context(log.open("ab"))
-            self._process = subprocess.Popen(
-                [find_binary("pgbouncer", "/usr/sbin"), path],
-                stdout=output,
-                stderr=output,
-                cwd="/",
-                pass_fds=descriptors,
-                **user,
-            )
-        try:
-            wait_until_ready(self._is_ready, self._process, log)
-        except BaseException:
-            self.close()
-            raise
+            command = [find_binary("pgbouncer", "/usr/sbin"), path]
+            is_ready = partial(accepts, self.port)
+            self.launch(command, is_ready, self._log, cwd="/", pass_fds=descriptors, **user)
 
     @property
     def url(self) -> str:
@@ -101,15 +89,3 @@ class PgBouncer:
         wait_until_ready(
             lambda: self._log.read_text(encoding="utf-8").count(RELOADED) > reloads, self._process, self._log
         )
-
-    def close(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-
-    def _is_ready(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-        except OSError:
-            return False
-        return True

@@ -1,13 +1,12 @@
 """A primary and a replica of Redis that three Sentinels watch, as real processes."""
 
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import redis
 
-from tests.support.servers import START_TIMEOUT, RedisServer, find_binary, free_port, wait_until_ready
+from tests.support.servers import START_TIMEOUT, RedisServer, Server, find_binary, free_port
 
 SERVICE = "support"
 NUMBER = 3
@@ -17,7 +16,7 @@ QUORUM = 2
 DOWN_AFTER = 2000
 
 
-class Sentinel:
+class Sentinel(Server):
     """A process that watches the primary at a port."""
 
     def __init__(self, folder: Path, primary: int, program: str = "redis") -> None:
@@ -34,13 +33,7 @@ class Sentinel:
         configuration, log = folder / "sentinel.conf", folder / "sentinel.log"
         configuration.write_text("\n".join(lines))
         command = [find_binary(f"{program}-server"), str(configuration), "--sentinel"]
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(command, stdout=output, stderr=output)
-        wait_until_ready(self._answers, self._process, log)
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        self.launch(command, self._answers, log)
 
     def _answers(self) -> bool:
         try:

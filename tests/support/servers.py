@@ -15,9 +15,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -67,7 +68,52 @@ def wait_until_ready(ready: Callable[[], bool], process: subprocess.Popen[bytes]
         time.sleep(0.02)
 
 
-class RedisServer:
+def accepts(port: int) -> bool:
+    """Return whether a server listens at a loopback port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Server:
+    """A process that can be killed, frozen and started again."""
+
+    _process: subprocess.Popen[bytes] | None = None
+
+    def launch(self, command: Sequence[object], is_ready: Callable[[], bool], log: Path, **options: Any) -> None:
+        """Start a command, whose output goes to the log, and wait until it is ready."""
+        with log.open("ab") as output:
+            self._process = subprocess.Popen([*command], stdout=output, stderr=output, **options)
+        try:
+            wait_until_ready(is_ready, self._process, log)
+        except BaseException:
+            self.kill()
+            raise
+
+    def is_running(self) -> bool:
+        """Return whether the server has not ended; it may be frozen."""
+        return self._process is not None and self._process.poll() is None
+
+    def freeze(self) -> None:
+        """Suspend the server: it keeps its connections and answers nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Kill the server, whatever its state."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def close(self) -> None:
+        self.kill()
+
+    def _signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+
+class RedisServer(Server):
     """A Redis, by default without persistence, that can be killed, frozen and restarted at the same address.
 
     `program` is `redis` or `valkey`. `options` are of the server, with underscores in the place of hyphens.
@@ -78,7 +124,6 @@ class RedisServer:
         self._options = {"appendonly": "no"} | {name.replace("_", "-"): value for name, value in options.items()}
         self._folder = folder
         self.port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
         self.url = f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
@@ -87,10 +132,7 @@ class RedisServer:
             return
         options = {"port": self.port, "bind": "127.0.0.1", "save": "", "dir": self._folder} | self._options
         arguments = [part for name, value in options.items() for part in (f"--{name}", *(str(value).split() or [""]))]
-        log = self._folder / "redis.log"
-        with log.open("ab") as output:
-            self._process = subprocess.Popen([self._binary, *arguments], stdout=output, stderr=output)
-        wait_until_ready(self._is_ready, self._process, log)
+        self.launch([self._binary, *arguments], self._is_ready, self._folder / "redis.log")
 
     def empty(self) -> None:
         with redis.Redis.from_url(self.url) as client:
@@ -100,28 +142,6 @@ class RedisServer:
         with redis.Redis.from_url(self.url, socket_timeout=5) as client:
             return client.execute_command(*command)
 
-    def is_running(self) -> bool:
-        """Return whether the server has not ended; it may be frozen."""
-        return self._process is not None and self._process.poll() is None
-
-    def kill(self) -> None:
-        self._signal(signal.SIGKILL)
-        self._process.wait()
-
-    def freeze(self) -> None:
-        """Suspend the server: it keeps its connections and answers nothing."""
-        self._signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self._signal(signal.SIGCONT)
-
-    def close(self) -> None:
-        if self.is_running():
-            self.kill()
-
-    def _signal(self, number: int) -> None:
-        self._process.send_signal(number)
-
     def _is_ready(self) -> bool:
         try:
             with redis.Redis.from_url(self.url, socket_timeout=1) as client:
@@ -130,7 +150,7 @@ class RedisServer:
             return False
 
 
-class PostgresServer:
+class PostgresServer(Server):
     """A PostgreSQL cluster for the tests; root runs it as the user `postgres`, as PostgreSQL requires.
 
     `settings` replace the settings of the tests, which flush nothing. The data is what the folder has, or a copy of
@@ -146,7 +166,6 @@ class PostgresServer:
         self._folder = folder
         self._settings = settings
         self._port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
         self.variables: dict[str, str] = {}  # of the environment, from the next start on
         self._user: dict[str, str] = {}
         if os.geteuid() == 0:
@@ -178,24 +197,16 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start the server unless it runs, with its previous data."""
-        if self._process is not None and self._process.poll() is None:
+        if self.is_running():
             return
         settings = {"port": self._port, "unix_socket_directories": self._folder, "listen_addresses": "127.0.0.1"}
         settings |= {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": 50}
         settings |= {"max_prepared_transactions": 5}
         settings |= self._settings
         arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        log = self._folder / "postgres.log"
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [self._postgres, "-D", self._folder / "data", *arguments],
-                env=os.environ | self.variables,
-                stdout=output,
-                stderr=output,
-                cwd=self._folder,
-                **self._user,
-            )
-        wait_until_ready(self._is_ready, self._process, log)
+        command = [self._postgres, "-D", self._folder / "data", *arguments]
+        options = {"env": os.environ | self.variables, "cwd": self._folder, **self._user}
+        self.launch(command, self._is_ready, self._folder / "postgres.log", **options)
 
     def follow(self, primary: "PostgresServer") -> None:
         """Make this server, which is stopped and has a copy of the data of `primary`, a standby of it."""
@@ -225,16 +236,9 @@ class PostgresServer:
         self._process.send_signal(signal.SIGINT)
         self._process.wait()
 
-    def freeze(self) -> None:
-        """Suspend the server and its children: they keep their connections and answer nothing."""
-        self._signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self._signal(signal.SIGCONT)
-
     def kill(self) -> None:
         """Kill the server and its children, whatever their state."""
-        if self._process is not None and self._process.poll() is None:
+        if self.is_running():
             server = psutil.Process(self._process.pid)
             server.suspend()  # so that it can't fork more children
             children = server.children()
@@ -245,7 +249,7 @@ class PostgresServer:
             psutil.wait_procs(children, timeout=START_TIMEOUT)  # they hold the memory that the next server needs
 
     def close(self) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self.is_running():
             self.thaw()
             self.stop()
 
@@ -285,28 +289,20 @@ class PostgresServer:
             return False
 
 
-class S3Server:
+class S3Server(Server):
     """moto's S3 as a process; it stores everything in memory, and is empty after each start."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
         self.url = f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
         """Start the server unless it runs."""
-        if self._process is not None and self._process.poll() is None:
-            return
-        log = self._folder / "s3.log"
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)],
-                stdout=subprocess.DEVNULL,
-                stderr=output,
-                env={"PATH": os.environ.get("PATH", ""), "AWS_DEFAULT_REGION": "us-east-1", "PYTHONWARNINGS": "ignore"},
-            )
-        wait_until_ready(self._is_ready, self._process, log)
+        if not self.is_running():
+            command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)]
+            env = {"PATH": os.environ.get("PATH", ""), "AWS_DEFAULT_REGION": "us-east-1", "PYTHONWARNINGS": "ignore"}
+            self.launch(command, self._is_ready, self._folder / "s3.log", env=env)
 
     def create_bucket(self, name: str | None = None) -> str:
         """Create an empty bucket; return its name."""
@@ -321,26 +317,11 @@ class S3Server:
     def multipart_uploads(self, bucket: str) -> list[str]:
         return re.findall("<Key>(.*?)</Key>", self._call("GET", f"/{bucket}?uploads").decode())
 
-    def freeze(self) -> None:
-        """Suspend the server: it keeps its connections and answers nothing."""
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
-
     def keys(self, bucket: str) -> list[str]:
         return re.findall("<Key>(.*?)</Key>", self._call("GET", f"/{bucket}").decode())
 
     def replace(self, bucket: str, key: str, data: bytes) -> None:
         self._call("PUT", f"/{bucket}/{key}", data)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def close(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self.kill()
 
     def _call(self, method: str, path: str, data: bytes | None = None) -> bytes:
         request = urllib.request.Request(self.url + path, data=data, method=method)

@@ -1,8 +1,6 @@
 """The provider of the npm package `oidc-provider`, which the OpenID Foundation has certified, as a process."""
 
 import json
-import signal
-import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -10,13 +8,13 @@ from pathlib import Path
 from joserfc.jwk import generate_key
 
 from tests.support.access.provider import CLIENT_ID, SECRET
-from tests.support.servers import MissingServer, find_binary, free_port, wait_until_ready
+from tests.support.servers import MissingServer, Server, find_binary, free_port
 
 SCRIPT = Path(__file__).parent / "provider.mjs"
 PACKAGE = Path(__file__).parents[3] / "node_modules/oidc-provider"
 
 
-class CertifiedProvider:
+class CertifiedProvider(Server):
     """The provider, at the same address each time. Its host differs from the service's, so it is another site."""
 
     def __init__(self, folder):
@@ -25,7 +23,6 @@ class CertifiedProvider:
         self._binary = find_binary("node")
         self._folder = folder
         self._port = free_port()
-        self._process = None
         self.issuer = f"http://localhost:{self._port}"
         self._people = folder / "people.json"
         self.set_people(lan=["support-agents"])
@@ -46,36 +43,13 @@ class CertifiedProvider:
         """Start for a service at an address, and wait until it answers."""
         keys, options, log = (self._folder / name for name in ("keys.json", "options.json", "provider.log"))
         keys.write_text(json.dumps({"keys": [self._key]}))
-        options.write_text(
-            json.dumps(
-                {
-                    "issuer": self.issuer,
-                    "port": self._port,
-                    "address": address,
-                    "clientId": CLIENT_ID,
-                    "secret": SECRET,
-                    "keys": str(keys),
-                    "people": str(self._people),
-                    "idTokenSeconds": 3600,
-                }
-            )
-        )
-        with log.open("ab") as output:
-            self._process = subprocess.Popen([self._binary, SCRIPT, options], stdout=output, stderr=output)
-        wait_until_ready(self._answers, self._process, log)
-
-    def freeze(self):
-        """Stop answering, with all connections open."""
-        self._process.send_signal(signal.SIGSTOP)
+        wanted = {"issuer": self.issuer, "port": self._port, "address": address, "idTokenSeconds": 3600}
+        wanted |= {"clientId": CLIENT_ID, "secret": SECRET, "keys": str(keys), "people": str(self._people)}
+        options.write_text(json.dumps(wanted))
+        self.launch([self._binary, SCRIPT, options], self._answers, log)
 
     def resume(self):
-        self._process.send_signal(signal.SIGCONT)
-
-    def kill(self):
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        self.thaw()
 
     def _answers(self):
         try:

@@ -1,14 +1,15 @@
 """Fixtures for attachments: storages, S3 behind a proxy, and a harness with a database and both storages."""
 
+from urllib.parse import urlsplit
+
 import pytest
 
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
-from tests.support.attachments.gateway import Gateway
 from tests.support.attachments.harness import AttachmentHarness
+from tests.support.console.balancer import Balancer
 from tests.support.scrape import Scrape
-from tests.support.servers import free_port
 
 
 @pytest.fixture
@@ -30,16 +31,14 @@ def metrics_and_scrape():
 @pytest.fixture
 async def gateway(s3):
     """A proxy in front of S3, which a test can stop."""
-    gateway = Gateway(s3.url, free_port())
-    await gateway.start()
-    yield gateway
-    await gateway.kill()
+    async with Balancer([urlsplit(s3.url).port]) as gateway:
+        yield gateway
 
 
 @pytest.fixture
 async def harness(database, tmp_path, s3, gateway, metrics_and_scrape):
     harness = AttachmentHarness(
-        database, tmp_path / "files", gateway.url, s3.create_bucket(), Instruments(metrics_and_scrape[0].meter)
+        database, tmp_path / "files", gateway.address, s3.create_bucket(), Instruments(metrics_and_scrape[0].meter)
     )
     await harness.open()
     yield harness

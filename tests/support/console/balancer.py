@@ -1,57 +1,71 @@
-"""A load balancer in front of replicas: forwards each connection to the first one that accepts it."""
+"""A TCP proxy, such as a load balancer in front of replicas: it forwards each connection to a port that accepts it."""
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Self
+
+from tests.support.servers import free_port
 
 
 class Balancer:
-    """Forwards TCP connections to `ports`, which a test may change; to none of them, connections break."""
+    """Forwards connections to the first of `ports`, which a test may change. To none of them, connections break.
+
+    `delay` is the time in seconds before each chunk, in both directions.
+    """
 
     def __init__(self, ports: Sequence[int]) -> None:
         self.ports = ports
-        self.address = ""
-        self._open: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.delay = 0.0
+        self.chunks = 0  # forwarded so far, in both directions
+        self.port = free_port()
+        self.address = f"http://127.0.0.1:{self.port}"
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._forward, "127.0.0.1", self.port)
+
+    async def kill(self) -> None:
+        """Break every connection, and refuse new ones."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.address = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for writer in self._open:
-            writer.transport.abort()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(self._forward(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        await self.kill()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.add(writer)
-        for port in self.ports:
-            try:
-                from_replica, to_replica = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                continue
-            self._open.add(to_replica)
-            await asyncio.gather(_copy(reader, to_replica), _copy(from_replica, writer))
-            self._open.discard(to_replica)
-            break
-        else:
-            writer.transport.abort()
-        self._open.discard(writer)
+        task, writers = asyncio.current_task(), [writer]
+        self._connections.add(task)
+        try:
+            with suppress(asyncio.CancelledError):  # asyncio would log it
+                for port in self.ports:
+                    with suppress(OSError):
+                        from_target, to_target = await asyncio.open_connection("127.0.0.1", port)
+                        writers.append(to_target)
+                        await asyncio.gather(self._copy(reader, to_target), self._copy(from_target, writer))
+                        break
+        finally:
+            self._connections.discard(task)
+            for each in writers:
+                each.transport.abort()
 
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Copy until one side ends or breaks, and close the other."""
-    try:
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
-    except OSError:
-        pass
-    writer.close()
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Copy until one side ends or breaks, and close the other."""
+        with suppress(OSError):
+            while chunk := await reader.read(65_536):
+                await asyncio.sleep(self.delay)
+                writer.write(chunk)
+                await writer.drain()
+                self.chunks += 1
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()

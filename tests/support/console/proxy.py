@@ -1,12 +1,10 @@
 """HAProxy between the browser and the service."""
 
-import socket
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.servers import find_binary, free_port, wait_until_ready
+from tests.support.servers import Server, accepts, find_binary, free_port
 
 CONFIGURATION = """
 defaults
@@ -34,14 +32,9 @@ def running_proxy(folder: Path, service: str, *rules: str, certificate: Path | N
     target = service.removeprefix("http://")
     file.write_text(CONFIGURATION.format(port=port, tls=tls, rules="\n    ".join(rules), service=target))
 
-    def listens() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
-    with (
-        log.open("wb") as output,
-        subprocess.Popen([find_binary("haproxy"), "-db", "-f", file], stdout=output, stderr=output) as process,
-    ):
-        wait_until_ready(listens, process, log)
+    server = Server()
+    server.launch([find_binary("haproxy"), "-db", "-f", file], lambda: accepts(port), log)
+    try:
         yield f"{'https' if certificate else 'http'}://127.0.0.1:{port}"
-        process.kill()
+    finally:
+        server.close()

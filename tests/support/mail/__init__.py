@@ -7,15 +7,12 @@ import email
 import email.policy
 import importlib
 import smtplib
-import socket
-import subprocess
 import sys
 from email.message import EmailMessage
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
-from tests.support.servers import MissingServer, find_binary, free_port, wait_until_ready
+from tests.support.servers import MissingServer, Server, accepts, find_binary, free_port
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("server.mjs")
@@ -26,7 +23,7 @@ mail_gateway = importlib.import_module(GATEWAY.stem)
 """The gateway as a module: it is in no package. The process that reads mails imports it by its name."""
 
 
-class MailServer:
+class MailServer(Server):
     """A mail server that runs for the length of a block.
 
     Mail to `nobody@…` is refused, and mail to `full@…` is refused for the moment.
@@ -41,20 +38,12 @@ class MailServer:
         folder.mkdir()
 
     def __enter__(self) -> Self:
-        log = self.folder / "log"
-        with log.open("wb") as output:
-            command = [self._binary, SCRIPT, str(self.port), self.folder]
-            self._process = subprocess.Popen(command, stdout=output, stderr=output)
-        wait_until_ready(self._accepts, self._process, log)
+        command = [self._binary, SCRIPT, str(self.port), self.folder]
+        self.launch(command, lambda: accepts(self.port), self.folder / "log")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def _accepts(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def send(self, mail: bytes | EmailMessage, *, sender: str = "", to: str = "support@shop.example") -> None:
         """Hand a mail over, as another mail server does; without a sender it is a report, with the envelope `<>`."""

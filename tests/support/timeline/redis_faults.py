@@ -1,12 +1,11 @@
 """Faults of a Redis server, and their repair."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
 import redis
 
+from tests.support.console.balancer import Balancer
 from tests.support.servers import RedisServer, free_port
 
 RedisFault = Callable[[RedisServer], None]
@@ -48,61 +47,9 @@ def repair(server: RedisServer) -> None:
             client.delete(*filling)
 
 
-class SlowProxy:
-    """A TCP proxy that delays each chunk by `delay` seconds, in both directions."""
-
-    def __init__(self, port: int) -> None:
-        self.delay = 0.0
-        self.chunks = 0  # forwarded so far, in both directions
-        self._target_port = port
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
-
-    async def open(self) -> int:
-        """Listen; return the port."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        return self._server.sockets[0].getsockname()[1]
-
-    async def close(self) -> None:
-        """Stop, and drop all connections."""
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
-        except OSError:
-            writer.transport.abort()
-            return
-        self._start(self._forward(reader, target_writer))
-        self._start(self._forward(target_reader, writer))
-
-    def _start(self, forwarding: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(forwarding)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            with suppress(OSError):
-                while chunk := await reader.read(65_536):
-                    await asyncio.sleep(self.delay)
-                    writer.write(chunk)
-                    await writer.drain()
-                    self.chunks += 1
-        finally:
-            writer.transport.abort()
-
-
 @asynccontextmanager
-async def slow_proxy(url: str) -> AsyncIterator[tuple[SlowProxy, str]]:
+async def slow_proxy(url: str) -> AsyncIterator[tuple[Balancer, str]]:
     """Open a proxy to a Redis; yield it with the URL to connect to."""
     port, _, database = url.rpartition(":")[2].partition("/")
-    proxy = SlowProxy(int(port))
-    proxy_port = await proxy.open()
-    try:
-        yield proxy, f"redis://127.0.0.1:{proxy_port}/{database}"
-    finally:
-        await proxy.close()
+    async with Balancer([int(port)]) as proxy:
+        yield proxy, f"redis://127.0.0.1:{proxy.port}/{database}"
