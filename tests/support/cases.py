@@ -25,23 +25,9 @@ async def stored_case(service: CaseService, case_id: str) -> Case:
 
 
 def ticket(number=1, **fields):
-    values = {
-        "id": f"case-{number}",
-        "subject": "Đơn hàng",
-        "description": None,
-        "customer_id": None,
-        "status": "open",
-        "priority": "normal",
-        "channel": "email",
-        "assigned_agent_id": None,
-        "team": None,
-        "context": [],
-        "tags": [],
-        "external_id": None,
-        "sent_at": None,
-        "created_at": AT,
-        "updated_at": AT,
-    }
+    values = dict.fromkeys(("description", "customer_id", "assigned_agent_id", "team", "external_id", "sent_at"))
+    values |= {"id": f"case-{number}", "subject": "Đơn hàng", "status": "open", "priority": "normal"}
+    values |= {"channel": "email", "context": [], "tags": [], "created_at": AT, "updated_at": AT}
     return CaseSummary.model_construct(**values | fields)
 
 

@@ -53,14 +53,8 @@ class ImportRunner:
         self.refusals, self.batches = [], []
         upload_limits = AttachmentSettings(**({"max_bytes": 1_000_000} | limits))
         files = ImportedFiles(self.folder, self.storage, upload_limits, skip_missing=skip_missing)
-        importer = Importer(
-            self.database,
-            files,
-            OPERATOR,
-            synthetic_channels=("synthetic",),
-            dry_run=dry_run,
-            refuse=self._note_refusal,
-        )
+        options = {"synthetic_channels": ("synthetic",), "dry_run": dry_run, "refuse": self._note_refusal}
+        importer = Importer(self.database, files, OPERATOR, **options)
         await importer.run(entries, mapper, self.batches.append)
         self.missing = files.missing
         return importer.totals

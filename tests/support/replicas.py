@@ -34,11 +34,6 @@ class Replicas:
         """Wait until each has been ready once since it was killed."""
         await asyncio.gather(*(event.wait() for event in self._ready))
 
-    @property
-    def are_ready(self):
-        """Whether each has been ready since it was killed."""
-        return all(event.is_set() for event in self._ready)
-
     def kill(self):
         number = self.kills % len(self._ports)
         self._ready[number].clear()

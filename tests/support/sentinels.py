@@ -100,12 +100,8 @@ class RedisWithSentinels:
             with redis.Redis(port=each.port, socket_timeout=5) as client:
                 state = client.sentinel_masters()[SERVICE]
                 replicas = client.sentinel_slaves(SERVICE)
-            found = (
-                state["num-other-sentinels"],
-                state["flags"],
-                state["port"],
-                [replica["flags"] for replica in replicas],
-            )
+            flags = [replica["flags"] for replica in replicas]
+            found = (state["num-other-sentinels"], state["flags"], state["port"], flags)
             if found != (NUMBER - 1, "master", self.primary.port, ["slave"]):
                 return False
         return self._replica_is_in_step()

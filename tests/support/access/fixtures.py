@@ -72,15 +72,8 @@ def rsa_key(key_id="rsa"):
 
 def valid_claims():
     now = int(time.time())
-    return {
-        "iss": ISSUER,
-        "aud": AUDIENCE,
-        "sub": "user-17",
-        "role": "supervisor",
-        "iat": now,
-        "nbf": now,
-        "exp": now + 300,
-    }
+    times = {"iat": now, "nbf": now, "exp": now + 300}
+    return {"iss": ISSUER, "aud": AUDIENCE, "sub": "user-17", "role": "supervisor", **times}
 
 
 def write_token(path, name, **fields):

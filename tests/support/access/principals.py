@@ -96,12 +96,8 @@ class Principals:
         """Return a request for an operation on a case and its file."""
         method, path, sent = REQUESTS[operation]
         sent = {"data": form(b"hello")} if sent is None else sent
-        return self.request(
-            name,
-            method,
-            path.format(case=case, file=file, view=self.views.get(name), bulk=self.bulks.get(name)),
-            **sent,
-        )
+        path = path.format(case=case, file=file, view=self.views.get(name), bulk=self.bulks.get(name))
+        return self.request(name, method, path, **sent)
 
 
 @pytest.fixture

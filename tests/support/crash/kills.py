@@ -69,12 +69,8 @@ async def opened(url):
 
 def variables_of_service(folder, url):
     """Return the variables of a service with files in a folder. A traced process is slow, and sheds no load."""
-    return {
-        "SUPPORT_DATABASE_URL": url,
-        "SUPPORT_ATTACHMENT_DIR": str(folder / "files"),
-        "SUPPORT_PORT": str(free_port()),
-        "SUPPORT_SHED_LAG": "0",
-    }
+    variables = {"SUPPORT_DATABASE_URL": url, "SUPPORT_ATTACHMENT_DIR": str(folder / "files")}
+    return variables | {"SUPPORT_PORT": str(free_port()), "SUPPORT_SHED_LAG": "0"}
 
 
 @asynccontextmanager

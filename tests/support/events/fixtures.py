@@ -45,22 +45,10 @@ def durable_redis(servers: None, tmp_path: Path) -> Any:
 
 def shipment_event(event_id: str = "e-1", order: str = "order-456", **fields: Any) -> dict[str, Any]:
     """Return a fulfillment event as a structured CloudEvent."""
-    data = {
-        "orderId": order,
-        "shipmentId": "SHP-9",
-        "trackingNumber": "ZX123",
-        "status": "in_transit",
-        "carrier": "VNPost",
-        "occurredAt": "2026-01-02T03:04:05Z",
-    }
-    return {
-        "specversion": "1.0",
-        "id": event_id,
-        "source": "/fulfillment",
-        "type": "fulfillment.shipment.updated.v1",
-        "time": "2026-01-02T03:04:05Z",
-        "data": data | fields,
-    }
+    data = {"orderId": order, "shipmentId": "SHP-9", "trackingNumber": "ZX123", "status": "in_transit"}
+    data |= {"carrier": "VNPost", "occurredAt": "2026-01-02T03:04:05Z", **fields}
+    envelope = {"specversion": "1.0", "id": event_id, "source": "/fulfillment", "time": "2026-01-02T03:04:05Z"}
+    return envelope | {"type": "fulfillment.shipment.updated.v1", "data": data}
 
 
 def hold_publications(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:

@@ -5,7 +5,7 @@ import pytest
 
 from tests.support.backends import VictoriaMetrics
 from tests.support.calls import add_message, expect_problem, form, open_case, read_timeline, refresh, upload
-from tests.support.process import running
+from tests.support.process import PATIENT_SOURCES, running
 from tests.support.servers import MissingServer, free_port
 from tests.support.telemetry.otlp_receiver import OtlpReceiver
 from tests.support.upstream import url_variables
@@ -46,12 +46,7 @@ def serve(processes, port, migrated_folder, sources):
     """Run `support-service serve` with all upstream services for the length of a block."""
 
     def serve(**variables):
-        defaults = {
-            "SUPPORT_PORT": str(port),
-            "SUPPORT_ACCESS_LOG": "0",
-            "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60",
-            "SUPPORT_TIMELINE_DEADLINE": "60",
-        }
+        defaults = {"SUPPORT_PORT": str(port), "SUPPORT_ACCESS_LOG": "0", **PATIENT_SOURCES}
         return running("serve", cwd=migrated_folder, **defaults | url_variables(sources) | variables)
 
     return serve
