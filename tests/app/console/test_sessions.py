@@ -1,19 +1,12 @@
 """Sessions of browsers: sign-in, what the cookie allows, and how a session ends."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 import pytest_asyncio
-import sqlalchemy as sa
 
-from support_service.core.domain.principals import ANONYMOUS
-from support_service.core.errors import Unauthenticated
-from support_service.platform.access.sessions import BrowserSessions
-from support_service.platform.access.timings import SessionLimits
 from support_service.platform.access.tokens import edit_token_file
-from support_service.platform.database.tables import console_sessions
 from support_service.stream.service import StreamTimings
-from tests.conftest import both_databases
 from tests.support.access.fixtures import AUDIENCE, ISSUER, write_token
 from tests.support.calls import eventually, expect_problem
 from tests.support.stream import follow
@@ -65,45 +58,32 @@ async def test_cookie_identifies_the_caller_of_the_token(client, token):
     assert (me["name"], me["subject"]) == ("lan", "agent-7")
 
 
-async def test_cookie_over_https_is_bound_to_the_host(client, token):
+async def test_cookie_over_https_is_bound_to_the_host_and_never_sent_over_plain_http_but_on_loopback(client, token):
     """Over HTTPS its name has the prefix that no other host and no plain HTTP can set."""
-    response = await sign_in(client, token, **SECURE)
-    cookie = response.headers["Set-Cookie"]
-    assert cookie.startswith("__Host-support-session=")
-    assert "Secure" in cookie
-
-
-async def test_sign_in_over_plain_http_works_on_loopback_only(client, token):
-    """A token and its cookie would be readable on the way."""
-    response = await sign_in(client, token, Host="desk.example")
-    await expect_problem(response, 403, "https_required")
+    cookie = (await sign_in(client, token, **SECURE)).headers["Set-Cookie"]
+    assert (cookie.startswith("__Host-support-session="), "Secure" in cookie) == (True, True)
+    await expect_problem(await sign_in(client, token, Host="desk.example"), 403, "https_required")
     response = await client.get("/support/me", headers={"Host": "desk.example", "Cookie": f"{COOKIE}=something"})
     await expect_problem(response, 401, "token_missing")
 
 
-@pytest.mark.parametrize("headers", [{}, SECURE])
-async def test_cookie_of_the_other_scheme_does_not_count(client, token, headers):
+async def test_cookie_of_the_other_scheme_does_not_count(client, token):
     """A browser sends both to loopback. An ended one of HTTPS must not hide one of plain HTTP, or the reverse."""
-    current = (await sign_in(client, token, **headers)).headers["Set-Cookie"].partition(";")[0]
-    other = COOKIE if headers else "__Host-support-session"
-    both = headers | {"Cookie": f"{other}=ended; {current}"}
-    assert (await client.get("/support/me", headers=both)).status == 200
-    response = await client.delete("/console/session", headers=both | SAME_ORIGIN)
-    assert response.headers["Set-Cookie"].partition("=")[0] == current.partition("=")[0]
-    await expect_problem(await client.get("/support/me", headers=both), 401, "session_ended")
-
-
-async def test_wrong_token_starts_no_session(client):
-    """The refusal is that of the API."""
-    response = await sign_in(client, "sup_wrong")
-    await expect_problem(response, 401, "token_invalid")
-    assert "Set-Cookie" not in response.headers
+    for headers, other in (({}, "__Host-support-session"), (SECURE, COOKIE)):
+        current = (await sign_in(client, token, **headers)).headers["Set-Cookie"].partition(";")[0]
+        both = headers | {"Cookie": f"{other}=ended; {current}"}
+        assert (await client.get("/support/me", headers=both)).status == 200
+        response = await client.delete("/console/session", headers=both | SAME_ORIGIN)
+        assert response.headers["Set-Cookie"].partition("=")[0] == current.partition("=")[0]
+        await expect_problem(await client.get("/support/me", headers=both), 401, "session_ended")
 
 
 async def test_sign_in_ends_the_session_that_it_replaces(client, token):
-    """The browser has lost its cookie; a refused sign-in replaces no session."""
+    """The browser has lost its cookie. A refused sign-in neither starts nor replaces a session."""
     first = (await sign_in(client, token)).headers["Set-Cookie"].partition(";")[0]
-    await expect_problem(await sign_in(client, "sup_wrong"), 401, "token_invalid")
+    response = await sign_in(client, "sup_wrong")
+    await expect_problem(response, 401, "token_invalid")
+    assert "Set-Cookie" not in response.headers
     assert (await client.get("/support/me")).status == 200
     assert (await sign_in(client, token)).status == 204
     assert (await client.get("/support/me")).status == 200
@@ -111,80 +91,58 @@ async def test_sign_in_ends_the_session_that_it_replaces(client, token):
     await expect_problem(await client.get("/support/me", headers={"Cookie": first}), 401, "session_ended")
 
 
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({"Sec-Fetch-Site": "same-origin"}, 201),
-        ({"Sec-Fetch-Site": "same-site"}, 403),
-        ({"Sec-Fetch-Site": "cross-site"}, 403),
-        ({"Sec-Fetch-Site": "none"}, 403),
-        ({"Origin": "http://127.0.0.1:{port}"}, 201),
-        ({"Origin": "http://127.0.0.1:1"}, 403),
-        ({"Origin": "https://127.0.0.1:{port}"}, 403),
-        ({"Origin": "http://127.0.0.1"}, 403),
-        ({"Origin": "http://[127.0.0.1"}, 403),
-        ({"Origin": "127.0.0.1:{port}"}, 403),
-        ({"Origin": "null"}, 403),
-        ({}, 403),
-    ],
-)
-async def test_change_by_cookie_comes_from_a_page_of_this_origin(client, token, headers, status):
-    """A page of another site can make a browser send a request, but not with these headers."""
-    await sign_in(client, token)
+async def open_from(client, headers, expected):
+    """Open a case with headers of a page; expect that each is admitted or not."""
     headers = {name: value.format(port=client.port) for name, value in headers.items()}
     response = await client.post("/support/cases", json={"subject": "A", "channel": "web"}, headers=headers)
-    assert response.status == status
-    if status == 403:
+    assert response.status == expected, headers
+    if expected == 403:
         await expect_problem(response, 403, "origin_not_allowed")
 
 
-@pytest.mark.parametrize(
-    ("origin", "status"),
-    [("https://desk.example", 201), ("http://desk.example", 403), ("https://desk.example:444", 403)],
-)
-@pytest.mark.parametrize("host", ["desk.example", "Desk.example:443"])
-async def test_origin_behind_a_proxy_has_the_scheme_of_the_client(client, token, host, origin, status):
+async def test_change_by_cookie_comes_from_a_page_of_this_origin(client, token):
+    """A page of another site can make a browser send a request, but not with these headers. Nor can it sign in."""
+    await sign_in(client, token)
+    for headers in (SAME_ORIGIN, {"Origin": "http://127.0.0.1:{port}"}, {"Authorization": f"Bearer {token}"}):
+        await open_from(client, headers, 201)  # programs with a token send no such headers
+    origins = ("http://127.0.0.1:1", "https://127.0.0.1:{port}", "http://127.0.0.1", "http://[127.0.0.1", "null")
+    for headers in (
+        *({"Sec-Fetch-Site": site} for site in ("same-site", "cross-site", "none")),
+        *({"Origin": origin} for origin in (*origins, "127.0.0.1:{port}")),
+        {},
+    ):
+        await open_from(client, headers, 403)
+    response = await client.post("/console/session", json={"token": token}, headers={"Sec-Fetch-Site": "cross-site"})
+    await expect_problem(response, 403, "origin_not_allowed")
+
+
+async def test_origin_behind_a_proxy_has_the_scheme_of_the_client(client, token):
     """The proxy says that the client came over HTTPS, and may write its default port."""
     cookie = (await sign_in(client, token, **SECURE)).headers["Set-Cookie"].partition(";")[0]
-    headers = SECURE | {"Host": host, "Origin": origin, "Cookie": cookie}
-    response = await client.post("/support/cases", json={"subject": "A", "channel": "web"}, headers=headers)
-    assert response.status == status
+    for host in ("desk.example", "Desk.example:443"):
+        headers = SECURE | {"Host": host, "Cookie": cookie}
+        await open_from(client, headers | {"Origin": "https://desk.example"}, 201)
+        for other in ("http://desk.example", "https://desk.example:444"):
+            await open_from(client, headers | {"Origin": other}, 403)
 
 
-async def test_change_by_token_needs_no_origin(client, token):
-    """Programs send no such headers, also if a cookie comes along."""
-    await sign_in(client, token)
-    authorized = {"Authorization": f"Bearer {token}"}
-    response = await client.post("/support/cases", json={"subject": "A", "channel": "web"}, headers=authorized)
-    assert response.status == 201
-
-
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({"Sec-Fetch-Site": "same-origin"}, 201),
-        ({"Sec-Fetch-Site": "none"}, 201),
+async def test_change_by_token_comes_from_no_foreign_page(make_shared_client, path, token):
+    """A proxy that signs people in adds their token to any request of their browser, also of a foreign form."""
+    client = await make_shared_client(
+        SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path), SUPPORT_CORS_ORIGINS="https://portal.example"
+    )
+    for headers, status in (
+        *(({"Sec-Fetch-Site": site}, 201) for site in ("same-origin", "none")),
         ({"Sec-Fetch-Site": "same-site"}, 403),
         ({"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}, 403),
         ({"Sec-Fetch-Site": "cross-site", "Origin": "https://portal.example"}, 201),
-        ({"Origin": "https://evil.example"}, 403),
-        ({"Origin": "null"}, 403),
-        ({"Origin": "https://portal.example"}, 201),
-        ({"Origin": "http://127.0.0.1:{port}"}, 201),
-    ],
-)
-async def test_change_by_token_comes_from_no_foreign_page(make_client, path, token, headers, status):
-    """A proxy that signs people in adds their token to any request of their browser, also of a foreign form."""
-    client = await make_client(
-        SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path), SUPPORT_CORS_ORIGINS="https://portal.example"
-    )
-    headers = {name: value.format(port=client.port) for name, value in headers.items()}
-    headers |= {"Authorization": f"Bearer {token}"}
-    response = await client.post("/support/cases", json={"subject": "A", "channel": "web"}, headers=headers)
-    assert response.status == status
-    if status == 403:
-        await expect_problem(response, 403, "origin_not_allowed")
-    assert (await client.get("/support/me", headers=headers)).status == 200
+        *(({"Origin": origin}, 403) for origin in ("https://evil.example", "null")),
+        *(({"Origin": origin}, 201) for origin in ("https://portal.example", "http://127.0.0.1:{port}")),
+    ):
+        authorized = headers | {"Authorization": f"Bearer {token}"}
+        await open_from(client, authorized, status)
+        authorized = {name: value.format(port=client.port) for name, value in authorized.items()}
+        assert (await client.get("/support/me", headers=authorized)).status == 200
 
 
 async def test_page_behind_a_proxy_that_signs_people_in_needs_no_session(client, token):
@@ -195,29 +153,15 @@ async def test_page_behind_a_proxy_that_signs_people_in_needs_no_session(client,
     assert (await client.get("/console/", allow_redirects=False)).status == 302
 
 
-async def test_sign_in_from_another_site_is_refused(client, token):
-    """No other site can make an agent work in a foreign account."""
-    response = await client.post("/console/session", json={"token": token}, headers={"Sec-Fetch-Site": "cross-site"})
-    await expect_problem(response, 403, "origin_not_allowed")
-
-
-async def test_sign_out_ends_the_session(client, token):
-    """The cookie is removed, and a copy of it is worth nothing."""
-    response = await sign_in(client, token)
-    copy = {"Cookie": response.headers["Set-Cookie"].partition(";")[0]}
-    assert (await client.get("/support/me", headers=copy)).status == 200
-    response = await client.delete("/console/session", headers=SAME_ORIGIN)
-    assert response.status == 204
-    await expect_problem(await client.get("/support/me", headers=copy), 401, "session_ended")
-
-
-async def test_sign_out_ends_the_streams_of_the_session(make_client, path, token):
-    """A copy of the cookie learns of no further change; other sessions of the token go on."""
+async def test_sign_out_ends_the_session_and_its_streams(make_shared_client, path, token):
+    """The cookie is removed, and a copy of it is worth nothing. Other sessions of the token go on."""
     timings = patient_timings(stream=StreamTimings(access_interval=0.02))
-    client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path), timings=timings)
-    await sign_in(client, token)
+    client = await make_shared_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path), timings=timings)
+    copy = {"Cookie": (await sign_in(client, token)).headers["Set-Cookie"].partition(";")[0]}
+    assert (await client.get("/support/me", headers=copy)).status == 200
     async with follow(client) as ended, follow(client, token) as other:
-        await client.delete("/console/session", headers=SAME_ORIGIN)
+        assert (await client.delete("/console/session", headers=SAME_ORIGIN)).status == 204
+        await expect_problem(await client.get("/support/me", headers=copy), 401, "session_ended")
         await eventually(lambda: ended.ended)
         assert not other.ended
 
@@ -256,43 +200,3 @@ async def test_service_without_authentication_has_no_sign_in(make_client):
     response = await client.get("/console/sign-in", allow_redirects=False)
     assert (response.status, response.headers["Location"]) == (302, "/console/")
     assert (await client.post("/console/session", json={"token": "x"})).status == 404
-
-
-@both_databases
-async def test_sessions_are_shared_and_stored_without_secrets(database, path, token):
-    """Another process finds the session; the database has neither the secret nor the token."""
-    secret = await BrowserSessions(database, AcceptingAuthenticator()).start(token)
-    other = AcceptingAuthenticator()
-    await BrowserSessions(database, other).authenticate(secret)
-    assert other.authorizations == [[f"Bearer {token}"]]
-    (row,) = await database.fetch_all(sa.select(console_sessions))
-    assert not {secret, token} & {str(value) for value in row._asdict().values()}
-
-
-@both_databases
-async def test_sessions_end_by_age_and_number(database):
-    """A token has a bounded number of sessions; the oldest one gives way."""
-    now = [datetime(2026, 1, 1, tzinfo=UTC)]
-    limits = SessionLimits(timedelta(days=1), max_per_token=2)
-    sessions = BrowserSessions(database, AcceptingAuthenticator(), limits, lambda: now[0])
-    secrets = []
-    for _ in range(3):
-        secrets.append(await sessions.start("token"))
-        now[0] += timedelta(seconds=1)
-    with pytest.raises(Unauthenticated):
-        await sessions.authenticate(secrets[0])
-    await sessions.authenticate(secrets[1])
-    now[0] += timedelta(days=1)
-    with pytest.raises(Unauthenticated):
-        await sessions.authenticate(secrets[2])
-
-
-class AcceptingAuthenticator:
-    """An authenticator that accepts every token, and keeps what it was given."""
-
-    def __init__(self):
-        self.authorizations = []
-
-    async def authenticate(self, authorization):
-        self.authorizations.append(authorization)
-        return ANONYMOUS

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from yarl import URL
 
 from support_service.platform.database.tables import console_sessions
-from tests.support.access.sign_in import EAGER, SAME_ORIGIN, SECURE, begin, come_back, sign_in, timings
+from tests.support.access.sign_in import SAME_ORIGIN, SECURE, begin, come_back, sign_in
 from tests.support.calls import expect_problem
 from tests.support.raw_requests import send_raw
 from tests.support.service import service_of
@@ -50,9 +50,9 @@ ODD_PARTS = {  # members of the provider's answers, by the attribute of FakeProv
 
 
 @pytest.fixture
-async def client(make_client, variables):
+def client(eager):
     """A browser with a service that asks the provider for a newer ID token at each request."""
-    return await make_client(**variables, timings=timings(EAGER))
+    return eager
 
 
 async def count_sessions(client):
@@ -90,17 +90,8 @@ async def test_page_whose_origin_is_not_written_as_browsers_do_changes_nothing(c
     """Browsers write a scheme, a host and a port."""
     own = str(client.make_url("")).rstrip("/")
     host = own.removeprefix("http://")
-    for origin in (
-        "null",
-        "",
-        f"{own}/",
-        f"{own}?x",
-        f"{own}#x",
-        f"http://x@{host}",
-        f"{own}, {own}",
-        f"//{host}",
-        host,
-    ):
+    odd = (f"{own}/", f"{own}?x", f"{own}#x", f"http://x@{host}", f"{own}, {own}", f"//{host}", host)
+    for origin in ("null", "", *odd):
         for method in ("POST", "DELETE"):
             response = await client.request(method, "/console/session", headers={"Origin": origin}, json={"token": "x"})
             await expect_problem(response, 403, "origin_not_allowed")
@@ -163,24 +154,23 @@ def change(provider, part=None, changes=None):
         setattr(provider, part, changes)
 
 
-@pytest.mark.parametrize("part", ODD_PARTS)
-async def test_odd_answers_of_the_provider_fail_no_request(client, provider, part):
+async def test_odd_answers_of_the_provider_fail_no_request(client, provider):
     """Each member of each answer, with values of all types, at the renewal, the logout and the sign-in."""
 
     async def status_of(path):
         return (await client.get(path, headers=SAME_ORIGIN, allow_redirects=False)).status
 
-    for name in ODD_PARTS[part].split():
-        for value in ODD_VALUES:
-            change(provider)
-            await sign_in(client, provider)
-            change(provider, part, {name: value})
-            statuses = {await status_of("/support/me"), await status_of("/console/logout")}
-            response = await client.get("/console/login", allow_redirects=False)
-            statuses.add(response.status)
-            if response.headers.get("Location", "").startswith(f"{provider.issuer}/authorize?"):
-                statuses.add((await come_back(client, provider.approve(response.headers["Location"]))).status)
-            assert statuses <= {200, 302, 400, 401, 403, 503}, f"{name}: {value!a}"
+    members = [(part, name) for part, names in ODD_PARTS.items() for name in names.split()]
+    for (part, name), value in product(members, ODD_VALUES):
+        change(provider)
+        await sign_in(client, provider)
+        change(provider, part, {name: value})
+        statuses = {await status_of("/support/me"), await status_of("/console/logout")}
+        response = await client.get("/console/login", allow_redirects=False)
+        statuses.add(response.status)
+        if response.headers.get("Location", "").startswith(f"{provider.issuer}/authorize?"):
+            statuses.add((await come_back(client, provider.approve(response.headers["Location"]))).status)
+        assert statuses <= {200, 302, 400, 401, 403, 503}, f"{part} {name}: {value!a}"
 
 
 async def test_answer_that_is_no_json_object_fails_no_request(client, provider):

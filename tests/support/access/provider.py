@@ -68,6 +68,15 @@ class FakeProvider:
             await self._runner.cleanup()
             self._runner = None
 
+    async def reset(self):
+        """Do as at first, at the same address."""
+        if self.held is not None:
+            self.held.set()
+        kept = ("issuer", "_port", "_runner")
+        vars(self).update({name: value for name, value in vars(FakeProvider()).items() if name not in kept})
+        if self._runner is None:
+            await self.open()
+
     def rotate_keys(self):
         """Sign with a new key, and publish no other."""
         name = token_urlsafe(4)

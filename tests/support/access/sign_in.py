@@ -34,7 +34,12 @@ async def provider():
 @pytest.fixture
 def variables(provider, tmp_path):
     """The variables of a service whose users sign in at the provider."""
-    secret = tmp_path / "secret"
+    return variables_of(provider, tmp_path)
+
+
+def variables_of(provider, folder):
+    """Return these variables. The secret is in a file of the folder."""
+    secret = folder / "secret"
     secret.write_text(f"{SECRET}\n")
     return {
         "SUPPORT_AUTH": "jwt",
