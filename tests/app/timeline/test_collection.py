@@ -2,14 +2,32 @@
 
 import asyncio
 
-import pytest
-
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, url_variable
 from support_service.timeline.source_health import WINDOW_CALLS
-from tests.support.calls import add_message, eventually, open_case, read_detail, read_timeline, upload
+from tests.support.calls import add_message, eventually, open_case, read_case, read_detail, read_timeline, upload
+from tests.support.each import each_row
+from tests.support.scrape import Changes, Scrape
+from tests.support.service import service_of
+from tests.support.timeline.harness import CALLS, COLLECTIONS, EVENTS, FAILURES
 
-pytestmark = pytest.mark.usefixtures("upstream_services")
 ORDER = {"type": "order", "orderId": "ORD-1"}
+ENCODED = {
+    "a/b?c d": "a%2Fb%3Fc%20d",
+    "..": "%2E%2E",
+    ".": "%2E",
+    "x/../y": "x%2F..%2Fy",
+    "50%": "50%25",
+    "a&limit=1": "a%26limit%3D1",
+    "a#b": "a%23b",
+    "đơn": "%C4%91%C6%A1n",
+    "http://evil/": "http%3A%2F%2Fevil%2F",
+    "a\r\nHost: evil": "a%0D%0AHost%3A%20evil",
+}
+
+
+def source_statuses(detail):
+    """Return the set of the statuses of the sources of a case."""
+    return {source["status"] for source in detail["timelineSources"].values()}
 
 
 async def test_timeline_merges_case_history_and_all_sources_by_time(client, orders, payments, shipments):
@@ -19,69 +37,28 @@ async def test_timeline_merges_case_history_and_all_sources_by_time(client, orde
     shipments.add("SHP-1", "ORD-1")
     note = {"type": "note", "timestamp": "2026-01-01T00:30:00Z", "text": "seen"}
     case = await open_case(client, context=[ORDER, note])
-    await add_message(client, case, "Hello", sentiment="neutral", metadata={"a": 1}, attachmentUri="https://x/y")
+    sent = {"message": "Hello", "sentiment": "neutral", "metadata": {"a": 1}, "attachmentUri": "https://x/y"}
+    await add_message(client, case, sent["message"], **{k: v for k, v in sent.items() if k != "message"})
     attachment = await upload(client, case, filename="a.txt")
     timeline = await read_timeline(client, case)
     assert [entry["timestamp"] for entry in timeline] == sorted(entry["timestamp"] for entry in timeline)
-    assert [entry["type"] for entry in timeline] == [
-        "order-event",
-        "note",
-        "order-event",
-        "order",
-        "payment",
-        "shipment",
-        "order",  # the context entry has no timestamp: it gets the time at which the case was opened
-        "case-event",
-        "conversation",
-        "case-event",
-        "attachment",
-    ]
+    of_sources = ["order-event", "note", "order-event", "order", "payment", "shipment"]
+    # The context entry has no timestamp: it gets the time at which the case was opened.
+    own = ["order", "case-event", "conversation", "case-event", "attachment"]
+    assert [entry["type"] for entry in timeline] == of_sources + own
     by_type = {entry["type"]: entry for entry in reversed(timeline)}
-    assert by_type["order"] == {
-        "type": "order",
-        "timestamp": "2026-01-02T00:00:00.000000Z",
-        "origin": "order",
-        "source": "order-service",
-        "orderId": "ORD-1",
-        "status": "paid",
-        "total": "12.50",
-    }
-    assert by_type["order-event"] == {
-        "type": "order-event",
-        "timestamp": "2026-01-01T00:00:00.000000Z",
-        "origin": "order",
-        "source": "order-service",
-        "eventType": "order.created",
-        "payload": {"step": 0},
-    }
-    assert by_type["payment"] == {
-        "type": "payment",
-        "timestamp": "2026-01-03T00:00:00.000000Z",
-        "origin": "payment",
-        "source": "payment-service",
-        "paymentId": "PAY-1",
-        "orderId": "ORD-1",
-        "status": "captured",
-        "amount": "12.50",
-    }
-    assert by_type["shipment"] == {
-        "type": "shipment",
-        "timestamp": "2026-01-03T00:00:00.000000Z",
-        "origin": "fulfillment",
-        "source": "fulfillment-service",
-        "shipmentId": "SHP-1",
-        "orderId": "ORD-1",
-        "status": "in_transit",
-        "trackingNumber": "VN1",
-    }
+    shipment = {"shipmentId": "SHP-1", "orderId": "ORD-1", "status": "in_transit", "trackingNumber": "VN1"}
+    for name, origin, day, expected in (
+        ("order", "order", 2, {"orderId": "ORD-1", "status": "paid", "total": "12.50"}),
+        ("order-event", "order", 1, {"eventType": "order.created", "payload": {"step": 0}}),
+        ("payment", "payment", 3, {"paymentId": "PAY-1", "orderId": "ORD-1", "status": "captured", "amount": "12.50"}),
+        ("shipment", "fulfillment", 3, shipment),
+    ):
+        given = {"type": name, "origin": origin, "source": f"{origin}-service"}
+        assert by_type[name] == given | {"timestamp": f"2026-01-0{day}T00:00:00.000000Z"} | expected
     message = by_type["conversation"]
-    assert (
-        message["authorType"],
-        message["message"],
-        message["sentiment"],
-        message["metadata"],
-        message["attachmentUri"],
-    ) == (("agent", "Hello", "neutral", {"a": 1}, "https://x/y"))
+    assert {name: message[name] for name in sent} == sent
+    assert message["authorType"] == "agent"
     assert message["visibility"] == by_type["attachment"]["visibility"] == "public"
     assert (by_type["attachment"]["filename"], by_type["attachment"]["uri"]) == ("a.txt", attachment["uri"])
     assert by_type["note"] == note | {"origin": "context"}
@@ -94,7 +71,7 @@ async def test_calls_to_all_sources_run_concurrently(client, orders, payments, s
     for service in (orders, payments, shipments):
         service.answer_at_barrier(barrier)
     detail = await read_detail(client, await open_case(client, context=ORDER))
-    assert {source["status"] for source in detail["timelineSources"].values()} == {"fresh"}
+    assert source_statuses(detail) == {"fresh"}
 
 
 async def test_concurrent_calls_to_one_source_are_limited(make_client, orders):
@@ -112,38 +89,20 @@ async def test_concurrent_calls_to_one_source_are_limited(make_client, orders):
     assert len(orders.calls) == 24
 
 
-async def test_payments_and_shipments_without_an_id_are_looked_up_by_order(client, payments, shipments):
-    """A context with only an order requests the payments and shipments of that order, at most 50 of each."""
+async def test_payments_and_shipments_are_requested_by_id_or_looked_up_by_order(client, payments, shipments):
+    """A lookup by order requests at most 50 of each. There is none if the context has their ids."""
     await read_detail(client, await open_case(client, context=ORDER))
-    assert payments.calls == ["/payments?orderId=ORD-1&limit=50"]
-    assert shipments.calls == ["/fulfillment/shipments?orderId=ORD-1&limit=50"]
-
-
-async def test_payments_and_shipments_with_an_id_are_requested_by_id(client, payments, shipments):
-    """A context with a payment id and a shipment id requests these, and makes no lookup by order."""
     context = [ORDER, {"type": "payment", "paymentId": "PAY-1"}, {"type": "shipment", "id": "SHP-1"}]
     await read_detail(client, await open_case(client, context=context))
-    assert payments.calls == ["/payments/PAY-1"]
-    assert shipments.calls == ["/fulfillment/shipments/SHP-1"]
+    assert payments.calls == ["/payments?orderId=ORD-1&limit=50", "/payments/PAY-1"]
+    assert shipments.calls == ["/fulfillment/shipments?orderId=ORD-1&limit=50", "/fulfillment/shipments/SHP-1"]
 
 
-@pytest.mark.parametrize(
-    ("reference", "encoded"),
-    [
-        ("a/b?c d", "a%2Fb%3Fc%20d"),
-        ("..", "%2E%2E"),
-        (".", "%2E"),
-        ("x/../y", "x%2F..%2Fy"),
-        ("50%", "50%25"),
-        ("a&limit=1", "a%26limit%3D1"),
-        ("a#b", "a%23b"),
-        ("đơn", "%C4%91%C6%A1n"),
-        ("http://evil/", "http%3A%2F%2Fevil%2F"),
-        ("a\r\nHost: evil", "a%0D%0AHost%3A%20evil"),
-    ],
-)
+@each_row("reference, encoded", ENCODED.items())
 async def test_references_are_percent_encoded_in_path_and_query(client, orders, payments, reference, encoded):
     """Any order id is sent as one path segment and one query value, and can't change the path."""
+    orders.calls.clear()
+    payments.calls.clear()
     orders.add(reference)
     detail = await read_detail(client, await open_case(client, context={"type": "order", "orderId": reference}))
     assert sorted(orders.calls) == [f"/orders/{encoded}", f"/orders/{encoded}/events"]
@@ -159,8 +118,8 @@ async def test_order_of_another_customer_is_never_shown(client, orders, metrics)
     assert detail["timelineSources"]["order"]["status"] == "unavailable"
     assert detail["timelineSources"]["order"]["reason"] == "answer about another id"
     assert "ORD-2" not in str(detail["timeline"])
-    assert metrics.nonzero("support_timeline_collection_failures_total") == {"aggregate": 1}
-    assert metrics.value("support_timeline_source_seconds_count", service="order", outcome="invalid") == 1
+    assert metrics.nonzero(FAILURES) == {"aggregate": 1}
+    assert metrics.value(CALLS, service="order", outcome="invalid") == 1
 
 
 async def test_not_found_is_a_fresh_and_cached_answer(client, metrics):
@@ -168,54 +127,51 @@ async def test_not_found_is_a_fresh_and_cached_answer(client, metrics):
     case = await open_case(client, context=[ORDER, {"type": "payment", "paymentId": "PAY-9"}])
     detail = await read_detail(client, case)
     assert [entry["type"] for entry in detail["timeline"]] == ["order", "payment", "case-event"]  # the case alone
-    assert {source["status"] for source in detail["timelineSources"].values()} == {"fresh"}
-    assert metrics.nonzero("support_timeline_collection_failures_total") == {}
-    assert metrics.value("support_timeline_source_seconds_count", service="order", outcome="not_found") == 2
-    assert {s["status"] for s in (await read_detail(client, case))["timelineSources"].values()} == {"cached"}
+    assert source_statuses(detail) == {"fresh"}
+    assert metrics.nonzero(FAILURES) == {}
+    assert metrics.value(CALLS, service="order", outcome="not_found") == 2
+    assert source_statuses(await read_detail(client, case)) == {"cached"}
 
 
-@pytest.mark.parametrize("status", [400, 422])
-async def test_rejected_id_is_a_fresh_answer_with_a_reason(client, metrics, orders, payments, status):
+async def test_rejected_id_is_a_fresh_answer_with_a_reason(make_client, orders, payments):
     """A service that rejects an id knows nothing under it: the timeline is complete, and nothing counts as failed."""
+    client = await make_client()
+    metrics, reads = Scrape(service_of(client).metrics), 2 * WINDOW_CALLS  # more than enough failures for the circuit
     payments.add("PAY-1", "ORD-1")
-    orders.fail_with(status)
-    for _ in range(2 * WINDOW_CALLS):  # more than enough failures to open the circuit
+    for number in range(reads):
+        status = (400, 422)[number % 2]
+        orders.fail_with(status)
         case = await open_case(client, context=[ORDER])
         detail = await read_detail(client, case)
-        assert detail["timelineSources"]["order"] == {
-            "status": "fresh",
-            "ageSeconds": 0.0,
-            "reason": f"id rejected with status {status}",
-        }
+        rejected = {"status": "fresh", "ageSeconds": 0.0, "reason": f"id rejected with status {status}"}
+        assert detail["timelineSources"]["order"] == rejected
         # The context and the opening, and the payment.
         assert {entry["type"] for entry in detail["timeline"]} == {"order", "case-event", "payment"}
     cached = (await read_detail(client, case))["timelineSources"]["order"]
-    assert (cached["status"], cached["reason"]) == ("cached", f"id rejected with status {status}")
-    assert metrics.nonzero("support_timeline_collection_failures_total") == {}
+    assert (cached["status"], cached["reason"]) == ("cached", rejected["reason"])
+    assert metrics.nonzero(FAILURES) == {}
     assert metrics.value("support_timeline_breaker", service="order", state="closed") == 1
-    assert metrics.value("support_timeline_source_seconds_count", service="order", outcome="not_found") == len(
-        orders.calls
-    )
-    assert metrics.nonzero("support_timeline_read_seconds_count") == {"complete": 2 * WINDOW_CALLS + 1}
+    assert metrics.value(CALLS, service="order", outcome="not_found") == len(orders.calls)
+    assert metrics.nonzero("support_timeline_read_seconds_count") == {"complete": reads + 1}
 
 
-@pytest.mark.parametrize("status", [401, 403, 429])
-async def test_refused_call_is_a_failure(client, metrics, orders, status):
+async def test_refused_call_is_a_failure(client, orders):
     """Other statuses of the range 4xx say that this client may not ask, or not now: the part is missing."""
-    orders.fail_with(status)
-    detail = await read_detail(client, await open_case(client, context=[ORDER]))
-    assert detail["timelineSources"]["order"]["status"] == "unavailable"
-    assert detail["timelineSources"]["order"]["reason"] == f"status {status}"
-    assert metrics.nonzero("support_timeline_collection_failures_total") == {"http": 2}
+    for status in (401, 403, 429):
+        metrics = Changes(service_of(client).metrics)
+        orders.fail_with(status)
+        source = (await read_detail(client, await open_case(client, context=[ORDER])))["timelineSources"]["order"]
+        assert (source["status"], source["reason"]) == ("unavailable", f"status {status}")
+        assert metrics.nonzero(FAILURES) == {"http": 2}
 
 
-async def test_case_without_references_calls_no_source(client, metrics, orders, payments, shipments):
-    """Without references each source has the status `none`, no call is made, and no collection is counted."""
-    detail = await read_detail(client, await open_case(client))
-    assert {source["status"] for source in detail["timelineSources"].values()} == {"none"}
-    assert orders.calls + payments.calls + shipments.calls == []
-    assert metrics.total("support_timeline_collect_seconds_count") == 0
-    assert metrics.total("support_timeline_cache_events_total") == 0
+async def test_case_without_references_or_a_read_without_the_timeline_calls_no_source(client, metrics, sources):
+    """Each source has the status `none`, and no collection is counted."""
+    assert source_statuses(await read_detail(client, await open_case(client))) == {"none"}
+    detail = await read_case(client, await open_case(client, context=ORDER))
+    assert (detail["timeline"], source_statuses(detail)) == ([], {"none"})
+    assert not any(service.calls for service in sources.values())
+    assert metrics.total(COLLECTIONS) == metrics.total(EVENTS) == 0
 
 
 async def test_source_without_an_address_is_off(make_client, orders):
@@ -225,13 +181,3 @@ async def test_source_without_an_address_is_off(make_client, orders):
     sources = (await read_detail(client, await open_case(client, context=ORDER)))["timelineSources"]
     statuses = {name: source["status"] for name, source in sources.items()}
     assert statuses == dict.fromkeys(UPSTREAM_SERVICES, "off") | {"order": "fresh"}
-
-
-async def test_timeline_is_empty_unless_requested(client, orders):
-    """Without includeTimeline the timeline is empty, each source is `none`, and no call is made."""
-    case = await open_case(client, context=ORDER)
-    async with client.get(f"/support/cases/{case['id']}") as response:
-        detail = await response.json()
-    assert detail["timeline"] == []
-    assert detail["timelineSources"]["order"]["status"] == "none"
-    assert orders.calls == []

@@ -1,11 +1,9 @@
 """`origin` of timeline entries: where each comes from, whatever it says of itself."""
 
-import pytest
-
 from tests.support.calls import add_message, open_case, read_detail, refresh, upload
+from tests.support.timeline.harness import CONTEXT as ORDER
+from tests.support.timeline.harness import add_order
 
-pytestmark = pytest.mark.usefixtures("upstream_services")
-ORDER = {"type": "order", "orderId": "ORD-1"}
 CLAIMS = [
     {"type": kind, "source": "payment-service", "origin": origin, "name": "claim"}
     for kind in ("payment", "conversation", "attachment", "case-event")
@@ -23,11 +21,9 @@ def claimed(detail):
     return [entry["origin"] for entry in detail["timeline"] if entry.get("name") == "claim"]
 
 
-async def test_every_entry_says_where_it_comes_from(client, orders, payments, shipments):
+async def test_every_entry_says_where_it_comes_from(client, sources):
     """In each answer with a timeline: of a read, from the cache, of a refresh, of opening and of closing."""
-    orders.add("ORD-1", "order.created")
-    payments.add("PAY-1", "ORD-1")
-    shipments.add("SHP-1", "ORD-1")
+    add_order(sources)
     case = await open_case(client, context=[ORDER, *CLAIMS])
     assert (origins(case), claimed(case)) == ({("case-event", "case")}, ["context"] * len(CLAIMS))
     await add_message(client, case, "Hello")

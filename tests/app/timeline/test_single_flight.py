@@ -1,15 +1,11 @@
-"""Concurrent readers of one case cause one call per source, even across several replicas."""
+"""Concurrent readers of one case cause one call per source; how long its answers are kept."""
 
 import asyncio
-import time
-from contextlib import AsyncExitStack
 from datetime import timedelta
 
-import aiohttp
 import pytest
-from redis import Redis
+import pytest_asyncio
 
-from support_service.core.domain import references
 from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, unit_of_work
@@ -17,30 +13,39 @@ from support_service.timeline import overrides, snapshots
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.cache import InProcessCache
 from support_service.timeline.opening import TimelineTimings
-from support_service.timeline.single_flight import ReadLimits, SingleFlight, SingleFlightTimings
+from support_service.timeline.single_flight import ReadLimits, SingleFlight
 from support_service.timeline.snapshots import Snapshot, SnapshotCache, SnapshotSubject
-from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, read_detail, refresh
-from tests.support.process import LONG_TIMEOUTS, running
-from tests.support.scrape import Scrape
-from tests.support.servers import free_port
+from tests.support.calls import eventually, open_case, read_detail, refresh
+from tests.support.scrape import Changes
 from tests.support.service import service_of
+from tests.support.timeline.harness import CONTEXT, EVENTS, add_order
 from tests.support.timings import patient_timings
 
 READERS = 200
-CONTEXT = {"type": "order", "orderId": "ORD-1"}
 ORDER_REFERENCES = {"order": SourceReferences(("A",))}
-EVENTS = "support_timeline_cache_events_total"
-
-pytestmark = pytest.mark.usefixtures("upstream_services")
 
 
 @pytest.fixture
-def services(orders, payments, shipments):
-    """All three upstream services, each with entries for one order."""
-    orders.add("ORD-1", "order.created")
-    payments.add("PAY-1", "ORD-1")
-    shipments.add("SHP-1", "ORD-1")
-    return orders, payments, shipments
+def services(sources):
+    """All upstream services, each with entries for one order."""
+    add_order(sources)
+    return [sources[name] for name in ("order", "payment", "fulfillment")]
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def override(client):
+    """Set an override until the end of the test, and make the service read it at once."""
+
+    async def change(name, value=None, seconds=60.0):
+        now = overrides.utc_now()
+        wanted = overrides.Override(name, value, "being restored", now + timedelta(seconds=seconds), now)
+        async with unit_of_work(service_of(client).database, SYSTEM_ORIGIN) as work:
+            await overrides.set_override(work, wanted)
+        await service_of(client).timeline.overrides.refresh()
+
+    yield change
+    for name in ("ttl", "payment"):
+        await change(name, 1000.0 if name == "ttl" else None, seconds=-1)
 
 
 def call_count(services):
@@ -61,73 +66,6 @@ async def test_concurrent_readers_of_one_replica_share_four_calls(client, metric
     assert {len(detail["timeline"]) for detail in details} == {6}
     assert metrics.value(EVENTS, event="hit") + metrics.value(EVENTS, event="miss") == READERS
     assert metrics.value(EVENTS, event="write") == 1
-
-
-async def test_concurrent_readers_of_two_replicas_share_four_calls(services, redis, upstream_services, tmp_path):
-    """Two replicas that share Redis call each source once; readers of both get the complete timeline."""
-    addresses = {port: f"http://127.0.0.1:{port}" for port in (free_port(), free_port())}
-    async with AsyncExitStack() as stack:
-        processes = []
-        for port in addresses:
-            variables = {"SUPPORT_PORT": str(port), "SUPPORT_REDIS_URL": redis.url}
-            # On a busy machine the replicas may start and run at different times.
-            variables |= {"SUPPORT_REDIS_TIMEOUT": "60"} | LONG_TIMEOUTS
-            processes.append(
-                await stack.enter_async_context(running("serve", cwd=tmp_path, **upstream_services | variables))
-            )
-        starting = zip(processes, addresses.values(), strict=True)
-        await asyncio.gather(*(process.wait_until_ready(address) for process, address in starting))
-        replicas = [await stack.enter_async_context(aiohttp.ClientSession(address)) for address in addresses.values()]
-        case = await open_case(replicas[0], context=CONTEXT)
-        reads = (read_detail(replica, case) for _ in range(READERS // 2) for replica in replicas)
-        details = await asyncio.gather(*reads)
-    assert call_count(services) == 4
-    assert {len(detail["timeline"]) for detail in details} == {6}
-    assert all(statuses(detail) <= {"fresh", "cached"} for detail in details)
-
-
-async def test_reader_calls_the_sources_once_the_lease_of_a_dead_replica_expires(
-    make_client, services, redis, instruments
-):
-    """A reader waits for the lease of a dead replica to expire, then calls the sources itself."""
-    lease = 0.1
-    client = await make_client(
-        timings=timings_with_aggregator(single_flight=SingleFlightTimings(lease=lease)),
-        SUPPORT_REDIS_URL=redis.url,
-        SUPPORT_REDIS_TIMEOUT="60",
-    )
-    case = await open_case(client, context=CONTEXT)
-    wanted = references.references_by_service([CONTEXT])
-    await SnapshotCache(service_of(client).cache, instruments).acquire_lease(
-        SnapshotSubject(case["id"], wanted, 0), lease
-    )
-    assert statuses(await read_detail(client, case)) == {"fresh"}
-    assert call_count(services) == 4
-
-
-async def test_slow_source_is_called_by_one_replica_for_both(make_client, services, redis):
-    """The replica that calls a slow source extends its lease, and the other replica waits for the result."""
-    # The lease is longer than any stall of a test machine.
-    timings = timings_with_aggregator(single_flight=SingleFlightTimings(lease=60))
-    variables = {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_REDIS_TIMEOUT": "60"}
-    one, two = [await make_client(timings=timings, **variables) for _ in range(2)]
-    orders, *_ = services
-    release = orders.hang()
-    case = await open_case(one, context=CONTEXT)
-    first = asyncio.create_task(read_detail(one, case))
-    await eventually(lambda: orders.waiting == 2)
-    second = asyncio.create_task(read_detail(two, case))
-    misses = Scrape(service_of(two).metrics)
-    await eventually(lambda: misses.value(EVENTS, event="miss") == 1)
-    with Redis.from_url(redis.url) as server:
-        [claim] = server.scan_iter("*:claim:*")
-        server.expire(claim, 30)
-        await eventually(lambda: server.ttl(claim) > 30)
-    assert orders.waiting == 2
-    release.set()
-    assert statuses(await first) == {"fresh"}
-    assert statuses(await second) == {"cached"}
-    assert call_count(services) == 4
 
 
 async def test_disconnected_reader_does_not_cancel_a_shared_fetch(client, metrics, services):
@@ -177,7 +115,7 @@ async def test_slow_read_does_not_overwrite_the_result_of_a_later_refresh(client
     assert [entry["status"] for entry in detail["timeline"] if entry.get("source") == "order-service"] == ["delivered"]
 
 
-async def test_cached_timeline_is_refreshed_ahead_of_expiry(client, services):
+async def test_cached_timeline_is_refreshed_ahead_of_expiry(client, services, metrics):
     """Shortly before expiry a cached timeline is served at once and refreshed in the background."""
     orders, *_ = services
     case = await open_case(client, context=CONTEXT)
@@ -190,7 +128,7 @@ async def test_cached_timeline_is_refreshed_ahead_of_expiry(client, services):
     await eventually(lambda: orders.waiting == 2)
     await asyncio.gather(*(read_detail(client, case) for _ in range(20)))
     release.set()
-    await eventually(lambda: Scrape(service_of(client).metrics).value(EVENTS, event="write") == 2)
+    await eventually(lambda: metrics.value(EVENTS, event="write") == 2)
     detail = await read_detail(client, case)
     assert all(source["ageSeconds"] < 200 for source in detail["timelineSources"].values())
     assert call_count(services) == 8
@@ -209,30 +147,30 @@ async def test_failed_refresh_ahead_is_not_retried_on_every_read(make_client, se
     await eventually(lambda: call_count(services) == 8)
 
 
-@pytest.mark.parametrize("status", [404, 400, 422])
-async def test_not_found_answer_is_cached_for_a_short_time(make_client, orders, status):
+async def test_not_found_answer_is_cached_for_a_short_time(make_client, orders):
     """A 404 and a rejected id are cached for half a minute, and other answers for the full TTL."""
     timings = timings_with_aggregator(refresh_ahead_from=2.0, refresh_ahead_to=2.0)  # no refresh ahead of expiry
     client = await make_client(timings=timings)
-    case = await open_case(client, context=CONTEXT)
-    orders.fail_with(status)
-    assert (await read_detail(client, case))["timelineSources"]["order"]["status"] == "fresh"
-    await age_snapshots(client, case, AggregatorTimings().not_found_ttl - 10)
-    assert (await read_detail(client, case))["timelineSources"]["order"]["status"] == "cached"
-    orders.heal()
-    orders.add("ORD-1")
-    await age_snapshots(client, case, 11)
-    detail = await read_detail(client, case)
-    statuses = {name: source["status"] for name, source in detail["timelineSources"].items()}
-    assert statuses == dict.fromkeys(UPSTREAM_SERVICES, "cached") | {"order": "fresh"}
-    events = Scrape(service_of(client).metrics)
-    assert [events.value(EVENTS, event=event) for event in ("hit", "miss")] == [1, 2]
+    for status in (404, 400, 422):
+        events = Changes(service_of(client).metrics)
+        case = await open_case(client, context=CONTEXT)
+        orders.fail_with(status)
+        assert (await read_detail(client, case))["timelineSources"]["order"]["status"] == "fresh"
+        await age_snapshots(client, case, AggregatorTimings().not_found_ttl - 10)
+        assert (await read_detail(client, case))["timelineSources"]["order"]["status"] == "cached"
+        orders.heal()
+        orders.add("ORD-1")
+        await age_snapshots(client, case, 11)
+        detail = await read_detail(client, case)
+        statuses = {name: source["status"] for name, source in detail["timelineSources"].items()}
+        assert statuses == dict.fromkeys(UPSTREAM_SERVICES, "cached") | {"order": "fresh"}
+        assert [events.value(EVENTS, event=event) for event in ("hit", "miss")] == [1, 2]
 
 
-async def test_not_found_answer_is_cached_no_longer_than_others(client, orders):
+async def test_not_found_answer_is_cached_no_longer_than_others(client, orders, override):
     """A shorter TTL counts for it too."""
     case = await open_case(client, context=CONTEXT)
-    await set_override(client, "ttl", 10.0)
+    await override("ttl", 10.0)
     await read_detail(client, case)
     await age_snapshots(client, case, 11)
     assert statuses(await read_detail(client, case)) == {"fresh"}
@@ -273,22 +211,12 @@ def test_snapshot_keeps_its_references_when_encoded():
     assert snapshots.decode_snapshots(snapshots.encode_snapshots(original)).snapshots == original
 
 
-async def set_override(client, name, value=None, seconds=60.0):
-    """Set an override, and make the service read it at once."""
-    now = overrides.utc_now()
-    async with unit_of_work(service_of(client).database, SYSTEM_ORIGIN) as work:
-        await overrides.set_override(
-            work, overrides.Override(name, value, "being restored", now + timedelta(seconds=seconds), now)
-        )
-    await service_of(client).timeline.overrides.refresh()
-
-
-async def test_source_disabled_by_an_override_is_not_called(client, services):
+async def test_source_disabled_by_an_override_is_not_called(client, services, override, metrics):
     """While an override disables a source, its cached snapshot is served; without a snapshot the source is `off`."""
     orders, payments, _ = services
     case, other = [await open_case(client, context=CONTEXT) for _ in range(2)]
     await read_detail(client, case)
-    await set_override(client, "payment")
+    await override("payment")
     calls_before = len(payments.calls)
     assert (await read_detail(client, case))["timelineSources"]["payment"]["status"] == "cached"
     refreshed = await refresh(client, case)
@@ -301,82 +229,26 @@ async def test_source_disabled_by_an_override_is_not_called(client, services):
     await age_snapshots(client, case, 300)
     source = (await read_detail(client, case))["timelineSources"]["payment"]
     assert (source["status"], source["reason"].split()[0]) == ("stale", "switched")
-    assert Scrape(service_of(client).metrics).value("support_timeline_read_seconds_count", completeness="stale") == 1
+    assert metrics.value("support_timeline_read_seconds_count", completeness="stale") == 1
     detail = await read_detail(client, other)
     assert "PAY-1" not in {entry.get("paymentId") for entry in detail["timeline"]}
     assert detail["timelineSources"]["payment"]["status"] == "off"
     assert "being restored" in detail["timelineSources"]["payment"]["reason"]
     assert len(payments.calls) == calls_before
-    await set_override(client, "payment", seconds=-1)
+    await override("payment", seconds=-1)
     assert (await read_detail(client, other))["timelineSources"]["payment"]["status"] == "fresh"
 
 
-async def test_ttl_override_applies_to_cached_snapshots(client, services):
+async def test_ttl_override_applies_to_cached_snapshots(client, services, override):
     """The `ttl` override makes cached snapshots current again, until the override expires."""
     case = await open_case(client, context=CONTEXT)
     await read_detail(client, case)
     await age_snapshots(client, case, 1000)
-    await set_override(client, "ttl", 5000.0)
+    await override("ttl", 5000.0)
     assert statuses(await read_detail(client, case)) == {"cached"}
     assert call_count(services) == 4
-    await set_override(client, "ttl", 5000.0, seconds=-1)
+    await override("ttl", 5000.0, seconds=-1)
     assert statuses(await read_detail(client, case)) == {"fresh"}
-
-
-async def test_concurrent_writes_keep_the_newest_snapshot_of_each_source(cache, instruments):
-    """The newest snapshot of each source is kept, whatever the order of writes and whatever each writer had read."""
-    wanted = {"order": SourceReferences(("A",)), "payment": SourceReferences(("B",))}
-    case, snapshot_cache = SnapshotSubject("case", wanted, 0), SnapshotCache(cache, instruments)
-
-    def at(moment, *names):
-        return {name: Snapshot(moment, wanted[name], 0, [{"type": name, "timestamp": str(moment)}]) for name in names}
-
-    seen = await snapshot_cache.read(case)
-    await snapshot_cache.write(case, at(10.0, "order", "payment"), seen, 60)
-    await snapshot_cache.write(case, at(5.0, "order"), seen, 60)  # started earlier, finished later
-    await snapshot_cache.write(case, at(11.0, "payment"), seen, 60)
-    assert (await snapshot_cache.read(case)).snapshots == at(10.0, "order") | at(11.0, "payment")
-
-
-def order_snapshot(at, epoch=0):
-    """Return a snapshot of the order service with this time, for an epoch of the case."""
-    return {"order": Snapshot(at, ORDER_REFERENCES["order"], epoch, [{"type": "order", "timestamp": str(at)}])}
-
-
-async def test_replica_clock_ahead_does_not_block_newer_snapshots(cache, instruments):
-    """A snapshot replaces the snapshot that its writer had read, even if the replaced one has a later time."""
-    case, snapshot_cache = SnapshotSubject("case", ORDER_REFERENCES, 0), SnapshotCache(cache, instruments)
-    now = time.time()
-    await snapshot_cache.write(case, order_snapshot(now + 20), await snapshot_cache.read(case), 60)
-    seen = await snapshot_cache.read(case)
-    await snapshot_cache.write(case, order_snapshot(now), seen, 60)
-    assert (await snapshot_cache.read(case)).snapshots == order_snapshot(now)
-    await snapshot_cache.write(case, order_snapshot(now - 20), seen, 60)  # concurrent with the previous write
-    assert (await snapshot_cache.read(case)).snapshots == order_snapshot(now)
-
-
-async def test_snapshot_of_a_newer_epoch_is_kept(cache, instruments):
-    """Of two concurrent snapshots the newer epoch is kept, even if its time is earlier."""
-    case, snapshot_cache = SnapshotSubject("case", ORDER_REFERENCES, 1), SnapshotCache(cache, instruments)
-    now, empty = time.time(), await snapshot_cache.read(case)
-    await snapshot_cache.write(case, order_snapshot(now + 20, 0), empty, 60)
-    await snapshot_cache.write(case, order_snapshot(now, 1), empty, 60)
-    await snapshot_cache.write(case, order_snapshot(now + 30, 0), empty, 60)
-    assert (await snapshot_cache.read(case)).snapshots == order_snapshot(now, 1)
-
-
-async def test_snapshot_of_a_replica_with_a_slow_clock_is_used(cache, instruments):
-    """A snapshot that another replica stored meanwhile is used without a call, even if its time is earlier."""
-    case, snapshot_cache = SnapshotSubject("case", ORDER_REFERENCES, 1), SnapshotCache(cache, instruments)
-    now = time.time()
-    await snapshot_cache.write(case, order_snapshot(now + 20, 0), await snapshot_cache.read(case), 60)
-    seen = await snapshot_cache.read(case)
-    await snapshot_cache.write(case, order_snapshot(now, 1), seen, 60)
-    single_flight = SingleFlight([], snapshot_cache, lambda case, known: known.epoch >= case.epoch, lambda: 60)
-    limits = ReadLimits(asyncio.get_running_loop().time() + GENEROUS_TIMEOUT, {})
-    found = await single_flight.start_or_join(case, frozenset({"order"}), seen, limits)
-    assert (found.fetched, found.from_other_replica) == ({}, order_snapshot(now, 1))
-    await single_flight.close()
 
 
 @pytest.mark.parametrize(
