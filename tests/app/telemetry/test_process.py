@@ -1,6 +1,5 @@
 """Metrics of the process: CPU, memory, threads, file descriptors, uptime and event loop lag."""
 
-import asyncio
 import gc
 import os
 import platform
@@ -12,9 +11,15 @@ import pytest
 
 from support_service import __version__
 from support_service.platform.telemetry.process import read_memory_limit
-from tests.support.calls import eventually, open_case
+from tests.support.calls import eventually
 
 LAG = "support_event_loop_lag_seconds"
+
+
+@pytest.fixture
+def client(shared_client):
+    """A client of one service for all tests of this module."""
+    return shared_client
 
 
 async def test_cpu_time_is_counted_by_mode(metrics):
@@ -47,35 +52,31 @@ async def test_memory_threads_and_open_files_are_measured(metrics, tmp_path):
         pytest.fail(f"ten files made {before} {more}, and then {after}")
 
 
-@pytest.mark.parametrize(
-    ("files", "limit"),
-    [
-        ({"memory.max": "1048576\n"}, 1_048_576),
-        ({"memory.max": "max\n"}, None),
-        ({"memory/memory.limit_in_bytes": "2097152\n"}, 2_097_152),
-        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
-        ({}, None),
-    ],
-)
-def test_memory_limit_is_that_of_the_container(tmp_path, files, limit):
+def test_memory_limit_is_that_of_the_container(tmp_path):
     """With either version of cgroups; without a limit it is the memory of the machine."""
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    assert read_memory_limit(tmp_path) == psutil.virtual_memory().total
+    (tmp_path / "memory").mkdir()
+    for name, text, limit in (
+        ("memory/memory.limit_in_bytes", "2097152\n", 2_097_152),
+        ("memory/memory.limit_in_bytes", "9223372036854771712\n", None),
+        ("memory.max", "1048576\n", 1_048_576),
+        ("memory.max", "max\n", None),
+    ):
         (tmp_path / name).write_text(text)
-    assert read_memory_limit(tmp_path) == (limit or psutil.virtual_memory().total)
+        assert read_memory_limit(tmp_path) == (limit or psutil.virtual_memory().total), text
 
 
-async def test_limits_of_memory_and_open_files_are_exposed(metrics):
+async def test_limits_uptime_and_build_are_exposed(metrics):
+    """Uptime is the time since the process started."""
     assert metrics.value("process_memory_limit_bytes") == read_memory_limit()
     assert metrics.value("process_unix_file_descriptor_limit") == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     assert metrics.value("support_clock_offset_seconds") == 0
-
-
-async def test_uptime_increases(metrics):
-    """Uptime is the time since the process started."""
     first = metrics.value("process_uptime_seconds")
     assert 0 < first < 24 * 3600
     assert metrics.value("process_uptime_seconds") > first
+    labels = {"version": __version__, "python": platform.python_version()}
+    assert metrics.label_sets("support_build_info") == [labels]
+    assert metrics.value("support_build_info", **labels) == 1
 
 
 async def test_garbage_collections_are_counted_by_generation(metrics):
@@ -86,12 +87,6 @@ async def test_garbage_collections_are_counted_by_generation(metrics):
     await eventually(lambda: gc.collect() >= 0 and metrics.value(name, cpython_gc_generation="2") > before)
 
 
-async def test_build_info_has_release_and_python_version(metrics):
-    labels = {"version": __version__, "python": platform.python_version()}
-    assert metrics.label_sets("support_build_info") == [labels]
-    assert metrics.value("support_build_info", **labels) == 1
-
-
 async def test_blocked_event_loop_is_measured_as_lag(metrics):
     """A blocked event loop counts as lag in each missed sample; an idle loop is sampled too."""
     await eventually(lambda: metrics.value(f"{LAG}_count") >= 1)
@@ -100,11 +95,3 @@ async def test_blocked_event_loop_is_measured_as_lag(metrics):
     time.sleep(0.6)  # noqa: ASYNC251 - the test blocks the loop on purpose
     await eventually(lambda: metrics.value(f"{LAG}_count") - metrics.value(f"{LAG}_bucket", le="0.025") >= late + 2)
     assert metrics.value(f"{LAG}_sum") >= 0.3
-
-
-async def test_stopped_app_leaves_no_task(make_client):
-    before = asyncio.all_tasks()
-    client = await make_client()
-    await open_case(client)
-    await client.close()
-    assert asyncio.all_tasks() == before

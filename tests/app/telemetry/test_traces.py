@@ -6,7 +6,6 @@ import pytest
 from aiohttp import web
 
 from support_service.platform.telemetry.telemetry import TelemetryTimings
-from tests.conftest import both_databases
 from tests.support.calls import open_case, upload
 from tests.support.scrape import parse
 from tests.support.timings import patient_timings
@@ -42,9 +41,14 @@ def tracing_environment(upstream_services, monkeypatch):
 
 
 @pytest.fixture
-def propagated(orders, payments, shipments):
-    """Return the traceparents that the upstream services received, in no order."""
-    return lambda: [*orders.traceparents, *payments.traceparents, *shipments.traceparents]
+def traced(tracing_environment, otlp_receiver, make_client, monkeypatch):
+    """Start a service that exports its spans."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_receiver.url)
+
+    async def start(**variables):
+        return await make_client(**{"OTEL_TRACES_EXPORTER": "otlp"} | variables)
+
+    return start
 
 
 async def read_timeline(client, **headers):
@@ -56,145 +60,81 @@ async def read_timeline(client, **headers):
         assert {source["status"] for source in (await response.json())["timelineSources"].values()} == {"fresh"}
 
 
-async def test_trace_context_is_propagated_unchanged_without_an_exporter(tracing_environment, client, propagated):
-    """Without an exporter each upstream call carries the client's traceparent."""
+def propagated(sources):
+    """Return the traceparents that the upstream services have received since the last call, in no order."""
+    found = [parent for service in sources.values() for parent in service.traceparents]
+    for service in sources.values():
+        service.traceparents.clear()
+    return found
+
+
+async def test_trace_context_is_propagated_unchanged_without_an_exporter(tracing_environment, client, sources):
+    """Upstream calls carry the client's traceparent, unless that is invalid. No trace leaks into another request."""
     await read_timeline(client, traceparent=SENT, tracestate="vendor=1")
-    assert propagated() == [SENT] * 4
-
-
-async def test_request_without_a_trace_propagates_none(tracing_environment, client, propagated):
-    """Without a client trace none is sent, and the trace of one request does not leak into the next."""
-    await read_timeline(client, traceparent=SENT)
+    assert propagated(sources) == [SENT] * 4
     await read_timeline(client)
-    assert propagated().count(None) == 4
-
-
-@pytest.mark.parametrize("value", MALFORMED)
-async def test_malformed_traceparent_is_ignored(tracing_environment, client, propagated, value):
-    """A request with an invalid traceparent succeeds, and the value is not propagated."""
-    await read_timeline(client, traceparent=value)
-    assert propagated() == [None] * 4
-
-
-async def test_concurrent_requests_keep_their_own_traces(tracing_environment, client, propagated):
+    assert propagated(sources) == [None] * 4
+    for value in MALFORMED:
+        await read_timeline(client, traceparent=value)
+        assert propagated(sources) == [None] * 4, value[:60]
     traces = [f"00-{number:032x}-{number:016x}-01" for number in range(1, 21)]
     await asyncio.gather(*(read_timeline(client, traceparent=trace) for trace in traces))
-    assert sorted(propagated()) == sorted(traces * 4)
+    assert sorted(propagated(sources)) == sorted(traces * 4)
 
 
-@pytest.mark.parametrize("exporter", ["otlp", "console"])
-async def test_tracing_one_app_does_not_change_aiohttp(
-    tracing_environment, otlp_receiver, make_client, exporter, monkeypatch
-):
-    """Tracing one app does not affect other applications of the process."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_receiver.url)
+async def test_two_traced_apps_export_their_own_spans(traced, make_client, otlp_receiver, monkeypatch):
+    """Each of two apps exports the spans of its own requests, once. Other applications of the process do not change."""
     application = web.Application
-    await make_client(OTEL_TRACES_EXPORTER=exporter)
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "app=one")
+    one = await traced()
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "app=two")
+    two = await traced()
+    silent = await make_client()
+    await traced(OTEL_TRACES_EXPORTER="console")
     assert web.Application is application
     assert type(web.Application()) is application
-
-
-async def test_two_traced_apps_export_their_own_spans(tracing_environment, otlp_receiver, make_client, monkeypatch):
-    """Each of two apps in one process exports the spans of its own requests, once."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_receiver.url)
-    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "app=one")
-    one = await make_client(OTEL_TRACES_EXPORTER="otlp")
-    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "app=two")
-    two = await make_client(OTEL_TRACES_EXPORTER="otlp")
-    silent = await make_client()
-    await open_case(one)
-    for client in (two, two, silent):
+    for client in (one, two, two, silent):
         await open_case(client)
     for client in (one, two, silent):
         await client.close()  # closing exports the last spans
     assert sorted(span.resource["app"] for span in otlp_receiver.request_spans) == ["one", "two", "two"]
 
 
-async def test_trace_is_propagated_with_spans_as_parents(
-    tracing_environment, otlp_receiver, make_client, propagated, monkeypatch
-):
-    """With spans the upstream services get the client's trace id, with the service's spans as parents."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_receiver.url)
-    client = await make_client(OTEL_TRACES_EXPORTER="otlp")
-    await read_timeline(client, traceparent=SENT)
-    assert {sent.split("-")[1] for sent in propagated()} == {TRACE}
-    assert SENT not in propagated()
-
-
-async def test_malformed_traceparent_starts_one_new_trace(
-    tracing_environment, otlp_receiver, make_client, propagated, monkeypatch
-):
+async def test_malformed_traceparent_starts_one_new_trace(traced, sources):
     """With spans a malformed traceparent starts a new trace, which all upstream calls belong to."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_receiver.url)
-    client = await make_client(OTEL_TRACES_EXPORTER="otlp")
-    await read_timeline(client, traceparent="nonsense")
-    assert len({sent.split("-")[1] for sent in propagated()}) == 1
+    await read_timeline(await traced(), traceparent="nonsense")
+    assert len({sent.split("-")[1] for sent in propagated(sources)}) == 1
 
 
-async def test_only_probes_and_excluded_paths_are_untraced(
-    tracing_environment, otlp_receiver, make_client, monkeypatch
-):
-    """Paths that merely contain a probe's name are traced; probes and paths that the operator excludes are not."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_receiver.url)
+async def test_spans_of_requests(traced, otlp_receiver, monkeypatch):
+    """Probes and paths that the operator excludes have none, others that merely contain a probe's name have.
+
+    The scheme is that of the client. A span shows that there was a query, and none of its values.
+    """
     monkeypatch.setenv("OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS", "nobody")
-    client = await make_client(OTEL_TRACES_EXPORTER="otlp")
+    client = await traced(SUPPORT_TRUSTED_PROXIES="127.0.0.1")
     case = await open_case(client)
     stored = await upload(client, case, filename="metrics")
     paths = ["/support/agents/healthy/workload", stored["uri"]]
     for path in (*paths, "/metrics", "/livez", "/readyz", "/health", "/support/cases/nobody"):
         await (await client.get(path)).read()
+    https, secret = {"X-Forwarded-Proto": "https"}, {"q": "s3cr3t", "token": "s3cr3t"}
+    await (await client.get("/support/cases", params=secret, headers=https)).read()
     await client.close()
     assert stored["uri"].endswith("/metrics")
-    posted = ["/support/cases", f"/support/cases/{case['id']}/attachments"]
-    assert sorted(span.attributes["url.path"] for span in otlp_receiver.request_spans) == sorted(posted + paths)
+    paths += ["/support/cases", "/support/cases", f"/support/cases/{case['id']}/attachments"]
+    spans = [span.attributes for span in otlp_receiver.request_spans]
+    assert sorted(span["url.path"] for span in spans) == sorted(paths)
+    (queried,) = [span for span in spans if span["url.scheme"] == "https"]
+    assert (queried["url.query"], "s3cr3t" in str(queried)) == ("REDACTED", False)
 
 
-async def test_scheme_of_a_span_is_that_of_the_client(tracing_environment, otlp_receiver, make_client, monkeypatch):
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_receiver.url)
-    client = await make_client(OTEL_TRACES_EXPORTER="otlp", SUPPORT_TRUSTED_PROXIES="127.0.0.1")
-    for scheme in ("https", "http"):
-        await (await client.get("/support/cases", headers={"X-Forwarded-Proto": scheme})).read()
-    await client.close()
-    assert sorted(span.attributes["url.scheme"] for span in otlp_receiver.request_spans) == ["http", "https"]
-
-
-async def test_query_values_are_redacted_in_spans(tracing_environment, otlp_receiver, make_client, monkeypatch):
-    """A span shows that there was a query, and none of its values."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_receiver.url)
-    client = await make_client(OTEL_TRACES_EXPORTER="otlp")
-    await (await client.get("/support/cases", params={"q": "s3cr3t", "token": "s3cr3t"})).read()
-    await client.close()
-    (span,) = otlp_receiver.request_spans
-    assert span.attributes["url.query"] == "REDACTED"
-    assert "s3cr3t" not in str(span.attributes)
-
-
-@both_databases
-async def test_database_operations_have_spans(
-    tracing_environment, otlp_receiver, make_client, redis, backend, monkeypatch
-):
-    """Operations of a request are children of its span, with their system and name; background jobs have no spans."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_receiver.url)
-    client = await make_client(OTEL_TRACES_EXPORTER="otlp", SUPPORT_REDIS_URL=redis.url)
-    case = await open_case(client, context=[{"type": "order", "orderId": "ORD-1"}])
-    path = f"/support/cases/{case['id']}"
-    params = {"includeTimeline": "true"}
-    await (await client.get(path, params=params, headers={"traceparent": SENT})).read()
-    await client.close()
-    spans = [span for span in otlp_receiver.spans if "db.system.name" in span.attributes]
-    found = {(span.attributes["db.system.name"], span.attributes["db.operation.name"]) for span in spans}
-    assert found >= {(backend, "TRANSACTION"), (backend, "SELECT"), ("redis", "MGET")}
-    (request,) = [span for span in otlp_receiver.request_spans if span.parent == SENT.split("-")[2]]
-    assert {span.parent for span in spans if span.trace == TRACE} <= {span.id for span in otlp_receiver.spans}
-    assert request.id in {span.parent for span in spans if span.trace == TRACE}
-    assert all(span.parent for span in spans)
-
-
-async def test_histograms_have_exemplars_over_otlp(tracing_environment, otlp_receiver, make_client, monkeypatch):
-    """An exemplar leads from a bucket of a histogram to a trace: of requests, their upstream calls and operations."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_receiver.url)
-    client = await make_client(OTEL_TRACES_EXPORTER="otlp", OTEL_METRICS_EXPORTER="otlp,prometheus")
+async def test_spans_are_parents_of_calls_and_histograms_lead_to_them(traced, otlp_receiver, sources):
+    """The upstream services get the client's trace id. Exemplars of requests, calls and operations are over OTLP."""
+    client = await traced(OTEL_METRICS_EXPORTER="otlp,prometheus")
     await read_timeline(client, traceparent=SENT)
+    sent = propagated(sources)
+    assert ({each.split("-")[1] for each in sent}, SENT in sent) == ({TRACE}, False)
     async with client.get("/metrics") as response:
         counts = {
             labels["http_route"]: value
@@ -204,23 +144,16 @@ async def test_histograms_have_exemplars_over_otlp(tracing_environment, otlp_rec
     assert counts == {"/support/cases": 1, "/support/cases/{case_id}": 1}
     await client.close()  # closing exports the last spans and metrics
     spans = {(span.trace, span.id) for span in otlp_receiver.spans}
-    for name in (
-        "http.server.request.duration",
-        "support.timeline.source",
-        "support.timeline.collect",
-        "db.client.operation.duration",
-    ):
+    requests = "http.server.request.duration"
+    for name in (requests, "support.timeline.source", "support.timeline.collect", "db.client.operation.duration"):
         assert otlp_receiver.exemplars[name], name
         assert {*otlp_receiver.exemplars[name]} <= spans
-    assert TRACE in {trace for trace, _ in otlp_receiver.exemplars["http.server.request.duration"]}
+    assert TRACE in {trace for trace, _ in otlp_receiver.exemplars[requests]}
 
 
-async def test_without_traces_histograms_have_no_exemplars(
-    tracing_environment, otlp_receiver, make_client, monkeypatch
-):
+async def test_without_traces_histograms_have_no_exemplars(traced, otlp_receiver):
     """A trace that only passes through is in no backend that an exemplar could lead to."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_receiver.url)
-    client = await make_client(OTEL_METRICS_EXPORTER="otlp")
+    client = await traced(OTEL_TRACES_EXPORTER=None, OTEL_METRICS_EXPORTER="otlp")
     await read_timeline(client, traceparent=SENT)
     await client.close()
     assert otlp_receiver.metrics.keys() >= {"http.server.request.duration"}

@@ -1,3 +1,3 @@
-"""Fixtures: a workload."""
+"""Fixtures: a workload, and a receiver of OTLP."""
 
-from tests.support.telemetry.fixtures import workload  # noqa: F401 - fixtures
+from tests.support.telemetry.fixtures import otlp_receiver, workload  # noqa: F401 - fixtures
