@@ -109,30 +109,14 @@ async def test_each_client_behind_a_trusted_proxy_has_its_own_rate(make_client):
     await expect_problem(await client.get("/support/cases", headers=forged), 429, "rate_limited")
 
 
-async def test_frozen_redis_does_not_refuse_requests(make_client, redis):
-    """Requests are admitted and counted by the replica alone."""
-    client = await make_client(SUPPORT_RATE_LIMIT_ADDRESS="5/h", SUPPORT_REDIS_URL=redis.url)
-    redis.freeze()
-    try:
-        for _ in range(5):
-            async with client.get("/support/cases") as response:
-                assert response.status == 200
-        await expect_problem(await client.get("/support/cases"), 429, "rate_limited")
-    finally:
-        redis.thaw()
-
-
-@pytest.mark.parametrize(
-    ("query", "status", "code"),
-    [
+async def test_query_that_is_too_long_is_refused(shared_client):
+    """So is one with too many parameters."""
+    for query, status, code in (
         ("q=" + "x" * MAX_QUERY_BYTES, 414, "uri_too_long"),
         ("&".join(["a=b"] * (MAX_QUERY_PARAMETERS + 1)), 400, "too_many_parameters"),
         ("&" * MAX_QUERY_PARAMETERS, 400, "too_many_parameters"),
-    ],
-)
-async def test_query_that_is_too_long_is_refused(shared_client, query, status, code):
-    """So is one with too many parameters."""
-    await expect_problem(await shared_client.get(f"/support/cases?{query}"), status, code)
+    ):
+        await expect_problem(await shared_client.get(f"/support/cases?{query}"), status, code)
     async with shared_client.get("/support/cases?" + "&".join(["a=b"] * MAX_QUERY_PARAMETERS)) as response:
         assert response.status == 200
 

@@ -1,4 +1,4 @@
-"""What can't be read as HTTP is refused, counted, and never quoted in the log."""
+"""What can't be read as HTTP is refused and counted; log lines about such requests are limited."""
 
 import asyncio
 import json
@@ -7,15 +7,18 @@ import logging
 import pytest
 
 from support_service.platform.telemetry.logs import MAX_RECORD_KINDS, REPORT_INTERVAL, RateLimitFilter
-from tests.support.process import running
-from tests.support.raw_requests import MALFORMED, SECRET, TOO_LARGE, send_raw
-from tests.support.servers import free_port
+from tests.support.each import each_row
+from tests.support.raw_requests import MALFORMED, TOO_LARGE, send_raw
+from tests.support.scrape import Changes
+from tests.support.service import service_of
 
 HTTP = "http_server_request_duration_seconds_count"
-UNREAD = {"http_request_method": "_OTHER", "http_route": "other", "url_scheme": "http"}
-CHUNKED = (
-    b"POST /support/cases HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-)
+
+
+def counted_once(changes, status):
+    """Whether one request counts in all: without method and route, and with this status."""
+    labels = {"url_scheme": "http", "http_request_method": "_OTHER", "http_route": "other"}
+    return changes.value(HTTP, **labels, http_response_status_code=str(status)) == changes.total(HTTP) == 1
 
 
 @pytest.fixture
@@ -24,73 +27,30 @@ def client(shared_client):
     return shared_client
 
 
-@pytest.mark.parametrize("name", MALFORMED)
-async def test_malformed_request_is_a_problem_and_is_counted(client, metric_changes, name):
-    """It has a code of its own, and counts once, without method and route."""
-    status, head, body = await send_raw(client.host, client.port, MALFORMED[name])
-    assert (status, json.loads(body)["code"]) == (400, "malformed_request")
+REFUSED = {name: (raw, 400, "malformed_request") for name, raw in MALFORMED.items()}
+REFUSED |= {name: (raw.encode(), status, code) for name, (raw, status, code) in TOO_LARGE.items()}
+
+
+@each_row("raw, status, code", REFUSED.values(), REFUSED)
+async def test_malformed_and_oversized_requests_are_problems_and_are_counted(client, raw, status, code):
+    """Each has a code of its own, and counts once. The response states a limit."""
+    changes = Changes(service_of(client).metrics)
+    found, head, body = await send_raw(client.host, client.port, raw)
+    problem = json.loads(body)
+    assert (found, problem["code"], " bytes" in problem["detail"] or status == 400) == (status, code, True)
     assert "application/problem+json" in head
-    assert f"X-Request-Id: {json.loads(body)['requestId']}" in head
-    given = {
-        "url_scheme": "http",
-        "http_request_method": "_OTHER",
-        "http_route": "other",
-        "http_response_status_code": "400",
-    }
-    assert metric_changes.value(HTTP, **given) == metric_changes.total(HTTP) == 1
+    assert f"X-Request-Id: {problem['requestId']}" in head
+    assert counted_once(changes, status)
 
 
-@pytest.mark.parametrize("name", TOO_LARGE)
-async def test_oversized_address_or_headers_are_refused(client, metric_changes, name):
-    """The response states the limit, and the request is counted."""
-    raw, status, code = TOO_LARGE[name]
-    found, head, body = await send_raw(client.host, client.port, raw.encode())
-    assert (found, json.loads(body)["code"]) == (status, code)
-    assert " bytes" in json.loads(body)["detail"]
-    assert f"X-Request-Id: {json.loads(body)['requestId']}" in head
-    given = {
-        "url_scheme": "http",
-        "http_request_method": "_OTHER",
-        "http_route": "other",
-        "http_response_status_code": str(status),
-    }
-    assert metric_changes.value(HTTP, **given) == metric_changes.total(HTTP) == 1
-
-
-@pytest.mark.parametrize("path", ["/support/cases", "/nowhere"])
-async def test_unknown_expectation_is_refused(client, metric_changes, path):
+async def test_unknown_expectation_is_refused(client):
     """The response is a problem, and the request is counted."""
-    raw = f"GET {path} HTTP/1.1\r\nHost: a\r\nExpect: foo\r\nConnection: close\r\n\r\n"
-    status, _, body = await send_raw(client.host, client.port, raw.encode())
-    assert (status, json.loads(body)["code"]) == (417, "expectation_failed")
-    given = {
-        "url_scheme": "http",
-        "http_request_method": "_OTHER",
-        "http_route": "other",
-        "http_response_status_code": "417",
-    }
-    assert metric_changes.value(HTTP, **given) == metric_changes.total(HTTP) == 1
-
-
-@pytest.mark.usefixtures("processes")
-async def test_malformed_requests_are_logged_in_few_lines_without_their_content(tmp_path):
-    """The level is INFO."""
-    port = free_port()
-    async with running("serve", cwd=tmp_path, SUPPORT_PORT=str(port), SUPPORT_LOG_LEVEL="debug") as service:
-        await service.wait_until_ready(f"http://127.0.0.1:{port}")
-        large = [raw.encode() for raw, *_ in TOO_LARGE.values()]
-        for raw in (*MALFORMED.values(), *large, CHUNKED + f"{SECRET}\r\n".encode()):
-            for _ in range(10):
-                assert (await send_raw("127.0.0.1", port, raw))[0] in (400, 414, 431)
-        service.stop()
-        status, _, log = await service.wait_for_exit()
-    assert status == 0
-    assert SECRET not in log
-    lines = [json.loads(line) for line in log.splitlines()]
-    refused = [line for line in lines if line["logger"] == "support_service.refused"]
-    assert 1 <= len(refused) <= 2
-    assert {line["level"] for line in refused} == {"INFO"}
-    assert not [line for line in lines if line["level"] == "ERROR"]
+    for path in ("/support/cases", "/nowhere"):
+        changes = Changes(service_of(client).metrics)
+        raw = f"GET {path} HTTP/1.1\r\nHost: a\r\nExpect: foo\r\nConnection: close\r\n\r\n"
+        status, _, body = await send_raw(client.host, client.port, raw.encode())
+        assert (status, json.loads(body)["code"]) == (417, "expectation_failed")
+        assert counted_once(changes, 417)
 
 
 def record(name, message, *arguments, failure=None):

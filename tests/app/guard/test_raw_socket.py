@@ -4,12 +4,14 @@ import asyncio
 import json
 import re
 from contextlib import closing
+from itertools import product
 
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
+from tests.support.each import each_row
 from tests.support.examples import examples
 from tests.support.service import service_of
 
@@ -157,63 +159,53 @@ async def test_bytes_that_are_no_request_are_refused(client, address, metric_cha
     assert metric_changes.total("http_server_request_duration_seconds_count") <= len(BAD)
 
 
-@pytest.mark.parametrize("beginning", [b"", b"2\r\n{}\r\n", b"2\r\n{", b"2;a=b\r", b"2\r\n{}"])
-@pytest.mark.parametrize("rest", [b"xyz\r\n", b"-1\r\n", b"F" * 40, b"zz\nz\r\n"])
-async def test_body_that_becomes_malformed_is_refused_at_once(client, address, beginning, rest):
-    """A malformed chunk behind the head gets 400, and not the timeout of the body."""
-    reader, writer = await asyncio.open_connection(*address)
+async def answer_to(client, first, *rest):
+    """Send the rest once the service waits for it; return all that comes until the end of the connection."""
+    reader, writer = await asyncio.open_connection(client.host, client.port)
     with closing(writer):
-        writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n" + beginning)
+        writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n" + first)
         await eventually(lambda: service_of(client).readiness.waiting_for_client)
-        writer.write(rest)
-        async with asyncio.timeout(GENEROUS_TIMEOUT):
-            stream = await reader.read()
-    assert answers(stream) == [400]
-    assert b'"malformed_body"' in stream
-
-
-@pytest.mark.parametrize(
-    "rest",
-    [
-        *(b"no colon\r\n", b"A: b\n\n", b": b\r\n", b"A: \0\r\n", b"A: " + b"b" * 9000),
-        *(b"Content-Length: 5\r\n\r\n", b"A: b\r\ntransfer-encoding: chunked\r\n\r\n"),
-    ],
-)
-async def test_malformed_trailer_is_refused_at_once(client, address, rest):
-    """A malformed, long or framing header behind the last chunk gets 400 and not the timeout of the body."""
-    reader, writer = await asyncio.open_connection(*address)
-    with closing(writer):
-        writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n24\r\n" + CASE + b"\r\n0\r\n")
-        await eventually(lambda: service_of(client).readiness.waiting_for_client)
-        writer.write(rest)
-        async with asyncio.timeout(GENEROUS_TIMEOUT):
-            stream = await reader.read()
-    assert answers(stream) == [400]
-    assert b'"malformed_body"' in stream
-
-
-@pytest.mark.parametrize("rest", [b"\r\n", b"A: b\r\nC:\r\n\r\n"])
-async def test_trailers_that_arrive_later_are_read(client, address, rest):
-    """Headers behind the last chunk are allowed, in any number of parts."""
-    reader, writer = await asyncio.open_connection(*address)
-    with closing(writer):
-        writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n24\r\n" + CASE + b"\r\n0\r\n")
-        await eventually(lambda: service_of(client).readiness.waiting_for_client)
-        for number in range(len(rest)):
-            writer.write(rest[number : number + 1])
+        for each in rest:
+            writer.write(each)
             await asyncio.sleep(0)
-        writer.write(GET + END)
         async with asyncio.timeout(GENEROUS_TIMEOUT):
             stream = await reader.read()
-    assert answers(stream) == [201, 200]
+    await eventually(lambda: not service_of(client).readiness.waiting_for_client)
+    return stream
 
 
-@pytest.mark.parametrize("version", ["0.9", "2.0"])
-async def test_other_http_versions_are_refused(address, version):
+WHOLE = b"24\r\n" + CASE + b"\r\n0\r\n"
+BEGINNINGS = (b"", b"2\r\n{}\r\n", b"2\r\n{", b"2;a=b\r", b"2\r\n{}")
+LATE = [
+    *product(
+        (b"", b"2\r\n{}\r\n", b"2\r\n{", b"2;a=b\r", b"2\r\n{}"), (b"xyz\r\n", b"-1\r\n", b"F" * 40, b"zz\nz\r\n")
+    ),
+    *((WHOLE, trailer) for trailer in (b"no colon\r\n", b"A: b\n\n", b": b\r\n", b"A: \0\r\n", b"A: " + b"b" * 9000)),
+    *((WHOLE, trailer) for trailer in (b"Content-Length: 5\r\n\r\n", b"A: b\r\ntransfer-encoding: chunked\r\n\r\n")),
+]
+
+
+@each_row("beginning, rest", LATE)
+async def test_body_or_trailer_that_becomes_malformed_is_refused_at_once(client, beginning, rest):
+    """A malformed chunk, or a malformed, long or framing trailer, gets 400, and not the timeout of the body."""
+    stream = await answer_to(client, beginning, rest)
+    assert answers(stream) == [400]
+    assert b'"malformed_body"' in stream
+
+
+async def test_trailers_that_arrive_later_are_read(client):
+    """Headers behind the last chunk are allowed, in any number of parts."""
+    for rest in (b"\r\n", b"A: b\r\nC:\r\n\r\n"):
+        parts = [rest[number : number + 1] for number in range(len(rest))]
+        assert answers(await answer_to(client, WHOLE, *parts, GET + END)) == [201, 200]
+
+
+async def test_other_http_versions_are_refused(address):
     """Only HTTP/1.0 and HTTP/1.1 are served."""
-    stream = await exchange(address, GET.replace(b"1.1", version.encode()) + b"\r\n")
-    assert answers(stream) == [505]
-    assert b'"version_not_supported"' in stream
+    for version in (b"0.9", b"2.0"):
+        stream = await exchange(address, GET.replace(b"1.1", version) + b"\r\n")
+        assert answers(stream) == [505]
+        assert b'"version_not_supported"' in stream
 
 
 REPEATED = {
@@ -227,22 +219,19 @@ REPEATED = {
 }
 
 
-@pytest.mark.parametrize("name", REPEATED)
-async def test_repeated_header_that_must_be_unique_is_refused(address, metric_changes, name):
+async def test_repeated_header_that_must_be_unique_is_refused(address, metric_changes):
     """Another HTTP implementation might use the other value."""
-    sent = {"Host": ["localhost"], "Content-Type": ["application/json"], "Content-Length": ["36"]} | {
-        name: REPEATED[name]
-    }
-    lines = [f"{header}: {value}\r\n" for header, values in sent.items() for value in values]
-    raw = b"POST /support/cases HTTP/1.1\r\n" + "".join(lines).encode() + END + CASE
-    assert answers(await exchange(address, raw)) == [400]
+    for name, repeated in REPEATED.items():
+        sent = {"Host": ["localhost"], "Content-Type": ["application/json"], "Content-Length": ["36"]}
+        lines = [f"{header}: {value}\r\n" for header, values in (sent | {name: repeated}).items() for value in values]
+        raw = b"POST /support/cases HTTP/1.1\r\n" + "".join(lines).encode() + END + CASE
+        assert answers(await exchange(address, raw)) == [400], name
     assert metric_changes.total("support_ticket_created_total") == 0
 
 
-@pytest.mark.parametrize("name", GOOD)
-async def test_unusual_but_valid_requests_are_served(client, address, name):
+@each_row("raw, statuses", GOOD.values(), GOOD)
+async def test_unusual_but_valid_requests_are_served(client, address, raw, statuses):
     """Each request gets one response, in order."""
-    raw, statuses = GOOD[name]
     assert answers(await exchange(address, raw)) == statuses
     await still_serves(client)
 
