@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestClient
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Route, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Route, async_playwright, expect
 
-from tests.support.calls import GENEROUS_TIMEOUT, eventually
+from tests.support.calls import GENEROUS_TIMEOUT, Case, eventually
+from tests.support.console.samples import case_path
 
 AXE = Path(__file__).parent / "vendor/axe-core/axe.min.js"
 EXECUTABLE = "/usr/lib/chromium/chromium-headless-shell"  # killing the script in /usr/bin would not end it
@@ -27,6 +28,8 @@ ROW_STEP, ENTRY_STEP = 12, 25  # rows of the queue, and entries of a case, that 
 # Chromium logs every refused request as an error; a test that expects refusals names their statuses.
 REFUSED = re.compile(r"Failed to load resource: the server responded with a status of (\d+)")
 LOST = "net::ERR_"  # what Chromium calls a connection that broke
+KEY = re.compile(r".|Enter|Escape|Tab|Backspace|Arrow\w+|(?:(?:Control|Alt|Shift)\+)+\w+")  # all else is a text
+CONTENT = "main:not(.notice:has(> [role=status]))"  # of a page, once it is no note that the page is loading
 
 expect.set_options(timeout=GENEROUS_TIMEOUT * 1000)
 
@@ -80,13 +83,22 @@ class Console:
         self._contexts.append(context)
         return context
 
-    async def open(self, path: str = "/console/", profile: BrowserContext | None = None, **options: Any) -> Page:
-        """Open a page, and wait until it is there, of a case or customer with its content."""
+    async def open(
+        self,
+        path: str | Case = "/console/",
+        profile: BrowserContext | None = None,
+        *,
+        loads: bool = True,
+        **options: Any,
+    ) -> Page:
+        """Open a page or a case, and wait until it is there; unless `loads` is false, also with what it loads."""
         page = await (profile or await self.profile(**options)).new_page()
         page.on("console", self._note)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        await page.goto(path)
-        await page.locator("main:not(.notice:has(> [role=status]))").wait_for()
+        await page.goto(path if isinstance(path, str) else case_path(path))
+        await page.locator(CONTENT).wait_for()
+        if loads:
+            await settled(page)
         return page
 
     def _note(self, message: ConsoleMessage) -> None:
@@ -215,12 +227,42 @@ async def expect_no_shift(page: Page, most: float) -> None:
 
 
 async def settled(page: Page) -> None:
-    """Wait until nothing is being loaded."""
+    """Wait until the page is there, and nothing is being loaded."""
+    await page.locator(CONTENT).wait_for()
 
     async def is_quiet() -> bool:
         return await page.locator("[aria-busy=true]").count() == 0
 
     await eventually(is_quiet)
+
+
+async def press(page: Page, *keys: str) -> None:
+    """Press keys, one after the other; a text is typed."""
+    for key in keys:
+        if KEY.fullmatch(key):
+            await page.keyboard.press(key)
+        else:
+            await page.keyboard.type(key)
+
+
+async def choose(page: Page, menu: str | re.Pattern[str], option: str) -> None:
+    """Open a menu by its button, and choose an option by its name."""
+    await page.get_by_role("button", name=menu).click()
+    await page.get_by_role("option", name=option).click()
+
+
+async def follow(page: Page, subject: str) -> None:
+    """Click the first link with a text, and wait for the page that has it as its heading."""
+    await page.get_by_role("link", name=subject).first.click()
+    await expect(page.get_by_role("heading", name=subject)).to_be_visible()
+
+
+async def send(page: Page, text: str, *, is_sent: bool = False) -> None:
+    """Write into the composer, and press the key that sends; wait until `is_sent`."""
+    await page.locator("#composer").fill(text)
+    await page.locator("#composer").press("Control+Enter")
+    if is_sent:
+        await expect(page.locator("#composer")).to_have_value("")
 
 
 async def undo_by_key(page: Page) -> None:
@@ -229,13 +271,40 @@ async def undo_by_key(page: Page) -> None:
     await page.keyboard.press("z")
 
 
-async def held(target: Page | BrowserContext, pattern: str) -> asyncio.Event:
+async def held(
+    target: Page | BrowserContext, pattern: str, method: str = "", outcome: str = "fallback"
+) -> asyncio.Event:
     """Hold the requests that match until the returned event is set."""
     released = asyncio.Event()
 
     async def hold(route: Route) -> None:
-        await released.wait()
-        await route.continue_()
+        if method in {"", route.request.method}:
+            await released.wait()
+            await getattr(route, outcome)()
+        else:
+            await route.fallback()
 
     await target.route(pattern, hold)
     return released
+
+
+async def lose(
+    target: Page | BrowserContext, pattern: str, method: str = "POST", *, arrives: bool = True
+) -> list[Request]:
+    """Break the connection of the first request to each address that matches; if it `arrives`, before its answer.
+
+    Returns the list of lost requests, which grows.
+    """
+    lost: list[Request] = []
+
+    async def handle(route: Route) -> None:
+        if route.request.method != method or route.request.url in [each.url for each in lost]:
+            await route.fallback()
+            return
+        lost.append(route.request)
+        if arrives:
+            await route.fetch()
+        await route.abort()
+
+    await target.route(pattern, handle)
+    return lost
