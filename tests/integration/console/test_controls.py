@@ -1,4 +1,4 @@
-"""Each page and state: every control has a name in the accessibility tree, and is reached by keyboard."""
+"""Each page and state: it is accessible, every control has a name, and is reached by keyboard."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.support.calls import add_message, open_case, upload
-from tests.support.console.browser import NARROW, WIDE, expect_accessible, settled
+from tests.support.console.browser import NARROW, WIDE, expect_accessible, expect_no_sideways_scrolling, press, settled
 from tests.support.console.samples import case_path
 
 # Roles of the accessibility tree that a person acts on.
@@ -27,12 +27,6 @@ LEFT_OUT = """() => {
 }"""
 
 
-async def press(page: Page, *keys: str) -> None:
-    """Press keys, one after the other."""
-    for key in keys:
-        await page.keyboard.press(key)
-
-
 def pressing(*keys: str, shows: str) -> Callable[[Page], Awaitable[None]]:
     """Return a step that presses keys, and waits until something is shown."""
 
@@ -43,12 +37,13 @@ def pressing(*keys: str, shows: str) -> Callable[[Page], Awaitable[None]]:
     return step
 
 
-def pushing(name: str, shows: str) -> Callable[[Page], Awaitable[None]]:
-    """Return a step that presses a button by the keyboard, and waits until something is shown."""
+def pushing(*buttons: str, shows: str) -> Callable[[Page], Awaitable[None]]:
+    """Return a step that presses buttons by the keyboard, and waits until something is shown."""
 
     async def step(page: Page) -> None:
-        await page.get_by_role("button", name=re.compile(name)).first.focus()
-        await pressing("Enter", shows=shows)(page)
+        for button in buttons:
+            await page.locator(button).first.focus()
+            await pressing("Enter", shows=shows)(page)
 
     return step
 
@@ -57,47 +52,77 @@ async def nothing(_: Page) -> None:
     """Leave the page as it has opened."""
 
 
-async def write_macro(page: Page) -> None:
-    """Begin a note, and look at the macros."""
-    await press(page, "n")
-    await page.keyboard.type("A note ;")
+def acting(number: int) -> Callable[[Page], Awaitable[None]]:
+    """Return a step that chooses from the menu of the case."""
+
+    async def step(page: Page) -> None:
+        await pushing(ACTIONS, shows=".choices")(page)
+        await page.locator(f".of-actions [role=option]:nth-of-type({number})").click()
+        await expect(page.locator("dialog[open]")).to_be_visible()
+
+    return step
+
+
+async def write_note(page: Page) -> None:
+    """Begin a note after an open run of the timeline, and look at the macros."""
+    await page.locator(".run summary").first.click()
+    await press(page, "n", "A note ;")
     await expect(page.locator("#suggestions")).to_be_visible()
     await press(page, "Escape")
     await page.locator("#composer").focus()
 
 
+ALL, CUSTOMER, ACTIONS = "/console/?view=all", "/console/customers/customer-17", ".of-actions button"
 STATES = {
-    "queue": ("/console/?view=all", nothing),
-    "queue, selected rows": ("/console/?view=all", pressing("x", "J", shows=".bulk")),
-    "queue, menu": ("/console/?view=all", pressing("a", shows=".choices")),
-    "queue, filter": ("/console/?view=all", pushing("^Tag", ".choices")),
-    "queue, search": ("/console/?view=mine&q=parcel", nothing),
-    "queue, save view": ("/console/?view=all", pushing("^Save view", "dialog[open]")),
-    "palette": ("/console/", pressing("Control+k", shows=".palette")),
-    "help": ("/console/", pressing("?", shows="dialog[open]")),
-    "account": ("/console/", lambda page: page.locator(".account summary").press("Enter")),
-    "case": ("case", nothing),
-    "case, everything": ("case", pushing("^Everything", ".timeline .fact")),
-    "case, reply": ("case", pressing("r", shows=".composer[data-open]")),
-    "case, note": ("case", write_macro),
-    "case, menu": ("case", pressing("s", shows=".choices")),
-    "case, snooze": ("case", pressing("h", shows="dialog[open]")),
-    "case, merge": ("case", lambda page: choose_action(page, "Merge into another case")),
-    "case, split": ("case", lambda page: choose_action(page, "Split off messages")),
-    "customer": ("/console/customers/customer-17", nothing),
-    "customer, form": ("/console/customers/customer-17", pushing("^Edit", "form.fields")),
-    "team": ("/console/team", nothing),
-    "on-call": ("/console/oncall", nothing),
-    "audit": ("/console/audit", nothing),
+    "queue": {
+        "rows": (ALL, nothing),
+        "focus": (ALL, pressing("j", shows=".subject a:focus")),
+        "selected rows": (ALL, pressing("x", "J", shows=".bulk")),
+        "menu": (ALL, pressing("x", "a", shows=".choices")),
+        "filter": (ALL, pushing(".queue-filters choice-menu button", shows=".choices")),
+    },
+    "view": {
+        "search": ("/console/?view=mine&q=parcel", nothing),
+        "no rows": ("/console/?view=mine", nothing),
+        "save": (ALL, pushing(".views .plain:visible, .save:visible", shows="dialog[open]")),
+        "drafts": ("/console/?view=drafts", nothing),
+    },
+    "bar": {
+        "palette": ("/console/", pressing("Control+k", "a", shows=".palette")),
+        "help": ("/console/", pressing("?", shows="dialog[open]")),
+        "account": ("/console/", pushing(".account summary", shows=".account select")),
+    },
+    "case": {
+        "conversation": ("case", nothing),
+        "everything": ("case", pushing(".segments button:nth-of-type(2)", shows=".timeline .fact")),
+        "assignee": ("case", pressing("a", shows=".choices")),
+        "actions": ("case", pushing(ACTIONS, shows=".choices")),
+    },
+    "composer": {
+        "reply": ("case", pressing("r", "H", shows=".composer[data-open]")),
+        "macros": ("case", pressing("r", " ", ";", shows="#suggestions")),
+        "note": ("case", write_note),
+        "people": ("case", pressing("n", " ", "@", shows="#suggestions")),
+    },
+    "dialog": {
+        "snooze": ("case", pressing("h", shows="dialog[open]")),
+        "merge": ("case", acting(2)),
+        "split": ("case", acting(3)),
+        "missing case": ("/console/cases/none", nothing),
+    },
+    "customer": {
+        "record": (CUSTOMER, nothing),
+        "form": (CUSTOMER, pushing(".edit", shows="form.fields")),
+        "nobody": ("/console/customers/none", nothing),
+        "team": ("/console/team", nothing),
+    },
+    "others": {
+        "toast": ("/console/team", pushing("[data-person] td button", shows=".toast")),
+        "on-call": ("/console/oncall", nothing),
+        "override": ("/console/oncall", pushing('[data-part="order"] button', shows="dialog[open]")),
+        "audit": ("/console/audit", nothing),
+    },
 }
-
-
-async def choose_action(page: Page, name: str) -> None:
-    """Choose from the menu of the case."""
-    await pushing("^More actions", ".choices")(page)
-    await page.keyboard.type(name)
-    await press(page, "Enter")
-    await expect(page.locator("dialog[open]")).to_be_visible()
 
 
 async def names(page: Page) -> list[tuple[str, str]]:
@@ -117,43 +142,52 @@ async def names(page: Page) -> list[tuple[str, str]]:
 async def desk(client, case):
     """A case with messages, a file, a link, a colleague, a macro, and others in the list."""
     await client.put("/support/agents/linh", json={"displayName": "Linh Trần", "teams": ["returns"], "role": "agent"})
-    await client.put(
-        "/support/macros/sorry", json={"text": "Sorry, {customer}.", "status": "pending", "tags": ["late"]}
-    )
-    await client.put(
-        "/support/customers/customer-17", json={"name": "Ann", "contacts": [{"kind": "email", "value": "a@b.example"}]}
-    )
+    macro = {"text": "Sorry, {customer}.", "status": "pending", "tags": ["late"]}
+    await client.put("/support/macros/sorry", json=macro)
+    record = {"name": "Ann", "contacts": [{"kind": "email", "value": "a@b.example"}]}
+    await client.put("/support/customers/customer-17", json=record)
     await upload(client, case, filename="tracking.txt")
     await add_message(client, case, "See https://example.org/a and ORD-1001\n> quoted")
-    other = await open_case(client, subject="Another", customerId="customer-17", tags=["a", "b", "c"])
+    await add_message(client, case, "A note", visibility="internal")
+    other = await open_case(client, customerId="customer-17", tags=["a", "b", "c"], priority="urgent")
     await client.post(f"/support/cases/{case['id']}/links", json={"kind": "related", "caseId": other["id"]})
     await client.put("/support/overrides/payment", json={"reason": "maintenance", "duration": "PT30M"})
     return case
 
 
-@pytest.mark.parametrize("size", [WIDE, pytest.param(NARROW, marks=pytest.mark.long)], ids=["wide", "narrow"])
-@pytest.mark.parametrize("state", STATES)
-async def test_every_control_has_a_name_and_is_reached(upstream_services, console, client, desk, state, size):
-    """A name has a letter: a sign alone, such as a cross, says nothing.
+LOOKS = [("en-GB", WIDE, ["light"]), pytest.param("vi", NARROW, ["dark", "light"], marks=pytest.mark.long)]
 
-    Tab and Shift+Tab leave none out. What opens around a focused text box is reached with Shift+Tab.
+
+@pytest.mark.parametrize(("locale", "size", "schemes"), LOOKS, ids=["wide", "narrow"])
+@pytest.mark.parametrize("group", STATES)
+async def test_every_state_is_accessible(upstream_services, console, desk, group, locale, size, schemes, subtests):
+    """In light and in dark colours, wide and narrow, in both languages. No page is wider than its window.
+
+    The name of a control has a letter: a sign alone, such as a cross, says nothing. Tab and Shift+Tab leave no control
+    out. What opens around a focused text box is reached with Shift+Tab.
     """
-    address, prepare = STATES[state]
-    page = await console.open(case_path(desk) if address == "case" else address, viewport=size)
-    await page.locator("main h1, main h2").first.wait_for()
-    await settled(page)
-    await prepare(page)
-    await settled(page)
-    found = await names(page)
-    assert [each for each in found if not re.search(r"[^\W\d_]", each[1])] == []
-    assert {role for role, _ in found} & {"button", "option"}
-    await page.evaluate(NOTE_FOCUS)
-    for key in ["Tab"] * 6 + ["Shift+Tab"] * 6:
-        for _ in range(30):
-            await page.keyboard.press(key)
-        if not (left_out := await page.evaluate(LEFT_OUT)):
-            break
-    assert left_out == []
+    console.refused = {404}
+    page = await console.open(viewport=size, locale=locale)
+    for state, (address, prepare) in STATES[group].items():
+        with subtests.test(state):
+            await page.goto(case_path(desk) if address == "case" else address)
+            await page.locator("main h1, main h2").first.wait_for()
+            await settled(page)
+            await prepare(page)
+            await settled(page)
+            for scheme in schemes:
+                await page.emulate_media(color_scheme=scheme)
+                await expect_accessible(page)
+            await expect_no_sideways_scrolling(page)
+            found = await names(page)
+            assert [each for each in found if not re.search(r"[^\W\d_]", each[1])] == []
+            assert {role for role, _ in found} & {"button", "option"}
+            await page.evaluate(NOTE_FOCUS)
+            for key in ["Tab"] * 6 + ["Shift+Tab"] * 6:
+                await press(page, *[key] * 30)
+                if not (left_out := await page.evaluate(LEFT_OUT)):
+                    break
+            assert left_out == []
 
 
 @pytest.mark.long
@@ -162,9 +196,8 @@ async def test_long_list_of_people_is_accessible(console, client, case):
     for number in range(20):
         name = f"Person {number} of the team that answers in the evening"
         await client.put(f"/support/agents/person-{number}", json={"displayName": name})
-    page = await console.open(case_path(case), viewport=NARROW)
-    await page.keyboard.press("n")
-    await page.keyboard.type("@")
+    page = await console.open(case, viewport=NARROW)
+    await press(page, "n", "@")
     suggestions = page.locator("#suggestions")
     await expect(suggestions).to_be_visible()
     assert await suggestions.evaluate("(list) => list.scrollHeight > list.clientHeight")

@@ -1,29 +1,50 @@
 """Answers and timers that come when their user has gone on: they change nothing that is shown by then."""
 
-import asyncio
+from itertools import pairwise
 
 import pytest
 from playwright.async_api import expect
 
-from tests.support.calls import eventually, open_case, read_case
-from tests.support.console.browser import held, undo_by_key
-from tests.support.console.samples import case_path, open_waiting
+from tests.support.calls import add_message, eventually, open_case, read_case, read_detail
+from tests.support.console.browser import choose, expect_accessible, follow, held, press, settled, undo_by_key
+from tests.support.console.samples import api_path, case_path, messages, open_waiting
 
+pytestmark = pytest.mark.long
 SEARCH_PAUSE = 250  # ms without a key after which the queue searches
+READS = "(path) => performance.getEntriesByType('resource').filter(({name}) => name.endsWith(path))"
 
 
-@pytest.mark.long
-async def test_bulk_change_whose_row_has_left_the_list_is_reported_with_its_undo(console, client):
-    """Another view is chosen while the change runs."""
+@pytest.fixture
+async def cases(client):
+    """Two cases of a list and of one customer."""
+    return await open_waiting(client, "First", "Second", customerId="customer-1")
+
+
+async def test_view_that_was_left_is_not_shown_in_the_one_before_it(console, client):
+    """Its answer comes when its reader is back.
+
+    A change of cases whose rows have left the list by then is reported, with its undo.
+    """
     (case,) = await open_waiting(client, "First")
+    await open_waiting(client, "Mine", assignedAgentId="anyone")
     page = await console.open("/console/?view=unassigned")
-    await expect(page.locator("tbody tr")).to_have_count(1)
-    released = await held(page, "**/support/cases/bulk")
+    own, bulk = "**/support/cases?*assignedAgentId=anyone*", "**/support/cases/bulk"
+    released = await held(page, own)
+    async with page.expect_request(own):
+        await page.locator(".views a", has_text="Mine").click()
+    async with page.expect_response("**/support/cases?*assignedAgentId=none*"):
+        await page.go_back()
+    released.set()
+    await page.evaluate("new Promise(requestAnimationFrame)")
+    await expect(page.locator(".views [aria-current]")).to_contain_text("Unassigned")
+    await expect(page.locator(".subject a bdi")).to_have_text(["First"])
+    await settled(page)
+    released = await held(page, bulk)
     await page.keyboard.press("p")
-    async with page.expect_request("**/support/cases/bulk"):
+    async with page.expect_request(bulk):
         await page.get_by_role("option", name="High").click()
     await page.locator(".views a", has_text="Mine").click()
-    await expect(page.locator("tbody tr")).to_have_count(0)
+    await expect(page.locator(".subject a bdi")).to_have_text(["Mine"])
     released.set()
     await expect(page.get_by_text("1 changed")).to_be_visible()
     assert (await read_case(client, case))["priority"] == "high"
@@ -32,55 +53,27 @@ async def test_bulk_change_whose_row_has_left_the_list_is_reported_with_its_undo
     assert (await read_case(client, case))["priority"] == "normal"
 
 
-async def test_failed_bulk_change_leaves_its_cases_selected(console, client):
-    """It can be tried again without selecting them again."""
+async def test_failed_change_leaves_its_cases_selected(console, cases):
+    """A change of all and a merge can be tried again without selecting them again."""
     console.refused = {403}
-    await open_waiting(client, "First", "Second")
     page = await console.open("/console/?view=waiting")
-    await expect(page.locator("tbody tr")).to_have_count(2)
-    await page.route("**/support/cases/bulk", lambda route: asyncio.ensure_future(route.fulfill(status=403)))
     await page.get_by_label("Select all").click()
-    await page.keyboard.press("p")
-    await page.get_by_role("option", name="High").click()
-    await expect(page.locator(".toast.bad")).to_be_visible()
-    await expect(page.locator(".bulk")).to_contain_text("2 selected")
+    for path, key, option in (("**/support/cases/bulk", "p", "High"), ("**/merge", "m", "First")):
+        await page.route(path, lambda route: route.fulfill(status=403))
+        await page.keyboard.press(key)
+        await page.get_by_role("option", name=option).click()
+        await expect(page.locator(".toast.bad")).to_be_visible()
+        await expect(page.locator(".bulk")).to_contain_text("2 selected")
+        await page.reload()
+        await page.get_by_label("Select all").click()
 
 
-@pytest.mark.long
-async def test_failed_merge_leaves_its_cases_selected(console, client):
-    """None was merged."""
-    console.refused = {403}
-    await open_waiting(client, "First", "Second")
-    page = await console.open("/console/?view=waiting")
-    await expect(page.locator("tbody tr")).to_have_count(2)
-    await page.route("**/merge", lambda route: asyncio.ensure_future(route.fulfill(status=403)))
-    await page.get_by_label("Select all").click()
-    await page.keyboard.press("m")
-    await page.get_by_role("option", name="First").click()
-    await expect(page.locator(".toast.bad")).to_be_visible()
-    await expect(page.locator(".bulk")).to_contain_text("2 selected")
-
-
-@pytest.mark.long
-async def test_views_are_those_of_the_name_that_the_user_works_as(console, client):
-    """Claims go to the new name at once, and so does the list of own cases."""
-    await open_waiting(client, "Ann's", assignedAgentId="ann")
-    await open_waiting(client, "Anyone's", assignedAgentId="anyone")
-    page = await console.open("/console/?view=mine")
-    await expect(page.locator(".subject a bdi")).to_have_text(["Anyone's"])
-    await page.locator(".account summary").click()
-    await page.get_by_label("Work as").fill("ann")
-    await page.get_by_label("Work as").press("Enter")
-    await expect(page.locator(".subject a bdi")).to_have_text(["Ann's"])
-
-
-@pytest.mark.long
 async def test_search_does_not_lead_away_from_the_case_that_was_opened_meanwhile(console, client):
     """A row is opened before the pause after the last key is over."""
     (case,) = await open_waiting(client, "First")
     profile = await console.profile()
     await profile.clock.install()
-    page = await console.open("/console/?view=waiting", profile=profile)
+    page = await console.open("/console/?view=waiting", profile=profile, loads=False)
     await page.clock.run_for(1_000)
     await expect(page.locator("tbody tr")).to_have_count(1)
     await page.clock.pause_at(await page.evaluate("Date.now() + 60_000"))
@@ -92,31 +85,31 @@ async def test_search_does_not_lead_away_from_the_case_that_was_opened_meanwhile
     await expect(page).to_have_url(console.address + case_path(case))
 
 
-@pytest.mark.long
 async def test_customer_is_not_shown_under_the_address_of_another(console, client):
     """Two steps back and forth: the first answer comes last."""
     for name in ("ann", "bob"):
-        await open_case(client, customerId=name)
+        await open_case(client, customerId=name, subject=f"Of {name}")
         await client.put(f"/support/customers/{name}", json={"name": name.title()})
     page = await console.open("/console/customers/ann")
-    await expect(page.get_by_role("heading", name="Ann", level=1)).to_be_visible()
     released = await held(page, "**/support/customers/bob?*")
     async with page.expect_request("**/support/customers/bob?*"):
         await page.evaluate("history.pushState(null, '', 'bob'); dispatchEvent(new Event('popstate'))")
     await page.go_back()
     await expect(page.get_by_role("heading", name="Ann", level=1)).to_be_visible()
-    async with page.expect_response("**/support/customers/bob?*"):
+    async with page.expect_response("**/support/customers/bob?*") as late:
         released.set()
+    await (await late.value).finished()
     await expect(page.get_by_text("support-service erase customer ann")).to_be_visible()
     await page.evaluate("new Promise(requestAnimationFrame)")
     await expect(page.get_by_role("heading", level=1)).to_have_text(["A Ann"])
+    assert (await page.title()).startswith("Ann ")
+    await expect(page.get_by_role("link", name="Of bob")).to_have_count(0)
 
 
-@pytest.mark.long
 async def test_message_that_follows_before_the_one_before_it_is_done_is_sent(console, client):
     """It waits for the case to be assigned to its writer, and asks nothing: all changes are the writer's own."""
     (case,) = await open_waiting(client, "First")
-    page = await console.open(case_path(case))
+    page = await console.open(case)
     box = page.get_by_label("Reply", exact=True)
     released = await held(page, "**/support/cases/*?messagesLimit=1")
     await box.fill("One")
@@ -134,84 +127,22 @@ async def test_message_that_follows_before_the_one_before_it_is_done_is_sent(con
     await expect(page.get_by_role("dialog")).to_have_count(0)
 
 
-@pytest.mark.long
-async def test_enter_in_the_search_opens_no_case_of_the_list_before(console, client):
-    """The search has begun, and its answer is not there yet."""
-    await open_waiting(client, "First", "Second")
-    page = await console.open("/console/?view=waiting")
-    await expect(page.locator("tbody tr")).to_have_count(2)
-    released = await held(page, "**/support/cases?*q=second*")
-    async with page.expect_request("**/support/cases?*q=second*"):
-        await page.locator("#search").fill("second")
-    for _ in range(2):
-        await page.keyboard.press("Enter")
-    released.set()
-    await expect(page.locator(".subject a bdi")).to_have_text(["Second"])
-    assert "/cases/" not in page.url
-    await expect(page.locator("tbody tr").first.locator("a").first).to_be_focused()
+async def test_page_whose_module_comes_late_is_shown(console, client, case):
+    """The bar is drawn again meanwhile; the old page stays until the new one can be shown.
 
-
-async def test_view_that_was_left_is_not_shown_in_the_one_before_it(console, client):
-    """Its answer comes when its reader is back."""
-    await open_waiting(client, "First")
-    await open_waiting(client, "Mine", assignedAgentId="anyone")
-    page = await console.open("/console/?view=unassigned")
-    await expect(page.locator(".subject a bdi")).to_have_text(["First"])
-    own = "**/support/cases?*assignedAgentId=anyone*"
-    released = await held(page, own)
-    async with page.expect_request(own):
-        await page.locator(".views a", has_text="Mine").click()
-    async with page.expect_response("**/support/cases?*assignedAgentId=none*"):
-        await page.go_back()
-    released.set()
-    await page.evaluate("new Promise(requestAnimationFrame)")
-    await expect(page.locator(".views [aria-current]")).to_contain_text("Unassigned")
-    await expect(page.locator(".subject a bdi")).to_have_text(["First"])
-
-
-@pytest.mark.long
-async def test_next_page_is_shown_once(console, client):
-    """Also if its button is pressed twice."""
-    for number in range(51):
-        await open_case(client, subject=f"Case {number}")
-    page = await console.open("/console/?view=all")
-    more = page.locator(".more button")
-    await expect(more).to_be_visible()
-    released = await held(page, "**/support/cases?*cursor=*")
-    answers = []
-    page.on("response", lambda answer: answers.append(answer.url) if "cursor=" in answer.url else None)
-    for _ in range(2):
-        async with page.expect_request("**/support/cases?*cursor=*"):
-            await more.click()
-    released.set()
-    await eventually(lambda: len(answers) == 2)
-    await page.evaluate("new Promise(requestAnimationFrame)")
-    await expect(page.locator("tbody tr")).to_have_count(51)
-
-
-@pytest.mark.long
-async def test_what_is_typed_before_the_case_is_shown_is_in_the_message(console, client, case):
-    """None of its keys is a command of the page: `gr` would open a view, and `c` claim the case."""
+    Keys are for the page that is shown, also when a case that is loading is left.
+    """
     page = await console.open()
-    released = await held(page, f"**/support/cases/{case['id']}")
-    await page.goto(case_path(case))
-    await expect(page.get_by_text("Loading")).to_be_visible()
-    await page.keyboard.press("n")
-    await page.keyboard.type("great: carrier calledd")
-    await page.keyboard.press("Backspace")
+    released = await held(page, "**/pages/case*.js")
+    await page.get_by_role("link", name="Parcel has not arrived").click()
+    await page.get_by_role("button", name="Keys").click()
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    await page.keyboard.press("Escape")
     released.set()
-    await expect(page.get_by_role("textbox", name="Internal note")).to_have_value("great: carrier called")
-    await expect(page.locator("#composer")).to_be_focused()
-    await page.keyboard.press("Control+Enter")
-    await expect(page.locator(".message[data-note]")).to_contain_text("carrier called")
-    assert (await read_case(client, case))["assignedAgentId"] is None
-
-
-@pytest.mark.long
-async def test_keys_work_when_a_case_that_is_loading_is_left(console, client, case):
-    """They are for the page that is shown by then."""
-    page = await console.open()
-    released = await held(page, f"**/support/cases/{case['id']}")
+    await expect(page.get_by_role("heading", name="Parcel has not arrived")).to_be_visible()
+    await page.go_back()
+    released = await held(page, f"**{api_path(case)}")
+    await page.reload()
     await page.locator(".subject a").first.click()
     await expect(page.get_by_text("Loading")).to_be_visible()
     await page.keyboard.press("n")
@@ -219,3 +150,141 @@ async def test_keys_work_when_a_case_that_is_loading_is_left(console, client, ca
     await page.locator("#search").press("a")
     await expect(page.locator("#search")).to_have_value("a")
     released.set()
+
+
+async def test_link_of_a_left_case_hides_no_change_of_the_other(console, client, cases):
+    """A change of a colleague is asked about, although a link was added to the case before."""
+    console.refused = {412}
+    first, second = cases
+    page = await console.open()
+    await press(page, "j", "Enter")
+    await expect(page.get_by_role("heading", name="First")).to_be_visible()
+    await settled(page)
+    linked = await held(page, f"**{api_path(first)}/links", "POST")
+    form = page.locator(".link-form")
+    await form.get_by_label("Kind of link").select_option("duplicate-of")
+    await form.get_by_label("Case id or address").fill(second["id"])
+    async with page.expect_request(f"**{api_path(first)}/links"):
+        await form.get_by_role("button", name="Add").click()
+    await page.locator("h1").click()
+    await page.keyboard.press("j")
+    await expect(page.get_by_role("heading", name="Second")).to_be_visible()
+    await settled(page)
+    await page.locator("#composer").fill("On its way")
+    read = await held(page, f"**{api_path(second)}")
+    async with page.expect_request(f"**{api_path(second)}"):
+        linked.set()
+        await expect(page.get_by_role("status").filter(has_text="Link added")).to_be_visible()
+    read.set()
+    await settled(page)
+    await expect(page.get_by_role("link", name="First").last).to_be_visible()
+    await add_message(client, second, "Solved by another")
+    await expect(page.get_by_role("log").get_by_text("Solved by another")).to_be_visible()
+    await page.locator("#composer").press("Control+Enter")
+    await expect(page.get_by_role("dialog")).to_contain_text("Solved by another")
+    assert "On its way" not in [text for text, _ in await messages(client, second)]
+
+
+async def test_tags_that_are_removed_one_after_the_other_stay_removed(console, client):
+    """The second click comes before the answer to the first one."""
+    case = await open_case(client, subject="Tagged", tags=["a", "b", "c"])
+    page = await console.open(case)
+    released = await held(page, f"**{api_path(case)}", "PATCH")
+    async with page.expect_request(lambda request: request.method == "PATCH"):
+        await page.get_by_role("button", name="Remove the tag a").click()
+    await page.get_by_role("button", name="Remove the tag b").click()
+    released.set()
+    await expect(page.locator(".case-aside .tags .tag bdi")).to_have_text(["c"])
+    assert (await read_case(client, case))["tags"] == ["c"]
+
+
+async def test_removed_link_is_added_again_to_its_own_case(console, client, cases):
+    """Also if another case is shown meanwhile."""
+    first, second = cases
+    third = await open_case(client, subject="Third")
+    await client.post(f"{api_path(first)}/links", json={"kind": "related", "caseId": third["id"]})
+    page = await console.open(first)
+    remove = page.get_by_label("Remove the link")
+    await remove.click()
+    await expect(remove).to_have_count(0)
+    await follow(page, "Second")
+    await page.locator(".toast").get_by_role("button").click()
+
+    async def is_linked():
+        return (await read_detail(client, first))["links"]
+
+    assert [each["caseId"] for each in await eventually(is_linked)] == [third["id"]]
+    assert (await read_detail(client, second))["links"] == []
+
+
+async def test_case_that_changes_again_and_again_is_read_every_two_seconds(console, client, case):
+    """Also if each change comes when the one before it is shown."""
+    page = await console.open(case)
+    await page.evaluate("performance.clearResourceTimings()")
+    for priority in ("urgent", "low", "high", "normal"):
+        await client.patch(api_path(case), json={"priority": priority})
+        await expect(page.get_by_role("button", name=f"Priority: {priority.title()}")).to_be_visible()
+    starts = await page.evaluate(f"{READS}.map((each) => each.startTime)", api_path(case))
+    assert len(starts) == 4
+    # ms; the pause begins a little before the request
+    assert min(later - earlier for earlier, later in pairwise(starts)) >= 1_500
+
+
+async def test_search_for_an_original_shows_what_was_typed_last(console, client, cases):
+    """The answer to what was typed before comes later."""
+    await open_waiting(client, "Parcel lost", "Charged twice")
+    page = await console.open(cases[0])
+    await choose(page, "Actions", "Merge")
+    dialog = page.get_by_role("dialog")
+    released = await held(page, "**/support/cases?q=parcel*")
+    async with page.expect_response("**/support/cases?q=parcel*") as late:
+        async with page.expect_request("**/support/cases?q=parcel*"):
+            await dialog.get_by_role("searchbox").fill("parcel")
+        await dialog.get_by_role("searchbox").fill("charged")
+        await expect(dialog.get_by_role("button", name="Charged twice")).to_be_visible()
+        released.set()
+    await (await late.value).finished()
+    await expect(dialog.get_by_role("button", name="Charged twice")).to_be_visible()
+    await expect(dialog.get_by_role("button", name="Parcel lost")).to_have_count(0)
+
+
+async def test_case_of_a_background_tab_is_seen_once_the_tab_is(console, client):
+    """The row is unread until then."""
+    await open_waiting(client, "First")
+    profile = await console.profile()
+    await profile.add_init_script("Object.defineProperty(document, 'hidden', {get: () => window.isHidden ?? false})")
+    page = await console.open("/console/?view=waiting", profile=profile)
+    await expect(page.locator(".unread-dot")).to_have_count(1)
+    hide = "hidden => { isHidden = hidden; document.dispatchEvent(new Event('visibilitychange')) }"
+    await page.evaluate("window.isHidden = true")
+    for is_hidden, dots in ((True, 1), (False, 0)):
+        await follow(page, "First")
+        await settled(page)
+        await page.evaluate(hide, is_hidden)
+        await page.keyboard.press("u")
+        await expect(page.get_by_role("link", name="First", exact=True)).to_be_visible()
+        await expect(page.locator(".unread-dot")).to_have_count(dots)
+
+
+async def test_list_beside_a_case_is_the_one_that_was_left(console, client):
+    """All its rows, also beyond the first page, in their order, also after an answer, at the left of a wide page.
+
+    `j` and `k` open the next and the previous case of it.
+    """
+    cases = await open_waiting(client, *(f"Case {number}" for number in range(55)))
+    page = await console.open("/console/?view=waiting", viewport={"width": 1700, "height": 900})
+    await page.get_by_role("button", name="Show more").click()
+    await page.get_by_role("link", name="Case 52", exact=True).click()
+    await expect(page.get_by_text("53 of 55")).to_be_visible()
+    neighbours = page.get_by_role("navigation", name="Cases of this view")
+    await expect(neighbours.get_by_role("link")).to_have_count(55)
+    await add_message(client, cases[0], "An answer")
+    for key, number in (("k", 51), ("j", 52), ("j", 53)):
+        await settled(page)
+        await page.keyboard.press(key)
+        await expect(page.get_by_role("heading", name=f"Case {number}")).to_be_visible()
+        await expect(neighbours.locator("[aria-current=true]")).to_contain_text(f"Case {number}")
+    assert await page.locator(".neighbours .subject").all_inner_texts() == [f"Case {number}" for number in range(55)]
+    await expect_accessible(page)
+    await page.keyboard.press("u")
+    await expect(page.get_by_role("link", name="Case 53", exact=True)).to_be_focused()

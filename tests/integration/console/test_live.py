@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import expect
 
-from tests.support.calls import add_message, eventually, open_case, read_case
-from tests.support.console.browser import expect_no_shift, record_shifts, settled
-from tests.support.console.samples import case_path, open_waiting
+from tests.support.calls import add_message, eventually, read_case
+from tests.support.console.browser import expect_no_shift, press, record_shifts, settled
+from tests.support.console.samples import open_waiting
 
 CHANGED = "support.case.updated.v1"
 MAX_SHIFT = 0.02  # of the layout, as browsers score it
@@ -64,7 +64,7 @@ async def stream(console):
     stream = RecordedStream()
     stream.profile = await console.profile()
     await stream.follow(stream.profile)
-    await stream.profile.route("**/presence", lambda route: asyncio.ensure_future(route.fulfill(status=204)))
+    await stream.profile.route("**/presence", lambda route: route.fulfill(status=204))
     yield stream
     stream.close()
 
@@ -78,18 +78,23 @@ async def changed(client, case, **fields):
 
 
 async def test_rows_change_in_place_and_new_ones_wait(console, client, stream):
-    """Nothing moves under the cursor: a new case is shown when its button is pressed."""
+    """Nothing moves under the cursor: a new case is shown when its button is pressed.
+
+    A row is marked whose case the caller may not see any more, of which the stream tells no more.
+    """
     first, _ = await open_waiting(client, "First", "Second")
     page = await console.open(profile=stream.profile)
-    await expect(page.locator("tbody tr")).to_have_count(2)
+    rows = page.locator("tbody tr")
     (third,) = await open_waiting(client, "Third")
     stream.add(await changed(client, third), await changed(client, first, priority="urgent", assignedAgentId="agent-9"))
     await expect(page.get_by_role("button", name="1 new")).to_be_visible()
-    await expect(page.locator("tbody tr")).to_have_count(2)
-    await expect(page.locator("tbody tr").first).to_contain_text("Urgent")
-    await expect(page.locator("tbody tr").first).to_contain_text("agent-9")
+    await expect(rows).to_have_count(2)
+    await expect(rows.first).to_contain_text("Urgent")
+    await expect(rows.first).to_contain_text("agent-9")
     await page.keyboard.press("n")
-    await expect(page.locator("tbody tr")).to_have_count(3)
+    await expect(rows).to_have_count(3)
+    stream.add((CHANGED, {"caseId": first["id"], "version": 9, "changeType": "case.left"}))
+    await expect(page.locator("tbody tr[data-left]")).to_have_count(1)
 
 
 @pytest.mark.long
@@ -122,15 +127,9 @@ async def test_burst_of_changes_leaves_the_hand_alone(console, client, stream):
     """2,000 changes while a menu is open for two selected rows: Enter takes what was marked, for these two."""
     cases = await open_waiting(client, *(f"Case {number}" for number in range(10)), tags=["refund", "return"])
     page = await console.open("/console/?view=waiting", profile=stream.profile)
-    await expect(page.locator("tbody tr")).to_have_count(10)
-    await page.keyboard.press("x")
-    await page.keyboard.press("J")
+    await press(page, "x", "J")
     await expect(page.get_by_text("2 selected")).to_be_visible()
-    await page.keyboard.press("p")
-    await page.keyboard.press("ArrowDown")
-    await page.keyboard.press("Escape")
-    await page.keyboard.press("t")
-    await page.keyboard.press("ArrowDown")
+    await press(page, "p", "ArrowDown", "Escape", "t", "ArrowDown")
     active = page.locator(".choices [role=option].active")
     await expect(active).to_contain_text("return")
     changes = [await changed(client, case, priority="urgent", tags=["a", "b", "refund", "return"]) for case in cases]
@@ -148,8 +147,7 @@ async def test_burst_of_changes_leaves_the_hand_alone(console, client, stream):
 @pytest.mark.long
 async def test_burst_of_changes_leaves_the_text_alone(console, client, stream, case):
     """2,000 changes of the case while an answer is written: the cursor stays, and no key is lost."""
-    page = await console.open(case_path(case), profile=stream.profile)
-    await settled(page)
+    page = await console.open(case, profile=stream.profile)
     await page.locator("#composer").press_sequentially("Hello Ann")
     for _ in range(4):
         await page.keyboard.press("ArrowLeft")
@@ -165,96 +163,20 @@ async def test_burst_of_changes_leaves_the_text_alone(console, client, stream, c
 
 
 async def test_lost_stream_is_shown_and_resumed(console, stream):
-    """The page says since when it may be incomplete; the next connection continues after the last event."""
+    """The page says since when it may be incomplete; the next connection continues after the last event.
+
+    A silent stream tells how far it is complete: the connection after it goes on from there, when the service asks.
+    The page also says so while the connection is open, and changes of other replicas do not arrive.
+    """
     stream.add(("presence", {"caseId": "other", "viewers": []}))
     page = await console.open(profile=stream.profile)
     await expect(page.locator(".live")).to_contain_text("as of")
     await eventually(lambda: len(stream.requests) > 1)
-    assert stream.requests[:2] == [None, "0-0"]
-
-
-@pytest.mark.long
-async def test_tabs_of_a_browser_share_one_stream(console, client, stream):
-    """When the tab that reads it closes, the other one goes on."""
-    case = await open_case(client)
-    first = await console.open(profile=stream.profile)
-    await eventually(lambda: len(stream.requests) == 1)
-    second = await console.open(case_path(case), profile=stream.profile)
-    await expect(second.locator(".live")).to_be_visible()
-    assert len(stream.requests) == 1
-    await first.close()
-    await eventually(lambda: len(stream.requests) == 2)
-
-
-async def test_case_shows_new_messages_and_who_is_typing(console, client, stream, case):
-    """The draft stays, and is not sent over the new message without a question."""
-    console.refused = {412}
-    stream.add(("presence", {"caseId": case["id"], "viewers": [{"name": "agent-9", "state": "typing"}]}))
-    page = await console.open(case_path(case), profile=stream.profile)
-    await expect(page.get_by_text("agent-9 is typing")).to_be_visible()
-    await page.locator("#composer").fill("My answer")
-    await add_message(client, case, "Their answer")
-    version = int((await client.get(f"/support/cases/{case['id']}")).headers["ETag"].strip('"'))
-    stream.add((CHANGED, {"caseId": case["id"], "version": version, "case": await read_case(client, case)}))
-    await expect(page.locator(".timeline").get_by_text("Their answer")).to_be_visible()
-    await expect(page.locator("#composer")).to_have_value("My answer")
-    await page.locator("#composer").press("Control+Enter")
-    await expect(page.get_by_role("dialog").get_by_text("Their answer")).to_be_visible()
-
-
-async def test_writing_is_told_at_once(console, stream, case):
-    """When it begins and when it ends, without waiting for the next repetition."""
-    told = []
-
-    async def note(route):
-        told.append(route.request.post_data_json["state"])
-        await route.fulfill(status=204)
-
-    await stream.profile.route("**/presence", note)
-    page = await console.open(case_path(case), profile=stream.profile)
-    await page.locator("#composer").press_sequentially("Hi")
-    await eventually(lambda: told == ["viewing", "typing"])
-    await page.locator("#composer").fill("")
-    await eventually(lambda: told == ["viewing", "typing", "viewing"])
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("way", ["back to the queue", "closed tab"])
-async def test_leaving_a_case_is_told_at_once(console, client, stream, way):
-    """Colleagues do not see for 15 s somebody who is gone, whether the console shows something else or is left."""
-    case, _ = await open_waiting(client, "First", "Second")
-    told = []
-
-    async def note(route):
-        told.append((route.request.method, urlsplit(route.request.url).path.split("/")[3]))
-        await route.fulfill(status=204)
-
-    await stream.profile.route("**/presence", note)
-    page = await console.open(case_path(case), profile=stream.profile)
-    await eventually(lambda: told == [("PUT", case["id"])])
-    if way == "closed tab":
-        await page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide'))")
-    else:
-        await page.locator(".case-head a").first.click()
-    await eventually(lambda: told == [("PUT", case["id"]), ("DELETE", case["id"])])
-
-
-@pytest.mark.long
-async def test_position_without_an_event_is_kept(console, stream):
-    """A silent stream tells how far it is complete: the next connection goes on from there, when the service asks."""
     stream.add(last=": open\nid: 7-0\n\nretry: 10\n\n")
-    await console.open(profile=stream.profile)
-    await eventually(lambda: len(stream.requests) > 1)
-    assert stream.requests[1] == "7-0"
-
-
-@pytest.mark.long
-async def test_interrupted_stream_is_shown(console, stream):
-    """The connection is open, and changes of other replicas do not arrive: the page says since when."""
-    page = await console.open(profile=stream.profile)
-    live = await page.evaluate_handle(
-        "import(document.querySelector('script').src.replace('app.js', 'lib/live.js')).then(({live}) => live)"
-    )
+    await eventually(lambda: len(stream.requests) > 2)
+    assert stream.requests[:3] == [None, "0-0", "7-0"]
+    module = "import(document.querySelector('script').src.replace('app.js', 'lib/live.js')).then(({live}) => live)"
+    live = await page.evaluate_handle(module)
     await live.evaluate("live => live.setSharedState('live')")
     for comment, text in (("interrupted: the broker is away", "as of"), ("continued: it is back", "live")):
         await live.evaluate("(live, comment) => live.handleComment(comment)", comment)
@@ -262,41 +184,64 @@ async def test_interrupted_stream_is_shown(console, stream):
 
 
 @pytest.mark.long
-async def test_case_that_was_given_to_others_is_marked(console, client, stream):
-    """The stream tells only that the caller may not see it any more."""
-    (case,) = await open_waiting(client, "First")
-    page = await console.open(profile=stream.profile)
-    await expect(page.locator("tbody tr")).to_have_count(1)
-    stream.add((CHANGED, {"caseId": case["id"], "version": 9, "changeType": "case.left"}))
-    await expect(page.locator("tbody tr[data-left]")).to_have_count(1)
+async def test_tabs_of_a_browser_share_one_stream(console, stream, case):
+    """When the tab that reads it closes, the other one goes on.
 
-
-@pytest.mark.long
-async def test_new_tab_knows_who_views_a_case(console, client, stream, case):
-    """Presence is told when it changes: a tab that is opened later gets it from the tab that reads the stream."""
+    Presence is told when it changes: a tab that is opened later gets it from the tab that reads the stream.
+    """
     stream.add(("presence", {"caseId": case["id"], "viewers": [{"name": "agent-9", "state": "viewing"}]}))
-    first = await console.open(case_path(case), profile=stream.profile)
+    first = await console.open(case, profile=stream.profile)
     await expect(first.get_by_text("viewed by agent-9")).to_be_visible()
-    second = await console.open(case_path(case), profile=stream.profile)
+    await eventually(lambda: len(stream.requests) == 2)
+    second = await console.open(case, profile=stream.profile)
     await expect(second.get_by_text("viewed by agent-9")).to_be_visible()
+    assert len(stream.requests) == 2
+    await first.close()
+    await eventually(lambda: len(stream.requests) == 3)
 
 
-@pytest.mark.long
-async def test_refusal_brings_the_messages_that_were_missed(console, stream, case):
-    """The question shows what the service says was added since, also if this page has not read it yet."""
+async def test_case_shows_new_messages_and_who_is_typing(console, client, stream, case):
+    """The draft stays, and is not sent over the new message without a question.
+
+    The question shows what the service says was added since, also if this page has not read it yet.
+    """
     console.refused = {412}
-    missed = {
-        "id": "m-2",
-        "authorType": "agent",
-        "visibility": "public",
-        "message": "Theirs",
-        "createdAt": case["createdAt"],
-    }
-    problem = {"status": 412, "code": "case_changed", "currentVersion": 3, "messages": [missed]}
-    await stream.profile.route(
-        "**/messages", lambda route: asyncio.ensure_future(route.fulfill(status=412, json=problem))
-    )
-    page = await console.open(case_path(case), profile=stream.profile)
-    await page.locator("#composer").fill("Mine")
+    stream.add(("presence", {"caseId": case["id"], "viewers": [{"name": "agent-9", "state": "typing"}]}))
+    page = await console.open(case, profile=stream.profile)
+    await expect(page.get_by_text("agent-9 is typing")).to_be_visible()
+    await page.locator("#composer").fill("My answer")
+    await add_message(client, case, "Their answer")
+    version = int((await client.get(f"/support/cases/{case['id']}")).headers["ETag"].strip('"'))
+    stream.add((CHANGED, {"caseId": case["id"], "version": version, "case": await read_case(client, case)}))
+    await expect(page.locator(".timeline").get_by_text("Their answer")).to_be_visible()
+    await expect(page.locator("#composer")).to_have_value("My answer")
+    await add_message(client, case, "One more")
     await page.locator("#composer").press("Control+Enter")
-    await expect(page.get_by_role("dialog").get_by_text("Theirs")).to_be_visible()
+    for text in ("Their answer", "One more"):
+        await expect(page.get_by_role("dialog").get_by_text(text)).to_be_visible()
+
+
+async def test_presence_is_told_at_once(console, stream, case):
+    """When writing begins and ends, without waiting for the next repetition, and when the case is left.
+
+    Colleagues do not see for 15 s somebody who is gone, whether the console shows something else or is left.
+    """
+    told = []
+
+    async def note(route):
+        told.append((route.request.post_data_json or {}).get("state") or route.request.method)
+        assert urlsplit(route.request.url).path.split("/")[3] == case["id"]
+        await route.fulfill(status=204)
+
+    await stream.profile.route("**/presence", note)
+    page = await console.open(case, profile=stream.profile)
+    await page.locator("#composer").press_sequentially("Hi")
+    await eventually(lambda: told == ["viewing", "typing"])
+    await page.locator("#composer").fill("")
+    await eventually(lambda: told == ["viewing", "typing", "viewing"])
+    await page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide'))")
+    await eventually(lambda: told[3:] == ["DELETE"])
+    await page.reload()
+    await eventually(lambda: told[4:] == ["viewing"])
+    await page.locator(".case-head a").first.click()
+    await eventually(lambda: told[5:] == ["DELETE"])

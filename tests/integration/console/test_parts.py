@@ -4,7 +4,7 @@ import pytest
 from playwright.async_api import expect
 
 from support_service.console.assets import load_assets
-from tests.support.console.browser import NARROW, expect_good_looks
+from tests.support.console.browser import NARROW, expect_good_looks, press
 
 NOW = "2026-05-12T12:00:00Z"
 MENU = """async ([path, more]) => {
@@ -38,8 +38,11 @@ async def with_menu(page, **more):
     return page.get_by_role("button", name="Department")
 
 
-async def test_choice_is_made_by_typing(page):
-    """Case and diacritics do not matter; the focus returns to the button."""
+async def test_choice_is_made_by_typing_or_arrows_or_given_up(page):
+    """Case and diacritics do not matter; the focus returns to the button.
+
+    The list begins at the value; it goes round; Escape, and the focus elsewhere, choose nothing.
+    """
     button = await with_menu(page)
     await button.focus()
     await page.keyboard.press("Enter")
@@ -51,16 +54,9 @@ async def test_choice_is_made_by_typing(page):
     await expect(page.get_by_role("listbox")).to_have_count(0)
     await expect(button).to_be_focused()
     assert await page.evaluate("chosen") == ["delivery"]
-
-
-async def test_choice_is_made_by_arrows_or_given_up(page):
-    """The list begins at the value; it goes round; Escape, and the focus elsewhere, choose nothing."""
-    button = await with_menu(page)
     await button.press("Enter")
-    for key in ("ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp"):
-        await page.keyboard.press(key)
-    await page.keyboard.press("Enter")
-    assert await page.evaluate("chosen") == ["returns"]
+    await press(page, *["ArrowUp"] * 4, "Enter")
+    assert await page.evaluate("chosen.slice(1)") == ["returns"]
     await button.press("Enter")
     await page.keyboard.press("Escape")
     await expect(button).to_be_focused()
@@ -70,31 +66,25 @@ async def test_choice_is_made_by_arrows_or_given_up(page):
     await expect(page.locator("#search")).to_be_focused()
     await button.click()
     await page.get_by_role("option", name="Billing").click()
-    assert await page.evaluate("chosen") == ["returns", "billing"]
+    assert await page.evaluate("chosen.slice(2)") == ["billing"]
 
 
 async def test_several_are_chosen_and_applied_at_once(page):
-    """The filter is empty again after each; a new one can be typed."""
+    """The filter is empty again after each; a new one can be typed.
+
+    The list stays in the window, at the bottom of a narrow one, and where the language runs from the right.
+    """
     button = await with_menu(page, multiple=True, value=["billing"], creatable=True)
     await button.press("Enter")
-    await page.keyboard.type("ret")
-    await page.keyboard.press("Enter")
-    await page.keyboard.type("vip")
+    await press(page, "ret", "Enter", "vip")
     await expect(page.get_by_role("option", name="Add “vip”")).to_be_visible()
-    await page.keyboard.press("Enter")
-    await page.keyboard.press("Control+Enter")
+    await press(page, "Enter", "Control+Enter")
     await expect(button).to_be_focused()
     await button.press("Enter")
     await page.get_by_role("option", name="Returns").click()
     await page.keyboard.press("Escape")
     assert await page.evaluate("chosen") == [["billing", "returns", "vip"]]
-
-
-@pytest.mark.long
-async def test_list_stays_in_the_window(page):
-    """At the bottom of a narrow window, and where the language runs from the right."""
     await page.set_viewport_size(NARROW)
-    await with_menu(page)
     await page.evaluate("""() => {
       const menu = document.querySelector("choice-menu");
       Object.assign(menu.style, { position: "fixed", bottom: "0", right: "0" });
@@ -126,7 +116,7 @@ async def shown_toast(page, *, fails=False):
 
 
 async def test_change_is_undone_by_key_or_button(page):
-    """Once: a second press finds nothing. The focus stays where it was."""
+    """Once: a second press finds nothing. The focus stays where it was. If the undo fails, the line says why."""
     await page.locator("#search").focus()
     await page.keyboard.press("Shift+Tab")
     line = await shown_toast(page)
@@ -141,12 +131,8 @@ async def test_change_is_undone_by_key_or_button(page):
     await line.get_by_role("button", name="Undo").click()
     await expect(page.locator("#search")).to_be_focused()
     assert await page.evaluate("undone") == 1
-
-
-async def test_failed_undo_is_said(page):
-    """The line says why."""
     await shown_toast(page, fails=True)
-    await page.keyboard.press("z")
+    await line.get_by_role("button", name="Undo").click()
     await expect(page.locator(".toast.bad")).to_contain_text("too late")
 
 
@@ -182,7 +168,11 @@ CLOCKS = """async ([path, now]) => {
 
 
 async def test_one_clock_of_a_case_is_shown(page):
-    """The clock that is due first and that something waits for; without one, the wait."""
+    """The clock that is due first and that something waits for; without one, the wait.
+
+    People have initials: of names, ids and addresses. Each time to snooze until is offered once, and none of them is
+    another day's by a wrong name.
+    """
     assert await page.evaluate(CLOCKS, [load_assets().url("parts/clock.js"), NOW]) == [
         ["16 min", "soon", "First answer due in 16 min"],
         ["11 min late", "late", "Resolution overdue 11 min"],
@@ -190,6 +180,13 @@ async def test_one_clock_of_a_case_is_shown(page):
         ["1 h 30 min", "none", "waiting 1 h 30 min"],
         None,
     ]
+    names = ["Linh Trần", "anna maria berger", "agent-7", "ann.lee@example.org", "客户", ""]
+    shown = "async ([path, names]) => names.map((await import(path)).initials)"
+    found = await page.evaluate(shown, [load_assets().url("parts/person.js"), names])
+    assert found == ["LT", "AB", "A7", "AL", "客", "?"]
+    for hour, day, offered in OFFERED:
+        found = await page.evaluate(SNOOZES, [load_assets().url("parts/snooze-times.js"), hour, day])
+        assert found == list(map(list, offered.items())), (hour, day)
 
 
 SNOOZES = """async ([path, hour, day]) => {
@@ -199,28 +196,12 @@ SNOOZES = """async ([path, hour, day]) => {
 }"""
 
 
-@pytest.mark.parametrize(
-    ("hour", "day", "offered"),
-    [  # 11 May 2026 is a Monday
-        (14, 13, {"today": "13 17", "tomorrow": "14 9", "monday": "18 9", "week": "20 9"}),
-        (22, 13, {"tomorrow": "14 9", "monday": "18 9", "week": "20 9"}),  # no more today
-        (14, 17, {"today": "17 17", "tomorrow": "18 9", "week": "24 9"}),  # tomorrow is Monday
-        (14, 18, {"today": "18 17", "tomorrow": "19 9", "week": "25 9"}),  # a week is until Monday
-    ],
-)
-async def test_each_time_to_snooze_until_is_offered_once(page, hour, day, offered):
-    """None of them is another day's by a wrong name."""
-    assert await page.evaluate(SNOOZES, [load_assets().url("parts/snooze-times.js"), hour, day]) == list(
-        map(list, offered.items())
-    )
-
-
-async def test_people_have_initials(page):
-    """Of names, ids and addresses."""
-    names = ["Linh Trần", "anna maria berger", "agent-7", "ann.lee@example.org", "客户", ""]
-    shown = "async ([path, names]) => names.map((await import(path)).initials)"
-    found = await page.evaluate(shown, [load_assets().url("parts/person.js"), names])
-    assert found == ["LT", "AB", "A7", "AL", "客", "?"]
+OFFERED = [  # 11 May 2026 is a Monday
+    (14, 13, {"today": "13 17", "tomorrow": "14 9", "monday": "18 9", "week": "20 9"}),
+    (22, 13, {"tomorrow": "14 9", "monday": "18 9", "week": "20 9"}),  # no more today
+    (14, 17, {"today": "17 17", "tomorrow": "18 9", "week": "24 9"}),  # tomorrow is Monday
+    (14, 18, {"today": "18 17", "tomorrow": "19 9", "week": "25 9"}),  # a week is until Monday
+]
 
 
 @pytest.mark.long
@@ -228,11 +209,40 @@ async def test_directory_is_read_once_a_minute(console, client):
     """All pages of it."""
     for number in range(101):
         await client.put(f"/support/agents/agent-{number}", json={"displayName": f"Agent {number}"})
-    page = await console.open("/console/oncall")  # which does not need it
-    asked = []
+    page, asked = await console.open("/console/oncall"), []  # which does not need it
     page.on("request", lambda request: asked.append(request.url) if "/support/agents" in request.url else None)
     read = "async (path) => (await (await import(path)).agents()).map(({ id }) => id)"
     for _ in range(2):
         found = await page.evaluate(read, load_assets().url("lib/agents.js"))
         assert sorted(found) == sorted(f"agent-{number}" for number in range(101))
     assert len(asked) == 2
+
+
+DIFFERENCES = """async ([path, locale]) => {
+  const own = await import(path);
+  const short = { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" };
+  const long = { weekday: "long", day: "numeric", month: "long", year: "numeric" };
+  const intl = (options) => (at) => new Intl.DateTimeFormat(locale, options).format(at).replace(/^(\\w+),/, "$1");
+  const figures = (digits) => (value) => new Intl.NumberFormat(locale, { maximumFractionDigits: digits }).format(value);
+  const dates = [...Array(12).keys()].map((month) => new Date(2026, month, month + 3, 2 * month, 5 * month, month));
+  const numbers = [0, 7, 999, 1000, 12.34, 0.06, 1234567.5, -1234.5];
+  const pairs = [
+    [dates, own.dateAndTime, intl(short)],
+    [dates, own.day, intl(long)],
+    [dates, own.clockWithSeconds, intl({ hour: "2-digit", minute: "2-digit", second: "2-digit" })],
+    [numbers, (value) => own.number(value, 1), figures(1)],
+    [numbers.map(Math.round), own.number, figures(0)],
+  ];
+  const shown = pairs.flatMap(([values, mine, theirs]) => values.map((each) => [mine(each), theirs(each)]));
+  return shown.filter(([mine, theirs]) => mine !== theirs);
+}"""
+
+
+@pytest.mark.parametrize("locale", [pytest.param("en-GB", marks=pytest.mark.long), "vi"])
+async def test_dates_and_numbers_look_like_the_browsers_own(console, locale):
+    """In both languages: each month, thousands, fractions.
+
+    The console formats them itself, because the browser's `Intl` is slow at its first use.
+    """
+    page = await console.open(locale=locale)
+    assert await page.evaluate(DIFFERENCES, [load_assets().url("lib/i18n.js"), locale]) == []

@@ -3,9 +3,9 @@
 import pytest
 from playwright.async_api import expect
 
-from tests.support.calls import add_message, open_case, read_case, read_detail
-from tests.support.console.browser import expect_accessible, held, settled
-from tests.support.console.samples import case_path, messages, open_waiting
+from tests.support.calls import add_message, list_cases, open_case, read_case, read_detail
+from tests.support.console.browser import expect_accessible, follow, held, press, settled, undo_by_key
+from tests.support.console.samples import api_path, messages, open_waiting
 
 CODE = "**/console/static/**/parts/{}.js"
 SENT = "**/support/cases/*/messages"
@@ -15,7 +15,15 @@ SENT = "**/support/cases/*/messages"
 async def page(console, client, case):
     """The page of a case that is assigned to its reader, so that replies change nothing else."""
     await client.patch(f"/support/cases/{case['id']}", json={"assignedAgentId": "anyone", "status": "pending"})
-    page = await console.open(case_path(case))
+    return await console.open(case)
+
+
+@pytest.fixture
+async def first(console, client):
+    """The first of two cases, which are assigned to their reader, opened from the list of both."""
+    await open_waiting(client, "First", "Second", assignedAgentId="anyone")
+    page = await console.open("/console/?view=mine")
+    await follow(page, "First")
     await settled(page)
     return page
 
@@ -56,8 +64,7 @@ async def test_note_after_a_reply_stays_internal(page, client, case, hand):
         await expect(page.locator(".choices input")).to_be_focused()
         await page.keyboard.press("1")
     await expect(page.get_by_role("log")).to_be_focused()
-    await page.keyboard.type("nCarrier called.")
-    await page.keyboard.press("Control+Enter")
+    await press(page, "nCarrier called.", "Control+Enter")
     released.set()
     await expect(page.locator(".message[data-note]")).to_contain_text("Carrier called.")
     assert (await messages(client, case))[1:] == [("On its way.", "public"), ("Carrier called.", "internal")]
@@ -65,7 +72,10 @@ async def test_note_after_a_reply_stays_internal(page, client, case, hand):
 
 @pytest.mark.long
 async def test_note_after_a_reply_that_failed_stays_internal(page, console, client, case):
-    """The keys stay with the conversation, and the reply is kept. A line says which of the two was not sent."""
+    """The keys stay with the conversation, and the reply is kept. A line says which of the two was not sent.
+
+    A sent reply after which the case can't be read again is not said to be unsent.
+    """
     console.loses_connections = True
     await page.route(SENT, lambda route: route.abort())
     await write_reply(page, "On its way.")
@@ -79,22 +89,12 @@ async def test_note_after_a_reply_that_failed_stays_internal(page, console, clie
     await expect(page.locator(".message[data-note]")).to_contain_text("Carrier called.")
     await page.keyboard.press("r")
     await expect(reply(page)).to_have_value("On its way.")
+    await page.route(f"**{api_path(case)}", lambda route: route.abort())
     await page.keyboard.press("Control+Enter")
+    await expect(page.locator(".case-message")).to_contain_text("The service did not answer.")
     await expect(failure).to_have_count(0)
     await expect(reply(page)).to_have_value("")
     assert (await messages(client, case))[1:] == [("Carrier called.", "internal"), ("On its way.", "public")]
-
-
-@pytest.mark.long
-async def test_sent_reply_is_not_said_to_be_unsent(page, console, case):
-    """The case can't be read again after it."""
-    console.loses_connections = True
-    await page.route(f"**/support/cases/{case['id']}", lambda route: route.abort())
-    await write_reply(page, "On its way.")
-    await page.keyboard.press("Control+Enter")
-    await expect(page.locator(".case-message")).to_contain_text("The service did not answer.")
-    await expect(reply(page)).to_have_value("")
-    await expect(page.locator(".composer").get_by_role("alert")).to_have_count(0)
 
 
 @pytest.mark.long
@@ -105,81 +105,53 @@ async def test_question_about_a_reply_does_not_take_a_note(page, console, client
     await write_reply(page, "On its way.")
     await add_message(client, case, "Solved by another")
     await expect(page.get_by_role("log")).to_contain_text("Solved by another")
-    await page.keyboard.press("Control+Enter")
-    await page.keyboard.type("nCarrier ")
+    await press(page, "Control+Enter", "nCarrier ")
     released.set()
     await expect(page.locator(".composer").get_by_role("alert")).to_contain_text("The reply is not sent")
     await page.keyboard.type("called.")
     await expect(note(page)).to_have_value("Carrier called.")
-    await page.keyboard.press("Escape")
-    await page.keyboard.press("r")
-    await page.keyboard.press("Control+Enter")
+    await press(page, "Escape", "r", "Control+Enter")
     question = page.get_by_role("dialog", name="The case has changed")
     await expect(question).to_be_visible()
     await page.keyboard.type("nThe carrier")
     await expect(question).to_be_visible()
-    await page.keyboard.press("Enter")
-    await page.keyboard.press("Enter")
+    await press(page, "Enter", "Enter")
     await expect(reply(page)).to_be_focused()
     await expect(reply(page)).to_have_value("On its way.")
     assert (await messages(client, case))[1:] == [("Solved by another", "public")]
 
 
 @pytest.mark.long
-async def test_next_case_does_not_take_the_text_of_a_note(console, client):
+async def test_next_case_does_not_take_the_text_of_a_note(first, client):
     """A writer who begins a note while "send, next case" is on its way stays at the case."""
-    first, second = await open_waiting(client, "First", "Second", assignedAgentId="anyone")
-    page = await console.open("/console/?view=mine")
-    await page.get_by_role("link", name="First").click()
-    await settled(page)
-    released = await held(page, SENT)
-    await write_reply(page, "On its way.")
-    await page.keyboard.press("Control+Shift+Enter")
-    await page.keyboard.type("nCarrier")
+    released = await held(first, SENT)
+    await write_reply(first, "On its way.")
+    await press(first, "Control+Shift+Enter", "nCarrier")
     released.set()
-    await expect(page.get_by_role("button", name="Status: Pending")).to_be_visible()
-    await page.keyboard.type(" called.")
-    await page.keyboard.press("Control+Shift+Enter")
-    await expect(page.get_by_role("heading", name="Second")).to_be_visible()
-    assert (await messages(client, first))[1:] == [("On its way.", "public"), ("Carrier called.", "internal")]
-    assert (await read_case(client, second))["status"] == "open"
+    await expect(first.get_by_role("button", name="Status: Pending")).to_be_visible()
+    await press(first, " called.", "Control+Shift+Enter")
+    await expect(first.get_by_role("heading", name="Second")).to_be_visible()
+    cases = {each["subject"]: each for each in (await list_cases(client))["items"]}
+    sent = [("On its way.", "public"), ("Carrier called.", "internal")]
+    assert (await messages(client, cases["First"]))[1:] == sent
+    assert cases["Second"]["status"] == "open"
 
 
 @pytest.mark.long
-async def test_second_reply_waits_for_the_first(page, client, case):
-    """What is typed while a reply is on its way becomes the next one, and no part of the first."""
-    released = await held(page, SENT)
-    await write_reply(page, "One")
-    await page.keyboard.press("Control+Enter")
-    await page.keyboard.press("r")
-    await page.keyboard.type("Two")
-    await expect(reply(page)).to_have_value("One")
-    await page.keyboard.press("Control+Enter")
-    released.set()
-    await expect(page.get_by_role("log")).to_contain_text("Two")
-    assert (await messages(client, case))[1:] == [("One", "public"), ("Two", "public")]
-
-
-@pytest.mark.long
-async def test_sent_reply_is_no_draft_where_its_writer_has_come_back(console, client):
+async def test_sent_reply_is_no_draft_where_its_writer_has_come_back(first):
     """Its case was left and opened again while it was on its way. A note that was begun there stays."""
-    await open_waiting(client, "First", "Second", assignedAgentId="anyone")
-    page = await console.open("/console/?view=mine")
-    await page.get_by_role("link", name="First").click()
-    await settled(page)
-    released = await held(page, SENT)
-    await write_reply(page, "On its way.")
-    await page.keyboard.press("Control+Enter")
-    await page.keyboard.press("j")
-    await expect(page.get_by_role("heading", name="Second")).to_be_visible()
-    await page.keyboard.press("k")
-    await expect(page.get_by_role("heading", name="First")).to_be_visible()
-    await page.keyboard.type("nCarrier called.")
+    released = await held(first, SENT)
+    await write_reply(first, "On its way.")
+    await press(first, "Control+Enter", "j")
+    await expect(first.get_by_role("heading", name="Second")).to_be_visible()
+    await first.keyboard.press("k")
+    await expect(first.get_by_role("heading", name="First")).to_be_visible()
+    await first.keyboard.type("nCarrier called.")
     released.set()
-    await expect(page.locator(".message").last).to_contain_text("On its way.")
-    await expect(note(page)).to_have_value("Carrier called.")
-    await page.get_by_role("button", name="Reply", exact=True).click()
-    await expect(reply(page)).to_have_value("")
+    await expect(first.locator(".message").last).to_contain_text("On its way.")
+    await expect(note(first)).to_have_value("Carrier called.")
+    await first.get_by_role("button", name="Reply", exact=True).click()
+    await expect(reply(first)).to_have_value("")
 
 
 async def test_unfilled_macro_is_not_sent(page, client, case):
@@ -200,8 +172,7 @@ async def test_unfilled_macro_is_not_sent(page, client, case):
     await expect(reply(page)).to_be_focused()
     await page.keyboard.type("VN1")
     await expect(reply(page)).to_have_value("Follow VN1 of ORD-1001.")
-    await page.keyboard.type(" {{name}}")
-    await page.keyboard.press("Control+Enter")
+    await press(page, " {{name}}", "Control+Enter")
     await question.get_by_role("button", name="Send anyway").click()
     await expect(page.get_by_role("log")).to_be_focused()
     await expect(page.get_by_role("log")).to_contain_text("Follow VN1 {{name}} of ORD-1001.")
@@ -225,24 +196,32 @@ async def test_reply_that_mentions_a_colleague_is_asked_about_once(page, console
     await question.get_by_role("button", name="Send anyway").click()
     await expect(page.locator(".composer").get_by_role("alert")).to_be_visible()
     await page.unroute(SENT)
-    await page.keyboard.press("r")
-    await page.keyboard.press("Control+Enter")
+    await press(page, "r", "Control+Enter")
     await expect(page.locator(".message").last).to_contain_text("@jon: please call")
-    await page.keyboard.type("n@jon: done")
-    await page.keyboard.press("Control+Enter")
+    await press(page, "n@jon: done", "Control+Enter")
     await expect(page.locator(".message[data-note]")).to_contain_text("@jon: done")
     assert len(await messages(client, case)) == 3
 
 
 async def test_key_does_what_the_button_says(console, client, case):
-    """Ctrl+Enter does what is on the button. Each way in the menu has a digit, and the button keeps the last one."""
-    page = await console.open(case_path(case))
-    send = page.locator("button.send")
+    """Ctrl+Enter does what is on the button. Each way in the menu has a digit, and the button keeps the last one.
+
+    The undo of a reply says what it undoes: the changes that came with it. Its line leaves the composer free.
+    """
+    page = await console.open(case)
+    send, toast = page.locator("button.send"), page.locator(".toast")
     await write_reply(page, "On its way.")
     await expect(send).to_have_text("Send and set Pending")
     await expect(send).to_have_attribute("title", "Ctrl + Enter")
     await page.keyboard.press("Control+Enter")
-    await expect(page.get_by_role("button", name="Status: Pending")).to_be_visible()
+    await expect(toast).to_contain_text("Sent. Status: Pending. Assignee: anyone")
+    line, composer = await toast.bounding_box(), await page.locator(".composer").bounding_box()
+    assert line["x"] >= composer["x"] + composer["width"]
+    await toast.get_by_role("button", name="Undo").click()
+    await expect(toast).to_have_text("Undone: Status: Pending. Assignee: anyone")
+    detail = await read_detail(client, case)
+    assert (detail["status"], detail["assignedAgentId"]) == ("open", None)
+    assert detail["messages"][-1]["message"] == "On its way."
     await write_reply(page, "It has arrived.")
     await page.keyboard.press("Alt+Enter")
     ways = page.get_by_role("listbox", name="Other ways to send").get_by_role("option")
@@ -252,8 +231,8 @@ async def test_key_does_what_the_button_says(console, client, case):
     await expect_accessible(page)
     await page.keyboard.press("5")
     await expect(page.get_by_role("button", name="Status: Resolved")).to_be_visible()
-    await page.keyboard.press("z")
-    await expect(page.get_by_role("button", name="Status: Pending")).to_be_visible()
+    await undo_by_key(page)
+    await expect(page.get_by_role("button", name="Status: Open")).to_be_visible()
     await write_reply(page, "Really.")
     await expect(send).to_have_text("Send and set Resolved")
     await page.keyboard.press("Control+Enter")
@@ -264,8 +243,7 @@ async def test_key_does_what_the_button_says(console, client, case):
 async def test_keys_for_a_dialog_that_is_loading_reach_it(console, client, case):
     """None of them is a command of the page, such as `c`. The second time is chosen, and the text is searched."""
     other = await open_case(client, subject="Carton damaged", customerId="customer-17")
-    page = await console.open(case_path(case))
-    await settled(page)
+    page = await console.open(case)
     for name in ("case-actions", "case-dialogs"):
         released = await held(page, CODE.format(name))
         async with page.expect_request(CODE.format(name)):
@@ -276,15 +254,14 @@ async def test_keys_for_a_dialog_that_is_loading_reach_it(console, client, case)
         await expect(page.get_by_role("status").filter(has_text="Snoozed until")).to_be_visible()
         detail = await read_detail(client, case)
         assert (detail["status"], detail["assignedAgentId"]) == ("pending", None)
-        await page.keyboard.press("z")
+        await undo_by_key(page)
         await expect(page.get_by_role("button", name="Status: Open")).to_be_visible()
         await page.reload()
         await settled(page)
     released = await held(page, CODE.format("case-dialogs"))
     await page.get_by_role("button", name="More actions").press("Enter")
     async with page.expect_request(CODE.format("case-dialogs")):
-        await page.keyboard.type("merge")
-        await page.keyboard.press("Enter")
+        await press(page, "merge", "Enter")
     await page.keyboard.type("carton")
     released.set()
     dialog = page.get_by_role("dialog")
@@ -293,75 +270,64 @@ async def test_keys_for_a_dialog_that_is_loading_reach_it(console, client, case)
 
 
 @pytest.mark.long
-async def test_lines_that_are_typed_before_the_case_is_shown_are_in_the_note(console, client, case):
-    """Enter begins a line, and Ctrl+Enter adds the note. What follows is for the conversation."""
-    page = await console.open()
-    released = await held(page, f"**/support/cases/{case['id']}")
-    await page.goto(case_path(case))
-    await expect(page.get_by_text("Loading")).to_be_visible()
-    await page.keyboard.type("nCarrier called.")
-    await page.keyboard.press("Enter")
-    await page.keyboard.type("It is lost.")
-    await page.keyboard.press("Control+Enter")
-    await page.keyboard.type("rSorry")
-    released.set()
-    await expect(reply(page)).to_have_value("Sorry")
-    await expect(page.locator(".message[data-note]")).to_contain_text("It is lost.")
-    assert (await messages(client, case))[1:] == [("Carrier called.\nIt is lost.", "internal")]
+async def test_what_is_typed_before_the_case_is_shown_is_in_the_note(console, client, case):
+    """Right after `Enter` in the queue, while the page and its case are loading. Enter begins a line.
 
-
-@pytest.mark.long
-async def test_keys_for_a_page_that_is_loading_reach_it(console, client, case):
-    """A note is begun right after `Enter` in the queue. None of its keys is a command there, such as `c`."""
+    None of its keys is a command: `gr` would open a view, and `c` claim the case. Ctrl+Enter adds the note. What
+    follows is for the conversation.
+    """
     page = await console.open()
-    await expect(page.locator("tbody tr")).to_have_count(1)
-    released = await held(page, "**/pages/case.js")
+    code, answer = await held(page, "**/pages/case.js"), await held(page, f"**{api_path(case)}")
     await page.keyboard.press("j")
     async with page.expect_request("**/pages/case.js"):
         await page.keyboard.press("Enter")
-    await page.keyboard.type("ncarrier called")
-    released.set()
-    await expect(note(page)).to_have_value("carrier called")
+    await page.keyboard.type("ngreat: carrier")
+    code.set()
+    await expect(page.get_by_text("Loading")).to_be_visible()
+    await press(page, " calledd", "Backspace", "Enter", "It is lost.", "Control+Enter", "rSorry")
+    answer.set()
+    await expect(reply(page)).to_have_value("Sorry")
+    await expect(reply(page)).to_be_focused()
+    await expect(page.locator(".message[data-note]")).to_contain_text("It is lost.")
+    assert (await messages(client, case))[1:] == [("great: carrier called\nIt is lost.", "internal")]
     assert (await read_case(client, case))["assignedAgentId"] is None
 
 
 @pytest.mark.long
-async def test_keys_that_are_held_for_a_note_get_into_no_reply(page, client, case):
-    """Its writer opens the reply while the note before it is on its way."""
-    released = await held(page, SENT)
-    await page.keyboard.type("nOne")
-    await page.keyboard.press("Control+Enter")
-    await page.keyboard.type("nTwo")
-    await page.get_by_role("button", name="Reply", exact=True).click()
-    await page.keyboard.type("Dear customer")
-    released.set()
-    await expect(page.get_by_role("button", name="Internal note")).to_have_attribute("data-draft", "")
-    await expect(reply(page)).to_have_value("Dear customer")
-    await page.keyboard.press("Escape")
-    await page.keyboard.press("n")
-    await expect(note(page)).to_have_value("Two")
+async def test_keys_that_are_held_are_for_what_they_were_typed_for(page, client, case):
+    """What is typed while a message is on its way becomes the next one of its kind, and no part of the first.
 
-
-@pytest.mark.long
-async def test_keys_that_are_held_for_a_reply_are_no_commands(page, client, case):
-    """They stay out of the palette that is opened before the reply can be written, and are kept for the reply."""
+    It stays out of the palette, and of the reply that its writer opens in place of a note.
+    """
     released = await held(page, SENT)
     await write_reply(page, "One")
-    await page.keyboard.press("Control+Enter")
-    await page.keyboard.type("rTwo")
+    await press(page, "Control+Enter", "rTwo")
+    await expect(reply(page)).to_have_value("One")
     await page.keyboard.press("Control+k")
     await expect(page.locator(".palette input")).to_be_focused()
     await page.keyboard.type("audit")
     released.set()
     await expect(reply(page)).to_have_value("Two")
     await expect(page.locator(".palette input")).to_have_value("audit")
+    await press(page, "Escape", "r", "Control+Enter")
+    await expect(page.get_by_role("log")).to_contain_text("Two")
+    released = await held(page, SENT)
+    await press(page, "nThree", "Control+Enter", "nFour")
+    await page.get_by_role("button", name="Reply", exact=True).click()
+    await page.keyboard.type("Dear customer")
+    released.set()
+    await expect(page.get_by_role("button", name="Internal note")).to_have_attribute("data-draft", "")
+    await expect(reply(page)).to_have_value("Dear customer")
+    await press(page, "Escape", "n")
+    await expect(note(page)).to_have_value("Four")
+    assert (await messages(client, case))[1:] == [("One", "public"), ("Two", "public"), ("Three", "internal")]
 
 
 @pytest.mark.long
 async def test_note_survives_a_reply_that_another_tab_sends(page, console, case):
     """A tab takes up what another one has written, also while it sends."""
     released = await held(page, SENT)
-    other = await console.open(case_path(case), profile=page.context)
+    other = await console.open(case, profile=page.context)
     await settled(other)
     await write_reply(page, "On its way.")
     await page.keyboard.press("Control+Enter")
@@ -386,35 +352,23 @@ async def test_macros_that_are_chosen_fast_are_filled(page, client, case):
     await page.get_by_role("button", name="Reply", exact=True).click()
     async with page.expect_request("**/support/macros?*"):
         await page.locator("button.macro").click()
-    await page.keyboard.press("Escape")
-    await page.keyboard.type(";late")
-    await page.keyboard.press("Enter")
+    await press(page, "Escape", ";late", "Enter")
     listed.set()
-    await page.keyboard.type(" ;bye")
-    await page.keyboard.press("Enter")
-    await page.keyboard.press("Control+Enter")
+    await press(page, " ;bye", "Enter", "Control+Enter")
     filled.set()
     await expect(page.get_by_role("log")).to_contain_text("Goodbye.")
     assert (await messages(client, case))[1:] == [("It is late, and we are sorry. Goodbye.", "public")]
 
 
 @pytest.mark.long
-async def test_note_for_the_next_case_gets_into_no_reply(console, client):
+async def test_note_for_the_next_case_gets_into_no_reply(first):
     """All of it is typed while a reply is on its way: the reply after it, `Esc`, `j`, and a note."""
-    await open_waiting(client, "First", "Second", assignedAgentId="anyone")
-    page = await console.open("/console/?view=mine")
-    await page.get_by_role("link", name="First").click()
-    await settled(page)
-    released = await held(page, SENT)
-    await write_reply(page, "One")
-    await page.keyboard.press("Control+Enter")
-    await page.keyboard.type("rTwo")
-    await page.keyboard.press("Escape")
-    await page.keyboard.type("jnCarrier called.")
+    released = await held(first, SENT)
+    await write_reply(first, "One")
+    await press(first, "Control+Enter", "rTwo", "Escape", "jnCarrier called.")
     released.set()
-    await expect(page.get_by_role("heading", name="Second")).to_be_visible()
-    await expect(note(page)).to_have_value("Carrier called.")
-    await page.keyboard.press("Escape")
-    await page.keyboard.type("kr")
-    await expect(page.get_by_role("heading", name="First")).to_be_visible()
-    await expect(reply(page)).to_have_value("Two")
+    await expect(first.get_by_role("heading", name="Second")).to_be_visible()
+    await expect(note(first)).to_have_value("Carrier called.")
+    await press(first, "Escape", "kr")
+    await expect(first.get_by_role("heading", name="First")).to_be_visible()
+    await expect(reply(first)).to_have_value("Two")

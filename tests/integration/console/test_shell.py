@@ -4,14 +4,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.support.calls import add_message, eventually, open_case
-from tests.support.console.browser import (
-    NARROW,
-    WIDE,
-    expect_accessible,
-    expect_good_looks,
-    expect_no_sideways_scrolling,
-    settled,
-)
+from tests.support.console.browser import NARROW, WIDE, expect_good_looks, expect_no_sideways_scrolling, settled
 from tests.support.console.samples import case_path
 
 PAGES = ["/console/", "/console/team", "/console/oncall", "/console/audit", "/console/customers/customer-17"]
@@ -32,15 +25,10 @@ async def test_palette_finds_cases_customers_views_and_pages(console, client, ca
     await page.locator("#search").focus()
     palette = await open_palette(page)
     await expect(palette.get_by_role("group", name="Views").get_by_role("option")).not_to_have_count(0)
-    await expect_good_looks(page)
     await page.keyboard.press("Escape")
     await expect(page.locator("#search")).to_be_focused()
-    for typed, heading in (
-        ("arrived", case["subject"]),
-        ("berg", "Anna Berger"),
-        ("aud", "Audit"),
-        ("on-c", "On-call"),
-    ):
+    found = {"arrived": case["subject"], "berg": "Anna Berger", "aud": "Audit", "on-c": "On-call"}
+    for typed, heading in found.items():
         await open_palette(page)
         await page.keyboard.type(typed)
         await expect(palette.get_by_role("option").first).to_contain_text(heading)
@@ -51,51 +39,34 @@ async def test_palette_finds_cases_customers_views_and_pages(console, client, ca
 
 @pytest.mark.long
 async def test_palette_is_used_by_mouse(console):
-    """A button in the bar opens it, and a click beside it closes it."""
-    page = await console.open()
-    await page.get_by_role("button", name="Find and do").click()
-    palette = page.get_by_role("dialog", name="Find and do")
-    await expect(palette).to_be_visible()
+    """A button in the bar opens it, on a phone one that has a picture and a name, and a click beside it closes it."""
+    page = await console.open(viewport=NARROW)
+    button, palette = page.get_by_role("button", name="Find and do"), page.get_by_role("dialog", name="Find and do")
+    await expect(button).to_be_in_viewport(ratio=1)
+    await button.click()
+    await expect(palette.get_by_role("combobox")).to_be_focused()
+    await expect_good_looks(page)
     await page.mouse.click(5, WIDE["height"] - 5)
     await expect(palette).to_have_count(0)
-    await page.get_by_role("button", name="Find and do").click()
+    await button.click()
     await page.get_by_role("option", name="Team").click()
     await expect(page.get_by_role("heading", name="Team", level=1)).to_be_visible()
 
 
-@pytest.mark.long
-async def test_palette_is_opened_on_a_phone(console):
-    """By a button of the bar that has a picture and a name."""
-    page = await console.open(viewport=NARROW)
-    button = page.get_by_role("button", name="Find and do")
-    await expect(button).to_be_in_viewport(ratio=1)
-    await button.click()
-    await expect(page.get_by_role("dialog", name="Find and do").get_by_role("combobox")).to_be_focused()
-    await expect_good_looks(page)
+async def test_keys_lead_to_views_and_pages(console, case):
+    """`g` and a letter, also where the letter alone does something else; not while something is written.
 
-
-@pytest.mark.long
-async def test_palette_lists_and_presses_the_keys_of_a_page(console, case):
-    """The key of an action stands beside it; choosing it does the same."""
-    page = await console.open(case_path(case))
+    In the palette, the key of an action stands beside it; choosing it does the same.
+    """
+    page = await console.open(case)
     palette = await open_palette(page)
     await page.keyboard.type("internal note")
     await expect(palette.get_by_role("option").first.locator("kbd")).to_have_text("n")
     await page.keyboard.press("Enter")
     await expect(page.locator("#composer")).to_be_focused()
-
-
-async def test_keys_lead_to_views_and_pages(console, case):
-    """`g` and a letter, also where the letter alone does something else; not while something is written."""
-    page = await console.open(case_path(case))
-    await expect(page.get_by_role("heading", name=case["subject"])).to_be_visible()
-    for key, address in (
-        ("m", "?view=mine"),
-        ("u", "?view=unassigned"),
-        ("o", "oncall"),
-        ("a", "audit"),
-        ("t", "team"),
-    ):
+    await page.keyboard.press("Escape")
+    pages = {"m": "?view=mine", "u": "?view=unassigned", "o": "oncall", "a": "audit", "t": "team"}
+    for key, address in pages.items():
         await page.keyboard.type(f"g{key}")
         await expect(page).to_have_url(f"{console.address}/console/{address}")
     await page.goto("/console/")
@@ -142,7 +113,10 @@ async def test_title_and_icon_count_what_came_meanwhile(console, client, case):
 
 @pytest.mark.long
 async def test_sound_is_off_until_it_is_turned_on(console, client, case):
-    """The choice is kept, and is heard once; then a new message sounds, but not many at once."""
+    """The choice is kept, and is heard once; then a new message sounds, but not many at once.
+
+    A hidden tab does not sound while the user reads in another one, although it follows the stream for both.
+    """
     profile = await console.profile()
     await profile.add_init_script(COUNTS_SOUNDS)
     await profile.add_init_script(LOOKS_AWAY)
@@ -163,32 +137,27 @@ async def test_sound_is_off_until_it_is_turned_on(console, client, case):
     await page.evaluate("navigator.locks.query()")  # after the page's own questions
     assert await page.evaluate("sounds") == 1
 
-
-@pytest.mark.long
-async def test_hidden_tab_does_not_sound_while_the_user_reads_in_another(console, client, case):
-    """One tab follows the stream for all of them, and the user may look at another tab."""
-    profile = await console.profile()
-    await profile.add_init_script(COUNTS_SOUNDS)
-    await profile.add_init_script(LOOKS_AWAY)
-    await profile.add_init_script("localStorage.setItem('support-console:sound', 'true')")
-    leading = await console.open(profile=profile)
-    await expect(leading.locator(".live")).to_have_text("live")
+    await page.reload()
+    await expect(page.locator(".live")).to_have_text("live")
     reading = await console.open("/console/oncall", profile=profile)
     await expect(reading.locator(".live")).to_have_text("live")
     await reading.evaluate("looks = true; dispatchEvent(new Event('focus'))")
-    await add_message(client, case, "One", authorType="customer")
-    await expect_title(leading, "(1) Queue")
-    await leading.evaluate("navigator.locks.query()")  # after the tab's own question
-    assert await leading.evaluate("sounds") == 0
+    await add_message(client, case, "Three", authorType="customer")
+    await expect_title(page, "(1) Queue")
+    await page.evaluate("navigator.locks.query()")
+    assert await page.evaluate("sounds") == 0
     await reading.evaluate("looks = false; dispatchEvent(new Event('blur'))")
-    await add_message(client, case, "Two", authorType="customer")
-    await eventually(lambda: leading.evaluate("sounds"))
+    await add_message(client, case, "Four", authorType="customer")
+    await eventually(lambda: page.evaluate("sounds"))
     await expect_title(reading, "(1) On-call")
     assert await reading.evaluate("sounds") == 0
 
 
-async def test_user_goes_away_and_comes_back(console, client):
-    """In the menu of the user, if the directory has the user."""
+async def test_menu_of_the_user_has_presence_and_colours(console, client):
+    """Who is in the directory goes away and comes back there.
+
+    Colours are chosen against those of the system, and kept, also after a reload.
+    """
 
     async def away():
         async with client.get("/support/agents/anyone") as response:
@@ -196,113 +165,34 @@ async def test_user_goes_away_and_comes_back(console, client):
 
     await client.put("/support/agents/anyone", json={"displayName": "Ann Lee"})
     page = await console.open()
-    await open_menu(page)
+    await page.locator(".account summary").click()
     await page.get_by_label("Away").check()
     await expect(page.get_by_text("You are away")).to_be_visible()
     assert await away()
     await page.get_by_role("button", name="Undo").click()
     await expect(page.get_by_label("Away")).not_to_be_checked()
     assert not await away()
-
-
-@pytest.mark.parametrize("theme", [pytest.param("Light", marks=pytest.mark.long), "Dark"])
-async def test_colours_are_chosen_and_kept(console, theme):
-    """Against the colours of the system, also after a reload."""
-    page = await console.open(color_scheme="light" if theme == "Dark" else "dark")
-    await page.locator(".account summary").click()
-    await page.get_by_label("Colours").select_option(theme)
-    for _ in range(2):
-        await expect(page.locator("html")).to_have_css("color-scheme", theme.lower())
+    for theme, system in (("Dark", "light"), ("Light", "dark")):
+        await page.emulate_media(color_scheme=system)
         await page.reload()
-        await page.locator("main").wait_for()
+        await page.locator(".account summary").click()
+        await page.get_by_label("Colours").select_option(theme)
+        for _ in range(2):
+            await expect(page.locator("html")).to_have_css("color-scheme", theme.lower())
+            await page.reload()
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("locale", ["en-GB", "vi"])
-async def test_pages_fit_from_the_right_and_in_each_width(console, client, case, locale):
+async def test_pages_fit_from_the_right_and_in_each_width(console, case, locale):
     """From 390 to 1,920 px, also in a language that runs from the right."""
-    profile = await console.profile(locale=locale)
-    for address in [*PAGES, case_path(case)]:
-        page = await console.open(address, profile=profile)
+    page = await console.open(locale=locale)
+    for address in (*PAGES, case_path(case)):
+        await page.goto(address)
         await page.locator("main h1").first.wait_for()
+        await settled(page)
         for direction in ("ltr", "rtl"):
             await page.evaluate(f"document.documentElement.dir = {direction!r}")
             for width in (390, 768, 1280, 1920):
                 await page.set_viewport_size({"width": width, "height": 900})
                 await expect_no_sideways_scrolling(page)
-        await page.close()
-
-
-async def press(page, *keys):
-    """Press keys one after the other."""
-    for key in keys:
-        await page.keyboard.press(key)
-
-
-async def open_menu(page):
-    """Open the menu of the user."""
-    await page.locator(".account summary").click()
-
-
-def click(*selectors):
-    """Return what clicks the first elements of some selectors, one after the other."""
-
-    async def act(page):
-        for selector in selectors:
-            await page.locator(selector).first.click()
-
-    return act
-
-
-ACTIONS = ".of-actions button"
-STATES = {
-    "queue": ("/console/", None),
-    "palette": ("/console/", lambda page: press(page, "Control+k", "a")),
-    "keys": ("/console/", lambda page: press(page, "?")),
-    "menu": ("/console/", open_menu),
-    "filter": ("/console/", click(".queue-filters choice-menu button")),
-    "save": ("/console/", click(".views button.plain")),
-    "selection": ("/console/", lambda page: press(page, "j", "x")),
-    "assign": ("/console/", lambda page: press(page, "j", "x", "a")),
-    "drafts": ("/console/?view=drafts", None),
-    "case": ("case", None),
-    "reply": ("case", lambda page: press(page, "r", "H")),
-    "note": ("case", lambda page: press(page, "n", "@")),
-    "macros": ("case", lambda page: press(page, "r", ";")),
-    "everything": ("case", click(".segments button:nth-of-type(2)")),
-    "assignee": ("case", lambda page: press(page, "a")),
-    "actions": ("case", click(ACTIONS)),
-    "snooze": ("case", lambda page: press(page, "h")),
-    "merge": ("case", click(ACTIONS, ".of-actions [role=option]:nth-of-type(2)")),
-    "split": ("case", click(ACTIONS, ".of-actions [role=option]:nth-of-type(3)")),
-    "customer": ("/console/customers/customer-17", None),
-    "record": ("/console/customers/customer-17", click(".edit")),
-    "nobody": ("/console/customers/none", None),
-    "team": ("/console/team", None),
-    "toast": ("/console/team", click("[data-person] td button")),
-    "oncall": ("/console/oncall", None),
-    "override": ("/console/oncall", click('[data-part="payment"] button')),
-    "audit": ("/console/audit", None),
-    "elsewhere": ("/console/cases/none", None),
-}
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("locale", ["en-GB", "vi"])
-@pytest.mark.parametrize("state", STATES)
-async def test_every_state_is_accessible(upstream_services, console, client, case, state, locale):
-    """Each page, menu and dialog, in light and in dark colours, in both languages, wide and narrow."""
-    await client.put("/support/agents/ann", json={"displayName": "Ann Lee", "teams": ["returns"]})
-    await client.put("/support/macros/sorry", json={"text": "We are sorry."})
-    console.refused = {404}
-    path, act = STATES[state]
-    page = await console.open(case_path(case) if path == "case" else path, locale=locale)
-    await page.locator("main h1").first.wait_for()
-    await settled(page)
-    if act:
-        await act(page)
-    for scheme in ("light", "dark"):
-        await page.emulate_media(color_scheme=scheme)
-        await expect_accessible(page)
-    await page.set_viewport_size(NARROW)
-    await expect_accessible(page)

@@ -100,22 +100,22 @@ async def test_person_signs_in_gets_new_rights_and_signs_out(provider, console):
 
 
 @pytest.mark.long
-async def test_person_who_has_left_is_asked_to_sign_in(provider, console):
-    """The provider does not renew the session."""
-    console.refused = {401}
+async def test_person_who_is_not_let_in_reads_why(provider, console):
+    """Without a mapped group, in either language, and with a way to sign in as another person; without a consent.
+
+    The provider does not renew the session of a person who has left: the page asks for a sign-in.
+    """
+    console.refused = {401, 403}
     page = await console.open("/console/")
+    await page.get_by_role("link", name=SIGN_IN).click()
+    await page.get_by_role("button", name="Cancel").click()
+    await expect(page.get_by_text("did not let you in")).to_be_visible()
+    await page.goto("/console/")
     await sign_in(page, "lan")
     await expect(page.get_by_role("banner")).to_be_visible()
-    provider.set_people(minh=["support-agents"])
+    provider.set_people(eve=["engineering"])
     await page.reload()
     await expect(page.get_by_role("link", name=SIGN_IN)).to_be_visible()
-
-
-@pytest.mark.long
-async def test_person_without_a_mapped_group_reads_why(provider, console):
-    """In either language, and with a way to sign in as another person."""
-    console.refused = {403}
-    provider.set_people(eve=["engineering"])
     page = await console.open("/console/")
     await sign_in(page, "eve")
     await expect(page.get_by_text("your account has no role here")).to_be_visible()
@@ -126,18 +126,9 @@ async def test_person_without_a_mapped_group_reads_why(provider, console):
 
 
 @pytest.mark.long
-async def test_person_who_does_not_consent_is_not_let_in(provider, console):
-    console.refused = {403}
-    page = await console.open("/console/")
-    await page.get_by_role("link", name=SIGN_IN).click()
-    await page.get_by_role("button", name="Cancel").click()
-    await expect(page.get_by_text("did not let you in")).to_be_visible()
-
-
-@pytest.mark.long
 async def test_session_goes_on_while_the_provider_is_away(provider, client, console):
     """The page of the sign-in names the provider. After a restart with another key, people sign in again."""
-    console.refused = {503}
+    console.refused = {401, 503}  # with another key, the session of the first page has ended
     page = await console.open("/console/")
     await sign_in(page, "lan")
     await expect(page.get_by_role("banner")).to_be_visible()

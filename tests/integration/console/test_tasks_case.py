@@ -11,9 +11,9 @@ import pytest
 from playwright.async_api import expect
 
 from tests.support.calls import eventually, open_case, read_detail
-from tests.support.console.browser import settled
+from tests.support.console.browser import follow, held, lose, send, settled
 from tests.support.console.hands import Counter, Keyboard, Mouse
-from tests.support.console.samples import case_path, messages, open_waiting
+from tests.support.console.samples import messages, open_waiting
 
 RACES = int(os.environ.get("ANSWER_RACES", "10"))
 LIMIT = 100  # bytes of a file
@@ -84,36 +84,12 @@ async def test_longest_waiting_case_is_taken_answered_and_left_with_five_clicks(
     await expect_answered(client, waiting[1], holder=None)
 
 
-@pytest.mark.long
-async def test_undo_of_a_reply_says_what_it_undoes(console, client, case):
-    """The changes that came with it; the message is sent. The line of the undo leaves the composer free."""
-    page = await console.open(case_path(case))
-    await page.locator("#composer").click()
-    await page.keyboard.type("On its way.")
-    await page.get_by_role("button", name="Send and set Pending").click()
-    toast = page.locator(".toast")
-    await expect(toast).to_contain_text("Sent. Status: Pending. Assignee: anyone")
-    line, composer = await toast.bounding_box(), await page.locator(".composer").bounding_box()
-    assert line["x"] >= composer["x"] + composer["width"]
-    await toast.get_by_role("button", name="Undo").click()
-    await expect(toast).to_have_text("Undone: Status: Pending. Assignee: anyone")
-    detail = await read_detail(client, case)
-    assert (detail["status"], detail["assignedAgentId"]) == ("open", None)
-    assert detail["messages"][-1]["message"] == "On its way."
-
-
 async def lose_one(route):
     """Lose the connection of one of the files."""
     if "lost.txt" in (route.request.post_data or ""):
         await route.abort()
     else:
         await route.continue_()
-
-
-async def lose_answer(route):
-    """Lose the connection after the request, before its answer."""
-    await route.fetch()
-    await route.abort()
 
 
 @pytest.mark.parametrize("hand", [pytest.param("keys", marks=pytest.mark.long), "mouse"])
@@ -125,7 +101,7 @@ async def test_files_that_fail_and_a_lost_connection_cost_nothing(console, clien
     """
     console.refused = {413}
     console.loses_connections = True
-    page = await console.open(case_path(case))
+    page = await console.open(case)
     user, way = Counter(page), Keyboard() if hand == "keys" else Mouse()
     sizes = {"good.txt": LIMIT // 2, "large.txt": LIMIT + 1, "lost.txt": LIMIT // 2}
     files = [{"name": name, "mimeType": "text/plain", "buffer": b"x" * size} for name, size in sizes.items()]
@@ -159,11 +135,10 @@ async def test_files_that_fail_and_a_lost_connection_cost_nothing(console, clien
     await way.press(large.get_by_role("button", name="Remove large.txt"))
     await expect(uploads).to_have_count(2)
 
-    await page.route("**/messages", lose_answer)
+    await lose(page, "**/messages")
     await way.reach(composer)
     await send_it()
     await expect(page.locator(".composer").get_by_role("alert")).to_contain_text("The service did not answer.")
-    await page.unroute("**/messages")
     await page.reload()
     await expect(composer).to_have_value("See the files.")
     await expect(uploads.get_by_text("stored, SHA-256 verified")).to_have_count(2)
@@ -181,78 +156,31 @@ async def test_files_that_fail_and_a_lost_connection_cost_nothing(console, clien
 async def test_files_of_a_draft_wait_for_their_writer(console, client, case):
     """An upload goes on while the writer looks at another case. After a reload, what was not stored is named."""
     await open_case(client, subject="Another case", customerId="customer-17")
-    page = await console.open(case_path(case))
-    held, let_through = asyncio.Event(), asyncio.Event()
-
-    async def hold(route):
-        held.set()
-        await let_through.wait()
-        await route.continue_()
-
-    await page.route(STAGED, hold)
+    page = await console.open(case)
+    released = await held(page, STAGED)
     file = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"notes"}
-    await page.locator("input[type=file]").set_input_files(file)
-    await held.wait()
-    await page.get_by_role("link", name="Another case").first.click()
-    await expect(page.get_by_role("heading", name="Another case")).to_be_visible()
+    async with page.expect_request(STAGED):
+        await page.locator("input[type=file]").set_input_files(file)
+    await follow(page, "Another case")
     await expect(page.locator(".uploads")).to_have_count(0)
-    let_through.set()
+    released.set()
     await page.go_back()
-    await expect(page.locator(".uploads").get_by_text("stored, SHA-256 verified")).to_be_visible()
+    stored = page.locator(".uploads").get_by_text("stored, SHA-256 verified")
+    await expect(stored).to_be_visible()
 
-    let_through.clear()
-    held.clear()
-    await page.locator("input[type=file]").set_input_files(file | {"name": "second.txt"})
-    await held.wait()
+    released = await held(page, STAGED)
+    async with page.expect_request(STAGED):
+        await page.locator("input[type=file]").set_input_files(file | {"name": "second.txt"})
     await page.reload()
-    await expect(page.locator(".uploads").get_by_text("stored, SHA-256 verified")).to_have_count(1)
+    await expect(stored).to_have_count(1)
     second = page.locator(".uploads li").filter(has_text="second.txt")
     await expect(second).to_contain_text("Not uploaded when the page was closed. Add it again.")
     await expect(second.get_by_role("button", name="Try again")).to_have_count(0)
-    let_through.set()
+    released.set()
     await second.get_by_role("button", name="Remove second.txt").click()
-    await page.locator("#composer").fill("See the file.")
-    await page.locator("#composer").press("Control+Enter")
+    await send(page, "See the file.")
     await expect(page.locator(".uploads")).to_have_count(0)
     assert [each["filename"] for each in (await read_detail(client, case))["attachments"]] == ["notes.txt"]
-
-
-@pytest.mark.long
-async def test_draft_keeps_its_key_over_a_reload(console, client, case):
-    """A message whose answer was lost is not sent twice, and a changed one is not taken for it."""
-    console.loses_connections = True
-    console.refused = {422}
-    page = await console.open(case_path(case))
-    sent = []
-
-    async def lose_answer(route):
-        sent.append(route.request.headers["idempotency-key"])
-        await route.fetch()
-        await route.abort()
-
-    for text, expected in (("On its way.", ["On its way."]), ("Another.", ["On its way.", "Another."])):
-        await page.route("**/messages", lose_answer)
-        await page.locator("#composer").fill(text)
-        await page.locator("#composer").press("Control+Enter")
-        await expect(page.locator(".composer").get_by_role("alert")).to_be_visible()
-        await page.unroute("**/messages")
-        await page.reload()
-        await expect(page.locator("#composer")).to_have_value(text)
-        await page.locator("#composer").press("Control+Enter")
-        await expect(page.locator("#composer")).to_have_value("")
-        assert [text for text, _ in await messages(client, case)][1:] == expected
-    assert len(set(sent)) == 2
-
-    await page.route("**/messages", lose_answer)
-    await page.locator("#composer").fill("A third one.")
-    await page.locator("#composer").press("Control+Enter")
-    await expect(page.locator(".composer").get_by_role("alert")).to_be_visible()
-    await page.unroute("**/messages")
-    await page.locator("#composer").fill("A third one, in other words.")
-    await page.locator("#composer").press("Control+Enter")
-    await expect(page.locator(".composer").get_by_role("alert")).to_contain_text("was sent already")
-    await expect(page.locator("#composer")).to_have_value("A third one, in other words.")
-    assert len(await messages(client, case)) == 4
 
 
 async def sent_after(client, case, known):
@@ -271,7 +199,7 @@ async def test_no_race_has_a_double_answer(console, client):
     console.refused = {412}
     (case,) = await open_waiting(client, "Race", assignedAgentId="anyone")
     await client.post(f"/support/cases/{case['id']}/status", json={"status": "pending"})  # replies change nothing else
-    pages = [await console.open(case_path(case)) for _ in range(2)]
+    pages = [await console.open(case) for _ in range(2)]
     answers = ["Hello"]
     for number in range(RACES):
         users = [Keyboard() if number >> writer & 1 else Mouse() for writer in range(2)]
@@ -283,7 +211,7 @@ async def test_no_race_has_a_double_answer(console, client):
             else:
                 await page.locator("#composer").click()
             await page.keyboard.type(f"Answer {number} of {writer}")
-        await asyncio.gather(*(send(user, page) for user, page in zip(users, pages, strict=True)))
+        await asyncio.gather(*(send_as(user, page) for user, page in zip(users, pages, strict=True)))
         sent = await eventually(partial(sent_after, client, case, answers))
         winner = 0 if sent[-1].endswith("of 0") else 1
         loser = 1 - winner
@@ -302,7 +230,7 @@ async def test_no_race_has_a_double_answer(console, client):
     assert len(answers) == RACES + 1
 
 
-async def send(user, page):
+async def send_as(user, page):
     """Send a reply by the key, or by the button."""
     if isinstance(user, Keyboard):
         await page.keyboard.press("Control+Enter")

@@ -7,9 +7,9 @@ import pytest
 from playwright.async_api import expect
 
 from tests.support.calls import open_case
-from tests.support.console.browser import expect_good_looks, undo_by_key
+from tests.support.console.browser import choose, expect_good_looks, undo_by_key
 from tests.support.console.hands import Counter
-from tests.support.console.samples import case_path, open_waiting, overrides
+from tests.support.console.samples import case_path, open_waiting
 
 
 @pytest.fixture
@@ -30,20 +30,31 @@ def figures(page, person):
 
 @pytest.mark.parametrize("hand", [pytest.param("keys", marks=pytest.mark.long), "mouse"])
 async def test_load_and_risk_of_the_team_are_found(team, console, client, hand):
-    """Two presses: who has how much, and who is at risk first."""
+    """Two presses: who has how much, and who is at risk first.
+
+    A person is set away and back: the focus stays on the button, and `z` undoes it.
+    """
     page = await console.open()
-    user = Counter(page)
+    user, ann, bob = Counter(page), figures(page, "ann"), figures(page, "bob")
     await (user.keys("g", "t") if hand == "keys" else user.click(page.get_by_role("link", name="Team").first))
     await expect(page.locator("tbody [data-person]")).to_have_count(3)
     await expect(page.locator("tbody [data-person]").nth(1)).to_have_attribute("data-person", "ann")
-    await expect(figures(page, "ann").nth(0)).to_have_text("1")
-    await expect(figures(page, "ann").nth(2)).to_have_text("1")
-    await expect(figures(page, "bob").nth(0)).to_have_text("2")
-    await expect(figures(page, "bob").nth(3).locator("time")).to_be_visible()
+    for figure, text in ((ann.nth(0), "1"), (ann.nth(2), "1"), (bob.nth(0), "2")):
+        await expect(figure).to_have_text(text)
+    await expect(bob.nth(3).locator("time")).to_be_visible()
     assert user.count <= 3
     await expect(page.locator(".chart")).to_have_count(4)
     await expect_good_looks(page)
-    await user.click(figures(page, "ann").get_by_role("link", name="SLA at risk: 1"))
+    row = page.locator('[data-person="ann"]')
+    await row.get_by_role("button", name="Set away").press("Enter")
+    await expect(row.locator(".state")).to_have_text("away")
+    await expect(row.get_by_role("button", name="Set back")).to_be_focused()
+    await expect(page.get_by_text("Ann Lee is away")).to_be_visible()
+    await undo_by_key(page)
+    await expect(row.locator(".state")).to_have_text("not here")
+    async with client.get("/support/agents/ann") as response:
+        assert (await response.json())["away"] is False
+    await user.click(ann.get_by_role("link", name="SLA at risk: 1"))
     await expect(page.locator(".subject a bdi")).to_have_text(["One"])
     await expect(page.get_by_role("heading", level=1)).to_have_text("SLA at risk")
     assert user.count <= 3
@@ -57,8 +68,7 @@ async def test_team_page_follows_its_choices(team, console, client):
     opened = page.locator(".tiles dd").first
     await expect(opened).to_have_text("4")
     await expect(page.get_by_text("The file has the cases of all teams")).to_have_count(0)
-    await page.get_by_role("button", name="Team: All teams").click()
-    await page.get_by_role("option", name="billing").click()
+    await choose(page, "Team: All teams", "billing")
     await expect(opened).to_have_text("1")
     await expect(page.get_by_text("The file has the cases of all teams")).to_be_visible()
     await expect(page.locator("tbody [data-person]")).to_have_count(1)
@@ -68,8 +78,7 @@ async def test_team_page_follows_its_choices(team, console, client):
         await page.get_by_role("link", name="Cases as CSV").click()
     assert "carl" in (await (await download.value).path()).read_text()
     await page.goto("/console/team")
-    await page.get_by_role("button", name="Channel: All channels").click()
-    await page.get_by_role("option", name="E-mail").click()
+    await choose(page, "Channel: All channels", "E-mail")
     await expect(page.get_by_role("button", name="Channel: E-mail")).to_be_visible()
     await page.goto("/console/team")
     await page.get_by_role("button", name="Open", exact=True).click()
@@ -78,69 +87,29 @@ async def test_team_page_follows_its_choices(team, console, client):
     await expect(page).to_have_url(f"{console.address}/console/?view=all&assignedAgentId=bob&status=open%2Cpending")
 
 
-async def test_person_is_set_away_and_back(team, console, client):
-    """The focus stays on the button; `z` undoes it."""
-    page = await console.open("/console/team")
-    await page.locator('[data-person="ann"]').get_by_role("button", name="Set away").press("Enter")
-    await expect(page.locator('[data-person="ann"] .state')).to_have_text("away")
-    await expect(page.locator('[data-person="ann"]').get_by_role("button", name="Set back")).to_be_focused()
-    await expect(page.get_by_text("Ann Lee is away")).to_be_visible()
-    await undo_by_key(page)
-    await expect(page.locator('[data-person="ann"] .state')).to_have_text("not here")
-    async with client.get("/support/agents/ann") as response:
-        assert (await response.json())["away"] is False
-
-
 @pytest.mark.parametrize("hand", ["keys", pytest.param("mouse", marks=pytest.mark.long)])
-async def test_who_closed_things_today_is_found(console, client, hand):
-    """Three presses at most, from any page."""
-    case = await open_case(client, subject="Done")
-    await client.post(f"/support/cases/{case['id']}/close", json={})
+async def test_who_changed_and_closed_things_is_found(console, client, case, hand):
+    """Who closed things today, from any page; from the case, who changed what, with the values before and after.
+
+    Three presses at most.
+    """
+    await client.put("/support/agents/anyone", json={"displayName": "Ann Lee"})
+    await client.patch(f"/support/cases/{case['id']}", json={"priority": "urgent"})
+    closed = await open_case(client, subject="Done")
+    await client.post(f"/support/cases/{closed['id']}/close", json={})
     page = await console.open()
-    user = Counter(page)
+    user, entries = Counter(page), page.locator(".audit li")
     if hand == "keys":
         await user.find("closed today")
     else:
         await user.click(page.get_by_role("link", name="Audit"))
         await user.click(page.get_by_role("link", name="Closed today"))
     await expect(page.get_by_role("link", name="Closed today")).to_have_attribute("aria-current", "true")
-    await expect(page.locator(".audit li")).to_have_count(1)
-    await expect(page.locator(".audit li")).to_contain_text("Case closed")
+    await expect(entries).to_have_count(1)
+    await expect(entries).to_contain_text("Case closed")
     assert user.count <= 3
 
-
-@pytest.mark.parametrize("hand", ["keys", pytest.param("mouse", marks=pytest.mark.long)])
-async def test_override_is_set_and_cleared(upstream_services, console, client, hand):
-    """Six presses at most, from any page, with the reason that agents see."""
-    page = await console.open()
-    user = Counter(page)
-    dialog = page.get_by_role("dialog", name="Switch off payment")
-    if hand == "keys":
-        await user.find("off payment")
-    else:
-        await user.click(page.get_by_role("link", name="On-call"))
-        await user.click(page.locator('[data-part="payment"]').get_by_role("button", name="Switch off"))
-    await expect(dialog.get_by_label("Reason")).to_be_focused()
-    await expect(page).to_have_url(f"{console.address}/console/oncall")
-    await user.type("being restored")
-    await (user.keys("Enter") if hand == "keys" else user.click(dialog.get_by_role("button", name="Switch off")))
-    override = page.locator('[data-override="payment"]')
-    await expect(override).to_be_visible()
-    assert await overrides(client) == {"payment": "being restored"}
-    clear = override.get_by_role("button", name="Clear")
-    await expect(clear).to_be_focused()
-    await (user.keys("Enter") if hand == "keys" else user.click(clear))
-    await expect(override).to_have_count(0)
-    assert await overrides(client) == {}
-    assert user.count <= 6
-
-
-@pytest.mark.parametrize("hand", [pytest.param("keys", marks=pytest.mark.long), "mouse"])
-async def test_who_changed_a_case_is_found(console, client, case, hand):
-    """From the case: who changed what, with the values before and after."""
-    await client.put("/support/agents/anyone", json={"displayName": "Ann Lee"})
-    await client.patch(f"/support/cases/{case['id']}", json={"priority": "urgent"})
-    page = await console.open(case_path(case))
+    await page.goto(case_path(case))
     await expect(page.get_by_role("heading", name=case["subject"])).to_be_visible()
     user = Counter(page)
     if hand == "keys":
@@ -150,7 +119,8 @@ async def test_who_changed_a_case_is_found(console, client, case, hand):
         await user.click(page.get_by_role("option", name="Audit entries of this case").first)
     await expect(page).to_have_url(f"{console.address}/console/audit?case={case['id']}")
     await expect(page.get_by_text("Normal → Urgent")).to_be_visible()
-    await expect(page.locator(".audit").get_by_text("Ann Lee").first).to_be_visible()
+    await expect(entries.get_by_text("Ann Lee").first).to_be_visible()
+    await expect(entries.get_by_text("Case opened")).to_have_count(1)
     assert user.count <= 3
 
 

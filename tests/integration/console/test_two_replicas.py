@@ -1,21 +1,36 @@
-"""Two colleagues at different replicas: what one does is shown to the other one through Redis."""
+"""Two replicas and Redis: what one colleague does is shown to another one, also after a replica or Redis was away."""
 
 import os
+import signal
 import statistics
+from dataclasses import replace
 
 import aiohttp
 import pytest
 from playwright.async_api import expect
 
+from support_service.events.broker.base import RedisBrokerTimings
+from support_service.events.polling import Backoff
+from support_service.events.relay import RelayTimings
+from support_service.stream.feed import FeedTimings
+from support_service.stream.service import StreamTimings
 from tests.support.access.fixtures import write_token
 from tests.support.calls import open_case
 from tests.support.console.balancer import Balancer
-from tests.support.console.browser import settled, sign_in, watched_console
-from tests.support.console.samples import case_path
+from tests.support.console.browser import address_of, settled, sign_in, watched_console
+from tests.support.console.samples import case_path, open_waiting
 from tests.support.process import running
 from tests.support.servers import free_port
+from tests.support.timings import patient_events, patient_timings
 
 pytestmark = pytest.mark.long
+
+SHORT_TIMEOUT = RedisBrokerTimings(timeout=0.5)
+SOON = Backoff(0.05, 0.1)
+NOTICES_SOON = patient_timings(
+    stream=replace(StreamTimings(), feed=FeedTimings(wait=0.2, check_interval=0.1, backoff=SOON)),
+    events=patient_events(broker=SHORT_TIMEOUT, log=SHORT_TIMEOUT, relay=RelayTimings(backoff=SOON)),
+)
 
 ROUNDS = int(os.environ.get("TYPING_ROUNDS", "1"))
 # When a writer's text changed, and when a colleague's page began or ceased to say so: times of the browser in ms.
@@ -69,3 +84,56 @@ async def test_typing_is_shown_to_a_colleague_at_another_replica(environment, re
     for name, found in (("begins", delays[::2]), ("ends", delays[1::2])):
         times = f"median {statistics.median(found):.0f} ms, longest {max(found)} ms, of {len(found)}"
         print(f"typing {name}: {times}")  # noqa: T201 - the result of the long form
+
+
+async def make_urgent(client, case):
+    """Change a case that the page shows."""
+    async with client.patch(f"/support/cases/{case['id']}", json={"priority": "urgent"}) as response:
+        assert response.status == 200
+
+
+async def test_page_continues_after_redis_was_away(make_client, redis, browser):
+    """Meanwhile it says up to when it is complete; afterwards it has what was changed, without being reloaded."""
+    client = await make_client(SUPPORT_REDIS_URL=redis.url, timings=NOTICES_SOON)
+    (case,) = await open_waiting(client, "First")
+    async with watched_console(browser, address_of(client)) as console:
+        page = await console.open()
+        await expect(page.locator("tbody tr")).to_have_count(1)
+        await expect(page.locator(".live")).to_have_text("live")
+        redis.freeze()
+        try:
+            await expect(page.locator(".live")).to_contain_text("as of")
+            await make_urgent(client, case)
+        finally:
+            redis.thaw()
+        await expect(page.locator(".live")).to_have_text("live")
+        await expect(page.locator("tbody tr")).to_contain_text("Urgent")
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_page_continues_with_another_replica(environment, redis, tmp_path, browser, processes):
+    """Its own is killed in mid-stream; what was changed before it is connected again is not missing."""
+    variables = environment | {"SUPPORT_REDIS_URL": redis.url}
+    ports = [free_port(), free_port()]
+    killed, other = (f"http://127.0.0.1:{port}" for port in ports)
+    async with (
+        running("serve", cwd=tmp_path, **variables, SUPPORT_PORT=str(ports[0])) as replica,
+        running("serve", cwd=tmp_path, **variables, SUPPORT_PORT=str(ports[1])) as survivor,
+        Balancer(ports) as balancer,
+        aiohttp.ClientSession(other) as client,
+    ):
+        await replica.wait_until_ready(killed)
+        await survivor.wait_until_ready(other)
+        (case,) = await open_waiting(client, "First")
+        async with watched_console(browser, balancer.address) as console:
+            page = await console.open()
+            await expect(page.locator("tbody tr")).to_have_count(1)
+            await expect(page.locator(".live")).to_have_text("live")
+            console.loses_connections = True
+            balancer.ports = []
+            replica.stop(signal.SIGKILL)
+            await expect(page.locator(".live")).to_contain_text("as of")
+            await make_urgent(client, case)
+            balancer.ports = ports[1:]
+            await expect(page.locator(".live")).to_have_text("live")
+            await expect(page.locator("tbody tr")).to_contain_text("Urgent")
