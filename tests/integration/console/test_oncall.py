@@ -67,7 +67,10 @@ def verdict(page):
 
 
 async def test_every_part_is_shown(upstream_services, console, client):
-    """Each has its state in words and its links. The last figures stay while the service does not answer."""
+    """Each has its state in words and its links. The last figures stay while the service does not answer.
+
+    If the database is down at the first load, no one can sign in; the page names the command line all the same.
+    """
     await give_up(client, "{}", LONG_WORD, reason=HOSTILE)
     page = await open_watched(console)
     for name in ("payment", "Timeline cache", "Files on local storage", "Outbox", "Audit sealer", "Probe"):
@@ -81,11 +84,16 @@ async def test_every_part_is_shown(upstream_services, console, client):
     await page.clock.fast_forward(READ_INTERVAL)
     await expect(part(page, "deadLetters").locator(".spark")).to_be_visible()
     await expect_good_looks(page)
-    console.refused = {502}
+    console.refused = {502, 503}
     await page.route("**/support/oncall", lambda route: route.fulfill(status=502))
     await page.clock.fast_forward(READ_INTERVAL)
     await expect(page.get_by_text("The figures below are the last ones")).to_be_visible()
     await expect(page.locator("[data-part]")).to_have_count(PARTS)
+    problem = {"status": 503, "code": "database_unavailable", "detail": "It can't be reached."}
+    await page.route("**/support/me", lambda route: route.fulfill(status=503, json=problem))
+    await page.reload()
+    await expect(page.get_by_text("support-service database waits")).to_be_visible()
+    await expect_accessible(page)
 
 
 @pytest.mark.parametrize("hand", ["keys", pytest.param("mouse", marks=pytest.mark.long)])
@@ -339,14 +347,3 @@ async def test_unavailable_redis_is_reported(make_client, redis, browser):
         await expect(part(page, "deadLetters")).to_have_attribute("data-status", "unavailable")
         await expect(part(page, "database")).to_have_attribute("data-status", "ok")
         await expect(page.get_by_text("The Redis of events can't be reached.")).to_be_visible()
-
-
-async def test_database_that_is_down_at_the_first_load_is_reported(console):
-    """No one can sign in then; the page names the command line all the same."""
-    profile = await console.profile()
-    console.refused = {503}
-    problem = {"status": 503, "code": "database_unavailable", "detail": "It can't be reached."}
-    await profile.route("**/support/me", lambda route: route.fulfill(status=503, json=problem))
-    page = await console.open(ADDRESS, profile=profile)
-    await expect(page.get_by_text("support-service database waits")).to_be_visible()
-    await expect_accessible(page)
