@@ -258,10 +258,3 @@ async def test_command_names_what_it_lacks(variables, session):
         status, _, errors = await command(variables | changes, *arguments)
         assert (status, "Traceback" in errors) == (2, False), errors
         assert expected in errors.splitlines()[-1]
-
-
-async def test_command_on_a_database_without_migrations_says_to_migrate(variables):
-    (variables["cwd"] / "var" / "support.db").write_bytes(b"")
-    status, _, errors = await command(variables, "sweep")
-    assert status == 2
-    assert "support-service migrate" in errors

@@ -80,14 +80,6 @@ async def test_actors_are_printed_with_the_number_of_their_changes(command, data
     ]
 
 
-async def test_invalid_head_is_refused(command):
-    """A head has 64 hexadecimal digits."""
-    status, out, errors = await command("audit", "verify", "--from-head", "g" * 64)
-    assert (status, out) == (2, "")
-    assert errors.startswith("support-service: invalid --from-head ")
-    assert errors.count("\n") == 1
-
-
 async def test_segment_is_exported_verified_and_detached(command, database, tmp_path):
     """The file is verified without the database, and the API says where the detached entries are."""
     for number in range(3):

@@ -130,7 +130,6 @@ async def test_arguments_that_do_not_fit(variables):
     """Status 2, and no password in the error."""
     for text, *arguments in (
         ("none.jsonl", "none.jsonl"),
-        ("invalid choice", "a", "--from", "other"),
         ("--files is for --from dataflow", "a", "--files", "b"),
         ("is not the URL of a database", "mysql://user:secret@host/x", "--from", "dataflow"),
         ("can't be read", "sqlite:///none.db", "--from", "dataflow"),

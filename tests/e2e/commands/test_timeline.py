@@ -83,33 +83,6 @@ async def test_expired_override_is_neither_shown_nor_cleared(timeline, database)
     assert await timeline("clear", "all") == (0, "Nothing to clear: the override is not active.\n", "")
 
 
-async def test_missing_or_unreachable_database_is_reported(timeline, tmp_path):
-    """The error is one line, and a wrong path creates no file."""
-    status, out, errors = await timeline("status", url="sqlite:///elsewhere/support.db")
-    assert (status, out) == (2, "")
-    assert errors.startswith("support-service: There is no database at elsewhere/support.db")
-    assert not (tmp_path / "elsewhere").exists()
-    status, out, errors = await timeline("status", url="postgresql://nobody@127.0.0.1:1/nothing")
-    assert (status, out) == (2, "")
-    (line,) = errors.splitlines()
-    assert line.startswith("support-service: The database at 127.0.0.1")
-    assert "(SUPPORT_DATABASE_URL) can't be used: " in line
-
-
-async def test_database_without_migrations_is_refused(timeline, tmp_path, postgres):
-    """The error says to migrate, whichever the command is."""
-    (tmp_path / "old.db").touch()
-    name = postgres.create_database()
-    expected = "support-service: The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` "
-    for url, *command in (
-        ("sqlite:///old.db", "status"),
-        ("sqlite:///old.db", "clear", "all"),
-        (postgres.url(name), "ttl", "900", "--for", "1m"),
-    ):
-        assert await timeline(*command, url=url) == (2, "", f"{expected}first\n"), command
-    postgres.drop_database(name)
-
-
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 async def test_read_only_database_shows_overrides_and_refuses_changes(timeline, postgres, database_url):
     """A database may be read-only after a failover. The error is one line."""

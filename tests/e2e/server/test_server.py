@@ -125,43 +125,6 @@ async def test_very_long_case_id_is_not_found(shared_address):
         await expect_problem(await session.get(f"/support/cases/{'x' * 8_000}"), 404, "case_not_found")
 
 
-async def test_serving_on_other_addresses_requires_authentication(empty):
-    """The start is refused with one line and status 2, before any file is created."""
-    async with running("serve", **empty, SUPPORT_HOST="0.0.0.0") as service:
-        status, out, errors = await service.wait_for_exit()
-    assert (status, out) == (2, "")
-    (line,) = errors.splitlines()
-    assert line.startswith("support-service: SUPPORT_HOST='0.0.0.0': ")
-    assert list(empty["cwd"].iterdir()) == []
-
-
-async def test_port_in_use_stops_the_start_with_one_line(variables, port):
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", port)
-    async with server, running("serve", **variables) as service:
-        status, _, errors = await service.wait_for_exit()
-    assert status == 2
-    assert f"SUPPORT_PORT={port}" in error_line(errors)
-
-
-@pytest.mark.parametrize(
-    ("variable", "value"),
-    [
-        ("SUPPORT_DATABASE_URL", "sqlite:////proc/nowhere/support.db"),
-        ("SUPPORT_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing"),
-        ("SUPPORT_ATTACHMENT_DIR", "/proc/nowhere"),
-        ("SUPPORT_PORT", "eighty"),
-        ("SUPPORT_ADMIN_HOST", "a..b"),
-        ("SUPPORT_CONNECTIONS", "1000000000"),  # more than any system allows one process
-    ],
-)
-async def test_unusable_setting_stops_the_start_with_one_line(variables, variable, value):
-    """The line says why, and the exit status is 2."""
-    async with running("serve", **{"SUPPORT_ADMIN_PORT": "0"} | variables | {variable: value}) as service:
-        status, _, errors = await service.wait_for_exit()
-    assert status == 2, errors
-    assert error_line(errors)
-
-
 async def test_serve_requires_a_migrated_postgresql(variables, postgres):
     """`serve` does not change the schema but asks for `migrate`, which is then sufficient."""
     name = postgres.create_database()

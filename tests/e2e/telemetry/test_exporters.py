@@ -95,14 +95,6 @@ async def test_each_process_is_a_separate_instance(serve, session, port, victori
     assert all(labels["service_version"] for labels in found)
 
 
-async def test_unknown_exporter_stops_the_start_with_one_line(serve):
-    async with serve(OTEL_METRICS_EXPORTER="statsd") as service:
-        status, out, errors = await service.wait_for_exit()
-    assert (status, out) == (2, "")
-    assert errors.startswith("support-service: OTEL_METRICS_EXPORTER='statsd': ")
-    assert len(errors.splitlines()) == 1
-
-
 @pytest.mark.long
 async def test_unreachable_collector_does_not_affect_the_service(serve, session, port):
     """Requests succeed, the stop is clean, and the log reports the failure once, not at each attempt."""
@@ -134,33 +126,6 @@ async def test_unreachable_collector_does_not_affect_the_service(serve, session,
     assert {line["logger"] for line in lines} <= {"support_service.server"} | {
         line["logger"] for line in lines if line["logger"].startswith("opentelemetry")
     }
-
-
-async def test_unsupported_propagator_gives_one_warning(serve, session, port):
-    _, _, lines = await run_service(serve, session, port, OTEL_PROPAGATORS="b3")
-    assert [line["message"] for line in lines if line["level"] == "WARNING"] == [
-        "OTEL_PROPAGATORS='b3' is ignored: only W3C trace context is supported"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("variable", "value"),
-    [
-        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "abc"),
-        ("OTEL_BSP_MAX_QUEUE_SIZE", "10"),
-        ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
-        ("SUPPORT_REDIS_URL", "redis://:secret@host:abc/0"),
-        ("SUPPORT_DATABASE_URL", "postgresql://127.0.0.1:9/x?sslmode=maybe"),
-    ],
-)
-async def test_value_that_a_part_rejects_stops_the_start_with_one_line(serve, variable, value):
-    """This holds for values that fail only when a part is created or imported."""
-    exporters = {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_TRACES_EXPORTER": "otlp"}
-    async with serve(**exporters, **{variable: value}) as service:
-        status, _, errors = await service.wait_for_exit()
-    assert status == 2
-    assert len(errors.splitlines()) == 1
-    assert "secret" not in errors
 
 
 @pytest.fixture

@@ -98,14 +98,6 @@ async def test_passwords_in_urls_of_unreachable_servers_are_not_logged(serve, se
     assert SECRET not in log
 
 
-async def test_password_in_the_database_url_is_not_logged(serve):
-    """A start that fails on its database does not log the password."""
-    async with serve(SUPPORT_DATABASE_URL=f"postgresql://user:{SECRET}@127.0.0.1:9/x") as service:
-        status, out, errors = await service.wait_for_exit()
-    assert status == 2
-    assert SECRET not in out + errors
-
-
 @pytest.mark.parametrize(
     ("backend", "quoting"), [("sqlite", False), ("postgresql", False), ("postgresql", True)], indirect=["backend"]
 )
