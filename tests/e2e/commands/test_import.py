@@ -118,25 +118,21 @@ async def test_deep_nesting_is_refused_in_little_memory(variables, tmp_path, sys
     }  # fmt: skip
 
 
-async def test_refused_cases_do_not_replace_the_file(variables, tmp_path):
-    """It may be the only copy."""
+async def test_arguments_that_do_not_fit(variables, tmp_path):
+    """Status 2, and no password in the error. Refused cases do not replace the file, which may be the only copy."""
     cases = write_lines(tmp_path / "cases.jsonl", [new(1)])
     before = cases.read_bytes()
-    status, _, errors = await run(cases, "--refused", cases, **variables)
-    assert (status, "--refused names FILE itself" in errors, cases.read_bytes()) == (2, True, before)
-
-
-async def test_arguments_that_do_not_fit(variables):
-    """Status 2, and no password in the error."""
     for text, *arguments in (
         ("none.jsonl", "none.jsonl"),
         ("--files is for --from dataflow", "a", "--files", "b"),
         ("is not the URL of a database", "mysql://user:secret@host/x", "--from", "dataflow"),
         ("can't be read", "sqlite:///none.db", "--from", "dataflow"),
         ("Is a directory", "."),
+        ("--refused names FILE itself", cases, "--refused", cases),
     ):
         status, _, errors = await run(*arguments, **variables)
         assert (status, text in errors, "secret" in errors) == (2, True, False), errors
+    assert cases.read_bytes() == before
 
 
 async def test_progress_bar_on_a_terminal(variables, tmp_path):

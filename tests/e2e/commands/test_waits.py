@@ -1,6 +1,7 @@
 """`support-service database waits` as a process."""
 
 import asyncio
+from functools import partial
 from uuid import uuid4
 
 import asyncpg
@@ -13,17 +14,18 @@ from tests.support.process import running
 pytestmark = pytest.mark.usefixtures("processes")
 
 
+async def run_waits(folder, url):
+    """Run the command; return its output, which has no errors."""
+    async with running("database", "waits", cwd=folder, SUPPORT_DATABASE_URL=url) as process:
+        status, out, errors = await process.wait_for_exit()
+    assert (status, errors) == (0, "")
+    return out
+
+
 @pytest.fixture
 def waits(tmp_path, database_url):
-    """Run the command; return its output, which has no errors."""
-
-    async def run():
-        async with running("database", "waits", cwd=tmp_path, SUPPORT_DATABASE_URL=database_url) as process:
-            status, out, errors = await process.wait_for_exit()
-        assert (status, errors) == (0, "")
-        return out
-
-    return run
+    """Run the command on the database."""
+    return partial(run_waits, tmp_path, database_url)
 
 
 @both_databases
@@ -55,13 +57,11 @@ async def test_session_that_blocks_others(waits, database_url, postgres):
     pid = holder.get_server_pid()
     (holding,) = [line for line in lines if line.startswith(str(pid))]
     assert holding.split()[:3] == [str(pid), "2", "nightly-report"]
-    assert "idle in transaction" in holding
-    assert "LOCK TABLE tickets IN ACCESS SHARE MODE" in holding
+    assert all(text in holding for text in ("idle in transaction", "LOCK TABLE tickets IN ACCESS SHARE MODE"))
     waiting = {line.split()[0]: line for line in lines[lines.index("Sessions that wait:") + 2 :] if line}
     line = waiting[str(first.get_server_pid())]
     assert line.split()[1] == str(pid)
-    assert "AccessExclusiveLock on tickets" in line
-    assert "LOCK TABLE tickets IN ACCESS EXCLUSIVE MODE" in line
+    assert all(text in line for text in ("AccessExclusiveLock on tickets", "TABLE tickets IN ACCESS EXCLUSIVE MODE"))
     assert str(first.get_server_pid()) in waiting[str(second.get_server_pid())].split()[1:3]
     assert f"SELECT pg_terminate_backend({pid});" in out
     assert out.count("pg_terminate_backend(") == 1
@@ -79,13 +79,7 @@ async def restricted(tmp_path, database_url, postgres):
     postgres.run(f"CREATE ROLE {role} LOGIN IN ROLE pg_read_all_data, pg_write_all_data")
     url = database_url.replace("//tests@", f"//{role}@")
 
-    async def run():
-        async with running("database", "waits", cwd=tmp_path, SUPPORT_DATABASE_URL=url) as process:
-            status, out, errors = await process.wait_for_exit()
-        assert (status, errors) == (0, "")
-        return out
-
-    yield role, url, run
+    yield role, url, partial(run_waits, tmp_path, url)
     postgres.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'")
     postgres.run(f"DROP ROLE {role}")
 

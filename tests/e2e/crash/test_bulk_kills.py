@@ -27,17 +27,13 @@ pytestmark = [pytest.mark.usefixtures("processes"), pytest.mark.long]
 KILLS = int(os.environ.get("BULK_KILLS", "0"))  # on each database; 0 is the short form
 CASES = 12
 WATCHED = modules(
-    "desk/bulk.py",
-    "cases/recorder.py",
-    "platform/audit/log.py",
-    "platform/unit_of_work.py",
-    "platform/idempotency_keys.py",
-    "api/routing/idempotency.py",
+    *("desk/bulk.py", "cases/recorder.py", "api/routing/idempotency.py"),
+    *(f"platform/{name}.py" for name in ("audit/log", "idempotency_keys", "unit_of_work")),
 )
 
 
 def nth(point, number):
-    """Return the point before the n-th execution of the line of another point."""
+    """Return the point before the n-th execution of a line."""
     return point[0], number
 
 

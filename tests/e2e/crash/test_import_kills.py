@@ -34,33 +34,26 @@ STEPS = (
     before("importing/importer.py", "added = await import_rows.add_histories("),  # files of the second are stored
 )
 WATCHED = modules(
-    "importing/*.py",
-    "platform/database/*/engine.py",
-    "platform/database/*/transaction.py",
-    "attachments/storage/durable_write.py",
-    "attachments/storage/local.py",
-    "cases/sql/attachment_rows.py",
-    "attachments/content.py",
-    "platform/audit/log.py",
-    "platform/audit/entry_rows.py",
-    "cases/sql/import_rows.py",
-    "platform/unit_of_work.py",
+    *(
+        "importing/*.py",
+        "platform/database/*/engine.py",
+        "platform/database/*/transaction.py",
+        "attachments/content.py",
+    ),
+    *("attachments/storage/durable_write.py", "attachments/storage/local.py", "cases/sql/attachment_rows.py"),
+    *("platform/audit/log.py", "platform/audit/entry_rows.py", "cases/sql/import_rows.py", "platform/unit_of_work.py"),
 )
 
 
 def lines():
     """Yield the cases: some with a file, and one that is refused in each run."""
     for number in range(CASES):
-        case = {
-            "externalId": f"c{number}",
-            "subject": f"Case {number}",
-            "channel": "email",
-            "context": [{"type": "order", "orderId": f"O{number}"}],
-            "messages": [
-                {"authorType": "customer", "message": f"{number}.{place}", "externalId": f"m{place}"}
-                for place in range(MESSAGES)
-            ],
-        }
+        said = [
+            {"authorType": "customer", "message": f"{number}.{place}", "externalId": f"m{place}"}
+            for place in range(MESSAGES)
+        ]
+        case = {"externalId": f"c{number}", "subject": f"Case {number}", "channel": "email", "messages": said}
+        case["context"] = [{"type": "order", "orderId": f"O{number}"}]
         yield case | {"attachments": [f"{number}.txt"]} if number % EVERY == 0 else case
     yield b"no json"
 

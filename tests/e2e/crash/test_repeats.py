@@ -36,30 +36,21 @@ from tests.support.crash.victim import before, modules
 pytestmark = pytest.mark.usefixtures("processes")
 
 WATCHED = modules(
-    "cases/case_files.py",
-    "attachments/service.py",
-    "attachments/uploader.py",
-    "platform/audit/log.py",
-    "cases/links.py",
-    "cases/notifier.py",
-    "cases/recorder.py",
-    "cases/service.py",
-    "cases/splitting.py",
-    "desk/customers.py",
-    "platform/idempotency_keys.py",
-    "platform/unit_of_work.py",
-    "api/routing/idempotency.py",
+    *(f"cases/{name}.py" for name in ("case_files", "links", "notifier", "recorder", "service", "splitting")),
+    *(f"platform/{name}.py" for name in ("audit/log", "idempotency_keys", "unit_of_work")),
+    *("attachments/service.py", "attachments/uploader.py", "desk/customers.py", "api/routing/idempotency.py"),
 )
-NOTE = {"authorType": "agent", "visibility": "internal", "message": "See this, @agent-7"}
+MESSAGE = {"authorType": "agent", "message": "Hi"}
+NOTE = MESSAGE | {"visibility": "internal", "message": "See this, @agent-7"}
 ORIGINAL, MOVED = "{original}", "{moved}"  # in what is sent: ids of the prepared cases
 WRITES = {
     "open": ("POST", "/support/cases", lambda key: {"json": {"subject": key, "channel": "email"}}),
-    "message": ("POST", "/support/cases/{case}/messages", lambda _: {"json": {"authorType": "agent", "message": "Hi"}}),
+    "message": ("POST", "/support/cases/{case}/messages", lambda _: {"json": MESSAGE}),
     "mention": ("POST", "/support/cases/{case}/messages", lambda _: {"json": NOTE}),
     "close": ("POST", "/support/cases/{case}/close", lambda _: {"json": {"message": "Bye"}}),
     "upload": ("POST", "/support/cases/{case}/attachments", lambda _: {"data": form(b"x" * 1000)}),
     "merge": ("POST", "/support/cases/{case}/merge", lambda _: {"json": {"into": ORIGINAL}}),
-    "arrive": ("POST", "/support/cases/{case}/messages", lambda _: {"json": {"authorType": "agent", "message": "Hi"}}),
+    "arrive": ("POST", "/support/cases/{case}/messages", lambda _: {"json": MESSAGE}),
     "split": ("POST", "/support/cases/{case}/split", lambda key: {"json": {"messageIds": [MOVED], "subject": key}}),
     # Both customers have the ids of the cases.
     "join": ("POST", "/support/customers/{case}/merge", lambda _: {"json": {"into": ORIGINAL}}),
@@ -67,25 +58,18 @@ WRITES = {
 }
 CUSTOMER_ACTIONS = {"join": "customer.merged", "separate": "customer.separated"}
 # For each write: where it is killed, how often it is applied then, and the response to the retry.
+KEYS, NOTHING = "platform/idempotency_keys.py", (0, (None, None))
 STEPS = {
-    "open": (
-        before("platform/idempotency_keys.py", "if await self._database.execute(INSERT_CLAIM"),
-        0,
-        (None, None),
-    ),  # nothing is stored
-    "message": (before("platform/unit_of_work.py", "if not await self.tx.change_one(MARK_APPLIED"), 0, (None, None)),
-    "mention": (before("cases/notifier.py", "await notification_rows.add("), 0, (None, None)),
-    "close": (
-        before("platform/idempotency_keys.py", "timings, size = self._timings, len(response.body)"),
-        1,
-        ("idempotency_answer_lost", None),
-    ),
+    "open": (before(KEYS, "if await self._database.execute(INSERT_CLAIM"), *NOTHING),  # nothing is stored
+    "message": (before("platform/unit_of_work.py", "if not await self.tx.change_one(MARK_APPLIED"), *NOTHING),
+    "mention": (before("cases/notifier.py", "await notification_rows.add("), *NOTHING),
+    "close": (before(KEYS, "timings, size = self._timings, len("), 1, ("idempotency_answer_lost", None)),
     "upload": (before("api/routing/idempotency.py", "return response"), 1, (None, "true")),  # the response is stored
-    "merge": (before("cases/links.py", "await cases[case_id].set_status("), 0, (None, None)),  # linked, not closed
-    "arrive": (before("cases/service.py", "target = merged.original"), 0, (None, None)),
-    "split": (before("cases/splitting.py", "await split_rows.move_files("), 0, (None, None)),  # without its files
-    "join": (before("desk/customers.py", 'await _record_link(work, "customer.merged"'), 0, (None, None)),
-    "separate": (before("desk/customers.py", 'await _record_link(work, "customer.separated"'), 0, (None, None)),
+    "merge": (before("cases/links.py", "await cases[case_id].set_status("), *NOTHING),  # linked, not closed
+    "arrive": (before("cases/service.py", "target = merged.original"), *NOTHING),
+    "split": (before("cases/splitting.py", "await split_rows.move_files("), *NOTHING),  # without its files
+    "join": (before("desk/customers.py", 'await _record_link(work, "customer.merged"'), *NOTHING),
+    "separate": (before("desk/customers.py", 'await _record_link(work, "customer.separated"'), *NOTHING),
 }
 
 

@@ -8,6 +8,9 @@ import hashlib
 import json
 import os
 import signal
+from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 import sqlalchemy as sa
@@ -37,75 +40,65 @@ WATCHED = modules("importing/archive.py", "privacy/retention.py", "platform/unit
 def lines():
     """Yield cases that were closed long ago."""
     for number in range(CASES):
-        case = {
-            "externalId": f"c{number}",
-            "subject": f"Case {number}",
-            "channel": "email",
-            "status": "closed",
-            "closedAt": "2020-01-02T08:00:00Z",
-            "messages": [{"authorType": "customer", "message": f"text {number}", "sentAt": "2020-01-01T08:00:00Z"}],
-        }
+        said = [{"authorType": "customer", "message": f"text {number}", "sentAt": "2020-01-01T08:00:00Z"}]
+        case = {"externalId": f"c{number}", "subject": f"Case {number}", "channel": "email", "messages": said}
+        case |= {"status": "closed", "closedAt": "2020-01-02T08:00:00Z"}
         yield case | {"attachments": [f"{number}.txt"]} if number % EVERY == 0 else case
 
 
-class KilledRetentions:
-    """Runs retentions that are killed, each of a database and a folder of its own."""
+async def kill_and_complete(parent, new_database, *points, record=None):
+    """Retain cases with a kill at each point, then to the end, with a check after each; return the kills."""
+    folder = Path(mkdtemp(dir=parent))
+    url = new_database(folder)
+    for number in range(0, CASES, EVERY):
+        (folder / f"{number}.txt").write_text(f"file {number}")
+    async with opened(url) as database:
+        assert (await ImportRunner(database, folder, folder / "files").run_lines(lines())).imported == CASES
+        ends = []
+        for point in points:
+            ends.append(await retain(folder, url, point))
+            await check(folder, database)
+        assert await retain(folder, url, record=record) == 0
+        await check(folder, database)
+        await check_end(folder, database)
+    return ends.count(-signal.SIGKILL)
 
-    def __init__(self, folder, new_database):
-        self._folder, self._new_database = folder, new_database
-        self._number = 0
 
-    async def run(self, *points, record=None):
-        """Run with a kill at each point, then to the end, with a check after each; return the number of kills."""
-        self._number += 1
-        folder = self._folder / str(self._number)
-        folder.mkdir()
-        url = self._new_database(folder)
-        for number in range(0, CASES, EVERY):
-            (folder / f"{number}.txt").write_text(f"file {number}")
-        async with opened(url) as database:
-            assert (await ImportRunner(database, folder, folder / "files").run_lines(lines())).imported == CASES
-            ends = []
-            for point in points:
-                ends.append(await self._retain(folder, url, point))
-                await self._check(folder, database)
-            assert await self._retain(folder, url, record=record) == 0
-            await self._check(folder, database)
-            await self._check_end(folder, database)
-        return ends.count(-signal.SIGKILL)
+async def retain(folder, url, point=None, record=None):
+    """Run a retention to a point, or to its end."""
+    variables = {"SUPPORT_DATABASE_URL": url, "SUPPORT_ATTACHMENT_DIR": str(folder / "files")}
+    command = ("retention", "--closed-for", "365d", "--export", str(folder / "archive"), "--erase")
+    return await run_victim(command, variables, folder, point, record, WATCHED)
 
-    async def _retain(self, folder, url, point=None, record=None):
-        variables = {"SUPPORT_DATABASE_URL": url, "SUPPORT_ATTACHMENT_DIR": str(folder / "files")}
-        command = ("retention", "--closed-for", "365d", "--export", str(folder / "archive"), "--erase")
-        return await run_victim(command, variables, folder, point, record, WATCHED)
 
-    async def _check(self, folder, database):
-        """Each case is in the database with its message, or in a sealed file that has its text and its file."""
-        statement = sa.select(tickets.c.external_id, messages.c.message).join(
-            messages, messages.c.ticket_id == tickets.c.id
-        )
-        stored = {row.external_id: row.message for row in await database.fetch_all(statement)}
-        archived = sealed_cases(folder / "archive")
-        for number in range(CASES):
-            name = f"c{number}"
-            assert stored.get(name, archived.get(name, {}).get("text")) == f"text {number}", name
-            if name not in stored and number % EVERY == 0:
-                assert archived[name]["files"] == [f"file {number}".encode()]
-        assert (await verify_chain(database)).flaw is None
+async def check(folder, database):
+    """Each case is in the database with its message, or in a sealed file that has its text and its file."""
+    statement = sa.select(tickets.c.external_id, messages.c.message).join(
+        messages, messages.c.ticket_id == tickets.c.id
+    )
+    stored = {row.external_id: row.message for row in await database.fetch_all(statement)}
+    archived = sealed_cases(folder / "archive")
+    for number in range(CASES):
+        name = f"c{number}"
+        assert stored.get(name, archived.get(name, {}).get("text")) == f"text {number}", name
+        if name not in stored and number % EVERY == 0:
+            assert archived[name]["files"] == [f"file {number}".encode()]
+    assert (await verify_chain(database)).flaw is None
 
-    async def _check_end(self, folder, database):
-        """No case is left, nor a row or a file of one."""
-        for table in (tickets, messages, attachments):
-            assert await database.fetch_all(sa.select(sa.literal(1)).select_from(table)) == []
-        for name in ("search_documents", "ticket_references", "attachment_leftovers", "attachment_deletions"):
-            assert await database.fetch_all(sa.select(metadata.tables[name])) == []
-        (totals,) = [each for each in await compare_ledger(database) if each.storage == "local"]
-        assert (totals.ledger, totals.rows.files) == (totals.rows, 0)
-        storage = LocalAttachmentStorage(folder / "files")
-        await storage.open()
-        assert [file async for file in storage.list()] == []
-        await storage.close()
-        assert not [*(folder / "archive").glob("*.part")]
+
+async def check_end(folder, database):
+    """No case is left, nor a row or a file of one."""
+    for table in (tickets, messages, attachments):
+        assert await database.fetch_all(sa.select(sa.literal(1)).select_from(table)) == []
+    for name in ("search_documents", "ticket_references", "attachment_leftovers", "attachment_deletions"):
+        assert await database.fetch_all(sa.select(metadata.tables[name])) == []
+    (totals,) = [each for each in await compare_ledger(database) if each.storage == "local"]
+    assert (totals.ledger, totals.rows.files) == (totals.rows, 0)
+    storage = LocalAttachmentStorage(folder / "files")
+    await storage.open()
+    assert [file async for file in storage.list()] == []
+    await storage.close()
+    assert not [*(folder / "archive").glob("*.part")]
 
 
 def sealed_cases(archive):
@@ -124,8 +117,8 @@ def sealed_cases(archive):
 @pytest.mark.parametrize("backend", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
 async def test_another_run_completes_a_retention_that_was_killed(tmp_path, new_database):
     """Killed before a line that stores, seals or deletes, also in the middle of a transaction."""
-    retentions = KilledRetentions(tmp_path, new_database)
+    run = partial(kill_and_complete, tmp_path, new_database)
     if KILLS:
-        await kill_at_each(retentions.run, KILLS, tmp_path)
+        await kill_at_each(run, KILLS, tmp_path)
     else:
-        assert await retentions.run(*STEPS) == len(STEPS)
+        assert await run(*STEPS) == len(STEPS)

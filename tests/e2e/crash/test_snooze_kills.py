@@ -9,6 +9,9 @@ import os
 import signal
 from collections import Counter
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 import sqlalchemy as sa
@@ -42,67 +45,63 @@ STEPS = (
 WATCHED = modules("cases/snoozes.py", "cases/recorder.py", "platform/unit_of_work.py", "platform/audit/log.py")
 
 
-class KilledWakes:
-    """Runs services that are killed while they open cases, each of a database of its own."""
+async def kill_and_complete(parent, new_database, instruments, *points, record=None):
+    """Run a service with a kill at each point, then another one until all cases are open; return the kills."""
+    folder = Path(mkdtemp(dir=parent))
+    url = new_database(folder)
+    async with opened(url) as database:
+        case_ids = await snooze(database, instruments)
+        kills = 0
+        for point in points:
+            kills += await serve(folder, url, database, point)
+            await check(database, case_ids)
+        if record is not None:
+            await serve(folder, url, database, None, record)
+        else:
+            await wait_for_another_replica(folder, url, database)
+        await check(database, case_ids)
+    return kills
 
-    def __init__(self, folder, new_database, instruments):
-        self._folder, self._new_database, self._instruments = folder, new_database, instruments
-        self._number = 0
 
-    async def run(self, *points, record=None):
-        """Run a service with a kill at each point, then another one until all cases are open; return the kills."""
-        self._number += 1
-        folder = self._folder / str(self._number)
-        folder.mkdir()
-        url = self._new_database(folder)
-        async with opened(url) as database:
-            case_ids = await self._snooze(database)
-            kills = 0
-            for point in points:
-                kills += await self._serve(folder, url, database, point)
-                await self._check(database, case_ids)
-            if record is not None:
-                await self._serve(folder, url, database, None, record)
-            else:
-                await self._wait_for_another_replica(folder, url, database)
-            await self._check(database, case_ids)
-        return kills
+async def snooze(database, instruments):
+    """Snooze cases until a time in the past; return their ids."""
+    cases = CaseService(database, recorder(database, instruments))
+    until = StatusChange.model_validate({"status": "pending", "until": format_time(utc_now() + timedelta(hours=1))})
+    case_ids = []
+    for _ in range(CASES):
+        case = await cases.open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email"))
+        await cases.set_status(SYSTEM_ORIGIN, case.id, until)
+        case_ids.append(case.id)
+    async with database.transaction() as tx:
+        await tx.execute(tickets.update().values(snoozed_until=utc_now() - timedelta(hours=1)))
+    return case_ids
 
-    async def _snooze(self, database):
-        cases = CaseService(database, recorder(database, self._instruments))
-        until = StatusChange.model_validate({"status": "pending", "until": format_time(utc_now() + timedelta(hours=1))})
-        case_ids = []
-        for _ in range(CASES):
-            case = await cases.open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email"))
-            await cases.set_status(SYSTEM_ORIGIN, case.id, until)
-            case_ids.append(case.id)
-        async with database.transaction() as tx:
-            await tx.execute(tickets.update().values(snoozed_until=utc_now() - timedelta(hours=1)))
-        return case_ids
 
-    async def _serve(self, folder, url, database, point, record=None):
-        """Run a service to a point, or until all cases are open; return whether it was killed."""
-        arguments = (["serve"], _variables(folder, url), folder, point, record, WATCHED)
-        return await run_victim(*arguments, is_done=lambda: _all_are_open(database)) == -signal.SIGKILL
+async def serve(folder, url, database, point, record=None):
+    """Run a service to a point, or until all cases are open; return whether it was killed."""
+    arguments = (["serve"], _variables(folder, url), folder, point, record, WATCHED)
+    return await run_victim(*arguments, is_done=lambda: _all_are_open(database)) == -signal.SIGKILL
 
-    async def _wait_for_another_replica(self, folder, url, database):
-        """Its lease is another one: it goes on when that of the killed process has expired."""
-        async with running("serve", cwd=folder, **_variables(folder, url)):
-            await eventually(lambda: _all_are_open(database), RUN_TIMEOUT)
 
-    async def _check(self, database, case_ids):
-        """An open case has one entry and one event of its wake, a snoozed case has none."""
-        rows = await database.fetch_all(sa.select(tickets.c.id, tickets.c.status, tickets.c.snoozed_until))
-        assert {row.id for row in rows} == {*case_ids}
-        assert {(row.status, row.snoozed_until is None) for row in rows} <= {("open", True), ("pending", False)}
-        opened = Counter(row.id for row in rows if row.status == "open")
-        entries = await database.fetch_all(sa.select(audit_log).where(audit_log.c.action == "case.changed"))
-        woken = [row for row in entries if json.loads(row.changes)["status"] == ["pending", "open"]]
-        assert Counter(row.case_id for row in woken) == opened
-        assert {row.actor for row in woken} <= {SYSTEM.name}
-        events = [json.loads(row.event)["data"] for row in await database.fetch_all(sa.select(outbox.c.event))]
-        assert Counter(each["ticket"]["id"] for each in events if each.get("currentStatus") == "open") == opened
-        assert (await verify_chain(database)).flaw is None
+async def wait_for_another_replica(folder, url, database):
+    """Its lease is another one: it goes on when that of the killed process has expired."""
+    async with running("serve", cwd=folder, **_variables(folder, url)):
+        await eventually(lambda: _all_are_open(database), RUN_TIMEOUT)
+
+
+async def check(database, case_ids):
+    """An open case has one entry and one event of its wake, a snoozed case has none."""
+    rows = await database.fetch_all(sa.select(tickets.c.id, tickets.c.status, tickets.c.snoozed_until))
+    assert {row.id for row in rows} == {*case_ids}
+    assert {(row.status, row.snoozed_until is None) for row in rows} <= {("open", True), ("pending", False)}
+    opened = Counter(row.id for row in rows if row.status == "open")
+    entries = await database.fetch_all(sa.select(audit_log).where(audit_log.c.action == "case.changed"))
+    woken = [row for row in entries if json.loads(row.changes)["status"] == ["pending", "open"]]
+    assert Counter(row.case_id for row in woken) == opened
+    assert {row.actor for row in woken} <= {SYSTEM.name}
+    events = [json.loads(row.event)["data"] for row in await database.fetch_all(sa.select(outbox.c.event))]
+    assert Counter(each["ticket"]["id"] for each in events if each.get("currentStatus") == "open") == opened
+    assert (await verify_chain(database)).flaw is None
 
 
 def _variables(folder, url):
@@ -121,8 +120,8 @@ async def _all_are_open(database):
 @both_databases
 async def test_each_case_is_opened_once_if_the_service_is_killed(tmp_path, new_database, instruments):
     """Killed before a line that locks, changes, records or commits; another process goes on."""
-    wakes = KilledWakes(tmp_path, new_database, instruments)
+    run = partial(kill_and_complete, tmp_path, new_database, instruments)
     if KILLS:
-        await kill_at_each(wakes.run, KILLS, tmp_path)
+        await kill_at_each(run, KILLS, tmp_path)
     else:
-        assert await wakes.run(*STEPS) == len(STEPS)
+        assert await run(*STEPS) == len(STEPS)

@@ -5,6 +5,7 @@ No interval is shorter than a quarter of a second, and the relay's lease lasts a
 
 import asyncio
 import os
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,30 +16,12 @@ from observability.replica_rules import replica_rules
 
 from support_service import cli, server
 from support_service.app import build_app
-from support_service.attachments.maintenance.jobs import MaintenanceTimings
-from support_service.attachments.maintenance.offload import OffloadTimings
-from support_service.attachments.opening import AttachmentTimings
-from support_service.cases.clocks.breaches import DetectorTimings
-from support_service.cases.gauges import GaugeTimings
-from support_service.cases.opening import CaseTimings, SlaTimings
 from support_service.core.clock import Backoff
-from support_service.events.consumer import ConsumerTimings
-from support_service.events.opening import EventTimings
-from support_service.events.relay import RelayTimings
-from support_service.events.webhook_sender import WebhookTimings
 from support_service.guard.guard import Guard
-from support_service.oncall.judge import OncallTimings
-from support_service.platform.access.timings import AccessTimings, CallerTimings, JwksTimings
-from support_service.platform.audit.log import SealerTimings
-from support_service.platform.audit.watch import WatchTimings
-from support_service.platform.certificates import CertificateTimings
-from support_service.platform.database import DatabaseTimings, PostgresTimings
+from support_service.platform.database import PostgresTimings
 from support_service.platform.telemetry import stores as store_metrics
 from support_service.probe import check
-from support_service.service import ApiTimings, Timings
-from support_service.timeline.cache import RedisCacheTimings
-from support_service.timeline.opening import TimelineTimings
-from support_service.timeline.source_health import BreakerTimings
+from support_service.service import Timings
 
 MINIMUM = 0.25  # seconds
 
@@ -48,8 +31,18 @@ def shorter(seconds: float) -> float:
     return max(MINIMUM, seconds / TIME_DIVISOR)
 
 
-DEFAULTS = Timings()
-maintenance = DEFAULTS.attachments.maintenance
+def scaled(timings: Any, *intervals: str, **others: Any) -> Any:
+    """Return a section of the timings with shorter intervals, and other values."""
+    return replace(timings, **{name: shorter(getattr(timings, name)) for name in intervals}, **others)
+
+
+def lease(seconds: float) -> float:
+    """Return how long a lease lasts."""
+    return max(1.0, seconds / TIME_DIVISOR)
+
+
+usual = Timings()
+maintenance, events, breaker = usual.attachments.maintenance, usual.events, usual.timeline.breaker
 reconcile_interval = float(os.environ.get("DRILL_SWEEP_EVERY", shorter(maintenance.reconcile_interval)))
 first, last = (min(reconcile_interval, shorter(seconds)) for seconds in maintenance.first_reconcile_delay)
 
@@ -71,69 +64,65 @@ def build_scaled_app(*arguments: Any, **options: Any) -> tuple[web.Application, 
 
 server.build_app = partial(
     build_scaled_app,
-    timings=Timings(
-        access=AccessTimings(
-            jwks=JwksTimings(
-                refresh_interval=shorter(DEFAULTS.access.jwks.refresh_interval),
-                retry_interval=shorter(DEFAULTS.access.jwks.retry_interval),
-                unknown_key_interval=shorter(DEFAULTS.access.jwks.unknown_key_interval),
-            ),
+    timings=replace(
+        usual,
+        access=scaled(
+            usual.access,
+            jwks=scaled(usual.access.jwks, "refresh_interval", "retry_interval", "unknown_key_interval"),
             token_file_check_interval=MINIMUM,
-            callers=CallerTimings(
-                window=shorter(DEFAULTS.access.callers.window),
-                line_interval=shorter(DEFAULTS.access.callers.line_interval),
-            ),
+            callers=scaled(usual.access.callers, "window", "line_interval"),
         ),
-        database=DatabaseTimings(
+        database=scaled(
+            usual.database,
+            "clock_interval",
             # No shorter, since the machine is busy; a wait for a lock ends before that for a connection does.
             postgres=PostgresTimings(connect_timeout=1.0, pool_timeout=0.8, lock_timeout=0.5, statement_timeout=1.0),
-            clock_interval=shorter(DEFAULTS.database.clock_interval),
         ),
-        cases=CaseTimings(gauges=GaugeTimings(refresh_interval=shorter(DEFAULTS.cases.gauges.refresh_interval))),
-        certificates=CertificateTimings(first_read_delay=MINIMUM, read_interval=1.0),
-        timeline=TimelineTimings(
-            breaker=BreakerTimings(
-                open_for=DEFAULTS.timeline.breaker.open_for / TIME_DIVISOR,
-                max_open_for=DEFAULTS.timeline.breaker.max_open_for / TIME_DIVISOR,
+        cases=scaled(usual.cases, gauges=scaled(usual.cases.gauges, "refresh_interval")),
+        certificates=scaled(usual.certificates, first_read_delay=MINIMUM, read_interval=1.0),
+        timeline=scaled(
+            usual.timeline,
+            breaker=scaled(
+                breaker, open_for=breaker.open_for / TIME_DIVISOR, max_open_for=breaker.max_open_for / TIME_DIVISOR
             ),
-            redis=RedisCacheTimings(reconnect_interval=DEFAULTS.timeline.redis.reconnect_interval / TIME_DIVISOR),
-        ),
-        sla=SlaTimings(
-            detector=DetectorTimings(
-                interval=MINIMUM, lease_duration=max(1.0, DEFAULTS.sla.detector.lease_duration / TIME_DIVISOR)
-            ),
-            gauges=GaugeTimings(refresh_interval=shorter(DEFAULTS.sla.gauges.refresh_interval)),
-        ),
-        oncall=OncallTimings(
-            sample_interval=shorter(DEFAULTS.oncall.sample_interval),
-            rules=replica_rules(time=TIME_DIVISOR, size=SIZE_DIVISOR),
-        ),
-        api=ApiTimings(dependency_interval=shorter(DEFAULTS.api.dependency_interval)),
-        audit=SealerTimings(
-            seal_interval=shorter(DEFAULTS.audit.seal_interval), poll_interval=shorter(DEFAULTS.audit.poll_interval)
-        ),
-        audit_watch=WatchTimings(interval=shorter(DEFAULTS.audit_watch.interval)),
-        events=EventTimings(
-            backlog_refresh_interval=shorter(DEFAULTS.events.backlog_refresh_interval),
-            webhooks=WebhookTimings(
-                poll_interval=shorter(DEFAULTS.events.webhooks.poll_interval),
-                first_retry_delay=shorter(DEFAULTS.events.webhooks.first_retry_delay),
-            ),
-            consumer=ConsumerTimings(backoff=Backoff(MINIMUM, shorter(DEFAULTS.events.consumer.backoff.max_delay))),
-            relay=RelayTimings(
-                backoff=Backoff(MINIMUM, shorter(DEFAULTS.events.relay.backoff.max_delay)),
-                lease_duration=max(1.0, DEFAULTS.events.relay.lease_duration / TIME_DIVISOR),
+            redis=scaled(
+                usual.timeline.redis, reconnect_interval=usual.timeline.redis.reconnect_interval / TIME_DIVISOR
             ),
         ),
-        attachments=AttachmentTimings(
-            backlog_refresh_interval=shorter(DEFAULTS.attachments.backlog_refresh_interval),
-            maintenance=MaintenanceTimings(
-                garbage_collection_interval=shorter(maintenance.garbage_collection_interval),
-                offload_interval=shorter(maintenance.offload_interval),
+        sla=scaled(
+            usual.sla,
+            detector=scaled(
+                usual.sla.detector, interval=MINIMUM, lease_duration=lease(usual.sla.detector.lease_duration)
+            ),
+            gauges=scaled(usual.sla.gauges, "refresh_interval"),
+        ),
+        oncall=scaled(usual.oncall, "sample_interval", rules=replica_rules(time=TIME_DIVISOR, size=SIZE_DIVISOR)),
+        api=scaled(usual.api, "dependency_interval"),
+        audit=scaled(usual.audit, "seal_interval", "poll_interval"),
+        audit_watch=scaled(usual.audit_watch, "interval"),
+        events=scaled(
+            events,
+            "backlog_refresh_interval",
+            webhooks=scaled(events.webhooks, "poll_interval", "first_retry_delay"),
+            consumer=scaled(events.consumer, backoff=Backoff(MINIMUM, shorter(events.consumer.backoff.max_delay))),
+            relay=scaled(
+                events.relay,
+                backoff=Backoff(MINIMUM, shorter(events.relay.backoff.max_delay)),
+                lease_duration=lease(events.relay.lease_duration),
+            ),
+        ),
+        attachments=scaled(
+            usual.attachments,
+            "backlog_refresh_interval",
+            maintenance=scaled(
+                maintenance,
+                "garbage_collection_interval",
+                "offload_interval",
                 reconcile_interval=reconcile_interval,
                 first_reconcile_delay=(first, last),
-                offload=OffloadTimings(
-                    target_failure_retry_delay=maintenance.offload.target_failure_retry_delay / TIME_DIVISOR
+                offload=replace(
+                    maintenance.offload,
+                    target_failure_retry_delay=maintenance.offload.target_failure_retry_delay / TIME_DIVISOR,
                 ),
             ),
         ),

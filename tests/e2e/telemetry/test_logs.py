@@ -11,6 +11,7 @@ from tests.support.calls import add_message, expect_problem, form, open_case, pa
 
 CALLER = "b7ad6b7169203331"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
+ORDER = [{"type": "order", "orderId": "ORD-1"}]
 SECRET = "s3cr3t-that-must-not-be-logged"
 
 
@@ -51,7 +52,7 @@ async def test_access_log_line_has_request_trace_and_case_ids(serve, session, po
 
 async def test_source_warning_is_logged_with_the_ids_of_its_request(serve, session, port, orders):
     async def act(session):
-        case = await open_case(session, context=[{"type": "order", "orderId": "ORD-1"}])
+        case = await open_case(session, context=ORDER)
         orders.answer_with_bytes("not JSON")
         headers = {"traceparent": f"00-{TRACE}-{CALLER}-01", "X-Request-Id": "my-request"}
         path = f"/support/cases/{case['id']}?includeTimeline=true"
@@ -90,7 +91,7 @@ async def test_no_content_or_credential_is_logged(serve, session, port):
 
 async def test_passwords_in_urls_of_unreachable_servers_are_not_logged(serve, session, port):
     async def act(session):
-        await read_detail(session, await open_case(session, context=[{"type": "order", "orderId": "ORD-1"}]))
+        await read_detail(session, await open_case(session, context=ORDER))
 
     at = f"user:{SECRET}@127.0.0.1:9"
     urls = {"SUPPORT_REDIS_URL": f"redis://{at}", "SUPPORT_ORDER_URL": f"http://{at}"}
