@@ -1,13 +1,43 @@
-"""A Redis that keeps its data, and a case that the search misses."""
+"""What runs commands on a migrated database, a Redis that keeps its data, and a case that the search misses."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
 
 from support_service.platform.database.tables import messages, tickets
 from tests.support.events.fixtures import durable_redis  # noqa: F401 - a fixture
+from tests.support.process import START_TIMEOUT, running
 
 AT = datetime(2026, 5, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def variables(tmp_path, database_url):
+    """The folder and the variables of commands."""
+    return {"cwd": tmp_path, "SUPPORT_DATABASE_URL": database_url, "SUPPORT_LOG_LEVEL": "warning"}
+
+
+@pytest.fixture
+def run(variables):
+    """Run a command; return its status, output and errors."""
+
+    async def run(*arguments, **more):
+        async with running(*map(str, arguments), **variables | more) as process:
+            return await process.wait_for_exit(START_TIMEOUT)
+
+    return run
+
+
+@pytest.fixture
+def run_json(run):
+    """Run a command; return its status, its lines as JSON, and its errors."""
+
+    async def run_json(*arguments):
+        status, out, errors = await run(*arguments)
+        return status, [json.loads(line) for line in out.splitlines()], errors
+
+    return run_json
 
 
 @pytest.fixture

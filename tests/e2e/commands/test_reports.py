@@ -16,22 +16,8 @@ from support_service.reports.case_rows import COLUMNS
 from support_service.reports.counters import ReportCounters, ReportQuestion
 from support_service.reports.measures import day_number
 from tests.support.cases import recorder
-from tests.support.process import running
 
 pytestmark = pytest.mark.usefixtures("processes")
-
-
-@pytest.fixture
-def run(environment, tmp_path):
-    """Run a command; return its status, its lines as JSON, and its errors."""
-
-    async def run(*arguments):
-        variables = {"cwd": tmp_path, "SUPPORT_LOG_LEVEL": "warning", **environment}
-        async with running("reports", *map(str, arguments), **variables) as process:
-            status, out, errors = await process.wait_for_exit(60)
-        return status, [json.loads(line) for line in out.splitlines()], errors
-
-    return run
 
 
 @pytest.fixture
@@ -50,12 +36,12 @@ async def cases(database, instruments):
     return opened
 
 
-async def test_rebuild_counts_what_was_before(run, cases, database):
+async def test_rebuild_counts_what_was_before(run_json, cases, database):
     """A second run counts nothing. The audit log names the operator."""
     today = utc_now().date()
-    status, (summary,), errors = await run("rebuild", "--from", today - timedelta(days=1))
+    status, (summary,), errors = await run_json("reports", "rebuild", "--from", today - timedelta(days=1))
     assert (status, summary, errors) == (0, {"summary": True, "cases": 3, "occurrences": 4}, "")
-    status, (summary,), errors = await run("rebuild", "--from", today)
+    status, (summary,), errors = await run_json("reports", "rebuild", "--from", today)
     assert (status, summary, errors) == (0, {"summary": True, "cases": 0, "occurrences": 0}, "")
     reports = ReportCounters(database, ("email", "chat"))
     answer = await reports.read(ReportQuestion(("channel",), day_number(today) - 1, day_number(today), {}), 10)
@@ -67,12 +53,16 @@ async def test_rebuild_counts_what_was_before(run, cases, database):
     assert (await database.fetch_one(sa.select(case_results))).case_id == cases[0].id
 
 
-async def test_export_writes_a_row_for_each_case(run, cases, tmp_path):
+async def test_export_writes_a_row_for_each_case(run_json, cases, tmp_path):
     """Masked unless an option says otherwise; no file is replaced."""
     today = utc_now().date()
     file = tmp_path / "today.csv"
     days = ("--from", today - timedelta(days=1))
-    assert await run("export", *days, file) == (0, [{"summary": True, "file": str(file), "cases": 3}], "")
+    assert await run_json("reports", "export", *days, file) == (
+        0,
+        [{"summary": True, "file": str(file), "cases": 3}],
+        "",
+    )
     assert file.stat().st_mode & 0o777 == 0o600
     with file.open(newline="") as text:
         rows = list(csv.DictReader(text))
@@ -80,15 +70,17 @@ async def test_export_writes_a_row_for_each_case(run, cases, tmp_path):
     assert [(row["id"], row["channel"]) for row in rows] == [
         (case.id, channel) for case, channel in zip(cases, ("email", "chat", "other"), strict=True)
     ]
-    status, _, errors = await run("export", *days, file)
+    status, _, errors = await run_json("reports", "export", *days, file)
     assert (status, "already" in errors) == (2, True)
     lines = tmp_path / "today.jsonl"
-    assert (await run("export", *days, "--format", "jsonl", "--unmasked", lines))[0] == 0
+    assert (await run_json("reports", "export", *days, "--format", "jsonl", "--unmasked", lines))[0] == 0
     assert [json.loads(line)["channel"] for line in lines.read_text().splitlines()] == ["email", "chat", "Ann Lee"]
 
 
-async def test_wrong_days_are_refused(run, migrated_folder, tmp_path):
-    status, _, errors = await run("export", "--from", "2026-05-02", "--to", "2026-05-01", tmp_path / "x.csv")
+async def test_wrong_days_are_refused(run_json, migrated_folder, tmp_path):
+    status, _, errors = await run_json(
+        "reports", "export", "--from", "2026-05-02", "--to", "2026-05-01", tmp_path / "x.csv"
+    )
     assert status != 0
     assert "is after --to" in errors
     assert not list(tmp_path.glob("x.csv*"))

@@ -10,7 +10,6 @@ from support_service.platform.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.timeline import overrides
 from support_service.timeline.overrides import Override
 from tests.support.calls import eventually
-from tests.support.process import running
 from tests.support.scrape import Scrape
 from tests.support.service import service_of
 
@@ -20,27 +19,16 @@ NO_OVERRIDES = "No override is active: every configured service is called, and S
 NOTE = "Every replica applies it within about 2 s.\n"
 
 
-@pytest.fixture
-def timeline(tmp_path, database_url):
-    """Run a timeline command; return its status, output and errors."""
-
-    async def run(*arguments, url=database_url):
-        async with running("timeline", *arguments, cwd=tmp_path, SUPPORT_DATABASE_URL=url) as command:
-            return await command.wait_for_exit()
-
-    return run
-
-
-async def test_overrides_are_set_shown_and_cleared(timeline):
+async def test_overrides_are_set_shown_and_cleared(run):
     """Status shows an override with its reason until it is cleared."""
-    assert await timeline("status") == (0, NO_OVERRIDES, "")
-    status, out, errors = await timeline("degrade", "payment", "--for", "1h", "--reason", "  being\nrestored ")
+    assert await run("timeline", "status") == (0, NO_OVERRIDES, "")
+    status, out, errors = await run("timeline", "degrade", "payment", "--for", "1h", "--reason", "  being\nrestored ")
     assert (status, errors) == (0, "")
     assert re.fullmatch(rf"payment is switched off until [0-9: -]+Z: being restored\. {re.escape(NOTE)}", out)
-    status, out, errors = await timeline("ttl", "1800", "--for", "2h")
+    status, out, errors = await run("timeline", "ttl", "1800", "--for", "2h")
     assert (status, errors) == (0, "")
     assert re.fullmatch(rf"ttl is set to 1800 s until [0-9: -]+Z\. {re.escape(NOTE)}", out)
-    status, out, errors = await timeline("status")
+    status, out, errors = await run("timeline", "status")
     assert (status, errors) == (0, "")
     at = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ"
     head, payment, ttl = out.splitlines()
@@ -49,12 +37,12 @@ async def test_overrides_are_set_shown_and_cleared(timeline):
     assert 3000 <= int(left[1]) <= 3600
     left = re.fullmatch(rf"ttl +1800 s +{at} +(\d+) s +{at} +-", ttl)
     assert 7000 <= int(left[1]) <= 7200
-    assert await timeline("clear", "order") == (0, "Nothing to clear: the override is not active.\n", "")
-    assert await timeline("clear", "all") == (0, f"Cleared: payment, ttl. {NOTE}", "")
-    assert await timeline("status") == (0, NO_OVERRIDES, "")
+    assert await run("timeline", "clear", "order") == (0, "Nothing to clear: the override is not active.\n", "")
+    assert await run("timeline", "clear", "all") == (0, f"Cleared: payment, ttl. {NOTE}", "")
+    assert await run("timeline", "status") == (0, NO_OVERRIDES, "")
 
 
-async def test_every_replica_applies_overrides(timeline, make_client, upstream_services):
+async def test_every_replica_applies_overrides(run, make_client, upstream_services):
     """Every replica applies a set or cleared override without a restart; `restore` is the former name of `clear`."""
     replicas = [Scrape(service_of(await make_client()).metrics) for _ in range(2)]
     in_use = dict.fromkeys(UPSTREAM_SERVICES, 1)
@@ -63,7 +51,7 @@ async def test_every_replica_applies_overrides(timeline, make_client, upstream_s
         (("degrade", "payment", "--for", "30m", "--reason", "being restored"), in_use | {"payment": 0}),
         (("restore", "payment"), in_use),
     ):
-        status, _, errors = await timeline(*arguments)
+        status, _, errors = await run("timeline", *arguments)
         assert (status, errors) == (0, "")
         await eventually(lambda expected=expected: all(enabled_sources(metrics) == expected for metrics in replicas))
 
@@ -73,22 +61,22 @@ def enabled_sources(metrics):
     return {name: metrics.value("support_timeline_source_enabled", service=name) for name in UPSTREAM_SERVICES}
 
 
-async def test_expired_override_is_neither_shown_nor_cleared(timeline, database):
+async def test_expired_override_is_neither_shown_nor_cleared(run, database):
     now = overrides.utc_now()
     async with unit_of_work(database, SYSTEM_ORIGIN) as work:
         await overrides.set_override(
             work, Override("order", None, "x", now - timedelta(seconds=1), now - timedelta(hours=1))
         )
-    assert await timeline("status") == (0, NO_OVERRIDES, "")
-    assert await timeline("clear", "all") == (0, "Nothing to clear: the override is not active.\n", "")
+    assert await run("timeline", "status") == (0, NO_OVERRIDES, "")
+    assert await run("timeline", "clear", "all") == (0, "Nothing to clear: the override is not active.\n", "")
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_read_only_database_shows_overrides_and_refuses_changes(timeline, postgres, database_url):
+async def test_read_only_database_shows_overrides_and_refuses_changes(run, postgres, database_url):
     """A database may be read-only after a failover. The error is one line."""
     postgres.run(f"ALTER DATABASE {database_url.rpartition('/')[2]} SET default_transaction_read_only = on")
-    assert await timeline("status") == (0, NO_OVERRIDES, "")
-    status, out, errors = await timeline("ttl", "900", "--for", "1m")
+    assert await run("timeline", "status") == (0, NO_OVERRIDES, "")
+    status, out, errors = await run("timeline", "ttl", "900", "--for", "1m")
     assert (status, out) == (2, "")
     (line,) = errors.splitlines()
     assert line.startswith("support-service: The database at 127.0.0.1")
