@@ -125,6 +125,33 @@ async def test_backup_has_the_head_of_the_audit_log(address, environment, tmp_pa
     assert (status, verdict["entries"], verdict["head"]) == (0, summary["auditEntries"], summary["auditHead"])
 
 
+async def test_restore_of_a_backup_undoes_only_what_came_after_it(environment, tmp_path):
+    """The short form of test_restore.py: no ETag of the undone time is given again."""
+    database = Path(environment["SUPPORT_DATABASE_URL"].removeprefix("sqlite:///"))
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    arguments = {"cwd": tmp_path, **environment, "SUPPORT_PORT": str(port)}
+    async with running("serve", **arguments) as service, aiohttp.ClientSession(address) as session:
+        await service.wait_until_ready(address)
+        case = await open_case(session)
+        kept = await add_message(session, case)
+        assert (await run("backup", "one.db", **arguments))[0] == 0
+        undone = (await session.get(f"/support/cases/{case['id']}")).headers["ETag"]
+        for _ in range(2):
+            await add_message(session, case)
+        service.stop()
+        await service.wait_for_exit()
+    for former in database.parent.glob(f"{database.name}*"):
+        former.unlink()
+    (tmp_path / "one.db").rename(database)
+    status, done, errors = await run("restored", **arguments)
+    assert (status, errors) == (0, "")
+    async with running("serve", **arguments) as service, aiohttp.ClientSession(address) as session:
+        await service.wait_until_ready(address)
+        async with session.get(f"/support/cases/{case['id']}") as response:
+            assert [each["id"] for each in (await response.json())["messages"]] == [kept["id"]]
+            assert int(response.headers["ETag"].strip('"')) >= done["versionBase"] > int(undone.strip('"')) + 2
+
+
 async def test_backup_replaces_no_file(environment, tmp_path):
     """Neither a backup, nor what an interrupted one has left."""
     (tmp_path / "one.db").write_text("kept")

@@ -21,32 +21,29 @@ LAST_CHECK = 3  # of a page, by which the cause is known
 
 
 def test_drill_covers_every_alert():
-    """The slow budget alerts take hours, and the drill's traffic downloads no file: promtool tests these instead."""
+    """The slow budget alerts take hours, and the drill's traffic downloads no file: promtool tests these instead.
+
+    The README counts the faults of the signals; a fault that is declared elsewhere would not count.
+    """
     drilled = {name.partition("[")[0] for fault in FAULTS for name in fault.alerts}
     tested_by_promtool = {alert.name for alert in ALERTS if alert.name.endswith("BurnSlow")} | {"Watchdog"}
     tested_by_promtool |= {"SupportDownloadsRefused"}
     assert drilled | tested_by_promtool == {alert.name for alert in ALERTS}
-
-
-def test_readme_has_the_number_of_faults():
-    """The README counts the faults of the signals; a fault that is declared elsewhere would not count."""
     assert sum(bool(fault.alerts) for fault in FAULTS) == DRILL_FAULTS
     assert FAULT_COUNT_PATTERN.findall(README.read_text()) == [str(DRILL_FAULTS)]
 
 
-def test_every_fault_has_a_check_that_tells_its_cause():
-    """The check is on a page of an alert that the fault raises, and one of the first."""
+def test_every_fault_has_a_check_that_tells_its_cause_and_an_action():
+    """The check is on a page of an alert that the fault raises, and one of the first.
+
+    The fault has a printed action, or a reason for none. What a person types fits the prompts of the action's block.
+    """
     pages = {alert.name: alert.runbook for alert in ALERTS}
     for fault in FAULTS:
         raised = {pages[name.partition("[")[0]] for name in fault.alerts}
         assert bool(fault.causes) == bool(fault.alerts), fault.name
         assert {page_of(cause, fault) for cause in fault.causes} <= raised, fault.name
         assert all(cause.check <= LAST_CHECK for cause in fault.causes), fault.name
-
-
-def test_every_fault_has_a_printed_action_or_a_reason_for_none():
-    """What a person types fits the prompts of the action's block."""
-    for fault in FAULTS:
         assert bool(fault.alerts) == (bool(fault.actions) != bool(fault.only_repair)), fault.name
         for action in fault.actions:
             commands = commands_of(page_of(action, fault), action.name)
@@ -63,17 +60,12 @@ def test_daily_form_runs_every_fault_within_days():
     assert max(len(part) for part in parts) <= A_DAY
 
 
-def test_a_run_that_was_interrupted_continues_with_a_fault():
-    """Its deployment begins with that fault, and the later ones follow."""
-    groups = in_deployments(FAULTS)
+def test_a_deployment_has_faults_of_one_scenario():
+    """No fault is left out, and none runs twice. A run that was interrupted continues with a fault."""
+    groups = in_deployments(list(FAULTS))
     at = next(number for number, group in enumerate(groups) if number and len(group) > 1)
     assert since(groups, groups[at][1].name) == [groups[at][1:], *groups[at + 1 :]]
     assert since(groups, "no such fault") == []
-
-
-def test_a_deployment_has_faults_of_one_scenario():
-    """No fault is left out, and none runs twice."""
-    groups = in_deployments(list(FAULTS))
     assert sorted(fault.name for group in groups for fault in group) == sorted(fault.name for fault in FAULTS)
     assert all(fault.scenario == group[0].scenario for group in groups for fault in group)
 

@@ -90,21 +90,26 @@ def test_service_of_the_page_listens_for_other_machines():
     assert settings.server.host not in LOOPBACK
 
 
-async def test_plain_http_is_led_to_tls(addresses):
-    """A POST stays a POST."""
-    plain, *_ = addresses
-    async with (
-        aiohttp.ClientSession(plain) as session,
-        session.post("/support/cases?q=1", allow_redirects=False) as response,
-    ):
+async def test_clients_use_tls_and_reach_what_is_for_them(addresses, session):
+    """Plain HTTP is led to TLS, and a POST stays a POST. Answers of the service tell browsers to stay with TLS.
+
+    HAProxy itself refuses metrics, however the path is written. A file of 20 MiB is stored, and a change arrives while
+    the stream is open.
+    """
+    plain, encrypted, _ = addresses
+    async with session.post(f"{plain}/support/cases?q=1", allow_redirects=False) as response:
         assert response.status == 308
         assert response.headers["Location"] == f"{plain.replace('http', 'https')}/support/cases?q=1"
-
-
-async def test_service_knows_that_clients_use_tls(session):
-    """Its answers tell browsers to stay with TLS."""
     async with session.get("/livez") as response:
         assert response.headers["Strict-Transport-Security"] in PAGE
+    for path in ("/metrics", "/%6detrics", "/%6Detric%73?x=1"):
+        async with session.get(URL(f"{encrypted}{path}", encoded=True)) as response:
+            assert (response.status, response.content_type) == (404, "text/html"), path
+    async with follow(session) as stream:
+        case = await open_case(session)
+        stored = await upload(session, case, bytes(20 * 1024 * 1024), filename="film.bin")
+        await eventually(lambda: case["id"] in {event.data["caseId"] for event in stream.changes})
+    assert stored["sizeBytes"] == 20 * 1024 * 1024
 
 
 async def test_clients_get_a_problem_while_no_replica_is_ready(tmp_path):
@@ -112,34 +117,13 @@ async def test_clients_get_a_problem_while_no_replica_is_ready(tmp_path):
     plain, encrypted = free_port(), free_port()
     authority = CertificateAuthority(tmp_path)
     trusting = ssl.create_default_context(cafile=authority.certificate)
-    with running_haproxy(tmp_path, configuration_of(authority, plain, encrypted, free_port()), encrypted):
-        async with (
-            aiohttp.ClientSession(
-                f"https://{PROXY}:{encrypted}", connector=aiohttp.TCPConnector(ssl=trusting)
-            ) as session,
-            session.get("/support/cases") as response,
-        ):
+    configuration = configuration_of(authority, plain, encrypted, free_port())
+    with running_haproxy(tmp_path, configuration, encrypted):
+        async with aiohttp.request("GET", f"https://{PROXY}:{encrypted}/support/cases", ssl=trusting) as response:
             assert (response.status, response.content_type) == (503, "application/problem+json")
             problem = await response.json(content_type=None)
             assert (problem["status"], problem["code"]) == (503, "no_replica")
             assert int(response.headers["Retry-After"]) > 0
-
-
-@pytest.mark.parametrize("path", ["/metrics", "/%6detrics", "/%6Detric%73?x=1"])
-async def test_metrics_are_not_for_clients(addresses, session, path):
-    """HAProxy itself refuses them, however the path is written."""
-    _, address, _ = addresses
-    async with session.get(URL(f"{address}{path}", encoded=True)) as response:
-        assert (response.status, response.content_type) == (404, "text/html")
-
-
-async def test_files_and_the_stream_pass_at_once(session):
-    """A file of 20 MiB is stored, and a change arrives while the stream is open."""
-    async with follow(session) as stream:
-        case = await open_case(session)
-        stored = await upload(session, case, bytes(20 * 1024 * 1024), filename="film.bin")
-        await eventually(lambda: case["id"] in {event.data["caseId"] for event in stream.changes})
-    assert stored["sizeBytes"] == 20 * 1024 * 1024
 
 
 @pytest.mark.parametrize("limit", ["3/min"])

@@ -7,7 +7,6 @@ from observability.catalogue import INSTRUMENTS
 
 from tests.support.backends import Prometheus
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
-from tests.support.servers import MissingServer
 
 SERVICE_SERIES = '{__name__=~"(support|http|db|process|cpython)_.+"}'
 SDK = {"telemetry_sdk_name", "telemetry_sdk_language", "telemetry_sdk_version"}
@@ -17,20 +16,11 @@ RESOURCE = SDK | {
 WITH_ENVIRONMENT = "support_build_info * on (job, instance) group_left (deployment_environment_name) target_info"
 # Without Redis, standby, HTTPS, webhooks, JWTs and limits of memory; the first reconcile runs minutes after the start.
 NOT_CONFIGURED = {
-    "support_access_callers",
-    "http_client_request_duration_seconds_count",
-    "support_attachment_unrepaired",
-    "support_certificate_expires_seconds",
-    "support_database_number",
-    "support_redis_evicted_keys_total",
-    "support_redis_eviction_policy",
-    "support_redis_memory_limit_bytes",
-    "support_s3_calls_total",
-    "support_s3_repeats_total",
-    "support_redis_memory_usage_bytes",
-    "support_redis_role",
-    "support_standby_lag_seconds",
-    "support_webhook_overdue_age_seconds",
+    *("support_access_callers", "http_client_request_duration_seconds_count", "support_attachment_unrepaired"),
+    *("support_certificate_expires_seconds", "support_database_number", "support_redis_role"),
+    *("support_redis_evicted_keys_total", "support_redis_eviction_policy", "support_redis_memory_limit_bytes"),
+    *("support_redis_memory_usage_bytes", "support_s3_calls_total", "support_s3_repeats_total"),
+    *("support_standby_lag_seconds", "support_webhook_overdue_age_seconds"),
 }
 LAST_REQUEST = 'http_server_request_duration_seconds_count{http_route="other"}'  # the workload's last request
 # These change without traffic, even between a scrape and an export.
@@ -60,7 +50,7 @@ def stable_series(series):
 
 
 @pytest.fixture
-async def scraped_and_exported(serve, session, victoria_metrics, workload, port, tmp_path):
+async def scraped_and_exported(start, serve, session, victoria_metrics, workload, port, tmp_path):
     """The series of both backends, once both have the complete workload of an idle service, and the build by target."""
     exporters = {
         "OTEL_METRICS_EXPORTER": "prometheus,otlp",
@@ -70,29 +60,22 @@ async def scraped_and_exported(serve, session, victoria_metrics, workload, port,
         "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=tests",
         "SUPPORT_METRICS_TARGET_INFO": "true",
     }
-    try:
-        prometheus = Prometheus(tmp_path / "prometheus", f"127.0.0.1:{port}")
-    except MissingServer as missing:
-        pytest.exit(str(missing), returncode=1)
-    try:
-        async with serve(**exporters) as service:
-            await service.wait_until_ready(f"http://127.0.0.1:{port}")
-            await workload(session)
-            exported_query = SERVICE_SERIES.replace("}", ',service_name="compared"}')
+    prometheus = start(Prometheus, tmp_path / "prometheus", f"127.0.0.1:{port}")
+    async with serve(**exporters) as service:
+        await service.wait_until_ready(f"http://127.0.0.1:{port}")
+        await workload(session)
+        exported_query = SERVICE_SERIES.replace("}", ',service_name="compared"}')
+        scraped, exported = {}, {}
 
-            scraped, exported = {}, {}
+        def equal():
+            nonlocal scraped, exported
+            scraped, exported = read_series(prometheus), read_series(victoria_metrics, exported_query)
+            last = sum(value for _, value in prometheus.query(LAST_REQUEST))
+            return last and scraped.keys() == exported.keys() and stable_series(scraped) == stable_series(exported)
 
-            def equal():
-                nonlocal scraped, exported
-                scraped, exported = read_series(prometheus), read_series(victoria_metrics, exported_query)
-                last = sum(value for _, value in prometheus.query(LAST_REQUEST))
-                return last and scraped.keys() == exported.keys() and stable_series(scraped) == stable_series(exported)
-
-            with suppress(AssertionError):  # the test reports the difference
-                await eventually(equal, 3 * GENEROUS_TIMEOUT)
-            yield scraped, exported, prometheus.query(WITH_ENVIRONMENT)
-    finally:
-        prometheus.close()
+        with suppress(AssertionError):  # the test reports the difference
+            await eventually(equal, 3 * GENEROUS_TIMEOUT)
+        yield scraped, exported, prometheus.query(WITH_ENVIRONMENT)
 
 
 @pytest.mark.long
@@ -106,19 +89,10 @@ async def test_scraped_and_exported_metrics_are_equal(scraped_and_exported):
     assert sorted(scraped.keys() - exported.keys()) == []
     assert sorted(exported.keys() - scraped.keys()) == []
     scraped_values, exported_values = stable_series(scraped), stable_series(exported)
-    assert {
-        labels: (value, exported_values[labels])
-        for labels, value in scraped_values.items()
-        if value != exported_values[labels]
-    } == {}
+    assert {labels for labels, value in scraped_values.items() if value != exported_values[labels]} == set()
     names = {dict(labels)["__name__"] for labels in scraped}
-    samples = {
-        f"{row.prometheus_name}_count" if row.kind == "histogram" else row.prometheus_name for row in INSTRUMENTS
-    }
+    samples = {row.prometheus_name + "_count" * (row.kind == "histogram") for row in INSTRUMENTS}
     assert samples - names - {"process_memory_limit_bytes"} == NOT_CONFIGURED  # the machine may have a limit
-    for name in (
-        "support_ticket_created_total",
-        "support_attachment_rejected_total",
-        "support_attachment_stored_total",
-    ):
+    for event in ("ticket_created", "attachment_rejected", "attachment_stored"):
+        name = f"support_{event}_total"
         assert sum(value for labels, value in scraped_values.items() if dict(labels)["__name__"] == name) > 2

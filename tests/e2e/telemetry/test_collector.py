@@ -6,7 +6,6 @@ import pytest
 
 from tests.support.backends import Collector
 from tests.support.calls import eventually, open_case
-from tests.support.servers import MissingServer
 
 pytestmark = pytest.mark.skipif(sys.version_info >= (3, 14), reason="rotel has no wheel for Python 3.14")
 
@@ -15,29 +14,19 @@ CLIENT_SPAN = "b7ad6b7169203331"
 READ = "/support/cases/{case_id}"
 
 
-@pytest.fixture
-async def collector(servers, otlp_receiver, tmp_path):
-    """A collector that forwards to the OTLP receiver."""
-    try:
-        collector = Collector(tmp_path / "collector", otlp_receiver.url)
-    except MissingServer as missing:
-        pytest.exit(str(missing), returncode=1)
-    yield collector
-    collector.close()
-
-
 def request_spans_of(otlp_receiver):
     """Return the spans of the client's trace, without spans of database operations."""
     return [span for span in otlp_receiver.request_spans if span.trace == TRACE]
 
 
 async def test_metrics_and_spans_pass_through_the_collector(
-    serve, collector, session, port, otlp_receiver, workload, orders, payments, shipments
+    serve, start, session, port, otlp_receiver, workload, orders, payments, shipments, tmp_path
 ):
     """They have the resource of the service and the stable HTTP conventions; probes and scrapes have no spans.
 
     The server span continues the client's trace, and upstream calls are its children, which they propagate.
     """
+    collector = start(Collector, tmp_path / "collector", otlp_receiver.url)
     exporters = {
         "OTEL_METRICS_EXPORTER": "prometheus,otlp",
         "OTEL_TRACES_EXPORTER": "otlp",

@@ -15,7 +15,7 @@ from tests.support.backends import Prometheus
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.process import running
 from tests.support.promql import ROOT, RULES
-from tests.support.servers import MissingServer, find_binary, free_port
+from tests.support.servers import find_binary, free_port
 from tests.support.stream import follow
 from tests.support.tls import start_tls_server
 
@@ -52,17 +52,12 @@ def probe_port():
 
 
 @pytest.fixture
-def prometheus(servers, tmp_path, port, probe_port):
+def prometheus(start, tmp_path, port, probe_port):
     """A Prometheus with a history and the project's rules that scrapes service and probe."""
     folder = tmp_path / "prometheus"
     folder.mkdir()
-    try:
-        write_history(folder / "data", usual_traffic(int(time.time())))
-        server = Prometheus(folder, f"127.0.0.1:{port}", rules=RULES, probe=f"127.0.0.1:{probe_port}")
-    except MissingServer as missing:
-        pytest.exit(str(missing), returncode=1)
-    yield server
-    server.close()
+    write_history(folder / "data", usual_traffic(int(time.time())))
+    return start(Prometheus, folder, f"127.0.0.1:{port}", rules=RULES, probe=f"127.0.0.1:{probe_port}")
 
 
 def running_probe(folder, port, probe_port):
@@ -87,13 +82,9 @@ def as_grafana_sends(expr):
 
 def queries_without_a_value(prometheus):
     """Return the queries that yield no number at present."""
-    return [
-        (title, expr)
-        for title, expr in QUERIES
-        if title not in EMPTY
-        and NOT_ON_SQLITE not in expr
-        and not any(math.isfinite(value) for _, value in prometheus.query(as_grafana_sends(expr)))
-    ]
+    wanted = [(title, expr) for title, expr in QUERIES if title not in EMPTY and NOT_ON_SQLITE not in expr]
+    found = [(each, prometheus.query(as_grafana_sends(each[1]))) for each in wanted]
+    return [each for each, values in found if not any(math.isfinite(value) for _, value in values)]
 
 
 @pytest.fixture

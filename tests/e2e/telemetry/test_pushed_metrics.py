@@ -10,7 +10,7 @@ from observability import rules
 from tests.support.backends import VictoriaMetrics, VmAlert
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.process import LONG_TIMEOUTS, running
-from tests.support.servers import MissingServer, free_port
+from tests.support.servers import free_port
 from tests.support.upstream import url_variables
 
 TIME = 20  # by which the durations of the rules are divided: a replica is missed after 3 s
@@ -20,19 +20,13 @@ REPLICAS = ("stopped", "killed", "last")
 
 
 @pytest.fixture
-def monitored(servers, tmp_path):
+def monitored(start, tmp_path):
     """A VictoriaMetrics that takes what replicas push, and a vmalert with the pushed rules."""
     (tmp_path / "rules").mkdir()
     for name, document in rules.rule_files(time=TIME, pushed=True).items():
         (tmp_path / "rules" / f"{name}.yaml").write_text(rules.dump_yaml(document))
-    try:
-        metrics = VictoriaMetrics(tmp_path / "victoria")
-        alerts = VmAlert(tmp_path / "vmalert", metrics, tmp_path / "rules" / "*.yaml", VISIBLE_AFTER)
-    except MissingServer as missing:
-        pytest.exit(str(missing), returncode=1)
-    yield metrics, alerts
-    alerts.close()
-    metrics.close()
+    metrics = start(VictoriaMetrics, tmp_path / "victoria")
+    return metrics, start(VmAlert, tmp_path / "vmalert", metrics, tmp_path / "rules" / "*.yaml", VISIBLE_AFTER)
 
 
 @pytest.fixture

@@ -8,31 +8,30 @@ from benchmarks.load_generator import Failed
 
 from support_service.cases.model import examples
 
-CASE = {
-    "id": "1",
-    "subject": "Parcel has not arrived (0)",
-    "status": "open",
-    "context": [{}, {}, {}],
-    "messages": [{"authorType": "customer"}],
-}
+CASE = {"id": "1", "subject": "Parcel has not arrived (0)", "status": "open", "context": [{}, {}, {}]}
 
 
-@pytest.mark.parametrize(("changed", "accepted"), [({}, True), ({"messages": []}, False)])
-async def test_answers_are_checked_before_a_measurement(changed, accepted, aiohttp_server):
+@pytest.fixture
+def serve(aiohttp_server):
+    """Start a server with this answer to all requests; return it under a name."""
+
+    async def serve(name, answer):
+        async def handler(_: web.Request) -> web.Response:
+            return web.json_response(answer)
+
+        app = web.Application(client_max_size=1 << 20)
+        app.router.add_route("*", "/{path:.*}", handler)
+        return Server(name, (await aiohttp_server(app)).port, (1,))
+
+    return serve
+
+
+async def test_answers_are_checked_before_a_measurement(serve):
     """An answer without the message fails the run, and names the server and the scenario."""
-
-    async def answer(_: web.Request) -> web.Response:
-        return web.json_response(CASE | changed)
-
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    server = await aiohttp_server(app)
-    checked = measure.check(Server("peer", server.port, (1,)), [scenarios.ALL["get"]])
-    if accepted:
-        await checked
-    else:
-        with pytest.raises(Failed, match="peer: get answered"):
-            await checked
+    scenario = [scenarios.ALL["get"]]
+    await measure.check(await serve("peer", CASE | {"messages": [{"authorType": "customer"}]}), scenario)
+    with pytest.raises(Failed, match="peer: get answered"):
+        await measure.check(await serve("peer", CASE | {"messages": []}), scenario)
 
 
 def test_every_scenario_of_a_case_is_checked():
@@ -40,14 +39,7 @@ def test_every_scenario_of_a_case_is_checked():
     assert set(scenarios.CHECKS) == set(scenarios.EXPECTED) == set(scenarios.ALL) - {"metrics"}
 
 
-async def test_effects_of_writes_are_checked_before_a_measurement(aiohttp_server):
+async def test_effects_of_writes_are_checked_before_a_measurement(serve):
     """A service whose case lacks the message that was answered is not measured."""
-
-    async def answer(_: web.Request) -> web.Response:
-        return web.json_response(examples.CASE | examples.ATTACHMENT)
-
-    app = web.Application(client_max_size=1 << 20)
-    app.router.add_route("*", "/{path:.*}", answer)
-    server = await aiohttp_server(app)
     with pytest.raises(Failed, match="service: what was written can't be read"):
-        await effects.check(Server("service", server.port, (1,)))
+        await effects.check(await serve("service", examples.CASE | examples.ATTACHMENT))

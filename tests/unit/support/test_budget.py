@@ -7,13 +7,8 @@ import pytest
 from tests.budget import Costs, over, written
 from tests.support.plugins import forms
 
-BUDGET = {
-    "whole": {"cpu": 10, "cases": 50, "lines": 100_000},
-    "folder": {"tests/unit/a": {"cpu": 10.0, "cases": 50}},
-    "long": {},
-    "cases": {},
-    "services": {},
-}
+BUDGET = {"whole": {"cpu": 10, "cases": 50, "lines": 100_000}, "long": {}, "cases": {}, "services": {}}
+BUDGET["folder"] = {"tests/unit/a": {"cpu": 10.0, "cases": 50}}
 
 
 @pytest.fixture

@@ -51,8 +51,10 @@ def test_leak_of_a_task_for_each_minute_is_found_in_two_hours():
     assert unsteady([verdict]) == ["asyncio tasks: +90.0, at most +46.0 (+60.0 an hour)"]
 
 
-def test_too_few_samples_are_an_error():
-    """The first of four samples is in the warm-up."""
+def test_few_samples_are_told_apart_and_too_few_are_an_error():
+    """Between two samples the work is done evenly. The first of four samples is in the warm-up."""
+    samples = [Sample(0.0, 0.0), Sample(10.0, 100.0), Sample(40.0, 160.0)]
+    assert [value_at(samples, at) for at in (0.0, 5.0, 10.0, 25.0, 40.0)] == [0.0, 50.0, 100.0, 130.0, 160.0]
     assert MEMORY.judge(measure(lambda _: 100.0, number=3)).is_steady
     with pytest.raises(ValueError, match="2 of 3 samples are after the warm-up, not 3"):
         MEMORY.judge(measure(lambda _: 100.0, number=2))
@@ -75,17 +77,11 @@ def test_work_that_slows_down_is_found(done, wrong):
     assert [line[: len(each)] for line, each in zip(found, wrong, strict=True)] == wrong
 
 
-def test_quarters_of_few_samples_are_told_apart():
-    """Between two samples the work is done evenly."""
-    samples = [Sample(0.0, 0.0), Sample(10.0, 100.0), Sample(40.0, 160.0)]
-    assert [value_at(samples, at) for at in (0.0, 5.0, 10.0, 25.0, 40.0)] == [0.0, 50.0, 100.0, 130.0, 160.0]
-
-
-@pytest.mark.parametrize(("turned_away", "is_too_much"), [(0, False), (3, False), (4, True), (400, True)])
-def test_requests_that_are_turned_away_are_bounded(turned_away, is_too_much):
+def test_requests_that_are_turned_away_are_bounded():
     """Of a hundred requests."""
-    counts = Counter({"requests": 90 - turned_away, "streams": 6, "ended downloads": 4, "turned away": turned_away})
-    assert bool([*errors_of_work({}, counts)]) == is_too_much
+    for turned_away, is_too_much in ((0, False), (3, False), (4, True), (400, True)):
+        counts = Counter({"requests": 90 - turned_away, "streams": 6, "ended downloads": 4, "turned away": turned_away})
+        assert bool([*errors_of_work({}, counts)]) == is_too_much, turned_away
 
 
 def test_chart_shows_each_figure_with_its_line():
