@@ -70,6 +70,14 @@ OPTIONAL = set[str]().union(*(packages for _, packages in CHOSEN)) | {
 }
 
 
+def output_of(program, *arguments, cwd=None, **variables):
+    """Run a program of Python, which must succeed; return what it prints."""
+    options = {"cwd": cwd, "env": environment(**variables), "capture_output": True, "text": True}
+    ended = subprocess.run([sys.executable, "-c", program, *arguments], check=False, timeout=START_TIMEOUT, **options)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
 @pytest.fixture
 def loaded(sqlite_template, tmp_path):
     """Serve with some settings; gives the optional packages that were imported."""
@@ -77,17 +85,7 @@ def loaded(sqlite_template, tmp_path):
     def serve(**variables):
         (tmp_path / "support.db").write_bytes(sqlite_template.read_bytes())
         variables = {"SUPPORT_DATABASE_URL": "sqlite:///support.db", "SUPPORT_PORT": "0"} | variables
-        ended = subprocess.run(
-            [sys.executable, "-c", SERVE],
-            check=False,
-            cwd=tmp_path,
-            env=environment(**variables),
-            capture_output=True,
-            text=True,
-            timeout=START_TIMEOUT,
-        )
-        assert ended.returncode == 0, ended.stderr
-        return OPTIONAL & set(ended.stdout.split())
+        return OPTIONAL & set(output_of(SERVE, cwd=tmp_path, **variables).split())
 
     return serve
 
@@ -108,15 +106,8 @@ def test_settings_load_their_packages_at_the_start(loaded):
 def test_help_and_version_load_only_the_standard_library_and_the_grammar():
     """They are fast, because no command loads a third-party package, an event loop or a command for its help."""
     commands = ["--version", *(f"{command} --help".strip() for command in EVERY_COMMAND)]
-    done = subprocess.run(
-        [sys.executable, "-c", HELP, json.dumps(commands)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=START_TIMEOUT,
-    )
-    for command, (line, loaded) in zip(commands, json.loads(done.stdout), strict=True):
+    printed = output_of(HELP, json.dumps(commands))
+    for command, (line, loaded) in zip(commands, json.loads(printed), strict=True):
         name = command.removesuffix("--help").strip()
         assert line.startswith("support-service " if command == "--version" else f"usage: support-service {name}"), line
         assert {module.partition(".")[0] for module in loaded} - sys.stdlib_module_names == {"support_service"}, command

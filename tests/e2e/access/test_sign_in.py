@@ -112,12 +112,7 @@ class Desk:
 
     async def work(self):
         """Let everybody send requests to both replicas at once. Return whose session has ended."""
-        calls = [
-            self._call(name, self.address(number))
-            for name in self._people
-            for number in (0, 1)
-            for _ in range(REQUESTS)
-        ]
+        calls = [self._call(name, self.address(number % 2)) for name in self._people for number in range(2 * REQUESTS)]
         return {name for name in await asyncio.gather(*calls) if name is not None}
 
     async def _call(self, name, address):

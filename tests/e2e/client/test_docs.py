@@ -105,24 +105,16 @@ def test_examples_pass_strict_type_checks(tmp_path):
     program.write_text("\n".join([IMPORTS, *functions]))
     (tmp_path / "first.py").write_text(PROGRAM)
     wrong = tmp_path / "wrong.py"
-    wrong.write_text(
-        IMPORTS
-        + as_function(
-            'await client.open_case(subject="no channel")\n'
-            "await client.get_case(case.id, include_timelin=True)\n"
-            'await client.set_status(case.id, "lost")\n'
-            "case.subjekt\n",
-            "wrong",
-        )
+    calls = (
+        'client.open_case(subject="no channel")',
+        "client.get_case(case.id, include_timelin=True)",
+        'client.set_status(case.id, "lost")',
     )
+    wrong.write_text(IMPORTS + as_function("".join(f"await {call}\n" for call in calls) + "case.subjekt\n", "wrong"))
     assert mypy(program, tmp_path / "first.py") == (0, "Success: no issues found in 2 source files\n")
     _, found = mypy(wrong)
-    assert [line.rpartition("[")[2] for line in found.splitlines() if ": error:" in line] == [
-        "call-arg]",
-        "call-arg]",
-        "arg-type]",
-        "attr-defined]",
-    ], found
+    errors = [line.rpartition("[")[2] for line in found.splitlines() if ": error:" in line]
+    assert errors == ["call-arg]", "call-arg]", "arg-type]", "attr-defined]"], found
 
 
 def mypy(*programs):

@@ -1,6 +1,9 @@
 """What runs commands on a migrated database, a Redis that keeps its data, and a case that the search misses."""
 
+import asyncio
 import json
+import os
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -38,6 +41,33 @@ def run_json(run):
         return status, [json.loads(line) for line in out.splitlines()], errors
 
     return run_json
+
+
+def read_all(terminal):
+    """Read what was written to a terminal until its last writer has closed it."""
+    written = b""
+    with suppress(OSError):  # what Linux raises at the end
+        while read := os.read(terminal, 4096):
+            written += read
+    return written.decode().replace("\r\n", "\n")
+
+
+@pytest.fixture
+def on_terminal(variables):
+    """Run a command whose output is a terminal; return its status, what it printed there, and its errors."""
+
+    async def run(*arguments):
+        terminal, end = os.openpty()
+        try:
+            async with running(*map(str, arguments), output=end, **variables) as process:
+                os.close(end)
+                printed = await asyncio.to_thread(read_all, terminal)
+                status, _, errors = await process.wait_for_exit()
+        finally:
+            os.close(terminal)
+        return status, printed, errors
+
+    return run
 
 
 @pytest.fixture

@@ -1,20 +1,14 @@
 """The attachment commands as processes: output, exit status, and effect on the files."""
 
-import asyncio
-import fcntl
 import json
 import os
-import pty
 import re
-import struct
-import sys
-import termios
 
 import aiohttp
 import pytest
 
 from tests.support.calls import eventually, open_case, read_case, stored_files, upload
-from tests.support.process import environment, running
+from tests.support.process import running
 from tests.support.servers import free_port
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -201,37 +195,17 @@ async def test_attach_uploads_an_internal_file(attach, shared_session, tmp_path)
         assert (status, lines[0]["visibility"]) == (0, visibility)
 
 
-async def run_on_a_terminal(variables, *arguments):
-    """Run a command on a terminal; return its status and what is shown."""
-    controller, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "support_service", *arguments),
-        cwd=variables["cwd"],
-        env=environment(**{name: value for name, value in variables.items() if name != "cwd"}, TERM="xterm"),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=terminal,
-        stderr=terminal,
-    )
-    os.close(terminal)
-    status = await process.wait()
-    shown = os.read(controller, 65_536).decode()
-    os.close(controller)
-    return status, shown
-
-
-async def test_output_on_a_terminal_is_for_people(variables, session):
+async def test_output_on_a_terminal_is_for_people(on_terminal, session):
     """A dry run of retention names files. A sentence and a progress bar replace the JSON of an offload."""
     case = await open_case(session)
     uploaded = await upload(session, case, b"x" * 1000)
     async with session.post(f"/support/cases/{case['id']}/close") as response:
         assert response.status == 200
-    status, shown = await run_on_a_terminal(variables, "retention", "--older-than", "0s", "--dry-run")
-    assert status == 0, shown
+    status, shown, errors = await on_terminal("retention", "--older-than", "0s", "--dry-run")
+    assert status == 0, errors
     assert f"Would delete {uploaded['id']} ({uploaded['filename']}) of case {case['id']}" in shown
-    status, shown = await run_on_a_terminal(variables, "offload", "--older-than", "0s")
-    assert status == 0, shown
-    assert "to S3: 100%" in shown
+    status, shown, errors = await on_terminal("offload", "--older-than", "0s")
+    assert (status, "to S3: 100%" in errors) == (0, True), errors
     # The service may remove the file first.
     assert re.search(r"Moved 1 files \(1\.0 kB\) to S3; removed (1 files \(1\.0 kB\)|0 files \(0 B\))", shown)
 

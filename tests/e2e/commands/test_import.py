@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import pty
 import resource
 import sqlite3
 import stat
@@ -135,14 +133,9 @@ async def test_arguments_that_do_not_fit(variables, tmp_path):
     assert cases.read_bytes() == before
 
 
-async def test_progress_bar_on_a_terminal(variables, tmp_path):
+async def test_progress_bar_on_a_terminal(on_terminal, tmp_path):
     """It counts the bytes of the file; the last line is the same JSON."""
     cases = write_lines(tmp_path / "cases.jsonl", [new(number) for number in range(500)])
-    controller, terminal = pty.openpty()
-    async with running("import", str(cases), **variables, output=terminal) as process:
-        _, _, errors = await process.wait_for_exit(60)
-    os.close(terminal)
-    shown = os.read(controller, 100_000).decode()
-    os.close(controller)
+    _, shown, errors = await on_terminal("import", cases)
     assert "import: 100%" in errors
     assert json.loads(shown.splitlines()[-1])["imported"] == 500

@@ -1,43 +1,12 @@
 """What commands print on a terminal: sentences and tables, and the progress on stderr. Elsewhere they print JSON."""
 
-import asyncio
-import os
 import shutil
-from contextlib import suppress
 
 import pytest
 
 from tests.support.audit import sealed_entries
-from tests.support.process import running
 
 pytestmark = pytest.mark.usefixtures("processes")
-
-
-def read_all(terminal):
-    """Read what was written to a terminal until its last writer has closed it."""
-    written = b""
-    with suppress(OSError):  # what Linux raises at the end
-        while read := os.read(terminal, 4096):
-            written += read
-    return written.decode().replace("\r\n", "\n")
-
-
-@pytest.fixture
-def on_terminal(tmp_path, database_url):
-    """Run a command whose output is a terminal; return its status, what it printed there, and its errors."""
-
-    async def run(*arguments):
-        terminal, end = os.openpty()
-        try:
-            async with running(*arguments, cwd=tmp_path, output=end, SUPPORT_DATABASE_URL=database_url) as process:
-                os.close(end)
-                printed = await asyncio.to_thread(read_all, terminal)
-                status, _, errors = await process.wait_for_exit()
-        finally:
-            os.close(terminal)
-        return status, printed, errors
-
-    return run
 
 
 async def test_check_of_the_database(unindexed_message, on_terminal):

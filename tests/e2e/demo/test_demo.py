@@ -17,15 +17,16 @@ from tests.support.scrape import parse
 pytestmark = pytest.mark.usefixtures("processes")
 
 
-async def test_demo_shows_merged_timelines(tmp_path):
+async def test_demo_shows_merged_timelines_and_what_people_do(tmp_path):
     """Sample cases are merged with three upstream services, on a free port. Ctrl-C stops the demo."""
-    async with running("demo", "--port", "0", cwd=tmp_path, **PATIENT_SOURCES) as demo:
+    async with running("demo", "--port", "0", cwd=tmp_path, **PATIENT_SOURCES, **LONG_TIMEOUTS) as demo:
         welcome = await demo.read_output(until="Ctrl-C")
         address = re.search(r"http://127\.0\.0\.1:\d+", welcome)[0]
         assert welcome.count("curl ") == 3
         async with aiohttp.ClientSession(address) as session:
             cases = (await list_cases(session, limit="200"))["items"]
             assert len(cases) == 83
+            await check_people(session, cases)
             assert welcome.index("/console/") < welcome.index("/docs")
             details = [await read_detail(session, case) for case in cases[:40]]
             cracked = next(case for case in cases if case["subject"] == "Screen arrived cracked")
@@ -61,23 +62,20 @@ async def test_demo_shows_merged_timelines(tmp_path):
         assert [line for line in lines if "fulfillment answered" not in line["message"]] == []  # the stale source
 
 
-async def test_demo_shows_what_people_do(tmp_path):
+async def read(session, path):
+    """Return what a path answers."""
+    async with session.get(path) as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
+async def check_people(session, cases):
     """Customers have names, cases are snoozed, merged, split, late and followed, and reports cover a month."""
-    async with running("demo", "--port", "0", cwd=tmp_path, **LONG_TIMEOUTS) as demo:
-        address = re.search(r"http://127\.0\.0\.1:\d+", await demo.read_output(until="Ctrl-C"))[0]
-        async with aiohttp.ClientSession(address) as session:
-
-            async def read(path):
-                async with session.get(path) as response:
-                    assert response.status == 200, await response.text()
-                    return await response.json()
-
-            cases = (await list_cases(session, limit="200"))["items"]
-            views = {view["id"]: view for view in (await read("/support/views/counts"))["items"]}
-            report = (await read("/support/reports"))["items"]
-            notified = await read("/support/notifications")
-            person = await read("/support/customers/customer-17")
-            people = (await read("/support/agents"))["items"]
+    views = {view["id"]: view for view in (await read(session, "/support/views/counts"))["items"]}
+    report = (await read(session, "/support/reports"))["items"]
+    notified = await read(session, "/support/notifications")
+    person = await read(session, "/support/customers/customer-17")
+    people = (await read(session, "/support/agents"))["items"]
     assert [case["customerId"] for case in cases if not case.get("customerName")] == []
     assert [case["subject"] for case in cases if case.get("mergedInto")] == ["Parcel has not arrived again"]
     assert "Invoice for ORD-1006" in {case["subject"] for case in cases}

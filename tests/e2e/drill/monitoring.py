@@ -69,19 +69,12 @@ class Monitoring:
         self._configure_prometheus()
         self._configure_alertmanager()
         await asyncio.to_thread(self._write_history)
-        self._run(
-            find_binary("prometheus-alertmanager"),
-            "--config.file=alertmanager.yml",
-            f"--web.listen-address=127.0.0.1:{self._alertmanager}",
-            "--cluster.listen-address=",
-            "--storage.path=alertmanager",
-        )
+        listen = "--web.listen-address=127.0.0.1:"
+        usual = ("--config.file=alertmanager.yml", "--cluster.listen-address=", "--storage.path=alertmanager")
+        self._run(find_binary("prometheus-alertmanager"), f"{listen}{self._alertmanager}", *usual)
         self._prometheus_process = self._run(
-            find_binary("prometheus"),
-            "--config.file=prometheus.yml",
-            f"--web.listen-address=127.0.0.1:{self._prometheus}",
-            "--storage.tsdb.path=data",
-            f"--query.lookback-delta={round(300 / TIME_DIVISOR)}s",
+            *(find_binary("prometheus"), "--config.file=prometheus.yml", "--storage.tsdb.path=data"),
+            *(f"{listen}{self._prometheus}", f"--query.lookback-delta={round(300 / TIME_DIVISOR)}s"),
             f"--rules.alert.resend-delay={round(EVALUATION_SECONDS * 1000)}ms",
         )
         self._session = aiohttp.ClientSession()
@@ -125,23 +118,15 @@ class Monitoring:
         """Return the rule groups."""
         found = await self._get(self._prometheus, "/api/v1/rules?type=alert")
         return [
-            Group(
-                group["name"],
-                group["lastEvaluation"],
-                {rule["name"] for rule in group["rules"] if rule["state"] == "firing"} - {"Watchdog"},
-            )
-            for group in found["data"]["groups"]
+            Group(group["name"], group["lastEvaluation"], _firing(group["rules"])) for group in found["data"]["groups"]
         ]
 
     async def query(self, query: str) -> str:
         """Return the result of a query, with its durations divided: a line with labels and value for each series."""
         divided = rules.DURATION_PATTERN.sub(lambda found: rules.divide_duration(found[0], TIME_DIVISOR), query)
         found = await self._get(self._prometheus, f"/api/v1/query?query={quote(divided)}")
-        lines = [
-            f"{json.dumps(series['metric'], sort_keys=True)} {float(series['value'][1]):.6g}"
-            for series in found["data"]["result"]
-        ]
-        return "\n".join(lines)
+        series = [(json.dumps(each["metric"], sort_keys=True), each["value"][1]) for each in found["data"]["result"]]
+        return "\n".join(f"{labels} {float(value):.6g}" for labels, value in series)
 
     async def is_good(self) -> bool:
         """Return whether every target answers, and the probe succeeds."""
@@ -225,6 +210,10 @@ class Monitoring:
             process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log)
         self._processes.append(process)
         return process
+
+
+def _firing(alerts: list[dict[str, Any]]) -> set[str]:
+    return {alert["name"] for alert in alerts if alert["state"] == "firing"} - {"Watchdog"}
 
 
 def _name(labels: dict[str, str]) -> str:

@@ -36,11 +36,8 @@ async def test_killed_consumer_applies_each_event_once(environment, durable_redi
     draw = random.Random(6)
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    variables = environment | {
-        "SUPPORT_PORT": str(port),
-        "SUPPORT_REDIS_URL": durable_redis.url,
-        "SUPPORT_EVENTS_CLAIM_AFTER": "0.5",
-    }
+    variables = environment | {"SUPPORT_PORT": str(port), "SUPPORT_REDIS_URL": durable_redis.url}
+    variables["SUPPORT_EVENTS_CLAIM_AFTER"] = "0.5"
     ids = [f"e-{number}" for number in range(EVENTS)]
     repeats = draw.sample(ids, EVENTS // 5)
     waiting = ids + repeats
@@ -64,11 +61,8 @@ async def test_killed_consumer_applies_each_event_once(environment, durable_redi
                         await asyncio.sleep(draw.uniform(0, 0.2) if KILLS > 1 else 0)  # one kill comes at once
                         continue  # `running` kills
                     await eventually(lambda: _idle(stream), LONG)
-                    told = [
-                        message["metadata"]["eventId"]
-                        for case in cases
-                        for message in (await read_case(session, case))["messages"]
-                    ]
+                    read = [await read_case(session, case) for case in cases]
+        told = [message["metadata"]["eventId"] for case in read for message in case["messages"]]
         assert await stream.xlen("support.inbound.dead") == 0
     assert Counter(told) == Counter(ids)
 

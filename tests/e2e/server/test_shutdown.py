@@ -111,12 +111,9 @@ async def test_every_accepted_request_is_answered_during_the_stop(service):
 
 async def test_accepted_events_are_applied_before_the_exit_without_redis(migrated_folder):
     port, admin = free_port(), free_port()
-    variables = {
-        "SUPPORT_PORT": str(port),
-        "SUPPORT_ADMIN_PORT": str(admin),
-        "SUPPORT_STOP_TIMEOUT": str(6 * GENEROUS_TIMEOUT),
-    }
-    async with running("serve", cwd=migrated_folder, **variables) as process:
+    ports = {"SUPPORT_PORT": str(port), "SUPPORT_ADMIN_PORT": str(admin)}
+    patience = str(6 * GENEROUS_TIMEOUT)
+    async with running("serve", cwd=migrated_folder, **ports, SUPPORT_STOP_TIMEOUT=patience) as process:
         await process.wait_until_ready(f"http://127.0.0.1:{port}")
         async with _accept_but_block_events(f"http://127.0.0.1:{port}", migrated_folder, 100):
             process.stop()

@@ -45,18 +45,13 @@ COUNT_ROWS = f"SELECT {COUNTS.replace(', ', ' + ')}"
 NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 SMALL_LOG = "max_wal_size = '64MB'", "min_wal_size = '32MB'"
 # Short times and a small cache, so that a run of minutes reaches the state of weeks.
-SETTINGS = {
-    "SUPPORT_RATE_LIMIT": "off",
-    "SUPPORT_RATE_LIMIT_ADDRESS": "off",
-    "SUPPORT_SHED_LAG": "0",
+SETTINGS = dict.fromkeys(("SUPPORT_RATE_LIMIT", "SUPPORT_RATE_LIMIT_ADDRESS"), "off") | {
+    **dict.fromkeys(("SUPPORT_SHED_LAG", "SUPPORT_ACCESS_LOG"), "0"),
     "SUPPORT_LOG_LEVEL": "error",
-    "SUPPORT_ACCESS_LOG": "0",
     "SUPPORT_EVENTS_KEEP": "1000",
     "SUPPORT_CASE_CACHE_BYTES": "4194304",
     "SUPPORT_EVENTS_KEEP_PUBLISHED": "20s",
-    "SUPPORT_TIMELINE_CACHE_TTL": "5",
-    "SUPPORT_TIMELINE_STALE_TTL": "5",
-    "SUPPORT_REDIS_TIMEOUT": "5",
+    **dict.fromkeys(("SUPPORT_TIMELINE_CACHE_TTL", "SUPPORT_TIMELINE_STALE_TTL", "SUPPORT_REDIS_TIMEOUT"), "5"),
 }
 
 
@@ -108,14 +103,8 @@ class Deployment:
         """Start the replicas as an operator does, each in an interpreter of its own."""
         for port, address in zip(self._ports, self.addresses, strict=True):
             own = {"SUPPORT_PORT": str(port), "TASKS_FILE": str(self._tasks_file(port)), "PYTHONPATH": str(ROOT)}
-            service = running(
-                "serve",
-                cwd=self.folder,
-                module="tests.support.soak.counted_service",
-                forked=False,
-                **self.variables | own,
-            )
-            process = await stack.enter_async_context(service)
+            program = {"cwd": self.folder, "module": "tests.support.soak.counted_service", "forked": False}
+            process = await stack.enter_async_context(running("serve", **program, **self.variables | own))
             await process.wait_until_ready(address)
             self._processes.append(psutil.Process(process.pid))
 

@@ -49,12 +49,8 @@ async def serving(folder, template, **variables):
     """Run the service as a process; yield an HTTP session and the psutil process."""
     (folder / "support.db").write_bytes(template.read_bytes())
     address = f"http://127.0.0.1:{(port := free_port())}"
-    variables |= {
-        "SUPPORT_PORT": str(port),
-        "SUPPORT_DATABASE_URL": f"sqlite:///{folder / 'support.db'}",
-        "SUPPORT_LOG_LEVEL": "error",
-        "SUPPORT_ACCESS_LOG": "0",
-    }
+    variables |= {"SUPPORT_PORT": str(port), "SUPPORT_DATABASE_URL": f"sqlite:///{folder / 'support.db'}"}
+    variables |= {"SUPPORT_LOG_LEVEL": "error", "SUPPORT_ACCESS_LOG": "0"}
     async with AsyncExitStack() as stack:
         process = await stack.enter_async_context(running("serve", cwd=folder, **variables))
         await process.wait_until_ready(address)
