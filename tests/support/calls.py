@@ -5,6 +5,7 @@ import inspect
 import io
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from aiohttp.test_utils import TestClient
 from support_service.attachments.storage.local import VOLUME_FILE
 
 Case = dict[str, Any]
+Answer = AbstractAsyncContextManager[aiohttp.ClientResponse]  # a response, or a request that is not sent yet
 Value = TypeVar("Value")
 GENEROUS_TIMEOUT = 20.0  # seconds to wait for what must happen, on a busy machine
 
@@ -92,9 +94,16 @@ async def upload(client: TestClient, case: Case, data: bytes = b"hello", **file:
         return await response.json()
 
 
-async def expect_problem(response: aiohttp.ClientResponse, status: int, code: str) -> dict[str, Any]:
-    """Return the problem of a response; fail unless it has this status and code."""
-    async with response:
+async def expect_json(request: Answer, status: int = 200) -> Any:
+    """Return the JSON of the answer to a request, or `None` without content; fail unless it has this status."""
+    async with request as response:
+        assert response.status == status, await response.text()
+        return await response.json() if await response.read() else None
+
+
+async def expect_problem(answer: Answer, status: int, code: str) -> dict[str, Any]:
+    """Return the problem of an answer; fail unless it has this status and code."""
+    async with answer as response:
         assert response.status == status, await response.text()
         assert response.content_type == "application/problem+json"
         problem = await response.json(content_type=None)
