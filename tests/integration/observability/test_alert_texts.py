@@ -12,246 +12,195 @@ from observability.signals.probe_flapping import PROBE_WINDOW
 
 from tests.support.each import each
 
-REQUESTS = (
-    'http_server_request_duration_seconds_count{job="support-service",http_route="%s",http_response_status_code="%s"}'
-)
-CHANGES = REQUESTS.replace("{", '{http_request_method="POST",')
 ALERTMANAGER = rules.PROMETHEUS_FOLDER.parent / "alertmanager"
 OWN = re.compile(r'(\w+)="')
 MINUTES = 40  # longer than each of these alerts waits
+JOB = 'job="support-service"'
+
+
+def series(name, label, values, others=""):
+    """Return series of a metric by the values of a label. A number is added each minute, and a text is kept."""
+    return {f'{name}{{{label}="{value}"{others and f",{others}"}}}': given for value, given in values.items()}
+
+
+def requests(given, of=""):
+    """Return the requests each minute by route and status."""
+    name = "http_server_request_duration_seconds_count"
+    pairs = {tuple(each.split()): number for each, number in given.items()}
+    return {
+        f'{name}{{{of}{JOB},http_route="{route}",http_response_status_code="{status}"}}': number
+        for (route, status), number in pairs.items()
+    }
+
+
+def probe(service, ingress=None):
+    success = series("support_probe_success", "via", {"service": service, "ingress": ingress}, 'instance="probe"')
+    return {name: value for name, value in success.items() if value is not None}
+
+
+def failing(via, step):
+    return series("support_probe_step_failure", "via", {via: "1"}, step)
+
+
+def operations(instance, error, number, system="postgresql", name="SELECT"):
+    of = f'{JOB},instance="{instance}",' if instance else f"{JOB},"
+    labels = f'db_system_name="{system}",db_operation_name="{name}",error_type="{error}"'
+    return {f"db_client_operation_duration_seconds_count{{{of}{labels}}}": number}
+
+
+def redis(server, role="master", used="0"):
+    """Return what is known of a server whose memory has 100 bytes."""
+    return {
+        f'support_redis_role{{server="{server}",role="{role}"}}': "1",
+        f'support_redis_memory_usage_bytes{{server="{server}"}}': used,
+        f'support_redis_memory_limit_bytes{{server="{server}"}}': "100",
+    }
+
+
+def request_times(instance, edge):
+    """Return series of 60 requests a minute that take at most so long, and longer than the edges before."""
+    name, of = "http_server_request_duration_seconds", f'http_request_method="POST",{CASES},{JOB}'
+    edges = {each: 60 * (float(each) >= float(edge)) for each in ("0.025", "1", "2.5", "+Inf")}
+    buckets = series(f"{name}_bucket", "le", edges, f'instance="{instance}",{of}')
+    return buckets | series(f"{name}_count", "instance", {instance: 60}, of)
+
+
+CASES = 'http_route="/support/cases"'
+TRANSFERS, AUTHENTICATIONS = "support_attachment_transfers_total", "support_access_authentications_total"
+CALLERS, STATUS = "support_access_callers", "support_dependency_status"
+FILES, CASE = "/support/cases/{case_id}/attachments", "/support/cases/{case_id}"
+UPLOAD, VIA_SERVICE = 'transfer="upload"', 'via="service"'
+MOSTLY_FILES = "in the last 5m, mostly /support/cases/{case_id}/attachments with 507"
 TEXTS = {
     "SupportApiErrorBudgetBurnFast": (
-        {
-            REQUESTS % ("/support/cases", "200"): f"0+90x{MINUTES}",
-            REQUESTS % ("/support/cases", "503"): f"0+6x{MINUTES}",
-            REQUESTS % ("/support/cases/{case_id}", "503"): f"0+4x{MINUTES}",
-        },
+        requests({"/support/cases 200": 90, "/support/cases 503": 6, f"{CASE} 503": 4}),
         "API availability: 10% of API requests returned 5xx in the last 5m, mostly /support/cases with 503",
     ),
     "SupportApiErrorBudgetBurnFast, explained": (
-        {
-            REQUESTS % ("/support/cases", "200"): f"0+90x{MINUTES}",
-            REQUESTS % ("/support/cases/{case_id}/attachments", "507"): f"0+8x{MINUTES}",
-            REQUESTS % ("/support/cases", "503"): f"0+1x{MINUTES}",
-            'support_attachment_transfers_total{transfer="upload",outcome="full"}': f"0+5x{MINUTES}",
-            'support_attachment_unreadable_total{storage="local",kind="missing"}': f"0+3x{MINUTES}",
-        },
-        (
-            "API availability: 9.091% of API requests returned 5xx in the last 5m, mostly "
-            "/support/cases/{case_id}/attachments with 507"
-        ),
+        requests({"/support/cases 200": 90, f"{FILES} 507": 8, "/support/cases 503": 1})
+        | series(TRANSFERS, "outcome", {"full": 5}, UPLOAD)
+        | series("support_attachment_unreadable_total", "kind", {"missing": 3}, 'storage="local"'),
+        f"API availability: 9.091% of API requests returned 5xx {MOSTLY_FILES}",
     ),
     "SupportApiErrorBudgetBurnFast, explained in part": (
-        {
-            REQUESTS % ("/support/cases", "200"): f"0+90x{MINUTES}",
-            REQUESTS % ("/support/cases/{case_id}/attachments", "507"): f"0+8x{MINUTES}",
-            REQUESTS % ("/support/cases", "503"): f"0+2x{MINUTES}",
-            'support_attachment_transfers_total{transfer="upload",outcome="full"}': f"0+8x{MINUTES}",
-        },
-        (
-            "API availability: 10% of API requests returned 5xx in the last 5m, mostly "
-            "/support/cases/{case_id}/attachments with 507"
-        ),
+        requests({"/support/cases 200": 90, f"{FILES} 507": 8, "/support/cases 503": 2})
+        | series(TRANSFERS, "outcome", {"full": 8}, UPLOAD),
+        f"API availability: 10% of API requests returned 5xx {MOSTLY_FILES}",
     ),
     "SupportProbeFailing": (
-        {
-            'support_probe_success{instance="probe",via="service"}': f"0x{MINUTES}",
-            'support_probe_success{instance="probe",via="ingress"}': f"0x{MINUTES}",
-            'support_probe_step_failure{via="service",step="upload",status="503",code="storage_full"}': f"1x{MINUTES}",
-            'support_probe_step_failure{via="ingress",step="open",status="502"}': f"1x{MINUTES}",
-        },
+        probe("0", "0")
+        | failing("service", 'step="upload",status="503",code="storage_full"')
+        | failing("ingress", 'step="open",status="502"'),
         (
             "The synthetic check of a whole case fails at step upload with 503 storage_full: none of the requests "
             "that reach a replica get a 5xx"
         ),
     ),
     "SupportIngressFailing": (
-        {
-            'support_probe_success{instance="probe",via="service"}': f"1x{MINUTES}",
-            'support_probe_success{instance="probe",via="ingress"}': f"0x{MINUTES}",
-            'support_probe_step_failure{via="ingress",step="open",status="404"}': f"1x{MINUTES}",
-            'support_request_received_total{synthetic="other"}': f"0+120x{MINUTES}",
-        },
+        probe("1", "0")
+        | failing("ingress", 'step="open",status="404"')
+        | series("support_request_received_total", "synthetic", {"other": 120}),
         (
             "The check through the ingress fails at step open with 404, and directly it succeeds. 2 requests a second "
             "of others arrive, an hour ago none"
         ),
     ),
     "SupportIngressFailing, large files": (
-        {
-            'support_probe_success{instance="probe",via="service"}': f"1x{MINUTES}",
-            'support_probe_success{instance="probe",via="ingress"}': f"0x{MINUTES}",
-            'support_probe_upload_size_bytes{instance="probe",via="ingress"}': f"26214400x{MINUTES}",
-            'support_probe_step_failure{via="ingress",step="upload",status="413"}': f"1x{MINUTES}",
-        },
+        probe("1", "0")
+        | series("support_probe_upload_size_bytes", "via", {"ingress": "26214400"}, 'instance="probe"')
+        | failing("ingress", 'step="upload",status="413"'),
         (
             "The check through the ingress fails at step upload of 25MiB with 413, and directly it succeeds. No "
             "requests a second of others arrive, an hour ago none"
         ),
     ),
     "SupportReplicaNotReady": (
-        {
-            'support_replica_ready{job="support-service",instance="a"}': f"0x{MINUTES}",
-            'support_dependency_status{instance="a",dependency="database",status="database_unavailable"}': "1x40",
-            'support_dependency_status{instance="a",dependency="cache",status="ok"}': f"1x{MINUTES}",
-            'support_dependency_status{instance="b",dependency="events",status="broker_unavailable"}': f"1x{MINUTES}",
-        },
+        series("support_replica_ready", "instance", {"a": "0"}, JOB)
+        | series(STATUS, "instance", {"a": "1"}, 'dependency="database",status="database_unavailable"')
+        | series(STATUS, "instance", {"a": "1"}, 'dependency="cache",status="ok"')
+        | series(STATUS, "instance", {"b": "1"}, 'dependency="events",status="broker_unavailable"'),
         "The replica a runs and gets no requests: not ready, database: database_unavailable",
     ),
     "SupportRequestsTurnedAway": (
-        {
-            'support_request_received_total{synthetic="other"}': f"0+100x{MINUTES}",
-            'support_request_turned_away_total{reason="lag"}': f"0+5x{MINUTES}",
-            'support_request_turned_away_total{reason="address"}': f"0+20x{MINUTES}",
-        },
+        series("support_request_received_total", "synthetic", {"other": 100})
+        | series("support_request_turned_away_total", "reason", {"lag": 5, "address": 20}),
         "Limits refuse 25% of requests, mostly for the reason address",
     ),
     "SupportRedisFailing": (
-        {
-            'db_client_operation_duration_seconds_count{job="support-service",db_system_name="redis",'
-            'db_operation_name="XADD",error_type="timeout"}': f"0+12x{MINUTES}",
-            'support_redis_role{server="events",role="replica"}': f"1x{MINUTES}",
-            'support_redis_memory_usage_bytes{server="cache"}': f"99x{MINUTES}",
-            'support_redis_memory_limit_bytes{server="cache"}': f"100x{MINUTES}",
-        },
+        operations("", "timeout", 12, "redis", "XADD")
+        | redis("events", "replica")
+        | series("support_redis_memory_usage_bytes", "server", {"cache": "99"}),
         "Redis fails for 100% of the operations on event streams. Its server is a replica, which refuses changes",
     ),
     "SupportTimelineCacheErrors": (
-        {
-            'support_timeline_cache_events_total{event="hit"}': f"0+10x{MINUTES}",
-            'support_timeline_cache_events_total{event="miss"}': f"0+90x{MINUTES}",
-            'support_timeline_cache_events_total{event="error"}': f"0+214x{MINUTES}",
-            'db_client_operation_duration_seconds_count{job="support-service",db_system_name="redis",'
-            'db_operation_name="XADD",error_type="_OTHER"}': f"0+12x{MINUTES}",
-            'support_redis_role{server="cache",role="replica"}': f"1x{MINUTES}",
-            'support_redis_role{server="events",role="master"}': f"1x{MINUTES}",
-        },
+        series("support_timeline_cache_events_total", "event", {"hit": 10, "miss": 90, "error": 214})
+        | operations("", "_OTHER", 12, "redis", "XADD")
+        | redis("cache", "replica")
+        | redis("events"),
         (
             "Redis fails: 2.14 operations of the cache fail for each timeline read, and 90% of reads miss it. Its "
             "server is a replica, which refuses changes"
         ),
     ),
     "SupportRedisFailing, full": (
-        {
-            'db_client_operation_duration_seconds_count{job="support-service",db_system_name="redis",'
-            'db_operation_name="XADD",error_type="_OTHER"}': f"0+12x{MINUTES}",
-            'support_redis_role{server="events",role="master"}': f"1x{MINUTES}",
-            'support_redis_memory_usage_bytes{server="events"}': f"99x{MINUTES}",
-            'support_redis_memory_limit_bytes{server="events"}': f"100x{MINUTES}",
-        },
+        operations("", "_OTHER", 12, "redis", "XADD") | redis("events", used="99"),
         "Redis fails for 100% of the operations on event streams. Its memory is full",
     ),
-}
-OPERATIONS = (
-    'db_client_operation_duration_seconds_count{job="support-service",instance="%s",db_system_name="postgresql",'
-    'db_operation_name="SELECT",error_type="%s"}'
-)
-TEXTS |= {
     "SupportDatabaseFailing": (
-        {
-            OPERATIONS % ("a", ""): f"0+300x{MINUTES}",
-            OPERATIONS % ("a", "_OTHER"): f"0+100x{MINUTES}",
-            OPERATIONS % ("b", ""): f"0+400x{MINUTES}",
-            REQUESTS % ("/support/cases", "200"): f"0+97x{MINUTES}",
-            REQUESTS % ("/support/cases", "503"): f"0+3x{MINUTES}",
-        },
+        operations("a", "", 300)
+        | operations("a", "_OTHER", 100)
+        | operations("b", "", 400)
+        | requests({"/support/cases 200": 97, "/support/cases 503": 3}),
         "25% of the database operations of a fail: 3% of the requests that reach a replica get a 5xx",
     ),
     "SupportAccessRefused": (
-        {
-            'support_access_authentications_total{outcome="accepted"}': f"0+60x{MINUTES}",
-            'support_access_authentications_total{outcome="invalid"}': f"0+40x{MINUTES}",
-            'support_access_callers{outcome="accepted"}': f"12x{MINUTES}",
-            'support_access_callers{outcome="refused"}': f"8x{MINUTES}",
-        },
+        series(AUTHENTICATIONS, "outcome", {"accepted": 60, "invalid": 40})
+        | series(CALLERS, "outcome", {"accepted": "12", "refused": "8"}),
         "8 of 20 callers are refused, with 40% of all authentications, mostly with the outcome invalid",
     ),
     "SupportCallerRefused": (
-        {
-            'support_access_authentications_total{outcome="accepted"}': f"0+81x{MINUTES}",
-            'support_access_authentications_total{outcome="expired"}': f"0+81x{MINUTES}",
-            'support_access_callers{outcome="accepted"}': f"12x{MINUTES}",
-            'support_access_callers{outcome="refused"}': f"1x{MINUTES}",
-        },
+        series(AUTHENTICATIONS, "outcome", {"accepted": 81, "expired": 81})
+        | series(CALLERS, "outcome", {"accepted": "12", "refused": "1"}),
         "1 of 13 callers are refused again and again, with 50% of all authentications, mostly with the outcome expired",
     ),
     "SupportWritesForbidden": (
-        {
-            CHANGES % ("/support/cases", "201"): f"0+5x{MINUTES}",
-            CHANGES % ("/support/cases", "403"): f"0+95x{MINUTES}",
-            'support_access_callers{outcome="writing"}': f"40x{MINUTES}",
-            'support_access_callers{outcome="forbidden"}': f"38x{MINUTES}",
-        },
+        requests({"/support/cases 201": 5, "/support/cases 403": 95}, 'http_request_method="POST",')
+        | series(CALLERS, "outcome", {"writing": "40", "forbidden": "38"}),
         "95% of changes are refused with 403, of 38 of 40 callers, mostly /support/cases",
     ),
     "SupportUploadsRefused": (
-        {
-            'support_attachment_transfers_total{instance="a",transfer="upload",outcome="disk"}': f"0+10x{MINUTES}",
-            'support_attachment_transfers_total{instance="b",transfer="upload",outcome="disk"}': f"0+0x{MINUTES}",
-            'support_attachment_transfers_total{instance="b",transfer="upload",outcome="ok"}': f"0+90x{MINUTES}",
-        },
+        series(TRANSFERS, "outcome", {"disk": 10}, f'instance="a",{UPLOAD}')
+        | series(TRANSFERS, "outcome", {"disk": 0, "ok": 90}, f'instance="b",{UPLOAD}'),
         "10% of uploads fail (disk): their store refuses files of 1 of 2 replicas, mostly of a",
     ),
     "SupportEventsConsumerStalled": (
-        {
-            "support_events_stream_lag": f"300x{MINUTES}",
-            'support_events_consumed_total{outcome="failed"}': f"0+60x{MINUTES}",
-        },
+        {"support_events_stream_lag": "300"} | series("support_events_consumed_total", "outcome", {"failed": 60}),
         "300 events of other services wait: none is applied",
     ),
     "SupportEventsConsumerStalled, too slow": (
-        {
-            "support_events_stream_lag": f"9000x{MINUTES}",
-            'support_events_consumed_total{outcome="applied"}': f"0+60x{MINUTES}",
-        },
+        {"support_events_stream_lag": "9000"} | series("support_events_consumed_total", "outcome", {"applied": 60}),
         "9k events of other services wait: 1 a second are applied, too few",
     ),
     "SupportClientErrorsHigh": (
-        {
-            REQUESTS % ("/support/cases", "201"): f"0+50x{MINUTES}",
-            REQUESTS % ("/support/cases", "422"): f"0+40x{MINUTES}",
-            REQUESTS % ("/support/cases", "400"): f"0+10x{MINUTES}",
-            REQUESTS % ("/support/macros", "400"): f"0+1x{MINUTES}",
-        },
+        requests({f"/support/cases {status}": number for status, number in ((201, 50), (422, 40), (400, 10))})
+        | requests({"/support/macros 400": 1}),
         "50% of requests to /support/cases are client errors, mostly 422",
     ),
     "SupportTimelineErrorBudgetBurnFast": (
-        {
-            'support_timeline_read_seconds_count{completeness="complete"}': f"0+60x{MINUTES}",
-            'support_timeline_read_seconds_bucket{completeness="complete",le="2.0"}': f"0+60x{MINUTES}",
-            'support_timeline_read_seconds_count{completeness="partial"}': f"0+40x{MINUTES}",
-            'support_timeline_source_seconds_count{service="payment",outcome="timeout"}': f"0+3x{MINUTES}",
-            'support_timeline_source_seconds_count{service="order",outcome="error"}': f"0+1x{MINUTES}",
-        },
+        series("support_timeline_read_seconds_count", "completeness", {"complete": 60, "partial": 40})
+        | series("support_timeline_read_seconds_bucket", "completeness", {"complete": 60}, 'le="2.0"')
+        | series("support_timeline_source_seconds_count", "service", {"payment": 3}, 'outcome="timeout"')
+        | series("support_timeline_source_seconds_count", "service", {"order": 1}, 'outcome="error"'),
         (
             "Complete timelines in time: 40% of timeline reads were partial or took more than 2 s in the last 5m, "
             "mostly because payment is: timeout"
         ),
     ),
     "SupportProbeFlapping": (
-        {
-            'support_probe_success{instance="probe",via="service"}': "1 0 " * (MINUTES // 2),
-            'support_probe_step_success{via="service",step="open"}': f"1x{MINUTES}",
-            'support_probe_step_success{via="service",step="upload"}': "1 0 " * (MINUTES // 2),
-        },
+        probe("1 0 " * (MINUTES // 2))
+        | series("support_probe_step_success", "step", {"open": "1", "upload": "1 0 " * (MINUTES // 2)}, VIA_SERVICE),
         "The synthetic check of a whole case fails again and again, mostly at step upload: 50% of its runs are good",
     ),
-}
-BUCKETS = (
-    'http_server_request_duration_seconds_%s{job="support-service",instance="%s",http_request_method="POST",'
-    'http_route="/support/cases"%s}'
-)
-
-
-def request_times(instance, edge):
-    """Return series of 60 requests a minute that take at most so long, and longer than the edges before."""
-    edges = {each: 60 * (float(each) >= float(edge)) for each in ("0.025", "1", "2.5", "+Inf")}
-    buckets = {BUCKETS % ("bucket", instance, f',le="{each}"'): count for each, count in edges.items()}
-    counted = buckets | {BUCKETS % ("count", instance, ""): 60}
-    return {series: f"0+{count}x{MINUTES}" for series, count in counted.items()}
-
-
-TEXTS |= {
     "SupportApiLatencyHigh": (
         request_times("a", "2.5"),
         "POST /support/cases is slow: 5 of 100 requests take over 2.425s",
@@ -264,18 +213,9 @@ TEXTS |= {
         ),
     ),
     "SupportReplicaDependencyFailing": (
-        {
-            f'support_dependency_status{{job="support-service",{labels}}}': f"1x{MINUTES}"
-            for labels in (
-                'instance="a",dependency="cache",status="cache_unavailable"',
-                'instance="b",dependency="cache",status="ok"',
-                'instance="c",dependency="cache",status="ok"',
-            )
-        }
-        | {
-            'http_server_request_duration_seconds_count{job="support-service",instance="a"}': f"0+30x{MINUTES}",
-            'http_server_request_duration_seconds_count{job="support-service",instance="b"}': f"0+90x{MINUTES}",
-        },
+        series(STATUS, "instance", {"a": "1"}, f'{JOB},dependency="cache",status="cache_unavailable"')
+        | series(STATUS, "instance", {"b": "1", "c": "1"}, f'{JOB},dependency="cache",status="ok"')
+        | series("http_server_request_duration_seconds_count", "instance", {"a": 30, "b": 90}, JOB),
         "a can't use cache (cache_unavailable), which the other replicas can. It gets 25% of all requests",
     ),
 }
@@ -312,7 +252,11 @@ def test_summaries_name_the_impact_and_what_fails(promtool, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def summary_test(case, series, summary):
+def sampled(value):
+    return f"0+{value}x{MINUTES}" if isinstance(value, int) else value if " " in value else f"{value}x{MINUTES}"
+
+
+def summary_test(case, given, summary):
     """Return promtool's test that an alert has this summary after `MINUTES` of these series."""
     name = case.partition(",")[0]
     (alert,) = (each for each in ALERTS if each.name == name)
@@ -322,7 +266,7 @@ def summary_test(case, series, summary):
     return {
         "name": case,
         "interval": "1m",
-        "input_series": [{"series": each, "values": values} for each, values in series.items()],
+        "input_series": [{"series": each, "values": sampled(values)} for each, values in given.items()],
         "alert_rule_test": [{"alertname": name, "eval_time": f"{MINUTES - 1}m", "exp_alerts": [told]}],
     }
 

@@ -57,12 +57,12 @@ def test_an_outdated_file_and_one_that_no_table_describes_are_named(tmp_path):
     assert index.read_text() == whole
 
 
-@pytest.mark.parametrize("language", [0, 1], ids=["en", "vi"])
-def test_each_alert_is_in_the_index_with_its_severity_and_text(language):
-    page = alert_lists.RUNBOOKS / ("vi" if language else "") / "README.md"
-    rows = re.findall(r"^\| \[(\w+)\]\(([a-z0-9-]+\.md)\) \| (\w+) \| (.+) \|$", page.read_text(), re.MULTILINE)
-    wanted = [(each.name, each.runbook, each.severity, each.short[language]) for each in ALERTS]
-    assert sorted(rows) == sorted(wanted)
+def test_each_alert_is_in_the_index_with_its_severity_and_text():
+    for language, folder in enumerate(("", "vi")):
+        page = (alert_lists.RUNBOOKS / folder / "README.md").read_text()
+        rows = re.findall(r"^\| \[(\w+)\]\(([a-z0-9-]+\.md)\) \| (\w+) \| (.+) \|$", page, re.MULTILINE)
+        wanted = [(each.name, each.runbook, each.severity, each.short[language]) for each in ALERTS]
+        assert sorted(rows) == sorted(wanted)
 
 
 def test_a_page_without_a_place_for_the_list_is_refused(tmp_path):

@@ -38,11 +38,9 @@ class Limit:
 
     @property
     def expr(self) -> str:
-        """The expression of the rule."""
         return str(self.rule["expr"])
 
     def __str__(self) -> str:
-        """Return the name of its rule, the end of what is compared, and the limit."""
         name = self.rule.get("alert") or self.rule["record"]
         return f"{name}: …{self.expr[max(self.first - 40, 0) : self.end]}"
 
@@ -67,7 +65,6 @@ class Limit:
 
 
 def limits() -> Iterator[Limit]:
-    """Yield the limits of all rules."""
     for group, found in RULES.items():
         for rule in found:
             hidden = QUOTED.sub(lambda quoted: '"' + "_" * (len(quoted[0]) - 2) + '"', rule["expr"])

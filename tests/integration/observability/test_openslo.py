@@ -9,87 +9,34 @@ from observability.error_budget import BUDGET_PERIOD
 from observability.rules import SIGNALS_BY_GROUP
 from observability.signals import OBJECTIVES
 
+
+def form(*required, **properties):
+    """The schema of an object of these properties."""
+    return {"type": "object", "required": required, "properties": properties, "additionalProperties": False}
+
+
 NAME = {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"}
-METADATA = {
-    "type": "object",
-    "required": ["name"],
-    "properties": {
-        "name": NAME,
-        "displayName": {"type": "string", "minLength": 1},
-        "labels": {"type": "object", "additionalProperties": {"type": "string", "pattern": "^[a-zA-Z0-9._-]{1,63}$"}},
-    },
-    "additionalProperties": False,
-}
-SOURCE = {
-    "type": "object",
-    "required": ["metricSource"],
-    "properties": {
-        "metricSource": {
-            "type": "object",
-            "required": ["type", "spec"],
-            "properties": {"type": {"const": "Prometheus"}, "spec": {"required": ["query"]}},
-            "additionalProperties": False,
-        }
-    },
-    "additionalProperties": False,
-}
 DESCRIPTION = {"type": "string", "maxLength": 1050}
-INDICATOR = {
-    "type": "object",
-    "required": ["metadata", "spec"],
-    "properties": {
-        "metadata": METADATA,
-        "spec": {
-            "required": ["ratioMetric"],
-            "properties": {
-                "ratioMetric": {
-                    "required": ["counter", "bad", "total"],
-                    "properties": {"counter": {"type": "boolean"}, "bad": SOURCE, "total": SOURCE},
-                    "additionalProperties": False,
-                }
-            },
-            "additionalProperties": False,
-        },
-    },
-    "additionalProperties": False,
-}
-OBJECTIVE = {
-    "type": "object",
-    "required": ["target"],
-    "properties": {"displayName": {"type": "string"}, "target": {"minimum": 0, "exclusiveMaximum": 1}},
-    "additionalProperties": False,
-}
-SLO = {
-    "type": "object",
-    "required": ["service", "indicator", "budgetingMethod", "objectives"],
-    "properties": {
-        "description": DESCRIPTION,
-        "service": NAME,
-        "indicator": INDICATOR,
-        "timeWindow": {
-            "type": "array",
-            "maxItems": 1,
-            "items": {
-                "required": ["duration", "isRolling"],
-                "properties": {"duration": {"pattern": "^[1-9][0-9]*[mhdwMQY]$"}, "isRolling": {"const": True}},
-                "additionalProperties": False,
-            },
-        },
-        "budgetingMethod": {"enum": ["Occurrences", "Timeslices"]},
-        "objectives": {"type": "array", "minItems": 1, "items": OBJECTIVE},
-    },
-    "additionalProperties": False,
-}
-SERVICE = {"type": "object", "properties": {"description": DESCRIPTION}, "additionalProperties": False}
-
-
-def schema(spec):
-    return {
-        "type": "object",
-        "required": ["apiVersion", "kind", "metadata", "spec"],
-        "properties": {"apiVersion": {"const": "openslo/v1"}, "kind": {}, "metadata": METADATA, "spec": spec},
-        "additionalProperties": False,
-    }
+LABELS = {"type": "object", "additionalProperties": {"type": "string", "pattern": "^[a-zA-Z0-9._-]{1,63}$"}}
+METADATA = form("name", name=NAME, displayName={"type": "string", "minLength": 1}, labels=LABELS)
+PROMETHEUS = form("type", "spec", type={"const": "Prometheus"}, spec={"required": ["query"]})
+SOURCE = form("metricSource", metricSource=PROMETHEUS)
+RATIO = form("counter", "bad", "total", counter={"type": "boolean"}, bad=SOURCE, total=SOURCE)
+INDICATOR = form("metadata", "spec", metadata=METADATA, spec=form("ratioMetric", ratioMetric=RATIO))
+TARGET = {"minimum": 0, "exclusiveMaximum": 1}
+OBJECTIVE = form("target", displayName={"type": "string"}, target=TARGET)
+DURATION = {"pattern": "^[1-9][0-9]*[mhdwMQY]$"}
+WINDOW = form("duration", "isRolling", duration=DURATION, isRolling={"const": True})
+SLO = form(
+    *("service", "indicator", "budgetingMethod", "objectives"),
+    description=DESCRIPTION,
+    service=NAME,
+    indicator=INDICATOR,
+    timeWindow={"type": "array", "maxItems": 1, "items": WINDOW},
+    budgetingMethod={"enum": ["Occurrences", "Timeslices"]},
+    objectives={"type": "array", "minItems": 1, "items": OBJECTIVE},
+)
+SERVICE = form(description=DESCRIPTION)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +48,9 @@ def test_documents_have_the_form_of_the_specification(documents):
     from jsonschema import Draft202012Validator
 
     for document in documents:
-        validator = Draft202012Validator(schema({"Service": SERVICE, "SLO": SLO}[document["kind"]]))
+        head = {"apiVersion": {"const": "openslo/v1"}, "kind": {}, "metadata": METADATA}
+        spec = {"Service": SERVICE, "SLO": SLO}[document["kind"]]
+        validator = Draft202012Validator(form("apiVersion", "kind", "metadata", "spec", **head, spec=spec))
         assert [error.message for error in validator.iter_errors(document)] == [], document["metadata"]
 
 

@@ -65,15 +65,9 @@ def write_tests(tmp_path):
 
 
 def run(*command, cwd):
-    done = subprocess.run(
-        [*map(str, command)],
-        cwd=cwd,
-        env=os.environ | {"GOGC": "400"},
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
+    variables = os.environ | {"GOGC": "400"}
+    command = [*map(str, command)]
+    done = subprocess.run(command, cwd=cwd, env=variables, check=False, capture_output=True, text=True, timeout=900)
     output = done.stdout + done.stderr
     assert done.returncode == 0, output
     return output
@@ -113,9 +107,7 @@ def test_pushed_rules_are_the_same_without_up():
         for rule in document["groups"][0]["rules"]:
             if "alert" in rule:
                 other = pushed[rule["alert"]]
-                assert {key: rule.get(key) for key in ("for", "labels")} == {
-                    key: other.get(key) for key in ("for", "labels")
-                }
+                assert (rule.get("for"), rule["labels"]) == (other.get("for"), other["labels"])
                 if rule["expr"] != other["expr"]:
                     differing.add(rule["alert"])
                     assert rule["annotations"]["description"] != other["annotations"]["description"]

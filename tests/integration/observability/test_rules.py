@@ -33,7 +33,6 @@ PROMETHEUS_OWN = {"up", "ALERTS"}
 
 @pytest.fixture(scope="module")
 def alerts():
-    """Every alert as Prometheus loads it."""
     return [
         rule
         for path in (PROMETHEUS / "rules").glob("*.yaml")
@@ -44,7 +43,6 @@ def alerts():
 
 
 def run(*command: object, cwd: Path = ROOT) -> str:
-    """Run a command and return its output; fail if the command fails."""
     variables = os.environ | {"GOGC": "400"}  # otherwise promtool spends a third of its time on garbage collection
     done = subprocess.run(
         [*map(str, command)], cwd=cwd, env=variables, check=False, capture_output=True, text=True, timeout=900
@@ -54,6 +52,10 @@ def run(*command: object, cwd: Path = ROOT) -> str:
 
 
 def test_promtool_accepts_configuration_and_rules(promtool):
+    """Windows and waits are counted in evaluations, so the configured intervals are those of the thresholds."""
+    configured = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["global"]
+    intervals = signal.SCRAPE_EVERY, faults.EVALUATE_EVERY
+    assert (configured["scrape_interval"], configured["evaluation_interval"]) == intervals
     assert "FAILED" not in run(promtool, "check", "config", "--lint=all", "--lint-fatal", PROMETHEUS / "prometheus.yml")
 
 
@@ -128,15 +130,10 @@ def test_every_alert_has_what_on_call_needs(alerts):
 def test_rules_use_only_existing_metrics(alerts):
     """Each metric in a rule is in the table of instruments, or is one of Prometheus's own."""
     families = {row.prometheus_name for row in TABLE}
-    recorded = {
-        rule["record"]
-        for document in rules.rule_files().values()
-        for rule in document["groups"][0]["rules"]
-        if "record" in rule
-    }
-    named = set()
+    recorded, named = set(), set()
     for document in rules.rule_files().values():
         for rule in document["groups"][0]["rules"]:
+            recorded |= {rule["record"]} if "record" in rule else set()
             expr = re.sub(r'"[^"]*"|\{[^}]*\}|\b(?:by|on|group_left) \([^)]*\)', "", rule["expr"])
             named |= {name for name in re.findall(r"[a-z][a-z0-9_]*(?::[a-z0-9_]+)*(?=\b(?!\())", expr) if "_" in name}
     named = {name for name in named if not re.fullmatch(r"label_replace|avg_over_time|group_left", name)} - recorded
@@ -158,36 +155,24 @@ def test_thresholds_are_constants_with_their_reason():
                 assert "  # " in line or line.endswith(('m")', 'h")')), f"no reason: {line}"
 
 
-@pytest.mark.parametrize("page", ["strategy.md", "vi/strategy.md"])
-def test_strategy_states_the_burn_rates_of_the_alerts(page):
+def test_strategy_states_the_burn_rates_of_the_alerts():
     """Also the requests of the short window, without which no alert fires."""
-    text = " ".join((ROOT / "observability" / page).read_text().split())
-    for rate in (error_budget.BURN_FAST, error_budget.BURN_MEDIUM, error_budget.BURN_SLOW):
-        assert re.search(rf"(?<![\d.]){rate:g} \(", text), rate
-    assert re.search(rf"\b{error_budget.BURN_REQUESTS} request", text)
-
-
-def test_prometheus_intervals_equal_those_of_the_thresholds():
-    """Windows and waits are counted in evaluations, so the configured intervals must match."""
-    configured = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["global"]
-    assert configured["scrape_interval"] == signal.SCRAPE_EVERY
-    assert configured["evaluation_interval"] == faults.EVALUATE_EVERY
-
-
-def test_latency_alert_fires_for_a_service_that_is_slow_within_its_timeout():
-    """At a lower timeout each slow call is cut off instead, and the alert on latency never fires."""
-    timeline = TimelineSettings()
-    assert LATENCY_P95 < timeline.source_timeout < timeline.deadline
+    for page in ("strategy.md", "vi/strategy.md"):
+        text = " ".join((ROOT / "observability" / page).read_text().split())
+        for rate in (error_budget.BURN_FAST, error_budget.BURN_MEDIUM, error_budget.BURN_SLOW):
+            assert re.search(rf"(?<![\d.]){rate:g} \(", text), rate
+        assert re.search(rf"\b{error_budget.BURN_REQUESTS} request", text)
 
 
 def test_latency_thresholds_are_bucket_boundaries():
-    edges = {row.name: row.buckets for row in TABLE if row.buckets}
+    """At a timeout below a threshold each slow call is cut off instead, and the alert on latency never fires."""
+    edges, timeline = {row.name: row.buckets for row in TABLE if row.buckets}, TimelineSettings()
     for name in ("support.timeline.collect", "support.timeline.read"):
         assert LATENCY_P95 in edges[name]
     assert LOOP_LAG_P95 in edges["support.event_loop.lag"]
     bounds = {API_LATENCY_P95, API_LATENCY_P95_TIMELINE, API_LATENCY_P95_LARGE, REPLICA_P95}
     assert bounds <= {*edges["http.server.request.duration"]}
-    assert TimelineSettings().deadline < API_LATENCY_P95_TIMELINE
+    assert LATENCY_P95 < timeline.source_timeout < timeline.deadline < API_LATENCY_P95_TIMELINE
 
 
 def test_lost_files_alert_covers_the_interval_between_reconciles():
