@@ -11,7 +11,7 @@ from support_service.core.domain import references
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.stores import REDIS_OPERATIONS
 from support_service.timeline.snapshots import SnapshotCache, SnapshotSubject
-from tests.support.calls import GENEROUS_TIMEOUT, eventually, refresh
+from tests.support.calls import GENEROUS_TIMEOUT, eventually, read_detail, refresh
 from tests.support.servers import RedisServer
 from tests.support.service import service_of
 from tests.support.timeline import redis_faults
@@ -34,6 +34,7 @@ from tests.support.timeline.harness import (
     cache_key,
     source_entries,
     source_freshness,
+    start_service,
 )
 from tests.support.timeline.redis_faults import RedisFault, slow_proxy
 from tests.support.upstream_faults import MEBIBYTE
@@ -50,43 +51,42 @@ class RedisFaultCase:
     readable: bool  # cached snapshots can still be read; otherwise Redis is skipped until it recovers
 
 
+COUNTED = {"miss": 1, "error": 2}, {"cache": 2}
 ROWS = [
-    RedisFaultCase("refusing", redis_faults.kill, {"miss": 1, "error": 2}, {"cache": 2}, readable=False),
-    RedisFaultCase("frozen", redis_faults.freeze, {"miss": 1, "error": 2}, {"cache": 2}, readable=False),
-    RedisFaultCase("full", redis_faults.fill, {"miss": 1, "error": 2}, {"cache": 2}, readable=True),
-    RedisFaultCase("read-only", redis_faults.make_read_only, {"miss": 1, "error": 2}, {"cache": 2}, readable=True),
+    RedisFaultCase("refusing", redis_faults.kill, *COUNTED, readable=False),
+    RedisFaultCase("frozen", redis_faults.freeze, *COUNTED, readable=False),
+    RedisFaultCase("full", redis_faults.fill, *COUNTED, readable=True),
+    RedisFaultCase("read-only", redis_faults.make_read_only, *COUNTED, readable=True),
 ]
 each_row = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 
 
 def cached_value(*, at: str = "1.0", entries: str = "[]") -> str:
-    """Return a cached value with these parts."""
     rest = f'"epoch":0,"note":null,"missing":false,"entries":{entries}'
     return f'{{"revision":"0f","version":2,"sources":{{"order":{{"at":{at},"ids":["ORD-1"],"ofOrders":[],{rest}}}}}}}'
 
 
+def stored_as(value):
+    return lambda store, key: store.set(key, value)
+
+
+NOT_DECODED = {"cache_decode": 1}
 VALUES: dict[str, tuple[Callable[[Redis, str], object], dict[str, int]]] = {
     "a list": (lambda store, key: store.rpush(key, b"x"), {}),
     "a hash": (lambda store, key: store.hset(key, "a", "b"), {}),
     "a stream": (lambda store, key: store.xadd(key, {"a": "b"}), {}),
-    "an empty value": (lambda store, key: store.set(key, b""), {"cache_decode": 1}),
-    "not JSON": (lambda store, key: store.set(key, b"\x80\x04N."), {"cache_decode": 1}),
-    "a truncated value": (lambda store, key: store.set(key, b'{"revision":"0f","version":2,"sou'), {"cache_decode": 1}),
-    "JSON of another shape": (
-        lambda store, key: store.set(key, b'{"revision":"0f","version":2,"sources":[]}'),
-        {"cache_decode": 1},
-    ),
-    "nested too deep": (lambda store, key: store.set(key, b"[" * 10_000), {"cache_decode": 1}),
-    "4 MiB of zeros": (lambda store, key: store.set(key, bytes(4 * MEBIBYTE)), {"cache_decode": 1}),
-    "NaN for a timestamp": (lambda store, key: store.set(key, cached_value(at="NaN")), {}),
-    "a timestamp far in the future": (lambda store, key: store.set(key, cached_value(at="1e300")), {}),
-    "an invalid entry": (lambda store, key: store.set(key, cached_value(entries="[null]")), {"cache_decode": 1}),
-    "an earlier version": (lambda store, key: store.set(key, b'{"version": 1, "sources": {}}'), {}),
-    "a later version": (lambda store, key: store.set(key, b'{"revision":"0f","version":3,"parts":{}}'), {}),
-    "two revisions": (
-        lambda store, key: store.set(key, b'{"revision":"0F","version":2,"sources":{},"revision":"1e"}'),
-        {},
-    ),
+    "an empty value": (stored_as(b""), NOT_DECODED),
+    "not JSON": (stored_as(b"\x80\x04N."), NOT_DECODED),
+    "a truncated value": (stored_as(b'{"revision":"0f","version":2,"sou'), NOT_DECODED),
+    "JSON of another shape": (stored_as(b'{"revision":"0f","version":2,"sources":[]}'), NOT_DECODED),
+    "nested too deep": (stored_as(b"[" * 10_000), NOT_DECODED),
+    "4 MiB of zeros": (stored_as(bytes(4 * MEBIBYTE)), NOT_DECODED),
+    "NaN for a timestamp": (stored_as(cached_value(at="NaN")), {}),
+    "a timestamp far in the future": (stored_as(cached_value(at="1e300")), {}),
+    "an invalid entry": (stored_as(cached_value(entries="[null]")), NOT_DECODED),
+    "an earlier version": (stored_as(b'{"version": 1, "sources": {}}'), {}),
+    "a later version": (stored_as(b'{"revision":"0f","version":3,"parts":{}}'), {}),
+    "two revisions": (stored_as(b'{"revision":"0F","version":2,"sources":{},"revision":"1e"}'), {}),
 }
 
 
@@ -106,8 +106,6 @@ async def repair_and_wait(harness: TimelineHarness, redis: RedisServer) -> None:
 
 
 async def wait_until_cached(harness: TimelineHarness) -> None:
-    """Read the case until its timeline comes from the cache."""
-
     async def is_cached() -> bool:
         return source_freshness(await harness.read()) == CACHED
 
@@ -115,43 +113,25 @@ async def wait_until_cached(harness: TimelineHarness) -> None:
 
 
 @each_row
-async def test_timeline_is_complete_when_redis_fails_with_an_empty_cache(harness, services, redis, row):
-    """The timeline is complete and fresh; failed operations are counted, and the service recovers by itself."""
+@pytest.mark.parametrize("age", [None, 0, TTL + 60], ids=["no snapshot", "current", "stale"])
+async def test_timeline_is_complete_when_redis_fails(harness, redis, store, row, age):
+    """Failed operations are counted, and the service recovers by itself. A snapshot that Redis returns is used.
+
+    A stale one is refreshed, although the new one can't be stored.
+    """
+    if age is not None:
+        await harness.read()
+    if age:
+        await age_snapshots(store, harness.case, age)
     inject_fault(harness, redis, row)
-    for _ in range(2):
+    is_cached = age == 0 and row.readable
+    for _ in range(2 if age is None else 1):
         detail = await harness.read()
         assert sorted(source_entries(detail)) == ALL_ENTRIES
-        assert source_freshness(detail) == FRESH
-        assert harness.metric_changes(EVENTS) == row.events
-        assert harness.metric_changes(FAILURES) == row.failures
-        assert harness.metric_changes(COLLECTIONS) == {"remote": 1}
-    await repair_and_wait(harness, redis)
-
-
-@each_row
-async def test_timeline_is_complete_when_redis_fails_with_a_current_snapshot(harness, services, redis, row):
-    """A snapshot that Redis can still return is used; otherwise the sources are called."""
-    await harness.read()
-    inject_fault(harness, redis, row)
-    detail = await harness.read()
-    assert sorted(source_entries(detail)) == ALL_ENTRIES
-    assert source_freshness(detail) == (CACHED if row.readable else FRESH)
-    assert harness.metric_changes(EVENTS) == ({"hit": 1} if row.readable else row.events)
-    assert harness.metric_changes(FAILURES) == ({} if row.readable else row.failures)
-    await repair_and_wait(harness, redis)
-
-
-@each_row
-async def test_stale_snapshot_is_refreshed_when_redis_fails(harness, services, redis, store, row):
-    """A stale snapshot is refreshed although the new one can't be stored."""
-    await harness.read()
-    await age_snapshots(store, harness.case, TTL + 60)
-    inject_fault(harness, redis, row)
-    detail = await harness.read()
-    assert sorted(source_entries(detail)) == ALL_ENTRIES
-    assert source_freshness(detail) == FRESH
-    assert harness.metric_changes(EVENTS) == row.events
-    assert harness.metric_changes(FAILURES) == row.failures
+        assert source_freshness(detail) == (CACHED if is_cached else FRESH)
+        assert harness.metric_changes(EVENTS) == ({"hit": 1} if is_cached else row.events)
+        assert harness.metric_changes(FAILURES) == ({} if is_cached else row.failures)
+        assert harness.metric_changes(COLLECTIONS) == {"cache" if is_cached else "remote": 1}
     await repair_and_wait(harness, redis)
 
 
@@ -207,7 +187,6 @@ def test_default_redis_timeout_is_at_most_50_ms():
 
 
 def _redis_operations(harness):
-    """Return the number of Redis operations that the last read made."""
     counts = harness.metric_changes(OPERATIONS, db_system_name="redis")
     return sum(counts.get(name, 0) for name in REDIS_OPERATIONS)  # the read makes no operations for events
 
@@ -233,30 +212,23 @@ async def test_slow_redis_delays_one_read_only(make_shared_client, services, red
 
 
 @pytest.mark.parametrize("name", VALUES)
-async def test_invalid_cached_value_is_a_miss_and_is_replaced(harness, store, name):
-    """Any invalid value under a case's key is a miss, is counted if it is not decodable, and is replaced."""
-    store_value, failures = VALUES[name]
-    await store_value(store, cache_key(harness.case))
-    detail = await harness.read()
-    assert sorted(source_entries(detail)) == ALL_ENTRIES
-    assert source_freshness(detail) == FRESH
-    removed = {"invalidate": 1} if failures else {}
-    assert harness.metric_changes(EVENTS) == {"miss": 1, "write": 1} | removed
-    assert harness.metric_changes(FAILURES) == failures
-    assert source_freshness(await harness.read()) == CACHED
+async def test_invalid_cached_value_is_a_miss_and_is_replaced(harness, services, store, name):
+    """Any invalid value under a case's key is a miss, is counted if it is not decodable, and is replaced.
 
-
-@pytest.mark.parametrize("name", VALUES)
-async def test_invalid_cached_value_does_not_replace_a_failed_source(harness, services, store, name):
-    """An invalid cached value is not served for a source that fails."""
+    It is not served for a source that fails.
+    """
     store_value, failures = VALUES[name]
     await store_value(store, cache_key(harness.case))
     services["order"].fail_with(503)
     detail = await harness.read()
     assert source_freshness(detail) == FRESH | {"order": ("unavailable", "status 503")}
     assert sorted(source_entries(detail)) == all_but("ORD-1", "e0")
+    removed = {"invalidate": 1} if failures else {}
+    assert harness.metric_changes(EVENTS) == {"miss": 1, "write": 1} | removed
     assert harness.metric_changes(FAILURES) == failures | {"http": 2}
-    assert harness.metric_changes(EVENTS).get("invalidate", 0) == len(failures)
+    services["order"].heal()
+    assert sorted(source_entries(await harness.read())) == ALL_ENTRIES
+    assert source_freshness(await harness.read()) == CACHED
 
 
 async def test_lease_key_without_a_valid_lease_is_not_waited_for(harness, store, instruments):
@@ -273,19 +245,27 @@ async def test_lease_key_without_a_valid_lease_is_not_waited_for(harness, store,
 
 
 async def test_oversized_cached_value_is_removed(harness, store):
-    """A value that takes longer to arrive than a read waits is removed, and the case is cached again."""
+    """A value that takes longer to arrive than a read waits is removed, and the case is cached again.
+
+    Redis deletes the snapshots once they can't be served even as stale.
+    """
     await store.setrange(cache_key(harness.case), 32 * MEBIBYTE, b"\0")
     harness.set_redis_timeout(0.001)  # 32 MiB never arrive in a millisecond
     assert source_freshness(await harness.read()) == FRESH
     harness.set_redis_timeout(GENEROUS_TIMEOUT)
     await wait_until_cached(harness)
     assert await store.strlen(cache_key(harness.case)) < MEBIBYTE
-
-
-async def test_cached_value_expires_after_ttl_and_stale_ttl(harness, store):
-    """Redis deletes the snapshots once they can't be served even as stale."""
-    await harness.read()
     assert 0 < await store.pttl(cache_key(harness.case)) <= 1000 * (TTL + STALE_TTL)
+
+
+async def test_replicas_share_the_cache(make_shared_client, services, redis):
+    """A timeline that one replica collected is served from the cache by another one with its database."""
+    harness = await TimelineHarness.start(make_shared_client, services, CONTEXT, SUPPORT_REDIS_URL=redis.url)
+    url = service_of(harness.client).settings.database.url
+    same = {"SUPPORT_DATABASE_URL": url, "SUPPORT_REDIS_URL": redis.url}
+    other = await start_service(make_shared_client, services, **same)
+    assert source_freshness(await harness.read()) == FRESH
+    assert source_freshness(await read_detail(other, harness.case)) == CACHED
 
 
 async def test_refresh_works_without_redis(harness, services, redis):
