@@ -7,14 +7,12 @@ from tests.support.sessions import copied_postgres, replicate_synchronously
 
 @pytest.fixture
 def primary(postgres_cluster):
-    """A server that accepts changes."""
     with copied_postgres(postgres_cluster) as server:
         yield server
 
 
 @pytest.fixture
 def standby(postgres_cluster, primary):
-    """Its synchronous standby; a module may have one of another kind."""
     with copied_postgres(postgres_cluster, primary) as server:
         replicate_synchronously(primary)
         yield server

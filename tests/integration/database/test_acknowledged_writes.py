@@ -1,6 +1,7 @@
 """What is acknowledged while PostgreSQL and PgBouncer fail is there afterwards, once.
 
-It prints what docs/operations/tried.md states. `make test-long ARGS=database` writes more.
+It prints what docs/operations/tried.md states. `make test-long ARGS=database` writes more. Short forms are the failover
+of test_several_hosts.py, test_synchronous_standby.py, and the restart of test_pgbouncer.py.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from tests.support.pgbouncer import PgBouncer
 from tests.support.sessions import MIGRATED
 from tests.support.timings import patient_timings
 
+pytestmark = pytest.mark.long
 WRITES = int(os.environ.get("DATABASE_WRITES", "80"))
 WRITERS = 8
 IGNORED = (
@@ -42,7 +44,6 @@ class Writes:
         self.refused_at: list[float] = []
 
     async def run(self) -> None:
-        """Open cases until enough are acknowledged, and they may end."""
         await asyncio.gather(*(self._write_each() for _ in range(WRITERS)))
 
     async def reach(self, share: float) -> None:
@@ -86,14 +87,12 @@ class Writes:
 
 
 def stored(server):
-    """Return how often each subject is stored."""
     rows = server.run("SELECT subject, count(*) FROM tickets GROUP BY subject", MIGRATED)
     return Counter({name: int(number) for name, number in (row.split("|") for row in rows.splitlines())})
 
 
 @asynccontextmanager
 async def writing(client):
-    """Writes go on during the block; at its end all are acknowledged."""
     writes = Writes(client)
     task = asyncio.create_task(writes.run())
     try:

@@ -1,6 +1,7 @@
 """Lists of the audit log across cases read by an index, in its order, on both databases."""
 
 import itertools
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -41,20 +42,16 @@ def _(element, compiler, **kw):
 
 
 class Recorder:
-    """A reader that records the statement of each read."""
-
     def __init__(self, reader):
         self._reader = reader
 
     async def fetch_all(self, statement, parameters):
-        """Record the statement, and run it."""
         self.recorded = statement, parameters
         return await self._reader.fetch_all(statement, parameters)
 
 
 @pytest.fixture
 async def filled(database, backend):
-    """A database with many entries."""
     async with database.transaction() as tx:
         await tx.execute(sa.text(FILL.format(entries=ENTRIES, at=AT[backend]).replace(":", r"\:")))
     async with database.transaction() as tx:
@@ -62,9 +59,10 @@ async def filled(database, backend):
     return database
 
 
+START = datetime(2026, 1, 1, 2, tzinfo=UTC)
 FILTERS = [
     (AuditFilters(), "ix_audit_log_at_seq"),
-    (AuditFilters(start=datetime(2026, 1, 1, 2, tzinfo=UTC)), "ix_audit_log_at_seq"),
+    (AuditFilters(start=START), "ix_audit_log_at_seq"),
     (AuditFilters(actor="agent-7"), "ix_audit_log_actor_at_seq"),
     (AuditFilters(action="override.set"), "ix_audit_log_action_at_seq"),
     (AuditFilters(action="macro.deleted"), "ix_audit_log_action_at_seq"),
@@ -83,6 +81,4 @@ async def test_page_is_read_by_an_index(filled, subtests):
             statement, parameters = recorder.recorded
             plan = "\n".join(str(row[-1]) for row in await filled.fetch_all(Plan(statement), parameters))
             assert index in plan, plan
-            assert "Seq Scan on audit_log" not in plan, plan
-            assert "SCAN audit_log\n" not in plan, plan
-            assert "SCAN tickets" not in plan, plan
+            assert not re.search(r"Seq Scan on audit_log|SCAN audit_log\n|SCAN tickets", plan), plan

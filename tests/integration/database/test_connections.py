@@ -28,7 +28,6 @@ LEASE = {"name": "a", "holder": "", "fence": 0, "expires_at": 0}
 
 @pytest.fixture
 async def open_database(database_url):
-    """Opens databases with a number of connections."""
     opened = []
 
     async def open_database(pool_size, **options):
@@ -45,8 +44,7 @@ async def open_database(database_url):
 @pytest.fixture
 def sent(monkeypatch):
     """The statements without parameters that are sent, such as SET and COMMIT."""
-    statements = []
-    execute = Connection.execute
+    statements, execute = [], Connection.execute
 
     async def note(connection, sql, *arguments, **options):
         statements.append(sql)
@@ -57,21 +55,14 @@ def sent(monkeypatch):
 
 
 async def test_lists_and_other_reads_have_connections_of_their_own(open_database, sent):
-    """Neither changes the settings of its session between two reads."""
-    database = await open_database(2)
+    """Neither changes the settings of its session between two reads. A bound of one connection holds for both."""
+    database, only = await open_database(2), await open_database(1)
     sent.clear()
     for _ in range(3):
         assert (await database.fetch_one(SELECT_MODE)).mode == "auto"
         assert (await database.fetch_one(planned_by_values(SELECT_MODE))).mode == "force_custom_plan"
-    assert sent == []
-    assert database.pool_state()[:3] == (0, 2, 2)
-
-
-async def test_only_connection_serves_lists_and_other_reads(open_database):
-    """The bound on connections holds for both together."""
-    database = await open_database(1)
-    rows = [await database.fetch_one(planned_by_values(SELECT_MODE)) for _ in range(2)]
-    rows += [await database.fetch_one(SELECT_MODE) for _ in range(2)]
+    assert (sent, database.pool_state()[:3]) == ([], (0, 2, 2))
+    rows = [await only.fetch_one(each) for each in (planned_by_values(SELECT_MODE), SELECT_MODE) for _ in range(2)]
     assert [row.mode for row in rows] == ["force_custom_plan"] * 2 + ["auto"] * 2
     assert len({row.pid for row in rows}) == 1
 
@@ -168,54 +159,45 @@ async def test_old_connection_is_replaced(open_database):
 
 
 async def test_server_that_accepts_no_changes_is_left(open_database, postgres, database_url):
-    """Also if the URL has one name, which may lead to another server by now."""
+    """Also if the URL has one name, which may lead to another server by now.
+
+    A ping leaves it, too: a replica that only reads would stay with a former primary.
+    """
     database = await open_database(1)
     before = (await database.fetch_one(SELECT_PID)).pid
     name = database_url.rpartition("/")[2]
     postgres.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     postgres.run(f"SELECT pg_terminate_backend({before})")
-    stale = await eventually(lambda: read_if_connected(database))
+
+    async def read_if_connected(database):
+        try:
+            return (await database.fetch_one(SELECT_PID)).pid
+        except Unavailable:
+            return None
+
+    other = await open_database(1)
+    stale = [await eventually(lambda each=each: read_if_connected(each)) for each in (database, other)]
     postgres.run(f"ALTER DATABASE {name} RESET default_transaction_read_only")
     with pytest.raises(Unavailable) as refusal:
         await database.execute(leases.insert(), LEASE)
     assert refusal.value.code == "database_read_only"
     assert await database.execute(leases.insert(), LEASE) == 1
-    assert (await database.fetch_one(SELECT_PID)).pid != stale
-
-
-async def test_ping_leaves_a_server_that_accepts_no_changes(open_database, postgres, database_url):
-    """A replica that only reads would stay with a former primary."""
-    name = database_url.rpartition("/")[2]
-    postgres.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    database = await open_database(1)
-    stale = (await database.fetch_one(SELECT_PID)).pid
-    postgres.run(f"ALTER DATABASE {name} RESET default_transaction_read_only")
     with pytest.raises(Unavailable, match="accepts no changes"):
-        await database.ping()
-    await database.ping()
-    assert (await database.fetch_one(SELECT_PID)).pid != stale
+        await other.ping()
+    await other.ping()
+    assert {before, *stale}.isdisjoint([(await each.fetch_one(SELECT_PID)).pid for each in (database, other)])
 
 
-async def read_if_connected(database):
-    """Return the process id of the session, or None while the connection is lost."""
-    try:
-        return (await database.fetch_one(SELECT_PID)).pid
-    except Unavailable:
-        return None
+async def test_transaction_that_the_server_has_rolled_back_is_not_reported_as_committed(open_database, sent):
+    """Its block has caught the error of a statement; PostgreSQL rolls back at COMMIT without an error.
 
-
-async def test_transaction_without_statements_sends_none(open_database, sent):
-    """Neither BEGIN nor COMMIT."""
+    A transaction without statements sends neither BEGIN nor COMMIT.
+    """
     database = await open_database(1)
     sent.clear()
     async with database.transaction():
         pass
     assert sent == []
-
-
-async def test_transaction_that_the_server_has_rolled_back_is_not_reported_as_committed(open_database):
-    """Its block has caught the error of a statement; PostgreSQL rolls back at COMMIT without an error."""
-    database = await open_database(1)
 
     async def go_on():
         async with database.transaction() as tx:
@@ -226,23 +208,6 @@ async def test_transaction_that_the_server_has_rolled_back_is_not_reported_as_co
     with pytest.raises(StatementError):
         await go_on()
     assert await database.fetch_one(SELECT_LEASE) is None
-
-
-async def test_statements_of_one_shape_keep_their_values(open_database):
-    """Values within a statement, and lists of any length, also an empty one."""
-    database = await open_database(1)
-    async with database.transaction() as tx:
-        await tx.execute(leases.insert(), [LEASE | {"name": name, "fence": fence} for fence, name in enumerate("abc")])
-
-    async def names(fence, *wanted):
-        statement = sa.select(leases.c.name).where(leases.c.fence >= fence, leases.c.name.in_(wanted))
-        return [row.name for row in await database.fetch_all(statement.order_by(leases.c.name))]
-
-    assert await names(0, "a", "b") == ["a", "b"]
-    assert await names(1, "a", "b") == ["b"]
-    assert await names(0, "c") == ["c"]
-    assert await names(0) == []
-    assert await names(1, "a", "b", "c") == ["b", "c"]
 
 
 async def test_columns_given_as_text_have_names(open_database):

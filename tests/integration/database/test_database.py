@@ -32,21 +32,16 @@ from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT
 
 AT = datetime(2026, 1, 1, 12, 30, 0, 5, tzinfo=UTC)
-TICKET = {
-    "id": "case-1",
-    "subject": "Đơn hàng",
-    "description": None,
-    "customer_id": "c-1",
-    "status": "open",
+TICKET = {"id": "case-1", "subject": "Đơn hàng", "description": None, "customer_id": "c-1", "status": "open"}
+TICKET |= {
     "priority": "normal",
     "channel": "email",
     "assigned_agent_id": None,
-    "context": [{"type": "order", "orderId": "ORD-1", "n": [1, 2.5, None, True, "đ"]}],
     "tags": ["a"],
     "search_text": "don hang",
-    "created_at": AT,
-    "updated_at": AT,
 }
+TICKET |= {"context": [{"type": "order", "orderId": "ORD-1", "n": [1, 2.5, None, True, "đ"]}]}
+TICKET |= {"created_at": AT, "updated_at": AT}
 BY_ID = sa.select(tickets).where(tickets.c.id == sa.bindparam("case_id"))
 IS_OF_IDS = tickets.c.id.in_(sa.bindparam("ids", expanding=True))
 OF_IDS = sa.select(tickets.c.id).where(IS_OF_IDS)
@@ -55,35 +50,24 @@ ALL = sa.select(tickets.c.id).order_by(tickets.c.seq)
 
 
 async def ids(reader):
-    """The ids of every ticket."""
     return [row[0] for row in await reader.fetch_all(ALL)]
 
 
-async def modes_while_open(path):
-    """Migrate and open a SQLite database; return the modes of its folder and files by name."""
-    await asyncio.to_thread(migrate.upgrade, f"sqlite:///{path}")
-    database = create_database(f"sqlite:///{path}")
-    await database.open()
-    found = {each.name: stat.S_IMODE(each.stat().st_mode) for each in (path.parent, *path.parent.iterdir())}
-    await database.close()
-    return found
-
-
 async def test_only_the_owner_can_read_a_new_sqlite_database(tmp_path):
-    """The folder, the file, the write-ahead log and its index."""
-    private = {"new": 0o700, "support.db": 0o600, "support.db-wal": 0o600, "support.db-shm": 0o600}
-    assert await modes_while_open(tmp_path / "new" / "support.db") == private
-
-
-async def test_sqlite_database_keeps_the_modes_that_its_operator_gave(tmp_path):
-    """The write-ahead log and its index get the mode of the file."""
-    folder = tmp_path / "shared"
-    folder.mkdir()
-    (folder / "support.db").touch()
-    folder.chmod(0o750)
-    (folder / "support.db").chmod(0o640)
-    given = {"shared": 0o750, "support.db": 0o640, "support.db-wal": 0o640, "support.db-shm": 0o640}
-    assert await modes_while_open(folder / "support.db") == given
+    """The folder, the file, the write-ahead log and its index. One of an operator keeps its modes, and gives them."""
+    new, shared = tmp_path / "new/support.db", tmp_path / "shared/support.db"
+    shared.parent.mkdir()
+    shared.touch()
+    shared.chmod(0o640)
+    shared.parent.chmod(0o750)
+    for path, folder_mode, mode in ((new, 0o700, 0o600), (shared, 0o750, 0o640)):
+        await asyncio.to_thread(migrate.upgrade, f"sqlite:///{path}")
+        database = create_database(f"sqlite:///{path}")
+        await database.open()
+        found = {each.name: stat.S_IMODE(each.stat().st_mode) for each in (path.parent, *path.parent.iterdir())}
+        files = dict.fromkeys(("support.db", "support.db-wal", "support.db-shm"), mode)
+        assert found == files | {path.parent.name: folder_mode}
+        await database.close()
 
 
 @both_databases
@@ -97,43 +81,31 @@ async def test_values_are_read_as_they_were_written(database):
 
 
 @both_databases
-async def test_failed_transaction_is_rolled_back(database):
-    """Readers never see uncommitted changes."""
+async def test_failed_or_cancelled_transaction_is_rolled_back(database):
+    """Readers never see uncommitted changes. The next transaction works."""
+    begun = asyncio.Event()
 
-    async def fail():
+    async def work(*, fails):
         async with database.transaction() as tx:
             await tx.execute(tickets.insert(), TICKET)
             assert await ids(tx) == ["case-1"]
             assert await ids(database) == []
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        await fail()
-    assert await ids(database) == []
-    async with database.transaction() as tx:
-        await tx.execute(tickets.insert(), [TICKET | {"id": f"case-{number}"} for number in range(3)])
-    assert await ids(database) == ["case-0", "case-1", "case-2"]
-
-
-@both_databases
-async def test_cancelled_transaction_is_rolled_back(database):
-    """The next transaction works."""
-    begun = asyncio.Event()
-
-    async def work():
-        async with database.transaction() as tx:
-            await tx.execute(tickets.insert(), TICKET)
+            if fails:
+                raise KeyError
             begun.set()
             await asyncio.Event().wait()
 
-    task = asyncio.create_task(work())
+    with pytest.raises(KeyError):
+        await work(fails=True)
+    assert await ids(database) == []
+    task = asyncio.create_task(work(fails=False))
     await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     async with database.transaction() as tx:
-        await tx.execute(tickets.insert(), TICKET | {"id": "next"})
-    assert await ids(database) == ["next"]
+        await tx.execute(tickets.insert(), [TICKET | {"id": f"case-{number}"} for number in range(3)])
+    assert await ids(database) == ["case-0", "case-1", "case-2"]
 
 
 @both_databases
@@ -160,14 +132,15 @@ async def test_deleting_a_case_deletes_its_rows(database):
         assert await database.fetch_all(sa.select(table)) == []
 
 
+READING = {"id": "case-1", "known_version": 0, "max_bytes": 1000}
 HOT = {
-    "a case": (case_reading.READ[False], {"id": "case-1", "known_version": 0, "max_bytes": 1000}),
-    "a case that is known": (case_reading.READ[True], {"id": "case-1", "known_version": 1, "max_bytes": 1000}),
+    "a case": (case_reading.READ[False], READING),
+    "a case that is known": (case_reading.READ[True], READING | {"known_version": 1}),
     "a case with its history": (
         case_reading.READ_WITH_HISTORY[False],
-        {"id": "case-1", "known_version": 0, "max_bytes": 1000, "known_history": 0, **HISTORY_LIMITS},
+        READING | {"known_history": 0, **HISTORY_LIMITS},
     ),
-    "no case": (case_reading.READ[False], {"id": "other", "known_version": 0, "max_bytes": 1000}),
+    "no case": (case_reading.READ[False], READING | {"id": "other"}),
     "whose a case is": (case_rows.READ_STATE, {"case_id": "case-1"}),
     "an attachment": (attachment_rows.FIND_WITH_OWNER, {"id": "file-1", "case_id": "case-1"}),
     "columns of every type": (
@@ -179,9 +152,7 @@ HOT = {
 
 
 @both_databases
-@pytest.mark.parametrize("name", HOT)
-async def test_compiled_statement_returns_the_same_values_as_sqlalchemy(database, name):
-    statement, parameters = HOT[name]
+async def test_compiled_statement_returns_the_same_values_as_sqlalchemy(database, subtests):
     file = {"id": "file-1", "ticket_id": "case-1", "filename": "a", "content_type": "a/b", "size_bytes": 1}
     file |= {"sha256": "0" * 64, "storage": "local", "storage_key": "k", "created_at": AT}
     file |= {"detected_type": None, "visibility": "public", "most": 1}
@@ -191,10 +162,12 @@ async def test_compiled_statement_returns_the_same_values_as_sqlalchemy(database
         await tx.execute(attachment_rows.ADD_IF_ROOM, file)
         nothing = {"attachment_uri": None, "sentiment": None, "visibility": "public", "version": 2, "public_version": 2}
         await tx.execute(case_rows.ADD_MESSAGE, said | nothing | {"created_at": AT})
-        prepared = await tx.fetch_one(statement, parameters)
-        plain = await tx.fetch_one(statement.execution_options(support_compiled=False), parameters)
-    assert (prepared is None) == (plain is None) == (name == "no case")
-    assert plain is None or tuple(prepared) == tuple(plain)
+        for name, (statement, parameters) in HOT.items():
+            with subtests.test(name):
+                prepared = await tx.fetch_one(statement, parameters)
+                plain = await tx.fetch_one(statement.execution_options(support_compiled=False), parameters)
+                assert (prepared is None) == (plain is None) == (name == "no case")
+                assert plain is None or tuple(prepared) == tuple(plain)
 
 
 # Writes to a SQLite file as fast as possible, and holds the lock for a moment each time. Its imports are fast, so that
@@ -262,23 +235,6 @@ async def test_writers_of_a_locked_sqlite_file_are_refused_together(database_url
     await database.close()
 
 
-async def test_sqlite_file_locked_for_too_long_refuses_writes(database_url):
-    """Reads continue."""
-    database = create_database(database_url, timings=DatabaseTimings(sqlite=SqliteTimings(busy_timeout=0.05)))
-    await database.open()
-    other = sqlite3.connect(database_url.removeprefix("sqlite:///"), isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(Unavailable) as refusal:
-        async with database.transaction():
-            pass
-    assert refusal.value.code == "database_busy"
-    assert await ids(database) == []
-    other.execute("ROLLBACK")
-    other.close()
-    async with database.transaction() as tx:
-        await tx.execute(tickets.insert(), TICKET)
-
-
 def test_only_another_process_has_a_database_in_use(tmp_path):
     """Another reason why it can't be locked is raised as what it is."""
     path = tmp_path / "support.db"
@@ -324,23 +280,3 @@ async def test_list_of_any_length_is_read_and_deleted(database):
     async with database.transaction() as tx:
         assert await tx.execute(tickets.delete().where(IS_OF_IDS), {"ids": SIX[:5]}) == 5
     assert (await database.fetch_one(OF_IDS, {"ids": [*SIX, "case-6"]})).id == "case-5"
-
-
-async def test_lists_of_any_length_share_few_texts_on_sqlite(database):
-    """In a thread, and in a transaction. A connection keeps each text that it has prepared."""
-    texts = set()
-
-    def note(_connection, _cursor, text, *_):
-        texts.add(text)
-
-    sa.event.listen(sa.Engine, "before_cursor_execute", note)
-    try:
-        for number in range(1, 64):
-            parameters = {"ids": [f"case-{each}" for each in range(number)]}
-            await database.fetch_all(OF_IDS, parameters)
-            async with database.transaction() as tx:
-                await tx.execute(tickets.delete().where(IS_OF_IDS), parameters)
-    finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", note)
-    for verb in ("SELECT", "DELETE"):
-        assert len([each for each in texts if each.startswith(verb) and " IN " in each]) == 7  # 1, 2, 4 … 64

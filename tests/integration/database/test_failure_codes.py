@@ -1,6 +1,5 @@
 """Each fault of a database that answers has a problem code of its own, with status 503."""
 
-import asyncio
 import logging
 import sqlite3
 from contextlib import AsyncExitStack, suppress
@@ -16,7 +15,6 @@ from support_service.platform.database.failures import CODE_BY_SQLSTATE, code_of
 from support_service.platform.database.opening import create_database
 from support_service.platform.telemetry.logs import LIMITED_LOGGERS, RateLimitFilter
 from tests.support.calls import expect_problem, open_case, read_case
-from tests.support.service import service_of
 from tests.support.timings import PATIENT_DATABASE, PATIENT_POSTGRES, patient_timings
 
 on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
@@ -26,14 +24,7 @@ SHORT_STATEMENTS = DatabaseTimings(postgres=replace(PATIENT_POSTGRES, statement_
 
 
 @pytest.fixture
-def run_sql(postgres, database_url):
-    """Runs a statement in the service's database, as another session."""
-    return lambda sql: postgres.run(sql, database_url.rpartition("/")[2])
-
-
-@pytest.fixture
 def connections():
-    """The connections that a service on SQLite opens."""
     opened = []
 
     def note(connection, _):
@@ -83,68 +74,39 @@ async def test_read_only_database_refuses_changes_only(client, postgres, databas
 
 @on_postgresql
 async def test_server_at_its_connection_limit_has_its_own_code(database_url):
-    """A replica that gets no connection because of `max_connections` reports it, for reads and changes."""
-    database = create_database(database_url, timings=PATIENT_DATABASE)
+    """A replica that gets no connection because of `max_connections` reports it, for reads and changes.
+
+    A statement that the server cancels is `database_slow`, which the driver must not hide behind its own timeout.
+    """
+    slow, database = [create_database(database_url, timings=SHORT_STATEMENTS) for _ in range(2)]
+    with pytest.raises(Unavailable) as refusal:
+        await slow.fetch_one(sa.text("SELECT pg_sleep(60)"))
+    assert refusal.value.code == "database_slow"
+    await slow.close()
     async with AsyncExitStack() as others:
         with suppress(asyncpg.TooManyConnectionsError):
             while True:
                 other = await asyncpg.connect(database_url)
                 others.push_async_callback(other.close)
-        with pytest.raises(Unavailable) as refusal:
-            await database.fetch_one(sa.text("SELECT 1"))
-        assert refusal.value.code == "database_connections_exhausted"
-        with pytest.raises(Unavailable) as refusal:
-            async with database.transaction():
-                pass
-        assert refusal.value.code == "database_connections_exhausted"
+        for call in (database.fetch_one(sa.text("SELECT 1")), database.transaction().__aenter__()):
+            with pytest.raises(Unavailable) as refusal:
+                await call
+            assert refusal.value.code == "database_connections_exhausted"
     await database.close()
 
 
 @on_postgresql
-async def test_exhausted_pool_has_its_own_code(make_client):
-    """Requests that get no connection of this replica in time are `database_pool_exhausted`."""
-    waits = DatabaseTimings(postgres=replace(PATIENT_POSTGRES, pool_timeout=2.5))  # the start needs the connection, too
-    client = await make_client(SUPPORT_DATABASE_POOL="1", timings=patient_timings(database=waits))
-    released = asyncio.Event()
-
-    async def hold():
-        while not held.is_set():
-            with suppress(Unavailable):  # the service's own tasks have the connection
-                async with service_of(client).database.transaction() as tx:
-                    await tx.fetch_one(sa.text("SELECT 1"))
-                    held.set()
-                    await released.wait()
-
-    held = asyncio.Event()
-    holder = asyncio.create_task(hold())
-    await held.wait()
-    await expect_problem(await client.get("/support/cases/c"), 503, "database_pool_exhausted")
-    await expect_problem(await client.post("/support/cases", json=NEW_CASE), 503, "database_pool_exhausted")
-    released.set()
-    await asyncio.wait([holder])
-
-
-@on_postgresql
-async def test_statement_timeout_has_its_own_code(database_url):
-    """A statement that the server cancels is `database_slow`, which the driver must not hide behind its own timeout."""
-    database = create_database(database_url, timings=SHORT_STATEMENTS)
-    with pytest.raises(Unavailable) as refusal:
-        await database.fetch_one(sa.text("SELECT pg_sleep(60)"))
-    assert refusal.value.code == "database_slow"
-    await database.close()
-
-
-@on_postgresql
-@pytest.mark.parametrize("state", ["53100", "40P01", "53200"])
-async def test_sqlstates_have_their_codes(client, run_sql, state):
+async def test_sqlstates_have_their_codes(client, postgres, database_url):
     """A full disk and a deadlock have codes of their own; states without a row of the table follow their class."""
-    run_sql(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
-        f"$$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$; "
-        "CREATE TRIGGER refuse BEFORE INSERT ON tickets FOR EACH ROW EXECUTE FUNCTION refuse()"
-    )
-    code = {"53100": "database_full", "40P01": "database_busy", "53200": "database_unavailable"}[state]
-    await expect_problem(await client.post("/support/cases", json=NEW_CASE), 503, code)
+    codes = {"53100": "database_full", "40P01": "database_busy", "53200": "database_unavailable"}
+    for state, code in codes.items():
+        postgres.run(
+            "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$; "
+            "CREATE OR REPLACE TRIGGER refuse BEFORE INSERT ON tickets FOR EACH ROW EXECUTE FUNCTION refuse()",
+            database_url.rpartition("/")[2],
+        )
+        await expect_problem(await client.post("/support/cases", json=NEW_CASE), 503, code)
 
 
 @pytest.mark.parametrize("pragma", [("max_page_count=1", "database_full"), ("query_only=1", "database_read_only")])

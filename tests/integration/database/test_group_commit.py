@@ -51,7 +51,6 @@ WAITING = sa.text(
 
 
 def new_message(author="agent", **fields):
-    """A message of an author."""
     return NewMessage.model_validate({"authorType": author, "message": "We are looking into it.", **fields})
 
 
@@ -108,7 +107,6 @@ class Replica:
 
 @pytest.fixture
 async def replicas(database_url, instruments, monkeypatch):
-    """Two replicas with one database."""
     replicas = [Replica(database_url, instruments, monkeypatch) for _ in range(REPLICAS)]
     for each in replicas:
         await each.database.open()
@@ -119,13 +117,11 @@ async def replicas(database_url, instruments, monkeypatch):
 
 @pytest.fixture
 def replica(replicas):
-    """One replica."""
     return replicas[0]
 
 
 @pytest.fixture
 async def cases(replica):
-    """The ids of some cases."""
     return [(await replica.cases.open_case(SYSTEM_ORIGIN, FULL)).id for _ in range(MEMBERS)]
 
 
@@ -291,7 +287,6 @@ async def test_two_replicas_that_open_the_same_cases_in_opposite_order_do_not_de
 
 
 async def replicas_wait(database):
-    """Return whether a statement of each replica waits for another transaction."""
     return (await database.fetch_one(WAITING)).number == REPLICAS
 
 

@@ -24,7 +24,6 @@ LONG = 60.0
 
 @pytest.fixture
 async def locked(database_url):
-    """Locks a row in a session of its own until the block ends."""
     other = create_database(database_url, timings=PATIENT_DATABASE)
     await other.open()
 
@@ -75,14 +74,6 @@ async def test_writers_of_a_locked_case_do_not_block_others(make_client, locked)
     assert 0 < done < WRITERS
     assert sum(each.get("writes_waiting", 0) for each in answers) == WRITERS - done
     assert len((await read_case(client, case))["messages"]) == done  # the turns that were taken are free again
-
-
-async def test_concurrent_changes_of_one_case_all_succeed(make_client):
-    """100 changes of one case, and uploads to many cases."""
-    client = await make_client(timings=patient_timings(), SUPPORT_ATTACHMENT_UPLOADS="256")
-    case, *others = [await open_case(client) for _ in range(51)]
-    assert await statuses(message(client, case) for _ in range(100)) == {None: 100}
-    await asyncio.gather(*(upload(client, each) for each in others))
 
 
 async def test_uploads_do_not_wait_for_the_totals_of_the_ledger(client, locked):

@@ -147,13 +147,6 @@ async def test_server_that_refuses_work_under_the_lock_is_named(database_url):
         await run_alone(database_url, "restored", refused, MigrationTimings())
 
 
-async def test_index_is_built_while_other_processes_wait(database_url, tmp_path):
-    """Neither the lock nor the processes that wait for it hold up CREATE INDEX CONCURRENTLY."""
-    await asyncio.to_thread(downgrade, database_url, "0011")
-    upgrades = [asyncio.to_thread(upgrade, database_url) for _ in range(4)]
-    assert await asyncio.gather(*upgrades) == ["newest"] * 4
-
-
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
 async def test_isolation_level_of_the_role_does_not_hold_up_an_index(database_url, postgres, level):
     """A transaction of these levels would keep its snapshot, for which CREATE INDEX CONCURRENTLY waits."""

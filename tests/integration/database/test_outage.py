@@ -5,26 +5,23 @@ import asyncio
 import pytest
 
 from support_service.attachments.storage.local import LocalAttachmentStorage
+from support_service.platform.database import DatabaseTimings, PostgresTimings
 from support_service.service import ApiTimings
-from tests.support.calls import eventually, expect_problem, open_case, read_case, upload
+from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_problem, open_case, read_case, upload
 from tests.support.process import running
 from tests.support.servers import free_port
 from tests.support.timings import patient_timings
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+CODES = {"database_busy", "database_pool_exhausted", "database_unavailable"}
 
 
-@pytest.fixture
-def database_name(database_url):
-    """The name of the service's database."""
-    return database_url.rpartition("/")[2]
-
-
-async def test_killed_connections_are_replaced(client, postgres, database_name):
+async def test_killed_connections_are_replaced(client, postgres, database_url):
     """After its connections were killed, the next read works as if nothing had been, and so does the next write."""
     case = await open_case(client)
     await asyncio.gather(*(read_case(client, case) for _ in range(20)))
-    postgres.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database_name}'")
+    name = database_url.rpartition("/")[2]
+    postgres.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
     assert await read_case(client, case) == case | {"timeline": []}
     await open_case(client)
 
@@ -99,7 +96,31 @@ async def test_frozen_database_turns_readiness_off(make_client, postgres, frozen
     await eventually(recovered)
 
 
+@pytest.mark.long
+async def test_every_request_is_refused_in_time_while_the_database_is_frozen(make_client, postgres, frozen):
+    """On open connections, and without one. The short form is `test_frozen_database_turns_readiness_off`."""
+    short = PostgresTimings(connect_timeout=2.0, pool_timeout=2.0, statement_timeout=2.0, lock_timeout=0.1)
+    client = await make_client(timings=patient_timings(database=DatabaseTimings(postgres=short)))
+    case = await open_case(client)
+    path = f"/support/cases/{case['id']}"
+    reads = [client.get(path) for _ in range(5)]  # open connections; one may take longer than these timings allow
+    assert 200 in {response.status for response in await asyncio.gather(*reads)}
+    frozen()
+    body = {"authorType": "agent", "message": "Hello"}
+    async with asyncio.timeout(GENEROUS_TIMEOUT):
+        for _ in range(2):
+            reads = [client.get(path) for _ in range(15)]
+            writes = [client.post(f"{path}/messages", json=body) for _ in range(15)]
+            for response in await asyncio.gather(*reads, *writes):
+                assert (response.status, int(response.headers["Retry-After"]) > 0) == (503, True)
+                assert (await response.json())["code"] in CODES
+    async with client.get("/livez") as response:
+        assert response.status == 200
+
+
+@pytest.mark.long
 async def test_shutdown_does_not_wait_for_a_frozen_database(tmp_path, database_url, frozen):
+    """A process, whose start takes seconds. e2e/server/test_shutdown.py has short forms of a shutdown."""
     port = free_port()
     variables = {"SUPPORT_PORT": str(port), "SUPPORT_DATABASE_URL": database_url}
     async with running("serve", cwd=tmp_path, **variables) as service:

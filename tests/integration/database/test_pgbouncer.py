@@ -24,7 +24,6 @@ from tests.support.calls import (
     GENEROUS_TIMEOUT,
     add_message,
     eventually,
-    expect_problem,
     list_cases,
     open_case,
     parse_log,
@@ -37,7 +36,7 @@ from tests.support.process import running
 from tests.support.servers import free_port
 from tests.support.service import service_of
 from tests.support.sessions import copied_postgres
-from tests.support.timings import PATIENT_DATABASE, PATIENT_POSTGRES, patient_timings
+from tests.support.timings import PATIENT_DATABASE, PATIENT_POSTGRES
 
 pytestmark = [pytest.mark.parametrize("backend", ["postgresql"], indirect=True), pytest.mark.usefixtures("servers")]
 
@@ -46,7 +45,6 @@ CALLERS = 4 * SESSIONS
 
 @pytest.fixture(autouse=True)  # it ends after the clients of the service
 def pooler_url(database_url, tmp_path):
-    """The URL of the database through PgBouncer in transaction mode."""
     pooler = PgBouncer(tmp_path / "pgbouncer", database_url, "transaction")
     yield pooler.url
     pooler.close()
@@ -54,13 +52,11 @@ def pooler_url(database_url, tmp_path):
 
 @pytest.fixture
 def environment(environment, pooler_url):
-    """The variables of a service behind PgBouncer."""
     return environment | {"SUPPORT_DATABASE_URL": pooler_url, "SUPPORT_DATABASE_PREPARED_STATEMENTS": "false"}
 
 
 @pytest.fixture
 async def pooled(pooler_url):
-    """Opens the database through PgBouncer."""
     opened = []
 
     async def pooled(timings=PATIENT_DATABASE, **options):
@@ -114,7 +110,13 @@ async def test_a_failed_write_leaves_nothing_in_a_session(client, pooled):
 
 
 async def test_time_limits_hold_and_stay_in_their_transaction(pooled, database):
-    """A statement and a wait for a lock are cut off; another client of the session has its own limits."""
+    """A statement and a wait for a lock are cut off; another client of the session has its own limits.
+
+    Settings of reads hold in each session.
+    """
+    given = await pooled()
+    rows = await asyncio.gather(*(given.fetch_all(sa.text("SHOW jit")) for _ in range(CALLERS)))
+    assert {row.jit for each in rows for row in each} == {"off"}
     limited = await pooled(DatabaseTimings(postgres=replace(PATIENT_POSTGRES, statement_timeout=0.3)))
     with pytest.raises(Unavailable) as refusal:
         await limited.fetch_one(sa.text("SELECT pg_sleep(60)"))
@@ -127,25 +129,6 @@ async def test_time_limits_hold_and_stay_in_their_transaction(pooled, database):
     assert refusal.value.code == "database_busy"
 
 
-async def test_settings_of_reads_hold_in_each_session(pooled):
-    database = await pooled()
-    rows = await asyncio.gather(*(database.fetch_all(sa.text("SHOW jit")) for _ in range(CALLERS)))
-    assert {row.jit for each in rows for row in each} == {"off"}
-
-
-async def test_locked_case_refuses_its_writers_only(make_client, database):
-    """As without a pooler."""
-    limits = DatabaseTimings(postgres=replace(PATIENT_POSTGRES, lock_timeout=0.05, pool_timeout=1.0))
-    client = await make_client(timings=patient_timings(database=limits))
-    case, other = await open_case(client), await open_case(client)
-    async with database.transaction() as tx:
-        await tx.fetch_all(sa.text("SELECT 1 FROM tickets WHERE id = :id FOR UPDATE"), {"id": case["id"]})
-        body = {"authorType": "agent", "message": "Hello"}
-        response = await client.post(f"/support/cases/{case['id']}/messages", json=body)
-        await expect_problem(response, 503, "database_busy")
-        await add_message(client, other)
-
-
 IGNORED = (
     "jit, max_parallel_workers_per_gather, random_page_cost, statement_timeout, lock_timeout, "
     "idle_in_transaction_session_timeout, plan_cache_mode"
@@ -155,13 +138,13 @@ MODE = sa.text("SELECT current_setting('plan_cache_mode') AS mode")
 
 @pytest.fixture
 def start_pooler(database_url, tmp_path):
-    """Starts PgBouncer with a mode and settings, and returns the URL of the database through it."""
+    """Starts PgBouncer with a mode and settings."""
     started = []
 
     def start(mode, **settings):
         pooler = PgBouncer(tmp_path / f"pgbouncer-{mode}-{len(started)}", database_url, mode, **settings)
         started.append(pooler)
-        return pooler.url
+        return pooler
 
     yield start
     for each in started:
@@ -172,7 +155,7 @@ def start_pooler(database_url, tmp_path):
 async def test_default_configuration_is_refused_with_the_remedy(start_pooler, tmp_path):
     """PgBouncer refuses the settings of a session in each mode. Without prepared statements none are sent."""
     for mode in ("session", "transaction"):
-        url = start_pooler(mode)
+        url = start_pooler(mode).url
         refused = create_database(url, timings=PATIENT_DATABASE)
         with pytest.raises(Unavailable, match=r"startup parameter: .*SUPPORT_DATABASE_PREPARED_STATEMENTS"):
             await refused.open()
@@ -194,7 +177,7 @@ async def test_prepared_statements_are_used_where_sessions_keep_them(
     start_pooler, make_client, mode, kept_by_pooler, named
 ):
     """The service finds out. Nothing that it sets stays in a session that others get."""
-    url = start_pooler(mode, ignore_startup_parameters=IGNORED, max_prepared_statements=kept_by_pooler)
+    url = start_pooler(mode, ignore_startup_parameters=IGNORED, max_prepared_statements=kept_by_pooler).url
     variables = {"SUPPORT_DATABASE_URL": url, "SUPPORT_DATABASE_PREPARED_STATEMENTS": "true"}
     client = await make_client(**variables, SUPPORT_DATABASE_POOL="1" if mode == "session" else "10")
     database = service_of(client).database
@@ -225,7 +208,7 @@ async def test_driver_reads_types_with_a_query_that_is_not_compiled(start_pooler
     for setting, value in explaining.items():
         postgres.run(f"ALTER DATABASE {name} SET {EXPLAINED}.{setting} = {value}")
     notices = []
-    connection = await Hosts(start_pooler("session"), PATIENT_POSTGRES.connect_timeout).connect()
+    connection = await Hosts(start_pooler("session").url, PATIENT_POSTGRES.connect_timeout).connect()
     try:
         connection.add_log_listener(lambda _, notice: notices.append(notice.message))
         assert await connection.fetchval("SELECT $1::bigint[]", [1, 2]) == [1, 2]
@@ -237,50 +220,36 @@ async def test_driver_reads_types_with_a_query_that_is_not_compiled(start_pooler
         await connection.close()
 
 
-@pytest.fixture
-def keeping_pooler(database_url, tmp_path):
-    """A PgBouncer that keeps prepared statements until it is restarted or reloaded with `max_prepared_statements=0`."""
-    pooler = PgBouncer(tmp_path / "keeps", database_url, ignore_startup_parameters=IGNORED, max_prepared_statements=10)
-    yield pooler
-    pooler.close()
-
-
 @pytest.mark.parametrize("change", ["restart", "reload"])
 async def test_service_goes_on_when_the_pooler_keeps_statements_no_longer(
-    keeping_pooler, change, make_client, database_url, tmp_path, caplog
+    start_pooler, change, make_client, database_url, caplog
 ):
     """Its configuration was changed after the start. Reads and changes work without prepared statements at once."""
-    variables = {"SUPPORT_DATABASE_URL": keeping_pooler.url, "SUPPORT_DATABASE_PREPARED_STATEMENTS": "true"}
+    pooler = start_pooler("transaction", ignore_startup_parameters=IGNORED, max_prepared_statements=10)
+    variables = {"SUPPORT_DATABASE_URL": pooler.url, "SUPPORT_DATABASE_PREPARED_STATEMENTS": "true"}
     client = await make_client(**variables)
     database = service_of(client).database
     cases = await asyncio.gather(*(open_case(client, subject="parcel") for _ in range(CALLERS)))
     assert database.prepared_statements
-    restarted = None
     if change == "reload":
-        keeping_pooler.reload(max_prepared_statements=0)
+        pooler.reload(max_prepared_statements=0)
     else:
-        keeping_pooler.close()
-        restarted = PgBouncer(
-            tmp_path / "forgets", database_url, port=keeping_pooler.port, ignore_startup_parameters=IGNORED
-        )
-    try:
-        changes = [asyncio.create_task(add_message(client, case)) for case in cases]
-        reads = [sa.text(f"SELECT {number % 5} AS number FROM pg_sleep(0.001)") for number in range(20 * CALLERS)]
-        rows = await asyncio.gather(*map(database.fetch_one, reads))
-        assert [row.number for row in rows] == [number % 5 for number in range(len(reads))]
-        await asyncio.gather(*changes)
-        assert not database.prepared_statements
-        assert caplog.text.count("has forgotten a prepared statement") == 1
-        for case in cases:
-            assert len((await read_case(client, case))["messages"]) == 1
-    finally:
-        if restarted is not None:
-            restarted.close()
+        pooler.close()
+        start_pooler("transaction", port=pooler.port, ignore_startup_parameters=IGNORED)
+    changes = [asyncio.create_task(add_message(client, case)) for case in cases]
+    reads = [sa.text(f"SELECT {number % 5} AS number FROM pg_sleep(0.001)") for number in range(20 * CALLERS)]
+    rows = await asyncio.gather(*map(database.fetch_one, reads))
+    assert [row.number for row in rows] == [number % 5 for number in range(len(reads))]
+    await asyncio.gather(*changes)
+    assert not database.prepared_statements
+    assert caplog.text.count("has forgotten a prepared statement") == 1
+    for case in cases:
+        assert len((await read_case(client, case))["messages"]) == 1
 
 
 async def test_each_missing_setting_is_named_with_its_repair(start_pooler, database_url, postgres, caplog):
     """The statements of the log repair all of them."""
-    url = start_pooler("transaction", ignore_startup_parameters=IGNORED, max_prepared_statements=10)
+    url = start_pooler("transaction", ignore_startup_parameters=IGNORED, max_prepared_statements=10).url
 
     async def repairs():
         caplog.clear()

@@ -47,12 +47,13 @@ from tests.support.timings import PATIENT_DATABASE
 MESSAGE = {"authorType": "agent", "message": "We are looking into it."}
 NEW = NewCase.model_validate(
     {
-        "subject": "Parcel has not arrived",
+        "subject": "A parcel",
         "channel": "email",
         "context": [{"type": "order", "orderId": 101}],
         "initialMessage": MESSAGE,
     }
 )
+ANSWER = NewMessage.model_validate(MESSAGE)
 OPENING = 1
 MESSAGE_ADDED = 2  # a read of the case, and all changes
 STATUS_CHANGED = 2
@@ -70,13 +71,11 @@ pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 
 
 async def one_chunk():
-    """A file of one chunk."""
     yield b"hello"
 
 
 @pytest.fixture
 async def database(database_url):
-    """A database, and the statements that it is sent."""
     database = PostgresDatabase(database_url, timings=PATIENT_DATABASE.postgres)
     await database.open()
     yield database
@@ -84,8 +83,31 @@ async def database(database_url):
 
 
 @pytest.fixture
+def service(database, instruments):
+    return CaseService(database, recorder(database, instruments))
+
+
+@pytest.fixture
+async def case(service):
+    return await service.open_case(SYSTEM_ORIGIN, NEW)
+
+
+@pytest.fixture
+async def storages(tmp_path):
+    storage = LocalAttachmentStorage(tmp_path)
+    await storage.open()
+    yield {"local": storage}
+    await storage.close()
+
+
+@pytest.fixture
+def attachments(database, instruments, storages):
+    return AttachmentService(database, storages, instruments, AttachmentSettings(max_bytes=1024))
+
+
+@pytest.fixture
 def sent(database, monkeypatch):
-    """The statements that the database has received, each in a round trip, with BEGIN and COMMIT."""
+    """Returns how many statements the database has received since the last call, each in a round trip, and them."""
     statements = []
 
     def noting(send):
@@ -97,23 +119,25 @@ def sent(database, monkeypatch):
 
     for method in ("fetch", "fetchmany", "execute", "executemany"):
         monkeypatch.setattr(Connection, method, noting(getattr(Connection, method)))
-    return statements
+
+    def sent():
+        found = [*statements]
+        statements.clear()
+        return found
+
+    return sent
 
 
-async def test_change_of_a_case_sends_few_statements(database, instruments, sent):
+async def test_change_of_a_case_sends_few_statements(service, sent):
     """The message, the event and the audit entry of a change are one statement."""
-    service = CaseService(database, recorder(database, instruments))
     case = await service.open_case(SYSTEM_ORIGIN, NEW)
-    assert len(sent) == OPENING
-    sent.clear()
-    await service.add_message(SYSTEM_ORIGIN, case.id, NewMessage.model_validate(MESSAGE))
-    assert len(sent) == MESSAGE_ADDED
-    sent.clear()
+    assert len(sent()) == OPENING
+    await service.add_message(SYSTEM_ORIGIN, case.id, ANSWER)
+    assert len(sent()) == MESSAGE_ADDED
     await service.set_status(SYSTEM_ORIGIN, case.id, StatusChange(status="pending"))
-    assert len(sent) == STATUS_CHANGED
-    sent.clear()
+    assert len(sent()) == STATUS_CHANGED
     await service.close_case(SYSTEM_ORIGIN, case.id, Closing.model_validate(MESSAGE))
-    assert len(sent) == CLOSING
+    assert len(sent()) == CLOSING
 
 
 async def test_batch_of_audit_entries_is_sealed_by_one_statement(database, sent):
@@ -121,47 +145,37 @@ async def test_batch_of_audit_entries_is_sealed_by_one_statement(database, sent)
     async with unit_of_work(database, SYSTEM_ORIGIN) as work:
         for number in range(3):
             await log.record(work, f"case-{number}", "case.changed", utc_now(), {})
-    sent.clear()
+    sent()
     async with database.transaction() as tx:
         await log.seal_all(tx, SealerTimings(batch_size=3))
-    seals = [sql for sql in sent if "UPDATE audit_log" in sql]
-    assert len(seals) == 1
-    assert "unnest" in seals[0]
+    (seal,) = [sql for sql in sent() if "UPDATE audit_log" in sql]
+    assert "unnest" in seal
     head, oldest = await entry_rows.read_head_and_oldest_unsealed(database)
     assert (head.position, oldest) == (3, None)
 
 
-async def test_page_of_the_audit_log_is_one_statement(database, instruments, sent):
+async def test_page_of_the_audit_log_is_one_statement(database, case, sent):
     """With the last detached entry, also if the page has no entry, and the subjects of the cases."""
-    service = CaseService(database, recorder(database, instruments))
-    case = await service.open_case(SYSTEM_ORIGIN, NEW)
     async with database.transaction() as tx:
         await entry_rows.detach(tx, ChainHead(7, b"hash"))
-    sent.clear()
+    sent()
     found, subjects = await entry_rows.find_entries(database, AuditFilters(), None, 10)
     nothing, no_subjects = await entry_rows.find_entries(database, AuditFilters(actor="nobody"), None, 10)
-    for entries, number in (
-        (await entry_rows.read_case_entries(database, case.id, None, 10), 1),
-        (await entry_rows.read_case_entries(database, "another", None, 10), 0),
-        (found, 1),
-        (nothing, 0),
-    ):
+    of_case, of_none = [await entry_rows.read_case_entries(database, each, None, 10) for each in (case.id, "another")]
+    for entries, number in ((of_case, 1), (of_none, 0), (found, 1), (nothing, 0)):
         assert (len(entries.entries), entries.more, entries.detached) == (number, False, ChainHead(7, b"hash"))
     assert (subjects, no_subjects) == ({case.id: NEW.subject}, {})
-    assert len(sent) == 4
+    assert len(sent()) == 4
 
 
-async def test_idempotency_key_adds_two_round_trips(database, instruments, sent):
+async def test_idempotency_key_adds_two_round_trips(database, service, case, sent):
     """One claims the key, and one stores the response. The statement of the change marks the claim."""
-    service = CaseService(database, recorder(database, instruments))
-    case = await service.open_case(SYSTEM_ORIGIN, NEW)
     keys = IdempotencyService(database)
-    sent.clear()
+    sent()
     claim = await keys.claim_or_read_response("key", "request")
-    origin = replace(SYSTEM_ORIGIN, claim=claim)
-    await service.add_message(origin, case.id, NewMessage.model_validate(MESSAGE))
+    await service.add_message(replace(SYSTEM_ORIGIN, claim=claim), case.id, ANSWER)
     await keys.store_response(claim, StoredResponse(200, {}, b"{}"), "caller")
-    assert len(sent) == MESSAGE_ADDED + 2
+    assert len(sent()) == MESSAGE_ADDED + 2
 
 
 async def test_service_levels_add_few_statements(database, instruments, sent):
@@ -170,15 +184,13 @@ async def test_service_levels_add_few_statements(database, instruments, sent):
     policy = PolicyContent.model_validate({"targets": {"firstResponse": "PT1H", "resolution": "PT9H"}})
     await PolicyService(database, policies).put(SYSTEM_ORIGIN, "all", policy)
     service = CaseService(database, CaseRecorder(instruments, ClockTracker(policies, instruments)))
-    sent.clear()
+    sent()
     case = await service.open_case(SYSTEM_ORIGIN, NEW.model_copy(update={"initial_message": None}))
-    assert len(sent) == OPENING
-    sent.clear()
-    await service.add_message(SYSTEM_ORIGIN, case.id, NewMessage.model_validate(MESSAGE))
-    assert len(sent) == MESSAGE_ADDED + 1  # the clocks
-    sent.clear()
+    assert len(sent()) == OPENING
+    await service.add_message(SYSTEM_ORIGIN, case.id, ANSWER)
+    assert len(sent()) == MESSAGE_ADDED + 1  # the clocks
     await service.add_message(SYSTEM_ORIGIN, case.id, NewMessage.model_validate(MESSAGE | {"visibility": "internal"}))
-    assert len(sent) == MESSAGE_ADDED
+    assert len(sent()) == MESSAGE_ADDED
 
 
 async def test_notifications_add_no_statement(database, instruments, sent):
@@ -191,116 +203,90 @@ async def test_notifications_add_no_statement(database, instruments, sent):
     case = await service.open_case(SYSTEM_ORIGIN, NEW)
     note = {"authorType": "agent", "visibility": "internal", "message": "Look, @agent-7"}
     for message in (note, note, {"authorType": "customer", "message": "Where is it?"}):
-        sent.clear()
+        sent()
         await service.add_message(SYSTEM_ORIGIN, case.id, NewMessage.model_validate(message))
-        assert len(sent) == MESSAGE_ADDED
-    sent.clear()
+        assert len(sent()) == MESSAGE_ADDED
     person = Principal("agent-7", "agent", "agent-7")
     service = NotificationService(database, changes, known, timedelta(days=30))
     page = await service.list_notifications(person, NotificationQuery())
-    assert [each.kind for each in page.items] == ["message", "mention", "mention"]
-    assert len(sent) == 1
+    assert ([each.kind for each in page.items], len(sent())) == (["message", "mention", "mention"], 1)
 
 
-@pytest.mark.parametrize("moved", [1, 3])
-async def test_split_of_any_number_of_messages_sends_as_many_statements(database, instruments, sent, moved):
+async def test_split_of_any_number_of_messages_sends_as_many_statements(database, instruments, service, case, sent):
     """The rows of both cases, and their search documents, are changed together."""
-    changes = recorder(database, instruments)
-    service = CaseService(database, changes)
-    case = await service.open_case(SYSTEM_ORIGIN, NEW)
-    message = NewMessage.model_validate(MESSAGE)
-    ids = [(await service.add_message(SYSTEM_ORIGIN, case.id, message)).id for _ in range(moved)]
-    sent.clear()
-    split = Split.model_validate({"messageIds": ids, "subject": "Another parcel"})
-    await CaseSplitter(database, changes).split(SYSTEM_ORIGIN, case.id, split)
-    assert len(sent) == SPLIT
+    for moved in (1, 3):
+        ids = [(await service.add_message(SYSTEM_ORIGIN, case.id, ANSWER)).id for _ in range(moved)]
+        sent()
+        split = Split.model_validate({"messageIds": ids, "subject": "Another parcel"})
+        await CaseSplitter(database, recorder(database, instruments)).split(SYSTEM_ORIGIN, case.id, split)
+        assert len(sent()) == SPLIT
 
 
 async def test_bulk_change_without_cases_sends_two_statements(database, instruments, sent):
     """It has ended when it is stored."""
     bulk = BulkService(database, recorder(database, instruments))
     new = NewBulkChange.model_validate({"query": {"team": "nobody"}, "change": {"priority": "low"}})
+    sent()
     result = await bulk.change(SYSTEM_ORIGIN, new, nullcontext(), lambda _: None)
-    assert len(sent) == BULK_WITHOUT_CASES
+    assert len(sent()) == BULK_WITHOUT_CASES
     assert (result.finished, result.items) == (True, [])
     assert await bulk.read(SYSTEM_ORIGIN.principal, result.id) == result
 
 
-async def test_upload_sends_few_statements(database, instruments, sent, tmp_path):
-    """The event, the audit entry and the change of the ledger are one statement."""
-    storage = LocalAttachmentStorage(tmp_path)
-    await storage.open()
-    case = await CaseService(database, recorder(database, instruments)).open_case(SYSTEM_ORIGIN, NEW)
-    attachments = AttachmentService(database, {"local": storage}, instruments, AttachmentSettings(max_bytes=1024))
-    sent.clear()
-    await add_file(attachments, case.id, "a.txt", "text/plain", one_chunk())
-    assert len(sent) == UPLOAD
-    await storage.close()
+async def test_upload_and_list_of_files_send_few_statements(attachments, case, sent):
+    """The event, the audit entry and the change of the ledger are one statement.
 
-
-async def test_files_of_a_case_are_listed_by_one_statement(database, instruments, sent, tmp_path):
-    """It also tells whether the case exists, and whose it is."""
-    case = await CaseService(database, recorder(database, instruments)).open_case(SYSTEM_ORIGIN, NEW)
-    storage = LocalAttachmentStorage(tmp_path)
-    attachments = AttachmentService(database, {"local": storage}, instruments, AttachmentSettings(max_bytes=1024))
-    sent.clear()
+    That of the list also tells whether the case exists, and whose it is.
+    """
+    sent()
     assert await attachments.list_by_case(SYSTEM_ORIGIN.principal, case.id) == []
-    assert len(sent) == 1
+    assert len(sent()) == 1
+    await add_file(attachments, case.id, "a.txt", "text/plain", one_chunk())
+    assert len(sent()) == UPLOAD
 
 
-@pytest.mark.parametrize("files", [1, 3])
-async def test_removal_of_any_number_of_files_sends_as_many_statements(database, instruments, sent, tmp_path, files):
+async def test_removal_of_any_number_of_files_sends_as_many_statements(database, attachments, storages, case, sent):
     """The same holds for the deletion of their bytes."""
-    case = await CaseService(database, recorder(database, instruments)).open_case(SYSTEM_ORIGIN, NEW)
-    storage = LocalAttachmentStorage(tmp_path)
-    await storage.open()
-    attachments = AttachmentService(database, {"local": storage}, instruments, AttachmentSettings(max_bytes=1024))
-    ids = [(await add_file(attachments, case.id, "a.txt", "text/plain", one_chunk())).id for _ in range(files)]
-    sent.clear()
-    async with database.transaction() as tx:
-        await attachment_rows.remove(tx, ids, "request", utc_now())
-    assert len(sent) == REMOVAL
-    sent.clear()
-    assert (await GarbageCollector(database, {"local": storage}).run()).deleted.files == files
-    assert len(sent) == GARBAGE_COLLECTION
-    await storage.close()
+    for files in (1, 3):
+        ids = [(await add_file(attachments, case.id, "a.txt", "text/plain", one_chunk())).id for _ in range(files)]
+        sent()
+        async with database.transaction() as tx:
+            await attachment_rows.remove(tx, ids, "request", utc_now())
+        assert len(sent()) == REMOVAL
+        assert (await GarbageCollector(database, storages).run()).deleted.files == files
+        assert len(sent()) == GARBAGE_COLLECTION
 
 
-@pytest.mark.parametrize("messages", [1, 3])
-async def test_erasure_of_any_number_of_events_sends_as_many_statements(database, instruments, sent, messages):
-    service = CaseService(database, recorder(database, instruments))
-    case = await service.open_case(SYSTEM_ORIGIN, NEW)
-    for _ in range(messages):
-        await service.add_message(SYSTEM_ORIGIN, case.id, NewMessage.model_validate(MESSAGE))
-    sent.clear()
-    async with database.transaction() as tx:
-        counts = await rewrite_stored_events(tx, [case.id], lambda _: "{}")
-    assert counts == {"outboxEvents": 1 + messages, "keptEvents": 0, "webhookDeliveries": 0}
-    assert len(sent) == EVENTS_REWRITTEN
+async def test_erasure_of_any_number_of_events_sends_as_many_statements(database, service, case, sent):
+    for messages in (1, 3):
+        for _ in range(messages):
+            await service.add_message(SYSTEM_ORIGIN, case.id, ANSWER)
+        stored = sa.text("SELECT count(*) AS number FROM outbox")
+        waiting = (await database.fetch_one(stored)).number
+        sent()
+        async with database.transaction() as tx:
+            counts = await rewrite_stored_events(tx, [case.id], lambda _: "{}")
+        assert counts == {"outboxEvents": waiting, "keptEvents": 0, "webhookDeliveries": 0}
+        assert len(sent()) == EVENTS_REWRITTEN
 
 
-async def test_deferred_inserts_of_one_table_keep_their_order(database, instruments):
+async def test_deferred_inserts_of_one_table_keep_their_order(database, service, case):
     """The two events of a closing have numbers in the order in which they happened."""
-    service = CaseService(database, recorder(database, instruments))
-    case = await service.open_case(SYSTEM_ORIGIN, NEW)
     await service.close_case(SYSTEM_ORIGIN, case.id, Closing.model_validate(MESSAGE))
     changes = sa.text("SELECT event::json -> 'data' ->> 'changeType' AS change FROM outbox ORDER BY seq")
     rows = await database.fetch_all(changes)
     assert [row.change for row in rows] == [None, "conversation.added", "status.changed", None]
 
 
-async def test_failing_deferred_insert_rolls_back_its_transaction(database, instruments):
+async def test_failing_deferred_insert_rolls_back_its_transaction(database, case):
     """Nothing of it is stored."""
-    service = CaseService(database, recorder(database, instruments))
-    case = await service.open_case(SYSTEM_ORIGIN, NEW)
     entry = {"at": utc_now(), "actor": "a", "role": "agent", "case_id": case.id, "request_id": None, "changes": "{}"}
+
+    async def insert():
+        async with database.transaction() as tx:
+            await tx.execute(sa.text("UPDATE tickets SET team = 'x'"))
+            await tx.execute_later(entry_rows.INSERT_ENTRY, entry | {"action": None})
+
     with pytest.raises(StatementError):
-        await insert(database, {**entry, "action": None})
+        await insert()
     assert (await database.fetch_one(sa.text("SELECT team FROM tickets"))).team is None
-
-
-async def insert(database, entry):
-    """Change all cases, and insert an entry later, in one transaction."""
-    async with database.transaction() as tx:
-        await tx.execute(sa.text("UPDATE tickets SET team = 'x'"))
-        await tx.execute_later(entry_rows.INSERT_ENTRY, entry)

@@ -21,20 +21,17 @@ IS_STANDBY = sa.text("SELECT pg_is_in_recovery() AS standby, inet_server_port() 
 
 @pytest.fixture
 def standby(postgres_cluster, primary):
-    """A server that follows the primary."""
     with copied_postgres(postgres_cluster, primary) as server:
         yield server
 
 
 def url_of(*servers, options="?target_session_attrs=read-write"):
-    """Return a URL with the hosts of several servers."""
     hosts = ",".join(urlsplit(each if isinstance(each, str) else each.url()).netloc.split("@")[-1] for each in servers)
     return f"postgresql://tests@{hosts}/{MIGRATED}{options}"
 
 
 @pytest.fixture
 async def opened():
-    """Opens a database, and closes it after the test."""
     databases = []
 
     async def opened(url, timings=PATIENT_DATABASE):
@@ -148,7 +145,7 @@ async def test_host_that_does_not_answer_costs_its_time_only(opened, primary):
 def test_error_names_all_hosts_without_credentials():
     """Of a database that no host serves."""
     first, second = free_port(), free_port()
-    url = f"postgresql://u:secret@127.0.0.1:{first},127.0.0.1:{second}/support"
+    url = f"postgresql://u:secret@127.0.0.1:{first},127.0.0.1:{second}/support?password=secret"
     with pytest.raises(Unavailable) as refusal:
         read_schema_status(url)
     assert f"127.0.0.1:{first}, 127.0.0.1:{second} (SUPPORT_DATABASE_URL)" in str(refusal.value)

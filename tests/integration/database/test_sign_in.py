@@ -14,7 +14,6 @@ from support_service.platform.settings import Settings
 from tests.support.calls import eventually
 from tests.support.certificates import CertificateAuthority
 from tests.support.process import running
-from tests.support.servers import free_port
 from tests.support.sessions import MIGRATED, copied_postgres
 from tests.support.timings import PATIENT_DATABASE
 
@@ -29,13 +28,11 @@ WHO = sa.text("SELECT current_user AS name, ssl FROM pg_stat_ssl WHERE pid = pg_
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
-    """The authority that the server and its clients trust."""
     return CertificateAuthority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="module")
 def server(postgres_cluster, authority):
-    """A server with three users, each of whom signs in another way."""
     with copied_postgres(postgres_cluster) as server:
         for name in ("certified", "encrypted", "plain"):
             server.run(f"CREATE ROLE {name} LOGIN SUPERUSER PASSWORD 'first'")
@@ -121,10 +118,3 @@ async def test_client_signs_in_by_its_certificate(settings, authority):
     assert await asyncio.to_thread(upgrade, given.url) == "newest"
     async with open_database(given, pool_size=1, timings=PATIENT_DATABASE) as database:
         assert (await database.fetch_one(WHO)).name == "certified"
-
-
-def test_url_of_a_server_that_is_down_is_named_without_its_options():
-    url = f"postgresql://u@127.0.0.1:{free_port()}/support?password=secret"
-    with pytest.raises(Unavailable, match=r"127\.0\.0\.1") as refusal:
-        read_schema_status(url)
-    assert "secret" not in str(refusal.value)

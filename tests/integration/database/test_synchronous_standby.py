@@ -23,10 +23,10 @@ from tests.support.timings import PATIENT_POSTGRES, patient_timings
 
 NEW_CASE = {"subject": "A parcel", "channel": "email"}
 DRIVER = PostgresTimings().driver_margin
-SHORT = DatabaseTimings(postgres=replace(PATIENT_POSTGRES, statement_timeout=1.0, driver_margin=DRIVER))
+SHORT = DatabaseTimings(postgres=replace(PATIENT_POSTGRES, statement_timeout=0.5, driver_margin=DRIVER))
 
 
-@pytest.fixture(params=[True, False], ids=["prepared", "unnamed"])
+@pytest.fixture(params=[True, pytest.param(False, marks=pytest.mark.long)], ids=["prepared", "unnamed"])
 async def database(request, primary, standby):
     """The database of the primary, with a short time for a statement."""
     database = create_database(primary.url(MIGRATED), prepared_statements=request.param, timings=SHORT)
@@ -42,98 +42,71 @@ async def unreplicated(awaitable):
     assert refusal.value.code == "commit_not_replicated"
 
 
-async def in_transaction(database, statement, parameters):
-    """Run a change in a transaction with locks, between BEGIN and COMMIT."""
-    async with database.transaction() as tx:
-        await tx.fetch_all(sa.text("SELECT 1"))
-        await tx.execute(statement, parameters)
+async def test_nothing_acknowledges_a_change_before_the_standby_has_it(database, standby):
+    """A statement, a transaction, a repeat of a request, and an inbound event. Connections work afterwards.
 
-
-async def apply_claimed(database, claim):
-    """Run the unit of work of a request with a claim."""
-    async with unit_of_work(database, WriteOrigin(SYSTEM_ORIGIN.principal, None, claim)):
-        pass
-
-
-async def test_change_is_named_as_not_replicated(database, standby):
-    """In a transaction, and as a statement of its own. Both are made, and the connections work afterwards."""
-    keys = idempotency_keys.insert()
+    Whatever the first request has left: a claim, a change without an answer, or an answer.
+    """
+    added = idempotency_keys.insert()
     row = {"request": "r", "owner": "o", "until": utc_now(), "state": "claimed", "created_at": utc_now()}
-    standby.stop()
-    await unreplicated(database.execute(keys, row | {"id": "a"}))
-    await unreplicated(in_transaction(database, keys, row | {"id": "b"}))
-    rows = await database.fetch_all(sa.select(idempotency_keys.c.id).order_by(idempotency_keys.c.id))
-    assert [each.id for each in rows] == ["a", "b"]
-    standby.start()
-    await eventually(lambda: has_been_added(database, row))
-
-
-async def has_been_added(database, row):
-    """Add a row; return whether it was replicated."""
-    try:
-        await database.execute(idempotency_keys.delete().where(idempotency_keys.c.id == "c"))
-        return await database.execute(idempotency_keys.insert(), row | {"id": "c"})
-    except Unavailable:
-        return False
-
-
-async def test_repeat_is_not_acknowledged_before_the_standby_has_the_change(database, standby):
-    """Whatever the first request has left: a claim, a change without an answer, or an answer."""
-    claims = IdempotencyService(database)
-    applied = await claims.claim_or_read_response("applied", "r")
-    answered = await claims.claim_or_read_response("answered", "r")
-    standby.stop()
-    await unreplicated(claims.claim_or_read_response("claimed", "r"))
-    await unreplicated(apply_claimed(database, applied))
-    await unreplicated(claims.store_response(answered, StoredResponse(201, {}, b"{}"), "caller"))
-    for key in ("claimed", "applied", "answered"):
-        for _ in range(2):
-            await unreplicated(claims.claim_or_read_response(key, "r"))
-    standby.start()
-
-    async def outcome(key):
-        try:
-            return await claims.claim_or_read_response(key, "r")
-        except Unavailable:
-            return None  # the standby is not yet connected
-        except Conflict as refusal:
-            return refusal.code
-
-    assert await eventually(lambda: outcome("answered")) == StoredResponse(201, {}, b"{}")
-    assert await outcome("applied") == await outcome("claimed") == "idempotency_key_in_use"
-    await database.execute(idempotency_keys.update().values(until=utc_now() - timedelta(seconds=1)))
-    assert await outcome("applied") == "idempotency_answer_lost"
-    assert isinstance(await outcome("claimed"), IdempotencyClaim)
-
-
-async def test_inbound_event_is_not_acknowledged_before_the_standby_has_its_effect(database, standby):
-    """A repeat finds it applied, and waits for the standby, too."""
     event = parse_event(
         b'{"specversion":"1.0","id":"1","source":"s","type":"order.status.changed.v1",'
         b'"data":{"orderId":"O-1","status":"paid"}}'
     )
+    claims = IdempotencyService(database)
+    applied, answered = [await claims.claim_or_read_response(name, "r") for name in ("applied", "answered")]
 
-    async def apply():
+    async def in_transaction():
+        async with database.transaction() as tx:
+            await tx.fetch_all(sa.text("SELECT 1"))
+            await tx.execute(added, row | {"id": "b"})
+
+    async def apply_claimed():
+        async with unit_of_work(database, WriteOrigin(SYSTEM_ORIGIN.principal, None, applied)):
+            pass
+
+    async def hear():
         async with database.transaction() as tx:
             return await begin_applying(tx, event)
 
+    async def outcome(call, *arguments):
+        try:
+            return await call(*arguments)
+        except Unavailable:
+            return "the standby is not yet connected"
+        except Conflict as refusal:
+            return refusal.code
+
     standby.stop()
-    for _ in range(3):
-        await unreplicated(apply())
+    await unreplicated(database.execute(added, row | {"id": "a"}))
+    await unreplicated(in_transaction())
+    await unreplicated(claims.claim_or_read_response("claimed", "r"))
+    await unreplicated(apply_claimed())
+    await unreplicated(claims.store_response(answered, StoredResponse(201, {}, b"{}"), "caller"))
+    for key in ("claimed", "applied", "answered"):
+        await unreplicated(claims.claim_or_read_response(key, "r"))
+    for _ in range(2):
+        await unreplicated(hear())
+    ids = {each.id for each in await database.fetch_all(sa.select(idempotency_keys.c.id))}
+    assert ids == {"a", "b", "claimed", "applied", "answered"}
     standby.start()
 
     async def is_duplicate():
-        try:
-            return await apply() is None
-        except Unavailable:
-            return False
+        return await outcome(hear) is None
 
     await eventually(is_duplicate)
+    repeat = claims.claim_or_read_response
+    assert await outcome(repeat, "answered", "r") == StoredResponse(201, {}, b"{}")
+    assert await outcome(repeat, "applied", "r") == await outcome(repeat, "claimed", "r") == "idempotency_key_in_use"
+    await database.execute(idempotency_keys.update().values(until=utc_now() - timedelta(seconds=1)))
+    assert await outcome(repeat, "applied", "r") == "idempotency_answer_lost"
+    assert isinstance(await outcome(repeat, "claimed", "r"), IdempotencyClaim)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("processes")
 async def test_requests_without_a_standby(make_client, primary, standby, tmp_path):
-    """Over HTTP: the code, `Retry-After`, the change itself, and the runbook's check."""
+    """Over HTTP: the code, `Retry-After`, the change itself, and the runbook's check. The test above is short."""
     url = primary.url(MIGRATED)
     client = await make_client(SUPPORT_DATABASE_URL=url, timings=patient_timings(database=SHORT))
     await open_case(client)
