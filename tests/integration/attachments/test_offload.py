@@ -11,7 +11,6 @@ from support_service.attachments.garbage import BATCH_LEASE, RETRY_DELAY, Garbag
 from support_service.attachments.maintenance import file_mover
 from support_service.attachments.maintenance.file_mover import CLAIM_LEASE, UNMOVABLE_RETRY_DELAY, Throttle
 from support_service.attachments.maintenance.offload import DELETE_GRACE, OffloadTimings
-from support_service.attachments.maintenance.scrub import list_attachment_page
 from support_service.cases.model.files import FileTotals
 from support_service.cases.sql import attachment_rows
 from support_service.core.domain.principals import SYSTEM
@@ -97,31 +96,18 @@ async def test_damaged_file_is_not_offloaded(harness, scrape):
     assert scrape.value(MOVED, to="s3", outcome="mismatch") == 2
 
 
-async def test_copy_is_read_back_before_the_row_refers_to_it(harness, s3, monkeypatch):
-    """A copy with other bytes is not used."""
-    kept = await harness.add(b"hello")
-    put = harness.s3.put
-
-    async def spoiled(*arguments, **options):
-        stored = await put(*arguments, **options)
-        s3.replace(harness.bucket, stored.key, b"HELLO")
-        return stored
-
-    monkeypatch.setattr(harness.s3, "put", spoiled)
-    (moved,) = await harness.offload()
-    assert moved.outcome == "mismatch"
-    assert await harness.read_content(kept) == b"hello"
-    assert (await harness.reload(kept)).storage == "local"
-
-
 @both_databases
-async def test_file_deleted_during_its_offload_is_removed(harness):
-    """Neither the file nor its copy stays."""
-    kept = await harness.add(b"hello")
+async def test_file_deleted_before_or_during_its_offload_is_removed(harness, scrape):
+    """Neither the file nor its copy stays, and it is not reported as unreadable."""
+    before, during = await harness.add(b"hello"), await harness.add(b"world")
     mover = harness.offloader().files
-    (claimed,) = await mover.claim(harness.clock(), "mover", 10)
+    claims = {each.attachment.id: each for each in await mover.claim(harness.clock(), "mover", 10)}
+    await harness.service.remove(SYSTEM_ORIGIN, harness.case_id, before.id)
+    assert (await mover.move(claims[before.id], "mover", Throttle(None))).outcome == "gone"
+    assert scrape.value(MOVED, to="s3", outcome="unreadable") == 0
+    claimed = claims[during.id]
     await harness.s3.put(harness.local.read(claimed.attachment.storage_key, 0, 5), key=claimed.copy_key)
-    await harness.service.remove(SYSTEM_ORIGIN, harness.case_id, kept.id)
+    await harness.service.remove(SYSTEM_ORIGIN, harness.case_id, during.id)
     async with harness.database.transaction() as tx:
         assert not await switch(tx, claimed, "mover", harness.clock())
     await harness.reconcile_later()
@@ -129,25 +115,22 @@ async def test_file_deleted_during_its_offload_is_removed(harness):
 
 
 @both_databases
-async def test_file_deleted_before_its_offload_is_no_loss(harness, scrape):
-    """It is not reported as unreadable."""
-    kept = await harness.add(b"hello")
-    mover = harness.offloader().files
-    (claimed,) = await mover.claim(harness.clock(), "mover", 10)
-    await harness.service.remove(SYSTEM_ORIGIN, harness.case_id, kept.id)
-    assert (await mover.move(claimed, "mover", Throttle(None))).outcome == "gone"
-    assert scrape.value(MOVED, to="s3", outcome="unreadable") == 0
-    await harness.reconcile_later()
-    assert await harness.check_consistency() == []
-
-
-@both_databases
 async def test_expired_claim_of_an_offload_has_no_effect(harness):
-    """Once another run has claimed the file, the first can't change its row. The file is moved once."""
+    """Once another run has claimed the file, the first can't change its row. The file is moved once.
+
+    A row never refers to a copy that is being deleted, from the moment at which the deletion starts.
+    """
     kept = await harness.add(b"hello")
     slow = harness.offloader().files
     (claimed,) = await slow.claim(harness.clock(), "slow", 10)
     assert await harness.offload() == []
+    await harness.s3.put(harness.local.read(claimed.attachment.storage_key, 0, 5), key=claimed.copy_key)
+    harness.clock_offset += CLAIM_LEASE + timedelta(seconds=1)
+    async with harness.database.transaction() as tx:
+        assert len(await garbage.claim_due_garbage(tx, harness.clock(), 10, until=harness.clock())) == 1
+        await file_mover.renew_claims(tx, "slow", harness.clock() + CLAIM_LEASE)
+    async with harness.database.transaction() as tx:
+        assert not await switch(tx, claimed, "slow", harness.clock())
     harness.clock_offset += CLAIM_LEASE + timedelta(seconds=1)
     assert [moved.outcome for moved in await harness.offload()] == ["moved"]
     async with harness.database.transaction() as tx:
@@ -155,33 +138,6 @@ async def test_expired_claim_of_an_offload_has_no_effect(harness):
     await harness.reconcile_later()
     (row,) = await harness.check_consistency()
     assert (row.id, row.storage) == (kept.id, "s3")
-
-
-@both_databases
-async def test_row_never_refers_to_a_copy_that_is_being_deleted(harness):
-    """This holds from the moment at which the deletion starts."""
-    await harness.add(b"hello")
-    mover = harness.offloader().files
-    (claimed,) = await mover.claim(harness.clock(), "mover", 10)
-    await harness.s3.put(harness.local.read(claimed.attachment.storage_key, 0, 5), key=claimed.copy_key)
-    harness.clock_offset += CLAIM_LEASE + timedelta(seconds=1)
-    async with harness.database.transaction() as tx:
-        assert len(await garbage.claim_due_garbage(tx, harness.clock(), 10, until=harness.clock())) == 1
-        await file_mover.renew_claims(tx, "mover", harness.clock() + CLAIM_LEASE)
-    async with harness.database.transaction() as tx:
-        assert not await switch(tx, claimed, "mover", harness.clock())
-
-
-async def test_long_offload_keeps_its_claims(harness):
-    """Claims are renewed for as long as the run takes."""
-    await harness.add(b"hello")
-    mover = harness.offloader().files
-    await mover.claim(harness.clock(), "mover", 10)
-    for _ in range(3):
-        harness.clock_offset += CLAIM_LEASE - timedelta(seconds=1)
-        await mover.renew_claims("mover")
-        assert await harness.garbage_collector.run() == (FileTotals(0, 0), 0)
-        assert await harness.offload() == []
 
 
 async def test_offload_stops_while_s3_is_down(harness, gateway, scrape):
@@ -220,45 +176,40 @@ async def test_offload_skips_a_file_that_s3_refuses(harness, monkeypatch):
 
 @both_databases
 async def test_deletions_continue_on_other_storages_while_one_is_down(harness, gateway, monkeypatch):
-    """One failure ends the turn of its storage. The rest is deleted when it is back."""
+    """One failure ends the turn of its storage. The rest is deleted when it is back, by one collector."""
     asked, delete = [], harness.s3.delete
 
     async def noting(key):
         asked.append(key)
         await delete(key)
 
-    for data in (b"one", b"two", b"three"):
-        await harness.add(data)
+    far = [await harness.add(data) for data in (b"one", b"two", b"three")]
     await harness.offload()
     await harness.reconcile_later()
     near = await harness.add(b"near")
     monkeypatch.setattr(harness.s3, "delete", noting)
     remover = GarbageCollector(harness.database, harness.storages, harness.clock, batch_size=2)
-    ids = [each.attachment.id for each in await list_attachment_page(harness.database, 0, 10)]
-    async with harness.database.transaction() as tx:
-        await attachment_rows.subtract_from_ledger(
-            tx, await attachment_rows.remove(tx, ids, "request", harness.clock())
-        )
     await gateway.kill()
+    await harness.service.remove(SYSTEM_ORIGIN, harness.case_id, far[0].id)
+    with pytest.raises(NotFound):
+        await harness.service.get(SYSTEM, harness.case_id, far[0].id)
+    assert (len(await harness.garbage_keys()), len(asked)) == (1, 1)
+    async with harness.database.transaction() as tx:
+        ids = [each.id for each in (*far[1:], near)]
+        removed = await attachment_rows.remove(tx, ids, "request", harness.clock())
+        await attachment_rows.subtract_from_ledger(tx, removed)
+    harness.clock_offset += 2 * RETRY_DELAY + timedelta(seconds=1)
+    asked.clear()
     assert await remover.run() == (FileTotals(1, near.size_bytes), 3)
     assert len(asked) == 1
     await gateway.start()
     harness.clock_offset += 2 * RETRY_DELAY + timedelta(seconds=1)
+    async with harness.database.transaction() as tx:  # as another collector, whose claim is respected for a while
+        assert len(await garbage.claim_due_garbage(tx, harness.clock(), 10, until=harness.clock() + BATCH_LEASE)) == 3
+    assert await remover.run() == (FileTotals(0, 0), 0)
+    harness.clock_offset += BATCH_LEASE + timedelta(seconds=1)
     assert (await remover.run()).deleted.files == 3
     assert await harness.check_consistency() == []
-
-
-@both_databases
-async def test_concurrent_garbage_collectors_delete_each_file_once(harness):
-    """A claim of another collector is respected until it has expired."""
-    kept = await harness.add(b"hello")
-    async with harness.database.transaction() as tx:
-        await attachment_rows.remove(tx, [kept.id], "request", harness.clock())
-    async with harness.database.transaction() as tx:
-        assert len(await garbage.claim_due_garbage(tx, harness.clock(), 10, until=harness.clock() + BATCH_LEASE)) == 1
-    assert await harness.garbage_collector.run() == (FileTotals(0, 0), 0)
-    harness.clock_offset += BATCH_LEASE + timedelta(seconds=1)
-    assert await harness.garbage_collector.run() == (FileTotals(1, 5), 0)
 
 
 async def test_offload_reports_an_unavailable_database(harness, database, monkeypatch):
@@ -303,19 +254,6 @@ async def test_download_finds_a_file_that_was_just_moved(harness):
     await harness.garbage_collector.run()
     assert await harness.stored_keys("local") == set()
     assert b"".join([block async for block in harness.service.read(kept, 1, 3)]) == b"ell"
-
-
-async def test_file_can_be_deleted_while_s3_is_down(harness, gateway):
-    """Its object is listed as garbage, and is deleted when S3 is back."""
-    kept = await harness.add(b"hello")
-    await harness.offload()
-    await harness.reconcile_later()
-    await gateway.kill()
-    await harness.service.remove(SYSTEM_ORIGIN, harness.case_id, kept.id)
-    with pytest.raises(NotFound):
-        await harness.service.get(SYSTEM, harness.case_id, kept.id)
-    assert len(await harness.garbage_keys()) == 1
-    assert await harness.garbage_collector.run() == (FileTotals(0, 0), 1)
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)

@@ -19,19 +19,16 @@ LIFECYCLE = Path(__file__).parents[3] / "docs" / "s3-lifecycle.json"
 
 @pytest.fixture
 def bucket(s3):
-    """An empty bucket."""
     return s3.create_bucket()
 
 
 @pytest.fixture
 def storage(s3, bucket):
-    """A storage in it."""
     return S3AttachmentStorage(bucket, endpoint=s3.url)
 
 
 @pytest.fixture
 def impatient(s3, bucket):
-    """Return storages in the bucket, with timeouts of their own."""
     return lambda **timings: S3AttachmentStorage(bucket, endpoint=s3.url, timings=S3Timings(**timings))
 
 
@@ -48,18 +45,12 @@ async def test_presigned_url_returns_the_file_with_its_headers(storage):
         assert response.headers["Content-Disposition"] == response_headers.disposition
 
 
-async def test_unfinished_multipart_upload_is_left_to_the_lifecycle_rule(storage, s3, bucket):
-    """It is no file, and the service does not touch it."""
-    key = new_key()
-    s3.begin_multipart_upload(bucket, key)
-    assert await storage.delete_unfinished(datetime.now(UTC)) == 0
-    assert [found async for found in storage.list()] == []
-    assert s3.multipart_uploads(bucket) == [key]
-
-
 async def test_failed_multipart_upload_is_aborted(storage, s3, bucket):
-    """It is open until the failure, and is then aborted at once."""
-    sent = []
+    """At once. An unfinished one is no file, and is left to the lifecycle rule of the documentation.
+
+    An S3 server accepts it: uploads that are open for a day are aborted.
+    """
+    key, sent = new_key(), []
 
     async def broken():
         for _ in range(3):
@@ -71,20 +62,18 @@ async def test_failed_multipart_upload_is_aborted(storage, s3, bucket):
 
     with pytest.raises(ConnectionResetError):
         await storage.put(broken())
-    assert len(sent) == 1
-    assert s3.multipart_uploads(bucket) == []
-
-
-def test_documented_lifecycle_rule_is_valid(s3, bucket):
-    """An S3 server accepts it: uploads that are open for a day are aborted."""
+    assert (len(sent), s3.multipart_uploads(bucket)) == (1, [])
+    s3.begin_multipart_upload(bucket, key)
+    assert await storage.delete_unfinished(datetime.now(UTC)) == 0
+    assert [found async for found in storage.list()] == []
+    assert s3.multipart_uploads(bucket) == [key]
     server = botocore.session.get_session().create_client(
         "s3", endpoint_url=s3.url, region_name="us-east-1", aws_access_key_id="me", aws_secret_access_key="secret"
     )
     rule = json.loads(LIFECYCLE.read_text())
     server.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=rule)
     (taken,) = server.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
-    assert taken["Status"] == "Enabled"
-    assert taken["Filter"] == {"Prefix": ""}
+    assert (taken["Status"], taken["Filter"]) == ("Enabled", {"Prefix": ""})
     assert taken["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
 
 
@@ -99,40 +88,40 @@ async def refusals(calls):
     return dict(zip(calls, await asyncio.gather(*map(refusal, calls.values())), strict=True))
 
 
-async def test_operations_raise_unavailable_while_s3_is_down(storage, s3):
-    """They work again when it is back."""
-    s3.kill()
+async def test_s3_that_is_frozen_or_down_is_unavailable(impatient, s3):
+    """It accepts connections and never answers, or refuses them. Operations work again when it is back."""
+    kept = await impatient().put(stream(b"hello"))
+    storage, waiting = impatient(response=0.2), asyncio.Event()
+
+    async def endless():
+        waiting.set()
+        yield b"x" * PART_BYTES
+        await asyncio.Event().wait()
+
     calls = {
         "put": lambda: storage.put(stream(b"hello")),
-        "stat": lambda: storage.stat("ab/c"),
+        "stat": lambda: storage.stat(kept.key),
         "delete": lambda: storage.delete("ab/c"),
-        "read": lambda: read(storage, "ab/c", 0, 1),
+        "read": lambda: read(storage, kept.key, 0, 1),
         "list": lambda: anext(storage.list()),
         # The number of a status is no sign of it in a key: this file is not shorter than it was.
         "read 416": lambda: read(storage, f"41/416{'0' * 29}", 0, 1),
     }
+    s3.freeze()
+    try:
+        assert await refusals(calls) == dict.fromkeys(calls, "storage_unavailable")
+        task = asyncio.create_task(storage.put(endless()))
+        await waiting.wait()
+        task.cancel()  # which ends soon
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    finally:
+        s3.thaw()
+    s3.kill()
     assert await refusals(calls) == dict.fromkeys(calls, "storage_unavailable")
     s3.start()
     again = S3AttachmentStorage(s3.create_bucket(), endpoint=s3.url)
     assert (await again.put(stream(b"hello"))).size == 5
-
-
-async def test_frozen_s3_times_out(impatient, s3):
-    """It accepts connections and never answers."""
-    kept = await impatient().put(stream(b"hello"))
-    storage = impatient(response=0.2)
-    s3.freeze()
-    try:
-        calls = {
-            "put": lambda: storage.put(stream(b"hello")),
-            "stat": lambda: storage.stat(kept.key),
-            "delete": lambda: storage.delete("ab/c"),
-            "read": lambda: read(storage, kept.key, 0, 1),
-            "list": lambda: anext(storage.list()),
-        }
-        assert await refusals(calls) == dict.fromkeys(calls, "storage_unavailable")
-    finally:
-        s3.thaw()
 
 
 @pytest.mark.parametrize("size", [PART_BYTES, 6 * PART_BYTES])
@@ -149,26 +138,6 @@ async def test_upload_to_s3_that_freezes_times_out(impatient, s3, size):
         with pytest.raises(Unavailable) as refusal:
             await storage.put(frozen_on_the_way())
         assert refusal.value.code == "storage_unavailable"
-    finally:
-        s3.thaw()
-
-
-async def test_cancelled_upload_to_a_frozen_s3_ends_soon(impatient, s3):
-    storage = impatient(response=0.2)
-    waiting = asyncio.Event()
-
-    async def endless():
-        waiting.set()
-        yield b"x" * PART_BYTES
-        await asyncio.Event().wait()
-
-    s3.freeze()
-    try:
-        task = asyncio.create_task(storage.put(endless()))
-        await waiting.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
     finally:
         s3.thaw()
 
@@ -208,21 +177,15 @@ async def test_completing_a_file_may_take_longer_than_a_stall(impatient, s3, mon
     assert (await storage.put(frozen_at_the_end())).size == PART_BYTES
 
 
-async def test_missing_bucket_is_an_error(s3):
-    """It does not count as an empty bucket."""
-    storage = S3AttachmentStorage("no-such-bucket", endpoint=s3.url)
-    with pytest.raises(Unavailable):
-        await storage.put(stream(b"hello"))
-    with pytest.raises(Unavailable):
-        await anext(storage.list())
-
-
-async def test_deleted_bucket_is_unavailable(s3, storage):
-    """No file counts as missing or as deleted."""
+async def test_missing_bucket_is_unavailable(s3, storage):
+    """It does not count as an empty bucket, and no file counts as missing or as deleted."""
     lost = S3AttachmentStorage("no-such-bucket", endpoint=s3.url)
-    assert await refusals({"read": lambda: read(lost, new_key(), 0, 1), "delete": lambda: lost.delete(new_key())}) == {
-        "read": "storage_unavailable",
-        "delete": "storage_unavailable",
+    calls = {
+        "put": lambda: lost.put(stream(b"hello")),
+        "list": lambda: anext(lost.list()),
+        "read": lambda: read(lost, new_key(), 0, 1),
+        "delete": lambda: lost.delete(new_key()),
     }
+    assert await refusals(calls) == dict.fromkeys(calls, "storage_unavailable")
     assert await storage.presigned_url(new_key(), 5, 60) is None  # the file alone is gone
     assert storage.free_bytes() is None  # a bucket is never full

@@ -28,38 +28,43 @@ pytestmark = both_databases
 
 @pytest.fixture
 async def service(database, instruments, tmp_path):
-    """A service that takes files of up to 100 bytes."""
     storage = LocalAttachmentStorage(tmp_path / "files")
     await storage.open()
     return AttachmentService(database, {"local": storage}, instruments, AttachmentSettings(max_bytes=100))
 
 
 @pytest.fixture
-async def case_id(database, instruments):
-    """A case."""
-    return (
-        await CaseService(database, recorder(database, instruments)).open_case(
-            SYSTEM_ORIGIN, NewCase(subject="A", channel="email")
-        )
-    ).id
+def open_case(database, instruments):
+    async def open_case():
+        cases = CaseService(database, recorder(database, instruments))
+        return (await cases.open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email"))).id
+
+    return open_case
+
+
+@pytest.fixture
+async def case_id(open_case):
+    return await open_case()
 
 
 async def stream(*chunks):
-    """Bytes as an upload brings them."""
     for chunk in chunks:
         yield chunk
 
 
 async def test_ledger_equals_the_stored_files(service, database, case_id, tmp_path):
-    """After each change it is the sum of the rows, and the rows are the files."""
+    """After each change it is the sum of the rows, and the rows are the files. A file is found in its own case only."""
     kept = [await add_file(service, case_id, "a.txt", "text/plain", stream(b"x" * size)) for size in (1, 20, 100)]
     assert await attachment_rows.read_ledger_totals(database, "local") == FileTotals(files=3, bytes=121)
+    assert await service.get(SYSTEM, case_id, kept[0].id) == kept[0]
+    for refused in (service.get(SYSTEM, "other", kept[0].id), service.remove(SYSTEM_ORIGIN, "other", kept[0].id)):
+        with pytest.raises(NotFound):
+            await refused
     await service.remove(SYSTEM_ORIGIN, case_id, kept[1].id)
     assert await attachment_rows.read_ledger_totals(database, "local") == FileTotals(files=2, bytes=101)
     assert await service.list_by_case(SYSTEM, case_id) == [kept[0], kept[2]]
-    assert {path.name for path in stored_files(tmp_path / "files")} == {
-        attachment.storage_key.rpartition("/")[2] for attachment in (kept[0], kept[2])
-    }
+    keys = {attachment.storage_key.rpartition("/")[2] for attachment in (kept[0], kept[2])}
+    assert {path.name for path in stored_files(tmp_path / "files")} == keys
 
 
 async def test_readings_of_the_backlog_are_bounded(service):
@@ -70,10 +75,9 @@ async def test_readings_of_the_backlog_are_bounded(service):
     assert len(service.backlog.history) <= 2  # the machine may stall for a step
 
 
-async def test_files_of_several_cases_are_the_newest_first(service, database, instruments, case_id):
+async def test_files_of_several_cases_are_the_newest_first(service, open_case, case_id):
     """Customers get the public ones."""
-    new = NewCase(subject="B", channel="email")
-    other = (await CaseService(database, recorder(database, instruments)).open_case(SYSTEM_ORIGIN, new)).id
+    other = await open_case()
     first, note, last = [
         await add_file(service, case, "a.txt", "text/plain", stream(b"x"), visibility=visibility)
         for case, visibility in ((case_id, "public"), (other, "internal"), (case_id, "public"))
@@ -83,26 +87,6 @@ async def test_files_of_several_cases_are_the_newest_first(service, database, in
     assert await service.list_by_cases(SYSTEM, cases, 2) == [last, note]
     assert await service.list_by_cases(SYSTEM, [other], 9) == [note]
     assert await service.list_by_cases(customer, cases, 9) == [last, first]
-
-
-async def test_attachment_is_found_in_its_own_case_only(service, case_id):
-    kept = await add_file(service, case_id, "a.txt", "text/plain", stream(b"x"))
-    assert await service.get(SYSTEM, case_id, kept.id) == kept
-    with pytest.raises(NotFound):
-        await service.get(SYSTEM, "other", kept.id)
-    with pytest.raises(NotFound):
-        await service.remove(SYSTEM_ORIGIN, "other", kept.id)
-
-
-@pytest.mark.parametrize(
-    ("case", "chunks", "error"), [(None, [b"x" * 60, b"x" * 41], RequestTooLarge), ("other", [b"x"], NotFound)]
-)
-async def test_refused_file_is_not_stored(service, database, case_id, tmp_path, case, chunks, error):
-    """Neither on the disk nor in the database."""
-    with pytest.raises(error):
-        await add_file(service, case or case_id, "a.txt", "text/plain", stream(*chunks))
-    assert stored_files(tmp_path / "files") == []
-    assert await attachment_rows.read_ledger_totals(database, "local") == FileTotals(files=0, bytes=0)
 
 
 @pytest.mark.parametrize("visibility", ["public", "internal"])
@@ -145,16 +129,11 @@ async def test_refusal_is_reported_even_if_the_file_cannot_be_deleted(database, 
     assert len(stored_files(tmp_path / "files")) == 1
 
 
-async def test_file_to_a_full_case_is_refused(service, database, instruments, case_id, tmp_path):
+async def test_file_to_a_full_case_is_refused(service, database, instruments, open_case, case_id, tmp_path):
     """Concurrent uploads included. After a removal there is room for one."""
     storages = {"local": LocalAttachmentStorage(tmp_path / "files")}
-    service = AttachmentService(
-        database,
-        storages,
-        instruments,
-        AttachmentSettings(max_bytes=100),
-        files=CaseFiles(CaseFileLimits(max_files_per_case=3)),
-    )
+    files = CaseFiles(CaseFileLimits(max_files_per_case=3))
+    service = AttachmentService(database, storages, instruments, AttachmentSettings(max_bytes=100), files=files)
     added = await asyncio.gather(
         *(add_file(service, case_id, "a", None, stream(b"x" * 10)) for _ in range(8)), return_exceptions=True
     )
@@ -165,35 +144,30 @@ async def test_file_to_a_full_case_is_refused(service, database, instruments, ca
     assert (await case_rows.read_state(database, case_id)).version == 4
     with pytest.raises(Conflict, match="open another case"):
         await service.files.check_upload(database, SYSTEM, case_id)
-    other = await CaseService(database, recorder(database, instruments)).open_case(
-        SYSTEM_ORIGIN, NewCase(subject="B", channel="email")
-    )
-    await service.files.check_upload(database, SYSTEM, other.id)
+    await service.files.check_upload(database, SYSTEM, await open_case())
     await service.remove(SYSTEM_ORIGIN, case_id, kept[0].id)
     await service.files.check_upload(database, SYSTEM, case_id)
     await add_file(service, case_id, "a", None, stream(b"x"))
 
 
-@pytest.mark.parametrize("unknown", ["nobody", "\0", "x" * 5000])
-async def test_file_to_an_unknown_case_is_refused(service, tmp_path, unknown):
-    """This holds for any form of the id, also one that PostgreSQL can't compare. The file is deleted."""
-    with pytest.raises(NotFound):
-        await add_file(service, unknown, "a", None, stream(b"x"))
+async def test_refused_file_is_not_stored(service, database, case_id, tmp_path):
+    """One that is too large, or to an unknown case: also if its id is one that PostgreSQL can't compare."""
+    with pytest.raises(RequestTooLarge):
+        await add_file(service, case_id, "a.txt", "text/plain", stream(b"x" * 60, b"x" * 41))
+    for unknown in ("nobody", "\0", "x" * 5000):
+        with pytest.raises(NotFound):
+            await add_file(service, unknown, "a", None, stream(b"x"))
     assert stored_files(tmp_path / "files") == []
+    assert await attachment_rows.read_ledger_totals(database, "local") == FileTotals(files=0, bytes=0)
 
 
 async def test_ledger_is_right_after_concurrent_changes(service, database, case_id, tmp_path):
+    """Removals of one file count once."""
     kept = await asyncio.gather(*(add_file(service, case_id, "a", None, stream(b"x" * 10)) for _ in range(20)))
-    await asyncio.gather(*(service.remove(SYSTEM_ORIGIN, case_id, attachment.id) for attachment in kept[:15]))
+    removals = (service.remove(SYSTEM_ORIGIN, case_id, each.id) for each in (*kept[:15], *[kept[0]] * 3))
+    await asyncio.gather(*removals, return_exceptions=True)
     assert await attachment_rows.read_ledger_totals(database, "local") == FileTotals(files=5, bytes=50)
     assert len(stored_files(tmp_path / "files")) == 5
-
-
-async def test_concurrent_removals_of_one_file_count_once(service, database, case_id):
-    kept = await add_file(service, case_id, "a", None, stream(b"x" * 10))
-    await add_file(service, case_id, "b", None, stream(b"x" * 10))
-    await asyncio.gather(*(service.remove(SYSTEM_ORIGIN, case_id, kept.id) for _ in range(4)), return_exceptions=True)
-    assert await attachment_rows.read_ledger_totals(database, "local") == FileTotals(files=1, bytes=10)
 
 
 async def test_changes_of_the_ledger_are_merged_into_its_totals(service, database, case_id):

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments.garbage import claim_due_garbage, delete_expired_staged
+from support_service.attachments.garbage import claim_due_garbage
 from support_service.cases.model.files import StoredAttachment
 from support_service.cases.sql import attachment_rows
 from support_service.cases.sql.attachment_rows import garbage_entry_of
@@ -23,18 +23,15 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture
 async def cases(add_cases):
-    """Two cases."""
     await add_cases(ticket(1), ticket(2))
 
 
 def file(number, case=1):
-    """Return a file that is not stored."""
     values = (f"file-{number}", f"case-{case}", "a.txt", "text/plain", number, "0" * 64, "local", f"key-{number}", AT)
     return StoredAttachment(*values, visibility="internal")
 
 
 async def stage(database, *files, uploader=AGENT, until=AT + HOUR, most=10):
-    """Stage files; return whether each is staged."""
     async with database.transaction() as tx:
         return [await attachment_rows.add_staged(tx, each, uploader, until, most) for each in files]
 
@@ -46,7 +43,6 @@ async def found(database, uploader, *numbers, case="case-1", now=AT):
 
 
 async def due_garbage(database, now):
-    """Return the keys of the bytes that are to be deleted."""
     due = sa.select(garbage.c.storage_key).where(garbage.c.due_at <= now)
     return sorted(row.storage_key for row in await database.fetch_all(due))
 
@@ -100,12 +96,3 @@ async def test_discarded_file_is_garbage_at_once(database):
     assert sorted(each.id for each in discarded) == ["file-2", "file-3"]
     assert await due_garbage(database, AT) == ["key-1", "key-2", "key-3"]
     assert await attachment_rows.get_staged(database, "file-4") == file(4, case=2)
-
-
-async def test_expired_files_are_deleted_in_batches(database):
-    """Other files stay."""
-    await stage(database, file(1))
-    await stage(database, file(2), file(3), file(4), until=AT)
-    async with database.transaction() as tx:
-        assert [await delete_expired_staged(tx, AT, 2) for _ in range(3)] == [2, 1, 0]
-    assert await found(database, AGENT, 1, 2, 3, 4, now=AT - HOUR) == [1]
