@@ -31,14 +31,8 @@ ALERTS = [
 
 
 def mounts():
-    """Return the mounted folders: container path -> repository path."""
     pairs = [volume.split(":") for volume in SERVICE["volumes"]]
     return {PurePosixPath(target): ROOT / source for source, target, *_ in pairs if source.startswith(".")}
-
-
-def secrets():
-    """Return the secret files as the configuration names them."""
-    return re.findall(r"\w+_file: (\S+)", (ROOT / CONFIG).read_text())
 
 
 @asynccontextmanager
@@ -83,24 +77,24 @@ def root(servers, tmp_path, receiver):
     for each in config["receivers"]:
         each.pop("email_configs", None)
     file.write_text(yaml.safe_dump(config))
-    secrets_folder = file.parent / "secrets"
-    secrets_folder.mkdir()
-    for name, path in (("slack_api_url", "/slack"), ("pager_url", "/pager"), ("dead_mans_switch_url", "/watchdog")):
-        (secrets_folder / name).write_text(receiver.url(path))
-    (secrets_folder / "smtp_password").write_text("none")
+    folder, paths = file.parent / "secrets", {"slack_api_url": "/slack", "pager_url": "/pager"}
+    folder.mkdir()
+    for name, path in (paths | {"dead_mans_switch_url": "/watchdog"}).items():
+        (folder / name).write_text(receiver.url(path))
+    (folder / "smtp_password").write_text("none")
     return tmp_path
 
 
-def test_secret_paths_resolve_to_the_secrets_folder():
-    """From the working directory each relative path leads to `secrets` beside the configuration."""
-    assert len(secrets()) == 4
-    for secret in secrets():
+async def test_each_receiver_gets_its_notifications(root, receiver):
+    """Slack, the pager and the dead man's switch each receive their alerts.
+
+    From the working directory each path of a secret leads to `secrets` beside the configuration.
+    """
+    secrets = re.findall(r"\w+_file: (\S+)", (ROOT / CONFIG).read_text())
+    assert len(secrets) == 4
+    for secret in secrets:
         (location,) = {source / (WORKING_DIRECTORY / secret).relative_to(target) for target, source in mounts().items()}
         assert location.parent == (ROOT / CONFIG).parent / "secrets"
-
-
-async def test_each_receiver_gets_its_notifications(root, receiver):
-    """Slack, the pager and the dead man's switch each receive their alerts."""
     try:
         async with alertmanager(root) as address, aiohttp.ClientSession(address) as session:
             alerts = [{"startsAt": datetime.now(UTC).isoformat(), **alert} for alert in ALERTS]

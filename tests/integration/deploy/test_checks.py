@@ -10,7 +10,6 @@ from tests.support.deployments import ROOT
 
 
 def write_program(path, *lines):
-    """Write a program for the shell."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(("#!/bin/sh", *lines, "")))
     path.chmod(0o755)

@@ -17,6 +17,7 @@ from support_service import __version__
 from support_service.platform.settings import Settings
 from support_service.platform.settings.values import mask_secrets
 from tests.support.deployments import KUBERNETES, ROOT, SECRET, containers, known_variables
+from tests.support.each import each_row
 from tests.support.servers import MissingServer, find_binary
 
 CHART = ROOT / "observability" / "helm" / "support-service"
@@ -39,7 +40,6 @@ def run(program, *arguments, given=""):
 
 
 def resources(text):
-    """Return the resources of a stream by kind and name."""
     return {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(text) if each}
 
 
@@ -56,14 +56,12 @@ def template(*options, **values):
 
 
 def rendered(**values):
-    """Return what the chart makes of values."""
     done = template(**values)
     assert done.returncode == 0, done.stderr
     return resources(done.stdout)
 
 
 def container_of(made):
-    """Return the container of the service, beside which there may be others."""
     (found,) = [each for each in service_pod(made)["spec"]["containers"] if each["name"] == "support-service"]
     return found
 
@@ -231,27 +229,30 @@ CONFIGURATIONS = {
 
 @pytest.mark.parametrize("make", [kustomized, *(partial(rendered, **values) for values in CONFIGURATIONS.values())])
 def test_resources_have_the_form_that_kubernetes_knows(schemas, make, tmp_path):
-    """No field is misspelled or in the wrong place, and the service takes its settings."""
+    """No field is misspelled or in the wrong place, and the service takes its settings.
+
+    Without a Secret of its own, the database's password is a file, and everything else a setting.
+    """
     made = make()
     checked = [each for each in made.values() if not each["apiVersion"].startswith(OPERATOR)]
     assert len(checked) >= 5
     assert [violation for resource in checked for violation in violations(schemas, resource)] == []
     has_secret = any("secretRef" in source for source in container_of(made)["envFrom"])
+    mounted = [each for each in container_of(made)["volumeMounts"] if each["mountPath"] == "/etc/database"]
+    assert has_secret or mounted
     (tmp_path / "password").write_text("secret")  # where the volume with the Secret is mounted
     settings = made["ConfigMap", "support-service"]["data"]
     settings = {name: value.replace("/etc/database", str(tmp_path)) for name, value in settings.items()}
     Settings.load_to_serve(settings | (SECRET if has_secret else {}))
 
 
-def test_misspelled_field_is_noticed(schemas):
-    deployment = kustomized()["Deployment", "probe"]
-    deployment["spec"]["template"]["spec"]["containers"][0]["securityContext"]["readOnlyRootFileSystem"] = True
-    (violation,) = violations(schemas, deployment)
-    assert "readOnlyRootFileSystem" in violation
-
-
 def test_values_reach_the_resources():
-    """Image, settings, storage and number of replicas; the probe and what needs the operator can be left out."""
+    """Image, settings, storage and number of replicas; the probe and what needs the operator can be left out.
+
+    A time to stop that is just long enough is accepted.
+    """
+    rendered(settings={"SUPPORT_STOP_DELAY": "5", "SUPPORT_STOP_TIMEOUT": "20"})
+    rendered(terminationGracePeriodSeconds=SHORTEST, settings={"SUPPORT_STOP_DELAY": None})
     made = rendered(
         image={"repository": "registry.example/support", "tag": "1.2.3"},
         replicaCount=3,
@@ -329,9 +330,15 @@ def test_pods_have_the_containers_rights_and_times_that_the_values_say():
 
 
 def test_resources_fit_into_a_cluster_that_others_use():
-    """Each resource has the common labels. The network policy leaves DNS, the namespace and the named addresses."""
+    """Each resource has the common labels. The network policy leaves DNS, the namespace and the named addresses.
+
+    Labels of monitoring are those that Prometheus selects.
+    """
     given = CONFIGURATIONS["shared cluster"]
-    made = rendered(**given)
+    made = rendered(**given, monitoring={"labels": {"release": "kube-prometheus-stack"}})
+    monitors = [each for (kind, _), each in made.items() if kind in ("ServiceMonitor", "PrometheusRule")]
+    releases = [each["metadata"]["labels"]["release"] for each in monitors]
+    assert releases == ["kube-prometheus-stack"] * 3
     assert made.pop(("ConfigMap", "other")) == given["extraObjects"][0]
     templates = [each["spec"]["template"] for (kind, _), each in made.items() if kind == "Deployment"]
     assert len(templates) == 2
@@ -397,35 +404,21 @@ def test_pods_go_where_the_values_say():
 
 
 def test_migration_has_the_variables_and_files_of_the_service_and_its_own():
-    """A variable of the migration replaces the service's variable, and no name is there twice."""
+    """A variable of the migration replaces the service's variable, and no name is there twice.
+
+    The probe has its own variables, and pushes where they say.
+    """
     given = CONFIGURATIONS["variables and files"]
-    spec = service_pod(rendered(**given))["spec"]
+    made = rendered(**given)
+    spec = service_pod(made)["spec"]
     (migrate,), (serve,) = spec["initContainers"], spec["containers"]
     assert serve["env"] == given["extraEnv"]
-    assert {each["name"]: each.get("value") for each in migrate["env"]} == {
-        "SUPPORT_REDIS_URL": None,
-        "SUPPORT_LOG_LEVEL": "info",
-    }
-    assert len(migrate["env"]) == 2
+    variables = [(each["name"], each.get("value")) for each in migrate["env"]]
+    assert sorted(variables) == [("SUPPORT_LOG_LEVEL", "info"), ("SUPPORT_REDIS_URL", None)]
     assert given["extraVolumes"][0] in spec["volumes"]
     assert all(given["extraVolumeMounts"][0] in each["volumeMounts"] for each in (migrate, serve))
-
-
-def test_probe_pushes_where_the_values_say():
-    pushing = {"name": "OTEL_METRICS_EXPORTER", "value": "otlp"}
-    (container,) = rendered(probe={"extraEnv": [pushing]})["Deployment", "probe"]["spec"]["template"]["spec"][
-        "containers"
-    ]
-    assert [each["name"] for each in container["env"]] == ["SUPPORT_TOKEN", "OTEL_METRICS_EXPORTER"]
-
-
-def test_ingress_leads_to_the_service():
-    ingress = rendered(**CONFIGURATIONS["ingress"])["Ingress", "support-service"]
-    (rule,) = ingress["spec"]["rules"]
-    (path,) = rule["http"]["paths"]
-    assert (rule["host"], ingress["spec"]["ingressClassName"]) == ("support.example", "nginx")
-    assert path["backend"]["service"] == {"name": "support-service", "port": {"name": "http"}}
-    assert ingress["spec"]["tls"] == [{"secretName": "support-tls", "hosts": ["support.example"]}]
+    (probe,) = made["Deployment", "probe"]["spec"]["template"]["spec"]["containers"]
+    assert [each["name"] for each in probe["env"]] == ["SUPPORT_TOKEN", "OTEL_METRICS_EXPORTER"]
 
 
 def test_values_behind_an_ingress_close_the_metrics_to_clients():
@@ -433,9 +426,13 @@ def test_values_behind_an_ingress_close_the_metrics_to_clients():
 
     Prometheus may reach the service. It sends no token to the probe, which asks for none.
     """
+    ingress = rendered(**CONFIGURATIONS["ingress"])["Ingress", "support-service"]["spec"]
+    assert (ingress["rules"][0]["host"], ingress["ingressClassName"]) == ("support.example", "nginx")
+    assert ingress["tls"] == [{"secretName": "support-tls", "hosts": ["support.example"]}]
     (values,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/operations/ingress.md").read_text(), re.DOTALL)
     made = rendered(**yaml.safe_load(values))
     (path,) = made["Ingress", "support-service"]["spec"]["rules"][0]["http"]["paths"]
+    assert path["backend"]["service"] == {"name": "support-service", "port": {"name": "http"}}
     assert (path["path"], path["pathType"]) == ("/", "Prefix")
     (container,) = service_pod(made)["spec"]["containers"]
     (variable,) = container["env"]
@@ -494,22 +491,11 @@ def test_no_volume_is_needed_where_files_go_to_the_bucket():
     assert attachments(persistence={"existingClaim": "files"}) == ([], "files")
 
 
-def test_database_of_an_operator_needs_no_secret_with_urls():
-    """Its password is a file, and everything else a setting."""
-    spec = service_pod(rendered(**CONFIGURATIONS["database of an operator"]))["spec"]
-    for container in containers(spec):
-        assert container["envFrom"] == [{"configMapRef": {"name": "support-service"}}]
-        assert "/etc/database" in {each["mountPath"] for each in container["volumeMounts"]}
-
-
-def test_secret_of_encrypted_values_is_made_and_not_in_the_config_map():
+def test_changed_settings_and_secrets_start_new_pods():
+    """And nothing else does. The Secret of encrypted values is not in the ConfigMap."""
     made = rendered(**CONFIGURATIONS["encrypted values"])
     assert made["Secret", "support-service"]["stringData"] == PASSWORDS
     assert not PASSWORDS.keys() & made["ConfigMap", "support-service"]["data"].keys()
-
-
-def test_changed_settings_and_secrets_start_new_pods():
-    """And nothing else does."""
 
     def annotations(**values):
         return service_pod(rendered(**values))["metadata"]["annotations"]
@@ -596,13 +582,6 @@ def test_changed_secret_of_the_cluster_starts_new_pods():
     assert "checksum/secret" not in service_pod(rendered())["metadata"]["annotations"]
 
 
-def test_labels_of_monitoring_are_those_that_prometheus_selects():
-    made = rendered(monitoring={"labels": {"release": "kube-prometheus-stack"}})
-    monitors = [each for (kind, _), each in made.items() if kind in ("ServiceMonitor", "PrometheusRule")]
-    assert len(monitors) == 3
-    assert {each["metadata"]["labels"]["release"] for each in monitors} == {"kube-prometheus-stack"}
-
-
 # Settings whose whole value is a secret, as messages of errors mask them.
 SECRET_SETTINGS = [
     *sorted(name for name in known_variables() if mask_secrets(name, "secret") == "***"),
@@ -610,9 +589,9 @@ SECRET_SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
+def test_wrong_values_are_refused(subtests):
+    """The schema of the values names what is wrong, before anything reaches a cluster."""
+    wrong = (
         *({"replicaCount": "two"}, {"replicaCount": 1}, {"replica": 2}, {"image": {"tag": "latest"}}),
         *({"image": {"digest": "sha256:abc"}}, {"persistence": {"size": "20"}}, {"podLabels": {"app": "other"}}),
         {"settings": {"support_host": "x"}},
@@ -625,23 +604,23 @@ SECRET_SETTINGS = [
         {"ingress": {"enabled": True}},
         {"extraVolumes": [{"name": "tmp", "emptyDir": {}}]},
         {"imagePullSecrets": ["registry"]},
-    ],
-    ids=str,
-)
-def test_wrong_values_are_refused(values):
-    """The schema of the values names what is wrong, before anything reaches a cluster."""
-    done = template(**values)
-    assert done.returncode != 0, done.stdout
-    assert "values" in done.stderr
+    )
+    for values in wrong:
+        with subtests.test(str(values)):
+            done = template(**values)
+            assert done.returncode != 0, done.stdout
+            assert "values" in done.stderr
 
 
 BEHIND_INGRESS = {"enabled": True, "host": "support.example"}
-STOPS_IN_TIME = {"settings": {"SUPPORT_STOP_DELAY": "5", "SUPPORT_STOP_TIMEOUT": "20"}}
+SERVER = Settings.load({}).server
+SHORTEST = int(SERVER.stop_delay + SERVER.stop_timeout + 5)
 
 
-@pytest.mark.parametrize(
-    ("values", "reason"),
+@each_row(
+    "values, reason",
     [
+        ({"terminationGracePeriodSeconds": SHORTEST - 1, "settings": {"SUPPORT_STOP_DELAY": None}}, "set at least 15"),
         ({"terminationGracePeriodSeconds": 19}, "set at least 20, the sum of SUPPORT_STOP_DELAY (5 s)"),
         ({"settings": {"SUPPORT_STOP_TIMEOUT": "20.5"}}, "set at least 30.5"),
         ({"secretSettings": {"SUPPORT_STOP_DELAY": "16"}}, "set at least 31"),
@@ -688,21 +667,10 @@ STOPS_IN_TIME = {"settings": {"SUPPORT_STOP_DELAY": "5", "SUPPORT_STOP_TIMEOUT":
             "the ingress could not reach the service",
         ),
     ],
-    ids=str,
 )
 def test_values_that_contradict_one_another_are_refused(values, reason):
-    """The message says what would go wrong and what to set."""
+    """The message says what would go wrong and what to set. A time to stop includes defaults of the service."""
     done = template(**values)
     assert done.returncode != 0, done.stdout
     assert reason in done.stderr
     assert "secret@" not in done.stderr
-
-
-def test_time_to_stop_is_reckoned_with_the_defaults_of_the_service():
-    """A period that is just long enough is accepted."""
-    rendered(**STOPS_IN_TIME)
-    defaults = Settings.load({})
-    shortest = defaults.server.stop_delay + defaults.server.stop_timeout + 5
-    unset = {"settings": {"SUPPORT_STOP_DELAY": None}}
-    rendered(terminationGracePeriodSeconds=int(shortest), **unset)
-    assert "set at least 15" in template(terminationGracePeriodSeconds=int(shortest) - 1, **unset).stderr

@@ -19,7 +19,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def jobs():
-    """Return each job, by its workflow and name."""
     return {
         f"{name} {job}": described
         for name, text in WORKFLOWS.items()
@@ -27,12 +26,12 @@ def jobs():
     }
 
 
-@pytest.mark.parametrize("name", WORKFLOWS)
-def test_actions_are_pinned_by_commit(name):
+def test_actions_are_pinned_by_commit():
     """With the version beside it, which Dependabot reads and writes."""
-    used = re.findall(r"^ +(?:- )?uses: (?!\./)(.+)$", WORKFLOWS[name], re.MULTILINE)
-    assert used
-    assert [use for use in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", use)] == []
+    for text in WORKFLOWS.values():
+        used = re.findall(r"^ +(?:- )?uses: (?!\./)(.+)$", text, re.MULTILINE)
+        assert used
+        assert [use for use in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", use)] == []
 
 
 def test_tests_run_on_the_oldest_the_image_s_and_the_newest_python():
@@ -49,26 +48,28 @@ def test_tests_run_on_the_oldest_the_image_s_and_the_newest_python():
     assert others == {image}
 
 
-@pytest.mark.parametrize("job", [job for job, described in jobs().items() if "steps" in described])
-def test_jobs_end_by_themselves_and_hold_no_credentials(job):
-    """A job that hangs is stopped, and what it runs finds no token in the folder."""
-    described = jobs()[job]
-    assert described["timeout-minutes"] <= 300
-    for step in described["steps"]:
-        if step.get("uses", "").startswith("actions/checkout@"):
-            assert step["with"]["persist-credentials"] is False
+def test_jobs_end_by_themselves_and_hold_no_credentials(subtests):
+    """A job that hangs is stopped, and what it runs finds no token in the folder.
 
-
-@pytest.mark.parametrize(
-    "job", [job for job, described in jobs().items() if "failure()" in str(described.get("steps"))]
-)
-def test_tests_that_hang_leave_their_logs(job):
-    """A step that is out of time has failed. A job that is out of time is cancelled, and its uploads do not run."""
-    described = jobs()[job]
-    commands = [step for step in described["steps"] if "run" in step and step.get("if") != "failure()"]
-    assert [step["run"] for step in commands if "timeout-minutes" not in step] == []
-    for_uploads = 4
-    assert sum(step["timeout-minutes"] for step in commands) <= described["timeout-minutes"] - for_uploads
+    A step that is out of time has failed. A job that is out of time is cancelled, and its uploads do not run. Tests of
+    full disks may mount one: without the capability they are skipped. `make coverage` fails below its threshold.
+    """
+    for job, described in jobs().items():
+        steps = described.get("steps", ())
+        with subtests.test(job):
+            assert not steps or described["timeout-minutes"] <= 300
+            for step in steps:
+                if step.get("uses", "").startswith("actions/checkout@"):
+                    assert step["with"]["persist-credentials"] is False
+            if "failure()" in str(steps):
+                commands = [step for step in steps if "run" in step and step.get("if") != "failure()"]
+                assert [step["run"] for step in commands if "timeout-minutes" not in step] == []
+                for_uploads = 4
+                limits = sum(step["timeout-minutes"] for step in commands)
+                assert limits <= described["timeout-minutes"] - for_uploads
+    options = jobs()["ci.yaml test"]["container"]["options"].split()
+    assert {"--cap-add=SYS_ADMIN", "--security-opt=apparmor=unconfined"} <= set(options)
+    assert 90 <= PROJECT["tool"]["coverage"]["report"]["fail_under"] < 100
 
 
 def test_each_long_form_is_in_one_row_of_the_night():
@@ -81,17 +82,6 @@ def test_each_long_form_is_in_one_row_of_the_night():
     assert chosen in rows
 
 
-def test_tests_of_full_disks_may_mount_one():
-    """Without the capability they are skipped."""
-    options = jobs()["ci.yaml test"]["container"]["options"].split()
-    assert {"--cap-add=SYS_ADMIN", "--security-opt=apparmor=unconfined"} <= set(options)
-
-
-def test_coverage_has_a_threshold():
-    """`make coverage` fails below it."""
-    assert 90 <= PROJECT["tool"]["coverage"]["report"]["fail_under"] < 100
-
-
 @pytest.fixture
 def run_step(processes, tmp_path):
     """Run a step of the release, which a part of its name identifies, in a folder with what it reads."""
@@ -100,14 +90,8 @@ def run_step(processes, tmp_path):
         (step,) = (step["run"] for step in jobs()[f"release.yaml {job}"]["steps"] if name in step.get("name", ""))
         github = {"GITHUB_SERVER_URL": "https://git.example", "GITHUB_REPOSITORY": "Desk/Support"}
         github["GITHUB_OUTPUT"] = str(tmp_path / "output")
-        return subprocess.run(
-            ["bash", "-e", "-c", step],
-            cwd=tmp_path,
-            env=os.environ | github | variables,
-            check=False,
-            capture_output=True,
-            text=True,
-        )
+        command, environment = ["bash", "-e", "-c", step], os.environ | github | variables
+        return subprocess.run(command, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True)
 
     for folder in ("dist", "build"):
         (tmp_path / folder).mkdir()

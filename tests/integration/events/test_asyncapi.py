@@ -4,7 +4,6 @@ import json
 import re
 
 import pytest
-from redis.asyncio import Redis
 
 from support_service.cases.model.published import PAYLOAD_BY_EVENT_TYPE
 from support_service.events.consumer import INBOUND_TYPE_LABELS
@@ -15,21 +14,13 @@ from tests.support.events.fixtures import wait_for_events
 
 
 @pytest.fixture
-def environment(environment, redis):
-    """A service with Redis."""
-    return environment | {"SUPPORT_REDIS_URL": redis.url}
-
-
-@pytest.fixture
 async def document(client):
-    """The document as clients get it."""
     async with client.get("/asyncapi.json") as response:
         assert (response.status, response.content_type) == (200, "application/json")
         return await response.json()
 
 
 def follow(document, reference):
-    """What a reference leads to; fails where it leads nowhere."""
     for part in reference.removeprefix("#/").split("/"):
         document = document[part]
     return document
@@ -60,14 +51,13 @@ async def test_document_names_the_configured_streams(make_client):
     assert (channels["out"]["address"], channels["in"]["address"]) == ("told", "heard")
 
 
-async def test_published_events_match_the_document(client, document, redis):
+async def test_published_events_match_the_document(client, document, stream):
     """An event has exactly the described attributes, and its data the fields of its schema."""
     case = await open_case(client)
     headers = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "vendor=1"}
     hello = {"authorType": "agent", "message": "Hello"}
     await (await client.post(f"/support/cases/{case['id']}/messages", json=hello, headers=headers)).read()
-    async with Redis.from_url(redis.url) as stream:
-        events = await wait_for_events(stream, 2)
+    events = await wait_for_events(stream, 2)
     assert events[1].items() >= headers.items()
     events[0] |= headers  # which an event without a trace lacks
     for event in events:
@@ -81,7 +71,7 @@ async def test_published_events_match_the_document(client, document, redis):
         assert set(event["data"]["ticket"]) == set(ticket["properties"])
 
 
-async def test_events_say_what_the_sender_calls_a_case_and_when_it_was_sent(client, document, redis):
+async def test_events_say_what_the_sender_calls_a_case_and_when_it_was_sent(client, document, stream):
     """In camelCase, in the case and in its messages; a repeat of the request publishes nothing."""
     named = {"externalId": "<1@mail.example>", "sentAt": "2026-05-12T15:30:00+07:00"}
     hello = {"authorType": "customer", "message": "Hello"}
@@ -93,14 +83,9 @@ async def test_events_say_what_the_sender_calls_a_case_and_when_it_was_sent(clie
             assert response.status == 200
     async with client.post(f"{path}/close") as response:
         assert response.status == 200
-    async with Redis.from_url(redis.url) as stream:
-        opened, added, *closed = [event["data"] for event in await wait_for_events(stream, 4)]
-    assert [each.get("changeType") for each in (opened, added, *closed)] == [
-        None,
-        "conversation.added",
-        "status.changed",
-        None,
-    ]
+    opened, added, *closed = [event["data"] for event in await wait_for_events(stream, 4)]
+    changes = [None, "conversation.added", "status.changed", None]
+    assert [each.get("changeType") for each in (opened, added, *closed)] == changes
     sent_at = {"sentAt": "2026-05-12T08:30:00.000000Z"}
     for each in (opened["ticket"], added["ticket"], added["conversation"], closed[1]["ticket"]):
         assert named | sent_at == {name: each[name] for name in named}

@@ -13,7 +13,6 @@ from support_service.events.broker.base import BrokerError, FencedError, Publica
 from support_service.events.broker.log import parse_place
 from support_service.events.broker.redis import CONSUMER_GROUP, RedisBroker, _to_dead_letter, _to_deliveries
 from tests.support.events.fixtures import patient_broker
-from tests.support.servers import free_port
 from tests.support.timings import PATIENT_REDIS
 
 STREAM = "s"
@@ -32,12 +31,17 @@ def events(deliveries):
     return [delivery.event for delivery in deliveries]
 
 
-async def test_events_are_delivered_once_and_in_order(broker):
-    """Each to one consumer of the group."""
-    await put(broker, "1", b"2", "3")
-    assert events(await take(broker, 2)) == [b"1", b"2"]
-    assert events(await broker.receive(STREAM, "b", count=9, wait=0.01)) == [b"3"]
+async def test_events_are_delivered_once_in_order_and_unchanged(broker):
+    """Each to one consumer of the group. The depth counts them until they are acknowledged."""
+    assert (await broker.backlog(STREAM)).waiting == 0
+    await put(broker, b"", bytes(range(256)), "đ")
+    given = await take(broker, 2)
+    assert events(given) == [b"", bytes(range(256))]
+    assert (await broker.backlog(STREAM)).waiting == 3
+    assert events(await broker.receive(STREAM, "b", count=9, wait=0.01)) == ["đ".encode()]
     assert await take(broker) == []
+    await broker.acknowledge(STREAM, [each.id for each in given])
+    assert (await broker.backlog(STREAM)).waiting == 1
 
 
 async def test_waiting_reader_gets_an_event_at_once(broker):
@@ -50,29 +54,19 @@ async def test_waiting_reader_gets_an_event_at_once(broker):
 
 
 async def test_unacknowledged_event_is_delivered_again(broker):
-    """To another consumer after the idle time. Deliveries are counted."""
+    """To another consumer after the idle time. Deliveries are counted, and an extension of a claim is none."""
     await put(broker, "1", "2")
     first, second = await take(broker)
     assert (first.tries, second.tries) == (1, 1)
     await broker.acknowledge(STREAM, [first.id])
-    assert await broker.claim(STREAM, "b", count=9, min_idle=60, isolate_after=5) == []
-    for tries in (2, 3):
-        assert [
-            (each.event, each.tries) for each in await broker.claim(STREAM, "b", count=9, min_idle=0, isolate_after=5)
-        ] == [(b"2", tries)]
-    await broker.acknowledge(STREAM, [second.id])
-    assert await broker.claim(STREAM, "b", count=9, min_idle=0, isolate_after=5) == []
-
-
-async def test_claim_of_an_event_can_be_extended(broker):
-    """This counts as no delivery, and does not change acknowledged events."""
-    await put(broker, "1", "2")
-    first, second = await take(broker)
-    await broker.acknowledge(STREAM, [second.id])
     for each in (first, second):
         await broker.renew_claim(STREAM, "a", each)
     assert await broker.claim(STREAM, "b", count=9, min_idle=60, isolate_after=5) == []
-    assert [each.tries for each in await broker.claim(STREAM, "b", count=9, min_idle=0, isolate_after=5)] == [2]
+    for tries in (2, 3):
+        (again,) = await broker.claim(STREAM, "b", count=9, min_idle=0, isolate_after=5)
+        assert (again.event, again.tries) == (b"2", tries)
+    await broker.acknowledge(STREAM, [second.id])
+    assert await broker.claim(STREAM, "b", count=9, min_idle=0, isolate_after=5) == []
 
 
 async def test_often_delivered_event_is_read_alone(broker):
@@ -103,24 +97,6 @@ async def test_dead_letter_is_listed_and_replayed(broker):
     assert await broker.replay(STREAM, []) == 0
     assert events(await take(broker)) == [b"1"]
     assert await broker.dead_letters(STREAM, 10) == []
-
-
-@pytest.mark.parametrize(
-    ("tries", "shown"), [(b"5", 5), (b"9" * 5000, 0), (b"-1", 0), ("²".encode(), 0), (b"\xff", 0), (b"", 0)]
-)
-def test_dead_letter_of_another_program_can_be_read(tries, shown):
-    """One letter must not hide all others."""
-    assert _to_dead_letter(b"1-0", {b"tries": tries}).tries == shown
-
-
-async def test_depth_counts_unacknowledged_events(broker):
-    assert (await broker.backlog(STREAM)).waiting == 0
-    await put(broker, "1", "2", "3")
-    assert (await broker.backlog(STREAM)).waiting == 3
-    given = await take(broker, 2)
-    assert (await broker.backlog(STREAM)).waiting == 3
-    await broker.acknowledge(STREAM, [each.id for each in given])
-    assert (await broker.backlog(STREAM)).waiting == 1
 
 
 async def test_stream_is_trimmed_to_its_length(broker):
@@ -156,16 +132,16 @@ async def test_publishing_is_refused_if_the_stream_has_lost_a_publication(broker
     assert events(await take(broker)) == [b"1", b"2", b"3"]
 
 
-async def test_event_bytes_are_delivered_unchanged(broker):
-    await put(broker, b"", bytes(range(256)), "đ".encode())
-    assert events(await take(broker)) == [b"", bytes(range(256)), "đ".encode()]
-
-
 async def test_calls_raise_unavailable_while_redis_is_down(redis):
-    """Afterwards the broker works again, although Redis has lost its data."""
-    broker = patient_broker(redis.url)
+    """Each is measured, and removing nothing is none. Afterwards it works again, although Redis has lost its data."""
+    measured = []
+    broker = RedisBroker(redis.url, lambda name, _, error: measured.append((name, error)), PATIENT_REDIS)
     await put(broker, "1")
+    (delivery,) = await take(broker)
+    await broker.renew_claim(STREAM, "a", delivery)
+    assert measured[-1] == ("XCLAIM", "")
     redis.kill()
+    assert await broker.remove(STREAM, []) == 0  # Redis would refuse it
     calls = (
         lambda: put(broker, "2"),
         lambda: take(broker),
@@ -217,18 +193,12 @@ async def test_applied_events_are_kept_and_can_be_read_again(redis):
     await broker.close()
 
 
-async def test_events_wait_for_the_first_consumer(redis):
+async def test_events_stay_until_our_group_has_read_them(redis):
+    """Also before its first consumer, and if another group was created first."""
     broker = patient_broker(redis.url)
     await put(broker, "1", "2")
     await broker.trim(STREAM, 0)
     assert (await broker.backlog(STREAM)).waiting == 2
-    await broker.close()
-
-
-async def test_events_stay_until_our_group_has_read_them(redis):
-    """Also if another group was created first."""
-    broker = patient_broker(redis.url)
-    await put(broker, "1", "2")
     async with Redis.from_url(redis.url) as server:
         await server.xgroup_create(STREAM, "another", id="0")
         [(_, entries)] = await server.xreadgroup("another", "a", {STREAM: ">"})
@@ -236,6 +206,14 @@ async def test_events_stay_until_our_group_has_read_them(redis):
     await broker.trim(STREAM, 0)
     assert events(await take(broker)) == [b"1", b"2"]
     await broker.close()
+
+
+def test_entries_that_others_have_written_or_trimmed_hide_no_others():
+    """Dead letters of another program, and entries that Redis returns without fields, or as nil."""
+    for tries, shown in ((b"5", 5), (b"9" * 5000, 0), (b"-1", 0), ("²".encode(), 0), (b"\xff", 0), (b"", 0)):
+        assert _to_dead_letter(b"1-0", {b"tries": tries}).tries == shown
+    entries = [(None, None), (b"1-0", None), (b"2-0", {b"event": b"x"})]
+    assert [(each.id, each.event, each.tries) for each in _to_deliveries(entries, {"2-0": 3})] == [("2-0", b"x", 3)]
 
 
 async def test_unused_consumers_are_deleted_after_a_day(redis):
@@ -286,27 +264,3 @@ async def test_failed_command_is_not_repeated():
             await broker.trim(STREAM, 0)
         await broker.close()
     assert len(commands) == 1
-
-
-async def test_renewed_claim_is_measured(redis):
-    """Like each command but a read that waits."""
-    measured = []
-    broker = RedisBroker(redis.url, lambda name, _, error: measured.append((name, error)), PATIENT_REDIS)
-    await put(broker, "x")
-    (delivery,) = await take(broker)
-    await broker.renew_claim(STREAM, "a", delivery)
-    await broker.close()
-    assert measured[-1] == ("XCLAIM", "")
-
-
-async def test_removing_no_ids_sends_no_command():
-    """Redis would refuse it."""
-    broker = RedisBroker(f"redis://127.0.0.1:{free_port()}")  # where none is
-    assert await broker.remove(STREAM, []) == 0
-    await broker.close()
-
-
-def test_trimmed_entries_are_skipped():
-    """Redis returns them without fields, or as nil."""
-    entries = [(None, None), (b"1-0", None), (b"2-0", {b"event": b"x"})]
-    assert [(each.id, each.event, each.tries) for each in _to_deliveries(entries, {"2-0": 3})] == [("2-0", b"x", 3)]

@@ -5,7 +5,6 @@ import json
 from contextlib import asynccontextmanager
 
 import pytest
-from redis.asyncio import Redis
 
 from support_service.core.clock import Backoff
 from support_service.core.errors import Unavailable
@@ -36,16 +35,8 @@ STREAM = "support.inbound"
 
 
 @pytest.fixture
-def environment(environment, redis):
-    """A service with Redis, and little patience."""
-    return environment | {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_EVENTS_CLAIM_AFTER": "0.05"}
-
-
-@pytest.fixture
-async def stream(redis):
-    """Redis, past the service."""
-    async with Redis.from_url(redis.url) as connection:
-        yield connection
+def environment(environment):
+    return environment | {"SUPPORT_EVENTS_CLAIM_AFTER": "0.05"}
 
 
 @pytest.fixture
@@ -58,7 +49,6 @@ async def broker(redis):
 
 @asynccontextmanager
 async def consuming(broker, instruments, apply, ping, **timings):
-    """A consumer for the length of a block."""
     hearing = EventConsumer(
         broker, apply, instruments, stream=STREAM, claim_after=0.05, ping=ping, timings=ConsumerTimings(**timings)
     )
@@ -66,39 +56,36 @@ async def consuming(broker, instruments, apply, ping, **timings):
         yield hearing
 
 
-async def test_failing_event_is_a_dead_letter_after_five_attempts(stream, broker, instruments):
-    """It is retried, and other events overtake it."""
+@pytest.mark.parametrize(
+    ("error", "reason", "options"),
+    [
+        (LookupError("no such thing"), "LookupError: no such thing", {}),
+        (Unavailable(DATABASE_BUSY, "no"), "Unavailable: no", {"lock_wait": 0}),  # each of the longest duration
+    ],
+    ids=["error", "lock"],
+)
+async def test_failing_event_is_a_dead_letter_after_five_attempts(stream, broker, error, reason, options):
+    """It is retried, and other events overtake it. Attempts are counted; the last one counts as a dead letter."""
     tries, done = [], asyncio.Event()
 
     async def apply(event):
         if event.id == "bad":
             tries.append(event.id)
-            raise LookupError("no such thing")
+            raise error
         done.set()
         return "applied"
 
+    recorded = Metrics(("prometheus",), build_resource())
+    metrics, kind = Scrape(recorded), "fulfillment.shipment.updated.v1"
     await send_inbound(stream, shipment_event("bad"))
     await send_inbound(stream, shipment_event("good"))
-    async with consuming(broker, instruments, apply, database_answers):
+    async with consuming(broker, Instruments(recorded.meter), apply, database_answers, **options):
         await done.wait()
         letters = await eventually(lambda: broker.dead_letters(STREAM, 9))
-    assert len(tries) == MAX_TRIES == 5
-    assert (letters[0].reason, letters[0].tries) == ("LookupError: no such thing", 5)
-
-
-async def test_failed_attempts_are_counted(stream, broker):
-    """By the type of the event; the last attempt counts as a dead letter."""
-
-    async def apply(_event):
-        raise LookupError("no such thing")
-
-    recorded = Metrics(("prometheus",), build_resource())
-    await send_inbound(stream, shipment_event("bad"))
-    metrics, kind = Scrape(recorded), "fulfillment.shipment.updated.v1"
-    async with consuming(broker, Instruments(recorded.meter), apply, database_answers):
         await eventually(lambda: metrics.value(CONSUMED, type=kind, outcome="dead") == 1)
-    assert metrics.value(CONSUMED, type=kind, outcome="failed") == MAX_TRIES - 1
-    assert metrics.total(CONSUMED) == MAX_TRIES
+    assert len(tries) == MAX_TRIES == 5
+    assert (letters[0].reason, letters[0].tries) == (reason, 5)
+    assert options or metrics.value(CONSUMED, type=kind, outcome="failed") == MAX_TRIES - 1
     recorded.close()
 
 
@@ -143,35 +130,21 @@ async def test_rejected_event_counts_an_attempt_only_while_the_database_is_up(st
     assert (letters[0].tries, len(tries)) == (5, down + 5)
 
 
-async def test_locked_database_counts_no_attempt(stream, broker, instruments):
-    """No other replica takes over the waiting events."""
+@pytest.mark.parametrize("code", [DATABASE_BUSY, DATABASE_READ_ONLY])
+async def test_locked_or_read_only_database_counts_no_attempt(stream, broker, instruments, code):
+    """The event waits until it can be applied, and no other replica takes it over."""
     tries, hour, applied = [], 3_600_000, asyncio.Event()
 
     async def apply(_event):
         (pending,) = await stream.xpending_range(STREAM, CONSUMER_GROUP, "-", "+", 1)
-        assert pending["times_delivered"] == 1
+        assert code != DATABASE_BUSY or pending["times_delivered"] == 1
         tries.append(1)
         if len(tries) <= 2 * MAX_TRIES:
-            assert pending["time_since_delivered"] < hour
-            me = pending["consumer"]
-            await stream.xclaim(STREAM, CONSUMER_GROUP, me, 0, [pending["message_id"]], idle=hour, justid=True)
-            raise Unavailable(DATABASE_BUSY, "no")
-        applied.set()
-        return "applied"
-
-    await send_inbound(stream, shipment_event())
-    async with consuming(broker, instruments, apply, database_answers, backoff=Backoff(0.001, 0.001)):
-        await applied.wait()
-
-
-async def test_read_only_database_counts_no_attempt(stream, broker, instruments):
-    """Events wait until changes are accepted."""
-    tries, applied = [], asyncio.Event()
-
-    async def apply(_event):
-        tries.append(1)
-        if len(tries) <= 2 * MAX_TRIES:
-            raise Unavailable(DATABASE_READ_ONLY, "no")
+            assert code != DATABASE_BUSY or pending["time_since_delivered"] < hour
+            me, of = pending["consumer"], [pending["message_id"]]
+            if code == DATABASE_BUSY:
+                await stream.xclaim(STREAM, CONSUMER_GROUP, me, 0, of, idle=hour, justid=True)
+            raise Unavailable(code, "no")
         applied.set()
         return "applied"
 
@@ -179,24 +152,6 @@ async def test_read_only_database_counts_no_attempt(stream, broker, instruments)
     async with consuming(broker, instruments, apply, database_answers, backoff=Backoff(0.001, 0.001)):
         await applied.wait()
         assert await broker.dead_letters(STREAM, 9) == []
-
-
-async def test_event_that_always_waits_for_a_lock_is_a_dead_letter(stream, broker, instruments):
-    """After five attempts of the longest duration it delays no other event."""
-    done = asyncio.Event()
-
-    async def apply(event):
-        if event.id == "bad":
-            raise Unavailable(DATABASE_BUSY, "no")
-        done.set()
-        return "applied"
-
-    await send_inbound(stream, shipment_event("bad"))
-    await send_inbound(stream, shipment_event("good"))
-    async with consuming(broker, instruments, apply, database_answers, lock_wait=0):
-        await done.wait()
-        letters = await eventually(lambda: broker.dead_letters(STREAM, 9))
-    assert (letters[0].reason, letters[0].tries) == ("Unavailable: no", MAX_TRIES)
 
 
 async def test_event_that_another_consumer_has_claimed_is_not_given_up(stream, broker):
@@ -259,7 +214,6 @@ class OnceBroken(InMemoryBroker):
         self.reads = 0
 
     async def receive(self, *arguments, **named):
-        """Fail once."""
         self.reads += 1
         if self.reads == 1:
             raise LookupError("unforeseen")
@@ -284,7 +238,6 @@ class Down(InMemoryBroker):
     """A broker that can't be reached."""
 
     async def publish(self, *_, **__):
-        """Fail."""
         raise BrokerError("down")
 
 

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from support_service.app import build_app
 from support_service.platform.redis import create_pool
 from support_service.platform.settings import Settings, WrongSetting
-from tests.support.calls import add_message, eventually, open_case, read_detail
+from tests.support.calls import add_message, eventually, expect_json, open_case, read_detail, refresh
 from tests.support.certificates import CertificateAuthority
 from tests.support.events.fixtures import read_published, send_inbound, shipment_event
 from tests.support.events.inbound import SENTENCE, about, wait_for_messages
@@ -27,7 +27,6 @@ PASSWORD = "correct horse battery"
 
 @pytest.fixture
 def start_redis(servers, tmp_path):
-    """Return a function that starts a Redis with options."""
     started = []
 
     def start(program="redis", **options):
@@ -48,26 +47,20 @@ async def use_everything(client, stream):
     await add_message(client, case)
     for _ in range(2):
         await read_detail(client, case)
-    async with client.post(f"/support/cases/{case['id']}/timeline/refresh") as response:
-        assert response.status == 200
+    await refresh(client, case)
     await send_inbound(stream, shipment_event("e-1"))
     await send_inbound(stream, b"{")
-    async with client.post("/support/events", json=shipment_event("e-2", trackingNumber="ZX124")) as response:
-        assert response.status == 202
+    await expect_json(client.post("/support/events", json=shipment_event("e-2", trackingNumber="ZX124")), 202)
     await wait_for_messages(client, case, ["Hello", SENTENCE, SENTENCE.replace("ZX123", "ZX124")])
 
     async def letters():
-        async with client.get("/support/dead-letters") as response:
-            return (await response.json())["items"]
+        return (await expect_json(client.get("/support/dead-letters")))["items"]
 
     (letter,) = await eventually(letters)
-    async with client.post(f"/support/dead-letters/{letter['id']}/replay") as response:
-        assert response.status == 204
+    await expect_json(client.post(f"/support/dead-letters/{letter['id']}/replay"), 204)
     (letter,) = await eventually(letters)
-    async with client.delete(f"/support/dead-letters/{letter['id']}") as response:
-        assert response.status == 204
-    async with client.put(f"/support/cases/{case['id']}/presence", json={"state": "typing"}) as response:
-        assert response.status == 204
+    await expect_json(client.delete(f"/support/dead-letters/{letter['id']}"), 204)
+    await expect_json(client.put(f"/support/cases/{case['id']}/presence", json={"state": "typing"}), 204)
     await eventually(lambda: read_published(stream))
 
 
@@ -106,11 +99,9 @@ async def test_connections_are_encrypted_with_certificates_of_a_private_authorit
     client = await make_client(SUPPORT_REDIS_URL=f"{url}&ssl_certfile={own}&ssl_keyfile={own}")
     async with Redis.from_url(server.url) as stream:
         await use_everything(client, stream)
-    async with client.get("/readyz") as response:
-        assert (await response.json())["cache"] == "ok"
+    assert (await expect_json(client.get("/readyz")))["cache"] == "ok"
     other = await make_client(SUPPORT_REDIS_URL=url)
-    async with other.get("/readyz") as response:
-        assert (await response.json())["cache"] == "cache_unavailable"
+    assert (await expect_json(other.get("/readyz")))["cache"] == "cache_unavailable"
 
 
 async def test_valkey_works(make_client, start_redis):
@@ -123,13 +114,11 @@ async def test_valkey_works(make_client, start_redis):
 
 @pytest.fixture
 def cluster_node(start_redis):
-    """The port of a node of a Redis Cluster."""
     return start_redis(cluster_enabled="yes", cluster_port=str(free_port())).port
 
 
 @pytest.fixture
 def sentinel(servers, tmp_path):
-    """The port of a Sentinel."""
     server = Sentinel(tmp_path / "sentinel", free_port())
     yield server.port
     server.close()

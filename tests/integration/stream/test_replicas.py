@@ -12,7 +12,7 @@ from support_service.events.relay import RelayTimings
 from support_service.stream.feed import CONTINUED_COMMENT, INTERRUPTED_COMMENT, FeedTimings
 from support_service.stream.presence import PresenceTimings
 from support_service.stream.service import StreamTimings
-from tests.support.calls import add_message, eventually, open_case, read_case
+from tests.support.calls import add_message, eventually, expect_json, open_case, read_case
 from tests.support.service import service_of
 from tests.support.stream import follow
 from tests.support.timings import patient_events, patient_timings
@@ -33,7 +33,6 @@ def timings():
 
 @pytest.fixture
 def environment(environment, redis):
-    """A service with Redis."""
     return environment | {"SUPPORT_REDIS_URL": redis.url}
 
 
@@ -49,7 +48,6 @@ async def replicas(make_client):
 
 @pytest.fixture
 async def connection(redis):
-    """Redis, past the service."""
     async with Redis.from_url(redis.url) as connection:
         yield connection
 
@@ -62,12 +60,10 @@ def texts(stream):
 async def test_person_with_a_stream_of_one_replica_is_present_in_the_directory_of_the_other(replicas):
     """Replicas tell each other who has an open stream."""
     first, second = replicas
-    async with first.put("/support/agents/anyone", json={"displayName": "Anyone"}) as response:
-        assert response.status == 201
+    await expect_json(first.put("/support/agents/anyone", json={"displayName": "Anyone"}), 201)
 
     async def is_present():
-        async with second.get("/support/agents/anyone") as response:
-            return (await response.json())["present"]
+        return (await expect_json(second.get("/support/agents/anyone")))["present"]
 
     assert not await is_present()
     async with follow(first):
@@ -78,8 +74,7 @@ async def test_name_that_one_replica_has_changed_is_shown_by_the_other(replicas)
     """The other replica reads the directory again every two seconds."""
     first, second = replicas
     case = await open_case(first, assignedAgentId="agent-1")
-    async with first.put("/support/agents/agent-1", json={"displayName": "Lan"}) as response:
-        assert response.status == 201
+    await expect_json(first.put("/support/agents/agent-1", json={"displayName": "Lan"}), 201)
     assert (await read_case(first, case))["names"] == {"agent-1": "Lan"}
 
     async def names():
@@ -158,8 +153,16 @@ async def test_a_redis_that_lost_its_data_asks_to_read_again_once(replicas, redi
 
 
 async def test_a_position_that_was_trimmed_asks_to_read_again(replicas, connection):
-    """The position of an entry that is still there does not."""
+    """The position of an entry that is still there does not. One of the future is foreign.
+
+    Such as one of a Redis that has lost its latest entries.
+    """
     first, _ = replicas
+    feed = service_of(first).stream.feed
+    position = await eventually(lambda: feed.position)
+    async with follow(first, after=str(Position(position.epoch, LogPlace(10**15, 0)))) as stream:
+        await eventually(lambda: stream.resyncs)
+        assert stream.resyncs == ["foreign"]
     case = await open_case(first)
     async with follow(first) as stream:
         for number in range(6):
@@ -175,18 +178,6 @@ async def test_a_position_that_was_trimmed_asks_to_read_again(replicas, connecti
         await eventually(lambda: len(stream.changes) == 3)
         assert texts(stream) == list("345")
         assert not stream.resyncs
-
-
-async def test_a_position_of_the_future_is_foreign(replicas):
-    """Such as one of a Redis that has lost its latest entries."""
-    first, _ = replicas
-    feed = service_of(first).stream.feed
-    position = await eventually(lambda: feed.position)
-    async with follow(first, after=str(Position(position.epoch, LogPlace(10**15, 0)))) as stream:
-        await eventually(lambda: stream.resyncs)
-        case = await open_case(first)
-        await eventually(lambda: stream.seen() == [(case["id"], "case.opened")])
-        assert stream.resyncs == ["foreign"]
 
 
 async def test_events_that_are_published_again_are_sent_once(replicas, connection):
@@ -211,45 +202,31 @@ async def test_events_that_are_published_again_are_sent_once(replicas, connectio
             assert texts(again) == expected
 
 
-async def test_presence_is_shared_by_the_replicas(replicas, connection):
-    """A replica that starts later knows it too, and Redis forgets it within seconds."""
+async def test_presence_is_shared_by_the_replicas(replicas, make_client, connection, redis):
+    """A replica that starts later reads what the others said in the last seconds. Redis forgets it within seconds.
+
+    It works for the clients of the same replica while Redis is away.
+    """
     first, second = replicas
     case = await open_case(first)
     async with follow(second) as stream:
-        async with first.put(f"/support/cases/{case['id']}/presence", json={"state": "typing"}) as response:
-            assert response.status == 204
+        presence = f"/support/cases/{case['id']}/presence"
+        await expect_json(first.put(presence, json={"state": "typing"}), 204)
         await eventually(lambda: stream.presence)
         assert stream.presence == [{"caseId": case["id"], "viewers": [{"name": "anyone", "state": "typing"}]}]
-        async with first.delete(f"/support/cases/{case['id']}/presence") as response:
-            assert response.status == 204
+        await expect_json(first.delete(presence), 204)
         await eventually(lambda: len(stream.presence) == 2, within=10)  # it is valid for 15 s
         assert stream.presence[1] == {"caseId": case["id"], "viewers": []}
-        async with first.put(f"/support/cases/{case['id']}/presence", json={"state": "typing"}) as response:
-            assert response.status == 204
+        await expect_json(first.put(presence, json={"state": "typing"}), 204)
         await eventually(lambda: len(stream.presence) == 3)
+    third = service_of(await make_client()).stream.presence
+    await eventually(lambda: third.viewers(case["id"]))
     assert (await read_case(second, case))["viewers"] == [{"name": "anyone", "state": "typing"}]
     assert 0 < await connection.pttl(f"{STREAM}.notes") <= 15_000
-
-
-async def test_presence_works_while_redis_is_away(replicas, redis):
-    """For the clients of the same replica."""
-    first, _ = replicas
-    case = await open_case(first)
+    other = await open_case(first)
     redis.freeze()
     try:
-        async with first.put(f"/support/cases/{case['id']}/presence", json={"state": "viewing"}) as response:
-            assert response.status == 204
-        assert (await read_case(first, case))["viewers"]
+        await expect_json(first.put(f"/support/cases/{other['id']}/presence", json={"state": "viewing"}), 204)
+        assert (await read_case(first, other))["viewers"]
     finally:
         redis.thaw()
-
-
-async def test_a_late_replica_knows_who_views_a_case(make_client):
-    """It reads what the others said in the last seconds."""
-    first = await make_client()
-    case = await open_case(first)
-    async with first.put(f"/support/cases/{case['id']}/presence", json={"state": "viewing"}) as response:
-        assert response.status == 204
-    second = await make_client()
-    stream = service_of(second).stream
-    await eventually(lambda: stream.presence.viewers(case["id"]))
