@@ -94,8 +94,9 @@ async def test_restore_and_migration_wait_for_each_other(database_url, tmp_path)
         await other.close()
 
 
+@pytest.mark.long
 async def test_restore_waits_for_a_migration_of_the_restored_schema(database_url, tmp_path):
-    """The backup may be of an earlier release. `restored` then finds the newest schema."""
+    """The backup may be of an earlier release. `restored` then finds the newest schema. The test above is short."""
     variables = {"cwd": tmp_path, "SUPPORT_DATABASE_URL": database_url}
     async with migrating(database_url, tmp_path) as (migration, _, user), running("restored", **variables) as restored:
 
@@ -121,8 +122,9 @@ async def test_migration_ends_if_its_lock_is_lost(database_url, tmp_path):
     assert await asyncio.to_thread(upgrade, database_url) == "newest"
 
 
+@pytest.mark.long
 async def test_restore_ends_if_its_lock_is_lost(database_url, tmp_path):
-    """Another process may migrate from then on. Nothing is recorded."""
+    """Another process may migrate from then on. Nothing is recorded. The test above is the short form."""
     other = await asyncpg.connect(database_url)
     try:
         async with other.transaction():
@@ -147,7 +149,7 @@ async def test_server_that_refuses_work_under_the_lock_is_named(database_url):
         await run_alone(database_url, "restored", refused, MigrationTimings())
 
 
-@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+@pytest.mark.parametrize("level", ["repeatable read", pytest.param("serializable", marks=pytest.mark.long)])
 async def test_isolation_level_of_the_role_does_not_hold_up_an_index(database_url, postgres, level):
     """A transaction of these levels would keep its snapshot, for which CREATE INDEX CONCURRENTLY waits."""
     name = database_url.rpartition("/")[2]

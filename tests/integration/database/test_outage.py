@@ -60,13 +60,6 @@ async def test_requests_are_503_while_the_database_is_down(client, postgres):
     assert (await eventually(ready))["database"] == "ok"
 
 
-async def test_requests_wait_for_a_connection(make_client, postgres):
-    """With one connection for all, every one of many concurrent requests succeeds."""
-    client = await make_client(SUPPORT_DATABASE_POOL="1")
-    cases = await asyncio.gather(*(open_case(client) for _ in range(30)))
-    assert len({case["id"] for case in await asyncio.gather(*(read_case(client, case) for case in cases))}) == 30
-
-
 @pytest.fixture
 def frozen(postgres):
     """Freezes PostgreSQL, and thaws it after the test."""

@@ -22,68 +22,46 @@ NOW = datetime(2026, 7, 1, tzinfo=UTC)
 OLD = datetime(2026, 1, 2, tzinfo=UTC)  # a day after the first row
 ROWS = 5_000
 # One in a thousand cases waits; one delivery in a thousand is pending; all but the last ten audit entries are sealed.
-FILL = (
-    """
-    INSERT INTO tickets (id, subject, status, priority, channel, context, tags, search_text,
-                         created_at, updated_at, waiting_since, snoozed_until, synthetic)
-    SELECT 'case-' || n, 'A', (ARRAY['open', 'pending', 'resolved', 'closed'])[1 + n % 4], 'normal', 'email',
-           '[]', '[]', '', at, at, CASE WHEN n % 1000 < 4 THEN at END,
-           CASE WHEN n % 1000 = 1 THEN at END, false FROM numbers
-    """,
-    """
-    INSERT INTO messages (id, ticket_id, author_type, message, has_document, created_at)
-    SELECT 'message-' || n, 'case-' || n, 'agent', 'A', true, at FROM numbers
-    """,
-    """
-    INSERT INTO attachments (id, ticket_id, filename, content_type, size_bytes, sha256, storage, storage_key,
-                             created_at)
-    SELECT 'file-' || n, 'case-' || n, 'a', 'text/plain', 1, '', (ARRAY['local', 's3'])[1 + n % 2], 'key-' || n, at
-    FROM numbers
-    """,
-    """
-    INSERT INTO attachment_leftovers (storage, storage_key, size_bytes, due_at, removing)
-    SELECT 'local', 'old-' || n, 1, at + interval '1 year', false FROM numbers
-    """,
-    f"""
-    INSERT INTO outbox (type, at, event, fanned_out) SELECT 'a', '2026', repeat('x', 500), n <= {ROWS - 10} FROM numbers
-    """,
-    """
-    INSERT INTO published_events (seq, publication, published_at, type, event)
-    SELECT n, 1 + n / 20, at, 'a', repeat('x', 500) FROM numbers
-    """,
-    """
-    INSERT INTO inbound_events (source, id, at, reached, done) SELECT '/orders', 'event-' || n, at, 0, true FROM numbers
-    """,
-    """
-    INSERT INTO webhook_deliveries (endpoint, type, event, state, tries, since, due)
-    SELECT 'a', 'a', '{}', CASE WHEN n % 1000 = 0 THEN 'pending' ELSE 'delivered' END, 1, at, at FROM numbers
-    """,
-    f"""
-    INSERT INTO audit_log (at, actor, role, action, position)
-    SELECT at, 'a', 'agent', 'case.changed', CASE WHEN n <= {ROWS - 10} THEN n END FROM numbers
-    """,
-    f"""
-    INSERT INTO case_links (id, case_id, kind, other_case_id, created_at)
-    SELECT 'link-' || n, 'case-' || n, 'related', 'case-' || n + 1, at FROM numbers WHERE n < {ROWS}
-    """,
-    """
-    INSERT INTO notifications (id, recipient, kind, case_id, actor, at)
-    SELECT 'note-' || n, 'agent-' || n % 10, 'mention', 'case-' || n, 'a', at FROM numbers
-    """,
-    """
-    INSERT INTO bulk_changes (id, owner, request, case_ids, created_at, expires_at)
-    SELECT 'bulk-' || n, 'a', '', '[]', at, at FROM numbers
-    """,
-    """
-    INSERT INTO idempotency_keys (id, request, owner, until, state, created_at)
-    SELECT 'key-' || n, '', '', at, 'done', at FROM numbers
-    """,
+TICKETS = (
+    "tickets (id, subject, status, priority, channel, context, tags, search_text, created_at, updated_at,"
+    " waiting_since, snoozed_until, synthetic)"
 )
-CLOCKS = """
-    INSERT INTO case_clocks (case_id, target, policy, public, state, allowance, used, running_since, due_at)
-    SELECT 'case-' || n, 'resolution', 1, false, (ARRAY['met', 'met', 'breached', 'running'])[1 + n % 4], 1, 0,
-           CASE WHEN n % 100 = 3 THEN at END, at FROM numbers
-    """
+FILL = {
+    TICKETS: (
+        "'case-' || n, 'A', (ARRAY['open', 'pending', 'resolved', 'closed'])[1 + n % 4], 'normal', 'email', '[]', '[]',"
+        " '', at, at, CASE WHEN n % 1000 < 4 THEN at END, CASE WHEN n % 1000 = 1 THEN at END, false"
+    ),
+    "messages (id, ticket_id, author_type, message, has_document, created_at)": (
+        "'message-' || n, 'case-' || n, 'agent', 'A', true, at"
+    ),
+    "attachments (id, ticket_id, filename, content_type, size_bytes, sha256, storage, storage_key, created_at)": (
+        "'file-' || n, 'case-' || n, 'a', 'text/plain', 1, '', (ARRAY['local', 's3'])[1 + n % 2], 'key-' || n, at"
+    ),
+    "attachment_leftovers (storage, storage_key, size_bytes, due_at, removing)": (
+        "'local', 'old-' || n, 1, at + interval '1 year', false"
+    ),
+    "outbox (type, at, event, fanned_out)": f"'a', '2026', repeat('x', 500), n <= {ROWS - 10}",
+    "published_events (seq, publication, published_at, type, event)": "n, 1 + n / 20, at, 'a', repeat('x', 500)",
+    "inbound_events (source, id, at, reached, done)": "'/orders', 'event-' || n, at, 0, true",
+    "webhook_deliveries (endpoint, type, event, state, tries, since, due)": (
+        "'a', 'a', '{}', CASE WHEN n % 1000 = 0 THEN 'pending' ELSE 'delivered' END, 1, at, at"
+    ),
+    "audit_log (at, actor, role, action, position)": (
+        f"at, 'a', 'agent', 'case.changed', CASE WHEN n <= {ROWS - 10} THEN n END"
+    ),
+    "case_links (id, case_id, kind, other_case_id, created_at)": (
+        "'link-' || n, 'case-' || n, 'related', 'case-' || (n % 5000 + 1), at"
+    ),
+    "notifications (id, recipient, kind, case_id, actor, at)": (
+        "'note-' || n, 'agent-' || n % 10, 'mention', 'case-' || n, 'a', at"
+    ),
+    "bulk_changes (id, owner, request, case_ids, created_at, expires_at)": "'bulk-' || n, 'a', '', '[]', at, at",
+    "idempotency_keys (id, request, owner, until, state, created_at)": "'key-' || n, '', '', at, 'done', at",
+    "case_clocks (case_id, target, policy, public, state, allowance, used, running_since, due_at)": (
+        "'case-' || n, 'resolution', 1, false, (ARRAY['met', 'met', 'breached', 'running'])[1 + n % 4], 1, 0,"
+        " CASE WHEN n % 100 = 3 THEN at END, at"
+    ),
+}
 NUMBERS = f"""
 WITH numbers AS (SELECT n, timestamptz '2026-01-01' + n * interval '4 minutes' AS at FROM generate_series(1, {ROWS}) n)
 """
@@ -140,8 +118,8 @@ def plans_of(postgres_server, postgres_template):
     """Return a function for the plan of a statement in a database with many rows in each table that grows."""
     postgres_server.start()
     name = postgres_server.create_database(postgres_template)
-    for statement in (*FILL, CLOCKS):
-        postgres_server.run(NUMBERS + statement, name)
+    for into, values in FILL.items():
+        postgres_server.run(f"{NUMBERS} INSERT INTO {into} SELECT {values} FROM numbers", name)
     postgres_server.run("VACUUM ANALYZE", name)
 
     def plans_of(statement, parameters):

@@ -65,13 +65,23 @@ async def test_writes_go_on_after_a_failover(make_client, primary, standby):
 
 
 async def test_host_that_accepts_changes_is_found_in_any_order(opened, primary, standby):
-    """Also by migrations."""
+    """Also by migrations. One that does not answer costs its time only.
+
+    One standby that should be the primary is named at the start, with the reason of the driver.
+    """
     url = url_of(standby, primary)
     database = await opened(url)
     row = await database.fetch_one(IS_STANDBY)
     assert (row.standby, row.port) == (False, urlsplit(primary.url()).port)
     await database.ping()
     assert await asyncio.to_thread(upgrade, url) == await asyncio.to_thread(read_schema_status, url) == "newest"
+    with socket.create_server(("127.0.0.1", free_port())) as silent:
+        timings = DatabaseTimings(postgres=PostgresTimings(connect_timeout=5.0))
+        database = await opened(url_of(f"//127.0.0.1:{silent.getsockname()[1]}", primary), timings)
+        assert not (await database.fetch_one(IS_STANDBY)).standby
+    with pytest.raises(Unavailable, match="read-write") as refusal:
+        await opened(url_of(standby))
+    assert refusal.value.code == "database_without_primary"
 
 
 async def test_former_primary_is_left(opened, primary, standby):
@@ -125,21 +135,6 @@ async def test_only_standbys_answer(make_client, primary, standby):
 
     for client in clients:
         await eventually(lambda client=client: is_served(client))
-
-
-async def test_one_standby_that_should_be_the_primary_is_named_at_the_start(opened, standby):
-    """With the reason of the driver."""
-    with pytest.raises(Unavailable, match="read-write") as refusal:
-        await opened(url_of(standby))
-    assert refusal.value.code == "database_without_primary"
-
-
-async def test_host_that_does_not_answer_costs_its_time_only(opened, primary):
-    """The others have as much."""
-    with socket.create_server(("127.0.0.1", free_port())) as silent:
-        timings = DatabaseTimings(postgres=PostgresTimings(connect_timeout=5.0))
-        database = await opened(url_of(f"//127.0.0.1:{silent.getsockname()[1]}", primary), timings)
-        assert not (await database.fetch_one(IS_STANDBY)).standby
 
 
 def test_error_names_all_hosts_without_credentials():

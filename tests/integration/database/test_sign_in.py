@@ -45,17 +45,12 @@ def settings(server, tmp_path):
     """Returns the settings of the database for a user, in parts, with a password in a file."""
     (tmp_path / "password").write_text("first\n")
 
-    def settings(user, options="", **variables):
-        return Settings.load(
-            {
-                "SUPPORT_DATABASE_HOST": urlsplit(server.url()).netloc.rpartition("@")[2],
-                "SUPPORT_DATABASE_NAME": MIGRATED,
-                "SUPPORT_DATABASE_USER": user,
-                "SUPPORT_DATABASE_OPTIONS": options,
-            }
-            | ({} if user == "certified" else {"SUPPORT_DATABASE_PASSWORD_FILE": str(tmp_path / "password")})
-            | variables
-        ).database
+    def settings(user, options=""):
+        variables = {"HOST": urlsplit(server.url()).netloc.rpartition("@")[2], "NAME": MIGRATED, "USER": user}
+        variables |= {"OPTIONS": options}
+        if user != "certified":
+            variables["PASSWORD_FILE"] = str(tmp_path / "password")
+        return Settings.load({f"SUPPORT_DATABASE_{name}": value for name, value in variables.items()}).database
 
     return settings
 
@@ -82,14 +77,6 @@ async def test_password_in_a_file_is_replaced_without_a_restart(server, settings
     server.run("ALTER ROLE plain PASSWORD 'first'")
 
 
-async def test_server_is_verified(settings, authority, tmp_path):
-    """Over TLS, by an authority that the URL names; also by migrations."""
-    given = settings("encrypted", f"sslmode=verify-full&sslrootcert={authority.certificate}")
-    async with open_database(given, pool_size=1, timings=PATIENT_DATABASE) as database:
-        assert (await database.fetch_one(WHO)).ssl
-    assert await asyncio.to_thread(upgrade, given.url) == "newest"
-
-
 @pytest.mark.usefixtures("processes")  # the driver leaves the connections of failed handshakes to the end of a process
 async def test_refused_handshake_names_its_reason(settings, authority, tmp_path):
     """A server of an unknown authority, a client without encryption, and the certificate of another user."""
@@ -110,11 +97,12 @@ async def test_refused_handshake_names_its_reason(settings, authority, tmp_path)
             assert "password" not in errors
 
 
-async def test_client_signs_in_by_its_certificate(settings, authority):
-    """The name in the certificate is that of the user."""
+async def test_server_is_verified_and_clients_sign_in_by_certificates(settings, authority):
+    """Over TLS, by an authority that the URL names; also by migrations. A certificate has the name of the user."""
     certificate = authority.issue(timedelta(days=1), "certified")
-    options = f"sslmode=verify-full&sslrootcert={authority.certificate}&sslcert={certificate}&sslkey={certificate}"
-    given = settings("certified", options)
-    assert await asyncio.to_thread(upgrade, given.url) == "newest"
-    async with open_database(given, pool_size=1, timings=PATIENT_DATABASE) as database:
-        assert (await database.fetch_one(WHO)).name == "certified"
+    trust = f"sslmode=verify-full&sslrootcert={authority.certificate}"
+    for user, options in (("encrypted", ""), ("certified", f"&sslcert={certificate}&sslkey={certificate}")):
+        given = settings(user, trust + options)
+        assert await asyncio.to_thread(upgrade, given.url) == "newest"
+        async with open_database(given, pool_size=1, timings=PATIENT_DATABASE) as database:
+            assert tuple(await database.fetch_one(WHO)) == (user, True)

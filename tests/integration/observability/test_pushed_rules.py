@@ -73,9 +73,10 @@ def run(*command, cwd):
     return output
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("servers")
 def test_pushed_alerts_fire_on_faults_and_only_then_in_victoriametrics(write_tests):
-    """In a VictoriaMetrics that vmalert-tool starts."""
+    """In a VictoriaMetrics that vmalert-tool starts. The test of Prometheus is the short form."""
     files = write_tests("metricsql_expr_test")
     with TOOL_LOCK.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
