@@ -13,7 +13,6 @@ import pytest
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
-from support_service.attachments.garbage import BATCH_LEASE, GarbageCollector, claim_due_garbage, delete_garbage_entries
 from support_service.attachments.maintenance.reconcile import compare_ledger
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.commands import retention as retention_command
@@ -35,9 +34,12 @@ from tests.support.calls import (
     GENEROUS_TIMEOUT,
     add_message,
     eventually,
+    expect_json,
     expect_problem,
+    list_cases,
     open_case,
     read_case,
+    read_detail,
     stored_files,
     upload,
 )
@@ -71,8 +73,7 @@ def close(client, database):
     """Close a case; it was changed last some days ago."""
 
     async def close(case, days=730):
-        async with client.post(f"/support/cases/{case['id']}/close") as response:
-            assert response.status == 200
+        await expect_json(client.post(f"/support/cases/{case['id']}/close"))
         changed = {"updated_at": utc_now() - timedelta(days=days), "internal_updated_at": None}
         async with database.transaction() as tx:
             await tx.execute(tickets.update().where(tickets.c.id == case["id"]).values(changed))
@@ -96,8 +97,8 @@ def old_case(client, close):
         await add_message(client, case, f"Dear {WORD}", attachmentIds=[file["id"]], sentiment=WORD)
         await add_message(client, case, f"{WORD} called", visibility="internal")
         for change in ({"addTags": [WORD]}, {"removeTags": [WORD]}):  # the tag is a former value of the second one
-            async with client.post("/support/cases/bulk", json={"ids": [case["id"]], "change": change}) as response:
-                assert (await response.json())["counts"]["changed"] == 1
+            done = await expect_json(client.post("/support/cases/bulk", json={"ids": [case["id"]], "change": change}))
+            assert done["counts"]["changed"] == 1
         return await close(case)
 
     return old_case
@@ -105,8 +106,6 @@ def old_case(client, close):
 
 @pytest.fixture
 def retain(environment, database):
-    """Run the retention; return its totals, and the refused cases or what was not reached."""
-
     async def retain(
         folder=None,
         *,
@@ -122,7 +121,7 @@ def retain(environment, database):
         unreached=0,
         **selection,
     ):
-        settings, refused = Settings.load({**environment, **variables}), {}
+        settings, refused = Settings.load(environment | dict(variables)), {}
         async with open_maintenance(settings) as maintenance:
             if folder is not None:
                 stored = CaseArchive(folder, maintenance.database, maintenance.storages, refused.__setitem__)
@@ -145,7 +144,6 @@ def retain(environment, database):
 
 
 async def rows_naming(database, case):
-    """Return the tables with a row that names a case."""
     text = case["id"]
     found = {table.name: await database.fetch_all(sa.select(table)) for table in metadata.tables.values()}
     return {name for name, rows in found.items() if text in str([tuple(row) for row in rows])}
@@ -159,8 +157,7 @@ async def test_deleted_case_leaves_only_audit_entries(
     case, other = await old_case(), await open_case(client, subject="Another parcel")
     await add_link(client, case, other)
     await close(case)
-    async with client.get(f"/support/cases/{case['id']}?includeTimeline=true") as response:
-        assert response.status == 200  # its timeline is cached
+    await read_detail(client, case)  # its timeline is cached
     await wait_until_published(database)
     async with client.get(f"/support/cases/{other['id']}") as response:
         tag = response.headers["ETag"]
@@ -169,10 +166,8 @@ async def test_deleted_case_leaves_only_audit_entries(
     assert WORD not in await stored_text(database, attachment_dir, redis)
     assert await rows_naming(database, case) <= {*KEPT}
     await expect_problem(await client.get(f"/support/cases/{case['id']}"), 404, "case_not_found")
-    async with client.get(f"/support/cases?q={WORD}") as response:
-        assert (await response.json())["items"] == []
-    async with client.get("/support/cases/count") as response:
-        assert (await response.json())["count"] == 1
+    assert (await list_cases(client, q=WORD))["items"] == []
+    assert (await expect_json(client.get("/support/cases/count")))["count"] == 1
     async with client.get(f"/support/cases/{other['id']}", headers={"If-None-Match": tag}) as response:
         assert (response.status, (await response.json())["links"]) == (200, [])
     async with Redis.from_url(redis.url) as server:
@@ -181,13 +176,11 @@ async def test_deleted_case_leaves_only_audit_entries(
     assert case["id"] not in subjects
     (ledger,) = [each for each in await compare_ledger(database) if each.storage == "local"]
     assert ledger.ledger == ledger.rows
-    async with client.get(f"/support/cases/{case['id']}/audit") as response:
-        entries = (await response.json())["items"]
+    entries = (await expect_json(client.get(f"/support/cases/{case['id']}/audit")))["items"]
     assert (entries[0]["action"], entries[0]["changes"]["reason"]) == ("case.erased", [None, "retention"])
     assert {entry["changes"] is None for entry in entries[1:]} == {True}
     assert {"case.opened", "case.closed", "message.added", "link.added"} <= {entry["action"] for entry in entries}
-    async with client.get("/support/audit?action=retention.run") as response:
-        (run,) = (await response.json())["items"]
+    (run,) = (await expect_json(client.get("/support/audit?action=retention.run")))["items"]
     assert (run["changes"]["deletedCases"], run["changes"]["files"]) == ([None, 1], [None, 1])
     assert (await verify_chain(database)).flaw is None
 
@@ -214,8 +207,7 @@ async def test_only_closed_old_cases_of_the_selection_are_deleted(client, close,
     assert (totals.due, totals.deleted) == (1, 1)
     left = {row.id for row in await database.fetch_all(sa.select(tickets.c.id))}
     assert left == {case["id"] for case in kept.values()}
-    async with client.get("/support/audit?action=retention.run") as response:
-        assert len((await response.json())["items"]) == 2
+    assert len((await expect_json(client.get("/support/audit?action=retention.run")))["items"]) == 2
 
 
 @both_databases
@@ -225,10 +217,8 @@ async def test_records_of_customers_without_a_case_are_deleted(client, retain, d
     await open_case(client, customerId="with-case")
     old = [*(f"old-{number}" for number in range(5)), "with-case", "merged"]
     for each in [*old, "young"]:
-        async with client.put(f"/support/customers/{each}", json={"name": each}) as response:
-            assert response.status == 201
-    async with client.post("/support/customers/merged/merge", json={"into": "with-case"}) as response:
-        assert response.status == 200
+        await expect_json(client.put(f"/support/customers/{each}", json={"name": each}), 201)
+    await expect_json(client.post("/support/customers/merged/merge", json={"into": "with-case"}))
     async with database.transaction() as tx:
         await tx.execute(customers.update().where(customers.c.id.in_(old)).values(updated_at=utc_now() - 2 * YEAR))
 
@@ -240,8 +230,7 @@ async def test_records_of_customers_without_a_case_are_deleted(client, retain, d
     assert await left() == {*old, "young"}
     assert [(await retain())[0].customers for _ in range(2)] == [5, 0]
     assert await left() == {"with-case", "merged", "young"}
-    async with client.get("/support/audit?action=retention.run") as response:
-        (run,) = (await response.json())["items"]
+    (run,) = (await expect_json(client.get("/support/audit?action=retention.run")))["items"]
     assert run["changes"]["customers"] == [None, 5]
 
 
@@ -252,8 +241,7 @@ async def test_sealed_file_restores_the_case(client, old_case, retain, database,
     contact = {"kind": "email", "value": "anna@example.org", "label": "work"}
     record = {"name": "Anna", "contacts": [contact], "notes": "Call her."}
     page = f"/support/customers/{case['customerId']}"
-    async with client.put(page, json=record) as response:
-        assert response.status == 201
+    await expect_json(client.put(page, json=record), 201)
     async with database.transaction() as tx:  # nobody has changed it for long
         await tx.execute(customers.update().values(updated_at=utc_now() - 2 * YEAR))
     totals, refused = await retain(tmp_path / "archive")
@@ -276,14 +264,13 @@ async def test_sealed_file_restores_the_case(client, old_case, retain, database,
     assert (await runner.run_lines(map(json.loads, lines.read_text().splitlines()))).imported == 1
     restored = await read_case(client, case)
     assert restored["customerName"] == "Anna"
-    async with client.get(page) as response:
-        assert record.items() <= (await response.json()).items()
+    assert record.items() <= (await expect_json(client.get(page))).items()
     fields = ("id", "externalId", "subject", "description", "customerId", "status", "priority", "channel", "tags")
+    of_message = ("authorType", "authorId", "message", "sentiment", "metadata", "visibility", "createdAt")
     for name in (*fields, "context", "createdAt"):
         assert restored[name] == case[name], name
     for before, after in zip(case["messages"], restored["messages"], strict=True):
-        for name in ("authorType", "authorId", "message", "sentiment", "metadata", "visibility", "createdAt"):
-            assert after[name] == before[name], name
+        assert {name: after[name] for name in of_message} == {name: before[name] for name in of_message}
     (file,) = restored["attachments"]
     assert restored["messages"][1]["attachmentIds"] == [file["id"]]
     assert (file["filename"], file["sha256"]) == (f"{WORD}.txt", hashlib.sha256(FILE).hexdigest())
@@ -425,34 +412,9 @@ async def test_s3_that_is_not_reached_leaves_no_case_without_its_files(
     assert s3.keys(environment["SUPPORT_S3_BUCKET"]) == []
 
 
-@pytest.mark.parametrize("is_deleted", [True, False])
-async def test_files_that_the_service_is_deleting_are_waited_for(old_case, retain, database, monkeypatch, is_deleted):
-    """Its collector of garbage has claimed them first. If it does not end, the run says so."""
-    run, left = GarbageCollector.run, []
-
-    async def run_second(self):
-        async with database.transaction() as tx:
-            claimed = await claim_due_garbage(tx, utc_now(), 10, until=utc_now() + BATCH_LEASE)
-        if is_deleted:
-            left.append(asyncio.create_task(delete(claimed)))
-        return await run(self)
-
-    async def delete(claimed):
-        async with database.transaction() as tx:
-            await delete_garbage_entries(tx, claimed)
-
-    await old_case()
-    monkeypatch.setattr(GarbageCollector, "run", run_second)
-    totals, unreached = await retain(**({} if is_deleted else {"files_timeout": 0.1, "unreached": 1}))
-    await asyncio.gather(*left)
-    assert (totals.deleted, totals.files) == (1, 1)
-    assert is_deleted or unreached == {"1 files are not deleted yet: the service deletes them"}
-
-
 async def is_cached(client, redis, case):
     """Read a timeline; return whether it is cached. A busy machine may leave out a write."""
-    async with client.get(f"/support/cases/{case['id']}?includeTimeline=true") as response:
-        assert response.status == 200
+    await read_detail(client, case)
     async with Redis.from_url(redis.url) as server:
         return await server.exists(cache_key(case["id"]))
 
@@ -488,33 +450,33 @@ async def test_redis_that_fails_in_the_middle_of_a_run_is_cleaned_by_the_next_on
     assert WORD not in await stored_text(database, attachment_dir, redis)
 
 
-async def test_event_published_during_a_run_is_deleted_too(client, old_case, retain, database, redis, monkeypatch):
-    """The relay read the event, with its contents, before the run and publishes it afterwards."""
+async def test_what_is_published_or_collected_during_a_run_is_deleted_too(
+    old_case, retain, database, redis, monkeypatch
+):
+    """The relay read the event, with its contents, before the run and publishes it afterwards.
+
+    A timeline is stored after the timelines were deleted. They are deleted again after the deadline of the collection.
+    """
     publishing, resume = hold_publications(monkeypatch)
     case = await old_case()
     await publishing.wait()
-    retaining = asyncio.create_task(retain())
-    await asyncio.wait([retaining], timeout=1)  # a run that does not wait for the relay ends within this time
-    resume.set()
-    totals, _ = await retaining
-    assert totals.deleted == 1
-    await wait_until_published(database)
-    async with Redis.from_url(redis.url) as server:
-        assert case["id"] not in str(await server.xrange("support.events"))
-
-
-async def test_timeline_that_is_collected_during_a_run_does_not_stay_in_redis(old_case, retain, redis, monkeypatch):
-    """It is stored after the timelines were deleted. They are deleted again after the deadline of the collection."""
-    key = cache_key((await old_case())["id"])
+    wait, stored = erasure.sleep, []
 
     async def store(seconds):
-        assert seconds == 0.125
-        await server.set(key, WORD)
+        if seconds == 0.125:
+            stored.append(await server.set(cache_key(case["id"]), WORD))
+        else:
+            await wait(seconds)
 
     async with Redis.from_url(redis.url) as server:
         monkeypatch.setattr(erasure, "sleep", store)
-        await retain(collecting=0.125)
-        assert not await server.exists(key)
+        retaining = asyncio.create_task(retain(collecting=0.125))
+        await asyncio.wait([retaining], timeout=1)  # a run that does not wait for the relay ends within this time
+        resume.set()
+        assert (await retaining)[0].deleted == 1
+        await wait_until_published(database)
+        assert case["id"] not in str(await server.xrange("support.events"))
+        assert (bool(stored), await server.exists(cache_key(case["id"]))) == (True, 0)
 
 
 async def test_run_that_fails_in_the_middle_completes_what_it_has_begun(
@@ -538,16 +500,14 @@ async def test_run_that_fails_in_the_middle_completes_what_it_has_begun(
     options = {"closed_for": YEAR, "export": tmp_path / "archive", "erase": True, "dry_run": False, "limit": None}
     names = ("older_than", "status", "channel", "tag", "keep_tag")
     capsys.readouterr()
+    # A run waits as long as the collection of a timeline may take.
+    short = dict.fromkeys(("SUPPORT_TIMELINE_DEADLINE", "SUPPORT_TIMELINE_SOURCE_TIMEOUT"), "0.5")
+    settings = Settings.load(environment | short)
     with pytest.raises(Unavailable, match="out of reach"):
-        await retention_command.retention(Settings.load(environment), Namespace(**options, **dict.fromkeys(names)))
+        await retention_command.retention(settings, Namespace(**options, **dict.fromkeys(names)))
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert {name: summary[name] for name in ("due", "stored", "deleted", "changed", "unreached")} == {
-        "due": 2,
-        "stored": 1,
-        "deleted": 1,
-        "changed": 0,
-        "unreached": [],
-    }
+    assert summary.items() >= {"due": 2, "stored": 1, "deleted": 1, "changed": 0}.items()
+    assert summary["unreached"] == []
     async with Redis.from_url(redis.url) as server:
         (left,) = {case["id"] for case in cases} - {*stored}
         assert await server.keys(cache_key("*")) == [cache_key(left).encode()]
@@ -577,25 +537,21 @@ async def test_file_that_is_moved_while_its_case_is_stored_is_read_where_it_is(
     assert [path.read_bytes() for path in (tmp_path / "archive").glob("*/*/1")] == [FILE]
 
 
-async def test_archive_has_one_writer_and_forgets_unfinished_files(database, tmp_path):
-    """A killed run has not deleted the cases of a file without a seal."""
-    folder = tmp_path / "archive"
-    archive = CaseArchive(folder, database, {}, lambda *_: None)
-    left = "cases-20260101T120000-000001"
-    (folder / left).mkdir(parents=True)
-    for name in (f"{left}.jsonl.part", f"{left}.sha256", f"{left}/1", "cases-2.jsonl", "cases-2.sha256"):
-        (folder / name).touch()
+async def test_archive_has_one_writer_and_forgets_unfinished_files(database, retain, tmp_path):
+    """A killed run has not deleted the cases of a file without a seal. What others have in the folder stays.
+
+    That is an unfinished export of the audit log, or a download, also with a folder of the same name.
+    """
+    sealed, left = ["cases-2.jsonl", "cases-2.sha256"], "cases-20260101T120000-000001"
+    foreign = ["audit.jsonl.part", "audit.jsonl.sha256", "photos.part", "photos.sha256"]
+    for name in ("photos", left):
+        (tmp_path / name).mkdir()
+    for name in (f"{left}.jsonl.part", f"{left}.sha256", f"{left}/1", *sealed, *foreign):
+        (tmp_path / name).touch()
+    archive = CaseArchive(tmp_path, database, {}, lambda *_: None)
     with archive.opened():
-        assert sorted(each.name for each in folder.iterdir()) == ["cases-2.jsonl", "cases-2.sha256"]
+        found = {each.name for each in tmp_path.iterdir()}
+        assert found & {*sealed, *foreign, "photos"} == {*sealed, *foreign, "photos"}
+        assert not [name for name in found if left in name]
         with pytest.raises(Conflict, match="Another process"), archive.opened():
             pass
-
-
-async def test_run_leaves_what_others_have_in_its_folder(retain, tmp_path):
-    """Such as an unfinished export of the audit log, or a download, also with a folder of the same name."""
-    foreign = {tmp_path / name for name in ("audit.jsonl.part", "audit.jsonl.sha256", "photos.part", "photos.sha256")}
-    for path in foreign:
-        path.touch()
-    (tmp_path / "photos").mkdir()
-    await retain(tmp_path)
-    assert {*tmp_path.iterdir()} >= foreign | {tmp_path / "photos"}
