@@ -86,7 +86,6 @@ def as_text(value):
 
 
 async def stored(database):
-    """Return the rows of each table as one text."""
     return {
         name: " ".join(as_text(value) for row in await database.fetch_all(sa.select(table)) for value in row)
         for name, table in metadata.tables.items()
