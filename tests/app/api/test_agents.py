@@ -7,7 +7,8 @@ import pytest
 from support_service.desk.agent_models import MAX_AT_RISK
 from support_service.platform.database.tables import messages, tickets
 from tests.support.access.fixtures import AUDIENCE, ISSUER
-from tests.support.calls import add_message, expect_problem, open_case, read_case
+from tests.support.calls import add_message, expect_json, expect_problem, open_case, read_case
+from tests.support.each import each_row
 from tests.support.service import service_of
 from tests.support.service_levels import move_due_times
 
@@ -24,9 +25,7 @@ async def put(client, agent_id, status=200, headers=(), **fields):
 
 async def list_page(client, **query):
     """Return a page of the directory."""
-    async with client.get(AGENTS, params=query) as response:
-        assert response.status == 200, await response.text()
-        return await response.json()
+    return await expect_json(client.get(AGENTS, params=query))
 
 
 async def test_person_is_added_and_changed(client):
@@ -59,18 +58,16 @@ async def test_list_has_pages(client):
     assert found == ids
 
 
-async def test_any_id_of_a_person_can_be_in_the_directory(client, subtests):
+@each_row("agent_id", ["anna@example.org", "Đặng Lan", "a/b", "x" * 128])
+async def test_any_id_of_a_person_can_be_in_the_directory(client, agent_id):
     """Providers give ids of any form."""
-    for agent_id in ["anna@example.org", "Đặng Lan", "a/b", "x" * 128]:
-        with subtests.test(agent_id=agent_id):
-            path = agent_id.replace("/", "%2F")
-            async with client.put(f"{AGENTS}/{path}", json={}) as response:
-                assert (response.status, (await response.json())["id"]) == (201, agent_id)
-                assert unquote(response.headers["Location"].removeprefix(f"{AGENTS}/")) == agent_id
-                assert response.headers["Location"].isascii()
-            assert [each["id"] for each in (await list_page(client))["items"]] == [agent_id]
-            async with client.delete(f"{AGENTS}/{path}") as response:
-                assert response.status == 204
+    path = agent_id.replace("/", "%2F")
+    async with client.put(f"{AGENTS}/{path}", json={}) as response:
+        assert (response.status, (await response.json())["id"]) == (201, agent_id)
+        assert unquote(response.headers["Location"].removeprefix(f"{AGENTS}/")) == agent_id
+        assert response.headers["Location"].isascii()
+    assert [each["id"] for each in (await list_page(client))["items"]] == [agent_id]
+    await expect_json(client.delete(f"{AGENTS}/{path}"), 204)
 
 
 WRONG_FIELDS_ARE_NAMED = [
@@ -87,29 +84,24 @@ WRONG_FIELDS_ARE_NAMED = [
 ]
 
 
-async def test_wrong_fields_are_named(client, subtests):
-    for change, named in WRONG_FIELDS_ARE_NAMED:
-        with subtests.test(change=change, named=named):
-            async with client.put(f"{AGENTS}/agent-7", json=change) as response:
-                problem = await expect_problem(response, 422, "invalid_request")
-            assert {error["field"] for error in problem["errors"]} == named
+@each_row("change, named", WRONG_FIELDS_ARE_NAMED)
+async def test_wrong_fields_are_named(client, change, named):
+    problem = await expect_problem(client.put(f"{AGENTS}/agent-7", json=change), 422, "invalid_request")
+    assert {error["field"] for error in problem["errors"]} == named
 
 
-async def test_id_that_no_case_can_be_assigned_to_is_refused(client, subtests):
-    for agent_id in ["x" * 129, "none", "%20"]:
-        with subtests.test(agent_id=agent_id):
-            async with client.put(f"{AGENTS}/{agent_id}", json={}) as response:
-                await expect_problem(response, 422, "invalid_request")
+@each_row("agent_id", ["x" * 129, "none", "%20"])
+async def test_id_that_no_case_can_be_assigned_to_is_refused(client, agent_id):
+    await expect_problem(client.put(f"{AGENTS}/{agent_id}", json={}), 422, "invalid_request")
 
 
 async def test_removed_person_is_unknown(client):
     await put(client, "agent-7", 201, **LINH)
     assert service_of(client).agents.known.names_of(["agent-7", "agent-8"]) == {"agent-7": "Linh Trần"}
     assert [*service_of(client).agents.known.ids_of_team("billing")] == ["agent-7"]
-    async with client.delete(f"{AGENTS}/agent-7") as response:
-        assert response.status == 204
+    await expect_json(client.delete(f"{AGENTS}/agent-7"), 204)
     assert service_of(client).agents.known.names_of(["agent-7"]) == {}
-    await expect_problem(await client.delete(f"{AGENTS}/agent-7"), 404, "agent_not_found")
+    await expect_problem(client.delete(f"{AGENTS}/agent-7"), 404, "agent_not_found")
 
 
 async def test_agents_set_only_whether_they_are_away(desk):
@@ -125,22 +117,19 @@ async def test_agents_set_only_whether_they_are_away(desk):
     assert [(each["displayName"], each["away"]) for each in listed["items"]] == [("Linh Trần", True)]
 
 
-async def test_directory_is_for_staff(desk, subtests):
+@each_row("name", ["analyst", "ann", "service"])
+async def test_directory_is_for_staff(desk, name):
     """Names of staff are for staff."""
-    for name in ["analyst", "ann", "service"]:
-        with subtests.test(name=name):
-            await desk.send("GET", AGENTS, name, status=(403,))
-            await desk.send("PUT", f"{AGENTS}/agent-1", name, status=(403,), json={"away": True})
-            await desk.send("DELETE", f"{AGENTS}/agent-1", name, status=(403,))
+    await desk.send("GET", AGENTS, name, status=(403,))
+    await desk.send("PUT", f"{AGENTS}/agent-1", name, status=(403,), json={"away": True})
+    await desk.send("DELETE", f"{AGENTS}/agent-1", name, status=(403,))
 
 
 async def test_changes_are_audited(client):
     await put(client, "agent-7", 201, displayName="Linh")
     await put(client, "agent-7", away=True)
-    async with client.delete(f"{AGENTS}/agent-7") as response:
-        assert response.status == 204
-    async with client.get("/support/audit", params={"limit": 3}) as response:
-        entries = (await response.json())["items"]
+    await expect_json(client.delete(f"{AGENTS}/agent-7"), 204)
+    entries = (await expect_json(client.get("/support/audit", params={"limit": 3})))["items"]
     assert [each["action"] for each in entries] == ["agent.deleted", "agent.changed", "agent.created"]
     before, after = entries[1]["changes"]["agent-7"]
     assert (before["away"], after["away"], after["displayName"]) == (False, True, "Linh")
@@ -159,8 +148,7 @@ NUMBERS = ("open", "pending", "atRisk", "oldestWait")
 async def test_numbers_are_those_of_the_cases(client):
     """Cases that are settled, synthetic, or of others do not count; what is at risk counts up to a limit."""
     policy = {"targets": {"resolution": "PT8H"}}
-    async with client.put("/support/sla-policies/all", json=policy) as response:
-        assert response.status == 201
+    await expect_json(client.put("/support/sla-policies/all", json=policy), 201)
     for agent_id in ("a", "b", "c"):
         await put(client, agent_id, 201)
     cases = [await open_case(client, assignedAgentId="a") for _ in range(4)]
@@ -170,8 +158,7 @@ async def test_numbers_are_those_of_the_cases(client):
     waiting = (await read_case(client, cases[1]))["waitingSince"]
     await add_message(client, cases[2])
     for case, status in ((cases[0], "pending"), (cases[3], "resolved")):
-        async with client.post(f"/support/cases/{case['id']}/status?status={status}") as response:
-            assert response.status == 200
+        await expect_json(client.post(f"/support/cases/{case['id']}/status?status={status}"))
 
     listed = {each["id"]: [each[name] for name in NUMBERS] for each in (await list_page(client))["items"]}
     assert listed["a"] == [2, 1, 0, waiting]
@@ -185,8 +172,7 @@ async def test_numbers_are_those_of_the_cases(client):
 
 async def test_number_at_risk_is_bounded(client):
     """The count ends at a limit, whatever the agent has."""
-    async with client.put("/support/sla-policies/all", json={"targets": {"resolution": "PT1H"}}) as response:
-        assert response.status == 201
+    await expect_json(client.put("/support/sla-policies/all", json={"targets": {"resolution": "PT1H"}}), 201)
     await put(client, "a", 201)
     for _ in range(MAX_AT_RISK + 1):
         await open_case(client, assignedAgentId="a")
@@ -215,7 +201,7 @@ async def test_version_of_a_read_entry_is_valid_in_if_match(client):
     await put(client, "a", away=True, headers={"If-Match": second})
     refused = await client.put(f"{AGENTS}/a", json={"away": False}, headers={"If-Match": second})
     await expect_problem(refused, 412, "agent_changed")
-    await expect_problem(await client.get(f"{AGENTS}/unknown"), 404, "agent_not_found")
+    await expect_problem(client.get(f"{AGENTS}/unknown"), 404, "agent_not_found")
 
 
 async def test_person_with_an_open_stream_is_present(desk):
@@ -332,8 +318,7 @@ async def test_answers_without_names_are_as_before(client):
     case = await open_case(client, assignedAgentId="agent-1")
     assert "names" not in case
     assert "names" not in await read_case(client, case)
-    async with client.get("/support/cases") as response:
-        assert (await response.json()).keys() == {"items", "nextCursor"}
+    assert (await expect_json(client.get("/support/cases"))).keys() == {"items", "nextCursor"}
 
 
 async def test_etag_of_a_case_changes_with_a_name(client):
@@ -343,26 +328,21 @@ async def test_etag_of_a_case_changes_with_a_name(client):
     path = f"/support/cases/{case['id']}"
     async with client.get(path) as response:
         tag = response.headers["ETag"]
-    async with client.get(path, headers={"If-None-Match": tag}) as response:
-        assert response.status == 304
+    await expect_json(client.get(path, headers={"If-None-Match": tag}), 304)
     await put(client, "agent-1", displayName="Lan Anh")
     async with client.get(path, headers={"If-None-Match": tag}) as response:
         assert response.status == 200
         assert (await response.json())["names"] == {"agent-1": "Lan Anh"}
         assert response.headers["ETag"] != tag
-    async with client.delete(f"{AGENTS}/agent-1") as response:
-        assert response.status == 204
-    async with client.get(path) as response:
-        assert "names" not in await response.json()
-    async with client.patch(path, json={"priority": "high"}, headers={"If-Match": tag}) as response:
-        assert response.status == 200
+    await expect_json(client.delete(f"{AGENTS}/agent-1"), 204)
+    assert "names" not in await expect_json(client.get(path))
+    await expect_json(client.patch(path, json={"priority": "high"}, headers={"If-Match": tag}))
 
 
 async def test_answers_of_writes_have_names_and_the_tag_of_a_read(client):
     """Opening, splitting and closing: the tag is that of the case with these names, and matches no other ones."""
     await put(client, "agent-1", 201, displayName="Lan")
-    async with client.put("/support/customers/c-1", json={"name": "Anna"}) as response:
-        assert response.status == 201
+    await expect_json(client.put("/support/customers/c-1", json={"name": "Anna"}), 201)
     new = {"subject": "A", "channel": "email", "assignedAgentId": "agent-1"}
     message = {"authorType": "customer", "message": "Two parcels"}
     writes = [("/support/cases", new, None)]
@@ -379,8 +359,7 @@ async def test_answers_of_writes_have_names_and_the_tag_of_a_read(client):
             written.append((f"/support/cases/{answer['id']}", {"If-None-Match": response.headers["ETag"]}))
     for status in (304, 200):
         for path, known in written:
-            async with client.get(path, headers=known) as response:
-                assert response.status == status, path
+            await expect_json(client.get(path, headers=known), status)
         await put(client, "agent-1", displayName="Lan Anh")
 
 

@@ -8,7 +8,16 @@ import pytest
 
 from support_service.cases.case_files import CaseFileLimits
 from support_service.cases.opening import CaseTimings
-from tests.support.calls import expect_problem, form, open_case, read_case, read_timeline, stored_files, upload
+from tests.support.calls import (
+    expect_json,
+    expect_problem,
+    form,
+    open_case,
+    read_case,
+    read_timeline,
+    stored_files,
+    upload,
+)
 from tests.support.scrape import Scrape
 from tests.support.service import own_client, service_of
 from tests.support.timings import patient_timings
@@ -99,15 +108,13 @@ async def test_empty_file_is_a_file(make_client, environment, request, store):
         response = await client.get(answer["uri"], headers={"Range": requested})
         await expect_problem(response, 416, "range_not_satisfiable")
         assert response.headers["Content-Range"] == "bytes */0"
-    async with client.delete(answer["uri"].rpartition("/")[0]) as response:
-        assert response.status == 204
+    await expect_json(client.delete(answer["uri"].rpartition("/")[0]), 204)
 
 
 async def test_attachments_are_listed_with_the_case(client, case):
     """The list, the case and its timeline have every file at the same URI, oldest first."""
     answers = [await upload(client, case, filename=name) for name in ("a.txt", "b.txt")]
-    async with client.get(f"/support/cases/{case['id']}/attachments") as response:
-        assert await response.json() == answers
+    assert await expect_json(client.get(f"/support/cases/{case['id']}/attachments")) == answers
     assert (await read_case(client, case))["attachments"] == answers
     timeline = [entry["uri"] for entry in await read_timeline(client, case) if entry["type"] == "attachment"]
     assert timeline == [answer["uri"] for answer in answers]
@@ -117,13 +124,12 @@ async def test_removed_attachment_is_gone(client, case, attachment, attachment_d
     """Removal deletes the row and the file and lowers the gauges. A second removal is 404."""
     address = f"/support/cases/{case['id']}/attachments/{attachment['id']}"
     assert len(stored_files(attachment_dir)) == 1
-    async with client.delete(address) as response:
-        assert response.status == 204
+    await expect_json(client.delete(address), 204)
     assert stored_files(attachment_dir) == []
     assert (metrics.value(BYTES), metrics.value(FILES)) == (0, 0)
     assert metrics.nonzero("support_attachment_deleted_total") == {"request": 1}
-    await expect_problem(await client.delete(address), 404, "attachment_not_found")
-    await expect_problem(await client.get(attachment["uri"]), 404, "attachment_not_found")
+    await expect_problem(client.delete(address), 404, "attachment_not_found")
+    await expect_problem(client.get(attachment["uri"]), 404, "attachment_not_found")
     assert (await read_case(client, case))["attachments"] == []
 
 
@@ -134,8 +140,8 @@ async def test_upload_to_a_full_case_is_refused_before_the_file_is_sent(make_cli
     attachment = await upload(client, case, DATA)
     headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": "9999", "Expect": "100-continue"}
     path = f"/support/cases/{case['id']}/attachments"
-    await expect_problem(await client.post(path, data=b"", headers=headers), 409, "case_full")
-    await expect_problem(await client.post(path, data=form(DATA)), 409, "case_full")
+    await expect_problem(client.post(path, data=b"", headers=headers), 409, "case_full")
+    await expect_problem(client.post(path, data=form(DATA)), 409, "case_full")
     assert len(stored_files(attachment_dir)) == 1
     assert await read_case(client, case) == case | {"attachments": [attachment], "timeline": []}
 
@@ -159,7 +165,7 @@ async def test_download_of_a_missing_file_is_a_problem(client, attachment, attac
     """The response is 503 before any byte of the file is sent, and the first such download is counted."""
     for path in stored_files(attachment_dir):
         path.unlink()
-    await expect_problem(await client.get(attachment["uri"]), 503, "attachment_unreadable")
+    await expect_problem(client.get(attachment["uri"]), 503, "attachment_unreadable")
     assert metrics.value(UNREADABLE, storage="local", kind="missing") == 1
 
 
@@ -170,7 +176,7 @@ async def test_download_of_a_file_of_another_size_is_a_problem(client, case, att
     attachment = await upload(client, case, b"x" * 3_000_000)
     (path,) = stored_files(attachment_dir)
     os.truncate(path, size)
-    await expect_problem(await client.get(attachment["uri"], headers=headers), 503, "attachment_unreadable")
+    await expect_problem(client.get(attachment["uri"], headers=headers), 503, "attachment_unreadable")
     assert metrics.value(UNREADABLE, storage="local", kind="damaged") == 1
 
 
@@ -178,7 +184,7 @@ async def test_download_of_a_small_changed_file_is_a_problem(client, attachment,
     """A file of one block is verified before its first byte is sent."""
     (path,) = stored_files(attachment_dir)
     path.write_bytes(DATA[:-1] + b"x")
-    await expect_problem(await client.get(attachment["uri"]), 503, "attachment_unreadable")
+    await expect_problem(client.get(attachment["uri"]), 503, "attachment_unreadable")
     assert metrics.value(UNREADABLE, storage="local", kind="damaged") == 1
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from support_service.platform.audit.log import Sealer
 from support_service.platform.audit.verify import verify_chain
-from tests.support.calls import add_message, eventually, expect_problem, form, open_case, upload
+from tests.support.calls import add_message, eventually, expect_json, expect_problem, form, open_case, upload
+from tests.support.each import each_row
 from tests.support.scrape import Scrape
 from tests.support.service import service_of
 
@@ -17,9 +18,7 @@ def client(shared_client):
 
 async def read_audit_page(client, case, **query):
     """Return a page of a case's audit log."""
-    async with client.get(f"/support/cases/{case['id']}/audit", params=query) as response:
-        assert response.status == 200, await response.text()
-        return await response.json()
+    return await expect_json(client.get(f"/support/cases/{case['id']}/audit", params=query))
 
 
 async def newest_entry(client, case):
@@ -71,8 +70,7 @@ async def test_every_change_is_recorded(client):
     await change(
         "case.changed", {"status": ["open", "resolved"]}, "POST", f"{path}/status", json={"status": "resolved"}
     )
-    async with client.post(f"{path}/messages", json=message) as response:
-        assert response.status == 200
+    await expect_json(client.post(f"{path}/messages", json=message))
     assert [each["action"] for each in (await read_audit_page(client, case, limit="2"))["items"]] == [
         "case.reopened",
         "message.added",
@@ -87,10 +85,8 @@ async def test_every_change_is_recorded(client):
     )
     await change("case.closed", {"status": ["open", "closed"]}, "POST", f"{path}/close")
     await change("case.reopened", {"status": ["closed", "open"]}, "POST", f"{path}/status", json={"status": "open"})
-    async with client.post(f"{path}/close", json=message) as response:
-        assert response.status == 200
-    async with client.delete(path) as response:
-        assert response.status == 204
+    await expect_json(client.post(f"{path}/close", json=message))
+    await expect_json(client.delete(path), 204)
     last = await read_audit_page(client, case, limit="3")
     assert [each["action"] for each in last["items"]] == ["case.deleted", "case.closed", "message.added"]
     assert "secret" not in str(await read_audit_page(client, case))
@@ -132,10 +128,9 @@ async def test_audit_pages_run_from_newest_to_oldest(client):
     await expect_problem(response, 422, "invalid_request")
 
 
-async def test_audit_of_an_unknown_case_is_not_found(client, subtests):
-    for name in ["nobody", "x" * 40, "%00", "đ"]:
-        with subtests.test(name=name):
-            await expect_problem(await client.get(f"/support/cases/{name}/audit"), 404, "case_not_found")
+@each_row("name", ["nobody", "x" * 40, "%00", "đ"])
+async def test_audit_of_an_unknown_case_is_not_found(client, name):
+    await expect_problem(client.get(f"/support/cases/{name}/audit"), 404, "case_not_found")
 
 
 async def test_sealer_gives_entries_their_position_and_hash(make_client, instruments):

@@ -10,7 +10,8 @@ from support_service.platform.audit.segments import detach, read_segment, write_
 from support_service.platform.database.tables import audit_head, audit_log
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.support.audit import alter_audit_log
-from tests.support.calls import add_message, expect_problem, open_case
+from tests.support.calls import add_message, expect_json, expect_problem, open_case
+from tests.support.each import each_row
 from tests.support.service import own_client, service_of
 
 client = own_client
@@ -21,9 +22,7 @@ NOON = datetime(2026, 5, 12, 12, tzinfo=UTC)
 
 async def read(client, path=LOG, **query):
     """Return the JSON of an answer."""
-    async with client.get(path, params=query) as response:
-        assert response.status == 200, await response.text()
-        return await response.json()
+    return await expect_json(client.get(path, params=query))
 
 
 async def store(database, *entries):
@@ -95,10 +94,9 @@ WRONG_QUERY_IS_REFUSED = [
 ]
 
 
-async def test_wrong_query_is_refused(shared_client, subtests):
-    for query in WRONG_QUERY_IS_REFUSED:
-        with subtests.test(query=query):
-            await expect_problem(await shared_client.get(LOG, params=query), 422, "invalid_request")
+@each_row("query", WRONG_QUERY_IS_REFUSED)
+async def test_wrong_query_is_refused(shared_client, query):
+    await expect_problem(shared_client.get(LOG, params=query), 422, "invalid_request")
 
 
 @pytest.fixture

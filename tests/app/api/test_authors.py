@@ -2,6 +2,7 @@
 
 from support_service.cases.erasure import erase_event
 from tests.support.calls import eventually, expect_problem
+from tests.support.each import each_row
 
 
 async def read_authors(desk, case, name, query=""):
@@ -65,15 +66,14 @@ async def test_context_shows_analysts_no_author(desk):
         assert "7700000" not in str(await desk.send("GET", f"/support/cases/{case['id']}{query}", "analyst"))
 
 
-async def test_only_services_name_another_author(desk, subtests):
+@each_row("name", ["ann", "lan", "supervisor"])
+async def test_only_services_name_another_author(desk, name):
     """Anybody else is refused, instead of being ignored: the message would say something else than was asked."""
-    for name in ["ann", "lan", "supervisor"]:
-        with subtests.test(name=name):
-            case = await desk.open_case(customerId="customer-1", team="returns")
-            message = {"authorType": "customer", "message": "Hello", "authorId": "somebody"}
-            headers = {"Authorization": f"Bearer {desk.tokens[name]}"}
-            sent = await desk.client.post(f"/support/cases/{case['id']}/messages", json=message, headers=headers)
-            assert "messages:write-as-others" in (await expect_problem(sent, 403, "permission_missing"))["detail"]
+    case = await desk.open_case(customerId="customer-1", team="returns")
+    message = {"authorType": "customer", "message": "Hello", "authorId": "somebody"}
+    headers = {"Authorization": f"Bearer {desk.tokens[name]}"}
+    sent = await desk.client.post(f"/support/cases/{case['id']}/messages", json=message, headers=headers)
+    assert "messages:write-as-others" in (await expect_problem(sent, 403, "permission_missing"))["detail"]
 
 
 SERVICE_MAY_NAME_THE_AUTHOR = [
@@ -85,14 +85,13 @@ SERVICE_MAY_NAME_THE_AUTHOR = [
 ]
 
 
-async def test_service_may_name_the_author(desk, subtests):
-    for first, author in SERVICE_MAY_NAME_THE_AUTHOR:
-        with subtests.test(first=first, author=author):
-            message = {"message": "Hello", **first}
-            sent = {"subject": "A parcel", "channel": "email", "customerId": "customer-1", "initialMessage": message}
-            case = await desk.send("POST", "/support/cases", "service", json=sent)
-            assert case["messages"][0]["authorId"] == author
-            assert await read_authors(desk, case, "supervisor") == [author]
+@each_row("first, author", SERVICE_MAY_NAME_THE_AUTHOR)
+async def test_service_may_name_the_author(desk, first, author):
+    message = {"message": "Hello", **first}
+    sent = {"subject": "A parcel", "channel": "email", "customerId": "customer-1", "initialMessage": message}
+    case = await desk.send("POST", "/support/cases", "service", json=sent)
+    assert case["messages"][0]["authorId"] == author
+    assert await read_authors(desk, case, "supervisor") == [author]
 
 
 async def test_stream_shows_each_role_its_authors(desk):

@@ -13,6 +13,7 @@ from yarl import URL
 from support_service.guard.guard import GuardTimings
 from support_service.service import Timings
 from tests.support.calls import eventually, expect_problem, open_case, read_case
+from tests.support.each import each_row
 from tests.support.service import service_of
 
 JSON = {"Content-Type": "application/json"}
@@ -68,11 +69,10 @@ MALFORMED = [
 ]
 
 
-async def test_malformed_or_too_deep_json_is_refused(client, subtests):
+@each_row("body", MALFORMED)
+async def test_malformed_or_too_deep_json_is_refused(client, body):
     """The response is 400 with the code `malformed_json`."""
-    for body in MALFORMED:
-        with subtests.test(body=body):
-            await expect_problem(await post(client, body), 400, "malformed_json")
+    await expect_problem(await post(client, body), 400, "malformed_json")
 
 
 async def test_context_is_stored_up_to_32_levels_deep(client):
@@ -119,17 +119,14 @@ EVERY_INVALID_FIELD_IS_NAMED = [
 ]
 
 
-async def test_every_invalid_field_is_named(client, metric_changes, subtests):
+@each_row("change, named", EVERY_INVALID_FIELD_IS_NAMED)
+async def test_every_invalid_field_is_named(client, metric_changes, change, named):
     """The response is 422, the problem names each invalid field, and no case is opened."""
-    for change, named in EVERY_INVALID_FIELD_IS_NAMED:
-        with subtests.test(change=change, named=named):
-            assert (
-                named_fields(
-                    await expect_problem(await post(client, json.dumps(CASE | change)), 422, "invalid_request")
-                )
-                == named
-            )
-            assert metric_changes.total("support_ticket_created_total") == 0
+    assert (
+        named_fields(await expect_problem(await post(client, json.dumps(CASE | change)), 422, "invalid_request"))
+        == named
+    )
+    assert metric_changes.total("support_ticket_created_total") == 0
 
 
 async def test_context_and_metadata_are_limited_to_64_kib(client):
@@ -143,12 +140,12 @@ async def test_context_and_metadata_are_limited_to_64_kib(client):
     context[0]["a"] += "x"
     metadata["a"] += "x"
     refusals = [
-        await expect_problem(await client.patch(path, json={"context": context}), 422, "invalid_request"),
+        await expect_problem(client.patch(path, json={"context": context}), 422, "invalid_request"),
         await expect_problem(
-            await client.post(f"{path}/messages", json=MESSAGE | {"metadata": metadata}), 422, "invalid_request"
+            client.post(f"{path}/messages", json=MESSAGE | {"metadata": metadata}), 422, "invalid_request"
         ),
         await expect_problem(
-            await client.post(f"{path}/close", json=MESSAGE | {"metadata": metadata}), 422, "invalid_request"
+            client.post(f"{path}/close", json=MESSAGE | {"metadata": metadata}), 422, "invalid_request"
         ),
     ]
     limit = "must have at most 65,536 bytes as compact JSON"
@@ -170,38 +167,31 @@ SIZES = [
 ]
 
 
-async def test_json_size_counts_numbers_and_text_as_returned(client, subtests):
+@each_row("value, length", SIZES)
+async def test_json_size_counts_numbers_and_text_as_returned(client, value, length):
     """Numbers count without exponents, as PostgreSQL returns them, and text counts with its JSON escapes.
 
     PostgreSQL writes a space after each comma, which does not count.
     """
-    for value, length in SIZES:
-        with subtests.test(value=value, length=length):
-            number, rest = divmod(65_536 - len('{"a":[""]}'), length + len(","))
-            metadata = {"a": [value] * number + ["x" * rest]}
-            async with await post(
-                client, json.dumps(CASE | {"initialMessage": MESSAGE | {"metadata": metadata}})
-            ) as response:
-                assert response.status == 201, await response.text()
-                path = f"/support/cases/{(await response.json())['id']}"
-            async with client.get(path) as response:
-                assert len((await response.read()).replace(b", ", b",")) < 65_536 + 1200
-                stored = (await response.json())["messages"][0]["metadata"]["a"]
-            assert [type(value)(each) for each in stored[:-1]] == [value] * number
-            metadata["a"][-1] += "x"
-            new_message = client.post(f"{path}/messages", json=MESSAGE | {"metadata": metadata})
-            for change in (new_message, client.patch(path, json={"context": metadata})):
-                await expect_problem(await change, 422, "invalid_request")
+    number, rest = divmod(65_536 - len('{"a":[""]}'), length + len(","))
+    metadata = {"a": [value] * number + ["x" * rest]}
+    async with await post(client, json.dumps(CASE | {"initialMessage": MESSAGE | {"metadata": metadata}})) as response:
+        assert response.status == 201, await response.text()
+        path = f"/support/cases/{(await response.json())['id']}"
+    async with client.get(path) as response:
+        assert len((await response.read()).replace(b", ", b",")) < 65_536 + 1200
+        stored = (await response.json())["messages"][0]["metadata"]["a"]
+    assert [type(value)(each) for each in stored[:-1]] == [value] * number
+    metadata["a"][-1] += "x"
+    new_message = client.post(f"{path}/messages", json=MESSAGE | {"metadata": metadata})
+    for change in (new_message, client.patch(path, json={"context": metadata})):
+        await expect_problem(change, 422, "invalid_request")
 
 
-NO_OBJECTS = ["[]", "1", "null", '"text"', "true"]
-
-
-async def test_json_body_that_is_not_an_object_is_refused(client, subtests):
+@each_row("body", ["[]", "1", "null", '"text"', "true"])
+async def test_json_body_that_is_not_an_object_is_refused(client, body):
     """The response is 422 and names the body."""
-    for body in NO_OBJECTS:
-        with subtests.test(body=body):
-            assert named_fields(await expect_problem(await post(client, body), 422, "invalid_request")) == {"body"}
+    assert named_fields(await expect_problem(await post(client, body), 422, "invalid_request")) == {"body"}
 
 
 WITH_NUL = [
@@ -212,11 +202,10 @@ WITH_NUL = [
 ]
 
 
-async def test_nul_character_is_refused_in_every_field(client, subtests):
+@each_row("document", WITH_NUL)
+async def test_nul_character_is_refused_in_every_field(client, document):
     """This holds for fields, for keys, and for values deep in a context."""
-    for document in WITH_NUL:
-        with subtests.test(document=document):
-            await expect_problem(await post(client, json.dumps(document)), 422, "invalid_request")
+    await expect_problem(await post(client, json.dumps(document)), 422, "invalid_request")
 
 
 WRONG_URLS = [
@@ -236,14 +225,13 @@ WRONG_URLS = [
 ]
 
 
-async def test_nul_or_invalid_utf8_in_a_url_is_no_server_error(client, subtests):
+@each_row("method, path", WRONG_URLS)
+async def test_nul_or_invalid_utf8_in_a_url_is_no_server_error(client, method, path):
     """The request is refused or matches nothing, in a query as in a path."""
-    for method, path in WRONG_URLS:
-        with subtests.test(method=method, path=path):
-            case = await open_case(client)
-            async with client.request(method, URL(path.format(id=case["id"]), encoded=True)) as response:
-                assert response.status in (200, 404, 422), await response.text()
-            assert (await read_case(client, case))["assignedAgentId"] is None
+    case = await open_case(client)
+    async with client.request(method, URL(path.format(id=case["id"]), encoded=True)) as response:
+        assert response.status in (200, 404, 422), await response.text()
+    assert (await read_case(client, case))["assignedAgentId"] is None
 
 
 BODY_IS_VALIDATED_ALTHOUGH_THE = [
@@ -253,14 +241,13 @@ BODY_IS_VALIDATED_ALTHOUGH_THE = [
 ]
 
 
-async def test_body_is_validated_although_the_query_overrides_it(client, subtests):
+@each_row("body", BODY_IS_VALIDATED_ALTHOUGH_THE)
+async def test_body_is_validated_although_the_query_overrides_it(client, body):
     """An invalid field of the body is refused even if the query replaces it. An empty object is accepted."""
-    for body in BODY_IS_VALIDATED_ALTHOUGH_THE:
-        with subtests.test(body=body):
-            path = f"/support/cases/{(await open_case(client))['id']}/status?status=pending&assignedAgentId=agent-7"
-            await expect_problem(await post(client, body, path), 422, "invalid_request")
-            async with await post(client, "{}", path) as response:
-                assert (response.status, (await response.json())["status"]) == (200, "pending")
+    path = f"/support/cases/{(await open_case(client))['id']}/status?status=pending&assignedAgentId=agent-7"
+    await expect_problem(await post(client, body, path), 422, "invalid_request")
+    async with await post(client, "{}", path) as response:
+        assert (response.status, (await response.json())["status"]) == (200, "pending")
 
 
 @pytest.mark.parametrize("size", [1_048_577, 3_000_000])
@@ -286,16 +273,15 @@ async def test_body_of_another_content_type_is_refused(client, content_type, pat
     await expect_problem(response, 415, "unsupported_type")
 
 
-async def test_json_content_type_may_have_parameters_or_a_suffix(client, subtests):
+@each_row(
+    "content_type",
+    ["application/json; charset=utf-8", "application/merge-patch+json", "application/json; " + "(" * 4000]
+    + [f"Application/JSON{odd * 1000}" for odd in (";a", ';1"', "; (")],
+)
+async def test_json_content_type_may_have_parameters_or_a_suffix(client, content_type):
     """Types with `+json` and types with parameters, even malformed ones, are accepted."""
-    for content_type in [
-        "application/json; charset=utf-8",
-        "application/merge-patch+json",
-        "application/json; " + "(" * 4000,
-    ] + [f"Application/JSON{odd * 1000}" for odd in (";a", ';1"', "; (")]:
-        with subtests.test(content_type=content_type):
-            async with await post(client, json.dumps(CASE), headers={"Content-Type": content_type}) as response:
-                assert response.status == 201
+    async with await post(client, json.dumps(CASE), headers={"Content-Type": content_type}) as response:
+        assert response.status == 201
 
 
 async def test_client_that_disconnects_while_sending_json_is_no_server_error(client, metric_changes):
@@ -319,16 +305,15 @@ async def test_number_of_reported_errors_is_limited(client, entries, reported):
     assert len((await expect_problem(response, 422, "invalid_request"))["errors"]) == reported
 
 
-async def test_json_with_too_many_objects_and_lists_is_refused(client, subtests):
+@each_row("unit", ["[],", "[[]],", '{"a":{}},'])
+async def test_json_with_too_many_objects_and_lists_is_refused(client, unit):
     """The body is refused before it is parsed. Brackets in a text do not count."""
-    for unit in ["[],", "[[]],", '{"a":{}},']:
-        with subtests.test(unit=unit):
-            body = f'{{"subject": "A", "channel": "email", "context": [{unit * 10_000}1]}}'
-            problem = await expect_problem(await post(client, body), 400, "malformed_json")
-            assert "10,000 objects and lists" in problem["detail"]
-            text = '\\" ' + "[{" * 10_000
-            async with await post(client, json.dumps(CASE | {"description": text})) as response:
-                assert (response.status, (await response.json())["description"]) == (201, text)
+    body = f'{{"subject": "A", "channel": "email", "context": [{unit * 10_000}1]}}'
+    problem = await expect_problem(await post(client, body), 400, "malformed_json")
+    assert "10,000 objects and lists" in problem["detail"]
+    text = '\\" ' + "[{" * 10_000
+    async with await post(client, json.dumps(CASE | {"description": text})) as response:
+        assert (response.status, (await response.json())["description"]) == (201, text)
 
 
 async def test_request_times_out_when_its_body_does_not_arrive(make_client):
@@ -413,18 +398,17 @@ REFUSED_URIS = [
 ]
 
 
-async def test_attachment_uri_that_may_run_or_mislead_is_refused(client, subtests):
+@each_row("uri", REFUSED_URIS)
+async def test_attachment_uri_that_may_run_or_mislead_is_refused(client, uri):
     """Agents' tools show the URI as a link, so only web addresses and the service's own files are accepted."""
-    for uri in REFUSED_URIS:
-        with subtests.test(uri=uri):
-            case = f"/support/cases/{(await open_case(client))['id']}"
-            message = MESSAGE | {"attachmentUri": uri}
-            bodies = [("/support/cases", CASE | {"initialMessage": message}), (f"{case}/messages", message)]
-            for path, body in [*bodies, (f"{case}/close", message)]:
-                problem = await expect_problem(await client.post(path, json=body), 422, "invalid_request")
-                (error,) = problem["errors"]
-                assert error["field"].endswith("attachmentUri")
-                assert "http or https" in error["message"]
+    case = f"/support/cases/{(await open_case(client))['id']}"
+    message = MESSAGE | {"attachmentUri": uri}
+    bodies = [("/support/cases", CASE | {"initialMessage": message}), (f"{case}/messages", message)]
+    for path, body in [*bodies, (f"{case}/close", message)]:
+        problem = await expect_problem(client.post(path, json=body), 422, "invalid_request")
+        (error,) = problem["errors"]
+        assert error["field"].endswith("attachmentUri")
+        assert "http or https" in error["message"]
 
 
 ACCEPTED_URIS = [
@@ -441,12 +425,11 @@ ACCEPTED_URIS = [
 ]
 
 
-async def test_attachment_uri_of_the_web_or_of_the_service_is_stored_as_sent(client, subtests):
+@each_row("uri", ACCEPTED_URIS)
+async def test_attachment_uri_of_the_web_or_of_the_service_is_stored_as_sent(client, uri):
     """The scheme may be in any case."""
-    for uri in ACCEPTED_URIS:
-        with subtests.test(uri=uri):
-            case = await open_case(client, initialMessage=MESSAGE | {"attachmentUri": uri})
-            assert (await read_case(client, case))["messages"][0]["attachmentUri"] == uri
+    case = await open_case(client, initialMessage=MESSAGE | {"attachmentUri": uri})
+    assert (await read_case(client, case))["messages"][0]["attachmentUri"] == uri
 
 
 async def test_empty_attachment_uri_counts_as_missing(client):
@@ -463,10 +446,10 @@ async def test_case_is_not_assigned_to_a_blank_or_to_the_word_for_cases_without(
     assert named_fields(problem) == {field}
     case = await open_case(client)
     changing = client.patch(f"/support/cases/{case['id']}", json={field: value})
-    assert named_fields(await expect_problem(await changing, 422, "invalid_request")) == {field}
+    assert named_fields(await expect_problem(changing, 422, "invalid_request")) == {field}
 
 
 async def test_error_of_a_query_as_a_whole_names_the_query(client):
     """The begin of a report is after its end."""
     refused = client.get("/support/reports?from=2199-12-31&to=1970-01-01")
-    assert named_fields(await expect_problem(await refused, 422, "invalid_request")) == {"query"}
+    assert named_fields(await expect_problem(refused, 422, "invalid_request")) == {"query"}

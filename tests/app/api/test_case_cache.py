@@ -9,7 +9,7 @@ from support_service.api.case_document.cached_documents import CaseDocuments
 from support_service.api.case_document.encoder import CaseEncoder
 from support_service.cases.sql.case_reading import MAX_INLINE_BYTES
 from support_service.core.domain.principals import SYSTEM
-from tests.support.calls import add_message, open_case, read_case, read_detail, upload
+from tests.support.calls import add_message, expect_json, open_case, read_case, read_detail, upload
 from tests.support.scrape import Scrape
 from tests.support.service import own_client, service_of
 
@@ -26,8 +26,7 @@ def events(client):
 
 async def change(client, case, **fields):
     """Change fields of a case."""
-    async with client.patch(f"/support/cases/{case['id']}", json=fields) as response:
-        assert response.status == 200, await response.text()
+    await expect_json(client.patch(f"/support/cases/{case['id']}", json=fields))
 
 
 @pytest.fixture
@@ -84,11 +83,9 @@ async def test_every_change_is_seen_by_another_replica(replicas):
     await expect_change("file")
     await add_message(writer, case, attachmentUri=file["uri"], visibility="internal")
     assert (await expect_change("visibility"))["attachments"][0]["visibility"] == "internal"
-    async with writer.delete(f"/support/cases/{case['id']}/attachments/{file['id']}") as response:
-        assert response.status == 204
+    await expect_json(writer.delete(f"/support/cases/{case['id']}/attachments/{file['id']}"), 204)
     assert (await expect_change("deletion"))["attachments"] == []
-    async with writer.post(f"/support/cases/{case['id']}/close") as response:
-        assert response.status == 200
+    await expect_json(writer.post(f"/support/cases/{case['id']}/close"))
     await expect_change("status")
 
 

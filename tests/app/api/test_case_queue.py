@@ -3,7 +3,16 @@
 import pytest_asyncio
 
 from support_service.cases.sql.projections import MAX_MESSAGES_BACK
-from tests.support.calls import add_message, expect_problem, list_cases, list_subjects, open_case, read_case
+from tests.support.calls import (
+    add_message,
+    expect_json,
+    expect_problem,
+    list_cases,
+    list_subjects,
+    open_case,
+    read_case,
+)
+from tests.support.each import each_row
 
 SORTS = ("newest", "updated", "waiting", "due")
 
@@ -67,13 +76,12 @@ FILTERED = [
 ]
 
 
-async def test_listed_cases_match_all_given_filters(listed, subtests):
+@each_row("query, subjects", FILTERED)
+async def test_listed_cases_match_all_given_filters(listed, query, subjects):
     """Values of one filter that are separated by commas are alternatives; repeated tags are not."""
-    for query, subjects in FILTERED:
-        with subtests.test(query=query, subjects=subjects):
-            async with listed.get(f"/support/cases?{query}") as response:
-                assert response.status == 200, await response.text()
-                assert [case["subject"] for case in (await response.json())["items"]] == list(subjects)
+    assert [case["subject"] for case in (await expect_json(listed.get(f"/support/cases?{query}")))["items"]] == list(
+        subjects
+    )
 
 
 async def test_cases_that_changed_after_a_time(client):
@@ -129,18 +137,17 @@ WAITING = [
 ]
 
 
-async def test_a_description_is_the_first_message_of_the_customer(client, subtests):
+@each_row("fields, waits", WAITING)
+async def test_a_description_is_the_first_message_of_the_customer(client, fields, waits):
     """A case that was opened with one waits for an answer since then, in lists and in its detail."""
-    for fields, waits in WAITING:
-        with subtests.test(fields=fields, waits=waits):
-            case = await open_case(client, **fields)
-            (listed, *_) = (await list_cases(client))["items"]
-            expected = case["createdAt"] if waits else None
-            detail = await read_case(client, case)
-            assert [each["waitingSince"] for each in (case, listed, detail)] == [expected] * 3
-            if waits:
-                await add_message(client, case)
-                assert (await read_case(client, case))["waitingSince"] is None
+    case = await open_case(client, **fields)
+    (listed, *_) = (await list_cases(client))["items"]
+    expected = case["createdAt"] if waits else None
+    detail = await read_case(client, case)
+    assert [each["waitingSince"] for each in (case, listed, detail)] == [expected] * 3
+    if waits:
+        await add_message(client, case)
+        assert (await read_case(client, case))["waitingSince"] is None
 
 
 async def test_no_sort_and_no_count_leaves_out_a_case(client):
@@ -150,8 +157,9 @@ async def test_no_sort_and_no_count_leaves_out_a_case(client):
     for sort in SORTS:
         subjects = await list_subjects(client, sort=sort, assignedAgentId="none", status="open,pending")
         assert sorted(subjects) == list("01234"), sort
-        async with client.get(f"/support/cases/count?sort={sort}&assignedAgentId=none") as response:
-            assert (await response.json())["count"] == 5, sort
+        assert (await expect_json(client.get(f"/support/cases/count?sort={sort}&assignedAgentId=none")))[
+            "count"
+        ] == 5, sort
     assert await list_subjects(client, sort="waiting") == list("13420")
 
 
@@ -239,8 +247,7 @@ INVALID_FILTERS = [
 ]
 
 
-async def test_invalid_filter_is_refused(listed, subtests):
-    for query, field in INVALID_FILTERS:
-        with subtests.test(query=query, field=field):
-            problem = await expect_problem(await listed.get(f"/support/cases?{query}"), 422, "invalid_request")
-            assert [error["field"] for error in problem["errors"]] == [field]
+@each_row("query, field", INVALID_FILTERS)
+async def test_invalid_filter_is_refused(listed, query, field):
+    problem = await expect_problem(listed.get(f"/support/cases?{query}"), 422, "invalid_request")
+    assert [error["field"] for error in problem["errors"]] == [field]

@@ -3,7 +3,7 @@
 import pytest
 
 from support_service.platform.database.tables import outbox, tickets
-from tests.support.calls import add_message, expect_problem, list_cases, open_case, upload
+from tests.support.calls import add_message, expect_json, expect_problem, list_cases, open_case, upload
 from tests.support.scrape import Scrape
 from tests.support.service import service_of
 
@@ -37,11 +37,9 @@ async def test_cases_of_a_synthetic_channel_are_in_no_list_and_no_count(monitore
         assert metrics.total(name) == 0
     assert (await list_cases(monitored))["items"] == []
     assert [each["id"] for each in (await list_cases(monitored, channel="monitoring"))["items"]] == [case["id"]]
-    async with monitored.get("/support/agents/a/workload") as response:
-        assert (await response.json())["open"] == 0
+    assert (await expect_json(monitored.get("/support/agents/a/workload")))["open"] == 0
     assert await service_of(monitored).database.fetch_all(outbox.select().where(outbox.c.case_id == case["id"])) == []
-    async with monitored.delete(f"/support/cases/{case['id']}") as response:
-        assert response.status == 204
+    await expect_json(monitored.delete(f"/support/cases/{case['id']}"), 204)
     assert metrics.total("support_attachment_deleted_total") == 0
 
 
@@ -51,7 +49,7 @@ async def test_channel_that_is_not_synthetic_any_more_has_real_cases(monitored):
     case = await open_case(monitored, channel="synthetic")
     assert metrics.nonzero(CREATED) == {"other": 1}
     assert [each["id"] for each in (await list_cases(monitored))["items"]] == [case["id"]]
-    await expect_problem(await monitored.delete(f"/support/cases/{case['id']}"), 409, "case_not_synthetic")
+    await expect_problem(monitored.delete(f"/support/cases/{case['id']}"), 409, "case_not_synthetic")
 
 
 async def test_case_of_an_earlier_release_is_synthetic_by_its_channel(client):
@@ -61,6 +59,5 @@ async def test_case_of_an_earlier_release_is_synthetic_by_its_channel(client):
     async with service_of(client).database.transaction() as tx:
         await tx.execute(tickets.update().values(synthetic=None))
     assert [each["id"] for each in (await list_cases(client))["items"]] == [real["id"]]
-    async with client.delete(f"/support/cases/{case['id']}") as response:
-        assert response.status == 204
-    await expect_problem(await client.delete(f"/support/cases/{real['id']}"), 409, "case_not_synthetic")
+    await expect_json(client.delete(f"/support/cases/{case['id']}"), 204)
+    await expect_problem(client.delete(f"/support/cases/{real['id']}"), 409, "case_not_synthetic")

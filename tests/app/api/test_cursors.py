@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from support_service.api.routes import ROUTES
 from support_service.cases.model.requests import CURSOR_PATTERN
 from support_service.platform.database.tables import tickets
-from tests.support.calls import expect_problem, open_case
+from tests.support.calls import expect_json, expect_problem, open_case
 from tests.support.service import service_of
 
 CUSTOMER = "customer-1"
@@ -42,26 +42,21 @@ async def open_lists(client):
     case = await open_case(client, customerId=CUSTOMER)
     await open_case(client, customerId="customer-2")
     await open_case(client, customerId=CUSTOMER)
-    async with client.patch(f"/support/cases/{case['id']}", json={"priority": "high"}) as response:
-        assert response.status == 200
+    await expect_json(client.patch(f"/support/cases/{case['id']}", json={"priority": "high"}))
     for name in ("a", "b"):
-        async with client.post("/support/views", json={"name": name, "query": {}}) as response:
-            assert response.status == 201
-        async with client.put(f"/support/macros/{name}", json={"text": "Hello"}) as response:
-            assert response.status == 201
+        await expect_json(client.post("/support/views", json={"name": name, "query": {}}), 201)
+        await expect_json(client.put(f"/support/macros/{name}", json={"text": "Hello"}), 201)
     return {name: path.format(case=case["id"]) for name, path in LISTS.items()}
 
 
 async def page(client, path, cursor=None):
     """Return a page of a list."""
-    async with client.get(path, params={"cursor": cursor} if cursor else {}) as response:
-        assert response.status == 200, await response.text()
-        return await response.json()
+    return await expect_json(client.get(path, params={"cursor": cursor} if cursor else {}))
 
 
 async def expect_refused(client, path, cursor):
     """Check that a list refuses a cursor, and says which field is wrong."""
-    problem = await expect_problem(await client.get(f"{path}&cursor={cursor}"), 422, "invalid_request")
+    problem = await expect_problem(client.get(f"{path}&cursor={cursor}"), 422, "invalid_request")
     assert [error["field"] for error in problem["errors"]] == ["cursor"]
 
 
@@ -124,7 +119,6 @@ async def test_cursor_behind_the_cases_with_a_time_is_refused_with_a_filter_for_
     for _ in range(2):
         await open_case(client)
     path = f"/support/cases?sort={sort}&limit=1"
-    async with client.get(path) as response:
-        cursor = (await response.json())["nextCursor"]
+    cursor = (await expect_json(client.get(path)))["nextCursor"]
     answer = await client.get(f"{path}&cursor={cursor}&{filtered}")
     await expect_problem(answer, 422, "invalid_request")

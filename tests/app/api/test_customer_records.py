@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.support.calls import expect_problem, list_cases, open_case, read_detail
+from tests.support.calls import expect_json, expect_problem, list_cases, open_case, read_detail
+from tests.support.each import each_row
 
 CUSTOMERS = "/support/customers"
 ANNA = {
@@ -27,28 +28,21 @@ async def put(client, customer_id="c-1", status=200, headers=(), **fields):
 
 async def read(client, customer_id="c-1"):
     """Return the page of a customer."""
-    async with client.get(f"{CUSTOMERS}/{customer_id}") as response:
-        assert response.status == 200, await response.text()
-        return await response.json()
+    return await expect_json(client.get(f"{CUSTOMERS}/{customer_id}"))
 
 
 async def find(client, **query):
     """Return the ids of the customers who are found."""
-    async with client.get(CUSTOMERS, params=query) as response:
-        assert response.status == 200, await response.text()
-        return [each["customerId"] for each in (await response.json())["items"]]
+    return [each["customerId"] for each in (await expect_json(client.get(CUSTOMERS, params=query)))["items"]]
 
 
 async def merge(client, customer_id, into, status=200):
     """Merge a customer into another one; return the person."""
-    async with client.post(f"{CUSTOMERS}/{customer_id}/merge", json={"into": into}) as response:
-        assert response.status == status, await response.text()
-        return await response.json()
+    return await expect_json(client.post(f"{CUSTOMERS}/{customer_id}/merge", json={"into": into}), status)
 
 
 async def separate(client, customer_id, other, status=204):
-    async with client.delete(f"{CUSTOMERS}/{customer_id}/identities/{other}") as response:
-        assert response.status == status, await response.text()
+    await expect_json(client.delete(f"{CUSTOMERS}/{customer_id}/identities/{other}"), status)
 
 
 async def test_record_is_added_and_changed(client):
@@ -75,7 +69,7 @@ async def test_page_has_the_record_and_its_version(client):
     await open_case(client, customerId="c-2")
     unnamed = await read(client, "c-2")
     assert (unnamed["name"], unnamed["contacts"], unnamed["notes"], unnamed["identities"]) == (None, [], None, ["c-2"])
-    await expect_problem(await client.get(f"{CUSTOMERS}/c-3"), 404, "customer_not_found")
+    await expect_problem(client.get(f"{CUSTOMERS}/c-3"), 404, "customer_not_found")
 
 
 async def test_record_that_is_to_be_new_replaces_none(client):
@@ -89,7 +83,7 @@ async def test_record_that_is_to_be_new_replaces_none(client):
         assert "exists already" in (await expect_problem(answer, 412, "customer_changed"))["detail"]
     for tag in ('"0"', '"0.page"'):
         await expect_problem(
-            await client.put(f"{CUSTOMERS}/c-2", json={}, headers={"If-Match": tag}), 412, "customer_changed"
+            client.put(f"{CUSTOMERS}/c-2", json={}, headers={"If-Match": tag}), 412, "customer_changed"
         )
 
 
@@ -106,12 +100,10 @@ WRONG_FIELDS_ARE_NAMED = [
 ]
 
 
-async def test_wrong_fields_are_named(client, subtests):
-    for change, named in WRONG_FIELDS_ARE_NAMED:
-        with subtests.test(change=change, named=named):
-            async with client.put(f"{CUSTOMERS}/c-1", json=change) as response:
-                problem = await expect_problem(response, 422, "invalid_request")
-            assert {error["field"] for error in problem["errors"]} == named
+@each_row("change, named", WRONG_FIELDS_ARE_NAMED)
+async def test_wrong_fields_are_named(client, change, named):
+    problem = await expect_problem(client.put(f"{CUSTOMERS}/c-1", json=change), 422, "invalid_request")
+    assert {error["field"] for error in problem["errors"]} == named
 
 
 async def test_case_shows_the_name_at_once(client):
@@ -124,14 +116,14 @@ async def test_case_shows_the_name_at_once(client):
     for name in ("Anna", "Bea", None):
         await put(client, status=201 if name == "Anna" else 200, name=name)
         for url in (path, f"{path}?includeTimeline=true", f"{path}?messagesLimit=1"):
-            async with client.get(url, headers={"If-None-Match": "unknown"}) as response:
-                assert (await response.json()).get("customerName") == name
+            assert (await expect_json(client.get(url, headers={"If-None-Match": "unknown"}))).get(
+                "customerName"
+            ) == name
         assert [each.get("customerName") for each in (await list_cases(client))["items"]] == [name]
         async with client.get(path, headers={"If-None-Match": unnamed}) as response:
             assert response.status == (200 if name else 304)
             tag = response.headers["ETag"]
-        async with client.get(path, headers={"If-None-Match": tag}) as response:
-            assert response.status == 304
+        await expect_json(client.get(path, headers={"If-None-Match": tag}), 304)
     changed = await client.patch(path, json={"priority": "high"}, headers={"If-Match": tag})
     assert changed.status == 200
 
@@ -142,10 +134,9 @@ async def test_tag_of_a_named_case_is_valid_in_if_match(client):
     async with client.get(f"/support/cases/{case['id']}") as response:
         tag = response.headers["ETag"]
     for status in (200, 412):
-        async with client.patch(
-            f"/support/cases/{case['id']}", json={"priority": "high"}, headers={"If-Match": tag}
-        ) as response:
-            assert response.status == status
+        await expect_json(
+            client.patch(f"/support/cases/{case['id']}", json={"priority": "high"}, headers={"If-Match": tag}), status
+        )
 
 
 FOUND = [
@@ -189,11 +180,10 @@ async def test_changed_customers_are_found_by_what_they_are_now(client):
 async def test_search_says_that_there_are_others(client):
     for number in range(3):
         await put(client, f"c-{number}", 201, name=f"Anna {number}")
-    async with client.get(CUSTOMERS, params={"q": "a", "limit": 2}) as response:
-        found = await response.json()
+    found = await expect_json(client.get(CUSTOMERS, params={"q": "a", "limit": 2}))
     assert ([each["name"] for each in found["items"]], found["more"]) == (["Anna 0", "Anna 1"], True)
     for query in ({}, {"q": " "}, {"q": "a", "contact": "b"}):
-        await expect_problem(await client.get(CUSTOMERS, params=query), 422, "invalid_request")
+        await expect_problem(client.get(CUSTOMERS, params=query), 422, "invalid_request")
 
 
 async def test_ids_of_one_person_are_read_as_one_customer(client):
@@ -212,8 +202,7 @@ async def test_ids_of_one_person_are_read_as_one_customer(client):
         for query in ({}, {"q": "parcel"}, {"sort": "updated"}, {"status": "open"}, {"sort": "waiting"}):
             listed = await list_cases(client, customerId=each, **query)
             assert {case["id"] for case in listed["items"]} == {case["id"] for case in cases[:2]}
-        async with client.get("/support/cases/count", params={"customerId": each}) as response:
-            assert (await response.json())["count"] == 2
+        assert (await expect_json(client.get("/support/cases/count", params={"customerId": each})))["count"] == 2
     assert (await read_detail(client, cases[1]))["customerName"] == "Anna"
     await put(client, "c-1", name="Anna C.")
     assert (await read_detail(client, cases[1]))["customerName"] == "Anna C."
@@ -248,9 +237,9 @@ async def test_merged_customer_brings_its_ids_along(client):
 
 async def test_merge_needs_two_customers_who_are_known(client):
     await put(client, "c-1", 201)
-    await expect_problem(await client.post(f"{CUSTOMERS}/c-1/merge", json={"into": "c-9"}), 404, "customer_not_found")
-    await expect_problem(await client.post(f"{CUSTOMERS}/c-9/merge", json={"into": "c-1"}), 404, "customer_not_found")
-    await expect_problem(await client.post(f"{CUSTOMERS}/c-1/merge", json={"into": "c-1"}), 422, "invalid_request")
+    await expect_problem(client.post(f"{CUSTOMERS}/c-1/merge", json={"into": "c-9"}), 404, "customer_not_found")
+    await expect_problem(client.post(f"{CUSTOMERS}/c-9/merge", json={"into": "c-1"}), 404, "customer_not_found")
+    await expect_problem(client.post(f"{CUSTOMERS}/c-1/merge", json={"into": "c-1"}), 422, "invalid_request")
 
 
 @pytest.mark.parametrize("path", ["%00", "x" * 37])
@@ -258,9 +247,9 @@ async def test_id_that_no_customer_can_have_is_unknown(client, path):
     """PostgreSQL refuses some texts."""
     merged = await client.post(f"{CUSTOMERS}/{path}/merge", json={"into": "c-1"})
     await expect_problem(merged, 404, "customer_not_found")
-    await expect_problem(await client.delete(f"{CUSTOMERS}/{path}/identities/c-1"), 404, "identity_not_found")
-    await expect_problem(await client.put(f"{CUSTOMERS}/{path}", json={}), 422, "invalid_request")
-    await expect_problem(await client.get(f"{CUSTOMERS}/{path}"), 404, "customer_not_found")
+    await expect_problem(client.delete(f"{CUSTOMERS}/{path}/identities/c-1"), 404, "identity_not_found")
+    await expect_problem(client.put(f"{CUSTOMERS}/{path}", json={}), 422, "invalid_request")
+    await expect_problem(client.get(f"{CUSTOMERS}/{path}"), 404, "customer_not_found")
 
 
 async def test_merge_is_made_of_the_version_that_was_read(client):
@@ -337,8 +326,7 @@ async def test_changes_are_audited_without_what_is_personal(client):
     await put(client, name="Anna")
     await merge(client, "c-2", "c-1")
     await separate(client, "c-1", "c-2")
-    async with client.get("/support/audit", params={"limit": 5}) as response:
-        entries = (await response.json())["items"]
+    entries = (await expect_json(client.get("/support/audit", params={"limit": 5})))["items"]
     assert [each["action"].removeprefix("customer.") for each in entries] == [
         "separated", "merged", "changed", "created", "created"
     ]  # fmt: skip

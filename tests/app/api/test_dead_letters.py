@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from redis.asyncio import Redis
 
 from support_service.platform.database.tables import audit_log
-from tests.support.calls import eventually, expect_problem
+from tests.support.calls import eventually, expect_json, expect_problem
 from tests.support.events.dead_letters import give_up, waiting_events
 from tests.support.service import service_of
 
@@ -23,9 +23,7 @@ async def client(request, make_client):
 
 async def page(client, **query):
     """Return a page of dead letters."""
-    async with client.get(LETTERS, params=query) as response:
-        assert response.status == 200, await response.text()
-        return await response.json()
+    return await expect_json(client.get(LETTERS, params=query))
 
 
 async def audited(client):
@@ -41,8 +39,7 @@ async def test_dead_letters_are_listed_in_pages(client):
     first = await page(client, limit="2")
     assert [each["event"] for each in first["items"]] == ["1", "2"]
     assert {(each["reason"], each["tries"], each["truncated"]) for each in first["items"]} == {("no good", 5, False)}
-    async with client.delete(f"{LETTERS}/{first['items'][1]['id']}") as response:
-        assert response.status == 204
+    await expect_json(client.delete(f"{LETTERS}/{first['items'][1]['id']}"), 204)
     last = await page(client, cursor=first["nextCursor"])
     assert [(each["event"], each["truncated"]) for each in last["items"]] == [("x" * 2000, True)]
     assert last["nextCursor"] is None
@@ -53,22 +50,20 @@ async def test_dead_letter_is_replayed_once(client):
     await give_up(client, "1", "2")
     one, two = (each["id"] for each in (await page(client))["items"])
     for _ in range(2):
-        async with client.post(f"{LETTERS}/{one}/replay", headers={"Idempotency-Key": "k"}) as response:
-            assert response.status == 204
+        await expect_json(client.post(f"{LETTERS}/{one}/replay", headers={"Idempotency-Key": "k"}), 204)
     assert await waiting_events(client) == 1
     assert [each["id"] for each in (await page(client))["items"]] == [two]
-    await expect_problem(await client.post(f"{LETTERS}/{one}/replay"), 404, "dead_letter_not_found")
+    await expect_problem(client.post(f"{LETTERS}/{one}/replay"), 404, "dead_letter_not_found")
     assert await audited(client) == [("dead-letter.replayed", f'{{"deadLetterId":["{one}",null]}}')]
 
 
 async def test_dead_letter_is_dropped(client):
     await give_up(client, "1")
     ((letter,), _) = (await page(client)).values()
-    async with client.delete(f"{LETTERS}/{letter['id']}") as response:
-        assert response.status == 204
+    await expect_json(client.delete(f"{LETTERS}/{letter['id']}"), 204)
     assert (await page(client))["items"] == []
     assert await waiting_events(client) == 0
-    await expect_problem(await client.delete(f"{LETTERS}/{letter['id']}"), 404, "dead_letter_not_found")
+    await expect_problem(client.delete(f"{LETTERS}/{letter['id']}"), 404, "dead_letter_not_found")
     assert await audited(client) == [("dead-letter.dropped", f'{{"deadLetterId":["{letter["id"]}",null]}}')]
 
 
@@ -76,8 +71,8 @@ async def test_malformed_id_is_not_found(client, subtests):
     await give_up(client, "1")
     for letter in ("1", "abc", "-", "1-0-0", "9" * 20 + "-0", "%00"):
         with subtests.test(letter):
-            await expect_problem(await client.delete(f"{LETTERS}/{letter}"), 404, "dead_letter_not_found")
-            await expect_problem(await client.get(LETTERS, params={"cursor": letter}), 422, "invalid_request")
+            await expect_problem(client.delete(f"{LETTERS}/{letter}"), 404, "dead_letter_not_found")
+            await expect_problem(client.get(LETTERS, params={"cursor": letter}), 422, "invalid_request")
 
 
 async def test_unreachable_redis_is_reported(make_client, redis):
@@ -93,6 +88,6 @@ async def test_unreachable_redis_is_reported(make_client, redis):
             return response.status == 503
 
     await eventually(refused)
-    await expect_problem(await client.get(LETTERS), 503, "broker_unavailable")
-    await expect_problem(await client.delete(f"{LETTERS}/1-0"), 503, "broker_unavailable")
+    await expect_problem(client.get(LETTERS), 503, "broker_unavailable")
+    await expect_problem(client.delete(f"{LETTERS}/1-0"), 503, "broker_unavailable")
     assert await audited(client) == []

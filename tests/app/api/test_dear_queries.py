@@ -9,7 +9,7 @@ from support_service.core.domain.principals import ANONYMOUS
 from support_service.desk.views import ViewLimits
 from support_service.guard.fair_turns import TurnLimits
 from tests.support.access.principals import Principals
-from tests.support.calls import expect_problem
+from tests.support.calls import expect_json, expect_problem
 from tests.support.service import service_of
 from tests.support.timings import PATIENT_API, patient_timings
 
@@ -25,9 +25,7 @@ async def save(client, name, **query):
 
 async def counts(client):
     """Return the counts of the views, newest first."""
-    async with client.get(VIEWS) as response:
-        assert response.status == 200, await response.text()
-        return [view["count"] for view in (await response.json())["items"]]
+    return [view["count"] for view in (await expect_json(client.get(VIEWS)))["items"]]
 
 
 async def left(client):
@@ -91,7 +89,7 @@ async def test_searches_are_refused_once_the_rate_is_used_up(make_client):
     service_of(client).admission.principal_limiter.clock = lambda: 1000.0
     path = "/support/cases?q=parcel&limit=200"
     assert [(await client.get(path)).status for _ in range(4)] == [200, 200, 200, 429]
-    await expect_problem(await client.get("/support/cases"), 429, "rate_limited")
+    await expect_problem(client.get("/support/cases"), 429, "rate_limited")
 
 
 async def test_each_view_that_is_counted_counts_as_a_request(make_client):

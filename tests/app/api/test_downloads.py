@@ -4,6 +4,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.calls import expect_problem, open_case, upload
+from tests.support.each import each_row
 
 DATA = bytes(range(256)) * 4  # 1,024 bytes
 
@@ -30,15 +31,14 @@ RANGE_REQUEST_RETURNS_EXACTLY_ITS = [
 ]
 
 
-async def test_range_request_returns_exactly_its_bytes(client, attachment, subtests):
+@each_row("requested, first, last", RANGE_REQUEST_RETURNS_EXACTLY_ITS)
+async def test_range_request_returns_exactly_its_bytes(client, attachment, requested, first, last):
     """A range has a start and an end, only a start, or a length counted from the end."""
-    for requested, first, last in RANGE_REQUEST_RETURNS_EXACTLY_ITS:
-        with subtests.test(requested=requested, first=first, last=last):
-            async with client.get(attachment["uri"], headers={"Range": requested}) as response:
-                assert response.status == 206
-                assert response.headers["Content-Range"] == f"bytes {first}-{last}/1024"
-                assert response.headers["Content-Length"] == str(last - first + 1)
-                assert await response.read() == DATA[first : last + 1]
+    async with client.get(attachment["uri"], headers={"Range": requested}) as response:
+        assert response.status == 206
+        assert response.headers["Content-Range"] == f"bytes {first}-{last}/1024"
+        assert response.headers["Content-Length"] == str(last - first + 1)
+        assert await response.read() == DATA[first : last + 1]
 
 
 @pytest.mark.parametrize("requested", ["bytes=1024-", "bytes=5000-6000"])
@@ -60,12 +60,11 @@ INVALID_OR_MULTIPLE_RANGES_RETURN = [
 ]
 
 
-async def test_invalid_or_multiple_ranges_return_the_whole_file(client, attachment, subtests):
-    for requested in INVALID_OR_MULTIPLE_RANGES_RETURN:
-        with subtests.test(requested=requested):
-            async with client.get(attachment["uri"], headers={"Range": requested}) as response:
-                assert response.status == 200
-                assert await response.read() == DATA
+@each_row("requested", INVALID_OR_MULTIPLE_RANGES_RETURN)
+async def test_invalid_or_multiple_ranges_return_the_whole_file(client, attachment, requested):
+    async with client.get(attachment["uri"], headers={"Range": requested}) as response:
+        assert response.status == 200
+        assert await response.read() == DATA
 
 
 async def test_if_range_returns_a_range_only_of_the_known_version(client, attachment):

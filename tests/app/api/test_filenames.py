@@ -6,7 +6,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.support.calls import open_case, stored_files
+from tests.support.calls import expect_json, open_case, stored_files
+from tests.support.each import each_row
 
 
 @pytest.fixture(scope="module")
@@ -55,24 +56,21 @@ FILENAME_IS_SHOWN_WITHOUT_PATH = [
 ]
 
 
-async def test_filename_is_shown_without_path_and_control_characters(client, case, attachment_dir, subtests):
+@each_row("sent, shown", FILENAME_IS_SHOWN_WITHOUT_PATH)
+async def test_filename_is_shown_without_path_and_control_characters(client, case, attachment_dir, sent, shown):
     """The file is stored under a generated key, whatever its name."""
-    for sent, shown in FILENAME_IS_SHOWN_WITHOUT_PATH:
-        with subtests.test(sent=sent, shown=shown):
-            body = _form_with_filename(sent)
-            headers = {"Content-Type": "multipart/form-data; boundary=b"}
-            before = stored_files(attachment_dir)
-            async with client.post(f"/support/cases/{case['id']}/attachments", data=body, headers=headers) as response:
-                assert response.status == 201, await response.text()
-                answer = await response.json()
-            assert answer["filename"] == shown
-            (path,) = {*stored_files(attachment_dir)} - {*before}
-            assert len(path.relative_to(attachment_dir).parts) == 2
-            assert path.name.isalnum()
-            async with client.get(answer["uri"]) as response:
-                assert await response.read() == b"hello"
-                disposition = response.headers["Content-Disposition"]
-                assert unquote(disposition.rpartition("filename*=UTF-8''")[2]) == shown
+    body = _form_with_filename(sent)
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    before = stored_files(attachment_dir)
+    answer = await expect_json(client.post(f"/support/cases/{case['id']}/attachments", data=body, headers=headers), 201)
+    assert answer["filename"] == shown
+    (path,) = {*stored_files(attachment_dir)} - {*before}
+    assert len(path.relative_to(attachment_dir).parts) == 2
+    assert path.name.isalnum()
+    async with client.get(answer["uri"]) as response:
+        assert await response.read() == b"hello"
+        disposition = response.headers["Content-Disposition"]
+        assert unquote(disposition.rpartition("filename*=UTF-8''")[2]) == shown
 
 
 def _form_with_filename(filename: str) -> bytes:

@@ -7,6 +7,7 @@ import pytest
 from tests.support.calls import (
     add_message,
     eventually,
+    expect_json,
     expect_problem,
     list_cases,
     open_case,
@@ -14,6 +15,7 @@ from tests.support.calls import (
     read_detail,
     upload,
 )
+from tests.support.each import each_row
 
 CASE = {"subject": "A", "channel": "email"}
 TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(?P<offset>.*)")
@@ -43,8 +45,7 @@ async def test_names_of_fields_in_snake_case_are_accepted(client):
         assert (await response.json())["messages"][-1]["authorType"] == "bot"
     await open_case(client)
     assert [each["id"] for each in (await list_cases(client, customer_id="c"))["items"]] == [case["id"]]
-    async with client.get(f"{path}?include_timeline=true") as response:
-        types = [entry["type"] for entry in (await response.json())["timeline"]]
+    types = [entry["type"] for entry in (await expect_json(client.get(f"{path}?include_timeline=true")))["timeline"]]
     assert types.count("conversation") == 2
 
 
@@ -61,15 +62,14 @@ FIELD_WITH_TWO_VALUES_IS = [
 ]
 
 
-async def test_field_with_two_values_is_refused(client, subtests):
+@each_row("body, field", FIELD_WITH_TWO_VALUES_IS)
+async def test_field_with_two_values_is_refused(client, body, field):
     """No value is chosen silently."""
-    for body, field in FIELD_WITH_TWO_VALUES_IS:
-        with subtests.test(body=body, field=field):
-            problem = await expect_problem(await client.post("/support/cases", json=body), 422, "invalid_request")
-            assert [error["field"] for error in problem["errors"]] == [field]
-            query = "/support/cases?customer_id=a&customerId=b"
-            problem = await expect_problem(await client.get(query), 422, "invalid_request")
-            assert [error["field"] for error in problem["errors"]] == ["customerId"]
+    problem = await expect_problem(client.post("/support/cases", json=body), 422, "invalid_request")
+    assert [error["field"] for error in problem["errors"]] == [field]
+    query = "/support/cases?customer_id=a&customerId=b"
+    problem = await expect_problem(client.get(query), 422, "invalid_request")
+    assert [error["field"] for error in problem["errors"]] == ["customerId"]
 
 
 CONTEXT_ENTRY_WITH_TWO_VALUES = [
@@ -81,17 +81,16 @@ CONTEXT_ENTRY_WITH_TWO_VALUES = [
 ]
 
 
-async def test_context_entry_with_two_values_of_an_id_is_refused(client, subtests):
+@each_row("entry", CONTEXT_ENTRY_WITH_TWO_VALUES)
+async def test_context_entry_with_two_values_of_an_id_is_refused(client, entry):
     """No value is chosen silently, neither for a new case nor for a change."""
-    for entry in CONTEXT_ENTRY_WITH_TWO_VALUES:
-        with subtests.test(entry=entry):
-            context = [{"type": "note"}, entry]
-            response = await client.post("/support/cases", json=CASE | {"context": context})
-            problem = await expect_problem(response, 422, "invalid_request")
-            assert [error["field"] for error in problem["errors"]] == ["context.1"]
-            case = await open_case(client)
-            response = await client.patch(f"/support/cases/{case['id']}", json={"context": context})
-            await expect_problem(response, 422, "invalid_request")
+    context = [{"type": "note"}, entry]
+    response = await client.post("/support/cases", json=CASE | {"context": context})
+    problem = await expect_problem(response, 422, "invalid_request")
+    assert [error["field"] for error in problem["errors"]] == ["context.1"]
+    case = await open_case(client)
+    response = await client.patch(f"/support/cases/{case['id']}", json={"context": context})
+    await expect_problem(response, 422, "invalid_request")
 
 
 async def test_context_entry_with_one_value_of_an_id_is_accepted(client):
@@ -125,7 +124,7 @@ async def test_words_are_accepted_in_any_case(client):
     assert [each["id"] for each in found["items"]] == [case["id"]]
     async with client.post(f"{path}/close", json={"message": "Bye", "authorType": "BOT"}) as response:
         assert (await response.json())["messages"][-1]["authorType"] == "bot"
-    await expect_problem(await client.get("/support/cases?status=shut"), 422, "invalid_request")
+    await expect_problem(client.get("/support/cases?status=shut"), 422, "invalid_request")
 
 
 async def test_context_with_names_in_snake_case_is_linked(upstream_services, make_client, orders):
@@ -159,8 +158,7 @@ async def test_every_time_ends_in_z(upstream_services, make_client, orders):
         "eventType": "order.status.changed.v1",
         "payload": {"orderId": "ORD-1", "status": "paid", "occurredAt": "2026-01-01T09:00:00+02:00"},
     }
-    async with client.post("/support/events", json=event) as response:
-        assert response.status == 202
+    await expect_json(client.post("/support/events", json=event), 202)
 
     async def noted():
         return len((await read_case(client, case))["messages"]) == 2
@@ -168,8 +166,7 @@ async def test_every_time_ends_in_z(upstream_services, make_client, orders):
     await eventually(noted)
     path = f"/support/cases/{case['id']}"
     for url in (f"{path}?includeTimeline=true", "/support/cases", f"{path}/attachments", f"{path}/audit"):
-        async with client.get(url) as response:
-            assert times_with_other_offsets(await response.json()) == [], url
+        assert times_with_other_offsets(await expect_json(client.get(url))) == [], url
 
 
 @pytest.mark.parametrize("name", ["shipmentId", "trackingNumber", "tracking_number"])

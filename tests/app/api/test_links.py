@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.calls import add_message, expect_problem, open_case, read_case, upload
+from tests.support.calls import add_message, expect_json, expect_problem, open_case, read_case, upload
 from tests.support.links import FOREIGN, OWN, add_link, link_request
 
 
@@ -56,7 +56,7 @@ async def link_and_unlink(client, reader, kinds):
         found = await read_case(reader, each)
         assert (found["links"], found["status"]) == ([], "open")
     path = f"/support/cases/{case['id']}/links/{link['id']}"
-    await expect_problem(await client.delete(path), 404, "link_not_found")
+    await expect_problem(client.delete(path), 404, "link_not_found")
 
 
 async def test_links_are_listed_from_the_oldest(client):
@@ -75,7 +75,7 @@ async def test_link_needs_another_case(client):
     path = f"/support/cases/{case['id']}/links"
 
     async def expect(status, code, **body):
-        return await expect_problem(await client.post(path, json=body), status, code)
+        return await expect_problem(client.post(path, json=body), status, code)
 
     problem = await expect(422, "invalid_request", kind="related", caseId=case["id"])
     assert [each["field"] for each in problem["errors"]] == ["caseId"]
@@ -84,13 +84,13 @@ async def test_link_needs_another_case(client):
     for unknown in ("nobody", "đ", "a\tb"):
         await expect(404, "case_not_found", kind="related", caseId=unknown)
     body = {"kind": "related", "caseId": other["id"]}
-    await expect_problem(await client.post("/support/cases/nobody/links", json=body), 404, "case_not_found")
+    await expect_problem(client.post("/support/cases/nobody/links", json=body), 404, "case_not_found")
     for link_id in ("nobody", "%C4%91"):
-        await expect_problem(await client.delete(f"{path}/{link_id}"), 404, "link_not_found")
-    await expect_problem(await client.delete("/support/cases/nobody/links/x"), 404, "case_not_found")
+        await expect_problem(client.delete(f"{path}/{link_id}"), 404, "link_not_found")
+    await expect_problem(client.delete("/support/cases/nobody/links/x"), 404, "case_not_found")
     third = await open_case(client)
     foreign = await add_link(client, other, third)
-    await expect_problem(await client.delete(f"{path}/{foreign['id']}"), 404, "link_not_found")
+    await expect_problem(client.delete(f"{path}/{foreign['id']}"), 404, "link_not_found")
     assert (await read_case(client, case))["links"] == []
     await add_link(client, case, other, "parent-of")
     body = {"kind": "parent-of", "caseId": case["id"]}
@@ -106,7 +106,7 @@ async def test_link_is_added_once_and_to_the_expected_version(client):
     link = await add_link(client, case, other, "duplicate-of", headers=headers)
     assert await add_link(client, case, other, "duplicate-of", headers=headers) == link
     path = f"/support/cases/{case['id']}/links/{link['id']}"
-    await expect_problem(await client.delete(path, headers={"If-Match": etag}), 412, "case_changed")
+    await expect_problem(client.delete(path, headers={"If-Match": etag}), 412, "case_changed")
     for _ in range(2):
         headers = {"If-Match": '"3"', "Idempotency-Key": "b"}  # the link and the closing are a version each
         assert await remove_link(client, case, link, headers=headers) == '"5"'  # so are the removal and the opening
@@ -137,8 +137,8 @@ async def test_only_staff_who_see_both_cases_link_them(principals, open_owned):
         link = await response.json()
     for case in (mine, foreign):
         path = f"/support/cases/{case['id']}/links/{link['id']}"
-        await expect_problem(await principals.request("agent", "DELETE", path), 404, "case_not_found")
-        await expect_problem(await principals.request("customer", "DELETE", path), 403, "permission_missing")
+        await expect_problem(principals.request("agent", "DELETE", path), 404, "case_not_found")
+        await expect_problem(principals.request("customer", "DELETE", path), 403, "permission_missing")
     detail = await principals.read_json("agent", "GET", f"/support/cases/{mine['id']}")
     assert [each["caseId"] for each in detail["links"]] == [another["id"], foreign["id"]]
 
@@ -150,7 +150,7 @@ async def test_retried_link_reveals_nothing_after_access_is_lost(principals, ope
     assert await principals.read_json("agent", "POST", path, **sent)
     given = {"assignedAgentId": "agent-2", "team": "billing"}
     await principals.read_json("supervisor", "PATCH", f"/support/cases/{mine['id']}", json=given)
-    await expect_problem(await principals.request("agent", "POST", path, **sent), 404, "case_not_found")
+    await expect_problem(principals.request("agent", "POST", path, **sent), 404, "case_not_found")
 
 
 async def test_customer_sees_duplicates_among_their_own_cases(principals, open_owned):
@@ -185,8 +185,7 @@ async def test_customer_sees_duplicates_among_their_own_cases(principals, open_o
     assert [each["id"] for each in analyst["links"]] == [each["id"] for each in (*hidden, shown)]
 
     async def remove(link):
-        async with principals.request("supervisor", "DELETE", f"{path}/links/{link['id']}") as response:
-            assert response.status == 204
+        await expect_json(principals.request("supervisor", "DELETE", f"{path}/links/{link['id']}"), 204)
 
     for each in hidden:
         await remove(each)
@@ -207,11 +206,9 @@ async def test_case_is_read_with_its_duplicates(client):
     found = await read_case(client, original)
     assert (found["messages"], found["attachments"]) == (messages, files)
     assert await read_case(client, original, includeLinked="true") == found
-    async with client.get(f"/support/cases/{original['id']}/attachments") as response:
-        assert await response.json() == files
+    assert await expect_json(client.get(f"/support/cases/{original['id']}/attachments")) == files
     for file in found["attachments"]:
-        async with client.get(file["uri"]) as response:
-            assert response.status == 200
+        await expect_json(client.get(file["uri"]))
     for query in ({}, {"includeLinked": "true"}):
         assert (await read_case(client, one, **query))["messages"] == [messages[0], messages[3]]
     path = f"/support/cases/{original['id']}"
@@ -222,8 +219,8 @@ async def test_case_is_read_with_its_duplicates(client):
             etags.append(response.headers["ETag"])
     assert len(set(etags)) == 4
     for more in ("messagesLimit=1", f"messagesAfter={messages[1]['id']}"):
-        await expect_problem(await client.get(f"{path}?includeLinked=true&{more}"), 422, "invalid_request")
-    await expect_problem(await client.get("/support/cases/nobody?includeLinked=true"), 404, "case_not_found")
+        await expect_problem(client.get(f"{path}?includeLinked=true&{more}"), 422, "invalid_request")
+    await expect_problem(client.get("/support/cases/nobody?includeLinked=true"), 404, "case_not_found")
 
 
 async def test_duplicates_are_read_as_far_as_the_caller_sees_them(principals, open_owned):
@@ -248,4 +245,4 @@ async def test_duplicates_are_read_as_far_as_the_caller_sees_them(principals, op
         assert [each["message"] for each in found["messages"]] == expected, reader
     for reader in ("other-customer", "other-agent"):
         path = f"/support/cases/{original['id']}?includeLinked=true"
-        await expect_problem(await principals.request(reader, "GET", path), 404, "case_not_found")
+        await expect_problem(principals.request(reader, "GET", path), 404, "case_not_found")

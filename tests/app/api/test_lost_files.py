@@ -9,7 +9,7 @@ import pytest
 from support_service.commands.runtime import run_on_database
 from support_service.core.errors import Unavailable
 from support_service.platform.database.tables import attachment_ledger
-from tests.support.calls import eventually, expect_problem, open_case, read_case, upload
+from tests.support.calls import eventually, expect_json, expect_problem, open_case, read_case, upload
 from tests.support.service import own_client
 
 client = own_client
@@ -54,14 +54,12 @@ async def test_writes_to_a_lost_database_are_refused(client, path, caplog, lose)
     for key in ("", "key-1"):
         headers = {"Idempotency-Key": key} if key else {}
         await expect_problem(
-            await client.post("/support/cases", json=NEW_CASE, headers=headers), 503, "database_file_changed"
+            client.post("/support/cases", json=NEW_CASE, headers=headers), 503, "database_file_changed"
         )
         body = {"authorType": "agent", "message": "Hello"}
-        await expect_problem(await client.post(messages, json=body, headers=headers), 503, "database_file_changed")
-    async with client.get("/readyz") as response:
-        assert response.status == 503
-        body = await response.json()
-        assert (body["status"], body["database"]) == ("unavailable", "database_file_changed")
+        await expect_problem(client.post(messages, json=body, headers=headers), 503, "database_file_changed")
+    body = await expect_json(client.get("/readyz"), 503)
+    assert (body["status"], body["database"]) == ("unavailable", "database_file_changed")
     assert await read_case(client, case) == case | {"timeline": []}
     await eventually(lambda: "was deleted or replaced" in caplog.text)
 
@@ -71,12 +69,11 @@ async def test_a_database_that_is_moved_back_is_used_again(client, path):
     case = await open_case(client)
     away = path.with_name("away.db")
     path.rename(away)
-    await expect_problem(await client.post("/support/cases", json=NEW_CASE), 503, "database_file_changed")
+    await expect_problem(client.post("/support/cases", json=NEW_CASE), 503, "database_file_changed")
     away.rename(path)
     await open_case(client)
     assert await read_case(client, case) == case | {"timeline": []}
-    async with client.get("/readyz") as response:
-        assert response.status == 200
+    await expect_json(client.get("/readyz"))
 
 
 @LOSSES

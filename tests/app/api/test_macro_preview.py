@@ -5,7 +5,7 @@ import pytest
 from support_service.core.clock import utc_now
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.timeline import overrides
-from tests.support.calls import add_message, expect_problem, open_case, read_case, read_detail
+from tests.support.calls import add_message, expect_json, expect_problem, open_case, read_case, read_detail
 from tests.support.service import own_client, service_of
 
 client = own_client
@@ -40,9 +40,7 @@ async def save(client, text, name="late", **fields):
 
 async def preview(client, case, name="late", **headers):
     """Return the preview of a macro for a case."""
-    async with client.post(f"/support/cases/{case['id']}/macros/{name}/preview", headers=headers) as response:
-        assert response.status == 200, await response.text()
-        return await response.json()
+    return await expect_json(client.post(f"/support/cases/{case['id']}/macros/{name}/preview", headers=headers))
 
 
 def unfilled(filled):
@@ -68,8 +66,7 @@ async def test_preview_changes_nothing(client, case):
     before = await read_case(client, case)
     assert (await preview(client, case, **{"Idempotency-Key": "k"}))["text"] == "A parcel paid"
     assert await read_case(client, case) == before
-    async with client.patch(f"/support/cases/{case['id']}", json={"subject": "B"}) as response:
-        assert response.status == 200
+    await expect_json(client.patch(f"/support/cases/{case['id']}", json={"subject": "B"}))
     assert (await preview(client, case, **{"Idempotency-Key": "k"}))["text"] == "B paid"
 
 
@@ -164,4 +161,4 @@ async def test_unknown_case_or_macro_is_not_found(client, case):
         ("never/macros/late", "case_not_found"),
         ("never/macros/never", "case_not_found"),
     ):
-        await expect_problem(await client.post(f"/support/cases/{path}/preview"), 404, code)
+        await expect_problem(client.post(f"/support/cases/{path}/preview"), 404, code)

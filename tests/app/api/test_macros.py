@@ -1,6 +1,7 @@
 """Macros over HTTP: create, list, read, replace and delete. For roles see test_roles.py."""
 
-from tests.support.calls import expect_problem, open_case, read_detail
+from tests.support.calls import expect_json, expect_problem, open_case, read_detail
+from tests.support.each import each_row
 
 MACROS = "/support/macros"
 TEXT = "Order {{order.id}} is {{ order.status }}."
@@ -23,9 +24,7 @@ async def read(client, name):
 
 async def list_page(client, **query):
     """Return a page of macros."""
-    async with client.get(MACROS, params=query) as response:
-        assert response.status == 200, await response.text()
-        return await response.json()
+    return await expect_json(client.get(MACROS, params=query))
 
 
 async def test_macro_is_created_as_sent(client):
@@ -43,7 +42,7 @@ async def test_macro_is_created_as_sent(client):
     assert expected.items() <= created.items()
     assert await read(client, "late.parcel_1") == (created, etag)
     assert (await list_page(client))["items"] == [created]
-    await expect_problem(await client.post(MACROS, json=sent), 409, "macro_exists")
+    await expect_problem(client.post(MACROS, json=sent), 409, "macro_exists")
 
 
 async def test_put_creates_and_replaces_a_macro(client):
@@ -82,43 +81,37 @@ EVERY_INVALID_FIELD_IS_NAMED = [
 ]
 
 
-async def test_every_invalid_field_is_named(shared_client, subtests):
+@each_row("change, named", EVERY_INVALID_FIELD_IS_NAMED)
+async def test_every_invalid_field_is_named(shared_client, change, named):
     """No macro is created."""
-    for change, named in EVERY_INVALID_FIELD_IS_NAMED:
-        with subtests.test(change=change, named=named):
-            before = await list_page(shared_client)
-            sent = {"name": "late", "text": TEXT} | change
-            problem = await expect_problem(await shared_client.post(MACROS, json=sent), 422, "invalid_request")
-            assert {error["field"] for error in problem["errors"]} == named
-            if "name" not in change:
-                problem = await expect_problem(
-                    await shared_client.put(f"{MACROS}/late", json=sent), 422, "invalid_request"
-                )
-                assert {error["field"] for error in problem["errors"]} == named
-            assert await list_page(shared_client) == before
+    before = await list_page(shared_client)
+    sent = {"name": "late", "text": TEXT} | change
+    problem = await expect_problem(shared_client.post(MACROS, json=sent), 422, "invalid_request")
+    assert {error["field"] for error in problem["errors"]} == named
+    if "name" not in change:
+        problem = await expect_problem(shared_client.put(f"{MACROS}/late", json=sent), 422, "invalid_request")
+        assert {error["field"] for error in problem["errors"]} == named
+    assert await list_page(shared_client) == before
 
 
 async def test_unknown_variable_is_named(shared_client):
     """The message lists the known variables, too."""
     sent = {"text": "{{case.id}} {{ order.total }} {{}}"}
-    problem = await expect_problem(await shared_client.put(f"{MACROS}/late", json=sent), 422, "invalid_request")
+    problem = await expect_problem(shared_client.put(f"{MACROS}/late", json=sent), 422, "invalid_request")
     (error,) = problem["errors"]
     assert "unknown variables: {{order.total}}, {{}};" in error["message"]
     assert "{{shipment.trackingNumber}}" in error["message"]
 
 
-async def test_unknown_macro_is_not_found(shared_client, subtests):
+@each_row("name", ["never", "a b", "%00", "x" * 65, "%F0%9F%93%A6", "..%2Fa"])
+async def test_unknown_macro_is_not_found(shared_client, name):
     """A name that no macro can have is unknown, too; only a macro that would be created needs a valid one."""
-    for name in ["never", "a b", "%00", "x" * 65, "%F0%9F%93%A6", "..%2Fa"]:
-        with subtests.test(name=name):
-            path = f"{MACROS}/{name}"
-            await expect_problem(await shared_client.get(path), 404, "macro_not_found")
-            await expect_problem(await shared_client.delete(path), 404, "macro_not_found")
-            if name != "never":
-                problem = await expect_problem(
-                    await shared_client.put(path, json={"text": "a"}), 422, "invalid_request"
-                )
-                assert [error["field"] for error in problem["errors"]] == ["name"]
+    path = f"{MACROS}/{name}"
+    await expect_problem(shared_client.get(path), 404, "macro_not_found")
+    await expect_problem(shared_client.delete(path), 404, "macro_not_found")
+    if name != "never":
+        problem = await expect_problem(shared_client.put(path, json={"text": "a"}), 422, "invalid_request")
+        assert [error["field"] for error in problem["errors"]] == ["name"]
 
 
 async def test_macros_are_listed_in_pages(client):
@@ -131,7 +124,7 @@ async def test_macros_are_listed_in_pages(client):
     assert [macro["name"] for page in (first, second) for macro in page["items"]] == names
     assert second["nextCursor"] is None
     for wrong in ({"cursor": "nonsense"}, {"limit": "0"}, {"limit": "201"}):
-        await expect_problem(await client.get(MACROS, params=wrong), 422, "invalid_request")
+        await expect_problem(client.get(MACROS, params=wrong), 422, "invalid_request")
 
 
 async def test_etag_is_the_version_of_a_macro(client):
@@ -140,16 +133,14 @@ async def test_etag_is_the_version_of_a_macro(client):
     async with client.get(f"{MACROS}/late", headers={"If-None-Match": etag}) as response:
         assert (response.status, response.headers["ETag"]) == (304, etag)
     _, newer = await put(client, "late", "Bye", headers={"If-Match": etag})
-    async with client.get(f"{MACROS}/late", headers={"If-None-Match": etag}) as response:
-        assert response.status == 200
+    await expect_json(client.get(f"{MACROS}/late", headers={"If-None-Match": etag}))
     outdated = {"If-Match": etag}
-    await expect_problem(await client.put(f"{MACROS}/late", json={"text": "a"}, headers=outdated), 412, "macro_changed")
-    await expect_problem(await client.delete(f"{MACROS}/late", headers=outdated), 412, "macro_changed")
-    async with client.delete(f"{MACROS}/late", headers={"If-Match": newer}) as response:
-        assert response.status == 204
-    await expect_problem(await client.get(f"{MACROS}/late"), 404, "macro_not_found")
+    await expect_problem(client.put(f"{MACROS}/late", json={"text": "a"}, headers=outdated), 412, "macro_changed")
+    await expect_problem(client.delete(f"{MACROS}/late", headers=outdated), 412, "macro_changed")
+    await expect_json(client.delete(f"{MACROS}/late", headers={"If-Match": newer}), 204)
+    await expect_problem(client.get(f"{MACROS}/late"), 404, "macro_not_found")
     missing = client.put(f"{MACROS}/late", json={"text": "a"}, headers={"If-Match": newer})
-    await expect_problem(await missing, 412, "macro_changed")
+    await expect_problem(missing, 412, "macro_changed")
 
 
 async def test_repeated_write_is_executed_once(client):
@@ -182,7 +173,7 @@ async def test_reply_with_an_unfilled_variable_is_refused(client):
                 "initialMessage.message",
             ),
         ):
-            problem = await expect_problem(await client.post(address, json=body), 422, "variables_unfilled")
+            problem = await expect_problem(client.post(address, json=body), 422, "variables_unfilled")
             assert problem["detail"].startswith("The customer would read {{shipment.trackingNumber}}, {{order.id}}. ")
             assert [error["field"] for error in problem["errors"]] == [field]
     assert (await read_detail(client, case))["messages"] == []
@@ -195,14 +186,13 @@ WHAT_NO_MACRO_FILLS_IS = [
 ]
 
 
-async def test_what_no_macro_fills_is_stored(client, subtests):
+@each_row("text, fields", WHAT_NO_MACRO_FILLS_IS)
+async def test_what_no_macro_fills_is_stored(client, text, fields):
     """Notes, messages of customers, and braces that macros do not know."""
-    for text, fields in WHAT_NO_MACRO_FILLS_IS:
-        with subtests.test(text=text, fields=fields):
-            case = await open_case(client)
-            sent = {"authorType": "agent", "message": text} | fields
-            stored = await client.post(f"/support/cases/{case['id']}/messages", json=sent)
-            assert stored.status == 200, await stored.text()
+    case = await open_case(client)
+    sent = {"authorType": "agent", "message": text} | fields
+    stored = await client.post(f"/support/cases/{case['id']}/messages", json=sent)
+    assert stored.status == 200, await stored.text()
 
 
 async def test_repeat_of_a_stored_message_is_not_refused(client, monkeypatch):

@@ -10,7 +10,7 @@ from support_service.cases import service
 from support_service.cases.sql import link_rows
 from support_service.platform.unit_of_work import unit_of_work
 from tests.support.access.principals import Principals
-from tests.support.calls import expect_problem, form
+from tests.support.calls import expect_json, expect_problem, form
 from tests.support.links import FOREIGN, OWN
 
 
@@ -38,8 +38,9 @@ class Desk:
     async def unmerge(self, case):
         """Remove the link of a duplicate."""
         (link,) = [each for each in (await self.read(case))["links"] if each["kind"] == "duplicate-of"]
-        async with self.principals.request("supervisor", "DELETE", f"/support/cases/{case}/links/{link['id']}") as done:
-            assert done.status == 204
+        await expect_json(
+            self.principals.request("supervisor", "DELETE", f"/support/cases/{case}/links/{link['id']}"), 204
+        )
 
     async def write(self, case, text, name="customer", **fields):
         """Add a message; return the id of the case that it is in."""
@@ -51,7 +52,7 @@ class Desk:
         """Send a message that is refused."""
         body = {"authorType": name, "message": text} | fields
         await expect_problem(
-            await self.principals.request(name, "POST", f"/support/cases/{case}/messages", json=body), status, code
+            self.principals.request(name, "POST", f"/support/cases/{case}/messages", json=body), status, code
         )
 
     async def read(self, case, name="supervisor", query=""):
@@ -123,7 +124,7 @@ async def test_pages_of_a_merged_conversation_have_each_message_once(desk):
             assert len(page["messages"]) == 2 or not more
         assert found == expected
     path = f"/support/cases/{original}?messagesAfter={original}"
-    await expect_problem(await desk.principals.request("agent", "GET", path), 422, "invalid_request")
+    await expect_problem(desk.principals.request("agent", "GET", path), 422, "invalid_request")
 
 
 @pytest.mark.parametrize("module", [service, uploader], ids=["message", "file"])
@@ -163,8 +164,7 @@ async def test_messages_and_files_for_a_duplicate_arrive_in_the_original(desk):
     found = (await desk.read(end, "customer"))["attachments"]
     assert [each["id"] for each in found] == [direct["id"], staged["id"]]
     for each in found:
-        async with desk.principals.request("customer", "GET", each["uri"]) as response:
-            assert response.status == 200
+        await expect_json(desk.principals.request("customer", "GET", each["uri"]))
     # A closed original takes no more of them, as any closed case.
     await desk.principals.read_json("agent", "POST", f"/support/cases/{end}/close", json={})
     await desk.refuse(case, "e", 409, "case_closed")
@@ -244,7 +244,7 @@ async def test_agents_of_the_original_read_the_files_of_its_duplicates(desk):
     hidden = await desk.principals.read_json(
         "supervisor", "POST", f"/support/cases/{unrelated}/attachments", data=form(b"no")
     )
-    await expect_problem(await desk.principals.request("agent", "GET", files[0]["uri"]), 404, "attachment_not_found")
+    await expect_problem(desk.principals.request("agent", "GET", files[0]["uri"]), 404, "attachment_not_found")
     await desk.merge(case, original)
     listed = await desk.principals.read_json("agent", "GET", f"/support/cases/{original}/attachments")
     assert listed == files == (await desk.read(original, "agent"))["attachments"]
@@ -252,8 +252,8 @@ async def test_agents_of_the_original_read_the_files_of_its_duplicates(desk):
         async with desk.principals.request("agent", "GET", each["uri"]) as response:
             assert await response.read() == each["visibility"].encode()
     for name, each in (("agent", hidden), ("customer", files[0]), ("customer", files[1])):
-        await expect_problem(await desk.principals.request(name, "GET", each["uri"]), 404, "attachment_not_found")
-    await expect_problem(await desk.principals.request("agent", "GET", f"/support/cases/{case}"), 404, "case_not_found")
+        await expect_problem(desk.principals.request(name, "GET", each["uri"]), 404, "attachment_not_found")
+    await expect_problem(desk.principals.request("agent", "GET", f"/support/cases/{case}"), 404, "case_not_found")
     await desk.refuse(case, "no", 404, "case_not_found", "agent")
 
 
@@ -286,8 +286,9 @@ async def test_version_of_a_message_for_a_duplicate_is_that_of_the_duplicate(des
     await desk.merge(case, original)
     path, body = f"/support/cases/{case}/messages", {"authorType": "agent", "message": "Hello"}
     for version, status in (('"1"', 412), ('"3"', 200)):
-        async with desk.principals.request("agent", "POST", path, json=body, headers={"If-Match": version}) as answer:
-            assert answer.status == status, await answer.text()
+        await expect_json(
+            desk.principals.request("agent", "POST", path, json=body, headers={"If-Match": version}), status
+        )
 
 
 @pytest.mark.parametrize("module", [service, uploader])
@@ -463,7 +464,7 @@ async def test_merges_that_are_refused(desk):
     async def refuse(case, into, status, code, name="supervisor"):
         sent = {"json": {"into": into}}
         return await expect_problem(
-            await desk.principals.request(name, "POST", f"/support/cases/{case}/merge", **sent), status, code
+            desk.principals.request(name, "POST", f"/support/cases/{case}/merge", **sent), status, code
         )
 
     assert (await refuse(one, one, 422, "invalid_request"))["errors"][0]["field"] == "into"

@@ -12,6 +12,7 @@ from support_service.desk.notifications import NotificationTimings
 from support_service.platform.database.tables import notifications, tickets
 from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually
+from tests.support.each import each_row
 from tests.support.service import service_of
 from tests.support.stream_desk import open_desk, quick
 
@@ -212,13 +213,9 @@ async def test_many_unread_notifications_are_counted_up_to_a_hundred(desk):
     assert {"unread": 100, "moreUnread": True}.items() <= (await read(desk, limit=1)).items()
 
 
-REQUEST_SAYS_EXACTLY_WHAT_IS = [{}, {"ids": []}, {"ids": ["x"] * 201}, {"ids": ["x"], "until": "x"}, {"until": ""}]
-
-
-async def test_request_says_exactly_what_is_read(desk, subtests):
-    for body in REQUEST_SAYS_EXACTLY_WHAT_IS:
-        with subtests.test(body=body):
-            await desk.send("POST", f"{NOTIFICATIONS}/read", "lan", status=[422], json=body)
+@each_row("body", [{}, {"ids": []}, {"ids": ["x"] * 201}, {"ids": ["x"], "until": "x"}, {"until": ""}])
+async def test_request_says_exactly_what_is_read(desk, body):
+    await desk.send("POST", f"{NOTIFICATIONS}/read", "lan", status=[422], json=body)
 
 
 async def test_agents_follow_for_themselves_and_supervisors_add_others(desk):
@@ -241,14 +238,13 @@ async def test_agents_follow_for_themselves_and_supervisors_add_others(desk):
     assert own == [("follower.removed", {"follower": [MINH, None]}), ("follower.added", {"follower": [None, MINH]})]
 
 
-async def test_others_have_no_notifications(desk, subtests):
-    for name in ["analyst", "ann", "service"]:
-        with subtests.test(name=name):
-            case = await desk.open_case(customerId="customer-1")
-            path = f"/support/cases/{case['id']}/followers"
-            for method, address in (("GET", NOTIFICATIONS), ("GET", path), ("PUT", f"{path}/customer-1")):
-                await desk.send(method, address, name, status=[403])
-            await desk.send("POST", f"{NOTIFICATIONS}/read", name, status=[403], json={"ids": ["x"]})
+@each_row("name", ["analyst", "ann", "service"])
+async def test_others_have_no_notifications(desk, name):
+    case = await desk.open_case(customerId="customer-1")
+    path = f"/support/cases/{case['id']}/followers"
+    for method, address in (("GET", NOTIFICATIONS), ("GET", path), ("PUT", f"{path}/customer-1")):
+        await desk.send(method, address, name, status=[403])
+    await desk.send("POST", f"{NOTIFICATIONS}/read", name, status=[403], json={"ids": ["x"]})
 
 
 async def test_case_of_others_has_no_followers_for_an_agent(desk):

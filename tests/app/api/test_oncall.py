@@ -15,7 +15,7 @@ from support_service.core.errors import Unavailable
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.oncall.judge import OncallTimings
 from support_service.timeline.source_health import RecentCalls
-from tests.support.calls import eventually, open_case
+from tests.support.calls import eventually, expect_json, open_case
 from tests.support.service import service_of
 from tests.support.timings import PATIENT_API, patient_timings
 
@@ -38,9 +38,7 @@ REPLICA = {"sources", "database", "eventLoop"}
 
 async def state(client):
     """Return the state of the service's parts."""
-    async with client.get("/support/oncall") as response:
-        assert response.status == 200, await response.text()
-        return await response.json()
+    return await expect_json(client.get("/support/oncall"))
 
 
 async def test_every_part_has_a_card(make_client):

@@ -7,7 +7,8 @@ import sqlalchemy as sa
 from support_service.core.clock import utc_now
 from support_service.platform.database.tables import audit_log
 from support_service.timeline.opening import TimelineTimings
-from tests.support.calls import eventually, expect_problem
+from tests.support.calls import eventually, expect_json, expect_problem
+from tests.support.each import each_row
 from tests.support.service import own_client, service_of
 from tests.support.timings import patient_timings
 
@@ -39,8 +40,7 @@ async def test_override_is_set_and_cleared(client):
     assert (found["name"], found["value"], found["reason"]) == ("payment", None, "being restored")
     assert found["effect"].startswith("switched off until ")
     assert in_effect(client, "payment").until == until
-    async with client.delete(PAYMENT) as response:
-        assert response.status == 204
+    await expect_json(client.delete(PAYMENT), 204)
     assert in_effect(client, "payment") is None
     rows = await service_of(client).database.fetch_all(
         sa.select(audit_log.c.action, audit_log.c.actor, audit_log.c.case_id)
@@ -56,16 +56,12 @@ async def test_override_that_is_to_be_new_replaces_none(client):
     assert in_effect(client, "payment").reason == found["reason"]
 
 
-DURATION_IS_ISO_8601_OR = [("90s", 90), ("2h", 7200), ("P1D", 86_400), ("PT90.5S", 90.5)]
-
-
-async def test_duration_is_iso_8601_or_as_on_the_command_line(shared_client, subtests):
-    for duration, seconds in DURATION_IS_ISO_8601_OR:
-        with subtests.test(duration=duration, seconds=seconds):
-            found = await put(shared_client, "ttl", {"value": 900, "duration": duration})
-            until, at = (datetime.fromisoformat(found[name]) for name in ("until", "setAt"))
-            assert (until - at).total_seconds() == seconds
-            assert (found["value"], found["reason"]) == (900, "")
+@each_row("duration, seconds", [("90s", 90), ("2h", 7200), ("P1D", 86_400), ("PT90.5S", 90.5)])
+async def test_duration_is_iso_8601_or_as_on_the_command_line(shared_client, duration, seconds):
+    found = await put(shared_client, "ttl", {"value": 900, "duration": duration})
+    until, at = (datetime.fromisoformat(found[name]) for name in ("until", "setAt"))
+    assert (until - at).total_seconds() == seconds
+    assert (found["value"], found["reason"]) == (900, "")
 
 
 WRONG_OVERRIDE_IS_REFUSED = [
@@ -84,38 +80,36 @@ WRONG_OVERRIDE_IS_REFUSED = [
 ]
 
 
-async def test_wrong_override_is_refused(shared_client, subtests):
+@each_row("name, body, field", WRONG_OVERRIDE_IS_REFUSED)
+async def test_wrong_override_is_refused(shared_client, name, body, field):
     """The refusal names the field, and nothing is in effect but what was before."""
-    for name, body, field in WRONG_OVERRIDE_IS_REFUSED:
-        with subtests.test(name=name, body=body, field=field):
-            before = in_effect(shared_client, name)
-            response = await shared_client.put(f"/support/overrides/{name}", json=body)
-            problem = await expect_problem(response, 422, "invalid_request")
-            assert [error["field"] for error in problem["errors"]] == [field]
-            assert in_effect(shared_client, name) == before
+    before = in_effect(shared_client, name)
+    response = await shared_client.put(f"/support/overrides/{name}", json=body)
+    problem = await expect_problem(response, 422, "invalid_request")
+    assert [error["field"] for error in problem["errors"]] == [field]
+    assert in_effect(shared_client, name) == before
 
 
 async def test_unknown_or_inactive_override_is_not_found(client):
     """An unknown name can be neither set nor cleared; an expired override can't be cleared."""
-    await expect_problem(await client.put("/support/overrides/all", json=DOWN), 404, "override_not_found")
-    await expect_problem(await client.delete("/support/overrides/all"), 404, "override_not_found")
-    await expect_problem(await client.delete(PAYMENT), 404, "override_not_found")
+    await expect_problem(client.put("/support/overrides/all", json=DOWN), 404, "override_not_found")
+    await expect_problem(client.delete("/support/overrides/all"), 404, "override_not_found")
+    await expect_problem(client.delete(PAYMENT), 404, "override_not_found")
     await put(client, "payment", DOWN | {"duration": "0.001s"})
     await eventually(lambda: in_effect(client, "payment") is None)
-    await expect_problem(await client.delete(PAYMENT), 404, "override_not_found")
+    await expect_problem(client.delete(PAYMENT), 404, "override_not_found")
 
 
 async def test_override_of_another_on_call_is_not_replaced_unseen(client):
     """With If-Match, a change of an override that has changed, ended or never was is refused."""
-    await expect_problem(await client.put(PAYMENT, json=DOWN, headers={"If-Match": '"1"'}), 412, "override_changed")
+    await expect_problem(client.put(PAYMENT, json=DOWN, headers={"If-Match": '"1"'}), 412, "override_changed")
     first = await put(client, "payment", DOWN)
     read = {"If-Match": f'"{first["version"]}"'}
     second = await put(client, "payment", DOWN | {"reason": "still down"}, **read)
     assert second["version"] > first["version"]
-    await expect_problem(await client.put(PAYMENT, json=DOWN, headers=read), 412, "override_changed")
-    await expect_problem(await client.delete(PAYMENT, headers=read), 412, "override_changed")
-    async with client.delete(PAYMENT, headers={"If-Match": f'"{second["version"]}"'}) as response:
-        assert response.status == 204
+    await expect_problem(client.put(PAYMENT, json=DOWN, headers=read), 412, "override_changed")
+    await expect_problem(client.delete(PAYMENT, headers=read), 412, "override_changed")
+    await expect_json(client.delete(PAYMENT, headers={"If-Match": f'"{second["version"]}"'}), 204)
 
 
 async def test_repeated_request_sets_an_override_once(client):

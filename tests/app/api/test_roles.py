@@ -12,7 +12,8 @@ from support_service.api.routing.route import PUBLIC
 from support_service.core.domain.principals import ROLES
 from support_service.platform.database.tables import tickets
 from tests.support.access.principals import MESSAGE, PERMISSIONS, REQUESTS, Principals, open_principals
-from tests.support.calls import api_routes, expect_problem, form, without_case_events
+from tests.support.calls import api_routes, expect_json, expect_problem, form, without_case_events
+from tests.support.each import each_row
 from tests.support.service import service_of
 
 # The case is not synthetic, so it can't be deleted; and the other objects of these requests do not exist.
@@ -93,19 +94,16 @@ READS = [name for name, (method, *_) in REQUESTS.items() if method == "GET"]
 WRITES = [name for name in REQUESTS if name not in READS]
 
 
-async def test_operations_without_a_permission_are_refused(principals, own_case, subtests):
+@each_row("role", ROLES)
+async def test_operations_without_a_permission_are_refused(principals, own_case, role):
     """A refusal names the missing permission, and nothing changes."""
-    for role in ROLES:
-        with subtests.test(role=role):
-            refused = [name for name in REQUESTS if role not in PERMISSIONS[name].scopes]
-            before = await principals.read_json("supervisor", "GET", f"/support/cases/{own_case[0]}")
-            for operation in refused:
-                problem = await expect_problem(
-                    await principals.perform(role, operation, *own_case), 403, "permission_missing"
-                )
-                assert f"'{PERMISSIONS[operation].name}'" in problem["detail"], operation
-                case = await principals.read_json("supervisor", "GET", f"/support/cases/{own_case[0]}")
-                assert case == before, operation
+    refused = [name for name in REQUESTS if role not in PERMISSIONS[name].scopes]
+    before = await principals.read_json("supervisor", "GET", f"/support/cases/{own_case[0]}")
+    for operation in refused:
+        problem = await expect_problem(principals.perform(role, operation, *own_case), 403, "permission_missing")
+        assert f"'{PERMISSIONS[operation].name}'" in problem["detail"], operation
+        case = await principals.read_json("supervisor", "GET", f"/support/cases/{own_case[0]}")
+        assert case == before, operation
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -195,12 +193,12 @@ async def test_customer_acts_only_in_their_own_name(principals):
         {"initialMessage": MESSAGE | {"visibility": "internal"}},
     ):
         await expect_problem(
-            await principals.request("customer", "POST", "/support/cases", json=new | more), 403, "permission_missing"
+            principals.request("customer", "POST", "/support/cases", json=new | more), 403, "permission_missing"
         )
     messages = f"/support/cases/{case['id']}/messages"
     for wrong in ({"authorType": "agent"}, {"authorType": "bot"}, {"visibility": "internal"}):
         await expect_problem(
-            await principals.request("customer", "POST", messages, json=MESSAGE | wrong), 403, "permission_missing"
+            principals.request("customer", "POST", messages, json=MESSAGE | wrong), 403, "permission_missing"
         )
     assert (await principals.read_json("supervisor", "GET", f"/support/cases/{case['id']}"))["messages"] == []
 
@@ -261,10 +259,10 @@ async def test_internal_file_is_hidden_from_the_customer(principals, own_case, c
     assert await case_files.visible("customer", uris) == {"plain.txt"}
     path = f"/support/cases/{own_case[0]}/attachments"
     mine = principals.request("customer", "POST", f"{path}?visibility=internal", data=form(b"x"))
-    problem = await expect_problem(await mine, 403, "permission_missing")
+    problem = await expect_problem(mine, 403, "permission_missing")
     assert "attachments:write-internal" in problem["detail"]
     wrong = principals.request("agent", "POST", f"{path}?visibility=secret", data=form(b"x"))
-    problem = await expect_problem(await wrong, 422, "invalid_request")
+    problem = await expect_problem(wrong, 422, "invalid_request")
     assert [error["field"] for error in problem["errors"]] == ["visibility"]
     listed = await principals.read_json("agent", "GET", path)
     assert [file["visibility"] for file in listed] == ["public", "internal", "public"]
@@ -282,8 +280,9 @@ async def test_each_view_of_a_case_has_its_own_etag(principals, own_case):
             async with principals.request(reader, "GET", path, headers={"If-None-Match": tag}) as response:
                 assert response.status == (304 if tag == own else 200)
                 assert response.headers["ETag"] == own
-    async with principals.request("supervisor", "GET", path, headers={"If-None-Match": etags["agent"]}) as response:
-        assert response.status == 304  # supervisors and agents have the same view
+    await expect_json(
+        principals.request("supervisor", "GET", path, headers={"If-None-Match": etags["agent"]}), 304
+    )  # supervisors and agents have the same view
     for reader, priority in (("agent", "high"), ("customer", "low")):
         changed = principals.request(
             "agent", "PATCH", path, json={"priority": priority}, headers={"If-Match": etags[reader]}
@@ -291,7 +290,7 @@ async def test_each_view_of_a_case_has_its_own_etag(principals, own_case):
         async with changed as response:
             assert response.status == (200 if reader == "agent" else 412)  # the version is outdated by then
     await expect_problem(
-        await principals.request(
+        principals.request(
             "customer", "POST", f"{path}/messages", json=MESSAGE, headers={"If-Match": etags["customer"]}
         ),
         *(412, "case_changed"),
@@ -321,18 +320,16 @@ async def test_customer_can_not_tell_that_internal_notes_and_files_exist(princip
     staff = await principals.read_json("agent", "GET", path)
     uri = await case_files.add("secret.txt", "internal")
     await case_files.mention("agent", "internal", uri)
-    async with principals.request("agent", "DELETE", uri.rpartition("/")[0]) as response:
-        assert response.status == 204
+    await expect_json(principals.request("agent", "DELETE", uri.rpartition("/")[0]), 204)
     assert await customer_view(principals, case) == before
     assert (await principals.read_json("agent", "GET", path))["updatedAt"] > staff["updatedAt"]
-    async with principals.request("customer", "GET", path, headers={"If-None-Match": known}) as response:
-        assert response.status == 304
+    await expect_json(principals.request("customer", "GET", path, headers={"If-None-Match": known}), 304)
     for where, sent in (("attachments", lambda: {"data": form(b"x")}), ("messages", lambda: {"json": MESSAGE})):
         async with principals.request("customer", "GET", path) as response:
             tag = response.headers["ETag"]
         await case_files.mention("agent", "internal", None)
         wrong = principals.request("customer", "POST", f"{path}/{where}", headers={"If-Match": '"99"'}, **sent())
-        await expect_problem(await wrong, 412, "case_changed")
+        await expect_problem(wrong, 412, "case_changed")
         await principals.read_json("customer", "POST", f"{path}/{where}", headers={"If-Match": tag}, **sent())
     assert await customer_view(principals, case) != before
 
@@ -368,11 +365,10 @@ async def test_retry_reveals_nothing_of_a_case_that_left_the_scope(principals, o
                 assert (response.status < 300, response.headers.get("Idempotency-Replayed")) == (True, replayed)
     await principals.read_json("supervisor", "PATCH", path, json={"assignedAgentId": "agent-2", "team": "billing"})
     for request in requests():
-        await expect_problem(await request, 404, "case_not_found")
+        await expect_problem(request, 404, "case_not_found")
     for _ in range(2):  # an agent may open a case for another team, and retry that
         case = await principals.read_json("agent", "POST", "/support/cases", json=new, headers=key("d"))
-    async with principals.request("agent", "GET", f"/support/cases/{case['id']}") as response:
-        assert response.status == 404
+    await expect_json(principals.request("agent", "GET", f"/support/cases/{case['id']}"), 404)
     await principals.read_json("supervisor", "PATCH", path, json={"assignedAgentId": "agent-1"})
     for request in requests():
         async with request as response:
@@ -387,7 +383,7 @@ async def test_retried_opening_reveals_nothing_of_a_case_with_another_customer(p
     async with service_of(principals.client).database.transaction() as tx:
         await tx.execute(tickets.update().where(tickets.c.id == case["id"]).values(customer_id="customer-2"))
     await expect_problem(
-        await principals.request("customer", "POST", "/support/cases", json=new, headers=key), 404, "case_not_found"
+        principals.request("customer", "POST", "/support/cases", json=new, headers=key), 404, "case_not_found"
     )
 
 
@@ -410,7 +406,7 @@ async def test_visibility_as_a_form_field_is_refused(principals, own_case):
         fields = [("visibility", "internal", {}), ("file", io.BytesIO(b"secret"), {"filename": "secret.txt"})]
         for name, value, more in fields if first else reversed(fields):
             sent.add_field(name, value, **more)
-        await expect_problem(await principals.request("agent", "POST", path, data=sent), 422, "invalid_request")
+        await expect_problem(principals.request("agent", "POST", path, data=sent), 422, "invalid_request")
     assert len(await principals.read_json("agent", "GET", path)) == 1
 
 
@@ -493,9 +489,7 @@ async def test_analyst_sees_masked_cases(principals, own_case):
     assert files[0]["sizeBytes"] == 5
     assert {entry["origin"] for entry in case["timeline"]} == {"case"}
     for query in ("q=Ann", "customerId=customer-1", "orderId=1", "payment_id=1", "shipmentId=1", "tag=a&tag=Ann+Smith"):
-        await expect_problem(
-            await principals.request("analyst", "GET", f"/support/cases?{query}"), 403, "permission_missing"
-        )
+        await expect_problem(principals.request("analyst", "GET", f"/support/cases?{query}"), 403, "permission_missing")
 
 
 async def test_analyst_can_not_ask_for_a_masked_channel(principals):
@@ -510,7 +504,7 @@ async def test_analyst_can_not_ask_for_a_masked_channel(principals):
             ("POST", "/support/views", {"json": view}),
             ("PATCH", f"/support/views/{principals.views['analyst']}", {"json": view}),
         ):
-            await expect_problem(await principals.request("analyst", method, path, **sent), 403, "permission_missing")
+            await expect_problem(principals.request("analyst", method, path, **sent), 403, "permission_missing")
     assert (await principals.read_json("analyst", "GET", "/support/cases/count?channel=chat"))["count"] == 0
     assert (await principals.read_json("agent", "GET", "/support/cases/count?channel=line-0901234567"))["count"] == 1
 
@@ -570,7 +564,7 @@ async def test_customer_who_opens_a_case_sees_no_actor(principals):
 async def test_agent_sees_only_their_own_workload(principals):
     """A supervisor and an analyst see the workload of every agent."""
     path = "/support/agents/agent-2/workload"
-    await expect_problem(await principals.request("agent", "GET", path), 403, "permission_missing")
+    await expect_problem(principals.request("agent", "GET", path), 403, "permission_missing")
     for principal in ("other-agent", "supervisor", "analyst"):
         assert (await principals.read_json(principal, "GET", path))["agentId"] == "agent-2"
 
@@ -597,66 +591,50 @@ CUSTOMER_OPENS_CASES_WITHOUT_A = [
 ]
 
 
-async def test_customer_opens_cases_without_a_context(principals, subtests):
+@each_row("entry", CUSTOMER_OPENS_CASES_WITHOUT_A)
+async def test_customer_opens_cases_without_a_context(principals, entry):
     """Whatever is in it, an entry could look like one of a service or an agent."""
-    for entry in CUSTOMER_OPENS_CASES_WITHOUT_A:
-        with subtests.test(entry=entry):
-            problem = await expect_problem(
-                await principals.request("customer", "POST", "/support/cases", **opening(context=[entry])),
-                403,
-                "permission_missing",
-            )
-            assert "cases:refer" in problem["detail"]
-            await principals.read_json("customer", "POST", "/support/cases", **opening(context=[]))
+    problem = await expect_problem(
+        principals.request("customer", "POST", "/support/cases", **opening(context=[entry])), 403, "permission_missing"
+    )
+    assert "cases:refer" in problem["detail"]
+    await principals.read_json("customer", "POST", "/support/cases", **opening(context=[]))
 
 
-CUSTOMER_DOES_NOT_CHOOSE_ITS = [{"priority": "urgent"}, {"priority": "low"}, {"tags": ["vip"]}]
-
-
-async def test_customer_does_not_choose_its_service_level(principals, subtests):
+@each_row("wanted", [{"priority": "urgent"}, {"priority": "low"}, {"tags": ["vip"]}])
+async def test_customer_does_not_choose_its_service_level(principals, wanted):
     """Policies match priority and tags, so customers open cases with normal priority and without tags."""
-    for wanted in CUSTOMER_DOES_NOT_CHOOSE_ITS:
-        with subtests.test(wanted=wanted):
-            problem = await expect_problem(
-                await principals.request("customer", "POST", "/support/cases", **opening(**wanted)),
-                403,
-                "permission_missing",
-            )
-            assert "cases:prioritize" in problem["detail"]
-            await principals.read_json("customer", "POST", "/support/cases", **opening(priority="normal", tags=[]))
-            await principals.read_json("agent", "POST", "/support/cases", **opening(**wanted))
+    problem = await expect_problem(
+        principals.request("customer", "POST", "/support/cases", **opening(**wanted)), 403, "permission_missing"
+    )
+    assert "cases:prioritize" in problem["detail"]
+    await principals.read_json("customer", "POST", "/support/cases", **opening(priority="normal", tags=[]))
+    await principals.read_json("agent", "POST", "/support/cases", **opening(**wanted))
 
 
-async def test_customer_can_not_backdate(principals, own_case, subtests):
+@each_row("way", ["case", "first message", "message"])
+async def test_customer_can_not_backdate(principals, own_case, way):
     """The order of a conversation is that of arrival, unless staff or a service says when something was sent."""
-    for way in ["case", "first message", "message"]:
-        with subtests.test(way=way):
-            sent = {"sentAt": "2026-05-12T08:30:00Z"}
-            path, body = {
-                "case": ("/support/cases", opening(**sent)),
-                "first message": ("/support/cases", opening(initialMessage=MESSAGE | sent)),
-                "message": (f"/support/cases/{own_case[0]}/messages", {"json": MESSAGE | sent}),
-            }[way]
-            problem = await expect_problem(
-                await principals.request("customer", "POST", path, **body), 403, "permission_missing"
-            )
-            assert "messages:backdate" in problem["detail"]
-            await principals.read_json("agent", "POST", path, **body)
+    sent = {"sentAt": "2026-05-12T08:30:00Z"}
+    path, body = {
+        "case": ("/support/cases", opening(**sent)),
+        "first message": ("/support/cases", opening(initialMessage=MESSAGE | sent)),
+        "message": (f"/support/cases/{own_case[0]}/messages", {"json": MESSAGE | sent}),
+    }[way]
+    problem = await expect_problem(principals.request("customer", "POST", path, **body), 403, "permission_missing")
+    assert "messages:backdate" in problem["detail"]
+    await principals.read_json("agent", "POST", path, **body)
 
 
-ONLY_A_SUPERVISOR_OPENS_SYNTHETIC = [("customer", False), ("agent", False), ("supervisor", True)]
-
-
-async def test_only_a_supervisor_opens_synthetic_cases(principals, subtests):
-    for principal, may in ONLY_A_SUPERVISOR_OPENS_SYNTHETIC:
-        with subtests.test(principal=principal, may=may):
-            answer = principals.request(principal, "POST", "/support/cases", **opening(channel="synthetic"))
-            if may:
-                async with answer as response:
-                    assert response.status == 201
-            else:
-                problem = await expect_problem(await answer, 403, "permission_missing")
-                assert "cases:create-synthetic" in problem["detail"]
+@each_row("principal, may", [("customer", False), ("agent", False), ("supervisor", True)])
+async def test_only_a_supervisor_opens_synthetic_cases(principals, principal, may):
+    answer = principals.request(principal, "POST", "/support/cases", **opening(channel="synthetic"))
+    if may:
+        async with answer as response:
+            assert response.status == 201
+    else:
+        problem = await expect_problem(answer, 403, "permission_missing")
+        assert "cases:create-synthetic" in problem["detail"]
 
 
 async def test_personal_data_in_vocabulary_fields_is_masked(principals):
@@ -682,14 +660,13 @@ async def test_personal_data_in_vocabulary_fields_is_masked(principals):
     assert shown["context"][0]["type"] == "page"
 
 
-async def test_analyst_sees_amounts(principals, subtests):
+@each_row("amount", ["125.50", "1250000", "-3.5", 99.5, 125000, None])
+async def test_analyst_sees_amounts(principals, amount):
     """Amounts are shown as numbers or as text. Other text in their place is masked."""
-    for amount in ["125.50", "1250000", "-3.5", 99.5, 125000, None]:
-        with subtests.test(amount=amount):
-            context = [{"type": "payment", "amount": amount}, {"type": "order", "total": "call 0901234567"}]
-            case = await principals.read_json("agent", "POST", "/support/cases", **opening(context=context))
-            shown = (await principals.read_json("analyst", "GET", f"/support/cases/{case['id']}"))["context"]
-            assert (shown[0]["amount"], shown[1]["total"]) == (amount, "[masked]")
+    context = [{"type": "payment", "amount": amount}, {"type": "order", "total": "call 0901234567"}]
+    case = await principals.read_json("agent", "POST", "/support/cases", **opening(context=context))
+    shown = (await principals.read_json("analyst", "GET", f"/support/cases/{case['id']}"))["context"]
+    assert (shown[0]["amount"], shown[1]["total"]) == (amount, "[masked]")
 
 
 async def test_closed_case_refuses_files_and_messages_of_its_customer(principals, own_case):
@@ -697,12 +674,10 @@ async def test_closed_case_refuses_files_and_messages_of_its_customer(principals
     path = f"/support/cases/{own_case[0]}"
     await principals.read_json("agent", "POST", f"{path}/close")
     await expect_problem(
-        await principals.request("customer", "POST", f"{path}/attachments", data=form(b"x")), 409, "case_closed"
+        principals.request("customer", "POST", f"{path}/attachments", data=form(b"x")), 409, "case_closed"
     )
     message = {"authorType": "customer", "message": "And yet"}
-    await expect_problem(
-        await principals.request("customer", "POST", f"{path}/messages", json=message), 409, "case_closed"
-    )
+    await expect_problem(principals.request("customer", "POST", f"{path}/messages", json=message), 409, "case_closed")
     await principals.read_json("agent", "POST", f"{path}/attachments", data=form(b"x"))
 
 
@@ -719,10 +694,10 @@ async def test_case_that_was_read_by_others_stays_within_scope(principals, own_c
                 assert ("cross" in str(messages)) == (name in ("supervisor", "agent"))
                 assert ("Ann" in str(found)) == (name != "analyst")
         for name in ("other-customer", "other-agent"):
-            await expect_problem(await principals.request(name, "GET", path), 404, "case_not_found")
+            await expect_problem(principals.request(name, "GET", path), 404, "case_not_found")
     given_away = {"assignedAgentId": "agent-2", "team": "billing"}
     await principals.read_json("supervisor", "PATCH", path, json=given_away)
-    await expect_problem(await principals.request("agent", "GET", path), 404, "case_not_found")
+    await expect_problem(principals.request("agent", "GET", path), 404, "case_not_found")
     assert (await principals.read_json("other-agent", "GET", path))["team"] == "billing"
 
 
@@ -738,9 +713,9 @@ async def test_parts_of_a_conversation_have_no_internal_notes_for_customers(prin
     (internal,) = (await principals.read_json("supervisor", "GET", note))["messages"]
     assert (await principals.read_json("analyst", "GET", note))["messages"][0]["message"] == "[masked]"
     start = f"{path}&messagesAfter={internal['id']}"
-    await expect_problem(await principals.request("customer", "GET", start), 422, "invalid_request")
+    await expect_problem(principals.request("customer", "GET", start), 422, "invalid_request")
     for unseen in (path, start, note):
-        await expect_problem(await principals.request("other-customer", "GET", unseen), 404, "case_not_found")
+        await expect_problem(principals.request("other-customer", "GET", unseen), 404, "case_not_found")
 
 
 async def test_match_of_a_search_shows_no_internal_note_to_customers(make_client, tmp_path):
@@ -802,15 +777,15 @@ async def test_external_id_reveals_nothing_of_what_its_sender_may_not_see(princi
     before = await principals.read_json("supervisor", "GET", f"/support/cases/{case}")
     new, message = {"subject": "B", "channel": "email", "externalId": "mail"}, MESSAGE | {"externalId": "note"}
     for name, url, sent in (("customer", "/support/cases", new), ("agent", "/support/cases", new)):
-        problem = await expect_problem(await principals.request(name, "POST", url, json=sent), 409, "external_id_taken")
+        problem = await expect_problem(principals.request(name, "POST", url, json=sent), 409, "external_id_taken")
         assert not [word for word in (other["id"], "Ann", "cross", "customer-2") if word in str(problem)]
     assert await principals.read_json("supervisor", "GET", f"/support/cases/{case}") == before
     added = [await principals.read_json("customer", "POST", path, json=message) for _ in range(2)]
     assert (added[0]["externalId"], added[0]["message"], added[1]) == ("note", "Hello", added[0])
     url = f"/support/cases/{other['id']}/messages"
-    await expect_problem(await principals.request("customer", "POST", url, json=message), 404, "case_not_found")
+    await expect_problem(principals.request("customer", "POST", url, json=message), 404, "case_not_found")
     as_agent = message | {"authorType": "agent"}
-    await expect_problem(await principals.request("customer", "POST", path, json=as_agent), 403, "permission_missing")
+    await expect_problem(principals.request("customer", "POST", path, json=as_agent), 403, "permission_missing")
 
 
 async def test_repeat_of_an_external_id_shows_what_its_sender_may_see(principals):

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.access.principals import open_principals
-from tests.support.calls import add_message, list_cases, list_subjects, open_case
+from tests.support.calls import add_message, expect_json, list_cases, list_subjects, open_case
 
 CONTEXT = [
     {"type": "order", "orderId": "ORD-1003"},
@@ -41,8 +41,10 @@ async def test_cases_are_found_by_ids_in_every_sort(client, subtests):
                     pages += [each["subject"] for each in page["items"]]
                     cursor = page["nextCursor"] and {"cursor": page["nextCursor"]}
                 assert pages == await list_subjects(client, q=q, sort=sort)
-        async with client.get("/support/cases/count", params={"q": q}) as response:
-            assert await response.json() == {"count": len(subjects), "more": False}
+        assert await expect_json(client.get("/support/cases/count", params={"q": q})) == {
+            "count": len(subjects),
+            "more": False,
+        }
     assert await list_subjects(client, q="ORD-1003", status="closed") == []
     assert await list_subjects(client, q="ORD-1003", orderId="ORD-1003") == ["D", "A"]
 

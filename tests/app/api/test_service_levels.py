@@ -8,7 +8,16 @@ from support_service.cases.clocks.breaches import DetectorTimings
 from support_service.cases.opening import SlaTimings
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import SYSTEM
-from tests.support.calls import add_message, eventually, expect_problem, list_cases, list_subjects, open_case, read_case
+from tests.support.calls import (
+    add_message,
+    eventually,
+    expect_json,
+    expect_problem,
+    list_cases,
+    list_subjects,
+    open_case,
+    read_case,
+)
 from tests.support.service import own_client
 from tests.support.service_levels import HOUR, move_due_times
 from tests.support.timings import EVERY_VIEW_COUNTED, patient_timings
@@ -38,8 +47,7 @@ async def put(client, name, status=200, headers=(), **fields):
 
 async def set_status(client, case, status):
     """Set the status of a case."""
-    async with client.post(f"/support/cases/{case['id']}/status?status={status}") as response:
-        assert response.status == 200, await response.text()
+    await expect_json(client.post(f"/support/cases/{case['id']}/status?status={status}"))
 
 
 async def states(client, case):
@@ -49,9 +57,11 @@ async def states(client, case):
 
 async def audit_entries(client, case):
     """Return the entries of a case in the audit log that are about service levels."""
-    async with client.get(f"/support/cases/{case['id']}/audit") as response:
-        assert response.status == 200, await response.text()
-        return [entry for entry in (await response.json())["items"] if entry["action"] == "sla.breached"]
+    return [
+        entry
+        for entry in (await expect_json(client.get(f"/support/cases/{case['id']}/audit")))["items"]
+        if entry["action"] == "sla.breached"
+    ]
 
 
 def as_time(text):
@@ -69,31 +79,27 @@ async def test_policy_is_created_replaced_and_deleted(client):
     replaced, second = await put(client, "10-urgent", targets={"resolution": "P1D"})
     assert replaced["targets"] == {"resolution": "PT24H"}
     assert first != second
-    async with client.get(f"{POLICIES}/10-urgent", headers={"If-None-Match": second}) as response:
-        assert response.status == 304
+    await expect_json(client.get(f"{POLICIES}/10-urgent", headers={"If-None-Match": second}), 304)
     await put(client, "05-first", status=201)
-    async with client.get(POLICIES) as response:
-        assert [each["name"] for each in (await response.json())["items"]] == ["05-first", "10-urgent"]
+    assert [each["name"] for each in (await expect_json(client.get(POLICIES)))["items"]] == ["05-first", "10-urgent"]
     stale = {"json": {"targets": TARGETS}, "headers": {"If-Match": first}}
-    await expect_problem(await client.put(f"{POLICIES}/10-urgent", **stale), 412, "sla_policy_changed")
-    await expect_problem(
-        await client.delete(f"{POLICIES}/10-urgent", headers={"If-Match": first}), 412, "sla_policy_changed"
-    )
+    await expect_problem(client.put(f"{POLICIES}/10-urgent", **stale), 412, "sla_policy_changed")
+    await expect_problem(client.delete(f"{POLICIES}/10-urgent", headers={"If-Match": first}), 412, "sla_policy_changed")
     assert (await client.delete(f"{POLICIES}/10-urgent", headers={"If-Match": second})).status == 204
-    await expect_problem(await client.get(f"{POLICIES}/10-urgent"), 404, "sla_policy_not_found")
+    await expect_problem(client.get(f"{POLICIES}/10-urgent"), 404, "sla_policy_not_found")
     _, third = await put(client, "10-urgent", status=201)
     assert third not in (first, second)
 
 
 async def test_limits_and_bad_input_of_policies(client):
     """Names, unknown members and the number of policies."""
-    await expect_problem(await client.put(f"{POLICIES}/a b", json={"targets": TARGETS}), 422, "invalid_request")
+    await expect_problem(client.put(f"{POLICIES}/a b", json={"targets": TARGETS}), 422, "invalid_request")
     unknown = {"targets": TARGETS, "match": {"priorities": ["high"]}}
-    await expect_problem(await client.put(f"{POLICIES}/a", json=unknown), 422, "invalid_request")
-    await expect_problem(await client.get(f"{POLICIES}/a b"), 404, "sla_policy_not_found")
+    await expect_problem(client.put(f"{POLICIES}/a", json=unknown), 422, "invalid_request")
+    await expect_problem(client.get(f"{POLICIES}/a b"), 404, "sla_policy_not_found")
     for name in "abc":
         await put(client, name, status=201)
-    await expect_problem(await client.put(f"{POLICIES}/d", json={"targets": TARGETS}), 409, "too_many_sla_policies")
+    await expect_problem(client.put(f"{POLICIES}/d", json={"targets": TARGETS}), 409, "too_many_sla_policies")
     assert (await client.delete(f"{POLICIES}/a")).status == 204
     await put(client, "d", status=201, headers=KEY)
     await put(client, "d", status=201, headers=KEY)
@@ -223,12 +229,9 @@ async def test_lists_by_due_time(client):
     await move_due_times(client, 1)
     assert await list_subjects(client, dueWithin="PT0S", sort="due") == ["A", "B"]
     view = {"name": "At risk", "query": {"dueWithin": "PT2H", "sort": "due"}}
-    async with client.post("/support/views", json=view) as response:
-        assert response.status == 201, await response.text()
-        saved = await response.json()
+    saved = await expect_json(client.post("/support/views", json=view), 201)
     assert saved["query"] == view["query"]
-    async with client.get(f"/support/views/{saved['id']}") as response:
-        assert (await response.json())["count"] == 2
+    assert (await expect_json(client.get(f"/support/views/{saved['id']}")))["count"] == 2
 
 
 async def test_response_with_a_running_clock_is_never_taken_for_a_stored_one(client):
@@ -255,9 +258,7 @@ async def test_split_ends_the_clock_of_a_question_that_it_moves(client):
 
     async def split(message):
         body = {"messageIds": [message["id"]], "subject": "Another"}
-        async with client.post(f"/support/cases/{case['id']}/split", json=body) as response:
-            assert response.status == 201, await response.text()
-            return await response.json()
+        return await expect_json(client.post(f"/support/cases/{case['id']}/split", json=body), 201)
 
     asked, answered = await split(question), await split(answer)
     assert await states(client, case) == {"firstResponse": "met", "nextResponse": "met", "resolution": "running"}

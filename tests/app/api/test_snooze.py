@@ -8,6 +8,7 @@ from support_service.core.clock import format_time, utc_now
 from support_service.platform.database.tables import tickets
 from tests.support.calls import (
     add_message,
+    expect_json,
     expect_problem,
     list_cases,
     list_subjects,
@@ -15,6 +16,7 @@ from tests.support.calls import (
     read_case,
     read_detail,
 )
+from tests.support.each import each_row
 from tests.support.service import service_of
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -28,9 +30,7 @@ def after(span):
 
 async def set_status(client, case, status, **fields):
     """Set the status of a case, and return the case."""
-    async with client.post(f"/support/cases/{case['id']}/status", json={"status": status, **fields}) as response:
-        assert response.status == 200, await response.text()
-        return await response.json()
+    return await expect_json(client.post(f"/support/cases/{case['id']}/status", json={"status": status, **fields}))
 
 
 async def snoozed_case(client, until, **fields):
@@ -78,26 +78,24 @@ WRONG_TIME_IS_REFUSED_BY = [
 ]
 
 
-async def test_wrong_time_is_refused_by_its_name(client, subtests):
+@each_row("sent, rule", WRONG_TIME_IS_REFUSED_BY)
+async def test_wrong_time_is_refused_by_its_name(client, sent, rule):
     """And the case stays as it is."""
-    for sent, rule in WRONG_TIME_IS_REFUSED_BY:
-        with subtests.test(sent=sent, rule=rule):
-            case = await open_case(client)
-            response = await client.post(f"/support/cases/{case['id']}/status", json=sent)
-            problem = await expect_problem(response, 422, "invalid_request")
-            ((field, message),) = [(error["field"], error["message"]) for error in problem["errors"]]
-            assert field == "until"
-            assert rule in message
-            assert await shown(client, case) == ("open", None)
+    case = await open_case(client)
+    response = await client.post(f"/support/cases/{case['id']}/status", json=sent)
+    problem = await expect_problem(response, 422, "invalid_request")
+    ((field, message),) = [(error["field"], error["message"]) for error in problem["errors"]]
+    assert field == "until"
+    assert rule in message
+    assert await shown(client, case) == ("open", None)
 
 
-async def test_another_status_ends_the_snooze(client, subtests):
+@each_row("status", ["open", "pending", "resolved", "closed"])
+async def test_another_status_ends_the_snooze(client, status):
     """So does `pending` without a time."""
-    for status in ["open", "pending", "resolved", "closed"]:
-        with subtests.test(status=status):
-            case = await snoozed_case(client, after(DAY))
-            assert (await set_status(client, case, status))["snoozedUntil"] is None
-            assert await shown(client, case) == (status, None)
+    case = await snoozed_case(client, after(DAY))
+    assert (await set_status(client, case, status))["snoozedUntil"] is None
+    assert await shown(client, case) == (status, None)
 
 
 async def test_change_of_the_status_by_patch_ends_the_snooze(client):
@@ -145,12 +143,10 @@ async def test_undone_merge_gives_the_snooze_back(client):
     """Exactly the time that it had. Meanwhile the closed duplicate shows none."""
     until = after(DAY)
     original, case = await open_case(client), await snoozed_case(client, until)
-    async with client.post(f"/support/cases/{case['id']}/merge", json={"into": original["id"]}) as response:
-        assert response.status == 200, await response.text()
+    await expect_json(client.post(f"/support/cases/{case['id']}/merge", json={"into": original["id"]}))
     merged = await read_case(client, case)
     assert (merged["status"], merged["snoozedUntil"]) == ("closed", None)
-    async with client.delete(f"/support/cases/{case['id']}/links/{merged['links'][0]['id']}") as response:
-        assert response.status == 204
+    await expect_json(client.delete(f"/support/cases/{case['id']}/links/{merged['links'][0]['id']}"), 204)
     assert await shown(client, case) == ("pending", until)
 
 
@@ -182,9 +178,6 @@ async def test_lists_by_the_end_of_snoozes(client):
     page = await list_cases(client, sort="snoozed", limit="1")
     assert await list_subjects(client, sort="snoozed", limit="3", cursor=page["nextCursor"]) == list("ADB")
     view = {"name": "Snoozed", "query": {"snoozed": True, "sort": "snoozed"}}
-    async with client.post("/support/views", json=view) as response:
-        assert response.status == 201, await response.text()
-        saved = await response.json()
+    saved = await expect_json(client.post("/support/views", json=view), 201)
     assert saved["query"] == view["query"]
-    async with client.get(f"/support/views/{saved['id']}") as response:
-        assert (await response.json())["count"] == 2
+    assert (await expect_json(client.get(f"/support/views/{saved['id']}")))["count"] == 2

@@ -9,7 +9,7 @@ from support_service.attachments.opening import AttachmentTimings
 from support_service.cases.case_files import CaseFileLimits
 from support_service.cases.opening import CaseTimings
 from tests.support.access.principals import open_principals
-from tests.support.calls import eventually, expect_problem, form, open_case, stored_files
+from tests.support.calls import eventually, expect_json, expect_problem, form, open_case, stored_files
 from tests.support.scrape import Changes
 from tests.support.service import own_client, service_of
 from tests.support.timings import patient_timings
@@ -91,10 +91,9 @@ async def test_nobody_else_sees_a_file_before_its_message_is_sent(case):
     assert await case.audited() == audited == ["case.opened"]
     assert all(file["stagedUntil"] > file["createdAt"] for file in files)
     for name, status in (("agent", 200), ("supervisor", 404), ("customer", 404)):
-        async with case.principals.request(name, "GET", files[0]["uri"]) as response:
-            assert response.status == status
+        await expect_json(case.principals.request(name, "GET", files[0]["uri"]), status)
         if status == 404:
-            await expect_problem(await case.delete(files[0], name), 404, "attachment_not_found")
+            await expect_problem(case.delete(files[0], name), 404, "attachment_not_found")
     ids = [file["id"] for file in files]
     message = await case.send(ids)
     assert (message["attachmentIds"], message["attachmentUri"]) == (ids, files[0]["uri"])
@@ -125,14 +124,12 @@ async def test_a_customer_stages_and_deletes_files_of_their_own(case):
     """What a customer has sent stays: the deletion of a file of the case is for staff, and audited."""
     kept, dropped = await case.stage("customer"), await case.stage("customer")
     assert await case.seen_files("agent") == await case.seen_files("customer") == []
-    async with case.delete(dropped, "customer") as response:
-        assert response.status == 204
+    await expect_json(case.delete(dropped, "customer"), 204)
     await case.refuse([dropped["id"]], "customer", authorType="customer")
     await case.send([kept["id"]], "customer", authorType="customer")
     assert await case.seen_files("agent") == [kept["id"]]
-    await expect_problem(await case.delete(kept, "customer"), 403, "permission_missing")
-    async with case.delete(kept) as response:
-        assert response.status == 204
+    await expect_problem(case.delete(kept, "customer"), 403, "permission_missing")
+    await expect_json(case.delete(kept), 204)
     assert await case.seen_files("customer") == []
     removed = (await case.read("supervisor", "/audit?limit=1"))["items"][0]
     assert (removed["action"], removed["actor"]) == ("attachment.removed", "agent")
@@ -143,10 +140,9 @@ async def test_a_deleted_staged_file_leaves_no_bytes(make_client, tmp_path, atta
     case = await opened(await open_principals(make_client, tmp_path / "tokens.json"))
     file = await case.stage()
     assert len(stored_files(attachment_dir)) == 1
-    async with case.delete(file, headers={"If-Match": '"9"'}) as response:
-        assert response.status == 204
+    await expect_json(case.delete(file, headers={"If-Match": '"9"'}), 204)
     assert stored_files(attachment_dir) == []
-    await expect_problem(await case.delete(file), 404, "attachment_not_found")
+    await expect_problem(case.delete(file), 404, "attachment_not_found")
 
 
 async def test_a_message_that_names_an_unknown_file_is_refused(case):
@@ -180,7 +176,7 @@ async def test_a_message_names_each_of_at_most_twenty_files_once(case):
         problem = await expect_problem(response, 422, "invalid_request")
         assert [error["field"] for error in problem["errors"]] == [field]
     path = f"{case.path}/attachments?staged=true&visibility=public"
-    await expect_problem(await case.principals.request("agent", "POST", path, data=form(b"x")), 422, "invalid_request")
+    await expect_problem(case.principals.request("agent", "POST", path, data=form(b"x")), 422, "invalid_request")
 
 
 async def test_repeats_of_a_message_send_its_files_once(case):
@@ -224,9 +220,8 @@ async def test_staged_files_of_one_uploader_are_bounded(make_client, attachment_
     """One more is refused, and stores nothing."""
     client = await make_client(timings=patient_timings(cases=CaseTimings(files=CaseFileLimits(max_staged_files=1))))
     path = f"/support/cases/{(await open_case(client))['id']}/attachments?staged=true"
-    async with client.post(path, data=form(b"x")) as response:
-        assert response.status == 201
-    await expect_problem(await client.post(path, data=form(b"x")), 409, "too_many_staged_files")
+    await expect_json(client.post(path, data=form(b"x")), 201)
+    await expect_problem(client.post(path, data=form(b"x")), 409, "too_many_staged_files")
     assert len(stored_files(attachment_dir)) == 1
 
 

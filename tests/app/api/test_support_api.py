@@ -7,7 +7,7 @@ import pytest
 
 from support_service.cases.model.case import CaseSummary
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
-from tests.support.calls import add_message, expect_problem, open_case, read_case, upload
+from tests.support.calls import add_message, expect_json, expect_problem, open_case, read_case, upload
 
 CASES_CREATED = "support_ticket_created_total"
 MESSAGES_ADDED = "support_conversation_added_total"
@@ -74,8 +74,7 @@ async def test_case_is_opened_as_sent(client, metric_changes):
     assert case["timelineSources"].keys() == {*UPSTREAM_SERVICES}
     assert UUID(case["id"])
     assert datetime.fromisoformat(case["createdAt"]).tzinfo
-    async with client.get(response.headers["Location"]) as reread:
-        assert await reread.json() == case | {"timeline": []}
+    assert await expect_json(client.get(response.headers["Location"])) == case | {"timeline": []}
     assert metric_changes.nonzero(CASES_CREATED) == {"email": 1}
     assert metric_changes.nonzero(MESSAGES_ADDED) == {}
 
@@ -111,8 +110,10 @@ async def test_priority_medium_is_read_as_normal(client):
     assert case["priority"] == "normal"
     async with client.patch(f"/support/cases/{case['id']}", json={"priority": "medium"}) as response:
         assert (await response.json())["priority"] == "normal"
-    async with client.get("/support/cases?priority=medium&customerId=medium") as response:
-        assert [item["id"] for item in (await response.json())["items"]] == [case["id"]]
+    assert [
+        item["id"]
+        for item in (await expect_json(client.get("/support/cases?priority=medium&customerId=medium")))["items"]
+    ] == [case["id"]]
 
 
 async def test_single_context_object_becomes_a_list(client):
@@ -152,9 +153,7 @@ async def test_status_and_agent_are_set_by_query_or_body(client, metric_changes,
     query = {"json": {}, "query": sent, "both": sent}[how]
     body = {"json": sent, "query": None, "both": {"status": "closed"}}[how]
     for _ in range(2):
-        async with client.post(f"/support/cases/{case['id']}/status", params=query, json=body) as response:
-            assert response.status == 200
-            changed = await response.json()
+        changed = await expect_json(client.post(f"/support/cases/{case['id']}/status", params=query, json=body))
     assert changed.keys() == CASE_FIELDS
     assert (changed["status"], changed["assignedAgentId"]) == ("pending", "agent-2")
     assert metric_changes.nonzero(STATUS_CHANGES) == {"pending": 1}
@@ -166,7 +165,7 @@ async def test_unknown_status_is_refused(client, metric_changes):
     response = await client.post(f"/support/cases/{case['id']}/status", params={"status": "lost"})
     problem = await expect_problem(response, 422, "invalid_request")
     assert [error["field"] for error in problem["errors"]] == ["status"]
-    await expect_problem(await client.post(f"/support/cases/{case['id']}/status"), 422, "invalid_request")
+    await expect_problem(client.post(f"/support/cases/{case['id']}/status"), 422, "invalid_request")
     assert metric_changes.nonzero(STATUS_CHANGES) == {}
 
 
@@ -175,9 +174,7 @@ async def test_only_the_sent_fields_change(client, metric_changes):
     case = await open_case(client, description="old", tags=["a"])
     change = {"subject": "New", "description": None, "priority": "urgent", "assignedAgentId": "agent-3"}
     change |= {"context": [{"type": "note"}], "tags": ["b"], "status": "resolved"}
-    async with client.patch(f"/support/cases/{case['id']}", json=change) as response:
-        assert response.status == 200
-        changed = await response.json()
+    changed = await expect_json(client.patch(f"/support/cases/{case['id']}", json=change))
     assert changed.keys() == CASE_FIELDS
     assert {name: changed[name] for name in change} == change
     assert changed["updatedAt"] > case["updatedAt"]
@@ -192,9 +189,7 @@ async def test_only_the_sent_fields_change(client, metric_changes):
 async def test_case_is_closed_with_an_optional_message(client, metric_changes):
     """A second closing may add a message and an agent, and does not count as a status change."""
     case = await open_case(client)
-    async with client.post(f"/support/cases/{case['id']}/close") as response:
-        assert response.status == 200
-        detail = await response.json()
+    detail = await expect_json(client.post(f"/support/cases/{case['id']}/close"))
     assert detail.keys() == DETAIL_FIELDS
     assert detail["status"] == "closed"
     closing = {"message": "Solved", "authorType": "bot", "sentiment": "positive", "assignedAgentId": "agent-4"}
@@ -233,8 +228,17 @@ async def test_workload_counts_the_cases_of_an_agent_by_status(client):
         case = await open_case(client, assignedAgentId="agent-5")
         await client.post(f"/support/cases/{case['id']}/status", params={"status": status})
     await open_case(client, assignedAgentId="agent-6")
-    async with client.get("/support/agents/agent-5/workload") as response:
-        assert response.status == 200
-        assert await response.json() == {"agentId": "agent-5", "open": 2, "pending": 1, "resolved": 0, "closed": 1}
-    async with client.get("/support/agents/nobody%2Fhere/workload") as response:
-        assert await response.json() == {"agentId": "nobody/here", "open": 0, "pending": 0, "resolved": 0, "closed": 0}
+    assert await expect_json(client.get("/support/agents/agent-5/workload")) == {
+        "agentId": "agent-5",
+        "open": 2,
+        "pending": 1,
+        "resolved": 0,
+        "closed": 1,
+    }
+    assert await expect_json(client.get("/support/agents/nobody%2Fhere/workload")) == {
+        "agentId": "nobody/here",
+        "open": 0,
+        "pending": 0,
+        "resolved": 0,
+        "closed": 0,
+    }

@@ -5,7 +5,7 @@ import pytest
 from support_service.cases.restore import record_restore
 from support_service.platform.database.restores import read_version_base
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
-from tests.support.calls import add_message, eventually, expect_problem, open_case
+from tests.support.calls import add_message, eventually, expect_json, expect_problem, open_case
 from tests.support.service import own_client
 from tests.support.stream import follow
 
@@ -33,14 +33,12 @@ async def test_versions_of_cases_begin_at_the_restore(base, client):
     async with client.get(path) as response:
         assert response.headers["ETag"] == f'"{base + 1}"'
     for undone in ('"1"', '"2"', f'"{base - 1}"'):
-        async with client.get(path, headers={"If-None-Match": undone}) as response:
-            assert response.status == 200
+        await expect_json(client.get(path, headers={"If-None-Match": undone}))
         changed = await client.patch(path, json={"subject": "B"}, headers={"If-Match": undone})
         await expect_problem(changed, 412, "case_changed")
     async with client.patch(path, json={"subject": "B"}, headers={"If-Match": f'"{base + 1}"'}) as response:
         assert response.headers["ETag"] == f'"{base + 2}"'
-    async with client.get(path, headers={"If-None-Match": f'"{base + 2}"'}) as response:
-        assert response.status == 304
+    await expect_json(client.get(path, headers={"If-None-Match": f'"{base + 2}"'}), 304)
     message = {"authorType": "agent", "message": "Hello"}
     refused = await client.post(f"{path}/messages", json=message, headers={"If-Match": f'"{base + 1}"'})
     problem = await expect_problem(refused, 412, "case_changed")
@@ -56,8 +54,7 @@ async def test_versions_of_views_begin_at_the_restore(base, client):
         assert number_of(response) == base + 1
         path = response.headers["Location"]
     for tag, status in (('"1"', 412), (f'"{base + 1}"', 200)):
-        async with client.patch(path, json={"name": "All"}, headers={"If-Match": tag}) as response:
-            assert response.status == status
+        await expect_json(client.patch(path, json={"name": "All"}, headers={"If-Match": tag}), status)
     async with client.get(path) as response:
         assert number_of(response) == base + 2
 
@@ -71,13 +68,13 @@ async def test_versions_of_macros_and_overrides_are_times(base, client):
     first, tag = tags
     assert int(tag.strip('"')) > int(first.strip('"')) + 1
     for sent, status in ((first, 412), (tag, 200)):
-        async with client.put("/support/macros/hello", json={"text": "Three"}, headers={"If-Match": sent}) as response:
-            assert response.status == status
+        await expect_json(
+            client.put("/support/macros/hello", json={"text": "Three"}, headers={"If-Match": sent}), status
+        )
     override = {"reason": "slow", "duration": "PT5M"}
     async with client.put("/support/overrides/payment", json=override) as response:
         version = (await response.json())["version"]
-    async with client.delete("/support/overrides/payment", headers={"If-Match": f'"{version}"'}) as response:
-        assert response.status == 204
+    await expect_json(client.delete("/support/overrides/payment", headers={"If-Match": f'"{version}"'}), 204)
 
 
 async def test_events_have_the_versions_of_etags(base, client):

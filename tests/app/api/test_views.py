@@ -10,7 +10,8 @@ from support_service.cases.model.requests import CaseFilters, CaseQuery
 from support_service.core.clock import format_time, utc_now
 from support_service.desk.views import ViewLimits
 from support_service.platform.database.tables import tickets, views
-from tests.support.calls import add_message, expect_problem, list_cases, open_case
+from tests.support.calls import add_message, expect_json, expect_problem, list_cases, open_case
+from tests.support.each import each_row
 from tests.support.service import service_of
 from tests.support.timings import EVERY_VIEW_COUNTED, patient_timings
 
@@ -23,16 +24,12 @@ NUMBERS = itertools.count(1)
 async def save(client, name=None, query=None, **fields):
     """Save a view."""
     body = {"name": name or f"View {next(NUMBERS)}", "query": {"status": "open"} if query is None else query} | fields
-    async with client.post(VIEWS, json=body) as response:
-        assert response.status == 201, await response.text()
-        return await response.json()
+    return await expect_json(client.post(VIEWS, json=body), 201)
 
 
 async def read(client, path=VIEWS, **query):
     """Return the JSON of a view, or of a page of views."""
-    async with client.get(path, params=query) as response:
-        assert response.status == 200, await response.text()
-        return await response.json()
+    return await expect_json(client.get(path, params=query))
 
 
 async def test_view_is_saved_read_changed_and_deleted(client):
@@ -57,12 +54,11 @@ async def test_view_is_saved_read_changed_and_deleted(client):
     expected = {"query": {"channel": "email"}, "team": "returns", "owner": None, "updatedAt": changed["updatedAt"]}
     assert changed == saved | expected
     assert changed["updatedAt"] > saved["updatedAt"]
-    async with client.delete(path) as response:
-        assert response.status == 204
+    await expect_json(client.delete(path), 204)
     for method in ("GET", "DELETE"):
-        await expect_problem(await client.request(method, path), 404, "view_not_found")
-    await expect_problem(await client.patch(path, json={"name": "x"}), 404, "view_not_found")
-    await expect_problem(await client.get(f"{VIEWS}/%00"), 404, "view_not_found")
+        await expect_problem(client.request(method, path), 404, "view_not_found")
+    await expect_problem(client.patch(path, json={"name": "x"}), 404, "view_not_found")
+    await expect_problem(client.get(f"{VIEWS}/%00"), 404, "view_not_found")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -101,15 +97,14 @@ COUNT_IS_THE_NUMBER_OF = [
 ]
 
 
-async def test_count_is_the_number_of_cases_that_the_list_has(client_of_four_cases, subtests):
+@each_row("query, count", COUNT_IS_THE_NUMBER_OF)
+async def test_count_is_the_number_of_cases_that_the_list_has(client_of_four_cases, query, count):
     """Synthetic cases count only if the query asks for their channel."""
-    for query, count in COUNT_IS_THE_NUMBER_OF:
-        with subtests.test(query=query, count=count):
-            client = client_of_four_cases
-            view = await save(client, query=query)
-            found = await read(client, f"{VIEWS}/{view['id']}")
-            assert (found["count"], found["more"]) == (count, False)
-            assert len((await list_cases(client, **query))["items"]) == count
+    client = client_of_four_cases
+    view = await save(client, query=query)
+    found = await read(client, f"{VIEWS}/{view['id']}")
+    assert (found["count"], found["more"]) == (count, False)
+    assert len((await list_cases(client, **query))["items"]) == count
 
 
 async def test_count_ends_at_its_limit(make_client):
@@ -142,21 +137,20 @@ WRONG_VIEW_IS_REFUSED = [
 ]
 
 
-async def test_wrong_view_is_refused(shared_client, subtests):
+@each_row("body, fields", WRONG_VIEW_IS_REFUSED)
+async def test_wrong_view_is_refused(shared_client, body, fields):
     """The errors name the fields, also in a change; nothing is stored."""
-    for body, fields in WRONG_VIEW_IS_REFUSED:
-        with subtests.test(body=body, fields=fields):
-            new = {"name": "Mine", "query": {}} | body
-            before = (await read(shared_client))["items"]
-            problem = await expect_problem(await shared_client.post(VIEWS, json=new), 422, "invalid_request")
-            assert {error["field"] for error in problem["errors"]} == fields
-            saved = await save(shared_client)
-            path = f"{VIEWS}/{saved['id']}"
-            problem = await expect_problem(await shared_client.patch(path, json=body), 422, "invalid_request")
-            assert {error["field"] for error in problem["errors"]} == fields
-            stored, *others = (await read(shared_client))["items"]
-            assert stored.items() >= saved.items()
-            assert others == before
+    new = {"name": "Mine", "query": {}} | body
+    before = (await read(shared_client))["items"]
+    problem = await expect_problem(shared_client.post(VIEWS, json=new), 422, "invalid_request")
+    assert {error["field"] for error in problem["errors"]} == fields
+    saved = await save(shared_client)
+    path = f"{VIEWS}/{saved['id']}"
+    problem = await expect_problem(shared_client.patch(path, json=body), 422, "invalid_request")
+    assert {error["field"] for error in problem["errors"]} == fields
+    stored, *others = (await read(shared_client))["items"]
+    assert stored.items() >= saved.items()
+    assert others == before
 
 
 async def test_change_of_an_older_version_is_refused(shared_client):
@@ -165,16 +159,14 @@ async def test_change_of_an_older_version_is_refused(shared_client):
     path = f"{VIEWS}/{saved['id']}"
     async with shared_client.get(path) as response:
         tag = response.headers["ETag"]
-    async with shared_client.get(path, headers={"If-None-Match": tag}) as response:
-        assert response.status == 200
+    await expect_json(shared_client.get(path, headers={"If-None-Match": tag}))
     async with shared_client.patch(path, json={"name": "B"}, headers={"If-Match": tag}) as response:
         assert (response.status, response.headers["ETag"]) == (200, '"2"')
     for old in (tag, '"1"', 'W/"2"'):
         for method, sent in (("PATCH", {"json": {"name": "C"}}), ("DELETE", {})):
             refused = await shared_client.request(method, path, headers={"If-Match": old}, **sent)
             await expect_problem(refused, 412, "view_changed")
-    async with shared_client.delete(path, headers={"If-Match": '"1", "2"'}) as response:
-        assert response.status == 204
+    await expect_json(shared_client.delete(path, headers={"If-Match": '"1", "2"'}), 204)
 
 
 async def test_limits_of_views_and_names(make_client):
@@ -184,7 +176,7 @@ async def test_limits_of_views_and_names(make_client):
     taken = await client.post(VIEWS, json={"name": "A", "query": {}})
     await expect_problem(taken, 409, "view_name_taken")
     await save(client, "B")
-    await expect_problem(await client.post(VIEWS, json={"name": "C", "query": {}}), 409, "too_many_views")
+    await expect_problem(client.post(VIEWS, json={"name": "C", "query": {}}), 409, "too_many_views")
     await save(client, "A", team="returns")
     assert ViewLimits().max_views == 100
 
@@ -220,7 +212,7 @@ async def test_views_are_listed_in_pages(client):
         cursor = {"cursor": page["nextCursor"]}
     assert (found, cursor) == (["4", "3", "2", "1", "0"], {"cursor": None})
     for wrong in ({"limit": "101"}, {"limit": "0"}, {"cursor": "x"}):
-        await expect_problem(await client.get(VIEWS, params=wrong), 422, "invalid_request")
+        await expect_problem(client.get(VIEWS, params=wrong), 422, "invalid_request")
 
 
 async def names(principals, name):

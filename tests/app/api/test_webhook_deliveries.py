@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 
 from support_service.platform.database.tables import audit_log, webhook_deliveries
-from tests.support.calls import expect_problem
+from tests.support.calls import expect_json, expect_problem
+from tests.support.each import each_row
 from tests.support.events.webhooks import store_deliveries
 from tests.support.service import own_client, service_of
 
@@ -18,9 +19,7 @@ FAR = datetime(2126, 5, 12, 12, tzinfo=UTC)  # due in a hundred years: no sender
 
 async def page(client, **query):
     """Return a page of deliveries."""
-    async with client.get(DELIVERIES, params=query) as response:
-        assert response.status == 200, await response.text()
-        return await response.json()
+    return await expect_json(client.get(DELIVERIES, params=query))
 
 
 async def states(client):
@@ -66,8 +65,7 @@ async def test_delivery_is_replayed(client):
     first, second = await store_deliveries(client, ("failed", NOON), ("failed", NOON))
     for _ in range(2):
         path = f"{DELIVERIES}/{first}/replay"
-        async with client.post(path, headers={"Idempotency-Key": "k"}) as response:
-            assert response.status == 204
+        await expect_json(client.post(path, headers={"Idempotency-Key": "k"}), 204)
     assert (second, "failed", 9, "why") in await states(client)
     assert (first, "failed", 9, "why") not in await states(client)
     changes = f'{{"deliveryId":[{first},{first}],"endpoint":["desk","desk"],"state":["failed","pending"]}}'
@@ -76,25 +74,19 @@ async def test_delivery_is_replayed(client):
 
 async def test_delivery_is_dropped(client):
     first, second = await store_deliveries(client, ("pending", FAR), ("failed", NOON))
-    async with client.delete(f"{DELIVERIES}/{first}") as response:
-        assert response.status == 204
+    await expect_json(client.delete(f"{DELIVERIES}/{first}"), 204)
     assert await states(client) == [(second, "failed", 9, "why")]
-    await expect_problem(await client.delete(f"{DELIVERIES}/{first}"), 404, "delivery_not_found")
+    await expect_problem(client.delete(f"{DELIVERIES}/{first}"), 404, "delivery_not_found")
     changes = f'{{"deliveryId":[{first},null],"endpoint":["desk",null],"state":["pending",null]}}'
     assert await audited(client) == [("webhook.dropped", changes)]
 
 
-async def test_unknown_delivery_is_not_found(shared_client, subtests):
-    for delivery in ["0", "-1", "abc", "1_0", "9" * 19, "9" * 20, "1.0"]:
-        with subtests.test(delivery=delivery):
-            await expect_problem(await shared_client.post(f"{DELIVERIES}/{delivery}/replay"), 404, "delivery_not_found")
-            await expect_problem(await shared_client.delete(f"{DELIVERIES}/{delivery}"), 404, "delivery_not_found")
+@each_row("delivery", ["0", "-1", "abc", "1_0", "9" * 19, "9" * 20, "1.0"])
+async def test_unknown_delivery_is_not_found(shared_client, delivery):
+    await expect_problem(shared_client.post(f"{DELIVERIES}/{delivery}/replay"), 404, "delivery_not_found")
+    await expect_problem(shared_client.delete(f"{DELIVERIES}/{delivery}"), 404, "delivery_not_found")
 
 
-WRONG_QUERY_IS_REFUSED = [{"state": "lost"}, {"limit": "201"}, {"cursor": "x"}, {"cursor": "_" * 22}]
-
-
-async def test_wrong_query_is_refused(shared_client, subtests):
-    for query in WRONG_QUERY_IS_REFUSED:
-        with subtests.test(query=query):
-            await expect_problem(await shared_client.get(DELIVERIES, params=query), 422, "invalid_request")
+@each_row("query", [{"state": "lost"}, {"limit": "201"}, {"cursor": "x"}, {"cursor": "_" * 22}])
+async def test_wrong_query_is_refused(shared_client, query):
+    await expect_problem(shared_client.get(DELIVERIES, params=query), 422, "invalid_request")

@@ -31,4 +31,4 @@ async def test_count_is_that_of_the_list(client, query, count):
 
 async def test_unknown_filter_value_is_refused(client):
     """The answer names the field."""
-    await expect_problem(await client.get("/support/cases/count?status=lost"), 422, "invalid_request")
+    await expect_problem(client.get("/support/cases/count?status=lost"), 422, "invalid_request")

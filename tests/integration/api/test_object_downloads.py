@@ -10,7 +10,15 @@ from support_service.commands.runtime import open_maintenance
 from support_service.core.clock import utc_now
 from support_service.platform.settings import Settings
 from tests.conftest import both_databases
-from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_problem, open_case, stored_files, upload
+from tests.support.calls import (
+    GENEROUS_TIMEOUT,
+    eventually,
+    expect_json,
+    expect_problem,
+    open_case,
+    stored_files,
+    upload,
+)
 from tests.support.scrape import Scrape
 from tests.support.service import service_of
 from tests.support.timings import patient_timings
@@ -103,8 +111,7 @@ async def test_uploads_go_directly_to_s3_when_it_is_the_store(make_client, envir
     metrics = Scrape(service_of(client).metrics)
     assert metrics.value("support_attachment_backlog_files") == 0
     assert metrics.value("support_attachment_backlog_age_seconds") == 0
-    async with client.delete(f"/support/cases/{case['id']}/attachments/{attachment['id']}") as response:
-        assert response.status == 204
+    await expect_json(client.delete(f"/support/cases/{case['id']}/attachments/{attachment['id']}"), 204)
     settings = Settings.load(environment)
     bucket = configured_storages(settings.attachments, settings.s3)["s3"]
     await bucket.open()
@@ -142,7 +149,7 @@ async def test_file_in_an_unconfigured_bucket_is_unreadable(make_client, environ
     attachment = await upload(client, await open_case(client), DATA)
     await offload(environment)
     without = await make_client(**environment | {"SUPPORT_S3_BUCKET": None})
-    problem = await expect_problem(await without.get(attachment["uri"]), 503, "attachment_unreadable")
+    problem = await expect_problem(without.get(attachment["uri"]), 503, "attachment_unreadable")
     assert "s3" in problem["detail"]
 
 
