@@ -34,55 +34,21 @@ async def store(database, *entries):
 
 
 async def test_entries_are_found_by_each_filter(client):
-    """Newest first; several filters must all match, and the end of the time is exclusive."""
-    await store(
-        service_of(client).database,
-        (0, "lan", "case.opened", "a"),
-        (1, "lan", "case.closed", "a"),
-        (2, "minh", "case.closed", "b"),
-        (3, "minh", "override.set", None),
-    )
+    """Newest first; several filters must all match. A chain without sealed entries holds."""
+    assert (await verify(client))["verifiedTo"] == 0
+    entries = [(0, "lan", "case.opened", "a"), (1, "lan", "case.closed", "a"), (2, "minh", "case.closed", "b")]
+    await store(service_of(client).database, *entries, (3, "minh", "override.set", None))
 
     async def minutes(**query):
         times = [datetime.fromisoformat(each["at"]) for each in (await read(client, **query))["items"]]
         return [(at - NOON) // timedelta(minutes=1) for at in times]
 
     assert await minutes() == [3, 2, 1, 0]
-    assert await minutes(actor="lan") == [1, 0]
-    assert await minutes(action="case.closed") == [2, 1]
     assert await minutes(actor="lan", action="case.closed") == [1]
     assert await minutes(caseId="a") == await minutes(case_id="a") == [1, 0]
-    assert await minutes(**{"from": "2026-05-12T12:01:00Z"}) == [3, 2, 1]
     assert await minutes(**{"from": "2026-05-12T12:01:00Z", "to": "2026-05-12T14:03:00+02:00"}) == [2, 1]
-    assert await minutes(actor="nobody") == []
     newest = (await read(client))["items"][0]
     assert (newest["caseId"], newest["changes"]) == (None, {})
-
-
-async def test_former_action_names_are_read_by_their_current_names(client):
-    """Stored entries keep their names, because their hash covers them. A filter may have either name."""
-    entries = [(0, "lan", "lever.pulled", None), (1, "lan", "override.set", None), (2, "lan", "lever.released", None)]
-    await store(service_of(client).database, *entries, (3, "lan", "override.removed", None))
-    shown = [each["action"] for each in (await read(client))["items"]]
-    assert shown == ["override.removed", "override.removed", "override.set", "override.set"]
-    for name, former in (("override.set", "lever.pulled"), ("override.removed", "lever.released")):
-        for action in (name, former):
-            assert [each["action"] for each in (await read(client, action=action))["items"]] == [name, name]
-
-
-async def test_pages_have_each_entry_once(client):
-    """Also entries of the same time, and while entries are added."""
-    database = service_of(client).database
-    await store(
-        database, *((minutes, str(number), "case.opened", "a") for number, minutes in enumerate((5, 1, 1, 1, 0)))
-    )
-    seen, cursor = [], {}
-    while not seen or cursor["cursor"]:
-        found = await read(client, limit="2", action="case.opened", **cursor)
-        seen += [each["actor"] for each in found["items"]]
-        cursor = {"cursor": found["nextCursor"]}
-        await store(database, (9, "new", "case.opened", "a"))
-    assert seen == ["0", "3", "2", "1", "4"]
 
 
 WRONG_QUERY_IS_REFUSED = [
@@ -153,25 +119,13 @@ async def test_answers_say_which_entries_were_moved_to_a_file(sealed):
     assert (await read(sealed, f"/support/cases/{case}/audit"))["detached"] == moved
 
 
-async def test_empty_chain_holds(client):
-    assert (await verify(client))["verifiedTo"] == 0
-
-
-async def test_altered_entry_is_reported(sealed):
-    """The flaw names its position; parts after it are valid on their own."""
+async def test_altered_entries_and_another_head_are_reported(sealed):
+    """The flaw names the position; parts after it are valid on their own."""
+    await alter_audit_log(sealed, audit_head.update().values(hash=b"x" * 32))
+    assert "not the last entry" in (await verify(sealed))["flaw"]
     await alter_audit_log(sealed, audit_log.update().where(audit_log.c.position == 3).values(actor="nobody"))
     found = await verify(sealed)
     assert (found["holds"], found["verifiedTo"]) == (False, 2)
     assert "position 3" in found["flaw"]
-    assert (await verify(sealed, after="3"))["holds"] is True
-
-
-async def test_missing_entries_and_another_head_are_found(sealed):
-    """An entry that is gone, at the start of a part, inside or at its end; and a head that is not the last entry."""
-    await alter_audit_log(sealed, audit_head.update().values(hash=b"x" * 32))
-    assert "not the last entry" in (await verify(sealed))["flaw"]
     await alter_audit_log(sealed, audit_log.delete().where(audit_log.c.position == 5))
-    assert "missing after position 4" in (await verify(sealed))["flaw"]
-    await alter_audit_log(sealed, audit_log.delete().where(audit_log.c.position == 2))
-    assert "no entry at position 2" in (await verify(sealed))["flaw"]
-    assert "no entry at position 2" in (await verify(sealed, after="2"))["flaw"]
+    assert "missing after position 4" in (await verify(sealed, after="3"))["flaw"]

@@ -22,6 +22,7 @@ LISTS = {
     "of the audit of a case": "/support/cases/{case}/audit?limit=1",
     "views": "/support/views?limit=1",
     "macros": "/support/macros?limit=1",
+    "agents": "/support/agents?limit=1",
 }
 
 
@@ -45,7 +46,8 @@ async def open_lists(client):
     await expect_json(client.patch(f"/support/cases/{case['id']}", json={"priority": "high"}))
     for name in ("a", "b"):
         await expect_json(client.post("/support/views", json={"name": name, "query": {}}), 201)
-        await expect_json(client.put(f"/support/macros/{name}", json={"text": "Hello"}), 201)
+        for path, sent in ((f"macros/{name}", {"text": "Hello"}), (f"agents/{name}", {})):
+            await expect_json(client.put(f"/support/{path}", json=sent), 201)
     return {name: path.format(case=case["id"]) for name, path in LISTS.items()}
 
 
@@ -65,14 +67,21 @@ def decoded(cursor):
     return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
 
 
-async def test_cursors_do_not_show_how_many_cases_there_are(client, lists):
-    """No cursor has the number of a row."""
+async def test_pages_have_each_entry_once(client, lists):
+    """In the order of the whole list. The last page has no cursor, and no cursor has the number of a row."""
     rows = await service_of(client).database.fetch_all(sa.select(tickets.c.seq))
     for path in lists.values():
-        first = (await page(client, path))["nextCursor"]
-        raw = decoded(first)
-        assert not [row.seq for row in rows if struct.pack(">q", row.seq) in raw]
-        assert len(raw) > 16
+        whole, found, cursor = await page(client, path.replace("limit=1", "limit=50")), [], None
+        (entries,) = (name for name in ("items", "cases") if name in whole)
+        while len(found) < len(whole[entries]):
+            part = await page(client, path, cursor)
+            found, cursor = found + part[entries], part["nextCursor"]
+            if cursor:
+                assert not [row.seq for row in rows if struct.pack(">q", row.seq) in decoded(cursor)]
+                assert len(decoded(cursor)) > 16
+        assert (found, cursor, len(found) > 1) == (whole[entries], None, True), path
+        for wrong in ("0", "1000"):
+            await expect_problem(client.get(path.replace("limit=1", f"limit={wrong}")), 422, "invalid_request")
 
 
 async def test_cursors_lead_to_the_next_page_on_every_replica(make_client):

@@ -2,8 +2,6 @@
 
 import asyncio
 
-import pytest
-
 from tests.support.calls import expect_json, expect_problem, list_cases, open_case, read_detail
 from tests.support.each import each_row
 
@@ -124,19 +122,11 @@ async def test_case_shows_the_name_at_once(client):
             assert response.status == (200 if name else 304)
             tag = response.headers["ETag"]
         await expect_json(client.get(path, headers={"If-None-Match": tag}), 304)
-    changed = await client.patch(path, json={"priority": "high"}, headers={"If-Match": tag})
-    assert changed.status == 200
-
-
-async def test_tag_of_a_named_case_is_valid_in_if_match(client):
-    case = await open_case(client, customerId="c-1")
-    await put(client, status=201, name="Anna")
-    async with client.get(f"/support/cases/{case['id']}") as response:
+    await put(client, name="Anna")
+    async with client.get(path) as response:
         tag = response.headers["ETag"]
     for status in (200, 412):
-        await expect_json(
-            client.patch(f"/support/cases/{case['id']}", json={"priority": "high"}, headers={"If-Match": tag}), status
-        )
+        await expect_json(client.patch(path, json={"priority": "high"}, headers={"If-Match": tag}), status)
 
 
 FOUND = [
@@ -160,30 +150,20 @@ FOUND = [
 
 
 async def test_customers_are_found(client, subtests):
-    """By the beginning of each word of the name, and by exactly a contact."""
+    """By the beginning of each word of the name, and by exactly a contact, as they are now."""
     await put(client, "c-1", 201, **ANNA)
     await put(client, "c-2", 201, name="Annabel Anna Anna")
     await put(client, "c-3", 201, name="Nguyễn Văn Linh")
     for query, found in FOUND:
         with subtests.test(query=query):
             assert await find(client, **query) == found
-
-
-async def test_changed_customers_are_found_by_what_they_are_now(client):
-    await put(client, "c-1", 201, **ANNA)
-    await put(client, "c-1", name="Bea", contacts=[{"kind": "email", "value": "bea@example.org"}])
-    assert [await find(client, q=each) for each in ("anna", "bea", "anna@example.org", "bea@example.org")] == [
-        [], ["c-1"], [], ["c-1"]
-    ]  # fmt: skip
-
-
-async def test_search_says_that_there_are_others(client):
-    for number in range(3):
-        await put(client, f"c-{number}", 201, name=f"Anna {number}")
-    found = await expect_json(client.get(CUSTOMERS, params={"q": "a", "limit": 2}))
-    assert ([each["name"] for each in found["items"]], found["more"]) == (["Anna 0", "Anna 1"], True)
+    found = await expect_json(client.get(CUSTOMERS, params={"q": "a", "limit": 1}))
+    assert ([each["name"] for each in found["items"]], found["more"]) == (["Annabel Anna Anna"], True)
     for query in ({}, {"q": " "}, {"q": "a", "contact": "b"}):
         await expect_problem(client.get(CUSTOMERS, params=query), 422, "invalid_request")
+    await put(client, "c-1", name="Bea", contacts=[{"kind": "email", "value": "bea@example.org"}])
+    assert [await find(client, q=each) for each in ("anna", "anna@example.org")] == [["c-2"], []]
+    assert [await find(client, q=each) for each in ("bea", "bea@example.org")] == [["c-1"]] * 2
 
 
 async def test_ids_of_one_person_are_read_as_one_customer(client):
@@ -236,20 +216,15 @@ async def test_merged_customer_brings_its_ids_along(client):
 
 
 async def test_merge_needs_two_customers_who_are_known(client):
+    """An id that no customer can have is unknown: PostgreSQL refuses some texts."""
     await put(client, "c-1", 201)
-    await expect_problem(client.post(f"{CUSTOMERS}/c-1/merge", json={"into": "c-9"}), 404, "customer_not_found")
-    await expect_problem(client.post(f"{CUSTOMERS}/c-9/merge", json={"into": "c-1"}), 404, "customer_not_found")
+    for one, into in (("c-1", "c-9"), ("c-9", "c-1"), ("%00", "c-1"), ("x" * 37, "c-1")):
+        await expect_problem(client.post(f"{CUSTOMERS}/{one}/merge", json={"into": into}), 404, "customer_not_found")
     await expect_problem(client.post(f"{CUSTOMERS}/c-1/merge", json={"into": "c-1"}), 422, "invalid_request")
-
-
-@pytest.mark.parametrize("path", ["%00", "x" * 37])
-async def test_id_that_no_customer_can_have_is_unknown(client, path):
-    """PostgreSQL refuses some texts."""
-    merged = await client.post(f"{CUSTOMERS}/{path}/merge", json={"into": "c-1"})
-    await expect_problem(merged, 404, "customer_not_found")
-    await expect_problem(client.delete(f"{CUSTOMERS}/{path}/identities/c-1"), 404, "identity_not_found")
-    await expect_problem(client.put(f"{CUSTOMERS}/{path}", json={}), 422, "invalid_request")
-    await expect_problem(client.get(f"{CUSTOMERS}/{path}"), 404, "customer_not_found")
+    for path in ("%00", "x" * 37):
+        await expect_problem(client.delete(f"{CUSTOMERS}/{path}/identities/c-1"), 404, "identity_not_found")
+        await expect_problem(client.put(f"{CUSTOMERS}/{path}", json={}), 422, "invalid_request")
+        await expect_problem(client.get(f"{CUSTOMERS}/{path}"), 404, "customer_not_found")
 
 
 async def test_merge_is_made_of_the_version_that_was_read(client):
@@ -333,9 +308,3 @@ async def test_changes_are_audited_without_what_is_personal(client):
     assert entries[1]["changes"] == {"customer": [None, first["auditId"]], "other": [None, second["auditId"]]}
     assert entries[2]["changes"] == {"customer": [None, first["auditId"]], "fields": [None, ["name"]]}
     assert not any(text in str(entries) for text in ("Anna", "'c-1'", "example"))
-
-
-async def test_repeated_key_changes_once(client):
-    headers = {"Idempotency-Key": "k-1"}
-    first, tag = await put(client, status=201, headers=headers, name="Anna")
-    assert await put(client, status=201, headers=headers, name="Anna") == (first, tag)

@@ -80,12 +80,6 @@ async def test_preview_uses_the_cached_timeline(client, case, orders):
     assert len(orders.calls) == calls
 
 
-async def test_macro_without_variables_of_services_calls_none(client, case, orders, payments, shipments):
-    await save(client, "{{customer.id}} {{order.id}} {{agent.id}}")
-    assert (await preview(client, case))["text"] == "CUS-1 ORD-1 agent-7"
-    assert orders.calls == payments.calls == shipments.calls == []
-
-
 async def test_variable_of_an_unavailable_service_stays_in_the_text(client, case, payments, shipments):
     """All other variables are filled. The next preview asks the service again."""
     await save(client, TEXT)
@@ -125,23 +119,6 @@ async def test_variable_of_a_service_that_is_off_stays_in_the_text(make_client, 
     filled = await preview(client, case)
     assert filled["text"] == "paid {{payment.status}} {{shipment.status}}"
     assert unfilled(filled) == {"payment.status": "off", "shipment.status": "off"}
-
-
-async def test_variable_without_a_value_stays_in_the_text(client):
-    """The case has no customer, no agent and no order, or the service does not know the order."""
-    await save(client, TEXT)
-    filled = await preview(client, await open_case(client))
-    assert set(unfilled(filled).values()) == {"none"}
-    assert len(filled["unfilled"]) == 7
-    unknown = await preview(client, await open_case(client, context=CONTEXT))
-    assert unfilled(unknown).keys() == unfilled(filled).keys() - {"order.id"}
-
-
-async def test_values_are_inserted_as_they_are(client, order_in_all_sources):
-    """A subject that looks like a variable stays what it is."""
-    case = await open_case(client, subject="{{order.status}} \\1 {{case.id}}", context=CONTEXT)
-    await save(client, "{{case.subject}}: {{order.status}}")
-    assert (await preview(client, case))["text"] == "{{order.status}} \\1 {{case.id}}: paid"
 
 
 async def test_case_with_a_long_conversation_is_filled(client, case):

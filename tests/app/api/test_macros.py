@@ -5,7 +5,6 @@ from tests.support.each import each_row
 
 MACROS = "/support/macros"
 TEXT = "Order {{order.id}} is {{ order.status }}."
-KEY = {"Idempotency-Key": "macro-key-1"}
 
 
 async def put(client, macro, text=TEXT, status=200, headers=(), **fields):
@@ -56,14 +55,6 @@ async def test_put_creates_and_replaces_a_macro(client):
     assert await read(client, "late") == (replaced, second)
 
 
-async def test_new_macro_needs_only_a_name_and_a_text(shared_client):
-    async with shared_client.post(
-        MACROS, json={"name": "hello", "text": "Hello", "status": None, "tags": None}
-    ) as response:
-        created = await response.json()
-    assert (created["status"], created["tags"]) == (None, [])
-
-
 EVERY_INVALID_FIELD_IS_NAMED = [
     ({"name": ""}, {"name"}),
     ({"name": None}, {"name"}),
@@ -94,15 +85,6 @@ async def test_every_invalid_field_is_named(shared_client, change, named):
     assert await list_page(shared_client) == before
 
 
-async def test_unknown_variable_is_named(shared_client):
-    """The message lists the known variables, too."""
-    sent = {"text": "{{case.id}} {{ order.total }} {{}}"}
-    problem = await expect_problem(shared_client.put(f"{MACROS}/late", json=sent), 422, "invalid_request")
-    (error,) = problem["errors"]
-    assert "unknown variables: {{order.total}}, {{}};" in error["message"]
-    assert "{{shipment.trackingNumber}}" in error["message"]
-
-
 @each_row("name", ["never", "a b", "%00", "x" * 65, "%F0%9F%93%A6", "..%2Fa"])
 async def test_unknown_macro_is_not_found(shared_client, name):
     """A name that no macro can have is unknown, too; only a macro that would be created needs a valid one."""
@@ -112,19 +94,6 @@ async def test_unknown_macro_is_not_found(shared_client, name):
     if name != "never":
         problem = await expect_problem(shared_client.put(path, json={"text": "a"}), 422, "invalid_request")
         assert [error["field"] for error in problem["errors"]] == ["name"]
-
-
-async def test_macros_are_listed_in_pages(client):
-    """Oldest first; each page names the next one."""
-    names = [f"macro-{number}" for number in (3, 1, 2)]
-    for name in names:
-        await put(client, name, status=201)
-    first = await list_page(client, limit="2")
-    second = await list_page(client, limit="2", cursor=first["nextCursor"])
-    assert [macro["name"] for page in (first, second) for macro in page["items"]] == names
-    assert second["nextCursor"] is None
-    for wrong in ({"cursor": "nonsense"}, {"limit": "0"}, {"limit": "201"}):
-        await expect_problem(client.get(MACROS, params=wrong), 422, "invalid_request")
 
 
 async def test_etag_is_the_version_of_a_macro(client):
@@ -141,20 +110,6 @@ async def test_etag_is_the_version_of_a_macro(client):
     await expect_problem(client.get(f"{MACROS}/late"), 404, "macro_not_found")
     missing = client.put(f"{MACROS}/late", json={"text": "a"}, headers={"If-Match": newer})
     await expect_problem(missing, 412, "macro_changed")
-
-
-async def test_repeated_write_is_executed_once(client):
-    """A repeat with the same Idempotency-Key gets the first answer, also after later changes."""
-    sent = {"name": "late", "text": TEXT}
-    answers = []
-    for _ in range(2):
-        async with client.post(MACROS, json=sent, headers=KEY) as response:
-            answers.append((response.status, await response.text(), response.headers["ETag"]))
-        async with client.delete(f"{MACROS}/late") as response:
-            deleted = response.status
-    assert answers[0] == answers[1]
-    assert answers[0][0] == 201
-    assert deleted == 404  # nothing was created by the repeat
 
 
 async def test_reply_with_an_unfilled_variable_is_refused(client):

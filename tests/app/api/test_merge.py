@@ -1,6 +1,7 @@
 """Merged cases: a closed duplicate is read as one with its original, which gets what is sent to the duplicate."""
 
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from support_service.attachments import uploader
 from support_service.cases import service
 from support_service.cases.sql import link_rows
+from support_service.core.clock import format_time, utc_now
 from support_service.platform.unit_of_work import unit_of_work
 from tests.support.access.principals import Principals
 from tests.support.calls import expect_json, expect_problem, form
@@ -181,11 +183,16 @@ async def test_external_ids_are_known_before_and_after_the_merge(desk):
 
 
 async def test_merge_is_undone_exactly(desk):
-    """The duplicate gets its status back, and what is sent to it. What had arrived in the original stays there."""
+    """The duplicate gets its status and its snooze back, and what is sent to it.
+
+    What had arrived in the original stays there.
+    """
     original, case = await desk.open("one"), await desk.open("two")
-    await desk.principals.read_json("agent", "POST", f"/support/cases/{case}/status", json={"status": "pending"})
+    snooze = {"status": "pending", "until": format_time(utc_now() + timedelta(days=1))}
+    await desk.principals.read_json("agent", "POST", f"/support/cases/{case}/status", json=snooze)
     before = await desk.read(case)
     await desk.merge(case, original)
+    assert (before["snoozedUntil"], (await desk.read(case))["snoozedUntil"]) == (snooze["until"], None)
     await desk.write(case, "three")
     await desk.unmerge(case)
     assert await desk.texts(original) == ["one", "three"]

@@ -287,14 +287,9 @@ async def test_followers_of_a_duplicate_are_told_of_its_original_while_it_is_mer
     await desk.add(between, **NOTE)
     items = (await read(desk))["items"]
     assert [(each["kind"], each["caseId"]) for each in reversed(items)] == [
-        ("status", duplicate["id"]),
-        ("status", between["id"]),
-        ("message", original["id"]),
-        ("note", original["id"]),
-        ("status", original["id"]),
-        ("assignment", original["id"]),
-        ("status", between["id"]),
-        ("note", between["id"]),
+        *(("status", duplicate["id"]), ("status", between["id"]), ("message", original["id"])),
+        *(("note", original["id"]), ("status", original["id"]), ("assignment", original["id"])),
+        *(("status", between["id"]), ("note", between["id"])),
     ]
 
 

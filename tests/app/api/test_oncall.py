@@ -21,17 +21,8 @@ from tests.support.timings import PATIENT_API, patient_timings
 
 ROOT = Path(__file__).parents[3]
 CARDS = [
-    "sources",
-    "cache",
-    "database",
-    "backlog",
-    "outbox",
-    "stream",
-    "deadLetters",
-    "webhooks",
-    "probe",
-    "auditSealer",
-    "eventLoop",
+    *("sources", "cache", "database", "backlog", "outbox", "stream", "deadLetters", "webhooks", "probe"),
+    *("auditSealer", "eventLoop"),
 ]
 REPLICA = {"sources", "database", "eventLoop"}
 

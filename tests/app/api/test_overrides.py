@@ -4,7 +4,6 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from support_service.core.clock import utc_now
 from support_service.platform.database.tables import audit_log
 from support_service.timeline.opening import TimelineTimings
 from tests.support.calls import eventually, expect_json, expect_problem
@@ -48,12 +47,22 @@ async def test_override_is_set_and_cleared(client):
     assert [tuple(row) for row in rows] == [("override.set", "anyone", None), ("override.removed", "anyone", None)]
 
 
-async def test_override_that_is_to_be_new_replaces_none(client):
-    """With `If-None-Match: *`, such as to set one again that somebody may have replaced meanwhile."""
-    found = await put(client, "payment", DOWN, **{"If-None-Match": "*"})
-    again = await client.put(PAYMENT, json=DOWN | {"reason": "mine"}, headers={"If-None-Match": "*"})
+async def test_override_of_another_on_call_is_not_replaced_unseen(client):
+    """With If-Match, a change of an override that has changed, ended or never was is refused.
+
+    With `If-None-Match: *`, it is refused if there is one.
+    """
+    await expect_problem(client.put(PAYMENT, json=DOWN, headers={"If-Match": '"1"'}), 412, "override_changed")
+    first = await put(client, "payment", DOWN, **{"If-None-Match": "*"})
+    again = client.put(PAYMENT, json=DOWN | {"reason": "mine"}, headers={"If-None-Match": "*"})
     await expect_problem(again, 412, "override_changed")
-    assert in_effect(client, "payment").reason == found["reason"]
+    assert in_effect(client, "payment").reason == first["reason"]
+    read = {"If-Match": f'"{first["version"]}"'}
+    second = await put(client, "payment", DOWN | {"reason": "still down"}, **read)
+    assert second["version"] > first["version"]
+    await expect_problem(client.put(PAYMENT, json=DOWN, headers=read), 412, "override_changed")
+    await expect_problem(client.delete(PAYMENT, headers=read), 412, "override_changed")
+    await expect_json(client.delete(PAYMENT, headers={"If-Match": f'"{second["version"]}"'}), 204)
 
 
 @each_row("duration, seconds", [("90s", 90), ("2h", 7200), ("P1D", 86_400), ("PT90.5S", 90.5)])
@@ -98,26 +107,6 @@ async def test_unknown_or_inactive_override_is_not_found(client):
     await put(client, "payment", DOWN | {"duration": "0.001s"})
     await eventually(lambda: in_effect(client, "payment") is None)
     await expect_problem(client.delete(PAYMENT), 404, "override_not_found")
-
-
-async def test_override_of_another_on_call_is_not_replaced_unseen(client):
-    """With If-Match, a change of an override that has changed, ended or never was is refused."""
-    await expect_problem(client.put(PAYMENT, json=DOWN, headers={"If-Match": '"1"'}), 412, "override_changed")
-    first = await put(client, "payment", DOWN)
-    read = {"If-Match": f'"{first["version"]}"'}
-    second = await put(client, "payment", DOWN | {"reason": "still down"}, **read)
-    assert second["version"] > first["version"]
-    await expect_problem(client.put(PAYMENT, json=DOWN, headers=read), 412, "override_changed")
-    await expect_problem(client.delete(PAYMENT, headers=read), 412, "override_changed")
-    await expect_json(client.delete(PAYMENT, headers={"If-Match": f'"{second["version"]}"'}), 204)
-
-
-async def test_repeated_request_sets_an_override_once(client):
-    """A repeat with the same key gets the first answer, and does not prolong the override."""
-    first = await put(client, "payment", DOWN, **{"Idempotency-Key": "k"})
-    again = await put(client, "payment", DOWN, **{"Idempotency-Key": "k"})
-    assert first == again
-    assert in_effect(client, "payment").until <= utc_now() + timedelta(minutes=30)
 
 
 async def test_other_replicas_apply_an_override(make_client):

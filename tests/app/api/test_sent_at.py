@@ -74,38 +74,25 @@ async def test_time_in_the_future_is_refused(client):
     assert (await read_case(client, case))["messages"] == [message]
 
 
-@pytest.mark.parametrize("value", ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00+00:01"])
-async def test_time_before_1970_is_refused(client, value):
-    """It is that of a clock that was never set, and the first second of the year 1 would be lost on PostgreSQL."""
-    sent = {"subject": "A", "channel": "email", "sentAt": value}
-    problem = await expect_problem(client.post("/support/cases", json=sent), 422, "invalid_request")
-    assert problem["errors"] == [{"field": "sentAt", "message": "must not be before 1970"}]
-
-
 INVALID_TIME_IS_REFUSED = [
-    "",
-    "yesterday",
-    "2026-05-12",
-    "2026-05-12T08:30:00",
-    "2026-05-12T08:30Z",
-    "2026-02-30T08:30:00Z",
-    "2026-05-12T08:30:61Z",
-    "0001-01-01T00:00:00+23:59",
-    "\uff12\uff10\uff12\uff16-05-12T08:30:00Z",
-    "2026-05-12T08:30:00Z\n",
-    1_778_574_600,
-    True,
-    [],
+    *("", "yesterday", "2026-05-12", "2026-05-12T08:30:00", "2026-05-12T08:30Z", "2026-02-30T08:30:00Z"),
+    *("2026-05-12T08:30:61Z", "0001-01-01T00:00:00+23:59", "\uff12\uff10\uff12\uff16-05-12T08:30:00Z"),
+    *("2026-05-12T08:30:00Z\n", 1_778_574_600, True, [], "0001-01-01T00:00:00Z", "1970-01-01T00:00:00+00:01"),
 ]
 
 
 @each_row("value", INVALID_TIME_IS_REFUSED)
 async def test_invalid_time_is_refused(client, value):
-    """A time has a date, seconds and an offset (RFC 3339)."""
+    """A time has a date, seconds and an offset (RFC 3339).
+
+    One before 1970 is that of a clock that was never set. The first second of the year 1 would be lost on PostgreSQL.
+    """
     sent = {"subject": "A", "channel": "email", "sentAt": value}
     problem = await expect_problem(client.post("/support/cases", json=sent), 422, "invalid_request")
     (error,) = problem["errors"]
-    assert (error["field"], "RFC 3339" in error["message"]) == ("sentAt", True)
+    is_early = value in INVALID_TIME_IS_REFUSED[-2:]
+    assert error["field"] == "sentAt"
+    assert ("must not be before 1970" if is_early else "RFC 3339") in error["message"]
 
 
 TIME_IS_STORED_IN_UTC = [

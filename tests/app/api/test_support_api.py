@@ -15,30 +15,12 @@ STATUS_CHANGES = "support_ticket_status_changed_total"
 # What every answer with a case has: the fields of the model, without fields of the service and of some answers only.
 CASE_FIELDS = {field.alias for field in CaseSummary.model_fields.values() if not (field.exclude or field.exclude_if)}
 DETAIL_FIELDS = CASE_FIELDS | {
-    "waitingSince",
-    "messages",
-    "moreMessages",
-    "timeline",
-    "attachments",
-    "links",
-    "timelineSources",
-    "moreCaseEvents",
-    "sla",
+    *("waitingSince", "messages", "moreMessages", "timeline", "attachments", "links", "timelineSources"),
+    *("moreCaseEvents", "sla"),
 }
 MESSAGE_FIELDS = {
-    "id",
-    "ticketId",
-    "authorType",
-    "authorId",
-    "message",
-    "attachmentUri",
-    "attachmentIds",
-    "sentiment",
-    "metadata",
-    "visibility",
-    "externalId",
-    "sentAt",
-    "createdAt",
+    *("id", "ticketId", "authorType", "authorId", "message", "attachmentUri", "attachmentIds", "sentiment"),
+    *("metadata", "visibility", "externalId", "sentAt", "createdAt"),
 }
 NEW_CASE = {
     "subject": "Đơn hàng ORD-1",
@@ -92,44 +74,27 @@ async def test_case_is_opened_with_a_first_message(client, metric_changes):
 
 
 async def test_case_needs_only_subject_and_channel(client):
-    """The other fields have defaults."""
-    case = await open_case(client)
-    assert (case["priority"], case["context"], case["tags"]) == ("normal", [], [])
-    assert {case[name] for name in ("description", "customerId", "assignedAgentId")} == {None}
-
-
-async def test_null_field_gets_its_default(client):
+    """The other fields have defaults, also if they are null."""
     nulls = dict.fromkeys(("description", "customerId", "priority", "context", "tags", "initialMessage"))
-    case = await open_case(client, **nulls)
-    assert (case["priority"], case["context"], case["tags"], case["messages"]) == ("normal", [], [], [])
+    for fields in ({}, nulls):
+        case = await open_case(client, **fields)
+        assert (case["priority"], case["context"], case["tags"], case["messages"]) == ("normal", [], [], [])
+        assert {case[name] for name in ("description", "customerId", "assignedAgentId")} == {None}
 
 
-async def test_priority_medium_is_read_as_normal(client):
-    """Clients of the previous service send `medium` in new cases, changes and filters."""
-    case = await open_case(client, priority="medium", customerId="medium")
-    assert case["priority"] == "normal"
-    async with client.patch(f"/support/cases/{case['id']}", json={"priority": "medium"}) as response:
-        assert (await response.json())["priority"] == "normal"
-    assert [
-        item["id"]
-        for item in (await expect_json(client.get("/support/cases?priority=medium&customerId=medium")))["items"]
-    ] == [case["id"]]
-
-
-async def test_single_context_object_becomes_a_list(client):
-    """Clients of the previous service send one object."""
-    case = await open_case(client, context={"type": "order", "id": 7})
-    assert case["context"] == [{"type": "order", "id": 7}]
-    async with client.patch(f"/support/cases/{case['id']}", json={"context": {"type": "note"}}) as response:
-        assert (await response.json())["context"] == [{"type": "note"}]
-
-
-async def test_unknown_fields_are_ignored(client):
-    """They are neither refused nor stored."""
-    case = await open_case(client, legacy=True, initialMessage={"authorType": "bot", "message": "Hi", "old": 1})
+async def test_requests_of_the_previous_service_are_accepted(client):
+    """Unknown fields are neither refused nor stored, `medium` is `normal`, and one object of a context is a list."""
+    sent = {"priority": "medium", "customerId": "medium", "context": {"type": "order", "id": 7}}
+    first = {"authorType": "bot", "message": "Hi", "old": 1}
+    case = await open_case(client, legacy=True, initialMessage=first, **sent)
     assert case.keys() == DETAIL_FIELDS
-    message = await add_message(client, case, legacy={"a": 1})
-    assert message.keys() == MESSAGE_FIELDS
+    assert (case["priority"], case["context"]) == ("normal", [{"type": "order", "id": 7}])
+    assert (await add_message(client, case, legacy={"a": 1})).keys() == MESSAGE_FIELDS
+    change = {"priority": "medium", "context": {"type": "note"}}
+    changed = await expect_json(client.patch(f"/support/cases/{case['id']}", json=change))
+    assert (changed["priority"], changed["context"]) == ("normal", [{"type": "note"}])
+    listed = await expect_json(client.get("/support/cases?priority=medium&customerId=medium"))
+    assert [item["id"] for item in listed["items"]] == [case["id"]]
 
 
 async def test_message_is_added_to_the_conversation(client, metric_changes):
@@ -228,17 +193,7 @@ async def test_workload_counts_the_cases_of_an_agent_by_status(client):
         case = await open_case(client, assignedAgentId="agent-5")
         await client.post(f"/support/cases/{case['id']}/status", params={"status": status})
     await open_case(client, assignedAgentId="agent-6")
-    assert await expect_json(client.get("/support/agents/agent-5/workload")) == {
-        "agentId": "agent-5",
-        "open": 2,
-        "pending": 1,
-        "resolved": 0,
-        "closed": 1,
-    }
-    assert await expect_json(client.get("/support/agents/nobody%2Fhere/workload")) == {
-        "agentId": "nobody/here",
-        "open": 0,
-        "pending": 0,
-        "resolved": 0,
-        "closed": 0,
-    }
+    for agent, numbers in (("agent-5", (2, 1, 0, 1)), ("nobody/here", (0, 0, 0, 0))):
+        found = await expect_json(client.get(f"/support/agents/{agent.replace('/', '%2F')}/workload"))
+        expected = dict(zip(("open", "pending", "resolved", "closed"), numbers, strict=True))
+        assert found == {"agentId": agent, **expected}
