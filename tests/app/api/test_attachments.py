@@ -45,6 +45,7 @@ async def attachment(client, case):
 
 async def test_uploaded_file_is_downloaded_unchanged(client, case, metrics):
     """The response has size and hash, and the same bytes are at its URI with safe headers."""
+    assert metrics.value(VOLUME) == 0  # without files, replicas may each have a folder of their own, as with S3
     data = b"x" * 700_000 + b"\r\n--boundary\r\n" + DATA
     answer = await upload(client, case, data, filename="a b.bin", content_type="image/png")
     names = ("id", "ticketId", "filename", "contentType", "sizeBytes", "sha256", "visibility", "uri", "createdAt")
@@ -64,14 +65,7 @@ async def test_uploaded_file_is_downloaded_unchanged(client, case, metrics):
         assert response.headers["Content-Security-Policy"] == "sandbox"
         assert response.headers["Content-Disposition"].startswith('attachment; filename="a b.bin"')
     assert metrics.nonzero("support_attachment_stored_total") == {"image/png": 1}
-    assert (metrics.value(BYTES), metrics.value(FILES)) == (len(data), 1)
-
-
-async def test_volume_is_named_while_files_lie_on_it(client, case, metrics):
-    """Without files, replicas may each have a folder of their own, as with files in S3."""
-    assert metrics.value(VOLUME) == 0
-    await upload(client, case, DATA)
-    assert metrics.value(VOLUME) > 0
+    assert (metrics.value(BYTES), metrics.value(FILES), metrics.value(VOLUME) > 0) == (len(data), 1, True)
 
 
 async def test_bytes_besides_the_file_are_limited_however_large_files_may_be(client, case):
@@ -147,45 +141,37 @@ async def test_upload_to_a_full_case_is_refused_before_the_file_is_sent(make_cli
 
 
 async def test_backlog_gauges_are_right_after_a_restart(make_client, client, case, metrics):
-    """A new process reports the stored files before its first upload."""
+    """A new process reports the stored files before its first upload. A URI begins with the public URL that it has."""
     await upload(client, case, DATA)
     await upload(client, case, b"12345")
     await client.close()
-    restarted = Scrape(service_of(await make_client()).metrics)
-    assert (restarted.value(BYTES), restarted.value(FILES)) == (len(DATA) + 5, 2)
-
-
-async def test_attachment_uri_starts_with_the_public_url(make_client):
     client = await make_client(SUPPORT_PUBLIC_URL="https://support.example/")
-    answer = await upload(client, await open_case(client))
-    assert answer["uri"].startswith("https://support.example/support/cases/")
+    restarted = Scrape(service_of(client).metrics)
+    assert (restarted.value(BYTES), restarted.value(FILES)) == (len(DATA) + 5, 2)
+    assert (await upload(client, case))["uri"].startswith("https://support.example/support/cases/")
 
 
-async def test_download_of_a_missing_file_is_a_problem(client, attachment, attachment_dir, metrics):
-    """The response is 503 before any byte of the file is sent, and the first such download is counted."""
-    for path in stored_files(attachment_dir):
-        path.unlink()
-    await expect_problem(client.get(attachment["uri"]), 503, "attachment_unreadable")
-    assert metrics.value(UNREADABLE, storage="local", kind="missing") == 1
+DAMAGES = {
+    "missing": (DATA, lambda path: path.unlink()),
+    "cut": (DATA * 3000, lambda path: os.truncate(path, 1_000_000)),
+    "longer": (DATA * 3000, lambda path: os.truncate(path, len(DATA) * 3000 + 1)),
+    "changed": (DATA, lambda path: path.write_bytes(DATA[:-1] + b"x")),  # one block is verified before it is sent
+}
 
 
-@pytest.mark.parametrize("headers", [{}, {"Range": "bytes=0-9"}])
-@pytest.mark.parametrize("size", [1_000_000, 3_000_001])
-async def test_download_of_a_file_of_another_size_is_a_problem(client, case, attachment_dir, metrics, size, headers):
-    """Also for a range that is still there."""
-    attachment = await upload(client, case, b"x" * 3_000_000)
+@pytest.mark.parametrize(
+    ("damage", "headers"),
+    [*((damage, {}) for damage in DAMAGES), *((damage, {"Range": "bytes=0-9"}) for damage in ("cut", "longer"))],
+)
+async def test_download_of_a_lost_or_damaged_file_is_a_problem(client, case, attachment_dir, metrics, damage, headers):
+    """The response is 503 before any byte is sent, also for a range that is still there. The first one is counted."""
+    data, change = DAMAGES[damage]
+    attachment = await upload(client, case, data)
     (path,) = stored_files(attachment_dir)
-    os.truncate(path, size)
+    change(path)
     await expect_problem(client.get(attachment["uri"], headers=headers), 503, "attachment_unreadable")
-    assert metrics.value(UNREADABLE, storage="local", kind="damaged") == 1
-
-
-async def test_download_of_a_small_changed_file_is_a_problem(client, attachment, attachment_dir, metrics):
-    """A file of one block is verified before its first byte is sent."""
-    (path,) = stored_files(attachment_dir)
-    path.write_bytes(DATA[:-1] + b"x")
-    await expect_problem(client.get(attachment["uri"]), 503, "attachment_unreadable")
-    assert metrics.value(UNREADABLE, storage="local", kind="damaged") == 1
+    kind = "missing" if damage == "missing" else "damaged"
+    assert metrics.value(UNREADABLE, storage="local", kind=kind) == 1
 
 
 async def test_download_of_a_large_changed_file_breaks_the_connection(client, case, attachment_dir, metrics):

@@ -1,16 +1,8 @@
 """Every change of a case is in its audit log, with the principal who made it and the previous values."""
 
-import pytest
-
 from tests.support.calls import eventually, expect_json, form, open_case
 from tests.support.scrape import Scrape
 from tests.support.service import service_of
-
-
-@pytest.fixture
-def client(shared_client):
-    """A client of one service for all tests of this module."""
-    return shared_client
 
 
 async def read_audit_page(client, case, **query):
@@ -34,10 +26,8 @@ async def test_every_change_is_recorded(client):
     assert opened["changes"] == added(values | {"messageId": case["messages"][0]["id"]})
 
     async def change(action, method, url, **sent):
-        answer = await expect_json(
-            client.request(method, url, headers={"X-Request-Id": action}, **sent),
-            {"attachment.added": 201, "attachment.removed": 204}.get(action, 200),
-        )
+        request = client.request(method, url, headers={"X-Request-Id": action}, **sent)
+        answer = await expect_json(request, {"attachment.added": 201, "attachment.removed": 204}.get(action, 200))
         entry = await newest_entry(client, case)
         assert (entry["action"], entry["requestId"]) == (action, action)
         return entry["changes"], answer

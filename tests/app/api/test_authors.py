@@ -18,52 +18,32 @@ async def entry_authors(desk, case, name):
 
 
 async def test_service_sets_the_author(desk):
-    """An agent is named by its subject, a supervisor without one by its name, and a program is `bot`."""
+    """An agent is named by its subject, a supervisor without one by its name, and a program is `bot`.
+
+    Customers see their own ids and none of staff, analysts those of staff and the pseudonym of the case's customer.
+    """
     case = await desk.open_case(customerId="customer-1", team="returns")
     sent = [
         await desk.add(case, "ann"),
-        await desk.add(case, "lan", authorType="agent", authorId="agent-1"),
+        await desk.add(case, "lan", authorType="agent", authorId="agent-1", externalId="mail-1"),
         await desk.add(case, "supervisor", authorType="agent"),
         await desk.add(case, "supervisor", authorType="customer"),  # written down for the customer
         await desk.add(case, "supervisor", authorType="bot"),
     ]
     authors = ["customer-1", "agent-1", "supervisor", "customer-1", "bot"]
     assert [each["authorId"] for each in sent] == authors
-    assert await read_authors(desk, case, "supervisor") == authors
-    assert await read_authors(desk, case, "supervisor", "?messagesLimit=2") == authors[:2]
-    assert await entry_authors(desk, case, "supervisor") == authors
-
-
-async def test_customers_see_no_ids_of_staff(desk):
-    """They see their own; also the answer to a repeated message hides who wrote it."""
-    case = await desk.open_case(customerId="customer-1", team="returns")
-    await desk.add(case, "ann")
-    await desk.add(case, "lan", authorType="agent", externalId="mail-1")
-    await desk.add(case, "supervisor", authorType="bot")
-    assert await read_authors(desk, case, "ann") == ["customer-1", None, None]
-    assert await read_authors(desk, case, "ann", "?messagesLimit=2") == ["customer-1", None]
-    assert await entry_authors(desk, case, "ann") == ["customer-1", None, None]
+    pseudonym = (await desk.send("GET", f"/support/cases/{case['id']}", "analyst"))["customerId"]
+    assert pseudonym not in (None, "customer-1")
+    for name, seen in (
+        ("supervisor", authors),
+        ("ann", ["customer-1", None, None, "customer-1", None]),
+        ("analyst", [pseudonym, "agent-1", "supervisor", pseudonym, "bot"]),
+    ):
+        assert await read_authors(desk, case, name) == seen
+        assert await read_authors(desk, case, name, "?messagesLimit=2") == seen[:2]
+        assert await entry_authors(desk, case, name) == seen
     repeated = await desk.add(case, "ann", externalId="mail-1")
     assert (repeated["authorType"], repeated["authorId"]) == ("agent", None)
-
-
-async def test_analysts_see_staff_and_a_pseudonym_of_the_customer(desk):
-    """The pseudonym is that of the case's customer, so that both can be counted together."""
-    case = await desk.open_case(customerId="customer-1", team="returns")
-    await desk.add(case, "ann")
-    await desk.add(case, "lan", authorType="agent")
-    masked = await desk.send("GET", f"/support/cases/{case['id']}", "analyst")
-    assert [each["authorId"] for each in masked["messages"]] == [masked["customerId"], "agent-1"]
-    assert masked["customerId"] not in (None, "customer-1")
-    assert await entry_authors(desk, case, "analyst") == [masked["customerId"], "agent-1"]
-
-
-async def test_context_shows_analysts_no_author(desk):
-    """A client may write anything into a context, such as an entry that looks like one of this service."""
-    forged = {"type": "conversation", "origin": "case", "authorType": "agent", "authorId": "customer 7700000"}
-    case = await desk.open_case(context=[forged])
-    for query in ("", "?includeTimeline=true"):
-        assert "7700000" not in str(await desk.send("GET", f"/support/cases/{case['id']}{query}", "analyst"))
 
 
 @each_row("name", ["ann", "lan", "supervisor"])

@@ -43,47 +43,30 @@ async def open_cases(client):
 
 
 FILTERED = [
-    ("assignedAgentId=a-1", "DA"),
     ("customerId=c-1", "A"),
-    ("priority=high", "CB"),
     ("channel=fax&priority=high", "C"),
-    ("channel=email&priority=high", "B"),
     ("channel=fax&customerId=c-1", ""),
-    ("status=open", "CA"),
     ("customerId=", "DCBA"),
     ("unknown=x", "DCBA"),
     ("limit=2", "DC"),
-    ("assignedAgentId=none", "CB"),
-    ("team=none", "CA"),
+    ("assignedAgentId=a-1", "DA"),
     ("assignedAgentId=none&team=none", "C"),
     ("assigned_agent_id=none", "CB"),
-    ("status=open,pending", "CBA"),
     ("status=open&status=PENDING", "CBA"),
     ("status=open,closed,", "DCA"),
-    ("status=closed,pending,open,resolved", "DCBA"),
     ("status=pending,closed&team=returns", "DB"),
     ("tag=vip", "BA"),
     ("tag=vip&tag=late", "A"),
     ("tag=late&tag=late", "A"),
-    ("tag=VIP", "C"),
     ("tag=x,y", "C"),
     ("tag=", "DCBA"),
-    ("tag=vip&tag=nothing", ""),
     ("tag=vip&status=pending,closed", "B"),
-    ("orderId=ORD-1", "BA"),
     ("orderId=ORD-1&paymentId=PAY-1", "A"),
     ("payment_id=PAY-1", "A"),
-    ("shipmentId=4711", "C"),
-    ("orderId=ORD-2", "C"),
     ("orderId=ORD-2&shipmentId=4711", "C"),
-    ("orderId=ORD-1&tag=late", "A"),
     ("q=vip&tag=late", "A"),
-    ("q=vip&status=open,pending&sort=newest", "CBA"),
     ("q=vip&status=open,pending&sort=updated", "BCA"),
-    ("q=vip&tag=vip&sort=updated", "BA"),
     ("q=vip&sort=waiting", "CBA"),
-    ("q=vip&sort=due", "CBA"),
-    ("orderId=4711", ""),
 ]
 
 
@@ -142,20 +125,14 @@ async def test_longest_waiting_customer_first(client):
     assert await list_subjects(client, sort="waiting", status="resolved") == ["C"]
 
 
+ASKED = {"description": "Where is it?"}
 WAITING = [
-    ({"description": "Where is it?"}, True),
-    ({"description": "Where is it?", "initialMessage": {"authorType": "bot", "message": "We have got it."}}, True),
-    (
-        {
-            "description": "Where is it?",
-            "initialMessage": {"authorType": "agent", "message": "Ask them.", "visibility": "internal"},
-        },
-        True,
-    ),
-    ({"description": "Where is it?", "initialMessage": {"authorType": "agent", "message": "On its way."}}, False),
+    (ASKED, True),
+    (ASKED | {"initialMessage": {"authorType": "bot", "message": "We have got it."}}, True),
+    (ASKED | {"initialMessage": {"authorType": "agent", "message": "Ask them.", "visibility": "internal"}}, True),
+    (ASKED | {"initialMessage": {"authorType": "agent", "message": "On its way."}}, False),
     ({"initialMessage": {"authorType": "customer", "message": "Where is it?"}}, True),
-    ({"description": ""}, False),
-    ({}, False),
+    *[({"description": ""}, False), ({}, False)],
 ]
 
 
@@ -241,33 +218,30 @@ async def test_pages_follow_each_other(client, subtests):
             assert len(found) == 4
 
 
-INVALID_FILTERS = [
-    ("status=lost", "status"),
-    ("priority=extreme", "priority"),
-    ("limit=0", "limit"),
-    ("limit=201", "limit"),
-    ("limit=many", "limit"),
-    ("customerId=" + "x" * 37, "customerId"),
-    ("q=" + "x" * 201, "q"),
-    ("cursor=%C3%A9", "cursor"),
-    ("cursor=../..", "cursor"),
-    ("sort=oldest", "sort"),
-    ("status=open,lost", "status"),
-    ("status=open&status=lost", "status"),
-    ("updatedAfter=yesterday", "updatedAfter"),
-    ("updatedAfter=1778574600", "updatedAfter"),
-    ("updatedAfter=2026-05-12T08:30:00", "updatedAfter"),
-    ("updatedAfter=2026-05-12T08:30:00+07:00", "updatedAfter"),
-    ("updatedAfter=0001-01-01T00:00:00%2B07:00", "updatedAfter"),
-    ("orderId=" + "x" * 201, "orderId"),
-    ("tag=" + "x" * 65, "tag.0"),
-    ("&".join(f"tag={number}" for number in range(11)), "tag"),
-]
+INVALID_FILTERS = {
+    "status": ["lost", "open,lost", ["open", "lost"]],
+    "priority": ["extreme"],
+    "limit": ["0", "201", "many"],
+    "customerId": ["x" * 37],
+    "q": ["x" * 201],
+    "cursor": ["é", "../.."],
+    "sort": ["oldest"],
+    "updatedAfter": ["yesterday", "1778574600", "2026-05-12T08:30:00", "2026-05-12T08:30:00 07:00"],
+    "orderId": ["x" * 201],
+    "tag.0": ["x" * 65],
+    "tag": [[str(number) for number in range(11)]],
+}
 
 
-@each_row("query, field", INVALID_FILTERS)
-async def test_invalid_filter_is_refused(listed, query, field):
-    problem = await expect_problem(listed.get(f"/support/cases?{query}"), 422, "invalid_request")
-    ((name, message),) = [(error["field"], error["message"]) for error in problem["errors"]]
-    assert name == field
+@each_row("named, value", [(named, value) for named, values in INVALID_FILTERS.items() for value in values])
+async def test_invalid_filter_is_refused(listed, named, value):
+    """The problem names the filter."""
+    query = {named.partition(".")[0]: value}
+    if named not in ("limit", "cursor"):
+        await expect_problem(listed.get("/support/cases/count", params=query), 422, "invalid_request")
+    refused = listed.get("/support/cases", params=query)
+    ((field, message),) = [
+        (each["field"], each["message"]) for each in (await expect_problem(refused, 422, "invalid_request"))["errors"]
+    ]
+    assert field == named
     assert field != "status" or "one or more of open, " in message

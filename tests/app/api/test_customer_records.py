@@ -80,28 +80,25 @@ async def test_record_that_is_to_be_new_replaces_none(client):
     for answer in {*answers} - {*added}:
         assert "exists already" in (await expect_problem(answer, 412, "customer_changed"))["detail"]
     for tag in ('"0"', '"0.page"'):
-        await expect_problem(
-            client.put(f"{CUSTOMERS}/c-2", json={}, headers={"If-Match": tag}), 412, "customer_changed"
-        )
+        refused = client.put(f"{CUSTOMERS}/c-2", json={}, headers={"If-Match": tag})
+        await expect_problem(refused, 412, "customer_changed")
 
 
-WRONG_FIELDS_ARE_NAMED = [
-    ({"name": " "}, {"name"}),
-    ({"name": "a\nb"}, {"name"}),
-    ({"name": "x" * 129}, {"name"}),
-    ({"notes": "x" * 10_001}, {"notes"}),
-    ({"contacts": [{"kind": "email", "value": "anna"}]}, {"contacts.0"}),
-    ({"contacts": [{"kind": "phone", "value": "call me"}]}, {"contacts.0"}),
-    ({"contacts": [{"kind": "fax", "value": "123"}]}, {"contacts.0.kind"}),
-    ({"contacts": [{"kind": "other", "value": ""}]}, {"contacts.0.value"}),
-    ({"contacts": [ANNA["contacts"][0]] * 21}, {"contacts"}),
-]
+WRONG_FIELDS = {
+    "name": [" ", "a\nb", "x" * 129],
+    "notes": ["x" * 10_001],
+    "contacts": [[ANNA["contacts"][0]] * 21],
+    "contacts.0": [[{"kind": "email", "value": "anna"}], [{"kind": "phone", "value": "call me"}]],
+    "contacts.0.kind": [[{"kind": "fax", "value": "123"}]],
+    "contacts.0.value": [[{"kind": "other", "value": ""}]],
+}
 
 
-@each_row("change, named", WRONG_FIELDS_ARE_NAMED)
-async def test_wrong_fields_are_named(client, change, named):
-    problem = await expect_problem(client.put(f"{CUSTOMERS}/c-1", json=change), 422, "invalid_request")
-    assert {error["field"] for error in problem["errors"]} == named
+@each_row("named, value", [(named, value) for named, values in WRONG_FIELDS.items() for value in values])
+async def test_wrong_fields_are_named(client, named, value):
+    refused = client.put(f"{CUSTOMERS}/c-1", json={named.partition(".")[0]: value})
+    problem = await expect_problem(refused, 422, "invalid_request")
+    assert [error["field"] for error in problem["errors"]] == [named]
 
 
 async def test_case_shows_the_name_at_once(client):
@@ -204,12 +201,7 @@ async def test_merged_customer_brings_its_ids_along(client):
     assert "'a'" in (await expect_problem(again, 409, "customer_already_merged"))["detail"]
     assert (await merge(client, "d", "c"))["identities"] == ["a", "b", "c", "d"]
     await separate(client, "d", "b")
-    assert [(await read(client, each))["identities"] for each in "abcd"] == [
-        ["a", "d"],
-        ["b", "c"],
-        ["b", "c"],
-        ["a", "d"],
-    ]
+    assert [(await read(client, each))["identities"] for each in "abcd"] == [[*"ad"], [*"bc"], [*"bc"], [*"ad"]]
     assert (await read(client, "c"))["name"] == "B"
     await separate(client, "b", "c")
     assert (await read(client, "c"))["name"] == "C"
@@ -258,7 +250,10 @@ async def test_person_has_at_most_twenty_ids(client):
 
 
 async def test_each_role_sees_what_it_may(desk):
-    """Customers see the name of their own id, also after a merge. Analysts see nothing of it."""
+    """Customers see the name of their own id, also after a merge. Analysts see nothing of it.
+
+    For what each role may do see test_roles.py.
+    """
     for each in ("customer-1", "customer-2"):
         await desk.open_case(customerId=each)
     await desk.send("PUT", f"{CUSTOMERS}/customer-1", "lan", json=ANNA)
@@ -279,11 +274,6 @@ async def test_each_role_sees_what_it_may(desk):
     assert not any("Anna" in str(each) for each in (masked, detail))
     seen = await desk.send("GET", CUSTOMERS, "service", params={"contact": "anna@example.org"})
     assert [(each["name"], each["notes"]) for each in seen["items"]] == [(ANNA["name"], None)]
-    for name in ("analyst", "ann"):
-        await desk.send("GET", CUSTOMERS, name, status=(403,), params={"q": "a"})
-        await desk.send("PUT", f"{CUSTOMERS}/customer-1", name, status=(403,), json={"name": "X"})
-        await desk.send("POST", f"{CUSTOMERS}/customer-2/merge", name, status=(403,), json={"into": "customer-1"})
-    await desk.send("POST", f"{CUSTOMERS}/customer-2/merge", "service", status=(403,), json={"into": "customer-1"})
 
 
 async def test_agents_see_the_cases_of_a_person_that_they_may_see(desk):

@@ -14,13 +14,8 @@ from tests.support.each import each_row
 from tests.support.service import service_of
 
 MESSAGE = {"authorType": "agent", "message": "Hello"}
-EVENT = {
-    "specversion": "1.0",
-    "id": "e",
-    "source": "/s",
-    "type": "order.status.changed.v1",
-    "data": {"orderId": "ORD-1", "status": "paid"},
-}
+EVENT = {"specversion": "1.0", "id": "e", "source": "/s", "type": "order.status.changed.v1"}
+EVENT |= {"data": {"orderId": "ORD-1", "status": "paid"}}
 
 
 def writes(case):
@@ -40,12 +35,6 @@ def writes(case):
         ("POST", f"{path}/close", lambda: {"json": {"message": "Bye"}}),
         ("DELETE", path, dict),
     ]
-
-
-@pytest.fixture
-def client(shared_client):
-    """A client of one service for all tests of this module."""
-    return shared_client
 
 
 @pytest.fixture
@@ -114,11 +103,8 @@ async def test_key_of_another_request_is_refused(client, key):
 async def test_invalid_key_is_refused(client, key_states, key):
     """A key has 1 to 255 visible ASCII characters, and a request has at most one key."""
     headers = {"Idempotency-Key": key}
-    await expect_problem(
-        client.post("/support/cases", json={"subject": "A", "channel": "email"}, headers=headers),
-        422,
-        "idempotency_key_invalid",
-    )
+    refused = client.post("/support/cases", json={"subject": "A", "channel": "email"}, headers=headers)
+    await expect_problem(refused, 422, "idempotency_key_invalid")
     headers = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
     await expect_problem(client.post("/support/cases", headers=headers), 422, "idempotency_key_invalid")
     assert await key_states() == []
@@ -130,9 +116,8 @@ async def test_refused_request_may_be_corrected_and_retried(client, key, key_sta
     path = f"/support/cases/{case['id']}/messages"
     for sent, status in (({}, 422), ({"authorType": "agent"}, 422), (MESSAGE, 200), (MESSAGE, 200)):
         await expect_json(client.post(path, json=sent, headers=key), status)
-    await expect_json(
-        client.post("/support/cases/nobody/messages", json=MESSAGE, headers={"Idempotency-Key": new_id()}), 404
-    )
+    request = client.post("/support/cases/nobody/messages", json=MESSAGE, headers={"Idempotency-Key": new_id()})
+    await expect_json(request, 404)
     assert await key_states() == ["done"]
     assert len((await read_case(client, case))["messages"]) == 1
 
@@ -159,31 +144,10 @@ async def test_retried_upload_is_recognized_by_its_file(make_client, attachment_
     assert answers[0][:3] == answers[1][:3]
     assert answers[1][3] == "true"
     for other in (form(b"y" * 100_000), form(b"x" * 100_001), form(b"x" * 99_999), form(b"x" * 100_000, "other.txt")):
-        await expect_problem(
-            client.post(path, data=other, headers={"Idempotency-Key": "k"}), 422, "idempotency_key_reused"
-        )
+        refused = client.post(path, data=other, headers={"Idempotency-Key": "k"})
+        await expect_problem(refused, 422, "idempotency_key_reused")
     assert len((await read_case(client, case))["attachments"]) == 1
     assert len(stored_files(attachment_dir)) == 1
-
-
-@pytest.mark.parametrize("replicas", [1, 2])
-async def test_concurrent_retries_are_executed_once(make_client, key, replicas):
-    """On one replica or two, the others get the same response or `idempotency_key_in_use`."""
-    clients = [await make_client() for _ in range(replicas)]
-    case = await open_case(clients[0])
-    path = f"/support/cases/{case['id']}/messages"
-
-    async def attempt(number):
-        async with clients[number % replicas].post(path, json=MESSAGE, headers=key) as response:
-            body = await response.json(content_type=None)
-            return response.status, body.get("id") or body.get("code")
-
-    answers = await asyncio.gather(*(attempt(number) for number in range(20)))
-    done = {name for status, name in answers if status == 200}
-    assert len(done) == 1
-    assert {answer for answer in answers if answer[0] != 200} <= {(409, "idempotency_key_in_use")}
-    assert await asyncio.gather(*(attempt(number) for number in range(4))) == [(200, *done)] * 4
-    assert [each["id"] for each in (await read_case(clients[-1], case))["messages"]] == [*done]
 
 
 async def test_reads_and_refreshes_with_a_key_run_again_and_store_nothing(client, key, key_states):

@@ -2,8 +2,6 @@
 
 import re
 
-import pytest
-
 from tests.support.calls import (
     add_message,
     eventually,
@@ -21,12 +19,6 @@ CASE = {"subject": "A", "channel": "email"}
 TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(?P<offset>.*)")
 
 
-@pytest.fixture
-def client(shared_client):
-    """A client of one service for all tests of this module."""
-    return shared_client
-
-
 async def test_names_of_fields_in_snake_case_are_accepted(client):
     """They are accepted at every level and in every request, and answers stay in camelCase."""
     message = {"author_type": "agent", "message": "Hi", "attachment_uri": "https://x/y", "metadata": {"order_id": 7}}
@@ -35,14 +27,14 @@ async def test_names_of_fields_in_snake_case_are_accepted(client):
     (first,) = case["messages"]
     assert (first["authorType"], first["attachmentUri"], first["metadata"]) == ("agent", "https://x/y", {"order_id": 7})
     path = f"/support/cases/{case['id']}"
-    async with client.patch(path, json={"assigned_agent_id": None}) as response:
-        assert (await response.json())["assignedAgentId"] is None
-    async with client.post(
-        f"{path}/status?status=pending&assigned_agent_id=b", json={"assignedAgentId": "c"}
-    ) as answer:
-        assert (await answer.json())["assignedAgentId"] == "b"
-    async with client.post(f"{path}/close", json={"message": "Bye", "author_type": "bot"}) as response:
-        assert (await response.json())["messages"][-1]["authorType"] == "bot"
+    assert (await expect_json(client.patch(path, json={"assigned_agent_id": None})))["assignedAgentId"] is None
+    assert (
+        await expect_json(
+            client.post(f"{path}/status?status=pending&assigned_agent_id=b", json={"assignedAgentId": "c"})
+        )
+    )["assignedAgentId"] == "b"
+    closed = await expect_json(client.post(f"{path}/close", json={"message": "Bye", "author_type": "bot"}))
+    assert closed["messages"][-1]["authorType"] == "bot"
     await open_case(client)
     assert [each["id"] for each in (await list_cases(client, customer_id="c"))["items"]] == [case["id"]]
     types = [entry["type"] for entry in (await expect_json(client.get(f"{path}?include_timeline=true")))["timeline"]]
@@ -102,15 +94,13 @@ async def test_words_are_accepted_in_any_case(client):
     case = await open_case(client, priority=" URGENT", initialMessage=message)
     assert (case["priority"], case["messages"][0]["authorType"]) == ("urgent", "agent")
     path = f"/support/cases/{case['id']}"
-    async with client.patch(path, json={"priority": "Medium", "status": "PENDING"}) as response:
-        changed = await response.json()
-        assert (changed["priority"], changed["status"]) == ("normal", "pending")
-    async with client.post(f"{path}/status", params={"status": " Resolved "}) as response:
-        assert (await response.json())["status"] == "resolved"
+    changed = await expect_json(client.patch(path, json={"priority": "Medium", "status": "PENDING"}))
+    assert (changed["priority"], changed["status"]) == ("normal", "pending")
+    assert (await expect_json(client.post(f"{path}/status", params={"status": " Resolved "})))["status"] == "resolved"
     found = await list_cases(client, status="RESOLVED ", priority="Normal")
     assert [each["id"] for each in found["items"]] == [case["id"]]
-    async with client.post(f"{path}/close", json={"message": "Bye", "authorType": "BOT"}) as response:
-        assert (await response.json())["messages"][-1]["authorType"] == "bot"
+    closed = await expect_json(client.post(f"{path}/close", json={"message": "Bye", "authorType": "BOT"}))
+    assert closed["messages"][-1]["authorType"] == "bot"
     await expect_problem(client.get("/support/cases?status=shut"), 422, "invalid_request")
 
 
@@ -154,28 +144,3 @@ async def test_every_time_ends_in_z(upstream_services, make_client, orders):
     path = f"/support/cases/{case['id']}"
     for url in (f"{path}?includeTimeline=true", "/support/cases", f"{path}/attachments", f"{path}/audit"):
         assert times_with_other_offsets(await expect_json(client.get(url))) == [], url
-
-
-@pytest.mark.parametrize("name", ["shipmentId", "trackingNumber", "tracking_number"])
-async def test_shipment_event_with_a_tracking_number_only_reaches_its_cases(client, name):
-    """The number is in the context of the case, as the tracking number of the shipment or as its id."""
-    number = f"ZX-{name}"
-    case = await open_case(client, context={"type": "shipment", name: number})
-    other = await open_case(client, context={"type": "parcel", name: number})
-    event = {"event_type": "fulfillment.shipment.updated", "tracking_number": number, "status": "lost"}
-    async with client.post("/support/events", json=event) as response:
-        answer = await response.json()
-    assert (answer["type"], answer["ignored"]) == ("fulfillment.shipment.updated.v1", False)
-
-    async def noted():
-        return [each["message"] for each in (await read_case(client, case))["messages"]]
-
-    assert await eventually(noted) == [f"Shipment {number} updated to Lost"]
-    assert (await read_case(client, other))["messages"] == []
-
-
-async def test_event_of_an_unknown_type_is_counted_as_ignored(client, metric_changes):
-    """The sender learns that it has no effect."""
-    async with client.post("/support/events", json={"eventType": "parcel.lost.v1", "eventId": 7}) as response:
-        assert (response.status, (await response.json())["ignored"]) == (202, True)
-    assert metric_changes.value("support_events_consumed_total", type="other", outcome="ignored") == 1

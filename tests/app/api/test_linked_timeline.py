@@ -4,9 +4,17 @@ import asyncio
 
 import pytest
 
-from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from tests.support.access.principals import Principals
-from tests.support.calls import add_message, eventually, expect_problem, open_case, read_case, refresh, upload
+from tests.support.calls import (
+    add_message,
+    eventually,
+    expect_json,
+    expect_problem,
+    open_case,
+    read_case,
+    refresh,
+    upload,
+)
 from tests.support.links import FOREIGN, OWN, add_link, link_request
 from tests.support.service import own_client
 
@@ -14,12 +22,6 @@ client = own_client
 
 BOTH = {"includeTimeline": "true", "includeLinked": "true"}
 MESSAGE = {"authorType": "customer", "message": "Where is it?"}
-
-
-@pytest.fixture
-def principals(shared_principals):
-    """Principals of one service for all tests of this module."""
-    return shared_principals
 
 
 async def open_duplicates(client, *contexts, **fields):
@@ -41,7 +43,10 @@ def calls_of_order(orders, name):
 
 
 async def test_case_and_its_duplicates_have_one_timeline(shared_client):
-    """Context, changes, messages and files of all are in the order of time, and each entry names its case."""
+    """Context, changes, messages and files of all are in the order of time, and each entry names its case.
+
+    The timeline of one case names none, also that of a duplicate.
+    """
     note = {"type": "note", "timestamp": "2026-01-01T00:00:00Z", "ticketId": "forged"}
     original, one, two = [
         await open_case(shared_client, context=context, initialMessage=MESSAGE) for context in ([], [note], [])
@@ -61,18 +66,12 @@ async def test_case_and_its_duplicates_have_one_timeline(shared_client):
         of_case = [entry for entry in timeline if entry["ticketId"] == case["id"]]
         if case is not original:
             alone = await read_case(shared_client, case, includeTimeline="true")
+            assert {entry.get("ticketId") for entry in alone["timeline"]} <= {None, "forged"}
             assert of_case == [entry | {"ticketId": case["id"]} for entry in alone["timeline"]]
         assert {entry["type"] for entry in of_case} >= {"conversation", "attachment", "case-event"}
     linked = await read_case(shared_client, original, includeLinked="true")
     assert found == linked | {"timeline": timeline, "timelineSources": found["timelineSources"]}
     assert found["moreCaseEvents"] is False
-
-
-async def test_timeline_of_one_case_names_no_case(shared_client):
-    """Also that of a duplicate."""
-    _, duplicate = await open_duplicates(shared_client, [], [], initialMessage=MESSAGE)
-    for entry in (await read_case(shared_client, duplicate, includeTimeline="true"))["timeline"]:
-        assert "ticketId" not in entry
 
 
 @pytest.mark.usefixtures("upstream_services")
@@ -89,22 +88,6 @@ async def test_object_of_several_cases_is_asked_for_once(client, orders):
     again = await read_case(client, original, **BOTH)
     assert (again["timeline"], again["timelineSources"]["order"]["status"]) == (timeline, "cached")
     assert [calls_of_order(orders, name) for name in ("ORD-1", "ORD-2")] == [1, 1]
-
-
-@pytest.mark.usefixtures("upstream_services")
-async def test_sources_of_several_cases_have_the_worst_status(client, orders, payments):
-    """And the greatest age: what a duplicate lacks is missing in the timeline."""
-    orders.add("ORD-1")
-    original, duplicate = [await open_case(client, context=order(name)) for name in ("ORD-1", "ORD-2")]
-    alone = (await read_case(client, original, includeTimeline="true"))["timelineSources"]
-    await add_link(client, duplicate, original, "duplicate-of")
-    orders.fail_with(503)
-    sources = (await read_case(client, original, **BOTH))["timelineSources"]
-    assert (sources["order"]["status"], alone["order"]["status"]) == ("unavailable", "fresh")
-    assert sources["order"]["reason"]
-    assert sources["order"]["ageSeconds"] >= 0
-    assert sources.keys() == set(UPSTREAM_SERVICES)
-    assert duplicate["id"] not in str(sources)
 
 
 async def test_one_linked_timeline_leaves_half_of_the_connections_free(make_client, upstream_services, orders):
@@ -164,11 +147,12 @@ async def test_linked_timeline_has_what_the_caller_may_see(principals, open_owne
             path = f"/support/cases/{case['id']}/messages"
             await principals.read_json("supervisor", "POST", path, json=message)
     for duplicate in (mine, foreign):
-        async with link_request(principals, "supervisor", duplicate, original, "duplicate-of") as response:
-            assert response.status == 201
+        await expect_json(link_request(principals, "supervisor", duplicate, original, "duplicate-of"), 201)
     path = f"/support/cases/{original['id']}?includeTimeline=true&includeLinked=true"
     for reader, expected in {"supervisor": cases, "agent": cases, "customer": cases[:2], "analyst": cases}.items():
-        timeline = (await principals.read_json(reader, "GET", path))["timeline"]
+        found = await principals.read_json(reader, "GET", path)
+        timeline, texts = found["timeline"], [each["message"] for each in found["messages"]]
+        assert texts == {"customer": ["secret"] * 2, "analyst": ["[masked]"] * 6}.get(reader, ["secret"] * 6)
         assert {each["ticketId"] for each in timeline} == {each["id"] for each in expected}, reader
         messages = [each for each in timeline if each["type"] == "conversation"]
         assert len(messages) == len(expected) * (1 if reader == "customer" else 2), reader

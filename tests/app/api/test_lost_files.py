@@ -53,9 +53,8 @@ async def test_writes_to_a_lost_database_are_refused(client, path, caplog, lose)
     lose(path)
     for key in ("", "key-1"):
         headers = {"Idempotency-Key": key} if key else {}
-        await expect_problem(
-            client.post("/support/cases", json=NEW_CASE, headers=headers), 503, "database_file_changed"
-        )
+        refused = client.post("/support/cases", json=NEW_CASE, headers=headers)
+        await expect_problem(refused, 503, "database_file_changed")
         body = {"authorType": "agent", "message": "Hello"}
         await expect_problem(client.post(messages, json=body, headers=headers), 503, "database_file_changed")
     body = await expect_json(client.get("/readyz"), 503)

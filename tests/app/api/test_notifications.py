@@ -57,19 +57,10 @@ async def test_mentioned_person_is_told_and_follows_the_case(desk):
     await desk.add(case, authorType="agent", message="@agent-1 writes to you")
     note = await desk.add(case, message="What do you think, @agent-1?", **NOTE)
     page = await read(desk)
+    ids = {"caseId": case["id"], "messageId": note["id"], "actorId": "supervisor"}
+    told = {"kind": "mention", "subject": "A parcel", "at": note["createdAt"], "read": False} | ids
     assert page == {
-        "items": [
-            {
-                "id": page["items"][0]["id"],
-                "kind": "mention",
-                "caseId": case["id"],
-                "subject": "A parcel",
-                "messageId": note["id"],
-                "actorId": "supervisor",
-                "at": note["createdAt"],
-                "read": False,
-            }
-        ],
+        "items": [told | {"id": page["items"][0]["id"]}],
         "unread": 1,
         "moreUnread": False,
         "nextCursor": None,
@@ -77,29 +68,14 @@ async def test_mentioned_person_is_told_and_follows_the_case(desk):
     assert await followers(desk, case) == [{"id": LAN, "displayName": "Lan"}]
 
 
-async def test_note_of_a_bot_tells_nobody(desk):
-    """A gateway writes what strangers send into its notes. No follower is told, and nobody becomes one."""
-    note = NOTE | {"authorType": "bot", "message": "Automatic mail from eve@example.org: @agent-1 @billing"}
-    case = await desk.open_case(initialMessage=note)
-    await follow_case(desk, case, "supervisor", MINH)
-    await desk.add(case, **note)
-    assert (await told(desk), await told(desk, "minh")) == ([], [])
-    assert [each["id"] for each in await followers(desk, case)] == [MINH]
-
-
-async def test_person_whom_the_last_note_mentions_is_told_of_the_closing(desk):
-    """The person follows the case by then."""
-    case = await desk.open_case()
-    await desk.send("POST", f"/support/cases/{case['id']}/close", json={"message": "@agent-1 has solved it", **NOTE})
-    assert await told(desk) == ["mention", "status"]
-
-
 async def test_mentioned_team_is_told_and_does_not_follow(desk):
-    """Who writes the note is told nothing."""
+    """Who writes the note is told nothing. A person whom the last note mentions follows when the case is closed."""
     case = await desk.open_case()
     await desk.add(case, "lan", message="@returns @billing", **NOTE)
     assert (await told(desk), await told(desk, "minh")) == ([], ["mention"])
     assert await followers(desk, case) == []
+    await desk.send("POST", f"/support/cases/{case['id']}/close", json={"message": "@agent-1 has solved it", **NOTE})
+    assert await told(desk) == ["mention", "status"]
 
 
 async def test_follower_is_told_of_what_others_do(desk):
@@ -162,12 +138,16 @@ async def test_notification_moves_with_its_message(desk):
 
 
 async def test_notifications_are_marked_as_read(desk):
-    """By ids, or from one downwards; notifications of others stay unread."""
+    """By ids, or from one downwards; notifications of others stay unread. The list has pages."""
     case = await desk.open_case()
     await follow_case(desk, case, "supervisor", MINH)
     for number in range(5):
         await desk.add(case, message=f"{number} @agent-1", **NOTE)
     ids = [each["id"] for each in (await read(desk))["items"]]
+    first = await read(desk, limit=2)
+    rest = await read(desk, limit=3, cursor=first["nextCursor"])
+    assert ([each["id"] for each in first["items"] + rest["items"]], rest["nextCursor"]) == (ids, None)
+    assert first["unread"] == rest["unread"] == 5
     foreign = (await read(desk, "minh"))["items"][0]["id"]
     marked = await desk.send("POST", f"{NOTIFICATIONS}/read", "lan", json={"ids": [ids[1], foreign, "no-such-id"]})
     assert marked == {"unread": 4, "moreUnread": False}
@@ -190,20 +170,6 @@ async def test_hidden_notifications_stay_unread(desk):
     await desk.change(hidden, team="returns")
     found = [(each["kind"], each["read"]) for each in (await read(desk))["items"]]
     assert found == [("assignment", False), ("assignment", False), ("mention", True), ("mention", False)]
-
-
-async def test_list_has_pages(desk):
-    case = await desk.open_case()
-    for number in range(5):
-        await desk.add(case, message=f"{number} @agent-1", **NOTE)
-    found, cursor = [], {}
-    while cursor is not None:
-        page = await read(desk, limit=2, **cursor)
-        assert page["unread"] == 5
-        found += [each["id"] for each in page["items"]]
-        cursor = {"cursor": page["nextCursor"]} if page["nextCursor"] else None
-    assert found == [each["id"] for each in (await read(desk))["items"]]
-    assert len(set(found)) == 5
 
 
 async def test_many_unread_notifications_are_counted_up_to_a_hundred(desk):
@@ -236,21 +202,6 @@ async def test_agents_follow_for_themselves_and_supervisors_add_others(desk):
     entries = (await desk.send("GET", f"/support/cases/{case['id']}/audit"))["items"]
     own = [(each["action"], each["changes"]) for each in entries if each["action"].startswith("follower")]
     assert own == [("follower.removed", {"follower": [MINH, None]}), ("follower.added", {"follower": [None, MINH]})]
-
-
-@each_row("name", ["analyst", "ann", "service"])
-async def test_others_have_no_notifications(desk, name):
-    case = await desk.open_case(customerId="customer-1")
-    path = f"/support/cases/{case['id']}/followers"
-    for method, address in (("GET", NOTIFICATIONS), ("GET", path), ("PUT", f"{path}/customer-1")):
-        await desk.send(method, address, name, status=[403])
-    await desk.send("POST", f"{NOTIFICATIONS}/read", name, status=[403], json={"ids": ["x"]})
-
-
-async def test_case_of_others_has_no_followers_for_an_agent(desk):
-    case = await desk.open_case(team="billing")
-    await follow_case(desk, case, status=[404])
-    await desk.send("GET", f"/support/cases/{case['id']}/followers", "lan", status=[404])
 
 
 async def test_followers_of_a_case_are_bounded(desk):
@@ -293,13 +244,19 @@ async def test_followers_of_a_duplicate_are_told_of_its_original_while_it_is_mer
     ]
 
 
-async def test_synthetic_case_tells_nobody(desk):
+async def test_notes_of_bots_and_synthetic_cases_tell_nobody(desk):
+    """A gateway writes what strangers send into its notes. No follower is told of them, and nobody becomes one."""
     case = await desk.open_case(channel="synthetic", assignedAgentId=LAN)
     await desk.add(case, message="@agent-1", **NOTE)
     await follow_case(desk, case, "supervisor", MINH)
     await desk.change(case, assignedAgentId=None)
     await desk.change(case, assignedAgentId=LAN)
     await set_status(desk, case, "resolved")
+    note = NOTE | {"authorType": "bot", "message": "Automatic mail from eve@example.org: @agent-1 @billing"}
+    case = await desk.open_case(initialMessage=note)
+    await follow_case(desk, case, "supervisor", MINH)
+    await desk.add(case, **note)
+    assert [each["id"] for each in await followers(desk, case)] == [MINH]
     assert (await told(desk), await told(desk, "minh")) == ([], [])
 
 
@@ -326,12 +283,12 @@ async def test_old_notifications_are_deleted(make_client, tmp_path):
         of_lan = notifications.c.recipient == LAN
         at = (await tx.fetch_one(sa.select(notifications.c.at).where(of_lan))).at - timedelta(hours=2)
         await tx.execute(notifications.update().where(of_lan).values(at=at))
-    await eventually(lambda: is_empty(desk, "lan"))
+
+    async def is_empty():
+        return not (await read(desk))["items"]
+
+    await eventually(is_empty)
     assert len((await read(desk, "minh"))["items"]) == 1
-
-
-async def is_empty(desk, name):
-    return not (await read(desk, name))["items"]
 
 
 def shown(stream):

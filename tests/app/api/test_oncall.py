@@ -3,7 +3,6 @@
 import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +18,6 @@ from tests.support.calls import eventually, expect_json, open_case
 from tests.support.service import service_of
 from tests.support.timings import PATIENT_API, patient_timings
 
-ROOT = Path(__file__).parents[3]
 CARDS = [
     *("sources", "cache", "database", "backlog", "outbox", "stream", "deadLetters", "webhooks", "probe"),
     *("auditSealer", "eventLoop"),

@@ -5,7 +5,6 @@ import json
 import re
 
 import pydantic
-import pytest
 import pytest_asyncio
 
 from support_service.api.openapi import descriptions, page
@@ -26,12 +25,6 @@ from tests.support.calls import api_routes, open_case, upload
 from tests.support.each import each_row
 
 PROBLEM = "application/problem+json"
-
-
-@pytest.fixture
-def client(shared_client):
-    """A client of one service for all tests of this module."""
-    return shared_client
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -83,17 +76,16 @@ async def test_document_is_valid_openapi(document):
 
 
 async def test_every_route_is_described(client, document):
-    """Nothing else is described: pages of the console are no API. Every GET, and no other method, also answers HEAD."""
+    """Nothing else is described: pages of the console are no API. Every GET, and no other method, also answers HEAD.
+
+    Every operation, parameter, body and response has a description, a schema and an example.
+    """
     served = api_routes(client.app)
     heads = {path for method, path in served if method == "HEAD"}
     assert {each for each in served if each[0] != "HEAD"} == set(operations(document))
     assert heads == {path for method, path in operations(document) if method == "GET"}
     names = [operation["operationId"] for operation in operations(document).values()]
     assert len(set(names)) == len(names)
-
-
-async def test_document_has_no_gaps(document):
-    """Every operation, parameter, body and response has a description, a schema and an example."""
     assert find_gaps(document) == []
 
 
@@ -182,21 +174,6 @@ async def test_responses_have_exactly_the_described_fields(client, document):
         assert described == set(schemas[name]["required"]) == set(answer), name
 
 
-async def test_repeat_of_an_external_id_is_described(document):
-    """Both fields are described in requests and answers, and so is the answer to a repeat."""
-    opening = document["paths"]["/support/cases"]["post"]["responses"]
-    assert response_media({"responses": opening})["schema"] == opening["201"]["content"]["application/json"]["schema"]
-    assert opening["200"]["headers"].keys() == opening["201"]["headers"].keys()
-    schemas = document["components"]["schemas"]
-    for name in ("NewCase", "NewMessage", "Case", "Message", "Ticket"):
-        external_id, sent_at = (schemas[name]["properties"][field]["anyOf"] for field in ("externalId", "sentAt"))
-        assert {"type": "null"} in external_id
-        assert {"type": "null"} in sent_at
-        assert {"type": "string", "format": "date-time"}.items() <= sent_at[0].items(), name
-    (limits,) = [each for each in schemas["NewCase"]["properties"]["externalId"]["anyOf"] if each["type"] == "string"]
-    assert (limits["minLength"], limits["maxLength"]) == (1, 255)
-
-
 async def test_list_filters_are_described(document):
     """Each filter is optional."""
     parameters = [each for each in operations(document)["GET", "/support/cases"]["parameters"] if each["in"] == "query"]
@@ -231,23 +208,18 @@ def test_document_says_where_the_service_is_and_who_runs_it():
     assert openapi.openapi_document(ROUTES)["info"]["contact"]["name"]
 
 
-def test_patterns_are_valid_in_every_reader():
-    """Generators and validators compile them as ECMA-262 does with the flag `u`: it knows few escapes."""
-    patterns = {schema["pattern"] for schema in schemas_of(openapi.openapi_document(ROUTES)) if "pattern" in schema}
+def test_generators_of_clients_can_read_the_document():
+    """They compile patterns as ECMA-262 does with the flag `u`, which knows few escapes.
+
+    They read `items` of lists and no `prefixItems`, and stop at a range of media types, such as `*/*`.
+    """
+    document = openapi.openapi_document(ROUTES)
+    patterns = {schema["pattern"] for schema in schemas_of(document) if "pattern" in schema}
     assert len(patterns) > 5
     unknown = {escaped for each in patterns for escaped in re.findall(r"\\(.)", each)} - {*"^$\\.*+?()[]{}|/-dDsSwWu"}
     assert unknown == set()
-
-
-def test_lists_say_what_they_hold():
-    """Generators of clients read `items`, and no `prefixItems`."""
-    lists = [schema for schema in schemas_of(openapi.openapi_document(ROUTES)) if schema.get("type") == "array"]
+    lists = [schema for schema in schemas_of(document) if schema.get("type") == "array"]
     assert [schema for schema in lists if "items" not in schema or "prefixItems" in schema] == []
-
-
-def test_files_have_a_concrete_media_type():
-    """Generators stop at a range of types, such as `*/*`."""
-    document = openapi.openapi_document(ROUTES)
     answers = [answer for each in operations(document).values() for answer in each["responses"].values()]
     media = {name for answer in answers for name in resolve(document, answer).get("content", {})}
     assert "application/octet-stream" in media

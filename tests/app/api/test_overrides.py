@@ -74,18 +74,14 @@ async def test_duration_is_iso_8601_or_as_on_the_command_line(shared_client, dur
 
 
 WRONG_OVERRIDE_IS_REFUSED = [
-    ("payment", {"duration": "PT30M"}, "reason"),
-    ("payment", {"duration": "PT30M", "reason": "  "}, "reason"),
-    ("payment", DOWN | {"reason": "x" * 201}, "reason"),
-    ("payment", DOWN | {"value": 5}, "value"),
-    ("payment", DOWN | {"duration": "P8D"}, "duration"),
-    ("payment", DOWN | {"duration": "-PT5M"}, "duration"),
-    ("payment", DOWN | {"duration": "0s"}, "duration"),
-    ("payment", DOWN | {"duration": "30"}, "duration"),
+    *[
+        ("payment", {"duration": "PT30M"} | reason, "reason")
+        for reason in ({}, {"reason": "  "}, {"reason": "x" * 201})
+    ],
+    *[("payment", DOWN | {"duration": each}, "duration") for each in ("P8D", "-PT5M", "0s", "30")],
     ("payment", {"reason": "down"}, "duration"),
-    ("ttl", DOWN, "value"),
-    ("ttl", DOWN | {"value": 0}, "value"),
-    ("ttl", DOWN | {"value": 86_401}, "value"),
+    ("payment", DOWN | {"value": 5}, "value"),
+    *[("ttl", DOWN | value, "value") for value in ({}, {"value": 0}, {"value": 86_401})],
 ]
 
 

@@ -1,4 +1,4 @@
-"""Permissions: every route against every role, and cases outside the scope of a principal."""
+"""Permissions: every route against every role, what a caller learns of its own, and cases outside its scope."""
 
 import io
 import re
@@ -8,36 +8,22 @@ import pytest
 import pytest_asyncio
 
 from support_service.api.routes import ROUTES
-from support_service.api.routing.route import PUBLIC
+from support_service.api.routing.route import PUBLIC, Permission
 from support_service.core.domain.principals import ROLES
 from support_service.platform.database.tables import tickets
-from tests.support.access.principals import MESSAGE, PERMISSIONS, REQUESTS, Principals, open_principals
+from tests.support.access.principals import MESSAGE, PERMISSIONS, REQUESTS, SUBJECTS, Principals
 from tests.support.calls import api_routes, expect_json, expect_problem, form, without_case_events
 from tests.support.each import each_row
 from tests.support.service import service_of
 
 # The case is not synthetic, so it can't be deleted; and the other objects of these requests do not exist.
-REFUSED = {
-    "delete_case": 409,
-    "add_link": 404,
-    "merge_case": 404,
-    "split_case": 422,
-    "remove_link": 404,
-    "replay_dead_letter": 404,
-    "drop_dead_letter": 404,
-    "replay_delivery": 404,
-    "drop_delivery": 404,
-}
+UNKNOWN = ("add_link", "merge_case", "remove_link")
+UNKNOWN += ("replay_dead_letter", "drop_dead_letter", "replay_delivery", "drop_delivery")
+REFUSED = {"delete_case": 409, "split_case": 422, **dict.fromkeys(UNKNOWN, 404)}
 
 
 OWN = {"customerId": "customer-1", "assignedAgentId": "agent-1", "team": "returns"}
 OTHER = {"customerId": "customer-2", "assignedAgentId": "agent-2", "team": "billing"}
-
-
-@pytest.fixture
-def principals(shared_principals):
-    """Principals of one service for all tests of this module."""
-    return shared_principals
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -108,12 +94,17 @@ async def test_operations_without_a_permission_are_refused(principals, own_case,
 
 @pytest.mark.parametrize("role", ROLES)
 async def test_reads_with_a_permission_succeed(principals, role, subtests):
-    """Each role may read exactly what its permissions say: other reads are refused."""
+    """Each role may read exactly what its permissions say: other reads are refused.
+
+    Only downloads may be stored, and only by the client itself, not in a shared cache.
+    """
     case = await prepare(principals, role, "a read")
     for operation in (name for name in READS if role in PERMISSIONS[name].scopes):
         with subtests.test(operation):
             async with principals.perform(role, operation, *case) as response:
                 assert response.status < 300
+                expected = "private, no-cache" if operation == "download" else "no-store"
+                assert response.headers["Cache-Control"] == expected
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -151,9 +142,8 @@ async def test_case_outside_the_scope_looks_nonexistent(principals, other_case, 
     assert {entry["actor"] for entry in audit["items"]} == {"supervisor"}
 
 
-async def test_customer_sees_service_levels_of_public_policies_only(make_client, tmp_path):
+async def test_customer_sees_service_levels_of_public_policies_only(principals):
     """Neither a field nor a list tells when other cases are due."""
-    principals = await open_principals(make_client, tmp_path / "tokens.json")
     policy = {"targets": {"firstResponse": "PT1H"}}
     public = policy | {"public": True, "match": {"priority": ["urgent"]}}
     await principals.read_json("supervisor", "PUT", "/support/sla-policies/10", json=public)
@@ -178,38 +168,45 @@ async def test_customer_sees_service_levels_of_public_policies_only(make_client,
             assert len(due) == sum(expected)
 
 
+REFUND = {"type": "payment-refund", "source": "payment-service", "eventType": "payment.refund.approved", "amount": 500}
+SENT_AT = {"sentAt": "2026-05-12T08:30:00Z"}
+NOT_FOR_CUSTOMERS = [
+    *[({"customerId": "customer-2"}, ""), ({"assignedAgentId": "agent-1"}, ""), ({"team": "returns"}, "")],
+    *[({"initialMessage": MESSAGE | wrong}, "") for wrong in ({"authorType": "agent"}, {"visibility": "internal"})],
+    # An order may belong to another customer, and any entry could look like one of a service or an agent.
+    *[({"context": [{"type": kind}]}, "cases:refer") for kind in ("order", "payment ", ["payment"], "page")],
+    *[({"context": [entry]}, "cases:refer") for entry in (REFUND, {}, {"type": "shipment", "id": 7})],
+    # Policies of service levels match priority and tags.
+    *[({"priority": priority}, "cases:prioritize") for priority in ("urgent", "low")],
+    ({"tags": ["vip"]}, "cases:prioritize"),
+    # The order of a conversation is that of arrival, unless staff or a service says when something was sent.
+    *[(SENT_AT, "messages:backdate"), ({"initialMessage": MESSAGE | SENT_AT}, "messages:backdate")],
+    ({"channel": "synthetic"}, "cases:create-synthetic"),
+]
+
+
 async def test_customer_acts_only_in_their_own_name(principals):
-    """A customer cannot set another customer, an agent, a team, a reference, or another author."""
+    """A customer cannot set what staff set, or another author. Staff can."""
     new = {"subject": "A parcel", "channel": "web"}
-    case = await principals.read_json("customer", "POST", "/support/cases", json=new)
+    harmless = {"priority": "normal", "tags": [], "context": [], "initialMessage": MESSAGE}
+    case = await principals.read_json("customer", "POST", "/support/cases", json=new | harmless)
     assert case["customerId"] == "customer-1"
-    for more in (
-        {"customerId": "customer-2"},
-        {"assignedAgentId": "agent-1"},
-        {"team": "returns"},
-        {"context": [{"type": "order", "orderId": "ORD-1"}]},  # may belong to another customer
-        {"context": [{"type": "shipment", "id": 7}]},
-        {"initialMessage": MESSAGE | {"authorType": "agent"}},
-        {"initialMessage": MESSAGE | {"visibility": "internal"}},
-    ):
-        await expect_problem(
-            principals.request("customer", "POST", "/support/cases", json=new | more), 403, "permission_missing"
-        )
-    messages = f"/support/cases/{case['id']}/messages"
-    for wrong in ({"authorType": "agent"}, {"authorType": "bot"}, {"visibility": "internal"}):
-        await expect_problem(
-            principals.request("customer", "POST", messages, json=MESSAGE | wrong), 403, "permission_missing"
-        )
-    assert (await principals.read_json("supervisor", "GET", f"/support/cases/{case['id']}"))["messages"] == []
-
-
-async def test_internal_note_is_hidden_from_the_customer(principals, own_case):
-    """The note is in neither the conversation nor the timeline that the customer sees."""
-    path = f"/support/cases/{own_case[0]}?includeTimeline=true"
-    for reader, sees in (("agent", True), ("supervisor", True), ("customer", False)):
-        case = await principals.read_json(reader, "GET", path)
-        assert ("She is cross." in str(case)) is sees
-        assert len(case["messages"]) == 1 + sees
+    path = f"/support/cases/{case['id']}"
+    read = await principals.read_json("customer", "GET", f"{path}?includeTimeline=true")
+    assert (case["timeline"], "actor" in case["timeline"][0]) == (read["timeline"], False)
+    read = await principals.read_json("supervisor", "GET", f"{path}?includeTimeline=true")
+    assert read["timeline"][0]["actor"] == "customer"
+    for more, permission in NOT_FOR_CUSTOMERS:
+        answer = principals.request("customer", "POST", "/support/cases", json=new | more)
+        assert permission in (await expect_problem(answer, 403, "permission_missing"))["detail"], more
+        await principals.read_json("supervisor", "POST", "/support/cases", json=new | more)
+    synthetic = principals.request("agent", "POST", "/support/cases", json=new | {"channel": "synthetic"})
+    assert "cases:create-synthetic" in (await expect_problem(synthetic, 403, "permission_missing"))["detail"]
+    for wrong in ({"authorType": "agent"}, {"authorType": "bot"}, {"visibility": "internal"}, SENT_AT):
+        answer = principals.request("customer", "POST", f"{path}/messages", json=MESSAGE | wrong)
+        await expect_problem(answer, 403, "permission_missing")
+    assert (await principals.read_json("supervisor", "GET", path))["messages"] == read["messages"]
+    await principals.read_json("agent", "POST", "/support/cases", json=new | SENT_AT)
 
 
 class CaseFiles:
@@ -280,9 +277,8 @@ async def test_each_view_of_a_case_has_its_own_etag(principals, own_case):
             async with principals.request(reader, "GET", path, headers={"If-None-Match": tag}) as response:
                 assert response.status == (304 if tag == own else 200)
                 assert response.headers["ETag"] == own
-    await expect_json(
-        principals.request("supervisor", "GET", path, headers={"If-None-Match": etags["agent"]}), 304
-    )  # supervisors and agents have the same view
+    request = principals.request("supervisor", "GET", path, headers={"If-None-Match": etags["agent"]})
+    await expect_json(request, 304)
     for reader, priority in (("agent", "high"), ("customer", "low")):
         changed = principals.request(
             "agent", "PATCH", path, json={"priority": priority}, headers={"If-Match": etags[reader]}
@@ -385,20 +381,8 @@ async def test_retried_opening_reveals_nothing_of_a_case_with_another_customer(p
     assert await principals.read_json("customer", "POST", "/support/cases", json=new, headers=key) == case
     async with service_of(principals.client).database.transaction() as tx:
         await tx.execute(tickets.update().where(tickets.c.id == case["id"]).values(customer_id="customer-2"))
-    await expect_problem(
-        principals.request("customer", "POST", "/support/cases", json=new, headers=key), 404, "case_not_found"
-    )
-
-
-async def test_responses_are_never_stored_in_shared_caches(principals, subtests):
-    """Only downloads may be stored, and only by the client itself."""
-    case = await prepare(principals, "supervisor", "an uncached read")
-    for operation in READS:
-        with subtests.test(operation):
-            async with principals.perform("supervisor", operation, *case) as response:
-                assert response.status == 200
-                expected = "private, no-cache" if operation == "download" else "no-store"
-                assert response.headers["Cache-Control"] == expected
+    refused = principals.request("customer", "POST", "/support/cases", json=new, headers=key)
+    await expect_problem(refused, 404, "case_not_found")
 
 
 async def test_visibility_as_a_form_field_is_refused(principals, own_case):
@@ -444,18 +428,15 @@ async def test_only_a_supervisor_takes_a_case_from_an_agent(principals, way):
         return principals.request(principal, method, path, **sent)
 
     await expect_problem(await give("agent-2", "agent"), 403, "permission_missing")
-    async with give("agent-1", "agent") as response:
-        assert response.status == 200
+    await expect_json(give("agent-1", "agent"))
     await expect_problem(await give("agent-2", "agent"), 403, "permission_missing")
-    async with give("agent-2", "supervisor") as response:
-        assert response.status == 200
+    await expect_json(give("agent-2", "supervisor"))
     await expect_problem(await give("agent-1", "agent"), 403, "permission_missing")
     assert (await principals.read_json("supervisor", "GET", f"/support/cases/{case}"))["assignedAgentId"] == "agent-2"
 
 
-async def test_customer_filters_own_cases(make_client, tmp_path):
+async def test_customer_filters_own_cases(principals):
     """No sort and no filter tells a customer of a note, or of the cases of others."""
-    principals = await open_principals(make_client, tmp_path / "tokens.json")
     own_case = await open_case_with_note_and_file(principals, **OWN)
     await open_case_with_note_and_file(principals, **OTHER)
     note = {"authorType": "agent", "message": "Still cross.", "visibility": "internal"}
@@ -480,17 +461,24 @@ async def test_customer_filters_own_cases(make_client, tmp_path):
 
 
 async def test_analyst_sees_masked_cases(principals, own_case):
-    """A customer has one pseudonym, and masked fields cannot be searched."""
-    case = await principals.read_json("analyst", "GET", f"/support/cases/{own_case[0]}?includeTimeline=true")
-    page = await principals.read_json("analyst", "GET", "/support/cases?limit=1")
-    files = await principals.read_json("analyst", "GET", f"/support/cases/{own_case[0]}/attachments")
-    shown = f"{case} {page} {files}"
-    for secret in ("customer-1", "Ann", "cross", "Hello", "note.txt", ".txt", own_case[1] + "/"):
-        assert secret not in shown
-    assert case["customerId"] == page["items"][0]["customerId"]
+    """A customer has one pseudonym, and masked fields cannot be searched. Times are shown.
+
+    An external id may hold an address, as a mail's Message-ID does.
+    """
+    named = {"externalId": "<ann@mail.example>", "sentAt": "2026-05-12T08:30:00.000000Z"}
+    new = {"subject": "A", "channel": "email", "initialMessage": MESSAGE | named, "customerId": "customer-1", **named}
+    path = f"/support/cases/{(await principals.read_json('supervisor', 'POST', '/support/cases', json=new))['id']}"
+    case = await principals.read_json("analyst", "GET", f"{path}?includeTimeline=true")
+    part = await principals.read_json("analyst", "GET", f"{path}?messagesLimit=1")
+    listed, other = (await principals.read_json("analyst", "GET", "/support/cases?limit=2"))["items"]
+    for each in (case, *case["messages"], *part["messages"], listed):
+        assert (each["externalId"], each["sentAt"]) == ("[masked]", named["sentAt"])
+    assert case["customerId"] == listed["customerId"] == other["customerId"] != "customer-1"
     assert (case["status"], case["channel"], case["messages"][0]["authorType"]) == ("open", "email", "customer")
-    assert files[0]["sizeBytes"] == 5
+    assert case["timeline"][0]["timestamp"] == named["sentAt"]
     assert {entry["origin"] for entry in case["timeline"]} == {"case"}
+    (file,) = await principals.read_json("analyst", "GET", f"/support/cases/{own_case[0]}/attachments")
+    assert file["sizeBytes"] == 5
     for query in ("q=Ann", "customerId=customer-1", "orderId=1", "payment_id=1", "shipmentId=1", "tag=a&tag=Ann+Smith"):
         await expect_problem(principals.request("analyst", "GET", f"/support/cases?{query}"), 403, "permission_missing")
 
@@ -531,14 +519,11 @@ async def test_each_role_sees_its_part_of_the_history(principals, own_case):
         *(("case.opened", "supervisor"), ("attachment.added", "supervisor"), ("case.changed", "agent")),
         *(("case.changed", "agent"), ("attachment.added", "supervisor"), ("case.closed", "agent")),
     ]
-    assert seen["agent"][1]["changes"] == {
-        "attachmentId": [None, file],
-        "filename": [None, "note.txt"],
-        "visibility": [None, "public"],
-    }
+    added = {"attachmentId": [None, file], "visibility": [None, "public"]}
+    assert seen["agent"][1]["changes"] == added | {"filename": [None, "note.txt"]}
     assert [entry["action"] for entry in seen["analyst"]] == [entry["action"] for entry in seen["agent"]]
     assert {*seen["analyst"][1]} == {"type", "timestamp", "origin", "action", "changes"}
-    assert seen["analyst"][1]["changes"] == {"attachmentId": [None, file], "visibility": [None, "public"]}
+    assert seen["analyst"][1]["changes"] == added
     assert seen["analyst"][2]["changes"]["tags"] == [[], ["late", "[masked]"]]
     assert [{**entry, "timestamp": ""} for entry in seen["customer"]] == [
         {"type": "case-event", "timestamp": "", "origin": "case", "action": action, "changes": {"status": status}}
@@ -548,16 +533,6 @@ async def test_each_role_sees_its_part_of_the_history(principals, own_case):
             ("case.closed", ["pending", "closed"]),
         )
     ]
-
-
-async def test_customer_who_opens_a_case_sees_no_actor(principals):
-    """The own timeline of the answer equals the timeline that a read returns."""
-    opened = await principals.read_json("customer", "POST", "/support/cases", **opening(initialMessage=MESSAGE))
-    read = await principals.read_json("customer", "GET", f"/support/cases/{opened['id']}?includeTimeline=true")
-    assert opened["timeline"] == read["timeline"]
-    assert (opened["timeline"][0]["type"], "actor" in opened["timeline"][0]) == ("case-event", False)
-    staff = await principals.read_json("supervisor", "GET", f"/support/cases/{opened['id']}?includeTimeline=true")
-    assert staff["timeline"][0]["actor"] == "customer"
 
 
 async def test_agent_sees_only_their_own_workload(principals):
@@ -571,69 +546,6 @@ async def test_agent_sees_only_their_own_workload(principals):
 def opening(**given):
     """Return the request in which a customer opens a case."""
     return {"json": {"subject": "Help", "channel": "email", **given}}
-
-
-REFUND = {
-    "type": "payment-refund",
-    "source": "payment-service",
-    "eventType": "payment.refund.approved",
-    "status": "approved",
-    "amount": 500,
-    "timestamp": "2026-05-12T08:30:00Z",
-}
-
-
-CUSTOMER_OPENS_CASES_WITHOUT_A = [
-    REFUND,
-    *({"type": kind} for kind in ("order", "Payment", "payment ", ["payment"], "conversation", "page")),
-    {},
-]
-
-
-@each_row("entry", CUSTOMER_OPENS_CASES_WITHOUT_A)
-async def test_customer_opens_cases_without_a_context(principals, entry):
-    """Whatever is in it, an entry could look like one of a service or an agent."""
-    problem = await expect_problem(
-        principals.request("customer", "POST", "/support/cases", **opening(context=[entry])), 403, "permission_missing"
-    )
-    assert "cases:refer" in problem["detail"]
-    await principals.read_json("customer", "POST", "/support/cases", **opening(context=[]))
-
-
-@each_row("wanted", [{"priority": "urgent"}, {"priority": "low"}, {"tags": ["vip"]}])
-async def test_customer_does_not_choose_its_service_level(principals, wanted):
-    """Policies match priority and tags, so customers open cases with normal priority and without tags."""
-    problem = await expect_problem(
-        principals.request("customer", "POST", "/support/cases", **opening(**wanted)), 403, "permission_missing"
-    )
-    assert "cases:prioritize" in problem["detail"]
-    await principals.read_json("customer", "POST", "/support/cases", **opening(priority="normal", tags=[]))
-    await principals.read_json("agent", "POST", "/support/cases", **opening(**wanted))
-
-
-@each_row("way", ["case", "first message", "message"])
-async def test_customer_can_not_backdate(principals, own_case, way):
-    """The order of a conversation is that of arrival, unless staff or a service says when something was sent."""
-    sent = {"sentAt": "2026-05-12T08:30:00Z"}
-    path, body = {
-        "case": ("/support/cases", opening(**sent)),
-        "first message": ("/support/cases", opening(initialMessage=MESSAGE | sent)),
-        "message": (f"/support/cases/{own_case[0]}/messages", {"json": MESSAGE | sent}),
-    }[way]
-    problem = await expect_problem(principals.request("customer", "POST", path, **body), 403, "permission_missing")
-    assert "messages:backdate" in problem["detail"]
-    await principals.read_json("agent", "POST", path, **body)
-
-
-@each_row("principal, may", [("customer", False), ("agent", False), ("supervisor", True)])
-async def test_only_a_supervisor_opens_synthetic_cases(principals, principal, may):
-    answer = principals.request(principal, "POST", "/support/cases", **opening(channel="synthetic"))
-    if may:
-        async with answer as response:
-            assert response.status == 201
-    else:
-        problem = await expect_problem(answer, 403, "permission_missing")
-        assert "cases:create-synthetic" in problem["detail"]
 
 
 async def test_personal_data_in_vocabulary_fields_is_masked(principals):
@@ -659,22 +571,12 @@ async def test_personal_data_in_vocabulary_fields_is_masked(principals):
     assert shown["context"][0]["type"] == "page"
 
 
-@each_row("amount", ["125.50", "1250000", "-3.5", 99.5, 125000, None])
-async def test_analyst_sees_amounts(principals, amount):
-    """Amounts are shown as numbers or as text. Other text in their place is masked."""
-    context = [{"type": "payment", "amount": amount}, {"type": "order", "total": "call 0901234567"}]
-    case = await principals.read_json("agent", "POST", "/support/cases", **opening(context=context))
-    shown = (await principals.read_json("analyst", "GET", f"/support/cases/{case['id']}"))["context"]
-    assert (shown[0]["amount"], shown[1]["total"]) == (amount, "[masked]")
-
-
 async def test_closed_case_refuses_files_and_messages_of_its_customer(principals, own_case):
     """A file of an agent is accepted."""
     path = f"/support/cases/{own_case[0]}"
     await principals.read_json("agent", "POST", f"{path}/close")
-    await expect_problem(
-        principals.request("customer", "POST", f"{path}/attachments", data=form(b"x")), 409, "case_closed"
-    )
+    refused = principals.request("customer", "POST", f"{path}/attachments", data=form(b"x"))
+    await expect_problem(refused, 409, "case_closed")
     message = {"authorType": "customer", "message": "And yet"}
     await expect_problem(principals.request("customer", "POST", f"{path}/messages", json=message), 409, "case_closed")
     await principals.read_json("agent", "POST", f"{path}/attachments", data=form(b"x"))
@@ -717,9 +619,8 @@ async def test_parts_of_a_conversation_have_no_internal_notes_for_customers(prin
         await expect_problem(principals.request("other-customer", "GET", unseen), 404, "case_not_found")
 
 
-async def test_match_of_a_search_shows_no_internal_note_to_customers(make_client, tmp_path):
+async def test_match_of_a_search_shows_no_internal_note_to_customers(principals):
     """A customer gets the newest public message that matches, and an agent the note after it."""
-    principals = await open_principals(make_client, tmp_path / "tokens.json")
     case, _ = await open_case_with_note_and_file(principals, **OWN)
     said = (await principals.read_json("customer", "GET", f"/support/cases/{case}"))["messages"][-1]
     note = {"authorType": "agent", "message": "Hello says she, crossly", "visibility": "internal"}
@@ -733,9 +634,8 @@ async def test_match_of_a_search_shows_no_internal_note_to_customers(make_client
         assert len((await principals.read_json("agent", "GET", f"/support/cases?{query}"))["items"]) == 1
 
 
-async def test_customer_has_only_what_the_caller_may_see(make_client, tmp_path):
+async def test_customer_has_only_what_the_caller_may_see(principals):
     """Agents get the cases in their scope, customers their own cases without internal files; others look unknown."""
-    principals = await open_principals(make_client, tmp_path / "tokens.json")
     case, file = await open_case_with_note_and_file(principals, **OWN)
     await open_case_with_note_and_file(principals, **OTHER)
     path = f"/support/cases/{case}/attachments?visibility=internal"
@@ -811,22 +711,6 @@ async def test_repeat_of_an_external_id_shows_what_its_sender_may_see(principals
     assert (again["message"], again["visibility"]) == ("cross", "internal")
 
 
-async def test_analyst_sees_when_something_was_sent_and_not_what_it_is_called(principals):
-    """An external id may hold an address, as a mail's Message-ID does."""
-    named = {"externalId": "<ann@mail.example>", "sentAt": "2026-05-12T08:30:00Z"}
-    new = {"subject": "A", "channel": "email", "initialMessage": MESSAGE | named, **named}
-    case = await principals.read_json("supervisor", "POST", "/support/cases", json=new)
-    await principals.read_json("supervisor", "POST", "/support/cases", json=new | {"externalId": "b"})
-    path = f"/support/cases/{case['id']}"
-    found = await principals.read_json("analyst", "GET", f"{path}?includeTimeline=true")
-    part = await principals.read_json("analyst", "GET", f"{path}?messagesLimit=1")
-    listed = (await principals.read_json("analyst", "GET", "/support/cases?limit=2"))["items"]
-    for each in (found, *found["messages"], *part["messages"], *listed):
-        assert (each["externalId"], each["sentAt"]) == ("[masked]", "2026-05-12T08:30:00.000000Z")
-    assert found["timeline"][0]["timestamp"] == "2026-05-12T08:30:00.000000Z"
-    assert "ann@" not in str((found, part, listed))
-
-
 async def test_setting_lets_customers_choose_priority_and_tags(tmp_path, make_client):
     """With SUPPORT_CUSTOMERS_SET_PRIORITY=true."""
     principals = Principals(None, tmp_path / "tokens.json")
@@ -836,3 +720,37 @@ async def test_setting_lets_customers_choose_priority_and_tags(tmp_path, make_cl
     )
     case = await principals.read_json("customer", "POST", "/support/cases", **opening(priority="urgent", tags=["vip"]))
     assert (case["priority"], case["tags"]) == ("urgent", ["vip"])
+
+
+ME = "/support/me"
+
+
+@each_row("role", ROLES)
+async def test_caller_learns_what_the_table_of_routes_allows(shared_principals, role):
+    """Every permission that a role has, with its scope, and no other."""
+    me = await shared_principals.read_json(role, "GET", ME)
+    permissions = [route.access for route in ROUTES if isinstance(route.access, Permission)]
+    assert me == {
+        "name": role,
+        "role": role,
+        "subject": SUBJECTS.get(role),
+        "teams": ["returns"] if role == "agent" else [],
+        "permissions": {each.name: each.scopes[role] for each in permissions if role in each.scopes},
+    }
+    assert "me:read" in me["permissions"]
+
+
+def test_a_permission_has_the_same_scopes_in_every_route():
+    """Otherwise one answer could not tell them."""
+    scopes = {}
+    for route in ROUTES:
+        if isinstance(route.access, Permission):
+            assert scopes.setdefault(route.access.name, route.access.scopes) == route.access.scopes
+
+
+async def test_everyone_is_a_supervisor_without_authentication(client, shared_principals):
+    """This is what `SUPPORT_AUTH=open` means. Otherwise a caller without a token learns nothing."""
+    me = await expect_json(client.get(ME))
+    assert (me["name"], me["role"], me["subject"], me["teams"]) == ("anyone", "supervisor", None, [])
+    assert me["permissions"]["cases:write"] == "all"
+    await expect_problem(shared_principals.client.get(ME), 401, "token_missing")

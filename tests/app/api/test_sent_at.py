@@ -2,19 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
-from tests.support.calls import add_message, expect_problem, open_case, read_case, read_detail
+from tests.support.calls import add_message, expect_json, expect_problem, open_case, read_case, read_detail
 from tests.support.each import each_row
 
 SENT = "2026-05-12T08:30:00.000000Z"
 FIRST = {"authorType": "customer", "message": "first"}
-
-
-@pytest.fixture
-def client(shared_client):
-    """A client of one service for all tests of this module."""
-    return shared_client
 
 
 def conversation(case):
@@ -49,8 +41,7 @@ async def test_answers_to_writes_show_the_same_time(client):
     assert await read_case(client, case) == case | {"timeline": []}
     own = await open_case(client, sentAt=SENT, initialMessage=FIRST | {"sentAt": "2026-05-11T00:00:00Z"})
     assert conversation(own) == [("2026-05-11T00:00:00.000000Z", "first")]
-    async with client.post(f"/support/cases/{case['id']}/close", json={"message": "Bye"}) as response:
-        closed = await response.json()
+    closed = await expect_json(client.post(f"/support/cases/{case['id']}/close", json={"message": "Bye"}))
     assert conversation(closed) == [(SENT, "first"), (closed["messages"][1]["createdAt"], "Bye")]
     assert closed["messages"][1]["sentAt"] is None
 

@@ -1,28 +1,15 @@
 """Staged files: only their uploader sees them before the message that names them is sent."""
 
-from datetime import timedelta
-
 import pytest_asyncio
 
-from support_service.attachments.maintenance.jobs import MaintenanceTimings
-from support_service.attachments.opening import AttachmentTimings
-from support_service.cases.case_files import CaseFileLimits
-from support_service.cases.opening import CaseTimings
-from tests.support.access.principals import open_principals
-from tests.support.calls import eventually, expect_json, expect_problem, form, open_case, stored_files
+from tests.support.calls import expect_json, expect_problem, form
+from tests.support.links import OWN
 from tests.support.scrape import Changes
 from tests.support.service import own_client, service_of
-from tests.support.timings import patient_timings
 
 client = own_client
 
-NEW_CASE = {
-    "subject": "A parcel",
-    "channel": "email",
-    "customerId": "customer-1",
-    "assignedAgentId": "agent-1",
-    "team": "returns",
-}
+NEW_CASE = {"subject": "A parcel", "channel": "email", "team": "returns", **OWN}
 MESSAGE = {"authorType": "agent", "message": "See the files."}
 
 
@@ -135,16 +122,6 @@ async def test_a_customer_stages_and_deletes_files_of_their_own(case):
     assert (removed["action"], removed["actor"]) == ("attachment.removed", "agent")
 
 
-async def test_a_deleted_staged_file_leaves_no_bytes(make_client, tmp_path, attachment_dir):
-    """Its row and its bytes are gone at once, whatever version of the case is expected."""
-    case = await opened(await open_principals(make_client, tmp_path / "tokens.json"))
-    file = await case.stage()
-    assert len(stored_files(attachment_dir)) == 1
-    await expect_json(case.delete(file, headers={"If-Match": '"9"'}), 204)
-    assert stored_files(attachment_dir) == []
-    await expect_problem(case.delete(file), 404, "attachment_not_found")
-
-
 async def test_a_message_that_names_an_unknown_file_is_refused(case):
     """The problem names each id; nothing is sent, and the other staged files still wait."""
     mine, foreign, internal = await case.stage(), await case.stage("supervisor"), await case.stage()
@@ -214,28 +191,3 @@ async def test_a_staged_file_is_in_the_backlog_from_its_message_on(case):
     assert changes.nonzero("support_attachment_stored_total") == {"text/plain": 1}
     async with case.principals.request("customer", "GET", file["uri"]) as response:
         assert await response.read() == b"12345"
-
-
-async def test_staged_files_of_one_uploader_are_bounded(make_client, attachment_dir):
-    """One more is refused, and stores nothing."""
-    client = await make_client(timings=patient_timings(cases=CaseTimings(files=CaseFileLimits(max_staged_files=1))))
-    path = f"/support/cases/{(await open_case(client))['id']}/attachments?staged=true"
-    await expect_json(client.post(path, data=form(b"x")), 201)
-    await expect_problem(client.post(path, data=form(b"x")), 409, "too_many_staged_files")
-    assert len(stored_files(attachment_dir)) == 1
-
-
-async def test_a_staged_file_that_no_message_names_is_deleted(make_client, attachment_dir):
-    """After its time a message can't name it, and the service deletes its bytes."""
-    maintenance = MaintenanceTimings(garbage_collection_interval=0.05)
-    timings = patient_timings(
-        cases=CaseTimings(files=CaseFileLimits(staging_time=timedelta(0))),
-        attachments=AttachmentTimings(maintenance=maintenance),
-    )
-    client = await make_client(timings=timings)
-    path = f"/support/cases/{(await open_case(client))['id']}"
-    async with client.post(f"{path}/attachments?staged=true", data=form(b"x")) as response:
-        file = (await response.json())["id"]
-    late = await client.post(f"{path}/messages", json=MESSAGE | {"attachmentIds": [file]})
-    assert file in (await expect_problem(late, 422, "attachment_not_sendable"))["detail"]
-    await eventually(lambda: not stored_files(attachment_dir))

@@ -37,12 +37,6 @@ NEW_CASE = {
 }
 
 
-@pytest.fixture
-def client(shared_client):
-    """A client of one service for all tests of this module."""
-    return shared_client
-
-
 async def test_case_is_opened_as_sent(client, metric_changes):
     """The case is at its Location and counts once under its channel."""
     async with client.post("/support/cases", json=NEW_CASE) as response:
@@ -143,10 +137,8 @@ async def test_only_the_sent_fields_change(client, metric_changes):
     assert changed.keys() == CASE_FIELDS
     assert {name: changed[name] for name in change} == change
     assert changed["updatedAt"] > case["updatedAt"]
-    async with client.patch(f"/support/cases/{case['id']}", json=change) as response:
-        assert await response.json() == changed
-    async with client.patch(f"/support/cases/{case['id']}", json={}) as response:
-        assert await response.json() == changed
+    assert await expect_json(client.patch(f"/support/cases/{case['id']}", json=change)) == changed
+    assert await expect_json(client.patch(f"/support/cases/{case['id']}", json={})) == changed
     assert metric_changes.nonzero(STATUS_CHANGES) == {"resolved": 1}
     assert metric_changes.nonzero(CASES_CREATED) == {"email": 1}
 
@@ -158,8 +150,7 @@ async def test_case_is_closed_with_an_optional_message(client, metric_changes):
     assert detail.keys() == DETAIL_FIELDS
     assert detail["status"] == "closed"
     closing = {"message": "Solved", "authorType": "bot", "sentiment": "positive", "assignedAgentId": "agent-4"}
-    async with client.post(f"/support/cases/{case['id']}/close", json=closing) as response:
-        detail = await response.json()
+    detail = await expect_json(client.post(f"/support/cases/{case['id']}/close", json=closing))
     assert (detail["status"], detail["assignedAgentId"]) == ("closed", "agent-4")
     assert [(each["authorType"], each["message"]) for each in detail["messages"]] == [("bot", "Solved")]
     assert metric_changes.nonzero(STATUS_CHANGES) == {"closed": 1}
@@ -174,8 +165,7 @@ async def test_opened_and_closed_case_has_its_own_entries_as_timeline(make_clien
     opened = await open_case(client, context=context, initialMessage={"authorType": "customer", "message": "Late"})
     assert [entry["type"] for entry in opened["timeline"]] == ["note", "order", "case-event", "conversation"]
     file = await upload(client, opened, filename="a.txt")
-    async with client.post(f"/support/cases/{opened['id']}/close", json={"message": "Bye"}) as response:
-        closed = await response.json()
+    closed = await expect_json(client.post(f"/support/cases/{opened['id']}/close", json={"message": "Bye"}))
     assert [entry.get("message") or entry.get("uri") or entry.get("action") for entry in closed["timeline"]] == [
         *(None, None, "case.opened", "Late"),
         *("attachment.added", file["uri"], "Bye", "case.closed"),
@@ -197,3 +187,46 @@ async def test_workload_counts_the_cases_of_an_agent_by_status(client):
         found = await expect_json(client.get(f"/support/agents/{agent.replace('/', '%2F')}/workload"))
         expected = dict(zip(("open", "pending", "resolved", "closed"), numbers, strict=True))
         assert found == {"agentId": agent, **expected}
+
+
+async def pages(client, case, limit):
+    """Read a case in parts; return the messages of each part."""
+    found, query = [], {"messagesLimit": str(limit)}
+    while True:
+        part = await read_case(client, case, **query)
+        found.append(part["messages"])
+        if not part["moreMessages"]:
+            return found
+        query["messagesAfter"] = part["messages"][-1]["id"]
+
+
+async def test_parts_together_are_the_conversation(client):
+    """Each part is as long as asked for, except the last; everything but the messages is as in the whole case."""
+    case = await open_case(client)
+    await upload(client, case)
+    sent = [await add_message(client, case, str(number)) for number in range(6)]
+    assert await pages(client, case, 4) == [sent[:4], sent[4:]]
+    assert await pages(client, case, 3) == [sent[:3], sent[3:]]
+    assert await pages(client, case, 200) == [sent]
+    whole = await read_case(client, case)
+    part = await read_case(client, case, messagesAfter=sent[0]["id"], messagesLimit="1")
+    assert part == whole | {"messages": [sent[1]], "moreMessages": True}
+    assert (whole["messages"], whole["moreMessages"]) == (sent, False)
+    rest = await read_case(client, case, messagesAfter=sent[-1]["id"])
+    assert (rest["messages"], rest["moreMessages"]) == ([], False)
+
+
+async def test_part_has_a_tag_and_a_start_in_its_case(client):
+    """A part that is unchanged is not sent again. A timeline is not read in parts."""
+    case, other = await open_case(client), await open_case(client)
+    message, path = await add_message(client, other), f"/support/cases/{case['id']}"
+    async with client.get(f"{path}?messagesLimit=1") as response:
+        etag = response.headers["ETag"]
+    await expect_json(client.get(f"{path}?messagesLimit=1", headers={"If-None-Match": etag}), 304)
+    for wrong in (
+        {"messagesAfter": message["id"]},
+        {"messagesAfter": "nobody"},
+        {"messagesAfter": "m-1", "includeTimeline": "true"},
+        {"messagesLimit": "1", "includeTimeline": "true"},
+    ):
+        await expect_problem(client.get(path, params=wrong), 422, "invalid_request")

@@ -1,8 +1,10 @@
-"""Refused uploads: each problem has a stable code, and no file, row or count remains."""
+"""Uploads: the names of files, and refused ones: each problem has a stable code, and no file, row or count remains."""
 
 import asyncio
 import gzip
+from urllib.parse import unquote
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -19,7 +21,7 @@ from tests.support.attachments.raw_uploads import (
     send_open,
     write_chunk,
 )
-from tests.support.calls import eventually, expect_problem, form, open_case, read_case, stored_files
+from tests.support.calls import eventually, expect_json, expect_problem, open_case, read_case, stored_files
 from tests.support.each import each_row
 from tests.support.service import service_of
 
@@ -61,17 +63,14 @@ async def nothing_is_stored(client, case, attachment_dir, metric_changes):
 
 @each_row("name", BODIES)
 async def test_invalid_upload_is_refused(client, case, nothing_is_stored, name):
-    """Each kind of invalid body has its own stable code, and nothing is stored."""
+    """Each kind of invalid body has its own stable code, and nothing is stored.
+
+    A problem names the rule, without the parser's exception and the bytes that it quotes.
+    """
     body, content_type, status, code = BODIES[name]
-    await expect_problem(await send_body(client, case, body, content_type), status, code)
-
-
-async def test_refusal_of_a_malformed_header_is_in_words(client, case):
-    """It names the rule, without the parser's exception and the bytes that it quotes."""
-    problem = await expect_problem(
-        await send_body(client, case, BODIES["a filename that is not UTF-8"][0], FORM), 400, "malformed_multipart"
-    )
-    assert problem["detail"] == "The multipart body is invalid: Segment header failed to decode."
+    problem = await expect_problem(await send_body(client, case, body, content_type), status, code)
+    if name == "a filename that is not UTF-8":
+        assert problem["detail"] == "The multipart body is invalid: Segment header failed to decode."
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "GZIP", "identity, gzip"])
@@ -84,12 +83,16 @@ async def test_compressed_body_is_refused(client, case, nothing_is_stored, encod
         await expect_problem(client.post(path, data=body, headers=headers), 415, "unsupported_type")
 
 
-@pytest.mark.parametrize("size", [MAX + 1, 200_000])
-async def test_chunked_upload_over_the_limit_is_refused(client, case, nothing_is_stored, size):
-    """The upload is refused as soon as it exceeds the limit."""
-    response = await send_body(client, case, chunks(PART, *[b"x" * 1000] * (size // 1000), b"x", END))
-    problem = await expect_problem(response, 413, "attachment_too_large")
-    assert problem["limitBytes"] == MAX
+async def test_file_up_to_the_size_limit_is_stored(client, case, attachment_dir):
+    """With a Content-Length and in chunks. A larger one is refused as soon as it exceeds the limit."""
+    before = len(stored_files(attachment_dir))
+    for body in (PART + b"x" * MAX + END, chunks(PART, b"x" * MAX, END)):
+        assert (await expect_json(await send_body(client, case, body), 201))["sizeBytes"] == MAX
+    for size in (MAX + 1, 200_000):
+        response = await send_body(client, case, chunks(PART, *[b"x" * 1000] * (size // 1000), b"x", END))
+        problem = await expect_problem(response, 413, "attachment_too_large")
+        assert problem["limitBytes"] == MAX
+    assert len(stored_files(attachment_dir)) == before + 2
 
 
 @pytest.mark.parametrize("before", [b"", OTHER])
@@ -104,38 +107,15 @@ async def test_endless_preamble_or_field_is_refused(client, case, nothing_is_sto
         assert status.split()[1] in (b"400", b"413")
 
 
-async def test_file_of_exactly_the_size_limit_is_stored(client, case, attachment_dir):
-    """This holds with and without a Content-Length."""
-    before = len(stored_files(attachment_dir))
-    for body in (PART + b"x" * MAX + END, chunks(PART, b"x" * MAX, END)):
-        async with await send_body(client, case, body) as response:
-            assert response.status == 201
-            assert (await response.json())["sizeBytes"] == MAX
-    assert len(stored_files(attachment_dir)) == before + 2
-
-
-async def test_nested_multipart_is_stored_unparsed(client, case):
-    """A part that is itself a multipart body is an ordinary file."""
+async def test_only_the_file_of_a_form_is_stored(client, case):
+    """A part that is itself a multipart body is an ordinary file. Fields before and after it are no part of it."""
     nested = b"--n\r\nContent-Disposition: form-data; name=file\r\n\r\ninner\r\n--n--\r\n"
-    part = PART.replace(b"text/plain", b"multipart/mixed; boundary=n")
-    async with await send_body(client, case, part + nested + END) as response:
+    part = OTHER + PART.replace(b"text/plain", b"multipart/mixed; boundary=n")
+    async with await send_body(client, case, part + nested + b"\r\n" + OTHER + b"--b--\r\n") as response:
         answer = await response.json()
-    assert answer["contentType"] == "multipart/mixed"
+    assert (answer["contentType"], answer["sizeBytes"]) == ("multipart/mixed", len(nested))
     async with client.get(answer["uri"]) as response:
         assert await response.read() == nested
-
-
-async def test_other_form_fields_are_ignored(client, case):
-    """Fields before and after the file are not part of it."""
-    async with await send_body(client, case, OTHER + PART + b"hello\r\n" + OTHER + b"--b--\r\n") as response:
-        assert (await response.json())["sizeBytes"] == 5
-
-
-async def test_upload_to_an_unknown_case_is_not_found(client, case, nothing_is_stored):
-    """This holds for any form of the id."""
-    for unknown in ("nobody", "%00", "..%2F..%2Fetc", "x" * 5000):
-        response = await client.post(f"/support/cases/{unknown}/attachments", data=form(b"hello"))
-        await expect_problem(response, 404, "case_not_found")
 
 
 @each_row("name", BODIES)
@@ -177,3 +157,55 @@ def statuses(metrics, route):
 async def _write_endlessly(writer) -> None:
     while True:
         await write_chunk(writer, b"x" * 1000)
+
+
+async def test_percent_encoded_filename_is_decoded(client, case):
+    """Some clients, such as aiohttp, percent-encode characters beyond ASCII."""
+    document = aiohttp.FormData()  # quotes the filename
+    document.add_field("file", b"hello", filename="đơn hàng 100%.txt", content_type="text/plain")
+    async with client.post(f"/support/cases/{case['id']}/attachments", data=document) as response:
+        assert (await response.json())["filename"] == "đơn hàng 100%.txt"
+
+
+FILENAME_IS_SHOWN_WITHOUT_PATH = [
+    ("../../etc/passwd", "passwd"),
+    ("..\\..\\boot.ini", "boot.ini"),
+    ("C:\\Users\\lan\\hoá đơn.pdf", "hoá đơn.pdf"),
+    ("/etc/shadow", "shadow"),
+    ("a\0b.txt", "ab.txt"),
+    ("a\x1b[31mb\u202e\u200b.txt", "a[31mb.txt"),
+    ("Đơn hàng số 1.txt", "Đơn hàng số 1.txt"),
+    ("x" * 400, "x" * 255),
+    ("đ" * 400, "đ" * 127),
+    ("", "file"),
+    (".", "file"),
+    ("..", "file"),
+    ("   ", "file"),
+    ('quo"te%.txt', 'quo"te%.txt'),
+    ("..hidden", "..hidden"),
+    ("{3f2504e0}.pdf", "{3f2504e0}.pdf"),
+]
+
+
+@each_row("sent, shown", FILENAME_IS_SHOWN_WITHOUT_PATH)
+async def test_filename_is_shown_without_path_and_control_characters(client, case, attachment_dir, sent, shown):
+    """The file is stored under a generated key, whatever its name."""
+    body = _form_with_filename(sent)
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    before = stored_files(attachment_dir)
+    answer = await expect_json(client.post(f"/support/cases/{case['id']}/attachments", data=body, headers=headers), 201)
+    assert answer["filename"] == shown
+    (path,) = {*stored_files(attachment_dir)} - {*before}
+    assert len(path.relative_to(attachment_dir).parts) == 2
+    assert path.name.isalnum()
+    async with client.get(answer["uri"]) as response:
+        assert await response.read() == b"hello"
+        disposition = response.headers["Content-Disposition"]
+        assert unquote(disposition.rpartition("filename*=UTF-8''")[2]) == shown
+
+
+def _form_with_filename(filename: str) -> bytes:
+    """Return a form with this unencoded filename."""
+    name = filename.replace("\\", "\\\\").replace('"', '\\"') if "\\" in filename or '"' in filename else filename
+    head = f'--b\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
+    return head.encode() + b"hello\r\n--b--\r\n"

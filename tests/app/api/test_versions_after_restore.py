@@ -68,9 +68,8 @@ async def test_versions_of_macros_and_overrides_are_times(base, client):
     first, tag = tags
     assert int(tag.strip('"')) > int(first.strip('"')) + 1
     for sent, status in ((first, 412), (tag, 200)):
-        await expect_json(
-            client.put("/support/macros/hello", json={"text": "Three"}, headers={"If-Match": sent}), status
-        )
+        request = client.put("/support/macros/hello", json={"text": "Three"}, headers={"If-Match": sent})
+        await expect_json(request, status)
     override = {"reason": "slow", "duration": "PT5M"}
     async with client.put("/support/overrides/payment", json=override) as response:
         version = (await response.json())["version"]

@@ -8,7 +8,6 @@ import pytest_asyncio
 
 from support_service.cases.model.requests import CaseFilters, CaseQuery
 from support_service.core.clock import format_time, utc_now
-from support_service.desk.views import ViewLimits
 from support_service.platform.database.tables import tickets, views
 from tests.support.calls import add_message, expect_json, expect_problem, list_cases, open_case
 from tests.support.each import each_row
@@ -77,23 +76,15 @@ async def client_of_four_cases(make_shared_client):
 
 COUNT_IS_THE_NUMBER_OF = [
     ({}, 3),
-    ({"status": "open"}, 3),
-    ({"status": "closed"}, 0),
-    ({"customerId": "c-2"}, 2),
+    ({"status": "open,pending"}, 3),
     ({"channel": "chat", "customerId": "c-2"}, 1),
-    ({"q": "parc"}, 2),
     ({"q": "parc", "customerId": "c-2"}, 1),
     ({"q": "?!"}, 0),
     ({"channel": "synthetic"}, 1),
-    ({"status": "open,pending"}, 3),
-    ({"tag": ["late"]}, 1),
     ({"tag": ["late", "vip"], "team": "none"}, 1),
-    ({"assignedAgentId": "none", "sort": "updated"}, 3),
-    ({"sort": "waiting"}, 3),
     ({"sort": "waiting", "status": "pending,closed"}, 0),
     ({"orderId": "ORD-1", "q": "parcel", "sort": "updated"}, 1),
-    ({"updatedAfter": "2026-01-01T07:00:00+07:00"}, 3),
-    ({"updatedAfter": "9999-01-01T00:00:00Z"}, 0),
+    ({"assignedAgentId": "none", "updatedAfter": "2026-01-01T07:00:00+07:00"}, 3),
 ]
 
 
@@ -169,50 +160,11 @@ async def test_change_of_an_older_version_is_refused(shared_client):
     await expect_json(shared_client.delete(path, headers={"If-Match": '"1", "2"'}), 204)
 
 
-async def test_limits_of_views_and_names(make_client):
-    """A view too many and a name that is taken are conflicts with codes of their own."""
-    client = await make_client(timings=patient_timings(views=ViewLimits(max_views=2)))
-    await save(client, "A")
-    taken = await client.post(VIEWS, json={"name": "A", "query": {}})
-    await expect_problem(taken, 409, "view_name_taken")
-    await save(client, "B")
-    await expect_problem(client.post(VIEWS, json={"name": "C", "query": {}}), 409, "too_many_views")
-    await save(client, "A", team="returns")
-    assert ViewLimits().max_views == 100
-
-
-async def test_repeated_creation_is_answered_from_the_store(shared_client):
-    """With an Idempotency-Key, the view is created once."""
-    sent = {"json": {"name": "Repeated", "query": {}}, "headers": {"Idempotency-Key": "k"}}
-    answers = []
-    for _ in range(2):
-        async with shared_client.post(VIEWS, **sent) as response:
-            assert (response.status, response.headers["ETag"]) == (201, '"1"')
-            answers.append(await response.json())
-    assert answers[0] == answers[1]
-    assert [each["name"] for each in (await read(shared_client))["items"]].count("Repeated") == 1
-
-
 async def test_agent_may_repeat_a_creation(shared_principals):
     """The stored answer is about no case, so it does not depend on which cases the agent sees."""
     sent = {"json": {"name": "A", "query": {}}, "headers": {"Idempotency-Key": "k"}}
     first, again = [await shared_principals.read_json("agent", "POST", VIEWS, **sent) for _ in range(2)]
     assert first == again
-
-
-async def test_views_are_listed_in_pages(client):
-    """Newest first; the last page has no cursor."""
-    for number in range(5):
-        await save(client, f"{number}")
-    found, cursor = [], {}
-    for size in (2, 2, 1):
-        page = await read(client, limit="2", **cursor)
-        assert len(page["items"]) == size
-        found += [item["name"] for item in page["items"]]
-        cursor = {"cursor": page["nextCursor"]}
-    assert (found, cursor) == (["4", "3", "2", "1", "0"], {"cursor": None})
-    for wrong in ({"limit": "101"}, {"limit": "0"}, {"cursor": "x"}):
-        await expect_problem(client.get(VIEWS, params=wrong), 422, "invalid_request")
 
 
 async def names(principals, name):
@@ -310,13 +262,8 @@ async def test_views_that_everyone_has_are_counted(principals):
     assert await counted("agent") == {name: (count, False, 0, False) for name, count in numbers.items()}
     assert list(await counted("analyst")) == ["unassigned", "at-risk"]
     boss = await counted("supervisor")
-    assert {name: count for name, (count, *_) in boss.items()} == {
-        "mine": 0,
-        "mentioned": 0,
-        "snoozed": 0,
-        "unassigned": 3,
-        "at-risk": 0,
-    }
+    none = dict.fromkeys(("mine", "mentioned", "snoozed", "at-risk"), 0)
+    assert {name: count for name, (count, *_) in boss.items()} == none | {"unassigned": 3}
 
 
 async def test_customers_do_not_learn_who_is_mentioned_in_notes(principals):
