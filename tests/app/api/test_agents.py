@@ -173,15 +173,6 @@ async def test_version_of_a_read_entry_is_valid_in_if_match(client):
     await expect_problem(client.get(f"{AGENTS}/unknown"), 404, "agent_not_found")
 
 
-async def test_person_with_an_open_stream_is_present(desk):
-    await desk.send("PUT", f"{AGENTS}/agent-1", json=LINH)
-    await desk.send("PUT", f"{AGENTS}/agent-2", json=LINH)
-    async with desk.follow("lan"):
-        listed = await desk.send("GET", AGENTS)
-        assert [each["present"] for each in listed["items"]] == [True, False]
-        assert (await desk.send("GET", f"{AGENTS}/agent-1"))["present"] is True
-
-
 @pytest.fixture
 async def send(make_client, issuer):
     """A function that sends a request of a person with some claims to a service whose callers have JWTs."""

@@ -164,16 +164,6 @@ async def test_messages_and_files_for_a_duplicate_arrive_in_the_original(desk):
     await desk.refuse(case, "e", 409, "case_closed")
 
 
-async def test_external_ids_are_known_before_and_after_the_merge(desk):
-    """A channel that repeats a message for the duplicate gets the existing message, in whichever case it is."""
-    original, case = await desk.open(), await desk.open()
-    assert await desk.write(case, "before", externalId="<1>") == case
-    await desk.merge(case, original)
-    assert await desk.write(case, "before", externalId="<1>") == case
-    assert [await desk.write(case, "after", externalId="<2>") for _ in range(2)] == [original] * 2
-    assert (await desk.texts(original)).count("after") == 1
-
-
 async def test_merge_is_undone_exactly(desk):
     """The duplicate gets its status and its snooze back, and what is sent to it.
 
@@ -346,13 +336,17 @@ async def test_repeat_of_a_message_is_answered_whatever_its_version(desk, is_mer
 
 @pytest.mark.parametrize("name", ["customer", "supervisor"])
 async def test_repeat_is_found_in_each_case_that_the_message_may_be_in(desk, name):
-    """In the middle of a chain of merges, and in the original of a duplicate that was opened again."""
+    """In the duplicate before the merge, in the middle of a chain, and in the original of one that was opened again."""
     end, middle, case = [await desk.open() for _ in range(3)]
+    before = partial(desk.write, case, "Before", name, externalId="mail-0")
     send = partial(desk.write, case, "Hello", name, externalId="mail-1")
+    assert await before() == case
     await desk.merge(case, middle)
+    assert await before() == case
     assert await send() == middle
     await desk.merge(middle, end)
     assert await send() == middle
+    assert (await desk.texts(end)).count("Hello") == 1
     await desk.principals.read_json("supervisor", "POST", f"/support/cases/{case}/status?status=open")
     assert await send() == middle
 
