@@ -46,7 +46,10 @@ LONG = {
     "import": long("e2e/crash/test_import_kills.py", IMPORT_KILLS=100),
     "retention": long("e2e/crash/test_retention_kills.py", RETENTION_KILLS=50),
     "bulk": long(
-        *("integration/cases/test_bulk_replicas.py", "e2e/crash/test_bulk_kills.py"), BULK_ROUNDS=20, BULK_KILLS=25
+        *("app/api/test_bulk_model.py", "integration/cases/test_bulk_replicas.py", "e2e/crash/test_bulk_kills.py"),
+        BULK_STEPS=500,
+        BULK_ROUNDS=20,
+        BULK_KILLS=25,
     ),
     "reports": long("e2e/reports", REPORT_KILLS=20, REPORT_WRITES=400),
     "snooze": long("e2e/crash/test_snooze_kills.py", SNOOZE_KILLS=30),
