@@ -1,5 +1,6 @@
 """Cases as their service returns them, and cases that are stored past it."""
 
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 
 import pytest
@@ -7,11 +8,13 @@ import pytest
 from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.model.case import Case, CaseSummary
+from support_service.cases.model.requests import NewMessage
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
 from support_service.cases.sql import case_rows
 from support_service.cases.sql.case_reading import to_case
 from support_service.core.domain.principals import SYSTEM
+from support_service.core.errors import SupportError
 from support_service.platform.database import Database
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
@@ -48,6 +51,26 @@ def own_metrics():
     metrics = Metrics(("prometheus",), build_resource())
     yield metrics
     metrics.close()
+
+
+def message_from(author: str, text: str = "Hello", **fields: str) -> NewMessage:
+    """Return the request for a message of an author."""
+    return NewMessage.model_validate({"authorType": author, "message": text, **fields})
+
+
+async def code_of(change: Awaitable[object]) -> str | None:
+    """Return the problem code of a change that is refused, or None."""
+    try:
+        await change
+    except SupportError as refusal:
+        return refusal.code
+    return None
+
+
+@pytest.fixture
+def service(database: Database, instruments: Instruments) -> CaseService:
+    """The case service, without service levels."""
+    return CaseService(database, recorder(database, instruments))
 
 
 def recorder(database: Database, instruments: Instruments) -> CaseRecorder:

@@ -5,25 +5,16 @@ import random
 from collections import Counter, defaultdict
 from contextlib import suppress
 
-import pytest
-
 from support_service.cases.model.requests import CaseChange, NewCase, NewMessage, StatusChange
-from support_service.cases.service import CaseService
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, STATUSES
 from support_service.core.errors import Conflict
 from support_service.platform.database.tables import case_results, report_changes, tickets
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from support_service.reports.measures import RELATIVE_ERROR, day_number, durations_in, percentile
-from tests.support.cases import recorder
 
 CHANNELS = ("email", "chat")  # that are configured
 MEASURES = ("opened", "answered", "solved", "reopened", "firstResponse", "nextResponse", "resolution")
 STEPS = 40
-
-
-@pytest.fixture
-def service(database, instruments):
-    return CaseService(database, recorder(database, instruments))
 
 
 class Writer:

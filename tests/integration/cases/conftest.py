@@ -1,3 +1,19 @@
-"""Fixtures: cases that are stored past the service, and metrics without one."""
+"""Fixtures: the case service, cases that are stored past it, and metrics without a running service."""
 
-from tests.support.cases import add_cases, own_metrics  # noqa: F401 - fixtures
+import pytest
+
+from support_service.platform.telemetry.instruments import Instruments
+from tests.support.cases import add_cases, own_metrics, service  # noqa: F401 - fixtures
+from tests.support.scrape import Scrape
+
+
+@pytest.fixture
+def instruments(own_metrics):  # noqa: F811 - a fixture
+    """The instruments of the service under test."""
+    return Instruments(own_metrics.meter)
+
+
+@pytest.fixture
+def metrics(own_metrics):  # noqa: F811 - a fixture
+    """What the instruments have counted."""
+    return Scrape(own_metrics)

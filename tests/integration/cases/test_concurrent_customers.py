@@ -10,7 +10,6 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.core.clock import utc_now
-from support_service.core.errors import SupportError
 from support_service.desk import customers as customer_rows
 from support_service.desk.customer_models import MAX_IDENTITIES, CustomerChange, CustomerContent, person_columns
 from support_service.desk.customers import (
@@ -27,7 +26,8 @@ from support_service.platform.database.tables import audit_log, customer_terms, 
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.calls import eventually
-from tests.support.timings import PATIENT_DATABASE, PATIENT_POSTGRES
+from tests.support.cases import code_of
+from tests.support.timings import PATIENT_POSTGRES
 
 IDS = [f"c-{number}" for number in range(8)]
 REFUSALS = {
@@ -38,26 +38,6 @@ REFUSALS = {
     "identity_not_found",
     "too_many_identities",
 }
-
-
-@pytest.fixture
-async def replicas(database_url):
-    """The databases of two replicas, whose write slots are not shared."""
-    opened = [create_database(database_url, timings=PATIENT_DATABASE) for _ in range(2)]
-    for each in opened:
-        await each.open()
-    yield opened
-    for each in opened:
-        await each.close()
-
-
-async def code_of(change):
-    """Return the problem code of a change, or None."""
-    try:
-        await change
-    except SupportError as refusal:
-        return refusal.code
-    return None
 
 
 async def in_transaction(database, change):
@@ -102,16 +82,16 @@ async def actions(database):
 
 
 @both_databases
-async def test_merges_that_cross_make_one_person(replicas, database):
+async def test_merges_that_cross_make_one_person(two_databases, database):
     """A into B while B goes into A, and around a circle: one merge less than ids, and no circle."""
     for each in IDS:
         await put(database, each, name=each)
     pairs = list(zip(IDS[:4:2], IDS[1:4:2], strict=True))
     circle = list(zip(IDS[4:], [*IDS[5:], IDS[4]], strict=True))
     codes = await asyncio.gather(
-        *(code_of(merge(replicas[0], *pair)) for pair in pairs),
-        *(code_of(merge(replicas[1], *reversed(pair))) for pair in pairs),
-        *(code_of(merge(replicas[number % 2], *pair)) for number, pair in enumerate(circle)),
+        *(code_of(merge(two_databases[0], *pair)) for pair in pairs),
+        *(code_of(merge(two_databases[1], *reversed(pair))) for pair in pairs),
+        *(code_of(merge(two_databases[number % 2], *pair)) for number, pair in enumerate(circle)),
     )
     assert set(codes) == {None}
     rows = await check(database)
@@ -120,34 +100,34 @@ async def test_merges_that_cross_make_one_person(replicas, database):
 
 
 @both_databases
-async def test_merges_and_separations_that_repeat_at_once_are_made_once(replicas, database):
+async def test_merges_and_separations_that_repeat_at_once_are_made_once(two_databases, database):
     """A repeat of a merge changes nothing, and one of a separation finds nothing to separate."""
     one, other = IDS[:2]
     for each in (one, other):
         await put(database, each, name=each)
-    merges = [code_of(merge(replicas[number % 2], one, other)) for number in range(6)]
+    merges = [code_of(merge(two_databases[number % 2], one, other)) for number in range(6)]
     assert await asyncio.gather(*merges) == [None] * 6
     await check(database)
-    separations = [code_of(separate(replicas[number % 2], other, one)) for number in range(6)]
+    separations = [code_of(separate(two_databases[number % 2], other, one)) for number in range(6)]
     assert Counter(await asyncio.gather(*separations)) == {None: 1, "identity_not_found": 5}
     await check(database)
     assert {"customer.merged": 1, "customer.separated": 1}.items() <= (await actions(database)).items()
 
 
 @both_databases
-async def test_person_has_no_more_ids_than_allowed_after_merges_at_once(replicas, database):
+async def test_person_has_no_more_ids_than_allowed_after_merges_at_once(two_databases, database):
     ids = [f"i-{number}" for number in range(MAX_IDENTITIES + 4)]
     for each in ids:
         await put(database, each)
     codes = await asyncio.gather(
-        *(code_of(merge(replicas[number % 2], each, ids[0])) for number, each in enumerate(ids[1:]))
+        *(code_of(merge(two_databases[number % 2], each, ids[0])) for number, each in enumerate(ids[1:]))
     )
     assert Counter(codes) == {None: MAX_IDENTITIES - 1, "too_many_identities": 4}
     await check(database)
 
 
 @both_databases
-async def test_any_changes_at_once_leave_records_in_step(replicas, database):
+async def test_any_changes_at_once_leave_records_in_step(two_databases, database):
     """Whatever the order: no change fails, links have no circle, and what follows from them is right.
 
     In the end an erasure leaves nothing of what was written, whichever request writes it.
@@ -156,7 +136,7 @@ async def test_any_changes_at_once_leave_records_in_step(replicas, database):
     young = utc_now() - timedelta(days=1)
 
     def any_change(number):
-        replica, one, other = replicas[number % 2], *draw.sample(IDS, 2)
+        replica, one, other = two_databases[number % 2], *draw.sample(IDS, 2)
         changes = (
             lambda: put(replica, one, name=f"Name {number}"),
             lambda: put(replica, one, contacts=[{"kind": "other", "value": f"contact {number}"}]),
@@ -183,17 +163,17 @@ async def test_any_changes_at_once_leave_records_in_step(replicas, database):
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_record_that_is_added_during_an_erasure_is_found_by_what_it_says(replicas, database):
+async def test_record_that_is_added_during_an_erasure_is_found_by_what_it_says(two_databases, database):
     """It becomes visible between the terms and the contents that are erased."""
     erased, added = IDS[:2]
     await put(database, erased, name="Ann")
     waits = sa.text("SELECT 1 FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted")
-    async with replicas[0].transaction() as holding:
+    async with two_databases[0].transaction() as holding:
         await holding.fetch_all(sa.select(customer_terms).with_for_update())
-        async with replicas[1].transaction() as adding:
+        async with two_databases[1].transaction() as adding:
             await add_absent(adding, {added: CustomerContent(name="Bob")})
             erasing = asyncio.create_task(in_transaction(database, lambda tx: erase_contents(tx, [erased, added])))
-            await eventually(lambda: replicas[0].fetch_one(waits))
+            await eventually(lambda: two_databases[0].fetch_one(waits))
     await erasing
     await check(database)
 

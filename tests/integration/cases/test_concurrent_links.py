@@ -7,15 +7,11 @@ import sqlalchemy as sa
 
 from support_service.cases.links import LinkService
 from support_service.cases.model.requests import NewCase, NewLink
-from support_service.cases.service import CaseService
 from support_service.cases.sql import link_rows
-from support_service.core.errors import Conflict, NotFound
-from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import case_links, tickets
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.support.calls import eventually
-from tests.support.cases import recorder
-from tests.support.timings import PATIENT_DATABASE
+from tests.support.cases import code_of, recorder
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 
@@ -25,20 +21,14 @@ WAITING = sa.text(
 
 
 @pytest.fixture
-async def replicas(database_url, instruments):
-    """The link services of two replicas, whose write slots are not shared."""
-    opened = [create_database(database_url, timings=PATIENT_DATABASE) for _ in range(2)]
-    for each in opened:
-        await each.open()
-    yield [LinkService(each, recorder(each, instruments)) for each in opened]
-    for each in opened:
-        await each.close()
+def replicas(two_databases, instruments):
+    """The link services of two replicas."""
+    return [LinkService(each, recorder(each, instruments)) for each in two_databases]
 
 
 @pytest.fixture
-def open_cases(database, instruments):
+def open_cases(service):
     """Open some cases."""
-    service = CaseService(database, recorder(database, instruments))
 
     async def add(number):
         return [await service.open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email")) for _ in range(number)]
@@ -46,17 +36,17 @@ def open_cases(database, instruments):
     return add
 
 
-async def outcome(change):
-    """Return the problem code of a change, or None."""
-    try:
-        await change
-    except (Conflict, NotFound) as refusal:
-        return refusal.code
-    return None
+async def wait_for_locks(database, number):
+    """Wait until some transactions wait for a lock."""
+
+    async def they_wait():
+        return (await database.fetch_one(WAITING)).number == number
+
+    await eventually(they_wait)
 
 
 def adding(links, case, other, kind):
-    return outcome(links.add(SYSTEM_ORIGIN, case.id, NewLink(kind=kind, caseId=other.id)))
+    return code_of(links.add(SYSTEM_ORIGIN, case.id, NewLink(kind=kind, caseId=other.id)))
 
 
 @pytest.mark.parametrize("kind", ["parent-of", "duplicate-of", "related"])
@@ -83,11 +73,7 @@ async def test_links_without_a_common_case_close_no_cycle(replicas, open_cases, 
             asyncio.create_task(adding(replicas[0], second, third, "parent-of")),
             asyncio.create_task(adding(replicas[1], fourth, first, "parent-of")),
         ]
-
-        async def both_wait():
-            return (await database.fetch_one(WAITING)).number == 2
-
-        await eventually(both_wait)
+        await wait_for_locks(database, 2)
     assert sorted(await asyncio.gather(*changes), key=str) == sorted([None, "link_cycle"], key=str)
     assert len(await database.fetch_all(sa.select(case_links))) == 3
 
@@ -106,8 +92,8 @@ async def test_link_is_removed_once(replicas, open_cases, database):
     case, other = await open_cases(2)
     link, _ = await replicas[0].add(SYSTEM_ORIGIN, case.id, NewLink(kind="duplicate-of", caseId=other.id))
     found = await asyncio.gather(
-        outcome(replicas[0].remove(SYSTEM_ORIGIN, case.id, link.id)),
-        outcome(replicas[1].remove(SYSTEM_ORIGIN, other.id, link.id)),
+        code_of(replicas[0].remove(SYSTEM_ORIGIN, case.id, link.id)),
+        code_of(replicas[1].remove(SYSTEM_ORIGIN, other.id, link.id)),
     )
     assert sorted(found, key=str) == sorted([None, "link_not_found"], key=str)
     rows = await database.fetch_all(sa.select(tickets.c.status, tickets.c.version).order_by(tickets.c.seq))
@@ -120,10 +106,6 @@ async def test_cases_are_locked_in_the_order_of_inbound_events(replicas, open_ca
     async with database.transaction() as tx:
         await link_rows.lock_cases(tx, [first.id])
         change = asyncio.create_task(adding(replicas[0], second, first, "related"))
-
-        async def it_waits():
-            return (await database.fetch_one(WAITING)).number == 1
-
-        await eventually(it_waits)
+        await wait_for_locks(database, 1)
         assert second.id in await link_rows.lock_cases(tx, [second.id])
     assert await change is None

@@ -8,17 +8,14 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.cases.links import LinkService
-from support_service.cases.model.requests import NewCase, NewMessage, Split
+from support_service.cases.model.requests import NewCase, Split
 from support_service.cases.service import CaseService
 from support_service.cases.splitting import CaseSplitter
-from support_service.core.errors import SupportError
 from support_service.platform.database.dialect import POSITION_BITS
-from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import attachments, messages, outbox, search_documents, tickets
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
-from tests.support.cases import recorder
-from tests.support.timings import PATIENT_DATABASE
+from tests.support.cases import code_of, message_from, recorder
 
 WRITERS = 12
 
@@ -40,9 +37,7 @@ class Replica:
 
     async def write(self, case_id, text, **fields):
         """Add a message of the customer; return it."""
-        return await self.cases.add_message(
-            SYSTEM_ORIGIN, case_id, NewMessage(authorType="customer", message=text, **fields)
-        )
+        return await self.cases.add_message(SYSTEM_ORIGIN, case_id, message_from("customer", text, **fields))
 
     def merge(self, case_id, into):
         return self.links.merge(SYSTEM_ORIGIN, case_id, into)
@@ -52,23 +47,9 @@ class Replica:
 
 
 @pytest.fixture
-async def replicas(database_url, instruments):
-    """Two replicas, whose write slots are not shared."""
-    opened = [create_database(database_url, timings=PATIENT_DATABASE) for _ in range(2)]
-    for each in opened:
-        await each.open()
-    yield [Replica(each, instruments) for each in opened]
-    for each in opened:
-        await each.close()
-
-
-async def code_of(change):
-    """Return the problem code of a change, or None."""
-    try:
-        await change
-    except SupportError as refusal:
-        return refusal.code
-    return None
+def replicas(two_databases, instruments):
+    """Two replicas."""
+    return [Replica(each, instruments) for each in two_databases]
 
 
 async def stored(database):

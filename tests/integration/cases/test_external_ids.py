@@ -10,7 +10,6 @@ from support_service.cases.service import CaseService, ExistingCase
 from support_service.cases.sql.case_reading import to_case
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.errors import Conflict
-from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import (
     audit_log,
     messages,
@@ -23,7 +22,6 @@ from support_service.platform.idempotency_keys import IdempotencyService
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
 from tests.conftest import both_databases
 from tests.support.cases import recorder
-from tests.support.timings import PATIENT_DATABASE
 
 pytestmark = both_databases
 NEW = NewCase.model_validate(
@@ -40,12 +38,9 @@ TABLES = (tickets, messages, outbox, audit_log, search_documents, ticket_referen
 
 
 @pytest.fixture
-async def replicas(database, database_url, instruments):
+def replicas(two_databases, instruments):
     """The case services of two replicas."""
-    other = create_database(database_url, timings=PATIENT_DATABASE)
-    await other.open()
-    yield [CaseService(each, recorder(each, instruments)) for each in (database, other)]
-    await other.close()
+    return [CaseService(each, recorder(each, instruments)) for each in two_databases]
 
 
 async def rows(database):

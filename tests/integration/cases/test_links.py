@@ -4,7 +4,7 @@ import asyncio
 import json
 import shutil
 from collections import Counter
-from itertools import pairwise
+from itertools import pairwise, product
 
 import hypothesis.strategies as st
 import pytest
@@ -21,7 +21,7 @@ from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import audit_log, case_links, outbox, tickets
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
-from tests.support.cases import recorder, stored_case
+from tests.support.cases import code_of, recorder, stored_case
 from tests.support.examples import examples
 from tests.support.sessions import in_thread
 from tests.support.timings import PATIENT_DATABASE
@@ -32,12 +32,6 @@ CASES = 5
 def link_to(other, kind="related"):
     """Return the request for a link to another case."""
     return NewLink(kind=kind, caseId=other.id)
-
-
-@pytest.fixture
-def service(database, instruments):
-    """The case service."""
-    return CaseService(database, recorder(database, instruments))
 
 
 @pytest.fixture
@@ -112,26 +106,26 @@ async def test_link_changes_both_cases(service, links, add_case, database, kind,
 
 
 @both_databases
-@pytest.mark.parametrize("status", ["open", "pending", "resolved", "closed"])
-async def test_removed_link_gives_the_duplicate_its_former_status(service, links, add_case, database, status):
+async def test_removed_link_gives_the_duplicate_its_former_status(service, links, add_case, database):
     """By one change with its event. A case that was closed before stays closed."""
-    duplicate, original = await add_case(), await add_case()
-    await service.set_status(SYSTEM_ORIGIN, duplicate.id, StatusChange(status=status))
-    link, _ = await links.add(SYSTEM_ORIGIN, duplicate.id, link_to(original, "duplicate-of"))
-    assert (await stored_case(service, duplicate.id)).status == "closed"
-    await links.remove(SYSTEM_ORIGIN, duplicate.id, link.id)
-    assert (await stored_case(service, duplicate.id)).status == status
-    entries = [changes["status"] for _, changes in await actions_on(database, duplicate) if "status" in changes]
-    expected = [] if status == "closed" else [["closed", status]]
-    assert [entry for entry in entries if entry[0] == "closed"] == expected
+    original = await add_case()
+    for status in ("open", "pending", "resolved", "closed"):
+        duplicate = await add_case()
+        await service.set_status(SYSTEM_ORIGIN, duplicate.id, StatusChange(status=status))
+        link, _ = await links.add(SYSTEM_ORIGIN, duplicate.id, link_to(original, "duplicate-of"))
+        assert (await stored_case(service, duplicate.id)).status == "closed"
+        await links.remove(SYSTEM_ORIGIN, duplicate.id, link.id)
+        assert (await stored_case(service, duplicate.id)).status == status
+        entries = [changes["status"] for _, changes in await actions_on(database, duplicate) if "status" in changes]
+        expected = [] if status == "closed" else [["closed", status]]
+        assert [entry for entry in entries if entry[0] == "closed"] == expected
 
 
 @both_databases
-@pytest.mark.parametrize("left", ["pending", "closed"])
-async def test_duplicate_that_was_reopened_since_keeps_its_status(service, links, add_case, database, left):
+async def test_duplicate_that_was_reopened_since_keeps_its_status(service, links, add_case, database):
     """Also if it was closed again, on purpose; and if the previous release did it, which writes the status alone."""
     original = await add_case()
-    for by_previous_release in (False, True):
+    for left, by_previous_release in product(("pending", "closed"), (False, True)):
         duplicate = await add_case()
         link, _ = await links.add(SYSTEM_ORIGIN, duplicate.id, link_to(original, "duplicate-of"))
         for status in ("open", left):
@@ -169,9 +163,7 @@ async def test_cycle_is_refused(service, links, add_case, kind):
         await links.add(SYSTEM_ORIGIN, one.id, link_to(other, kind))
     before = [await stored_case(service, each.id) for each in chain]
     for target in chain[:3]:
-        with pytest.raises(Conflict) as refusal:
-            await links.add(SYSTEM_ORIGIN, chain[3].id, link_to(target, kind))
-        assert refusal.value.code == "link_cycle"
+        assert await code_of(links.add(SYSTEM_ORIGIN, chain[3].id, link_to(target, kind))) == "link_cycle"
     assert [await stored_case(service, each.id) for each in chain] == before
     _, is_new = await links.add(SYSTEM_ORIGIN, chain[3].id, link_to(chain[0]))
     assert is_new
@@ -181,9 +173,7 @@ async def test_cycle_is_refused(service, links, add_case, kind):
 async def test_case_is_a_duplicate_of_one_case(links, add_case):
     case, one, other = await add_case(), await add_case(), await add_case()
     link, _ = await links.add(SYSTEM_ORIGIN, case.id, link_to(one, "duplicate-of"))
-    with pytest.raises(Conflict) as refusal:
-        await links.add(SYSTEM_ORIGIN, case.id, link_to(other, "duplicate-of"))
-    assert refusal.value.code == "already_duplicate"
+    assert await code_of(links.add(SYSTEM_ORIGIN, case.id, link_to(other, "duplicate-of"))) == "already_duplicate"
     await links.remove(SYSTEM_ORIGIN, case.id, link.id)
     await links.add(SYSTEM_ORIGIN, case.id, link_to(other, "duplicate-of"))
 
@@ -194,9 +184,10 @@ async def test_closed_case_is_no_original_of_a_duplicate(service, links, add_cas
     case, original = await add_case(), await add_case()
     await service.set_status(SYSTEM_ORIGIN, original.id, StatusChange(status="closed"))
     before = [await stored_case(service, each.id) for each in (case, original)]
-    with pytest.raises(Conflict) as refusal:
-        await links.add(SYSTEM_ORIGIN, case.id, link_to(original, "duplicate-of"))
-    assert refusal.value.code == "duplicate_of_closed_case"
+    assert (
+        await code_of(links.add(SYSTEM_ORIGIN, case.id, link_to(original, "duplicate-of")))
+        == "duplicate_of_closed_case"
+    )
     assert [await stored_case(service, each.id) for each in (case, original)] == before
     for kind in ("related", "parent-of"):
         await links.add(SYSTEM_ORIGIN, case.id, link_to(original, kind))
@@ -213,9 +204,7 @@ async def test_number_of_links_is_limited(links, add_case, database):
         one, another = (full, other) if number % 2 else (other, full)
         await links.add(SYSTEM_ORIGIN, one.id, link_to(another, "parent-of" if number % 2 else "duplicate-of"))
     for one, another in ((full, others[-1]), (others[-1], full)):
-        with pytest.raises(Conflict) as refusal:
-            await links.add(SYSTEM_ORIGIN, one.id, link_to(another))
-        assert refusal.value.code == "too_many_links"
+        assert await code_of(links.add(SYSTEM_ORIGIN, one.id, link_to(another))) == "too_many_links"
     assert (await database.fetch_one(sa.select(sa.func.count()).select_from(case_links)))[0] == MAX_LINKS
 
 

@@ -20,11 +20,9 @@ from support_service.desk.agent_models import AgentChange
 from support_service.desk.agents import AgentDirectory
 from support_service.desk.notification_models import NotificationQuery, ReadNotifications
 from support_service.desk.notifications import NotificationService
-from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import notifications
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
 from tests.conftest import both_databases
-from tests.support.timings import PATIENT_DATABASE
 
 PEOPLE = {f"agent-{number}": Principal(f"agent-{number}", "agent", f"agent-{number}", {"team"}) for number in range(4)}
 CHANGES = ("follow", "leave", "mention", "team", "customer", "status")
@@ -58,19 +56,14 @@ class Replica:
 
 
 @pytest.fixture
-async def replicas(database, database_url, instruments):
+async def replicas(two_databases, instruments):
     """Two replicas with a directory of four agents of one team."""
-    opened = [create_database(database_url, timings=PATIENT_DATABASE) for _ in range(2)]
-    for each in opened:
-        await each.open()
-    found = [Replica(each, instruments) for each in opened]
-    directory = AgentDirectory(opened[0], found[0].known)
+    found = [Replica(each, instruments) for each in two_databases]
+    directory = AgentDirectory(two_databases[0], found[0].known)
     for name in PEOPLE:
         await directory.change(SYSTEM_ORIGIN, name, AgentChange(teams=["team"]))
     await found[1].known.refresh()
-    yield found
-    for each in opened:
-        await each.close()
+    return found
 
 
 async def open_case(replica):
@@ -102,10 +95,7 @@ async def test_each_change_tells_each_person_once(replicas):
 
     async def step(number):
         replica, case_id = replicas[number % 2], case_ids[number % 2]
-        name, kind = (
-            dice.choice(sorted(PEOPLE)),
-            dice.choice(["follow", "leave", "mention", "team", "customer", "status"]),
-        )
+        name, kind = dice.choice(sorted(PEOPLE)), dice.choice(CHANGES)
         origin, told, followers = WriteOrigin(PEOPLE[name]), {}, following[case_id]
         if kind == "follow":
             await replica.notifications.add_follower(origin, case_id, name)

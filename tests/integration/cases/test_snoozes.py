@@ -11,18 +11,15 @@ import sqlalchemy as sa
 
 from support_service.cases.gauges import CaseGauges
 from support_service.cases.model.requests import NewCase, NewMessage, StatusChange
-from support_service.cases.service import CaseService
 from support_service.cases.snoozes import SnoozeWaker, WakerTimings
 from support_service.core.clock import format_time, utc_now
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict, VersionConflict
 from support_service.platform.database.tables import audit_log, leases, outbox, tickets
-from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.cases import recorder
 from tests.support.leases import all_hold_the_lease
-from tests.support.scrape import parse
 
 pytestmark = both_databases
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -33,29 +30,6 @@ OTHER_CASES = 30
 
 
 @pytest.fixture
-def instruments(own_metrics):
-    """The instruments of the service."""
-    return Instruments(own_metrics.meter)
-
-
-@pytest.fixture
-def exposed(own_metrics):
-    """Return the value of a metric without labels."""
-
-    def read(name):
-        samples = parse(own_metrics.render("", "").body.decode())
-        return next(value for sample, _, value in samples if sample == name)
-
-    return read
-
-
-@pytest.fixture
-def cases(database, instruments):
-    """The case service."""
-    return CaseService(database, recorder(database, instruments))
-
-
-@pytest.fixture
 def make_waker(database, instruments):
     """Return a waker, that of a replica."""
     return lambda **timings: SnoozeWaker(
@@ -63,11 +37,11 @@ def make_waker(database, instruments):
     )
 
 
-async def snooze(cases, span=DAY):
-    """Open a case and snooze it for a span; return its id."""
-    case = await cases.open_case(SYSTEM_ORIGIN, NEW)
-    sent = {"status": "pending", "until": format_time(utc_now() + span)}
-    await cases.set_status(SYSTEM_ORIGIN, case.id, StatusChange.model_validate(sent))
+async def snooze(service):
+    """Open a case and snooze it for a day; return its id."""
+    case = await service.open_case(SYSTEM_ORIGIN, NEW)
+    sent = {"status": "pending", "until": format_time(utc_now() + DAY)}
+    await service.set_status(SYSTEM_ORIGIN, case.id, StatusChange.model_validate(sent))
     return case.id
 
 
@@ -98,9 +72,9 @@ async def wakes(database):
     return entries, events
 
 
-async def test_case_is_opened_when_its_time_has_come(database, cases, make_waker, exposed):
+async def test_case_is_opened_when_its_time_has_come(database, service, make_waker, metrics):
     """Not before. The entry and the event name the system; another snoozed case goes on waiting."""
-    due, waiting = await snooze(cases), await snooze(cases)
+    due, waiting = await snooze(service), await snooze(service)
     await make_waker().run()
     assert {status for status, _ in (await statuses(database)).values()} == {"pending"}
     await let_time_pass(database, due)
@@ -109,12 +83,12 @@ async def test_case_is_opened_when_its_time_has_come(database, cases, make_waker
     assert found[due] == ("open", None)
     assert found[waiting][0] == "pending"
     assert await wakes(database) == (Counter({(due, SYSTEM.name): 1}),) * 2
-    assert exposed("support_snooze_woken_total") == 1
+    assert metrics.value("support_snooze_woken_total") == 1
 
 
-async def test_many_cases_of_the_same_time_are_opened_once_by_several_replicas(database, cases, make_waker, exposed):
+async def test_many_cases_of_the_same_time_are_opened_once_by_several_replicas(database, service, make_waker, metrics):
     """All in one run, although every replica believes to hold the lease."""
-    case_ids = [await snooze(cases) for _ in range(CASES)]
+    case_ids = [await snooze(service) for _ in range(CASES)]
     await let_time_pass(database)
     with all_hold_the_lease():
         await asyncio.gather(*(make_waker().run() for _ in range(3)))
@@ -122,19 +96,19 @@ async def test_many_cases_of_the_same_time_are_opened_once_by_several_replicas(d
     assert {*(await statuses(database)).values()} == {("open", None)}
     expected = Counter((case_id, SYSTEM.name) for case_id in case_ids)
     assert await wakes(database) == (expected, expected)
-    assert exposed("support_snooze_woken_total") == CASES
+    assert metrics.value("support_snooze_woken_total") == CASES
 
 
-async def test_one_replica_holds_the_lease(database, cases, make_waker):
+async def test_one_replica_holds_the_lease(database, service, make_waker):
     """Another one goes on at once when it is released, and not before it has expired. Idle ones take none."""
     first, second = make_waker(), make_waker()
     await first.run()
     holder = leases.select().where(leases.c.name == "snoozes")
     assert (await database.fetch_one(holder)).holder == ""
-    await snooze(cases)
+    await snooze(service)
     await let_time_pass(database)
     await first.run()
-    await snooze(cases)
+    await snooze(service)
     await let_time_pass(database)
     await second.run()
     assert Counter(status for status, _ in (await statuses(database)).values()) == {"open": 1, "pending": 1}
@@ -144,9 +118,9 @@ async def test_one_replica_holds_the_lease(database, cases, make_waker):
 
 
 @pytest.mark.parametrize("left", ["resolved", "closed", "pending"])
-async def test_case_that_left_pending_is_not_opened(database, cases, make_waker, left):
+async def test_case_that_left_pending_is_not_opened(database, service, make_waker, left):
     """Not even if the previous release changed its status, which does not know the time; nor if it is pending again."""
-    case_id = await snooze(cases)
+    case_id = await snooze(service)
     await let_time_pass(database)
     for status in ("closed", "open", left):
         async with database.transaction() as tx:
@@ -156,31 +130,31 @@ async def test_case_that_left_pending_is_not_opened(database, cases, make_waker,
     assert await wakes(database) == (Counter(), Counter())
 
 
-async def test_gauge_is_the_age_of_the_longest_overdue_snooze(database, cases, make_waker, instruments, exposed):
+async def test_gauge_is_the_age_of_the_longest_overdue_snooze(database, service, make_waker, instruments, metrics):
     """Zero before its end and after its wake, also if a later one is snoozed."""
     gauges = CaseGauges(database, instruments)
-    due = await snooze(cases)
-    await snooze(cases)
+    due = await snooze(service)
+    await snooze(service)
     await gauges.refresh()
-    assert exposed("support_snooze_overdue_age_seconds") == 0
+    assert metrics.value("support_snooze_overdue_age_seconds") == 0
     await let_time_pass(database, due)
     await gauges.refresh()
-    assert exposed("support_snooze_overdue_age_seconds") >= HOUR.total_seconds()
+    assert metrics.value("support_snooze_overdue_age_seconds") >= HOUR.total_seconds()
     await make_waker().run()
     await gauges.refresh()
-    assert exposed("support_snooze_overdue_age_seconds") == 0
+    assert metrics.value("support_snooze_overdue_age_seconds") == 0
 
 
-async def test_each_snooze_ends_once_while_customers_and_agents_change_the_cases(database, cases, make_waker):
+async def test_each_snooze_ends_once_while_customers_and_agents_change_the_cases(database, service, make_waker):
     """Two replicas race with them. The changes that are accepted and the wakes follow each other without a gap."""
-    case_ids = [await snooze(cases) for _ in range(OTHER_CASES)]
+    case_ids = [await snooze(service) for _ in range(OTHER_CASES)]
     await let_time_pass(database)
     draw = random.Random(7)
 
     async def interfere(case_id):
         step = draw.choice(("customer", "resolve", "snooze", "nothing"))
         if step == "customer":
-            await cases.add_message(SYSTEM_ORIGIN, case_id, FROM_CUSTOMER)
+            await service.add_message(SYSTEM_ORIGIN, case_id, FROM_CUSTOMER)
         elif step != "nothing":
             sent = (
                 {"status": "resolved"}
@@ -188,7 +162,7 @@ async def test_each_snooze_ends_once_while_customers_and_agents_change_the_cases
                 else {"status": "pending", "until": format_time(utc_now() + DAY)}
             )
             try:
-                await cases.set_status(SYSTEM_ORIGIN, case_id, StatusChange.model_validate(sent))
+                await service.set_status(SYSTEM_ORIGIN, case_id, StatusChange.model_validate(sent))
             except (Conflict, VersionConflict):
                 pytest.fail("an open and a pending case may become both")
         return step

@@ -4,31 +4,18 @@ import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 
-import pytest
 import sqlalchemy as sa
 
 from support_service.cases.inbound_handler import InboundEventHandler
-from support_service.cases.model.requests import CaseChange, Closing, NewCase, NewMessage, StatusChange
-from support_service.cases.service import CaseService
+from support_service.cases.model.requests import CaseChange, Closing, NewCase, StatusChange
 from support_service.events import envelope
 from support_service.platform.database.tables import audit_log, outbox, tickets
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
-from tests.support.cases import recorder, stored_case
+from tests.support.cases import message_from, recorder, stored_case
 
 pytestmark = both_databases
 NEW = NewCase.model_validate({"subject": "A", "channel": "email", "context": {"type": "order", "orderId": "ORD-1"}})
-
-
-def message_from(author, visibility="public"):
-    """Return a message of an author."""
-    return NewMessage.model_validate({"authorType": author, "message": "Hello", "visibility": visibility})
-
-
-@pytest.fixture
-def service(database, instruments):
-    """The case service."""
-    return CaseService(database, recorder(database, instruments))
 
 
 async def recorded_times(database, case):
@@ -57,7 +44,7 @@ async def test_times_of_concurrent_changes_are_in_the_order_of_the_changes(servi
     case = await service.open_case(SYSTEM_ORIGIN, NEW)
     await asyncio.gather(
         *(service.add_message(SYSTEM_ORIGIN, case.id, message_from("agent")) for _ in range(40)),
-        *(service.add_message(SYSTEM_ORIGIN, case.id, message_from("agent", "internal")) for _ in range(10)),
+        *(service.add_message(SYSTEM_ORIGIN, case.id, message_from("agent", visibility="internal")) for _ in range(10)),
         *(service.change_case(SYSTEM_ORIGIN, case.id, CaseChange(subject=f"{number}")) for number in range(10)),
     )
     assert len((await expect_ordered(service, database, case)).messages) == 50
@@ -73,7 +60,7 @@ async def test_time_of_a_change_is_not_before_the_latest_change(service, databas
         b'{"specversion": "1.0", "id": "e-1", "source": "/orders", "type": "order.status.changed.v1",'
         b' "data": {"orderId": "ORD-1", "status": "paid"}}'
     )
-    await service.add_message(SYSTEM_ORIGIN, case.id, message_from("agent", "internal"))
+    await service.add_message(SYSTEM_ORIGIN, case.id, message_from("agent", visibility="internal"))
     await service.add_message(SYSTEM_ORIGIN, case.id, message_from("agent"))
     assert await InboundEventHandler(database, recorder(database, instruments)).apply(event) == "applied"
     await service.set_status(SYSTEM_ORIGIN, case.id, StatusChange(status="resolved"))

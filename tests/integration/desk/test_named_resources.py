@@ -16,10 +16,8 @@ from support_service.desk.macro_models import MacroContent
 from support_service.desk.macros import MacroService
 from support_service.desk.policies import PolicyService
 from support_service.desk.views import ViewService
-from support_service.platform.database.opening import create_database
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
 from tests.support.calls import eventually
-from tests.support.timings import PATIENT_DATABASE
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 WAITS = sa.text("SELECT 1 FROM pg_locks WHERE NOT granted")
@@ -53,26 +51,17 @@ def create_view(database, content):
     return ViewService(database).create(OWNER, "a", {"channel": content}, None)
 
 
-@pytest.fixture
-async def other(database_url):
-    """The database as another replica is connected to it."""
-    database = create_database(database_url, timings=PATIENT_DATABASE)
-    await database.open()
-    yield database
-    await database.close()
-
-
-async def at_once(database, other, change):
+async def at_once(database, two_databases, change):
     """Let both replicas make a change, of which each waits for a lock before it ends; return their results."""
+
+    async def both_wait():
+        return len(await database.fetch_all(WAITS)) == 2
+
     async with database.transaction() as tx:
         await tx.execute(sa.text("LOCK TABLE audit_log IN SHARE MODE"))
-        changes = [asyncio.create_task(change(each, f"{number}")) for number, each in enumerate((database, other))]
-        await eventually(lambda: _waiting(database, 2))
+        changes = [asyncio.create_task(change(each, f"{number}")) for number, each in enumerate(two_databases)]
+        await eventually(both_wait)
     return await asyncio.gather(*changes, return_exceptions=True)
-
-
-async def _waiting(database, number):
-    return len(await database.fetch_all(WAITS)) == number
 
 
 @pytest.mark.parametrize(
@@ -85,16 +74,16 @@ async def _waiting(database, number):
         (create_view, "view_name_taken"),
     ],
 )
-async def test_of_two_creates_at_once_one_is_refused_as_a_conflict(database, other, change, code):
+async def test_of_two_creates_at_once_one_is_refused_as_a_conflict(database, two_databases, change, code):
     """409 with a code that says what exists, whatever the kind of the resource: 412 is for If-Match only."""
-    (refused,) = [each for each in await at_once(database, other, change) if isinstance(each, Exception)]
+    (refused,) = [each for each in await at_once(database, two_databases, change) if isinstance(each, Exception)]
     assert isinstance(refused, Conflict)
     assert refused.code == code
 
 
 @pytest.mark.parametrize("change", [put_macro, put_policy, put_agent])
-async def test_two_replacements_at_once_both_succeed(database, other, change):
+async def test_two_replacements_at_once_both_succeed(database, two_databases, change):
     """Without If-Match a replacement needs no version, so the second one replaces the first one."""
     await change(database, "before")
-    replaced = await at_once(database, other, change)
+    replaced = await at_once(database, two_databases, change)
     assert [created for _, created in replaced] == [False, False]

@@ -13,11 +13,11 @@ from support_service.core.errors import Conflict, Forbidden, NotFound, Unavailab
 from support_service.core.search_words import SoughtTexts
 from support_service.desk.view_models import SavedView
 from support_service.desk.views import ViewLimits, ViewService, erase_views, names_any_id
-from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import audit_log, outbox, views
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
 from tests.conftest import both_databases
-from tests.support.timings import EVERY_VIEW_COUNTED, PATIENT_DATABASE
+from tests.support.cases import code_of
+from tests.support.timings import EVERY_VIEW_COUNTED
 
 LAN = Principal("lan", "agent", "agent-1", frozenset({"returns"}))
 ANN = Principal("ann", "agent", "agent-2", frozenset({"returns", "billing"}))
@@ -33,18 +33,15 @@ def view(name="A view", **query):
 
 
 @pytest.fixture
-def service(database):
+def service(two_databases):
     """A service with low limits."""
-    return ViewService(database, ViewLimits(max_views=3))
+    return ViewService(two_databases[0], ViewLimits(max_views=3))
 
 
 @pytest.fixture
-async def other_replica(database_url):
+def other_replica(two_databases):
     """The service of another replica."""
-    database = create_database(database_url, timings=PATIENT_DATABASE)
-    await database.open()
-    yield ViewService(database, ViewLimits(max_views=3))
-    await database.close()
+    return ViewService(two_databases[1], ViewLimits(max_views=3))
 
 
 def create(service, principal, name, team=None, **query):
@@ -108,9 +105,7 @@ async def test_a_name_is_unique_among_the_views_of_a_user_and_of_a_team(service,
     shared = await create(service, LAN, "Mine", "returns")
     await create(service, ANN, "Mine")
     another = await create(service, LAN, "Another")
-    with pytest.raises(Conflict) as refusal:
-        await service.change(WriteOrigin(LAN), another.id, {"name": "Mine"}, None)
-    assert refusal.value.code == "view_name_taken"
+    assert await code_of(service.change(WriteOrigin(LAN), another.id, {"name": "Mine"}, None)) == "view_name_taken"
     with pytest.raises(Conflict, match="Mine"):
         await service.change(WriteOrigin(LAN), shared.id, {"team": None}, None)
     renamed = await service.change(WriteOrigin(LAN), shared.id, {"team": None, "name": "Was shared"}, None)
@@ -192,7 +187,7 @@ async def test_a_view_that_is_not_counted_by_the_deadline_has_no_number(database
 
 async def test_the_first_error_of_a_count_is_raised(service):
     """It ends the other counts."""
-    for name, query in (("hangs too", {"q": "x"}), ("hangs", {"q": "x"}), ("fails", {})):
+    for name, query in {"hangs too": {"q": "x"}, "hangs": {"q": "x"}, "fails": {}}.items():
         await create(service, LAN, name, **query)
 
     async def count(query, _most):

@@ -1,3 +1,3 @@
 """Fixtures: the case service."""
 
-from tests.support.reports import service  # noqa: F401 - a fixture
+from tests.support.cases import service  # noqa: F401 - a fixture

@@ -15,7 +15,7 @@ from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.clocks.policy import PolicyContent
 from support_service.cases.gauges import ClockGauges, GaugeTimings
-from support_service.cases.model.requests import NewCase, NewMessage, StatusChange
+from support_service.cases.model.requests import NewCase, StatusChange
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
 from support_service.core.clock import utc_now
@@ -23,22 +23,16 @@ from support_service.core.domain.case_vocabulary import CLOCK_TARGETS
 from support_service.core.errors import Conflict
 from support_service.desk.policies import PolicyService
 from support_service.platform.database.tables import audit_log, case_clocks, leases, outbox, tickets
-from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
+from tests.support.cases import message_from
 from tests.support.leases import all_hold_the_lease
-from tests.support.scrape import parse
 
 pytestmark = both_databases
 HOUR = timedelta(hours=1)
 NEW = NewCase.model_validate({"subject": "A parcel", "channel": "email"})
 MANY = 1000
-
-
-@pytest.fixture
-def instruments(own_metrics):
-    """The instruments of the service."""
-    return Instruments(own_metrics.meter)
+BREACHED = "support.case.sla-breached.v1"
 
 
 @pytest.fixture
@@ -67,14 +61,9 @@ def make_detector(database, policies, instruments):
 
 
 @pytest.fixture
-def exposed(own_metrics):
+def exposed(metrics):
     """Return the values of a metric by target."""
-
-    def read(name):
-        samples = parse(own_metrics.render("", "").body.decode())
-        return {labels.get("target", ""): value for sample, labels, value in samples if sample == name}
-
-    return read
+    return lambda name: {labels.get("target", ""): value for _, labels, value in metrics.samples(name)}
 
 
 async def copy_case(database, case_id, copies):
@@ -101,38 +90,33 @@ async def expire(database, target):
 async def reported(database):
     """Return the number of entries and of events about breaches of each case."""
     entries = await database.fetch_all(sa.select(audit_log.c.case_id).where(audit_log.c.action == "sla.breached"))
-    breached = outbox.c.type == "support.case.sla-breached.v1"
-    events = await database.fetch_all(sa.select(outbox.c.case_id).where(breached))
+    events = await database.fetch_all(sa.select(outbox.c.case_id).where(outbox.c.type == BREACHED))
     return Counter(row.case_id for row in entries), Counter(row.case_id for row in events)
 
 
-@pytest.mark.parametrize(
-    ("hours_overdue", "expected"),
-    [
+async def test_breaches_of_a_case_are_reported_by_due_time(database, cases, make_detector):
+    """The order of the rows in the database does not matter. Breaches of the same time have the order of targets."""
+    detector = make_detector()
+    for hours_overdue, expected in (
         ({"firstResponse": 1, "resolution": 2}, ["resolution", "firstResponse"]),
         ({"resolution": 1, "firstResponse": 2}, ["firstResponse", "resolution"]),
         ({"resolution": 1, "firstResponse": 1}, ["firstResponse", "resolution"]),
         ({"firstResponse": 1, "resolution": 1}, ["firstResponse", "resolution"]),
-    ],
-)
-async def test_breaches_of_a_case_are_reported_by_due_time(database, cases, make_detector, hours_overdue, expected):
-    """The order of the rows in the database does not matter. Breaches of the same time have the order of targets."""
-    await cases.open_case(SYSTEM_ORIGIN, NEW)
-    at = utc_now()
-    async with database.transaction() as tx:
-        clocks = await tx.fetch_all(case_clocks.select())
-        await tx.execute(case_clocks.delete())
-        for target, hours in hours_overdue.items():
-            row = next(clock._asdict() for clock in clocks if clock.target == target)
-            await tx.execute(case_clocks.insert(), row | {"due_at": at - hours * HOUR})
-    await make_detector().run()
-    changes = await database.fetch_all(
-        sa.select(audit_log.c.changes).where(audit_log.c.action == "sla.breached").order_by(audit_log.c.seq)
-    )
-    assert [json.loads(row.changes)["target"][1] for row in changes] == expected
-    breached = outbox.c.type == "support.case.sla-breached.v1"
-    events = await database.fetch_all(sa.select(outbox.c.event).where(breached).order_by(outbox.c.seq))
-    assert [json.loads(row.event)["data"]["target"] for row in events] == expected
+    ):
+        case = await cases.open_case(SYSTEM_ORIGIN, NEW)
+        at, mine = utc_now(), case_clocks.c.case_id == case.id
+        async with database.transaction() as tx:
+            clocks = {clock.target: clock._asdict() for clock in await tx.fetch_all(case_clocks.select().where(mine))}
+            await tx.execute(case_clocks.delete().where(mine))
+            for target, hours in hours_overdue.items():
+                await tx.execute(case_clocks.insert(), clocks[target] | {"due_at": at - hours * HOUR})
+        await detector.run()
+        breached = audit_log.select().where(audit_log.c.action == "sla.breached", audit_log.c.case_id == case.id)
+        changes = [json.loads(row.changes) for row in await database.fetch_all(breached.order_by(audit_log.c.seq))]
+        assert [change["target"][1] for change in changes] == expected
+        published = outbox.select().where(outbox.c.type == BREACHED, outbox.c.case_id == case.id)
+        events = [json.loads(row.event) for row in await database.fetch_all(published.order_by(outbox.c.seq))]
+        assert [event["data"]["target"] for event in events] == expected
 
 
 async def test_a_thousand_cases_due_in_the_same_second_are_reported_once_by_several_replicas(
@@ -158,7 +142,7 @@ async def test_breach_during_a_downtime_has_its_true_due_time(database, cases, m
     case = await cases.open_case(SYSTEM_ORIGIN, NEW)
     due_at = await expire(database, "resolution")
     await make_detector().run()
-    row = await database.fetch_one(outbox.select().where(outbox.c.type == "support.case.sla-breached.v1"))
+    row = await database.fetch_one(outbox.select().where(outbox.c.type == BREACHED))
     assert f'"dueAt":"{due_at.isoformat().replace("+00:00", "Z")}"' in row.event
     assert f'"id":"{case.id}"' in row.event.replace(" ", "")
     clock = await database.fetch_one(case_clocks.select().where(case_clocks.c.target == "resolution"))
@@ -214,8 +198,7 @@ async def test_gauges_are_those_of_the_clocks(database, cases, make_detector, in
     assert exposed("support_sla_running") == {"firstResponse": 0, "nextResponse": 0, "resolution": 1}
     assert exposed("support_sla_unreported_age_seconds") == {"": 0}
     assert exposed("support_sla_oldest_overdue_seconds")["firstResponse"] >= HOUR.total_seconds()
-    answer = NewMessage.model_validate({"authorType": "agent", "message": "Sorry"})
-    await cases.add_message(SYSTEM_ORIGIN, case.id, answer)
+    await cases.add_message(SYSTEM_ORIGIN, case.id, message_from("agent"))
     await gauges.refresh()
     assert exposed("support_sla_oldest_overdue_seconds") == dict.fromkeys(CLOCK_TARGETS, 0)
     assert exposed("support_sla_used_share_count") == {"firstResponse": 1, "nextResponse": 0, "resolution": 0}
@@ -237,8 +220,7 @@ async def test_numbers_of_running_clocks_are_those_of_the_clocks(database, cases
                     status = draw.choice(("open", "pending", "resolved", "closed"))
                     await cases.set_status(SYSTEM_ORIGIN, case.id, StatusChange.model_validate({"status": status}))
                 else:
-                    message = NewMessage.model_validate({"authorType": step, "message": "Hello"})
-                    await cases.add_message(SYSTEM_ORIGIN, case.id, message)
+                    await cases.add_message(SYSTEM_ORIGIN, case.id, message_from(step))
             except Conflict:
                 pass
 
