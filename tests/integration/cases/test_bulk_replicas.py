@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 from dataclasses import replace
+from datetime import timedelta
 
 import pydantic_core
 import pytest
@@ -11,13 +12,14 @@ import sqlalchemy as sa
 
 from support_service.cases.model.requests import CaseChange, NewCase
 from support_service.cases.service import CaseService
+from support_service.core.clock import format_time, utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.ids import new_id
 from support_service.desk.bulk import BulkService
 from support_service.desk.bulk_models import NewBulkChange
 from support_service.platform.database import ContendedRow, DatabaseTimings
 from support_service.platform.database.opening import create_database
-from support_service.platform.database.tables import audit_log, bulk_items, outbox, tickets
+from support_service.platform.database.tables import audit_log, bulk_changes, bulk_items, outbox, tickets
 from support_service.platform.idempotency_keys import IdempotencyClaim
 from support_service.platform.unit_of_work import WriteOrigin
 from tests.support.cases import code_of, recorder
@@ -148,6 +150,27 @@ async def test_repeat_goes_on_after_an_error_of_the_database(database_url, datab
     assert result.counts.changed == len(ids)
     await check_each_change_once(database, [result])
     await impatient.close()
+
+
+async def test_undo_gives_the_cases_of_a_query_their_snoozes_back(replicas, database):
+    """Until the outcomes are deleted. A bulk change with a key is kept longer, without its cases."""
+    replica, (one, _) = replicas[0], await replicas[0].open_cases(2)
+    first, second = (utc_now().replace(microsecond=5) + timedelta(days=days) for days in (1, 3))
+    snooze = {"status": "pending", "until": format_time(first)}
+    assert (await replica.change(snooze, ids=[one])).counts.changed == 1
+    query = {"channel": "email", "status": "open,pending"}
+    done = await replica.change(snooze | {"until": format_time(second)}, query=query, key="k")
+    assert done.counts.changed == 2
+    untils = sa.select(tickets.c.snoozed_until).order_by(tickets.c.seq)
+    assert [row.snoozed_until for row in await database.fetch_all(untils)] == [second] * 2
+    await replica.undo(done.id)
+    assert [row.snoozed_until for row in await database.fetch_all(untils)] == [first, None]
+    async with database.transaction() as tx:
+        await tx.execute(bulk_changes.update().values(expires_at=utc_now() - timedelta(hours=1)))
+    await replica.bulk.delete_expired()
+    assert await database.fetch_all(sa.select(bulk_items)) == []
+    (kept,) = await database.fetch_all(sa.select(bulk_changes))
+    assert (kept.id, kept.case_ids) == (done.id, [])
 
 
 @pytest.mark.parametrize("seed", range(ROUNDS))

@@ -108,9 +108,8 @@ async def test_replicas_limit_alone_while_redis_is_down(redis, fault):
 async def test_invalid_value_in_redis_counts_as_zero(redis):
     """So does an impossible debt: no key is limited indefinitely."""
     limiter, other = RateLimiter("address", Rate(10, 1)), RateLimiter("address", Rate(10, 3600))
-    shared, shared_too = (
-        SharedRateLimits(redis.url, [each], expect_success, timings=TIMINGS) for each in (limiter, other)
-    )
+    limits = [[limiter], [other]]
+    shared, shared_too = (SharedRateLimits(redis.url, each, expect_success, timings=TIMINGS) for each in limits)
     key = "support:rate:address:a"
     async with Client.from_url(redis.url) as client:
         for nonsense in ("nonsense", "99999999999999999999", "-5"):
