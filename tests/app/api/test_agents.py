@@ -4,8 +4,9 @@ from urllib.parse import unquote
 
 import pytest
 
+from support_service.core.clock import utc_now
 from support_service.desk.agent_models import MAX_AT_RISK
-from support_service.platform.database.tables import messages, tickets
+from support_service.platform.database.tables import agents, messages, tickets
 from tests.support.access.fixtures import AUDIENCE, ISSUER
 from tests.support.calls import add_message, expect_json, expect_problem, open_case, read_case
 from tests.support.each import each_row
@@ -58,6 +59,17 @@ async def test_any_id_of_a_person_can_be_in_the_directory(client, agent_id):
     await expect_json(client.delete(f"{AGENTS}/{path}"), 204)
     for wrong in ("x" * 129, "none", "%20"):
         await expect_problem(client.put(f"{AGENTS}/{wrong}", json={}), 422, "invalid_request")
+
+
+async def test_directory_has_at_most_5000_people(client):
+    """Those who are in it can still be changed."""
+    now = utc_now()
+    row = {"teams": [], "away": False, "name_from_claims": False, "version": 1, "created_at": now, "updated_at": now}
+    async with service_of(client).database.transaction() as tx:
+        await tx.execute(agents.insert(), [row | {"id": f"person-{number}"} for number in range(4999)])
+    await put(client, "the-last-one", 201)
+    await expect_problem(await client.put(f"{AGENTS}/one-more", json={}), 409, "too_many_agents")
+    await put(client, "person-0", 200, away=True)
 
 
 WRONG_FIELDS = {

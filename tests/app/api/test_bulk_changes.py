@@ -4,18 +4,22 @@ import asyncio
 import json
 from datetime import timedelta
 
+import pytest
 import sqlalchemy as sa
 
 from support_service.cases.model import vocabulary
 from support_service.core.clock import format_time, utc_now
+from support_service.core.errors import Conflict
 from support_service.core.ids import new_id
 from support_service.desk.bulk import BulkTimings
+from support_service.desk.bulk_models import BulkFields
 from support_service.events.broker.log import LOG_START
 from support_service.guard.fair_turns import TurnLimits
 from support_service.platform.database.tables import audit_log, bulk_changes, bulk_items, idempotency_keys, tickets
 from support_service.service import ApiTimings
 from tests.support.calls import add_message, eventually, expect_json, expect_problem, open_case, read_case
 from tests.support.each import each_row
+from tests.support.cases import ticket
 from tests.support.service import service_of
 from tests.support.timings import patient_timings
 
@@ -159,6 +163,15 @@ async def test_wrong_requests_are_refused_with_the_field(client, sent, field):
     """Unknown fields of the change and of the query are refused: nobody shall believe that they had an effect."""
     problem = await expect_problem(client.post(BULK, json=sent), 422, "invalid_request")
     assert [error["field"] for error in problem["errors"]] == [field]
+
+
+def test_case_with_more_tags_than_it_may_have_gets_no_further_ones():
+    """An earlier release has allowed more. Some of them can be removed or replaced."""
+    case = ticket(tags=[f"t{number}" for number in range(60)])
+    replaced = BulkFields(addTags=["new"], removeTags=["t0"]).values_for(case)["tags"]
+    assert replaced == [*case.tags[1:], "new"]
+    with pytest.raises(Conflict):
+        BulkFields(addTags=["new"]).values_for(case)
 
 
 async def test_repeat_of_the_key_changes_nothing(client):

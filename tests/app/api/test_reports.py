@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from itertools import pairwise
 
 import pytest
+import sqlalchemy as sa
 
 from support_service.api import reports as routes
 from support_service.cases.clocks.breaches import DetectorTimings
@@ -198,7 +199,7 @@ async def read_cases(client, **query):
 
 
 async def test_each_case_has_a_row(client, monkeypatch):
-    """In the order of the openings, as JSON Lines and as CSV, whatever the size of the pages."""
+    """In the order of the openings, as JSON Lines and as CSV, whatever the size of the pages and the times of cases."""
     monkeypatch.setattr(case_rows, "PAGE_SIZE", 2)
     cases = [await open_case(client, team="returns") for _ in range(5)]
     await open_case(client, channel="synthetic")
@@ -223,6 +224,12 @@ async def test_each_case_has_a_row(client, monkeypatch):
     assert list(table[0]) == list(case_rows.COLUMNS)
     assert [row["id"] for row in table] == [case["id"] for case in cases]
     assert (table[0]["openedAt"], table[0]["agent"], table[0]["reopened"]) == (first["createdAt"], "", "1")
+    async with service_of(client).database.transaction() as tx:  # a page ends between cases of the same time
+        await tx.execute(
+            tickets.update().values(created_at=sa.select(sa.func.min(tickets.c.created_at)).scalar_subquery())
+        )
+    _, text = await read_cases(client)
+    assert [json.loads(line)["id"] for line in text.splitlines()] == [case["id"] for case in cases]
 
 
 async def test_rows_are_of_cases_that_were_opened_on_the_days(client):

@@ -32,7 +32,7 @@ async def desk(make_client, token_file):
     return await open_desk(make_client, token_file)
 
 
-async def test_each_change_is_sent_once_with_its_case(client):
+async def test_each_change_is_sent_once_with_its_case(client, metrics):
     """The event has the type, the version that the case has now, and what a row of a list shows."""
     async with follow(client) as stream:
         case = await open_case(client, description="Long", initialMessage=MESSAGE, tags=["vip"])
@@ -58,6 +58,7 @@ async def test_each_change_is_sent_once_with_its_case(client):
         assert added["case"]["waitingSince"] is None
         assert closed["case"]["status"] == "closed"
         assert {event.data["actor"] for event in stream.changes} == {"anyone"}
+        await eventually(lambda: metrics.value("support_stream_sent_total") == 4)
         listed = await read_case(client, case)
         row = {name: listed[name] for name in closed["case"] if name in listed}
         assert closed["case"] == row
@@ -224,8 +225,8 @@ async def test_services_have_no_stream(desk):
     await expect_problem(await desk.client.get(PATH, headers=headers), 403, "permission_missing")
 
 
-async def test_missed_changes_are_replayed(client):
-    """By header or query, each change once and in order, then new ones."""
+async def test_missed_changes_are_replayed(client, metrics):
+    """By header or query, each change once and in order, then new ones. Replayed changes are counted."""
     async with follow(client) as stream:
         case = await open_case(client)
         await eventually(lambda: stream.changes)
@@ -244,6 +245,7 @@ async def test_missed_changes_are_replayed(client):
     async with client.get(PATH, params={"lastEventId": stream.changes[-2].id}) as response:
         text = (await response.content.readuntil(b'"5"')).decode()
         assert '"4"' not in text
+    assert metrics.value("support_stream_replayed_total") == 5
 
 
 @pytest.mark.parametrize("position", ["0123abcd.1-0", "nonsense"])

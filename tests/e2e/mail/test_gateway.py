@@ -125,7 +125,10 @@ def texts(case):
 
 
 async def test_thread_of_mails_is_one_case(desk):
-    """A mail opens a case, a second one joins it, the answer goes out with its file, and the reply comes back."""
+    """A mail opens a case, a second one joins it, the answer goes out with its file, and the reply comes back.
+
+    Notes, and messages of bots, do not go out.
+    """
     first = desk.send("Größe 40, bitte", Subject="Schuhe")
     second = desk.send("In blue", Subject="Re: Schuhe", In_Reply_To=first, References=first)
     (case,) = await desk.taken()
@@ -135,6 +138,7 @@ async def test_thread_of_mails_is_one_case(desk):
     assert (case.customer_name, customer.name, customer.contacts[0].value) == ("Ann", "Ann", desk.ann.lower())
 
     await desk.client.add_message(case.id, author_type="agent", message="Ask the store", visibility="internal")
+    await desk.client.add_message(case.id, author_type="bot", message="We are on it")
     photo = await desk.client.upload(case.id, b"\x89PNG", filename="blau ü.png", content_type="image/png", staged=True)
     answer = await desk.client.add_message(
         case.id, author_type="agent", message="Wir haben blaue.\n\n.\nGrüße", attachment_ids=[photo.id]
@@ -254,7 +258,7 @@ async def test_mail_waits_while_no_process_can_read_it(tmp_path, caplog):
 
 
 async def test_files_of_a_mail_belong_to_its_message(desk):
-    """More than a message takes are in further messages; a mail that was attached is a file, too."""
+    """More than a message takes are in further messages. An attached mail is a file, too, and so is a long text."""
     mail = mail_of("See the photos", desk.ann)
     for number in range(21):
         mail.add_attachment(bytes([number]), maintype="image", subtype="jpeg", filename=f"{number}.jpg")
@@ -267,6 +271,11 @@ async def test_files_of_a_mail_belong_to_its_message(desk):
         [f"{number}.jpg" for number in range(20)],
         ["20.jpg", "part-22.eml"],
     ]
+    desk.send("é" * 65_001)
+    _, case = await desk.taken()
+    assert texts(case) == ["é" * 65_000 + "…\n[The whole text is in message.txt.]"]
+    (file,) = case.attachments
+    assert (file.filename, file.size_bytes) == ("message.txt", 130_002)
 
 
 AUTOMATIC = [{"Auto_Submitted": "auto-replied"}, {"Auto_Submitted": "auto-generated"}, {"Precedence": "bulk"}]

@@ -11,6 +11,7 @@ from support_service.timeline.redis_cache import MAX_BATCHES_IN_FLIGHT, RedisCac
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.timeline.fixtures import FAST_RECONNECT
 from tests.support.timeline.harness import SHORT_TIMEOUT
+from tests.support.timeline.redis_faults import fill
 
 
 def cached_value(text, revision="0a"):
@@ -218,6 +219,17 @@ async def test_unavailable_redis_gets_no_commands_until_it_recovers(redis):
     cache.connection.timeout = GENEROUS_TIMEOUT
     await eventually(lambda: is_reachable(cache))
     await cache.compare_and_set("key", cached_value("a"), 60, "")
+    assert await cache.get("key") == cached_value("a")
+    await cache.close()
+
+
+async def test_refused_command_takes_nothing_else_out_of_use(redis):
+    """A Redis that is full refuses writes, and still gives what it has."""
+    cache = RedisCache(redis.url, GENEROUS_TIMEOUT, timings=RedisCacheTimings(reconnect_interval=3600.0))
+    await cache.compare_and_set("key", cached_value("a"), 60, "")
+    fill(redis)
+    with pytest.raises(CacheUnavailable, match="maxmemory"):
+        await cache.compare_and_set("other", cached_value("b"), 60, "")
     assert await cache.get("key") == cached_value("a")
     await cache.close()
 

@@ -205,6 +205,16 @@ async def test_answer_of_an_older_read_replaces_no_newer_one(database, clock, lo
     assert loaded.in_effect("order")
 
 
+async def test_replacement_has_a_later_version_although_the_other_clock_was_ahead(database):
+    """So a request that expects the version before it changes nothing."""
+    ahead = datetime.now(UTC) + timedelta(minutes=2)
+    before = Override("payment", None, "down", ahead + timedelta(minutes=30), ahead)
+    await set_all(database, before)
+    service = OverrideService(database, Overrides(database))
+    fields = {"value": None, "reason": "still down", "duration": timedelta(minutes=30)}
+    assert (await service.put(SYSTEM_ORIGIN, "payment", **fields)).version > before.version
+
+
 @both_databases
 async def test_of_two_changes_of_a_version_one_is_made(database):
     """A replacement has a later version; a request that expects another version changes nothing."""

@@ -132,6 +132,26 @@ async def test_expired_staged_files_are_deleted_in_batches(disks, monkeypatch):
     assert deleted == [2, 2, 1]
 
 
+async def test_file_that_always_fails_blocks_no_others(disks, monkeypatch):
+    """A run ends with the first failure of a storage. The next one deletes the others, the one after it tries again."""
+    now, delete, tried = disks.clock(), disks.local.delete, []
+    entries = [attachment_rows.garbage_entry_of(await disks.add()) for _ in range(3)]
+    async with disks.database.transaction() as tx:
+        await attachment_rows.add_garbage(tx, entries, now)
+
+    async def fail_for_the_first(key):
+        tried.append(key)
+        if key == tried[0]:
+            raise Unavailable("storage_unavailable", "It is out of reach.")
+        await delete(key)
+
+    monkeypatch.setattr(disks.local, "delete", fail_for_the_first)
+    collector = GarbageCollector(disks.database, disks.storages, lambda: now)
+    for found in ((FileTotals(0, 0), 3), (FileTotals(2, 10), 0), (FileTotals(0, 0), 1)):
+        assert await collector.run() == found
+        now += garbage.RETRY_DELAY
+
+
 async def test_garbage_on_an_unconfigured_storage_waits(disks, caplog):
     """This is logged, and files there are not scrubbed."""
     kept = await moved(disks)

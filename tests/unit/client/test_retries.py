@@ -123,3 +123,17 @@ async def test_last_answer_says_more_than_an_attempt_that_the_deadline_cut_short
     clock.now += TIMINGS.deadline
     with pytest.raises(Unavailable):
         await attempts.wait_after(NoAnswer("no answer in time"))
+
+
+async def test_last_attempt_says_most_unless_the_deadline_cut_it_short(clock):
+    """A later answer says more than the one before it, and so does a connection that breaks with time left."""
+    refused = clock.attempts()
+    await refused.wait_after(unavailable())
+    clock.now += TIMINGS.deadline
+    with pytest.raises(RateLimited):
+        await refused.wait_after(RateLimited("rate_limited", ""))
+    broken = clock.attempts()
+    for _ in range(TIMINGS.attempts - 1):
+        await broken.wait_after(unavailable())
+    with pytest.raises(NoAnswer):
+        await broken.wait_after(NoAnswer("the connection broke"))

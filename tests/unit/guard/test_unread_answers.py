@@ -1,9 +1,11 @@
 """Bounds on unread answers: what counts, and what does not count any more."""
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
 from support_service.core.errors import RateLimited, Unavailable
-from support_service.guard.unread_answers import COUNT_INTERVAL, STREAM_BYTES, UnreadAnswers
+from support_service.guard.admission import SMALL_ANSWER_BYTES, Admission
+from support_service.guard.unread_answers import CALLERS, COUNT_INTERVAL, STREAM_BYTES, UnreadAnswers
 
 CALLER = ("address 192.0.2.1", "principal agent-1")
 
@@ -144,3 +146,18 @@ def test_answers_are_not_counted_for_each_refused_request():
         connection.unread = 10
     times.append(COUNT_INTERVAL)
     answers.check(("another",))
+
+
+def test_only_large_answers_that_are_sent_need_room(instruments):
+    """An answer to HEAD has no body, and a small one is sent although its caller has reached the bound meanwhile."""
+    answers = UnreadAnswers(10**6, 10**5)
+    begin(answers, 10**5 - 1)
+    admission = Admission(*[None] * 6, unread_answers=answers, instruments=instruments)
+    for method, size in (("GET", SMALL_ANSWER_BYTES), ("HEAD", 10**6), ("GET", SMALL_ANSWER_BYTES + 1)):
+        request = make_mocked_request(method, "/support/cases")
+        request[CALLERS] = CALLER
+        if (method, size) == ("GET", SMALL_ANSWER_BYTES + 1):
+            with pytest.raises(RateLimited):
+                admission.check_answer(request, size)
+        else:
+            admission.check_answer(request, size)

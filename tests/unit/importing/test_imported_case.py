@@ -66,8 +66,10 @@ def test_without_times_the_case_is_new():
 def test_clock_that_is_ahead_makes_nothing_later_than_now():
     """Five minutes are accepted, and a case that waits from the future on would have a negative age."""
     ahead = (utc_now() + timedelta(minutes=4)).isoformat()
-    wanted = built({"authorType": "customer", "message": "a", "sentAt": ahead}, sentAt=ahead)
-    assert wanted.case.created_at <= utc_now()
+    wanted = built(
+        {"authorType": "customer", "message": "a", "sentAt": ahead}, sentAt=ahead, closedAt=ahead, status="closed"
+    )
+    assert wanted.case.created_at <= wanted.case.updated_at <= utc_now()
     assert wanted.history.messages[0].created_at <= utc_now()
 
 

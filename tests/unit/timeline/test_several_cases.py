@@ -1,6 +1,7 @@
 """What is asked of the services for several cases, and how their answers are rated together."""
 
 from support_service.core.domain.references import SourceReferences
+from support_service.timeline.aggregator import TimelineEntries
 from support_service.timeline.merge import STATUSES_WORST_FIRST, merge_source_statuses, references_not_asked_before
 
 
@@ -15,6 +16,18 @@ def test_objects_are_asked_for_with_the_first_case_that_names_them():
     assert references_not_asked_before(wanted) == [orders("A"), {}, orders("A", "B"), {}, wanted[-1]]
     by_id_and_order = [{"payment": SourceReferences(("A",))}, {"payment": SourceReferences(of_orders=("A",))}]
     assert references_not_asked_before(by_id_and_order) == by_id_and_order
+
+
+def test_timeline_is_as_complete_as_its_worst_service():
+    """An older answer hides no missing one."""
+    for statuses, completeness in (
+        (("fresh", "cached"), "complete"),
+        (("fresh", "stale"), "stale"),
+        (("stale", "unavailable"), "partial"),
+        (("fresh", "unavailable"), "partial"),
+    ):
+        sources = dict(zip(("order", "payment"), map(source, statuses), strict=True))
+        assert TimelineEntries({}, sources).completeness == completeness
 
 
 def source(status, age=None, reason=None):
