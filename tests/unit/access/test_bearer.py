@@ -7,18 +7,12 @@ from support_service.platform.access.authenticator import ACCESS_AUTHENTICATIONS
 
 
 class Unreachable:
-    """A verifier whose keys are out of reach."""
-
     async def verify(self, _):
-        """Verify nothing."""
         raise Unavailable("keys_unavailable", "No key is known yet.")
 
 
 class Counted(list):
-    """Instruments that keep what they are told."""
-
     def add(self, row, number, labels):
-        """Count."""
         self.append((row, number, labels))
 
     def start_series(self, row, labels):

@@ -12,16 +12,11 @@ FORBIDDEN = Forbidden("permission_missing", "A permission is missing.")
 
 
 class Observed:
-    """Instruments that keep the function which observes."""
-
     def observe(self, _, read):
-        """Keep it."""
         self.read = read
 
 
 class Rig:
-    """Callers with a clock that a test moves."""
-
     def __init__(self):
         self.now = 1000.0
         instruments = Observed()
@@ -29,11 +24,9 @@ class Rig:
         self.read = instruments.read
 
     def numbers(self):
-        """Return the numbers that are not 0, by outcome."""
         return {labels["outcome"]: number for number, labels in self.read() if number}
 
     def refuse(self, token, times=1, refusal=EXPIRED):
-        """Refuse a token some times."""
         for _ in range(times):
             self.callers.note_refused(token, refusal, "10.0.0.7")
 

@@ -20,18 +20,14 @@ from tests.support.upstream_faults import endless_interim_responses
 
 
 class Clock:
-    """A monotonic clock that a test sets."""
-
     def __init__(self):
         self.now = 1000.0
 
     def __call__(self):
-        """Return the seconds."""
         return self.now
 
 
 async def refused(jwt, token, kind=Unauthenticated):
-    """The code of a refusal."""
     with pytest.raises(kind) as refusal:
         await jwt.verify(token)
     return refusal.value.code

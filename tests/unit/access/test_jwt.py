@@ -31,13 +31,11 @@ KEYS = [
 
 
 def encoded(part):
-    """A part of a token."""
     raw = part if isinstance(part, bytes) else json.dumps(part).encode()
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 async def refusal(jwt, token, code="token_invalid"):
-    """The sentence that refuses a token; it never has the token."""
     with pytest.raises(Unauthenticated) as refused:
         await jwt.verify(token)
     assert refused.value.code == code
@@ -380,7 +378,6 @@ def test_any_text_is_refused_as_an_invalid_token(parts):
 
 
 async def read_nothing():
-    """Return a set without a key."""
     return b'{"keys": []}'
 
 

@@ -28,14 +28,11 @@ NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 @pytest.fixture
 def path(tmp_path):
-    """Where the file of tokens is."""
     return tmp_path / "access" / "tokens.json"
 
 
 @pytest.fixture
 def add(path):
-    """Put a token into the file; gives it."""
-
     def put(name="lan", **fields):
         return write_token(path, name, **{"created": NOW} | fields)
 
@@ -58,7 +55,6 @@ async def tokens(path):
 
 
 async def refusal(authenticator, token):
-    """The code of the refusal that a token gets."""
     with pytest.raises(Unauthenticated) as refused:
         await authenticator.verify(token)
     assert not token or token not in refused.value.detail

@@ -24,7 +24,6 @@ OLE = bytes.fromhex("d0cf11e0a1b11ae1") + bytes(16) + bytes.fromhex("3e000300fef
 
 
 def boxed(*brands):
-    """The first box of a file of MPEG-4's family."""
     return struct.pack(">I4s4sI", 12 + 4 * len(brands), b"ftyp", brands[0], 0) + b"".join(brands[1:]) + bytes(32)
 
 
@@ -127,8 +126,6 @@ REFUSED = [
 
 
 async def take(declared, filename, head, types):
-    """Let a file through a list of types."""
-
     async def chunks():
         yield head
 

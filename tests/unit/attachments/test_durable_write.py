@@ -46,7 +46,6 @@ async def held(storage, monkeypatch):
 
 
 async def put(storage, number):
-    """Keep a file that says its number."""
     return await storage.put(stream(f"file {number}".encode()))
 
 

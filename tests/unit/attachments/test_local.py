@@ -213,19 +213,16 @@ async def test_read_error_does_not_count_as_damage(storage, monkeypatch, code):
 
 
 def replace_by_link(path):
-    """Put a symbolic link to the same bytes in the place of a file."""
     path.rename(path.with_suffix(".moved"))
     path.symlink_to(path.with_suffix(".moved"))
 
 
 def replace_by_pipe(path):
-    """Put a named pipe, which nobody writes to, in the place of a file."""
     path.unlink()
     os.mkfifo(path)
 
 
 def replace_by_folder(path):
-    """Put a folder in the place of a file."""
     path.unlink()
     path.mkdir()
 

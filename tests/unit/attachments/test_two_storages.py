@@ -36,14 +36,11 @@ BACKLOG = "support_attachment_backlog_age_seconds"
 
 
 class Elsewhere(LocalAttachmentStorage):
-    """A second folder, in the place of S3."""
-
     name = "s3"
 
 
 @pytest.fixture
 async def disks(database, tmp_path, metrics_and_scrape):
-    """A harness whose second storage is a folder too."""
     harness = AttachmentHarness(
         database, tmp_path / "files", "http://127.0.0.1:1", "bucket", Instruments(metrics_and_scrape[0].meter)
     )
@@ -61,7 +58,6 @@ def only_local(harness):
 
 
 async def moved(harness, data=b"hello"):
-    """A file that lies on the second storage."""
     kept = await harness.add(data)
     assert [each.outcome for each in await harness.offload()] == ["moved"]
     return await harness.reload(kept)
@@ -238,8 +234,6 @@ async def test_file_is_kept_if_the_result_of_its_commit_is_unknown(disks, monkey
     transaction = disks.database.transaction
 
     class Lost:
-        """A transaction whose commit's answer does not come."""
-
         def __init__(self, *rows, **options):
             self._real = transaction(*rows, **options)
 

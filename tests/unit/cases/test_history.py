@@ -36,7 +36,6 @@ HIDDEN = {"messageId": [None, "m"], "attachmentVisibility": ["public", "internal
 
 
 def see(view, action, changes):
-    """Return what a view has of a recorded change."""
     recorded = None if changes is None else pydantic_core.to_json(changes).decode()
     return shown_changes(RecordedChange(AT, "lan", action, recorded), view)
 

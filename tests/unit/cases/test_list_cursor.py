@@ -18,7 +18,6 @@ times = st.datetimes(timezones=st.just(UTC))
 
 
 def place(sort, seq, at):
-    """Return a place in a list of a sort."""
     return CasePlace(seq) if sort == "newest" else CasePlace(seq, at)
 
 

@@ -28,28 +28,23 @@ PLAIN = "abcốđĐếứ"
 
 
 def texts(alphabet):
-    """Texts of words, also longer than a snippet."""
     return st.lists(st.text(alphabet, min_size=1, max_size=12), max_size=60).map(" ".join)
 
 
 def case(**fields):
-    """Return a case that has only the fields that are searched."""
     empty = {"id": "", "subject": "", "description": None, "customer_id": None, "external_id": None}
     return CaseSummary.model_construct(**empty | {"tags": [], "context": []} | fields)
 
 
 def found_match(q, message=None, **fields):
-    """Return where a case matches a search."""
     return find_match(padded_terms(parse_search_query(q)), case(**fields), message)
 
 
 def highlighted(match):
-    """Return the highlighted texts of a match."""
     return [match.snippet[start:end] for start, end in match.highlights]
 
 
 def decomposed(text):
-    """Return a text with its marks as characters of their own."""
     return unicodedata.normalize("NFD", text)
 
 

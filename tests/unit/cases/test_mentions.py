@@ -22,7 +22,6 @@ PEOPLE = {
 
 @pytest.fixture
 async def known(database):
-    """The directory with some people."""
     found = KnownAgents(database)
     directory = AgentDirectory(database, found)
     for each, teams in PEOPLE.items():

@@ -24,7 +24,6 @@ MESSAGE = {
 
 
 def problem(status, **members):
-    """Return the exception for a problem."""
     document = {"status": status, "code": "a_code", "detail": "What to do.", "requestId": "r-1"} | members
     return error_of_answer(status, {"X-Request-Id": "r-1"}, json.dumps(document).encode())
 

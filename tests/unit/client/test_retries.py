@@ -27,23 +27,18 @@ def clock():
 
 
 class Clock:
-    """A clock with the pauses that it made."""
-
     def __init__(self):
         self.now, self.pauses = 100.0, []
 
     def attempts(self):
-        """Return the attempts of a call."""
         return Attempts(TIMINGS, sleep=self.sleep, now=lambda: self.now)
 
     async def sleep(self, seconds):
-        """Let time pass."""
         self.pauses.append(seconds)
         self.now += seconds
 
 
 def unavailable(retry_after=None):
-    """Return the error of a service that is overloaded."""
     failure = Unavailable("overloaded", "Too many requests are in progress.")
     failure.retry_after = retry_after
     return failure

@@ -114,8 +114,6 @@ def job():
 
 @pytest.fixture
 def work(job):
-    """The work of that job."""
-
     async def run():
         job.runs += 1
         await job.turn.wait()
@@ -125,7 +123,6 @@ def work(job):
 
 
 async def let_others_run():
-    """Let every task go on until it waits."""
     for _ in range(20):
         await asyncio.sleep(0)
 

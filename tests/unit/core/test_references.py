@@ -21,7 +21,6 @@ ORDER = {"type": "order", "orderId": "ORD-1"}
 
 
 def by_order(order):
-    """Return a lookup by an order at each service but that of orders."""
     return {name: SourceReferences(of_orders=(order,)) for name in UPSTREAM_SERVICES if name != "order"}
 
 

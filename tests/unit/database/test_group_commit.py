@@ -38,12 +38,10 @@ class Table:
             raise sqlite3.IntegrityError("too large")
 
     def close(self):
-        """Close both connections."""
         self.reader.close()
         self.writer.close()
 
     def numbers(self):
-        """What is committed."""
         return [number for (number,) in self.reader.execute("SELECT number FROM numbers ORDER BY number")]
 
     async def add(self, number, *, failing=None, until=None, statement="INSERT INTO numbers VALUES (?)"):
@@ -71,7 +69,6 @@ class Table:
 
 @pytest.fixture
 def table(tmp_path):
-    """A table."""
     with closing(Table(tmp_path / "numbers.db")) as table:
         yield table
 

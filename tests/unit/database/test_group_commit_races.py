@@ -43,23 +43,19 @@ class Table:
         self.writer.execute("CREATE TABLE halves (number INTEGER)")
 
     def clear(self):
-        """Remove what an order has left."""
         self.writer.rollback()
         self.writer.execute("DELETE FROM halves")
 
     def committed_halves(self):
-        """How many of the two rows of each transaction are committed."""
         return Counter(number for (number,) in self.reader.execute("SELECT number FROM halves"))
 
     def close(self):
-        """Close both connections."""
         self.reader.close()
         self.writer.close()
 
 
 @pytest.fixture
 def table(tmp_path):
-    """A table."""
     with closing(Table(tmp_path / "halves.db")) as table:
         yield table
 
@@ -80,7 +76,6 @@ class SqliteRequests:
             raise sqlite3.OperationalError("the disk is full")
 
     async def _add(self, number):
-        """Add two rows as `SqliteDatabase.transaction` does."""
         await self._order.pause(most=2)
         await self._commits.take_turn(self._order.time() + PATIENCE)
         try:
@@ -108,7 +103,6 @@ class SqliteRequests:
             assert 1 not in self._table.committed_halves().values(), "another connection sees half of a transaction"
 
     async def run(self):
-        """Let all run, and compare how each ended with what is committed."""
         tasks = [asyncio.create_task(self._add(number)) for number in range(TRANSACTIONS)]
         watching = asyncio.create_task(self._watch())
         await self._order.cancel_some(tasks)
@@ -126,7 +120,6 @@ class SqliteRequests:
 
 
 def sqlite_scenario(table, group_commit=sqlite.GroupCommit):
-    """Such transactions with a kind of group commit."""
     return lambda order: SqliteRequests(order, table, group_commit).run()
 
 
@@ -151,7 +144,6 @@ def test_exploration_finds_bugs_of_group_commit_on_sqlite(table, failure, bug):
 
 
 def insert(table):
-    """Return a function that gives the insertion of a name into a table."""
     return lambda name: (table, BoundStatement(f"INSERT INTO {table.name} (name) VALUES ($1::VARCHAR)", [name], None))
 
 
@@ -170,7 +162,6 @@ class PostgresRequests:
         self._commits = group_commit(self._send, PATIENCE / 2)
 
     async def _send(self, _sql, values):
-        """Apply a statement whole or not at all, as PostgreSQL does."""
         names = values[0] if isinstance(values[0], list) else values
         self._sent.update(names)
         await asyncio.sleep(self._order.pick((0, 0, 0, PATIENCE)))
@@ -192,7 +183,6 @@ class PostgresRequests:
         assert name in self._applied, TOO_EARLY
 
     def _expect(self, name, end):
-        """Compare how a transaction ended with how often it took effect."""
         times = self._applied.count(name)
         assert times <= 1, "a transaction took effect twice"
         if end is None:
@@ -204,7 +194,6 @@ class PostgresRequests:
             assert name not in self._sent, "a transaction was sent after its end"
 
     async def run(self):
-        """Let all run, and those go on whose request was cancelled."""
         tasks = [asyncio.create_task(self._commit(name)) for name in NAMES]
         await self._order.cancel_some(tasks)
         ends = await self._order.ends(tasks, RetryWithLocks, Unavailable)
@@ -214,7 +203,6 @@ class PostgresRequests:
 
 
 def postgres_scenario(group_commit=postgres.GroupCommit):
-    """Such transactions with a kind of group commit."""
     return lambda order: PostgresRequests(order, group_commit).run()
 
 

@@ -19,7 +19,6 @@ REMOVE = search_documents.delete().where(BY_ID)
 
 
 def document(number, words):
-    """Return the row of a document."""
     return {"id": number, "internal": False, "words": words}
 
 
@@ -31,7 +30,6 @@ async def found(database, word):
 
 
 async def add(database, number, *, fails=False):
-    """Add a document in a transaction of its own."""
     async with database.transaction() as tx:
         await tx.execute(ADD, document(number, "late parcel"))
         if fails:

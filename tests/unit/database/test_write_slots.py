@@ -15,7 +15,6 @@ CASE, OTHER_CASE, VIEWS = ContendedRow("case"), ContendedRow("other case"), Cont
 
 @asynccontextmanager
 async def occupied(slots, rows):
-    """Occupy slots while the block runs, as a transaction does."""
     await slots.occupy(rows)
     try:
         yield
@@ -36,7 +35,6 @@ def start(slots, *rows):
 
 
 async def turns():
-    """Let every task go on as far as it can."""
     for _ in range(10):
         await asyncio.sleep(0)
 

@@ -35,7 +35,6 @@ IMAGE_VARIABLES = dict(re.findall(r"^ +(SUPPORT_[A-Z_]+)=(\S+?)(?: \\)?$", DOCKE
 
 
 def commands():
-    """Return the arguments of each container that runs the service, by where it is described."""
     found = {f"compose {name}": COMPOSE["services"][name].get("command", ["serve"]) for name in SERVICE_CONTAINERS}
     for pod in pods().values():
         found |= {f"kubernetes {container['name']}": container["args"] for container in containers(pod)}
@@ -43,7 +42,6 @@ def commands():
 
 
 def service_settings(where):
-    """Return the settings with which a deployment starts the service, the image's own among them."""
     given = environments()[where]
     return Settings.load_to_serve(IMAGE_VARIABLES | given | (SECRET if where == "kubernetes" else {}))
 

@@ -5,17 +5,13 @@ from support_service.events.erasure import delete_from_stream
 
 
 class Stream:
-    """A stream with one page of entries."""
-
     def __init__(self, *events):
         self.left = [Delivery(f"{number}-0", event, 1) for number, event in enumerate(events, start=1)]
 
     async def entries(self, _, __, after):
-        """The page, then nothing."""
         return [] if after else list(self.left)
 
     async def remove(self, _, ids):
-        """Remove entries."""
         self.left = [each for each in self.left if each.id not in ids]
         return len(ids)
 

@@ -59,7 +59,6 @@ class SharedDatabase:
 
     @asynccontextmanager
     async def transaction(self):
-        """Run a transaction; the answer to its commit may be lost."""
         await self._order.pause()
         async with self._turn:
             self._shared.raw.execute("BEGIN")
@@ -82,7 +81,6 @@ class SharedDatabase:
         return self._shared.fetch_all(statement, parameters)
 
     def close(self):
-        """Close the connection."""
         self._shared.close()
         self._connection.engine.dispose()
 
@@ -166,8 +164,6 @@ TIMINGS = RelayTimings(publish_batch=2, lease_duration=DURATION)
 
 
 class ReplicaBroker:
-    """The broker as one replica reaches it, and what was published by whom."""
-
     def __init__(self, order, broker, replica, published):
         self._order = order
         self._broker = broker
@@ -175,7 +171,6 @@ class ReplicaBroker:
         self._published = published
 
     async def publish(self, stream, events, *, fence, **options):
-        """Publish events, sooner or later."""
         await asyncio.sleep(self._order.pick(PAUSES))
         number = await self._broker.publish(stream, events, fence=fence, **options)
         self._published.append((fence, self._replica, [json.loads(event)["number"] for event in events]))
@@ -207,7 +202,6 @@ class Relays:
             assert sum(each.is_leader() for each in self._relays) <= 1, "two replicas believe to hold the lease"
 
     async def run(self):
-        """Let two replicas relay, and others until nothing is left."""
         tasks = [asyncio.create_task(self._publish()) for _ in range(2)]
         await self._order.cancel_some(tasks, pauses=PAUSES)
         await self._order.ends(tasks)
@@ -223,13 +217,11 @@ class Relays:
 
 
 def relay_scenario(database, instruments, relay_class=OutboxRelay):
-    """Such replicas with a kind of relay."""
     return lambda order: Relays(order, database, instruments, relay_class).run()
 
 
 @pytest.fixture(autouse=True)
 def quiet(caplog):
-    """Keep what the replicas do wrong out of the log."""
     caplog.set_level("CRITICAL")
 
 

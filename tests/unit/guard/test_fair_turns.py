@@ -18,27 +18,22 @@ class Work:
         self.tasks = []
 
     async def ask(self, caller, times=1):
-        """Ask for turns."""
         self.tasks += [asyncio.create_task(self._work(caller)) for _ in range(times)]
         await self.settle()
 
     async def end(self, number=0):
-        """End the piece of work that began earliest of all running pieces."""
         self.let_end(number)
         await self.settle()
 
     def let_end(self, number=0):
-        """Let a piece of work end when tasks run next."""
         self._ends.pop(number).set()
 
     async def settle(self):
-        """Let all tasks run until they wait."""
         for _ in range(5):
             await asyncio.sleep(0)
 
     @property
     def running(self):
-        """The number of pieces that run."""
         return len(self._ends)
 
     async def _work(self, caller):

@@ -91,7 +91,6 @@ def rate_scenario(monkeypatch, limiter_class=RateLimiter):
 
 @pytest.fixture(autouse=True)
 def quiet(caplog, monkeypatch):
-    """Keep what Redis does wrong out of the log, and create no pools of connections."""
     caplog.set_level("CRITICAL")
     monkeypatch.setattr(shared_rates, "create_pool", lambda *_, **__: None)
 

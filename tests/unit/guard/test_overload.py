@@ -14,7 +14,6 @@ def overload():
 
 
 def let_in(overload, of=1600):
-    """The share of requests that are let in."""
     return sum(overload.rejection_reason(1) is None for _ in range(of)) / of
 
 

@@ -12,7 +12,6 @@ SETTINGS = "".join(each.read_text() for each in (PACKAGE / "platform" / "setting
 
 
 def rows() -> list[list[str]]:
-    """Return the cells of the table, without its head."""
     lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 

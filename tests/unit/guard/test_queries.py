@@ -11,15 +11,12 @@ from support_service.guard.json_body import query_reader
 
 
 class Query(BaseModel):
-    """A query."""
-
     limit: int = 10
     text: str = ""
     tags: tuple[str, ...] = ()
 
 
 def request(query):
-    """Return what the reader uses of a request."""
     return SimpleNamespace(rel_url=URL.build(path="/", query_string=query, encoded=True))
 
 

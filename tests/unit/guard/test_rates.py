@@ -10,7 +10,6 @@ from tests.support.clock import Clock
 
 @pytest.fixture
 def clock():
-    """A clock of the test's own."""
     return Clock()
 
 

@@ -11,8 +11,6 @@ CALLER = ("address 192.0.2.1", "principal agent-1")
 
 
 class Connection:
-    """A connection whose client has not read some bytes."""
-
     def __init__(self):
         self.unread = 0
         self.asked = 0
@@ -23,7 +21,6 @@ class Connection:
 
 
 def begin(answers, size, callers=CALLER, *, is_streamed=False):
-    """Begin an answer of which nothing is read."""
     connection = Connection()
     answers.begin(connection, callers, size, is_streamed=is_streamed)
     connection.unread = size

@@ -13,19 +13,16 @@ NO_IDS = KeptIds()
 
 
 def built(*messages, kept=NO_IDS, **fields):
-    """Return a case of these messages and fields."""
     sent = {"externalId": "1", "subject": "A", "channel": "email", "messages": list(messages), **fields}
     return build_case(parse_case(sent, lambda document: document), kept, {"synthetic"})
 
 
 def message(day=None, author="customer", **fields):
-    """Return a message of a day in January 2024."""
     sent_at = {} if day is None else {"sentAt": f"2024-01-{day:02}T12:00:00Z"}
     return {"authorType": author, "message": "Hello", **sent_at, **fields}
 
 
 def january(day):
-    """Return noon of a day."""
     return datetime(2024, 1, day, 12, tzinfo=UTC)
 
 

@@ -10,12 +10,10 @@ from tests.support.each import each_row
 
 
 async def read(data):
-    """Return the entries of a file with these bytes."""
     return [entry async for entry in read_lines(io.BytesIO(data))]
 
 
 def line_of(size):
-    """Return a line of JSON of this size, without its end."""
     return b'{"a":"' + b"x" * (size - 8) + b'"}'
 
 

@@ -18,12 +18,10 @@ ANN_BY_MAIL = {"name": None, "contacts": [ANN], "notes": None}
 
 
 def sample(name):
-    """Return the documents of a sample."""
     return json.loads((SAMPLES / f"{name}.json").read_text())
 
 
 def said(case):
-    """Return what each message says, by whom, for whom, and when."""
     return [
         (each.author_type, each.visibility, each.message, each.sent_at and f"{each.sent_at:%d %H:%M:%S}")
         for each in case.messages

@@ -36,7 +36,6 @@ def values_of(text):
 
 
 def labels_of(series):
-    """Return the name and the labels of a series."""
     name, _, rest = series.partition("{")
     return name, dict(re.findall(r'(\w+)="([^"]*)"', rest))
 

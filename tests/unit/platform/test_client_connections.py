@@ -16,8 +16,6 @@ RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
 
 @asynccontextmanager
 async def serve_with(handle):
-    """Run a server with this connection handler; yield a session and the URL."""
-
     async def until_done(reader, writer):
         try:
             await handle(reader, writer)

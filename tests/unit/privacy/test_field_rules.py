@@ -158,7 +158,6 @@ def test_erasure_leaves_exactly_what_is_kept_of_an_event(payload):
 
 
 def expect_erased(model, before, after):
-    """Check each member of an erased model."""
     for name, rule in rules_of(model).items():
         was, field = trace(model.__name__, name), f"{model.__name__}.{name}"
         member = model.model_fields[name].serialization_alias or name

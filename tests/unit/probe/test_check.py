@@ -11,7 +11,6 @@ from tests.support.each import each_row
 
 @pytest.fixture
 async def stub_response():
-    """Answer every request with one status and one JSON body; a test changes both."""
     response = {"status": 200, "json": {}}
 
     async def answer(_):

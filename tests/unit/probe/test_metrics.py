@@ -11,20 +11,17 @@ AT = "2026-11-26T12:00:00+00:00"
 
 @pytest.fixture
 def metrics():
-    """Metrics without a report."""
     metrics = CheckMetrics(["prometheus"])
     yield metrics
     metrics.close()
 
 
 def samples(metrics, name):
-    """Return the (labels, value) of a name."""
     text = metrics.provider.render("", "").body.decode()
     return [(labels, value) for sample, labels, value in parse(text) if sample == name]
 
 
 def report(via, *steps, reason=None):
-    """Return a report of one way to the service."""
     return CheckReport("http://service", AT, 1000, via, list(steps), reason)
 
 

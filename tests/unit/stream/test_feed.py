@@ -20,7 +20,6 @@ from tests.support.published_changes import make_stream, owners, published_chang
 
 
 def refuse(_case):
-    """Fail like a defect in the masking."""
     raise TypeError
 
 
@@ -122,8 +121,6 @@ async def test_late_changes_wait_for_the_database(instruments):
 
 
 class NotingLog(InMemoryLog):
-    """A log that notes from where its entries are read once more."""
-
     def __init__(self):
         super().__init__()
         self.read_again = []

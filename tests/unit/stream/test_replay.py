@@ -123,12 +123,10 @@ async def test_client_that_comes_before_the_log_was_reached_is_told_that_it_was(
 
 
 async def lose_some(log):
-    """New changes come while the log is full."""
     log.append([published_change(CHANGES + number) for number in range(2 * PAGE)])
 
 
 async def lose_all(log):
-    """All of its changes get too old."""
     await log.close()
 
 

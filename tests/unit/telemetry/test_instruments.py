@@ -19,7 +19,6 @@ from tests.support.scrape import parse
 
 @pytest.fixture
 def scrape():
-    """A provider of metrics, and a function that returns its samples."""
     metrics = Metrics(("prometheus",), build_resource())
     yield metrics, lambda: parse(metrics.render("", "").body.decode())
     metrics.close()

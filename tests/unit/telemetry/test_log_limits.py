@@ -13,20 +13,17 @@ JOB = "support_service.platform.background"
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that stands until it is turned."""
     now = [1000.0]
     monkeypatch.setattr("support_service.platform.telemetry.logs.time.monotonic", lambda: now[0])
     return now
 
 
 def record(failure, message="%s failed", *arguments):
-    """A record as `log.exception` makes it."""
     cause = (type(failure), failure, failure.__traceback__)
     return logging.LogRecord(JOB, logging.ERROR, "", 0, message, arguments, cause)
 
 
 def raised(failure, cause=None):
-    """An exception as it is caught, with a traceback and a cause."""
     try:
         raise failure from cause
     except type(failure) as caught:

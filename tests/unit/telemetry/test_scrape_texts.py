@@ -35,7 +35,6 @@ class Meters:
         self.converted = []  # the metrics that passed through the exporter under test
 
     def scrape(self, accept=""):
-        """Return a scrape; it is that of the exporter."""
         wanted = negotiate_format(accept, "")
 
         def encode(registry):

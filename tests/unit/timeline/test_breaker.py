@@ -8,8 +8,6 @@ TIMINGS = BreakerTimings()
 
 
 class Clock:
-    """A clock that a test sets."""
-
     def __init__(self) -> None:
         self.now = 100.0
 
@@ -28,14 +26,12 @@ def breaker(clock):
 
 
 def call(breaker, *, healthy):
-    """Make an admitted call that reports its result."""
     admission = breaker.admit()
     assert admission is not None
     breaker.report(admission, healthy=healthy)
 
 
 def open_breaker(breaker):
-    """Return the breaker after the number of failures that opens it."""
     for _ in range(FAILURES_TO_OPEN):
         call(breaker, healthy=False)
     assert breaker.state == "open"

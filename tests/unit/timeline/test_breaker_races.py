@@ -35,7 +35,6 @@ class Expected:
 
     @property
     def state(self):
-        """The state of the real breaker."""
         return self._breaker.state
 
     def admit(self):
@@ -58,11 +57,9 @@ class Expected:
         return call
 
     def still_admits(self, call):
-        """Whether the real breaker lets the call be made."""
         return self._breaker.still_admits(self._admitted[call][0])
 
     def report(self, call, *, healthy):
-        """Report a result to the real breaker, and compare what follows from it."""
         token, phase = self._admitted.pop(call)
         self._breaker.report(token, healthy=healthy)
         self._trials.discard(call)
@@ -83,8 +80,6 @@ class Expected:
 
 
 class Answer(SimpleNamespace):
-    """An answer with a status and without a body."""
-
     async def __aenter__(self):
         return self
 
@@ -139,7 +134,6 @@ def breaker_scenario(instruments, breaker=CircuitBreaker, client_class=SourceCli
 
 @pytest.fixture(autouse=True)
 def quiet(caplog):
-    """Keep what a source does wrong out of the log."""
     caplog.set_level("CRITICAL")
 
 

@@ -71,7 +71,6 @@ moments = st.datetimes(min_value=datetime(2000, 1, 1), timezones=st.just(UTC))  
 
 
 def message_at(at, message="Hello"):
-    """Return a message with this time."""
     return {
         "authorType": "agent",
         "authorId": "agent-7",
@@ -86,12 +85,10 @@ def message_at(at, message="Hello"):
 
 
 def attachment_at(at, filename="a.txt"):
-    """Return an attachment with this time."""
     return {"filename": filename, "uri": f"/{filename}", "visibility": "public", "createdAt": format_time(at)}
 
 
 def merge_entries(opened_at, context, collected, messages, attachments):
-    """Return all entries as one timeline."""
     opening = format_time(opened_at)
     return merge.merge_by_time(
         merge.context_entries(opening, context),
@@ -102,7 +99,6 @@ def merge_entries(opened_at, context, collected, messages, attachments):
 
 
 def entry_time(entry):
-    """Return the time of an entry as an aware datetime."""
     at = datetime.fromisoformat(entry["timestamp"])
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 

@@ -6,7 +6,6 @@ from support_service.timeline.merge import STATUSES_WORST_FIRST, merge_source_st
 
 
 def orders(*ids):
-    """Return references to orders."""
     return {"order": SourceReferences(ids)}
 
 
@@ -31,7 +30,6 @@ def test_timeline_is_as_complete_as_its_worst_service():
 
 
 def source(status, age=None, reason=None):
-    """Return the freshness of a service."""
     return {"status": status, "ageSeconds": age, "reason": reason}
 
 

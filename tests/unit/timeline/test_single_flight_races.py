@@ -87,7 +87,6 @@ class Connection:
         return await answer
 
     async def _send_all(self):
-        """Let the commands take effect one after the other; an answer may be late, or an error."""
         callback_order = self._store.callback_order
         while self._commands:
             await callback_order.pause()
@@ -117,11 +116,9 @@ class OrderService:
         """Do without: no call waits for a slot."""
 
     def calls(self, _):
-        """One call for a case, without a note."""
         return [None], None
 
     async def fetch(self, _call, _deadline, _budget):
-        """Answer with the present state, late."""
         self.asked += 1
         answer = SourceAnswer("ok", [{"type": "order", "timestamp": None, "state": self.state}])
         await asyncio.sleep(self._callback_order.pick(LATENCIES))
@@ -170,7 +167,6 @@ class Readers:
         assert entry["state"] >= promised, TOO_OLD
 
     async def run(self):
-        """Let all read, and count the calls."""
         tasks = [asyncio.create_task(self._read()) for _ in range(READERS)]
         changing = asyncio.create_task(self._change())
         await self._callback_order.cancel_some(tasks)
@@ -183,7 +179,6 @@ class Readers:
 
 
 def flight_scenario(instruments, monkeypatch, single_flight=SingleFlight):
-    """Such readers with a kind of single flight."""
     monkeypatch.setattr(aggregator, "SingleFlight", single_flight)
     return lambda callback_order: Readers(callback_order, instruments).run()
 

@@ -24,16 +24,12 @@ class ContestedCache:
         self.sets = 0
 
     async def compare_and_set(self, *_):
-        """Return the value that the other replica stored."""
         self.sets += 1
         return snapshots.encode_snapshots({})
 
 
 class UnavailableCache:
-    """A cache that is unavailable."""
-
     async def extend_lease(self, *_):
-        """Fail."""
         raise CacheUnavailable("down")
 
     release_lease = extend_lease
@@ -63,16 +59,12 @@ async def test_lost_lease_is_logged_and_raises_nothing(instruments, caplog, oper
 
 
 class ChangingCache:
-    """A cache with one value."""
-
     value: bytes | None = None
 
     async def get(self, _):
-        """Return the value."""
         return self.value
 
     async def delete(self, _):
-        """Delete the value."""
         self.value = None
 
 

@@ -30,19 +30,16 @@ class MockedResponse(aiohttp.ClientResponse):
 
 @pytest.fixture
 async def session():
-    """A session whose requests aioresponses answers."""
     async with aiohttp.ClientSession() as session:
         yield session
 
 
 @pytest.fixture
 def client(session, instruments):
-    """A client of an order service."""
     return SourceClient(SOURCES["order"], "http://orders", session, instruments, timeout=60, connections=2)
 
 
 def in_five_seconds():
-    """Return a deadline that no test reaches."""
     return asyncio.get_running_loop().time() + 5
 
 
@@ -186,7 +183,6 @@ class RateLimitedLines(logging.Handler):
 
 @pytest.fixture
 def logged_lines():
-    """The log lines, as (level, text)."""
     handler = RateLimitedLines()
     logging.getLogger().addHandler(handler)
     yield handler.lines

@@ -17,7 +17,6 @@ NIGHT = {key: [(HOUR, 4 * HOUR)] for key in range(7)}
 
 
 def utc(text: str) -> datetime:
-    """Return an instant of UTC."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 

@@ -22,17 +22,14 @@ targets = st.dictionaries(st.sampled_from(CLOCK_TARGETS), st.integers(1, 1500), 
 
 
 def hours(number: float) -> timedelta:
-    """Return a number of hours."""
     return timedelta(hours=number)
 
 
 def terms_of(**allowed: float) -> PolicyTerms:
-    """Return terms with targets in hours."""
     return PolicyTerms({name: hours(number) for name, number in allowed.items()}, AllHours())  # type: ignore[misc]
 
 
 def states(clocks: Clocks) -> dict[str, str]:
-    """Return the states by target."""
     return {target: clock.state for target, clock in clocks.items()}
 
 

@@ -22,8 +22,6 @@ WORK_WEEK = {"mon": [["09:00", "12:00"], ["13:00", "17:00"]]}
 
 @dataclass
 class SomeCase:
-    """A case as policies see it."""
-
     priority: str = "normal"
     channel: str = "email"
     team: str | None = None
@@ -31,12 +29,10 @@ class SomeCase:
 
 
 def policy(**fields: Any) -> PolicyContent:
-    """Return the content of a policy."""
     return PolicyContent.model_validate({"targets": {"firstResponse": "PT1H"}, **fields})
 
 
 def calendar(**fields: Any) -> dict[str, Any]:
-    """Return a calendar as clients send it."""
     return {"timeZone": "Europe/Berlin", "spans": WORK_WEEK, **fields}
 
 

@@ -55,7 +55,6 @@ def _time(minutes):
 
 
 def content_of(policy):
-    """Return a policy of a drawn calendar and of drawn targets."""
     (_, naive), targets = policy
     spans = {WEEKDAYS[day]: [[_time(begin), _time(end)] for begin, end in each] for day, each in naive.spans.items()}
     calendar = {"timeZone": naive.zone.key, "spans": spans, "holidays": sorted(map(str, naive.holidays))}
@@ -65,8 +64,6 @@ def content_of(policy):
 
 
 class Service:
-    """The clocks of a service on a database, without anything else."""
-
     def __init__(self, database):
         self.database = database
         self.instruments = Instruments(NoOpMeter("test"))
@@ -74,7 +71,6 @@ class Service:
         self.tracker = ClockTracker(self.policies, self.instruments)
 
     async def open(self, ids, at):
-        """Open cases; return the version of their policy."""
         started = self.tracker.start_clocks(MATCHED, at, None)
         row = dict.fromkeys(("subject", "search_text"), "") | {
             "status": "open",
@@ -89,7 +85,6 @@ class Service:
         return started.policy.id
 
     async def change(self, case, change, at, *, is_answered):
-        """Add a message, or change the status."""
         async with unit_of_work(self.database, SYSTEM_ORIGIN) as work:
             if change in ("agent", "customer"):
                 message = (case.id, case.sla_policy, change, at)
@@ -111,8 +106,6 @@ class Service:
 
 
 class Walked:
-    """The breaches of a case that a walk finds."""
-
     def __init__(self, policy, at):
         (_, calendar), targets = policy
         self.naive = NaiveCase(calendar, targets)
@@ -121,7 +114,6 @@ class Walked:
         self.found = set()
 
     def until(self, end):
-        """Walk on."""
         for minute in walk(self.at, end):
             self._look(minute)
             self.naive.count(minute)
