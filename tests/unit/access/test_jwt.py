@@ -21,12 +21,8 @@ from tests.support.access.fixtures import AUDIENCE, ISSUER, jwt_settings, valid_
 from tests.support.each import each_row
 
 KEYS = [
-    ("RSA", 2048, "RS256"),
-    ("RSA", 2048, "PS512"),
-    ("EC", "P-256", "ES256"),
-    ("EC", "P-521", "ES512"),
-    ("OKP", "Ed25519", "EdDSA"),
-    ("OKP", "Ed25519", "Ed25519"),
+    *(("RSA", 2048, "RS256"), ("RSA", 2048, "PS512"), ("EC", "P-256", "ES256"), ("EC", "P-521", "ES512")),
+    *(("OKP", "Ed25519", "EdDSA"), ("OKP", "Ed25519", "Ed25519")),
 ]
 
 
@@ -100,11 +96,8 @@ async def test_group_with_commas_becomes_a_role(issuer, open_verifier):
     jwt = await open_verifier(
         role_claim="groups", role_map=r"cn=leads\,ou=desk:supervisor,CORP\agents:agent,cn=Lan\\, Ann\,ou=desk:analyst"
     )
-    for group, role in (
-        ("cn=leads,ou=desk", "supervisor"),
-        (r"CORP\agents", "agent"),
-        (r"cn=Lan\, Ann,ou=desk", "analyst"),
-    ):
+    groups = {"cn=leads,ou=desk": "supervisor", r"CORP\agents": "agent", r"cn=Lan\, Ann,ou=desk": "analyst"}
+    for group, role in groups.items():
         assert (await jwt.verify(issuer.sign(groups=[group], role=None))).role == role
 
 
@@ -128,15 +121,10 @@ async def test_public_key_is_never_used_as_a_shared_secret(issuer, open_verifier
     """In whatever form it is encoded."""
     jwt = await open_verifier()
     public = issuer.keys["rsa"]
-    forms = [
-        public.as_pem(private=False),
-        public.as_der(private=False),
-        json.dumps(public.as_dict(private=False)).encode(),
-    ]
-    for secret in (*forms, forms[0].strip(), b""):
-        text = f"{encoded({'alg': algorithm, 'kid': 'rsa'})}.{encoded(valid_claims())}"
-        digest = f"sha{algorithm[2:]}"
-        await refusal(jwt, f"{text}.{encoded(hmac.new(secret, text.encode(), digest).digest())}")
+    pem, document = public.as_pem(private=False), json.dumps(public.as_dict(private=False)).encode()
+    text = f"{encoded({'alg': algorithm, 'kid': 'rsa'})}.{encoded(valid_claims())}"
+    for secret in (pem, public.as_der(private=False), document, pem.strip(), b""):
+        await refusal(jwt, f"{text}.{encoded(hmac.new(secret, text.encode(), f'sha{algorithm[2:]}').digest())}")
 
 
 async def test_shared_secret_in_a_key_set_is_ignored(issuer, open_verifier):
@@ -154,9 +142,8 @@ async def test_algorithm_must_match_the_key(issuer, open_verifier, algorithm, de
     """Its kind and its curve."""
     issuer.add_key("ec", "EC", designed)
     jwt = await open_verifier(algorithms=JWT_ALGORITHMS)
-    assert "unknown key" in await refusal(
-        jwt, f"{encoded({'alg': algorithm, 'kid': 'ec'})}.{encoded(valid_claims())}.AAAA"
-    )
+    token = f"{encoded({'alg': algorithm, 'kid': 'ec'})}.{encoded(valid_claims())}.AAAA"
+    assert "unknown key" in await refusal(jwt, token)
 
 
 async def test_key_is_used_only_for_its_declared_purpose(issuer, open_verifier):
@@ -176,15 +163,8 @@ async def test_signature_of_an_unknown_key_is_refused(issuer, open_verifier):
     jwt = await open_verifier()
     stranger = generate_key("RSA", 2048, {"kid": "rsa"})
     public = stranger.as_dict(private=False)
-    issuer_of_lies = f"{issuer.url}/lies"
-    for header in (
-        {},
-        {"jwk": public},
-        {"jku": issuer_of_lies},
-        {"x5u": issuer_of_lies},
-        {"x5c": ["MIIB"]},
-        {"x5t": "AAAA"},
-    ):
+    lies = f"{issuer.url}/lies"
+    for header in ({}, {"jwk": public}, {"jku": lies}, {"x5u": lies}, {"x5c": ["MIIB"]}, {"x5t": "AAAA"}):
         await refusal(jwt, signed(header, valid_claims(), stranger))
     assert issuer.calls == ["/jwks"]
 
@@ -216,11 +196,7 @@ async def test_token_without_a_key_id_uses_the_only_matching_key(issuer, open_ve
 @each_row(
     "header",
     [
-        {"crit": ["exp"], "exp": 1},
-        {"crit": []},
-        {"crit": "b64"},
-        {"crit": ["b64"], "b64": False},
-        {"b64": False},
+        *({"crit": ["exp"], "exp": 1}, {"crit": []}, {"crit": "b64"}, {"crit": ["b64"], "b64": False}, {"b64": False}),
         {"crit": ["http://example.invalid/x"], "http://example.invalid/x": True},
     ],
 )
@@ -240,10 +216,8 @@ WRONG_CLAIMS = [
     *({"exp": value} for value in (None, "", "soon", str(LATER), True, [LATER], {})),
     *({"nbf": value} for value in (LATER, "x", True, [0])),
     *({"iat": value} for value in (LATER, "x", True, [0])),
-    *(
-        {"role": value}
-        for value in (None, "", "root", "Supervisor", "agent ", 1, ["agent", "supervisor"], [], [[]], {})
-    ),
+    *({"role": value} for value in (None, "", "root", "Supervisor", "agent ", 1, ["agent", "supervisor"])),
+    *({"role": value} for value in ([], [[]], {})),
     *({"teams": value} for value in ("vip", [1], [""], ["a\nb"], {"vip": 1}, ["x"] * 65, ["x" * 37], True)),
     {"role": "agent", "sub": None},
     {"role": "customer", "sub": "x" * 37},
@@ -281,19 +255,10 @@ async def test_token_is_valid_from_nbf_to_exp(issuer, open_verifier):
 @each_row(
     "payload",
     [
-        b'{"role": "customer", %s, "role": "supervisor"}',
-        b'{%s, "sub": "someone-else"}',
-        b'{%s, "exp": 99999999999}',
-        b'{%s, "x": {"a": 1, "a": 2}}',
-        b'{%s, "x": NaN}',
-        b'{%s, "x": Infinity}',
+        *(b'{"role": "customer", %s, "role": "supervisor"}', b'{%s, "sub": "someone-else"}'),
+        *(b'{%s, "exp": 99999999999}', b'{%s, "x": {"a": 1, "a": 2}}', b'{%s, "x": NaN}', b'{%s, "x": Infinity}'),
         b'{%s, "x": ' + b"[" * 2000 + b"]" * 2000 + b"}",
-        b"[{%s}]",
-        b'"%s"',
-        b"{%s} {}",
-        b"{%s",
-        b"\xff{%s}",
-        b"",
+        *(b"[{%s}]", b'"%s"', b"{%s} {}", b"{%s", b"\xff{%s}", b""),
     ],
 )
 async def test_ambiguous_payload_is_refused(issuer, open_verifier, payload):
@@ -309,12 +274,7 @@ async def test_ambiguous_header_is_refused(issuer, open_verifier):
     for header in (
         b'{"alg": "none", "alg": "RS256", "kid": "rsa"}',
         b'{"alg": "RS256", "kid": "other", "kid": "rsa"}',
-        b'["RS256"]',
-        b'"RS256"',
-        b"{",
-        b"[" * 3000,
-        b"\xff",
-        b"",
+        *(b'["RS256"]', b'"RS256"', b"{", b"[" * 3000, b"\xff", b""),
     ):
         await refusal(jwt, f"{encoded(header)}.{rest}")
 
@@ -326,31 +286,11 @@ async def test_altered_token_is_refused(issuer, open_verifier):
     head, payload, signature = token.split(".")
     other = encoded(valid_claims() | {"sub": "someone-else"})
     touched = [
-        f"{head}.{other}.{signature}",
-        f"{head}.{payload}.",
-        f"{head}.{payload}",
-        f"{head}..{signature}",
-        f".{payload}.{signature}",
-        f"{token}.x",
-        f"{token}.x.y",
-        f"{token}=",
-        f"{head}=.{payload}.{signature}",
-        f"{head}.{payload}.{signature[:-4]}",
-        f"{head}.{payload}.{signature}AAAA",
-        f"{head}.{payload}.{signature}!",
-        f"{head}\n.{payload}.{signature}",
-        f"{head}.{payload} .{signature}",
-        f" {token}",
-        token.swapcase(),
-        token[::-1],
-        "..",
-        ".",
-        "",
-        "é.é.é",
-        "\udcff.\udcff.\udcff",
-        f"{head}.{payload}.\udcff",
-        "x" * 8192,
-        "a." * 4096,
+        *(f"{head}.{other}.{signature}", f"{head}.{payload}.", f"{head}.{payload}", f"{head}..{signature}"),
+        *(f".{payload}.{signature}", f"{head}=.{payload}.{signature}", f"{head}.{payload}.{signature[:-4]}"),
+        *(f"{head}\n.{payload}.{signature}", f"{head}.{payload} .{signature}", f"{head}.{payload}.\udcff"),
+        *(f"{token}.x", f"{token}.x.y", f"{token}=", f"{token}AAAA", f"{token}!", f" {token}"),
+        *(token.swapcase(), token[::-1], "..", ".", "", "é.é.é", "\udcff.\udcff.\udcff", "x" * 8192, "a." * 4096),
     ]
     for each in touched:
         await refusal(jwt, each)

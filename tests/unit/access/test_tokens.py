@@ -22,6 +22,7 @@ from support_service.platform.access.tokens import (
 )
 from support_service.platform.telemetry.logs import LIMITED_LOGGERS, RateLimitFilter
 from tests.support.access.fixtures import write_token
+from tests.support.each import each_row
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -71,8 +72,7 @@ async def test_token_of_the_file_becomes_a_principal(add, tokens):
 async def test_token_is_random_with_a_known_prefix(path, add):
     """It has 256 random bits. The file has only its hash, and only its owner can read it."""
     token = add()
-    assert token.startswith("sup_")
-    assert len(token) == 4 + 43
+    assert (token[:4], len(token)) == ("sup_", 4 + 43)
     assert token != new_token()
     assert token not in path.read_text()
     assert hash_token(token) in path.read_text()
@@ -80,17 +80,12 @@ async def test_token_is_random_with_a_known_prefix(path, add):
     assert hash_token(token) not in repr(read_token_file(path))
 
 
-@pytest.mark.parametrize("sent", ["", "sup_", "sup_" + "x" * 43, "é", "\udcff", "Bearer"])
-async def test_any_other_text_is_refused(add, tokens, sent):
-    add()
-    assert await refusal(await tokens(), sent) == "token_invalid"
-
-
-async def test_hash_of_a_token_is_not_accepted(path, add, tokens):
-    """The content of the file gives no access."""
+async def test_any_other_text_is_refused(add, tokens):
+    """Also the hash of a token: the content of the file gives no access."""
     token = add()
-    assert await refusal(await tokens(), hash_token(token)) == "token_invalid"
-    assert await refusal(await tokens(), token.upper()) == "token_invalid"
+    authenticator = await tokens()
+    texts = ("", "sup_", "sup_" + "x" * 43, "é", "\udcff", "Bearer", hash_token(token), token.upper())
+    assert {await refusal(authenticator, sent) for sent in texts} == {"token_invalid"}
 
 
 async def test_expired_token_is_refused_without_reading_the_file(add, tokens):
@@ -157,7 +152,7 @@ async def test_missing_token_file_keeps_the_known_tokens(path, add, tokens, capl
 
 @pytest.mark.parametrize("content", [None, *BROKEN])
 async def test_missing_token_file_stops_the_start(path, content):
-    """In one line with the reason."""
+    """In one line with the reason, and with the command that creates it."""
     if content is not None:
         path.parent.mkdir()
         path.write_text(content)
@@ -166,21 +161,20 @@ async def test_missing_token_file_stops_the_start(path, content):
     assert refused.value.code == "tokens_unavailable"
     assert str(path) in refused.value.detail
     assert "\n" not in refused.value.detail
+    missing = "does not exist; create it with `support-service token create" in refused.value.detail
+    assert missing == (content is None)
 
 
 GOOD = {"name": "lan", "sha256": "0" * 64, "role": "service", "created": "2026-11-25T12:00:00Z"}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("change", "told"),
     [
         ({"role": "root"}, "tokens.0.role"),
-        ({"role": "agent"}, "needs a subject"),
-        ({"role": "customer"}, "needs a subject"),
-        ({"sha256": "0" * 63}, "tokens.0.sha256"),
-        ({"sha256": "A" * 64}, "tokens.0.sha256"),
-        ({"name": "a b"}, "tokens.0.name"),
-        ({"name": "x\n"}, "tokens.0.name"),
+        *(({"role": role}, "needs a subject") for role in ("agent", "customer")),
+        *(({"sha256": value}, "tokens.0.sha256") for value in ("0" * 63, "A" * 64)),
+        *(({"name": name}, "tokens.0.name") for name in ("a b", "x\n")),
         ({"created": "2026-11-25T12:00:00"}, "tokens.0.created"),
         ({"subject": "x" * 37}, "tokens.0.subject"),
         ({"teams": ["a\nb"]}, "tokens.0.teams.0"),
@@ -189,14 +183,9 @@ GOOD = {"name": "lan", "sha256": "0" * 64, "role": "service", "created": "2026-1
 )
 def test_invalid_entry_is_named_and_the_file_refused(path, change, told):
     """By its position."""
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"tokens": [GOOD | change]}))
     with pytest.raises(Unavailable, match=told):
-        read_token_file(path)
-
-
-def test_missing_file_is_refused_with_the_command_that_creates_it(path):
-    with pytest.raises(Unavailable, match="does not exist; create it with `support-service token create"):
         read_token_file(path)
 
 

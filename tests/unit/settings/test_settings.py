@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from operator import attrgetter
 from pathlib import Path
 from typing import get_args
 
@@ -24,13 +25,11 @@ from tests.support.each import each_row
 def test_defaults_work_on_a_laptop():
     """Without variables the service listens on loopback, stores below `var`, and calls no other service."""
     settings = Settings.load({})
+    files, timeline = settings.attachments, settings.timeline
     assert (settings.server.host, settings.server.port, settings.server.auth) == ("127.0.0.1", 8000, "open")
     assert settings.database.url == "sqlite:///var/support.db"
-    assert settings.attachments.directory == Path("var/attachments")
-    assert settings.attachments.max_bytes == 26_214_400
-    timeline = settings.timeline
-    assert timeline.redis_url is None
-    assert settings.upstream_urls == {}
+    assert (files.directory, files.max_bytes) == (Path("var/attachments"), 26_214_400)
+    assert (timeline.redis_url, settings.upstream_urls) == (None, {})
     assert (timeline.cache_ttl, timeline.source_timeout, timeline.deadline) == (300, 2.5, 3.0)
 
 
@@ -46,27 +45,16 @@ def test_channels_are_added_to_the_known_ones():
 def test_variables_set_their_settings():
     """Variables set their settings; an empty variable counts as unset; unrelated variables are ignored."""
     settings = Settings.load(
-        {
-            "SUPPORT_PORT": "0",
-            "SUPPORT_HOST": "::1",
-            "SUPPORT_DATABASE_URL": "postgresql://u:p@db/support",
-            "SUPPORT_ORDER_URL": "http://orders/",
-            "SUPPORT_PAYMENT_URL": "",
-            "SUPPORT_REDIS_URL": "unix:///run/redis.sock",
-            "SUPPORT_TIMELINE_CACHE_TTL": "0.5",
-            "OTEL_METRICS_EXPORTER": "prometheus, otlp",
-            "OTEL_TRACES_EXPORTER": "console,otlp",
-            "SUPPORT_UNKNOWN": "x",
-            "PATH": "/bin",
-        }
+        {"SUPPORT_PORT": "0", "SUPPORT_HOST": "::1", "SUPPORT_DATABASE_URL": "postgresql://u:p@db/support"}
+        | {"SUPPORT_ORDER_URL": "http://orders/", "SUPPORT_PAYMENT_URL": "", "SUPPORT_TIMELINE_CACHE_TTL": "0.5"}
+        | {"SUPPORT_REDIS_URL": "unix:///run/redis.sock", "SUPPORT_UNKNOWN": "x", "PATH": "/bin"}
+        | {"OTEL_METRICS_EXPORTER": "prometheus, otlp", "OTEL_TRACES_EXPORTER": "console,otlp"}
     )
     assert (settings.server.port, settings.server.host) == (0, "::1")
     assert settings.database.url == "postgresql://u:p@db/support"
     assert settings.upstream_urls == {"order": "http://orders"}
-    assert settings.timeline.redis_url == "unix:///run/redis.sock"
-    assert settings.timeline.cache_ttl == 0.5
-    assert settings.telemetry.metrics == ("prometheus", "otlp")
-    assert settings.telemetry.traces == ("console", "otlp")
+    assert (settings.timeline.redis_url, settings.timeline.cache_ttl) == ("unix:///run/redis.sock", 0.5)
+    assert (settings.telemetry.metrics, settings.telemetry.traces) == (("prometheus", "otlp"), ("console", "otlp"))
 
 
 @each_row(
@@ -89,110 +77,92 @@ def test_exporters_are_lists_and_can_be_disabled(variables, metrics, traces):
     assert (telemetry.metrics, telemetry.traces) == (metrics, traces)
 
 
-INVALID_VALUES = [
-    ("SUPPORT_PORT", "eighty", "an integer"),
-    ("SUPPORT_PORT", "-1", "0"),
-    ("SUPPORT_PORT", "65536", "65535"),
-    ("SUPPORT_PUBLIC_URL", "support.example", "https://"),
-    ("SUPPORT_AUTH", "none", "'open', 'token' or 'jwt'"),
-    ("SUPPORT_JWT_ROLE_MAP", "agents", "comma-separated pairs of GROUP:NAME, such as support-agents:agent"),
-    ("SUPPORT_JWT_ROLE_MAP", "agents:agent,", "comma-separated pairs of GROUP:NAME, such as support-agents:agent"),
-    (
-        "SUPPORT_JWT_ROLE_MAP",
-        "agents:boss",
-        "comma-separated pairs of GROUP:ROLE, with the roles agent, supervisor, analyst, customer, service",
-    ),
-    ("SUPPORT_JWT_TEAM_MAP", ":returns", "comma-separated pairs of GROUP:NAME, such as support-agents:agent"),
-    ("SUPPORT_JWT_KEYS", "http://keys.example/jwks", "https://"),
-    ("SUPPORT_JWT_KEYS", "ftp://keys.example/jwks", "https://"),
-    ("SUPPORT_JWT_ALGORITHMS", "none", "RS256"),
-    ("SUPPORT_JWT_ALGORITHMS", "RS256,HS256", "RS256"),
-    ("SUPPORT_JWT_ALGORITHMS", "rs257", "RS256"),
-    ("SUPPORT_JWT_LEEWAY", "-1", "0"),
-    ("SUPPORT_JWT_LEEWAY", "3600", "600"),
-    ("SUPPORT_ADMIN_PORT", "65536", "65535"),
-    ("SUPPORT_STOP_TIMEOUT", "0", "greater than 0"),
-    ("SUPPORT_ACCESS_LOG", "2", "1"),
-    ("SUPPORT_LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
-    ("SUPPORT_TRUSTED_PROXIES", "proxy.example", "10.0.0.0/8,fd00::1"),
-    ("SUPPORT_TRUSTED_PROXIES", "10.0.0.0/33", "10.0.0.0/8,fd00::1"),
-    ("SUPPORT_CORS_ORIGINS", "*", "https://desk.example"),
-    ("SUPPORT_CORS_ORIGINS", "desk.example", "https://desk.example"),
-    ("SUPPORT_CORS_ORIGINS", "https://desk.example/", "https://desk.example"),
-    ("SUPPORT_CORS_ORIGINS", "null", "https://desk.example"),
-    ("SUPPORT_RATE_LIMIT", "100", "100/s"),
-    ("SUPPORT_RATE_LIMIT", "0/s", "off, or"),
-    ("SUPPORT_RATE_LIMIT_ADDRESS", "-1/s", "100/s"),
-    ("SUPPORT_RATE_LIMIT_ADDRESS", "5/day", "/min"),
-    ("SUPPORT_RATE_LIMIT_ADDRESS", "1000001/s", "up to 1000000/s"),
-    ("SUPPORT_RATE_LIMIT_ADDRESS", "60000001/min", "up to 1000000/s"),
-    ("SUPPORT_CONNECTIONS", "1", "8"),
-    ("SUPPORT_REQUESTS", "0", "1"),
-    ("SUPPORT_SHED_LAG", "-1", "0"),
-    ("SUPPORT_HEADER_TIMEOUT", "0", "greater than 0"),
-    ("SUPPORT_IDLE_TIMEOUT", "never", "number"),
-    ("SUPPORT_SEND_TIMEOUT", "0", "greater than 0"),
-    ("SUPPORT_DATABASE_URL", "mysql://db", "sqlite:///PATH or postgresql://"),
-    ("SUPPORT_DATABASE_URL", "sqlite:support.db", "sqlite:///PATH"),
-    ("SUPPORT_DATABASE_URL", "sqlite:///", "the path of a file"),
-    ("SUPPORT_DATABASE_URL", "sqlite:///:memory:", "the path of a file"),
-    ("SUPPORT_JWT_ALGORITHMS", "RS256,none", "list of RS256"),
-    ("SUPPORT_SQLITE_SYNCHRONOUS", "OFF", "'NORMAL' or 'FULL'"),
-    ("SUPPORT_DATABASE_POOL", "0", "1"),
-    ("SUPPORT_REDIS_URL", "http://redis", "redis+sentinel://"),
-    ("SUPPORT_REDIS_URL", "redis+sentinel://a:26379,b:26379", "with the name of the service"),
-    ("SUPPORT_REDIS_URL", "redis+sentinel://a:1/support/zero", "with the name of the service"),
-    ("SUPPORT_ORDER_URL", "orders:8080", "http://"),
-    ("SUPPORT_ORDER_URL", "http://", "a host name"),
-    ("SUPPORT_ORDER_URL", "http://:80/", "a host name"),
-    ("SUPPORT_ORDER_URL", "http://or ders/", "without spaces"),
-    ("SUPPORT_ORDER_URL", "http://orders\r\n.evil/", "without spaces"),
-    ("SUPPORT_ORDER_URL", "http://orders/#a", "without a query and a fragment"),
-    ("SUPPORT_PAYMENT_URL", "ftp://x", "http://"),
-    ("SUPPORT_FULFILLMENT_URL", "x", "http://"),
-    ("SUPPORT_TIMELINE_CACHE_TTL", "soon", "number"),
-    ("SUPPORT_TIMELINE_CACHE_TTL", "nan", ""),
-    ("SUPPORT_TIMELINE_CACHE_TTL", "inf", ""),
-    ("SUPPORT_TIMELINE_CACHE_TTL", "1e17", "3153600000"),
-    ("SUPPORT_TIMELINE_STALE_TTL", "3153600001", "3153600000"),
-    ("SUPPORT_TIMELINE_SOURCE_TIMEOUT", "-1", "greater than 0"),
-    ("SUPPORT_TIMELINE_DEADLINE", "0", "greater than 0"),
-    ("SUPPORT_TIMELINE_DEADLINE", "inf", ""),
-    ("SUPPORT_TIMELINE_CONNECTIONS", "0", "1"),
-    ("SUPPORT_ATTACHMENT_MAX_BYTES", "0", "greater than 0"),
-    ("SUPPORT_ATTACHMENT_MAX_BYTES", "25MB", "an integer"),
-    ("SUPPORT_ATTACHMENT_DISK_RESERVE", "-1", "0"),
-    ("SUPPORT_ATTACHMENT_UPLOADS", "0", "1"),
-    ("SUPPORT_ATTACHMENT_MIN_RATE", "fast", "number"),
-    ("SUPPORT_ATTACHMENT_DEADLINE", "0", "greater than 0"),
-    ("SUPPORT_ATTACHMENT_TYPES", "pdf", "application/pdf,image/*"),
-    ("SUPPORT_CHANNELS", ",".join(f"c{number}" for number in range(51)), "at most 50 comma-separated channels"),
-    ("SUPPORT_CHANNELS", "c" * 33, "1 to 32 letters"),
-    ("SUPPORT_CHANNELS", "a,,b", "1 to 32 letters"),
-    ("SUPPORT_SYNTHETIC_CHANNELS", 'a"b', "1 to 32 letters"),
-    ("SUPPORT_ATTACHMENT_STORE", "tape", "'local' or 's3'"),
-    ("SUPPORT_ATTACHMENT_DOWNLOAD", "push", "'stream' or 'redirect'"),
-    ("SUPPORT_S3_ENDPOINT", "s3.example", "https://"),
-    ("SUPPORT_OFFLOAD_AFTER", "30", "such as 12h"),
-    ("SUPPORT_RETENTION_AFTER", "a year", "such as 12h"),
-    ("SUPPORT_SCRUB_SAMPLE", "101%", "0% to 100%"),
-    ("SUPPORT_SCRUB_SAMPLE", "some%", "0% to 100%"),
-    ("SUPPORT_EVENTS_KEEP", "99999999999999999999", "9223372036854775807"),
-    ("SUPPORT_EVENTS_CLAIM_AFTER", "1e17", "3153600000"),
-    ("OTEL_METRICS_EXPORTER", "statsd", "none, or a comma-separated list of prometheus, otlp, console"),
-    ("OTEL_METRICS_EXPORTER", "prometheus,none", "none, or a comma-separated list of prometheus, otlp, console"),
-    ("OTEL_METRICS_EXPORTER", "prometheus,", "none, or a comma-separated list of prometheus, otlp, console"),
-    ("OTEL_TRACES_EXPORTER", "prometheus", "none, or a comma-separated list of otlp, console"),
-]
+RSA_LIST, ORIGIN, NETWORKS = "list of RS256", "https://desk.example", "10.0.0.0/8,fd00::1"
+EXPORTERS = "none, or a comma-separated list of prometheus, otlp, console"
+PAIRS = "comma-separated pairs of GROUP:NAME, such as support-agents:agent"
+ROLES = "comma-separated pairs of GROUP:ROLE, with the roles agent, supervisor, analyst, customer, service"
+# What is said about each value to be allowed instead.
+INVALID_VALUES = {
+    "SUPPORT_PORT": {"eighty": "an integer", "-1": "0", "65536": "65535"},
+    "SUPPORT_PUBLIC_URL": {"support.example": "https://"},
+    "SUPPORT_AUTH": {"none": "'open', 'token' or 'jwt'"},
+    "SUPPORT_JWT_ROLE_MAP": {"agents": PAIRS, "agents:agent,": PAIRS, "agents:boss": ROLES},
+    "SUPPORT_JWT_TEAM_MAP": {":returns": PAIRS},
+    "SUPPORT_JWT_KEYS": {"http://keys.example/jwks": "https://", "ftp://keys.example/jwks": "https://"},
+    "SUPPORT_JWT_ALGORITHMS": dict.fromkeys(("none", "RS256,HS256", "rs257", "RS256,none"), RSA_LIST),
+    "SUPPORT_JWT_LEEWAY": {"-1": "0", "3600": "600"},
+    "SUPPORT_ADMIN_PORT": {"65536": "65535"},
+    "SUPPORT_STOP_TIMEOUT": {"0": "greater than 0"},
+    "SUPPORT_ACCESS_LOG": {"2": "1"},
+    "SUPPORT_LOG_LEVEL": {"loud": "'debug', 'info', 'warning' or 'error'"},
+    "SUPPORT_TRUSTED_PROXIES": {"proxy.example": NETWORKS, "10.0.0.0/33": NETWORKS},
+    "SUPPORT_CORS_ORIGINS": dict.fromkeys(("*", "desk.example", "https://desk.example/", "null"), ORIGIN),
+    "SUPPORT_RATE_LIMIT": {"100": "100/s", "0/s": "off, or"},
+    "SUPPORT_RATE_LIMIT_ADDRESS": {"-1/s": "100/s", "5/day": "/min"}
+    | dict.fromkeys(("1000001/s", "60000001/min"), "up to 1000000/s"),
+    "SUPPORT_CONNECTIONS": {"1": "8"},
+    "SUPPORT_REQUESTS": {"0": "1"},
+    "SUPPORT_SHED_LAG": {"-1": "0"},
+    "SUPPORT_HEADER_TIMEOUT": {"0": "greater than 0"},
+    "SUPPORT_IDLE_TIMEOUT": {"never": "number"},
+    "SUPPORT_SEND_TIMEOUT": {"0": "greater than 0"},
+    "SUPPORT_DATABASE_URL": {"mysql://db": "sqlite:///PATH or postgresql://", "sqlite:support.db": "sqlite:///PATH"}
+    | dict.fromkeys(("sqlite:///", "sqlite:///:memory:"), "the path of a file"),
+    "SUPPORT_SQLITE_SYNCHRONOUS": {"OFF": "'NORMAL' or 'FULL'"},
+    "SUPPORT_DATABASE_POOL": {"0": "1"},
+    "SUPPORT_REDIS_URL": {"http://redis": "redis+sentinel://"}
+    | {
+        f"redis+sentinel://{hosts}": "with the name of the service" for hosts in ("a:26379,b:26379", "a:1/support/zero")
+    },
+    "SUPPORT_ORDER_URL": {"orders:8080": "http://", "http://": "a host name", "http://:80/": "a host name"}
+    | dict.fromkeys(("http://or ders/", "http://orders\r\n.evil/"), "without spaces")
+    | {"http://orders/#a": "without a query and a fragment"},
+    "SUPPORT_PAYMENT_URL": {"ftp://x": "http://"},
+    "SUPPORT_FULFILLMENT_URL": {"x": "http://"},
+    "SUPPORT_TIMELINE_CACHE_TTL": {"soon": "number", "nan": "", "inf": "", "1e17": "3153600000"},
+    "SUPPORT_TIMELINE_STALE_TTL": {"3153600001": "3153600000"},
+    "SUPPORT_TIMELINE_SOURCE_TIMEOUT": {"-1": "greater than 0"},
+    "SUPPORT_TIMELINE_DEADLINE": {"0": "greater than 0", "inf": ""},
+    "SUPPORT_TIMELINE_CONNECTIONS": {"0": "1"},
+    "SUPPORT_ATTACHMENT_MAX_BYTES": {"0": "greater than 0", "25MB": "an integer"},
+    "SUPPORT_ATTACHMENT_DISK_RESERVE": {"-1": "0"},
+    "SUPPORT_ATTACHMENT_UPLOADS": {"0": "1"},
+    "SUPPORT_ATTACHMENT_MIN_RATE": {"fast": "number"},
+    "SUPPORT_ATTACHMENT_DEADLINE": {"0": "greater than 0"},
+    "SUPPORT_ATTACHMENT_TYPES": {"pdf": "application/pdf,image/*"},
+    "SUPPORT_CHANNELS": dict.fromkeys(("c" * 33, "a,,b"), "1 to 32 letters")
+    | {",".join(f"c{number}" for number in range(51)): "at most 50 comma-separated channels"},
+    "SUPPORT_SYNTHETIC_CHANNELS": {'a"b': "1 to 32 letters"},
+    "SUPPORT_ATTACHMENT_STORE": {"tape": "'local' or 's3'"},
+    "SUPPORT_ATTACHMENT_DOWNLOAD": {"push": "'stream' or 'redirect'"},
+    "SUPPORT_S3_ENDPOINT": {"s3.example": "https://"},
+    "SUPPORT_OFFLOAD_AFTER": {"30": "such as 12h"},
+    "SUPPORT_RETENTION_AFTER": {"a year": "such as 12h"},
+    "SUPPORT_SCRUB_SAMPLE": {"101%": "0% to 100%", "some%": "0% to 100%"},
+    "SUPPORT_EVENTS_KEEP": {"99999999999999999999": "9223372036854775807"},
+    "SUPPORT_EVENTS_CLAIM_AFTER": {"1e17": "3153600000"},
+    "OTEL_METRICS_EXPORTER": dict.fromkeys(("statsd", "prometheus,none", "prometheus,"), EXPORTERS),
+    "OTEL_TRACES_EXPORTER": {"prometheus": "none, or a comma-separated list of otlp, console"},
+}
 
 
-@each_row(("variable", "value", "allowed"), INVALID_VALUES)
+def refusal_of(environ, load=Settings.load):
+    """Return the one line that refuses these variables."""
+    with pytest.raises(WrongSetting) as refusal:
+        load(environ)
+    assert "\n" not in str(refusal.value)
+    return str(refusal.value)
+
+
+def rows(table):
+    """Return (variable, value, what is allowed) of a table of invalid values."""
+    return [(variable, value, allowed) for variable, values in table.items() for value, allowed in values.items()]
+
+
+@each_row(("variable", "value", "allowed"), rows(INVALID_VALUES))
 def test_invalid_value_is_refused_with_what_is_allowed(variable, value, allowed):
     """One line names the variable, its value and the allowed values."""
-    with pytest.raises(WrongSetting) as refusal:
-        Settings.load({variable: value})
-    line = str(refusal.value)
-    assert "\n" not in line
+    line = refusal_of({variable: value})
     assert line.startswith(f"{variable}={value[:200]!r}"[:-1])  # a longer one is cut
     assert allowed in line.partition("expected ")[2]
     assert not re.search("[Ii]nput|[Vv]alid|pars", line)  # pydantic's own terms
@@ -200,32 +170,22 @@ def test_invalid_value_is_refused_with_what_is_allowed(variable, value, allowed)
 
 def test_durations_shares_and_types_are_parsed():
     settings = Settings.load(
-        {
-            "SUPPORT_S3_BUCKET": "files",
-            "SUPPORT_OFFLOAD_AFTER": "1.5h",
-            "SUPPORT_RETENTION_AFTER": "52w",
-            "SUPPORT_SCRUB_SAMPLE": "0.5%",
-            "SUPPORT_ATTACHMENT_TYPES": "image/*, Application/PDF",
-        }
+        {"SUPPORT_S3_BUCKET": "files", "SUPPORT_OFFLOAD_AFTER": "1.5h", "SUPPORT_RETENTION_AFTER": "52w"}
+        | {"SUPPORT_SCRUB_SAMPLE": "0.5%", "SUPPORT_ATTACHMENT_TYPES": "image/*, Application/PDF"}
     )
-    assert settings.s3.offload_after == timedelta(minutes=90)
-    assert settings.attachments.retention == timedelta(days=364)
-    assert settings.attachments.scrub == 0.005
-    assert settings.attachments.types == ("image/*", "application/pdf")
+    files = settings.attachments
+    assert (settings.s3.offload_after, files.retention) == (timedelta(minutes=90), timedelta(days=364))
+    assert (files.scrub, files.types) == (0.005, ("image/*", "application/pdf"))
 
 
 def test_rates_networks_and_origins_are_parsed():
     """The default on loopback is no rate limit."""
     settings = Settings.load(
-        {
-            "SUPPORT_RATE_LIMIT": "6000/min",
-            "SUPPORT_RATE_LIMIT_ADDRESS": "OFF",
-            "SUPPORT_TRUSTED_PROXIES": "10.0.0.0/8, ::1",
-            "SUPPORT_CORS_ORIGINS": "https://desk.example, http://localhost:3000",
-        }
+        {"SUPPORT_RATE_LIMIT": "6000/min", "SUPPORT_RATE_LIMIT_ADDRESS": "OFF"}
+        | {"SUPPORT_TRUSTED_PROXIES": "10.0.0.0/8, ::1"}
+        | {"SUPPORT_CORS_ORIGINS": "https://desk.example, http://localhost:3000"}
     )
-    assert settings.rate == (6000, 60)
-    assert settings.address_rate == (0, 0)
+    assert (settings.rate, settings.address_rate) == ((6000, 60), (0, 0))
     assert [str(each) for each in settings.limits.trusted_proxies] == ["10.0.0.0/8", "::1/128"]
     assert settings.limits.cors_origins == ("https://desk.example", "http://localhost:3000")
     assert (Settings.load({}).rate, Settings.load({}).address_rate) == ((0, 0), (0, 0))
@@ -234,20 +194,14 @@ def test_rates_networks_and_origins_are_parsed():
 STREAMS = ("SUPPORT_EVENTS_STREAM", "SUPPORT_EVENTS_INBOUND_STREAM")
 
 
-@pytest.mark.parametrize("host", LOOPBACK)
-def test_open_mode_is_allowed_on_loopback(host):
-    assert Settings.load({"SUPPORT_HOST": host}).server.host == host
-
-
 @each_row("host", ["0.0.0.0", "::", "192.168.1.5", "support.example", "127.0.0.1.evil.example", " "])
 def test_open_mode_is_refused_on_other_addresses(host):
-    """Without authentication any other address is refused for serving, in one line."""
-    with pytest.raises(WrongSetting) as refusal:
-        Settings.load_to_serve({"SUPPORT_HOST": host})
-    assert str(refusal.value).startswith(f"SUPPORT_HOST={host!r}: ")
-    assert "\n" not in str(refusal.value)
+    """Without authentication any address but loopback is refused for serving, in one line."""
+    assert refusal_of({"SUPPORT_HOST": host}, Settings.load_to_serve).startswith(f"SUPPORT_HOST={host!r}: ")
     assert Settings.load({"SUPPORT_HOST": host}).server.host == host  # other commands than `serve` listen nowhere
     assert Settings.load_to_serve({"SUPPORT_HOST": host, "SUPPORT_AUTH": "token"}).server.host == host
+    for near in LOOPBACK:
+        assert Settings.load_to_serve({"SUPPORT_HOST": near}).server.host == near
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
@@ -275,50 +229,46 @@ def test_each_variable_is_read_by_one_field():
 
 
 OTLP = {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_TRACES_EXPORTER": "otlp"}
-INVALID_OTEL_VALUES = [
-    ("OTEL_METRIC_EXPORT_INTERVAL", "0", "above 0"),
-    ("OTEL_METRIC_EXPORT_INTERVAL", "-5", "above 0"),
-    ("OTEL_METRIC_EXPORT_INTERVAL", "1e300", "up to 1000000000"),
-    ("OTEL_METRIC_EXPORT_TIMEOUT", "soon", "above 0"),
-    ("OTEL_BSP_MAX_QUEUE_SIZE", "9" * 5000, "up to 1000000000"),
-    ("OTEL_BSP_SCHEDULE_DELAY", "9999999999", "up to 1000000000"),
-    ("OTEL_PYTHON_EXCLUDED_URLS", "livez,(", "regular expressions"),
-    ("OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS", "*", "regular expressions"),
-    ("OTEL_PYTHON_AIOHTTP_CLIENT_EXCLUDED_URLS", "[", "regular expressions"),
-    ("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST", "x-(", "regular expressions"),
-    ("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE", "x-(", "regular expressions"),
-    ("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_REQUEST", "x-(", "regular expressions"),
-    ("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_RESPONSE", "x-(", "regular expressions"),
-    ("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS", "**", "regular expressions"),
-    ("OTEL_BSP_MAX_QUEUE_SIZE", "10", "at least 512, the value of OTEL_BSP_MAX_EXPORT_BATCH_SIZE"),
-    ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4096", "at most 2048, the value of OTEL_BSP_MAX_QUEUE_SIZE"),
-    ("OTEL_BSP_SCHEDULE_DELAY", "0", "above 0"),
-    ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "abc", "from 0 up"),
-    ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "-1", "from 0 up"),
-    ("OTEL_SPAN_EVENT_COUNT_LIMIT", "9999999999", "up to 1000000000"),
-    ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "http/protobuf"),
-    ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/json", "http/protobuf"),
-    ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc", "http/protobuf"),
-    ("OTEL_EXPORTER_OTLP_ENDPOINT", "foo", "http://"),
-    ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "http://"),
-    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collec tor:4318", "http://"),
-    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://[::1", "http://"),
-    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:99999", "http://"),
-    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://", "http://"),
-    ("OTEL_EXPORTER_OTLP_TIMEOUT", "0", "above 0"),
-    ("OTEL_EXPORTER_OTLP_COMPRESSION", "brotli", "gzip"),
-]
+OTEL_HEADERS = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS"
+PATTERN = "regular expressions"
+INVALID_OTEL_VALUES = {
+    "OTEL_METRIC_EXPORT_INTERVAL": {"0": "above 0", "-5": "above 0", "1e300": "up to 1000000000"},
+    "OTEL_METRIC_EXPORT_TIMEOUT": {"soon": "above 0"},
+    "OTEL_BSP_MAX_QUEUE_SIZE": {
+        "9" * 5000: "up to 1000000000",
+        "10": "at least 512, the value of OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+    },
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": {"4096": "at most 2048, the value of OTEL_BSP_MAX_QUEUE_SIZE"},
+    "OTEL_BSP_SCHEDULE_DELAY": {"9999999999": "up to 1000000000", "0": "above 0"},
+    "OTEL_PYTHON_EXCLUDED_URLS": {"livez,(": PATTERN},
+    "OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS": {"*": PATTERN},
+    "OTEL_PYTHON_AIOHTTP_CLIENT_EXCLUDED_URLS": {"[": PATTERN},
+    **{
+        f"{OTEL_HEADERS}_{name}": {"x-(": PATTERN}
+        for name in ("SERVER_REQUEST", "SERVER_RESPONSE", "CLIENT_REQUEST", "CLIENT_RESPONSE")
+    },
+    f"{OTEL_HEADERS}_SANITIZE_FIELDS": {"**": PATTERN},
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": {"abc": "from 0 up"},
+    "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": {"-1": "from 0 up"},
+    "OTEL_SPAN_EVENT_COUNT_LIMIT": {"9999999999": "up to 1000000000"},
+    "OTEL_EXPORTER_OTLP_PROTOCOL": {"grpc": "http/protobuf"},
+    "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": {"http/json": "http/protobuf"},
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": {"grpc": "http/protobuf"},
+    "OTEL_EXPORTER_OTLP_ENDPOINT": dict.fromkeys(
+        ("foo", "collector:4318", "http://collec tor:4318", "http://[::1", "http://collector:99999"), "http://"
+    ),
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": {"https://": "http://"},
+    "OTEL_EXPORTER_OTLP_TIMEOUT": {"0": "above 0"},
+    "OTEL_EXPORTER_OTLP_COMPRESSION": {"brotli": "gzip"},
+}
 
 
-@each_row(("variable", "value", "allowed"), INVALID_OTEL_VALUES)
+@each_row(("variable", "value", "allowed"), rows(INVALID_OTEL_VALUES))
 def test_invalid_opentelemetry_value_is_refused(variable, value, allowed):
     """A value that OpenTelemetry would fail on is refused in one line, and ignored if nothing reads it."""
-    with pytest.raises(WrongSetting) as refusal:
-        Settings.load(OTLP | {variable: value})
-    line = str(refusal.value)
+    line = refusal_of(OTLP | {variable: value})
     assert line.startswith(f"{variable}={value[:200]!r}"[:-1])  # a longer one is cut
     assert allowed in line
-    assert "\n" not in line
     Settings.load({variable: value})
     Settings.load(OTLP | {variable: value, "OTEL_SDK_DISABLED": "true"})
 
@@ -326,29 +276,20 @@ def test_invalid_opentelemetry_value_is_refused(variable, value, allowed):
 def test_valid_opentelemetry_values_are_accepted():
     Settings.load(
         OTLP
-        | {
-            "OTEL_METRIC_EXPORT_INTERVAL": "5000",
-            "OTEL_BSP_MAX_QUEUE_SIZE": "10",
-            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "10",
-            "OTEL_SPAN_EVENT_COUNT_LIMIT": "0",
-            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector:4318/base",
-            "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Basic%20abc==, x-tenant=blue",
-            "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
-            "OTEL_PYTHON_EXCLUDED_URLS": "internal/.*, ^/docs$",
-            "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST": ".*",
-        }
+        | {"OTEL_METRIC_EXPORT_INTERVAL": "5000", "OTEL_BSP_MAX_QUEUE_SIZE": "10"}
+        | {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "10", "OTEL_SPAN_EVENT_COUNT_LIMIT": "0"}
+        | {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}
+        | {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector:4318/base"}
+        | {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=Basic%20abc==, x-tenant=blue"}
+        | {"OTEL_PYTHON_EXCLUDED_URLS": "internal/.*, ^/docs$", f"{OTEL_HEADERS}_SERVER_REQUEST": ".*"}
     )
 
 
 @each_row(
     ("variable", "value"),
     [
-        ("OTEL_PROPAGATORS", "foo"),
-        ("OTEL_PROPAGATORS", "b3"),
-        ("OTEL_SDK_DISABLED", "maybe"),
-        ("SUPPORT_EVENTS_CONSUME", "false"),
-        ("SUPPORT_ATTACHMENT_DOWNLOAD", "redirect"),
+        *(("OTEL_PROPAGATORS", "foo"), ("OTEL_PROPAGATORS", "b3"), ("OTEL_SDK_DISABLED", "maybe")),
+        *(("SUPPORT_EVENTS_CONSUME", "false"), ("SUPPORT_ATTACHMENT_DOWNLOAD", "redirect")),
     ],
 )
 def test_value_without_effect_gives_a_warning(variable, value):
@@ -398,24 +339,20 @@ def test_opentelemetry_variables_with_effect_give_no_warning(variables):
 
 
 @each_row(
-    ("variable", "given", "read"),
+    ("variable", "given", "read", "expected"),
     [
-        ("SUPPORT_LOG_LEVEL", "INFO", lambda settings: settings.server.log_level == "info"),
-        ("SUPPORT_LOG_LEVEL", " WARN", lambda settings: settings.server.log_level == "warning"),
-        ("SUPPORT_AUTH", "Open", lambda settings: settings.server.auth == "open"),
-        ("SUPPORT_SQLITE_SYNCHRONOUS", "full", lambda settings: settings.database.synchronous == "FULL"),
-        ("SUPPORT_ATTACHMENT_STORE", "LOCAL", lambda settings: settings.attachments.store == "local"),
-        ("SUPPORT_ATTACHMENT_DOWNLOAD", "STREAM", lambda settings: settings.attachments.download == "stream"),
-        (
-            "SUPPORT_JWT_ALGORITHMS",
-            "rs256,EDDSA",
-            lambda settings: settings.access.jwt_algorithms == ("RS256", "EdDSA"),
-        ),
+        ("SUPPORT_LOG_LEVEL", "INFO", "server.log_level", "info"),
+        ("SUPPORT_LOG_LEVEL", " WARN", "server.log_level", "warning"),
+        ("SUPPORT_AUTH", "Open", "server.auth", "open"),
+        ("SUPPORT_SQLITE_SYNCHRONOUS", "full", "database.synchronous", "FULL"),
+        ("SUPPORT_ATTACHMENT_STORE", "LOCAL", "attachments.store", "local"),
+        ("SUPPORT_ATTACHMENT_DOWNLOAD", "STREAM", "attachments.download", "stream"),
+        ("SUPPORT_JWT_ALGORITHMS", "rs256,EDDSA", "access.jwt_algorithms", ("RS256", "EdDSA")),
     ],
 )
-def test_enumerated_values_are_accepted_in_any_case(variable, given, read):
+def test_enumerated_values_are_accepted_in_any_case(variable, given, read, expected):
     settings = Settings.load({variable: given})
-    assert read(settings)
+    assert attrgetter(read)(settings) == expected
     assert settings.warnings == ()
 
 
@@ -437,32 +374,20 @@ def test_unknown_variable_gives_a_warning_with_the_nearest_name(variable, near):
 
 def test_variables_of_the_earlier_service_give_one_warning_with_their_new_names():
     """Names in any case count, as for the earlier service; values are not shown."""
-    (line,) = Settings.load(
-        {
-            "SERVICE_DATABASE_URL": "postgresql+asyncpg://u:secret@db/support",
-            "SERVICE_REDIS_URL": "redis://cache/0",
-            "SERVICE_ORDER_SERVICE_URL": "http://orders",
-            "SERVICE_PAYMENT_BASE_URL": "http://payments",
-            "service_fulfillment_service_url": "http://fulfillment",
-            "SERVICE_SUPPORT_ATTACHMENT_DIR": "/data",
-            "SERVICE_TIMELINE_CACHE_TTL_SECONDS": "300",
-            "SERVICE_KAFKA_TOPIC": "secret",
-            "SERVICE_EMPTY": "",
-            "SERVICE_PORT": "tcp://10.0.0.7:80",
-            "SERVICE_PORT_80_TCP_ADDR": "10.0.0.7",
-        }
-    ).warnings
-    for renamed in (
-        "SERVICE_DATABASE_URL is now SUPPORT_DATABASE_URL",
-        "SERVICE_REDIS_URL is now SUPPORT_REDIS_URL",
-        "SERVICE_ORDER_SERVICE_URL is now SUPPORT_ORDER_URL",
-        "SERVICE_PAYMENT_BASE_URL is now SUPPORT_PAYMENT_URL",
-        "service_fulfillment_service_url is now SUPPORT_FULFILLMENT_URL",
-        "SERVICE_SUPPORT_ATTACHMENT_DIR is now SUPPORT_ATTACHMENT_DIR",
-        "SERVICE_TIMELINE_CACHE_TTL_SECONDS is now SUPPORT_TIMELINE_CACHE_TTL",
-        "SERVICE_KAFKA_TOPIC has no counterpart",
-    ):
-        assert renamed in line
+    new_names = {
+        "SERVICE_DATABASE_URL": "SUPPORT_DATABASE_URL",
+        "SERVICE_REDIS_URL": "SUPPORT_REDIS_URL",
+        "SERVICE_ORDER_SERVICE_URL": "SUPPORT_ORDER_URL",
+        "SERVICE_PAYMENT_BASE_URL": "SUPPORT_PAYMENT_URL",
+        "service_fulfillment_service_url": "SUPPORT_FULFILLMENT_URL",
+        "SERVICE_SUPPORT_ATTACHMENT_DIR": "SUPPORT_ATTACHMENT_DIR",
+        "SERVICE_TIMELINE_CACHE_TTL_SECONDS": "SUPPORT_TIMELINE_CACHE_TTL",
+    }
+    others = {"SERVICE_EMPTY": "", "SERVICE_PORT": "tcp://10.0.0.7:80", "SERVICE_PORT_80_TCP_ADDR": "10.0.0.7"}
+    (line,) = Settings.load(dict.fromkeys([*new_names, "SERVICE_KAFKA_TOPIC"], "secret") | others).warnings
+    for earlier, new in new_names.items():
+        assert f"{earlier} is now {new}" in line
+    assert "SERVICE_KAFKA_TOPIC has no counterpart" in line
     for absent in ("secret", "SERVICE_EMPTY", "SERVICE_PORT"):
         assert absent not in line
 
@@ -487,16 +412,10 @@ def test_driver_in_a_database_url_is_ignored(given, used):
 
 def test_variables_injected_by_kubernetes_give_no_warning():
     """Kubernetes sets such variables for services whose names start with support-."""
-    injected = {
-        "SUPPORT_SERVICE_PORT": "tcp://10.0.0.7:8000",
-        "SUPPORT_SERVICE_PORT_8000_TCP_ADDR": "10.0.0.7",
-        "SUPPORT_SERVICE_SERVICE_HOST": "10.0.0.7",
-        "SUPPORT_PROBE_SERVICE_HOST": "10.0.0.8",
-        "SUPPORT_PROBE_SERVICE_PORT_METRICS": "9101",
-        "SUPPORT_PROBE_PORT": "tcp://10.0.0.8:9101",
-        "SUPPORT_PROBE_PORT_9101_TCP": "tcp://10.0.0.8:9101",
-    }
-    assert Settings.load(injected).warnings == ()
+    of_service = ("PORT", "PORT_8000_TCP_ADDR", "SERVICE_HOST")
+    of_probe = ("SERVICE_HOST", "SERVICE_PORT_METRICS", "PORT", "PORT_9101_TCP")
+    injected = [f"SUPPORT_SERVICE_{name}" for name in of_service] + [f"SUPPORT_PROBE_{name}" for name in of_probe]
+    assert Settings.load(dict.fromkeys(injected, "tcp://10.0.0.7:8000")).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -513,27 +432,23 @@ def test_options_of_a_redis_url_are_checked(url, query, allowed):
         Settings.load({"SUPPORT_REDIS_URL": f"{url}?{query}"})
 
 
-SECRETS = [
-    ("SUPPORT_DATABASE_URL", "postgresql://user:se/cret@host/db"),
-    ("SUPPORT_DATABASE_URL", "postgresql://user:se?cret@host/db"),
-    ("SUPPORT_DATABASE_URL", "postgresql://user:se@cret@host:x/db"),
-    ("SUPPORT_DATABASE_URL", "postgresql://user:secret@db-1:1,db-2:x/db"),
-    ("SUPPORT_DATABASE_URL", "postgres://host/db?user=u&password=cret"),
-    ("SUPPORT_DATABASE_URL", "postgres://host/db?user=u&password=se@cret"),
-    ("SUPPORT_DATABASE_URL", "postgresql://host/db?foo=cret"),
-    ("SUPPORT_DATABASE_URL", "postgres:user:cret@host"),
-    ("SUPPORT_REDIS_URL", "redis://:cret@host:abc/0"),
-    ("SUPPORT_REDIS_URL", "redis://:cret@host/0?foo=bar"),
-    ("SUPPORT_REDIS_URL", "redis+sentinel://user:cret@a:1,b:x/support/0"),
-    ("SUPPORT_REDIS_URL", "redis://host/0?socket_timeout=cret"),
-    ("SUPPORT_ORDER_URL", "orders:cret@host"),
-    ("SUPPORT_ORDER_URL", "http://orders:cret/x@host"),
-    ("OTEL_EXPORTER_OTLP_ENDPOINT", "user:cret@collector"),
-    ("OTEL_EXPORTER_OTLP_HEADERS", "authorization: Bearer cret"),
-    ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,cret"),
-    ("SUPPORT_TIMELINE_CACHE_TTL", "redis://:cret@host/0"),
-    ("SUPPORT_AUTH", "postgresql://user:cret@host/db"),
-]
+SECRETS = {
+    "SUPPORT_DATABASE_URL": (
+        *("postgresql://user:se/cret@host/db", "postgresql://user:se?cret@host/db"),
+        *("postgresql://user:se@cret@host:x/db", "postgresql://user:secret@db-1:1,db-2:x/db"),
+        *("postgres://host/db?user=u&password=cret", "postgres://host/db?user=u&password=se@cret"),
+        *("postgresql://host/db?foo=cret", "postgres:user:cret@host"),
+    ),
+    "SUPPORT_REDIS_URL": (
+        *("redis://:cret@host:abc/0", "redis://:cret@host/0?foo=bar"),
+        *("redis+sentinel://user:cret@a:1,b:x/support/0", "redis://host/0?socket_timeout=cret"),
+    ),
+    "SUPPORT_ORDER_URL": ("orders:cret@host", "http://orders:cret/x@host"),
+    "OTEL_EXPORTER_OTLP_ENDPOINT": ("user:cret@collector",),
+    "OTEL_EXPORTER_OTLP_HEADERS": ("authorization: Bearer cret", "a=b,cret"),
+    "SUPPORT_TIMELINE_CACHE_TTL": ("redis://:cret@host/0",),
+    "SUPPORT_AUTH": ("postgresql://user:cret@host/db",),
+}
 
 
 def test_a_timeout_beyond_the_deadline_causes_a_warning():
@@ -546,20 +461,15 @@ def test_a_timeout_beyond_the_deadline_causes_a_warning():
 
 def test_a_long_value_is_not_shown_in_full():
     """The error stays one short line, whatever a variable holds."""
-    with pytest.raises(WrongSetting) as refusal:
-        Settings.load({"SUPPORT_PORT": "x" * 100_000})
-    assert len(str(refusal.value)) < 400
+    assert len(refusal_of({"SUPPORT_PORT": "x" * 100_000})) < 400
 
 
-@each_row(("variable", "value"), SECRETS)
+@each_row(("variable", "value"), [(variable, value) for variable, values in SECRETS.items() for value in values])
 def test_secrets_in_an_invalid_value_are_not_shown(variable, value):
     """Whatever is wrong with a URL or a header, parts that may be a password are masked."""
-    with pytest.raises(WrongSetting) as refusal:
-        Settings.load(OTLP | {variable: value})
-    assert str(refusal.value).startswith(f"{variable}=")
-    assert "cret" not in str(refusal.value)
-    assert "***" in str(refusal.value)
-    assert "\n" not in str(refusal.value)
+    line = refusal_of(OTLP | {variable: value})
+    assert line.startswith(f"{variable}=")
+    assert ("cret" in line, "***" in line) == (False, True)
 
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
@@ -571,11 +481,8 @@ WEBHOOK = f'{{"name": "crm", "url": "http://a", "secret": "{SECRET}"}}'
 )
 def test_webhook_credentials_are_not_shown(url):
     """Only the scheme of a webhook's URL is shown, since many URLs have a credential in the path."""
-    with pytest.raises(WrongSetting) as refusal:
-        Settings.load({"SUPPORT_WEBHOOKS": f'[{{"name": "crm", "url": "{url}", "types": 7}}]'})
-    assert "word@host" not in str(refusal.value)
-    assert 'password"' not in str(refusal.value)
-    assert "***" in str(refusal.value)
+    line = refusal_of({"SUPPORT_WEBHOOKS": f'[{{"name": "crm", "url": "{url}", "types": 7}}]'})
+    assert [each in line for each in ("word@host", 'password"', "***")] == [False, False, True]
 
 
 def test_webhooks_are_read_as_json():
@@ -587,10 +494,7 @@ def test_webhooks_are_read_as_json():
 @each_row(
     "value",
     [
-        "{",
-        "{}",
-        "7",
-        '[{"name": "crm", "url": "http://crm"}]',
+        *("{", "{}", "7", '[{"name": "crm", "url": "http://crm"}]'),
         f'[{{"name": "a b", "url": "http://crm", "secret": "{SECRET}"}}]',
         f'[{{"name": "crm", "url": "ftp://crm", "secret": "{SECRET}"}}]',
         f'[{{"name": "crm", "url": "http://crm", "secret": "{SECRET}", "type": []}}]',
@@ -602,13 +506,10 @@ def test_webhooks_are_read_as_json():
 )
 def test_invalid_webhooks_are_refused(value):
     """One line says what is allowed, and shows no secret."""
-    with pytest.raises(WrongSetting) as refused:
-        Settings.load({"SUPPORT_WEBHOOKS": value})
-    text = str(refused.value)
-    assert text.startswith("SUPPORT_WEBHOOKS=")
-    assert "a JSON list of" in text
-    assert not re.search("[Ii]nput|[Vv]alid|pars|Field", text)
-    assert "c2VjcmV0" not in text
+    line = refusal_of({"SUPPORT_WEBHOOKS": value})
+    assert line.startswith("SUPPORT_WEBHOOKS=")
+    assert "a JSON list of" in line
+    assert not re.search("[Ii]nput|[Vv]alid|pars|Field|c2VjcmV0", line)
 
 
 @pytest.mark.parametrize("missing", ["SUPPORT_JWT_KEYS", "SUPPORT_JWT_ISSUER", "SUPPORT_JWT_AUDIENCE"])
@@ -622,22 +523,16 @@ def test_jwt_mode_requires_keys_issuer_and_audience(missing):
         "SUPPORT_JWT_AUDIENCE": "support",
     }
     assert Settings.load(complete).access.jwt_algorithms == ("RS256", "ES256", "EdDSA")
-    with pytest.raises(WrongSetting) as refusal:
-        Settings.load({name: value for name, value in complete.items() if name != missing})
-    assert str(refusal.value) == f"SUPPORT_AUTH='jwt' requires {missing}"
+    given = {name: value for name, value in complete.items() if name != missing}
+    assert refusal_of(given) == f"SUPPORT_AUTH='jwt' requires {missing}"
 
 
-@pytest.mark.parametrize(
-    "place", ["https://id.example/jwks", "http://localhost:8080/jwks", "/etc/keys.json", "key.pem"]
-)
-def test_jwt_keys_are_read_over_tls_from_loopback_or_a_file(place):
-    assert Settings.load({"SUPPORT_JWT_KEYS": place}).access.jwt_keys == place
-
-
-def test_jwt_keys_over_plain_http_are_refused():
+def test_jwt_keys_are_read_over_tls_from_loopback_or_a_file():
     """A URL that only looks like loopback is refused, and its possible password is masked."""
-    with pytest.raises(WrongSetting, match=re.escape("SUPPORT_JWT_KEYS='http://***@id.example/jwks': expected ")):
-        Settings.load({"SUPPORT_JWT_KEYS": "http://127.0.0.1@id.example/jwks"})
+    for place in ("https://id.example/jwks", "http://localhost:8080/jwks", "/etc/keys.json", "key.pem"):
+        assert Settings.load({"SUPPORT_JWT_KEYS": place}).access.jwt_keys == place
+    line = refusal_of({"SUPPORT_JWT_KEYS": "http://127.0.0.1@id.example/jwks"})
+    assert line.startswith("SUPPORT_JWT_KEYS='http://***@id.example/jwks': expected ")
 
 
 def test_jwt_keys_without_jwt_mode_give_a_warning():
@@ -647,24 +542,17 @@ def test_jwt_keys_without_jwt_mode_give_a_warning():
 
 
 def test_metrics_token_is_stripped_and_checked():
-    """White space around the token is removed; white space within is refused, and the token is not shown."""
+    """White space around the token is removed; white space within is refused, and the token is never shown."""
     for value in ("0123456789abcdef\n", " 0123456789abcdef\r\n"):
-        token = Settings.load({"SUPPORT_METRICS_TOKEN": value}).access.metrics_token
-        assert token is not None
-        assert token.get_secret_value() == "0123456789abcdef"
+        settings = Settings.load({"SUPPORT_METRICS_TOKEN": value})
+        assert settings.access.metrics_token.get_secret_value() == "0123456789abcdef"
+        assert "0123456789abcdef" not in repr(settings)
     for value in ("0123456789 abcdef", "0123456789\nabcdef\n", "0123456789\tabcdef"):
-        with pytest.raises(WrongSetting, match=r"^SUPPORT_METRICS_TOKEN=\*\*\*: expected a token without spaces"):
-            Settings.load({"SUPPORT_METRICS_TOKEN": value})
-    with pytest.raises(WrongSetting, match=r": expected at least 16 characters$"):
-        Settings.load({"SUPPORT_METRICS_TOKEN": "0123456789abcde\n"})
-
-
-def test_metrics_token_is_never_shown():
-    """Neither the settings' representation nor an error contains it."""
-    assert "0123456789abcdef" not in repr(Settings.load({"SUPPORT_METRICS_TOKEN": "0123456789abcdef"}))
-    with pytest.raises(WrongSetting, match=r"SUPPORT_METRICS_TOKEN=\*\*\*: expected .*16") as refusal:
-        Settings.load({"SUPPORT_METRICS_TOKEN": "tooshort"})
-    assert "tooshort" not in str(refusal.value)
+        line = refusal_of({"SUPPORT_METRICS_TOKEN": value})
+        assert line.startswith("SUPPORT_METRICS_TOKEN=***: expected a token without spaces")
+        assert "0123456789" not in line
+    line = refusal_of({"SUPPORT_METRICS_TOKEN": "0123456789abcde\n"})
+    assert line == "SUPPORT_METRICS_TOKEN=***: expected at least 16 characters"
 
 
 NUMBERS = [
@@ -683,16 +571,12 @@ def test_every_number_has_an_upper_limit(variable):
 
 
 def test_largest_numbers_are_accepted():
+    duration = MAX_DURATION.total_seconds()
     settings = Settings.load(
-        {
-            "SUPPORT_TIMELINE_CACHE_TTL": str(MAX_DURATION.total_seconds()),
-            "SUPPORT_EVENTS_KEEP": str(MAX_INTEGER),
-            "SUPPORT_RATE_LIMIT": f"{MAX_REQUESTS_PER_SECOND}/s",
-            "SUPPORT_RATE_LIMIT_ADDRESS": "999999999/h",
-        }
+        {"SUPPORT_TIMELINE_CACHE_TTL": str(duration), "SUPPORT_EVENTS_KEEP": str(MAX_INTEGER)}
+        | {"SUPPORT_RATE_LIMIT": f"{MAX_REQUESTS_PER_SECOND}/s", "SUPPORT_RATE_LIMIT_ADDRESS": "999999999/h"}
     )
-    assert settings.timeline.cache_ttl == MAX_DURATION.total_seconds()
-    assert settings.events.keep == MAX_INTEGER
+    assert (settings.timeline.cache_ttl, settings.events.keep) == (duration, MAX_INTEGER)
     assert (settings.rate, settings.address_rate) == ((MAX_REQUESTS_PER_SECOND, 1), (999_999_999, 3600))
 
 
@@ -712,9 +596,7 @@ def test_value_in_a_file_is_read_without_its_line_break(tmp_path):
     assert settings.s3.credentials == {"secret_access_key": "s3cret"}
     assert settings.server.masking_key == "s3cret"
     assert settings.warnings == ()
-    with pytest.raises(WrongSetting) as refusal:
-        Settings.load({"SUPPORT_PORT_FILE": str(path)})
-    assert str(refusal.value) == f"SUPPORT_PORT_FILE={str(path)!r}: expected an integer"
+    assert refusal_of({"SUPPORT_PORT_FILE": str(path)}) == f"SUPPORT_PORT_FILE={str(path)!r}: expected an integer"
 
 
 def test_token_of_a_command_may_be_in_a_file(tmp_path):
@@ -737,9 +619,8 @@ def test_file_without_a_value_is_refused(tmp_path, content, reason):
 
 
 def test_variable_and_its_file_exclude_each_other(tmp_path):
-    given = {"SUPPORT_MASKING_KEY": "a", "SUPPORT_MASKING_KEY_FILE": str(tmp_path)}
-    with pytest.raises(WrongSetting, match="SUPPORT_MASKING_KEY_FILE and SUPPORT_MASKING_KEY are both set"):
-        Settings.load(given)
+    line = refusal_of({"SUPPORT_MASKING_KEY": "a", "SUPPORT_MASKING_KEY_FILE": str(tmp_path)})
+    assert "SUPPORT_MASKING_KEY_FILE and SUPPORT_MASKING_KEY are both set" in line
 
 
 @each_row(
@@ -797,35 +678,18 @@ def test_issuer_of_the_sign_in_is_kept_as_it_is(issuer):
     [
         ({"SUPPORT_AUTH": "open"}, "SUPPORT_OIDC_ISSUER requires SUPPORT_AUTH='jwt' or 'token'"),
         ({"SUPPORT_OIDC_CLIENT_ID": ""}, "SUPPORT_OIDC_ISSUER requires SUPPORT_OIDC_CLIENT_ID"),
-        (
-            {"SUPPORT_OIDC_ISSUER": "http://id.example"},
-            (
-                "SUPPORT_OIDC_ISSUER='http://id.example': expected a URL that starts with https:// "
-                "(http:// on loopback only)"
-            ),
-        ),
-        (
-            {"SUPPORT_OIDC_ISSUER": "https://id.example/?realm=a"},
-            "SUPPORT_OIDC_ISSUER='https://id.example/?***': expected a URL without a query and a fragment",
-        ),
-        (
-            {"SUPPORT_OIDC_SCOPES": "profile"},
-            (
-                "SUPPORT_OIDC_SCOPES='profile': expected scopes with `openid` among them, such as "
-                "'openid profile offline_access'"
-            ),
-        ),
+        ({"SUPPORT_OIDC_ISSUER": "http://id.example"}, "expected a URL that starts with https:// (http:// on loopback"),
+        ({"SUPPORT_OIDC_ISSUER": "https://id.example/?realm=a"}, "'https://id.example/?***': expected a URL without a"),
+        ({"SUPPORT_OIDC_SCOPES": "profile"}, "'profile': expected scopes with `openid` among them, such as 'openid "),
         ({"SUPPORT_AUTH": "jwt", "SUPPORT_JWT_KEYS": "keys.json"}, "SUPPORT_AUTH='jwt' requires SUPPORT_JWT_ISSUER"),
-        (
-            {"SUPPORT_OIDC_CLIENT_SECRET_FILE": "/nothing"},
-            "SUPPORT_OIDC_CLIENT_SECRET_FILE='/nothing': can't be read: No such file or directory",
-        ),
+        ({"SUPPORT_OIDC_CLIENT_SECRET_FILE": "/nothing"}, "='/nothing': can't be read: No such file or directory"),
     ],
 )
 def test_wrong_settings_of_the_sign_in_stop_the_start(changes, refusal):
-    with pytest.raises(WrongSetting) as refused:
-        Settings.load(OIDC | changes)
-    assert str(refused.value) == refusal
+    """The line begins with a variable of theirs."""
+    line = refusal_of(OIDC | changes)
+    assert refusal in line
+    assert line.startswith(("SUPPORT_OIDC_ISSUER", *changes))
 
 
 def test_jwts_of_the_provider_need_no_other_settings():
