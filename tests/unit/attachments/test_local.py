@@ -19,21 +19,39 @@ from tests.support.attachments.streams import read, stream
 from tests.support.calls import eventually, stored_files
 
 
+def act_on_flush(monkeypatch, moment, act):
+    """Do something before the flush of a file, or before that of its folder."""
+    fsync, rounds = os.fsync, []
+
+    def flush(descriptor):
+        rounds.append(descriptor)
+        if len(rounds) == {"file": 1, "folder": 2}[moment]:
+            act()
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", flush)
+
+
+def fail_with(code):
+    """Return a function that fails as the system does."""
+
+    def fail(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
 @pytest.mark.parametrize("moment", ["file", "folder"])
 async def test_upload_cancelled_during_its_flush_leaves_no_file(storage, tmp_path, monkeypatch, moment):
     """Although a thread is writing it."""
     at_work, go_on, done = threading.Event(), threading.Event(), threading.Event()
-    fsync, rounds = os.fsync, []
 
-    def slow(descriptor):
-        rounds.append(descriptor)
-        if len(rounds) == {"file": 1, "folder": 2}[moment]:
-            at_work.set()
-            go_on.wait(10)
-            done.set()
-        fsync(descriptor)
+    def wait():
+        at_work.set()
+        go_on.wait(10)
+        done.set()
 
-    monkeypatch.setattr(os, "fsync", slow)
+    act_on_flush(monkeypatch, moment, wait)
     task = asyncio.create_task(storage.put(stream(b"hello")))
     await eventually(at_work.is_set)
     task.cancel()
@@ -80,8 +98,7 @@ async def test_upload_cancelled_while_a_thread_uses_its_file_leaves_no_file(stor
     with pytest.raises(asyncio.CancelledError):
         await task
     assert stored_files(tmp_path) == []
-    assert closed_after
-    assert all(closed_after)
+    assert set(closed_after) == {True}
 
 
 async def test_upload_whose_temporary_file_was_removed_is_refused(storage, tmp_path):
@@ -107,34 +124,20 @@ async def test_directory_that_cannot_be_created_stops_the_start(tmp_path):
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 async def test_full_disk_is_out_of_space(storage, tmp_path, monkeypatch, code):
     """So is an exhausted quota. No file is left."""
-
-    def full(_):
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", fail_with(code))
     with pytest.raises(InsufficientStorage) as refusal:
         await storage.put(stream(b"hello"))
-    assert refusal.value.code == "storage_full"
-    assert stored_files(tmp_path) == []
+    assert (refusal.value.code, stored_files(tmp_path)) == ("storage_full", [])
 
 
 @pytest.mark.parametrize("moment", ["file", "folder"])
 @pytest.mark.parametrize("code", [errno.EIO, errno.EROFS, errno.ESTALE])
 async def test_failing_disk_is_unavailable(storage, tmp_path, monkeypatch, moment, code):
     """No file is left, not even a renamed one."""
-    fsync, rounds = os.fsync, []
-
-    def fail(descriptor):
-        rounds.append(descriptor)
-        if len(rounds) == {"file": 1, "folder": 2}[moment]:
-            raise OSError(code, os.strerror(code))
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fail)
+    act_on_flush(monkeypatch, moment, fail_with(code))
     with pytest.raises(Unavailable) as refusal:
         await storage.put(stream(b"hello"))
-    assert refusal.value.code == "storage_unavailable"
-    assert stored_files(tmp_path) == []
+    assert (refusal.value.code, stored_files(tmp_path)) == ("storage_unavailable", [])
 
 
 @pytest.mark.parametrize("size", [5, 2 * BLOCK_BYTES])
@@ -199,12 +202,8 @@ async def test_attachments_are_private(storage, tmp_path):
 async def test_read_error_does_not_count_as_damage(storage, monkeypatch, code):
     """Neither do lost permissions of the whole directory."""
     kept = await storage.put(stream(b"hello"))
-
-    def fail(*_, **__):
-        raise OSError(code, os.strerror(code))
-
     with monkeypatch.context() as patch:
-        patch.setattr("support_service.attachments.storage.local.open_and_read_block", fail)
+        patch.setattr("support_service.attachments.storage.local.open_and_read_block", fail_with(code))
         patch.setattr("os.access", lambda *_: False)
         with pytest.raises(Unavailable) as refusal:
             await read(storage, kept.key, 0, 5)
@@ -243,11 +242,7 @@ async def test_replaced_file_is_damaged(storage, tmp_path, replace):
 async def test_file_without_permissions_is_damaged(storage, monkeypatch):
     """Only a repair makes it readable."""
     kept = await storage.put(stream(b"hello"))
-
-    def refuse(*_):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    monkeypatch.setattr("support_service.attachments.storage.local.open_and_read_block", refuse)
+    monkeypatch.setattr("support_service.attachments.storage.local.open_and_read_block", fail_with(errno.EACCES))
     with pytest.raises(UnreadableFile) as refusal:
         await read(storage, kept.key, 0, 5)
     assert refusal.value.fault == "damaged"
