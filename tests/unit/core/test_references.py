@@ -18,46 +18,36 @@ from support_service.core.domain.upstream_services import SERVICE_BY_KIND, UPSTR
 from tests.support.each import each_row
 
 ORDER = {"type": "order", "orderId": "ORD-1"}
+LONG = "x" * MAX_REFERENCE_LENGTH
 
 
 def by_order(order):
     return {name: SourceReferences(of_orders=(order,)) for name in UPSTREAM_SERVICES if name != "order"}
 
 
+def by_id(**ids):
+    return {service: SourceReferences(ids=(each,)) for service, each in ids.items()}
+
+
 @each_row(
     ("context", "wanted"),
     [
-        ([], {}),
-        ([{"type": "note", "orderId": "ORD-1"}], {}),
-        ([{"orderId": "ORD-1"}], {}),
-        ([ORDER], by_order("ORD-1") | {"order": SourceReferences(ids=("ORD-1",))}),
+        *((context, {}) for context in ([], [{"type": "note", "orderId": "ORD-1"}], [{"orderId": "ORD-1"}])),
+        ([ORDER], by_order("ORD-1") | by_id(order="ORD-1")),
         (
             [ORDER, {"type": "payment", "paymentId": "PAY-1"}, {"type": "shipment", "shipmentId": "SHP-1"}],
-            by_order("ORD-1")
-            | {
-                "order": SourceReferences(ids=("ORD-1",)),
-                "payment": SourceReferences(ids=("PAY-1",)),
-                "fulfillment": SourceReferences(ids=("SHP-1",)),
-            },
+            by_order("ORD-1") | by_id(order="ORD-1", payment="PAY-1", fulfillment="SHP-1"),
         ),
-        ([{"type": "payment", "id": "PAY-1"}], {"payment": SourceReferences(ids=("PAY-1",))}),
-        ([{"type": "payment", "paymentId": "A", "id": "B"}], {"payment": SourceReferences(ids=("A",))}),
+        ([{"type": "payment", "paymentId": "A", "id": "B"}], by_id(payment="A")),
         ([{"type": "shipment", "orderId": "ORD-9"}], {"fulfillment": SourceReferences(of_orders=("ORD-9",))}),
-        ([{"type": "shipment", "id": "S", "orderId": "ORD-9"}], {"fulfillment": SourceReferences(ids=("S",))}),
-        ([{"type": "payment", "id": 4711}], {"payment": SourceReferences(ids=("4711",))}),
-        ([{"type": "payment", "id": " PAY-1 "}], {"payment": SourceReferences(ids=(" PAY-1 ",))}),
-        ([{"type": "payment", "id": "  "}], {}),
+        ([{"type": "shipment", "id": "S", "orderId": "ORD-9"}], by_id(fulfillment="S")),
+        *(([{"type": "payment", "id": sent}], by_id(payment=str(sent))) for sent in ("PAY-1", 4711, " PAY-1 ", LONG)),
+        *(([{"type": "payment", "id": sent}], {}) for sent in ("  ", "", True, ["A"], f"{LONG}x")),
         (
             [{"type": "payment", "id": "B"}, {"type": "payment", "id": "A"}] * 2,
             {"payment": SourceReferences(ids=("B", "A"))},
         ),
-        ([{"type": "payment"}, {"type": "payment", "id": ""}, {"type": "payment", "id": True}], {}),
-        ([{"type": "payment", "id": ["A"]}, {"type": ["payment"], "id": "A"}], {}),
-        ([{"type": "payment", "id": "x" * (MAX_REFERENCE_LENGTH + 1)}], {}),
-        (
-            [{"type": "payment", "id": "x" * MAX_REFERENCE_LENGTH}],
-            {"payment": SourceReferences(ids=("x" * MAX_REFERENCE_LENGTH,))},
-        ),
+        ([{"type": "payment"}, {"type": ["payment"], "id": "A"}], {}),
     ],
 )
 def test_references_are_grouped_by_service(context, wanted):

@@ -40,17 +40,9 @@ def test_times_are_the_original_ones():
 
 def test_messages_are_in_the_order_of_their_times():
     """One without a time follows the message before it."""
-    texts = [
-        each.message
-        for each in built(
-            message(5, message="c"),
-            message(2, message="a"),
-            message(None, message="b"),
-            message(5, message="d"),
-            initialMessage=message(1, message="first"),
-        ).history.messages
-    ]
-    assert texts == ["first", "a", "b", "c", "d"]
+    sent = [message(day, message=text) for day, text in ((5, "c"), (2, "a"), (None, "b"), (5, "d"))]
+    messages = built(*sent, initialMessage=message(1, message="first")).history.messages
+    assert [each.message for each in messages] == ["first", "a", "b", "c", "d"]
 
 
 def test_without_times_the_case_is_new():
@@ -126,9 +118,9 @@ def test_wrong_snooze_is_refused(fields, rule):
     """By the name of the field."""
     with pytest.raises(ValidationFailed) as refused:
         built(**fields)
-    ((field, message_of_error),) = [(each.field, each.message) for each in refused.value.errors]
-    assert field == "snoozedUntil"
-    assert rule in message_of_error
+    (error,) = refused.value.errors
+    assert error.field == "snoozedUntil"
+    assert rule in error.message
 
 
 def test_conversation_that_the_api_would_refuse_is_refused():
@@ -136,8 +128,4 @@ def test_conversation_that_the_api_would_refuse_is_refused():
     with pytest.raises(Conflict) as refused:
         built(*[{"authorType": "bot", "message": "a"}] * 4097)
     assert refused.value.code == "case_full"
-
-
-def test_synthetic_channel_makes_a_synthetic_case():
-    """As at an opening."""
-    assert built(channel="synthetic").case.synthetic
+    assert built(channel="synthetic").case.synthetic  # as at an opening

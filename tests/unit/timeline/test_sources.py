@@ -53,12 +53,6 @@ def test_calls_made_for_each_source(source):
     assert calls == [*of_objects, *(f"{source.path}?orderId=O%2F1&limit=50" for _ in orders)]
 
 
-def test_calls_to_the_order_service():
-    """An order takes two calls: the order and its events."""
-    paths = [call.path for call in calls_for(SOURCES["order"], SourceReferences(("A", "B")))]
-    assert paths == ["/orders/A", "/orders/A/events", "/orders/B", "/orders/B/events"]
-
-
 # The answer about an object and its parts, and the entry that it gives, without `source` and the time.
 ANSWERS = {
     "order": [
@@ -138,11 +132,8 @@ def test_names_of_each_source_fit_settings_fields_and_labels(source):
 @pytest.mark.parametrize(
     ("answer", "expected", "healthy"),
     [
-        ({"status": 404}, None, True),
-        ({"status": 400}, None, True),
-        ({"status": 422}, None, True),
-        ({"status": 401}, CallFailure("http", "status 401"), None),
-        ({"status": 403}, CallFailure("http", "status 403"), None),
+        *(({"status": status}, None, True) for status in (404, 400, 422)),
+        *(({"status": status}, CallFailure("http", f"status {status}"), None) for status in (401, 403)),
         ({"status": 204}, CallFailure("aggregate", "unreadable answer"), None),
         ({"status": 300, "payload": ORDER}, CallFailure("http", "status 300"), None),
         ({"status": 429}, CallFailure("http", "status 429"), False),
@@ -152,9 +143,14 @@ def test_names_of_each_source_fit_settings_fields_and_labels(source):
         ({"payload": ORDER | {"id": "ORD-2"}}, CallFailure("aggregate", "answer about another id"), None),
         ({"payload": ORDER | {"id": ["ORD-1"]}}, CallFailure("aggregate", "answer about another id"), None),
         ({"body": '{"id": "ORD-1", "grandTotal": NaN}'}, CallFailure("aggregate", "unreadable answer"), None),
-        ({"exception": aiohttp.ClientConnectionError("refused")}, CallFailure("http", "connection failed"), False),
-        ({"exception": aiohttp.ClientPayloadError("cut")}, CallFailure("http", "connection failed"), False),
-        ({"exception": ConnectionResetError()}, CallFailure("http", "connection failed"), False),
+        *(
+            ({"exception": exception}, CallFailure("http", "connection failed"), False)
+            for exception in (
+                aiohttp.ClientConnectionError("refused"),
+                aiohttp.ClientPayloadError("cut"),
+                ConnectionResetError(),
+            )
+        ),
         ({"exception": TimeoutError()}, CallFailure("http", "timeout"), None),  # at once: the service had no time
     ],
 )
@@ -219,14 +215,6 @@ async def test_failure_of_a_source_is_logged_once_a_minute(client, session, inst
     ]
 
 
-async def test_order_becomes_one_entry(client):
-    (call, _), _ = client.calls(SourceReferences(("ORD-1",)))
-    with aioresponses() as orders:
-        orders.get("http://orders/orders/ORD-1", response_class=MockedResponse, payload=ORDER)
-        (entry,) = (await client.fetch(call, in_five_seconds(), TimelineBudget(client.new_slots()))).entries
-    assert (entry["type"], entry["orderId"], entry["total"]) == ("order", "ORD-1", 1)
-
-
 def test_calls_of_one_case_are_limited(client):
     """Each source gets a limited number of calls for one case, and the reader gets a note about the rest."""
     calls, note = client.calls(SourceReferences(tuple(map(str, range(MAX_CALLS // 2)))))
@@ -267,10 +255,8 @@ async def test_call_without_a_free_connection_at_the_deadline_is_not_made(sessio
 
 async def test_calls_beyond_the_queue_limit_are_refused(session, instruments):
     """A source whose queue is full is not called, and does not count as failed."""
-    full = SourceClient(
-        SOURCES["order"], "http://orders", session, instruments, timeout=5, connections=0
-    )  # no queue either
-    (call, *_), _ = full.calls(SourceReferences(("ORD-1",)))
+    full = SourceClient(SOURCES["order"], "http://orders", session, instruments, timeout=5, connections=0)
+    (call, *_), _ = full.calls(SourceReferences(("ORD-1",)))  # there is no queue either
     answer = await full.fetch(call, in_five_seconds(), TimelineBudget(full.new_slots()))
     assert (answer.outcome, answer.failure) == ("open", CallFailure(None, "too many calls"))
 

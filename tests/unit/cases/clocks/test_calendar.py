@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support_service.cases.clocks.calendar import AllHours, Calendar
-from tests.support.clocks.minute_walk import NaiveCalendar
 from tests.support.clocks.strategies import calendars, instants
 from tests.support.each import each_row
 
@@ -21,9 +20,7 @@ def utc(text: str) -> datetime:
 
 
 @given(calendars(), instants(), st.integers(0, 5 * 1440))
-def test_the_time_between_two_instants_is_what_a_walk_counts(
-    pair: tuple[Calendar, NaiveCalendar], start: datetime, minutes: int
-) -> None:
+def test_the_time_between_two_instants_is_what_a_walk_counts(pair, start, minutes):
     """In any calendar and zone."""
     calendar, naive = pair
     end = start + timedelta(minutes=minutes)
@@ -31,9 +28,7 @@ def test_the_time_between_two_instants_is_what_a_walk_counts(
 
 
 @given(calendars(), instants(), st.integers(0, 2000))
-def test_adding_working_time_ends_where_a_walk_ends(
-    pair: tuple[Calendar, NaiveCalendar], start: datetime, minutes: int
-) -> None:
+def test_adding_working_time_ends_where_a_walk_ends(pair, start, minutes):
     """In any calendar and zone, unless the walk would be long."""
     calendar, naive = pair
     end = naive.add(start, minutes, start + timedelta(days=6))
@@ -42,9 +37,7 @@ def test_adding_working_time_ends_where_a_walk_ends(
 
 
 @given(calendars(), instants(), st.integers(1, 100_000))
-def test_added_time_is_found_again_between_both_instants(
-    pair: tuple[Calendar, NaiveCalendar], start: datetime, seconds: int
-) -> None:
+def test_added_time_is_found_again_between_both_instants(pair, start, seconds):
     """Also for parts of minutes, and over weeks."""
     amount = timedelta(seconds=seconds, microseconds=seconds)
     calendar, naive = pair
@@ -73,18 +66,15 @@ def test_working_time_of_known_days(zone: str, spans: dict[int, list], start: st
 
 def test_a_holiday_is_one_of_local_time() -> None:
     """The first of May in Auckland begins when it is still April in UTC."""
-    calendar = Calendar(
-        ZoneInfo("Pacific/Auckland"), {key: [(0 * HOUR, 24 * HOUR)] for key in range(7)}, frozenset({date(2026, 5, 1)})
-    )
+    all_day = {key: [(0 * HOUR, 24 * HOUR)] for key in range(7)}
+    calendar = Calendar(ZoneInfo("Pacific/Auckland"), all_day, frozenset({date(2026, 5, 1)}))
     assert calendar.add(utc("2026-04-30T11:00"), 2 * HOUR) == utc("2026-05-01T13:00")
 
 
 def test_a_skipped_day_has_no_working_time() -> None:
-    """Samoa had no 30 December 2011."""
+    """Samoa had no 30 December 2011, so that the 29th, the 31st and the 1st count."""
     calendar = Calendar(ZoneInfo("Pacific/Apia"), {key: [(9 * HOUR, 17 * HOUR)] for key in range(7)})
-    assert (
-        calendar.between(utc("2011-12-29T10:00"), utc("2012-01-01T10:00")) == 24 * HOUR
-    )  # of the 29th, the 31st and the 1st
+    assert calendar.between(utc("2011-12-29T10:00"), utc("2012-01-01T10:00")) == 24 * HOUR
 
 
 def test_without_a_calendar_all_of_the_time_counts() -> None:

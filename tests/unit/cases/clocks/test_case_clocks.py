@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support_service.cases.clocks import case_clocks
-from support_service.cases.clocks.calendar import AllHours, Calendar
+from support_service.cases.clocks.calendar import AllHours
 from support_service.cases.clocks.case_clocks import Clocks, PolicyTerms
 from support_service.cases.policy import ALLOWED_STATUS_CHANGES
 from support_service.core.domain.case_vocabulary import CLOCK_TARGETS
-from tests.support.clocks.minute_walk import MINUTE, NaiveCalendar, NaiveCase, walk
+from tests.support.clocks.minute_walk import MINUTE, NaiveCase, walk
 from tests.support.clocks.strategies import calendars, instants
 from tests.support.examples import examples
 
@@ -35,13 +35,7 @@ def states(clocks: Clocks) -> dict[str, str]:
 
 @examples(2)
 @given(calendars(), instants(), targets, st.sampled_from([None, "agent", "customer"]), steps)
-def test_clocks_are_what_a_walk_minute_by_minute_finds(
-    pair: tuple[Calendar, NaiveCalendar],
-    start: datetime,
-    allowed: dict[str, int],
-    author: str | None,
-    changes: list[tuple[int, str]],
-) -> None:
+def test_clocks_are_what_a_walk_minute_by_minute_finds(pair, start, allowed, author, changes):
     """State, due time and time left agree after every change of the case."""
     calendar, naive_calendar = pair
     if not any(naive_calendar.spans.values()):
@@ -49,7 +43,7 @@ def test_clocks_are_what_a_walk_minute_by_minute_finds(
     terms = PolicyTerms({name: timedelta(minutes=each) for name, each in allowed.items()}, calendar)  # type: ignore[misc]
     naive = NaiveCase(naive_calendar, allowed)
     naive.open(author)
-    clocks, at, status = case_clocks.clocks_of_new_case(terms, start, author), start, "open"  # type: ignore[arg-type]
+    clocks, at, status = case_clocks.clocks_of_new_case(terms, start, author), start, "open"
     is_answered = author == "agent"
     for minutes, change in changes:
         for minute in walk(at, at + minutes * MINUTE):
