@@ -1,12 +1,15 @@
-"""Changes of a case as the service publishes them, the owner of the case, and a stream that shows them."""
+"""Changes of a case as the service publishes them, the owner of the case, a stream that shows them, and its clients."""
 
 import json
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
-from support_service.core.domain.principals import CaseOwnership
+from support_service.core.domain.principals import CaseOwnership, Principal
+from support_service.platform.background import run_in_background
 from support_service.platform.settings.process import LimitSettings
 from support_service.stream.service import ChangeStream
 
+BOSS = Principal("boss", "supervisor")
 TICKET = {"id": "case-1", "customerId": "customer-1", "assignedAgentId": None, "team": None, "version": 1}
 
 
@@ -24,3 +27,40 @@ def make_stream(log, instruments, timings, *, mask=lambda case: case, read_owner
     """Return a stream of the changes in a log, which masks cases by `mask`."""
     masker, cases = SimpleNamespace(mask_published_case=mask), SimpleNamespace(read_owners=read_owners)
     return ChangeStream(log, masker, cases, instruments, LimitSettings(), timings=timings)
+
+
+@asynccontextmanager
+async def running(stream: ChangeStream):
+    """Let a stream read its log."""
+    async with run_in_background(stream.feed.run()):
+        await stream.feed.attempted.wait()
+        yield
+
+
+class Follower:
+    """A client of a stream, with the frames that it has got."""
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+
+    @property
+    def text(self) -> bytes:
+        """All that it has got."""
+        return b"".join(self.frames)
+
+    async def write(self, frame: bytes) -> None:
+        """Get a frame."""
+        self.frames.append(frame)
+
+    async def follow(self, stream: ChangeStream, principal: Principal, view: str, last_event_id: str | None) -> None:
+        """Follow the stream until its end."""
+        subscriber = stream.open(principal, view, lambda: principal, lambda: None)
+        await stream.send(subscriber, last_event_id, self.write)
+
+
+@asynccontextmanager
+async def following(stream: ChangeStream, last_event_id=None, principal=BOSS, view="full", client=None):
+    """Follow a stream; yield the client."""
+    client = client or Follower()
+    async with run_in_background(client.follow(stream, principal, view, last_event_id)):
+        yield client

@@ -10,90 +10,70 @@ from support_service.core.errors import Unavailable
 from support_service.events.broker.log import LogPlace, LogRead
 from support_service.events.broker.memory import InMemoryLog
 from support_service.events.polling import Backoff
-from support_service.platform.background import run_in_background
 from support_service.stream.feed import CONTINUED_COMMENT, INTERRUPTED_COMMENT, FeedTimings
 from support_service.stream.frames import comment_frame
-from support_service.stream.service import StreamTimings
+from support_service.stream.service import STREAM_SENT, StreamTimings
 from support_service.stream.subscribers import QueueLimits
 from tests.support.calls import eventually
-from tests.support.published_changes import make_stream, owners, published_change
+from tests.support.published_changes import BOSS, Follower, following, make_stream, owners, published_change, running
 
-
-def refuse(_case):
-    raise TypeError
+ANALYST = Principal("analyst", "analyst")
+AT_ONCE = FeedTimings(wait=0.01, backoff=Backoff(0.01, 0.01))
 
 
 async def test_a_change_that_fails_makes_every_stream_read_again(instruments):
     """Streams behind the failed stream have not got the change; the next change reaches all of them."""
+
+    def refuse(_case):
+        raise TypeError  # as a defect in the masking
+
     log = InMemoryLog()
-    timings = StreamTimings(feed=FeedTimings(wait=0.01, backoff=Backoff(0.01, 0.01)))
-    stream = make_stream(log, instruments, timings, mask=refuse)
-    analyst, boss = Principal("analyst", "analyst"), Principal("boss", "supervisor")
-    written = []
-
-    async def write(frame):
-        written.append(frame)
-
-    async with run_in_background(stream.feed.run()):
-        await stream.feed.attempted.wait()
-        failing = stream.open(analyst, "masked", lambda: analyst, lambda: None)
+    stream = make_stream(log, instruments, StreamTimings(feed=AT_ONCE), mask=refuse)
+    async with running(stream):
+        failing = stream.open(ANALYST, "masked", lambda: ANALYST, lambda: None)
         stream.subscribers.add(failing)
-        subscriber = stream.open(boss, "full", lambda: boss, lambda: None)
-        async with run_in_background(stream.send(subscriber, None, write)):
+        async with following(stream) as client:
             await eventually(lambda: len(stream.subscribers) == 2)
             log.append([published_change(1)])
-            await eventually(lambda: b"event: resync" in b"".join(written))
+            await eventually(lambda: b"event: resync" in client.text)
             stream.subscribers.discard(failing)
             log.append([published_change(2)])
-            await eventually(lambda: b"event-2" in b"".join(written))
-            assert b"".join(written).count(b"event: resync") == 1
-            assert b"event-1" not in b"".join(written)
+            await eventually(lambda: b"event-2" in client.text)
+            assert (client.text.count(b"event: resync"), client.text.count(b"event-1")) == (1, 0)
 
 
 async def test_a_stream_that_is_opened_while_a_change_is_passed_on_gets_it_once(instruments):
     """It replays the change, and does not get it a second time."""
-    log, opening = InMemoryLog(), []
-    timings = StreamTimings(feed=FeedTimings(wait=0.01), queue=QueueLimits(streams_per_pause=1))
+    log, opening, late = InMemoryLog(), [], Follower()
 
     def open_another(case):
         if not opening:
-            opening.append(asyncio.create_task(follow(boss, "full", late, start)))
+            opening.append(asyncio.create_task(late.follow(stream, BOSS, "full", start)))
         return case
 
+    timings = StreamTimings(feed=AT_ONCE, queue=QueueLimits(streams_per_pause=1))
     stream = make_stream(log, instruments, timings, mask=open_another)
-    analyst, boss = Principal("analyst", "analyst"), Principal("boss", "supervisor")
-    early, late = [], []
-
-    async def follow(principal, view, written, last_event_id=None):
-        async def write(frame):
-            written.append(frame)
-
-        subscriber = stream.open(principal, view, lambda: principal, lambda: None)
-        await stream.send(subscriber, last_event_id, write)
-
-    async with run_in_background(stream.feed.run()):
-        await stream.feed.attempted.wait()
+    async with running(stream):
         start = str(stream.feed.position)
-        async with run_in_background(follow(analyst, "masked", [])), run_in_background(follow(boss, "full", early)):
+        async with following(stream, None, ANALYST, "masked"), following(stream) as early:
             await eventually(lambda: len(stream.subscribers) == 2)
             log.append([published_change(1)])
-            await eventually(lambda: b"event-1" in b"".join(late))
+            await eventually(lambda: b"event-1" in late.text)
             log.append([published_change(2)])
-            await eventually(lambda: b"event-2" in b"".join(late))
+            await eventually(lambda: b"event-2" in late.text)
         stream.shut_down()
         await asyncio.gather(*opening)
-    assert [b"".join(late).count(each) for each in (b"event-1", b"event-2")] == [1, 1]
-    assert b"".join(early).count(b"event-1") == 1
+    assert [late.text.count(each) for each in (b"event-1", b"event-2")] == [1, 1]
+    assert early.text.count(b"event-1") == 1
 
 
-async def test_late_changes_wait_for_the_database(instruments):
+async def test_late_changes_wait_for_the_database(instruments, monkeypatch):
     """A change that was held up is passed on once it is known who may see its case; none is lost or repeated.
 
-    The interruption lasts until then, and its end is reported before the changes.
+    The interruption lasts until then, and its end is reported before the changes. Changes that are sent are counted.
     """
-    log = InMemoryLog()
-    timings = StreamTimings(feed=FeedTimings(wait=0.01, backoff=Backoff(0.01, 0.01)))
-    asked, written = [], []
+    log, asked, added = InMemoryLog(), [], []
+    monkeypatch.setattr(instruments, "add", lambda spec, number, *_: added.append((spec, number)))
 
     async def recovering_owners(case_ids):
         asked.append(case_ids)
@@ -101,23 +81,16 @@ async def test_late_changes_wait_for_the_database(instruments):
             raise Unavailable("database_unavailable", "away")
         return await owners(case_ids)
 
-    async def write(frame):
-        written.append(frame)
-
-    stream = make_stream(log, instruments, timings, read_owners=recovering_owners)
-    boss = Principal("boss", "supervisor")
-    async with run_in_background(stream.feed.run()):
-        await stream.feed.attempted.wait()
-        subscriber = stream.open(boss, "full", lambda: boss, lambda: None)
-        async with run_in_background(stream.send(subscriber, None, write)):
-            await eventually(lambda: len(stream.subscribers) == 1)
-            log.append([published_change(1), published_change(2)])
-            await eventually(lambda: b"event-2" in b"".join(written))
-    sent = b"".join(written)
-    assert [sent.count(each) for each in (b"event-1", b"event-2", b"event: resync")] == [1, 1, 0]
+    stream = make_stream(log, instruments, StreamTimings(feed=AT_ONCE), read_owners=recovering_owners)
+    async with running(stream), following(stream) as client:
+        await eventually(lambda: len(stream.subscribers) == 1)
+        log.append([published_change(1), published_change(2)])
+        await eventually(lambda: sum(number for spec, number in added if spec is STREAM_SENT) == 2)
+    assert [client.text.count(each) for each in (b"event-1", b"event-2", b"event: resync")] == [1, 1, 0]
     assert asked == [{"case-1"}] * 3
-    assert [sent.count(comment_frame(each)) for each in (INTERRUPTED_COMMENT, CONTINUED_COMMENT)] == [1, 1]
-    assert sent.index(comment_frame(CONTINUED_COMMENT)) < sent.index(b"event-1")
+    interrupted, continued = map(comment_frame, (INTERRUPTED_COMMENT, CONTINUED_COMMENT))
+    assert [client.text.count(each) for each in (interrupted, continued)] == [1, 1]
+    assert client.text.index(continued) < client.text.index(b"event-1")
 
 
 class NotingLog(InMemoryLog):
@@ -136,10 +109,8 @@ class NotingLog(InMemoryLog):
 async def test_changes_are_kept_in_memory_up_to_either_bound(instruments, bound):
     """Older ones are replayed from the log."""
     log = NotingLog()
-    timings = StreamTimings(feed=FeedTimings(wait=0.01, **bound))
-    stream = make_stream(log, instruments, timings)
-    async with run_in_background(stream.feed.run()):
-        await stream.feed.attempted.wait()
+    stream = make_stream(log, instruments, StreamTimings(feed=FeedTimings(wait=0.01, **bound)))
+    async with running(stream):
         log.append([published_change(number) for number in (1, 2, 3)])
         await eventually(lambda: stream.feed.passed_on.place == LogPlace(3))
         for known, expected in ((1, [2, 3]), (0, [1, 2, 3])):
@@ -153,11 +124,9 @@ async def test_changes_are_kept_in_memory_up_to_either_bound(instruments, bound)
 async def test_streams_read_again_after_either_loss_of_the_log(instruments, monkeypatch, lost):
     """Another log may be as long, and one that lost its last entries has the same epoch."""
     log, resyncs = InMemoryLog(), []
-    timings = StreamTimings(feed=FeedTimings(wait=0.01, check_interval=0.0))
-    stream = make_stream(log, instruments, timings)
+    stream = make_stream(log, instruments, StreamTimings(feed=FeedTimings(wait=0.01, check_interval=0.0)))
     monkeypatch.setattr(stream.feed, "_count_resync", lambda reason, _: resyncs.append(reason))
-    async with run_in_background(stream.feed.run()):
-        await stream.feed.attempted.wait()
+    async with running(stream):
         log.append([published_change(1)])
         await eventually(lambda: stream.feed.passed_on.place == LogPlace(1))
         state = replace(await log.state(), **lost)
@@ -201,8 +170,7 @@ async def test_streams_read_again_after_a_replica_was_frozen_for_too_long(instru
     log, resyncs = FrozenLog(call), []
     stream = make_stream(log, instruments, StreamTimings(feed=FeedTimings(wait=0.01, check_interval=0.0)))
     monkeypatch.setattr(stream.feed, "_count_resync", lambda reason, _: resyncs.append(reason))
-    async with run_in_background(stream.feed.run()):
-        await stream.feed.attempted.wait()
+    async with running(stream):
         log.append([published_change(1)])
         await eventually(lambda: stream.feed.passed_on.place == LogPlace(9))
     assert resyncs == ["restarted", "trimmed"]
@@ -213,8 +181,7 @@ async def test_streams_read_again_if_changes_come_faster_than_they_are_passed_on
     log, resyncs = InMemoryLog(max_entries=3), []
     stream = make_stream(log, instruments, StreamTimings(feed=FeedTimings(wait=0.01)))
     monkeypatch.setattr(stream.feed, "_count_resync", lambda reason, _: resyncs.append(reason))
-    async with run_in_background(stream.feed.run()):
-        await stream.feed.attempted.wait()
+    async with running(stream):
         log.append([published_change(number) for number in range(9)])
         await eventually(lambda: stream.feed.passed_on.place == LogPlace(9))
     assert resyncs == ["restarted", "trimmed"]
