@@ -37,26 +37,13 @@ PANELS = {
 }
 CASE = "/support/cases/{case_id}"
 CALLS = {
-    ("POST", "/support/cases"),
-    ("GET", "/support/cases"),
-    ("GET", CASE),
-    ("PATCH", CASE),
-    ("POST", f"{CASE}/messages"),
-    ("POST", f"{CASE}/status"),
-    ("POST", f"{CASE}/close"),
-    ("POST", f"{CASE}/timeline/refresh"),
-    ("POST", f"{CASE}/attachments"),
-    ("GET", f"{CASE}/attachments"),
+    *(("POST", path) for path in ("/support/cases", "/support/events")),
+    *(("POST", f"{CASE}/{path}") for path in ("messages", "status", "close", "timeline/refresh", "attachments")),
+    *(("PATCH", CASE), ("DELETE", f"{CASE}/attachments/{{attachment_id}}")),
+    *(("GET", path) for path in ("/support/cases", CASE, f"{CASE}/attachments")),
     ("GET", f"{CASE}/attachments/{{attachment_id}}/{{filename}}"),
-    ("DELETE", f"{CASE}/attachments/{{attachment_id}}"),
     ("GET", "/support/agents/{agent_id}/workload"),
-    ("POST", "/support/events"),
-    ("GET", "/metrics"),
-    ("GET", "/health"),
-    ("GET", "/livez"),
-    ("GET", "/readyz"),
-    ("GET", "/openapi.json"),
-    ("GET", "/docs"),
+    *(("GET", path) for path in ("/metrics", "/health", "/livez", "/readyz", "/openapi.json", "/docs")),
 }
 FOLDERS = {"benchmarks", "docs", "grafana", "observability", "runbooks", "src", "tests"}
 SECTION = "Timeline support chậm hoặc backlog đính kèm tăng"

@@ -15,16 +15,9 @@ from support_service.platform.access.keys import open_key_source, parse_key_set
 from support_service.platform.access.timings import JwksTimings
 from support_service.platform.telemetry.logs import LIMITED_LOGGERS, RateLimitFilter
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
+from tests.support.clock import Clock
 from tests.support.each import each_row
 from tests.support.upstream_faults import endless_interim_responses
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
 
 
 async def refused(jwt, token, kind=Unauthenticated):

@@ -71,5 +71,4 @@ def test_uploads_get_their_own_outcome_in_any_order(monkeypatch, tmp_path):
     ids=["next batch not started", "large files forgotten", "large file not alone", "outcomes mixed up"],
 )
 def test_exploration_finds_bugs_of_group_commit_of_uploads(monkeypatch, tmp_path, failure, bug):
-    """A test of the test."""
     expect_wrong_order(upload_scenario(monkeypatch, tmp_path, with_bug(GroupCommitter, *bug)), failure)

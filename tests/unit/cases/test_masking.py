@@ -51,22 +51,13 @@ def test_analyst_sees_amounts_and_no_personal_members_of_a_source(source):
 @each_row(
     ("amount", "shown"),
     [
-        (12.5, 12.5),
-        (-7, -7),
-        ("99999999.9999", "99999999.9999"),
-        (10**8 - 1, 10**8 - 1),
+        *((amount, amount) for amount in (12.5, -7, "99999999.9999", 10**8 - 1)),
         (0.4111111111111111, 0.4111),
-        (10**8, ">= 100000000"),
-        ("411111111", ">= 100000000"),
-        (-4111111111111111.5, "<= -100000000"),
-        ("-411111111.5", "<= -100000000"),
-        (1e21, ">= 100000000"),
+        *((amount, ">= 100000000") for amount in (10**8, "411111111", 1e21)),
+        *((amount, "<= -100000000") for amount in (-4111111111111111.5, "-411111111.5")),
         pytest.param(10**400, ">= 100000000", id="more than a float holds"),
         pytest.param(-(10**400), "<= -100000000", id="less than a float holds"),
-        ("0411111111", MASKED_TEXT),
-        ("1.41111", MASKED_TEXT),
-        (float("nan"), MASKED_TEXT),
-        ([1], MASKED_TEXT),
+        *((amount, MASKED_TEXT) for amount in ("0411111111", "1.41111", float("nan"), [1])),
     ],
 )
 def test_analyst_sees_amounts_of_eight_digits_and_bounds_of_larger_ones(amount, shown):

@@ -8,26 +8,21 @@ from contextlib import closing
 import pytest
 
 from support_service.platform.database.sqlite.group_commit import GroupCommit
-from tests.support.calls import eventually
 
 
 class Table:
     """A table of numbers that two connections have open, one of them for writing."""
 
     def __init__(self, path):
-        self.writer = sqlite3.connect(path, isolation_level=None, timeout=0)
-        self.reader = sqlite3.connect(path, isolation_level=None, timeout=0)
-        self.writer.execute("PRAGMA journal_mode=WAL")
-        self.writer.execute("PRAGMA foreign_keys=ON")
-        self.writer.execute("CREATE TABLE numbers (number INTEGER PRIMARY KEY)")
-        self.writer.execute(
-            "CREATE TABLE pointers (number INTEGER REFERENCES numbers(number) DEFERRABLE INITIALLY DEFERRED)"
-        )
-        self.commits = GroupCommit(
-            self.writer, max_waiting=100, check_file=lambda: None, before_commit=self.prepare_commit
-        )
-        self.said = []
-        self.preparations = []
+        self.writer, self.reader = (sqlite3.connect(path, isolation_level=None, timeout=0) for _ in range(2))
+        for statement in (
+            *("PRAGMA journal_mode=WAL", "PRAGMA foreign_keys=ON"),
+            "CREATE TABLE numbers (number INTEGER PRIMARY KEY)",
+            "CREATE TABLE pointers (number INTEGER REFERENCES numbers(number) DEFERRABLE INITIALLY DEFERRED)",
+        ):
+            self.writer.execute(statement)
+        self.commits = GroupCommit(self.writer, 100, lambda: None, self.prepare_commit)
+        self.said, self.preparations = [], []
         self.writer.set_trace_callback(self.said.append)
 
     def prepare_commit(self):
@@ -44,8 +39,8 @@ class Table:
     def numbers(self):
         return [number for (number,) in self.reader.execute("SELECT number FROM numbers ORDER BY number")]
 
-    async def add(self, number, *, failing=None, until=None, statement="INSERT INTO numbers VALUES (?)"):
-        """Add a number in a transaction that fails after it, or waits for something."""
+    async def add(self, number, *, failing=None, statement="INSERT INTO numbers VALUES (?)"):
+        """Add a number in a transaction that fails after it, if it is told so."""
         await self.commits.take_turn(math.inf)
         try:
             if not self.writer.in_transaction:
@@ -53,8 +48,6 @@ class Table:
             self.commits.set_savepoint()
             try:
                 self.writer.execute(statement, (number,))
-                if until:
-                    await until.wait()
                 if failing:
                     raise failing  # noqa: TRY301 - as a transaction's block does
                 self.commits.release_savepoint()
@@ -96,18 +89,6 @@ async def test_sequential_transactions_commit_at_once(table):
     assert table.said.count("COMMIT") == 3
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
-async def test_failed_transaction_does_not_affect_its_group(table, place):
-    """Whether the others come before or after it."""
-    ends = await asyncio.gather(
-        *(table.add(number, failing=ValueError("no") if number == place else None) for number in range(3)),
-        return_exceptions=True,
-    )
-    assert [type(end) for end in ends] == [ValueError if number == place else bool for number in range(3)]
-    assert table.numbers() == [number for number in range(3) if number != place]
-    assert not table.writer.in_transaction
-
-
 async def test_failed_transaction_releases_the_write_lock(table):
     """Other processes can write at once."""
     with pytest.raises(ValueError, match="no"):
@@ -116,42 +97,21 @@ async def test_failed_transaction_releases_the_write_lock(table):
     assert table.numbers() == [2]
 
 
-async def test_failed_commit_fails_the_whole_group(table):
-    """Nothing of it is stored, and the next group succeeds."""
-    ends = await asyncio.gather(
-        table.add(1), table.add(2, statement="INSERT INTO pointers VALUES (?)"), return_exceptions=True
-    )
-    assert [type(end) for end in ends] == [sqlite3.IntegrityError] * 2
-    assert table.numbers() == []
-    assert await table.add(3)
-
-
-async def test_rollback_by_sqlite_fails_the_whole_group(table):
-    """A statement's error may end the transaction."""
+@pytest.mark.parametrize(
+    ("statement", "failures"),
+    [
+        ("INSERT INTO pointers VALUES (? + 8)", [sqlite3.IntegrityError] * 2),
+        ("INSERT OR ROLLBACK INTO numbers VALUES (?)", [sqlite3.OperationalError, sqlite3.IntegrityError]),
+    ],
+    ids=["failed commit", "rollback by SQLite"],
+)
+async def test_failed_commit_fails_the_whole_group(table, statement, failures):
+    """So does a statement whose error ends the transaction. Nothing of it is stored, and the next group succeeds."""
     assert await table.add(1)
-    ends = await asyncio.gather(
-        table.add(2), table.add(1, statement="INSERT OR ROLLBACK INTO numbers VALUES (?)"), return_exceptions=True
-    )
-    assert [type(end) for end in ends] == [sqlite3.OperationalError, sqlite3.IntegrityError]
+    ends = await asyncio.gather(table.add(2), table.add(1, statement=statement), return_exceptions=True)
+    assert [type(end) for end in ends] == failures
     assert table.numbers() == [1]
     assert await table.add(3)
-
-
-async def test_group_commits_only_between_transactions(table):
-    """Otherwise a transaction in progress would be half committed."""
-    going_on = asyncio.Event()
-    first, second = asyncio.create_task(table.add(1)), asyncio.create_task(table.add(2, until=going_on))
-    third = asyncio.create_task(table.add(3, failing=ValueError("no")))
-    await eventually(lambda: table.said.count("SAVEPOINT one") == 1)  # the first needs none
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert table.numbers() == []
-    going_on.set()
-    assert await first
-    assert await second
-    with pytest.raises(ValueError, match="no"):
-        await third
-    assert table.numbers() == [1, 2]
 
 
 async def test_transaction_cancelled_during_its_commit_is_committed(table):

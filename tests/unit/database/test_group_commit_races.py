@@ -139,7 +139,6 @@ def test_transactions_on_sqlite_are_whole_in_any_order(table):
     ids=["commit during a transaction", "answer before the commit", "no commit after a failure", "turn never ended"],
 )
 def test_exploration_finds_bugs_of_group_commit_on_sqlite(table, failure, bug):
-    """A test of the test."""
     expect_wrong_order(sqlite_scenario(table, with_bug(sqlite.GroupCommit, *bug)), failure)
 
 
@@ -225,5 +224,4 @@ def test_transactions_on_postgresql_take_effect_once_in_any_order():
     ids=["sent after its end", "forgotten", "repeated twice", "conflict acknowledged"],
 )
 def test_exploration_finds_bugs_of_group_commit_on_postgresql(failure, bug):
-    """A test of the test."""
     expect_wrong_order(postgres_scenario(with_bug(postgres.GroupCommit, *bug)), failure)

@@ -32,9 +32,8 @@ def test_trusted_proxies_can_be_configured():
     """Compose passes the value of `.env`, and the manifest shows where to set it."""
     assert Settings.load(environments()["compose"]).limits.trusted_proxies == ()
     assert COMPOSE["x-environment"]["SUPPORT_TRUSTED_PROXIES"] == "${SUPPORT_TRUSTED_PROXIES:-}"
-    (shown,) = re.findall(
-        r"^ +# (SUPPORT_TRUSTED_PROXIES: .+)$", (KUBERNETES / "support-service.yaml").read_text(), re.MULTILINE
-    )
+    manifest = (KUBERNETES / "support-service.yaml").read_text()
+    (shown,) = re.findall(r"^ +# (SUPPORT_TRUSTED_PROXIES: .+)$", manifest, re.MULTILINE)
     assert Settings.load(environments()["kubernetes"] | yaml.safe_load(shown)).limits.trusted_proxies
 
 
@@ -79,30 +78,20 @@ def test_image_uses_the_lock_file_and_runs_without_root():
 def test_compose_profiles_separate_service_and_monitoring():
     """Each service of compose is in exactly one of the two profiles."""
     profiles = {name: service["profiles"] for name, service in COMPOSE["services"].items()}
-    assert {name for name, given in profiles.items() if given == ["monitoring"]} == {
-        "prometheus",
-        "alertmanager",
-        "grafana",
-        "otel-collector",
-    }
-    assert {name for name, given in profiles.items() if given == ["app"]} == SERVICE_CONTAINERS | {
-        "postgres",
-        "redis",
-        "s3",
-        "bucket",
-    }
+    monitoring = {"prometheus", "alertmanager", "grafana", "otel-collector"}
+    app = SERVICE_CONTAINERS | {"postgres", "redis", "s3", "bucket"}
+    assert profiles == {name: ["monitoring"] for name in monitoring} | {name: ["app"] for name in app}
     for name, service in COMPOSE["services"].items():
         for needed in service.get("depends_on", {}):
             assert profiles[needed] == profiles[name]
 
 
-@pytest.mark.parametrize("name", sorted(SERVICE_CONTAINERS))
-def test_service_containers_are_locked_down(name):
+def test_service_containers_are_locked_down():
     """The root is read-only, capabilities are dropped, and ports are on loopback only."""
-    service = COMPOSE["services"][name]
-    assert service["read_only"]
-    assert service["cap_drop"] == ["ALL"]
-    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    for name in SERVICE_CONTAINERS:
+        service = COMPOSE["services"][name]
+        assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"]), name
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
 
 
 def test_open_multipart_uploads_are_aborted_after_a_day():
@@ -124,13 +113,8 @@ def test_mounted_folders_exist():
 def test_prometheus_targets_are_services_of_compose():
     """Each target names a service of compose and a port on which it listens."""
     config = yaml.safe_load((ROOT / "observability" / "prometheus" / "prometheus.yml").read_text())
-    targets = {
-        target
-        for job in config["scrape_configs"]
-        for group in job["static_configs"]
-        for target in group["targets"]
-        if not target.startswith("localhost")
-    }
+    groups = [group for job in config["scrape_configs"] for group in job["static_configs"]]
+    targets = {target for group in groups for target in group["targets"] if not target.startswith("localhost")}
     assert {target.partition(":")[0] for target in targets} <= COMPOSE["services"].keys()
     assert "SUPPORT_ADMIN_PORT" not in COMPOSE["x-environment"]
     assert "support-service:8000" in targets

@@ -145,7 +145,6 @@ def test_lease_of_a_job_has_one_holder_in_any_order(database):
 
 
 def test_exploration_finds_a_lease_that_is_looked_at_first(database):
-    """A test of the test."""
     expect_wrong_order(job_scenario(database, LookFirst), TWO_HOLDERS, stalls=STALLS)
 
 
@@ -155,7 +154,6 @@ def test_exploration_finds_a_lease_that_is_looked_at_first(database):
     ids=["longer than in the database", "without a look at the time"],
 )
 def test_exploration_finds_a_holder_that_believes_for_too_long(database, line, instead):
-    """A test of the test."""
     expect_wrong_order(job_scenario(database, with_bug(JobLease, "take", line, instead)), TWO_HOLDERS, stalls=STALLS)
 
 
@@ -231,7 +229,6 @@ def test_relay_has_one_leader_in_any_order(database, instruments):
 
 
 def test_exploration_finds_a_leader_that_counts_from_the_answer(database, instruments):
-    """A test of the test."""
     ends_at = "self._lease_ends_at = 0.0 if fence is None else "
     relay = with_bug(OutboxRelay, "_hold_lease", f"{ends_at}now", f"{ends_at}time.monotonic()")
     expect_wrong_order(
@@ -240,6 +237,5 @@ def test_exploration_finds_a_leader_that_counts_from_the_answer(database, instru
 
 
 def test_exploration_finds_a_token_that_is_used_twice(database, instruments, monkeypatch):
-    """A test of the test."""
     monkeypatch.setattr(lease_rows, "TAKE_LEASE", lease_rows.TAKE_LEASE.values(fence=1))
     expect_wrong_order(relay_scenario(database, instruments), "two replicas publish with the same token", stalls=STALLS)

@@ -21,12 +21,9 @@ class Work:
         self.tasks += [asyncio.create_task(self._work(caller)) for _ in range(times)]
         await self.settle()
 
-    async def end(self, number=0):
-        self.let_end(number)
+    async def end(self):
+        self._ends.pop(0).set()
         await self.settle()
-
-    def let_end(self, number=0):
-        self._ends.pop(number).set()
 
     async def settle(self):
         for _ in range(5):
@@ -87,21 +84,6 @@ async def test_work_that_is_cancelled_while_it_waits_gives_up_its_place():
     await work.settle()
     assert work.begun == ["lan", "ann"]
     assert not work.turns._waiting  # noqa: SLF001 - memory that nothing shows
-
-
-async def test_a_turn_is_not_lost_if_the_one_that_waits_for_it_is_cancelled_as_it_becomes_free():
-    """The next one has it, of the same caller or of another."""
-    work = Work(total=1, per_caller=1)
-    await work.ask("lan", 2)
-    await work.ask("ann", 3)
-    for number, begun in ((1, ["lan", "ann"]), (3, ["lan", "ann", "ann"])):
-        work.let_end()
-        work.tasks[number].cancel()
-        await work.settle()
-        assert work.begun == begun
-    await work.end()
-    await work.ask("late")
-    assert work.begun[-1] == "late"
 
 
 async def test_work_whose_turn_does_not_come_is_refused():

@@ -115,7 +115,6 @@ NEVER_LESS = "max(self._full_at.get(key, 0.0), now + seconds + not_synchronized)
     ids=["counted twice", "forgets what was spent during the call"],
 )
 def test_exploration_finds_bugs_of_shared_rates(monkeypatch, failure, bug):
-    """A test of the test."""
     expect_wrong_order(rate_scenario(monkeypatch, with_bug(RateLimiter, *bug)), failure)
 
 
@@ -168,5 +167,4 @@ def test_turns_are_given_in_any_order():
     ids=["lost with its request", "given to a cancelled one", "given to a caller that has one"],
 )
 def test_exploration_finds_bugs_of_turns(failure, bug):
-    """A test of the test."""
     expect_wrong_order(turns_scenario(with_bug(FairTurns, *bug)), failure)

@@ -20,12 +20,8 @@ from tests.support.each import each_row
         ("2021-11-03 02:57:19", "2021-11-03T02:57:19.000000Z"),
         ("2021-11-03 02:57:19 UTC", "2021-11-03T02:57:19.000000Z"),
         (datetime(2021, 11, 3, tzinfo=UTC), "2021-11-03T00:00:00.000000Z"),
-        ("yesterday", "yesterday"),
-        ("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00+14:00"),
-        (0, None),
-        ("", None),
-        (None, None),
-        (True, None),
+        *((value, value) for value in ("yesterday", "0001-01-01T00:00:00+14:00")),
+        *((value, None) for value in (0, "", None, True)),
     ],
 )
 def test_times_of_any_form_become_rfc_3339(value, expected):
@@ -36,12 +32,8 @@ def test_times_of_any_form_become_rfc_3339(value, expected):
 @each_row(
     ("value", "number", "expected"),
     [
-        ("ann@mail.example", 7, "ann@mail.example"),
-        (7, 7, "7"),
-        ("x" * 37, 7, "zammad-7"),
-        ("", 7, "zammad-7"),
-        (None, 7, "zammad-7"),
-        (None, None, None),
+        *(("ann@mail.example", 7, "ann@mail.example"), (7, 7, "7"), (None, None, None)),
+        *((value, 7, "zammad-7") for value in ("x" * 37, "", None)),
     ],
 )
 def test_ids_that_do_not_fit_are_replaced_by_numbers(value, number, expected):
@@ -62,10 +54,10 @@ def test_long_text_is_split_into_messages_without_a_loss():
     assert (first["externalId"], second["externalId"], "attachment" in second) == ("7", "7#2", False)
 
 
-@pytest.mark.parametrize("text", [None, "", "  \n", "\u00a0"])
-def test_message_without_a_text_gets_one(text):
+def test_message_without_a_text_gets_one():
     """The API refuses blank messages, and other systems have them: of files only."""
-    assert fields.split_text(text) == [fields.NO_TEXT_PLACEHOLDER]
+    for text in (None, "", "  \n", "\u00a0"):
+        assert fields.split_text(text) == [fields.NO_TEXT_PLACEHOLDER]
 
 
 @each_row(

@@ -41,17 +41,8 @@ def test_file_below_the_folder_is_read(folder, path, text):
 @each_row(
     "path",
     [
-        *(
-            "../secret",
-            "inner/../../secret",
-            "/etc/passwd",
-            "//etc/passwd",
-            "./a.txt",
-            "inner//b.txt",
-            "a.txt/",
-            "/",
-            "..",
-        ),
+        *("../secret", "inner/../../secret", "/etc/passwd", "//etc/passwd", "./a.txt", "inner//b.txt"),
+        *("a.txt/", "/", ".."),
         *("link", "link-inside", "up/secret", "pipe", "inner", "a.txt/b", "a.txt\0", "\ud800", "x" * 300),
     ],
 )

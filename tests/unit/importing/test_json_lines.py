@@ -18,15 +18,11 @@ def line_of(size):
 
 
 async def test_lines_have_numbers_and_sizes_that_add_up_to_the_file():
-    """Blank lines are left out but counted, as editors number lines."""
+    """Blank lines are left out but counted, as editors number lines. Some editors begin a file with a mark."""
     data = b'{"a":1}\r\n\n  \n{"a":2}\n{"a":3}'
     entries = await read(data)
     assert [(each.place, each.document) for each in entries] == [(1, {"a": 1}), (4, {"a": 2}), (5, {"a": 3})]
     assert [each.size for each in entries] == [9, 8, 7]
-
-
-async def test_byte_order_mark_is_left_out():
-    """Some editors begin a file with one."""
     assert [each.document for each in await read(b'\xef\xbb\xbf{"a":1}\n')] == [{"a": 1}]
 
 
@@ -40,30 +36,21 @@ async def test_line_of_one_mebibyte_is_read(end):
 @each_row("size", [MAX_LINE_BYTES + 1, MAX_LINE_BYTES + 2, MAX_LINE_BYTES + 3, 2 * MAX_LINE_BYTES])
 @each_row("end", [b"\n", b"\r\n"])
 async def test_longer_line_is_refused_and_the_next_one_is_read(size, end):
-    """However long it is: it is not kept in memory."""
+    """However long it is: it is not kept in memory. The last line may have no end."""
     long, after = await read(line_of(size) + end + b'{"a":1}')
     assert (long.refusal.code, long.size, long.document) == ("line_too_long", size + len(end), None)
     assert (after.place, after.document) == (2, {"a": 1})
-
-
-async def test_last_line_that_is_too_long_and_has_no_end():
-    """It is refused too."""
-    (entry,) = await read(line_of(2 * MAX_LINE_BYTES))
-    assert (entry.refusal.code, entry.size) == ("line_too_long", 2 * MAX_LINE_BYTES)
+    (last,) = await read(line_of(size))
+    assert (last.refusal.code, last.size) == ("line_too_long", size)
 
 
 @each_row(
     ("line", "code"),
     [
-        (b"not json", "malformed_json"),
-        (b'{"a": 1', "malformed_json"),
-        (b'{"a": "\xff\xfe"}', "malformed_json"),
-        (b'{"a": "\xed\xa0\x80"}', "malformed_json"),  # a surrogate
-        (b'{"a": "\\ud800"}', "malformed_json"),
-        (b'{"a": NaN}', "malformed_json"),
-        (b'{"a": 1e400}', "malformed_json"),
-        (b'{"a": "\\u0000"}', "invalid_request"),
-        (b'{"\\u0000": 1}', "invalid_request"),
+        *((line, "malformed_json") for line in (b"not json", b'{"a": 1', b'{"a": NaN}', b'{"a": 1e400}')),
+        # Bytes of no character, and two forms of a surrogate.
+        *((b'{"a": "%s"}' % text, "malformed_json") for text in (b"\xff\xfe", b"\xed\xa0\x80", b"\\ud800")),
+        *((line, "invalid_request") for line in (b'{"a": "\\u0000"}', b'{"\\u0000": 1}')),
         (b'{"a":' * 40 + b"1" + b"}" * 40, "malformed_json"),
         (b"[" * 100_000 + b"]" * 100_000, "malformed_json"),
         (b"[" + b"{}," * 20_000 + b"{}]", "malformed_json"),

@@ -9,18 +9,9 @@ from support_service.oncall.figures import Figures
 from support_service.oncall.judge import AlertStates
 from support_service.oncall.rules import Rules
 
-RULE = {
-    "part": "service",
-    "severity": "critical",
-    "title": ["down", "lỗi"],
-    "unit": None,
-    "for": "0s",
-    "keep_firing_for": "0s",
-    "runbook": "support-service-down.md",
-    "dashboard": "on-call",
-    "panel": "Support probe",
-    "action": None,
-}
+RULE = {"part": "service", "severity": "critical", "title": ["down", "lỗi"], "unit": None, "action": None}
+RULE |= {"for": "0s", "keep_firing_for": "0s"}
+RULE |= {"runbook": "support-service-down.md", "dashboard": "on-call", "panel": "Support probe"}
 EXPRESSIONS = {"Broken": "broken > 0", "OfRecord": "recorded > 0", "Sound": "up > 0"}
 RULES = Rules(
     {

@@ -23,22 +23,18 @@ async def stub_response():
         yield response
 
 
+ANOTHER_FORM = "the answer has another form than expected"
+OTHER_TIMELINE = {"timelineSources": {}, "timeline": [{"type": "conversation", "metadata": {"eventId": ""}}]}
+
+
 @each_row(
     ("step", "answer", "detail"),
     [
         ("message", MESSAGE, "the response has a different message"),
         ("close", CASE, "the case is not closed"),
-        (
-            "close",
-            {"status": "closed"},
-            "200 unexpected_answer: the answer has another form than expected: id: Field required",
-        ),
+        ("close", {"status": "closed"}, f"200 unexpected_answer: {ANOTHER_FORM}: id: Field required"),
         ("delete", CASE, "the deleted case can still be read"),
-        (
-            "timeline",
-            CASE | {"timelineSources": {}, "timeline": [{"type": "conversation", "metadata": {"eventId": ""}}]},
-            "the timeline lacks entries: it has only conversation",
-        ),
+        ("timeline", CASE | OTHER_TIMELINE, "the timeline lacks entries: it has only conversation"),
     ],
 )
 async def test_step_with_wrong_content_is_wrong(stub_response, step, answer, detail):
@@ -63,10 +59,8 @@ async def test_other_steps_are_skipped_if_no_case_can_be_opened(stub_response):
 
 async def test_refused_upload_names_the_size_of_the_file(stub_response):
     """An ingress may refuse large files alone."""
-    check, done = (
-        SyntheticCheck(stub_response["url"], {}, 60, 60, "synthetic", upload_bytes=4_000_000),
-        Step("upload", 60),
-    )
+    check = SyntheticCheck(stub_response["url"], {}, 60, 60, "synthetic", upload_bytes=4_000_000)
+    done = Step("upload", 60)
     async with check.client() as client:
         stub_response["json"] = CASE
         await check.run_step(client, Step("open", 60))

@@ -66,9 +66,7 @@ def test_series_are_kept_apart_and_counted_exactly():
     buckets = {
         line.partition('le="')[2].partition('"')[0]: float(line.split()[-1]) for line in own if "_bucket" in line
     }
-    assert buckets["0.001"] == 0
-    assert buckets["0.005"] == BATCH_SIZE + 10
-    assert buckets["+Inf"] == BATCH_SIZE + 11
+    assert [buckets[at] for at in ("0.001", "0.005", "+Inf")] == [0, BATCH_SIZE + 10, BATCH_SIZE + 11]
     total = next(float(line.split()[-1]) for line in own if "_sum" in line)
     assert total == pytest.approx(0.003 * (BATCH_SIZE + 10) + 1000)
 
@@ -96,12 +94,8 @@ def collect_histogram():
 
     def create(temporality):
         reader = InMemoryMetricReader(preferred_temporality={Histogram: temporality})
-        provider = MeterProvider(
-            [reader],
-            views=metric_views(exemplars=True),
-            exemplar_filter=AlwaysOnExemplarFilter(),
-            shutdown_on_exit=False,
-        )
+        views, always = metric_views(exemplars=True), AlwaysOnExemplarFilter()
+        provider = MeterProvider([reader], views=views, exemplar_filter=always, shutdown_on_exit=False)
         providers.append(provider)
 
         def collect():

@@ -152,7 +152,6 @@ def test_breaker_lets_the_right_calls_through_in_any_order(instruments):
     ids=["two trial calls", "late results count", "failures from before count"],
 )
 def test_exploration_finds_bugs_of_the_breaker(instruments, failure, bug):
-    """A test of the test."""
     expect_wrong_order(breaker_scenario(instruments, with_bug(CircuitBreaker, *bug)), failure)
 
 
@@ -173,5 +172,4 @@ CANCELLED_CALL = "finally:  # a call that is cancelled says nothing about the se
     ids=["cancelled trial call", "sent after a wait", "sent again", "slot not taken"],
 )
 def test_exploration_finds_bugs_of_the_calls(instruments, failure, bug):
-    """A test of the test."""
     expect_wrong_order(breaker_scenario(instruments, client_class=with_bug(SourceClient, *bug)), failure)

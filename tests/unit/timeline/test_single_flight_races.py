@@ -199,5 +199,4 @@ def test_readers_share_calls_in_any_order(instruments, monkeypatch):
     ],
 )
 def test_exploration_finds_bugs_of_single_flight(instruments, monkeypatch, failure, bug):
-    """A test of the test."""
     expect_wrong_order(flight_scenario(instruments, monkeypatch, with_bug(SingleFlight, *bug)), failure)
