@@ -171,17 +171,15 @@ async def test_signature_of_an_unknown_key_is_refused(issuer, open_verifier):
 
 @each_row(
     "key_id",
-    ["other", "", "../../../dev/null", "/dev/null", "rsa' OR '1'='1", "rsa\x00", "http://127.0.0.1/jwks", "x" * 300],
+    [
+        *("other", "", "../../../dev/null", "/dev/null", "rsa' OR '1'='1", "rsa\x00", "http://127.0.0.1/jwks"),
+        *("x" * 300, 1, True, [], ["rsa"], {"kid": "rsa"}, 1.5),
+    ],
 )
 async def test_unknown_key_id_is_refused(issuer, open_verifier, key_id):
-    """The id is used for nothing but the lookup."""
-    assert "unknown key" in await refusal(await open_verifier(), issuer.sign("rsa", header={"kid": key_id}))
-
-
-@each_row("key_id", [1, True, [], ["rsa"], {"kid": "rsa"}, 1.5])
-async def test_key_id_must_be_a_string(issuer, open_verifier, key_id):
+    """The id is used for nothing but the lookup. It must be a text."""
     token = f"{encoded({'alg': 'RS256', 'kid': key_id})}.{issuer.sign().partition('.')[2]}"
-    await refusal(await open_verifier(), token)
+    assert isinstance(key_id, str) == ("unknown key" in await refusal(await open_verifier(), token))
 
 
 async def test_token_without_a_key_id_uses_the_only_matching_key(issuer, open_verifier):
@@ -267,25 +265,21 @@ async def test_ambiguous_payload_is_refused(issuer, open_verifier, payload):
     await refusal(await open_verifier(), signed({}, payload.replace(b"%s", inside), issuer.keys["rsa"]))
 
 
-async def test_ambiguous_header_is_refused(issuer, open_verifier):
-    """For example with two algorithms."""
-    jwt = await open_verifier()
-    rest = issuer.sign().partition(".")[2]
-    for header in (
-        b'{"alg": "none", "alg": "RS256", "kid": "rsa"}',
-        b'{"alg": "RS256", "kid": "other", "kid": "rsa"}',
-        *(b'["RS256"]', b'"RS256"', b"{", b"[" * 3000, b"\xff", b""),
-    ):
-        await refusal(jwt, f"{encoded(header)}.{rest}")
-
-
 async def test_altered_token_is_refused(issuer, open_verifier):
-    """One character changed, removed or added."""
+    """One character changed, removed or added, or a header of which there are two readings."""
     jwt = await open_verifier()
     token = issuer.sign()
     head, payload, signature = token.split(".")
     other = encoded(valid_claims() | {"sub": "someone-else"})
+    ambiguous = (
+        b'{"alg": "none", "alg": "RS256", "kid": "rsa"}',
+        b'{"alg": "RS256", "kid": "other", "kid": "rsa"}',
+        *(b'["RS256"]', b'"RS256"', b"{", b"[" * 3000, b"\xff", b""),
+    )
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     touched = [
+        *(f"{encoded(header)}.{payload}.{signature}" for header in ambiguous),
+        token[:-1] + alphabet[alphabet.index(token[-1]) ^ 1],  # differs in bits that are no part of the signature
         *(f"{head}.{other}.{signature}", f"{head}.{payload}.", f"{head}.{payload}", f"{head}..{signature}"),
         *(f".{payload}.{signature}", f"{head}=.{payload}.{signature}", f"{head}.{payload}.{signature[:-4]}"),
         *(f"{head}\n.{payload}.{signature}", f"{head}.{payload} .{signature}", f"{head}.{payload}.\udcff"),
@@ -295,15 +289,6 @@ async def test_altered_token_is_refused(issuer, open_verifier):
     for each in touched:
         await refusal(jwt, each)
     assert await jwt.verify(token)
-
-
-async def test_non_canonical_base64_signature_is_refused(issuer, open_verifier):
-    """The last character has bits that are not part of the signature."""
-    jwt = await open_verifier()
-    token = issuer.sign()
-    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-    spelled = token[:-1] + alphabet[alphabet.index(token[-1]) ^ 1]
-    await refusal(jwt, spelled)
 
 
 @given(

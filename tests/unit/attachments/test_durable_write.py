@@ -80,7 +80,7 @@ async def test_waiting_files_share_one_flush_of_the_folder(storage, held):
 
 
 async def test_file_that_does_not_fit_fails_alone(storage, held, monkeypatch, tmp_path):
-    """The other files of the group are stored."""
+    """So does one whose write is cancelled while it waits. The other files of the group are stored."""
     go_on, _ = held
     write = os.write
 
@@ -90,13 +90,16 @@ async def test_file_that_does_not_fit_fails_alone(storage, held, monkeypatch, tm
         return write(descriptor, data)
 
     puts = await begun(storage, TOGETHER)
+    puts[4].cancel()
+    await asyncio.sleep(0)
     monkeypatch.setattr(os, "write", full)
     go_on.set()
     outcomes = await asyncio.gather(*puts, return_exceptions=True)
-    assert [number for number, each in enumerate(outcomes) if isinstance(each, InsufficientStorage)] == [3]
-    kept = [each for number, each in enumerate(outcomes) if number != 3]
+    failed = {number: type(each) for number, each in enumerate(outcomes) if isinstance(each, BaseException)}
+    assert failed == {3: InsufficientStorage, 4: asyncio.CancelledError}
+    kept = [each for number, each in enumerate(outcomes) if number not in failed]
     assert all([await read(storage, stored.key, 0, stored.size) for stored in kept])
-    await eventually(lambda: len(stored_files(tmp_path)) == TOGETHER - 1 + COMMIT_THREADS)
+    await eventually(lambda: len(stored_files(tmp_path)) == TOGETHER - 2 + COMMIT_THREADS)
 
 
 async def test_failed_flush_of_the_folder_refuses_the_whole_group(storage, held, monkeypatch, tmp_path):
@@ -115,18 +118,6 @@ async def test_failed_flush_of_the_folder_refuses_the_whole_group(storage, held,
     outcomes = await asyncio.gather(*puts, return_exceptions=True)
     assert [type(each) for each in outcomes] == [StorageUnavailable] * TOGETHER
     await eventually(lambda: len(stored_files(tmp_path)) == COMMIT_THREADS)
-
-
-async def test_cancelled_write_leaves_no_file(storage, held, tmp_path):
-    """While it waits and during the flush. The other files are stored."""
-    go_on, _ = held
-    puts = await begun(storage, TOGETHER)
-    puts[4].cancel()
-    await asyncio.sleep(0)
-    go_on.set()
-    outcomes = await asyncio.gather(*puts, return_exceptions=True)
-    assert [isinstance(each, asyncio.CancelledError) for each in outcomes] == [each == 4 for each in range(TOGETHER)]
-    await eventually(lambda: len(stored_files(tmp_path)) == TOGETHER - 1 + COMMIT_THREADS)
 
 
 async def test_large_file_does_not_delay_small_ones(storage, monkeypatch):

@@ -121,23 +121,20 @@ async def test_directory_that_cannot_be_created_stops_the_start(tmp_path):
         await LocalAttachmentStorage(tmp_path / "file").open()
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-async def test_full_disk_is_out_of_space(storage, tmp_path, monkeypatch, code):
-    """So is an exhausted quota. No file is left."""
-    monkeypatch.setattr(os, "fsync", fail_with(code))
-    with pytest.raises(InsufficientStorage) as refusal:
-        await storage.put(stream(b"hello"))
-    assert (refusal.value.code, stored_files(tmp_path)) == ("storage_full", [])
-
-
 @pytest.mark.parametrize("moment", ["file", "folder"])
-@pytest.mark.parametrize("code", [errno.EIO, errno.EROFS, errno.ESTALE])
-async def test_failing_disk_is_unavailable(storage, tmp_path, monkeypatch, moment, code):
-    """No file is left, not even a renamed one."""
-    act_on_flush(monkeypatch, moment, fail_with(code))
-    with pytest.raises(Unavailable) as refusal:
+@pytest.mark.parametrize(
+    ("number", "error", "code"),
+    [
+        *((number, InsufficientStorage, "storage_full") for number in (errno.ENOSPC, errno.EDQUOT)),
+        *((number, Unavailable, "storage_unavailable") for number in (errno.EIO, errno.EROFS, errno.ESTALE)),
+    ],
+)
+async def test_failing_disk_is_unavailable(storage, tmp_path, monkeypatch, moment, number, error, code):
+    """A full disk and an exhausted quota are out of space. No file is left, not even a renamed one."""
+    act_on_flush(monkeypatch, moment, fail_with(number))
+    with pytest.raises(error) as refusal:
         await storage.put(stream(b"hello"))
-    assert (refusal.value.code, stored_files(tmp_path)) == ("storage_unavailable", [])
+    assert (refusal.value.code, stored_files(tmp_path)) == (code, [])
 
 
 @pytest.mark.parametrize("size", [5, 2 * BLOCK_BYTES])
@@ -191,61 +188,40 @@ async def test_files_of_another_program_are_reported_at_the_start(tmp_path, capl
     await storage.close()
 
 
-async def test_attachments_are_private(storage, tmp_path):
-    """Programs of other users can neither read nor delete attachments, whatever the umask is."""
+@pytest.mark.parametrize(
+    ("number", "accessible"), [(errno.EMFILE, True), (errno.EACCES, False), (errno.EIO, True), (errno.EACCES, True)]
+)
+async def test_read_error_does_not_count_as_damage(storage, monkeypatch, number, accessible):
+    """Neither do lost permissions of the whole directory. Those of one file do: only a repair makes it readable."""
     kept = await storage.put(stream(b"hello"))
-    for folder in ((tmp_path / kept.key).parent, tmp_path / "tmp"):
-        assert folder.stat().st_mode & 0o077 == 0
-
-
-@pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])
-async def test_read_error_does_not_count_as_damage(storage, monkeypatch, code):
-    """Neither do lost permissions of the whole directory."""
-    kept = await storage.put(stream(b"hello"))
+    is_damaged = accessible and number == errno.EACCES
     with monkeypatch.context() as patch:
-        patch.setattr("support_service.attachments.storage.local.open_and_read_block", fail_with(code))
-        patch.setattr("os.access", lambda *_: False)
-        with pytest.raises(Unavailable) as refusal:
+        patch.setattr("support_service.attachments.storage.local.open_and_read_block", fail_with(number))
+        patch.setattr("os.access", lambda *_: accessible)
+        with pytest.raises(UnreadableFile if is_damaged else Unavailable) as refusal:
             await read(storage, kept.key, 0, 5)
-    assert refusal.value.code == "storage_unavailable"
+    assert (refusal.value.fault if is_damaged else refusal.value.code) in ("damaged", "storage_unavailable")
     assert await read(storage, kept.key, 0, 5) == b"hello"
 
 
-def replace_by_link(path):
-    path.rename(path.with_suffix(".moved"))
-    path.symlink_to(path.with_suffix(".moved"))
+REPLACEMENTS = {
+    "link": lambda path: path.symlink_to(path.rename(path.with_suffix(".moved"))),  # to the same bytes
+    "pipe": lambda path: (path.unlink(), os.mkfifo(path)),  # which nobody writes to
+    "folder": lambda path: (path.unlink(), path.mkdir()),
+}
 
 
-def replace_by_pipe(path):
-    path.unlink()
-    os.mkfifo(path)
-
-
-def replace_by_folder(path):
-    path.unlink()
-    path.mkdir()
-
-
-@pytest.mark.parametrize("replace", [replace_by_link, replace_by_pipe, replace_by_folder])
-async def test_replaced_file_is_damaged(storage, tmp_path, replace):
+@pytest.mark.parametrize("replaced_by", REPLACEMENTS)
+async def test_replaced_file_is_damaged(storage, tmp_path, replaced_by):
     """At once, for a download and for the reconcile."""
     kept = await storage.put(stream(b"hello"))
-    replace(tmp_path / kept.key)
+    REPLACEMENTS[replaced_by](tmp_path / kept.key)
     for offset, length in ((0, 5), (1, 2), (0, 0)):
         with pytest.raises(UnreadableFile) as refusal:
             await read(storage, kept.key, offset, length)
         assert refusal.value.fault == "damaged"
     assert await storage.stat(kept.key) is None
     assert kept.key not in {found.key async for found in storage.list()}
-
-
-async def test_file_without_permissions_is_damaged(storage, monkeypatch):
-    """Only a repair makes it readable."""
-    kept = await storage.put(stream(b"hello"))
-    monkeypatch.setattr("support_service.attachments.storage.local.open_and_read_block", fail_with(errno.EACCES))
-    with pytest.raises(UnreadableFile) as refusal:
-        await read(storage, kept.key, 0, 5)
-    assert refusal.value.fault == "damaged"
 
 
 async def test_processes_with_one_volume_have_its_number(tmp_path):
@@ -317,12 +293,14 @@ async def test_old_temporary_files_are_deleted(storage, tmp_path):
     assert [path.name for path in stored_files(tmp_path)] == ["young"]
 
 
-async def test_failed_first_read_closes_the_file(storage):
-    """The storage is Unavailable, and no descriptor stays open."""
+async def test_failed_first_read_closes_the_file(storage, tmp_path):
+    """The storage is Unavailable, and no descriptor stays open. Programs of other users can't reach the file."""
     kept = await storage.put(stream(b"hello"))
     with pytest.raises(Unavailable):
         await read(storage, kept.key, -1, 1)
     assert not [opened for opened in psutil.Process().open_files() if opened.path.endswith(kept.key)]
+    for folder in ((tmp_path / kept.key).parent, tmp_path / "tmp"):
+        assert folder.stat().st_mode & 0o077 == 0  # whatever the umask is
 
 
 async def test_deleting_a_path_that_is_a_directory(storage, tmp_path, caplog):

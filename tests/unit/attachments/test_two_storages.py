@@ -6,7 +6,6 @@ import random
 from datetime import timedelta
 
 import pytest
-import sqlalchemy as sa
 
 from support_service.attachments import garbage
 from support_service.attachments.garbage import GarbageCollector
@@ -187,38 +186,31 @@ async def test_scrub_reads_a_random_sample(disks, monkeypatch):
     assert await disks.scrubber.run(0.5) == {"ok": 0, "mismatch": 0}
 
 
-async def test_dry_run_of_the_reconcile_deletes_nothing(disks):
-    """It reports the orphan."""
-    orphan = await disks.local.put(stream(b"orphan"))
+@pytest.mark.parametrize("listed", [0, 2, None], ids=["empty", "part", "absent"])
+async def test_file_listed_while_it_was_written_is_not_damaged(disks, monkeypatch, listed):
+    """A small file is written under its final name, and its row is stored once it is complete.
+
+    A file that is deleted meanwhile is not missing. A dry run reports an orphan, and deletes nothing.
+    """
+    kept, orphan = await disks.add(b"hello"), await disks.local.put(stream(b"orphan"))
     disks.clock_offset, found = ALL_CLAIMS_EXPIRED, []
     await disks.reconciler.run(dry_run=True, report=found.append)
     assert found == [Finding("orphan", "local", orphan.key)]
-    assert await disks.stored_keys("local") == {orphan.key}
-
-
-async def test_file_deleted_during_a_reconcile_is_not_missing(disks, monkeypatch):
-    kept = await disks.add()
-
-    async def meanwhile(_):
-        await disks.service.remove(SYSTEM_ORIGIN, disks.case_id, kept.id)
-
-    monkeypatch.setattr(disks.local, "list", lambda: stream(b""))
-    monkeypatch.setattr(disks.local, "stat", meanwhile)
-    assert (await disks.reconciler.run())["missing"] == 0
-
-
-@pytest.mark.parametrize("listed", [0, 2, None], ids=["empty", "part", "absent"])
-async def test_file_listed_while_it_was_written_is_not_damaged(disks, monkeypatch, listed):
-    """A small file is written under its final name, and its row is stored once it is complete."""
-    kept = await disks.add(b"hello")
+    assert await disks.stored_keys("local") == {kept.storage_key, orphan.key}
 
     async def listing():
         if listed is not None:
             yield FileInfo(kept.storage_key, listed, disks.clock())
 
+    async def meanwhile(_):
+        await disks.service.remove(SYSTEM_ORIGIN, disks.case_id, kept.id)
+
     monkeypatch.setattr(disks.local, "list", listing)
-    found = await disks.reconciler.run()
-    assert (found["damaged"], found["missing"]) == (0, 0)
+    counted = await disks.reconciler.run()
+    assert (counted["damaged"], counted["missing"]) == (0, 0)
+    monkeypatch.setattr(disks.local, "list", lambda: stream(b""))
+    monkeypatch.setattr(disks.local, "stat", meanwhile)
+    assert (await disks.reconciler.run())["missing"] == 0
 
 
 async def test_file_is_kept_if_the_result_of_its_commit_is_unknown(disks, monkeypatch):
@@ -259,7 +251,7 @@ async def test_backlog_is_unknown_without_local_storage(disks):
 async def test_missing_ledger_row_is_an_error(disks):
     """The migrations create it."""
     async with disks.database.transaction() as tx:
-        await tx.execute(sa.delete(attachment_ledger))
+        await tx.execute(attachment_ledger.delete())
     with pytest.raises(LookupError, match="has no row for a storage"):
         await attachment_rows.read_ledger_totals(disks.database, "local")
 

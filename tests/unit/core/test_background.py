@@ -16,20 +16,6 @@ from support_service.platform.background import (
 from tests.support.calls import eventually
 
 
-async def test_background_work_ends_with_its_block():
-    ended = asyncio.Event()
-
-    async def work():
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-
-    async with run_in_background(work()):
-        await asyncio.sleep(0)
-    assert ended.is_set()
-
-
 async def test_task_that_ignores_its_cancellation_is_abandoned():
     """A task that hangs while it ends is not cancelled again after the cancel timeout, and its caller goes on."""
     release, cancelled = asyncio.Event(), []
@@ -48,7 +34,7 @@ async def test_task_that_ignores_its_cancellation_is_abandoned():
 
 
 async def test_cancellation_while_work_ends_is_not_lost():
-    """A task that is cancelled while it waits for the end of its work stays cancelled."""
+    """Work ends with its block. A task that is cancelled while it waits for that stays cancelled."""
     ending, release = asyncio.Event(), asyncio.Event()
 
     async def work():
@@ -68,6 +54,15 @@ async def test_cancellation_while_work_ends_is_not_lost():
     with pytest.raises(asyncio.CancelledError):
         await task
     release.set()
+
+
+async def test_failure_of_background_work_is_raised_at_the_end_of_its_block():
+    async def work():
+        raise LookupError("no such thing")
+
+    with pytest.raises(LookupError, match="no such thing"):
+        async with run_in_background(work()):
+            await asyncio.sleep(0)
 
 
 async def test_work_that_swallows_a_cancellation_is_cancelled_again():
@@ -151,30 +146,13 @@ async def test_job_looks_for_work_that_no_signal_tells_of(job, work):
 
 
 async def test_job_pauses_while_work_keeps_arriving(monkeypatch):
-    """So that it takes more at once under load."""
+    """So that it takes more at once under load. Each subscriber gets every signal."""
     signal, pauses, sleep = WorkSignal(), [], asyncio.sleep
-    pause = Pause(0.1, 5.0, signal.subscribe())
+    pause, other = Pause(0.1, 5.0, signal.subscribe()), signal.subscribe()
     monkeypatch.setattr(asyncio, "sleep", lambda seconds: pauses.append(seconds) or sleep(0))
     for _ in range(3):
+        other.clear()
         signal.send()
+        assert other.is_set()
         await pause.wait()
     assert pauses == [0.1] * 3
-
-
-async def test_each_subscriber_gets_every_signal():
-    signal = WorkSignal()
-    events = [signal.subscribe() for _ in range(2)]
-    for _ in range(2):
-        for event in events:
-            event.clear()
-        signal.send()
-        assert all(event.is_set() for event in events)
-
-
-async def test_failure_of_background_work_is_raised_at_the_end_of_its_block():
-    async def work():
-        raise LookupError("no such thing")
-
-    with pytest.raises(LookupError, match="no such thing"):
-        async with run_in_background(work()):
-            await asyncio.sleep(0)

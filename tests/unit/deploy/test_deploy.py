@@ -76,7 +76,7 @@ def test_image_uses_the_lock_file_and_runs_without_root():
 
 
 def test_compose_profiles_separate_service_and_monitoring():
-    """Each service of compose is in exactly one of the two profiles."""
+    """Each service of compose is in exactly one of the two profiles. The folders that it mounts exist."""
     profiles = {name: service["profiles"] for name, service in COMPOSE["services"].items()}
     monitoring = {"prometheus", "alertmanager", "grafana", "otel-collector"}
     app = SERVICE_CONTAINERS | {"postgres", "redis", "s3", "bucket"}
@@ -84,6 +84,8 @@ def test_compose_profiles_separate_service_and_monitoring():
     for name, service in COMPOSE["services"].items():
         for needed in service.get("depends_on", {}):
             assert profiles[needed] == profiles[name]
+        for source in (volume.partition(":")[0] for volume in service.get("volumes", [])):
+            assert not source.startswith(".") or (ROOT / source).is_dir(), source
 
 
 def test_service_containers_are_locked_down():
@@ -100,14 +102,6 @@ def test_open_multipart_uploads_are_aborted_after_a_day():
     maintenance = tomllib.loads(COMPOSE["configs"][mounted]["content"])["master"]["maintenance"]
     assert maintenance["scripts"] == "s3.clean.uploads -timeAgo=24h"
     assert maintenance["sleep_minutes"] <= 60
-
-
-def test_mounted_folders_exist():
-    """Each folder that compose mounts from the repository exists."""
-    for service in COMPOSE["services"].values():
-        for volume in service.get("volumes", []):
-            source = volume.partition(":")[0]
-            assert not source.startswith(".") or (ROOT / source).is_dir(), volume
 
 
 def test_prometheus_targets_are_services_of_compose():
@@ -158,11 +152,6 @@ def test_secrets_are_ignored_by_git():
     assert set(written) <= ignored
 
 
-def test_kustomization_lists_every_manifest():
-    listed = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())["resources"]
-    assert sorted([*listed, "kustomization.yaml"]) == sorted(path.name for path in KUBERNETES.glob("*.yaml"))
-
-
 def test_pods_are_locked_down():
     """Pods have no root user, a read-only root, no capabilities, no cluster token, and a memory limit."""
     for deployment in resources_of_kind("Deployment"):
@@ -186,8 +175,10 @@ def test_service_monitors_select_existing_services_and_ports():
 
 
 def test_prometheus_rule_resource_holds_the_rule_files():
-    """The PrometheusRule holds each group of observability/prometheus/rules/ once."""
+    """The PrometheusRule holds each group of observability/prometheus/rules/ once, and each manifest is listed."""
     files = sorted((ROOT / "observability" / "prometheus" / "rules").glob("*.yaml"))
     groups = [group for path in files for group in yaml.safe_load(path.read_text())["groups"]]
     held = resources_of_kind("PrometheusRule")[0]["spec"]["groups"]
     assert sorted(held, key=lambda group: group["name"]) == sorted(groups, key=lambda group: group["name"])
+    listed = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())["resources"]
+    assert sorted([*listed, "kustomization.yaml"]) == sorted(path.name for path in KUBERNETES.glob("*.yaml"))

@@ -8,6 +8,7 @@ from support_service.core.clock import utc_now
 from support_service.core.errors import Conflict, ValidationFailed
 from support_service.importing.entries import KeptIds
 from support_service.importing.imported_case import build_case, parse_case
+from tests.support.each import each_row
 
 NO_IDS = KeptIds()
 
@@ -46,24 +47,18 @@ def test_messages_are_in_the_order_of_their_times():
 
 
 def test_without_times_the_case_is_new():
-    """It has the time of the import."""
+    """It has the time of the import. A clock that is ahead by less than five minutes makes nothing later than now."""
     wanted = built(message())
     assert utc_now() - wanted.case.created_at < timedelta(minutes=1)
     assert wanted.history.messages[0].created_at == wanted.case.created_at == wanted.case.updated_at
-
-
-def test_clock_that_is_ahead_makes_nothing_later_than_now():
-    """Five minutes are accepted, and a case that waits from the future on would have a negative age."""
     ahead = (utc_now() + timedelta(minutes=4)).isoformat()
-    wanted = built(
-        {"authorType": "customer", "message": "a", "sentAt": ahead}, sentAt=ahead, closedAt=ahead, status="closed"
-    )
+    wanted = built(message(sentAt=ahead), sentAt=ahead, closedAt=ahead, status="closed")
     assert wanted.case.created_at <= wanted.case.updated_at <= utc_now()
     assert wanted.history.messages[0].created_at <= utc_now()
 
 
 def test_file_named_only_by_notes_is_internal():
-    """Unless the file says otherwise; it has the time of the message that names it."""
+    """Unless the file says otherwise; it has the time of the message that names it. Kept ids are used again."""
     note, answer = message(2, "agent", visibility="internal"), message(3, "agent")
     for messages, fields, visibility in (
         ([note | {"attachment": "a"}], {}, "internal"),
@@ -71,16 +66,10 @@ def test_file_named_only_by_notes_is_internal():
         ([note, answer], {}, "public"),
         ([note | {"attachment": "a"}], {"visibility": "public"}, "public"),
     ):
-        wanted = built(*messages, attachments=[{"path": "a", **fields}])
-        assert wanted.files[0].visibility == visibility
-        assert wanted.files[0].created_at == january(2)
-
-
-def test_kept_ids():
-    """Cases of the earlier service keep their ids, others get random ones."""
-    wanted = built(kept=KeptIds("case-1", {"a": "file-1"}), attachments=["a", "b"])
-    assert (wanted.case.id, wanted.files[0].id) == ("case-1", "file-1")
-    assert len(wanted.files[1].id) == 36
+        kept = KeptIds("case-1", {"b": "file-1"})
+        wanted = built(*messages, kept=kept, attachments=[{"path": "a", **fields}, "b"])
+        assert (wanted.files[0].visibility, wanted.files[0].created_at) == (visibility, january(2))
+        assert (wanted.case.id, wanted.files[1].id, len(wanted.files[0].id)) == ("case-1", "file-1", 36)
 
 
 @pytest.mark.parametrize(
@@ -98,14 +87,7 @@ def test_contradictions_are_refused(fields, field):
     assert [each.field for each in refused.value.errors] == [field]
 
 
-def test_imported_case_keeps_its_snooze():
-    """Also one that has ended: the case becomes open once it is imported."""
-    snoozed = built(status="pending", snoozedUntil="2024-01-05T13:00:00+01:00").case
-    assert (snoozed.status, snoozed.snoozed_until) == ("pending", january(5))
-    assert built(status="pending").case.snoozed_until is None
-
-
-@pytest.mark.parametrize(
+@each_row(
     ("fields", "rule"),
     [
         ({"status": "open", "snoozedUntil": "2024-01-05T12:00:00Z"}, "can be imported only with the status `pending`"),
@@ -115,7 +97,10 @@ def test_imported_case_keeps_its_snooze():
     ],
 )
 def test_wrong_snooze_is_refused(fields, rule):
-    """By the name of the field."""
+    """By the name of the field. An imported case keeps its snooze, also one that has ended: it becomes open then."""
+    snoozed = built(status="pending", snoozedUntil="2024-01-05T13:00:00+01:00").case
+    assert (snoozed.status, snoozed.snoozed_until) == ("pending", january(5))
+    assert built(status="pending").case.snoozed_until is None
     with pytest.raises(ValidationFailed) as refused:
         built(**fields)
     (error,) = refused.value.errors

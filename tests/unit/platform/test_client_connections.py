@@ -28,37 +28,10 @@ async def serve_with(handle):
         yield session, f"http://{host}:{port}/"
 
 
-async def test_late_extra_response_is_not_used_for_the_next_request():
-    """Data received while no request is pending closes the connection; the next request uses a new one."""
+@pytest.mark.parametrize(("size", "is_late"), [(5, True), (5, False), (200_000, False), (500_000, False)])
+async def test_extra_response_is_not_used_for_the_next_request(size, is_late):
+    """Data received together with a response, which aiohttp may buffer, or later, closes the connection."""
     send_extra, closed = asyncio.Event(), asyncio.Event()
-    connections = []
-
-    async def handle(reader, writer):
-        connections.append(writer)
-        number = len(connections)
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(RESPONSE % (5, b"right"))
-        await writer.drain()
-        if number == 1:
-            await send_extra.wait()
-            writer.write(RESPONSE % (5, b"wrong"))
-            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-                await reader.readexactly(1)
-            closed.set()
-
-    async with serve_with(handle) as (session, url):
-        async with session.get(url) as response:
-            assert await response.read() == b"right"
-        send_extra.set()
-        await closed.wait()
-        async with session.get(url) as response:
-            assert await response.read() == b"right"
-    assert len(connections) == 2
-
-
-@pytest.mark.parametrize("size", [5, 200_000, 500_000])
-async def test_extra_response_sent_with_the_first_is_not_used_for_the_next_request(size):
-    """Data received together with a response, which aiohttp may buffer, closes the connection too."""
     connections = []
 
     async def handle(reader, writer):
@@ -66,14 +39,21 @@ async def test_extra_response_sent_with_the_first_is_not_used_for_the_next_reque
         await reader.readuntil(b"\r\n\r\n")
         if len(connections) > 1:
             writer.write(RESPONSE % (5, b"right"))
-        else:
-            writer.write(RESPONSE % (size, b"r" * size) + RESPONSE % (5, b"wrong"))
-            with suppress(ConnectionError):
-                await reader.read()
+            return
+        writer.write(RESPONSE % (size, b"r" * size) + (b"" if is_late else RESPONSE % (5, b"wrong")))
+        if is_late:
+            await send_extra.wait()
+            writer.write(RESPONSE % (5, b"wrong"))
+        with suppress(ConnectionError):
+            assert await reader.read() == b""
+        closed.set()
 
     async with serve_with(handle) as (session, url):
         async with session.get(url) as response:
             assert await response.read() == b"r" * size
+        send_extra.set()
+        if is_late:
+            await closed.wait()
         async with session.get(url) as response:
             assert await response.read() == b"right"
     assert len(connections) == 2

@@ -35,6 +35,27 @@ def outage():
     return raised(Unavailable("database_unavailable", "The database can't answer now"), refused)
 
 
+async def test_cause_of_an_outage_is_named(clock):
+    """A group is described by its first exception. A timeout is named as such, and not by the cancellation that it is.
+
+    Only first lines are logged, because others may quote data. Lines without an exception are not limited.
+    """
+    with pytest.raises(TimeoutError) as late:
+        async with asyncio.timeout(0):
+            await asyncio.Event().wait()
+    group = ExceptionGroup("unhandled", [raised(ConnectionResetError("reset\nsecret"))])
+    for failure, message, shown in (
+        (raised(Unavailable("database_unavailable", "Try again"), late.value), "Job failed", "TimeoutError"),
+        (group, "Job failed\nfuture: <Task>", "ConnectionResetError: reset"),
+    ):
+        line = record(failure, message)
+        assert RateLimitFilter().filter(line)
+        assert line.getMessage() == f"Job failed: {shown}"
+    gate, plain = RateLimitFilter(), logging.LogRecord(JOB, logging.INFO, "", 0, "Listening", (), None)
+    assert all(gate.filter(plain) for _ in range(3))
+    assert plain.getMessage() == "Listening"
+
+
 def test_outage_is_a_line_a_minute_with_its_innermost_cause(clock):
     """The next line says how many were left out. No line has a traceback. Each background job has a line of its own."""
     gate = RateLimitFilter()
@@ -51,24 +72,6 @@ def test_outage_is_a_line_a_minute_with_its_innermost_cause(clock):
     later = record(outage(), "%s failed", "The sweep")
     assert gate.filter(later)
     assert later.getMessage().endswith("Connection refused (100 more since the last such line)")
-
-
-async def test_timeout_is_named_as_such(clock):
-    """Its innermost exception is the cancellation by which it ended what it waited for."""
-    with pytest.raises(TimeoutError) as late:
-        async with asyncio.timeout(0):
-            await asyncio.Event().wait()
-    line = record(raised(Unavailable("database_unavailable", "The database can't answer now"), late.value))
-    assert RateLimitFilter().filter(line)
-    assert line.getMessage() == "%s failed: TimeoutError"
-
-
-def test_outage_in_a_group_and_in_many_lines(clock):
-    """A group is described by its first exception; only first lines are logged, because others may quote data."""
-    failure = ExceptionGroup("unhandled", [raised(ConnectionResetError("reset\nsecret"))])
-    line = record(failure, "Task failed\nfuture: <Task>")
-    assert RateLimitFilter().filter(line)
-    assert line.getMessage() == "Task failed: ConnectionResetError: reset"
 
 
 def test_defect_has_its_traceback_once_a_minute(clock):
@@ -91,10 +94,3 @@ def test_kinds_of_earlier_minutes_do_not_hold_up_new_ones(clock):
     assert [*map(gate.filter, earlier)] == [True] * (MAX_RECORD_KINDS + 1) + [False] * (MAX_RECORD_KINDS - 1)
     clock[0] += REPORT_INTERVAL
     assert all(gate.filter(record(outage(), f"Job {number} of another release failed")) for number in range(2))
-
-
-def test_lines_without_an_exception_are_not_limited(clock):
-    gate = RateLimitFilter()
-    line = logging.LogRecord(JOB, logging.INFO, "", 0, "Listening", (), None)
-    assert all(gate.filter(line) for _ in range(3))
-    assert line.getMessage() == "Listening"
