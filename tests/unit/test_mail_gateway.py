@@ -60,13 +60,11 @@ def test_mail_without_a_message_id_has_the_same_one_each_time():
     assert (first.subject, first.sent_at) == ("(no subject)", None)
 
 
-@pytest.mark.parametrize(
-    "date",
-    ["Thu, 1 Jan 1960 00:00:00 +0000", "Fri, 1 Jan 2100 00:00:00 +0000", "yesterday", "1 Jan 2026 10:00:00 -0000"],
-)
-def test_impossible_date_is_left_out(date):
+def test_impossible_date_is_left_out():
     """The service refuses dates before 1970 and in the future; a date without a zone may be hours off."""
-    assert read(b"Date: " + date.encode() + b"\r\n\r\nText").sent_at is None
+    impossible = ("Thu, 1 Jan 1960 00:00:00 +0000", "Fri, 1 Jan 2100 00:00:00 +0000", "yesterday")
+    for date in (*impossible, "1 Jan 2026 10:00:00 -0000"):
+        assert read(b"Date: " + date.encode() + b"\r\n\r\nText").sent_at is None
 
 
 @given(st.binary(max_size=300))
@@ -103,7 +101,6 @@ def test_every_sequence_of_bytes_is_a_mail(rest):
     ],
 )
 def test_sender_is_the_one_mailbox_in_from(value, name, address):
-    """With its name, as common programs write them."""
     mail = read(b"\r\nText", b"From: " + value + b"\r\n")
     assert (mail.sender_name, mail.sender) == (name, address)
 
@@ -158,14 +155,10 @@ def test_bounce_needs_no_sender():
 
 
 def test_long_threads_are_bounded():
-    """Of the ids in `References` the newest ones and the first one are read: the first one names the thread."""
+    """The first id names the thread. Long HTML is a file: the parser of Python takes minutes for some pages."""
     ids = [f"<{number}@x>" for number in range(10_000)]
     mail = read(b"References: " + "\r\n ".join(ids).encode() + b"\r\n\r\nText")
     assert mail.references == [*reversed(ids[-20:]), ids[0]]
-
-
-def test_long_html_is_a_file():
-    """The parser of Python takes minutes for some pages."""
     mail = read(b"Content-Type: text/html\r\n\r\n" + b"<!--" * 100_000)
     assert mail.text == "(no text)"
     assert [(file.name, len(file.content)) for file in mail.files] == [("part-1.html", 400_000)]

@@ -64,7 +64,6 @@ async def begun(storage, number):
 
 
 async def test_waiting_files_share_one_flush_of_the_folder(storage, held):
-    """Each has its own content."""
     go_on, flushed = held
     puts = await begun(storage, TOGETHER)
     del flushed[:]

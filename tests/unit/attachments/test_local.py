@@ -43,7 +43,6 @@ def fail_with(code):
 
 @pytest.mark.parametrize("moment", ["file", "folder"])
 async def test_upload_cancelled_during_its_flush_leaves_no_file(storage, tmp_path, monkeypatch, moment):
-    """Although a thread is writing it."""
     at_work, go_on, done = threading.Event(), threading.Event(), threading.Event()
 
     def wait():
@@ -115,12 +114,6 @@ async def test_upload_whose_temporary_file_was_removed_is_refused(storage, tmp_p
     assert stored_files(tmp_path) == []
 
 
-async def test_directory_that_cannot_be_created_stops_the_start(tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(Unavailable):
-        await LocalAttachmentStorage(tmp_path / "file").open()
-
-
 @pytest.mark.parametrize("moment", ["file", "folder"])
 @pytest.mark.parametrize(
     ("number", "error", "code"),
@@ -175,9 +168,12 @@ async def test_removed_subfolders_are_created_again(storage, tmp_path, size):
 
 
 async def test_files_of_another_program_are_reported_at_the_start(tmp_path, caplog):
-    """A program with files in the directory may also delete or move files there, and would take attachments."""
-    storage = LocalAttachmentStorage(tmp_path)
+    """It may also delete or move attachments. A directory that can't be created stops the start."""
     (tmp_path / "lost+found").mkdir()
+    (tmp_path / "lost+found" / "file").touch()
+    with pytest.raises(Unavailable):
+        await LocalAttachmentStorage(tmp_path / "lost+found" / "file").open()
+    storage = LocalAttachmentStorage(tmp_path)
     await storage.open()
     await storage.put(stream(b"hello"))
     await storage.open()
@@ -242,7 +238,6 @@ async def test_processes_with_one_volume_have_its_number(tmp_path):
 
 
 async def test_volume_that_is_gone_has_no_number(storage, tmp_path):
-    """Nothing is written into the folder where it was mounted."""
     tmp_path.rename(tmp_path.with_name("away"))
     tmp_path.mkdir()
     with pytest.raises(FileNotFoundError):

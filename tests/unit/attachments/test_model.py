@@ -36,7 +36,6 @@ def test_letter_and_combining_mark_are_composed():
 
 @given(ANY_TEXT)
 def test_any_content_type_is_made_valid(raw):
-    """The result fits into a header and its column."""
     assert "/" in clean_content_type(raw)
     assert len(clean_content_type(raw)) <= 255
     assert clean_content_type(raw).isascii()
@@ -54,7 +53,6 @@ def test_any_content_type_is_made_valid(raw):
     ],
 )
 def test_content_type_is_stored_without_parameters(raw, kept):
-    """An invalid one counts as unknown bytes."""
     assert clean_content_type(raw) == kept
 
 

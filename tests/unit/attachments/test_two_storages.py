@@ -62,27 +62,24 @@ async def moved(harness, data=b"hello"):
     return await harness.reload(kept)
 
 
-async def test_failing_progress_callback_stops_the_offload(disks):
-    """The error is raised as it is, and every file can be read."""
+async def test_copy_with_other_bytes_is_not_used(disks, monkeypatch):
+    """It counts as a mismatch, and the row keeps the old file. A failing callback stops the offload with its error."""
     kept = await disks.add()
 
     def fail(_):
         raise LookupError("unforeseen")
 
+    with monkeypatch.context() as patch:
+        patch.setattr(disks.s3, "read", lambda *_, **__: stream(b"other"))
+        (told,) = await disks.offload()
+    assert told.outcome == "mismatch"
+    assert told.reason.startswith("the copy: Its bytes have SHA-256 ")
+    assert (await disks.reload(kept)).storage == "local"
+    disks.clock_offset = ALL_CLAIMS_EXPIRED
     with pytest.raises(ExceptionGroup) as failures:
         await disks.offloader().run(disks.clock(), report=fail)
     assert failures.group_contains(LookupError, match="unforeseen")
     assert await disks.read_content(kept) == b"hello"
-
-
-async def test_copy_with_other_bytes_is_not_used(disks, monkeypatch):
-    """It counts as a mismatch, and the row keeps the old file."""
-    kept = await disks.add()
-    monkeypatch.setattr(disks.s3, "read", lambda *_, **__: stream(b"other"))
-    (told,) = await disks.offload()
-    assert told.outcome == "mismatch"
-    assert told.reason.startswith("the copy: Its bytes have SHA-256 ")
-    assert (await disks.reload(kept)).storage == "local"
 
 
 async def test_claims_are_renewed_during_a_run(disks, monkeypatch, caplog):
@@ -249,7 +246,6 @@ async def test_backlog_is_unknown_without_local_storage(disks):
 
 
 async def test_missing_ledger_row_is_an_error(disks):
-    """The migrations create it."""
     async with disks.database.transaction() as tx:
         await tx.execute(attachment_ledger.delete())
     with pytest.raises(LookupError, match="has no row for a storage"):

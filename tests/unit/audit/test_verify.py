@@ -17,7 +17,6 @@ from support_service.platform.audit.verify import ChainVerification
     ],
 )
 def test_verdict_on_a_terminal_is_a_sentence(monkeypatch, capsys, flaw, expected):
-    """The sentence has the head, whether the chain is valid or not."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     _print_verdict(ChainVerification(ChainHead(2, b"ab"), flaw))
     assert capsys.readouterr().out == expected

@@ -78,7 +78,6 @@ def test_each_view_has_its_fields(action, changes, staff, analysts, customers):
 
 
 def test_changed_fields_are_masked_as_those_of_a_case():
-    """Also fields that no history shows today."""
     changes = {"tags": [["late", "0901234567"], []], "team": [None, "returns"], "description": [None, "Where?"]}
     assert Masker("key", ()).mask_changes(changes | {}) == {
         "tags": [["late", MASKED_TEXT], []],

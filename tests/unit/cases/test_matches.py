@@ -48,15 +48,10 @@ def decomposed(text):
     return unicodedata.normalize("NFD", text)
 
 
-@given(st.text())
-def test_located_words_are_the_words_of_the_search(text):
-    assert LocatedWords(text).words == search_words(text)
-
-
 @given(st.one_of(st.text(), texts(UNUSUAL)))
 def test_each_word_is_in_its_place(text):
-    """What stands there, taken alone, has the word."""
     words = LocatedWords(text)
+    assert words.words == search_words(text)
     for index, word in enumerate(words.words):
         start, end = words.span_in_text(index, len(word))
         assert 0 <= start < end <= len(text)
@@ -85,7 +80,6 @@ def test_highlights_lie_in_the_snippet_and_fold_to_words_of_the_query(text, data
 
 @given(texts(PLAIN), st.data())
 def test_each_occurrence_of_a_word_in_the_snippet_is_highlighted(text, data):
-    """What is highlighted folds to the word itself."""
     words = search_words(text)
     assume(words)
     word = data.draw(st.sampled_from(words))
@@ -155,17 +149,13 @@ def test_field_is_the_one_with_the_most_words(q, field, snippet):
     assert (match.field, match.snippet) == (field, snippet)
 
 
-def test_match_is_unknown_where_the_words_are_not_found():
-    """A phrase may span two fields, and a message may be another one than the search found."""
-    assert found_match('"late parcel"', subject="It is late", description="Parcel gone") is None
-    assert found_match("parcel", "Another message") is None
-
-
 def test_words_beyond_the_beginning_of_a_message_have_no_place():
-    """The snippet is the beginning."""
+    """The snippet is the beginning. Nor have words that are in two fields, or in another message."""
     match = found_match("parcel", "so " * MAX_MESSAGE_LENGTH)
     assert (match.field, match.highlights) == ("message", [])
     assert match.snippet.startswith("so so ")
+    assert found_match('"late parcel"', subject="It is late", description="Parcel gone") is None
+    assert found_match("parcel", "Another message") is None
 
 
 def test_match_in_a_message_names_it():

@@ -52,7 +52,7 @@ def test_search_words_of_every_letter_are_folded_completely():
 
 
 def test_long_run_of_combining_marks_is_never_normalized(monkeypatch):
-    """Python sorts combining marks one by one, which takes seconds for a long run."""
+    """Python sorts the marks one by one for seconds. Letters are expanded only as far as words are indexed."""
     seen, normalize = [], unicodedata.normalize
     monkeypatch.setattr(
         "support_service.core.search_words.unicodedata.normalize",
@@ -60,10 +60,6 @@ def test_long_run_of_combining_marks_is_never_normalized(monkeypatch):
     )
     assert search_words("nga" + "\u0301" * 32_000 + "\u0323" * 32_000 + "y ngày") == ["ngay", "ngay"]
     assert not any(map(unicodedata.combining, "".join(seen)))
-
-
-def test_text_beyond_the_search_limit_is_not_folded():
-    """Characters that stand for many letters are expanded only as far as their words are indexed."""
     assert len("".join(search_words("\ufdfa" * 65_536))) < MAX_SEARCH_TEXT_BYTES
 
 

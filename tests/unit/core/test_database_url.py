@@ -19,5 +19,4 @@ from tests.support.each import each_row
     ],
 )
 def test_hosts_have_names_and_ports(url, hosts):
-    """Without user and password."""
     assert hosts_of(url) == hosts

@@ -56,8 +56,12 @@ def test_references_are_grouped_by_service(context, wanted):
 
 
 def test_index_rows_hold_each_id_once():
+    """The tracking number of a shipment is one, and that of another object is none."""
     context = [ORDER, ORDER, {"type": "shipment", "id": 7}, {"type": "payment", "orderId": "ORD-1"}]
     assert reference_rows(context) == [("order", "ORD-1"), ("shipment", "7")]
+    for name in ("trackingNumber", "tracking_number"):
+        assert reference_rows([{"type": "shipment", name: "VN1"}]) == [("tracking", "VN1")]
+        assert reference_rows([{"type": "payment", name: "VN1"}]) == []
 
 
 @pytest.mark.parametrize("kind", SERVICE_BY_KIND)
@@ -69,13 +73,6 @@ def test_index_rows_have_every_reference_of_an_object(kind):
     expected = {(other, "own" if other == kind else other) for other in SERVICE_BY_KIND}
     assert set(reference_rows([entry])) == expected
     assert set(reference_rows([entry | {"type": "note"}])) == set()
-
-
-@pytest.mark.parametrize("name", ["trackingNumber", "tracking_number"])
-def test_index_rows_have_the_tracking_number_of_a_shipment(name):
-    """In no other object it is an id."""
-    assert reference_rows([{"type": "shipment", name: "VN1"}]) == [("tracking", "VN1")]
-    assert reference_rows([{"type": "payment", name: "VN1"}]) == []
 
 
 json = st.recursive(

@@ -67,9 +67,11 @@ def table(tmp_path):
 
 
 async def test_concurrent_transactions_share_a_commit(table):
-    """Ten need one commit, and each is committed when it continues."""
+    """Each is committed when it continues. Sequential ones do not wait for a later transaction."""
     assert await asyncio.gather(*map(table.add, range(10))) == [True] * 10
     assert table.said.count("COMMIT") == 1
+    assert [await table.add(number) for number in (10, 11, 12)] == [True] * 3
+    assert table.said.count("COMMIT") == 4
 
 
 async def test_commit_is_prepared_once_for_all_its_transactions(table):
@@ -80,13 +82,6 @@ async def test_commit_is_prepared_once_for_all_its_transactions(table):
     assert [type(end) for end in ends] == [sqlite3.IntegrityError] * 2
     assert table.numbers() == [0, 1, 2]
     assert await table.add(4)
-
-
-async def test_sequential_transactions_commit_at_once(table):
-    """None waits for a later transaction."""
-    for number in range(3):
-        assert await table.add(number)
-    assert table.said.count("COMMIT") == 3
 
 
 async def test_failed_transaction_releases_the_write_lock(table):

@@ -35,7 +35,6 @@ def test_lists_of_any_length_share_few_texts(to_statement):
 
 
 def test_only_lists_of_in_are_padded():
-    """A list that is stored stays as it is."""
     store = customers.update().values(contacts=sa.bindparam("contacts")).where(customers.c.id == "c-1")
     assert with_padded_lists(store, {"contacts": [1, 2, 3]}) == {"contacts": [1, 2, 3]}
     assert with_padded_lists(BY_IDS, {"ids": ("a", "b", "c")}) == {"ids": ["a", "b", "c", "c"]}

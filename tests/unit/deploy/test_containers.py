@@ -72,12 +72,6 @@ def test_secret_completes_the_settings():
     assert (serving.s3.bucket, serving.warnings) == ("case-files", ())
 
 
-@each_row("where", sorted(commands()))
-def test_commands_are_those_of_the_service(where):
-    """The parser takes the arguments of each container."""
-    build_parser().parse_args([str(argument) for argument in commands()[where]])
-
-
 @pytest.mark.parametrize("where", ["compose", "kubernetes"])
 def test_port_is_that_of_the_image(where):
     """The service listens for everyone, on the port that the image exposes and that the deployment publishes."""
@@ -102,9 +96,10 @@ def test_services_lead_to_ports_of_their_pods():
     assert budget["spec"]["minAvailable"] < deployments["support-service"]["spec"]["replicas"]
 
 
-def test_probe_is_scraped_where_it_listens():
-    """And it calls the service by a name and a port that exist."""
+def test_commands_are_those_of_the_service():
+    """The probe is scraped where it listens, and it calls the service by a name and a port that exist."""
     for where, arguments in commands().items():
+        build_parser().parse_args([str(argument) for argument in arguments])
         if arguments[0] == "probe":
             options = dict(argument.split("=", 1) for argument in arguments[1:])
             assert options["--base-url"] == f"http://support-service:{PORT}", where
@@ -156,8 +151,13 @@ def test_what_the_service_writes_is_mounted():
     assert volumes["attachments"]["persistentVolumeClaim"]["claimName"] in claims
 
 
-def test_user_is_that_of_the_image():
-    """Compose keeps it, and the pods name it, also as the group of the files."""
+def test_user_and_version_are_those_of_the_image():
+    """Compose keeps the user, and the pods name it. The tag is the one that `make image` builds."""
+    (image,) = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())["images"]
+    assert (image["name"], image["newTag"]) == ("support-service", __version__)
+    assert COMPOSE["x-service"]["image"] == f"support-service:{__version__}"
+    assert {each["image"] for pod in pods().values() for each in containers(pod)} == {image["name"]}
+    assert f"--tag support-service:{__version__} " in DOCS
     assert f"useradd --uid {USER} " in DOCKERFILE
     assert f"groupadd --gid {USER} " in DOCKERFILE
     assert [name for name in SERVICE_CONTAINERS if "user" in COMPOSE["services"][name]] == []
@@ -181,15 +181,6 @@ def test_memory_is_that_of_the_documentation():
             resources = each["resources"]
             assert int(resources["requests"]["memory"][:-2]) <= int(resources["limits"]["memory"][:-2])
             assert "cpu" not in resources["limits"]
-
-
-def test_image_has_the_version_of_the_service():
-    """Compose and kustomize name the tag that `make image` builds, and the documentation says it."""
-    (image,) = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())["images"]
-    assert (image["name"], image["newTag"]) == ("support-service", __version__)
-    assert COMPOSE["x-service"]["image"] == f"support-service:{__version__}"
-    assert {each["image"] for pod in pods().values() for each in containers(pod)} == {image["name"]}
-    assert f"--tag support-service:{__version__} " in DOCS
 
 
 def test_secrets_and_passwords_are_in_the_documentation():

@@ -10,7 +10,6 @@ from tests.support.servers import free_port
 
 
 async def test_unreachable_redis_is_reported():
-    """In one line."""
     settings = Settings.load({"SUPPORT_EVENTS_REDIS_URL": f"redis://127.0.0.1:{free_port()}"})
     with pytest.raises(WrongSetting, match=r"^Redis at SUPPORT_EVENTS_REDIS_URL can't be used: "):
         await list_dead_letters(settings, Namespace())

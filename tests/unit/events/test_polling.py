@@ -14,7 +14,6 @@ MINUTES = 3
 
 
 async def test_outage_is_logged_once_a_minute(monkeypatch, caplog):
-    """With the cause, and then its end."""
     now, attempts, recovered = [0.0], [], asyncio.Event()
     monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: now[0]))
 

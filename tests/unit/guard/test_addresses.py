@@ -35,13 +35,11 @@ def test_client_is_the_last_address_that_is_no_trusted_proxy(peer, forwarded, cl
 
 
 def test_forwarding_header_is_ignored_by_default():
-    """Without a list of proxies the peer is the client."""
     assert TrustedProxies().client_address("10.0.0.1", ["198.51.100.7"]) == "10.0.0.1"
     assert not TrustedProxies().trusts("127.0.0.1")
 
 
 def test_long_forwarding_header_is_read_up_to_a_limit():
-    """From its end."""
     assert TRUSTED.client_address("10.0.0.1", ["198.51.100.7" + ",10.0.0.2" * MAX_FORWARDED_ADDRESSES]) == "10.0.0.2"
 
 

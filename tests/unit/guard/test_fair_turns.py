@@ -42,22 +42,15 @@ class Work:
 
 
 async def test_a_caller_has_its_bound_while_turns_are_free():
-    """Its other work waits, and a second caller begins at once."""
+    """Its other work waits, and a second caller begins at once. Callers wait once all turns are in use."""
     work = Work(total=4, per_caller=2)
     await work.ask("lan", 10)
     assert work.begun == ["lan", "lan"]
-    await work.ask("ann")
-    assert work.begun == ["lan", "lan", "ann"]
+    await work.ask("ann", 2)
+    await work.ask("late")
+    assert (work.begun, work.running) == (["lan", "lan", "ann", "ann"], 4)
     await work.end()
-    assert work.begun == ["lan", "lan", "ann", "lan"]
-
-
-async def test_no_more_turns_than_in_total():
-    """Callers wait once all turns are in use."""
-    work = Work(total=4, per_caller=2)
-    for caller in "abc":
-        await work.ask(caller, 2)
-    assert (work.begun, work.running) == (["a", "a", "b", "b"], 4)
+    assert work.running == 4
 
 
 async def test_waiting_callers_are_served_in_turns():

@@ -14,10 +14,7 @@ def clock():
 
 
 def test_bucket_refills_evenly(clock):
-    """A burst up to its size, then one request per interval. Each result has the remaining number.
-
-    A refused request uses no token, so a caller that continues to send is admitted as soon as one that waited.
-    """
+    """A burst up to its size, then one request per interval. A refused request uses no token."""
     limiter = RateLimiter("address", Rate(5, 10), clock)
     assert limiter.policy == '"address";q=5;w=10'
     assert [limiter.consume("a").remaining for _ in range(5)] == [4, 3, 2, 1, 0]
@@ -34,10 +31,7 @@ def test_bucket_refills_evenly(clock):
 
 
 def test_response_may_cost_more_than_the_bucket_holds(clock):
-    """The key then owes the difference, and is refused until the bucket has refilled.
-
-    A response to a change can't be refused any more, and adds to the debt.
-    """
+    """The key owes the difference until the bucket has refilled. A response to a change adds to the debt."""
     limiter = RateLimiter("principal", Rate(10, 10), clock)
     limiter.start_recording()
     assert limiter.consume("a").admitted
@@ -60,7 +54,6 @@ def test_response_may_cost_more_than_the_bucket_holds(clock):
     pauses=st.lists(st.floats(0, 100), min_size=1, max_size=200),
 )
 def test_admitted_requests_never_exceed_bucket_and_rate(requests, seconds, pauses):
-    """In any period, for any sequence of requests."""
     clock = Clock()
     limiter = RateLimiter("address", Rate(requests, seconds), clock)
     admitted = []

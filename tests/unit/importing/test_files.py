@@ -57,13 +57,11 @@ def test_other_paths_are_refused(folder, path):
 
 @pytest.mark.parametrize("path", ["none.txt", "none/a.txt", "inner/none"])
 def test_missing_file_is_told_apart(folder, path):
-    """Such files may be skipped."""
     with pytest.raises(MissingFile, match="does not exist"):
         open_below(folder, path)
 
 
 def test_no_descriptor_is_left_open(folder):
-    """Neither of a file that is read, nor of one that is refused."""
     before = len(list(OPEN_FILES.iterdir()))
     for path in ("a.txt", "inner/b.txt", "inner/none", "link", "pipe", "up/secret"):
         try:

@@ -11,7 +11,6 @@ from support_service.importing.entries import read_array
 
 
 async def test_elements_have_places_and_sizes_that_add_up_to_the_file():
-    """The sizes equal the sizes of the blocks that were read."""
     data = json.dumps([{"a": "x" * 50_000}, {"a": 2.5}, {"a": [None, True]}]).encode()
     entries = [entry async for entry in read_array(io.BytesIO(data))]
     assert [each.place for each in entries] == [1, 2, 3]
@@ -66,7 +65,6 @@ async def test_end_of_valid_json_is_an_error_after_the_cases_before_it(data, num
 
 
 async def test_element_that_is_too_large_for_the_memory_ends_the_import():
-    """The reader stops soon after the limit."""
     file = io.BytesIO(b'[{"a":"' + b"x" * 10_000_000 + b'"}]')
     with pytest.raises(MalformedRequest, match="more than 100,000 bytes"):
         _ = [entry async for entry in read_array(file, max_element_bytes=100_000)]

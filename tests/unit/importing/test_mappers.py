@@ -101,10 +101,7 @@ def test_chatwoot_conversation():
 
 
 def test_case_of_which_little_is_known():
-    """A state of one's own is open until the ticket is closed. An address or identifier that does not fit is a number.
-
-    The subject of a mail is that of the case.
-    """
+    """A state of one's own is open, an id that does not fit is a number, the subject of a mail is the case's."""
     case = parse_case(sample("zammad")[1], zammad.map_ticket)
     assert (case.subject, case.status, case.priority) == ("Zammad ticket 22008", "open", "normal")
     assert (case.assigned_agent_id, case.customer_id, case.channel) == (None, "zammad-11", "web")

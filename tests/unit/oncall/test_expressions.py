@@ -17,13 +17,8 @@ def evaluated(text, **values):
 
 @each_row("text", ["1 < 2", "1 or 2", "2 < up", "1 and up", "up unless 1", "-(1 + 1) == 2", "sum(up) > 1 or (2 - 1)"])
 def test_a_number_is_refused_where_a_vector_is_needed(text):
-    """At the start of the service, and not while it judges."""
+    """At the start of the service, and not while it judges. Numbers are calculated alone, and beside a vector."""
+    assert (evaluated("2 * 3 - 10 / 4"), evaluated("-(1 + 1)")) == ({"": 3.5}, {"": -2.0})
+    assert evaluated("10 - up > 2 * 3", a=3, b=5) == {"a": 7.0}
     with pytest.raises(Unsupported, match="where a vector is needed"):
         Expression(text)
-
-
-def test_numbers_are_calculated():
-    """Alone, and beside a vector."""
-    assert evaluated("2 * 3 - 10 / 4") == {"": 3.5}
-    assert evaluated("-(1 + 1)") == {"": -2.0}
-    assert evaluated("10 - up > 2 * 3", a=3, b=5) == {"a": 7.0}

@@ -46,7 +46,6 @@ def evaluated(states, figures, at, *names):
 
 
 def test_other_alerts_are_judged_beside_a_broken_record_and_a_broken_condition(breaks, caplog):
-    """The log names both."""
     breaks.add("now")
     with caplog.at_level(logging.ERROR):
         assert evaluated(AlertStates(RULES), Figures(), 0.0, "broken", "up") == {"Sound"}

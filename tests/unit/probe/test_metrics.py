@@ -7,6 +7,7 @@ from support_service.probe.run import CheckMetrics
 from tests.support.scrape import parse
 
 AT = "2026-11-26T12:00:00+00:00"
+WRONG = Step("open", 3, 0.1, "wrong", "404", 404)
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def report(via, *steps, reason=None):
 def test_each_way_to_the_service_has_its_own_result(metrics):
     """A later report by one way leaves that of the other as it is."""
     metrics.keep_report(report("service", Step("open", 3, 0.1, "good")))
-    metrics.keep_report(report("ingress", Step("open", 3, 0.1, "wrong", "404", 404)))
+    metrics.keep_report(report("ingress", WRONG))
     metrics.keep_report(report("service", Step("open", 3, 4.0, "slow", "slower than the threshold")))
     assert samples(metrics, "support_probe_success") == [({"via": "service"}, 0), ({"via": "ingress"}, 0)]
     sizes = samples(metrics, "support_probe_upload_size_bytes")
@@ -50,15 +51,12 @@ def test_failure_has_the_status_and_the_code_of_the_answer(metrics):
     assert success == {"open": 1, "upload": 0}
 
 
-def test_service_that_does_not_answer_fails_at_the_first_step(metrics):
-    """A check that could not run has no steps, and its alert still names one."""
-    metrics.keep_report(report("service", reason="no connection"))
-    assert [labels["step"] for labels, _ in samples(metrics, "support_probe_step_failure")] == ["open"]
-    assert samples(metrics, "support_probe_success") == [({"via": "service"}, 0)]
-
-
 def test_failure_ends_with_a_good_check(metrics):
-    metrics.keep_report(report("ingress", Step("open", 3, 0.1, "wrong", "404", 404)))
+    """A check that could not run has no steps, and its alert still names one."""
+    for failed, name in ((report("ingress", reason="no connection"), "open"), (report("ingress", WRONG), "open")):
+        metrics.keep_report(failed)
+        assert [labels["step"] for labels, _ in samples(metrics, "support_probe_step_failure")] == [name]
+        assert samples(metrics, "support_probe_success") == [({"via": "ingress"}, 0)]
     metrics.keep_report(report("ingress", Step("open", 3, 0.1, "good")))
     assert samples(metrics, "support_probe_step_failure") == []
     assert samples(metrics, "support_probe_success") == [({"via": "ingress"}, 1)]

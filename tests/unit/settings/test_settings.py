@@ -92,7 +92,18 @@ INVALID_VALUES = {
     "SUPPORT_JWT_ALGORITHMS": dict.fromkeys(("none", "RS256,HS256", "rs257", "RS256,none"), RSA_LIST),
     "SUPPORT_JWT_LEEWAY": {"-1": "0", "3600": "600"},
     "SUPPORT_ADMIN_PORT": {"65536": "65535"},
-    "SUPPORT_STOP_TIMEOUT": {"0": "greater than 0"},
+    **{
+        f"SUPPORT_{name}": {"0": "greater than 0"}
+        for name in ("STOP_TIMEOUT", "HEADER_TIMEOUT", "SEND_TIMEOUT", "ATTACHMENT_DEADLINE")
+    },
+    **{
+        f"SUPPORT_{name}": {"0": "1"}
+        for name in ("REQUESTS", "DATABASE_POOL", "TIMELINE_CONNECTIONS", "ATTACHMENT_UPLOADS")
+    },
+    **{f"SUPPORT_{name}": {"-1": "0"} for name in ("SHED_LAG", "ATTACHMENT_DISK_RESERVE")},
+    **{f"SUPPORT_{name}": {"never": "number"} for name in ("IDLE_TIMEOUT", "ATTACHMENT_MIN_RATE")},
+    **{f"SUPPORT_{name}_URL": {"ftp://x": "http://", "x": "http://"} for name in ("PAYMENT", "FULFILLMENT")},
+    **{f"SUPPORT_{name}_AFTER": {"30": "such as 12h", "a year": "such as 12h"} for name in ("OFFLOAD", "RETENTION")},
     "SUPPORT_ACCESS_LOG": {"2": "1"},
     "SUPPORT_LOG_LEVEL": {"loud": "'debug', 'info', 'warning' or 'error'"},
     "SUPPORT_TRUSTED_PROXIES": {"proxy.example": NETWORKS, "10.0.0.0/33": NETWORKS},
@@ -101,15 +112,9 @@ INVALID_VALUES = {
     "SUPPORT_RATE_LIMIT_ADDRESS": {"-1/s": "100/s", "5/day": "/min"}
     | dict.fromkeys(("1000001/s", "60000001/min"), "up to 1000000/s"),
     "SUPPORT_CONNECTIONS": {"1": "8"},
-    "SUPPORT_REQUESTS": {"0": "1"},
-    "SUPPORT_SHED_LAG": {"-1": "0"},
-    "SUPPORT_HEADER_TIMEOUT": {"0": "greater than 0"},
-    "SUPPORT_IDLE_TIMEOUT": {"never": "number"},
-    "SUPPORT_SEND_TIMEOUT": {"0": "greater than 0"},
     "SUPPORT_DATABASE_URL": {"mysql://db": "sqlite:///PATH or postgresql://", "sqlite:support.db": "sqlite:///PATH"}
     | dict.fromkeys(("sqlite:///", "sqlite:///:memory:"), "the path of a file"),
     "SUPPORT_SQLITE_SYNCHRONOUS": {"OFF": "'NORMAL' or 'FULL'"},
-    "SUPPORT_DATABASE_POOL": {"0": "1"},
     "SUPPORT_REDIS_URL": {"http://redis": "redis+sentinel://"}
     | {
         f"redis+sentinel://{hosts}": "with the name of the service" for hosts in ("a:26379,b:26379", "a:1/support/zero")
@@ -117,18 +122,11 @@ INVALID_VALUES = {
     "SUPPORT_ORDER_URL": {"orders:8080": "http://", "http://": "a host name", "http://:80/": "a host name"}
     | dict.fromkeys(("http://or ders/", "http://orders\r\n.evil/"), "without spaces")
     | {"http://orders/#a": "without a query and a fragment"},
-    "SUPPORT_PAYMENT_URL": {"ftp://x": "http://"},
-    "SUPPORT_FULFILLMENT_URL": {"x": "http://"},
     "SUPPORT_TIMELINE_CACHE_TTL": {"soon": "number", "nan": "", "inf": "", "1e17": "3153600000"},
     "SUPPORT_TIMELINE_STALE_TTL": {"3153600001": "3153600000"},
     "SUPPORT_TIMELINE_SOURCE_TIMEOUT": {"-1": "greater than 0"},
     "SUPPORT_TIMELINE_DEADLINE": {"0": "greater than 0", "inf": ""},
-    "SUPPORT_TIMELINE_CONNECTIONS": {"0": "1"},
     "SUPPORT_ATTACHMENT_MAX_BYTES": {"0": "greater than 0", "25MB": "an integer"},
-    "SUPPORT_ATTACHMENT_DISK_RESERVE": {"-1": "0"},
-    "SUPPORT_ATTACHMENT_UPLOADS": {"0": "1"},
-    "SUPPORT_ATTACHMENT_MIN_RATE": {"fast": "number"},
-    "SUPPORT_ATTACHMENT_DEADLINE": {"0": "greater than 0"},
     "SUPPORT_ATTACHMENT_TYPES": {"pdf": "application/pdf,image/*"},
     "SUPPORT_CHANNELS": dict.fromkeys(("c" * 33, "a,,b"), "1 to 32 letters")
     | {",".join(f"c{number}" for number in range(51)): "at most 50 comma-separated channels"},
@@ -136,8 +134,6 @@ INVALID_VALUES = {
     "SUPPORT_ATTACHMENT_STORE": {"tape": "'local' or 's3'"},
     "SUPPORT_ATTACHMENT_DOWNLOAD": {"push": "'stream' or 'redirect'"},
     "SUPPORT_S3_ENDPOINT": {"s3.example": "https://"},
-    "SUPPORT_OFFLOAD_AFTER": {"30": "such as 12h"},
-    "SUPPORT_RETENTION_AFTER": {"a year": "such as 12h"},
     "SUPPORT_SCRUB_SAMPLE": {"101%": "0% to 100%", "some%": "0% to 100%"},
     "SUPPORT_EVENTS_KEEP": {"99999999999999999999": "9223372036854775807"},
     "SUPPORT_EVENTS_CLAIM_AFTER": {"1e17": "3153600000"},
@@ -223,7 +219,6 @@ def test_inbound_and_outbound_streams_must_differ(given):
 
 
 def test_each_variable_is_read_by_one_field():
-    """Each name starts with SUPPORT_, OTEL_ or AWS_."""
     names = [field.alias for section in SettingsSection.__subclasses__() for field in section.model_fields.values()]
     assert len(set(names)) == len(names)
     assert all(name.startswith(("SUPPORT_", "OTEL_", "AWS_")) for name in names)
@@ -405,17 +400,14 @@ def test_variables_of_the_earlier_service_give_one_warning_with_their_new_names(
     assert set(earlier_service.NEW_NAME_BY_EARLIER_NAME.values()) <= fields
 
 
-@pytest.mark.parametrize(
-    ("given", "used"),
-    [
+def test_driver_in_a_database_url_is_ignored():
+    """The URLs of the earlier service name one."""
+    for given, used in (
         ("sqlite+aiosqlite:///./var/support.db", "sqlite:///./var/support.db"),
         ("postgresql+asyncpg://u:p@db/support", "postgresql://u:p@db/support"),
         *[(f"postgresql://u:p@{hosts}/support",) * 2 for hosts in ("db-1:1,db-2:2", "[::1]:1,[::2]")],
-    ],
-)
-def test_driver_in_a_database_url_is_ignored(given, used):
-    """The URLs of the earlier service name one."""
-    assert Settings.load({"SUPPORT_DATABASE_URL": given}).database.url == used
+    ):
+        assert Settings.load({"SUPPORT_DATABASE_URL": given}).database.url == used
 
 
 def test_variables_injected_by_kubernetes_give_no_warning():
@@ -503,19 +495,14 @@ def test_invalid_webhooks_are_refused(value):
     assert not re.search("[Ii]nput|[Vv]alid|pars|Field|c2VjcmV0", line)
 
 
-@pytest.mark.parametrize("missing", ["SUPPORT_JWT_KEYS", "SUPPORT_JWT_ISSUER", "SUPPORT_JWT_AUDIENCE"])
-def test_jwt_mode_requires_keys_issuer_and_audience(missing):
+def test_jwt_mode_requires_keys_issuer_and_audience():
     """Without these a token would prove nothing, so the start is refused and names the missing variable."""
-    complete = {
-        "SUPPORT_AUTH": "jwt",
-        "SUPPORT_HOST": "0.0.0.0",
-        "SUPPORT_JWT_KEYS": "https://id.example/jwks",
-        "SUPPORT_JWT_ISSUER": "https://id.example/",
-        "SUPPORT_JWT_AUDIENCE": "support",
-    }
-    assert Settings.load(complete).access.jwt_algorithms == ("RS256", "ES256", "EdDSA")
-    given = {name: value for name, value in complete.items() if name != missing}
-    assert refusal_of(given) == f"SUPPORT_AUTH='jwt' requires {missing}"
+    needed = {"KEYS": "https://id.example/jwks", "ISSUER": "https://id.example/", "AUDIENCE": "support"}
+    complete = {f"SUPPORT_JWT_{name}": value for name, value in needed.items()}
+    of_mode = {"SUPPORT_AUTH": "jwt", "SUPPORT_HOST": "0.0.0.0"}
+    assert Settings.load(of_mode | complete).access.jwt_algorithms == ("RS256", "ES256", "EdDSA")
+    for missing in complete:
+        assert refusal_of(of_mode | complete | {missing: ""}) == f"SUPPORT_AUTH='jwt' requires {missing}"
 
 
 def test_jwt_keys_are_read_over_tls_from_loopback_or_a_file():
@@ -574,21 +561,17 @@ def test_only_the_first_invalid_opentelemetry_value_is_reported():
 
 
 def test_value_in_a_file_is_read_without_its_line_break(tmp_path):
-    """Any variable may be in a file that another one names; its content is not shown."""
+    """Of any variable, and of a command without other settings. A variable and its file exclude each other."""
     path = tmp_path / "secret"
     path.write_text("s3cret\n")
     settings = Settings.load({"AWS_SECRET_ACCESS_KEY_FILE": str(path), "SUPPORT_MASKING_KEY_FILE": str(path)})
     assert settings.s3.credentials == {"secret_access_key": "s3cret"}
-    assert settings.server.masking_key == "s3cret"
-    assert settings.warnings == ()
+    assert (settings.server.masking_key, settings.warnings) == ("s3cret", ())
+    client = ClientSettings.load({"SUPPORT_TOKEN_FILE": str(path)})
+    assert client.headers == {"Authorization": "Bearer s3cret"}
+    line = refusal_of({"SUPPORT_MASKING_KEY": "a", "SUPPORT_MASKING_KEY_FILE": str(path)})
+    assert "SUPPORT_MASKING_KEY_FILE and SUPPORT_MASKING_KEY are both set" in line
     assert refusal_of({"SUPPORT_PORT_FILE": str(path)}) == f"SUPPORT_PORT_FILE={str(path)!r}: expected an integer"
-
-
-def test_token_of_a_command_may_be_in_a_file(tmp_path):
-    """Also where a command reads no other settings."""
-    path = tmp_path / "token"
-    path.write_text("abc\n")
-    assert ClientSettings.load({"SUPPORT_TOKEN_FILE": str(path)}).headers == {"Authorization": "Bearer abc"}
 
 
 @pytest.mark.parametrize(
@@ -601,11 +584,6 @@ def test_file_without_a_value_is_refused(tmp_path, content, reason):
     for name in ("SUPPORT_WEBHOOKS", "SUPPORT_DATABASE_PASSWORD"):
         with pytest.raises(WrongSetting, match=f"^{name}_FILE='{path}': can't be read: {reason}"):
             Settings.load({f"{name}_FILE": str(path), "SUPPORT_DATABASE_HOST": "db"})
-
-
-def test_variable_and_its_file_exclude_each_other(tmp_path):
-    line = refusal_of({"SUPPORT_MASKING_KEY": "a", "SUPPORT_MASKING_KEY_FILE": str(tmp_path)})
-    assert "SUPPORT_MASKING_KEY_FILE and SUPPORT_MASKING_KEY are both set" in line
 
 
 @each_row(

@@ -22,11 +22,8 @@ def presence():
 @pytest.mark.parametrize(
     ("changed", "age", "is_shown"),
     [
-        ({}, 14.9, True),
-        ({}, 15.0, False),
-        ({}, 3600.0, False),
-        ({"state": "asleep"}, 0.0, False),
-        ({"owner": []}, 0.0, False),
+        *(({}, 14.9, True), ({}, 15.0, False), ({}, 3600.0, False)),
+        *(({"state": "asleep"}, 0.0, False), ({"owner": []}, 0.0, False)),
     ],
     ids=["recent", "just over", "an hour old", "unknown state", "unreadable"],
 )

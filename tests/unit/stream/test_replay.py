@@ -122,7 +122,6 @@ async def lose_all(log):
 
 @pytest.mark.parametrize("lose", [lose_some, lose_all])
 async def test_changes_that_the_log_loses_during_a_replay_make_the_client_read_again(instruments, lose):
-    """The log loses changes while the first page is sent."""
     log, client = filled_log(max_entries=CHANGES), Follower()
 
     async def owners_while_changes_are_lost(case_ids):

@@ -14,21 +14,16 @@ from support_service.platform.telemetry.stores import DB_OPERATION
 from support_service.timeline.aggregator import TIMELINE_READ
 
 
-def test_full_batch_is_passed_to_the_sdk():
-    """Measurements reach the SDK in batches and in order; at most one batch of a series is buffered."""
-    received = []
+def test_concurrent_readers_receive_each_measurement_once():
+    """At most one batch of a series is buffered, and in order. Reader threads flush while measurements arrive."""
+    received, done = [], threading.Event()
     series = Series(received.extend, list)
     for number in range(2 * BATCH_SIZE + 1):
         series.record(number)
         assert len(received) == (number + 1) // BATCH_SIZE * BATCH_SIZE
     series.flush()
     assert received == list(range(2 * BATCH_SIZE + 1))
-
-
-def test_concurrent_readers_receive_each_measurement_once():
-    """Reader threads flush a series while measurements arrive; each measurement arrives once."""
-    received, done = [], threading.Event()
-    series = Series(received.extend, list)
+    received.clear()
 
     def read():
         while not done.is_set():

@@ -36,10 +36,7 @@ def outage():
 
 
 async def test_cause_of_an_outage_is_named(clock):
-    """A group is described by its first exception. A timeout is named as such, and not by the cancellation that it is.
-
-    Only first lines are logged, because others may quote data. Lines without an exception are not limited.
-    """
+    """Of a group the first one, by its first line: others may quote data. Lines without one are not limited."""
     with pytest.raises(TimeoutError) as late:
         async with asyncio.timeout(0):
             await asyncio.Event().wait()

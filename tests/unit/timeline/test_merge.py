@@ -89,16 +89,25 @@ def entry_time(entry):
 
 @given(contexts, collected, st.lists(moments), st.lists(moments))
 def test_merge_contains_each_entry_once_sorted_by_time(context, known, messages, attachments):
-    """Each entry appears once, with a type and a timestamp, and the timestamps are sorted."""
+    """Each has a type and a timestamp. Only the origin, and an invalid type or timestamp, of an entry are replaced.
+
+    Neither the context nor the snapshots, which are used again, are changed.
+    """
+    before = deepcopy((context, known))
     merged = merge_entries(OPENED, context, known, map(message_at, messages), map(attachment_at, attachments))
+    assert (context, known) == before
     assert len(merged) == len(context) + len(known) + len(messages) + len(attachments)
     assert all(isinstance(entry["type"], str) and isinstance(entry["timestamp"], str) for entry in merged)
     assert [entry_time(entry) for entry in merged] == sorted(map(entry_time, merged))
+    for entry in context:
+        kept = {name: value for name, value in entry.items() if name not in ("type", "timestamp", "origin")}
+        assert any(kept == {name: other[name] for name in kept.keys() & other.keys()} for other in merged)
+    expected = [entry | {"timestamp": entry["timestamp"] or format_time(OPENED), "origin": "order"} for entry in known]
+    assert _multiset(each for each in merged if each["origin"] == "order") == _multiset(expected)
 
 
 @given(st.lists(st.tuples(moments, st.none() | moments)))
 def test_messages_are_at_the_time_at_which_they_were_sent(times_):
-    """Without one, at the time of arrival."""
     messages = [message_at(at) | {"sentAt": sent and format_time(sent)} for at, sent in times_]
     merged = merge_entries(OPENED, [], [], messages, [])
     assert [entry["timestamp"] for entry in merged] == sorted(format_time(sent or at) for at, sent in times_)
@@ -112,15 +121,6 @@ def test_message_that_was_sent_at_another_time_says_when_it_was_received(minutes
     late = next(entry for entry in merged if entry["timestamp"] == sent)
     assert late.get("receivedAt") == (format_time(OPENED) if is_late else None)
     assert sum("receivedAt" in entry for entry in merged) == is_late
-
-
-@given(contexts)
-def test_context_entries_are_unchanged(context):
-    """Only the origin, and an invalid type or timestamp, of a context entry are replaced."""
-    merged = merge_entries(OPENED, context, [], [], [])
-    for entry in context:
-        kept = {name: value for name, value in entry.items() if name not in ("type", "timestamp", "origin")}
-        assert any(kept == {name: other[name] for name in kept.keys() & other.keys()} for other in merged)
 
 
 @given(answers)
@@ -163,22 +163,6 @@ def test_merge_result_does_not_depend_on_input_order(context, known, messages, d
     again = merge_entries(OPENED, shuffled[0], shuffled[1], map(message_at, shuffled[2]), [])
     assert _multiset(again) == _multiset(once)
     assert list(map(entry_time, again)) == list(map(entry_time, once))
-
-
-@given(contexts, collected)
-def test_merge_does_not_change_its_input(context, known):
-    """Neither the context nor the snapshots, which are used again, are changed."""
-    before = deepcopy((context, known))
-    merge_entries(OPENED, context, known, [], [])
-    assert (context, known) == before
-
-
-@given(collected)
-def test_each_source_entry_is_in_the_merge_unchanged(known):
-    """Each appears unchanged but for its origin, as often as it was given; a missing timestamp is filled in."""
-    opening = format_time(OPENED)
-    expected = [entry | {"timestamp": entry["timestamp"] or opening, "origin": "order"} for entry in known]
-    assert _multiset(merge_entries(OPENED, [], known, [], [])) == _multiset(expected)
 
 
 @given(contexts, collected, collected, st.lists(moments))
@@ -251,8 +235,3 @@ def test_arbitrary_response_bytes_are_merged_or_rejected(body):
 def test_timestamps_are_normalised_to_utc(given_, expected):
     """A timestamp becomes UTC with microseconds; an invalid one becomes None."""
     assert READERS["order"][0]({"id": "1", "createdAt": given_})[0]["timestamp"] == expected
-
-
-def test_entry_without_a_timestamp_gets_the_opening_time_of_the_case():
-    entries = READERS["payment"][0]({"id": "1"})
-    assert merge_entries(OPENED, [], entries, [], [])[0]["timestamp"] == "2026-01-01T00:00:00.000000Z"

@@ -82,7 +82,6 @@ ANSWERS = {
 
 @pytest.mark.parametrize("source", SOURCES.values())
 def test_answers_of_each_source_become_entries(source):
-    """An answer gives the entry beside it."""
     at = {"createdAt": "2026-01-01T00:00:00Z"}
     of_all = {"source": f"{source.service}-service", "timestamp": "2026-01-01T00:00:00.000000Z"}
     calls = calls_for(source, SourceReferences((str(ANSWERS[source.service][0][0]["id"]),)))
@@ -93,37 +92,31 @@ def test_answers_of_each_source_become_entries(source):
 
 @pytest.mark.parametrize("source", SOURCES.values())
 def test_object_with_another_id_is_refused(source):
-    """The object of another customer is never shown as the one asked for. Ids may differ in case, and be numbers."""
+    """The object of another customer is never shown as the one asked for. Ids may differ in case, and be numbers.
+
+    One such object in a page is enough: the service may have ignored the filter. One without an order is accepted.
+    """
     call, *_ = calls_for(source, SourceReferences(("a1",)))
     with pytest.raises(AnotherObject, match="asked for id 'a1', answered about 'a2'"):
         call.parse({"id": "a2"})
     assert call.parse({"id": "A1"})[0][f"{source.kind}Id"] == "A1"
     (number, *_) = calls_for(source, SourceReferences(("17",)))
     assert number.parse({"id": 17})[0][f"{source.kind}Id"] == 17
-
-
-@pytest.mark.parametrize("source", [source for source in SOURCES.values() if source.kind != "order"])
-def test_page_with_an_object_of_another_order_is_refused(source):
-    """One such object is enough: the service may have ignored the filter. An object without an order is accepted."""
-    (call,) = calls_for(source, SourceReferences((), ("O-1",)))
-    with pytest.raises(AnotherObject, match="asked for orderId 'O-1', answered about 'O-2'"):
-        call.parse({"items": [{"id": "1", "orderId": "O-1"}, {"id": "2", "orderId": "O-2"}]})
-    assert len(call.parse({"items": [{"id": "1", "orderId": "o-1"}, {"id": "2"}]})) == 2
+    for page in calls_for(source, SourceReferences((), ("O-1",))):  # orders have none
+        with pytest.raises(AnotherObject, match="asked for orderId 'O-1', answered about 'O-2'"):
+            page.parse({"items": [{"id": "1", "orderId": "O-1"}, {"id": "2", "orderId": "O-2"}]})
+        assert len(page.parse({"items": [{"id": "1", "orderId": "o-1"}, {"id": "2"}]})) == 2
 
 
 @pytest.mark.parametrize("source", SOURCES.values())
-def test_example_of_each_source_has_what_its_members_and_variables_need(source):
-    """Simulated services answer with it. All but the id of the order is there, and macros insert texts."""
+def test_example_and_names_of_each_source_fit_where_they_are_used(source):
+    """Simulated services answer with the example: all but the id of the order is there, and macros insert texts.
+
+    A service and a kind are words, and ids in a simulated service begin with a prefix of their own.
+    """
     assert {"id"} | {field for field in source.members.values() if field != "orderId"} == source.example.keys()
     assert all(isinstance(source.example[source.members[name]], str) for name in source.variables)
-
-
-@pytest.mark.parametrize("source", SOURCES.values())
-def test_names_of_each_source_fit_settings_fields_and_labels(source):
-    """A service and a kind are words, and ids in a simulated service begin with a prefix of their own."""
-    assert source.service.isalpha()
-    assert source.kind.isalpha()
-    assert (source.service + source.kind).islower()
+    assert all(name.isalpha() and name.islower() for name in (source.service, source.kind))
     assert all(len(kind) <= 16 for kind in (source.kind, *source.other_ids.values()))  # as in ticket_references
     prefixes = [each.example["id"].partition("-")[0] for each in SOURCES.values()]
     assert len(set(prefixes)) == len(SOURCES) == len(SERVICE_BY_KIND)
@@ -215,12 +208,15 @@ async def test_failure_of_a_source_is_logged_once_a_minute(client, session, inst
     ]
 
 
-def test_calls_of_one_case_are_limited(client):
-    """Each source gets a limited number of calls for one case, and the reader gets a note about the rest."""
+async def test_calls_of_one_case_are_limited(client, session, instruments):
+    """The reader gets a note about the rest. A source whose queue is full is not called, and has not failed."""
     calls, note = client.calls(SourceReferences(tuple(map(str, range(MAX_CALLS // 2)))))
     assert (len(calls), note) == (MAX_CALLS, None)
     calls, note = client.calls(SourceReferences(tuple(map(str, range(30_000)))))
     assert (len(calls), note) == (MAX_CALLS, "only the first 500 calls")
+    full = SourceClient(SOURCES["order"], "http://orders", session, instruments, timeout=5, connections=0)
+    answer = await full.fetch(calls[0], in_five_seconds(), TimelineBudget(full.new_slots()))
+    assert (answer.outcome, answer.failure) == ("open", CallFailure(None, "too many calls"))
 
 
 async def test_call_still_queued_at_the_deadline_is_not_made(client):
@@ -235,7 +231,6 @@ async def test_call_still_queued_at_the_deadline_is_not_made(client):
 
 
 async def test_call_without_a_free_connection_at_the_deadline_is_not_made(session, instruments):
-    """Another timeline uses the only connection."""
     client = SourceClient(SOURCES["order"], "http://orders", session, instruments, timeout=5, connections=1)
     (call, *_), _ = client.calls(SourceReferences(("ORD-1",)))
     asked = asyncio.Event()
@@ -251,14 +246,6 @@ async def test_call_without_a_free_connection_at_the_deadline_is_not_made(sessio
             past = asyncio.get_running_loop().time()
             answer = await client.fetch(call, past, TimelineBudget(client.new_slots()))
     assert (answer.outcome, answer.failure, answer.healthy) == ("open", CallFailure("http", "timeout"), None)
-
-
-async def test_calls_beyond_the_queue_limit_are_refused(session, instruments):
-    """A source whose queue is full is not called, and does not count as failed."""
-    full = SourceClient(SOURCES["order"], "http://orders", session, instruments, timeout=5, connections=0)
-    (call, *_), _ = full.calls(SourceReferences(("ORD-1",)))  # there is no queue either
-    answer = await full.fetch(call, in_five_seconds(), TimelineBudget(full.new_slots()))
-    assert (answer.outcome, answer.failure) == ("open", CallFailure(None, "too many calls"))
 
 
 async def test_retries_are_limited_by_a_budget(session, instruments):

@@ -38,7 +38,6 @@ def calendar(**fields: Any) -> dict[str, Any]:
 
 
 def test_a_policy_is_stored_and_read_as_it_was_sent() -> None:
-    """Durations in hours, minutes and seconds."""
     sent = POLICY_CONTENT_EXAMPLE["calendar"]
     whole_week = {**sent, "spans": {"sat": [], "sun": [], **sent["spans"]}}
     content = PolicyContent.model_validate(POLICY_CONTENT_EXAMPLE).content_json()
@@ -53,7 +52,6 @@ def test_a_policy_is_stored_and_read_as_it_was_sent() -> None:
     ],
 )
 def test_durations(sent: str, duration: timedelta) -> None:
-    """ISO 8601."""
     assert policy(targets={"resolution": sent}).targets.resolution == duration
 
 
@@ -102,7 +100,6 @@ def test_a_policy_matches_if_each_list_has_a_value_of_the_case(match, case, expe
 
 
 def test_the_first_policy_in_order_applies() -> None:
-    """And none if none matches."""
     contents = [policy(match={"priority": ["urgent"]}), policy(match={"channel": ["email"]})]
     versions = [PolicyVersion(number, str(number), each, each.to_terms()) for number, each in enumerate(contents)]
     assert first_matching_policy(versions, SomeCase(priority="urgent")) == versions[0]
