@@ -19,33 +19,25 @@ def test_id_in_an_entry_becomes_a_pseudonym():
     assert len(text["orderId"]) == PSEUDONYM_LENGTH
     assert text["orderId"] != Masker("another", ()).pseudonym_of("7")
     assert other["orderId"] == MASKED_TEXT
-
-
-@each_row("kind", [["order"], {"a": 1}, 7, None, True])
-def test_entry_of_any_form_is_masked(kind):
-    """Clients choose what a context has: a `type` that is not text belongs to no source."""
-    (masked,) = Masker("key", ()).mask_entries([{"type": kind, "orderId": "7"}])
-    assert masked == {"type": kind and MASKED_TEXT, "orderId": Masker("key", ()).pseudonym_of("7")}
+    for kind in (["order"], {"a": 1}, 7, None, True):  # clients choose what a context has
+        (masked,) = Masker("key", ()).mask_entries([{"type": kind, "orderId": "7"}])
+        assert masked == text | {"type": kind and MASKED_TEXT}
 
 
 @pytest.mark.parametrize("source", SOURCES.values())
-def test_each_source_declares_its_entries_and_their_personal_members(source):
-    """A source has the entry types of its declaration, and declares each member as an amount or as personal."""
+def test_analyst_sees_amounts_and_no_personal_members_of_a_source(source):
+    """A source declares the types of its entries, and each member as an amount or as personal.
+
+    Values that look like amounts stay. Personal members are masked and keep their names.
+    """
     reader, *more = [call.parse for call in calls_for(source, SourceReferences(("1",)))]
     entries = [*reader({"id": "1"}), *(entry for read in more for entry in read([{}]))]
     assert tuple(entry["type"] for entry in entries) == source.entry_types
     members = {name for entry in entries for name in entry}
     assert members - VISIBLE_MEMBERS.keys() - IDENTIFYING_MEMBERS == source.amounts | source.personal
-
-
-@pytest.mark.parametrize("source", SOURCES.values())
-def test_analyst_sees_amounts_and_no_personal_members_of_a_source(source):
-    """Values that look like amounts stay. Personal members are masked and keep their names."""
-    kind = source.kind
-    entry = {"type": kind} | dict.fromkeys(source.amounts, "12.50") | dict.fromkeys(source.personal, "12.50")
-    (masked,) = Masker("key", ()).mask_entries([entry | {"nickname": "word"}])
-    expected = {"type": kind} | dict.fromkeys(source.amounts, "12.50") | dict.fromkeys(source.personal, MASKED_TEXT)
-    assert masked == expected | {MASKED_TEXT: MASKED_TEXT}
+    known = {"type": source.kind} | dict.fromkeys(source.amounts, "12.50")
+    (masked,) = Masker("key", ()).mask_entries([known | dict.fromkeys(source.personal, "12.50") | {"nickname": "a"}])
+    assert masked == known | dict.fromkeys(source.personal, MASKED_TEXT) | {MASKED_TEXT: MASKED_TEXT}
 
 
 @each_row(

@@ -21,11 +21,18 @@ def problem(status, **members):
 
 
 def test_exception_has_what_the_problem_says():
+    """A conflict tells the current version and the new messages, too."""
     error = problem(422, code="invalid_request", errors=[{"field": "subject", "message": "must not be blank"}])
     assert isinstance(error, ValidationFailed)
     assert (error.code, error.status, error.request_id) == ("invalid_request", 422, "r-1")
     assert error.errors == (FieldError("subject", "must not be blank"),)
     assert str(error) == "What to do. (subject: must not be blank)"
+    conflict = problem(412, currentVersion=7, messages=[MESSAGE])
+    assert isinstance(conflict, VersionConflict)
+    assert (conflict.current_version, [message.message for message in conflict.messages]) == (7, ["One more thing"])
+    other = problem(412, messages="none")
+    assert (other.current_version, other.messages) == (None, [])
+    assert isinstance(problem(404), NotFound)
 
 
 def test_statuses_have_the_kinds_that_the_service_raises():
@@ -47,12 +54,3 @@ def test_answer_of_a_load_balancer_is_an_error_too(body):
     assert isinstance(error, Unavailable)
     assert (error.code, error.detail, error.retry_after) == ("http_error", "the service answered 503", 3.0)
     assert error_of_answer(503, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, body).retry_after is None
-
-
-def test_conflict_tells_the_current_version_and_the_new_messages():
-    conflict = problem(412, currentVersion=7, messages=[MESSAGE])
-    assert isinstance(conflict, VersionConflict)
-    assert (conflict.current_version, [message.message for message in conflict.messages]) == (7, ["One more thing"])
-    other = problem(412, messages="none")
-    assert (other.current_version, other.messages) == (None, [])
-    assert isinstance(problem(404), NotFound)

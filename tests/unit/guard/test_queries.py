@@ -38,9 +38,8 @@ def test_repeated_parameter():
     assert read(request("limit=1&limit=2")).limit == 2
 
 
-@pytest.mark.parametrize("query", ["limit=x", "text=%00"])
-def test_refused_query_is_refused_again(query):
+def test_refused_query_is_refused_again():
     read = query_reader(Query)
-    for _ in range(2):
+    for query in ("limit=x", "limit=x", "text=%00", "text=%00"):
         with pytest.raises(ValidationFailed):
             read(request(query))

@@ -55,10 +55,10 @@ def test_other_paths_are_refused(folder, path):
     assert "secret" not in path or "secret" in str(refused.value)
 
 
-@pytest.mark.parametrize("path", ["none.txt", "none/a.txt", "inner/none"])
-def test_missing_file_is_told_apart(folder, path):
-    with pytest.raises(MissingFile, match="does not exist"):
-        open_below(folder, path)
+def test_missing_file_is_told_apart(folder):
+    for path in ("none.txt", "none/a.txt", "inner/none"):
+        with pytest.raises(MissingFile, match="does not exist"):
+            open_below(folder, path)
 
 
 def test_no_descriptor_is_left_open(folder):
