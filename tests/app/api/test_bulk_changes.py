@@ -18,8 +18,8 @@ from support_service.guard.fair_turns import TurnLimits
 from support_service.platform.database.tables import audit_log, bulk_changes, bulk_items, idempotency_keys, tickets
 from support_service.service import ApiTimings
 from tests.support.calls import add_message, eventually, expect_json, expect_problem, open_case, read_case
-from tests.support.each import each_row
 from tests.support.cases import ticket
+from tests.support.each import each_row
 from tests.support.service import service_of
 from tests.support.timings import patient_timings
 
