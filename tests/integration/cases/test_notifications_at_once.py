@@ -15,11 +15,12 @@ from support_service.cases.model.requests import CaseChange, NewCase, NewMessage
 from support_service.cases.notifier import Notifier
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
+from support_service.core.clock import utc_now
 from support_service.core.domain.principals import Principal
 from support_service.desk.agent_models import AgentChange
 from support_service.desk.agents import AgentDirectory
 from support_service.desk.notification_models import NotificationQuery, ReadNotifications
-from support_service.desk.notifications import NotificationService
+from support_service.desk.notifications import NotificationService, NotificationTimings
 from support_service.platform.database.tables import notifications
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
 from tests.conftest import both_databases
@@ -36,9 +37,9 @@ class Replica:
     def __init__(self, database, instruments):
         self.database, self.known = database, KnownAgents(database)
         clocks = ClockTracker(KnownPolicies(database), instruments)
-        changes = CaseRecorder(instruments, clocks, notifier=Notifier(self.known))
-        self.cases = CaseService(database, changes)
-        self.notifications = NotificationService(database, changes, self.known, timedelta(days=30))
+        self.changes = CaseRecorder(instruments, clocks, notifier=Notifier(self.known))
+        self.cases = CaseService(database, self.changes)
+        self.notifications = NotificationService(database, self.changes, self.known, timedelta(days=30))
 
     async def note(self, name, case, text):
         new = NewMessage(authorType="agent", visibility="internal", message=text)
@@ -176,3 +177,20 @@ async def test_notifications_go_with_their_case(replicas, database):
     async with database.transaction() as tx:
         await tx.execute(sa.text("DELETE FROM tickets"))
     assert await database.fetch_all(sa.select(notifications)) == []
+
+
+async def test_old_and_surplus_notifications_are_deleted(replicas, database):
+    """The newest of each person are kept."""
+    replica, case = replicas[0], await open_case(replicas[0])
+    for name in ("agent-2", "agent-2", *5 * ["agent-0"]):  # who follow the case from then on
+        await replica.note("agent-1", case, f"Look, @{name}")
+    async with database.transaction() as tx:
+        old = notifications.update().where(notifications.c.recipient == "agent-2", notifications.c.kind == "mention")
+        await tx.execute(old.values(at=utc_now() - timedelta(days=31)))
+    newest = {name: (await replica.listed(name))[0][:5] for name in ("agent-0", "agent-2")}
+    for most, kept in ((100, 5), (3, 3)):
+        limits = NotificationTimings(max_kept=most, people_per_run=2, batch_size=2)
+        service = NotificationService(database, replica.changes, replica.known, timedelta(days=30), limits)
+        await service.delete_expired()
+        for name, found in newest.items():
+            assert await replica.listed(name) == (found[:kept], kept)
