@@ -18,7 +18,11 @@ def write_program(path, *lines):
 @pytest.mark.usefixtures("processes")
 @pytest.mark.parametrize(
     ("possible", "failing", "status", "last"),
-    [("exit 0", "none", 0, "test"), ("exit 0", "image", 1, "services image"), ("echo no; exit 1", "image", 0, "test")],
+    [
+        ("exit 0", "none", 0, "test-budget"),
+        ("exit 0", "image", 1, "services image"),
+        ("echo no; exit 1", "image", 0, "test-budget"),
+    ],
     ids=["built", "broken", "impossible"],
 )
 def test_image_is_left_out_only_where_it_cannot_be_built(tmp_path, possible, failing, status, last):
