@@ -89,33 +89,30 @@ async def test_alerts_of_prometheus_are_part_of_the_verdict(make_client, tmp_pat
     assert (replica["replicas"], replica["foundBy"], replica["state"]) == (["b"], ["prometheus"], "firing")
 
 
-@pytest.mark.parametrize(
-    ("answer", "why"),
-    [
-        (lambda: web.Response(status=503), "It answers with status 503."),
-        (lambda: web.Response(text="no JSON"), "Its answer is not one of Prometheus."),
-        (lambda: web.Response(text=json.dumps({"data": {"alerts": [{"labels": {}}]}})), "not one of Prometheus"),
-        (lambda: web.Response(text=json.dumps({"data": []})), "not one of Prometheus"),
-        (lambda: web.Response(text=json.dumps({"data": {"alerts": []}})), "Watchdog is missing"),
-        (None, ""),
-    ],
-)
-async def test_unreadable_prometheus_is_a_problem_of_its_own(make_client, answer, why):
+async def test_unreadable_prometheus_is_a_problem_of_its_own(make_client, subtests):
     """On-call answers all the same, and says what it does not know."""
-    url = f"http://127.0.0.1:{free_port()}"
-    if answer is None:
-        client = await make_client(SUPPORT_PROMETHEUS_URL=url)
-        found = await read_verdict(client)
-    else:
-        application = web.Application()
+    not_one, answers = "not one of Prometheus", []
+    application = web.Application()
 
-        async def answer_request(_):
-            return answer()
+    async def answer_request(_):
+        return answers.pop()
 
-        application.router.add_get("/api/v1/alerts", answer_request)
-        async with TestServer(application) as server:
-            client = await make_client(SUPPORT_PROMETHEUS_URL=str(server.make_url("")).rstrip("/"))
-            found = await read_verdict(client)
-    (problem,) = found["problems"]
-    assert (found["level"], problem["part"], problem["alert"]) == ("degraded", "prometheus", None)
-    assert why in problem["text"]
+    async def expect(url, why):
+        found = await read_verdict(await make_client(SUPPORT_PROMETHEUS_URL=url))
+        (problem,) = found["problems"]
+        assert (found["level"], problem["part"], problem["alert"]) == ("degraded", "prometheus", None)
+        assert why in problem["text"]
+
+    application.router.add_get("/api/v1/alerts", answer_request)
+    async with TestServer(application) as server:
+        for answer, why in (
+            ({"status": 503}, "It answers with status 503."),
+            ({"text": "no JSON"}, not_one),
+            ({"text": json.dumps({"data": {"alerts": [{"labels": {}}]}})}, not_one),
+            ({"text": json.dumps({"data": []})}, not_one),
+            ({"text": json.dumps({"data": {"alerts": []}})}, "Watchdog is missing"),
+        ):
+            with subtests.test(why):
+                answers[:] = [web.Response(**answer) for _ in range(9)]
+                await expect(str(server.make_url("")).rstrip("/"), why)
+    await expect(f"http://127.0.0.1:{free_port()}", "")
