@@ -102,8 +102,11 @@ async def test_page_asks_for_a_new_sign_in_when_the_token_is_revoked(tokens, tok
     page = await sign_in(console, tokens["agent"])
     await expect(page.locator(".live")).to_contain_text("live")
     profile = await console.profile()
-    await profile.route("**/support/stream", lambda _: None)  # it never answers
+    await profile.route("**/support/stream", lambda _: None)  # it never answers, so that the page hears of nothing
+    await profile.route("**/presence", lambda route: route.fulfill(status=204))
     other = await sign_in(console, tokens["agent"], case_path(owned_case), profile=profile)
+    await expect(other.get_by_role("heading", name="Where is my parcel?")).to_be_visible()
+    await settled(other)
     with edit_token_file(token_file) as entries:
         entries[:] = [entry.model_copy(update={"revoked": datetime.now(UTC)}) for entry in entries]
     await expect(page.get_by_label("Token or JWT")).to_be_visible()

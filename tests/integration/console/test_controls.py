@@ -75,8 +75,7 @@ async def write_note(page: Page) -> None:
 ALL, CUSTOMER, ACTIONS = "/console/?view=all", "/console/customers/customer-17", ".of-actions button"
 STATES = {
     "queue": {
-        "rows": (ALL, nothing),
-        "focus": (ALL, pressing("j", shows=".subject a:focus")),
+        "rows": (ALL, pressing("j", shows=".subject a:focus")),
         "selected rows": (ALL, pressing("x", "J", shows=".bulk")),
         "menu": (ALL, pressing("x", "a", shows=".choices")),
         "filter": (ALL, pushing(".queue-filters choice-menu button", shows=".choices")),
@@ -101,9 +100,8 @@ STATES = {
     "composer": {
         "reply": ("case", pressing("r", "H", shows=".composer[data-open]")),
         "macros": ("case", pressing("r", " ", ";", shows="#suggestions")),
-        "note": ("case", write_note),
-        "people": ("case", pressing("n", " ", "@", shows="#suggestions")),
     },
+    "note": {"note": ("case", write_note), "people": ("case", pressing("n", " ", "@", shows="#suggestions"))},
     "dialog": {
         "snooze": ("case", pressing("h", shows="dialog[open]")),
         "merge": ("case", acting(2)),
@@ -114,10 +112,9 @@ STATES = {
         "record": (CUSTOMER, nothing),
         "form": (CUSTOMER, pushing(".edit", shows="form.fields")),
         "nobody": ("/console/customers/none", nothing),
-        "team": ("/console/team", nothing),
     },
     "others": {
-        "toast": ("/console/team", pushing("[data-person] td button", shows=".toast")),
+        "team, toast": ("/console/team", pushing("[data-person] td button", shows=".toast")),
         "on-call": ("/console/oncall", nothing),
         "override": ("/console/oncall", pushing('[data-part="order"] button', shows="dialog[open]")),
         "audit": ("/console/audit", nothing),
