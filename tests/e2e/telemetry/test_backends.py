@@ -89,7 +89,8 @@ async def test_scraped_and_exported_metrics_are_equal(scraped_and_exported):
     assert sorted(scraped.keys() - exported.keys()) == []
     assert sorted(exported.keys() - scraped.keys()) == []
     scraped_values, exported_values = stable_series(scraped), stable_series(exported)
-    assert {labels for labels, value in scraped_values.items() if value != exported_values[labels]} == set()
+    pairs = {labels: (value, exported_values[labels]) for labels, value in scraped_values.items()}
+    assert {labels: pair for labels, pair in pairs.items() if pair[0] != pair[1]} == {}
     names = {dict(labels)["__name__"] for labels in scraped}
     samples = {row.prometheus_name + "_count" * (row.kind == "histogram") for row in INSTRUMENTS}
     assert samples - names - {"process_memory_limit_bytes"} == NOT_CONFIGURED  # the machine may have a limit
