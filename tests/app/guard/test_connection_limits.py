@@ -126,15 +126,6 @@ async def test_idle_connection_is_closed_after_the_keep_alive_timeout(make_clien
     await eventually(lambda: Scrape(service_of(client).metrics).value(OPEN) == 0)
 
 
-async def test_connection_with_an_unread_refused_body_is_closed_soon(client):
-    """The client gets the response, then the connection is closed."""
-    reader, writer = await connect(client)
-    writer.write(BODY)
-    answer = await ends(reader)
-    assert b" 404 " in answer
-    writer.close()
-
-
 async def test_client_that_does_not_read_its_response_is_disconnected(make_client):
     """Its connection is closed, and the buffered response is freed."""
     client = await make_client(SUPPORT_SEND_TIMEOUT="0.4", SUPPORT_IDLE_TIMEOUT="60")
@@ -258,28 +249,32 @@ async def test_every_way_of_closing_frees_the_connection_slot(client):
     assert not service_of(client).guard.connections.addresses
 
 
-class IdleConnection:
-    """A connection that does nothing."""
+class HeldConnection:
+    """A connection that is never idle, and is overdue at once or never."""
+
+    def __init__(self, overdue=None):
+        self.overdue, self.ended = overdue, False
 
     def idle_since(self):
-        return None
+        """It is at work."""
 
     def exceeded_timeout(self, *_):
-        return None
+        return self.overdue
 
     def abort(self):
-        pass
+        self.ended = True
+
+
+def limits_of(connections, count=lambda _: None, timings=ConnectionTimings(), **settings):
+    """Return limits without proxies that are trusted."""
+    given = {"header_timeout": 10, "idle_timeout": 10, "send_timeout": 10, "send_rate": 0} | settings
+    limits = LimitSettings(send_rate=0).model_copy(update={"connections": connections} | given)
+    return ConnectionLimits(limits, TrustedProxies(()), count, timings)
 
 
 def test_garbage_collections_skip_tracked_connections():
     """Full collections skip tracked connections; reference cycles are collected when half have ended."""
-    limits = ConnectionLimits(
-        LimitSettings(
-            connections=4 * 2 * FREEZE_THRESHOLD, header_timeout=10, idle_timeout=10, send_timeout=10, send_rate=0
-        ),
-        TrustedProxies(),
-        lambda _: None,
-    )
+    limits = limits_of(4 * 2 * FREEZE_THRESHOLD)
     gc.collect()
     before = gc.get_freeze_count()
 
@@ -290,7 +285,7 @@ def test_garbage_collections_skip_tracked_connections():
         return last
 
     try:
-        connections = [IdleConnection() for _ in range(2 * FREEZE_THRESHOLD)]
+        connections = [HeldConnection() for _ in range(2 * FREEZE_THRESHOLD)]
         for number, connection in enumerate(connections):
             assert limits.add(connection, f"127.0.0.{number % 200}", 0)
             connection.itself = connection
@@ -331,49 +326,22 @@ async def test_internal_error_below_the_handlers_is_a_500(client, caplog):
     assert "Error handling request" in caplog.text
 
 
-class SlowConnection:
-    """A connection that is never idle, and overdue at once."""
-
-    def __init__(self):
-        self.ended = False
-
-    def idle_since(self):
-        """It is at work."""
-
-    def exceeded_timeout(self, *_):
-        """It is too slow."""
-        return "head"
-
-    def abort(self):
-        """End it."""
-        self.ended = True
-
-
 async def test_search_for_an_idle_connection_is_not_repeated_at_each_attempt():
     """After a search without a result, connections are refused without another search for a while."""
     counted, searched = [], []
-    limits = ConnectionLimits(
-        LimitSettings(send_rate=0).model_copy(update={"connections": 1}), TrustedProxies(()), counted.append
-    )
-    connection = SlowConnection()
+    limits, connection = limits_of(1, counted.append), HeldConnection()
     connection.idle_since = lambda: searched.append(1)
     assert limits.add(connection, "192.0.2.1", 0.0)
     for now in (1.0, 1.0 + EVICTION_RETRY_INTERVAL / 2, 1.0 + EVICTION_RETRY_INTERVAL):
-        assert not limits.add(SlowConnection(), "192.0.2.2", now)
-    assert counted == ["full"] * 3
-    assert len(searched) == 2
+        assert not limits.add(HeldConnection(), "192.0.2.2", now)
+    assert (counted, len(searched)) == (["full"] * 3, 2)
 
 
 async def test_check_of_many_connections_yields_to_requests():
     """The check for overdue connections pauses between batches, and closes every overdue one. It keeps none of them."""
-    counted = []
-    limits = ConnectionLimits(
-        LimitSettings(connections=20, header_timeout=0.001, idle_timeout=1, send_timeout=0.001, send_rate=0),
-        TrustedProxies(()),
-        counted.append,
-        ConnectionTimings(checks_per_pause=2),
-    )
-    connections = [SlowConnection() for _ in range(5)]
+    counted, within = [], {"header_timeout": 0.001, "idle_timeout": 1, "send_timeout": 0.001}
+    limits = limits_of(20, counted.append, ConnectionTimings(checks_per_pause=2), **within)
+    connections = [HeldConnection("head") for _ in range(5)]
     for number, connection in enumerate(connections):
         assert limits.add(connection, f"192.0.2.{number}", 0.0)
     kept = weakref.WeakSet(connections)
