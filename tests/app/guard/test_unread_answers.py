@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 import pytest
+import pytest_asyncio
 from aiohttp import web
 
 from support_service.guard.connection import HttpConnection
@@ -18,8 +19,9 @@ from support_service.guard.server import SLICE_BYTES, SlicedBody
 from support_service.guard.unread_answers import STREAM_BYTES
 from support_service.service import Timings
 from tests.support.calls import add_message, eventually, expect_problem, open_case, upload
+from tests.support.each import each_row
 from tests.support.raw_requests import narrow
-from tests.support.scrape import Scrape
+from tests.support.scrape import Changes
 from tests.support.service import service_of
 
 ABORTED = 10
@@ -119,7 +121,7 @@ def request_of(path, *headers):
 @asynccontextmanager
 async def unread(client, path, *headers, source="127.0.0.1"):
     """Connections that do not read their answers, so many that the service refuses some of their requests."""
-    metrics, made = Scrape(service_of(client).metrics), []
+    metrics, made = Changes(service_of(client).metrics), []
     try:
         for _ in range(8):
             made.append(await narrow(client, 4096, source))
@@ -129,6 +131,7 @@ async def unread(client, path, *headers, source="127.0.0.1"):
     finally:
         for each in made:
             each.close()
+        await eventually(lambda: not service_of(client).admission.unread_answers.callers)
 
 
 def session_from(source):
@@ -143,10 +146,11 @@ async def status(session, path, **options):
         return response.status
 
 
-@pytest.fixture
-async def limited(make_client):
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def limited(make_shared_client):
     """A service with a small bound for each caller, and the paths of large answers."""
-    client = await make_client(SUPPORT_UNREAD_BYTES_PER_CALLER=CALLER_LIMIT, SUPPORT_TRUSTED_PROXIES="127.0.0.9")
+    variables = {"SUPPORT_UNREAD_BYTES_PER_CALLER": CALLER_LIMIT, "SUPPORT_TRUSTED_PROXIES": "127.0.0.9"}
+    client = await make_shared_client(**variables)
     return client, await large_answers(client)
 
 
@@ -159,7 +163,6 @@ async def test_caller_with_too_many_unread_responses_is_refused(limited):
         assert refusal.headers["Retry-After"] == "1"
         assert await status(client, "/livez") == 200
         assert await status(other, client.make_url(paths["json"])) == 200
-    await eventually(lambda: not service_of(client).admission.unread_answers.callers)
     assert await status(client, paths["json"]) == 200
 
 
@@ -189,7 +192,6 @@ async def test_unread_downloads_are_limited(make_client):
     async with unread(client, paths["download"]):
         await expect_problem(await client.get(paths["download"]), 429, "answers_unread")
         assert service_of(client).admission.unread_answers.callers == {"address 127.0.0.1"}
-    await eventually(lambda: not service_of(client).admission.unread_answers.callers)
 
 
 async def test_client_that_reads_below_the_minimum_rate_is_disconnected(make_client):
@@ -225,17 +227,13 @@ def bytes_held():
     return sum(sizes) + sum(connection.unread_bytes() for connection in connections)
 
 
-@pytest.mark.parametrize(
-    "request_line",
-    ["GET {}", "GET {}?includeTimeline=true", "POST {}/timeline/refresh"],
-    ids=["read", "timeline", "refresh"],
-)
+@each_row("request_line", ["GET {}", "GET {}?includeTimeline=true", "POST {}/timeline/refresh"])
 async def test_unread_responses_use_no_more_memory_than_is_counted(limited, request_line):
     """This holds whichever request asks for them."""
     client, paths = limited
     line = request_line.format(paths["json"])
     raw = f"{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".encode() * 4
-    metrics = Scrape(service_of(client).metrics)
+    metrics = Changes(service_of(client).metrics)
     gc.collect()
     made = [await narrow(client, 4096) for _ in range(8)]
     for each in made:
@@ -245,6 +243,7 @@ async def test_unread_responses_use_no_more_memory_than_is_counted(limited, requ
     assert max(each.unread_bytes() for each in service_of(client).guard.connections.connections) <= STREAM_BYTES
     for each in made:
         each.close()
+    await eventually(lambda: not service_of(client).admission.unread_answers.callers)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

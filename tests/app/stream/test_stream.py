@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import aiohttp
 import pytest
+import pytest_asyncio
 
 from support_service.client import Change
 from support_service.core.clock import utc_now
@@ -15,7 +16,7 @@ from support_service.stream.subscribers import QueueLimits
 from tests.support.access.fixtures import write_token
 from tests.support.calls import add_message, eventually, expect_problem, open_case, read_case
 from tests.support.scrape import Scrape
-from tests.support.service import service_of
+from tests.support.service import empty, service_of
 from tests.support.stream import PATH, follow
 from tests.support.stream_desk import MESSAGE, open_desk, quick
 
@@ -26,10 +27,17 @@ def token_file(tmp_path):
     return tmp_path / "tokens.json"
 
 
-@pytest.fixture
-async def desk(make_client, token_file):
-    """A service with a caller of each kind."""
-    return await open_desk(make_client, token_file)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_desk(make_shared_client, tmp_path_factory):
+    return await open_desk(make_shared_client, tmp_path_factory.mktemp("desk") / "tokens.json")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def desk(shared_desk):
+    """A service with a caller of each kind, and without cases or changes of other tests."""
+    await shared_desk.publish_all()
+    await empty(shared_desk.client)
+    return shared_desk
 
 
 async def test_each_change_is_sent_once_with_its_case(client, metrics):
@@ -297,8 +305,9 @@ async def test_a_client_that_does_not_read_is_disconnected(make_client):
         assert closed == 1
 
 
-async def test_a_stream_ends_when_its_token_is_revoked(desk, token_file):
+async def test_a_stream_ends_when_its_token_is_revoked(make_client, token_file):
     """So does one whose token expires, or has other rights; the others stay open."""
+    desk = await open_desk(make_client, token_file)
     async with desk.follow("lan") as lan, desk.follow("minh") as minh, desk.follow("ann") as ann:
         with edit_token_file(token_file) as entries:
             entries[:] = [

@@ -3,13 +3,13 @@
 import asyncio
 import errno
 
-import pytest
 import pytest_asyncio
 
 from support_service.attachments.uploader import REJECTION_CODES
 from tests.support.attachments.raw_uploads import BODIES, END, MAX, PART, chunks, send_body, send_open, write_chunk
 from tests.support.calls import eventually, form, open_case, read_detail
-from tests.support.scrape import Scrape
+from tests.support.each import each_row
+from tests.support.scrape import Changes, Scrape
 from tests.support.service import service_of
 
 REJECTED = "support_attachment_rejected_total"
@@ -28,26 +28,23 @@ async def case(client):
     return await open_case(client)
 
 
-@pytest.mark.parametrize("name", BODIES)
-async def test_rejected_upload_is_counted_by_problem_code(client, case, metric_changes, name):
+@each_row("body, content_type, status, code", BODIES.values(), BODIES)
+async def test_rejected_upload_is_counted_by_problem_code(client, case, body, content_type, status, code):
     """Each rejected body counts once, under the code of the problem that the client got."""
-    body, content_type, _, code = BODIES[name]
+    changes = Changes(service_of(client).metrics)
     async with await send_body(client, case, body, content_type) as response:
         assert (await response.json(content_type=None))["code"] == code
-    assert metric_changes.nonzero(REJECTED) == {code: 1}
+    assert changes.nonzero(REJECTED) == {code: 1}
 
 
-async def test_oversized_data_around_the_file_is_counted_as_body_too_large(client, case, metric_changes):
+async def test_other_rejected_uploads_are_counted(client, case, metric_changes):
+    """Too much data around the file, and an unknown case."""
     body = chunks(PART, b"x" * 10, END, *[b"y" * 10_000] * 20)
     async with await send_body(client, case, body) as response:
         assert response.status == 413
-    assert metric_changes.nonzero(REJECTED) == {"body_too_large": 1}
-
-
-async def test_upload_to_an_unknown_case_is_counted_as_case_not_found(client, metric_changes):
     async with client.post("/support/cases/nobody/attachments", data=form(b"x")) as response:
         assert response.status == 404
-    assert metric_changes.nonzero(REJECTED) == {"case_not_found": 1}
+    assert metric_changes.nonzero(REJECTED) == {"body_too_large": 1, "case_not_found": 1}
 
 
 async def test_upload_to_a_full_disk_is_counted_as_storage_full(client, case, metric_changes, monkeypatch):
@@ -63,17 +60,27 @@ async def test_upload_to_a_full_disk_is_counted_as_storage_full(client, case, me
     assert metric_changes.nonzero(REJECTED) == {"storage_full": 1}
 
 
-@pytest.mark.parametrize("sent", [b"", PART[:20], PART, PART + b"x" * 10])
-async def test_aborted_upload_is_counted_as_client_left(client, case, metric_changes, sent):
+async def test_aborted_upload_is_counted_as_client_left(client, case):
     """An aborted upload counts once as client_left, as a rejection and as a request."""
-    async with send_open(client, case) as (_, writer):
-        await write_chunk(writer, sent)
-    await eventually(lambda: metric_changes.nonzero(REJECTED) == {"client_left": 1})
-    upload = "/support/cases/{case_id}/attachments"
-    await eventually(lambda: any(given["http_route"] == upload for given in metric_changes.nonzero_labels(HTTP)))
-    (counted,) = [given for given in metric_changes.nonzero_labels(HTTP) if given["http_route"] == upload]
-    assert (counted["error_type"], counted["http_response_status_code"]) == ("client_left", "499")
-    assert metric_changes.total("http_server_active_requests") == 0
+    for sent in (b"", PART[:20], PART, PART + b"x" * 10):
+        changes = Changes(service_of(client).metrics)
+        async with send_open(client, case) as (_, writer):
+            await write_chunk(writer, sent)
+        await eventually(lambda changes=changes: changes.nonzero(REJECTED) == {"client_left": 1})
+        counted = await counted_requests(changes, "/support/cases/{case_id}/attachments")
+        assert (counted["error_type"], counted["http_response_status_code"]) == ("client_left", "499")
+        assert changes.total("http_server_active_requests") == 0
+
+
+async def counted_requests(scrape, route):
+    """Wait for a request of a route; return the labels with which it counts."""
+
+    def found():
+        return [given for given in scrape.nonzero_labels(HTTP) if given["http_route"] == route]
+
+    await eventually(found)
+    (counted,) = found()
+    return counted
 
 
 async def test_stored_upload_counts_no_rejection(client, case, metric_changes):
@@ -96,8 +103,7 @@ async def test_aborted_download_is_counted_as_client_left(make_client):
     writer.transport.abort()
     scrape = Scrape(service_of(client).metrics)
     route = "/support/cases/{case_id}/attachments/{attachment_id}/{filename}"
-    await eventually(lambda: any(given["http_route"] == route for given in scrape.nonzero_labels(HTTP)))
-    (counted,) = [given for given in scrape.nonzero_labels(HTTP) if given["http_route"] == route]
+    counted = await counted_requests(scrape, route)
     assert (counted["http_request_method"], counted["error_type"]) == ("GET", "client_left")
 
 
@@ -114,8 +120,7 @@ async def test_aborted_timeline_read_is_counted_as_client_left(make_client, orde
     await writer.wait_closed()
     release.set()
     read = "/support/cases/{case_id}"
-    await eventually(lambda: any(given["http_route"] == read for given in scrape.nonzero_labels(HTTP)))
-    (counted,) = [given for given in scrape.nonzero_labels(HTTP) if given["http_route"] == read]
+    counted = await counted_requests(scrape, read)
     assert (counted["error_type"], counted["http_response_status_code"]) == ("client_left", "499")
     await read_detail(client, case)
     statuses = {
