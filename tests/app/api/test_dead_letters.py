@@ -1,4 +1,4 @@
-"""Dead letters by the API: listed, replayed and dropped, on both brokers."""
+"""Dead letters by the API: listed, replayed and dropped."""
 
 import pytest
 import sqlalchemy as sa
@@ -11,13 +11,10 @@ from tests.support.service import service_of
 LETTERS = "/support/dead-letters"
 
 
-@pytest.fixture(params=["in-process", "redis"])
-async def client(request, make_client):
-    """A client of a service on each broker that consumes no events."""
-    variables = {"SUPPORT_EVENTS_CONSUME": "false"}
-    if request.param == "redis":
-        variables["SUPPORT_REDIS_URL"] = request.getfixturevalue("redis").url
-    return await make_client(**variables)
+@pytest.fixture
+async def client(make_client):
+    """A client of a service that consumes no events."""
+    return await make_client(SUPPORT_EVENTS_CONSUME="false")
 
 
 async def test_dead_letters_are_listed_replayed_and_dropped(client):

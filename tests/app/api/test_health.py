@@ -8,7 +8,6 @@ import pytest
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.errors import Unavailable
-from support_service.events.opening import EventTimings
 from support_service.platform.access.timings import AccessTimings
 from support_service.service import ApiTimings
 from support_service.timeline.source_health import FAILURES_TO_OPEN
@@ -29,19 +28,6 @@ async def test_health_and_readiness_of_a_running_service(shared_client):
     for path in ("/health", "/livez"):
         assert await expect_json(shared_client.get(path)) == {"status": "ok"}
     assert await expect_json(shared_client.get("/readyz")) == {"status": "ready", **ALL_OK}
-
-
-async def test_readiness_does_not_need_redis(make_client, redis):
-    """A cache and events that are out of reach are reported, and the service still accepts requests."""
-    timings = patient_timings(events=EventTimings(backlog_refresh_interval=0.05))
-    client = await make_client(SUPPORT_REDIS_URL=redis.url, timings=timings)
-    redis.kill()
-    expected = ALL_OK | {"status": "ready", "cache": "cache_unavailable", "events": "broker_unavailable"}
-
-    async def reported():
-        return await expect_json(client.get("/readyz")) == expected
-
-    await eventually(reported)
 
 
 @pytest.mark.usefixtures("upstream_services")

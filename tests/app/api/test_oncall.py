@@ -123,23 +123,6 @@ async def test_unavailable_database_is_reported(client, monkeypatch, silent):
     assert found["cache"]["status"] == found["auditSealer"]["status"] == "ok"
 
 
-async def test_unavailable_redis_is_reported(make_client, redis):
-    """Cache, stream and dead letters are unavailable. The other cards have their figures."""
-    client = await make_client(SUPPORT_REDIS_URL=redis.url, SUPPORT_REDIS_TIMEOUT="60")
-    found = await state(client)
-    assert found["cache"]["status"] == found["stream"]["status"] == found["deadLetters"]["status"] == "ok"
-    redis.kill()
-
-    async def told():
-        found = await state(client)
-        down = {name for name in CARDS if found[name]["status"] == "unavailable"}
-        return found if down == {"cache", "stream", "deadLetters"} else None
-
-    found = await eventually(told)
-    assert found["deadLetters"]["count"] is None
-    assert found["database"]["status"] == "ok"
-
-
 @pytest.mark.parametrize(
     ("grown", "minutes", "free", "expected"),
     [

@@ -203,3 +203,17 @@ async def wait_for_value(metrics, name, condition, **labels):
     await eventually(
         lambda: (value := metrics.value(name, **labels)) is not None and condition(value), 6 * GENEROUS_TIMEOUT
     )
+
+
+async def test_empty_file_is_a_file(make_client):
+    """It is stored, downloaded and removed. It has no range."""
+    client = await make_client(SUPPORT_ATTACHMENT_STORE="s3")
+    stored = await upload(client, await open_case(client), b"")
+    assert (stored["sizeBytes"], stored["sha256"]) == (0, hashlib.sha256(b"").hexdigest())
+    for method in ("GET", "HEAD"):
+        async with client.request(method, stored["uri"], headers={"If-Range": '"x"', "Range": "bytes=0-"}) as response:
+            assert (response.status, await response.read(), response.headers["Content-Length"]) == (200, b"", "0")
+    response = await client.get(stored["uri"], headers={"Range": "bytes=0-0"})
+    await expect_problem(response, 416, "range_not_satisfiable")
+    async with client.delete(stored["uri"].rpartition("/")[0]) as response:
+        assert response.status == 204

@@ -26,7 +26,8 @@ ROOTS = {  # the tier of a test that uses one of these fixtures, directly or thr
 }
 BACKENDS = {"postgresql": "servers", "redis": "servers", "s3": "servers"}  # parameters that choose a real server
 MAY_START_PROCESSES = ("servers", "processes")
-WITHOUT_SERVERS = ("tests/unit/",)  # folders whose tests run anywhere
+PLACES = {"servers": "tests/integration/", "processes": "tests/e2e/"}
+WITHOUT_SERVERS = ("tests/unit/", "tests/app/")  # folders whose tests run anywhere
 STARTS = {"subprocess.Popen", "os.posix_spawn", "os.fork"}  # audit events; multiprocessing's forkserver raises none
 ORDER = list(TIERS)
 
@@ -86,11 +87,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Raises UsageError for a test in a folder whose tests need no server, if it needs one.
     """
+    misplaced = []
     for item in items:
         tier = tier_of(item)
-        if tier in MAY_START_PROCESSES and item.location[0].startswith(WITHOUT_SERVERS):
-            raise pytest.UsageError(f"{item.nodeid} needs a server: move it to tests/integration/ or tests/e2e/")
         item.add_marker(tier)
+        if tier in MAY_START_PROCESSES and item.location[0].startswith(WITHOUT_SERVERS):
+            misplaced.append(f"{item.nodeid} needs {TIERS[tier]}: move it to {PLACES[tier]}")
+    if misplaced:
+        raise pytest.UsageError("\n".join(misplaced))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
