@@ -29,15 +29,13 @@ def api_routes(app: web.Application) -> set[tuple[str, str]]:
 
 async def open_case(client: TestClient, **fields: Any) -> Case:
     """Open a case, with default fields unless given."""
-    async with client.post("/support/cases", json={"subject": "A parcel", "channel": "email"} | fields) as response:
-        assert response.status == 201, await response.text()
-        return await response.json()
+    return await expect_json(
+        client.post("/support/cases", json={"subject": "A parcel", "channel": "email"} | fields), 201
+    )
 
 
 async def read_case(client: TestClient, case: Case, **query: str) -> Case:
-    async with client.get(f"/support/cases/{case['id']}", params=query) as response:
-        assert response.status == 200, await response.text()
-        return await response.json()
+    return await expect_json(client.get(f"/support/cases/{case['id']}", params=query))
 
 
 async def read_detail(client: TestClient, case: Case) -> Case:
@@ -56,23 +54,17 @@ def without_case_events(timeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 async def refresh(client: TestClient, case: Case) -> Case:
     """Refresh the timeline of a case; return the case with it."""
-    async with client.post(f"/support/cases/{case['id']}/timeline/refresh") as response:
-        assert response.status == 200, await response.text()
-        return await response.json()
+    return await expect_json(client.post(f"/support/cases/{case['id']}/timeline/refresh"))
 
 
 async def add_message(client: TestClient, case: Case, message: str = "Hello", **fields: Any) -> dict[str, Any]:
     body = {"authorType": "agent", "message": message} | fields
-    async with client.post(f"/support/cases/{case['id']}/messages", json=body) as response:
-        assert response.status == 200, await response.text()
-        return await response.json()
+    return await expect_json(client.post(f"/support/cases/{case['id']}/messages", json=body))
 
 
 async def list_cases(client: TestClient, **query: str) -> dict[str, Any]:
     """Return a page of cases."""
-    async with client.get("/support/cases", params=query) as response:
-        assert response.status == 200, await response.text()
-        return await response.json()
+    return await expect_json(client.get("/support/cases", params=query))
 
 
 async def list_subjects(client: TestClient, **query: str) -> list[str]:
@@ -89,9 +81,7 @@ def form(
 
 
 async def upload(client: TestClient, case: Case, data: bytes = b"hello", **file: str) -> dict[str, Any]:
-    async with client.post(f"/support/cases/{case['id']}/attachments", data=form(data, **file)) as response:
-        assert response.status == 201, await response.text()
-        return await response.json()
+    return await expect_json(client.post(f"/support/cases/{case['id']}/attachments", data=form(data, **file)), 201)
 
 
 async def expect_json(request: Answer, status: int = 200) -> Any:

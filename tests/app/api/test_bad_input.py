@@ -12,7 +12,7 @@ from yarl import URL
 
 from support_service.guard.guard import GuardTimings
 from support_service.service import Timings
-from tests.support.calls import eventually, expect_problem, open_case, read_case
+from tests.support.calls import eventually, expect_json, expect_problem, open_case, read_case
 from tests.support.each import each_row
 from tests.support.service import service_of
 
@@ -71,9 +71,7 @@ async def test_malformed_or_too_deep_json_is_refused(client, body):
 
 async def test_context_is_stored_up_to_32_levels_deep(client):
     """A body of 32 levels is stored and returned unchanged. A body of 33 levels is refused."""
-    async with await post(client, nested_case(32)) as response:
-        assert response.status == 201
-        case = await response.json()
+    case = await expect_json(await post(client, nested_case(32)), 201)
     assert (await read_case(client, case))["context"] == case["context"] == json.loads(nested_case(32))["context"]
     await expect_problem(await post(client, nested_case(33)), 400, "malformed_json")
 
@@ -251,8 +249,7 @@ async def test_body_of_another_content_type_is_refused(client, content_type, pat
 )
 async def test_json_content_type_may_have_parameters_or_a_suffix(client, content_type):
     """Types with `+json` and types with parameters, even malformed ones, are accepted."""
-    async with await post(client, json.dumps(CASE), headers={"Content-Type": content_type}) as response:
-        assert response.status == 201
+    await expect_json(await post(client, json.dumps(CASE), headers={"Content-Type": content_type}), 201)
 
 
 async def test_client_that_disconnects_while_sending_json_is_no_server_error(client, metric_changes):

@@ -17,7 +17,7 @@ from support_service.events.webhook_sender import MAX_CONCURRENT_DELIVERIES, Web
 from support_service.platform.audit.entry_rows import read_head_and_oldest_unsealed
 from support_service.platform.audit.log import SealerTimings
 from support_service.platform.database.tables import webhook_deliveries
-from tests.support.calls import add_message, eventually, open_case
+from tests.support.calls import add_message, eventually, expect_json, open_case
 from tests.support.events.webhooks import SECRET, Endpoint, store_deliveries
 from tests.support.scrape import Scrape
 from tests.support.servers import free_port
@@ -284,8 +284,7 @@ async def test_replay_counts_although_an_attempt_fails_afterwards(make_shared_cl
         began = datetime.now(UTC) - timedelta(hours=22)
         (delivery,) = await store_deliveries(client, ("pending", began), event='{"id": "event-1"}')
         await eventually(lambda: attempts)
-        async with client.post(f"/support/webhook-deliveries/{delivery}/replay") as response:
-            assert response.status == 204
+        await expect_json(client.post(f"/support/webhook-deliveries/{delivery}/replay"), 204)
         release.set()
         await wait_for_states(client, ["delivered"])
     assert len(attempts) == 2

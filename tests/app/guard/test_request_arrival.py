@@ -11,7 +11,7 @@ import pytest_asyncio
 from support_service.guard.guard import GuardTimings
 from support_service.service import Timings
 from tests.support.attachments.raw_uploads import END, FORM, PART, send_body, send_open, write_chunk
-from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_problem, form, open_case, stored_files
+from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_json, expect_problem, form, open_case, stored_files
 from tests.support.each import each_row
 from tests.support.scrape import Scrape
 from tests.support.service import service_of
@@ -82,8 +82,7 @@ GOOD = {
 @each_row("headers", GOOD.values(), GOOD)
 async def test_upload_with_a_correct_checksum_is_stored(client, case, headers):
     """Every allowed notation of the checksum is accepted."""
-    async with await post(client, case, PART + DATA + END, **headers) as response:
-        assert response.status == 201, await response.text()
+    await expect_json(await post(client, case, PART + DATA + END, **headers), 201)
 
 
 async def test_upload_with_a_wrong_checksum_is_refused(client, case, attachment_dir, metric_changes):
@@ -107,8 +106,7 @@ async def test_checksum_of_the_part_covers_the_file_only(client, case):
         async with await post(client, case, part + DATA + END) as response:
             assert response.status == status
     part = PART.replace(b"Content-Type", b"Content-Digest: " + digest(DATA).encode() + b"\r\nContent-Type")
-    async with await post(client, case, part + DATA + END) as response:
-        assert response.status == 201
+    await expect_json(await post(client, case, part + DATA + END), 201)
 
 
 async def test_every_line_of_a_repeated_checksum_header_counts(client, case):
@@ -207,8 +205,7 @@ async def test_concurrent_uploads_are_limited(make_client):
         assert response.headers["Retry-After"]
         await expect_problem(response, 503, "uploads_busy")
     await eventually(lambda: metrics.value(gauge) == 0)
-    async with await send_body(client, case, PART + DATA + END) as response:
-        assert response.status == 201
+    await expect_json(await send_body(client, case, PART + DATA + END), 201)
     assert metrics.value("support_attachment_rejected_total", reason="uploads_busy") == 1
 
 

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from tests.support.calls import expect_problem, form, open_case, upload
+from tests.support.calls import expect_json, expect_problem, form, open_case, upload
 from tests.support.raw_requests import MALFORMED, TOO_LARGE, send_raw
 
 ALWAYS = {
@@ -101,8 +101,7 @@ async def test_host_name_of_the_public_url_is_accepted(make_client):
     """Pages of SUPPORT_PUBLIC_URL may call the service, also through a proxy that says nothing about the client."""
     client = await make_client(SUPPORT_PUBLIC_URL="https://support.example/")
     headers = {"Host": "support.example", "Origin": "https://support.example"}
-    async with client.get("/support/cases", headers=headers) as response:
-        assert response.status == 200
+    await expect_json(client.get("/support/cases", headers=headers))
     for other in ("https://support.example:444", "https://127.0.0.1", "null", "https://[", ""):
         response = await client.get("/support/cases", headers=headers | {"Origin": other})
         await expect_problem(response, 403, "origin_not_allowed")
@@ -116,8 +115,7 @@ async def test_cross_origin_form_to_an_open_service_is_refused(client, metric_ch
         response = await client.post(path, data=form(b"x"), headers={"Origin": origin})
         await expect_problem(response, 403, "origin_not_allowed")
     assert metric_changes.total("support_attachment_stored_total") == 0
-    async with client.post(path, data=form(b"x"), headers={"Origin": f"http://{own}"}) as response:
-        assert response.status == 201
+    await expect_json(client.post(path, data=form(b"x"), headers={"Origin": f"http://{own}"}), 201)
 
 
 async def test_cors_allows_no_origin_by_default(client):
@@ -148,8 +146,7 @@ async def test_configured_origin_may_call_and_read_headers(make_client):
             response.headers["Access-Control-Expose-Headers"].split(", ")
         )
         check(response.headers)
-    async with client.options("/nowhere", headers=asked) as response:
-        assert response.status == 404
+    await expect_json(client.options("/nowhere", headers=asked), 404)
     async with client.get("/metrics") as response:
         assert response.headers.getall("Vary") == ["Accept, Accept-Encoding", "Origin"]
         assert "Access-Control-Allow-Origin" not in response.headers

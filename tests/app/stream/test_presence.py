@@ -8,7 +8,7 @@ from support_service.platform.database.tables import metadata
 from support_service.stream.presence import PresenceTimings
 from support_service.stream.service import StreamTimings
 from tests.support.access.fixtures import write_token
-from tests.support.calls import add_message, eventually, expect_problem, list_cases, open_case, read_case
+from tests.support.calls import add_message, eventually, expect_json, expect_problem, list_cases, open_case, read_case
 from tests.support.service import service_of
 from tests.support.stream import follow
 from tests.support.timings import patient_timings
@@ -19,8 +19,7 @@ SHORT = patient_timings(stream=replace(StreamTimings(), presence=PresenceTimings
 async def announce(client, case, state="viewing", token=None):
     """Say that the caller views a case."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    async with client.put(f"/support/cases/{case['id']}/presence", json={"state": state}, headers=headers) as response:
-        assert response.status == 204, await response.text()
+    await expect_json(client.put(f"/support/cases/{case['id']}/presence", json={"state": state}, headers=headers), 204)
 
 
 async def test_viewers_are_in_the_stream_in_lists_and_in_the_case(client):
@@ -53,8 +52,7 @@ async def test_presence_ends_when_the_viewer_leaves(client):
         for state in ("viewing", "typing", "viewing"):
             await announce(client, case, state)
         for _ in range(2):
-            async with client.delete(path) as response:
-                assert response.status == 204
+            await expect_json(client.delete(path), 204)
         await announce(client, case)
         await eventually(lambda: len(stream.presence) == 5)
         states = [[each["state"] for each in told["viewers"]] for told in stream.presence]
@@ -87,12 +85,9 @@ async def test_viewers_do_not_change_the_case(client):
     async with client.get(path) as response:
         with_viewers = response.headers["ETag"]
         assert with_viewers != plain
-    async with client.get(path, headers={"If-None-Match": plain}) as response:
-        assert response.status == 304
-    async with client.get(path, headers={"If-None-Match": with_viewers}) as response:
-        assert response.status == 200
-    async with client.patch(path, json={"subject": "B"}, headers={"If-Match": with_viewers}) as response:
-        assert response.status == 200
+    await expect_json(client.get(path, headers={"If-None-Match": plain}), 304)
+    await expect_json(client.get(path, headers={"If-None-Match": with_viewers}))
+    await expect_json(client.patch(path, json={"subject": "B"}, headers={"If-Match": with_viewers}))
 
 
 async def test_presence_is_in_no_table(client):

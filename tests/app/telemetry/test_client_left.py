@@ -7,7 +7,7 @@ import pytest_asyncio
 
 from support_service.attachments.uploader import REJECTION_CODES
 from tests.support.attachments.raw_uploads import BODIES, END, MAX, PART, chunks, send_body, send_open, write_chunk
-from tests.support.calls import eventually, form, open_case, read_detail
+from tests.support.calls import eventually, expect_json, form, open_case, read_detail
 from tests.support.each import each_row
 from tests.support.scrape import Changes, Scrape
 from tests.support.service import service_of
@@ -40,10 +40,8 @@ async def test_rejected_upload_is_counted_by_problem_code(client, case, body, co
 async def test_other_rejected_uploads_are_counted(client, case, metric_changes):
     """Too much data around the file, and an unknown case."""
     body = chunks(PART, b"x" * 10, END, *[b"y" * 10_000] * 20)
-    async with await send_body(client, case, body) as response:
-        assert response.status == 413
-    async with client.post("/support/cases/nobody/attachments", data=form(b"x")) as response:
-        assert response.status == 404
+    await expect_json(await send_body(client, case, body), 413)
+    await expect_json(client.post("/support/cases/nobody/attachments", data=form(b"x")), 404)
     assert metric_changes.nonzero(REJECTED) == {"body_too_large": 1, "case_not_found": 1}
 
 
@@ -85,8 +83,7 @@ async def counted_requests(scrape, route):
 
 async def test_stored_upload_counts_no_rejection(client, case, metric_changes):
     """After a successful upload each rejection reason is 0."""
-    async with client.post(f"/support/cases/{case['id']}/attachments", data=form(b"x")) as response:
-        assert response.status == 201
+    await expect_json(client.post(f"/support/cases/{case['id']}/attachments", data=form(b"x")), 201)
     assert metric_changes.nonzero(REJECTED) == {}
     assert sorted(given["reason"] for given in metric_changes.label_sets(REJECTED)) == sorted(REJECTION_CODES)
 

@@ -28,7 +28,7 @@ from support_service.platform.telemetry.stores import (
     STANDBY_LAG,
 )
 from support_service.timeline.source_client import SOURCE_OUTCOMES
-from tests.support.calls import add_message, expect_problem, open_case, read_timeline, upload
+from tests.support.calls import add_message, expect_json, expect_problem, open_case, read_timeline, upload
 from tests.support.scrape import Scrape, parse
 from tests.support.service import service_of
 
@@ -134,8 +134,7 @@ async def test_scheme_is_that_of_the_client(make_client):
         client = await make_client(**variables)
         metrics = Scrape(service_of(client).metrics)
         assert metrics.value(HTTP, **labels, url_scheme=expected) == 0
-        async with client.get("/support/cases", headers={"X-Forwarded-Proto": "http, https"}) as response:
-            assert response.status == 200
+        await expect_json(client.get("/support/cases", headers={"X-Forwarded-Proto": "http, https"}))
         assert metrics.value(HTTP, **labels, url_scheme=expected) == 1
         assert metrics.total(HTTP) == 1
 

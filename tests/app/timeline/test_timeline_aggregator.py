@@ -7,7 +7,7 @@ from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.platform.settings.resources import TimelineSettings
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.opening import TimelineTimings
-from tests.support.calls import add_message, open_case, read_detail, read_timeline, refresh
+from tests.support.calls import add_message, expect_json, open_case, read_detail, read_timeline, refresh
 from tests.support.each import each_row
 from tests.support.scrape import Changes, Scrape
 from tests.support.service import service_of
@@ -71,8 +71,7 @@ async def test_changes_of_other_fields_and_messages_keep_the_cached_timeline(cli
     """A new message appears in the next timeline, whose snapshots still come from the cache."""
     await read_timeline(client, case)
     await add_message(client, case, "Any news?")
-    async with client.patch(f"/support/cases/{case['id']}", json={"subject": "B", "status": "pending"}) as response:
-        assert response.status == 200
+    await expect_json(client.patch(f"/support/cases/{case['id']}", json={"subject": "B", "status": "pending"}))
     detail = await read_detail(client, case)
     assert [entry["message"] for entry in detail["timeline"] if entry["type"] == "conversation"] == ["Any news?"]
     assert set(statuses(detail).values()) == {"cached"}
@@ -106,8 +105,7 @@ async def test_change_of_context_invalidates_the_cached_timeline(client, case, m
     await read_timeline(client, case)
     orders.add("ORD-2", status="new")
     context = [{"type": "order", "orderId": "ORD-2"}]
-    async with client.patch(f"/support/cases/{case['id']}", json={"context": context}) as response:
-        assert response.status == 200
+    await expect_json(client.patch(f"/support/cases/{case['id']}", json={"context": context}))
     timeline = await read_timeline(client, case)
     assert [entry["orderId"] for entry in timeline if entry.get("source") == "order-service"] == ["ORD-2"]
     assert metrics.value(EVENTS, event="invalidate") == 1
@@ -119,8 +117,7 @@ async def test_read_of_an_original_keeps_what_is_cached_of_its_duplicate(client,
     payments.add("PAY-2", "ORD-2")
     duplicate = await open_case(client, context=[CONTEXT, {"type": "payment", "paymentId": "PAY-2"}])
     await read_detail(client, duplicate)
-    async with client.post(f"/support/cases/{duplicate['id']}/merge", json={"into": case["id"]}) as response:
-        assert response.status == 200
+    await expect_json(client.post(f"/support/cases/{duplicate['id']}/merge", json={"into": case["id"]}))
     await refresh(client, case)
     assert set(statuses(await read_detail(client, duplicate)).values()) == {"cached"}
 

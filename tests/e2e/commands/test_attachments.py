@@ -7,7 +7,7 @@ import re
 import aiohttp
 import pytest
 
-from tests.support.calls import eventually, open_case, read_case, stored_files, upload
+from tests.support.calls import eventually, expect_json, open_case, read_case, stored_files, upload
 from tests.support.process import running
 from tests.support.servers import free_port
 
@@ -135,8 +135,7 @@ async def test_retention_deletes_only_files_of_closed_cases(variables, session):
     closed, still_open = await open_case(session), await open_case(session)
     deleted = await upload(session, closed)
     await upload(session, still_open)
-    async with session.post(f"/support/cases/{closed['id']}/close") as response:
-        assert response.status == 200
+    await expect_json(session.post(f"/support/cases/{closed['id']}/close"))
     status, lines, _ = await command(variables, "retention", "--older-than", "0s", "--dry-run")
     assert (status, lines[0]["id"], lines[0]["outcome"]) == (0, deleted["id"], "would be deleted")
     assert len((await read_case(session, closed))["attachments"]) == 1
@@ -199,8 +198,7 @@ async def test_output_on_a_terminal_is_for_people(on_terminal, session):
     """A dry run of retention names files. A sentence and a progress bar replace the JSON of an offload."""
     case = await open_case(session)
     uploaded = await upload(session, case, b"x" * 1000)
-    async with session.post(f"/support/cases/{case['id']}/close") as response:
-        assert response.status == 200
+    await expect_json(session.post(f"/support/cases/{case['id']}/close"))
     status, shown, errors = await on_terminal("retention", "--older-than", "0s", "--dry-run")
     assert status == 0, errors
     assert f"Would delete {uploaded['id']} ({uploaded['filename']}) of case {case['id']}" in shown

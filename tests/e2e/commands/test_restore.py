@@ -17,7 +17,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.support.backups import PointInTime, PostgresDump, SqliteFile
-from tests.support.calls import Case, add_message, eventually, open_case, read_case, upload
+from tests.support.calls import Case, add_message, eventually, expect_json, open_case, read_case, upload
 from tests.support.crash.kills import print_figures
 from tests.support.events.fixtures import read_published, send_inbound, shipment_event
 from tests.support.process import run, running
@@ -140,8 +140,7 @@ async def test_restore_undoes_only_what_was_changed_after_the_backup(stored, var
             file = await upload(session, drill.cases[0], b"kept")
             await stored.back_up(drill.environment)
             lost, lost_file = await drill.lose(session)
-            async with session.delete(file["uri"].rpartition("/")[0]) as response:
-                assert response.status == 204
+            await expect_json(session.delete(file["uri"].rpartition("/")[0]), 204)
             await drill.command("sweep")  # deletes the bytes
             async with follow(session) as stream:
                 await add_message(session, lost)

@@ -18,6 +18,7 @@ from support_service.desk.bulk import BulkService
 from support_service.platform.database.tables import audit_log, bulk_items, idempotency_keys, tickets
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
+from tests.support.calls import expect_json
 from tests.support.cases import recorder
 from tests.support.crash.kills import opened, print_figures, serving, spread
 from tests.support.crash.victim import before, modules
@@ -122,9 +123,7 @@ class KilledBulkChanges:
 
 
 async def _read(request):
-    async with request as response:
-        assert response.status == 200, await response.text()
-        return await response.json()
+    return await expect_json(request)
 
 
 async def _change(session, key, ids):

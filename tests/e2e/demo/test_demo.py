@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
-from tests.support.calls import eventually, list_cases, parse_log, read_detail
+from tests.support.calls import eventually, expect_json, list_cases, parse_log, read_detail
 from tests.support.process import LONG_TIMEOUTS, PATIENT_SOURCES, START_TIMEOUT, environment, running
 from tests.support.scrape import parse
 
@@ -64,9 +64,7 @@ async def test_demo_shows_merged_timelines_and_what_people_do(tmp_path):
 
 async def read(session, path):
     """Return what a path answers."""
-    async with session.get(path) as response:
-        assert response.status == 200, await response.text()
-        return await response.json()
+    return await expect_json(session.get(path))
 
 
 async def check_people(session, cases):

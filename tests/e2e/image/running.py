@@ -8,7 +8,7 @@ import pytest
 
 from support_service import __version__
 from tests.e2e.image.podman import IMAGE, VOLUME, Container, described, output, run
-from tests.support.calls import eventually, open_case, read_case
+from tests.support.calls import eventually, expect_json, open_case, read_case
 from tests.support.servers import START_TIMEOUT, free_port
 
 WRITABLE = """
@@ -86,8 +86,7 @@ async def test_service_levels_know_the_time_zones(client):
         "targets": {"resolution": "PT8H"},
         "calendar": {"timeZone": "Asia/Ho_Chi_Minh", "spans": {"mon": [["08:00", "17:00"]]}},
     }
-    async with client.put("/support/sla-policies/image", json=policy) as response:
-        assert response.status == 201, await response.text()
+    await expect_json(client.put("/support/sla-policies/image", json=policy), 201)
 
 
 async def test_process_has_no_rights(container, client):

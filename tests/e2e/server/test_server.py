@@ -9,7 +9,7 @@ from contextlib import closing
 import aiohttp
 import pytest
 
-from tests.support.calls import eventually, expect_problem, open_case, parse_log, read_case, read_detail
+from tests.support.calls import eventually, expect_json, expect_problem, open_case, parse_log, read_case, read_detail
 from tests.support.process import running
 from tests.support.servers import RedisServer, free_port
 
@@ -103,8 +103,7 @@ async def test_readiness_is_off_during_the_stop_delay(variables, session, port):
 
         assert (await eventually(not_ready))["status"] == "stopping"
         await open_case(session)
-        async with session.get("/livez") as response:
-            assert response.status == 200
+        await expect_json(session.get("/livez"))
 
 
 async def test_cases_survive_a_killed_process(variables, session, port):

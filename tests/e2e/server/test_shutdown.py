@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, closing
 import aiohttp
 import pytest
 
-from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case
+from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_json, open_case
 from tests.support.events.fixtures import shipment_event
 from tests.support.process import running
 from tests.support.servers import free_port
@@ -144,8 +144,7 @@ async def _accept_but_block_events(address, folder, number):
         with closing(sqlite3.connect(folder / "var" / "support.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             for event in range(number):
-                async with session.post("/support/events", json=shipment_event(f"e-{event}")) as response:
-                    assert response.status == 202
+                await expect_json(session.post("/support/events", json=shipment_event(f"e-{event}")), 202)
             yield
 
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from tests.support.backends import Collector
-from tests.support.calls import eventually, open_case
+from tests.support.calls import eventually, expect_json, open_case
 
 pytestmark = pytest.mark.skipif(sys.version_info >= (3, 14), reason="rotel has no wheel for Python 3.14")
 
@@ -45,8 +45,7 @@ async def test_metrics_and_spans_pass_through_the_collector(
         case = await open_case(session, context=[{"type": "order", "orderId": "ORD-2"}])
         path = f"/support/cases/{case['id']}"
         headers = {"traceparent": f"00-{TRACE}-{CLIENT_SPAN}-01"}
-        async with session.get(path, params={"includeTimeline": "true"}, headers=headers) as response:
-            assert response.status == 200
+        await expect_json(session.get(path, params={"includeTimeline": "true"}, headers=headers))
         await eventually(lambda: len(request_spans_of(otlp_receiver)) == 5)
         await eventually(
             lambda: {"support.ticket.created", "http.server.request.duration"} <= otlp_receiver.metrics.keys()

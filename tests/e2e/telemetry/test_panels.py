@@ -12,7 +12,7 @@ import redis.asyncio as aioredis
 from grafana.rows import ROWS
 
 from tests.support.backends import Prometheus
-from tests.support.calls import GENEROUS_TIMEOUT, eventually
+from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_json
 from tests.support.process import running
 from tests.support.promql import ROOT, RULES
 from tests.support.servers import find_binary, free_port
@@ -71,8 +71,7 @@ async def send_event(session):
     event = {"specversion": "1.0", "id": "e-1", "source": "/tests", "type": "fulfillment.shipment.updated.v1"}
     data = {"orderId": "ORD-1", "shipmentId": "SHP-1", "trackingNumber": "T", "status": "in_transit"}
     headers = {"Content-Type": "application/cloudevents+json"}
-    async with session.post("/support/events", json=event | {"data": data}, headers=headers) as answer:
-        assert answer.status == 202
+    await expect_json(session.post("/support/events", json=event | {"data": data}, headers=headers), 202)
 
 
 def as_grafana_sends(expr):

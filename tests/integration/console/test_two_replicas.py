@@ -15,7 +15,7 @@ from support_service.events.relay import RelayTimings
 from support_service.stream.feed import FeedTimings
 from support_service.stream.service import StreamTimings
 from tests.support.access.fixtures import write_token
-from tests.support.calls import open_case
+from tests.support.calls import expect_json, open_case
 from tests.support.console.balancer import Balancer
 from tests.support.console.browser import address_of, settled, sign_in, watched_console
 from tests.support.console.samples import case_path, open_waiting
@@ -100,8 +100,7 @@ async def test_typing_is_shown_to_a_colleague_at_another_replica(environment, re
 
 async def make_urgent(client, case):
     """Change a case that the page shows."""
-    async with client.patch(f"/support/cases/{case['id']}", json={"priority": "urgent"}) as response:
-        assert response.status == 200
+    await expect_json(client.patch(f"/support/cases/{case['id']}", json={"priority": "urgent"}))
 
 
 async def test_page_continues_after_redis_was_away(make_client, redis, browser):

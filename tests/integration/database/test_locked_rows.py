@@ -12,7 +12,7 @@ from support_service.platform.database import DatabaseTimings, PostgresTimings
 from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import secrets
 from support_service.service import ApiTimings
-from tests.support.calls import eventually, open_case, read_case, upload
+from tests.support.calls import eventually, expect_json, open_case, read_case, upload
 from tests.support.timings import PATIENT_DATABASE, PATIENT_POSTGRES, patient_timings
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
@@ -67,8 +67,7 @@ async def test_writers_of_a_locked_case_do_not_block_others(make_client, locked)
             assert await statuses([message(client, other)]) == {None: 1}
             await open_case(client)
             await upload(client, other)
-            async with client.get("/readyz") as response:
-                assert response.status == 200
+            await expect_json(client.get("/readyz"))
     answers = await asyncio.gather(*writers)
     done = sum(each.get(None, 0) for each in answers)
     assert 0 < done < WRITERS
@@ -81,8 +80,7 @@ async def test_uploads_do_not_wait_for_the_totals_of_the_ledger(client, locked):
     cases = [await open_case(client) for _ in range(12)]
     async with locked("SELECT 1 FROM attachment_ledger FOR UPDATE"):
         stored = await asyncio.gather(*(upload(client, each) for each in cases))
-        async with client.delete(f"/support/cases/{cases[0]['id']}/attachments/{stored[0]['id']}") as response:
-            assert response.status == 204
+        await expect_json(client.delete(f"/support/cases/{cases[0]['id']}/attachments/{stored[0]['id']}"), 204)
 
 
 async def test_change_of_a_locked_case_is_refused_as_busy(make_client, locked):

@@ -7,7 +7,7 @@ import pytest
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.platform.database import DatabaseTimings, PostgresTimings
 from support_service.service import ApiTimings
-from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_problem, open_case, read_case, upload
+from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_json, expect_problem, open_case, read_case, upload
 from tests.support.process import running
 from tests.support.servers import free_port
 from tests.support.timings import patient_timings
@@ -45,10 +45,8 @@ async def test_requests_are_503_while_the_database_is_down(client, postgres):
         assert response.status == 503
         body = await response.json()
         assert (body["status"], body["database"]) == ("unavailable", "database_unavailable")
-    async with client.get("/livez") as response:
-        assert response.status == 200
-    async with client.get("/metrics") as response:
-        assert response.status == 200
+    await expect_json(client.get("/livez"))
+    await expect_json(client.get("/metrics"))
     postgres.start()
     assert await read_case(client, case) == case | {"timeline": []}
     await upload(client, await open_case(client))
@@ -107,8 +105,7 @@ async def test_every_request_is_refused_in_time_while_the_database_is_frozen(mak
             for response in await asyncio.gather(*reads, *writes):
                 assert (response.status, int(response.headers["Retry-After"]) > 0) == (503, True)
                 assert (await response.json())["code"] in CODES
-    async with client.get("/livez") as response:
-        assert response.status == 200
+    await expect_json(client.get("/livez"))
 
 
 @pytest.mark.long
@@ -136,8 +133,7 @@ async def test_committed_deletion_succeeds_although_the_database_goes_down(clien
 
     monkeypatch.setattr(LocalAttachmentStorage, "delete", stop_and_delete)
     try:
-        async with client.delete(f"{path}/{attachment['id']}") as response:
-            assert response.status == 204
+        await expect_json(client.delete(f"{path}/{attachment['id']}"), 204)
     finally:
         postgres.start()
     async with client.get(path) as response:

@@ -11,7 +11,7 @@ from support_service.core.errors import Unavailable
 from support_service.platform.database import DatabaseTimings, PostgresTimings
 from support_service.platform.database.migrate import read_schema_status, upgrade
 from support_service.platform.database.opening import create_database
-from tests.support.calls import eventually, open_case, read_case
+from tests.support.calls import eventually, expect_json, open_case, read_case
 from tests.support.servers import free_port
 from tests.support.sessions import MIGRATED, copied_postgres
 from tests.support.timings import PATIENT_DATABASE
@@ -60,8 +60,7 @@ async def test_writes_go_on_after_a_failover(make_client, primary, standby):
     later = await eventually(reopened)
     assert await read_case(client, later)
     assert (await read_case(client, case))["id"] == case["id"]
-    async with client.get("/readyz") as response:
-        assert response.status == 200
+    await expect_json(client.get("/readyz"))
 
 
 async def test_host_that_accepts_changes_is_found_in_any_order(opened, primary, standby):

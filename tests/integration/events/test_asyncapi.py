@@ -9,7 +9,7 @@ from support_service.cases.model.published import PAYLOAD_BY_EVENT_TYPE
 from support_service.events.consumer import INBOUND_TYPE_LABELS
 from support_service.events.inbound_events import MODEL_BY_TYPE
 from support_service.events.relay import PUBLISHED_TYPE_LABELS
-from tests.support.calls import add_message, open_case
+from tests.support.calls import add_message, expect_json, open_case
 from tests.support.events.fixtures import wait_for_events
 
 
@@ -79,10 +79,8 @@ async def test_events_say_what_the_sender_calls_a_case_and_when_it_was_sent(clie
     message = await add_message(client, case, **named)
     path = f"/support/cases/{case['id']}"
     for url, sent in (("/support/cases", {"subject": "B", "channel": "email"}), (f"{path}/messages", hello)):
-        async with client.post(url, json=sent | named) as response:
-            assert response.status == 200
-    async with client.post(f"{path}/close") as response:
-        assert response.status == 200
+        await expect_json(client.post(url, json=sent | named))
+    await expect_json(client.post(f"{path}/close"))
     opened, added, *closed = [event["data"] for event in await wait_for_events(stream, 4)]
     changes = [None, "conversation.added", "status.changed", None]
     assert [each.get("changeType") for each in (opened, added, *closed)] == changes

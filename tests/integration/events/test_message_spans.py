@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from support_service.events.broker.base import FencedError
 from support_service.platform.database.tables import webhook_deliveries
 from support_service.platform.telemetry.telemetry import TelemetryTimings
-from tests.support.calls import add_message, eventually, open_case
+from tests.support.calls import add_message, eventually, expect_json, open_case
 from tests.support.events.fixtures import outbox_is_empty, send_inbound, shipment_event, wait_for_events
 from tests.support.events.webhooks import SECRET
 from tests.support.service import service_of
@@ -100,8 +100,7 @@ async def test_inbound_event_is_a_consumer_span_that_its_effects_continue(client
 
 async def test_inbound_event_of_a_request_is_published_and_processed_in_its_trace(client, stream, otlp_receiver):
     await open_case(client, context=[{"type": "order", "orderId": "order-456"}])
-    async with client.post("/support/events", json=shipment_event(), headers=IN_TRACE) as response:
-        assert response.status == 202
+    await expect_json(client.post("/support/events", json=shipment_event(), headers=IN_TRACE), 202)
     await wait_for_events(stream, 2)
     found, _ = await spans_of(client, otlp_receiver)
     (published,), (processed,) = found["publish support.inbound"], found["process support.inbound"]

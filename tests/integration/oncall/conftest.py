@@ -3,6 +3,7 @@
 import pytest
 
 from tests.support.access.principals import principals  # noqa: F401 - fixtures
+from tests.support.calls import expect_json
 from tests.support.clock import Clock
 from tests.support.service import service_of
 
@@ -30,9 +31,7 @@ class Watch:
         return self.answer["verdict"]
 
     async def _read(self):
-        async with self.client.get("/support/oncall") as response:
-            assert response.status == 200, await response.text()
-            return await response.json()
+        return await expect_json(self.client.get("/support/oncall"))
 
     async def poll_during(self, cause, polls=8):
         """Return the verdicts of polls, each after `cause`."""

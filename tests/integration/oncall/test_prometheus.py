@@ -10,7 +10,7 @@ from aiohttp import ClientError, ClientSession, web
 from aiohttp.test_utils import TestServer
 
 from support_service.oncall.judge import OncallTimings
-from tests.support.calls import GENEROUS_TIMEOUT, eventually
+from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_json
 from tests.support.servers import START_TIMEOUT, find_binary, free_port
 from tests.support.timings import patient_timings
 
@@ -61,9 +61,7 @@ async def prometheus(folder, *rules):
 
 
 async def read_verdict(client):
-    async with client.get("/support/oncall") as response:
-        assert response.status == 200
-        return (await response.json())["verdict"]
+    return (await expect_json(client.get("/support/oncall")))["verdict"]
 
 
 @pytest.mark.usefixtures("servers")

@@ -13,7 +13,7 @@ from support_service.platform.database import DatabaseTimings
 from support_service.platform.database.opening import create_database
 from support_service.timeline.opening import TimelineTimings
 from support_service.timeline.source_health import BreakerTimings
-from tests.support.calls import form, open_case
+from tests.support.calls import expect_json, form, open_case
 from tests.support.service import service_of
 from tests.support.timings import PATIENT_DATABASE, PATIENT_POSTGRES, patient_timings
 from tests.support.upstream_faults import status
@@ -54,8 +54,7 @@ async def test_share_of_failing_calls_is_a_problem(make_client, upstream_service
     async def read_timelines():
         for _ in range(20):
             case = await open_case(client, context=[{"type": "order", "orderId": f"ORD-{utc_now().timestamp()}"}])
-            async with client.get(f"/support/cases/{case['id']}?includeTimeline=true") as response:
-                assert response.status == 200
+            await expect_json(client.get(f"/support/cases/{case['id']}?includeTimeline=true"))
 
     await read_timelines()
     expect_good(await watched.poll())
@@ -163,8 +162,7 @@ async def test_refused_callers_are_a_problem(principals, watch):
     async def refused():
         for number in range(25):
             headers = {"Authorization": f"Bearer of caller {number % 5}"}
-            async with client.get("/support/cases", headers=headers) as response:
-                assert response.status == 401
+            await expect_json(client.get("/support/cases", headers=headers), 401)
 
     expect_good(await watched.poll())
     verdicts = await watched.poll_during(refused)

@@ -21,7 +21,16 @@ from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.opening import TimelineTimings
 from support_service.timeline.single_flight import SingleFlightTimings
 from tests.conftest import both_databases
-from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_problem, open_case, read_case, read_detail, refresh
+from tests.support.calls import (
+    GENEROUS_TIMEOUT,
+    eventually,
+    expect_json,
+    expect_problem,
+    open_case,
+    read_case,
+    read_detail,
+    refresh,
+)
 from tests.support.service import service_of
 from tests.support.timings import PATIENT_POSTGRES, patient_events, patient_timings
 
@@ -213,8 +222,7 @@ async def test_connection_of_a_waiting_transaction_is_counted_as_used(client, me
         changing = asyncio.create_task(client.patch(f"/support/cases/{case['id']}", json={"subject": "B"}))
         await eventually(lambda: postgres.run("SELECT count(*) FROM pg_locks WHERE NOT granted") == "1")
         await eventually(lambda: metrics.value(POOL, **used) == 1)  # beside it there may be a periodic read
-    async with await changing as response:
-        assert response.status == 200
+    await expect_json(await changing)
     await eventually(lambda: metrics.value(POOL, **used) == 0)
 
 

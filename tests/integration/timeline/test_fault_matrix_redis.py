@@ -11,7 +11,7 @@ from support_service.core.domain import references
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.stores import REDIS_OPERATIONS
 from support_service.timeline.snapshots import SnapshotCache, SnapshotSubject
-from tests.support.calls import GENEROUS_TIMEOUT, eventually, read_detail, refresh
+from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_json, read_detail, refresh
 from tests.support.servers import RedisServer
 from tests.support.service import service_of
 from tests.support.timeline import redis_faults
@@ -283,8 +283,7 @@ async def test_snapshots_of_a_former_context_are_never_shown(harness, services, 
     add_order(services, 2)
     redis_faults.make_read_only(redis)
     context = [{"type": "order", "orderId": "ORD-2"}]
-    async with harness.client.patch(f"/support/cases/{harness.case['id']}", json={"context": context}) as response:
-        assert response.status == 200
+    await expect_json(harness.client.patch(f"/support/cases/{harness.case['id']}", json={"context": context}))
     services["payment"].fail_with(503)
     detail = await harness.read()
     assert source_freshness(detail) == FRESH | {"payment": ("unavailable", "status 503")}

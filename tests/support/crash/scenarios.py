@@ -11,7 +11,7 @@ import aiohttp
 from support_service.core.domain.principals import SYSTEM
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.support.attachments.streams import stream
-from tests.support.calls import eventually, form
+from tests.support.calls import eventually, expect_json, form
 from tests.support.crash.victim import before
 from tests.support.process import START_TIMEOUT
 from tests.support.servers import free_port
@@ -85,17 +85,14 @@ class Serve(Scenario):
         for data in (SMALL, BLOCKS, PARTS):
             digest = hashlib.sha256(data).hexdigest()
             self.unacknowledged.add(digest)
-            async with session.post(address, data=form(data)) as response:
-                assert response.status == 201, await response.text()
-                answer = await response.json()
+            answer = await expect_json(session.post(address, data=form(data)), 201)
             self.unacknowledged.discard(digest)
             self.acknowledged[answer["id"]] = digest
             first = first or answer
         async with session.get(first["uri"]) as response:
             assert await response.read() == SMALL
         self.unacknowledged.add(self.acknowledged.pop(first["id"]))
-        async with session.delete(f"{address}/{first['id']}") as response:
-            assert response.status == 204
+        await expect_json(session.delete(f"{address}/{first['id']}"), 204)
         self.unacknowledged.discard(first["sha256"])
         self.deleted.add(first["id"])
         await self._send_staged(session)
@@ -111,12 +108,10 @@ class Serve(Scenario):
         sent, dropped = staged
         self.unacknowledged.add(sent["sha256"])
         message = {"authorType": "agent", "message": "See the file.", "attachmentIds": [sent["id"]]}
-        async with session.post(f"{address}/messages", json=message) as response:
-            assert response.status == 200, await response.text()
+        await expect_json(session.post(f"{address}/messages", json=message))
         self.unacknowledged.discard(sent["sha256"])
         self.acknowledged[sent["id"]] = sent["sha256"]
-        async with session.delete(f"{address}/attachments/{dropped['id']}") as response:
-            assert response.status == 204
+        await expect_json(session.delete(f"{address}/attachments/{dropped['id']}"), 204)
         self.deleted.add(dropped["id"])
 
     async def _answers(self, session, process):
