@@ -77,6 +77,8 @@ STATES = {
     "queue": {
         "rows": (ALL, pressing("j", shows=".subject a:focus")),
         "selected rows": (ALL, pressing("x", "J", shows=".bulk")),
+    },
+    "menus of the queue": {
         "menu": (ALL, pressing("x", "a", shows=".choices")),
         "filter": (ALL, pushing(".queue-filters choice-menu button", shows=".choices")),
     },
@@ -94,6 +96,8 @@ STATES = {
     "case": {
         "conversation": ("case", nothing),
         "everything": ("case", pushing(".segments button:nth-of-type(2)", shows=".timeline .fact")),
+    },
+    "menus of a case": {
         "assignee": ("case", pressing("a", shows=".choices")),
         "actions": ("case", pushing(ACTIONS, shows=".choices")),
     },
