@@ -62,7 +62,7 @@ async def test_any_id_of_a_person_can_be_in_the_directory(client, agent_id):
 
 
 async def test_directory_has_at_most_5000_people(client):
-    """Those who are in it can still be changed."""
+    """People who are in it can still be changed."""
     now = utc_now()
     row = {"teams": [], "away": False, "name_from_claims": False, "version": 1, "created_at": now, "updated_at": now}
     async with service_of(client).database.transaction() as tx:

@@ -20,7 +20,7 @@ async def entry_authors(desk, case, name):
 async def test_service_sets_the_author(desk):
     """An agent is named by its subject, a supervisor without one by its name, and a program is `bot`.
 
-    Customers see their own ids and none of staff, analysts those of staff and the pseudonym of the case's customer.
+    Customers see their own ids and none of staff. Analysts see ids of staff, and the pseudonym of the customer.
     """
     case = await desk.open_case(customerId="customer-1", team="returns")
     sent = [

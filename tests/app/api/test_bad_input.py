@@ -365,7 +365,7 @@ async def test_empty_attachment_uri_counts_as_missing(client):
 
 
 async def test_several_invalid_fields_are_named(client):
-    """Also those of a change."""
+    """Also the fields of a change."""
     sent = {"subject": None, "channel": 1, "priority": 2, "initialMessage": {}}
     problem = await expect_problem(await post(client, json.dumps(CASE | sent)), 422, "invalid_request")
     assert named_fields(problem) == {"subject", "channel", "priority"} | {

@@ -254,7 +254,7 @@ async def test_pages_miss_no_case_while_cases_change(cases):
 
 
 async def test_count_and_ids_stop_at_their_bound(cases, database):
-    """However many cases match. The ids are those of the newest ones."""
+    """However many cases match. The ids belong to the newest ones."""
     for principal, query in itertools.product(PRINCIPALS, QUERIES):
         expected, asked = cases.expected(query, "newest", principal), CaseQuery.model_validate(query)
         for most in (2, 1000):

@@ -257,8 +257,8 @@ async def test_program_of_on_call_sees_no_case(tokens, owned_case, console):
 async def test_no_view_leaves_out_an_open_case(tokens, headers, client, console):
     """Mine, unassigned, team, at risk and waiting longest have as many rows as their counts say, in their order.
 
-    Cases with a description and no message wait for an answer; cases that do not wait come last. The filters of each
-    view are those that the service counts; drafts, all cases and the longest waiting ones are the console's own.
+    Cases with a description and no message wait for an answer; cases that do not wait come last. The service
+    counts by the filters of each view. Drafts, all cases and the longest waiting ones are the console's own.
     """
     policy = {"match": {"priority": ["urgent"]}, "targets": {"firstResponse": "PT1H", "resolution": "P1D"}}
     await client.put("/support/sla-policies/urgent", json=policy, headers=headers)

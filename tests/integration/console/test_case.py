@@ -347,7 +347,7 @@ async def test_timeline_has_the_entries_of_duplicates(known_order, console, clie
 async def test_long_conversation_shows_its_newest_part_first(console, client, case):
     """The older entries are one click away, and what is in view stays in its place when they come.
 
-    A message that the address names is marked and in view, also if it is among those that are not shown at first.
+    A message that the address names is marked and in view, also if it is not shown at first.
     """
     for number in range(210):
         await add_message(client, case, f"message {number}")

@@ -108,8 +108,7 @@ async def replace_answer(profile, pattern, change):
 async def test_entry_that_cannot_be_shown_is_one_line(console, case):
     """The line says so. The other entries are there.
 
-    An entry without a readable time is the first, under a heading of its own, so that it does not look as if it were
-    of some day.
+    An entry without a readable time is the first, under a heading of its own: it belongs to no day.
     """
     times = ["x", 1e99, None, {"toString": 1}, [], "+275760-09-13T00:00:00.001Z"]
 

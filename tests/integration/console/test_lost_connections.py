@@ -150,7 +150,7 @@ async def test_view_is_saved_once(console, client):
 async def test_message_is_kept_and_sent_once(console, client, case, answer):
     """A proxy that asks for a sign-in answers 200; a service that answers nothing is given up after a minute.
 
-    A message that is changed after its answer was lost is not taken for the one that was sent, also over a reload.
+    A message that is changed after its answer was lost is not taken for the sent one, also over a reload.
     """
     console.refused = {422}
     page = await console.open(case)

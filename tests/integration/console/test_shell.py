@@ -156,7 +156,7 @@ async def test_sound_is_off_until_it_is_turned_on(console, client, case):
 async def test_menu_of_the_user_has_presence_and_colours(console, client):
     """Who is in the directory goes away and comes back there.
 
-    Colours are chosen against those of the system, and kept, also after a reload.
+    Colours are chosen against the system's colours, and kept, also after a reload.
     """
 
     async def away():

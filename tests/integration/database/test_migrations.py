@@ -652,7 +652,7 @@ def test_cases_are_counted_by_status_and_agent(migrated):
 
 
 def test_tags_and_references_that_exist_are_filled_in(migrated):
-    """Each once, also those that a context names beside its own id. Triggers keep tags that are written afterwards."""
+    """Each once, also references beside the id of a context. Triggers keep tags that are written afterwards."""
     assert rows(migrated, TAGS) == {("case-1000", "b"), ("case-1000", "c")}
     assert rows(migrated, "SELECT count(*) FROM ticket_tags") == {(2,)}
     assert rows(migrated, "SELECT ticket_id, kind, value FROM ticket_references") == {

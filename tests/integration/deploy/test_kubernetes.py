@@ -332,7 +332,7 @@ def test_pods_have_the_containers_rights_and_times_that_the_values_say():
 def test_resources_fit_into_a_cluster_that_others_use():
     """Each resource has the common labels. The network policy leaves DNS, the namespace and the named addresses.
 
-    Labels of monitoring are those that Prometheus selects.
+    Prometheus selects the labels of monitoring.
     """
     given = CONFIGURATIONS["shared cluster"]
     made = rendered(**given, monitoring={"labels": {"release": "kube-prometheus-stack"}})

@@ -62,7 +62,7 @@ async def test_of_several_new_records_of_one_customer_one_is_added(two_databases
 
 
 async def test_customers_are_found(records, database):
-    """By the beginning of each word of the name, and by exactly a contact: those that they have now."""
+    """By the beginning of each word of the name, and by exactly a contact, as they are now."""
     await put(records, "c-1", **ANNA)
     await put(records, "c-2", name="Annabel Anna Anna")
     await put(records, "c-3", name="Nguyễn Văn Linh")
@@ -90,7 +90,7 @@ async def test_customers_are_found(records, database):
 
 
 async def test_ids_of_one_person_are_read_as_one_customer(records, database):
-    """With those that were merged into them, and under any of them. Undoing a merge restores what was before."""
+    """With the ids that were merged into them, and under any of these. Undoing a merge restores what was before."""
     before = [await put(records, each, name=each.upper()) for each in "abc"]
     await records.merge(SYSTEM_ORIGIN, "c", "b")
     person = await records.merge(SYSTEM_ORIGIN, "b", "a")

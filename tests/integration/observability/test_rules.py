@@ -52,7 +52,7 @@ def run(*command: object, cwd: Path = ROOT) -> str:
 
 
 def test_promtool_accepts_configuration_and_rules(promtool):
-    """Windows and waits are counted in evaluations, so the configured intervals are those of the thresholds."""
+    """Windows and waits are counted in evaluations, so the configured intervals must be the thresholds' intervals."""
     configured = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["global"]
     intervals = signal.SCRAPE_EVERY, faults.EVALUATE_EVERY
     assert (configured["scrape_interval"], configured["evaluation_interval"]) == intervals

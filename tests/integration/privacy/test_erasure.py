@@ -134,7 +134,7 @@ async def erase(environment):
 async def test_customer_with_many_cases_and_files_is_erased_in_one_run(client, two_cases, erase, s3, database):
     """Its files are counted, unless they are staged or of synthetic cases.
 
-    The receipt names those that could not be removed. The service removes their bytes later.
+    The receipt names what could not be removed. The service removes their bytes later.
     """
     row = {"subject": WORD, "status": "open", "priority": "low", "channel": "email", "customer_id": CUSTOMER}
     row |= {"context": [], "tags": [], "search_text": WORD, "created_at": utc_now(), "updated_at": utc_now()}

@@ -1,8 +1,8 @@
 """The model of cases: what each operation answers, and the state that it leaves behind. It is the only one.
 
-It has no effects and no clock. Random requests, one after another, are compared with its answers: `app/api/` has those
-for a case and for bulk changes, and `e2e/day/` those of a team. The checker searches for an order of concurrent calls
-in which the service and the model answer the same.
+It has no effects and no clock. Tests compare random requests, one after another, with its answers:
+`app/api/` requests to a case and bulk changes, and `e2e/day/` the requests of a team. The checker searches for an order
+of concurrent calls in which the service and the model answer the same.
 """
 
 from collections.abc import Iterable, Mapping
@@ -240,7 +240,7 @@ def is_past(state: State, operation: Operation, answer: Any) -> bool:
 
 
 def places_shown(state: State, place: int) -> list[int]:
-    """Return the places that a read of a case shows: its own, and those of its duplicates, and of theirs."""
+    """Return the places that a read of a case shows: its own, and the places of its duplicates, at any depth."""
     return [number for number in range(len(state.cases)) if place in _chain(state, number)]
 
 

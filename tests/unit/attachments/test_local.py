@@ -188,7 +188,7 @@ async def test_files_of_another_program_are_reported_at_the_start(tmp_path, capl
     ("number", "accessible"), [(errno.EMFILE, True), (errno.EACCES, False), (errno.EIO, True), (errno.EACCES, True)]
 )
 async def test_read_error_does_not_count_as_damage(storage, monkeypatch, number, accessible):
-    """Neither do lost permissions of the whole directory. Those of one file do: only a repair makes it readable."""
+    """Nor do lost permissions of the directory. Lost permissions of a file do: only a repair makes it readable."""
     kept = await storage.put(stream(b"hello"))
     is_damaged = accessible and number == errno.EACCES
     with monkeypatch.context() as patch:

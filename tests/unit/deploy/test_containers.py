@@ -152,7 +152,7 @@ def test_what_the_service_writes_is_mounted():
 
 
 def test_user_and_version_are_those_of_the_image():
-    """Compose keeps the user, and the pods name it. The tag is the one that `make image` builds."""
+    """Compose keeps the user, and the pods name it. `make image` builds that tag."""
     (image,) = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())["images"]
     assert (image["name"], image["newTag"]) == ("support-service", __version__)
     assert COMPOSE["x-service"]["image"] == f"support-service:{__version__}"
