@@ -28,12 +28,10 @@ async def client(shared_client):
 
 
 async def matches(client, **query):
-    """Return the matches of a page of cases."""
     return [item["match"] for item in (await list_cases(client, **query))["items"]]
 
 
 def highlighted(match):
-    """Return the highlighted texts of a match."""
     return [match["snippet"][start:end] for start, end in match["highlights"]]
 
 

@@ -30,12 +30,10 @@ SAME += ("X-Content-Type-Options", "Content-Security-Policy")
 
 @pytest.fixture
 def environment(environment, s3):
-    """The variables of a service with a bucket."""
     return environment | {"SUPPORT_S3_BUCKET": s3.create_bucket(), "SUPPORT_S3_ENDPOINT": s3.url}
 
 
 async def offload(environment):
-    """Move every file to S3."""
     async with open_maintenance(Settings.load(environment)) as maintenance:
         await maintenance.offloader().run(utc_now())
 
@@ -199,7 +197,6 @@ async def test_scrub_runs_although_reconciliation_fails(make_client, environment
 
 
 async def wait_for_value(metrics, name, condition, **labels):
-    """Wait until the value of a series meets a condition."""
     await eventually(
         lambda: (value := metrics.value(name, **labels)) is not None and condition(value), 6 * GENEROUS_TIMEOUT
     )

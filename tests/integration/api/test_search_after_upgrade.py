@@ -35,19 +35,16 @@ async def add_old_message(client, case, text, *, visibility="public"):
 
 
 async def number_of_documents(client):
-    """Return the number of search documents."""
     (row,) = await service_of(client).database.fetch_all(sa.select(sa.func.count()).select_from(search_documents))
     return row[0]
 
 
 async def forget(client, *conditions):
-    """Delete search documents."""
     async with service_of(client).database.transaction() as tx:
         await tx.execute(search_documents.delete().where(*conditions))
 
 
 async def snippet(client, q):
-    """Return the text that a search shows of the only case that it finds."""
     (item,) = (await list_cases(client, q=q))["items"]
     return item["match"]["snippet"]
 

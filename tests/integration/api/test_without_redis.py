@@ -14,7 +14,6 @@ LETTERS = "/support/dead-letters"
 
 
 async def read(client, path):
-    """Return the status and the JSON of an answer."""
     async with client.get(path) as response:
         return response.status, await response.json()
 

@@ -78,8 +78,6 @@ async def test_failed_multipart_upload_is_aborted(storage, s3, bucket):
 
 
 async def refusals(calls):
-    """Make calls at once. Return the code with which each is refused, by its name."""
-
     async def refusal(call):
         with pytest.raises(Unavailable) as refused:
             await call()

@@ -37,7 +37,6 @@ async def stage(database, *files, uploader=AGENT, until=AT + HOUR, most=10):
 
 
 async def found(database, uploader, *numbers, case="case-1", now=AT):
-    """Return the numbers of the files that an uploader may name in a message."""
     ids = [f"file-{number}" for number in numbers]
     return sorted(each.size_bytes for each in await attachment_rows.list_staged(database, uploader, case, ids, now))
 

@@ -59,7 +59,6 @@ async def fill(database):
 
 @pytest.fixture
 async def sealed_log(database):
-    """A database with a sealed log."""
     await fill(database)
     return database
 
@@ -83,7 +82,6 @@ def unprotected_log(sqlite_template, tmp_path_factory):
 
 @asynccontextmanager
 async def opened_database(path):
-    """A SQLite file as an open database, for the length of a block."""
     database = create_database(f"sqlite:///{path}")
     await database.open()
     yield database
@@ -91,7 +89,6 @@ async def opened_database(path):
 
 
 async def rows(database):
-    """Return every sealed entry, in the order of the chain."""
     return await entry_rows.read_sealed(database, 0, 1000)
 
 
@@ -320,7 +317,6 @@ class Watch:
 
 
 async def add_entries(database, number):
-    """Record and seal entries of one case."""
     async with unit_of_work(database, SYSTEM_ORIGIN) as work:
         await log.record_all(work, "case.changed", [("case-9", AT, {"priority": ("low", "high")})] * number)
         await log.seal_all(work.tx)

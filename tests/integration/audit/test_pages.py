@@ -23,7 +23,6 @@ async def add(database, *entries, changes="{}"):
 
 
 async def found(database, limit=50, **filters):
-    """Return the sizes of the pages of a search, and the actors of all entries."""
     sizes, actors, last, more = [], [], None, True
     while more:
         (page, more, _), _ = await find_entries(database, AuditFilters(**filters), last, limit)
@@ -34,7 +33,6 @@ async def found(database, limit=50, **filters):
 
 
 async def of_case(database, limit):
-    """Return the sizes of the pages of case-1, and the actors of all entries."""
     sizes, actors, before, more = [], [], None, True
     while more:
         page, more, _ = await entry_rows.read_case_entries(database, "case-1", before, limit)

@@ -33,7 +33,6 @@ async def fill(database, numbers=range(ENTRIES)):
 
 @pytest.fixture
 async def sealed_log(database):
-    """A database with a sealed log."""
     await fill(database)
     return database
 
@@ -46,12 +45,10 @@ async def exported(database, days=CUT, **limits):
 
 
 def read(file, noted=None):
-    """Verify a file."""
     return read_segment(io.BytesIO(file), noted)
 
 
 def as_file(lines):
-    """Verify a file of lines."""
     return read(b"\n".join(json.dumps(line).encode() for line in lines))
 
 
@@ -68,7 +65,6 @@ async def interrupted_detachment(database, segment, monkeypatch):
 
 
 async def positions(database):
-    """Return the positions of the entries in the database."""
     found = await database.fetch_all(sa.select(audit_log.c.position).order_by(audit_log.c.position))
     return [row.position for row in found]
 

@@ -7,7 +7,6 @@ from benchmarks.measure import Round
 
 
 def taking(ms: float) -> Sample:
-    """Return the sample of one request that took some ms of CPU."""
     return Sample(started=1, seconds=1, cpu_seconds=ms / 1000)
 
 

@@ -9,11 +9,9 @@ from tests.support.scrape import Scrape
 
 @pytest.fixture
 def instruments(own_metrics):  # noqa: F811 - a fixture
-    """The instruments of the service under test."""
     return Instruments(own_metrics.meter)
 
 
 @pytest.fixture
 def metrics(own_metrics):  # noqa: F811 - a fixture
-    """What the instruments have counted."""
     return Scrape(own_metrics)

@@ -66,7 +66,6 @@ class _no_turn:  # noqa: N801 - a turn that is always free
 
 @pytest.fixture
 def replicas(two_databases, instruments):
-    """Two replicas."""
     return [Replica(each, instruments) for each in two_databases]
 
 

@@ -23,14 +23,12 @@ AGENTS = (None, "agent-1", "agent-2")
 
 
 async def counted(database):
-    """Return the number of cases by (status, priority), counted one by one."""
     key = (tickets.c.status, tickets.c.priority)
     statement = sa.select(*key, sa.func.count().label("number")).where(sa.not_(IS_SYNTHETIC)).group_by(*key)
     return {(row.status, row.priority): row.number for row in await database.fetch_all(statement)}
 
 
 async def kept(database):
-    """Return the numbers that the triggers keep, without zeros."""
     return {key: number for key, number in (await gauges.CASE_COUNTS.read(database)).numbers.items() if number}
 
 
@@ -79,7 +77,6 @@ async def change_at_random(service, seed):
 
 
 async def roll_back(database, statement):
-    """Run a statement in a transaction that is rolled back."""
     with suppress(LookupError):
         async with database.transaction() as tx:
             await tx.execute(statement)

@@ -62,7 +62,6 @@ class Cases:
         self.messages = 0
 
     async def open(self):
-        """Open a case."""
         self._pass_time()
         number = len(self.known) + 1
         status = self.chance.choice(["open", "open", "pending", "resolved", "closed"])
@@ -99,7 +98,6 @@ class Cases:
         self.changed.add(case.id)
 
     async def change(self):
-        """Add a message to a case, or change its status or tags."""
         self._pass_time()
         case = self.chance.choice(list(self.known.values()))
         self.changed.add(case["id"])
@@ -184,7 +182,6 @@ class Cases:
         return "parcel" in message.message and (message.visibility == "public" or principal.role != "customer")
 
     async def page(self, query, sort, cursor, principal, limit=9):
-        """Return the cases of a page, and the cursor of the next one."""
         asked = CaseQuery.model_validate(query | {"sort": sort, "limit": limit})
         page = await case_list.find_cases(self.database, asked, case_sorts.decode_cursor(sort, cursor), principal)
         after = case_sorts.encode_cursor(sort, page.cases[-1][0]) if page.has_more else None

@@ -41,7 +41,6 @@ REFUSALS = {
 
 
 async def in_transaction(database, change):
-    """Run a step of an erasure or of retention."""
     async with database.transaction() as tx:
         await change(tx)
 
@@ -76,7 +75,6 @@ async def check(database):
 
 
 async def actions(database):
-    """Return how often each action is in the audit log."""
     rows = await database.fetch_all(sa.select(audit_log.c.action))
     return Counter(row.action for row in rows)
 

@@ -22,14 +22,11 @@ WAITING = sa.text(
 
 @pytest.fixture
 def replicas(two_databases, instruments):
-    """The link services of two replicas."""
     return [LinkService(each, recorder(each, instruments)) for each in two_databases]
 
 
 @pytest.fixture
 def open_cases(service):
-    """Open some cases."""
-
     async def add(number):
         return [await service.open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email")) for _ in range(number)]
 
@@ -37,8 +34,6 @@ def open_cases(service):
 
 
 async def wait_for_locks(database, number):
-    """Wait until some transactions wait for a lock."""
-
     async def they_wait():
         return (await database.fetch_one(WAITING)).number == number
 

@@ -21,22 +21,18 @@ WRITERS = 12
 
 
 class Replica:
-    """The services of one replica."""
-
     def __init__(self, database, instruments):
         changes = recorder(database, instruments)
         self.cases, self.links = CaseService(database, changes), LinkService(database, changes)
         self.splitter = CaseSplitter(database, changes)
 
     async def open(self, *texts):
-        """Open a case with messages of its customer; return its id."""
         case = await self.cases.open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email", customerId="c-1"))
         for text in texts:
             await self.write(case.id, text)
         return case.id
 
     async def write(self, case_id, text, **fields):
-        """Add a message of the customer; return it."""
         return await self.cases.add_message(SYSTEM_ORIGIN, case_id, message_from("customer", text, **fields))
 
     def merge(self, case_id, into):
@@ -48,7 +44,6 @@ class Replica:
 
 @pytest.fixture
 def replicas(two_databases, instruments):
-    """Two replicas."""
     return [Replica(each, instruments) for each in two_databases]
 
 

@@ -28,8 +28,6 @@ pytestmark = both_databases
 
 @pytest.fixture
 def open_cases(service):
-    """Open cases of one customer."""
-
     async def open_cases(number):
         new = NewCase(subject="A", channel="email", customerId="ann")
         return [(await service.open_case(SYSTEM_ORIGIN, new)).id for _ in range(number)]
@@ -38,7 +36,6 @@ def open_cases(service):
 
 
 async def add_file(database, case_id):
-    """Add the row of a file; return its id."""
     name = new_id()
     file = StoredAttachment(name, case_id, "a.txt", "text/plain", 1, "", "local", name, AT)
     async with database.transaction() as tx:
@@ -47,7 +44,6 @@ async def add_file(database, case_id):
 
 
 async def ids_of_pages(read_page, limit):
-    """Return the ids of the messages of all pages."""
     found, more = [], True
     while more:
         page = await read_page(found[-1] if found else None, limit)

@@ -39,12 +39,10 @@ TABLES = (tickets, messages, outbox, audit_log, search_documents, ticket_referen
 
 @pytest.fixture
 def replicas(two_databases, instruments):
-    """The case services of two replicas."""
     return [CaseService(each, recorder(each, instruments)) for each in two_databases]
 
 
 async def rows(database):
-    """Return the number of rows of each table."""
     counts = [sa.select(sa.func.count()).select_from(table).scalar_subquery() for table in TABLES]
     (found,) = await database.fetch_all(sa.select(*(count.label(f"n{n}") for n, count in enumerate(counts))))
     return tuple(found)

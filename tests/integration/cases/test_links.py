@@ -30,20 +30,16 @@ CASES = 5
 
 
 def link_to(other, kind="related"):
-    """Return the request for a link to another case."""
     return NewLink(kind=kind, caseId=other.id)
 
 
 @pytest.fixture
 def links(database, instruments):
-    """The link service."""
     return LinkService(database, recorder(database, instruments))
 
 
 @pytest.fixture
 def add_case(service):
-    """Open a case."""
-
     async def add(channel="email", **fields):
         return await service.open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel=channel, **fields))
 
@@ -51,7 +47,6 @@ def add_case(service):
 
 
 async def events_of(database, case):
-    """Return the type, the kind of change and the link of each event about a case but the first."""
     rows = await database.fetch_all(sa.select(outbox.c.event).where(outbox.c.case_id == case.id).order_by(outbox.c.seq))
     events = [json.loads(row.event) for row in rows]
     found = [(each["type"].split(".")[2], each["data"]) for each in events[1:]]
@@ -59,7 +54,6 @@ async def events_of(database, case):
 
 
 async def actions_on(database, case):
-    """Return the action and the changes of each audit entry about a case but the first."""
     rows = await database.fetch_all(
         sa.select(audit_log).where(audit_log.c.case_id == case.id).order_by(audit_log.c.seq)
     )

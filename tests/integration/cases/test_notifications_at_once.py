@@ -46,7 +46,6 @@ class Replica:
         return await self.cases.add_message(WriteOrigin(PEOPLE[name]), case.id, new)
 
     async def listed(self, name, **options):
-        """Return all notifications of a person, newest first, and how many are unread."""
         found, cursor, unread = [], None, 0
         while True:
             query = NotificationQuery(cursor=cursor, unread=options.get("unread", False))

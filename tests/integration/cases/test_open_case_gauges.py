@@ -23,20 +23,16 @@ OPEN_LABELS = sorted(product(("open", "pending"), ("low", "normal", "high", "urg
 
 @pytest.fixture
 def gauges(database, instruments):
-    """The gauges of open cases."""
     return CaseGauges(database, instruments)
 
 
 @pytest.fixture
 def exposed(metrics):
-    """Return the label sets and values of a metric."""
     return lambda name: [(labels, value) for _, labels, value in metrics.samples(name)]
 
 
 @pytest.fixture
 def oldest_age(gauges, exposed):
-    """Refresh the gauges; return the age of the oldest unanswered message."""
-
     async def oldest_age():
         await gauges.refresh()
         ((_, age),) = exposed(OLDEST)
@@ -47,8 +43,6 @@ def oldest_age(gauges, exposed):
 
 @pytest.fixture
 def wait_one_hour_longer(database):
-    """Let the customer of a case have waited for an hour longer."""
-
     async def wait(case):
         async with database.transaction() as tx:
             row = await tx.fetch_one(sa.select(tickets.c.waiting_since).where(tickets.c.id == case.id))

@@ -41,7 +41,6 @@ async def test_failed_closing_changes_nothing(service):
 
 
 async def conversation_bytes(database, case):
-    """Return the stored size of a case's conversation."""
     statement = sa.select(tickets.c.conversation_bytes).where(tickets.c.id == case.id)
     return (await database.fetch_one(statement))[0]
 

@@ -31,14 +31,12 @@ OTHER_CASES = 30
 
 @pytest.fixture
 def make_waker(database, instruments):
-    """Return a waker, that of a replica."""
     return lambda **timings: SnoozeWaker(
         database, recorder(database, instruments), instruments, WakerTimings(**{"lease_duration": 3600.0} | timings)
     )
 
 
 async def snooze(service):
-    """Open a case and snooze it for a day; return its id."""
     case = await service.open_case(SYSTEM_ORIGIN, NEW)
     sent = {"status": "pending", "until": format_time(utc_now() + DAY)}
     await service.set_status(SYSTEM_ORIGIN, case.id, StatusChange.model_validate(sent))

@@ -24,8 +24,6 @@ STATUSES = get_args(Status)
 
 @pytest.fixture
 def case_with_status(service):
-    """Open a case and bring it to a status."""
-
     async def make(status):
         case = await service.open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email"))
         await service.set_status(SYSTEM_ORIGIN, case.id, StatusChange(status=status))

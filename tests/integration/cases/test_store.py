@@ -25,7 +25,6 @@ pytestmark = both_databases
 
 
 def message(number=1, case=1, **fields):
-    """Return a message that is not stored."""
     values = {"author_type": "agent", "message": "Hello", "attachment_uri": None, "sentiment": None, "metadata": None}
     values["visibility"] = "public"
     identity = {"id": f"message-{number}", "ticket_id": f"case-{case}", "created_at": AT}
@@ -33,7 +32,6 @@ def message(number=1, case=1, **fields):
 
 
 def state_after(answered_at, *messages):
-    """Return the state of a case after these messages were added."""
     size = case_rows.MIN_MESSAGE_BYTES * len(messages)
     at = messages[-1].created_at
     access = {"customer_id": None, "assigned_agent_id": None, "team": None}
@@ -42,13 +40,11 @@ def state_after(answered_at, *messages):
 
 
 async def references(database):
-    """Return every row of the reference index."""
     statement = sa.select(ticket_references.c.ticket_id, ticket_references.c.kind, ticket_references.c.value)
     return sorted(tuple(row) for row in await database.fetch_all(statement))
 
 
 async def listed(database, query, after=None, **bound):
-    """Return the case ids of a page, and whether more pages follow."""
     page = await case_list.find_cases(database, query, after, SYSTEM, **bound)
     return [each.id for _, each in page.cases], page.has_more
 
@@ -253,7 +249,6 @@ async def test_words_beyond_the_search_limit_are_not_found(database, add_cases):
 
 
 async def add_files(database, number):
-    """Add rows of files to a case."""
     row = {"ticket_id": "case-1", "content_type": "a/b", "size_bytes": 1, "sha256": "0" * 64, "storage": "local"}
     rows = [
         row | {"id": f"file-{each}", "filename": "a", "storage_key": str(each), "created_at": AT}

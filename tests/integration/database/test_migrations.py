@@ -104,7 +104,6 @@ def deleting(case):
 
 
 def rows(url, query):
-    """Return the rows that a query finds."""
     return {tuple(each) for each in inspect(url, lambda reader: reader.exec_driver_sql(query).all())}
 
 

@@ -138,7 +138,6 @@ MODE = sa.text("SELECT current_setting('plan_cache_mode') AS mode")
 
 @pytest.fixture
 def start_pooler(database_url, tmp_path):
-    """Starts PgBouncer with a mode and settings."""
     started = []
 
     def start(mode, **settings):

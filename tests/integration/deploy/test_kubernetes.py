@@ -33,7 +33,6 @@ pytestmark = pytest.mark.usefixtures("servers")
 
 
 def run(program, *arguments, given=""):
-    """Run a program that `make services` installs."""
     path = find_binary(program, str(ENVIRONMENT / "bin"))
     command = [path, *map(str, arguments)]
     return subprocess.run(command, input=given, capture_output=True, text=True, timeout=120, check=False)
@@ -50,7 +49,6 @@ def kustomized():
 
 
 def template(*options, **values):
-    """Run the chart with these values over its own, as from a file."""
     command = ("helm", "template", "support", CHART, "--namespace", "support", "--values", "-", *options)
     return run(*command, given=json.dumps(values))
 
@@ -112,7 +110,6 @@ def schemas():
 
 
 def violations(schemas, resource):
-    """Return what the schema of a resource's kind finds in it."""
     from jsonschema import Draft202012Validator
 
     group, _, version = resource["apiVersion"].rpartition("/")
@@ -273,7 +270,6 @@ def test_values_reach_the_resources():
 
 
 def numbers(values, path=""):
-    """Yield the path and the value of each number."""
     for name, value in values.items():
         if isinstance(value, dict):
             yield from numbers(value, f"{path}{name}.")

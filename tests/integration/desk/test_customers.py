@@ -21,18 +21,15 @@ ANNA = {"name": "Anna Bergér", "contacts": CONTACTS, "notes": "Call her in the 
 
 @pytest.fixture
 def records(database):
-    """The records of customers."""
     return CustomerRecords(database)
 
 
 async def put(records, customer_id, expected=None, **fields):
-    """Change or add a record; return it."""
     customer, _ = await records.change(SYSTEM_ORIGIN, customer_id, CustomerChange.model_validate(fields), expected)
     return customer
 
 
 async def find(records, database, **query):
-    """Return the ids of the customers who are found, and whether there are more."""
     found = await records.find(SYSTEM, CustomerSearch.model_validate(query), database)
     return [each.customer_id for each in found.items], found.more
 

@@ -22,7 +22,6 @@ OTHER = MacroContent(text="Bye")
 
 @pytest.fixture
 def service(database):
-    """The macro service."""
     return MacroService(database)
 
 

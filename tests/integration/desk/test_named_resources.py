@@ -25,29 +25,24 @@ OWNER = WriteOrigin(Principal("lan", "agent", "agent-1"))
 
 
 def put_macro(database, content):
-    """Create or replace a macro."""
     return MacroService(database).put(SYSTEM_ORIGIN, "a", MacroContent(text=content))
 
 
 def put_policy(database, content):
-    """Create or replace a policy."""
     policy = PolicyContent.model_validate({"match": {"tag": [content]}, "targets": {"resolution": "PT1H"}})
     return PolicyService(database, KnownPolicies(database)).put(SYSTEM_ORIGIN, "a", policy)
 
 
 def put_agent(database, content):
-    """Change a person of the directory, or add the person."""
     directory = AgentDirectory(database, KnownAgents(database))
     return directory.change(SYSTEM_ORIGIN, "a", AgentChange.model_validate({"displayName": content}))
 
 
 def create_macro(database, content):
-    """Create a macro."""
     return MacroService(database).create(SYSTEM_ORIGIN, "a", MacroContent(text=content))
 
 
 def create_view(database, content):
-    """Create a saved view."""
     return ViewService(database).create(OWNER, "a", {"channel": content}, None)
 
 

@@ -26,7 +26,6 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def view(name="A view", **query):
-    """Return a view that is not stored."""
     return SavedView.model_construct(
         id="view-1", owner="agent-1", team=None, name=name, query=query, version=1, created_at=AT, updated_at=AT
     )
@@ -45,12 +44,10 @@ def other_replica(two_databases):
 
 
 def create(service, principal, name, team=None, **query):
-    """Save a view."""
     return service.create(WriteOrigin(principal), name, query, team)
 
 
 async def names(service, principal, size=100):
-    """Return the names of the views that a principal sees, newest first, from pages of a size."""
     page, last = await service.list_views(principal, None, size)
     found = [*page]
     while last:

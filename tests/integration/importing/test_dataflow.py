@@ -92,7 +92,6 @@ def folder(tmp_path):
 
 @pytest.fixture
 def runner(database, folder, attachment_dir):
-    """Runs imports into the database of the test."""
     return ImportRunner(database, folder, attachment_dir)
 
 

@@ -45,7 +45,6 @@ pytestmark = both_databases
 
 
 def said(author, text, day, **fields):
-    """Return a message of a day."""
     return {"authorType": author, "message": text, "sentAt": f"2020-01-0{day}T10:00:00Z", **fields}
 
 
@@ -66,13 +65,11 @@ CASE = {
 
 
 def new(number, **fields):
-    """Return a small case."""
     return {"externalId": f"c{number}", "subject": f"Case {number}", "channel": "email", **fields}
 
 
 @pytest.fixture
 def runner(database, tmp_path, attachment_dir):
-    """Runs imports into the database of the test, from a folder with a file."""
     folder = tmp_path / "export"
     folder.mkdir()
     (folder / "label.txt").write_text("To Ann")
@@ -80,13 +77,11 @@ def runner(database, tmp_path, attachment_dir):
 
 
 async def totals(runner, cases, **options):
-    """Run an import; return (read, imported, already stored, refused)."""
     found = await runner.run_lines(cases, **options)
     return (found.read, found.imported, found.already_stored, found.refused)
 
 
 async def count(database, table):
-    """Return the number of rows of a table."""
     return (await database.fetch_one(sa.select(sa.func.count().label("number")).select_from(table))).number
 
 

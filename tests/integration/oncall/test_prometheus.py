@@ -29,7 +29,6 @@ def alert(name, expr, summary="", **labels):
 
 @asynccontextmanager
 async def prometheus(folder, *rules):
-    """Run Prometheus with these rules, and give its address."""
     (folder / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "test", "rules": list(rules)}]}))
     settings = {"global": {"evaluation_interval": "1s"}, "rule_files": ["rules.yml"]}
     (folder / "prometheus.yml").write_text(yaml.safe_dump(settings))

@@ -12,7 +12,6 @@ DAY = 86_400
 
 @pytest.fixture
 def servers():
-    """The TLS servers of a test."""
     servers = []
     yield servers
     for server in servers:
@@ -21,8 +20,6 @@ def servers():
 
 @pytest.fixture
 def serve(tmp_path, servers):
-    """Start TLS servers with a certificate that is valid for a number of days; return the URL of each."""
-
     async def start(days):
         server, url = await start_tls_server(tmp_path, days)
         servers.append(server)

@@ -34,7 +34,6 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 def claims(database):
-    """The claims of a database."""
     return IdempotencyService(database)
 
 

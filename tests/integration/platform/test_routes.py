@@ -28,7 +28,6 @@ WRONG_URLS = [
 
 
 async def open_case(principals):
-    """Open a case with a message, a note and a file; return its id and that of the file."""
     new = {"subject": "Where is the parcel?", "channel": "email", "initialMessage": MESSAGE, **OWN}
     case = await principals.read_json("supervisor", "POST", "/support/cases", json=new)
     path = f"/support/cases/{case['id']}"
@@ -71,7 +70,6 @@ def _is_change(operation):
 
 
 def _order(operation):
-    """Sort reads before changes, and deletions last."""
     return _is_change(operation), REQUESTS[operation][0] == "DELETE"
 
 

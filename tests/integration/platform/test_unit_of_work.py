@@ -20,14 +20,11 @@ ROW = {"name": "ttl", "value": 1.0, "reason": "", "until": AT, "set_at": AT}
 
 @pytest.fixture
 def idempotency(database):
-    """The claims of a database."""
     return IdempotencyService(database)
 
 
 @pytest.fixture
 def expire_claims(database):
-    """Let every claim expire."""
-
     async def expire():
         async with database.transaction() as tx:
             await tx.execute(idempotency_keys.update().values(until=datetime.now(UTC) - timedelta(seconds=1)))
@@ -44,7 +41,6 @@ async def write(database, claim, cases=()):
 
 
 async def count_writes(database):
-    """Return the number of rows that were written."""
     return (await database.fetch_one(sa.select(sa.func.count()).select_from(timeline_overrides)))[0]
 
 

@@ -24,7 +24,6 @@ pytestmark = pytest.mark.usefixtures("upstream_services")
 
 @pytest.fixture
 def environment(environment, redis):
-    """A service with Redis and generous timeouts for the timeline."""
     return environment | {
         "SUPPORT_REDIS_URL": redis.url,
         "SUPPORT_REDIS_TIMEOUT": str(GENEROUS_TIMEOUT),
@@ -34,12 +33,10 @@ def environment(environment, redis):
 
 
 def base_url_of(client):
-    """Return the base URL of a service."""
     return str(client.make_url("")).rstrip("/")
 
 
 async def run_probe(base_url, tmp_path, *arguments):
-    """Run one check; return its exit status, its report, and its steps by name."""
     async with running("probe", "--base-url", base_url, *arguments, cwd=tmp_path) as process:
         status, out, errors = await process.wait_for_exit(COMMAND_TIMEOUT)
     report = json.loads(out)
@@ -49,7 +46,6 @@ async def run_probe(base_url, tmp_path, *arguments):
 
 
 async def run_probe_of(answer, tmp_path):
-    """Run one check of a server that gives these answers."""
     app = web.Application(client_max_size=1 << 20)
     app.router.add_route("*", "/{tail:.*}", answer)
     async with TestServer(app) as server:
@@ -57,7 +53,6 @@ async def run_probe_of(answer, tmp_path):
 
 
 async def everything_is_deleted(client, attachment_dir):
-    """Return whether a check deleted its case and its file."""
     return not (await list_cases(client, channel="synthetic"))["items"] and stored_files(attachment_dir) == []
 
 

@@ -31,7 +31,6 @@ AGENTS, TEAMS = ("", "ann", "bob", "eve"), ("", "returns", "billing")
 
 
 def new_occurrence(draw):
-    """Return something that happened on one of the days."""
     at = start_of(FIRST) + timedelta(seconds=draw.randrange(DAYS * 86_400))
     since = at - timedelta(seconds=10 ** draw.uniform(-1, 6))
     return Occurrence(
@@ -40,7 +39,6 @@ def new_occurrence(draw):
 
 
 async def store(database, occurrences):
-    """Store occurrences, as triggers do."""
     rows = [
         {**occurrence._asdict(), "case_id": "case", "team": occurrence.team or None, "agent": occurrence.agent or None}
         for occurrence in occurrences

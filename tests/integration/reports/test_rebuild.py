@@ -33,7 +33,6 @@ async def migrate(database):
 
 
 async def rebuild_all(database, start=LONG_AGO):
-    """Rebuild; return how many occurrences were counted."""
     run = ReportRebuild(database, CHANNELS)
     if await run.begin(start):
         await run.run(SYSTEM_ORIGIN)

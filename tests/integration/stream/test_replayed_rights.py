@@ -27,7 +27,6 @@ def token_file(tmp_path):
 
 @pytest.fixture(params=["the memory of the feed", "the log in memory", "Redis"])
 def environment(request, environment, redis):
-    """A service that replays from one of the places where changes are kept."""
     return environment | ({"SUPPORT_REDIS_URL": redis.url} if request.param == "Redis" else {})
 
 
@@ -186,7 +185,6 @@ async def test_changes_of_an_outage_show_what_a_stream_may_read_now(make_client,
 
 
 async def change_token(desk, token_file, name, **fields):
-    """Give a token other rights, and wait until the service knows them."""
     before = await desk.send("GET", "/support/me", name)
     with edit_token_file(token_file) as entries:
         entries[:] = [each.model_copy(update=fields) if each.name == name else each for each in entries]

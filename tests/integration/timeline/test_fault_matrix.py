@@ -163,7 +163,6 @@ async def test_source_fault(harness, services, store, subtests, fails, is_stale)
 
 
 async def read_with_fault(harness: TimelineHarness, store: Redis, row: FaultCase, *, is_stale: bool) -> None:
-    """Read a case of its own with a fault and after it, and look at what each read returns, reports and counts."""
     kept = {}
     if is_stale:
         await harness.read()

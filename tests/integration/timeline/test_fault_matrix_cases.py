@@ -33,8 +33,6 @@ OPEN_FOR_LONG = BreakerTimings(open_for=600.0)
 
 
 async def start_service(make_shared_client, services, redis, **timings):
-    """Start the service with Redis and these timings; return its harness with a case."""
-
     async def with_timings(**variables):
         return await make_shared_client(timings=patient_timings(timeline=TimelineTimings(**timings)), **variables)
 

@@ -42,7 +42,6 @@ def loaded(database, clock):
 
 @pytest.fixture
 def new_log_lines(caplog):
-    """Return the level and text of the log lines since the last call."""
     caplog.set_level(logging.INFO, overrides.__name__)
 
     def new_log_lines():

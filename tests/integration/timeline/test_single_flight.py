@@ -35,7 +35,6 @@ def make_replica(make_client, upstream_services, sources, redis):
 
 
 def outcome(detail, sources):
-    """Return the statuses of the sources of a case, and how often they were called."""
     statuses = {source["status"] for source in detail["timelineSources"].values()}
     return statuses, sum(len(service.calls) for service in sources.values())
 

@@ -37,7 +37,6 @@ BREACHED = "support.case.sla-breached.v1"
 
 @pytest.fixture
 async def policies(database):
-    """The known policies: one."""
     policies = KnownPolicies(database)
     targets = {"firstResponse": "PT1H", "nextResponse": "PT1H", "resolution": "PT3H"}
     await PolicyService(database, policies).put(
@@ -48,13 +47,11 @@ async def policies(database):
 
 @pytest.fixture
 def cases(database, policies, instruments):
-    """The case service."""
     return CaseService(database, CaseRecorder(instruments, ClockTracker(policies, instruments)))
 
 
 @pytest.fixture
 def make_detector(database, policies, instruments):
-    """Return a detector, that of a replica."""
     return lambda **timings: BreachDetector(
         database, policies, instruments, DetectorTimings(**{"lease_duration": 3600.0} | timings)
     )
@@ -62,12 +59,10 @@ def make_detector(database, policies, instruments):
 
 @pytest.fixture
 def exposed(metrics):
-    """Return the values of a metric by target."""
     return lambda name: {labels.get("target", ""): value for _, labels, value in metrics.samples(name)}
 
 
 async def copy_case(database, case_id, copies):
-    """Add copies of a case and of its clocks."""
     case = (await database.fetch_one(tickets.select().where(tickets.c.id == case_id)))._asdict()
     clocks = await database.fetch_all(case_clocks.select().where(case_clocks.c.case_id == case_id))
     del case["seq"]
