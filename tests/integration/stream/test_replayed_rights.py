@@ -61,8 +61,8 @@ async def open_with_note(desk, **fields):
     return case
 
 
-def seen_of(case, stream):
-    return seen([event for event in stream.changes if event.data["caseId"] == case["id"]])
+def of(case, changes):
+    return [event for event in changes if event.data["caseId"] == case["id"]]
 
 
 def seen(changes):
@@ -70,38 +70,28 @@ def seen(changes):
 
 
 @both_databases
-async def test_of_a_case_of_another_team_a_replay_shows_only_that_it_left(desk, start):
-    """Once in a replay; a caller who never could read it gets nothing."""
-    case = await open_with_note(desk, team="returns")
-    await desk.change(case, team="fraud")
-    await desk.change(case, priority="high")
-    [left], others, everything = await replayed(desk, start, "lan", "minh", "supervisor")
-    assert left.data["changeType"] == "case.left"
-    assert left.data["caseId"] == case["id"]
-    assert left.data.keys() == HEAD
-    assert others == []
-    assert NOTE in str(everything)
+async def test_a_replay_has_each_case_as_its_caller_may_read_it_now(desk, start):
+    """All of a case that came or came back, also from before. Of one of another team or agent only that it left, once.
 
-
-async def test_of_a_case_of_another_agent_a_replay_shows_only_that_it_left(desk, start):
-    """The new agent gets all of its changes, also the earlier ones."""
-    case = await open_with_note(desk, assignedAgentId="agent-1", team="fraud")
-    await desk.change(case, assignedAgentId="agent-2")
-    [left], changes = await replayed(desk, start, "lan", "minh")
-    assert left.data.keys() == HEAD
-    assert seen(changes) == ["case.opened", "conversation.added", "case.changed"]
-
-
-async def test_a_case_that_came_to_the_team_or_came_back_is_replayed(desk, start):
-    """As the caller may read it now: its changes from before, too."""
+    A caller who never could read a case gets nothing of it.
+    """
+    left = await open_with_note(desk, team="returns")
+    given = await open_with_note(desk, assignedAgentId="agent-1", team="fraud")
     came, back = await open_with_note(desk, team="fraud"), await open_with_note(desk, team="returns")
+    await desk.change(left, team="fraud")
+    await desk.change(left, priority="high")
+    await desk.change(given, assignedAgentId="agent-2")
     for case, team in ((came, "returns"), (back, "fraud"), (back, "returns")):
         await desk.change(case, team=team)
-    [changes] = await replayed(desk, start, "lan")
-    for case, number in ((came, 1), (back, 2)):
-        own = [event for event in changes if event.data["caseId"] == case["id"]]
-        assert seen(own) == ["case.opened", "conversation.added", *["case.changed"] * number]
-    assert NOTE in str(changes)
+    lan, minh, everything = await replayed(desk, start, "lan", "minh", "supervisor")
+    for case in (left, given):
+        [event] = of(case, lan)
+        assert (event.data["changeType"], event.data.keys()) == ("case.left", HEAD)
+    for case, changes, number in ((came, lan, 1), (back, lan, 2), (given, minh, 1)):
+        assert seen(of(case, changes)) == ["case.opened", "conversation.added", *["case.changed"] * number]
+    assert of(given, minh) == minh
+    assert NOTE in str(of(left, everything))
+    assert all(NOTE in str(of(case, lan)) for case in (came, back))
 
 
 @both_databases
@@ -127,34 +117,23 @@ async def test_the_cases_of_an_erased_customer_are_not_replayed(desk, start, env
             assert case["id"] not in str(stream.events)
 
 
-async def test_a_token_with_other_teams_replays_the_cases_of_these(desk, start, token_file):
-    """A case of the team that the token had before is not shown."""
-    await open_with_note(desk, team="returns")
-    case = await open_with_note(desk, team="billing")
+async def test_a_token_with_other_rights_replays_what_these_let_it_read(desk, start, token_file):
+    """The cases of its new teams, or those of its new role. No such role gets the internal note of a case of a team."""
+    former, case = await open_with_note(desk, team="returns"), await open_with_note(desk, team="billing")
     await change_token(desk, token_file, "lan", teams=("billing",))
     [changes] = await replayed(desk, start, "lan")
-    assert {event.data["caseId"] for event in changes} == {case["id"]}
+    assert of(case, changes) == changes
     assert seen(changes) == ["case.opened", "conversation.added"]
-
-
-@pytest.mark.parametrize(
-    ("role", "subject", "expected"),
-    [
+    for role, subject, expected in (
         ("agent", "agent-3", []),
         ("analyst", None, ["case.opened", "conversation.added"]),
         ("customer", "customer-1", ["case.opened"]),
         ("customer", "customer-2", []),
-    ],
-)
-async def test_a_token_with_another_role_replays_what_this_role_may_read(
-    desk, start, token_file, role, subject, expected
-):
-    """None of these roles gets the internal note of a case of a team."""
-    await open_with_note(desk, team="returns")
-    await change_token(desk, token_file, "lan", role=role, subject=subject, teams=())
-    [changes] = await replayed(desk, start, "lan", customer=subject or "customer-1")
-    assert seen(changes) == expected
-    assert NOTE not in str(changes)
+    ):
+        await change_token(desk, token_file, "lan", role=role, subject=subject, teams=())
+        [changes] = await replayed(desk, start, "lan", customer=subject or "customer-1")
+        assert seen(of(former, changes)) == seen(of(case, changes)) == expected, role
+        assert NOTE not in str(changes)
 
 
 @both_databases
@@ -176,9 +155,9 @@ async def test_changes_of_an_outage_show_what_a_stream_may_read_now(make_client,
                 await eventually(lambda: INTERRUPTED_COMMENT in meanwhile.comments)
                 redis.thaw()
                 for stream in (before, meanwhile):
-                    await eventually(lambda: len(seen_of(came, stream)) == 3)  # noqa: B023 - called within the loop
-                    assert seen_of(came, stream) == ["case.opened", "conversation.added", "case.changed"]
-                    assert set(seen_of(left, stream)) == {"case.left"}
+                    await eventually(lambda: len(of(came, stream.changes)) == 3)  # noqa: B023 - called within the loop
+                    assert seen(of(came, stream.changes)) == ["case.opened", "conversation.added", "case.changed"]
+                    assert set(seen(of(left, stream.changes))) == {"case.left"}
                     assert str(stream.events).count(NOTE) == 1
         finally:
             redis.thaw()
