@@ -62,8 +62,11 @@ async def test_offloaded_file_is_served_as_before(client, environment):
     assert before[0][2] == DATA
 
 
-async def test_download_is_redirected_to_the_bucket(make_client, environment):
-    """The bucket serves bytes, type and name. Local files and HEAD are not redirected."""
+async def test_download_is_redirected_to_the_bucket(make_client, environment, s3):
+    """The bucket serves bytes, type and name. Local files and HEAD are not redirected.
+
+    While the bucket is unavailable, the response is 503, as without redirects.
+    """
     client = await make_client(**environment, SUPPORT_ATTACHMENT_DOWNLOAD="redirect")
     case = await open_case(client)
     attachment = await upload(client, case, DATA, filename="a.pdf", content_type="application/pdf")
@@ -81,13 +84,6 @@ async def test_download_is_redirected_to_the_bucket(make_client, environment):
         assert await response.read() == b"young"
     async with client.head(attachment["uri"], allow_redirects=False) as response:  # the URL is signed for GET only
         assert (response.status, response.headers["Content-Length"]) == (200, str(len(DATA)))
-
-
-async def test_download_is_not_redirected_to_an_unavailable_bucket(make_client, environment, s3):
-    """The response is 503, as without redirects."""
-    client = await make_client(**environment, SUPPORT_ATTACHMENT_DOWNLOAD="redirect")
-    attachment = await upload(client, await open_case(client), DATA)
-    await offload(environment)
     s3.kill()
     try:
         response = await client.get(attachment["uri"], allow_redirects=False)
@@ -97,8 +93,11 @@ async def test_download_is_not_redirected_to_an_unavailable_bucket(make_client, 
         s3.start()
 
 
-async def test_uploads_go_directly_to_s3_when_it_is_the_store(make_client, environment, attachment_dir):
-    """The local disk stays empty, its gauges stay at 0, and a removal deletes the object."""
+async def test_uploads_go_directly_to_s3_when_it_is_the_store(make_client, environment, s3, attachment_dir):
+    """The local disk stays empty, its gauges stay at 0, and a removal deletes the object.
+
+    An empty file is stored, downloaded and removed, too. It has no range. While S3 is down, uploads get 503.
+    """
     client = await make_client(**environment, SUPPORT_ATTACHMENT_STORE="s3")
     case = await open_case(client)
     attachment = await upload(client, case, DATA)
@@ -110,45 +109,44 @@ async def test_uploads_go_directly_to_s3_when_it_is_the_store(make_client, envir
     assert metrics.value("support_attachment_backlog_files") == 0
     assert metrics.value("support_attachment_backlog_age_seconds") == 0
     await expect_json(client.delete(f"/support/cases/{case['id']}/attachments/{attachment['id']}"), 204)
+    stored = await upload(client, case, b"")
+    assert (stored["sizeBytes"], stored["sha256"]) == (0, hashlib.sha256(b"").hexdigest())
+    for method in ("GET", "HEAD"):
+        async with client.request(method, stored["uri"], headers={"If-Range": '"x"', "Range": "bytes=0-"}) as response:
+            assert (response.status, await response.read(), response.headers["Content-Length"]) == (200, b"", "0")
+    response = await client.get(stored["uri"], headers={"Range": "bytes=0-0"})
+    await expect_problem(response, 416, "range_not_satisfiable")
+    await expect_json(client.delete(stored["uri"].rpartition("/")[0]), 204)
     settings = Settings.load(environment)
     bucket = configured_storages(settings.attachments, settings.s3)["s3"]
     await bucket.open()
     assert [found async for found in bucket.list()] == []
     await bucket.close()
+    s3.kill()
+    boundary = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n--b--\r\n'
+    sent = {"data": boundary, "headers": {"Content-Type": "multipart/form-data; boundary=b"}}
+    await expect_problem(client.post(f"/support/cases/{case['id']}/attachments", **sent), 503, "storage_unavailable")
+    s3.start()
 
 
-async def test_files_on_s3_are_unavailable_while_s3_is_down(make_client, environment, s3, attachment_dir):
-    """Downloads and uploads get 503 with Retry-After. Files on the local disk are served."""
-    client = await make_client(**environment)
+async def test_files_on_s3_are_unavailable_while_s3_is_down(make_client, client, environment, s3):
+    """Downloads get 503 with Retry-After. Files on the local disk are served.
+
+    Without the bucket in its settings, a service says that the file is unreadable, and names the storage.
+    """
     case = await open_case(client)
     on_s3 = await upload(client, case, b"far")
     await offload(environment)
     on_disk = await upload(client, case, b"near")
+    without = await make_client(**environment | {"SUPPORT_S3_BUCKET": None})
+    assert "s3" in (await expect_problem(without.get(on_s3["uri"]), 503, "attachment_unreadable"))["detail"]
     s3.kill()
     response = await client.get(on_s3["uri"])
     assert response.headers["Retry-After"]
     await expect_problem(response, 503, "storage_unavailable")
     async with client.get(on_disk["uri"]) as response:
         assert await response.read() == b"near"
-    await client.close()
-    direct = await make_client(**environment, SUPPORT_ATTACHMENT_STORE="s3")
-    response = await direct.post(
-        f"/support/cases/{case['id']}/attachments",
-        data=b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n--b--\r\n',
-        headers={"Content-Type": "multipart/form-data; boundary=b"},
-    )
-    await expect_problem(response, 503, "storage_unavailable")
     s3.start()
-
-
-async def test_file_in_an_unconfigured_bucket_is_unreadable(make_client, environment):
-    """The response is 503 and names the storage."""
-    client = await make_client(**environment)
-    attachment = await upload(client, await open_case(client), DATA)
-    await offload(environment)
-    without = await make_client(**environment | {"SUPPORT_S3_BUCKET": None})
-    problem = await expect_problem(without.get(attachment["uri"]), 503, "attachment_unreadable")
-    assert "s3" in problem["detail"]
 
 
 async def test_service_offloads_files_in_the_background(make_client, environment, attachment_dir):
@@ -200,16 +198,3 @@ async def wait_for_value(metrics, name, condition, **labels):
     await eventually(
         lambda: (value := metrics.value(name, **labels)) is not None and condition(value), 6 * GENEROUS_TIMEOUT
     )
-
-
-async def test_empty_file_is_a_file(make_client):
-    """It is stored, downloaded and removed. It has no range."""
-    client = await make_client(SUPPORT_ATTACHMENT_STORE="s3")
-    stored = await upload(client, await open_case(client), b"")
-    assert (stored["sizeBytes"], stored["sha256"]) == (0, hashlib.sha256(b"").hexdigest())
-    for method in ("GET", "HEAD"):
-        async with client.request(method, stored["uri"], headers={"If-Range": '"x"', "Range": "bytes=0-"}) as response:
-            assert (response.status, await response.read(), response.headers["Content-Length"]) == (200, b"", "0")
-    response = await client.get(stored["uri"], headers={"Range": "bytes=0-0"})
-    await expect_problem(response, 416, "range_not_satisfiable")
-    await expect_json(client.delete(stored["uri"].rpartition("/")[0]), 204)

@@ -56,15 +56,32 @@ async def everything_is_deleted(client, attachment_dir):
     return not (await list_cases(client, channel="synthetic"))["items"] and stored_files(attachment_dir) == []
 
 
-async def test_healthy_service_is_good(client, attachment_dir, tmp_path):
-    """Each step reports its time and threshold, the exit status is 0, and everything is deleted."""
+async def test_healthy_service_is_good(client, metrics, attachment_dir, tmp_path):
+    """Each step reports its time and threshold, the exit status is 0, and everything is deleted.
+
+    A step that succeeds and takes too long gives exit status 2. Checks change no metric of real cases. Synthetic cases
+    are in no workload, and in a list only on request.
+    """
     status, report, steps = await run_probe(base_url_of(client), tmp_path, "--once", *GENEROUS_THRESHOLDS)
     assert (status, report["verdict"], report["reason"]) == (0, "good", None)
     assert tuple(steps) == PROBE_STEPS
     for name, step in steps.items():
         assert step["verdict"] == "good", step
         assert 0 < step["seconds"] < step["threshold"] == 60, name
+    status, report, _ = await run_probe(base_url_of(client), tmp_path, "--threshold", "0.000001")
+    assert (status, report["verdict"]) == (2, "slow")
     assert await everything_is_deleted(client, attachment_dir)
+    synthetic = await open_case(client, channel="synthetic", assignedAgentId="a", priority="high")
+    assert metrics.nonzero("support_ticket_created_total") == {"synthetic": 3}
+    for name in ("conversation_added_total", "ticket_status_changed_total", "attachment_stored_total"):
+        assert metrics.total(f"support_{name}") == 0
+    for name in ("attachment_deleted_total", "ticket_resolution_seconds_count", "ticket_open"):
+        assert metrics.total(f"support_{name}") == 0
+    assert (await list_cases(client))["items"] == []
+    assert (await list_cases(client, q="parcel"))["items"] == []
+    assert [case["id"] for case in (await list_cases(client, channel="synthetic"))["items"]] == [synthetic["id"]]
+    async with client.get("/support/agents/a/workload") as response:
+        assert await response.json() == {"agentId": "a", "open": 0, "pending": 0, "resolved": 0, "closed": 0}
 
 
 async def test_stopped_event_consumer_is_wrong(make_client, attachment_dir, tmp_path):
@@ -115,13 +132,6 @@ async def test_corrupted_download_is_wrong(client, attachment_dir, tmp_path):
     assert (status, report["verdict"]) == (2, "wrong")
     assert steps["upload"]["verdict"] == "good"
     assert steps["download"]["detail"] == "the bytes of probe.bin differ from the uploaded ones"
-    assert await everything_is_deleted(client, attachment_dir)
-
-
-async def test_step_above_its_threshold_is_slow(client, attachment_dir, tmp_path):
-    """A step that succeeds and takes too long gives exit status 2."""
-    status, report, _ = await run_probe(base_url_of(client), tmp_path, "--threshold", "0.000001")
-    assert (status, report["verdict"]) == (2, "slow")
     assert await everything_is_deleted(client, attachment_dir)
 
 
@@ -279,19 +289,3 @@ async def test_ingress_is_checked_as_well(client, attachment_dir, tmp_path):
     # Of the check through the ingress, and of its first step.
     assert (status, out.count('"verdict": "wrong"')) == (2, 2)
     assert await everything_is_deleted(client, attachment_dir)
-
-
-async def test_synthetic_cases_are_not_counted_or_listed(client, metrics, tmp_path):
-    """A check changes no metric of real cases; synthetic cases are in no workload, and in a list only on request."""
-    synthetic = await open_case(client, channel="synthetic", assignedAgentId="a", priority="high")
-    await run_probe(base_url_of(client), tmp_path, *GENEROUS_THRESHOLDS)
-    assert metrics.nonzero("support_ticket_created_total") == {"synthetic": 2}
-    for name in ("conversation_added_total", "ticket_status_changed_total", "attachment_stored_total"):
-        assert metrics.total(f"support_{name}") == 0
-    for name in ("attachment_deleted_total", "ticket_resolution_seconds_count", "ticket_open"):
-        assert metrics.total(f"support_{name}") == 0
-    assert (await list_cases(client))["items"] == []
-    assert (await list_cases(client, q="parcel"))["items"] == []
-    assert [case["id"] for case in (await list_cases(client, channel="synthetic"))["items"]] == [synthetic["id"]]
-    async with client.get("/support/agents/a/workload") as response:
-        assert await response.json() == {"agentId": "a", "open": 0, "pending": 0, "resolved": 0, "closed": 0}

@@ -95,9 +95,20 @@ async def test_database_operations_are_counted_by_kind(client, metrics, backend)
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_operations_count_an_error_while_postgresql_is_down(client, metrics, postgres, caplog):
-    """Each operation counts an error and logs a warning; after the restart operations count without an error."""
+async def test_transactions_and_operations_of_postgresql(client, metrics, postgres, database, caplog):
+    """A transaction that waits for a lock uses one connection, and returns it to the pool.
+
+    While PostgreSQL is down, each operation counts an error and logs a warning, and none afterwards.
+    """
     case = await open_case(client)
+    used = {"db_client_connection_pool_name": "database", "db_client_connection_state": "used"}
+    async with database.transaction() as other:
+        await other.execute(sa.text("LOCK TABLE tickets IN EXCLUSIVE MODE"))
+        changing = asyncio.create_task(client.patch(f"/support/cases/{case['id']}", json={"subject": "B"}))
+        await eventually(lambda: postgres.run("SELECT count(*) FROM pg_locks WHERE NOT granted") == "1")
+        await eventually(lambda: metrics.value(POOL, **used) == 1)  # beside it there may be a periodic read
+    await expect_json(await changing)
+    await eventually(lambda: metrics.value(POOL, **used) == 0)
     postgres.stop()
     await expect_problem(await client.get(f"/support/cases/{case['id']}"), 503, "database_unavailable")
     body = {"subject": "A", "channel": "email"}
@@ -154,8 +165,11 @@ async def test_lock_timeout_is_counted_as_timeout(database_url, backend):
     await second.close()
 
 
-async def test_redis_operations_of_reads_and_refreshes(with_redis, client, metrics):
-    """A cold read takes two reads, a lease, a write and a release; a cached read takes one; a refresh takes two."""
+async def test_redis_operations_of_reads_and_refreshes(with_redis, client, metrics, orders):
+    """A cold read takes two reads, a lease, a write and a release; a cached read takes one; a refresh takes two.
+
+    Requests that wait for a source count as active by method until they are answered.
+    """
     cache_operations = {(name, "") for name in REDIS_OPERATIONS}
     assert {operations(metrics, "redis")[name] for name in cache_operations} == {0}
     case = await open_case(client, context={"type": "order", "orderId": "ORD-1"})
@@ -166,6 +180,15 @@ async def test_redis_operations_of_reads_and_refreshes(with_redis, client, metri
     await eventually(lambda: operations(metrics, "redis")["EVAL", ""] == 4)  # the release runs in the background
     found = operations(metrics, "redis")
     assert {name: found[name, ""] for name, _ in cache_operations} == {"MGET": 4, "EVAL": 4, "DEL": 0, "PING": 1}
+    get = {"http_request_method": "GET", "url_scheme": "http"}
+    release = orders.hang()
+    case = await open_case(client, context={"type": "order", "orderId": "ORD-1"})
+    reads = [asyncio.create_task(read_detail(client, case)) for _ in range(3)]
+    await eventually(lambda: metrics.value(ACTIVE, **get) == 3)
+    assert metrics.total(ACTIVE) == 3
+    release.set()
+    await asyncio.gather(*reads)
+    assert metrics.total(ACTIVE) == 0
 
 
 async def test_redis_failures_are_counted_by_error(with_redis, client, metrics):
@@ -210,33 +233,6 @@ async def test_pools_report_used_and_idle_connections(with_redis, client, metric
     assert {pool for pool, _ in found} == {"database", "cache", "events", "stream"}
     assert found["database", "idle"] >= 1
     assert found["cache", "idle"] >= 1
-
-
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_connection_of_a_waiting_transaction_is_counted_as_used(client, metrics, postgres, database):
-    """A transaction that waits for a lock uses one connection, and returns it to the pool."""
-    case = await open_case(client)
-    used = {"db_client_connection_pool_name": "database", "db_client_connection_state": "used"}
-    async with database.transaction() as other:
-        await other.execute(sa.text("LOCK TABLE tickets IN EXCLUSIVE MODE"))
-        changing = asyncio.create_task(client.patch(f"/support/cases/{case['id']}", json={"subject": "B"}))
-        await eventually(lambda: postgres.run("SELECT count(*) FROM pg_locks WHERE NOT granted") == "1")
-        await eventually(lambda: metrics.value(POOL, **used) == 1)  # beside it there may be a periodic read
-    await expect_json(await changing)
-    await eventually(lambda: metrics.value(POOL, **used) == 0)
-
-
-async def test_requests_waiting_for_a_source_are_active(with_redis, client, metrics, orders):
-    """Requests count as active by method until they are answered."""
-    case = await open_case(client, context={"type": "order", "orderId": "ORD-1"})
-    get = {"http_request_method": "GET", "url_scheme": "http"}
-    release = orders.hang()
-    reads = [asyncio.create_task(read_detail(client, case)) for _ in range(3)]
-    await eventually(lambda: metrics.value(ACTIVE, **get) == 3)
-    assert metrics.total(ACTIVE) == 3
-    release.set()
-    await asyncio.gather(*reads)
-    assert metrics.total(ACTIVE) == 0
 
 
 async def test_rejected_request_is_no_longer_active(client, metrics):
