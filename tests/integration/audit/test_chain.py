@@ -244,17 +244,6 @@ async def test_entry_records_the_principal_and_role(database):
     assert entries[1].changes == '{"subject":["a","b"],"by":[null,"mai@example.org"]}'
 
 
-async def test_rolled_back_change_leaves_no_entry(database):
-    async def write_and_fail():
-        async with unit_of_work(database, SYSTEM_ORIGIN) as work:
-            await log.record(work, "case", "case.changed", AT, {})
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        await write_and_fail()
-    assert (await entry_rows.read_case_entries(database, "case", None, 10)).entries == []
-
-
 @both_databases
 async def test_large_entries_are_sealed_and_verified_in_batches(database):
     """A batch has few large entries, and all batches together have every entry."""

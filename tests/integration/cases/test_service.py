@@ -106,8 +106,7 @@ async def test_concurrent_changes_of_different_fields_are_all_applied(service):
     )
     case = await stored_case(service, case.id)
     assert (case.subject, case.priority, case.tags, case.assigned_agent_id) == ("B", "high", ["x"], "a")
-    assert case.status == "pending"
-    assert len(case.messages) == 10
+    assert (case.status, len(case.messages)) == ("pending", 10)
 
 
 async def test_concurrent_closings_change_the_status_once(service):

@@ -78,8 +78,7 @@ async def test_case_is_opened_when_its_time_has_come(database, service, make_wak
     await let_time_pass(database, due)
     await make_waker().run()
     found = await statuses(database)
-    assert found[due] == ("open", None)
-    assert found[waiting][0] == "pending"
+    assert (found[due], found[waiting][0]) == (("open", None), "pending")
     assert await wakes(database) == (Counter({(due, SYSTEM.name): 1}),) * 2
     assert metrics.value("support_snooze_woken_total") == 1
 

@@ -68,8 +68,7 @@ async def test_case_is_read_as_it_was_stored(database, add_cases):
     case = await case_rows.get(database, "case-1")
     summary = CaseSummary.model_construct(**{name: getattr(case, name) for name in CaseSummary.model_fields})
     assert summary == stored.model_copy(update={"version": 13, "updated_at": AT + timedelta(seconds=12)})
-    assert case.messages == messages
-    assert case.attachments == []
+    assert (case.messages, case.attachments) == (messages, [])
     assert await case_rows.get(database, "nobody") is None
 
 

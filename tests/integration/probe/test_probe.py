@@ -40,8 +40,7 @@ async def run_probe(base_url, tmp_path, *arguments):
     async with running("probe", "--base-url", base_url, *arguments, cwd=tmp_path) as process:
         status, out, errors = await process.wait_for_exit(COMMAND_TIMEOUT)
     report = json.loads(out)
-    assert errors == ""
-    assert report["baseUrl"] == base_url
+    assert (errors, report["baseUrl"]) == ("", base_url)
     return status, report, {step["step"]: step for step in report["steps"]}
 
 
@@ -91,11 +90,9 @@ async def test_stopped_event_consumer_is_wrong(make_client, attachment_dir, tmp_
         base_url_of(client), tmp_path, "--threshold", "60", "--event-threshold", "0.2s"
     )
     assert (status, report["verdict"]) == (2, "wrong")
-    assert steps["event"]["verdict"] == "good"
-    assert steps["timeline"]["verdict"] == "wrong"
+    assert (steps["event"]["verdict"], steps["timeline"]["verdict"]) == ("good", "wrong")
     assert steps["timeline"]["detail"].startswith("the event did not appear in the timeline")
-    assert steps["refresh"]["verdict"] == "skipped"
-    assert steps["delete"]["verdict"] == "good"
+    assert (steps["refresh"]["verdict"], steps["delete"]["verdict"]) == ("skipped", "good")
     assert await everything_is_deleted(client, attachment_dir)
 
 
@@ -159,8 +156,7 @@ async def test_response_of_another_shape_is_wrong(tmp_path):
 
     status, report, steps = await run_probe_of(answer, tmp_path)
     assert (status, report["verdict"]) == (2, "wrong")
-    assert steps["upload"]["verdict"] == "wrong"
-    assert deleted == [f"/support/cases/{CASE['id']}"]
+    assert (steps["upload"]["verdict"], deleted) == ("wrong", [f"/support/cases/{CASE['id']}"])
 
 
 @pytest.mark.parametrize("text", ['{"code": "database_read_only"}', "Bad Gateway", '{"code": "<b>"}'])
