@@ -11,12 +11,10 @@ FULL = " ".join(["word"] * 25)
 
 
 def in_page(text, most=25):
-    """Return the problems of a page: their lines and texts."""
     return list(LANGUAGE["problems"](LANGUAGE["page_sentences"](text), most))
 
 
 def in_module(source):
-    """Return the lines of the problems of a module."""
     return sorted(line for line, _ in LANGUAGE["problems"](LANGUAGE["module_sentences"](source), 25))
 
 

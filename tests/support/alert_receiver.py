@@ -14,8 +14,6 @@ TITLE = re.compile(r"\[(FIRING|RESOLVED)[^\]]*\] (\w+) ")
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """One message to Slack."""
-
     at: float  # on the loop's clock
     channel: str
     firing: bool

@@ -49,7 +49,6 @@ class PostgresDump:
 
     @property
     def url(self) -> str:
-        """The URL of the database, with the role of the service."""
         return self.server.url("support").replace("tests@", "support@")
 
     async def back_up(self, _: dict[str, str]) -> None:

@@ -95,7 +95,6 @@ async def _nothing() -> None:
 
 
 def _run(module: str, arguments: tuple[str, ...], cwd: Path, env: dict[str, str], *standard: Connection) -> None:
-    """Run a module in the fork."""
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)

@@ -48,7 +48,6 @@ class ImportRunner:
     async def run(
         self, entries: Entries, mapper: Mapper, *, skip_missing: bool = False, dry_run: bool = False, **limits: Any
     ) -> ImportTotals:
-        """Import entries; return the totals."""
         await self.storage.open()
         self.refusals, self.batches = [], []
         upload_limits = AttachmentSettings(**({"max_bytes": 1_000_000} | limits))

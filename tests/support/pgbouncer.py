@@ -77,7 +77,6 @@ class PgBouncer(Server):
 
     @property
     def url(self) -> str:
-        """The URL of the database through the pooler."""
         return f"postgresql://tests@127.0.0.1:{self.port}{self._path}"
 
     def reload(self, **settings: object) -> None:

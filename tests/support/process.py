@@ -34,8 +34,6 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 class Process:
-    """A running `support-service` command."""
-
     def __init__(self, process: asyncio.subprocess.Process | ForkedProcess) -> None:
         self._process = process
         self._exit_timeout = START_TIMEOUT + GENEROUS_TIMEOUT

@@ -31,7 +31,6 @@ def make_stream(log, instruments, timings, *, mask=lambda case: case, read_owner
 
 @asynccontextmanager
 async def running(stream: ChangeStream):
-    """Let a stream read its log."""
     async with run_in_background(stream.feed.run()):
         await stream.feed.attempted.wait()
         yield
@@ -45,22 +44,18 @@ class Follower:
 
     @property
     def text(self) -> bytes:
-        """All that it has got."""
         return b"".join(self.frames)
 
     async def write(self, frame: bytes) -> None:
-        """Get a frame."""
         self.frames.append(frame)
 
     async def follow(self, stream: ChangeStream, principal: Principal, view: str, last_event_id: str | None) -> None:
-        """Follow the stream until its end."""
         subscriber = stream.open(principal, view, lambda: principal, lambda: None)
         await stream.send(subscriber, last_event_id, self.write)
 
 
 @asynccontextmanager
 async def following(stream: ChangeStream, last_event_id=None, principal=BOSS, view="full", client=None):
-    """Follow a stream; yield the client."""
     client = client or Follower()
     async with run_in_background(client.follow(stream, principal, view, last_event_id)):
         yield client

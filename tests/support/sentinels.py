@@ -82,7 +82,6 @@ class RedisWithSentinels:
 
     @property
     def primary(self) -> RedisServer:
-        """The server that takes writes."""
         return next(
             each for each in self.servers if each.is_running() and each.run("INFO", "replication")["role"] == "master"
         )

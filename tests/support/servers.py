@@ -60,7 +60,6 @@ def free_port() -> int:
 
 
 def wait_until_ready(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a server that was just started is ready."""
     deadline = time.monotonic() + START_TIMEOUT
     while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
@@ -69,7 +68,6 @@ def wait_until_ready(ready: Callable[[], bool], process: subprocess.Popen[bytes]
 
 
 def accepts(port: int) -> bool:
-    """Return whether a server listens at a loopback port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
@@ -101,7 +99,6 @@ class Server:
         self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """Kill the server, whatever its state."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -298,7 +295,6 @@ class S3Server(Server):
         self.url = f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Start the server unless it runs."""
         if not self.is_running():
             command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)]
             env = {"PATH": os.environ.get("PATH", ""), "AWS_DEFAULT_REGION": "us-east-1", "PYTHONWARNINGS": "ignore"}

@@ -15,7 +15,6 @@ EMPTIED = (  # tables that refer to cases are emptied with `tickets`, and so are
 
 
 def service_of(client: TestClient) -> Service:
-    """Return the running service that a client talks to."""
     return client.app[SERVICE]
 
 

@@ -121,7 +121,6 @@ def postgres_server(postgres_cluster: Path) -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres_server: PostgresServer) -> str:
-    """The name of a migrated, empty database."""
     return MIGRATED
 
 
@@ -163,7 +162,6 @@ def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
 
 @pytest.fixture
 def redis(redis_server: RedisServer) -> RedisServer:
-    """A running, empty Redis."""
     redis_server.start()
     redis_server.empty()
     return redis_server
@@ -171,6 +169,5 @@ def redis(redis_server: RedisServer) -> RedisServer:
 
 @pytest.fixture
 def postgres(postgres_server: PostgresServer) -> PostgresServer:
-    """A running PostgreSQL."""
     postgres_server.start()
     return postgres_server

@@ -50,7 +50,6 @@ class Desk:
         await eventually(lambda: outbox_is_empty(service_of(self.client).database))
 
     async def add(self, case, name="supervisor", **message):
-        """Add a message to a case."""
         return await self.send("POST", f"/support/cases/{case['id']}/messages", name, json=MESSAGE | message)
 
 

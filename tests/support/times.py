@@ -65,7 +65,6 @@ class Usage:
         return cls(cpu, _wait("self") + sum(wait for _, wait in below), time.perf_counter())
 
     def until_now(self) -> "Usage":
-        """Return what was used since then."""
         now = Usage.now()
         # A process whose parent ended is no longer below this one: the sum may fall.
         return Usage(max(0.0, now.cpu - self.cpu), max(0.0, now.waits - self.waits), now.wall - self.wall)

@@ -33,7 +33,6 @@ PATIENT_REDIS = RedisBrokerTimings(timeout=2 * GENEROUS_TIMEOUT)
 
 
 def patient_timings(**changes: object) -> Timings:
-    """Return the timings of a service, with changed sections."""
     patient = Timings(
         database=PATIENT_DATABASE,
         events=patient_events(),
@@ -45,7 +44,6 @@ def patient_timings(**changes: object) -> Timings:
 
 
 def patient_events(**changes: object) -> EventTimings:
-    """Return the timings of events, with changed fields."""
     return replace(EventTimings(broker=PATIENT_REDIS), **changes)
 
 

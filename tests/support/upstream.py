@@ -42,7 +42,6 @@ class Upstream:
         self.url = f"https://127.0.0.1:{self._port}"
 
     async def open(self) -> None:
-        """Listen, on the same port each time."""
         if self._server is None:
             self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, ssl=self._tls)
 
@@ -59,7 +58,6 @@ class Upstream:
         self.documents[target] = json.dumps(document).encode()
 
     def count(self, path: str) -> int:
-        """Return the number of calls to a path, with any query."""
         return sum(call.partition("?")[0] == path for call in self.calls)
 
     def fail_with(self, status: int, **headers: str) -> None:

@@ -56,7 +56,6 @@ def status(number: int, *headers: str) -> Fault:
 
 
 def body(data: bytes | str, *headers: str) -> Fault:
-    """Respond with status 200 and these bytes."""
     data = data if isinstance(data, bytes) else data.encode()
     return lambda exchange: exchange.respond(200, data, *headers)
 
@@ -72,7 +71,6 @@ def raw(data: bytes) -> Fault:
 
 
 async def reset_before_headers(exchange: Exchange) -> None:
-    """Reset the connection once the request has been received."""
     exchange.reset()
 
 

@@ -28,7 +28,6 @@ def variables(migrated_folder):
 
 @pytest.fixture
 def address(variables):
-    """Where it is."""
     return f"http://127.0.0.1:{variables['SUPPORT_PORT']}"
 
 
@@ -52,7 +51,6 @@ def add_token(tmp_path):
 
 
 async def until(address, token, status):
-    """Wait until a service answers a token with a status."""
     async with aiohttp.ClientSession(address, headers=sent(token)) as session:
 
         async def answers_so():
@@ -63,7 +61,6 @@ async def until(address, token, status):
 
 
 def sent(token):
-    """The header that carries a token."""
     return {"Authorization": f"Bearer {token}"}
 
 

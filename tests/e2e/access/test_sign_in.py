@@ -79,17 +79,14 @@ class Desk:
             await self.sign_in(name)
 
     def address(self, number):
-        """The address of a replica."""
         return f"http://127.0.0.1:{self._ports[number]}"
 
     async def start(self, number):
-        """Start a replica, and wait until it is ready."""
         replica = running("serve", SUPPORT_PORT=str(self._ports[number]), **self._variables, **LONG_TIMEOUTS)
         self._replicas[number] = await self._stack.enter_async_context(replica)
         await self._replicas[number].wait_until_ready(self.address(number))
 
     async def kill(self, number):
-        """Kill a replica, and start it again."""
         os.kill(self._replicas[number].pid, 9)
         await self._replicas[number].wait_for_exit()
         await self.start(number)
@@ -132,7 +129,6 @@ class Desk:
 
 @pytest.fixture
 async def desk(provider, database, database_url, tmp_path):
-    """The desk, at work."""
     async with AsyncExitStack() as stack:
         desk = Desk(stack, provider, database, database_url, tmp_path)
         await desk.open()

@@ -63,7 +63,6 @@ async def test_service_conforms_to_its_openapi_document(tmp_path):
 
 
 async def schemathesis(location: str, folder: Path, **variables: str) -> tuple[int, str]:
-    """Run schemathesis; return its exit status and its output."""
     run_length = ("--max-time", str(SECONDS), "--seed", str(random.randrange(2**32))) if SECONDS else SHORT_RUN
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIG, "run", location),

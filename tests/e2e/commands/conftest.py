@@ -23,8 +23,6 @@ def variables(tmp_path, database_url):
 
 @pytest.fixture
 def run(variables):
-    """Run a command; return its status, output and errors."""
-
     async def run(*arguments, **more):
         async with running(*map(str, arguments), **variables | more) as process:
             return await process.wait_for_exit(START_TIMEOUT)

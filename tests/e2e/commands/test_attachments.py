@@ -48,7 +48,6 @@ async def attach(shared_address, tmp_path):
 
 @pytest.fixture
 async def shared_session(shared_address):
-    """A client session of that service."""
     async with aiohttp.ClientSession(shared_address) as session:
         yield session
 

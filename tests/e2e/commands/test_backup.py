@@ -28,7 +28,6 @@ CHANGES = int(os.environ.get("RESTORE_CHANGES", "3"))  # of each case before the
 
 @pytest.fixture
 async def address(environment, tmp_path):
-    """A running service with a database of SQLite."""
     port = free_port()
     async with running("serve", cwd=tmp_path, **environment, SUPPORT_PORT=str(port)) as service:
         await service.wait_until_ready(found := f"http://127.0.0.1:{port}")

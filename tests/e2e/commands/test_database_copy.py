@@ -73,8 +73,6 @@ def source_url(sqlite_template, tmp_path):
 
 
 def insert(table, row):
-    """Return what adds a row to a table."""
-
     def add(connection):
         connection.execute(table.insert(), row)
         connection.commit()
@@ -84,14 +82,12 @@ def insert(table, row):
 
 @pytest.fixture
 def empty_source_url(sqlite_template, tmp_path):
-    """A migrated, empty SQLite database."""
     shutil.copy(sqlite_template, tmp_path / "empty.db")
     return f"sqlite:///{tmp_path / 'empty.db'}"
 
 
 @pytest.fixture
 def target_url(postgres, postgres_template):
-    """A migrated, empty PostgreSQL database."""
     name = postgres.create_database(postgres_template)
     yield postgres.url(name)
     postgres.drop_database(name)
@@ -134,7 +130,6 @@ async def work(client):
 
 
 def count_overdue_clocks(connection):
-    """Return the number of breaches that are not reported yet."""
     is_overdue = (case_clocks.c.state == "running") & (case_clocks.c.due_at < datetime.now(UTC))
     return connection.scalar(sa.select(sa.func.count()).where(is_overdue))
 

@@ -44,13 +44,11 @@ def command(run):
 
 @pytest.fixture
 async def stream(redis):
-    """A client of Redis."""
     async with Redis.from_url(redis.url) as stream:
         yield stream
 
 
 async def add_dead_letter(stream, event, **fields):
-    """Add a dead letter; return its id."""
     letter = {"event": event, "reason": "why", "tries": 1, "at": "then"} | fields
     return (await stream.xadd("support.inbound.dead", letter)).decode()
 

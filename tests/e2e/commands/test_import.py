@@ -24,7 +24,6 @@ def variables(migrated_folder):
 
 
 def new(number, **fields):
-    """Return a small case."""
     return {"externalId": str(number), "subject": f"Case {number}", "channel": "email", **fields}
 
 

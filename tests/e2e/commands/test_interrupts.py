@@ -83,7 +83,6 @@ async def started(*command, cwd, **variables):
 
 
 async def ended(*command, cwd, **variables):
-    """Run Python; return its status, output and errors."""
     async with started(*command, cwd=cwd, **variables) as process:
         return await Process(process).wait_for_exit()
 

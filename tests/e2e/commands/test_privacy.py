@@ -18,13 +18,11 @@ pytestmark = pytest.mark.usefixtures("processes")
 
 @pytest.fixture
 def cases(database, instruments):
-    """The cases of the service."""
     return CaseService(database, recorder(database, instruments))
 
 
 @pytest.fixture
 async def case(cases):
-    """A case of a customer."""
     new = {"customerId": "zaphod", "subject": "Zaphod's parcel", "priority": "high", "channel": "email"}
     case = await cases.open_case(SYSTEM_ORIGIN, NewCase(**new, externalId="<zaphod@mail.example>"))
     await cases.add_message(SYSTEM_ORIGIN, case.id, NewMessage(authorType="agent", message="Dear Zaphod"))

@@ -95,7 +95,6 @@ class Drill:
         return self.variables | {"SUPPORT_DATABASE_URL": self.stored.url}
 
     async def command(self, *arguments):
-        """Run a command of the service."""
         return await run(*arguments, cwd=self.folder, **self.environment)
 
     async def change_all(self, session):
@@ -195,7 +194,6 @@ async def restores_published(redis):
 
 
 async def status_of(session, uri):
-    """Return the status of an answer."""
     async with session.get(uri) as response:
         return response.status
 
@@ -207,18 +205,15 @@ async def has_events(session, case, ids):
 
 
 async def tag_of(session, case):
-    """Return the ETag of a case."""
     async with session.get(f"/support/cases/{case['id']}") as response:
         return response.headers["ETag"]
 
 
 def number_of(tag):
-    """Return the number in an ETag."""
     return int(tag.strip('"'))
 
 
 async def is_published(redis, case_id, number):
-    """Return whether so many events of a case are published."""
     return sum(event["subject"] == case_id for event in await read_published(redis)) >= number
 
 

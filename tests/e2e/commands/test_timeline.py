@@ -57,7 +57,6 @@ async def test_every_replica_applies_overrides(run, make_client, upstream_servic
 
 
 def enabled_sources(metrics):
-    """Return the value of the gauge for each source."""
     return {name: metrics.value("support_timeline_source_enabled", service=name) for name in UPSTREAM_SERVICES}
 
 

@@ -14,7 +14,6 @@ FOLLOW = "Every service that reads the file applies it within about 2 s.\n"
 
 @pytest.fixture
 def path(tmp_path, variables):
-    """The path of the token file."""
     variables["SUPPORT_TOKENS_FILE"] = str(tmp_path / "tokens.json")
     return tmp_path / "tokens.json"
 

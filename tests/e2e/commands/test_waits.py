@@ -15,7 +15,6 @@ pytestmark = pytest.mark.usefixtures("processes")
 
 
 async def run_waits(folder, url):
-    """Run the command; return its output, which has no errors."""
     async with running("database", "waits", cwd=folder, SUPPORT_DATABASE_URL=url) as process:
         status, out, errors = await process.wait_for_exit()
     assert (status, errors) == (0, "")
@@ -24,7 +23,6 @@ async def run_waits(folder, url):
 
 @pytest.fixture
 def waits(tmp_path, database_url):
-    """Run the command on the database."""
     return partial(run_waits, tmp_path, database_url)
 
 

@@ -5,7 +5,6 @@ import pytest
 
 @pytest.fixture
 def new_database(request, backend):
-    """Create a migrated, empty database; return its URL."""
     if backend == "sqlite":
         template = request.getfixturevalue("sqlite_template")
 

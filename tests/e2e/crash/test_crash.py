@@ -33,8 +33,6 @@ class CrashHarness(AttachmentHarness):
 
 
 class ScenarioRunner:
-    """Runs scenarios, each with a folder and a bucket of its own."""
-
     def __init__(self, folder, template, s3, instruments):
         self._folder, self._template, self._s3, self._instruments = folder, template, s3, instruments
         self._number = 0
@@ -98,7 +96,6 @@ class ScenarioRunner:
 
 @pytest.fixture
 def runner(tmp_path, sqlite_template, s3, instruments):
-    """Runs scenarios."""
     return ScenarioRunner(tmp_path, sqlite_template, s3, instruments)
 
 

@@ -140,7 +140,6 @@ class Desk:
         return sorted(shown, key=lambda place: self.sort_key(place, sort))
 
     def sort_key(self, place, sort):
-        """Return what a list is sorted by."""
         if sort == "updated":
             return (-self.updated[place],)
         if sort == "waiting" and (since := self.waits_since(place)) is not None:
@@ -201,7 +200,6 @@ class Day:
         self.repeats, self.lost = 0, 0
 
     async def close(self):
-        """Close the connections."""
         for client in itertools.chain(*self._clients.values()):
             await client.close()
 

@@ -63,7 +63,6 @@ async def test_demo_shows_merged_timelines_and_what_people_do(tmp_path):
 
 
 async def read(session, path):
-    """Return what a path answers."""
     return await expect_json(session.get(path))
 
 

@@ -51,14 +51,12 @@ def is_complete(command):
 
 @pytest.fixture
 async def demo(tmp_path):
-    """The address of the demo on a free port."""
     async with running("demo", "--port", "0", cwd=tmp_path, python=PYTHON, **PATIENT_SOURCES) as process:
         yield re.search(r"http://127\.0\.0\.1:\d+", await process.read_output(until="Ctrl-C"))[0]
 
 
 @pytest.fixture
 async def session(demo):
-    """A session of the demo."""
     async with aiohttp.ClientSession(demo) as session:
         yield session
 

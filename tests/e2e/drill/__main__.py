@@ -142,7 +142,6 @@ def in_deployments(faults: Sequence[DrillFault]) -> list[list[DrillFault]]:
 
 
 def table_row(outcome: Outcome) -> str:
-    """Return the row of an outcome in the table."""
     alerts = sorted(outcome.alerts.items(), key=lambda item: item[1])
     cells = (
         outcome.fault.name,

@@ -44,7 +44,6 @@ class Database:
         return {"PGHOST": str(address.hostname), "PGPORT": str(address.port), "PGUSER": str(address.username)}
 
     async def start(self) -> None:
-        """Start the server unless it runs, with its previous data."""
         await asyncio.to_thread(self.server.start)
 
     async def run(self, statements: str) -> str:

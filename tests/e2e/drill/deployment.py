@@ -84,22 +84,18 @@ class Deployment:
 
     @property
     def orders(self) -> SourceService:
-        """The order service."""
         return self.sources["order"]
 
     @property
     def payments(self) -> SourceService:
-        """The payment service."""
         return self.sources["payment"]
 
     @property
     def events_url(self) -> str:
-        """The URL of the event streams."""
         return f"{self.events.url.removesuffix('0')}{EVENTS_DATABASE}"
 
     @property
     def targets(self) -> list[str]:
-        """What Prometheus scrapes of the replicas."""
         return [replica.admin_target for replica in self.replicas]
 
     @asynccontextmanager
@@ -154,7 +150,6 @@ class Deployment:
             await self._prepared.close()
 
     def new_replica(self) -> Replica:
-        """Add a replica, which is not started."""
         replica = Replica(self.folder, len(self.replicas) + 1, self.variables())
         if self.scenario.disk is not None:
             replica.within = self.disk.within
@@ -162,7 +157,6 @@ class Deployment:
         return replica
 
     async def use_all_replicas(self) -> None:
-        """Send requests to every replica, and scrape every one."""
         await self.load_balancer.start(self.replicas)
         await self.monitoring.scrape("support-service", self.targets)
 

@@ -5,14 +5,13 @@ It has two addresses: that of the service, and the ingress, which clients use.
 
 import asyncio
 import json
-import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.e2e.drill.processes import Replica
 from tests.support.histories.clients import LOAD_BALANCER_ERROR
-from tests.support.servers import find_binary, free_port, wait_until_ready
+from tests.support.servers import accepts, find_binary, free_port, wait_until_ready
 
 CONFIGURATION = """
 defaults
@@ -67,15 +66,10 @@ class LoadBalancer:
         command = (find_binary("haproxy"), "-db", "-f", self._file, *(replaced if len(replaced) > 1 else ()))
         with self._log.open("ab") as log:
             self._processes.append(subprocess.Popen(command, stdout=log, stderr=log))
-        await asyncio.to_thread(wait_until_ready, self._listens, self._processes[-1], self._log)
+        await asyncio.to_thread(wait_until_ready, lambda: accepts(self._service), self._processes[-1], self._log)
 
     def close(self) -> None:
-        """Kill the processes, whatever their state."""
         for process in self._processes:
             if process.poll() is None:
                 process.kill()
             process.wait()
-
-    def _listens(self) -> bool:
-        with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", self._service)) == 0

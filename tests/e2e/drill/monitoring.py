@@ -65,7 +65,6 @@ class Monitoring:
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
-        """Start both, and wait until they are ready."""
         self._configure_prometheus()
         self._configure_alertmanager()
         await asyncio.to_thread(self._write_history)
@@ -102,7 +101,6 @@ class Monitoring:
         self._prometheus_process.send_signal(signal.SIGHUP)
 
     async def close(self) -> None:
-        """Kill both."""
         if self._session is not None:
             await self._session.close()
         for process in self._processes:
@@ -115,7 +113,6 @@ class Monitoring:
         return {_name(alert["labels"]) for alert in found} - {"Watchdog"}
 
     async def groups(self) -> list[Group]:
-        """Return the rule groups."""
         found = await self._get(self._prometheus, "/api/v1/rules?type=alert")
         return [
             Group(group["name"], group["lastEvaluation"], _firing(group["rules"])) for group in found["data"]["groups"]

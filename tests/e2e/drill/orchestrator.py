@@ -57,11 +57,9 @@ class Orchestrator:
             program.chmod(0o755)
 
     async def close(self) -> None:
-        """Stop listening."""
         await self._runner.cleanup()
 
     async def restore(self) -> None:
-        """Take back the variables that were set."""
         for (replica, name), value in self._usual.items():
             if value is None:
                 replica.environment.pop(name, None)

@@ -28,8 +28,6 @@ BY_NAME = {alert.name: alert for alert in ALERTS}
 
 @dataclass
 class Outcome:
-    """The result of a fault."""
-
     fault: DrillFault
     alerts: dict[str, float] = field(default_factory=dict)  # seconds until Slack got it, by alert
     missing: set[str] = field(default_factory=set)

@@ -37,7 +37,6 @@ def scaled(timings: Any, *intervals: str, **others: Any) -> Any:
 
 
 def lease(seconds: float) -> float:
-    """Return how long a lease lasts."""
     return max(1.0, seconds / TIME_DIVISOR)
 
 

@@ -85,7 +85,6 @@ class Traffic:
         return case
 
     async def upload(self, case: str, size: int) -> str:
-        """Upload a file; return its id."""
         form, content = aiohttp.FormData(), random.randbytes(size)
         form.add_field("file", content, filename="photo.bin")
         async with self._session.post(f"/support/cases/{case}/attachments", data=form) as response:
@@ -95,7 +94,6 @@ class Traffic:
         return file
 
     async def remove(self, case: str, attachment: str) -> None:
-        """Delete a file."""
         self.acknowledged.pop((case, attachment), None)
         async with self._session.delete(f"/support/cases/{case}/attachments/{attachment}"):
             pass

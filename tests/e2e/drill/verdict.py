@@ -29,7 +29,6 @@ class AlertsOfNow:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Answer while the block runs."""
         application = web.Application()
         application.router.add_get("/api/v1/alerts", self._answer)
         runner = web.AppRunner(application, access_log=None)

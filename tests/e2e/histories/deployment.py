@@ -59,7 +59,6 @@ class Replica:
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
-        """Start it, and wait until it is ready."""
         command = (self.python, "-m", "support_service", "serve")
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
@@ -67,7 +66,6 @@ class Replica:
             await eventually(lambda: self.is_ready(session), START_TIMEOUT)
 
     async def is_ready(self, session: aiohttp.ClientSession) -> bool:
-        """Return whether it accepts requests."""
         try:
             async with session.get(f"http://{self.admin_target}/readyz") as response:
                 return response.status == 200
@@ -77,7 +75,6 @@ class Replica:
             return False
 
     def send_signal(self, number: int) -> None:
-        """Freeze, thaw or kill it."""
         self._process.send_signal(number)
 
     async def stop(self) -> int:
@@ -86,7 +83,6 @@ class Replica:
         return await asyncio.to_thread(self._process.wait)
 
     def kill(self) -> None:
-        """Kill it, whatever its state."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -131,7 +127,6 @@ class Deployment:
         return "Redis failed over" if self.servers else "replica killed"
 
     async def repair(self) -> None:
-        """Wait until every replica is ready."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
             for replica in self.replicas:
                 await eventually(lambda: replica.is_ready(session), START_TIMEOUT)  # noqa: B023 - awaited here

@@ -44,7 +44,6 @@ PAUSES = (0.3, 3.0) if MINUTES else (0.3, 1.0)  # seconds between two faults
 
 
 def say(line):
-    """Print a line of progress."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
@@ -83,7 +82,6 @@ class Round:
         return time.monotonic() > self._begin + SECONDS and answered >= CALLS
 
     async def close(self):
-        """Close the connections."""
         for client in self._clients:
             await client.close()
 

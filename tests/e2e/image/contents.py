@@ -27,7 +27,6 @@ SHARED = {Path("tmp"), Path("var/tmp"), Path("run/lock")}
 
 @pytest.fixture(scope="module")
 def root(processes):
-    """The root file system of the image."""
     with mounted() as path:
         yield path
 
@@ -41,7 +40,6 @@ def files(root):
 
 @pytest.fixture(scope="module")
 def packages(root):
-    """The folder of the installed packages."""
     (folder,) = root.glob("opt/support/lib/python3.*/site-packages")
     return folder
 

@@ -36,7 +36,6 @@ def container(processes):
 
 @pytest.fixture
 async def client(container):
-    """A client of the container, once that is ready."""
     async with aiohttp.ClientSession(container.address) as session:
         await eventually(lambda: _is_ready(session), START_TIMEOUT)
         yield session

@@ -67,7 +67,6 @@ class Desk:
                     await self._kill.wait()  # `running` kills
 
     def kill(self):
-        """End the gateway at once."""
         self._kill.set()
 
     def send(self, text="Where is my parcel?", *, sender=None, **headers):
@@ -82,7 +81,6 @@ class Desk:
         return await self.cases_of(self.ann)
 
     async def cases_of(self, sender):
-        """Return the cases of an address, oldest first."""
         customer_id = mail_gateway.customer_id_of(sender)
         listed = [case.id async for case in self.client.list_cases(customer_id=customer_id)]
         return [await self.client.get_case(case_id) for case_id in reversed(listed)]
@@ -115,7 +113,6 @@ def mail_of(text, sender, **headers):
 
 @pytest.fixture
 async def desk(shared_address, tmp_path):
-    """A desk at the service that tests share."""
     async with Desk(shared_address, tmp_path).open() as desk:
         yield desk
 
@@ -374,7 +371,6 @@ async def outgoing(shared_address, tmp_path):
 
 
 async def equals(read, expected):
-    """Return whether what is read now is as expected."""
     return await read() == expected
 
 

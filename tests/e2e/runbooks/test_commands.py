@@ -31,7 +31,6 @@ each_deployment = pytest.mark.parametrize("deployment", DEPLOYMENTS)
 
 
 def named(kind):
-    """The manifests of a kind, by their names."""
     return {each["metadata"]["name"]: each for each in MANIFESTS if each["kind"] == kind}
 
 

@@ -29,7 +29,6 @@ PROXY, DOWN = "127.0.0.1", "127.0.0.2"
 
 @contextmanager
 def running_haproxy(folder, configuration, port):
-    """Run HAProxy for the length of a block."""
     file, log = folder / "haproxy.cfg", folder / "haproxy.log"
     file.write_text(configuration)
 
@@ -45,7 +44,6 @@ def running_haproxy(folder, configuration, port):
 
 @pytest.fixture
 def limit():
-    """The limit of requests of one address."""
     return "off"
 
 
@@ -77,7 +75,6 @@ async def addresses(migrated_folder, tmp_path, limit):
 
 @pytest.fixture
 async def session(addresses):
-    """A session by TLS."""
     _, encrypted, certificate = addresses
     trusting = ssl.create_default_context(cafile=certificate)
     async with aiohttp.ClientSession(encrypted, connector=aiohttp.TCPConnector(ssl=trusting)) as session:

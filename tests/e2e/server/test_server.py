@@ -18,13 +18,11 @@ pytestmark = pytest.mark.usefixtures("processes")
 
 @pytest.fixture
 def port():
-    """A free port."""
     return free_port()
 
 
 @pytest.fixture
 def empty(port, tmp_path):
-    """Variables of a service with an empty folder."""
     return {"SUPPORT_PORT": str(port), "cwd": tmp_path}
 
 
@@ -49,7 +47,6 @@ def newer_schema(database_url):
 
 @pytest.fixture
 async def session(port):
-    """A client of the service."""
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         yield session
 

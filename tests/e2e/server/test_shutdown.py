@@ -19,7 +19,6 @@ pytestmark = pytest.mark.usefixtures("processes")
 
 @pytest.fixture
 async def service(migrated_folder):
-    """A service process and its base URL."""
     port = free_port()
     async with running("serve", cwd=migrated_folder, SUPPORT_PORT=str(port)) as process:
         address = f"http://127.0.0.1:{port}"

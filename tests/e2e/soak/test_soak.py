@@ -62,7 +62,6 @@ class SqliteFigures:
         self._path = path
 
     def log_bytes(self):
-        """The length of the write-ahead log."""
         log = self._path.with_name(f"{self._path.name}-wal")
         return log.stat().st_size if log.exists() else 0
 
@@ -79,7 +78,6 @@ class PostgresFigures:
         self._server = server
 
     def log_bytes(self):
-        """The length of all segments of the write-ahead log."""
         return int(self._server.run("SELECT sum(size) FROM pg_ls_waldir()"))
 
     def rows(self):

@@ -55,7 +55,6 @@ class Follower:
         self.resyncs, self.connections = [], 0
 
     async def run(self, addresses):
-        """Follow until cancelled."""
         last_id = ""
         async with aiohttp.ClientSession() as session:
             while True:
@@ -73,7 +72,6 @@ class Follower:
 
     @property
     def is_open(self):
-        """Whether a stream has begun."""
         return self._stream is not None and bool(self._stream.last_id)
 
     @property
@@ -91,8 +89,6 @@ class Follower:
 
 
 class _At(OpenStream):
-    """A stream of one replica."""
-
     def __init__(self, session, address, token, last_id):
         super().__init__(_Addressed(session, address), token, **({"Last-Event-ID": last_id} if last_id else {}))
 

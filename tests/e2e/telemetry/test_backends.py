@@ -36,7 +36,6 @@ def without_resource(series):
 
 
 def read_series(backend, query=SERVICE_SERIES):
-    """Return every series of the service in a backend."""
     found = backend.query(query)
     series = {without_resource(labels): value for labels, value in found}
     assert len(series) == len(found), "a series is duplicated"

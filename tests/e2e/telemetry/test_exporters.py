@@ -17,7 +17,6 @@ UNREACHABLE = "http://127.0.0.1:9"  # nothing listens on the port `discard`
 
 
 async def scrape(session):
-    """Return the samples of a scrape."""
     async with session.get("/metrics") as response:
         return parse((await response.text()).replace("# EOF", ""))
 

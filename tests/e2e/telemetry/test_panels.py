@@ -47,7 +47,6 @@ def usual_traffic(now):
 
 @pytest.fixture
 def probe_port():
-    """A free port for the probe's metrics."""
     return free_port()
 
 
@@ -67,7 +66,6 @@ def running_probe(folder, port, probe_port):
 
 
 async def send_event(session):
-    """Send an event of the fulfillment service."""
     event = {"specversion": "1.0", "id": "e-1", "source": "/tests", "type": "fulfillment.shipment.updated.v1"}
     data = {"orderId": "ORD-1", "shipmentId": "SHP-1", "trackingNumber": "T", "status": "in_transit"}
     headers = {"Content-Type": "application/cloudevents+json"}
@@ -75,12 +73,10 @@ async def send_event(session):
 
 
 def as_grafana_sends(expr):
-    """Return a query as Grafana sends it."""
     return expr.replace("$job", ".+").replace("$instance", ".*").replace("$__rate_interval", "1m")
 
 
 def queries_without_a_value(prometheus):
-    """Return the queries that yield no number at present."""
     wanted = [(title, expr) for title, expr in QUERIES if title not in EMPTY and NOT_ON_SQLITE not in expr]
     found = [(each, prometheus.query(as_grafana_sends(each[1]))) for each in wanted]
     return [each for each, values in found if not any(math.isfinite(value) for _, value in values)]
@@ -88,7 +84,6 @@ def queries_without_a_value(prometheus):
 
 @pytest.fixture
 async def limited_redis(redis):
-    """A Redis with a limit of its memory."""
     connection = aioredis.from_url(redis.url)
     await connection.config_set("maxmemory", 500_000_000)
     yield redis

@@ -70,7 +70,6 @@ class Readers:
         self._paths = []
 
     async def open_cases(self):
-        """Open the cases to read."""
         for number in range(CASES):
             body = {"subject": "A", "channel": "email", "context": {"type": "order", "orderId": f"ORD-{number}"}}
             async with self._session.post("/support/cases", json=body) as response:
@@ -82,7 +81,6 @@ class Readers:
         return self.statuses["stale"] + self.statuses["unavailable"]
 
     async def client(self, rng, done):
-        """Read random cases until `done` returns true."""
         while not done():
             await self.read(rng.randrange(CASES))
             await asyncio.sleep(rng.uniform(*PAUSE))

@@ -73,8 +73,6 @@ class Step:
 
 
 class Tally:
-    """The steps of an upgrade."""
-
     def __init__(self) -> None:
         self.steps: list[Step] = []
 

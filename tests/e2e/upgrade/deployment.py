@@ -37,8 +37,6 @@ IDS = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d+(\.\d+)?")
 
 
 class Deployment:
-    """A running deployment."""
-
     def __init__(
         self,
         folder: Path,
@@ -80,7 +78,6 @@ class Deployment:
         self._read[replica] = len(lines)
 
     async def _is_up(self, replica: Replica) -> bool:
-        """Return whether the load balancer sends requests to a replica."""
         async with (
             aiohttp.ClientSession() as session,
             session.get(f"{self._balancer.ingress}/statistics;csv") as response,

@@ -44,7 +44,6 @@ def installed() -> Release:
 
 
 def _unpack(folder: Path) -> None:
-    """Put the code into a folder."""
     git = ("git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT))  # a checkout in a container has another owner
     known = subprocess.run((*git, "cat-file", "-e", f"{COMMIT}^{{commit}}"), capture_output=True, check=False)
     if known.returncode:

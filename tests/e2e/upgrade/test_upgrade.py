@@ -43,14 +43,12 @@ SETTING = re.compile(
 
 
 def say(line):
-    """Print a line of progress."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 @pytest.fixture(scope="module")
 def earlier():
-    """Release 0.1.0."""
     return installed()
 
 
@@ -65,7 +63,6 @@ class Load:
 
     @asynccontextmanager
     async def running(self):
-        """Call the service during the block."""
         async with asyncio.TaskGroup() as group:
             self.histories.record(group)
             try:
@@ -74,7 +71,6 @@ class Load:
                 self._is_over = True
 
     async def close(self):
-        """Close the connections."""
         for client in self._clients:
             await client.close()
 

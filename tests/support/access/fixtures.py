@@ -31,7 +31,6 @@ class Issuer(Upstream):
 
     @property
     def jwks_location(self):
-        """The value of SUPPORT_JWT_KEYS."""
         return f"{self.url}/jwks"
 
     @property
@@ -44,7 +43,6 @@ class Issuer(Upstream):
         self.serve_document("/jwks", self.document)
 
     def remove_key(self, key_id):
-        """Stop serving a key; return it."""
         key = self.keys.pop(key_id)
         self.serve_document("/jwks", self.document)
         return key

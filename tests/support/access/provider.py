@@ -50,7 +50,6 @@ class FakeProvider:
         self.issuer = f"http://127.0.0.1:{self._port}/realm"
 
     async def open(self):
-        """Listen, on the same port each time."""
         app = web.Application(middlewares=[self._hold])
         app.router.add_get("/realm/.well-known/openid-configuration", self._discovery)
         app.router.add_get("/realm/keys", self._keys)
@@ -78,7 +77,6 @@ class FakeProvider:
             await self.open()
 
     def rotate_keys(self):
-        """Sign with a new key, and publish no other."""
         name = token_urlsafe(4)
         self.keys = {name: generate_key("RSA", 2048, {"kid": name})}
 

@@ -45,7 +45,6 @@ async def send_body(client, case, body, content_type=FORM):
 
 
 async def chunks(*parts):
-    """Yield the parts of a body of unknown length."""
     for part in parts:
         yield part
 

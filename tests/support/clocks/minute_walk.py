@@ -45,8 +45,6 @@ def walk(start: datetime, end: datetime) -> Iterator[datetime]:
 
 @dataclass
 class NaiveClock:
-    """A clock that counts minutes."""
-
     allowance: int
     used: int = 0
     running: bool = True
@@ -106,7 +104,6 @@ class NaiveCase:
                 clock.used += clock.running
 
     def message(self, author: str) -> None:
-        """Add a public message."""
         if author == "agent":
             self.answered = True
             for target in {"firstResponse", "nextResponse"} & self.clocks.keys():

@@ -30,7 +30,6 @@ def spans_of_day(draw: st.DrawFn) -> list[tuple[int, int]]:
 
 @st.composite
 def calendars(draw: st.DrawFn) -> tuple[Calendar, NaiveCalendar]:
-    """Draw a calendar and its naive model."""
     zone = ZoneInfo(draw(st.sampled_from(ZONES)))
     spans = draw(st.dictionaries(st.integers(0, 6), spans_of_day(), min_size=3))
     start = draw(st.sampled_from(STARTS))

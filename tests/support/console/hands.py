@@ -50,8 +50,6 @@ class Keyboard:
 
 
 class Mouse:
-    """Clicks."""
-
     async def reach(self, control: Locator) -> None:
         """Put the cursor into a field."""
         await control.click()
@@ -90,7 +88,6 @@ class Counter:
         self.count += 1
 
     async def type(self, text: str) -> None:
-        """Type a text into the field that has the focus."""
         await expect(self._page.locator("input:focus, textarea:focus")).to_have_count(1)
         await self._page.keyboard.type(text)
         self.count += 1

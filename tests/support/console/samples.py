@@ -12,12 +12,10 @@ def case_path(case):
 
 
 def api_path(case):
-    """Return the address of a case at the API."""
     return f"/support/cases/{case['id']}"
 
 
 async def messages(client, case):
-    """Return the messages of a case as (text, visibility)."""
     return [(each["message"], each["visibility"]) for each in (await read_detail(client, case))["messages"]]
 
 

@@ -132,8 +132,6 @@ class ServeToS3(Serve):
 
 
 class Offload(Scenario):
-    """Files move to S3."""
-
     arguments = ("offload", "--older-than", "0s")
     steps = (
         before("attachments/maintenance/file_mover.py", "stored = await self._target.put("),  # the file is claimed
@@ -148,8 +146,6 @@ class Offload(Scenario):
 
 
 class Reverse(Scenario):
-    """Files move back to local storage."""
-
     arguments = ("offload", "--reverse")
 
     async def prepare(self, harness):

@@ -295,7 +295,6 @@ class Caller:
 
 
 async def until_answered(call: Callable[[], Awaitable[Any]]) -> Any:
-    """Call until there is an answer; return it."""
     async with asyncio.timeout(LONG):
         while True:
             try:

@@ -53,7 +53,6 @@ class Event:
 
     @classmethod
     def of(cls, event: Mapping[str, Any]) -> "Event":
-        """Return a published event."""
         data = event["data"]
         message = data.get("conversation") or data.get("initialMessage")
         told = message and (message["message"], message["visibility"])

@@ -62,7 +62,6 @@ class Verdict:
 
 
 def without_warm_up(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """Return the samples after the warm-up."""
     begin = samples[0].at + WARM_UP * (samples[-1].at - samples[0].at)
     return [each for each in samples if each.at >= begin]
 

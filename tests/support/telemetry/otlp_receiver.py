@@ -28,7 +28,6 @@ class OtlpReceiver:
 
     @property
     def url(self) -> str:
-        """The endpoint to export to, without a path."""
         return str(self._server.make_url("")).rstrip("/")
 
     @property
@@ -58,8 +57,6 @@ class OtlpReceiver:
 
 
 class Span:
-    """A received span, with ids in hex."""
-
     def __init__(self, span, resource: dict[str, str]) -> None:
         self.trace = span.trace_id.hex()
         self.id = span.span_id.hex()

@@ -12,7 +12,6 @@ RedisFault = Callable[[RedisServer], None]
 
 
 def kill(server: RedisServer) -> None:
-    """Refuse connections."""
     server.kill()
 
 
