@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.calls import eventually, expect_json, expect_problem, open_case, parse_log, read_case, read_detail
 from tests.support.process import running
-from tests.support.servers import RedisServer, free_port
+from tests.support.servers import RedisServer, accepts, free_port
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -51,20 +51,29 @@ async def session(port):
         yield session
 
 
-async def test_serve_creates_its_database_and_keeps_cases_over_a_restart(empty, session, port, tmp_path):
-    """The port is the only required setting. A stop merges the write-ahead log of SQLite into one file."""
-    for turn in range(2):
+async def test_serve_creates_its_database_and_keeps_cases_over_restarts_and_a_crash(empty, session, port, tmp_path):
+    """The port is the only required setting. Each case that was acknowledged exists after a stop, and after a kill.
+
+    A stop merges the write-ahead log of SQLite into one file. Invalid HTTP is answered with 400, without a traceback.
+    """
+    cases = []
+    for turn, number in enumerate((signal.SIGINT, signal.SIGKILL, signal.SIGTERM)):
         async with running("serve", **empty, forked=turn > 0) as service:
             await service.wait_until_ready(f"http://127.0.0.1:{port}")
-            if turn == 0:
-                case = await open_case(session)
-            assert await read_case(session, case) == case | {"timeline": []}
-            service.stop(signal.SIGTERM if turn else signal.SIGINT)
+            for case in cases:
+                assert await read_case(session, case) == case | {"timeline": []}
+            cases += await asyncio.gather(*(open_case(session) for _ in range(10)))
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
+            assert b" 400 " in await reader.readline()
+            writer.close()
+            service.stop(number)
             status, out, log = await service.wait_for_exit()
-            assert (status, out) == (0, "")
-            lines = parse_log(log)
-            assert {line["level"] for line in lines} == {"INFO"}
-            assert any(f"http://127.0.0.1:{port}" in line["message"] for line in lines)
+        assert (status, out) == (-number if number == signal.SIGKILL else 0, "")
+        lines = parse_log(log)
+        assert {line["level"] for line in lines} == {"INFO"}
+        assert any(f"http://127.0.0.1:{port}" in line["message"] for line in lines)
+        assert ("Traceback" in log, all(line["message"] for line in lines)) == (False, True)
     assert [path.name for path in (tmp_path / "var").glob("support.db*")] == ["support.db"]
     with closing(sqlite3.connect(tmp_path / "var" / "support.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -81,7 +90,7 @@ async def test_stop_waits_for_requests_in_flight(variables, session, port, order
         reading = asyncio.create_task(read_detail(session, case))
         await eventually(lambda: orders.waiting == 2)
         service.stop()
-        await eventually(lambda: _refuses_connections(port))
+        await eventually(lambda: not accepts(port))
         assert not reading.done()
         release.set()
         assert (await reading)["timelineSources"]["order"]["status"] == "fresh"
@@ -94,26 +103,13 @@ async def test_readiness_is_off_during_the_stop_delay(variables, session, port):
         await service.wait_until_ready(f"http://127.0.0.1:{port}")
         service.stop()
 
-        async def not_ready():
+        async def stopping():
             async with session.get("/readyz") as response:
-                return await response.json() if response.status == 503 else None
+                return (response.status, (await response.json())["status"]) == (503, "stopping")
 
-        assert (await eventually(not_ready))["status"] == "stopping"
+        await eventually(stopping)
         await open_case(session)
         await expect_json(session.get("/livez"))
-
-
-async def test_cases_survive_a_killed_process(variables, session, port):
-    """Each case that was acknowledged exists after a crash."""
-    async with running("serve", **variables) as service:
-        await service.wait_until_ready(f"http://127.0.0.1:{port}")
-        cases = await asyncio.gather(*(open_case(session) for _ in range(20)))
-        service.stop(signal.SIGKILL)
-        assert (await service.wait_for_exit())[0] == -signal.SIGKILL
-    async with running("serve", **variables) as service:
-        await service.wait_until_ready(f"http://127.0.0.1:{port}")
-        for case in cases:
-            assert await read_case(session, case) == case | {"timeline": []}
 
 
 async def test_very_long_case_id_is_not_found(shared_address):
@@ -174,35 +170,12 @@ async def test_older_release_works_with_a_newer_schema(variables, session, port,
         assert (status, bool(out), errors) == (0, True, "")
 
 
-async def test_invalid_http_is_answered_with_400_and_logged_without_a_traceback(variables, port):
-    async with running("serve", **variables) as service:
-        await service.wait_until_ready(f"http://127.0.0.1:{port}")
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
-        assert b" 400 " in await reader.readline()
-        writer.close()
-        service.stop()
-        status, _, log = await service.wait_for_exit()
-    assert status == 0
-    assert "Traceback" not in log
-    assert all(json.loads(line)["message"] for line in log.splitlines())
-
-
 def error_line(errors):
     """Return the line with the reason; fail unless the rest is a log in JSON without warnings."""
     *log, line = errors.splitlines()
     assert {json.loads(entry)["level"] for entry in log} <= {"INFO"}
     assert line.startswith("support-service: ")
     return line
-
-
-async def _refuses_connections(port):
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except ConnectionError:
-        return True
-    writer.close()
-    return False
 
 
 @pytest.mark.usefixtures("servers")
