@@ -1,7 +1,6 @@
 """HAProxy as docs/operations/ingress.md configures it, before a service and a replica that is down."""
 
 import re
-import socket
 import ssl
 import subprocess
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from tests.support.calls import eventually, open_case, upload
 from tests.support.certificates import CertificateAuthority
 from tests.support.process import running
 from tests.support.promql import ROOT
-from tests.support.servers import find_binary, free_port, wait_until_ready
+from tests.support.servers import accepts, find_binary, free_port, wait_until_ready
 from tests.support.stream import follow
 
 pytestmark = pytest.mark.usefixtures("processes", "servers")
@@ -31,13 +30,8 @@ PROXY, DOWN = "127.0.0.1", "127.0.0.2"
 def running_haproxy(folder, configuration, port):
     file, log = folder / "haproxy.cfg", folder / "haproxy.log"
     file.write_text(configuration)
-
-    def listens():
-        with socket.socket() as probe:
-            return probe.connect_ex((PROXY, port)) == 0
-
     with log.open("wb") as out, subprocess.Popen([find_binary("haproxy"), "-db", "-f", file], stderr=out) as process:
-        wait_until_ready(listens, process, log)
+        wait_until_ready(lambda: accepts(port), process, log)
         yield
         process.kill()
 
