@@ -22,7 +22,7 @@ from support_service.platform.database import tables
 from support_service.platform.database.dialect import SearchWords, UtcDateTime
 from support_service.platform.database.migrate import UNFINISHED_COPY, downgrade, latest_revision
 from support_service.platform.database.tables import case_clocks, messages, metadata, outbox, restores, tickets, views
-from tests.support.calls import add_message, eventually, open_case, read_case, upload
+from tests.support.calls import add_message, eventually, expect_json, open_case, read_case, upload
 from tests.support.crash.kills import print_figures, run_victim
 from tests.support.crash.victim import before, modules
 from tests.support.links import add_link
@@ -66,9 +66,8 @@ def source_url(sqlite_template, tmp_path):
     shutil.copy(sqlite_template, tmp_path / "source.db")
     url = f"sqlite:///{tmp_path / 'source.db'}"
     load(url, CASES, lambda *_: None)
-    inspect(
-        url, insert(restores, {"version_base": 1000, "undone_after": AT})
-    )  # versions count from a base, also in the copy
+    # Versions count from a base, also in the copy.
+    inspect(url, insert(restores, {"version_base": 1000, "undone_after": AT}))
     return url
 
 
@@ -95,23 +94,19 @@ def target_url(postgres, postgres_template):
 
 async def work(client):
     """Work with a service as agents do; return the ids of the cases."""
-    first = await open_case(
-        client, context=[{"type": "order", "orderId": "ORD-1"}, CONTEXT], tags=["vip"], customerId="ann"
-    )
+    context = [{"type": "order", "orderId": "ORD-1"}, CONTEXT]
+    first = await open_case(client, context=context, tags=["vip"], customerId="ann")
     second = await open_case(client, subject="Đơn hàng \U0001f4e6", description="A vase is broken", priority="urgent")
     for case in (first, second):
         await add_message(client, case, "The vase, blue, broke: 'r14_0' \\ \t\n", metadata={"score": 0.50})
         await add_message(client, case, "Seen", visibility="internal")
         await upload(client, case, b"a file of " + case["id"].encode())
     await add_link(client, first, second)
-    async with client.put("/support/macros/late", json={"text": "Sorry, {{case.subject}}"}) as response:
-        assert response.ok, await response.text()
     third = await open_case(client, priority="urgent")
     for _ in range(2):
         await open_case(client, channel="chat")
     request = {"json": {"subject": "Once", "channel": "email"}, "headers": {"Idempotency-Key": "once"}}
-    async with client.post("/support/cases", **request) as response:
-        once = await response.json()
+    once = await expect_json(client.post("/support/cases", **request), 201)
     snoozed, duplicate = await open_case(client), await open_case(client)
     until = format_time(utc_now() + timedelta(days=300))
     for method, path, body in (
@@ -119,6 +114,7 @@ async def work(client):
         ("PUT", "/support/agents/agent-7", {"displayName": "Linh Trần", "teams": ["returns"]}),
         ("PUT", "/support/customers/ann", {"name": "Ann", "contacts": [{"kind": "email", "value": "a@b.c"}]}),
         ("PUT", "/support/customers/bob", {"notes": "Call her"}),
+        ("PUT", "/support/macros/late", {"text": "Sorry, {{case.subject}}"}),
         ("POST", "/support/customers/bob/merge", {"into": "ann"}),
         ("PUT", f"/support/cases/{duplicate['id']}/followers/agent-8", None),
         ("POST", f"/support/cases/{duplicate['id']}/merge", {"into": snoozed["id"]}),
@@ -283,8 +279,7 @@ def check_rows(source_url, target_url, number):
 async def check_new_work(client, case_ids):
     """Check that a repeated request has no second effect, and that new rows get numbers of their own."""
     request = {"json": {"subject": "Once", "channel": "email"}, "headers": {"Idempotency-Key": "once"}}
-    async with client.post("/support/cases", **request) as response:
-        assert (await response.json())["id"] == case_ids[-1]
+    assert (await expect_json(client.post("/support/cases", **request), 201))["id"] == case_ids[-1]
     new = await open_case(client, subject="After the move")
     await add_message(client, new)
     await upload(client, new)

@@ -1,7 +1,6 @@
 """Replicas of the service and the probe, as processes that can be killed and restarted at the same address."""
 
 import asyncio
-import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -11,10 +10,9 @@ import aiohttp
 
 from tests.support.calls import eventually
 from tests.support.process import environment
-from tests.support.servers import find_binary, free_port
+from tests.support.servers import START_TIMEOUT, Server, find_binary, free_port
 
 ROOT = Path(__file__).parents[3]
-START_TIMEOUT = 120.0  # seconds, on a busy machine
 ENDS_WITHIN = 5.0  # seconds in which a process ends, before it is killed
 COMMAND = (sys.executable, "-m", "tests.e2e.drill.scaled_service")
 LOG = "support.log"  # of all replicas, as the runbooks call it
@@ -22,7 +20,7 @@ LOG = "support.log"  # of all replicas, as the runbooks call it
 SEPARATE_DISK = 'mount -t tmpfs -o size="$0" none "$1" && echo && exec sleep infinity'
 
 
-class Command:
+class Command(Server):
     """A `support-service` command that listens; it is ready once its path answers with 200."""
 
     def __init__(self, folder: Path, log: str, path: str, variables: dict[str, str]) -> None:
@@ -34,55 +32,48 @@ class Command:
         self._arguments: tuple[str, ...] = ()
         self.environment = environment(**variables)
         self.within: tuple[str, ...] = ()  # a command that runs the command
-        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        return self._process
+
+    @property
+    def _program(self) -> tuple[str, ...]:
+        return COMMAND
 
     def spawn(self) -> None:
-        """Start the process."""
-        command = (*self.within, *COMMAND, *self._arguments)
+        """Start the process, and do not wait for it."""
+        command = (*self.within, *self._program, *self._arguments)
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
 
     async def start(self) -> None:
         """Start the process unless it runs, and wait until it is ready."""
-        if self.process is None or self.process.poll() is not None:
+        if not self.is_running():
             self.spawn()
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-            await eventually(lambda: self._is_ready(session), START_TIMEOUT)
+            await eventually(lambda: self.is_ready(session), START_TIMEOUT)
 
-    def kill(self) -> None:
-        """Kill the process, as a crash would."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-
-    async def stop(self) -> None:
-        """Stop the process as an orchestrator does, and wait until it has ended."""
-        self.process.terminate()
-        await asyncio.to_thread(self.process.wait)
+    async def stop(self) -> int:
+        """Stop the process as an orchestrator does, and wait until it has ended; return its exit status."""
+        self._process.terminate()
+        return await asyncio.to_thread(self._process.wait)
 
     async def restart(self) -> None:
         """Start the process anew; it is killed if it does not end in time."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
+        if self.is_running():
+            self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
-                await asyncio.to_thread(self.process.wait, ENDS_WITHIN)
+                await asyncio.to_thread(self._process.wait, ENDS_WITHIN)
             self.kill()
         await self.start()
 
-    def freeze(self) -> None:
-        """Suspend the process."""
-        self.process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Resume the process."""
-        self.process.send_signal(signal.SIGCONT)
-
-    async def _is_ready(self, session: aiohttp.ClientSession) -> bool:
+    async def is_ready(self, session: aiohttp.ClientSession) -> bool:
         try:
             async with session.get(self._ready_at) as response:
                 return response.status == 200
         except (aiohttp.ClientError, TimeoutError):
-            if self.process.poll() is not None:
+            if not self.is_running():
                 raise RuntimeError(self._log.read_text()[-2000:]) from None
             return False
 

@@ -6,8 +6,6 @@ Faults break one part at a time, and repair it.
 import asyncio
 import json
 import random
-import signal
-import subprocess
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -19,12 +17,13 @@ import aiohttp
 from redis import RedisError
 from redis.asyncio.sentinel import Sentinel
 
+from tests.e2e.drill import processes
 from tests.e2e.drill.links import Link
 from tests.e2e.drill.load_balancer import LoadBalancer
 from tests.support.calls import eventually
-from tests.support.process import START_TIMEOUT, environment
+from tests.support.process import START_TIMEOUT
 from tests.support.sentinels import SERVICE, RedisWithSentinels
-from tests.support.servers import PostgresServer, RedisServer, free_port
+from tests.support.servers import PostgresServer, RedisServer
 from tests.support.sessions import MIGRATED
 
 REPLICAS = 3
@@ -43,49 +42,21 @@ ELECTED_WITHIN = 20.0  # seconds; ten times as long as the Sentinels wait
 Fault = Callable[[random.Random], Awaitable[None]]
 
 
-class Replica:
-    """`support-service serve`, which is killed, frozen, and started again at the same address.
+class Replica(processes.Replica):
+    """A replica with the usual intervals and a log of its own.
 
     `python` is the interpreter of its environment: another one may have another release.
     """
 
     def __init__(self, folder: Path, number: int, variables: dict[str, str]) -> None:
-        self.name = f"replica-{number}"
-        self.target, self.admin_target = (f"127.0.0.1:{free_port()}" for _ in range(2))
-        ports = {"SUPPORT_PORT": self.target.split(":")[1], "SUPPORT_ADMIN_PORT": self.admin_target.split(":")[1]}
-        self._environment = environment(**variables, **ports)
-        self.python = sys.executable
+        super().__init__(folder, number, variables)
         self._log = folder / f"{self.name}.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._ready_at = f"http://{self.admin_target}/readyz"
+        self.python = sys.executable
 
-    async def start(self) -> None:
-        command = (self.python, "-m", "support_service", "serve")
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-            await eventually(lambda: self.is_ready(session), START_TIMEOUT)
-
-    async def is_ready(self, session: aiohttp.ClientSession) -> bool:
-        try:
-            async with session.get(f"http://{self.admin_target}/readyz") as response:
-                return response.status == 200
-        except (aiohttp.ClientError, TimeoutError):
-            if self._process.poll() is not None:
-                raise RuntimeError(self._log.read_text()[-2000:]) from None
-            return False
-
-    def send_signal(self, number: int) -> None:
-        self._process.send_signal(number)
-
-    async def stop(self) -> int:
-        """Stop it as an operator does, and wait until it has finished; return its exit status."""
-        self._process.terminate()
-        return await asyncio.to_thread(self._process.wait)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+    @property
+    def _program(self) -> tuple[str, ...]:
+        return (self.python, "-m", "support_service")
 
 
 class Deployment:
@@ -138,9 +109,9 @@ class Deployment:
 
     async def _freeze_replica(self, draw: random.Random) -> None:
         replica = draw.choice(self.replicas)
-        replica.send_signal(signal.SIGSTOP)
+        replica.freeze()
         await asyncio.sleep(draw.uniform(*FROZEN))
-        replica.send_signal(signal.SIGCONT)
+        replica.thaw()
 
     async def _cut_clients(self, draw: random.Random) -> None:
         async with self._link.refused():

@@ -12,7 +12,7 @@ import pytest
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_json, open_case
 from tests.support.events.fixtures import shipment_event
 from tests.support.process import running
-from tests.support.servers import free_port
+from tests.support.servers import accepts, free_port
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -24,14 +24,6 @@ async def service(migrated_folder):
         address = f"http://127.0.0.1:{port}"
         await process.wait_until_ready(address)
         yield process, address
-
-
-async def _refuses_connections(address):
-    try:
-        async with aiohttp.ClientSession() as session, session.get(f"{address}/livez"):
-            return False
-    except aiohttp.ClientError:
-        return True
 
 
 async def test_upload_in_progress_completes_during_the_stop(service):
@@ -51,7 +43,7 @@ async def test_upload_in_progress_completes_during_the_stop(service):
         uploading = asyncio.create_task(session.post(path, data=body(), headers=headers))
         await eventually(lambda: _active(address, "POST"))
         process.stop()
-        await eventually(lambda: _refuses_connections(address))
+        await eventually(lambda: not accepts(int(address.rpartition(":")[2])))
         more.set()
         async with await uploading as response:
             assert response.status == 201
@@ -117,7 +109,7 @@ async def test_accepted_events_are_applied_before_the_exit_without_redis(migrate
         async with _accept_but_block_events(f"http://127.0.0.1:{port}", migrated_folder, 100):
             process.stop()
             # The admin port is closed once all requests have ended.
-            await eventually(lambda: _refuses_connections(f"http://127.0.0.1:{admin}"))
+            await eventually(lambda: not accepts(admin))
         status, _, log = await process.wait_for_exit(6 * GENEROUS_TIMEOUT)
     assert (status, _message_count(migrated_folder), "lost" in log) == (0, 100, False)
 
