@@ -84,8 +84,11 @@ async def test_offload_moves_files_to_s3_and_back(variables, session, tmp_path):
     assert await command(variables, "sweep") == (0, [{"summary": True, **dict.fromkeys(KINDS, 0)}], "")
 
 
-async def test_offload_without_a_reader_still_moves_files(variables, session):
-    """The command ends quietly."""
+async def test_command_moves_files_without_a_reader_and_names_what_it_lacks(on_terminal, variables, session):
+    """Without a reader of its output the command ends quietly. An error is one line, with status 2.
+
+    On a terminal a sentence and a progress bar replace the JSON.
+    """
     case = await open_case(session)
     uploaded = await upload(session, case, b"a", filename="a")
     reader, writer = os.pipe()
@@ -97,6 +100,21 @@ async def test_offload_without_a_reader_still_moves_files(variables, session):
         assert await response.read() == b"a"
     status, lines, _ = await command(variables, "offload", "--older-than", "0s")
     assert (status, lines[-1]["moved"]) == (0, 0)
+    await upload(session, case)
+    status, shown, errors = await on_terminal("offload", "--older-than", "0s")
+    assert (status, "to S3: 100%" in errors) == (0, True), errors
+    # The service may remove the file first.
+    assert re.search(r"Moved 1 files \(5 B\) to S3; removed (1 files \(5 B\)|0 files \(0 B\))", shown), shown
+    await upload(session, case)
+    down = {"SUPPORT_S3_ENDPOINT": "http://127.0.0.1:1"}
+    for arguments, changes, expected in (
+        (["offload"], {"SUPPORT_S3_BUCKET": ""}, "SUPPORT_S3_BUCKET"),
+        (["offload", "--older-than", "0s"], down, "object storage"),
+        (["sweep"], down, "object storage"),
+    ):
+        status, _, errors = await command(variables | changes, *arguments)
+        assert (status, "Traceback" in errors) == (2, False), errors
+        assert expected in errors.splitlines()[-1]
 
 
 KINDS = ("unfinished", "orphan", "leftover", "ledger", "missing", "damaged", "young")
@@ -129,14 +147,17 @@ async def test_damaged_and_missing_files_are_named(variables, session, tmp_path)
     assert (status, lines[-1]["files"], lines[-1]["waiting"]) == (0, 0, 2)
 
 
-async def test_retention_deletes_only_files_of_closed_cases(variables, session):
-    """`--dry-run` names the files and deletes nothing."""
+async def test_retention_deletes_only_files_of_closed_cases(on_terminal, variables, session):
+    """`--dry-run` names the files and deletes nothing. On a terminal it prints a sentence."""
     closed, still_open = await open_case(session), await open_case(session)
     deleted = await upload(session, closed)
     await upload(session, still_open)
     await expect_json(session.post(f"/support/cases/{closed['id']}/close"))
     status, lines, _ = await command(variables, "retention", "--older-than", "0s", "--dry-run")
     assert (status, lines[0]["id"], lines[0]["outcome"]) == (0, deleted["id"], "would be deleted")
+    status, shown, errors = await on_terminal("retention", "--older-than", "0s", "--dry-run")
+    assert status == 0, errors
+    assert f"Would delete {deleted['id']} ({deleted['filename']}) of case {closed['id']}" in shown
     assert len((await read_case(session, closed))["attachments"]) == 1
     status, lines, _ = await command(variables, "retention", "--older-than", "0s")
     assert (status, lines[-1]["files"]) == (0, 1)
@@ -191,31 +212,3 @@ async def test_attach_uploads_an_internal_file(attach, shared_session, tmp_path)
     for option, visibility in (([], "public"), (["--internal"], "internal")):
         status, lines, _ = await attach(*option, case["id"], "a.txt")
         assert (status, lines[0]["visibility"]) == (0, visibility)
-
-
-async def test_output_on_a_terminal_is_for_people(on_terminal, session):
-    """A dry run of retention names files. A sentence and a progress bar replace the JSON of an offload."""
-    case = await open_case(session)
-    uploaded = await upload(session, case, b"x" * 1000)
-    await expect_json(session.post(f"/support/cases/{case['id']}/close"))
-    status, shown, errors = await on_terminal("retention", "--older-than", "0s", "--dry-run")
-    assert status == 0, errors
-    assert f"Would delete {uploaded['id']} ({uploaded['filename']}) of case {case['id']}" in shown
-    status, shown, errors = await on_terminal("offload", "--older-than", "0s")
-    assert (status, "to S3: 100%" in errors) == (0, True), errors
-    # The service may remove the file first.
-    assert re.search(r"Moved 1 files \(1\.0 kB\) to S3; removed (1 files \(1\.0 kB\)|0 files \(0 B\))", shown)
-
-
-async def test_command_names_what_it_lacks(variables, session):
-    """The error is one line, with status 2."""
-    await upload(session, await open_case(session))
-    down = {"SUPPORT_S3_ENDPOINT": "http://127.0.0.1:1"}
-    for arguments, changes, expected in (
-        (["offload"], {"SUPPORT_S3_BUCKET": ""}, "SUPPORT_S3_BUCKET"),
-        (["offload", "--older-than", "0s"], down, "object storage"),
-        (["sweep"], down, "object storage"),
-    ):
-        status, _, errors = await command(variables | changes, *arguments)
-        assert (status, "Traceback" in errors) == (2, False), errors
-        assert expected in errors.splitlines()[-1]
