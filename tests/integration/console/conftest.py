@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.calls import open_case
-from tests.support.console.browser import _function_scoped_runner, browser, chromium, console  # noqa: F401 - fixtures
+from tests.support.console.browser import _function_scoped_runner, _module_scoped_runner, browser, chromium, console  # noqa: F401 - fixtures
 from tests.support.console.samples import MEGABYTE
 from tests.support.events.webhooks import endpoint  # noqa: F401 - a fixture
 

@@ -3,12 +3,13 @@
 from datetime import UTC, datetime
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import expect
 
 from support_service.platform.access.tokens import edit_token_file
 from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually
-from tests.support.console.browser import choose, expect_good_looks, held, press, settled, sign_in
+from tests.support.console.browser import choose, emptied_client, expect_good_looks, held, press, settled, sign_in
 from tests.support.console.samples import case_path
 
 # Where the sign-in page goes when the address that led there is the argument.
@@ -21,23 +22,30 @@ WAITING = "[...document.querySelector('queue-page').cases.waiting]"
 OWNED = {"customerId": "customer-1", "assignedAgentId": "agent-1"}
 
 
-@pytest.fixture
-def token_file(tmp_path, environment):
-    """The token file of a service that requires tokens; requested before `client`."""
-    file = tmp_path / "tokens.json"
-    environment |= {"SUPPORT_AUTH": "token", "SUPPORT_TOKENS_FILE": str(file)}
-    return file
+@pytest.fixture(scope="module")
+def token_file(tmp_path_factory):
+    return tmp_path_factory.mktemp("shared") / "tokens.json"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tokens(token_file):
-    """A token for each role, one of agent-1 in a team, and one of agent-2 in another team."""
+    """A token for each role, two of agent-1, of which one is in a team, and one of agent-2 in another team."""
     subjects = {"agent": "agent-1", "customer": "customer-1"}
     roles = ("agent", "supervisor", "analyst", "customer", "service")
     tokens = {role: write_token(token_file, role, role=role, subject=subjects.get(role)) for role in roles}
+    tokens["leaver"] = write_token(token_file, "leaver", role="agent", subject="agent-1")
     for agent, team in (("agent-1", "returns"), ("agent-2", "billing")):
         tokens[team] = write_token(token_file, team, role="agent", subject=agent, teams=[team])
     return tokens
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_client(make_shared_client, token_file, tokens):
+    """A client of a service that requires the tokens."""
+    return await make_shared_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(token_file))
+
+
+client = emptied_client
 
 
 @pytest.fixture
@@ -99,16 +107,17 @@ async def test_wrong_token_is_refused_in_plain_words(tokens, console):
 async def test_page_asks_for_a_new_sign_in_when_the_token_is_revoked(tokens, token_file, owned_case, console):
     """Without a key or a click if its stream ends, as it would not show changes any more; otherwise with a change."""
     console.refused = {401}
-    page = await sign_in(console, tokens["agent"])
+    page = await sign_in(console, tokens["leaver"])
     await expect(page.locator(".live")).to_contain_text("live")
     profile = await console.profile()
     await profile.route("**/support/stream", lambda _: None)  # it never answers, so that the page hears of nothing
     await profile.route("**/presence", lambda route: route.fulfill(status=204))
-    other = await sign_in(console, tokens["agent"], case_path(owned_case), profile=profile)
+    other = await sign_in(console, tokens["leaver"], case_path(owned_case), profile=profile)
     await expect(other.get_by_role("heading", name="Where is my parcel?")).to_be_visible()
     await settled(other)
     with edit_token_file(token_file) as entries:
-        entries[:] = [entry.model_copy(update={"revoked": datetime.now(UTC)}) for entry in entries]
+        gone = {"revoked": datetime.now(UTC)}
+        entries[:] = [each.model_copy(update=gone) if each.name == "leaver" else each for each in entries]
     await expect(page.get_by_label("Token or JWT")).to_be_visible()
     await choose(other, "Status: Open", "Resolved")
     await expect(other.get_by_label("Token or JWT")).to_be_visible()

@@ -19,6 +19,7 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, 
 
 from tests.support.calls import GENEROUS_TIMEOUT, Case, eventually
 from tests.support.console.samples import case_path
+from tests.support.service import empty
 
 AXE = Path(__file__).parent / "vendor/axe-core/axe.min.js"
 EXECUTABLE = "/usr/lib/chromium/chromium-headless-shell"  # killing the script in /usr/bin would not end it
@@ -53,6 +54,19 @@ def chromium(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def _function_scoped_runner(_session_scoped_runner: asyncio.Runner) -> asyncio.Runner:
     """The event loop of a test and of its fixtures: that of the session, on which `browser` stays connected."""
     return _session_scoped_runner
+
+
+@pytest.fixture(scope="module")
+def _module_scoped_runner(_session_scoped_runner: asyncio.Runner) -> asyncio.Runner:
+    """The event loop of a module's shared service: the same."""
+    return _session_scoped_runner
+
+
+@pytest.fixture
+async def emptied_client(shared_client: TestClient) -> TestClient:
+    """A client of the service that a module shares, in which the test finds no data of others."""
+    await empty(shared_client)
+    return shared_client
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
