@@ -4,11 +4,22 @@ import re
 from collections.abc import Awaitable, Callable
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Page, expect
 
 from tests.support.calls import add_message, open_case, upload
-from tests.support.console.browser import NARROW, WIDE, expect_accessible, expect_no_sideways_scrolling, press, settled
+from tests.support.console.browser import (
+    NARROW,
+    WIDE,
+    emptied_client,
+    expect_accessible,
+    expect_no_sideways_scrolling,
+    press,
+    settled,
+)
 from tests.support.console.samples import case_path
+from tests.support.timeline.harness import open_services
+from tests.support.upstream import url_variables
 
 # Roles of the accessibility tree that a person acts on.
 ROLES = (
@@ -48,10 +59,6 @@ def pushing(*buttons: str, shows: str) -> Callable[[Page], Awaitable[None]]:
     return step
 
 
-async def nothing(_: Page) -> None:
-    """Leave the page as it has opened."""
-
-
 def acting(number: int) -> Callable[[Page], Awaitable[None]]:
     """Return a step that chooses from the menu of the case."""
 
@@ -83,10 +90,10 @@ STATES = {
         "filter": (ALL, pushing(".queue-filters choice-menu button", shows=".choices")),
     },
     "view": {
-        "search": ("/console/?view=mine&q=parcel", nothing),
-        "no rows": ("/console/?view=mine", nothing),
+        "search": ("/console/?view=mine&q=parcel", None),
+        "no rows": ("/console/?view=mine", None),
         "save": (ALL, pushing(".views .plain:visible, .save:visible", shows="dialog[open]")),
-        "drafts": ("/console/?view=drafts", nothing),
+        "drafts": ("/console/?view=drafts", None),
     },
     "bar": {
         "palette": ("/console/", pressing("Control+k", "a", shows=".palette")),
@@ -94,7 +101,7 @@ STATES = {
         "account": ("/console/", pushing(".account summary", shows=".account select")),
     },
     "case": {
-        "conversation": ("case", nothing),
+        "conversation": ("case", None),
         "everything": ("case", pushing(".segments button:nth-of-type(2)", shows=".timeline .fact")),
     },
     "menus of a case": {
@@ -110,18 +117,18 @@ STATES = {
         "snooze": ("case", pressing("h", shows="dialog[open]")),
         "merge": ("case", acting(2)),
         "split": ("case", acting(3)),
-        "missing case": ("/console/cases/none", nothing),
+        "missing case": ("/console/cases/none", None),
     },
     "customer": {
-        "record": (CUSTOMER, nothing),
+        "record": (CUSTOMER, None),
         "form": (CUSTOMER, pushing(".edit", shows="form.fields")),
-        "nobody": ("/console/customers/none", nothing),
+        "nobody": ("/console/customers/none", None),
     },
     "others": {
         "team, toast": ("/console/team", pushing("[data-person] td button", shows=".toast")),
-        "on-call": ("/console/oncall", nothing),
+        "on-call": ("/console/oncall", None),
         "override": ("/console/oncall", pushing('[data-part="order"] button', shows="dialog[open]")),
-        "audit": ("/console/audit", nothing),
+        "audit": ("/console/audit", None),
     },
 }
 
@@ -137,6 +144,16 @@ async def names(page: Page) -> list[tuple[str, str]]:
         for each in shown
         if each["role"]["value"] in ROLES
     ]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_client(make_shared_client):
+    """A client of a service with all upstream services."""
+    async with open_services() as upstreams:
+        yield await make_shared_client(**url_variables(upstreams))
+
+
+client = emptied_client
 
 
 @pytest.fixture
@@ -161,7 +178,7 @@ LOOKS = [("en-GB", WIDE, ["light"]), pytest.param("vi", NARROW, ["dark", "light"
 
 @pytest.mark.parametrize(("locale", "size", "schemes"), LOOKS, ids=["wide", "narrow"])
 @pytest.mark.parametrize("group", STATES)
-async def test_every_state_is_accessible(upstream_services, console, desk, group, locale, size, schemes, subtests):
+async def test_every_state_is_accessible(console, desk, group, locale, size, schemes, subtests):
     """In light and in dark colours, wide and narrow, in both languages. No page is wider than its window.
 
     The name of a control has a letter: a sign alone, such as a cross, says nothing. Tab and Shift+Tab leave no control
@@ -174,8 +191,9 @@ async def test_every_state_is_accessible(upstream_services, console, desk, group
             await page.goto(case_path(desk) if address == "case" else address)
             await page.locator("main h1, main h2").first.wait_for()
             await settled(page)
-            await prepare(page)
-            await settled(page)
+            if prepare:
+                await prepare(page)
+                await settled(page)
             for scheme in schemes:
                 await page.emulate_media(color_scheme=scheme)
                 await expect_accessible(page)
