@@ -50,7 +50,6 @@ client = emptied_client
 
 @pytest.fixture
 def headers(tokens):
-    """The headers of a supervisor's requests."""
     return {"Authorization": f"Bearer {tokens['supervisor']}"}
 
 

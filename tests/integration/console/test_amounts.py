@@ -22,7 +22,6 @@ async def agents(client):
 
 
 async def add_agent(client, number):
-    """Add a person to the directory."""
     name = LONG_WORD[:100] if number == 7 else f"Person {number:03}"
     path, person = f"/support/agents/agent-{number:03}", {"displayName": name, "teams": [f"team-{number % 30}"]}
     async with client.put(path, json=person | {"role": "agent"}) as response:
@@ -42,7 +41,6 @@ async def large_case(client):
 
 
 async def expect_in_window(page, part):
-    """Fail unless a part of the page is within the window."""
     box, size = await part.bounding_box(), page.viewport_size
     ends = [(box[name], box[name] + box[length], size[length]) for name, length in (("x", "width"), ("y", "height"))]
     assert [first for first, last, most in ends if first < 0 or last > most] == [], (box, size)

@@ -7,7 +7,7 @@ from playwright.async_api import expect
 
 from support_service.platform.database.tables import audit_log
 from tests.support.audit import alter_audit_log
-from tests.support.calls import eventually, open_case, upload
+from tests.support.calls import add_message, eventually, expect_json, open_case, upload
 from tests.support.console.browser import expect_accessible, expect_good_looks
 from tests.support.console.samples import HOSTILE
 
@@ -30,9 +30,7 @@ async def sealed(client):
 
 
 async def verification(client):
-    """Return what the service says about the chain."""
-    async with client.get("/support/audit/verification") as response:
-        return await response.json()
+    return await expect_json(client.get("/support/audit/verification"))
 
 
 async def test_entries_of_all_cases_are_shown(sealed, client, console):
@@ -90,8 +88,7 @@ async def test_entries_are_in_words(client, console):
     path = f"/support/cases/{first['id']}"
     await client.patch(path, json={"assignedAgentId": "linh", "context": [{"type": "order", "orderId": "ORD-1"}]})
     for text in ("Hello", "Split this"):
-        async with client.post(f"{path}/messages", json={"authorType": "customer", "message": text}) as response:
-            message = await response.json()
+        message = await add_message(client, first, text, authorType="customer")
     await client.post(f"{path}/split", json={"messageIds": [message["id"]], "subject": "Split off"})
     await client.post(f"{path}/links", json={"kind": "related", "caseId": second["id"]})
     await client.put(f"{path}/followers/linh")

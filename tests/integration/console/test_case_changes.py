@@ -14,7 +14,6 @@ REFUSED = "Someone changed the case meanwhile."
 
 
 async def go(page, path):
-    """Show another address, as a link of the page does."""
     await page.evaluate(
         "path => { history.pushState(null, '', path); dispatchEvent(new Event('console:moved')) }", path
     )
@@ -22,18 +21,14 @@ async def go(page, path):
 
 @pytest.fixture
 async def two_cases(client):
-    """Two cases of one customer."""
     return await open_waiting(client, "First", "Second", customerId="customer-17")
 
 
 async def ask_about_draft(page):
-    """Send a message that a customer's new one came before."""
     await send(page, "Answer to the first")
 
 
 def act(name):
-    """Return a step that chooses an action of the case."""
-
     async def step(page):
         await choose(page, "More actions", name)
 
@@ -131,7 +126,6 @@ async def test_own_changes_and_their_undo_ask_no_question(console, client, case)
 
 
 async def add_link_that_is_there(page, other):
-    """Add a link that the case has already, which is no version."""
     await page.get_by_role("combobox", name="Kind of link").select_option("related")
     await page.get_by_label("Case id or address").fill(other["id"])
     await page.get_by_label("Case id or address").press("Enter")
@@ -145,7 +139,6 @@ async def remove_link(page, _):
 
 
 async def remove_link_and_undo(page, other):
-    """Remove the link, and take that back."""
     await remove_link(page, other)
     await undo_by_key(page)
     await expect(page.get_by_label("Remove the link")).to_be_visible()

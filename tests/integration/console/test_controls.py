@@ -60,8 +60,6 @@ def pushing(*buttons: str, shows: str) -> Callable[[Page], Awaitable[None]]:
 
 
 def acting(number: int) -> Callable[[Page], Awaitable[None]]:
-    """Return a step that chooses from the menu of the case."""
-
     async def step(page: Page) -> None:
         await pushing(ACTIONS, shows=".choices")(page)
         await page.locator(f".of-actions [role=option]:nth-of-type({number})").click()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from playwright.async_api import expect
 
-from tests.support.calls import eventually, open_case, read_case, read_detail
+from tests.support.calls import eventually, expect_json, open_case, read_case, read_detail
 from tests.support.console.browser import settled
 from tests.support.console.hands import Keyboard, Mouse, attach, write
 from tests.support.console.samples import MEGABYTE, messages, open_waiting, overrides
@@ -110,7 +110,6 @@ async def test_on_call_handles_a_source_that_is_down(upstream_services, payments
         await expect(given_up).to_have_count(0)
     await expect(page.get_by_text("No delivery has failed.")).to_be_visible()
     await eventually(lambda: [body for _, body in endpoint.sent].count(EVENT.encode()) == 1)
-    async with client.get("/support/audit", params={"limit": "5"}) as response:
-        actions = [each["action"] for each in (await response.json())["items"]]
+    actions = [each["action"] for each in (await expect_json(client.get("/support/audit?limit=5")))["items"]]
     handled = [f"{kind}.{action}" for kind in ("webhook", "dead-letter") for action in ("dropped", "replayed")]
     assert actions == [*handled, "override.set"]

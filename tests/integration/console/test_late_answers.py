@@ -16,7 +16,6 @@ READS = "(path) => performance.getEntriesByType('resource').filter(({name}) => n
 
 @pytest.fixture
 async def cases(client):
-    """Two cases of a list and of one customer."""
     return await open_waiting(client, "First", "Second", customerId="customer-1")
 
 

@@ -34,7 +34,6 @@ class RecordedStream:
             waiting.set_result(None)
 
     async def follow(self, profile):
-        """Let the pages of a profile read this stream."""
         await profile.route("**/support/me", self._allow)
         await profile.route("**/support/stream", self._answer)
 
@@ -53,7 +52,6 @@ class RecordedStream:
         await route.fulfill(content_type="text/event-stream", body=self.answers[number])
 
     def close(self):
-        """Leave the requests that wait."""
         for waiting in self._waiting.values():
             waiting.cancel()
 

@@ -10,7 +10,7 @@ from support_service.oncall.judge import OncallTimings
 from support_service.platform.telemetry.telemetry import TelemetryTimings
 from support_service.timeline.opening import TimelineTimings
 from support_service.timeline.source_health import BreakerTimings
-from tests.support.calls import eventually, open_case, read_detail
+from tests.support.calls import eventually, expect_json, open_case, read_detail
 from tests.support.console.browser import address_of, expect_accessible, expect_good_looks, undo_by_key, watched_console
 from tests.support.console.hands import Counter
 from tests.support.console.samples import HOSTILE, LONG_WORD, overrides
@@ -57,12 +57,10 @@ def part(page, name):
 
 
 def override(page, name):
-    """Return an override in effect."""
     return page.locator(f'[data-override="{name}"]')
 
 
 def verdict(page):
-    """Return the first line of the page."""
     return page.locator(".verdict")
 
 
@@ -209,8 +207,7 @@ async def test_dead_letters_are_replayed_and_dropped(console, client):
     await expect(letters.get_by_role("button", name="Drop for good")).to_be_focused()
     await page.keyboard.press("Enter")
     await expect(page.get_by_text("There are no dead letters.")).to_be_visible()
-    async with client.get("/support/audit", params={"limit": "2"}) as response:
-        actions = [each["action"] for each in (await response.json())["items"]]
+    actions = [each["action"] for each in (await expect_json(client.get("/support/audit?limit=2")))["items"]]
     assert actions == ["dead-letter.dropped", "dead-letter.replayed"]
     await part(page, "cache").get_by_role("button", name="Keep answers longer").click()
     await page.get_by_role("dialog").get_by_label("Seconds").fill("900")
@@ -292,8 +289,7 @@ VERDICTS = [
 @pytest.mark.parametrize(("locale", "changes", "sentence"), VERDICTS)
 async def test_any_problem_of_the_verdict_is_said_in_words(console, client, locale, changes, sentence):
     """The page needs no rule of its own: a problem has its words, its figure, its limit, and whom it concerns."""
-    async with client.get("/support/oncall") as response:
-        answer = await response.json()
+    answer = await expect_json(client.get("/support/oncall"))
     page = await console.open(ADDRESS, locale=locale)
     calm = {"en-US": "No part reports a failure.", "vi-VN": "Các phần hoạt động tốt"}
     await expect(page.locator("main")).to_contain_text(calm[locale])
@@ -326,8 +322,6 @@ async def test_unavailable_database_is_reported(console, postgres):
 
 
 async def read_until(page, text):
-    """Let the page read the state again and again until it shows a text."""
-
     async def is_shown():
         await page.clock.fast_forward(READ_INTERVAL)
         return await text.is_visible()

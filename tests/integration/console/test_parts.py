@@ -33,7 +33,6 @@ async def page(console):
 
 
 async def with_menu(page, **more):
-    """Put a menu at the beginning of the page, and return its button."""
     await page.evaluate(MENU, [load_assets().url("parts/choice-menu.js"), more])
     return page.get_by_role("button", name="Department")
 
@@ -110,7 +109,6 @@ TOAST = """async ([path, fails]) => {
 
 
 async def shown_toast(page, *, fails=False):
-    """Show that something was done, and return the line."""
     await page.evaluate(TOAST, [load_assets().url("parts/toast.js"), fails])
     return page.get_by_role("status").filter(has_text="agent-7")
 

@@ -19,7 +19,6 @@ FORM = """<!doctype html><title>Win</title>
 
 @pytest.fixture
 async def client(make_client, tmp_path):
-    """A service that requires tokens."""
     return await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(tmp_path / "tokens.json"))
 
 
@@ -42,7 +41,6 @@ def proxy(servers, token, client, tmp_path):
 
 @pytest.fixture
 async def console(browser, proxy):
-    """The console behind the proxy."""
     async with watched_console(browser, proxy) as console:
         yield console
 
@@ -79,8 +77,6 @@ async def test_page_of_another_site_cannot_use_the_token_of_the_proxy(token, cli
 
 
 def status_is(read, expected):
-    """Return a condition: what `read` returns is as expected."""
-
     async def condition():
         return await read() == expected
 

@@ -29,17 +29,14 @@ async def first(console, client):
 
 
 def note(page):
-    """Return the box of the internal note."""
     return page.get_by_role("textbox", name="Internal note")
 
 
 def reply(page):
-    """Return the box of the reply."""
     return page.get_by_role("textbox", name="Reply")
 
 
 async def write_reply(page, text):
-    """Write a reply by keyboard."""
     await page.keyboard.press("r")
     await expect(reply(page)).to_be_focused()
     await page.keyboard.type(text)

@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import expect
 
-from tests.support.calls import add_message, eventually, open_case
+from tests.support.calls import add_message, eventually, expect_json, open_case
 from tests.support.console.browser import NARROW, WIDE, expect_good_looks, expect_no_sideways_scrolling, settled
 from tests.support.console.samples import case_path
 
@@ -11,7 +11,6 @@ PAGES = ["/console/", "/console/team", "/console/oncall", "/console/audit", "/co
 
 
 async def open_palette(page):
-    """Open the palette by its keys, and return it."""
     await page.keyboard.press("Control+k")
     palette = page.get_by_role("dialog", name="Find and do")
     await expect(palette.get_by_role("combobox")).to_be_focused()
@@ -82,7 +81,6 @@ LOOKS_AWAY = "window.looks = false; document.hasFocus = () => window.looks;"
 
 
 async def expect_title(page, title):
-    """Expect the title of a page, before the name of the console."""
     await expect(page).to_have_title(f"{title} \u2013 Support")
 
 
@@ -160,8 +158,7 @@ async def test_menu_of_the_user_has_presence_and_colours(console, client):
     """
 
     async def away():
-        async with client.get("/support/agents/anyone") as response:
-            return (await response.json())["away"]
+        return (await expect_json(client.get("/support/agents/anyone")))["away"]
 
     await client.put("/support/agents/anyone", json={"displayName": "Ann Lee"})
     page = await console.open()

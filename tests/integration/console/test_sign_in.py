@@ -22,7 +22,6 @@ HASTY = SignInTimings(http_timeout=8, check_interval=0)
 
 @pytest.fixture
 def sign_in_timings():
-    """The timings of the sign-in."""
     return EAGER
 
 

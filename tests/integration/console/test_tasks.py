@@ -28,7 +28,6 @@ async def ten(client, colleague):
 
 
 async def assignees(client, cases):
-    """Return to whom the cases are assigned."""
     return {(await read_case(client, case))["assignedAgentId"] for case in cases}
 
 
@@ -130,14 +129,11 @@ async def test_find_by_a_phrase_merge_and_undo(console, client, hand):
 
 
 async def open_about(client, subject, text):
-    """Open a case in which a customer writes a text."""
     message = {"authorType": "customer", "message": text}
     return await open_case(client, subject=subject, customerId="customer-1", initialMessage=message)
 
 
 async def eventually_open(client, case):
-    """Wait until a case is open."""
-
     async def is_open():
         return (await read_case(client, case))["status"] == "open"
 

@@ -22,7 +22,6 @@ STAGED = "**/attachments?staged=true"
 
 @pytest.fixture
 def environment(environment):
-    """A low limit for files."""
     return environment | {"SUPPORT_ATTACHMENT_MAX_BYTES": str(LIMIT)}
 
 
@@ -34,7 +33,6 @@ async def waiting(client):
 
 
 async def expect_answered(client, case, *, holder):
-    """Expect that the macro was sent, that the case waits for its customer, and who has it."""
     detail = await read_detail(client, case)
     assert [each["message"] for each in detail["messages"]] == ["Hello", "We are sorry."]
     assert (detail["status"], detail["tags"], detail["assignedAgentId"]) == ("pending", ["polite"], holder)
@@ -85,7 +83,6 @@ async def test_longest_waiting_case_is_taken_answered_and_left_with_five_clicks(
 
 
 async def lose_one(route):
-    """Lose the connection of one of the files."""
     if "lost.txt" in (route.request.post_data or ""):
         await route.abort()
     else:
@@ -231,7 +228,6 @@ async def test_no_race_has_a_double_answer(console, client):
 
 
 async def send_as(user, page):
-    """Send a reply by the key, or by the button."""
     if isinstance(user, Keyboard):
         await page.keyboard.press("Control+Enter")
     else:

@@ -6,7 +6,7 @@ A press is a key or a click. A text that is typed, such as a reason, is one more
 import pytest
 from playwright.async_api import expect
 
-from tests.support.calls import open_case
+from tests.support.calls import expect_json, open_case
 from tests.support.console.browser import choose, expect_good_looks, undo_by_key
 from tests.support.console.hands import Counter
 from tests.support.console.samples import case_path, open_waiting
@@ -52,8 +52,7 @@ async def test_load_and_risk_of_the_team_are_found(team, console, client, hand):
     await expect(page.get_by_text("Ann Lee is away")).to_be_visible()
     await undo_by_key(page)
     await expect(row.locator(".state")).to_have_text("not here")
-    async with client.get("/support/agents/ann") as response:
-        assert (await response.json())["away"] is False
+    assert (await expect_json(client.get("/support/agents/ann")))["away"] is False
     await user.click(ann.get_by_role("link", name="SLA at risk: 1"))
     await expect(page.locator(".subject a bdi")).to_have_text(["One"])
     await expect(page.get_by_role("heading", level=1)).to_have_text("SLA at risk")

@@ -99,7 +99,6 @@ async def test_typing_is_shown_to_a_colleague_at_another_replica(environment, re
 
 
 async def make_urgent(client, case):
-    """Change a case that the page shows."""
     await expect_json(client.patch(f"/support/cases/{case['id']}", json={"priority": "urgent"}))
 
 
