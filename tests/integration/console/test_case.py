@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from playwright.async_api import expect
 
-from tests.support.calls import add_message, eventually, open_case, read_case, read_detail
+from tests.support.calls import add_message, eventually, expect_json, open_case, read_case, read_detail
 from tests.support.console.browser import (
     ENTRY_STEP,
     NARROW,
@@ -447,9 +447,6 @@ async def test_case_is_snoozed_merged_and_split(console, client, case):
     await add_message(client, case, "Another parcel is broken.", authorType="customer")
     page = await console.open(case)
 
-    async def act(name):
-        await choose(page, "More actions", name)
-
     await page.keyboard.press("h")
     await page.get_by_role("button", name="Tomorrow morning").click()
     await expect(page.get_by_role("button", name="Status: Pending")).to_be_visible()
@@ -457,7 +454,7 @@ async def test_case_is_snoozed_merged_and_split(console, client, case):
     await undo_by_key(page)
     await expect(page.get_by_role("button", name="Status: Open")).to_be_visible()
 
-    await act("Merge into another case")
+    await choose(page, "More actions", "Merge into another case")
     await page.get_by_role("dialog").get_by_role("button", name="Where is ORD-1001?").click()
     await expect(page.get_by_role("button", name="Status: Closed")).to_be_visible()
     assert (await read_detail(client, case))["mergedInto"] == other["id"]
@@ -465,7 +462,7 @@ async def test_case_is_snoozed_merged_and_split(console, client, case):
     await undo_by_key(page)
     await expect(page.get_by_role("button", name="Status: Open")).to_be_visible()
 
-    await act("Split off messages")
+    await choose(page, "More actions", "Split off messages")
     dialog = page.get_by_role("dialog")
     await dialog.get_by_label("Subject of the new case").fill("Broken parcel")
     await dialog.get_by_role("checkbox", name="Another parcel is broken.").check()
@@ -491,8 +488,7 @@ async def test_note_mentions_people_of_the_directory(console, client, case):
     await expect(page.locator("#composer")).to_have_value("Can you help, @agent-7 ")
     await page.keyboard.press("Control+Enter")
     await expect(page.locator(".message[data-note]")).to_contain_text("Can you help, @agent-7")
-    followers = await (await client.get(f"/support/cases/{case['id']}/followers")).json()
-    assert "agent-7" in str(followers)
+    assert "agent-7" in str(await expect_json(client.get(f"{api_path(case)}/followers")))
 
 
 @pytest.mark.long
