@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.each import each_row
 from tests.support.histories.checker import MAX_CONCURRENT, Call, SearchTooLong, is_linearizable, shrink
 from tests.support.histories.clients import History
 from tests.support.histories.model import READS, AnswerLost, Detail, Operation, RefusedAnswer, Row, State, apply, opened
@@ -411,7 +412,7 @@ def test_history_of_a_correct_service_is_accepted():
         assert is_linearizable(simulate(seed)[0], OPENED), seed
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
+@each_row("error", ERRORS, (error.__name__ for error in ERRORS))
 def test_planted_error_is_found(error):
     """Always, if no concurrent call and no write with a lost answer explains what the service did."""
     for history in histories_with(error, spread=0.4, lost=0.0):

@@ -2,8 +2,7 @@
 
 import copy
 
-import pytest
-
+from tests.support.each import each_row
 from tests.support.histories.ending import Ending, Event, FinalCase, ReadAgain
 
 FIRST, SECOND, THIRD = ("first", "public"), ("second", "internal"), ("third", "public")  # messages
@@ -222,7 +221,7 @@ AFTER_A_RESTART = {
 }
 
 
-@pytest.mark.parametrize("plant", AFTER_A_RESTART.values(), ids=AFTER_A_RESTART)
+@each_row("plant", AFTER_A_RESTART.values(), AFTER_A_RESTART)
 def test_error_is_found_although_the_follower_was_told_to_read_again(plant):
     """Only what its reads have shown may be missing."""
     found = restarted()
@@ -240,7 +239,7 @@ def test_follower_that_is_told_to_read_again_without_a_fault_is_found():
     assert [*found.errors()] == ["the stream was told to read again 2 times, and faults explain 1"]
 
 
-@pytest.mark.parametrize("plant", ERRORS.values(), ids=ERRORS)
+@each_row("plant", ERRORS.values(), ERRORS)
 def test_planted_error_is_found(plant):
     found = copy.deepcopy(correct())
     plant(found)
