@@ -5,6 +5,7 @@ import os
 
 import aiohttp
 import pytest
+import pytest_asyncio
 
 from support_service.cases.case_files import CaseFileLimits
 from support_service.cases.opening import CaseTimings
@@ -18,11 +19,9 @@ from tests.support.calls import (
     stored_files,
     upload,
 )
-from tests.support.scrape import Scrape
-from tests.support.service import own_client, service_of
+from tests.support.scrape import Changes, Scrape
+from tests.support.service import empty, service_of
 from tests.support.timings import patient_timings
-
-client = own_client
 
 BYTES = "support_attachment_backlog_bytes"
 FILES = "support_attachment_backlog_files"
@@ -31,20 +30,40 @@ UNREADABLE = "support_attachment_unreadable_total"
 DATA = bytes(range(256)) * 4  # 1,024 bytes
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def attachment_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("attachments")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_client(make_shared_client, attachment_dir):
+    return await make_shared_client(SUPPORT_ATTACHMENT_DIR=str(attachment_dir))
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def client(shared_client, attachment_dir):
+    """The test finds neither cases nor files of others."""
+    await empty(shared_client)
+    for path in stored_files(attachment_dir):
+        path.unlink()
+    return shared_client
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def case(client):
-    """An open case."""
     return await open_case(client)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def attachment(client, case):
     """An attachment of the case."""
     return await upload(client, case, DATA, filename="data.bin", content_type="application/pdf")
 
 
-async def test_uploaded_file_is_downloaded_unchanged(client, case, metrics):
+async def test_uploaded_file_is_downloaded_unchanged(make_client):
     """The response has size and hash, and the same bytes are at its URI with safe headers."""
+    client = await make_client()
+    metrics, case = Scrape(service_of(client).metrics), await open_case(client)
     assert metrics.value(VOLUME) == 0  # without files, replicas may each have a folder of their own, as with S3
     data = b"x" * 700_000 + b"\r\n--boundary\r\n" + DATA
     answer = await upload(client, case, data, filename="a b.bin", content_type="image/png")
@@ -80,14 +99,12 @@ async def test_bytes_besides_the_file_are_limited_however_large_files_may_be(cli
             )
 
 
-async def test_empty_file_is_a_file(make_client):
+async def test_empty_file_is_a_file(client, case, metric_changes):
     """It is stored, listed, downloaded and removed. It has no range, and its hash is that of no bytes."""
-    client = await make_client(SUPPORT_ATTACHMENT_STORE="local")
-    metrics, case = Scrape(service_of(client).metrics), await open_case(client)
     answer = await upload(client, case, b"", filename="empty.txt", content_type="text/plain")
     assert (answer["sizeBytes"], answer["sha256"]) == (0, hashlib.sha256(b"").hexdigest())
     assert (await read_case(client, case))["attachments"] == [answer]
-    assert (metrics.value(BYTES), metrics.value(FILES)) == (0, 1)
+    assert (metric_changes.value(BYTES), metric_changes.value(FILES)) == (0, 1)
     for headers in ({}, {"If-Range": '"other"', "Range": "bytes=0-1"}, {"If-Range": '"other"', "Range": "bytes=0-"}):
         for method in ("GET", "HEAD"):
             async with client.request(method, answer["uri"], headers=headers) as response:
@@ -109,20 +126,21 @@ async def test_attachments_are_listed_with_the_case(client, case):
     assert timeline == [answer["uri"] for answer in answers]
 
 
-async def test_removed_attachment_is_gone(client, case, attachment, attachment_dir, metrics):
+async def test_removed_attachment_is_gone(client, case, attachment, attachment_dir):
     """Removal deletes the row and the file and lowers the gauges. A second removal is 404."""
     address = f"/support/cases/{case['id']}/attachments/{attachment['id']}"
     assert len(stored_files(attachment_dir)) == 1
+    changes = Changes(service_of(client).metrics)
     await expect_json(client.delete(address), 204)
     assert stored_files(attachment_dir) == []
-    assert (metrics.value(BYTES), metrics.value(FILES)) == (0, 0)
-    assert metrics.nonzero("support_attachment_deleted_total") == {"request": 1}
+    assert (changes.value(BYTES), changes.value(FILES)) == (-len(DATA), -1)
+    assert changes.nonzero("support_attachment_deleted_total") == {"request": 1}
     await expect_problem(client.delete(address), 404, "attachment_not_found")
     await expect_problem(client.get(attachment["uri"]), 404, "attachment_not_found")
     assert (await read_case(client, case))["attachments"] == []
 
 
-async def test_upload_to_a_full_case_is_refused_before_the_file_is_sent(make_client, attachment_dir):
+async def test_upload_to_a_full_case_is_refused_before_the_file_is_sent(make_client, tmp_path):
     """A client that waits for `100 Continue` gets the problem instead. So does one that sends its file at once."""
     client = await make_client(timings=patient_timings(cases=CaseTimings(files=CaseFileLimits(max_files_per_case=1))))
     case = await open_case(client)
@@ -131,12 +149,14 @@ async def test_upload_to_a_full_case_is_refused_before_the_file_is_sent(make_cli
     path = f"/support/cases/{case['id']}/attachments"
     await expect_problem(client.post(path, data=b"", headers=headers), 409, "case_full")
     await expect_problem(client.post(path, data=form(DATA)), 409, "case_full")
-    assert len(stored_files(attachment_dir)) == 1
+    assert len(stored_files(tmp_path / "attachments")) == 1
     assert await read_case(client, case) == case | {"attachments": [attachment], "timeline": []}
 
 
-async def test_backlog_gauges_are_right_after_a_restart(make_client, client, case, metrics):
+async def test_backlog_gauges_are_right_after_a_restart(make_client):
     """A new process reports the stored files before its first upload. A URI begins with the public URL that it has."""
+    client = await make_client()
+    case = await open_case(client)
     await upload(client, case, DATA)
     await upload(client, case, b"12345")
     await client.close()
@@ -158,7 +178,9 @@ DAMAGES = {
     ("damage", "headers"),
     [*((damage, {}) for damage in DAMAGES), *((damage, {"Range": "bytes=0-9"}) for damage in ("cut", "longer"))],
 )
-async def test_download_of_a_lost_or_damaged_file_is_a_problem(client, case, attachment_dir, metrics, damage, headers):
+async def test_download_of_a_lost_or_damaged_file_is_a_problem(
+    client, case, attachment_dir, metric_changes, damage, headers
+):
     """The response is 503 before any byte is sent, also for a range that is still there. The first one is counted."""
     data, change = DAMAGES[damage]
     attachment = await upload(client, case, data)
@@ -166,10 +188,10 @@ async def test_download_of_a_lost_or_damaged_file_is_a_problem(client, case, att
     change(path)
     await expect_problem(client.get(attachment["uri"], headers=headers), 503, "attachment_unreadable")
     kind = "missing" if damage == "missing" else "damaged"
-    assert metrics.value(UNREADABLE, storage="local", kind=kind) == 1
+    assert metric_changes.value(UNREADABLE, storage="local", kind=kind) == 1
 
 
-async def test_download_of_a_large_changed_file_breaks_the_connection(client, case, attachment_dir, metrics):
+async def test_download_of_a_large_changed_file_breaks_the_connection(client, case, attachment_dir, metric_changes):
     """The client must not take changed bytes for the file: it never receives the last block."""
     attachment = await upload(client, case, b"x" * 3_000_000)
     (path,) = stored_files(attachment_dir)
@@ -178,4 +200,4 @@ async def test_download_of_a_large_changed_file_breaks_the_connection(client, ca
         assert response.status == 200
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.read()
-    assert metrics.value(UNREADABLE, storage="local", kind="damaged") == 1
+    assert metric_changes.value(UNREADABLE, storage="local", kind="damaged") == 1

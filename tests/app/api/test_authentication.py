@@ -115,18 +115,15 @@ async def test_overlong_token_and_two_tokens_are_refused(client, shared_token):
         await expect_problem(client.get("/support/cases", headers=headers), 401, "token_invalid")
 
 
-async def test_expired_token_is_refused_with_its_own_code(make_client, path, token):
-    """Before the service reloads the file, the token is unknown."""
-    timings = Timings(access=AccessTimings(token_file_check_interval=0.01))
-    client = await make_client(timings=timings, SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path))
-    expired = add_token(path, "late", created=NOW - timedelta(days=2), expires=NOW - timedelta(days=1))
-    assert (await client.get("/support/cases", headers=bearer_header(expired))).status == 401
+async def test_expired_token_is_refused_with_its_own_code(quick_client, shared_path):
+    """It is known from when the service reloads the file."""
+    client, _ = quick_client
+    expired = add_token(shared_path, "late", created=NOW - timedelta(days=2), expires=NOW - timedelta(days=1))
 
-    async def shared_token():
-        async with client.get("/support/cases", headers=bearer_header(expired)) as response:
-            return (await response.json(content_type=None))["code"] != "token_invalid"
+    async def is_known():
+        return await principal_of(client, expired) != "token_invalid"
 
-    await eventually(shared_token)
+    await eventually(is_known)
     response = await client.get("/support/cases", headers=bearer_header(expired))
     await expect_problem(response, 401, "token_expired")
     assert "has expired" in response.headers["WWW-Authenticate"]
@@ -155,14 +152,19 @@ class SlowUpload:
         return await self.task
 
 
-@pytest.fixture
-async def quick_client(make_client, path, token):
+@pytest.fixture(scope="module")
+def quick_files(tmp_path_factory):
+    return tmp_path_factory.mktemp("attachments")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def quick_client(make_shared_client, shared_path, shared_token, quick_files):
     """A client of a service that reads changes of the token file at once, and a case."""
     timings = Timings(access=AccessTimings(token_file_check_interval=0.01))
-    client = await make_client(timings=timings, SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path))
-    opening = client.post("/support/cases", json={"subject": "A", "channel": "email"}, headers=bearer_header(token))
-    async with opening as response:
-        return client, await response.json()
+    variables = {"SUPPORT_TOKENS_FILE": str(shared_path), "SUPPORT_ATTACHMENT_DIR": str(quick_files)}
+    client = await make_shared_client(timings=timings, SUPPORT_AUTH="token", **variables)
+    new = {"subject": "A", "channel": "email"}
+    return client, await expect_json(client.post("/support/cases", json=new, headers=bearer_header(shared_token)), 201)
 
 
 SLOW = Principal("slow", "supervisor", None, frozenset())
@@ -190,14 +192,17 @@ def uploads(client):
 @pytest.mark.parametrize(
     "change", [{"revoked": NOW}, {"role": "analyst"}, {"role": "agent", "subject": "agent-7"}, {"expires": NOW}]
 )
-@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "key-1"}], ids=["plain", "with a key"])
-async def test_upload_whose_token_changes_meanwhile(quick_client, path, token, attachment_dir, change, headers):
+@pytest.mark.parametrize("key", [None, "key"], ids=["plain", "with a key"])
+async def test_upload_whose_token_changes_meanwhile(quick_client, shared_path, shared_token, quick_files, change, key):
     """The token is verified again when the file has arrived: nothing is stored.
 
     A token that expires was valid when the upload began; uploads may take longer than short-lived tokens last.
     """
     client, case = quick_client
-    slow = add_token(path, "slow")
+    with edit_token_file(shared_path) as entries:
+        entries[:] = [entry for entry in entries if entry.name != "slow"]
+    slow, stored = add_token(shared_path, "slow"), len(stored_files(quick_files))
+    headers = {"Idempotency-Key": f"{key}-{slow[-20:]}"} if key else {}
 
     async def is_slow():
         return await principal_of(client, slow) == SLOW
@@ -208,14 +213,14 @@ async def test_upload_whose_token_changes_meanwhile(quick_client, path, token, a
     await eventually(is_slow)
     upload = SlowUpload(client, case, slow, **headers)
     await eventually(lambda: uploads(client) == 1)
-    change_slow_token(path, **change)
+    change_slow_token(shared_path, **change)
     await eventually(is_changed)
     status, answer = await upload.finish()
     accepted = "expires" in change
     assert (status, answer.get("code")) == ((201, None) if accepted else (401, "token_invalid"))
-    assert len(stored_files(attachment_dir)) == accepted
-    listing = client.get(f"/support/cases/{case['id']}/attachments", headers=bearer_header(token))
-    assert len(await expect_json(listing)) == accepted
+    assert len(stored_files(quick_files)) == stored + accepted
+    listing = client.get(f"/support/cases/{case['id']}/attachments", headers=bearer_header(shared_token))
+    assert len(await expect_json(listing)) == stored + accepted
 
 
 async def test_health_and_metrics_need_no_token_by_default(client, shared_token):

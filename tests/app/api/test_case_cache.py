@@ -10,18 +10,15 @@ from support_service.api.case_document.encoder import CaseEncoder
 from support_service.cases.sql.case_reading import MAX_INLINE_BYTES
 from support_service.core.domain.principals import SYSTEM
 from tests.support.calls import add_message, expect_json, open_case, read_case, read_detail, upload
-from tests.support.scrape import Scrape
-from tests.support.service import own_client, service_of
-
-client = own_client
+from tests.support.scrape import Changes
+from tests.support.service import service_of
 
 TEXT = "x" * 60_000
 
 
-def events(client):
+def events(changes):
     """Return how many reads found the case unchanged, and how many encoded it."""
-    metrics = Scrape(service_of(client).metrics)
-    return tuple(metrics.value("support_case_cache_events_total", event=event) for event in ("hit", "miss"))
+    return tuple(changes.value("support_case_cache_events_total", event=event) for event in ("hit", "miss"))
 
 
 async def change(client, case, **fields):
@@ -48,14 +45,14 @@ def threads(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize(("size", "expected"), [(None, (2, 1)), ("0", (0, 3))])
-async def test_unchanged_case_is_encoded_once(make_client, size, expected):
+async def test_unchanged_case_is_encoded_once(client, make_shared_client):
     """A cache of no bytes keeps nothing."""
-    client = await make_client(SUPPORT_CASE_CACHE_BYTES=size)
-    case = await open_case(client)
-    first = await read_case(client, case)
-    assert [await read_case(client, case), await read_case(client, case)] == [first, first]
-    assert events(client) == expected
+    without = await make_shared_client(SUPPORT_CASE_CACHE_BYTES="0")
+    for each, expected in ((client, (2, 1)), (without, (0, 3))):
+        changes, case = Changes(service_of(each).metrics), await open_case(each)
+        first = await read_case(each, case)
+        assert [await read_case(each, case), await read_case(each, case)] == [first, first]
+        assert events(changes) == expected
 
 
 async def test_every_change_is_seen_by_another_replica(replicas):
@@ -85,33 +82,34 @@ async def test_every_change_is_seen_by_another_replica(replicas):
     await expect_change("status")
 
 
-async def test_long_case_is_encoded_once_for_concurrent_readers(client):
+async def test_long_case_is_encoded_once_for_concurrent_readers(client, metric_changes):
     """It is read off the event loop; with its timeline it has every message, too."""
     case = await open_case(client, context=[{"type": "note", "timestamp": "2020-01-01T00:00:00Z"}])
     sent = [await add_message(client, case, TEXT) for _ in range(MAX_INLINE_BYTES // len(TEXT) + 1)]
     answers = await asyncio.gather(*(read_case(client, case) for _ in range(8)))
     assert [answer["messages"] for answer in answers] == [sent] * 8
-    assert events(client) == (7, 1)
+    assert events(metric_changes) == (7, 1)
     details = await asyncio.gather(*(read_detail(client, case) for _ in range(4)))
     types = ["note", "case-event", *["conversation"] * len(sent)]
     assert [[entry["type"] for entry in each["timeline"]] for each in details] == [types] * 4
-    assert events(client) == (11, 1)
+    assert events(metric_changes) == (11, 1)
 
 
 async def test_kept_cases_need_no_more_memory_than_allowed(make_client):
     """The cases that were read last are kept; a case that needs more memory than allowed is not."""
     client = await make_client(SUPPORT_CASE_CACHE_BYTES="100000")
     documents: CaseDocuments = service_of(client).documents
+    changes = Changes(service_of(client).metrics)
     first, second = [await open_case(client, description=TEXT) for _ in range(2)]
     for case in (first, second, second):
         await read_case(client, case)
     assert documents.kept_bytes < 100_000
-    assert events(client) == (1, 2)
+    assert events(changes) == (1, 2)
     await read_detail(client, first)
     await add_message(client, first, TEXT)
     await read_case(client, first)
     await read_case(client, first)
-    assert events(client) == (1, 5)
+    assert events(changes) == (1, 5)
     assert documents.kept_bytes < 100_000
 
 
@@ -130,9 +128,8 @@ async def test_long_part_and_long_closed_case_are_encoded_in_a_thread(client, th
 
 
 @pytest.mark.parametrize("long", [False, True])
-async def test_timeline_of_a_closed_case_is_that_of_a_read(shared_client, long):
+async def test_timeline_of_a_closed_case_is_that_of_a_read(client, long):
     """Without services, a case has the same entries wherever they are read."""
-    client = shared_client
     context = [{"type": "note", "timestamp": "2020-01-01T00:00:00Z"}, {"mood": "calm"}]
     first = {"authorType": "customer", "message": "Hello", "metadata": {"a": [1, None]}}
     case = await open_case(client, context=context, initialMessage=first)

@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from itertools import pairwise
 
 import pytest
+import pytest_asyncio
 import sqlalchemy as sa
 
 from support_service.api import reports as routes
@@ -15,35 +16,39 @@ from support_service.cases.opening import SlaTimings
 from support_service.client import NoAnswer, SupportClient
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
-from support_service.platform.database.tables import report_changes, tickets
+from support_service.platform.database.tables import report_changes, report_counts, tickets
 from support_service.reports import case_rows
 from support_service.reports.counters import ReportTimings
 from tests.support.calls import add_message, eventually, expect_json, expect_problem, open_case, read_detail
 from tests.support.each import each_row
-from tests.support.service import own_client, service_of
+from tests.support.service import service_of
 from tests.support.service_levels import move_due_times
-from tests.support.stream_desk import open_desk
 from tests.support.timings import patient_timings
-
-client = own_client
 
 REPORTS, CASES = "/support/reports", "/support/reports/cases"
 NOTHING = {"count": 0, "median": None, "p90": None}
 NO_BREACH = {"firstResponse": 0, "nextResponse": 0, "resolution": 0}
 
 
-@pytest.fixture
-def timings():
-    """Timings of a service that looks for breaches, and adds to the counters, often."""
-    return patient_timings(
-        sla=SlaTimings(detector=DetectorTimings(interval=0.02)), reports=ReportTimings(interval=0.02, min_occurrences=1)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_client(make_shared_client):
+    """A client of a service that looks for breaches, and adds to the counters, often."""
+    return await make_shared_client(
+        timings=patient_timings(
+            sla=SlaTimings(detector=DetectorTimings(interval=0.02)),
+            reports=ReportTimings(interval=0.02, min_occurrences=1),
+        )
     )
 
 
-@pytest.fixture
-async def desk(make_client, tmp_path):
-    """A service with a caller of each kind."""
-    return await open_desk(make_client, tmp_path / "tokens.json")
+@pytest_asyncio.fixture(loop_scope="module")
+async def client(client):
+    """The test finds no reports about cases of others."""
+    await counted(client)
+    async with service_of(client).database.transaction() as tx:
+        for table in (report_changes, report_counts):
+            await tx.execute(table.delete())
+    return client
 
 
 async def report(client, **query):

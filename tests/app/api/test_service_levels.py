@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
+import pytest_asyncio
 
 from support_service.cases.clocks.breaches import DetectorTimings
 from support_service.cases.opening import SlaTimings
@@ -18,22 +18,20 @@ from tests.support.calls import (
     open_case,
     read_case,
 )
-from tests.support.service import own_client
 from tests.support.service_levels import HOUR, move_due_times
 from tests.support.timings import EVERY_VIEW_COUNTED, patient_timings
-
-client = own_client
 
 POLICIES = "/support/sla-policies"
 TARGETS = {"firstResponse": "PT1H", "nextResponse": "PT2H", "resolution": "PT8H"}
 KEY = {"Idempotency-Key": "policy-key-1"}
 
 
-@pytest.fixture
-def timings():
-    """Timings of a service that looks for breaches often."""
-    return patient_timings(
-        sla=SlaTimings(detector=DetectorTimings(interval=0.02)), views=EVERY_VIEW_COUNTED, max_policies=3
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_client(make_shared_client):
+    """A client of a service that looks for breaches often."""
+    detector = DetectorTimings(interval=0.02)
+    return await make_shared_client(
+        timings=patient_timings(sla=SlaTimings(detector=detector), views=EVERY_VIEW_COUNTED, max_policies=3)
     )
 
 
@@ -156,7 +154,7 @@ async def test_clocks_follow_the_case(client):
     )
 
 
-async def test_breach_is_reported_once(client, metrics):
+async def test_breach_is_reported_once(client, metric_changes):
     """In the audit log and in a counter, with the due time.
 
     `waiting` distinguishes an overdue answer from one that came too late.
@@ -178,7 +176,7 @@ async def test_breach_is_reported_once(client, metrics):
     assert await waiting() == {"firstResponse": ("breached", False), "resolution": ("running", True)}
     late = (await read_case(client, case))["sla"]["firstResponse"]
     assert (as_time(late["dueAt"]), late["remaining"]) == (due_at, "PT0S")
-    assert metrics.value("support_sla_breached_total", target="firstResponse") == 1
+    assert metric_changes.value("support_sla_breached_total", target="firstResponse") == 1
     await set_status(client, case, "pending")
     assert await waiting() == {"firstResponse": ("breached", False), "resolution": ("paused", False)}
 

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 
 import pytest
+import pytest_asyncio
 from aiohttp import web
 
 from support_service.client import (
@@ -25,9 +26,8 @@ FILE = Attachment.model_construct(
 )
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def case(api):
-    """A case."""
     return await api.open_case(subject="Parcel late", channel="email")
 
 

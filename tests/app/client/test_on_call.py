@@ -47,7 +47,7 @@ async def test_dead_letters_are_listed_replayed_and_dropped(client, api):
         await api.drop_dead_letter(second.id)
     assert missing.value.code == "dead_letter_not_found"
     actions = [entry.action for entry in await listed(api.list_audit_log())]
-    assert actions == ["dead-letter.replayed", "dead-letter.dropped"]
+    assert actions[:2] == ["dead-letter.replayed", "dead-letter.dropped"]
 
 
 async def test_deliveries_are_listed_replayed_and_dropped(client, api):
@@ -77,12 +77,12 @@ async def test_audit_log_is_listed_by_its_filters_and_verified(api):
     before = utc_now()
     cases = [await api.open_case(subject="Parcel late", channel="email") for _ in range(3)]
     await api.change_case(cases[1].id, priority="high")
-    opened = await listed(api.list_audit_log(action="case.opened", page_size=2))
+    opened = await listed(api.list_audit_log(action="case.opened", start=before, page_size=2))
     assert [entry.case_id for entry in opened] == [case.id for case in reversed(cases)]
     of_case = await listed(api.list_audit_log(case_id=cases[1].id))
     assert [entry.action for entry in of_case] == ["case.changed", "case.opened"]
     assert of_case[0].changes == {"priority": ["normal", "high"]}
-    assert await listed(api.list_audit_log(end=before)) == []
+    assert all(entry.at < before for entry in await listed(api.list_audit_log(end=before)))
     assert len(await listed(api.list_audit_log(start=before, actor=opened[0].actor))) == 4
     found = await api.verify_audit_log(after=0, limit=10)
     assert (found.holds, found.flaw, found.after) == (True, None, 0)

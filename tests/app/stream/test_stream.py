@@ -15,6 +15,7 @@ from support_service.stream.feed import FeedTimings
 from support_service.stream.subscribers import QueueLimits
 from tests.support.access.fixtures import write_token
 from tests.support.calls import add_message, eventually, expect_problem, open_case, read_case
+from tests.support.events.fixtures import outbox_is_empty
 from tests.support.scrape import Scrape
 from tests.support.service import empty, service_of
 from tests.support.stream import PATH, follow
@@ -40,7 +41,14 @@ async def desk(shared_desk):
     return shared_desk
 
 
-async def test_each_change_is_sent_once_with_its_case(client, metrics):
+@pytest_asyncio.fixture(loop_scope="module")
+async def client(shared_client):
+    """A client of a service whose tests find no changes of others."""
+    await eventually(lambda: outbox_is_empty(service_of(shared_client).database))
+    return shared_client
+
+
+async def test_each_change_is_sent_once_with_its_case(client, metric_changes):
     """The event has the type, the version that the case has now, and what a row of a list shows."""
     async with follow(client) as stream:
         case = await open_case(client, description="Long", initialMessage=MESSAGE, tags=["vip"])
@@ -66,7 +74,7 @@ async def test_each_change_is_sent_once_with_its_case(client, metrics):
         assert added["case"]["waitingSince"] is None
         assert closed["case"]["status"] == "closed"
         assert {event.data["actor"] for event in stream.changes} == {"anyone"}
-        await eventually(lambda: metrics.value("support_stream_sent_total") == 4)
+        await eventually(lambda: metric_changes.value("support_stream_sent_total") == 4)
         listed = await read_case(client, case)
         row = {name: listed[name] for name in closed["case"] if name in listed}
         assert closed["case"] == row
@@ -233,7 +241,7 @@ async def test_services_have_no_stream(desk):
     await expect_problem(await desk.client.get(PATH, headers=headers), 403, "permission_missing")
 
 
-async def test_missed_changes_are_replayed(client, metrics):
+async def test_missed_changes_are_replayed(client, metric_changes):
     """By header or query, each change once and in order, then new ones. Replayed changes are counted."""
     async with follow(client) as stream:
         case = await open_case(client)
@@ -253,7 +261,7 @@ async def test_missed_changes_are_replayed(client, metrics):
     async with client.get(PATH, params={"lastEventId": stream.changes[-2].id}) as response:
         text = (await response.content.readuntil(b'"5"')).decode()
         assert '"4"' not in text
-    assert metrics.value("support_stream_replayed_total") == 5
+    assert metric_changes.value("support_stream_replayed_total") == 5
 
 
 @pytest.mark.parametrize("position", ["0123abcd.1-0", "nonsense"])
@@ -358,8 +366,9 @@ async def test_the_number_of_streams_is_limited_in_total(make_client):
         await expect_problem(await client.get(PATH), 503, "overloaded")
 
 
-async def test_streams_send_pending_changes_before_they_end_at_shutdown(client):
+async def test_streams_send_pending_changes_before_they_end_at_shutdown(make_client):
     """The last line is the time after which to reconnect."""
+    client = await make_client()
     async with follow(client) as stream:
         await open_case(client)
         await eventually(lambda: stream.changes)
@@ -384,6 +393,7 @@ async def test_a_silent_stream_gets_comments_with_its_position(make_client):
 async def test_a_stream_is_not_a_slow_request(client):
     """It counts with the time to its first byte, and does not occupy the limit of concurrent requests."""
     readiness = service_of(client).readiness
+    await eventually(lambda: readiness.streams == 0)  # those of tests before
     async with follow(client):
         await eventually(lambda: readiness.streams == 1)
         assert readiness.waiting_for_client == 1
