@@ -25,7 +25,6 @@ async def put(client, agent_id, status=200, headers=(), **fields):
 
 
 async def list_page(client, **query):
-    """Return a page of the directory."""
     return await expect_json(client.get(AGENTS, params=query))
 
 

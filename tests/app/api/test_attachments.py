@@ -56,7 +56,6 @@ async def case(client):
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def attachment(client, case):
-    """An attachment of the case."""
     return await upload(client, case, DATA, filename="data.bin", content_type="application/pdf")
 
 

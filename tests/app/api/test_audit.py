@@ -6,12 +6,10 @@ from tests.support.service import service_of
 
 
 async def read_audit_page(client, case, **query):
-    """Return a page of a case's audit log."""
     return await expect_json(client.get(f"/support/cases/{case['id']}/audit", params=query))
 
 
 async def newest_entry(client, case):
-    """Return the newest entry of a case's audit log."""
     return (await read_audit_page(client, case, limit="1"))["items"][0]
 
 

@@ -34,7 +34,6 @@ def path(tmp_path):
 
 @pytest.fixture
 def token(path):
-    """A supervisor's token."""
     return add_token(path, "boss")
 
 
@@ -67,7 +66,6 @@ def add_token(path, name, **fields):
 
 
 def bearer_header(token):
-    """Return the header that carries a token."""
     return {"Authorization": f"Bearer {token}"}
 
 
@@ -171,7 +169,6 @@ SLOW = Principal("slow", "supervisor", None, frozenset())
 
 
 def change_slow_token(path, **change):
-    """Change the token named "slow" in the file."""
     with edit_token_file(path) as entries:
         entries[:] = [entry.model_copy(update=change) if entry.name == "slow" else entry for entry in entries]
 

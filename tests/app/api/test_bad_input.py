@@ -22,7 +22,6 @@ MESSAGE = {"authorType": "agent", "message": "x"}
 
 
 def named_fields(problem):
-    """Return the fields that a problem names."""
     return {error["field"] for error in problem["errors"]}
 
 

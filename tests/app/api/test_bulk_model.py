@@ -28,7 +28,6 @@ TAGS = ("a", "b", "c")
 
 
 def sent(change):
-    """Return a change as a request has it."""
     return {NAMES.get(name, name): value for name, value in change.items()}
 
 

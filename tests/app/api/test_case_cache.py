@@ -22,7 +22,6 @@ def events(changes):
 
 
 async def change(client, case, **fields):
-    """Change fields of a case."""
     await expect_json(client.patch(f"/support/cases/{case['id']}", json=fields))
 
 

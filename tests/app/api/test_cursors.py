@@ -52,7 +52,6 @@ async def open_lists(client):
 
 
 async def page(client, path, cursor=None):
-    """Return a page of a list."""
     return await expect_json(client.get(path, params={"cursor": cursor} if cursor else {}))
 
 
@@ -63,7 +62,6 @@ async def expect_refused(client, path, cursor):
 
 
 def decoded(cursor):
-    """Return the bytes of a cursor."""
     return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
 
 

@@ -34,7 +34,6 @@ async def put(client, customer_id="c-1", status=200, headers=(), **fields):
 
 
 async def read(client, customer_id="c-1"):
-    """Return the page of a customer."""
     return await expect_json(client.get(f"{CUSTOMERS}/{customer_id}"))
 
 
@@ -313,7 +312,6 @@ PATH = "/support/customers/c-1"
 
 
 async def read_page(client, path=PATH, **query):
-    """Return a page of a customer."""
     return await expect_json(client.get(path, params=query or None))
 
 

@@ -19,7 +19,6 @@ IMPATIENT = patient_timings(api=replace(PATIENT_API, turns=TurnLimits(total=2, p
 
 
 async def save(client, name, **query):
-    """Save a view."""
     assert (await client.post(VIEWS, json={"name": name, "query": query})).status == 201
 
 

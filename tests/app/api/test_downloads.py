@@ -16,7 +16,6 @@ def client(shared_client):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def attachment(shared_client):
-    """An attachment."""
     return await upload(shared_client, await open_case(shared_client), DATA, filename="data.bin")
 
 

@@ -39,7 +39,6 @@ def writes(case):
 
 @pytest.fixture
 def key():
-    """The header with a new key."""
     return {"Idempotency-Key": new_id()}
 
 
@@ -55,7 +54,6 @@ async def key_states(client):
 
 
 async def stored_keys(client):
-    """Return the id and the state of each stored key."""
     rows = await service_of(client).database.fetch_all(sa.select(idempotency_keys.c.id, idempotency_keys.c.state))
     return {tuple(row) for row in rows}
 

@@ -33,7 +33,6 @@ async def open_duplicates(client, *contexts, **fields):
 
 
 def order(name):
-    """Return a context that names an order."""
     return [{"type": "order", "orderId": name}]
 
 

@@ -15,7 +15,6 @@ async def remove_link(client, case, link, **sent):
 
 
 async def read_etag(client, case):
-    """Return the ETag of a case."""
     async with client.get(f"/support/cases/{case['id']}") as response:
         return response.headers["ETag"]
 

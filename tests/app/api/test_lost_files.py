@@ -19,7 +19,6 @@ NEW_CASE = {"subject": "A", "channel": "email"}
 
 @pytest.fixture
 def path(database_url):
-    """The file of the database."""
     return Path(database_url.removeprefix("sqlite:///"))
 
 

@@ -28,18 +28,15 @@ def order_in_all_sources(orders, payments, shipments):
 
 @pytest.fixture
 async def case(client, order_in_all_sources):
-    """A case about that order."""
     return await open_case(client, customerId="CUS-1", assignedAgentId="agent-7", context=CONTEXT)
 
 
 async def save(client, text, name="late", **fields):
-    """Save a macro."""
     async with client.put(f"/support/macros/{name}", json={"text": text, **fields}) as response:
         assert response.status in (200, 201), await response.text()
 
 
 async def preview(client, case, name="late", **headers):
-    """Return the preview of a macro for a case."""
     return await expect_json(client.post(f"/support/cases/{case['id']}/macros/{name}/preview", headers=headers))
 
 

@@ -22,7 +22,6 @@ async def read(client, name):
 
 
 async def list_page(client, **query):
-    """Return a page of macros."""
     return await expect_json(client.get(MACROS, params=query))
 
 

@@ -44,17 +44,14 @@ class Desk:
         return answer["ticketId"]
 
     async def refuse(self, case, text, status, code, name="customer", **fields):
-        """Send a message that is refused."""
         body = {"authorType": name, "message": text} | fields
         refused = self.principals.request(name, "POST", f"/support/cases/{case}/messages", json=body)
         await expect_problem(refused, status, code)
 
     async def read(self, case, name="supervisor", query=""):
-        """Return a case."""
         return await self.principals.read_json(name, "GET", f"/support/cases/{case}{query}")
 
     async def texts(self, case, name="supervisor"):
-        """Return the texts of a case's conversation."""
         return [each["message"] for each in (await self.read(case, name))["messages"]]
 
 

@@ -29,7 +29,6 @@ PROBLEM = "application/problem+json"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def document(shared_client):
-    """The document as clients receive it."""
     async with shared_client.get("/openapi.json") as response:
         assert response.status == 200
         assert response.content_type == "application/json"

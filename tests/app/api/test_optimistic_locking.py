@@ -24,7 +24,6 @@ from tests.support.service import service_of
 
 
 async def read_etag(client, case, **query):
-    """Return the ETag of a case's detail."""
     async with client.get(f"/support/cases/{case['id']}", params=query) as response:
         assert response.status == 200
         return response.headers["ETag"]

@@ -52,12 +52,10 @@ async def client(client):
 
 
 async def report(client, **query):
-    """Return the rows of a report."""
     return (await expect_json(client.get(REPORTS, params=query)))["items"]
 
 
 async def set_status(client, case, *statuses):
-    """Give a case one status after the other."""
     for status in statuses:
         await expect_json(client.post(f"/support/cases/{case['id']}/status?status={status}"))
 

@@ -44,12 +44,10 @@ async def put(client, name, status=200, headers=(), **fields):
 
 
 async def set_status(client, case, status):
-    """Set the status of a case."""
     await expect_json(client.post(f"/support/cases/{case['id']}/status?status={status}"))
 
 
 async def states(client, case):
-    """Return the states of a case's clocks."""
     return {target: clock["state"] for target, clock in ((await read_case(client, case))["sla"] or {}).items()}
 
 
@@ -63,7 +61,6 @@ async def audit_entries(client, case):
 
 
 def as_time(text):
-    """Return the instant of a text."""
     return datetime.fromisoformat(text).astimezone(UTC)
 
 

@@ -34,7 +34,6 @@ async def set_status(client, case, status, **fields):
 
 
 async def snoozed_case(client, until, **fields):
-    """Open a case and snooze it."""
     case = await open_case(client, **fields)
     return await set_status(client, case, "pending", until=until)
 

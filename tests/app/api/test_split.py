@@ -33,7 +33,6 @@ class Desk:
         return await self.principals.read_json(name or "supervisor", "POST", path, json=body)
 
     def request(self, case, messages, name="agent", subject="The other parcel", **sent):
-        """Return the request for a split."""
         body = {"messageIds": [each["id"] for each in messages], "subject": subject}
         return self.principals.request(name, "POST", f"/support/cases/{case['id']}/split", json=body, **sent)
 
@@ -46,7 +45,6 @@ class Desk:
             return new
 
     async def read(self, case, name="supervisor", query=""):
-        """Return a case."""
         return await self.principals.read_json(name, "GET", f"/support/cases/{case['id']}{query}")
 
     async def find(self, word, name="supervisor"):
@@ -55,7 +53,6 @@ class Desk:
         return [each["id"] for each in page["items"]]
 
     async def stage(self, case, data=b"hello"):
-        """Stage a file."""
         path = f"/support/cases/{case['id']}/attachments?staged=true"
         return await self.principals.read_json("supervisor", "POST", path, data=form(data))
 
@@ -67,7 +64,6 @@ def desk(principals):
 
 
 def texts(case):
-    """Return the texts of a case's conversation."""
     return [each["message"] for each in case["messages"]]
 
 

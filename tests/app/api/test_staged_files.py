@@ -21,7 +21,6 @@ class Case:
         self.path = f"/support/cases/{case_id}"
 
     async def stage(self, name="agent", data=b"hello", filename="note.txt"):
-        """Stage a file."""
         path = f"{self.path}/attachments?staged=true"
         return await self.principals.read_json(name, "POST", path, data=form(data, filename))
 
@@ -37,7 +36,6 @@ class Case:
         return await expect_problem(response, 422, "attachment_not_sendable")
 
     def delete(self, file, name="agent", **sent):
-        """Delete a file."""
         return self.principals.request(name, "DELETE", f"{self.path}/attachments/{file['id']}", **sent)
 
     async def read(self, name="agent", path=""):
@@ -64,7 +62,6 @@ async def opened(principals):
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def case(shared_principals):
-    """A case of a service that the tests of this module share."""
     return await opened(shared_principals)
 
 

@@ -40,7 +40,6 @@ async def client(make_shared_client, attachment_dir):
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def case(client):
-    """An open case."""
     return await open_case(client)
 
 
@@ -205,7 +204,6 @@ async def test_filename_is_shown_without_path_and_control_characters(client, cas
 
 
 def _form_with_filename(filename: str) -> bytes:
-    """Return a form with this unencoded filename."""
     name = filename.replace("\\", "\\\\").replace('"', '\\"') if "\\" in filename or '"' in filename else filename
     head = f'--b\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
     return head.encode() + b"hello\r\n--b--\r\n"

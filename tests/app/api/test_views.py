@@ -21,7 +21,6 @@ NUMBERS = itertools.count(1)
 
 
 async def save(client, name=None, query=None, **fields):
-    """Save a view."""
     body = {"name": name or f"View {next(NUMBERS)}", "query": {"status": "open"} if query is None else query} | fields
     return await expect_json(client.post(VIEWS, json=body), 201)
 
@@ -62,7 +61,6 @@ async def test_view_is_saved_read_changed_and_deleted(client):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client_of_four_cases(make_shared_client):
-    """A client of a service with four cases."""
     client = await make_shared_client()
     asked = await open_case(
         client, customerId="c-1", tags=["late", "vip"], context=[{"type": "order", "orderId": "ORD-1"}]
@@ -168,12 +166,10 @@ async def test_agent_may_repeat_a_creation(shared_principals):
 
 
 async def names(principals, name):
-    """Return the names of the views that a principal sees."""
     return {item["name"] for item in (await principals.read_json(name, "GET", VIEWS))["items"]}
 
 
 async def saved_by(principals, name, title, **fields):
-    """Save a view as a principal."""
     body = {"name": title, "query": {"status": "open"}} | fields
     return await principals.read_json(name, "POST", VIEWS, json=body)
 

@@ -23,12 +23,10 @@ from tests.support.calls import eventually
 
 
 async def opened(api, **fields):
-    """Open a case."""
     return await api.open_case(**{"subject": "Parcel late", "channel": "email"} | fields)
 
 
 async def listed(items):
-    """Return the items of a list."""
     return [item async for item in items]
 
 

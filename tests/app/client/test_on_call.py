@@ -14,7 +14,6 @@ PAST = datetime(2026, 5, 12, 12, tzinfo=UTC)
 
 
 async def listed(items):
-    """Return the items of a list."""
     return [item async for item in items]
 
 

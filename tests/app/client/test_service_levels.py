@@ -19,7 +19,6 @@ HOUR = timedelta(hours=1)
 
 
 async def subjects(cases):
-    """Return the subjects of a list of cases."""
     return [case.subject async for case in cases]
 
 

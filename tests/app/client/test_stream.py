@@ -37,7 +37,6 @@ CHANGE = {
 
 
 def event(position, name="support.case.updated.v1", **members):
-    """Return an event of a change."""
     return f"id: {position}\nevent: {name}\ndata: {json.dumps(CHANGE | members)}\n\n"
 
 

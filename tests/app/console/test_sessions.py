@@ -25,7 +25,6 @@ def path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def token(path):
-    """The token of an agent."""
     return write_token(path, "lan", role="agent", subject="agent-7")
 
 

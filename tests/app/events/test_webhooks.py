@@ -112,7 +112,6 @@ async def change(client, **values):
 
 
 async def states(client):
-    """The states of all deliveries."""
     rows = await service_of(client).database.fetch_all(sa.select(webhook_deliveries.c.state))
     return sorted(row[0] for row in rows)
 

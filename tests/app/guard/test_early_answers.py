@@ -223,7 +223,6 @@ def lingering(**timings):
 
 
 async def send_without_end(writer):
-    """Send until the connection ends."""
     async with asyncio.timeout(GENEROUS_TIMEOUT):
         while True:
             writer.write(bytes(100_000))

@@ -54,7 +54,6 @@ async def test_unknown_expectation_is_refused(client):
 
 
 def record(name, message, *arguments, failure=None):
-    """A log record."""
     cause = (type(failure), failure, None) if failure else None
     return logging.LogRecord(name, logging.WARNING, "", 0, message, arguments, cause)
 

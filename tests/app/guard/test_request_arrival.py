@@ -55,7 +55,6 @@ async def choosy_client(make_shared_client, attachment_dir):
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def case(client):
-    """A case."""
     return await open_case(client)
 
 

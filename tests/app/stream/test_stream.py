@@ -24,7 +24,6 @@ from tests.support.stream_desk import MESSAGE, open_desk, quick
 
 @pytest.fixture
 def token_file(tmp_path):
-    """The file of the service's tokens."""
     return tmp_path / "tokens.json"
 
 

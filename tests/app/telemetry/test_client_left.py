@@ -24,7 +24,6 @@ async def client(make_shared_client):
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def case(client):
-    """An open case."""
     return await open_case(client)
 
 

@@ -56,7 +56,6 @@ async def scrape(client, **headers):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def first_scrape(shared_client):
-    """The text of the first scrape of a service."""
     return (await scrape(shared_client))[0]
 
 

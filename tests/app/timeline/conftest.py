@@ -14,14 +14,12 @@ NEVER_OPEN = BreakerTimings(open_for=0.0)  # the faults of one test must not ope
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def upstreams():
-    """The upstream services of all tests."""
     async with open_services() as services:
         yield services
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def sources(upstreams):
-    """The upstream service of each source."""
     for service in upstreams.values():
         service.reset()
         await service.open()

@@ -26,7 +26,6 @@ ENCODED = {
 
 
 def source_statuses(detail):
-    """Return the set of the statuses of the sources of a case."""
     return {source["status"] for source in detail["timelineSources"].values()}
 
 

@@ -190,12 +190,10 @@ async def test_outdated_answer_replaces_a_failed_source_unless_it_says_not_found
 
 
 def timings_with_aggregator(**changes):
-    """Return default timings with some aggregator timings replaced."""
     return patient_timings(timeline=TimelineTimings(aggregator=AggregatorTimings(**changes)))
 
 
 async def age_snapshots(client, case, seconds):
-    """Make the cached snapshots of a case older by some seconds."""
     key = snapshots.cache_key(case["id"])
     cache = service_of(client).cache
     cached = snapshots.decode_snapshots(await cache.get(key))

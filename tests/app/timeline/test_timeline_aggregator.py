@@ -42,7 +42,6 @@ def order_in_all_sources(sources):
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def case(client, order_in_all_sources):
-    """A case about that order."""
     return await open_case(client, context=CONTEXT)
 
 

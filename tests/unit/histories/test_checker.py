@@ -120,7 +120,6 @@ def simulate(seed, error: Callable[[Moment], tuple[State, Any] | None] = no_erro
 
 
 def with_case(state, place, **fields):
-    """Return a state in which the case at a place has other fields."""
     case = state.cases[place]._replace(**fields)
     return state._replace(cases=(*state.cases[:place], case, *state.cases[place + 1 :]))
 

@@ -93,12 +93,10 @@ def link(kind, case_id):
 
 
 def message(case_id, text):
-    """Return a message of a case."""
     return examples.MESSAGE | {"ticketId": case_id, "message": text}
 
 
 def attachment(case_id):
-    """Return a file of a case."""
     return examples.ATTACHMENT | {"ticketId": case_id}
 
 

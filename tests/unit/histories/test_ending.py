@@ -11,7 +11,6 @@ STREAM, OTHER_STREAM = "the stream", "the stream of replica-1"
 
 
 def published(event, **data):
-    """Return an event as it is published."""
     kind = {"case.opened": "opened", "case.closed": "closed"}.get(event.change_type, "updated")
     data |= {"ticket": {"version": event.version, "status": event.status}}
     data |= {"changeType": event.change_type} if kind == "updated" else {}
@@ -67,7 +66,6 @@ def restarted():
 
 
 def swap(items, first, second):
-    """Swap two items of a list."""
     items[first], items[second] = items[second], items[first]
 
 

@@ -9,12 +9,10 @@ CASE = "case-1"
 
 
 def event(number, kind, **data):
-    """Return an event of the case."""
     return {"id": f"e-{number}", "subject": CASE, "type": f"support.case.{kind}.v1", "data": data}
 
 
 def message(number, text):
-    """Return the event of a message."""
     return event(number, "updated", changeType="conversation.added", conversation={"message": text})
 
 

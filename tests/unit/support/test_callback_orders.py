@@ -86,7 +86,6 @@ async def begin(work):
 
 
 async def fail():
-    """Fail at once."""
     raise ValueError("in a task")
 
 

@@ -24,7 +24,6 @@ class Store:
 
 @pytest.fixture(autouse=True)
 def tree(tmp_path, monkeypatch):
-    """A tree with a store and its tests."""
     monkeypatch.chdir(tmp_path)
     write(STORE, BEFORE)
     write("tests/unit/desk/test_store.py", "def test_read(): ...\ndef test_write(): ...\n")
