@@ -88,7 +88,7 @@ test: install services ## Run the tests in random order (ARGS="-k timeline" pick
 	@mkdir -p build
 	$(TEST) $(or $(ARGS),--costs=build/costs.json --record-passed)
 
-test-fast: install ## Run the tests that need nothing but SQLite, in a minute and a half
+test-fast: install ## Run the tests that need nothing but SQLite, in one to two minutes
 	$(PYTEST) -n 3 tests/unit tests/app $(ARGS)
 
 test-near: install services ## Run the tests that run what has changed since HEAD, or in a clean tree since main, within a minute (ARGS=--record first, ARGS=--help)

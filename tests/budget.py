@@ -39,7 +39,7 @@ class Costs:
     cases: Counter[str]
     cases_of_functions: Counter[str]
     seconds: dict[str, float]
-    services: Counter[str]
+    services: dict[str, float]
 
     @property
     def whole(self) -> float:
@@ -50,8 +50,9 @@ class Costs:
     def read(cls, files: list[Path]) -> "Costs":
         """Return the costs that runs have written together."""
         cpu: defaultdict[str, float] = defaultdict(float)
-        cases, functions, services = Counter[str](), Counter[str](), Counter[str]()
+        cases, functions = Counter[str](), Counter[str]()
         seconds: defaultdict[str, float] = defaultdict(float)
+        services: defaultdict[str, float] = defaultdict(float)
         for file in files:
             tables = json.loads(file.read_text())
             measured, _, sum_of_slowness = tables["slowness"]["slowness"]
@@ -64,8 +65,8 @@ class Costs:
                 functions[function] += 1
                 seconds[function] = max(seconds[function], used / slowness)
             for module, (count, _, _) in tables["services"].items():
-                services[module] += int(count)
-        return cls(dict(cpu), cases, functions, dict(seconds), services)
+                services[module] += count
+        return cls(dict(cpu), cases, functions, dict(seconds), dict(services))
 
 
 def main() -> int:

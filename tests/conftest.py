@@ -192,7 +192,8 @@ async def make_shared_client(
             unlimited = dict.fromkeys(("SUPPORT_RATE_LIMIT", "SUPPORT_RATE_LIMIT_ADDRESS"), "off")
             wanted = _variables(_create_database(request, backend, folder), folder) | unlimited | changes
             with measured("start of a service"):
-                return await clients.enter_async_context(TestClient(_server(wanted, timings or patient_timings())))
+                server = _server(wanted, timings or patient_timings(), shared=True)
+                return await clients.enter_async_context(TestClient(server))
 
         yield make
 
@@ -257,7 +258,7 @@ def _variables(database_url: str, folder: Path) -> dict[str, str]:
     }
 
 
-def _server(variables: dict[str, str | None], timings: Timings) -> ServiceServer:
-    count_service()
+def _server(variables: dict[str, str | None], timings: Timings, *, shared: bool = False) -> ServiceServer:
+    count_service(shared=shared)
     settings = Settings.load({name: value for name, value in variables.items() if value is not None})
     return ServiceServer(*build_app(settings, timings))

@@ -105,7 +105,7 @@ async def running(
     busy machine, unless a variable asks for it.
     """
     if arguments[:1] == ("serve",):
-        count_service()
+        count_service(shared=False)
     env = environment(**{"SUPPORT_SHED_LAG": "0"} | variables)
     if forked and python == sys.executable and stdin != asyncio.subprocess.PIPE and not COVERAGE & env.keys():
         process = await ForkedProcess.start(module, arguments, cwd, stdin, output, env)

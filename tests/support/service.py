@@ -11,6 +11,7 @@ from support_service.service import SERVICE, Service
 EMPTIED = (  # tables that refer to cases are emptied with `tickets`, and so are the counts of cases
     *(tables.tickets, tables.customers, tables.agents, tables.sla_policies, tables.views, tables.macros),
     *(tables.notifications, tables.bulk_changes, tables.idempotency_keys, tables.webhook_deliveries),
+    *(tables.report_changes, tables.report_counts),
 )
 
 

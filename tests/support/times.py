@@ -42,10 +42,11 @@ def add(table: str, name: str, values: list[float]) -> None:
     row[:] = [before + more for before, more in zip(row, values, strict=True)]
 
 
-def count_service() -> None:
-    """Count a service that the running test, or a fixture of its module, starts."""
+def count_service(*, shared: bool) -> None:
+    """Count a service that the running test, or a fixture of its module, starts. Each worker may start a shared one."""
     running = os.environ.get("PYTEST_CURRENT_TEST", "")
-    add(SERVICES, running.partition("::")[0], [1, 0, 0])
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    add(SERVICES, running.partition("::")[0], [1 / workers if shared else 1, 0, 0])
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from support_service.cases.opening import SlaTimings
 from support_service.client import NoAnswer, SupportClient
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
-from support_service.platform.database.tables import report_changes, report_counts, tickets
+from support_service.platform.database.tables import report_changes, tickets
 from support_service.reports import case_rows
 from support_service.reports.counters import ReportTimings
 from tests.support.calls import add_message, eventually, expect_json, expect_problem, open_case, read_detail
@@ -39,16 +39,6 @@ async def shared_client(make_shared_client):
             reports=ReportTimings(interval=0.02, min_occurrences=1),
         )
     )
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def client(client):
-    """The test finds no reports about cases of others."""
-    await counted(client)
-    async with service_of(client).database.transaction() as tx:
-        for table in (report_changes, report_counts):
-            await tx.execute(table.delete())
-    return client
 
 
 async def report(client, **query):

@@ -26,6 +26,8 @@ from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.sessions import in_thread, inspect
 from tests.support.timings import PATIENT_DATABASE
 
+pytestmark = pytest.mark.usefixtures("servers")  # any test may be the last of the module, which stops its database
+
 UPGRADES = Path(__file__).parents[3] / "docs" / "operations" / "upgrades.md"
 SCRIPTS = ScriptDirectory(str(migrate.MIGRATIONS))
 SEARCH = "ticket_search"  # SQLite's search index and its shadow tables, which no table here describes
@@ -370,7 +372,7 @@ def test_interrupted_migrations_can_be_repeated(postgres):
     in_thread(migrate.upgrade, url)
     assert rows(url, KEPT_COUNTS) == rows(url, REAL_COUNTS) == {("open", "low", 1)}
     assert rows(url, TAGS) == {("case-1", "a")}
-    assert rows(url, "SELECT count(*) FROM search_documents") == {(1,)}
+    assert rows(url, "SELECT count(*) FROM search_documents") == {(2,)}  # of the case and its message
     postgres.drop_database(name)
 
 

@@ -118,7 +118,7 @@ async def test_the_cases_of_an_erased_customer_are_not_replayed(desk, start, env
 
 
 async def test_a_token_with_other_rights_replays_what_these_let_it_read(desk, start, token_file):
-    """The cases of its new teams, or those of its new role. No such role gets the internal note of a case of a team."""
+    """The cases of its new teams or of its new role. No such role gets the internal note of a case of a team."""
     former, case = await open_with_note(desk, team="returns"), await open_with_note(desk, team="billing")
     await change_token(desk, token_file, "lan", teams=("billing",))
     [changes] = await replayed(desk, start, "lan")

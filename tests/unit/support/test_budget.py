@@ -58,7 +58,7 @@ def test_slow_test_many_cases_and_many_services_are_named_with_what_to_do(costs)
 def test_written_budget_keeps_its_reasons(costs):
     """The numbers of folders are new, and reasons stay as they were."""
     text = written(costs(3.14, {"a.py::test": 1}), BUDGET | {"long": {"a.py::test": "It kills servers."}})
-    assert '"tests/unit/a" = { cpu = 3.6, cases = 1 }' in text
+    assert '"tests/unit/a" = { cpu = 4.1, cases = 1 }' in text
     assert '"a.py::test" = "It kills servers."' in text
 
 
