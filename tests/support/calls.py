@@ -84,9 +84,9 @@ async def upload(client: TestClient, case: Case, data: bytes = b"hello", **file:
     return await expect_json(client.post(f"/support/cases/{case['id']}/attachments", data=form(data, **file)), 201)
 
 
-async def expect_json(request: Answer, status: int = 200) -> Any:
-    """Return the JSON of the answer to a request, or `None` without one; fail unless it has this status."""
-    async with request as response:
+async def expect_json(answer: Answer, status: int = 200) -> Any:
+    """Return the JSON of an answer, or `None` without one; fail unless it has this status."""
+    async with answer as response:
         assert response.status == status, await response.text()
         return await response.json(content_type=None) if "json" in response.content_type else None
 

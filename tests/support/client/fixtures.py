@@ -11,12 +11,6 @@ QUICK = ClientTimings(attempt=GENEROUS_TIMEOUT, deadline=2 * GENEROUS_TIMEOUT, b
 
 
 @pytest.fixture
-async def api(client):
-    async with SupportClient(str(client.make_url("/")), timings=QUICK) as api:
-        yield api
-
-
-@pytest.fixture
 async def answering(aiohttp_server):
     """Serve every request with one async function; gives the client of that server."""
     clients = []
