@@ -1,4 +1,4 @@
-"""Configuration of the documentation site: `make docs` builds it and fails on broken links."""
+"""Configuration of the documentation site: `make docs` builds it, `make lint-docs` fails on broken links."""
 
 project = "support-service"
 extensions = ["myst_parser", "sphinxcontrib.mermaid"]
