@@ -38,7 +38,6 @@ class DrillScenario:
     manipulated: bool = False  # the clock, the files and the stop of the last replica can be changed while it runs
     linked: bool = False  # connections of the last replica to the database, Redis and payment can be changed
     disk: int | None = None  # bytes, if files lie on a separate disk
-    standby: bool = False  # the database has a standby, which answers reads
     database_clock: bool = False  # that of the database can be changed while it runs
 
 

@@ -46,7 +46,7 @@ POOLS = f'label_replace(db_client_connection_max{{{SERVICE_JOB}}}, "dependency",
 WITHOUT = (
     f'max by (instance, dependency) ({STATUS}{{{SERVICE_JOB},dependency=~"cache|events"}})'
     f" unless on (instance, dependency) {POOLS} and on (dependency) {POOLS}"
-    f' or max by (instance, dependency) (max_over_time({STATUS}{{{SERVICE_JOB},dependency!="standby",status="off"}}'
+    f' or max by (instance, dependency) (max_over_time({STATUS}{{{SERVICE_JOB},status="off"}}'
     f'[{SOURCE_WINDOW}])) and on (dependency) {STATUS}{{{SERVICE_JOB},status!="off"}}'
 )
 OF_DEPENDENCY = f'sum by (instance, dependency) (label_replace({FAILING_CALLS}, "dependency", "$1", "service", "(.*)"))'

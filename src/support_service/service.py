@@ -31,7 +31,6 @@ from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
 from support_service.cases.splitting import CaseSplitter
 from support_service.core.pagination import CursorSeal
-from support_service.core.part_state import OFF
 from support_service.desk.agents import AgentDirectory, open_directory
 from support_service.desk.bulk import BulkService, BulkTimings
 from support_service.desk.customers import CustomerRecords
@@ -63,7 +62,7 @@ from support_service.platform.audit.watch import ChainWatch, WatchTimings
 from support_service.platform.background import Pause, run_every, run_in_background
 from support_service.platform.certificates import CertificateTimings, watch_certificates
 from support_service.platform.database import Database, DatabaseTimings
-from support_service.platform.database.opening import open_monitored_database, open_standby, read_secret
+from support_service.platform.database.opening import open_monitored_database, read_secret
 from support_service.platform.database.restores import read_version_base
 from support_service.platform.idempotency_keys import CLEANUP_INTERVAL, SETTLE_INTERVAL, IdempotencyService
 from support_service.platform.settings import Settings, WrongSetting
@@ -82,7 +81,6 @@ log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:  # they load the packages that verify JWTs, and PostgreSQL's driver
     from support_service.platform.access.oidc import OidcProvider
-    from support_service.platform.database.postgres.standby import Standby
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +138,6 @@ class Service:
     provider: "OidcProvider | None"  # of the sign-in, if there is one
     sign_ins: PendingSignIns
     database: Database
-    standby: "Standby | None"  # that lists, searches and counts read, if there is one
     idempotency: IdempotencyService
     sealer: Sealer
     masker: Masker
@@ -199,9 +196,6 @@ async def open_service(
         # A service that can't identify callers must not start.
         authenticator, provider = await opened(open_access(settings, instruments, timings.access))
         database = await opened(open_monitored_database(settings.database, telemetry, timings.database))
-        standby = await opened(open_standby(settings.database, database, instruments, timings.database))
-        if standby is not None:
-            telemetry.pools["standby"] = standby.pool_state
         sessions = await opened(open_sessions(settings, database, authenticator, provider, timings.access))
         idempotency = await opened(_open_idempotency(database))
         sealer = await opened(_open_sealer(database, instruments, timings.audit))
@@ -240,18 +234,10 @@ async def open_service(
             )
         )
         await opened(watch_certificates(settings.called_servers, instruments, timings.certificates))
-        position = None if standby is None else standby.position
-        stream = ChangeStream(
-            event_log, masker, cases, instruments, settings.limits, read_position=position, timings=timings.stream
-        )
+        stream = ChangeStream(event_log, masker, cases, instruments, settings.limits, timings=timings.stream)
         guard.readiness.end_streams.append(stream.shut_down)  # after all other requests
         await opened(stream.running())
-        parts = {
-            "standby": lambda: OFF if standby is None else standby.status,
-            "events": consumer.status,
-            "storage": attachments.uploader.status,
-            "access": authenticator.status,
-        }
+        parts = {"events": consumer.status, "storage": attachments.uploader.status, "access": authenticator.status}
         dependencies = DependencyMonitor(
             guard.readiness,
             database,
@@ -280,7 +266,6 @@ async def open_service(
             provider=provider,
             sign_ins=PendingSignIns(database, timings.access.sessions),
             database=database,
-            standby=standby,
             idempotency=idempotency,
             sealer=sealer,
             masker=masker,

@@ -21,7 +21,6 @@ DIRECTORY_PROBLEMS = (*DATABASE_PROBLEMS, "agent_changed")
 @get(
     AGENT_PATH + "/workload",
     access=Permission("agents:read", {"agent": "own", "supervisor": "all", "analyst": "all"}),
-    reads_standby=True,
     problems=DATABASE_PROBLEMS,
 )
 async def workload(call: Call, agent_id: str) -> Reply[Workload]:
@@ -29,10 +28,10 @@ async def workload(call: Call, agent_id: str) -> Reply[Workload]:
 
     An unknown agent has none.
     """
-    return Reply(await call.service.cases.count_by_status(call.principal, agent_id, call.reader))
+    return Reply(await call.service.cases.count_by_status(call.principal, agent_id))
 
 
-@get(AGENTS_PATH, access=DIRECTORY_READ, reads_standby=True, problems=DATABASE_PROBLEMS)
+@get(AGENTS_PATH, access=DIRECTORY_READ, problems=DATABASE_PROBLEMS)
 async def list_agents(call: Call, query: AgentQuery) -> Reply[AgentPage]:
     """List the people who work on cases, oldest entry first.
 
@@ -40,7 +39,7 @@ async def list_agents(call: Call, query: AgentQuery) -> Reply[AgentPage]:
     `present` says who has the console or another stream of changes open. `nextCursor` requests the next page, and is
     null on the last one.
     """
-    found, cursor = await call.service.agents.list_agents(call.principal, query.cursor, query.limit, call.reader)
+    found, cursor = await call.service.agents.list_agents(call.principal, query.cursor, query.limit)
     for each in found:
         each.present = call.service.stream.presence.is_present(each.id)
     return Reply(AgentPage.model_construct(items=found, next_cursor=cursor))

@@ -72,7 +72,7 @@ def audit_entry_members(entry: StoredAuditEntry) -> dict[str, Any]:
     }
 
 
-@get("/support/audit", access=AUDIT_READ, reads_standby=True, problems=DATABASE_PROBLEMS)
+@get("/support/audit", access=AUDIT_READ, problems=DATABASE_PROBLEMS)
 async def list_audit_log(call: Call, query: AuditLogQuery) -> Reply[AuditLogPage]:
     """List the changes of all cases, overrides, views and macros, newest first.
 
@@ -81,7 +81,7 @@ async def list_audit_log(call: Call, query: AuditLogQuery) -> Reply[AuditLogPage
     """
     before = pagination.decode_timed_cursor(query.cursor)
     filters = AuditFilters(query.actor, query.action, query.case_id, query.start, query.end)
-    (page, more, detached), subjects = await find_entries(call.reader, filters, before, query.limit)
+    (page, more, detached), subjects = await find_entries(call.service.database, filters, before, query.limit)
     cursor = pagination.encode_timed_cursor(page[-1].at, page[-1].seq) if more else None
     items = [AuditLogEntry.model_validate(audit_entry_members(each) | {"caseId": each.case_id}) for each in page]
     return Reply(

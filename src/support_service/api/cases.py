@@ -44,7 +44,7 @@ MESSAGE_PROBLEMS = (
 
 
 # Before the routes of one case, whose ids have another form.
-@get(f"{CASES_PATH}/count", access=CASES_READ, reads_standby=True, problems=(*DATABASE_PROBLEMS, "searches_waiting"))
+@get(f"{CASES_PATH}/count", access=CASES_READ, problems=(*DATABASE_PROBLEMS, "searches_waiting"))
 async def count_cases(call: Call, query: CaseFilters) -> Reply[CaseCount]:
     """Count the cases that a list with these filters shows to the caller.
 
@@ -52,7 +52,7 @@ async def count_cases(call: Call, query: CaseFilters) -> Reply[CaseCount]:
     """
     check_may_search(call, query)
     in_turn = partial(charged_turn, call, count_cost(query))
-    count = await call.service.cases.count_cases(call.principal, query, MAX_COUNTED_CASES + 1, in_turn, call.reader)
+    count = await call.service.cases.count_cases(call.principal, query, MAX_COUNTED_CASES + 1, in_turn)
     return Reply(CaseCount(count=min(count, MAX_COUNTED_CASES), more=count > MAX_COUNTED_CASES))
 
 
@@ -95,7 +95,7 @@ async def open_case(call: Call, body: NewCase) -> EncodedReply[Case]:
     return _reply_written(call, document, case.version, location=case.id, status=status)
 
 
-@get(CASES_PATH, access=CASES_READ, reads_standby=True, problems=(*DATABASE_PROBLEMS, "searches_waiting"))
+@get(CASES_PATH, access=CASES_READ, problems=(*DATABASE_PROBLEMS, "searches_waiting"))
 async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
     """List cases, newest first or in the order of `sort`.
 
@@ -107,7 +107,7 @@ async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
     check_may_search(call, query)
     cost = list_cost(query)
     async with charged_turn(call, cost) if cost else nullcontext():
-        page = await call.service.cases.list_cases(call.principal, query, call.reader)
+        page = await call.service.cases.list_cases(call.principal, query)
     _add_viewers_and_names(call, page)
     return Reply(page)
 

@@ -31,7 +31,6 @@ CUSTOMER_PROBLEMS = (*DATABASE_PROBLEMS, "customer_changed")
 @get(
     CUSTOMERS_PATH,
     access=Permission("customers:search", {"agent": "all", "supervisor": "all", "service": "all"}),
-    reads_standby=True,
     problems=DATABASE_PROBLEMS,
 )
 async def find_customers(call: Call, query: CustomerSearch) -> Reply[FoundCustomers]:
@@ -40,14 +39,13 @@ async def find_customers(call: Call, query: CustomerSearch) -> Reply[FoundCustom
     They are in the order of their names. A person is found by each of its ids, and returned under the id that has the
     record. Services are not shown the notes of staff.
     """
-    return Reply(await call.service.customers.find(call.principal, query, call.reader))
+    return Reply(await call.service.customers.find(call.principal, query))
 
 
 @get(
     CUSTOMER_PATH,
     # Analysts have no scope: an answer to a customer's id would say whose pseudonym it has.
     access=Permission("customers:read", {"agent": "own", "supervisor": "all", "customer": "own"}),
-    reads_standby=True,
     headers=("ETag",),
     problems=(*DATABASE_PROBLEMS, "customer_not_found"),
 )
@@ -66,11 +64,11 @@ async def get_customer(call: Call, customer_id: str, query: CustomerQuery) -> Re
     if not is_customer_id(customer_id):
         raise customer_not_found(customer_id)
     of_customer = CaseQuery.model_construct(customer_id=customer_id, limit=query.limit, cursor=query.cursor)
-    listing = service.cases.list_cases(call.principal, of_customer, call.reader)
+    listing = service.cases.list_cases(call.principal, of_customer)
     if call.principal.role == "customer":
         page = await listing
     else:
-        page, record = await asyncio.gather(listing, service.customers.read(call.principal, customer_id, call.reader))
+        page, record = await asyncio.gather(listing, service.customers.read(call.principal, customer_id))
     if not (page.items or query.cursor or record):
         raise customer_not_found(customer_id)
     # A statement of its own, because that of the list serves all case lists, and ends a page by the size of its cases.

@@ -22,7 +22,7 @@ from support_service.api.routing.decorators import get
 from support_service.api.routing.route import Permission
 from support_service.core.clock import utc_now
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
-from support_service.core.part_state import OFF, OK, OncallCard
+from support_service.core.part_state import OK, OncallCard
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.oncall.judge import Failure, Finding, merge_findings
 from support_service.oncall.prometheus import PrometheusUnavailable
@@ -87,10 +87,7 @@ async def _read_database_card(service: Service) -> OncallCard:
     status = await service.dependencies.database_status()
     seconds = round(time.perf_counter() - started, 6) if status == OK else None
     error = None if status == OK else PROBLEM_CODES_BY_NAME[status].meaning
-    figures: dict[str, object] = {"answer_seconds": seconds, "standby": OFF, "standby_lag_seconds": None}
-    if (standby := service.standby) is not None:
-        figures |= {"standby": standby.status, "standby_lag_seconds": standby.lag}
-    return OncallCard(utc_now(), figures, error, scope="replica")
+    return OncallCard(utc_now(), {"answer_seconds": seconds}, error, scope="replica")
 
 
 def _shown_card(service: Service, name: str, card: OncallCard) -> dict[str, Any]:

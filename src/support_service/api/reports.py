@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 @get(
     REPORTS_PATH,
     access=Permission("reports:read", {"agent": "own", "supervisor": "all", "analyst": "masked"}),
-    reads_standby=True,
     problems=DATABASE_PROBLEMS,
 )
 async def read_report(call: Call, query: ReportQuery) -> Reply[ReportPage]:
@@ -43,7 +42,7 @@ async def read_report(call: Call, query: ReportQuery) -> Reply[ReportPage]:
     filters = query.filters if call.scope != "own" else _own_filters(call.principal, query)
     question = ReportQuestion(query.by, first if start is None else max(first, start), last, filters)
     async with charged_turn(call, REPORT_COST):
-        answer = await call.service.reports.read(question, query.limit, call.reader)
+        answer = await call.service.reports.read(question, query.limit)
     rows = [ReportRow.of(dict(zip(query.by, key, strict=True)), counts) for key, counts in sorted(answer.rows.items())]
     cursor = None if answer.next_day is None else pagination.encode_cursor(answer.next_day)
     return Reply(ReportPage.model_construct(items=rows, next_cursor=cursor, complete_since=answer.since))
@@ -67,7 +66,6 @@ def _own_filters(agent: Principal, query: ReportQuery) -> dict[str, str]:
 @get(
     REPORTS_PATH + "/cases",
     access=Permission("reports:export", {"supervisor": "all", "analyst": "masked"}),
-    reads_standby=True,
     masks_itself=True,
     response_media_types=tuple(MEDIA_TYPES.values()),
     problems=DATABASE_PROBLEMS,
@@ -82,7 +80,7 @@ async def export_report(call: Call, query: ReportedCasesQuery, request: web.Requ
     response.content_type, response.charset = MEDIA_TYPES[query.format], "utf-8"
     if request.method == "HEAD":
         return response
-    pages = read_pages(call.reader, *query.days)
+    pages = read_pages(call.service.database, *query.days)
     async with charged_turn(call, REPORT_COST):
         page = await anext(pages)  # before the headers are sent, so that an error still gets an error response
     await response.prepare(request)

@@ -66,7 +66,7 @@ async def create_view(call: Call, body: NewView) -> Reply[SavedView]:
     return Reply(view, {"Location": f"{VIEWS_PATH}/{view.id}", **count_etag_header(call, view.version)})
 
 
-@get(VIEWS_PATH, access=VIEWS_READ, reads_standby=True, problems=DATABASE_PROBLEMS)
+@get(VIEWS_PATH, access=VIEWS_READ, problems=DATABASE_PROBLEMS)
 async def list_views(call: Call, query: ViewListQuery) -> Reply[ViewPage]:
     """List the saved views of the caller and of the caller's teams, newest first.
 
@@ -80,7 +80,7 @@ async def list_views(call: Call, query: ViewListQuery) -> Reply[ViewPage]:
 
 
 # Before the routes of one view, whose ids have another form.
-@get(VIEWS_PATH + "/counts", access=VIEWS_READ, reads_standby=True, problems=DATABASE_PROBLEMS)
+@get(VIEWS_PATH + "/counts", access=VIEWS_READ, problems=DATABASE_PROBLEMS)
 async def count_views(call: Call) -> Reply[StandardViews]:
     """Count the cases of the views that every caller has.
 
@@ -102,7 +102,7 @@ async def count_views(call: Call) -> Reply[StandardViews]:
     return Reply(StandardViews.model_construct(items=items))
 
 
-@get(VIEW_PATH, access=VIEWS_READ, reads_standby=True, headers=("ETag",), problems=VIEW_PROBLEMS)
+@get(VIEW_PATH, access=VIEWS_READ, headers=("ETag",), problems=VIEW_PROBLEMS)
 async def get_view(call: Call, view_id: str) -> Reply[CountedView]:
     """Get a saved view with the number of cases that it shows to the caller.
 
@@ -191,8 +191,8 @@ async def _count_cases_of_query(call: Call, query: Json, max_count: int) -> tupl
             yield
 
     if filters.q is not None:
-        return await service.cases.count_cases(call.principal, filters, max_count, fair_turn, call.reader), None
-    return await service.cases.count_late_cases(call.principal, filters, max_count, fair_turn, call.reader)
+        return await service.cases.count_cases(call.principal, filters, max_count, fair_turn), None
+    return await service.cases.count_late_cases(call.principal, filters, max_count, fair_turn)
 
 
 @cache

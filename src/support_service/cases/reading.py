@@ -15,7 +15,7 @@ from support_service.cases.sql.case_reading import NO_VERSION, StoredCase
 from support_service.core.domain.principals import CaseOwnership, Principal
 from support_service.core.errors import ValidationFailed, case_not_found
 from support_service.core.ids import is_valid_id
-from support_service.platform.database import Database, Reader
+from support_service.platform.database import Database
 
 Found = TypeVar("Found", CaseOwnership, StoredCase)
 
@@ -26,7 +26,7 @@ class CaseReader:
     def __init__(self, database: Database, policies: KnownPolicies, counts: SharedCountLimits) -> None:
         self._database = database
         self._policies = policies
-        self._counts = SharedCounts(counts)
+        self._counts = SharedCounts(database, counts)
 
     async def read_case(
         self,
@@ -93,14 +93,14 @@ class CaseReader:
             raise ValidationFailed("invalid_request", "`messagesAfter` is not the id of a message of this case.")
         return stored
 
-    async def list_cases(self, principal: Principal, query: CaseQuery, reader: Reader) -> CasePage:
+    async def list_cases(self, principal: Principal, query: CaseQuery) -> CasePage:
         """Return a page of the matching cases that the principal may see, in the order of the query's sort.
 
         Raises ValidationFailed for a bad cursor. A page has at most `query.limit` cases, and fewer if they are large;
         `next_cursor` continues after the last one.
         """
         after = case_sorts.decode_cursor(query.sort, query.cursor)
-        found = await case_list.find_cases(reader, query, after, principal)
+        found = await case_list.find_cases(self._database, query, after, principal)
         for _, case in found.cases:
             case.sla = await self._policies.clocks_shown_now(case.clocks)
         return CasePage.model_construct(
@@ -114,13 +114,12 @@ class CaseReader:
         query: CaseFilters,
         max_count: int,
         open_turn: Callable[[], AbstractAsyncContextManager[None]],
-        reader: Reader,
     ) -> int:
         """Return the number of matching cases that the principal may see; at most `max_count` are counted.
 
         They are counted in a turn of the caller, which `open_turn` opens, unless their number was counted a moment ago.
         """
-        return (await self._counts.count_cases(principal, query, max_count, open_turn, reader)).number
+        return (await self._counts.count_cases(principal, query, max_count, open_turn)).number
 
     async def count_late_cases(
         self,
@@ -128,19 +127,18 @@ class CaseReader:
         query: CaseFilters,
         max_count: int,
         open_turn: Callable[[], AbstractAsyncContextManager[None]],
-        reader: Reader,
     ) -> CaseNumbers:
         """Return the numbers of `count_cases`, and how many of these cases are late; both with one statement."""
-        return await self._counts.count_cases(principal, query, max_count, open_turn, reader, late=True)
+        return await self._counts.count_cases(principal, query, max_count, open_turn, late=True)
 
-    async def count_by_status(self, principal: Principal, agent_id: str, reader: Reader) -> Workload:
+    async def count_by_status(self, principal: Principal, agent_id: str) -> Workload:
         """Return the number of an agent's cases by status; zeros for an unknown agent. Raises Forbidden.
 
         Agents may read their own workload only.
         """
         if principal.role == "agent" and agent_id != principal.subject:
             raise permission_missing("agents:read-others", "Agents see their own workload.")
-        cases = await case_list.count_cases_by_status(reader, agent_id) if is_valid_id(agent_id) else {}
+        cases = await case_list.count_cases_by_status(self._database, agent_id) if is_valid_id(agent_id) else {}
         return Workload.model_validate({"agentId": agent_id, **cases})
 
 

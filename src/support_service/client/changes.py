@@ -34,9 +34,6 @@ class Change(ApiModel):
     change_type: str
     at: datetime
     event_id: str | None = None
-    commit_position: str | None = Field(
-        default=None, description="what lists have to reach to show the change; empty if unknown"
-    )
     actor: str | None = Field(default=None, description="who made the change, if the caller may know")
     case: ListedCase | CaseSummary | None = Field(default=None, description="the case as lists show it")
     message: Message | None = Field(default=None, description="the message that was added, if the caller may read it")
@@ -136,17 +133,10 @@ class StreamOperations(Operations):
                         position = event.id
                     pause = pause if event.retry is None else event.retry
                     if (item := _parse_item(event, position)) is not None:
-                        self._note_position(item)
                         yield item
                 raise NoAnswer("the service ended the stream")
             except SupportError as failure:
                 await attempts.wait_after(failure, at_least=pause)
-
-    def _note_position(self, item: StreamItem) -> None:
-        if isinstance(item, Resync) or (isinstance(item, Change) and item.commit_position == ""):
-            self._transport.forget_position()
-        elif isinstance(item, Change) and item.commit_position:
-            self._transport.note_position(item.commit_position)
 
     async def _events_of_connection(self, position: str | None) -> AsyncGenerator[ServerSentEvent, None]:
         """Yield the events of one connection, and an event without data for its beginning."""

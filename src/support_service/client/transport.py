@@ -18,7 +18,6 @@ from support_service.client.retries import Attempts, ClientTimings
 from support_service.core.errors import SupportError, UserError
 from support_service.platform.http_client import describe_client_error
 
-POSITION = "Support-Position"
 Token = str | Callable[[], str] | None
 PERMANENT_FAILURES = (aiohttp.ClientSSLError, aiohttp.InvalidURL, aiohttp.TooManyRedirects)  # a repeat would fail too
 
@@ -69,8 +68,6 @@ class Transport:
         self._given = {"User-Agent": f"support-service-client/{__version__}", **headers}
         self._session = session
         self._owns_session = session is None
-        self._position = ""  # the greatest of the answers: lists show at least what was written before it
-        self._forgotten = 0  # times that it was forgotten
 
     async def close(self) -> None:
         """Close the connections, unless the session was given."""
@@ -97,7 +94,6 @@ class Transport:
 
         Raises SupportError, also for errors inside the block that belong to the connection.
         """
-        forgotten = self._forgotten
         try:
             async with self._open_session().request(
                 request.method,
@@ -109,23 +105,9 @@ class Transport:
             ) as response:
                 if response.status >= HTTPStatus.MULTIPLE_CHOICES and response.status not in request.accepts:
                     raise error_of_answer(response.status, response.headers, await response.read())
-                position = response.headers.get(POSITION, "")
-                if not position and request.method != "GET":
-                    self.forget_position()
-                elif forgotten == self._forgotten:  # else it may lie before what was forgotten
-                    self.note_position(position)
                 yield response
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as failure:
             raise self.no_answer_error(failure) from failure
-
-    def note_position(self, position: str) -> None:
-        """Note a position that lists have to reach."""
-        self._position = max(self._position, position)
-
-    def forget_position(self) -> None:
-        """Read the next list from the primary database, whose answer has a position to go on from."""
-        self._position = ""
-        self._forgotten += 1
 
     @staticmethod
     def no_answer_error(failure: Exception) -> NoAnswer:
@@ -145,8 +127,7 @@ class Transport:
     def _headers(self, request: Request) -> dict[str, str]:
         chosen = self._token if request.token is None else request.token
         token = chosen() if callable(chosen) else chosen
-        known = {POSITION: self._position} if self._position and request.method == "GET" else {}
-        return self._given | _trace_headers() | known | ({"Authorization": f"Bearer {token}"} if token else {})
+        return self._given | _trace_headers() | ({"Authorization": f"Bearer {token}"} if token else {})
 
 
 def _as_texts(value: object) -> list[str]:

@@ -110,14 +110,10 @@ async def export_cases(settings: "Settings", arguments: argparse.Namespace) -> N
     from support_service.cases.model.requests import MAX_PAGE_SIZE, CaseQuery
     from support_service.cases.sql import case_rows
     from support_service.core.domain.principals import SYSTEM
-    from support_service.platform.database.opening import open_standby
 
     mask = Masker(settings.server.masking_key, settings.cases.known_channels)
-    async with (
-        open_maintenance(settings) as maintenance,
-        open_standby(settings.database, maintenance.database, maintenance.instruments) as standby,
-    ):
-        reader = maintenance.database if standby is None else standby.reader(await standby.position())
+    async with open_maintenance(settings) as maintenance:
+        reader = maintenance.database
         after, more = None, True
         while more:
             page = await case_list.find_cases(reader, CaseQuery(limit=MAX_PAGE_SIZE), after, SYSTEM)

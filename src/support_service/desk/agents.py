@@ -36,7 +36,7 @@ from support_service.desk.agent_models import (
 from support_service.desk.named_resources import NamedResources, ResourceKind
 from support_service.desk.view_models import AT_RISK_WITHIN
 from support_service.platform.background import run_every, run_in_background
-from support_service.platform.database import Database, Reader, Row
+from support_service.platform.database import Database, Row
 from support_service.platform.database.dialect import UtcDateTime, text_literal
 from support_service.platform.database.tables import agent_counts, agents, tickets
 from support_service.platform.unit_of_work import WriteOrigin
@@ -115,14 +115,14 @@ class AgentDirectory(NamedResources[AgentContent, Agent]):
         self._storing_claims = asyncio.Lock()
 
     async def list_agents(
-        self, principal: Principal, cursor: str | None, limit: int, reader: Reader
+        self, principal: Principal, cursor: str | None, limit: int
     ) -> tuple[list[ListedAgent], str | None]:
         """Return a page of people, oldest entry first, and the cursor of the next page, or None on the last one.
 
         Raises ValidationFailed for a bad cursor.
         """
         after = pagination.decode_cursor(cursor) or 0
-        rows = await reader.fetch_all(PAGE_OF_AGENTS, {"after": after, "one_more": limit + 1, "soon": _soon()})
+        rows = await self._database.fetch_all(PAGE_OF_AGENTS, {"after": after, "one_more": limit + 1, "soon": _soon()})
         following = pagination.encode_cursor(rows[limit - 1].seq) if len(rows) > limit else None
         return [self._to_listed(principal, row) for row in rows[:limit]], following
 

@@ -112,19 +112,19 @@ class CustomerRecords:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def read(self, principal: Principal, customer_id: str, reader: Reader) -> Customer | None:
+    async def read(self, principal: Principal, customer_id: str) -> Customer | None:
         """Return the record of the person with an id, or None."""
-        row = await reader.fetch_one(READ, {"id": customer_id})
+        row = await self._database.fetch_one(READ, {"id": customer_id})
         return _shown_to(principal, row) if row else None
 
-    async def find(self, principal: Principal, search: CustomerSearch, reader: Reader) -> FoundCustomers:
+    async def find(self, principal: Principal, search: CustomerSearch) -> FoundCustomers:
         """Return the persons with a name or a contact, by the words of the name."""
         sought = search.contact_terms
         if not (sought or search.name_prefix):
             return FoundCustomers(items=[], more=False)
         prefix = search.name_prefix
         terms = {"terms": sought} if sought else {"first": prefix, "end": prefix + _END_OF_PREFIX}
-        rows = await reader.fetch_all(FIND[not sought], {**terms, "one_more": search.limit + 1})
+        rows = await self._database.fetch_all(FIND[not sought], {**terms, "one_more": search.limit + 1})
         persons = {row.id: _shown_to(principal, row) for row in rows[: search.limit]}
         return FoundCustomers.model_construct(items=list(persons.values()), more=len(rows) > search.limit)
 

@@ -39,12 +39,12 @@ CORS_EXPOSE_HEADERS = (
     istr("Access-Control-Expose-Headers"),
     (
         "Content-Disposition, ETag, Idempotency-Replayed, Location, RateLimit, RateLimit-Policy, Retry-After, "
-        "Support-Position, X-Request-Id"
+        "X-Request-Id"
     ),
 )
 CORS_ALLOW_HEADERS = (
     "Authorization, Content-Digest, Content-Type, Idempotency-Key, If-Match, If-None-Match, If-Range, Range, "
-    "Support-Position, traceparent, tracestate, X-Checksum-Sha256, X-Request-Id"
+    "traceparent, tracestate, X-Checksum-Sha256, X-Request-Id"
 )
 CORS_MAX_AGE = "600"  # seconds for which a browser may cache the response to a preflight
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from support_service.core.errors import FieldError, ValidationFailed
 from support_service.platform.background import run_every, run_in_background
-from support_service.platform.database import Database, Reader, Row, Transaction
+from support_service.platform.database import Database, Row, Transaction
 from support_service.platform.database.dialect import LockNumber, UtcDateTime, take_lock
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import report_changes, report_counts, report_state
@@ -143,12 +143,12 @@ class ReportCounters:
         (row,) = await self._database.fetch_all(COUNT_OCCURRENCES, {"count": most})
         return int(row.number)
 
-    async def read(self, question: ReportQuestion, limit: int, reader: Reader | None = None) -> ReportAnswer:
+    async def read(self, question: ReportQuestion, limit: int) -> ReportAnswer:
         """Return a report. By days it has whole days, and at most `limit` rows, or all rows of its first day.
 
         Raises ValidationFailed if too many counters had to be read.
         """
-        reader, most = reader or self._database, MAX_COUNTERS
+        most = MAX_COUNTERS
         by_day = "day" in question.by
         told_apart = {*question.by, *question.filters} - {"day"}
         is_free = bool({*question.by} - {"day", *question.filters})
@@ -156,7 +156,9 @@ class ReportCounters:
         if by_day:
             most = limit if is_free else most
             last = last if is_free else min(last, question.first + limit - 1)
-        rows = await reader.fetch_all(*_read_statement(question, grain_name(told_apart), last, most, is_free=is_free))
+        rows = await self._database.fetch_all(
+            *_read_statement(question, grain_name(told_apart), last, most, is_free=is_free)
+        )
         counters = [row for row in rows if row.measure is None]
         if len(counters) > most:
             if not by_day:
@@ -164,7 +166,7 @@ class ReportCounters:
                 raise ValidationFailed("invalid_request", "The report is too large.", [problem])
             last = max(row.day for row in counters) - 1  # its rows may be incomplete
             if last < question.first:
-                whole = await self.read(question._replace(last=question.first), MAX_COUNTERS, reader)
+                whole = await self.read(question._replace(last=question.first), MAX_COUNTERS)
                 return whole._replace(next_day=question.first + 1 if question.first < question.last else None)
         found: dict[tuple[str | int, ...], Counts] = {}
         for number, row in enumerate(counters):

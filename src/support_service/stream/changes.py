@@ -53,7 +53,6 @@ class Change:
     owner: CaseOwnership
     previous_owner: CaseOwnership
     is_internal: bool
-    commit_position: str | None = None  # with a standby: what lists have to reach to show it; "" if unknown
     _frames: dict[str, bytes] = field(default_factory=dict)
 
     @property
@@ -123,8 +122,7 @@ class Change:
 
     def _common_members(self, change_type: str, *, public: bool) -> Json:
         version = self.data["ticket"].get("publicVersion" if public else "version")
-        known = {} if self.commit_position is None else {"commitPosition": self.commit_position}
-        return known | {
+        return {
             "caseId": self.case_id,
             "version": UNKNOWN_VERSION if version is None else version,
             "changeType": change_type,

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,7 +73,6 @@ class Feed:
         cases: CaseReader,
         *,
         count_resync: Callable[[GapReason, int], None] = lambda _reason, _number: None,
-        read_position: Callable[[], Awaitable[str]] | None = None,
         timings: FeedTimings = FeedTimings(),
     ) -> None:
         self._log = event_log
@@ -83,7 +82,6 @@ class Feed:
         self._cases = cases
         self._timings = timings
         self._count_resync = count_resync
-        self._read_position = read_position
         self.position: Position | None = None
         self.passed_on: Position | None = None
         self.attempted = asyncio.Event()  # set after the first attempt to reach the log
@@ -161,7 +159,6 @@ class Feed:
                 raise ReplayGap("too_many")
             wanted = [each for each in entries if each.place <= up_to]
             changes = _parse_unseen(position.epoch, wanted, seen_event_ids, self._timings.max_replayed)
-            await self._add_position(changes)
             yield changes
             if after >= up_to:
                 return
@@ -225,7 +222,6 @@ class Feed:
         in_time = time.time() - self._timings.late_after
         late = {change.case_id for change in changes if change.published < in_time}
         owners = await self._cases.read_owners(late) if late else {}  # after a failure, the entries are read again
-        await self._add_position(changes)
         self._note_followed()  # not before: late changes wait for the database, too
         # Set before the changes are passed on: a stream that is opened meanwhile continues behind them.
         position = self.position = Position(epoch, entries[-1].place)
@@ -240,13 +236,6 @@ class Feed:
                 await self._subscribers.publish(change, self._masker, owner)
             self.passed_on = change.position
         self.passed_on = position
-
-    async def _add_position(self, changes: Sequence[Change]) -> None:
-        """Add the position that all of these changes lie before, if lists may be read from a standby."""
-        if changes and self._read_position is not None:
-            position = await self._read_position()
-            for change in changes:
-                change.commit_position = position
 
     def _keep_for_replay(self, change: Change, size: int) -> None:
         self._kept.append((change, size, time.monotonic()))

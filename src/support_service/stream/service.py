@@ -96,7 +96,6 @@ class ChangeStream:
         instruments: Instruments,
         limits: LimitSettings,
         *,
-        read_position: Callable[[], Awaitable[str]] | None = None,
         timings: StreamTimings = StreamTimings(),
     ) -> None:
         self._log = event_log
@@ -113,7 +112,6 @@ class ChangeStream:
             masker,
             cases,
             count_resync=self._count_resync,
-            read_position=read_position,
             timings=timings.feed,
         )
         self.slots = StreamSlots(limits, lambda: instruments.add(REQUEST_TURNED_AWAY, 1, {"reason": "streams"}))

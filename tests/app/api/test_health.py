@@ -19,7 +19,7 @@ from tests.support.timings import patient_timings
 client = own_client
 
 SOURCES = dict.fromkeys(UPSTREAM_SERVICES, "off")  # they have no URL
-ALL_OK = {"database": "ok", "standby": "off", "cache": "ok", "events": "ok", "storage": "ok", "access": "ok"}
+ALL_OK = {"database": "ok", "cache": "ok", "events": "ok", "storage": "ok", "access": "ok"}
 ALL_OK |= {"sources": SOURCES}
 
 

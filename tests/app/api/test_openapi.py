@@ -236,12 +236,11 @@ def test_every_header_is_described():
     """No header has a description without being used."""
     named = {name for route in ROUTES for name in route.headers} | {
         "Idempotency-Replayed",
-        "Support-Position",
         *descriptions.COMMON_RESPONSE_HEADERS,
         *descriptions.OPTIONAL_RESPONSE_HEADERS,
     }
     named |= {name for route in ROUTES for other in route.other_responses for name in other.headers}
     named |= {name for names in descriptions.HEADERS_BY_STATUS.values() for name in names}
     assert named == set(descriptions.RESPONSE_HEADERS)
-    sent = {"Idempotency-Key", "Support-Position", *descriptions.COMMON_RESPONSE_HEADERS}
+    sent = {"Idempotency-Key", *descriptions.COMMON_RESPONSE_HEADERS}
     assert {name for route in ROUTES for name in route.request_headers} | sent == set(descriptions.REQUEST_HEADERS)

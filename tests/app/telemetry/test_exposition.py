@@ -25,7 +25,6 @@ from support_service.platform.telemetry.stores import (
     REDIS_MEMORY,
     REDIS_MEMORY_LIMIT,
     REDIS_ROLE,
-    STANDBY_LAG,
 )
 from support_service.timeline.source_client import SOURCE_OUTCOMES
 from tests.support.calls import add_message, expect_json, expect_problem, open_case, read_timeline, upload
@@ -77,7 +76,7 @@ async def test_contract_series_are_zero_on_the_first_scrape(first_scrape):
 async def test_first_scrape_has_every_instrument(first_scrape):
     """Each is exposed with its meaning from the first scrape on, except metrics of jobs, tokens and other servers."""
     of_redis = [REDIS_EVICTION_POLICY, REDIS_ROLE, REDIS_EVICTED_KEYS, REDIS_MEMORY, REDIS_MEMORY_LIMIT]
-    of_replicas = [REPLICA_READY, DEPENDENCY_STATUS, CERTIFICATE_EXPIRES, STANDBY_LAG, WEBHOOK_OVERDUE_AGE]
+    of_replicas = [REPLICA_READY, DEPENDENCY_STATUS, CERTIFICATE_EXPIRES, WEBHOOK_OVERDUE_AGE]
     others = [S3_CALLS, S3_REPEATS, ATTACHMENT_UNREPAIRED, HTTP_CLIENT_DURATION, ACCESS_CALLERS, DATABASE_NUMBER]
     assert {row for row in INSTRUMENTS if row.meaning not in first_scrape} == {*others, *of_redis, *of_replicas}
     services = [(one, two) for one in UPSTREAM_SERVICES for two in SOURCE_OUTCOMES]

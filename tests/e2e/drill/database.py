@@ -26,16 +26,12 @@ MAX_CONNECTIONS = 120
 
 
 class Database:
-    """A server of its own, with the schema of the service, and a standby if one is wanted."""
+    """A server of its own, with the schema of the service."""
 
-    def __init__(self, folder: Path, *, standby: bool = False) -> None:
+    def __init__(self, folder: Path) -> None:
         # What is acknowledged outlives a server that is killed.
         self.server = _copy_of_cluster(folder, synchronous_commit="on")
         self.url = _url_of(self.server)
-        self.standby = _copy_of_cluster(folder.with_name("standby")) if standby else None
-        if self.standby is not None:
-            self.standby.follow(self.server)
-            self.standby_url = _url_of(self.standby)
 
     @property
     def psql(self) -> dict[str, str]:

@@ -51,7 +51,7 @@ class Deployment:
         folder.chmod(0o711)  # PostgreSQL runs as another user
         self.folder = folder
         self.scenario = scenario
-        self.database = Database(folder / "postgres", standby=scenario.standby)
+        self.database = Database(folder / "postgres")
         self.database_clock = folder / "database-clock"
         self.redis = RedisServer(folder)
         self.events = RedisServer(folder) if scenario.separate_events_redis else self.redis
@@ -194,9 +194,6 @@ class Deployment:
         if self.scenario.database_clock:
             self.database.server.variables = _fake_clock(self.database_clock)
         await asyncio.gather(*(asyncio.to_thread(server.start) for server in servers))
-        if self.database.standby is not None:
-            stack.callback(self.database.standby.close)
-            await asyncio.to_thread(self.database.standby.start)
         self.s3.create_bucket(BUCKET)
         await self.s3_proxy.start()
         stack.push_async_callback(self.s3_proxy.close)
@@ -266,8 +263,6 @@ class Deployment:
             "SUPPORT_AUTH": "token",
             "SUPPORT_TOKENS_FILE": str(self.tokens),
         }
-        if self.database.standby is not None:
-            variables["SUPPORT_DATABASE_READ_URL"] = self.database.standby_url
         if self.scenario.certificate is not None:
             variables["SSL_CERT_FILE"] = str(self.authority.certificate)
         variables |= url_variables(self.sources)

@@ -14,13 +14,13 @@ RESOURCE = SDK | {
     *("job", "instance", "service_name", "service_version", "service_instance_id", "deployment_environment_name")
 }
 WITH_ENVIRONMENT = "support_build_info * on (job, instance) group_left (deployment_environment_name) target_info"
-# Without Redis, standby, HTTPS, webhooks, JWTs and limits of memory; the first reconcile runs minutes after the start.
+# Without Redis, HTTPS, webhooks, JWTs and limits of memory; the first reconcile runs minutes after the start.
 NOT_CONFIGURED = {
     *("support_access_callers", "http_client_request_duration_seconds_count", "support_attachment_unrepaired"),
     *("support_certificate_expires_seconds", "support_database_number", "support_redis_role"),
     *("support_redis_evicted_keys_total", "support_redis_eviction_policy", "support_redis_memory_limit_bytes"),
     *("support_redis_memory_usage_bytes", "support_s3_calls_total", "support_s3_repeats_total"),
-    *("support_standby_lag_seconds", "support_webhook_overdue_age_seconds"),
+    *("support_webhook_overdue_age_seconds"),
 }
 LAST_REQUEST = 'http_server_request_duration_seconds_count{http_route="other"}'  # the workload's last request
 # These change without traffic, even between a scrape and an export.

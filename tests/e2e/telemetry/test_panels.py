@@ -21,9 +21,9 @@ from tests.support.tls import start_tls_server
 
 HISTORY = "support:tickets_created:rate15m"
 DAY, STEP = 86_400, 300  # seconds
-# Without a failing dependency, a standby or tokens they have no series; the faults of their alerts have them.
+# Without a failing dependency or tokens they have no series; the faults of their alerts have them.
 EMPTY = {
-    *("Support dependencies by replica", "Support standby lag", "Support callers", "Support changes refused"),
+    *("Support dependencies by replica", "Support callers", "Support changes refused"),
     "Support S3 calls",  # its repeats: no call of S3 fails
 }
 NOT_ON_SQLITE = "support_database_number"

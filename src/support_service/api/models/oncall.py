@@ -87,11 +87,9 @@ class CacheCard(Card):
 class DatabaseCard(Card):
     """The database. While it is unavailable, overrides stay in effect until they expire and can't be changed."""
 
-    model_config = example_config(_card_example("replica", answerSeconds=0.002, standby="ok", standbyLagSeconds=0.4))
+    model_config = example_config(_card_example("replica", answerSeconds=0.002))
 
     answer_seconds: float | None = Field(description="time of a query without data; null without an answer")
-    standby: str = Field(description="as `/readyz` says: `ok`, `off`, `standby_lagging` or `standby_unavailable`")
-    standby_lag_seconds: float | None = Field(description="age of the standby's newest state; null if it is unknown")
 
 
 class BacklogCard(Card):

@@ -25,7 +25,6 @@ class Ready(ApiModel):
         {
             "status": "ready",
             "database": "ok",
-            "standby": "off",
             "cache": "ok",
             "events": "ok",
             "storage": "ok",
@@ -36,10 +35,6 @@ class Ready(ApiModel):
 
     status: Literal["ready", "unavailable", "stopping"]
     database: str = Field(description="`ok`, or the problem code of requests, such as `database_read_only`")
-    standby: str = Field(
-        description="of SUPPORT_DATABASE_READ_URL: `ok`, `off`, `standby_lagging` or `standby_unavailable`; the "
-        "primary answers its reads then"
-    )
     cache: str = Field(description="`ok`, or `cache_unavailable`: Redis does not answer")
     events: str = Field(description="`ok`, or `broker_unavailable`: the Redis of events does not answer")
     storage: str = Field(description="`ok`, or the problem code of the last upload, such as `storage_unavailable`")

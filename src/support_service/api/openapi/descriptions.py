@@ -88,11 +88,6 @@ REQUEST_HEADERS = {
     "Range": ParameterDescription(
         "`bytes=0-1023`: send only these bytes. Anything other than a single range of bytes is ignored.", TEXT_SCHEMA
     ),
-    "Support-Position": ParameterDescription(
-        "The greatest `Support-Position` that the caller has got: the answer has at least what was written before it. "
-        "Without it the primary database answers.",
-        TEXT_SCHEMA,
-    ),
     "X-Checksum-Sha256": ParameterDescription(
         "The file's SHA-256 in hex or base64; the file is refused if its checksum differs.",
         TEXT_SCHEMA | {"pattern": "^([0-9A-Fa-f]{64}|[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=)?$"},
@@ -127,12 +122,6 @@ RESPONSE_HEADERS = {
         "The rate limits: requests (`q`) per window in seconds (`w`).", TEXT_SCHEMA, always=False
     ),
     "Retry-After": ParameterDescription("Seconds after which to retry.", COUNT_SCHEMA),
-    "Support-Position": ParameterDescription(
-        "If a standby answers lists: send it with the next one, so that it has what this answer has. Positions compare "
-        "as texts; send the greatest.",
-        TEXT_SCHEMA,
-        always=False,
-    ),
     "WWW-Authenticate": ParameterDescription("The supported authentication.", TEXT_SCHEMA),
     "X-Request-Id": ParameterDescription(
         "Identifies the request in the log.", TEXT_SCHEMA | {"pattern": "^[A-Za-z0-9._-]{1,64}$"}

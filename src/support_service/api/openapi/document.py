@@ -96,8 +96,7 @@ def openapi_json(routes: Routes, *, secured: bool = False, public_url: str = "")
 
 
 def _operation_object(route: Route, routes: Routes, *, secured: bool) -> Json:
-    position = ("Support-Position",) if route.tells_position else ()
-    sent = (*route.headers, *(("Idempotency-Replayed",) if route.takes_idempotency_key else ()), *position)
+    sent = (*route.headers, *(("Idempotency-Replayed",) if route.takes_idempotency_key else ()))
     operation: Json = {
         "operationId": route.operation,
         "tags": [route.tag.name],
@@ -112,9 +111,7 @@ def _operation_object(route: Route, routes: Routes, *, secured: bool) -> Json:
             | ({"links": _link_objects(route, routes)} if route.links else {})
         }
         | {
-            str(other.status): _response_object(
-                route, other.meaning, other.model, other.media_types, (*other.headers, *position)
-            )
+            str(other.status): _response_object(route, other.meaning, other.model, other.media_types, other.headers)
             for other in route.other_responses
         }
         | {
@@ -141,7 +138,6 @@ def _parameter_objects(route: Route) -> list[Json]:
             found.append({"name": name, "in": "query"} | sent | documented)
     names = {*route.request_headers, *descriptions.COMMON_RESPONSE_HEADERS}
     names |= {"Idempotency-Key"} if route.takes_idempotency_key else set()
-    names |= {"Support-Position"} if route.reads_standby else set()
     return found + [
         {"name": name, "in": "header", "required": False, **_header_object(descriptions.REQUEST_HEADERS[name])}
         for name in sorted(names)

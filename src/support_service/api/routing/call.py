@@ -9,7 +9,6 @@ from pydantic import BaseModel
 
 from support_service.core.domain.principals import AccessScope, CaseView, Principal
 from support_service.core.errors import Unauthenticated
-from support_service.platform.database import Reader
 from support_service.platform.idempotency_keys import IdempotencyClaim
 from support_service.platform.unit_of_work import WriteOrigin
 from support_service.service import Service
@@ -30,12 +29,6 @@ class Call:
     claim: IdempotencyClaim | None = None  # of the request's Idempotency-Key
     authorization: Sequence[str] = ()  # the request's Authorization headers
     session: str | None = None  # the secret of the browser's session that authorizes the request
-    standby_reader: Reader | None = None  # of a route that `reads_standby`, if there is a standby
-
-    @property
-    def reader(self) -> Reader:
-        """What lists, searches and counts read."""
-        return self.standby_reader or self.service.database
 
     @property
     def origin(self) -> WriteOrigin:

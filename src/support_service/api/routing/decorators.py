@@ -45,7 +45,6 @@ class RouteOptions(TypedDict, total=False):
     body_media_types: tuple[str, ...]
     request_headers: tuple[str, ...]  # besides the headers of the handler's parameters
     stores_response: bool
-    reads_standby: bool
     masks_itself: bool
     status: int  # by default 200, or 204 without an answer
     response_media_types: tuple[str, ...]

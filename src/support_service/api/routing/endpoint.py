@@ -9,7 +9,6 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from multidict import istr
 
 from support_service.api.routing.call import Call, Headers, Reply
 from support_service.api.routing.etags import KnownTags, if_match_versions, known_tags, put_versions
@@ -25,8 +24,6 @@ from support_service.guard.unread_answers import CALLERS
 from support_service.platform.access.authenticator import AUTHORIZATION
 from support_service.platform.access.sessions import SAFE_METHODS, check_not_foreign, check_same_origin, read_cookie
 from support_service.service import SERVICE
-
-POSITION = istr("Support-Position")
 
 ArgumentProvider = Callable[[web.Request, Call, Any], Any]  # takes the parsed body, too
 
@@ -52,7 +49,6 @@ def compile_route(route: Route, routes: Routes) -> Handler:
     of privacy.
     """
     permission, takes_key = route.access, route.takes_idempotency_key
-    reads_standby, tells_position = route.reads_standby, route.tells_position
     is_change = route.method not in SAFE_METHODS
     _check_masking(route)
     respond = _compile_handler(route, routes)
@@ -80,9 +76,6 @@ def compile_route(route: Route, routes: Routes) -> Handler:
                 "permission_missing", f"The permission {permission.name!r} is missing: {principal.role}s don't have it."
             )
         call = Call(principal, scope, service, request[REQUEST_ID], authorization=authorization, session=session)
-        standby = service.standby if tells_position else None
-        if standby is not None and reads_standby:
-            call.standby_reader = standby.reader(request.headers.get(POSITION))
         if takes_key:  # its answer reports a change, so it is sent in any case
             once = IDEMPOTENCY_KEY in request.headers
             response = await (respond_once(request, call, route, respond) if once else respond(request, call))
@@ -92,8 +85,6 @@ def compile_route(route: Route, routes: Routes) -> Handler:
             if size := _body_size(response):
                 service.admission.check_answer(request, size)
                 service.admission.charge_answer(request, principal.name, size)
-        if standby is not None and call.reader is service.database and (position := await standby.position()):
-            response.headers[POSITION] = position
         return response
 
     return _noting_refusals(serve, is_change=is_change)

@@ -117,7 +117,6 @@ class Route:
     is_list: bool = False  # the response is a list of `response_model`
     returns_models: bool = True  # the handler returns models, not JSON or a response
     stores_response: bool = True  # of a write: for an Idempotency-Key; False if a repeat may simply run again
-    reads_standby: bool = False  # a read whose handler uses `Call.reader`
     masks_itself: bool = False  # the handler masks what it returns as JSON or streams; models are masked for it
     status: int = 200
     response_media_types: tuple[str, ...] = (JSON,)  # of the response; other types than JSON have no model
@@ -130,11 +129,6 @@ class Route:
     def takes_idempotency_key(self) -> bool:
         """Return True if the operation changes something that a repeat must not change again."""
         return self.method != "GET" and self.stores_response
-
-    @property
-    def tells_position(self) -> bool:
-        """Return True if the response may have a position for the caller's next list."""
-        return self.method != "GET" or self.reads_standby
 
     @property
     def has_pages(self) -> bool:

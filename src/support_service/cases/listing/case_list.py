@@ -237,11 +237,11 @@ class SharedCountLimits:
 class SharedCounts:
     """Counts cases in turns of the callers, and shares each count with callers who see the same cases."""
 
-    def __init__(self, limits: SharedCountLimits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, database: Reader, limits: SharedCountLimits) -> None:
+        self._database = database
         self._min_duration = limits.min_duration
-        self._clock = clock
         self._counting: set[asyncio.Task[CaseNumbers]] = set()
-        self._kept_counts: TTLCache[CountKey, CaseNumbers] = TTLCache(MAX_SHARED_COUNTS, limits.max_age, clock)
+        self._kept_counts: TTLCache[CountKey, CaseNumbers] = TTLCache(MAX_SHARED_COUNTS, limits.max_age, time.monotonic)
 
     async def count_cases(
         self,
@@ -249,7 +249,6 @@ class SharedCounts:
         query: CaseFilters,
         max_count: int,
         open_turn: Callable[[], AbstractAsyncContextManager[None]],
-        reader: Reader,
         *,
         late: bool = False,
     ) -> CaseNumbers:
@@ -258,7 +257,7 @@ class SharedCounts:
         With `late`, also the number of late cases.
         """
         filters = query.model_dump_json(exclude={"limit", "cursor"})
-        key = (reader, *_visibility_key(principal), filters, max_count, late)
+        key = (*_visibility_key(principal), filters, max_count, late)
         if (known := self._kept_counts.get(key)) is not None:
             return known
         async with AsyncExitStack() as in_turn:
@@ -266,7 +265,7 @@ class SharedCounts:
             if (known := self._kept_counts.get(key)) is not None:  # counted while this one waited for its turn
                 return known
             count = count_late_cases if late else _count_without_late
-            counted = count(reader, query, principal, max_count)
+            counted = count(self._database, query, principal, max_count)
             counting = asyncio.create_task(self._count_and_keep(key, counted, in_turn.pop_all()))
         self._counting.add(counting)
         counting.add_done_callback(self._forget_task)
@@ -277,9 +276,9 @@ class SharedCounts:
         self, key: CountKey, counted: Awaitable[CaseNumbers], in_turn: AsyncExitStack
     ) -> CaseNumbers:
         async with in_turn:
-            started = self._clock()
+            started = time.monotonic()
             number = await counted
-            if self._clock() - started >= self._min_duration:
+            if time.monotonic() - started >= self._min_duration:
                 self._kept_counts[key] = number
             return number
 

@@ -190,21 +190,11 @@ class PostgresTimings:
 
 
 @dataclass(frozen=True, slots=True)
-class StandbyTimings:
-    """Times in seconds of the standby that answers reads."""
-
-    interval: float = 0.5  # between two measurements of its lag
-    timeout: float = 1.0  # for their answer, and for a new connection
-    max_lag: float = 5.0  # with more, or without an answer, the primary answers all reads
-
-
-@dataclass(frozen=True, slots=True)
 class DatabaseTimings:
     """Timings of either database. `clock_interval` is in seconds, between two readings of the database's clock."""
 
     sqlite: SqliteTimings = field(default_factory=SqliteTimings)
     postgres: PostgresTimings = field(default_factory=PostgresTimings)
-    standby: StandbyTimings = field(default_factory=StandbyTimings)
     clock_interval: float = 60.0
 
 

@@ -3,24 +3,17 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from support_service.core.database_url import hosts_of, options_of, with_options
 from support_service.core.errors import Unavailable
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database, DatabaseTimings, Reader
 from support_service.platform.database.tables import secrets
 from support_service.platform.settings.resources import DatabaseSettings
-from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, LastReading
+from support_service.platform.telemetry.instruments import InstrumentSpec, LastReading
 from support_service.platform.telemetry.stores import DATABASE_OPERATIONS, RecordOperation, discard_measurement
 from support_service.platform.telemetry.telemetry import Telemetry
-
-if TYPE_CHECKING:
-    from support_service.platform.database.postgres.standby import Standby
 
 _SELECT_DATABASE_TIME = sa.text("SELECT extract(epoch FROM clock_timestamp())::float AS now")
 # The same before and after a failover, and another one in each copy that was not made by replication.
@@ -97,46 +90,6 @@ async def open_database(
         yield database
     finally:
         await database.close()
-
-
-@asynccontextmanager
-async def open_standby(
-    settings: DatabaseSettings,
-    primary: Database,
-    instruments: Instruments,
-    timings: DatabaseTimings = DatabaseTimings(),
-) -> AsyncIterator["Standby | None"]:
-    """Open the standby during a `with` block, if the settings name one. It need not answer."""
-    if settings.read_url is None:
-        yield None
-        return
-    from support_service.platform.database.postgres.engine import PostgresDatabase
-    from support_service.platform.database.postgres.standby import Standby
-
-    assert isinstance(primary, PostgresDatabase)  # noqa: S101 - the settings were checked
-    of_standby = partial(
-        PostgresDatabase,
-        _url_of_standby(settings.read_url),
-        prepared_statements=settings.prepared_statements,
-        max_age=settings.connection_max_age.total_seconds(),
-        measure=primary.measure,
-        timings=replace(timings.postgres, connect_timeout=timings.standby.timeout),
-    )
-    reads, watch = of_standby(pool_size=settings.pool_size), of_standby(pool_size=1)
-    standby = Standby(primary, reads, watch, instruments, timings.standby)
-    try:
-        await standby.open()
-        measuring = run_every(timings.standby.interval, standby.refresh, "Measuring the lag of the standby")
-        async with run_in_background(measuring):
-            yield standby
-    finally:
-        await standby.close()
-
-
-def _url_of_standby(url: str) -> str:
-    """Return a URL that leads to a standby, if it names several hosts."""
-    wanted = {"target_session_attrs": "standby"} if len(hosts_of(url)) > 1 else {}
-    return with_options(url, wanted | options_of(url))
 
 
 def create_database(

@@ -153,12 +153,6 @@ class Settings(BaseModel):
                 f"SUPPORT_EVENTS_STREAM and SUPPORT_EVENTS_INBOUND_STREAM are both {settings.events.stream!r}: "
                 "expected two different streams, so that the service does not consume its own events"
             )
-        database = settings.database
-        if database.read_url and any(url.startswith("sqlite:") for url in (database.url, database.read_url)):
-            raise WrongSetting(
-                "SUPPORT_DATABASE_READ_URL requires postgresql:// URLs in it and in SUPPORT_DATABASE_URL: it is a "
-                "standby of that database"
-            )
         _check_access(environ, settings)
         if settings.s3.bucket is None:
             if settings.attachments.store == "s3":

@@ -56,12 +56,6 @@ class DatabaseSettings(SettingsSection):
         alias="SUPPORT_DATABASE_PASSWORD_FILE",
         description="File with the password. It is read for each new connection.",
     )
-    read_url: DatabaseUrl | None = Field(
-        None,
-        alias="SUPPORT_DATABASE_READ_URL",
-        description="A standby of PostgreSQL, which answers lists, searches, counts and exports. Unset: the primary "
-        "does. It gets as many connections as `SUPPORT_DATABASE_POOL`, and one.",
-    )
     synchronous: Literal["NORMAL", "FULL"] = Field(
         "NORMAL",
         alias="SUPPORT_SQLITE_SYNCHRONOUS",
@@ -112,9 +106,6 @@ class DatabaseSettings(SettingsSection):
             query = f"?{options}" if options else ""
             url = f"postgresql://{quote(user, safe='')}@{place}/{quote(name, safe='')}{query}"
         url = _with_password(url or "", given)
-        read_url = given.get("SUPPORT_DATABASE_READ_URL", "")
-        if read_url.startswith("postgresql") and not _has_password(read_url):
-            given = {**given, "SUPPORT_DATABASE_READ_URL": _with_password(read_url, given)}
         return {**given, "SUPPORT_DATABASE_URL": url} if url else given
 
 

@@ -15,7 +15,7 @@ from support_service.platform.telemetry.instruments import (
 )
 
 POOL_NAME = "db.client.connection.pool.name"
-POOL_NAMES = ("database", "standby", "cache", "events", "stream")
+POOL_NAMES = ("database", "cache", "events", "stream")
 UNLIMITED_CONNECTIONS = 1_000_000  # redis-py's default number of connections is higher
 REFRESH_INTERVAL = 30.0  # seconds between two readings of the state of a Redis server
 
@@ -76,20 +76,6 @@ DB_CONNECTION_WAITING = InstrumentSpec(
     "{request}",
     "Operations that wait for a connection, or for their turn to change a row",
     {"db.client.connection.pool.name": POOL_NAMES},
-)
-STANDBY_LAG = InstrumentSpec(
-    "support.standby.lag",
-    "gauge",
-    "s",
-    "Age of the newest state of the database that the standby of SUPPORT_DATABASE_READ_URL has, as this process saw it",
-)
-STANDBY_READS = InstrumentSpec(
-    "support.standby.reads",
-    "counter",
-    "{read}",
-    "Lists, searches and counts with SUPPORT_DATABASE_READ_URL. The standby answers. The primary answers because the "
-    "caller sent no position, the standby was behind it, or the standby lags or does not answer",
-    {"outcome": ("standby", "no_position", "behind", "unavailable")},
 )
 REDIS_EVICTION_POLICY = InstrumentSpec(
     "support.redis.eviction_policy",

@@ -555,7 +555,6 @@ export const texts = {
   "oncall.yes": "this replica",
   "oncall.other_replica": "another replica",
   "oncall.answer_time": "Answer after",
-  "oncall.standby_lag": "Standby is behind by",
   "oncall.files": "Files",
   "oncall.bytes": "Size",
   "oncall.oldest": "Age of the oldest",

@@ -556,7 +556,6 @@ export const texts = {
   "oncall.yes": "bản sao này",
   "oncall.other_replica": "bản sao khác",
   "oncall.answer_time": "Trả lời sau",
-  "oncall.standby_lag": "Máy dự phòng chậm",
   "oncall.files": "Tệp",
   "oncall.bytes": "Dung lượng",
   "oncall.oldest": "Tuổi mục cũ nhất",

@@ -19,7 +19,6 @@ export class Problem extends Error {
   }
 }
 
-export const POSITION = "Support-Position";
 const USER = "user"; // who is signed in
 const NO_ANSWER = { status: 0, code: "no_answer", detail: "" };
 const LONGEST = 60_000; // ms for which an answer is waited for
@@ -38,8 +37,6 @@ export async function request(path, options = {}) {
   if (key) headers["Idempotency-Key"] = key;
   if (ifMatch) headers["If-Match"] = ifMatch;
   if (isNew) headers["If-None-Match"] = "*";
-  const known = method === "GET" ? load(POSITION) : null;
-  if (known) headers[POSITION] = known;
   const tooLong = new AbortController();
   const timer = setTimeout(() => tooLong.abort(), LONGEST);
   const either = signal ? AbortSignal.any([signal, tooLong.signal]) : tooLong.signal;
@@ -55,24 +52,7 @@ export async function request(path, options = {}) {
   }
   if (!response.ok) throw refusal(response.status, data);
   if (data === null && response.status !== 204) throw new Problem(NO_ANSWER); // a proxy has answered instead, or half of it was lost
-  notePosition(response.headers.get(POSITION), method);
   return { data, etag: response.headers.get("ETag"), status: response.status };
-}
-
-/**
- * Note what this browser knows of the database, for all its tabs: lists show at least what was written before it. After
- * a write without a position that is not known, and the next list tells it.
- * @param {string | null} position
- * @param {string} [method]
- */
-export function notePosition(position, method = "GET") {
-  const known = load(POSITION) ?? "";
-  if (position ? position > known : method !== "GET") save(POSITION, position || null);
-}
-
-/** Read the next list from the primary database, after changes were missed. */
-export function forgetPosition() {
-  save(POSITION, null);
 }
 
 /**

@@ -6,7 +6,7 @@
  * `new SharedWorker` needs a trusted script URL, and the policy allows none.)
  */
 
-import { agent, can, forgetPosition, leaveForSignIn, me, notePosition, request } from "./api.js";
+import { agent, can, leaveForSignIn, me, request } from "./api.js";
 
 const STREAM = "/support/stream";
 const SILENCE = 30_000; // ms without a byte after which the stream counts as lost; heartbeats come every 15 s
@@ -124,8 +124,6 @@ class Live extends EventTarget {
   handleEvent(event) {
     if (event.id) this.position = event.id;
     if (event.data === null && event.type !== "resync") return;
-    if (event.type === "resync") forgetPosition();
-    else if (event.data.commitPosition !== undefined) notePosition(event.data.commitPosition, "POST");
     if (event.type === "presence") this.viewers.set(event.data.caseId, event.data.viewers);
     this.dispatchEvent(new CustomEvent(KINDS.includes(event.type) ? event.type : "change", { detail: event.data }));
   }

@@ -1,6 +1,6 @@
 /** The upload of one file: hashed here, sent with progress, and verified by the service. It waits there for its message. */
 
-import { newKey, notePosition, POSITION, Problem, refusal, request } from "./api.js";
+import { newKey, Problem, refusal, request } from "./api.js";
 
 const MAX_HASHED_BYTES = 256 * 1024 * 1024; // a browser hashes a file in memory
 const REFUSED = ["attachment_too_large", "type_not_allowed", "case_closed", "case_full", "permission_missing", "unreadable_file"];
@@ -131,10 +131,8 @@ export class Upload {
       };
       request.onload = () => {
         const data = parse(request.responseText);
-        if (request.status < 300 && data) {
-          notePosition(request.getResponseHeader(POSITION), "POST");
-          resolve(data);
-        } else reject(request.status < 300 ? new Problem({ status: 0, code: "no_answer", detail: "" }) : refusal(request.status, data));
+        if (request.status < 300 && data) resolve(data);
+        else reject(request.status < 300 ? new Problem({ status: 0, code: "no_answer", detail: "" }) : refusal(request.status, data));
       };
       request.onerror = () => reject(new Problem({ status: 0, code: "no_answer", detail: "" }));
       request.onabort = () => reject(new Problem({ status: 0, code: "cancelled", detail: "" }));

@@ -82,7 +82,7 @@ function ownParts(page, failing) {
   /** @type {Record<string, {figures: Pair[], chart?: Part["chart"], controls?: unknown}>} */
   const known = {
     database: {
-      figures: [["oncall.answer_time", given(database.answerSeconds, seconds)], ...lagOfStandby(database)],
+      figures: [["oncall.answer_time", given(database.answerSeconds, seconds)]],
       chart: { figure: "database", label: "oncall.answer_time", format: seconds },
     },
     cache: {
@@ -250,11 +250,6 @@ function given(value, format) {
 function age(found) {
   if (found.oldestAgeSeconds === null) return found.files === 0 ? t("oncall.none") : null;
   return duration(found.oldestAgeSeconds);
-}
-
-/** @param {any} database @returns {Pair[]} */
-function lagOfStandby(database) {
-  return database.standby === "off" ? [] : [["oncall.standby_lag", given(database.standbyLagSeconds, seconds)]];
 }
 
 /** @param {number | null} left seconds */
