@@ -8,7 +8,7 @@ export INSTALL_DEBIAN_PACKAGES := $(or $(CI),$(filter services,$(MAKECMDGOALS)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services vendor screenshots run test test-fast test-all test-near test-budget test-times test-long histories soak coverage mutants lint lint-code lint-types lint-console lint-api lint-generated lint-language lint-texts lint-docs format docs generate configuration inventory sources client observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege wheel chart sbom api-diff actionlint lock clean
+.PHONY: help install services vendor screenshots run test test-fast test-all test-near test-budget test-times test-long histories soak coverage mutants lint lint-code lint-types lint-console lint-api lint-generated lint-language lint-texts lint-docs format docs generate configuration inventory sources client observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients wheel chart sbom api-diff actionlint lock clean
 
 ## Every day
 
@@ -264,8 +264,6 @@ bench-console: install services ## Measure the console in a browser with a slow 
 
 slow-clients: install ## Measure regular clients beside slow connections, or memory (ARGS=--unread)
 	@$(BIN)/python -m benchmarks.slow_clients $(ARGS)
-
-siege: slow-clients # the former name
 
 ## Now and then
 

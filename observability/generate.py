@@ -13,10 +13,10 @@ from pathlib import Path
 
 from grafana import build as dashboards
 
-from observability import alert_lists, catalogue, openslo, replica_rules, rules
+from observability import alert_lists, catalogue, replica_rules, rules
 
 ROOT = Path(__file__).parent.parent
-SOURCES = (rules, dashboards, alert_lists, catalogue, openslo, replica_rules)
+SOURCES = (rules, dashboards, alert_lists, catalogue, replica_rules)
 # Folders without any other file: what no table describes is deleted.
 GENERATED_FOLDERS = (rules.PROMETHEUS_FOLDER / "rules", rules.PROMETHEUS_FOLDER / "tests", dashboards.DASHBOARDS_FOLDER)
 

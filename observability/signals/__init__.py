@@ -3,11 +3,9 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from observability.error_budget import Objective
 from observability.signal import Signal
 
 _MODULES = [import_module(f"{__name__}.{name}") for name in sorted(module.name for module in iter_modules(__path__))]
 SIGNALS: tuple[Signal, ...] = tuple(module.SIGNAL for module in _MODULES)
-OBJECTIVES: tuple[Objective, ...] = tuple(module.OBJECTIVE for module in _MODULES if hasattr(module, "OBJECTIVE"))
 ALERTS = tuple(alert for signal in SIGNALS for alert in signal.alerts)
 FAULTS = {name: fault for signal in SIGNALS for name, fault in signal.faults.items()}

@@ -33,9 +33,6 @@ def add_to(commands: grammar.Subcommands) -> None:
         metavar="URL",
         help="URL of the service (default: http://SUPPORT_HOST:SUPPORT_PORT, http://127.0.0.1:8000)",
     )
-    command.add_argument(  # the former name
-        "--url", dest="base_url", type=grammar.base_url, default=argparse.SUPPRESS, help=argparse.SUPPRESS
-    )
     command.add_argument("--internal", action="store_true", help="visible to agents only, never to customers")
 
 

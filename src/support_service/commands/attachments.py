@@ -34,14 +34,13 @@ def add_to(commands: grammar.Subcommands) -> None:
         "--older-than",
         type=grammar.duration,
         metavar="AGE",
-        help="minimum age of the files, such as 30d (default: SUPPORT_OFFLOAD_AFTER or 30d; with --reverse: 0s)",
+        help="minimum age of the files, such as 30d (default: SUPPORT_OFFLOAD_AFTER or 30d)",
     )
     command.add_argument(
         "--dry-run", action="store_true", help="move nothing, only print the number and size of the files"
     )
     command.add_argument("--limit", type=grammar.positive_int, metavar="N", help="move at most this many files")
     command.add_argument("--rate", type=grammar.byte_rate, metavar="RATE", help="maximum rate, such as 50MB/s")
-    command.add_argument("--reverse", action="store_true", help="move files from S3 back to the local disk")
 
     what = "compare rows, files and the ledger"
     repairs = f"{what}, and make safe repairs; exit status 1 if a file is missing or damaged"
@@ -64,7 +63,7 @@ def add_to(commands: grammar.Subcommands) -> None:
 
 
 async def offload(settings: "Settings", arguments: argparse.Namespace) -> int:
-    """Move files to S3, or back, and delete their former copies. Return the exit status: 1 if a file failed.
+    """Move files to S3, and delete their former copies. Return the exit status: 1 if a file failed.
 
     A file that failed in an earlier run, and waits for its next try, counts as well.
     A SupportError that ends the move is raised after the summary is printed. Raises WrongSetting if there is no S3.
@@ -74,24 +73,23 @@ async def offload(settings: "Settings", arguments: argparse.Namespace) -> int:
 
     if settings.s3.bucket is None:
         raise WrongSetting("There is no storage to move files to: set SUPPORT_S3_BUCKET")
-    reverse, older_than = arguments.reverse, arguments.older_than
+    older_than = arguments.older_than
     if older_than is None:
-        older_than = timedelta(0) if reverse else settings.s3.offload_after or timedelta(days=30)
+        older_than = settings.s3.offload_after or timedelta(days=30)
     counted: dict[str, list[int]] = {"moved": []}
     async with open_maintenance(settings) as maintenance:
-        offloader, before = maintenance.offloader(reverse=reverse), utc_now() - older_than
+        offloader, before = maintenance.offloader(), utc_now() - older_than
         pending = await offloader.pending_totals(before, arguments.limit)
         waiting = await offloader.waiting_totals(before)
         left = {"waiting": waiting.files} if waiting.files else {}
         left_text = f"; {waiting.files} failed before and wait for their next try" if waiting.files else ""
-        to = "local disk" if reverse else "S3"
         if arguments.dry_run:
-            text = f"Would move {format_totals(pending)} to {to}{left_text}"
+            text = f"Would move {format_totals(pending)} to S3{left_text}"
             print_summary(text, dryRun=True, files=pending.files, bytes=pending.bytes, **left)
             return 0
         failure: SupportError | None = None
         removal = FormerCopyRemoval(maintenance.garbage_collector, settings.s3.grace)
-        with show_progress(f"to {to}", pending.bytes) as bar:
+        with show_progress("to S3", pending.bytes) as bar:
 
             def report(result: "OffloadResult") -> None:
                 counted.setdefault(result.outcome, []).append(result.attachment.size_bytes)
@@ -108,7 +106,7 @@ async def offload(settings: "Settings", arguments: argparse.Namespace) -> int:
         stayed = {outcome: len(sizes) for outcome, sizes in counted.items() if outcome != "moved"}
         late = moved.files and settings.s3.grace > MAX_AWAITED_GRACE
         rest = {"restAfterSeconds": settings.s3.grace.total_seconds()} if late else {}
-        text = f"Moved {format_totals(moved)} to {to}; removed {format_totals(freed)}"
+        text = f"Moved {format_totals(moved)} to S3; removed {format_totals(freed)}"
         text += "".join(f"; {number} {outcome}" for outcome, number in stayed.items()) + left_text
         text += f"; the service removes the rest after {rest['restAfterSeconds']:g} s" if rest else ""
         totals = {"moved": moved.files, "movedBytes": moved.bytes, "removed": freed.files, "freedBytes": freed.bytes}

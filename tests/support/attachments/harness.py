@@ -68,10 +68,11 @@ class AttachmentHarness:
         await self.local.open()
         self.case_id = (await self.cases.open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email"))).id
 
-    def offloader(self, *, reverse=False, **timings):
-        """Return a separate offloader, as another process has; `reverse` moves files back to the local folder."""
-        source, target = (self.s3, self.local) if reverse else (self.local, self.s3)
-        return Offloader(self.database, source, target, self.instruments, self.clock, timings=OffloadTimings(**timings))
+    def offloader(self, **timings):
+        """Return a separate offloader, as another process has."""
+        return Offloader(
+            self.database, self.local, self.s3, self.instruments, self.clock, timings=OffloadTimings(**timings)
+        )
 
     async def add(self, data=b"hello", name="a.txt"):
         return await add_file(self.service, self.case_id, name, "text/plain", stream(data))

@@ -145,19 +145,6 @@ class Offload(Scenario):
         assert {row.storage for row in rows} == {"s3"}
 
 
-class Reverse(Scenario):
-    arguments = ("offload", "--reverse")
-
-    async def prepare(self, harness):
-        await super().prepare(harness)
-        await harness.offload()
-        await harness.reconcile_later()
-        harness.clock_offset = timedelta(0)
-
-    async def finish(self, harness):
-        await harness.offload(harness.offloader(reverse=True))
-
-
 class Retention(Scenario):
     """Files of a closed case are deleted from both storages."""
 
@@ -191,4 +178,4 @@ class Sweep(Scenario):
             os.utime(path, (old, old))
 
 
-SCENARIOS = (Serve, ServeToS3, Offload, Reverse, Retention, Sweep)
+SCENARIOS = (Serve, ServeToS3, Offload, Retention, Sweep)

@@ -152,18 +152,16 @@ def test_attach_accepts_its_options_at_any_place(run, arguments):
     assert "unrecognized arguments: --secret" in errors
 
 
-@pytest.mark.parametrize("option", ["--base-url", "--url"])
-def test_attach_names_the_address_and_the_cause(run, tmp_path, capsys, option):
-    """`--url` is the former name of the option; a URL needs no scheme."""
+def test_attach_names_the_address_and_the_cause(tmp_path, capsys):
+    """A URL needs no scheme."""
     (tmp_path / "note.txt").write_text("hello")
-    arguments = build_parser().parse_args(["attach", "c-1", str(tmp_path / "note.txt"), option, "127.0.0.1:1"])
+    arguments = build_parser().parse_args(["attach", "c-1", str(tmp_path / "note.txt"), "--base-url", "127.0.0.1:1"])
     with pytest.raises(SystemExit) as end:
         attach(arguments, {}, ClientTimings(attempts=1))
     assert end.value.code == 1
     out, errors = capsys.readouterr()
     assert out == ""
     assert errors == f"support-service: {tmp_path / 'note.txt'}: can't connect to 127.0.0.1:1: Connection refused\n"
-    assert "--url" not in run("attach", "--help")[1]
 
 
 @pytest.mark.parametrize(

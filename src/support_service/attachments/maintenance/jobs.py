@@ -62,14 +62,12 @@ class AttachmentMaintenance:
         self.retention = RetentionJob(database, instruments, public_url=settings.server.url_prefix)
         instruments.observe(ATTACHMENT_UNREPAIRED, self._observe_unrepaired)
 
-    def offloader(self, *, reverse: bool = False) -> Offloader:
-        """Return an Offloader from local storage to S3, or back with `reverse`. Raises KeyError if there is no S3."""
-        names = ("s3", "local") if reverse else ("local", "s3")
-        source, target = (self.storages[name] for name in names)
+    def offloader(self) -> Offloader:
+        """Return an Offloader from local storage to S3. Raises KeyError if there is no S3."""
         return Offloader(
             self.database,
-            source,
-            target,
+            self.storages["local"],
+            self.storages["s3"],
             self.instruments,
             grace=self._settings.s3.grace,
             timings=self._timings.offload,
