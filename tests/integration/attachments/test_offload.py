@@ -31,7 +31,7 @@ async def switch(tx, claimed, run_id, due_at):
 
 @both_databases
 async def test_files_are_offloaded(harness, scrape):
-    """After the grace period they are on S3 only. A reader whose row is older than the move gets the bytes from there."""
+    """After the grace period they are on S3 only, where a reader with an older row finds them, too."""
     kept = [await harness.add(bytes([number]) * size) for number, size in enumerate((0, 1, 1000, 6_000_000))]
     total = 6_001_001
     assert await harness.offloader().pending_totals(harness.clock()) == FileTotals(4, total)

@@ -8,7 +8,7 @@ its cursor has a time that no case has.
 
 import base64
 import struct
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, get_args
 
@@ -18,9 +18,9 @@ from support_service.cases.model.vocabulary import CaseSort
 from support_service.cases.sql.projections import HAS_PUBLIC_CLOCKS, IS_ACTIVE, IS_SNOOZED, LATEST_CHANGE
 from support_service.core import pagination
 from support_service.core.clock import from_micros, to_micros
-from support_service.platform.database.dialect import UtcDateTime, by_database
+from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.statements import Direction
-from support_service.platform.database.tables import FILTER_COLUMNS, tickets
+from support_service.platform.database.tables import tickets
 
 
 class CaseOrder(NamedTuple):
@@ -29,9 +29,8 @@ class CaseOrder(NamedTuple):
     `public_at` is the time for customers, if they sort by another one. Cases that meet the `conditions` (for customers
     also the `public_conditions`) are sorted by the time, and their time is not NULL. All other cases come last, newest
     first. If `others_are_indexed`, the active ones of them have no time, and an index. The filter `implied_by` leaves
-    the other cases out. Each time needs an index on it and seq. `indexed` are the
-    columns with an index of their own in this order. Cases that are `only_counted` are in no order on PostgreSQL, which
-    else reads a long index in order to find a few of them. SQLite needs the order to choose its index.
+    the other cases out. Each time needs an index on it and seq. Cases that are `only_counted` are in no order:
+    PostgreSQL would read a long index in order to find a few of them.
     """
 
     at: sa.ColumnElement[Any] | None
@@ -39,14 +38,13 @@ class CaseOrder(NamedTuple):
     conditions: Sequence[sa.ColumnElement[bool]] = ()
     public_at: sa.ColumnElement[Any] | None = None
     public_conditions: Sequence[sa.ColumnElement[bool]] = ()
-    indexed: Collection[str] = ()
     implied_by: str | None = None
     others_are_indexed: bool = True
     only_counted: bool = False
 
     def order_by(self, key: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         """Return a column of the order with its direction."""
-        return self.direction(by_database(key, sa.cast(sa.null(), sa.Integer)) if self.only_counted else key)
+        return self.direction(sa.cast(sa.null(), sa.Integer) if self.only_counted else key)
 
     def order_by_columns(self, rows: sa.FromClause) -> list[sa.ColumnElement[Any]]:
         """Return `ORDER BY` for rows that have the columns `seq` and, if there is a time, `at`."""
@@ -72,12 +70,12 @@ class CaseOrder(NamedTuple):
     def order_of_active_others(self) -> "CaseOrder":
         """The order of the cases that come last, in a list of cases of active statuses only, for staff.
 
-        Indexes have these cases. Only SQLite needs their whole condition: PostgreSQL derives it from the status, would
-        count it twice otherwise, and expect too few cases of the status.
+        Indexes have these cases. PostgreSQL would count their whole condition twice, and expect too few cases of the
+        status.
         """
         assert self.at is not None  # noqa: S101 - an order with conditions has a time
         has_none = self.at.is_(None)
-        return CaseOrder(None, conditions=[by_database(sa.and_(IS_ACTIVE, has_none), has_none)])
+        return CaseOrder(None, conditions=[has_none])
 
     def is_after(self, seq: sa.ColumnElement[Any], at: sa.ColumnElement[Any] | None) -> sa.ColumnElement[bool]:
         """Return the condition that a case is after the place of the parameters `after` and `after_at`."""
@@ -93,14 +91,11 @@ ORDER_BY_SORT: Mapping[CaseSort, CaseOrder] = {
     "newest": CaseOrder(None),
     # Customers don't learn from the order when a note was added to their cases.
     "updated": CaseOrder(LATEST_CHANGE, public_at=tickets.c.updated_at),
-    "waiting": CaseOrder(
-        tickets.c.waiting_since, sa.asc, (tickets.c.waiting_since.is_not(None), IS_ACTIVE), indexed=FILTER_COLUMNS
-    ),
+    "waiting": CaseOrder(tickets.c.waiting_since, sa.asc, (tickets.c.waiting_since.is_not(None), IS_ACTIVE)),
     "due": CaseOrder(
         tickets.c.sla_due_at,
         sa.asc,
         (tickets.c.sla_due_at.is_not(None),),
-        indexed=FILTER_COLUMNS,
         public_conditions=(HAS_PUBLIC_CLOCKS,),  # others don't learn from the order when their cases are due
         implied_by="due_before",
     ),

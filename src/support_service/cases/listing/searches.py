@@ -90,13 +90,7 @@ def _select_matching(cases: Any) -> sa.Select[Any]:
 
 
 def select_found(
-    cases: sa.Select[Any],
-    conditions: Sequence[sa.ColumnElement[bool]],
-    order: CaseOrder,
-    *,
-    after: bool,
-    limit: Number = ONE_MORE,
-    offset: Number | None = None,
+    cases: sa.Select[Any], conditions: Sequence[sa.ColumnElement[bool]], order: CaseOrder, *, after: bool
 ) -> sa.Select[Any]:
     """Return the SELECT of the first of these cases that meet the conditions; each is looked up by its key.
 
@@ -104,14 +98,14 @@ def select_found(
     """
     if order.at is None:
         older = [order.is_after(tickets.c.seq, None)] if after else []
-        return search.select_existing(cases, [*conditions, *older], limit, offset)
+        return search.select_existing(cases, [*conditions, *older])
     found = cases.subquery()
     at: Any = order.at
     at_of = sa.select(at).where(tickets.c.seq == found.c.seq, *conditions).correlate(found).scalar_subquery()
     placed = search.materialized(sa.select(found.c.seq, at_of.label("at")))
     later = [order.is_after(placed.c.seq, placed.c.at)] if after else []
     first = sa.select(placed).where(placed.c.at.is_not(None), *later).order_by(*order.order_by_columns(placed))
-    return first.limit(limit).offset(offset)
+    return first.limit(ONE_MORE)
 
 
 def _count_of_rows(rows: sa.FromClause) -> sa.ColumnElement[int]:

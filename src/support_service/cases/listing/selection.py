@@ -23,18 +23,17 @@ from support_service.cases.sql.projections import (
     LATEST_CHANGE,
     access_conditions,
 )
-from support_service.cases.sql.search import ONE_MORE, literal_number
+from support_service.cases.sql.search import ONE_MORE
 from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, PENDING, STATUSES
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.search_words import padded_terms, parse_search_query, parse_sought_ids
-from support_service.platform.database.dialect import UtcDateTime, by_database, text_literal, unindexed
+from support_service.platform.database.dialect import UtcDateTime, text_literal
 from support_service.platform.database.tables import customers, notifications, ticket_references, ticket_tags, tickets
 
 NOT_SYNTHETIC = sa.not_(IS_SYNTHETIC)
 COLUMNS_OF_FILTERS = ("customer_id", "assigned_agent_id", "team", "priority", "channel")
 COLUMNS_THAT_MAY_BE_NONE = ("assigned_agent_id", "team")
-COLUMNS_WITH_FEW_VALUES = ("priority", "channel", "status")  # one of the values may be in most cases
 OVERDUE = "overdue"  # besides the filters of a query: the cases with a clock that is overdue, to count these apart
 KIND_BY_REFERENCE_FILTER = {f"{kind}_id": kind for kind in SERVICE_BY_KIND}
 # Prefixes of names; a number follows the last two.
@@ -49,29 +48,8 @@ SINGLE_FILTERS = (  # names of parameters that have a condition of their own
     *KIND_BY_REFERENCE_FILTER,
     *("updated_after", "due_before", OVERDUE, "mentioned_agent_id"),
 )
-FILTERS_WITH_FEW_CASES = {
-    "customer_id",
-    "assigned_agent_id",
-    "mentioned_agent_id",
-    "snoozed",
-    *KIND_BY_REFERENCE_FILTER,
-}  # whatever the value
-_snoozed = tickets.alias("snoozed")
-# Without the alias SQLite would read a list in its order to find the few cases.
-_IS_ONE_OF_SNOOZED = by_database(
-    tickets.c.seq.in_(
-        sa.select(_snoozed.c.seq).where(
-            _snoozed.c.snoozed_until.is_not(None), _snoozed.c.status == text_literal(PENDING)
-        )
-    ),
-    sa.and_(*IS_SNOOZED),
-)
 # PostgreSQL would not see that none of the cases without an agent is the caller's own, and would read all of them.
-_MAY_SEE_WITHOUT_AGENT: sa.ColumnElement[bool] = by_database(
-    sa.and_(*access_conditions("agent")).self_group(),
-    sa.or_(tickets.c.team.is_(None), tickets.c.team.in_(sa.bindparam("teams", expanding=True))).self_group(),
-)
-FILTERS_OF_OWNERS = ("team", *(WITHOUT_PREFIX + name for name in COLUMNS_THAT_MAY_BE_NONE))
+_MAY_SEE_WITHOUT_AGENT = sa.or_(tickets.c.team.is_(None), tickets.c.team.in_(sa.bindparam("teams", expanding=True)))
 
 
 def filter_parameters(query: CaseFilters) -> dict[str, Any] | None:
@@ -124,20 +102,15 @@ def names_with_prefix(names: Collection[str], prefix: str) -> list[str]:
     return sorted(name for name in names if name.startswith(prefix))
 
 
-def filter_conditions(
-    names: Collection[str], role: str, *, in_order: Collection[str] = ()
-) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions of the named filters and of what a role may see. SQLite looks up none of those `in_order`.
-
-    The tags are left out.
-    """
+def filter_conditions(names: Collection[str], role: str) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions of the named filters and of what a role may see, without the tags."""
     filters = [STATUSES_FILTER] if names_with_prefix(names, STATUS_PREFIX) else []
     filters += [name for name in SINGLE_FILTERS if name in names]
-    found = [filter_condition(name, names, role, looked_up=name not in in_order) for name in filters]
+    found = [filter_condition(name, names, role) for name in filters]
     if "due_before" in names and role == "customer":
         found.append(HAS_PUBLIC_CLOCKS)
     if "snoozed" in names:
-        found.append(sa.and_(*IS_SNOOZED) if "snoozed" in in_order else _IS_ONE_OF_SNOOZED)
+        found.append(sa.and_(*IS_SNOOZED))
     if "not_snoozed" in names:
         found.append(sa.not_(sa.and_(*IS_SNOOZED)))
     if "channel" not in names:
@@ -147,25 +120,21 @@ def filter_conditions(
     return found + access_conditions(role)
 
 
-def filter_condition(name: str, names: Collection[str], role: str, *, looked_up: bool = True) -> sa.ColumnElement[bool]:
-    """Return the condition of one filter; if it is not `looked_up`, SQLite uses no index for it."""
-
-    def read(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-        return column if looked_up else unindexed(column)
-
+def filter_condition(name: str, names: Collection[str], role: str) -> sa.ColumnElement[bool]:
+    """Return the condition of one filter."""
     if name == STATUSES_FILTER:
         statuses = [sa.bindparam(each, type_=sa.String()) for each in names_with_prefix(names, STATUS_PREFIX)]
-        return read(tickets.c.status).in_(statuses)
+        return tickets.c.status.in_(statuses)
     if name == "updated_after":
         # Customers don't learn from it when a note was added to their cases.
         latest_change = tickets.c.updated_at if role == "customer" else LATEST_CHANGE
-        return read(latest_change) > sa.bindparam("updated_after", type_=UtcDateTime())
+        return latest_change > sa.bindparam("updated_after", type_=UtcDateTime())
     if name in ("due_before", OVERDUE):
-        return read(tickets.c.sla_due_at) < sa.bindparam(name, type_=UtcDateTime())
+        return tickets.c.sla_due_at < sa.bindparam(name, type_=UtcDateTime())
     if name.startswith(WITHOUT_PREFIX):
-        return read(tickets.c[name.removeprefix(WITHOUT_PREFIX)]).is_(None)
+        return tickets.c[name.removeprefix(WITHOUT_PREFIX)].is_(None)
     of_few = _condition_of_few_cases(name, role)
-    return read(tickets.c[name]) == sa.bindparam(name) if of_few is None else of_few
+    return tickets.c[name] == sa.bindparam(name) if of_few is None else of_few
 
 
 _MENTIONS_PERSON = tickets.c.id.in_(
@@ -181,12 +150,7 @@ _IDS_OF_PERSON = sa.union_all(
     .where(_sought.c.id == sa.bindparam("customer_id"), _other.c.id != _sought.c.id),
 )
 """The id of a customer, and the others of the same person, whose cases staff read as one."""
-_of_person = tickets.alias("of_person")
-# SQLite would rather look up another filter, such as the status, than several customers: it gets the keys of the cases.
-_HAS_ANY_ID_OF_PERSON: sa.ColumnElement[bool] = by_database(
-    tickets.c.seq.in_(sa.select(_of_person.c.seq).where(_of_person.c.customer_id.in_(_IDS_OF_PERSON))),
-    tickets.c.customer_id.in_(_IDS_OF_PERSON),
-)
+_HAS_ANY_ID_OF_PERSON = tickets.c.customer_id.in_(_IDS_OF_PERSON)
 
 
 def tag_parameter(name: str) -> sa.BindParameter[str]:
@@ -243,11 +207,9 @@ def select_first_cases(filters: frozenset[str], role: str, order: CaseOrder, *, 
     if behind_timed or has_no_timed_cases:
         return others
     timed = search.materialized(_select_first_of_part(filters, role, order))
-    # The others are read only if cases with a time do not fill the page. SQLite would evaluate a condition for each of
-    # them, PostgreSQL would plan for an unknown limit.
+    # The others are read only if cases with a time do not fill the page.
     is_short = sa.select(sa.func.count()).select_from(timed).scalar_subquery() < ONE_MORE
-    limit = by_database(sa.case((is_short, ONE_MORE), else_=literal_number(0)), ONE_MORE)
-    limited = sa.select(others.limit(limit).subquery()).where(by_database(sa.true(), is_short))
+    limited = sa.select(others.limit(ONE_MORE).subquery()).where(is_short)
     both = sa.union_all(sa.select(timed), limited).subquery()
     return sa.select(both).order_by(*order.order_by_columns(both)).limit(ONE_MORE)
 
@@ -281,7 +243,7 @@ def _select_first_matches(
     filters: frozenset[str], role: str, order: CaseOrder, *, counts: bool = False
 ) -> sa.Select[Any]:
     """Return what `select_first_cases` returns, of the cases with the words of a search."""
-    listed, after = ListedCases(filters, role, order, max_counted=FILTERS_COUNTED_IN_SEARCHES), "after" in filters
+    listed, after = ListedCases(filters, role, order), "after" in filters
     if order.at is not None:
         return select_matches_in_sort_order(listed.select_first, listed.conditions, order, after=after)
     if counts or order.conditions or role == "agent" or filters - PARAMETERS_WITHOUT_COLUMNS:
@@ -289,136 +251,42 @@ def _select_first_matches(
     return search.select_newest_matches(listed.conditions, after=after).limit(ONE_MORE)
 
 
-FEW_CASES = literal_number(3_000)
-"""The number of cases of a filter from which on SQLite reads a list in its order instead.
-
-Then it reads 5,100 of 300,000 cases until a page of 50 is full, if the cases of the filter are spread evenly.
-"""
-FILTERS_COUNTED_IN_SEARCHES = 2
-"""The number of filters whose entries a search counts on SQLite.
-
-SQLite parses a common table expression again wherever it is named, and a search names the cases of its list many times,
-which name the counts many times. With five filters, parsing took seconds.
-"""
-
-
-def _choose_way(entries: Sequence[sa.Select[Any]]) -> Number:
-    """Return the number, from 1, of the fewest entries, or 0 if none are few."""
-    counts = [
-        sa.select(literal_number(way).label("way"), sa.func.count().label("number")).select_from(
-            each.limit(FEW_CASES).subquery()
-        )
-        for way, each in enumerate(entries, 1)
-    ]
-    counted = sa.union_all(*counts).subquery()
-    fewest = (
-        sa.select(counted.c.way).where(counted.c.number < FEW_CASES).order_by(counted.c.number).limit(literal_number(1))
-    )
-    chosen = search.materialized(sa.select(sa.func.coalesce(fewest.scalar_subquery(), literal_number(0)).label("way")))
-    return sa.select(chosen.c.way).scalar_subquery()
-
-
 class ListedCases:
-    """The cases of a list, without the words of a search. They meet the conditions of its order, and `more` conditions.
+    """The cases of a list, without the words of a search. They meet the order's conditions, and `more` conditions."""
 
-    SQLite knows no frequency of a value. It reads the list in its order, or looks up a filter that few cases match in
-    another index. Some filters always match few cases. For the others, at most `max_counted`, the statement counts the
-    entries of the index.
-    """
-
-    def __init__(
-        self,
-        filters: frozenset[str],
-        role: str,
-        order: CaseOrder,
-        *more: sa.ColumnElement[bool],
-        max_counted: int | None = None,
-    ) -> None:
+    def __init__(self, filters: frozenset[str], role: str, order: CaseOrder, *more: sa.ColumnElement[bool]) -> None:
         self._filters, self._role, self._order, self._more = filters, role, order, more
-        self._max_counted = max_counted
         self._tags = names_with_prefix(filters, TAG_PREFIX)
         self._statuses = names_with_prefix(filters, STATUS_PREFIX)
-        self._has_few_cases = role == "customer" or not filters.isdisjoint(FILTERS_WITH_FEW_CASES)
-        self._read_in_order = self._filters_read_in_order()
 
     @property
     def conditions(self) -> list[sa.ColumnElement[bool]]:
         """The conditions of the cases."""
         return [*self._conditions(self._filters), *tag_conditions(self._tags)]
 
-    def select_first(self, limit: Number, offset: Number | None = None) -> sa.Select[Any]:
-        """Return the SELECT of `seq`, and `at` if ordered by it, of the first cases, in order."""
-        in_order = self._select_in_order(limit, offset, self._tags)
-        entries = self._select_entries_of_filters()
-        if not entries:
-            return in_order
-        order, after = self._order, "after" in self._filters
-        way = _choose_way(entries)
-        # SQLite reads nothing for a limit of 0, and would evaluate a condition for each row.
-        limits = [sa.case((way == number, limit), else_=literal_number(0)) for number in range(len(entries) + 1)]
-        ways = [
-            # SQLite would read the cases of a joined tag first, and sort them.
-            self._select_in_order(limits[0], offset, self._tags if order.at is None else ()),
-            *(
-                select_found(cases, self.conditions, order, after=after, limit=limits[number], offset=offset)
-                for number, cases in enumerate(entries, 1)
-            ),
-        ]
-        both = sa.union_all(*(sa.select(each.subquery()) for each in ways)).subquery()
-        on_sqlite = sa.select(both).order_by(*order.order_by_columns(both))
-        found = by_database(on_sqlite.scalar_subquery(), in_order.scalar_subquery())
-        return sa.select(found.table_valued(*(sa.column(each.name, each.type) for each in both.c)))
-
     def _conditions(self, filters: Collection[str]) -> list[sa.ColumnElement[bool]]:
-        named = filter_conditions(filters, self._role, in_order=self._read_in_order)
+        named = filter_conditions(filters, self._role)
         # Those of filters first: of two indexes that seem equal, SQLite takes the one of the first condition.
         return [*named, *self._order.conditions, *self._more]
 
-    def _filters_read_in_order(self) -> list[str]:
-        """Return the filters that SQLite does not look up, because many cases may match them."""
-        found: list[str] = []
-        if self._order.at is not None or self._tags:
-            found += [*COLUMNS_WITH_FEW_VALUES, STATUSES_FILTER]
-            found += [] if self._has_few_cases else FILTERS_OF_OWNERS
-        if not self._has_few_cases:
-            found += [] if self._order.at is LATEST_CHANGE else ["updated_after"]
-            found += [] if self._order.implied_by in ("due_before", OVERDUE) else ["due_before"]
-        found += ["snoozed"] if self._order.implied_by == "snoozed" else []
-        return [name for name in found if name not in self._order.indexed]
-
-    def _select_entries_of_filters(self) -> list[sa.Select[Any]]:
-        """Return, for each filter that is read in order and counted, the SELECT of `seq` of all cases that match it."""
-        if self._has_few_cases:
-            return []
-        # `seq` is not looked up either: in its order, SQLite would read all cases by their key.
-        found = [
-            sa.select(unindexed(tickets.c.seq).label("seq")).where(filter_condition(name, self._filters, self._role))
-            for name in self._read_in_order
-            if name in self._filters or (name == STATUSES_FILTER and self._statuses)
-        ]
-        if self._order.at is not None or len(self._tags) > 1:
-            found += [sa.select(ticket_tags.c.seq).where(ticket_tags.c.tag == tag_parameter(tag)) for tag in self._tags]
-        # The last ones: fewer cases have a tag or are due than have a status.
-        return found if self._max_counted is None else found[-self._max_counted :]
-
-    def _select_in_order(self, limit: Number, offset: Number | None, joined_tags: Sequence[str]) -> sa.Select[Any]:
-        """Return the SELECT of the first cases, reading the cases in order, or the cases of the first joined tag."""
+    def select_first(self, limit: Number, offset: Number | None = None) -> sa.Select[Any]:
+        """Return the SELECT of `seq`, and `at` if ordered by it, of the first cases, in order."""
         if not self._statuses or self._order.at is not None or self._tags:
-            return self._select_all_in_order(self._conditions(self._filters), joined_tags).limit(limit).offset(offset)
+            return self._select_all_in_order(self._conditions(self._filters)).limit(limit).offset(offset)
         # The first cases of each status, by its index: the index of several statuses at once is not in order.
         conditions = self._conditions(self._filters.difference(self._statuses))
         up_to = limit if offset is None else limit + offset
         each = [
-            self._select_all_in_order([*conditions, tickets.c.status == sa.bindparam(name)], ()).limit(up_to)
+            self._select_all_in_order([*conditions, tickets.c.status == sa.bindparam(name)]).limit(up_to)
             for name in self._statuses
         ]
         merged = sa.union_all(*(sa.select(first.subquery()) for first in each)).subquery()
         return sa.select(merged).order_by(*self._order.order_by_columns(merged)).limit(limit).offset(offset)
 
-    def _select_all_in_order(
-        self, conditions: Sequence[sa.ColumnElement[bool]], joined_tags: Sequence[str]
-    ) -> sa.Select[Any]:
+    def _select_all_in_order(self, conditions: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
+        """Return the SELECT of the cases in order. By `seq`, they are the cases of the first tag."""
         order, tagged = self._order, ticket_tags.alias("tagged")
+        joined_tags = self._tags
         seq: sa.ColumnElement[int] = tagged.c.seq if joined_tags else tickets.c.seq
         columns: list[sa.ColumnElement[Any]] = [seq.label("seq")]
         key: list[sa.ColumnElement[Any]] = [seq]

@@ -206,13 +206,8 @@ def case_seqs_of(found: matching_documents) -> sa.Select[Any]:
     return sa.select(_case_seq(found.table_valued(sa.column("id", sa.BigInteger)).c.id).label("seq"))
 
 
-def select_existing(
-    matching: sa.Select[Any],
-    conditions: Sequence[sa.ColumnElement[bool]],
-    limit: sa.ColumnElement[int] = ONE_MORE,
-    offset: sa.ColumnElement[int] | None = None,
-) -> sa.Select[Any]:
-    """Return the SELECT of `seq` of the first of those matching cases that meet the conditions, newest first.
+def select_existing(matching: sa.Select[Any], conditions: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
+    """Return the SELECT of `seq` of the first `one_more` matching cases that meet the conditions, newest first.
 
     Each case is looked up by its key, one after another until the page is full. With a join instead, the database may
     choose to read all cases.
@@ -221,4 +216,4 @@ def select_existing(
     found = (
         sa.select(tickets.c.seq).where(tickets.c.seq == newest.c.seq, *conditions).correlate(newest).scalar_subquery()
     )
-    return sa.select(sa.select(newest).where(found.is_not(None)).limit(limit).offset(offset).subquery())
+    return sa.select(sa.select(newest).where(found.is_not(None)).limit(ONE_MORE).subquery())

@@ -179,27 +179,6 @@ def take_lock(lock: LockNumber) -> sa.Select[Any]:
     return sa.select(transaction_lock(sa.literal_column(str(lock.value))).label("locked"))
 
 
-class unindexed(DialectFunction[Any]):  # noqa: N801
-    """A column without its indexes on SQLite, which knows no frequency of a value, and might read half of a table.
-
-    PostgreSQL has statistics of the values, and gets the column itself.
-    """
-
-    sqlite = "+{0}"
-    postgresql = "{0}"
-
-    def __init__(self, column: sa.ColumnElement[Any]) -> None:
-        super().__init__(column)
-        self.type = column.type
-
-
-class by_database(DialectFunction[Any]):  # noqa: N801
-    """One of two subqueries with the same columns: the first on SQLite, the second on PostgreSQL."""
-
-    sqlite = "{0}"
-    postgresql = "{1}"
-
-
 class json_object(FunctionElement[str]):  # noqa: N801
     """A JSON object as text; the arguments are alternating names and values.
 
