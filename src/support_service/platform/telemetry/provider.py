@@ -29,6 +29,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from support_service import __version__
+from support_service.core.errors import UserError
 from support_service.core.http import accepts_gzip
 from support_service.platform.telemetry.aggregation import metric_views
 
@@ -81,7 +82,8 @@ class Metrics:
         self._render_lock = asyncio.Lock()
         self._queued: dict[ScrapeFormat, asyncio.Task[ScrapeResponse]] = {}
         self._scrape_reader = _create_scrape_reader(self.registry, target_info) if "prometheus" in exporters else None
-        readers = [create() for name, create in READER_FACTORIES.items() if name in exporters]
+        with refusals_in_one_line():
+            readers = [create() for name, create in READER_FACTORIES.items() if name in exporters]
         self._provider = MeterProvider(
             metric_readers=[*readers, self._scrape_reader] if self._scrape_reader else readers,
             resource=resource,
@@ -148,11 +150,20 @@ READER_FACTORIES: dict[str, Callable[[], MetricReader]] = {"otlp": _otlp_reader,
 
 
 @contextmanager
+def refusals_in_one_line() -> Iterator[None]:
+    """Raise UserError for what OpenTelemetry refuses in the block: a value of a variable of the environment."""
+    try:
+        yield
+    except ValueError as refusal:
+        raise UserError(f"OpenTelemetry refuses a variable OTEL_…: {' '.join(str(refusal).split())}") from refusal
+
+
+@contextmanager
 def hide_environment() -> Iterator[None]:
     """Hide the environment variables that OpenTelemetry reads at import, for the duration of the block.
 
-    An invalid value would end the import with a traceback. The module settings/ reports an invalid limit in one line.
-    W3C trace context is propagated regardless of OTEL_PROPAGATORS.
+    An invalid value would end the import with a traceback. `refusals_in_one_line` reports it when the SDK is used. W3C
+    trace context is propagated regardless of OTEL_PROPAGATORS.
     """
     hidden = {name: os.environ.pop(name) for name in VARIABLES_READ_AT_IMPORT if name in os.environ}  # noqa: TID251 - see above
     try:

@@ -12,7 +12,13 @@ from support_service.platform.settings.process import TelemetrySettings
 from support_service.platform.telemetry.http import HTTP_SERVER_ACTIVE, RequestMetrics
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.process import LoopLagSampler, observe_process
-from support_service.platform.telemetry.provider import SHUTDOWN_TIMEOUT, Metrics, build_resource, hide_environment
+from support_service.platform.telemetry.provider import (
+    SHUTDOWN_TIMEOUT,
+    Metrics,
+    build_resource,
+    hide_environment,
+    refusals_in_one_line,
+)
 from support_service.platform.telemetry.stores import (
     OperationMetrics,
     PoolState,
@@ -79,4 +85,5 @@ def create_tracing(
         return NoTracing()
     with hide_environment():
         from support_service.platform.telemetry.spans import SdkTracing
-    return SdkTracing(exporters, resource, shutdown_timeout)
+    with refusals_in_one_line():
+        return SdkTracing(exporters, resource, shutdown_timeout)
