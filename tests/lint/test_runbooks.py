@@ -16,9 +16,8 @@ from observability.signal import GIB, runbook_of
 from observability.signals import ALERTS
 
 import support_service
-from support_service.attachments.storage.base import StorageUnavailable
 from support_service.commands.parser import build_parser
-from support_service.core import errors, problem_codes
+from support_service.core import problem_codes
 from support_service.guard.problems import CODE_BY_STATUS
 from support_service.platform.database.failures import DATABASE_CODES
 from tests.support.each import each
@@ -317,50 +316,29 @@ def test_log_patterns_of_pages_match_log_messages(page):
                 assert any(alternative in each or named in each for each in words), alternative
 
 
-ERRORS_OF_KINDS = {
-    "not_found_code": errors.NotFound,
-    "changed_code": errors.VersionConflict,
-    "exists_code": errors.Conflict,
-    "too_many_code": errors.Conflict,
+PLACES_OF_CODES = {
+    "problem": 0,
+    "problem_response": 0,
+    "refuse": 0,
+    "check_resource_version": 2,
+    "resource_conflict": 1,
 }
+CODES_OF_KINDS = {"not_found_code", "changed_code", "exists_code", "too_many_code"}  # of named resources
 
 
 def raised():
-    """(code, status) of every error that the source makes: by its kind, or where HTTP's own layer refuses."""
-    statuses = {name: kind.status for name, kind in vars(errors).items() if getattr(kind, "status", None)}
-    found = {
-        ("http_error", None),
-        *((code, errors.Unavailable.status) for code in DATABASE_CODES),
-        *((code, key) for key, code in CODE_BY_STATUS.items()),
-    }
-    found.add(("storage_unavailable", StorageUnavailable.status))  # which its class gives to each
+    """The code of every error that the source makes."""
+    found = {"http_error", "storage_unavailable", *DATABASE_CODES, *CODE_BY_STATUS.values()}
     for name, call in calls():
-        values = [each.value if isinstance(each, ast.Constant) else None for each in call.args]
-        if name in statuses and values and isinstance(values[0], str):
-            found.add((values[0], statuses[name]))
-        if name in ("problem_response", "refuse") and len(values) > 1 and isinstance(values[1], str):
-            found.add((values[1], values[0]))
-        if name in ("check_resource_version", "resource_conflict"):
-            code = values[{"check_resource_version": 2, "resource_conflict": 1}[name]]
-            found |= {(code, errors.VersionConflict.status)} if code is not None else set()
-        if name == "ResourceKind":  # of named resources, which raise these
-            found |= {
-                (each.value.value, ERRORS_OF_KINDS[each.arg].status)
-                for each in call.keywords
-                if each.arg in ERRORS_OF_KINDS
-            }
+        named = [each.value for each in call.keywords if each.arg in CODES_OF_KINDS and name == "ResourceKind"]
+        place = PLACES_OF_CODES.get(name, len(call.args))
+        found |= {each.value for each in (*named, *call.args[place : place + 1]) if isinstance(each, ast.Constant)}
     return found
 
 
-def test_problem_codes_of_the_source_are_in_the_table_with_their_status():
-    """A row without use must be marked as future."""
-    for code, status in raised():
-        assert (
-            code in problem_codes.COMMAND_LINE_ERRORS_BY_NAME
-            or problem_codes.PROBLEM_CODES_BY_NAME[code].status == status
-        ), code
-    given = {code for code, _ in raised()}
-    assert {*problem_codes.PROBLEM_CODES_BY_NAME, *problem_codes.COMMAND_LINE_ERRORS_BY_NAME} <= given
+def test_problem_codes_of_the_source_are_those_of_the_tables():
+    """Each code that an error has is in a table, which has its status. No row is without use."""
+    assert raised() == {*problem_codes.PROBLEM_CODES_BY_NAME, *problem_codes.COMMAND_LINE_ERRORS_BY_NAME}
 
 
 def test_problem_codes_are_sorted_and_unique():

@@ -10,7 +10,7 @@ from aiohttp import web
 from support_service.api.routes import ROUTES
 from support_service.api.routing.endpoint import compile_route
 from support_service.api.service import TAG as HEALTH
-from support_service.core.errors import Unavailable
+from support_service.core.errors import problem
 from support_service.core.http import format_host
 from support_service.guard.server import GuardedRunner
 from support_service.platform.background import run_in_background
@@ -43,7 +43,7 @@ async def open_admin_server(service: Service, host: str, port: int) -> AsyncIter
             await web.TCPSite(runner, host, port).start()
         except (OSError, UnicodeError) as failure:  # UnicodeError: not a valid host name
             reason = getattr(failure, "strerror", None) or failure
-            raise Unavailable(
+            raise problem(
                 "address_unavailable",
                 f"SUPPORT_ADMIN_HOST={host!r} SUPPORT_ADMIN_PORT={port}: can't listen there: {reason}",
             ) from failure

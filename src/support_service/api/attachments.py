@@ -191,7 +191,7 @@ async def download(call: Call, case_id: str, attachment_id: str, request: web.Re
         return web.Response(status=307, headers=headers | {"Location": link})
     byte_range = _requested_range(request, attachment)
     if byte_range is None:
-        refusal = problem_response(416, "range_not_satisfiable", f"The file has only {attachment.size_bytes} bytes.")
+        refusal = problem_response("range_not_satisfiable", f"The file has only {attachment.size_bytes} bytes.")
         refusal.headers["Content-Range"] = f"bytes */{attachment.size_bytes}"
         return refusal
     partial = len(byte_range) < attachment.size_bytes

@@ -14,7 +14,7 @@ from support_service.cases.model.case import CaseSummary
 from support_service.cases.model.requests import CaseQuery
 from support_service.core.domain import references
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
-from support_service.core.errors import FieldError, ValidationFailed
+from support_service.core.errors import FieldError, problem
 from support_service.core.ids import ID_LENGTH
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.desk.customer_models import Customer, CustomerChange, CustomerMerge, CustomerSearch, FoundCustomers
@@ -107,8 +107,8 @@ async def put_customer(
     customer show the new name at once, and get no new version.
     """
     if not is_customer_id(customer_id):
-        problem = FieldError("customerId", f"must have 1 to {ID_LENGTH} characters")
-        raise ValidationFailed("invalid_request", "The id in the path can't be the id of a customer.", [problem])
+        wrong = FieldError("customerId", f"must have 1 to {ID_LENGTH} characters")
+        raise problem("invalid_request", "The id in the path can't be the id of a customer.", [wrong])
     customer, created = await call.service.customers.change(call.origin, customer_id, body, expected)
     headers = version_etag_header(customer.version)
     if not created:

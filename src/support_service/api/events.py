@@ -10,7 +10,7 @@ from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import post
 from support_service.api.routing.route import DATABASE_PROBLEMS, JSON, Permission, Tag
 from support_service.cases.model.case import example_config
-from support_service.core.errors import RequestTooLarge, UnsupportedMediaType
+from support_service.core.errors import problem
 from support_service.events import envelope
 from support_service.events.inbound_events import (
     TYPE_BY_NAME,
@@ -105,9 +105,9 @@ async def receive_event(call: Call, request: web.Request) -> Reply[Accepted]:
     unknown type is accepted with `ignored: true`. /asyncapi.json describes every event.
     """
     if media_type(request) == BATCH_MEDIA_TYPE:
-        raise UnsupportedMediaType("unsupported_type", "Send events one at a time.")
+        raise problem("unsupported_type", "Send events one at a time.")
     if (request.content_length or 0) > envelope.MAX_EVENT_BYTES:
-        raise RequestTooLarge("body_too_large", f"An event may have at most {envelope.MAX_EVENT_BYTES} bytes.")
+        raise problem("body_too_large", f"An event may have at most {envelope.MAX_EVENT_BYTES} bytes.")
     document = await read_json(request)
     if envelope.is_binary_mode(request.headers):
         event = envelope.parse_binary(request.headers, document)

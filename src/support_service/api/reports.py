@@ -11,7 +11,7 @@ from support_service.api.routing.route import DATABASE_PROBLEMS, Permission, Tag
 from support_service.cases.model.vocabulary import NONE_FILTER
 from support_service.core import pagination
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Forbidden, Unavailable
+from support_service.core.errors import Unavailable, problem
 from support_service.reports.case_rows import CaseRowWriter, read_pages
 from support_service.reports.counters import ReportQuestion
 from support_service.reports.measures import day_number
@@ -55,7 +55,7 @@ def _own_filters(agent: Principal, query: ReportQuery) -> dict[str, str]:
     """
     of_team = query.team in agent.teams and query.team != NONE_FILTER and query.agent is None
     if query.agent not in (None, agent.id) or (of_team and "agent" in query.by):
-        raise Forbidden(
+        raise problem(
             "permission_missing",
             "The permission 'reports:read' is missing. Agents read reports of their own cases (with `agent`), and of "
             "their teams, but not of each colleague.",

@@ -13,7 +13,7 @@ from support_service.api.models.service import Health, Ready
 from support_service.api.routing.call import Call, EncodedReply, Headers, Reply
 from support_service.api.routing.decorators import get
 from support_service.api.routing.route import PUBLIC, RouteResponse, Routes, Tag
-from support_service.core.errors import Forbidden, Unauthenticated
+from support_service.core.errors import problem
 from support_service.platform.access.authenticator import extract_bearer_token
 from support_service.service import Service
 
@@ -80,12 +80,12 @@ async def readyz(call: Call) -> Reply[Ready]:
 def _check_scraper(service: Service, headers: Headers) -> None:
     """Raise Forbidden if only the admin port serves metrics, Unauthenticated if the token is wrong."""
     if not service.serves_metrics:
-        raise Forbidden("metrics_closed", "Metrics are served on the port of SUPPORT_ADMIN_PORT only.")
+        raise problem("metrics_closed", "Metrics are served on the port of SUPPORT_ADMIN_PORT only.")
     token = service.settings.access.metrics_token
     if token is not None:
         given = extract_bearer_token(headers.getall("Authorization", ()))
         if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.get_secret_value().encode()):
-            raise Unauthenticated("token_invalid", "The token is not that of SUPPORT_METRICS_TOKEN.")
+            raise problem("token_invalid", "The token is not that of SUPPORT_METRICS_TOKEN.")
 
 
 class Document(RootModel[dict[str, Any]]):

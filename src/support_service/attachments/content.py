@@ -25,7 +25,7 @@ from support_service.attachments.storage.base import (
 )
 from support_service.cases.model.files import StoredAttachment, clean_content_type, clean_filename, content_disposition
 from support_service.core.clock import utc_now
-from support_service.core.errors import RequestTooLarge, Unavailable, UnsupportedMediaType
+from support_service.core.errors import SupportError, Unavailable, problem
 from support_service.core.ids import new_id
 from support_service.platform.settings.resources import AttachmentSettings
 
@@ -119,7 +119,7 @@ class UploadValidator:
             size += len(chunk)
             if size > self._settings.max_bytes:
                 limit = self._settings.max_bytes
-                raise RequestTooLarge("attachment_too_large", f"A file may have at most {limit} bytes.", limit)
+                raise problem("attachment_too_large", f"A file may have at most {limit} bytes.", limit_bytes=limit)
             if self._head is not None:
                 self._head += chunk[:HEAD_BYTES]
                 if len(self._head) >= HEAD_BYTES:
@@ -226,8 +226,8 @@ async def _check_reads_back(storage: AttachmentStorage, stored: StoredFile) -> N
         ) from failure
 
 
-def _type_not_allowed(types: tuple[str, ...], content_type: str, how: str) -> UnsupportedMediaType:
-    return UnsupportedMediaType(
+def _type_not_allowed(types: tuple[str, ...], content_type: str, how: str) -> SupportError:
+    return problem(
         "type_not_allowed", f"Files of type {content_type} ({how}) are not allowed; send {', '.join(types)}."
     )
 

@@ -20,7 +20,7 @@ from support_service.cases.sql import attachment_rows, link_rows
 from support_service.cases.sql.case_rows import CaseState
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Unavailable, case_not_found
+from support_service.core.errors import Unavailable, case_not_found, problem
 from support_service.core.ids import is_valid_id
 from support_service.core.optimistic_lock import ExpectedVersions, version_conflict
 from support_service.platform.database import ContendedRow, Database
@@ -208,7 +208,7 @@ class AttachmentService:
     def _blocks(self, attachment: StoredAttachment, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         storage, key, size = self._storages.get(attachment.storage), attachment.storage_key, attachment.size_bytes
         if storage is None:
-            raise Unavailable(
+            raise problem(
                 "attachment_unreadable",
                 f"The file is on the storage {attachment.storage}, which is not configured here.",
             )

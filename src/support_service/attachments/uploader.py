@@ -13,7 +13,7 @@ from support_service.cases.links import CaseMerged, check_version_of_duplicate, 
 from support_service.cases.model.files import StoredAttachment
 from support_service.core.domain.case_vocabulary import KNOWN_CONTENT_TYPES
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Conflict, InsufficientStorage, SupportError, Unavailable
+from support_service.core.errors import Conflict, InsufficientStorage, SupportError, Unavailable, problem
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.core.part_state import OK
 from support_service.platform.database import Database
@@ -97,7 +97,7 @@ class UploadSlots:
     def _occupy_slot(self, principal: Principal) -> Iterator[None]:
         user = (principal.name, principal.subject) if principal.role in ("agent", "customer") else None
         if self._active >= self._slots or (user and self._active_by_user[user] >= self._slots_per_user):
-            raise Unavailable("uploads_busy", "Too many uploads are in progress; try again in a moment.")
+            raise problem("uploads_busy", "Too many uploads are in progress; try again in a moment.")
         self._active += 1
         if user:
             self._active_by_user[user] += 1

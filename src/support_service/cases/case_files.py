@@ -21,7 +21,7 @@ from support_service.cases.sql import attachment_rows, case_events, case_rows
 from support_service.cases.sql.case_rows import CaseState
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Conflict, FieldError, Forbidden, NotFound, ValidationFailed, case_not_found
+from support_service.core.errors import FieldError, SupportError, case_not_found, problem
 from support_service.core.ids import is_valid_id
 from support_service.core.optimistic_lock import ExpectedVersions, check_version, visible_version
 from support_service.platform.audit import log as audit
@@ -114,7 +114,7 @@ class CaseFiles:
         if not await find_case_of_arrival(work.tx, principal, attachment.ticket_id, case):
             _check_open_for_files(principal, case)
         if not await attachment_rows.add_staged(work.tx, attachment, principal, self.staged_until(attachment), most):
-            raise Conflict(
+            raise problem(
                 "too_many_staged_files",
                 f"You have {most:,} staged files, as many as may wait; send or delete some of them first.",
             )
@@ -201,9 +201,9 @@ class CaseFiles:
         if known := self.totals.get(added.storage):
             self.totals[added.storage] = FileTotals(known.files + 1, known.bytes + added.size_bytes)
 
-    def _too_many_files(self) -> Conflict:
+    def _too_many_files(self) -> SupportError:
         most = self._limits.max_files_per_case
-        return Conflict("case_full", f"This case has {most:,} files, as many as it may have; open another case.")
+        return problem("case_full", f"This case has {most:,} files, as many as it may have; open another case.")
 
 
 async def audit_removal(work: UnitOfWork, removed: Sequence[StoredAttachment], reason: str, at: datetime) -> None:
@@ -220,15 +220,15 @@ async def audit_removal(work: UnitOfWork, removed: Sequence[StoredAttachment], r
     await audit.record_all(work, "attachment.removed", changed)
 
 
-def attachment_not_found(attachment_id: str) -> NotFound:
+def attachment_not_found(attachment_id: str) -> SupportError:
     """Return the error for an attachment that does not exist, or that the principal may not see."""
-    return NotFound("attachment_not_found", f"There is no attachment {attachment_id[:64]!r} in this case.")
+    return problem("attachment_not_found", f"There is no attachment {attachment_id[:64]!r} in this case.")
 
 
 def check_may_remove_files(principal: Principal) -> None:
     """Raise Forbidden if the principal is a customer: customers delete files only before they are sent."""
     if principal.role == "customer":
-        raise Forbidden(
+        raise problem(
             "permission_missing",
             "The permission 'attachments:delete' covers a customer's staged files only; this file is in the case.",
         )
@@ -257,7 +257,7 @@ def _check_visible(principal: Principal, case_id: str, case: CaseState | None) -
 def _check_open_for_files(principal: Principal, case: CaseState) -> None:
     """Raise Conflict if the case is closed and the principal is its customer."""
     if case.status == "closed" and principal.role == "customer":
-        raise Conflict("case_closed", "The case is closed and takes no more files of its customer; open a new one.")
+        raise problem("case_closed", "The case is closed and takes no more files of its customer; open a new one.")
 
 
 def _check_accepts_files(
@@ -268,9 +268,9 @@ def _check_accepts_files(
     return case
 
 
-def _files_not_sendable(ids: Sequence[str], missing: Collection[str]) -> ValidationFailed:
+def _files_not_sendable(ids: Sequence[str], missing: Collection[str]) -> SupportError:
     named = ", ".join(each for each in ids if each in missing)
-    return ValidationFailed(
+    return problem(
         "attachment_not_sendable",
         f"These files are neither in the case nor staged by you, or they have expired: {named}. Upload them again.",
         [

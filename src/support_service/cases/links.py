@@ -18,7 +18,7 @@ from support_service.cases.sql import case_rows, link_rows
 from support_service.cases.sql.link_rows import StoredLink
 from support_service.core.clock import time_after
 from support_service.core.domain.principals import CaseOwnership, HasOwner, Principal
-from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed, case_not_found
+from support_service.core.errors import Conflict, FieldError, case_not_found, problem
 from support_service.core.ids import is_valid_id
 from support_service.core.optimistic_lock import ExpectedVersions, check_version, visible_version
 from support_service.platform.database import ContendedRow, Database, Reader, Transaction
@@ -136,8 +136,8 @@ class LinkService:
         The answer shows the case `shown`, if it is given, and the link otherwise.
         """
         if case_id == new.case_id:
-            problem = FieldError(named, "must be the id of another case")
-            raise ValidationFailed("invalid_request", "A case can't be linked with itself.", [problem])
+            wrong = FieldError(named, "must be the id of another case")
+            raise problem("invalid_request", "A case can't be linked with itself.", [wrong])
         is_directed = new.kind != RELATED
         rows = [*([DIRECTED_LINKS] if is_directed else []), *contended_rows_of(case_id, new.case_id)]
         async with unit_of_work(self._database, origin, *rows) as work:
@@ -151,9 +151,9 @@ class LinkService:
                 return same.seen_from(case_id), False, cases[new.case_id].current
             _check_link_limits(link, present)
             if is_directed and await link_rows.would_close_cycle(work.tx, link):
-                raise Conflict("link_cycle", f"Links lead back to this case: it can't be {link.kind} the other one.")
+                raise problem("link_cycle", f"Links lead back to this case: it can't be {link.kind} the other one.")
             if link.kind == DUPLICATE_OF and cases[link.other_case_id].current.status == "closed":
-                raise Conflict(
+                raise problem(
                     "duplicate_of_closed_case",
                     "The other case is closed. Reopen it first, or name a case that is not closed.",
                 )
@@ -178,7 +178,7 @@ class LinkService:
             # What the deletion returns is current: the duplicate may have been opened before it was locked.
             link = await link_rows.remove(work.tx, link_id) if case_id in ends else None
             if link is None:
-                raise NotFound("link_not_found", f"There is no link {link_id[:64]!r} of this case.")
+                raise problem("link_not_found", f"There is no link {link_id[:64]!r} of this case.")
             at = time_after(max(case.current.updated_at for case in cases.values()))
             await self._record_link_change(work, link, cases, "link.removed", at)
             former, duplicate = link.previous_status, cases[link.case_id]
@@ -257,7 +257,7 @@ def _check_link_limits(link: StoredLink, present: Sequence[StoredLink]) -> None:
     if link.kind == DUPLICATE_OF and any(
         each.kind == DUPLICATE_OF and each.case_id == link.case_id for each in present
     ):
-        raise Conflict("already_duplicate", "The case is a duplicate of another case; remove that link first.")
+        raise problem("already_duplicate", "The case is a duplicate of another case; remove that link first.")
     check_number_of_links(present, (link.case_id, link.other_case_id))
 
 
@@ -266,4 +266,4 @@ def check_number_of_links(present: Sequence[StoredLink], case_ids: Sequence[str]
     numbers = Counter(case_id for each in present for case_id in (each.case_id, each.other_case_id))
     for case_id in case_ids:
         if numbers[case_id] >= MAX_LINKS:
-            raise Conflict("too_many_links", f"The case {case_id!r} has {MAX_LINKS} links; remove one first.")
+            raise problem("too_many_links", f"The case {case_id!r} has {MAX_LINKS} links; remove one first.")

@@ -11,7 +11,7 @@ from support_service.cases.model.vocabulary import Visibility
 from support_service.core.domain.case_vocabulary import BOT, Status
 from support_service.core.domain.macro_variables import VARIABLES, find_variables, variable_in_braces
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Conflict, FieldError, Forbidden, ValidationFailed
+from support_service.core.errors import FieldError, SupportError, problem
 
 # Allowed status changes. Any other status may change to closed; a closed case can only be reopened.
 ALLOWED_STATUS_CHANGES: Mapping[Status, tuple[Status, ...]] = {
@@ -26,7 +26,7 @@ def check_status_change(before: Status, after: Status) -> None:
     """Raise Conflict if a case can't change from one status to the other; an unchanged status is allowed."""
     if after != before and after not in ALLOWED_STATUS_CHANGES[before]:
         allowed = f"it can only become {' or '.join(ALLOWED_STATUS_CHANGES[before])}"
-        raise Conflict("status_move_not_allowed", f"A {before} case can't become {after}: {allowed}.")
+        raise problem("status_move_not_allowed", f"A {before} case can't become {after}: {allowed}.")
 
 
 def check_may_write(principal: Principal, new: NewMessage) -> None:
@@ -53,7 +53,7 @@ def check_is_filled(message: Message, field: str) -> None:
     unfilled = [variable_in_braces(name) for name in find_variables(message.message) if name in VARIABLES]
     if unfilled:
         named = ", ".join(unfilled)
-        raise ValidationFailed(
+        raise problem(
             "variables_unfilled",
             f"The customer would read {named}. Replace each variable with its value, or remove it, and send again.",
             [FieldError(field, f"has variables of macros without a value: {named}")],
@@ -125,6 +125,6 @@ def _check_may_date(principal: Principal, new: NewCase | NewMessage) -> None:
         )
 
 
-def permission_missing(permission: str, sentence: str) -> Forbidden:
+def permission_missing(permission: str, sentence: str) -> SupportError:
     """Return the Forbidden error for a missing permission; `sentence` explains the rule."""
-    return Forbidden("permission_missing", f"The permission {permission!r} is missing. {sentence}")
+    return problem("permission_missing", f"The permission {permission!r} is missing. {sentence}")

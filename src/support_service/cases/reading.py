@@ -13,7 +13,7 @@ from support_service.cases.policy import permission_missing
 from support_service.cases.sql import case_reading, link_rows
 from support_service.cases.sql.case_reading import NO_VERSION, StoredCase
 from support_service.core.domain.principals import CaseOwnership, Principal
-from support_service.core.errors import ValidationFailed, case_not_found
+from support_service.core.errors import case_not_found, problem
 from support_service.core.ids import is_valid_id
 from support_service.platform.database import Database
 
@@ -90,7 +90,7 @@ class CaseReader:
             page = await link_rows.read_merged_page(self._database, case_id, after, limit, public_only=public_only)
             stored = stored._replace(**page._asdict())
         if stored.messages is None:
-            raise ValidationFailed("invalid_request", "`messagesAfter` is not the id of a message of this case.")
+            raise problem("invalid_request", "`messagesAfter` is not the id of a message of this case.")
         return stored
 
     async def list_cases(self, principal: Principal, query: CaseQuery) -> CasePage:

@@ -28,7 +28,7 @@ from support_service.cases.sql.case_reading import NO_VERSION, StoredCase, read_
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain import references
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Conflict, VersionConflict, case_not_found
+from support_service.core.errors import SupportError, VersionConflict, case_not_found, problem
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, check_version, visible_version
 from support_service.platform.database import ContendedRow, Database
@@ -220,7 +220,7 @@ class CaseService(CaseReader):
             await link_rows.lock_with_linked_cases(work.tx, [case_id])
             case = (await LockedCase.lock(work, self._recorder, case_id, expected)).current
             if not case.synthetic:
-                raise Conflict("case_not_synthetic", "Only synthetic cases can be deleted; close this one instead.")
+                raise problem("case_not_synthetic", "Only synthetic cases can be deleted; close this one instead.")
             at = time_after(case.updated_at)
             removed = await self._files.remove_all(work, case_id, at)
             await link_rows.increment_versions_of_linked_cases(work.tx, [case_id])
@@ -312,7 +312,7 @@ class CaseService(CaseReader):
             await check_not_merged(work.tx, principal, case_id, state)
         check_version(visible_version(principal, state.version, state.internal_changes) - 1, expected)
         if state.conversation_bytes > self._limits.max_conversation_bytes:
-            raise Conflict("case_full", "The conversation of this case is full; open another case.")
+            raise problem("case_full", "The conversation of this case is full; open another case.")
         if message.author_type == "customer" and not closing:
             _check_not_closed(state.status)
         shows_file = await case_rows.update_attachment_visibility(work.tx, message)
@@ -387,9 +387,9 @@ def _build_message(case_id: str, new: NewMessage, author_id: str | None, at: dat
 def _check_not_closed(status: str) -> None:
     """Raise Conflict if a case of this status accepts no message from its customer."""
     if status == "closed":
-        raise Conflict("case_closed", "The case is closed and takes no more messages of its customer; open a new one.")
+        raise problem("case_closed", "The case is closed and takes no more messages of its customer; open a new one.")
 
 
-def _external_id_taken() -> Conflict:
+def _external_id_taken() -> SupportError:
     """Return the error for the external id of something that the caller may not see, without anything about it."""
-    return Conflict("external_id_taken", "This `externalId` is in use; send another one.")
+    return problem("external_id_taken", "This `externalId` is in use; send another one.")

@@ -19,7 +19,7 @@ from support_service.cases.sql.case_reading import NO_VERSION, StoredCase
 from support_service.cases.sql.link_rows import StoredLink
 from support_service.core.clock import time_after
 from support_service.core.domain.case_vocabulary import AuthorType
-from support_service.core.errors import Conflict, FieldError, ValidationFailed
+from support_service.core.errors import FieldError, problem
 from support_service.core.ids import new_id
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.platform.database import ContendedRow, Database, Row
@@ -111,9 +111,9 @@ def _check_messages(
         if each not in known
     ]:
         detail = "These are not all messages of this case. Split a message of a duplicate from the duplicate."
-        raise ValidationFailed("invalid_request", detail, unknown)
+        raise problem("invalid_request", detail, unknown)
     if not rest and not original.description:
-        raise Conflict("split_leaves_nothing", "The case would have no message and no description. Leave a message.")
+        raise problem("split_leaves_nothing", "The case would have no message and no description. Leave a message.")
 
 
 def _to_new_case(original: CaseSummary, subject: str, moved: Sequence[Message]) -> Case:

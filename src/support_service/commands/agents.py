@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from support_service.commands import grammar
 from support_service.commands.output import print_table, show_progress
 from support_service.commands.runtime import cli_principal, load_settings, run_on_database
-from support_service.core.errors import ValidationFailed
+from support_service.core.errors import problem
 
 if TYPE_CHECKING:
     from support_service.desk.agent_models import AgentChange
@@ -88,7 +88,7 @@ def import_agents(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
         with Path(arguments.file).open(encoding="utf-8-sig", newline="") as file:
             changes = list(_read_csv(file))
     except (OSError, UnicodeError, csv.Error) as failure:
-        raise ValidationFailed("file_unreadable", f"{arguments.file} can't be read: {failure}") from failure
+        raise problem("file_unreadable", f"{arguments.file} can't be read: {failure}") from failure
     added = _store(environ, changes)
     print(f"{len(changes):,} people, of whom {added:,} are new")
 
@@ -108,11 +108,11 @@ def _read_csv(lines: Any) -> Iterator[Change]:
     rows = csv.DictReader(lines, strict=True)
     named = rows.fieldnames or ()
     if "id" not in named or set(named) - set(COLUMNS):
-        raise ValidationFailed("wrong_columns", f"the first line must name the columns: {', '.join(COLUMNS)}")
+        raise problem("wrong_columns", f"the first line must name the columns: {', '.join(COLUMNS)}")
     for row in rows:
         place = f"line {rows.line_num}: "
         if None in row or None in row.values():
-            raise ValidationFailed("wrong_columns", f"{place}expected {len(named)} cells, as in the first line")
+            raise problem("wrong_columns", f"{place}expected {len(named)} cells, as in the first line")
         teams = [team.strip() for team in (row.get("teams") or "").split(";") if team.strip()]
         fields = {"displayName": row.get("name") or None, "teams": teams or None, "role": row.get("role") or None}
         yield _parse((row["id"] or "").strip(), fields, place)
@@ -125,13 +125,13 @@ def _parse(agent_id: str, fields: Mapping[str, Any], place: str = "") -> Change:
     from support_service.desk.agent_models import AGENT_ID_RULE, AgentChange, is_valid_agent_id
 
     if not is_valid_agent_id(agent_id):
-        raise ValidationFailed("wrong_agent", f"{place}invalid id {agent_id[:64]!r}: it {AGENT_ID_RULE}")
+        raise problem("wrong_agent", f"{place}invalid id {agent_id[:64]!r}: it {AGENT_ID_RULE}")
     try:
         given = {name: value for name, value in fields.items() if value is not None}
         return agent_id, AgentChange.model_validate(given)
     except ValidationError as failure:
         first = field_errors(failure)[0]
-        raise ValidationFailed("wrong_agent", f"{place}{first.field} of {agent_id!r}: {first.message}") from None
+        raise problem("wrong_agent", f"{place}{first.field} of {agent_id!r}: {first.message}") from None
 
 
 def _store(environ: Mapping[str, str], changes: list[Change]) -> int:

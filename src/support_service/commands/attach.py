@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from support_service.commands import grammar
 from support_service.commands.output import Progress, show_progress
 from support_service.commands.runtime import load_settings, run_coroutine
-from support_service.core.errors import ValidationFailed
+from support_service.core.errors import problem
 from support_service.core.http import format_host
 
 if TYPE_CHECKING:
@@ -58,12 +58,12 @@ def _check_case(case_id: str, files: Sequence[Path]) -> None:
     from support_service.client.files import printable_name
 
     if _is_file(case_id):
-        raise ValidationFailed(
+        raise problem(
             "wrong_case",
             f"the case id is empty or missing: {printable_name(case_id)!r} is a file, but CASE is the id of a case",
         )
     if not files:
-        raise ValidationFailed("file_missing", f"no FILE is given to upload to the case {printable_name(case_id)!r}")
+        raise problem("file_missing", f"no FILE is given to upload to the case {printable_name(case_id)!r}")
 
 
 def _is_file(text: str) -> bool:

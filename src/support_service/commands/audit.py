@@ -13,7 +13,7 @@ from support_service.commands import grammar
 from support_service.commands.output import print_summary, show_progress
 from support_service.commands.runtime import cli_principal, load_settings, run_on_database
 from support_service.core.clock import format_time, parse_time
-from support_service.core.errors import NotFound, ValidationFailed
+from support_service.core.errors import problem
 
 if TYPE_CHECKING:
     from support_service.platform.audit.chain import ChainHead
@@ -98,9 +98,7 @@ def verify(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """
     expected_head = arguments.from_head
     if expected_head is not None and not SHA256_HEX.fullmatch(expected_head):
-        raise ValidationFailed(
-            "wrong_head", f"invalid --from-head {expected_head[:80]!r}: expected 64 hexadecimal digits"
-        )
+        raise problem("wrong_head", f"invalid --from-head {expected_head[:80]!r}: expected 64 hexadecimal digits")
     noted = bytes.fromhex(expected_head) if expected_head else None
     if arguments.files:
         _verify_files(arguments.files, noted)
@@ -169,7 +167,7 @@ def _read_file(path: Path, noted: bytes | None = None) -> "Segment":
 
             return read_segment(lines(), noted)
     except OSError as failure:
-        raise NotFound("file_unreadable", f"Can't read {path}: {failure.strerror}") from None
+        raise problem("file_unreadable", f"Can't read {path}: {failure.strerror}") from None
 
 
 def _print_segment(path: Path, segment: "Segment", flaw: str | None) -> None:
@@ -213,7 +211,7 @@ def export(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     with NewFile(arguments.file) as new:
         start, end = run_on_database(settings, write_with_progress)
         if start == end:
-            raise NotFound("no_entries", f"There is no sealed entry before {arguments.until}")
+            raise problem("no_entries", f"There is no sealed entry before {arguments.until}")
         new.finish()
     print_summary(
         f"Positions {start.position + 1} to {end.position} are in {arguments.file}. Its head: {end.hash.hex()}",

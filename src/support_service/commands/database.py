@@ -17,7 +17,7 @@ from support_service.commands.runtime import (
     run_coroutine,
     run_on_database,
 )
-from support_service.core.errors import ValidationFailed
+from support_service.core.errors import problem
 
 if TYPE_CHECKING:
     from support_service.cases.search_repair import SearchTotals
@@ -262,7 +262,7 @@ def copy_database(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
         environ |= {"SUPPORT_DATABASE_URL": arguments.target}
     settings = load_settings(environ).database
     if not (arguments.source.startswith("sqlite:///") and settings.url.startswith("postgresql:")):
-        raise ValidationFailed(
+        raise problem(
             "wrong_arguments",
             "A copy goes from sqlite:///PATH to postgresql://USER@HOST/DATABASE. Between two PostgreSQL databases use "
             "pg_dump and pg_restore; there is no way back to SQLite",

@@ -11,7 +11,7 @@ from support_service.commands import grammar
 from support_service.commands.output import print_summary, show_progress, time_cell
 from support_service.commands.runtime import cli_principal, load_settings, run_on_database, with_settings
 from support_service.core.clock import utc_now
-from support_service.core.errors import NotFound
+from support_service.core.errors import problem
 from support_service.events.broker.base import BrokerError
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ async def drop_dead_letters(settings: "Settings", arguments: argparse.Namespace)
 def _check_known(code: str, what: str, unknown: Sequence[object]) -> None:
     """Raise NotFound if an id is unknown. What the command does to the other ids is done before."""
     if unknown:
-        raise NotFound(code, f"There is no {what} {', '.join(map(str, unknown))}: the list has the ids")
+        raise problem(code, f"There is no {what} {', '.join(map(str, unknown))}: the list has the ids")
 
 
 def _printable(document: str) -> str:

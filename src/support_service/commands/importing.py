@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from support_service.commands import grammar
 from support_service.commands.output import show_progress
 from support_service.commands.runtime import cli_principal, load_migrated_settings, run_coroutine
-from support_service.core.errors import ValidationFailed
+from support_service.core.errors import problem
 
 if TYPE_CHECKING:
     from support_service.importing.entries import Entries
@@ -79,12 +79,12 @@ def import_cases(arguments: argparse.Namespace, environ: Mapping[str, str]) -> N
     storage.
     """
     if arguments.files is not None and arguments.system != "dataflow":
-        raise ValidationFailed(
+        raise problem(
             "wrong_arguments", "--files is for --from dataflow: other files are read below the folder of FILE"
         )
     refused = arguments.refused_cases
     if refused is not None and refused.exists() and Path(arguments.file).exists() and refused.samefile(arguments.file):
-        raise ValidationFailed("wrong_arguments", "--refused names FILE itself, which it would replace")
+        raise problem("wrong_arguments", "--refused names FILE itself, which it would replace")
     sys.exit(run_coroutine(_import_from_source(load_migrated_settings(environ), arguments)))
 
 
@@ -168,7 +168,7 @@ async def _open_source(arguments: argparse.Namespace) -> AsyncIterator[_ImportSo
         async with dataflow.open_earlier_database(_database_url(arguments.file)) as earlier:
             number = await dataflow.count_files(earlier)
             if number and arguments.files is None:
-                raise ValidationFailed(
+                raise problem(
                     "wrong_arguments",
                     f"The earlier service has {number} files: name its attachment directory with --files",
                 )
@@ -199,7 +199,7 @@ def _database_url(text: str) -> str:
     try:
         return TypeAdapter(DatabaseUrl).validate_python(text)
     except ValidationError:  # its text would show the password
-        raise ValidationFailed(
+        raise problem(
             "wrong_arguments",
             "FILE is not the URL of a database: expected sqlite:///PATH or postgresql://USER@HOST/NAME",
         ) from None

@@ -15,7 +15,7 @@ from support_service.commands.runtime import (
     run_coroutine,
     with_settings,
 )
-from support_service.core.errors import ValidationFailed
+from support_service.core.errors import problem
 from support_service.core.ids import ID_LENGTH
 
 if TYPE_CHECKING:
@@ -47,9 +47,7 @@ def erase_customer(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
     """
     customer = arguments.id
     if not 1 <= len(customer) <= ID_LENGTH:
-        raise ValidationFailed(
-            "wrong_customer", f"invalid customer id {customer[:64]!r}: expected 1 to {ID_LENGTH} characters"
-        )
+        raise problem("wrong_customer", f"invalid customer id {customer[:64]!r}: expected 1 to {ID_LENGTH} characters")
     sys.exit(run_coroutine(_erase_and_print_receipt(load_migrated_settings(environ), customer, arguments)))
 
 
@@ -88,9 +86,7 @@ async def _confirm(question: str) -> bool:
     import asyncio
 
     if not sys.stdin.isatty():
-        raise ValidationFailed(
-            "not_confirmed", "An erasure can't be undone: confirm it with --yes if stdin is not a terminal"
-        )
+        raise problem("not_confirmed", "An erasure can't be undone: confirm it with --yes if stdin is not a terminal")
     print(question, end="", flush=True)
     loop, answered = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(sys.stdin, answered.set)  # `input` would block the loop, so Ctrl-C could not cancel this

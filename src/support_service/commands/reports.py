@@ -10,7 +10,7 @@ from support_service.commands import grammar
 from support_service.commands.output import print_summary, show_progress
 from support_service.commands.runtime import cli_principal, with_settings
 from support_service.core.clock import utc_now
-from support_service.core.errors import ValidationFailed
+from support_service.core.errors import problem
 from support_service.reports.measures import FIRST_DAY, LAST_DAY
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ async def export(settings: "Settings", arguments: argparse.Namespace) -> None:
 
     last = arguments.end or utc_now().date()
     if arguments.start > last:
-        raise ValidationFailed("wrong_arguments", f"--from {arguments.start} is after --to {last}")
+        raise problem("wrong_arguments", f"--from {arguments.start} is after --to {last}")
     masker = Masker(settings.server.masking_key, settings.cases.known_channels)
     writer = CaseRowWriter(arguments.format, None if arguments.unmasked else masker)
     number = 0

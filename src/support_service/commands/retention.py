@@ -10,7 +10,7 @@ from support_service.commands.attachments import describe_attachment, format_tot
 from support_service.commands.output import print_summary, print_wait, show_progress
 from support_service.commands.runtime import cli_principal, open_maintenance, with_settings
 from support_service.core.clock import utc_now
-from support_service.core.errors import SupportError, ValidationFailed
+from support_service.core.errors import SupportError, problem
 from support_service.core.units import MAX_INTEGER
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ async def retention(settings: "Settings", arguments: argparse.Namespace) -> int 
     for name in CASES_ONLY if of_files else FILES_ONLY:
         if getattr(arguments, name):
             option, other = name.replace("_", "-"), "--closed-for" if of_files else "--older-than"
-            raise ValidationFailed("wrong_arguments", f"--{option} is for {other} only")
+            raise problem("wrong_arguments", f"--{option} is for {other} only")
     return await (_delete_files if of_files else _store_and_delete_cases)(settings, arguments)
 
 

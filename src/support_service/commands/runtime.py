@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from support_service.commands.grammar import CommandFunction
 from support_service.core import interrupts
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Unavailable
+from support_service.core.errors import Unavailable, problem
 
 if TYPE_CHECKING:
     from support_service.attachments.maintenance.jobs import AttachmentMaintenance
@@ -154,14 +154,14 @@ def run_on_database(
         if isinstance(failure, Unavailable) and failure.code == DATABASE_FILE_CHANGED:
             raise  # to read the version of a deleted file would create an empty one
         if migrate.read_schema_status(url) == "older":
-            raise Unavailable("database_not_migrated", MIGRATIONS_MISSING_MESSAGE) from failure
+            raise problem("database_not_migrated", MIGRATIONS_MISSING_MESSAGE) from failure
         raise unusable_database_error(failure, url) from failure
 
 
 def _check_database_exists(url: str) -> None:
     path = Path(url.removeprefix("sqlite:///"))
     if url.startswith("sqlite:") and not path.exists():  # opening a missing file would create an empty database
-        raise Unavailable(
+        raise problem(
             "database_missing",
             f"There is no database at {path}: check SUPPORT_DATABASE_URL, or run `support-service migrate`",
         )

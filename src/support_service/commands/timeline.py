@@ -10,7 +10,7 @@ from support_service.commands.output import print_table, time_cell
 from support_service.commands.runtime import cli_principal, load_settings, run_on_database
 from support_service.core.clock import utc_now
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, join_with_or
-from support_service.core.errors import ValidationFailed
+from support_service.core.errors import problem
 
 if TYPE_CHECKING:
     from support_service.platform.database import Database
@@ -69,11 +69,11 @@ def set_degrade_override(arguments: argparse.Namespace, environ: Mapping[str, st
     """
     settings = load_settings(environ)
     if arguments.service not in UPSTREAM_SERVICES:
-        raise ValidationFailed(
+        raise problem(
             "unknown_service", f"unknown service {arguments.service!r}: expected one of {', '.join(UPSTREAM_SERVICES)}"
         )
     if not arguments.reason.strip():
-        raise ValidationFailed("reason_missing", "--reason is empty: give a reason for agents and for the next on-call")
+        raise problem("reason_missing", "--reason is empty: give a reason for agents and for the next on-call")
     _set_override(settings, arguments.service, None, arguments)
 
 
@@ -89,7 +89,7 @@ def set_ttl_override(arguments: argparse.Namespace, environ: Mapping[str, str]) 
     try:
         seconds = override_rules.check_ttl(float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,3})?", text) else 0.0)
     except ValueError as expected:
-        raise ValidationFailed("wrong_ttl", f"invalid TTL {text!r}: expected {expected}") from None
+        raise problem("wrong_ttl", f"invalid TTL {text!r}: expected {expected}") from None
     _set_override(settings, overrides.TTL_OVERRIDE, seconds, arguments)
 
 
@@ -100,12 +100,12 @@ def _set_override(settings: "Settings", name: str, value: float | None, argument
     try:
         reason = override_rules.clean_reason(arguments.reason)
     except ValueError as expected:
-        raise ValidationFailed("wrong_reason", f"invalid --reason: expected {expected}") from None
+        raise problem("wrong_reason", f"invalid --reason: expected {expected}") from None
     now, text = utc_now(), arguments.time
     try:
         until = now + override_rules.parse_override_duration(text)
     except ValueError as expected:
-        raise ValidationFailed("wrong_duration", f"invalid --for {text!r}: expected {expected}") from None
+        raise problem("wrong_duration", f"invalid --for {text!r}: expected {expected}") from None
     override = overrides.Override(name, value, reason, until, now)
 
     async def store(database: "Database") -> None:
@@ -125,7 +125,7 @@ def clear_overrides(arguments: argparse.Namespace, environ: Mapping[str, str]) -
     names = overrides.OVERRIDE_NAMES
     if arguments.override not in (*names, "all"):
         expected = f"{', '.join(names)} or all"
-        raise ValidationFailed("unknown_override", f"unknown override {arguments.override!r}: expected {expected}")
+        raise problem("unknown_override", f"unknown override {arguments.override!r}: expected {expected}")
     if arguments.override != "all":
         names = (arguments.override,)
 

@@ -12,7 +12,7 @@ from support_service.commands.output import print_table, time_cell
 from support_service.core import units
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import CASE_SCOPED_ROLES, ROLES
-from support_service.core.errors import Conflict, NotFound, ValidationFailed
+from support_service.core.errors import problem
 from support_service.platform.access.timings import AccessTimings
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def create_token(arguments: argparse.Namespace, environ: Mapping[str, str]) -> N
         previous = next((each for each in entries if each.name == entry.name), None)
         if previous is not None:
             if _token_state(previous, now) == "valid":
-                raise Conflict("name_taken", f"A valid token {entry.name!r} exists: choose another name, or revoke it")
+                raise problem("name_taken", f"A valid token {entry.name!r} exists: choose another name, or revoke it")
             entries.remove(previous)
         entries.append(entry)
     print(token, flush=True)
@@ -122,7 +122,7 @@ def revoke_token(arguments: argparse.Namespace, environ: Mapping[str, str]) -> N
     with edit_token_file(path) as entries:
         place = next((place for place, each in enumerate(entries) if each.name == arguments.name), None)
         if place is None:
-            raise NotFound(
+            raise problem(
                 "unknown_token", f"There is no token {arguments.name!r}: `support-service token list` lists all tokens"
             )
         revoked_before = entries[place].revoked
@@ -134,19 +134,17 @@ def _check_token_options(arguments: argparse.Namespace) -> None:
     from support_service.platform.access.tokens import CALLER_NAME_PATTERN, SUBJECT_ID_PATTERN
 
     if not re.fullmatch(CALLER_NAME_PATTERN, arguments.name):
-        raise ValidationFailed(
+        raise problem(
             "wrong_name", f"invalid name {arguments.name!r}: expected 1 to 64 of the characters A-Z a-z 0-9 . _ @ -"
         )
     if arguments.role in CASE_SCOPED_ROLES and not arguments.subject:
-        raise ValidationFailed(
+        raise problem(
             "subject_missing",
             f"--subject is missing: a token of the role {arguments.role} needs the id of the {arguments.role}",
         )
     for option, value in (("--subject", arguments.subject), *(("--team", team) for team in arguments.teams)):
         if value is not None and not (re.fullmatch(SUBJECT_ID_PATTERN, value) and value.isprintable()):
-            raise ValidationFailed(
-                "wrong_subject", f"invalid {option} {value!r}: expected 1 to 36 printable characters"
-            )
+            raise problem("wrong_subject", f"invalid {option} {value!r}: expected 1 to 36 printable characters")
 
 
 def _parse_validity(text: str) -> timedelta:
@@ -155,7 +153,7 @@ def _parse_validity(text: str) -> timedelta:
     except ValueError:
         time = timedelta(0)
     if time <= timedelta(0):
-        raise ValidationFailed(
+        raise problem(
             "wrong_expiry", f"invalid --expires {text!r}: expected a number with a unit, such as 12h, 90d or 52w"
         )
     return time

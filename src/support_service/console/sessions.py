@@ -3,7 +3,7 @@
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from support_service.core.errors import Forbidden
+from support_service.core.errors import problem
 from support_service.guard.json_body import read_model
 from support_service.platform.access.authenticator import MAX_TOKEN_LENGTH
 from support_service.platform.access.sessions import (
@@ -56,7 +56,7 @@ def check_https(request: web.Request) -> None:
     """Raise Forbidden for a sign-in whose secrets could be read on the way."""
     own = own_origin(request)
     if own.scheme != "https" and not own.is_loopback:
-        raise Forbidden("https_required", "Sign in over HTTPS; plain HTTP works on this machine only.")
+        raise problem("https_required", "Sign in over HTTPS; plain HTTP works on this machine only.")
 
 
 def browser_sessions(request: web.Request) -> BrowserSessions:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from support_service.console.pages import HOME_PATH, SIGN_IN_PAGE, SIGN_IN_PATH, redirect, shell_response
 from support_service.console.sessions import browser_sessions, check_https
-from support_service.core.errors import MalformedRequest, Unauthenticated, Unavailable
+from support_service.core.errors import Unauthenticated, Unavailable, problem
 from support_service.guard.unread_answers import CALLERS
 from support_service.platform.access.sessions import (
     SEC_FETCH_SITE,
@@ -194,5 +194,5 @@ def _own_url(request: web.Request) -> str:
     """Return the address of the service as the browser knows it: its cookies belong there. Raises MalformedRequest."""
     own = own_origin(request)
     if not own.host:
-        raise MalformedRequest("malformed_request", "The header Host is missing. The sign-in leads back to this host.")
+        raise problem("malformed_request", "The header Host is missing. The sign-in leads back to this host.")
     return str(own)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from support_service.core.problem_codes import STATUS_BY_CODE
+
 if TYPE_CHECKING:  # commands import this module for their help
     from pydantic import ValidationError
 
@@ -104,28 +106,11 @@ class RequestTooLarge(SupportError):
 
     status = 413
 
-    def __init__(self, code: str, detail: str, limit_bytes: int | None = None) -> None:
-        super().__init__(code, detail)
-        if limit_bytes is not None:
-            self.problem = {"limitBytes": limit_bytes}
-
-
-class UriTooLong(SupportError):
-    """The request's URI exceeds a size limit."""
-
-    status = 414
-
 
 class UnsupportedMediaType(SupportError):
     """The request's content type is not supported, or files of this type are not allowed."""
 
     status = 415
-
-
-class MisdirectedRequest(SupportError):
-    """The request was sent to a host name that the service does not serve."""
-
-    status = 421
 
 
 class ValidationFailed(SupportError):
@@ -138,10 +123,6 @@ class RateLimited(SupportError):
     """The caller exceeded its rate limit."""
 
     status = 429
-
-    def __init__(self, code: str, detail: str, retry_after: float | None = None) -> None:
-        super().__init__(code, detail)
-        self.retry_after = retry_after
 
 
 class ServiceFailed(SupportError):
@@ -162,6 +143,34 @@ class InsufficientStorage(ServiceFailed):
     status = 507
 
 
-def case_not_found(case_id: str) -> NotFound:
+KIND_BY_STATUS: Mapping[int | None, type[SupportError]] = {
+    kind.status: kind
+    for kind in list(vars().values())
+    if isinstance(kind, type) and issubclass(kind, SupportError) and "status" in vars(kind)
+}
+
+
+def problem(
+    code: str,
+    detail: str,
+    errors: Sequence[FieldError] = (),
+    *,
+    retry_after: float | None = None,
+    limit_bytes: int | None = None,
+) -> SupportError:
+    """Return the error of a code in `problem_codes`, which has its status. The status has its class.
+
+    `retry_after` is in seconds, `limit_bytes` the size that a file may have.
+    """
+    status = STATUS_BY_CODE[code]
+    failure = KIND_BY_STATUS.get(status, SupportError)(code, detail, errors)
+    failure.status = status
+    failure.retry_after = retry_after
+    if limit_bytes is not None:
+        failure.problem = {"limitBytes": limit_bytes}
+    return failure
+
+
+def case_not_found(case_id: str) -> SupportError:
     """Return the error for a case that does not exist, the same at every endpoint."""
-    return NotFound("case_not_found", f"There is no case {case_id[:64]!r}.")
+    return problem("case_not_found", f"There is no case {case_id[:64]!r}.")

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from support_service.core.clock import time_after, to_micros
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import VersionConflict
+from support_service.core.errors import SupportError, problem
 
 ExpectedVersions = Collection[int] | None
 """The versions of a resource that a change accepts; None accepts any."""
@@ -51,13 +51,13 @@ def check_resource_version(resource: Versioned | None, expected: ExpectedVersion
         raise resource_conflict(expected, code, noun)
 
 
-def resource_conflict(expected: Collection[int], code: str, noun: str) -> VersionConflict:
+def resource_conflict(expected: Collection[int], code: str, noun: str) -> SupportError:
     """Return the error for a resource that has none of the expected versions; `noun` names its kind."""
     if MISSING in expected:
-        return VersionConflict(code, f"The {noun} exists already, and `If-None-Match: *` only adds one.")
-    return VersionConflict(code, f"The {noun} was changed since it was read; read it again and retry.")
+        return problem(code, f"The {noun} exists already, and `If-None-Match: *` only adds one.")
+    return problem(code, f"The {noun} was changed since it was read; read it again and retry.")
 
 
-def version_conflict() -> VersionConflict:
+def version_conflict() -> SupportError:
     """Return the error for a case that was changed since it was read."""
-    return VersionConflict("case_changed", "The case was changed since it was read; read it again and retry.")
+    return problem("case_changed", "The case was changed since it was read; read it again and retry.")

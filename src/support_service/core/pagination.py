@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from support_service.core.clock import from_micros, to_micros
-from support_service.core.errors import FieldError, ValidationFailed
+from support_service.core.errors import FieldError, SupportError, problem
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESSIV
@@ -65,10 +65,10 @@ def _decode(form: struct.Struct, cursor: str) -> tuple[int, ...]:
     return numbers
 
 
-def invalid_cursor() -> ValidationFailed:
+def invalid_cursor() -> SupportError:
     """Return the error of a cursor that a list did not issue."""
-    problem = FieldError("cursor", "was not issued by this list; start again without a cursor")
-    return ValidationFailed("invalid_request", "The cursor is invalid.", [problem])
+    wrong = FieldError("cursor", "was not issued by this list; start again without a cursor")
+    return problem("invalid_request", "The cursor is invalid.", [wrong])
 
 
 class CursorSeal:

@@ -1,6 +1,4 @@
-"""The table of all problem codes, with their meaning and HTTP status, for the documents and the routes.
-
-The status of an answer is that of the error's class, see core/errors.py; a test compares both.
+"""The table of all problem codes, with their HTTP status and meaning. `errors.problem` makes an error of a code.
 
 A new code needs one row here, a line in `runbooks/errors.md` (and its Vietnamese version), and its name in the routes
 that return it. Tests compare all three, and the code that raises it, with this table.
@@ -233,3 +231,4 @@ COMMAND_LINE_ERRORS = (
     ("wrong_ttl", "a number of seconds from 1 to 86400"),
 )
 COMMAND_LINE_ERRORS_BY_NAME = dict(COMMAND_LINE_ERRORS)
+STATUS_BY_CODE = dict.fromkeys(COMMAND_LINE_ERRORS_BY_NAME) | {code.name: code.status for code in PROBLEM_CODES}

@@ -24,15 +24,7 @@ from support_service.cases.sql import case_rows
 from support_service.cases.sql.projections import json_object_of
 from support_service.core.clock import parse_time, utc_now
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import (
-    Conflict,
-    FieldError,
-    NotFound,
-    ServiceFailed,
-    SupportError,
-    ValidationFailed,
-    case_not_found,
-)
+from support_service.core.errors import FieldError, ServiceFailed, SupportError, case_not_found, problem
 from support_service.core.ids import is_valid_id, new_id
 from support_service.desk.bulk_models import (
     CHANGED,
@@ -187,9 +179,9 @@ class BulkService:
         """
         undone = await self._read_own(origin.principal, bulk_id)
         if undone.undoes is not None:
-            raise Conflict("bulk_change_not_undoable", "This bulk change is an undo itself; make another bulk change.")
+            raise problem("bulk_change_not_undoable", "This bulk change is an undo itself; make another bulk change.")
         if undone.finished_at is None:
-            raise Conflict("bulk_change_not_undoable", "This bulk change has not ended; repeat its request first.")
+            raise problem("bulk_change_not_undoable", "This bulk change has not ended; repeat its request first.")
         undo = await self._read(READ_UNDO, bulk=bulk_id)
         if undo is None:
             changed = [each for each in undone.case_ids if undone.items[each]["outcome"] == CHANGED]
@@ -204,7 +196,7 @@ class BulkService:
                 if found is None:
                     raise case_not_found(case_id)
                 if found.version != item["version"] or item["former"] is None:
-                    raise Conflict("case_changed_since", "The case has changed since the bulk change.")
+                    raise problem("case_changed_since", "The case has changed since the bulk change.")
                 case = LockedCase(work, self._recorder, found)
                 former = {**item["former"]}
                 if former.get("snoozed_until"):
@@ -287,7 +279,7 @@ class BulkService:
         found = await find_ids(self._database, query, principal, most + 1)
         if len(found) > MAX_BULK_CASES:
             number = f"{len(found):,}" if len(found) <= most else f"more than {most:,}"
-            raise ValidationFailed(
+            raise problem(
                 "bulk_too_large",
                 f"The query matches {number} cases, and a bulk change has at most {MAX_BULK_CASES}. Add a filter.",
             )
@@ -328,7 +320,7 @@ class BulkService:
         found = await self._read(READ_BULK, bulk=bulk_id) if is_valid_id(bulk_id) else None
         is_own = found is not None and (found.owner == principal.id or principal.role == "supervisor")
         if found is None or not is_own or self._is_expired(found):
-            raise NotFound("bulk_change_not_found", f"There is no bulk change {bulk_id[:64]!r} of the last hour.")
+            raise problem("bulk_change_not_found", f"There is no bulk change {bulk_id[:64]!r} of the last hour.")
         return found
 
     async def _read(self, statement: sa.Select[Any], **named: str | None) -> StoredBulk | None:
@@ -361,9 +353,9 @@ def _check_until(until: datetime | None) -> None:
     try:
         if until is not None:
             check_snooze_end(until)
-    except ValueError as problem:
-        message = f"change.until {problem}."
-        raise ValidationFailed("invalid_request", message, [FieldError("change.until", str(problem))]) from None
+    except ValueError as wrong:
+        message = f"change.until {wrong}."
+        raise problem("invalid_request", message, [FieldError("change.until", str(wrong))]) from None
 
 
 async def _outcome_of(changed: Awaitable[Outcome | None]) -> tuple[Outcome | None, str | None]:

@@ -18,7 +18,7 @@ from support_service.cases.model.vocabulary import (
     Tags,
 )
 from support_service.core.domain.case_vocabulary import PENDING, Status
-from support_service.core.errors import Conflict
+from support_service.core.errors import problem
 from support_service.desk.view_models import ViewFilters
 
 MAX_BULK_CASES = 500
@@ -91,7 +91,7 @@ class BulkFields(ApiModel):
             tags = [tag for tag in case.tags if tag not in self.remove_tags]
             tags += [tag for tag in dict.fromkeys(self.add_tags) if tag not in tags]
             if len(tags) > max(MAX_TAGS, len(case.tags)):
-                raise Conflict("too_many_tags", f"A case has at most {MAX_TAGS} tags.")
+                raise problem("too_many_tags", f"A case has at most {MAX_TAGS} tags.")
             values["tags"] = tags
         return values
 

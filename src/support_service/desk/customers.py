@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from support_service.core.clock import to_micros, utc_now
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed
+from support_service.core.errors import FieldError, SupportError, problem
 from support_service.core.ids import ID_LENGTH, new_id
 from support_service.core.optimistic_lock import MISSING, ExpectedVersions, next_time_version, resource_conflict
 from support_service.desk.customer_models import (
@@ -146,7 +146,7 @@ class CustomerRecords:
             assert row is not None  # noqa: S101 - it was added, by this transaction or another one
             if row.person not in (None, customer_id):
                 text = f"The customer was merged into {row.person!r}: change that one, or separate them first."
-                raise Conflict("customer_merged", text)
+                raise problem("customer_merged", text)
             before = _content_of(row)
             after = before.model_copy(update=change.sent_fields())
             changed = [name for name in CustomerContent.model_fields if getattr(before, name) != getattr(after, name)]
@@ -167,8 +167,8 @@ class CustomerRecords:
         if not is_customer_id(customer_id):
             raise customer_not_found(customer_id)
         if customer_id == into:
-            problem = FieldError("into", "must be the id of another customer")
-            raise ValidationFailed("invalid_request", "A customer can't be merged into itself.", [problem])
+            wrong = FieldError("into", "must be the id of another customer")
+            raise problem("invalid_request", "A customer can't be merged into itself.", [wrong])
         async with unit_of_work(self._database, origin, MERGES) as work:
             await work.tx.fetch_one(LOCK_MERGES)
             await _add_missing(work.tx, [customer_id, into])
@@ -179,10 +179,10 @@ class CustomerRecords:
                 return await self._read_changed(work, person)
             if customer_id != former:
                 text = f"{customer_id[:64]!r} was merged into {former!r}: merge that one, or separate them first."
-                raise Conflict("customer_already_merged", text)
+                raise problem("customer_already_merged", text)
             if len(found) > MAX_IDENTITIES:
                 text = f"The person would have {len(found)} ids, and the limit is {MAX_IDENTITIES}."
-                raise Conflict("too_many_identities", text)
+                raise problem("too_many_identities", text)
             await _set_links(work.tx, found, {customer_id: person})
             await _record_link(work, "customer.merged", found[person], found[customer_id])
             return await self._read_changed(work, person)
@@ -199,7 +199,7 @@ class CustomerRecords:
             found = await _lock_persons(work.tx, [customer_id] if is_customer_id(customer_id) else ())
             merged = found.get(other)
             if customer_id not in found or merged is None or merged.merged_into is None:
-                raise NotFound("identity_not_found", f"{other[:64]!r} was not merged into this customer.")
+                raise problem("identity_not_found", f"{other[:64]!r} was not merged into this customer.")
             person = found[_person_of(merged)]
             _check_version(person, expected)
             await _set_links(work.tx, found, {other: None})
@@ -388,6 +388,6 @@ def _shown_to(principal: Principal, row: Row) -> Customer:
     )
 
 
-def customer_not_found(customer_id: str) -> NotFound:
+def customer_not_found(customer_id: str) -> SupportError:
     """Return the error for a customer of whom the service knows nothing that the caller may see."""
-    return NotFound("customer_not_found", f"There is no customer {customer_id[:64]!r} with a case or a record.")
+    return problem("customer_not_found", f"There is no customer {customer_id[:64]!r} with a case or a record.")

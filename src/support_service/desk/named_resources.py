@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import sqlalchemy as sa
 
 from support_service.core.clock import time_after, to_micros, utc_now
-from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed
+from support_service.core.errors import FieldError, SupportError, problem
 from support_service.core.ids import is_valid_name
 from support_service.core.optimistic_lock import ExpectedVersions, check_resource_version, next_time_version
 from support_service.platform.audit import log as audit
@@ -121,9 +121,9 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
         moment.
         """
         if not self._kind.is_valid_name(name):
-            problem = FieldError("name", self._kind.name_rule)
+            wrong = FieldError("name", self._kind.name_rule)
             message = f"The name in the path can't be the name of a {self._kind.noun}."
-            raise ValidationFailed("invalid_request", message, [problem])
+            raise problem("invalid_request", message, [wrong])
         async with unit_of_work(self._database, origin, self._contended_row) as work:
             before = await self._lock_resource(work.tx, name)
             self._check_version(before, expected)
@@ -176,10 +176,10 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
         # A statement of its own, so that it sees what was committed while the one before waited.
         row = await work.tx.fetch_one(self._count_current)
         if not await work.tx.execute(self._insert, self._row_values(resource)):
-            raise Conflict(kind.exists_code, kind.exists_message.format(name=repr(name)))
+            raise problem(kind.exists_code, kind.exists_message.format(name=repr(name)))
         if row and row.number >= self._max_resources:  # rolls the new one back
             limit = f"{self._max_resources:,} {kind.full_plural}, the limit"
-            raise Conflict(kind.too_many_code, f"There are {limit}; delete one that is not used any more.")
+            raise problem(kind.too_many_code, f"There are {limit}; delete one that is not used any more.")
         await _record_audit_entry(work, kind.created_action, at, None, resource)
         return resource
 
@@ -217,8 +217,8 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
     def _check_version(self, resource: ResourceT | None, expected: ExpectedVersions) -> None:
         check_resource_version(resource, expected, self._kind.changed_code, self._kind.noun)
 
-    def _not_found(self, name: str) -> NotFound:
-        return NotFound(self._kind.not_found_code, f"There is no {self._kind.full_noun} {name[:64]!r}.")
+    def _not_found(self, name: str) -> SupportError:
+        return problem(self._kind.not_found_code, f"There is no {self._kind.full_noun} {name[:64]!r}.")
 
 
 async def _record_audit_entry(

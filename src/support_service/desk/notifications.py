@@ -19,7 +19,7 @@ from support_service.cases.sql.notification_rows import MAX_COUNTED
 from support_service.core import pagination
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain.principals import CaseOwnership, Principal
-from support_service.core.errors import Conflict, FieldError, ValidationFailed, case_not_found
+from support_service.core.errors import FieldError, case_not_found, problem
 from support_service.core.ids import is_valid_id
 from support_service.desk.agent_models import is_valid_agent_id
 from support_service.desk.agents import AGENT_KIND
@@ -140,7 +140,7 @@ class NotificationService:
             if (agent_id in before) == follows:
                 return
             if follows and len(before) >= MAX_FOLLOWERS:
-                raise Conflict("too_many_followers", f"The case has {MAX_FOLLOWERS} followers, the limit.")
+                raise problem("too_many_followers", f"The case has {MAX_FOLLOWERS} followers, the limit.")
             after = [*before, agent_id] if follows else [each for each in before if each != agent_id]
             await case_rows.set_followers(work.tx, case_id, after)
             if agent_id != origin.principal.id:  # following and leaving a case for oneself is not audited
@@ -157,8 +157,8 @@ def _check_may_change(principal: Principal, agent_id: str) -> None:
     if principal.role == "agent" and agent_id != principal.id:
         raise permission_missing("followers:write-others", "Agents follow cases themselves; ask a supervisor.")
     if not is_valid_agent_id(agent_id):
-        problem = FieldError("agentId", AGENT_KIND.name_rule)
-        raise ValidationFailed("invalid_request", "The id in the path can't be the id of a person.", [problem])
+        wrong = FieldError("agentId", AGENT_KIND.name_rule)
+        raise problem("invalid_request", "The id in the path can't be the id of a person.", [wrong])
 
 
 def _to_notification(row: Row) -> Notification:

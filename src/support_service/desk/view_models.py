@@ -14,7 +14,7 @@ from support_service.cases.model.requests import CaseFilters, Cursor, RequestMod
 from support_service.cases.model.vocabulary import NONE_FILTER, Assignee, Json, Subject, format_duration
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, STATUSES
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Forbidden
+from support_service.core.errors import problem
 from support_service.core.personal import FACT, INTERNAL, NOT_PERSONAL, PARTS, Personal
 
 AT_RISK_WITHIN = timedelta(hours=2)  # of a case with a clock that is due soon
@@ -215,7 +215,7 @@ def view_holder_for(principal: Principal, team: str | None) -> ViewHolder:
     if team is None:
         return ViewHolder(principal.id, None)
     if not _may_use_views_of(principal, team):
-        raise Forbidden(
+        raise problem(
             "permission_missing",
             "The permission 'views:share' is missing. Members of a team and supervisors change the views of the team.",
         )

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from support_service.cases.model.vocabulary import Json
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Conflict, NotFound
+from support_service.core.errors import SupportError, problem
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, check_resource_version
 from support_service.core.search_words import SoughtTexts
@@ -161,7 +161,7 @@ class ViewService:
         """Raise Conflict if a holder of these views can't have one more."""
         most = self._limits.max_views
         if len(existing) >= most:
-            raise Conflict("too_many_views", f"A user and a team have at most {most} saved views; delete one first.")
+            raise problem("too_many_views", f"A user and a team have at most {most} saved views; delete one first.")
 
 
 async def erase_views(
@@ -256,9 +256,9 @@ def _views_row_of(principal: Principal) -> ContendedRow:
     return ContendedRow(f"views of {principal.id}")
 
 
-def _not_found(view_id: str) -> NotFound:
-    return NotFound("view_not_found", f"There is no saved view {view_id[:64]!r}.")
+def _not_found(view_id: str) -> SupportError:
+    return problem("view_not_found", f"There is no saved view {view_id[:64]!r}.")
 
 
-def _name_taken(name: str) -> Conflict:
-    return Conflict("view_name_taken", f"There is another saved view {name!r}; choose another name.")
+def _name_taken(name: str) -> SupportError:
+    return problem("view_name_taken", f"There is another saved view {name!r}; choose another name.")

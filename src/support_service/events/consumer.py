@@ -22,7 +22,7 @@ from typing import Literal
 import sqlalchemy as sa
 
 from support_service.core.clock import Backoff, utc_now
-from support_service.core.errors import SupportError, Unavailable
+from support_service.core.errors import SupportError, Unavailable, problem
 from support_service.core.ids import new_id
 from support_service.core.part_state import OK, OncallCard
 from support_service.events import envelope
@@ -158,7 +158,7 @@ class EventConsumer:
             most = self._timings.max_waiting_events
             await self._broker.publish(self._stream, [envelope.serialize_event(event)], max_length=most, trim=False)
         except StreamFullError as full:
-            raise Unavailable("events_busy", "Too many events are waiting; send it again later.") from full
+            raise problem("events_busy", "Too many events are waiting; send it again later.") from full
         except BrokerError:
             self._count_consumed(event, await self._apply(event))
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from support_service.core.clock import utc_now
-from support_service.core.errors import NotFound, Unavailable
+from support_service.core.errors import SupportError, problem
 from support_service.events.broker.base import ENTRY_ID_PATTERN, MAX_SHOWN_CHARACTERS, Broker, BrokerError, DeadLetter
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database
@@ -60,7 +60,7 @@ def _broker_errors_as_unavailable() -> Iterator[None]:
     try:
         yield
     except BrokerError as failure:
-        raise Unavailable("broker_unavailable", "The Redis of events does not answer; try again later.") from failure
+        raise problem("broker_unavailable", "The Redis of events does not answer; try again later.") from failure
 
 
 def shown_event(letter: DeadLetter) -> tuple[str, bool]:
@@ -69,5 +69,5 @@ def shown_event(letter: DeadLetter) -> tuple[str, bool]:
     return text[:MAX_SHOWN_CHARACTERS], len(text) > MAX_SHOWN_CHARACTERS
 
 
-def _letter_not_found(letter_id: str) -> NotFound:
-    return NotFound("dead_letter_not_found", f"There is no dead letter {letter_id[:64]!r}.")
+def _letter_not_found(letter_id: str) -> SupportError:
+    return problem("dead_letter_not_found", f"There is no dead letter {letter_id[:64]!r}.")

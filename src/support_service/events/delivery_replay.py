@@ -7,7 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from support_service.core.clock import utc_now
-from support_service.core.errors import NotFound
+from support_service.core.errors import SupportError, problem
 from support_service.core.units import MAX_INTEGER
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database, Reader, Row, Transaction
@@ -91,8 +91,8 @@ class DeliveryService:
             await audit.record(work, None, action, now, changes)
 
 
-def _delivery_not_found(delivery_id: str) -> NotFound:
-    return NotFound("delivery_not_found", f"There is no webhook delivery {delivery_id[:64]!r}.")
+def _delivery_not_found(delivery_id: str) -> SupportError:
+    return problem("delivery_not_found", f"There is no webhook delivery {delivery_id[:64]!r}.")
 
 
 async def list_deliveries(reader: Reader, state: str | None, count: int) -> Sequence[Row]:

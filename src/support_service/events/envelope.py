@@ -13,7 +13,7 @@ from cloudevents.core.v1.event import OPTIONAL_ATTRIBUTES, REQUIRED_ATTRIBUTES, 
 from pydantic import ValidationError
 
 from support_service.core.clock import utc_now
-from support_service.core.errors import MAX_FIELD_ERRORS, FieldError, MalformedRequest, ValidationFailed, field_errors
+from support_service.core.errors import MAX_FIELD_ERRORS, FieldError, SupportError, field_errors, problem
 from support_service.core.json_input import with_camel_case_names
 from support_service.events.inbound_events import MODEL_BY_TYPE, TYPE_BY_NAME, InboundData, InboundEvent
 from support_service.platform.telemetry.traces import propagation_headers
@@ -35,22 +35,22 @@ def parse_event(body: bytes) -> InboundEvent:
     Raises MalformedRequest if the body exceeds MAX_EVENT_BYTES or is not JSON, ValidationFailed for an invalid event.
     """
     if len(body) > MAX_EVENT_BYTES:
-        raise MalformedRequest(
+        raise problem(
             "event_too_large", f"An event may have at most {MAX_EVENT_BYTES} bytes; this one has {len(body)}."
         )
     try:
         document = pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as failure:
-        raise MalformedRequest("malformed_json", f"The event is not JSON: {failure}.") from None
+        raise problem("malformed_json", f"The event is not JSON: {failure}.") from None
     if b"\\u0000" in body:
-        raise ValidationFailed("invalid_event", "The event contains a NUL character, which no text may contain.")
+        raise problem("invalid_event", "The event contains a NUL character, which no text may contain.")
     return parse_document(document)
 
 
 def parse_document(document: object) -> InboundEvent:
     """Parse an event from a JSON document that holds both attributes and data. Raises ValidationFailed."""
     if not isinstance(document, dict):
-        raise ValidationFailed("invalid_event", "An event must be a JSON object.")
+        raise problem("invalid_event", "An event must be a JSON object.")
     if "specversion" not in document:
         plain = {str(ATTRIBUTE_BY_PLAIN_NAME.get(name, name)): value for name, value in document.items()}
         if "eventType" in plain:
@@ -190,6 +190,6 @@ def _parse_time(value: object) -> datetime:
     return moment
 
 
-def _invalid_event(*fields: FieldError) -> ValidationFailed:
+def _invalid_event(*fields: FieldError) -> SupportError:
     named = "; ".join(f"{each.field}: {each.message}" for each in fields)
-    return ValidationFailed("invalid_event", f"The event is invalid: {named}", fields)
+    return problem("invalid_event", f"The event is invalid: {named}", fields)

@@ -7,7 +7,7 @@ from aiohttp import web
 from multidict import istr
 
 from support_service.core.domain.principals import ANONYMOUS
-from support_service.core.errors import MalformedRequest, RateLimited, Unavailable, UriTooLong
+from support_service.core.errors import RateLimited, SupportError, Unavailable, problem
 from support_service.guard.addresses import TrustedProxies, rate_limit_address
 from support_service.guard.overload import LARGE_BODY_BYTES, LargeBodies, LoadShedder, Readiness
 from support_service.guard.rates import RateLimiter, RateLimitState
@@ -92,16 +92,16 @@ class Admission:
         reason = self.load_shedder.rejection_reason(self.readiness.in_progress - self.readiness.waiting_for_client)
         if reason is not None:
             self.instruments.add(REQUEST_TURNED_AWAY, 1, {"reason": reason})
-            raise Unavailable("overloaded", "The service is overloaded; try again in a moment.")
+            raise problem("overloaded", "The service is overloaded; try again in a moment.")
         if self.address_limiter is not None:
             self._apply_limit(request, self.address_limiter, self.address_limiter.consume(address))
         self._check_unread(request)
         query = request.rel_url.raw_query_string
         if query:
             if len(query) > MAX_QUERY_BYTES:
-                raise UriTooLong("uri_too_long", f"The query string is too long; the limit is {MAX_QUERY_BYTES} bytes.")
+                raise problem("uri_too_long", f"The query string is too long; the limit is {MAX_QUERY_BYTES} bytes.")
             if query.count("&") >= MAX_QUERY_PARAMETERS:
-                raise MalformedRequest(
+                raise problem(
                     "too_many_parameters", f"The query has too many parameters; the limit is {MAX_QUERY_PARAMETERS}."
                 )
 
@@ -190,7 +190,7 @@ class Admission:
         try:
             return read_origin(self.scheme(request), request.headers.get(HOST_HEADER, ""))
         except ValueError:
-            raise MalformedRequest(
+            raise problem(
                 "malformed_request",
                 "The header Host is invalid. Send a host name or an IP address, with or without a port, "
                 "such as desk.example:8000.",
@@ -243,13 +243,13 @@ class Admission:
         if not limit_state.admitted:
             raise self._rate_limited_error(limiter, limit_state)
 
-    def _rate_limited_error(self, limiter: RateLimiter, limit_state: RateLimitState) -> RateLimited:
+    def _rate_limited_error(self, limiter: RateLimiter, limit_state: RateLimitState) -> SupportError:
         self.instruments.add(REQUEST_TURNED_AWAY, 1, {"reason": limiter.name})
         rate = f"{limiter.rate.requests} requests in {limiter.rate.seconds} s"
-        return RateLimited(
+        return problem(
             "rate_limited",
             f"The limit of {rate} for one {limiter.name} is exceeded; retry after the time in Retry-After.",
-            max(1, ceil(limit_state.retry_after)),
+            retry_after=max(1, ceil(limit_state.retry_after)),
         )
 
 
@@ -262,7 +262,7 @@ def _check_repeated_headers(request: web.Request) -> None:
     headers = request.headers
     for name in SINGLE_VALUE_HEADERS:
         if name in headers and len(headers.getall(name)) > 1:
-            raise MalformedRequest("malformed_request", f"The header {name} may occur only once.")
+            raise problem("malformed_request", f"The header {name} may occur only once.")
 
 
 RATE_LIMIT_HEADERS = web.RequestKey("rate_limit_headers", tuple[str, str])  # values of RateLimit-Policy and RateLimit

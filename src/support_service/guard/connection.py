@@ -346,7 +346,7 @@ class UnreadableRequestResponder:
         """Return the refusal of a head that aiohttp accepts but has another version or is too large, else None."""
         if not is_version_supported:
             detail = "The request is neither HTTP/1.0 nor HTTP/1.1; it had no effect."
-            return self._set_headers_and_close(request, self.refuse(505, "version_not_supported", detail, None))
+            return self._set_headers_and_close(request, self.refuse("version_not_supported", detail, None))
         size = sum(len(name) + len(value) + len(": \r\n") for name, value in request.raw_headers)
         return self.respond(request, None, head_too_large=True) if size > MAX_HEAD_BYTES else None
 
@@ -357,12 +357,12 @@ class UnreadableRequestResponder:
         if head_too_large:
             response = self._headers_too_large(cause)
         elif isinstance(cause, LineTooLong) and cause.args[1] == MAX_URL_BYTES:
-            response = self.refuse(414, "uri_too_long", f"The URL may have at most {MAX_URL_BYTES} bytes.", cause)
+            response = self.refuse("uri_too_long", f"The URL may have at most {MAX_URL_BYTES} bytes.", cause)
         elif isinstance(cause, LineTooLong) or str(cause).endswith(TOO_MANY_HEADERS_MESSAGE):
             response = self._headers_too_large(cause)
         else:
             response = self.refuse(
-                400, "malformed_request", "The request is not valid HTTP/1.0 or HTTP/1.1; it had no effect.", cause
+                "malformed_request", "The request is not valid HTTP/1.0 or HTTP/1.1; it had no effect.", cause
             )
         return self._set_headers_and_close(request, response)
 
@@ -371,18 +371,18 @@ class UnreadableRequestResponder:
         response.force_close()
         return response
 
-    def refuse(self, status: int, code: str, detail: str, cause: BaseException | None) -> web.Response:
+    def refuse(self, code: str, detail: str, cause: BaseException | None) -> web.Response:
         """Return a problem response with a new request id, and count and log the refusal."""
         request_id = new_request_id()
         token = LOG_REQUEST_ID.set(request_id)
-        self._metrics.record_unreadable(status)
+        response = problem_response(code, detail)
+        self._metrics.record_unreadable(response.status)
         reason = code if cause is None else f"{code}, {type(cause).__name__}"
-        log.info("Refused an unreadable request: %d %s", status, reason, extra={"status": status})
-        response = problem_response(status, code, detail)
+        log.info("Refused an unreadable request: %d %s", response.status, reason, extra={"status": response.status})
         response.headers["X-Request-Id"] = request_id
         LOG_REQUEST_ID.reset(token)
         return response
 
     def _headers_too_large(self, cause: BaseException | None) -> web.Response:
         limits = f"{MAX_HEADERS} headers, {MAX_HEADER_BYTES} bytes in each, {MAX_HEAD_BYTES} bytes in total"
-        return self.refuse(431, "headers_too_large", f"A request may have at most {limits}.", cause)
+        return self.refuse("headers_too_large", f"A request may have at most {limits}.", cause)

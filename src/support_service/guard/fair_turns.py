@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from support_service.core.errors import RateLimited
+from support_service.core.errors import SupportError, problem
 
 RETRY_AFTER = 2  # seconds
 
@@ -20,16 +20,16 @@ class TurnLimits:
     max_wait: float = 5.0  # seconds
 
 
-def searches_waiting_error() -> RateLimited:
+def searches_waiting_error() -> SupportError:
     """Return the error for a search or a count that gets no turn."""
     message = "Earlier searches and counts take too long. Wait until your own have ended, and try again."
-    return RateLimited("searches_waiting", message, RETRY_AFTER)
+    return problem("searches_waiting", message, retry_after=RETRY_AFTER)
 
 
-def bulk_changes_waiting_error() -> RateLimited:
+def bulk_changes_waiting_error() -> SupportError:
     """Return the error for a bulk change that gets no turn."""
     message = "Earlier bulk changes take too long. Wait until your own have ended, and try again."
-    return RateLimited("bulk_changes_waiting", message, RETRY_AFTER)
+    return problem("bulk_changes_waiting", message, retry_after=RETRY_AFTER)
 
 
 class FairTurns:
@@ -40,7 +40,7 @@ class FairTurns:
     """
 
     def __init__(
-        self, limits: TurnLimits = TurnLimits(), error: Callable[[], RateLimited] = searches_waiting_error
+        self, limits: TurnLimits = TurnLimits(), error: Callable[[], SupportError] = searches_waiting_error
     ) -> None:
         self._limits = limits
         self._error = error  # of a caller that gets no turn in time

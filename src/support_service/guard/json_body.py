@@ -12,13 +12,7 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 from yarl import URL
 
-from support_service.core.errors import (
-    MalformedRequest,
-    RequestTimeout,
-    UnsupportedMediaType,
-    ValidationFailed,
-    field_errors,
-)
+from support_service.core.errors import field_errors, problem
 from support_service.core.json_input import (
     MAX_CONTAINERS,
     MAX_DEPTH,
@@ -121,7 +115,7 @@ def media_type(request: web.Request) -> str:
 def check_not_compressed(request: web.Request) -> None:
     """Raise UnsupportedMediaType for a compressed body: the service decompresses no bodies."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaType(
+        raise problem(
             "unsupported_type", "Compressed bodies are not supported; send the body without Content-Encoding."
         )
 
@@ -145,7 +139,7 @@ async def read_body(request: web.Request) -> bytes:
             async with asyncio.timeout(timeout):
                 request[BODY] = await _receive_body(request)
     except TimeoutError:
-        raise RequestTimeout("body_too_slow", f"The body did not arrive within {timeout:g} s.") from None
+        raise problem("body_too_slow", f"The body did not arrive within {timeout:g} s.") from None
     return request[BODY]
 
 
@@ -173,7 +167,7 @@ def _parse_query(raw: str, repeatable: Collection[str] = ()) -> dict[str, Any]:
 def _parse_json(content_type: str, body: bytes) -> Any:
     # A request that a browser sends to another origin without a preflight never has a JSON type.
     if content_type != "application/json" and not content_type.endswith("+json"):
-        raise UnsupportedMediaType("unsupported_type", "Send JSON, with the header Content-Type: application/json.")
+        raise problem("unsupported_type", "Send JSON, with the header Content-Type: application/json.")
     return parse_json(body)
 
 
@@ -183,19 +177,15 @@ def parse_json(body: bytes) -> Any:
     Raises MalformedRequest, and ValidationFailed (NUL characters).
     """
     if has_too_many_containers(body):
-        raise MalformedRequest(
-            "malformed_json", f"The JSON body has more than {MAX_CONTAINERS:,} objects and lists, the limit."
-        )
+        raise problem("malformed_json", f"The JSON body has more than {MAX_CONTAINERS:,} objects and lists, the limit.")
     try:
         document = pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as failure:
-        raise MalformedRequest("malformed_json", f"The body is not JSON: {failure}.") from None
+        raise problem("malformed_json", f"The body is not JSON: {failure}.") from None
     if HUGE_NUMBER.search(body) and _contains_value(document, _is_infinite):
-        raise MalformedRequest(
-            "malformed_json", "The JSON body has a number above 1.8e308, the largest that is supported."
-        )
+        raise problem("malformed_json", "The JSON body has a number above 1.8e308, the largest that is supported.")
     if exceeds_depth(body, document):
-        raise MalformedRequest("malformed_json", f"The JSON body is nested deeper than {MAX_DEPTH} levels, the limit.")
+        raise problem("malformed_json", f"The JSON body is nested deeper than {MAX_DEPTH} levels, the limit.")
     if b"\\u0000" in body:  # only a body with this escape can hold a NUL
         _check_no_nul(document)
     return document
@@ -205,7 +195,7 @@ def _with_camel_case_names(model: type[BaseModel], document: object) -> Any:
     """Return the document with the names of fields in camelCase. Raises ValidationFailed for contradicting names."""
     renamed, errors = with_camel_case_names(model, document)
     if errors:
-        raise ValidationFailed("invalid_request", INVALID_REQUEST, errors)
+        raise problem("invalid_request", INVALID_REQUEST, errors)
     return renamed
 
 
@@ -214,12 +204,12 @@ def _validate(model: type[ModelT], document: object, whole: str = "body") -> Mod
         return model.model_validate(_with_camel_case_names(model, document))
     except ValidationError as failure:
         fields = field_errors(failure, whole=whole)
-        raise ValidationFailed("invalid_request", INVALID_REQUEST, fields) from None
+        raise problem("invalid_request", INVALID_REQUEST, fields) from None
 
 
 def _check_no_nul(document: object) -> None:
     if _contains_value(document, _is_nul):
-        raise ValidationFailed("invalid_request", "The request has a NUL character in a text, which is not allowed.")
+        raise problem("invalid_request", "The request has a NUL character in a text, which is not allowed.")
 
 
 def _is_nul(value: object) -> bool:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from aiohttp import web
 
-from support_service.core.errors import Unavailable
+from support_service.core.errors import problem
 
 # Late checks in a row before requests are refused; a garbage collection or a slow disk causes only one.
 LATE_CHECKS_BEFORE_SHEDDING = 4
@@ -140,7 +140,7 @@ class LargeBodies:
         if self._total >= MAX_LARGE_BODIES or any(
             self._by_caller[each] >= MAX_LARGE_BODIES_PER_CALLER for each in callers
         ):
-            raise Unavailable("overloaded", "Too many large requests are in progress; try again in a moment.")
+            raise problem("overloaded", "Too many large requests are in progress; try again in a moment.")
         request[LARGE_BODY_CALLERS] = tuple(callers)
         self._total += 1
         self._by_caller.update(callers)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from support_service.core import errors
 from support_service.core.errors import FieldError, SupportError
+from support_service.core.problem_codes import STATUS_BY_CODE
 from support_service.platform.telemetry.logs import LOG_REQUEST_ID, cause_chain, describe_cause, outage_logger
 
 RETRY_AFTER_BY_STATUS = {503: "1", 507: "60"}  # seconds
@@ -68,15 +69,15 @@ def response_to_failure(request: web.Request, failure: Exception) -> web.Respons
         return _response_to_error(failure)
     if isinstance(failure, web.HTTPException):
         response = problem_response(
-            failure.status,
             CODE_BY_STATUS.get(failure.status, "http_error"),
             DETAIL_BY_STATUS.get(failure.status, failure.reason),
+            status=failure.status,
         )
         if "Allow" in failure.headers:
             response.headers["Allow"] = failure.headers["Allow"]
         return response
     if isinstance(failure, web.RequestPayloadError):
-        response = problem_response(400, "malformed_body", f"The body can't be read: {' '.join(str(failure).split())}")
+        response = problem_response("malformed_body", f"The body can't be read: {' '.join(str(failure).split())}")
         response.force_close()
         failure.__traceback__ = None  # refers to the body's stream, which keeps the error
         return response
@@ -85,13 +86,13 @@ def response_to_failure(request: web.Request, failure: Exception) -> web.Respons
         return web.Response(status=CLIENT_CLOSED_REQUEST)
     log.error("%s %s failed", request.method, request.path, exc_info=failure)
     return problem_response(
-        500, "internal_error", "The service failed unexpectedly; its log has the details under the request id."
+        "internal_error", "The service failed unexpectedly; its log has the details under the request id."
     )
 
 
 def _response_to_error(error: SupportError) -> web.Response:
     """Return the response of an error; what is unavailable is logged."""
-    response = problem_response(error.status or 500, error.code, error.detail, error.errors, error.problem)
+    response = problem_response(error.code, error.detail, error.errors, error.problem, status=error.status)
     if isinstance(error, errors.Unavailable | errors.InsufficientStorage):
         _log_unavailable(error)
     if isinstance(error, errors.RequestTimeout):
@@ -119,16 +120,18 @@ def _challenge(error: errors.Unauthenticated) -> str:
 
 
 def problem_response(
-    status: int,
     code: str,
     detail: str,
     fields: Sequence[FieldError] = (),
     members: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    status: int | None = None,
 ) -> web.Response:
     """Return an `application/problem+json` response, with Retry-After for 503 and 507.
 
-    `members` are added to the members of every problem.
+    `members` are added to the members of every problem. Without a `status` the response has that of the code.
     """
+    status = status or STATUS_BY_CODE[code] or 500
     document = Problem(
         title=HTTPStatus(status).phrase,
         status=status,

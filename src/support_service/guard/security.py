@@ -10,7 +10,7 @@ from aiohttp import web
 from multidict import istr
 from yarl import URL
 
-from support_service.core.errors import Forbidden, MisdirectedRequest
+from support_service.core.errors import problem
 
 # On every response: foreign pages cannot embed it, and browsers use no content type but the declared one.
 SECURITY_HEADERS = tuple(
@@ -139,7 +139,7 @@ class BrowserPolicy:
         if self._own_origins is None:
             return
         if own.host and not own.is_loopback and own.host_name not in self._own_host_names:
-            raise MisdirectedRequest(
+            raise problem(
                 "host_not_allowed",
                 "This host name is not allowed; without authentication, use localhost or SUPPORT_PUBLIC_URL's host.",
             )
@@ -147,7 +147,7 @@ class BrowserPolicy:
         if origin is None or origin in self._allowed:
             return
         if parse_origin(origin) not in {own, *self._own_origins} - {None}:
-            raise Forbidden(
+            raise problem(
                 "origin_not_allowed", "This origin is not allowed; SUPPORT_CORS_ORIGINS lists the allowed origins."
             )
 

@@ -110,7 +110,7 @@ class HttpServer(web.Server):
             return await self._app_handler(request)  # type: ignore[no-any-return]
         except web.HTTPExpectationFailed as failure:
             return self._responder.refuse(
-                417, "expectation_failed", "The Expect header is not supported, except for 100-continue.", failure
+                "expectation_failed", "The Expect header is not supported, except for 100-continue.", failure
             )
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from support_service.core.errors import RateLimited, Unavailable
+from support_service.core.errors import problem
 
 # Bytes that count for an answer that its handler streams: a block of a file, and what the transport takes before the
 # handler has to wait.
@@ -93,13 +93,13 @@ class UnreadAnswers:
         for caller in callers:
             group = self._by_caller.get(caller)
             if group is not None and self._is_exceeded(group, size):
-                raise RateLimited(
+                raise problem(
                     "answers_unread",
                     f"More than {group.limit} bytes of your answers are unread; read them before you ask for more.",
-                    RETRY_AFTER,
+                    retry_after=RETRY_AFTER,
                 )
         if in_total and self._is_exceeded(self._total, size):
-            raise Unavailable("overloaded", "Clients leave too many answers unread; try again in a moment.")
+            raise problem("overloaded", "Clients leave too many answers unread; try again in a moment.")
 
     def begin(
         self,

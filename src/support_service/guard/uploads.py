@@ -15,14 +15,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
-from support_service.core.errors import (
-    FieldError,
-    MalformedRequest,
-    RequestTimeout,
-    RequestTooLarge,
-    UnsupportedMediaType,
-    ValidationFailed,
-)
+from support_service.core.errors import FieldError, SupportError, problem
 from support_service.guard.guard import GUARD
 from support_service.guard.json_body import INVALID_REQUEST, check_not_compressed
 from support_service.platform.settings.resources import AttachmentSettings
@@ -70,14 +63,14 @@ class FileUpload:
         length = self._request.content_length
         if length is not None and length > self._max_bytes + MAX_OTHER_BYTES:
             detail = f"The file is too large; the limit is {self._max_bytes} bytes."
-            raise RequestTooLarge("attachment_too_large", detail, self._max_bytes)
+            raise problem("attachment_too_large", detail, limit_bytes=self._max_bytes)
         async for event in self._events:
             if isinstance(event, MultipartSegment) and event.name == FILE_PART:
                 self.filename = event.filename or ""
                 self.content_type = event.content_type
                 self._checksums.add_expected(event.headerlist)
                 return
-        raise ValidationFailed("file_missing", "The body has no part named `file`; send the file in it.")
+        raise problem("file_missing", "The body has no part named `file`; send the file in it.")
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the file's bytes. Ends only after the whole body has been read and validated.
@@ -91,7 +84,7 @@ class FileUpload:
                 in_file = False
             elif isinstance(event, MultipartSegment):
                 if event.name == FILE_PART:
-                    raise ValidationFailed(
+                    raise problem(
                         "file_repeated", "The body has several parts named `file`; send one file per request."
                     )
             elif in_file:
@@ -110,7 +103,7 @@ class FileUpload:
             chunk = await self._wait_for_bytes()
         self._received += len(chunk)
         if chunk and self._waited > self._timings.min_rate_grace and self._received < self._min_rate * self._waited:
-            raise RequestTimeout(
+            raise problem(
                 "body_too_slow", f"The body arrives too slowly; the minimum is {self._min_rate:g} bytes per second."
             )
         self._checksums.add_body(chunk)
@@ -124,15 +117,15 @@ class FileUpload:
                 chunk = await self._request.content.readany()
         except TimeoutError:
             if left < chunk_timeout:
-                raise RequestTimeout("body_too_slow", f"The body did not arrive within {self._deadline:g} s.") from None
-            raise RequestTimeout("body_too_slow", f"No data of the body arrived for {chunk_timeout:g} s.") from None
+                raise problem("body_too_slow", f"The body did not arrive within {self._deadline:g} s.") from None
+            raise problem("body_too_slow", f"No data of the body arrived for {chunk_timeout:g} s.") from None
         self._waited += self._loop.time() - started
         return chunk
 
     async def _parse(self) -> AsyncIterator[MultipartSegment | bytes | None]:
         media_type, options = parse_options_header(self._request.headers.get("Content-Type", ""))
         if media_type != "multipart/form-data" or not options.get("boundary"):
-            raise UnsupportedMediaType(
+            raise problem(
                 "unsupported_type",
                 "The content type is not supported; send multipart/form-data with a boundary and a part `file`.",
             )
@@ -155,18 +148,16 @@ class FileUpload:
                             file_bytes += len(event)
                         yield event
                     if received - file_bytes > MAX_OTHER_BYTES:
-                        raise RequestTooLarge(
+                        raise problem(
                             "body_too_large", f"The body has more than {MAX_OTHER_BYTES} bytes besides the file."
                         )
         except MultipartError as failure:
-            raise MalformedRequest(
-                "malformed_multipart", f"The multipart body is invalid: {failure.args[0]}."
-            ) from None
+            raise problem("malformed_multipart", f"The multipart body is invalid: {failure.args[0]}.") from None
 
 
-def _misplaced_visibility_error() -> ValidationFailed:
+def _misplaced_visibility_error() -> SupportError:
     errors = [FieldError(VISIBILITY_PART, "must be in the query, as ?visibility=internal")]
-    return ValidationFailed("invalid_request", INVALID_REQUEST, errors)
+    return problem("invalid_request", INVALID_REQUEST, errors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +221,7 @@ class ChecksumVerifier:
             if each.value != actual and not (each.of_body and each.value == self._body.digest())
         ]
         if mismatches:
-            raise ValidationFailed(
+            raise problem(
                 "checksum_mismatch",
                 "The received file does not match its checksum, so it was not stored; send it again.",
                 mismatches,
@@ -265,5 +256,5 @@ def _decode_base64(header: str, text: str) -> bytes:
     return value
 
 
-def _malformed_checksum(header: str) -> MalformedRequest:
-    return MalformedRequest("malformed_checksum", f"{header} has no valid SHA-256; send its 32 bytes in hex or base64.")
+def _malformed_checksum(header: str) -> SupportError:
+    return problem("malformed_checksum", f"{header} has no valid SHA-256; send its 32 bytes in hex or base64.")

@@ -22,7 +22,7 @@ from support_service.cases.model.case import Case, Message
 from support_service.cases.model.files import StoredAttachment
 from support_service.cases.sql import attachment_rows, case_reading
 from support_service.core.clock import format_time, utc_now
-from support_service.core.errors import Conflict, MalformedRequest, SupportError, Unavailable
+from support_service.core.errors import SupportError, Unavailable, problem
 from support_service.desk.customers import read_content
 from support_service.guard.json_body import parse_json
 from support_service.importing.entries import MAX_LINE_BYTES, KeptIds
@@ -70,7 +70,7 @@ class CaseArchive:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 text = f"Another process writes to {self._folder}: wait for its end"
-                raise Conflict("archive_in_use", text) from None
+                raise problem("archive_in_use", text) from None
             for left in self._folder.glob(f"{OWN_NAMES}.jsonl{UNFINISHED}"):  # not what others have there
                 self._delete_unsealed(left.name.partition(".")[0])
             yield
@@ -149,7 +149,7 @@ class CaseArchive:
             document["customer"] = content.model_dump(by_alias=True, exclude_none=True)
         line = pydantic_core.to_json(document, inf_nan_mode="constants") + b"\n"
         if len(line) > MAX_LINE_BYTES:
-            raise MalformedRequest("line_too_long", f"The case has more than {MAX_LINE_BYTES:,} bytes as JSON")
+            raise problem("line_too_long", f"The case has more than {MAX_LINE_BYTES:,} bytes as JSON")
         build_case(parse_case(parse_json(line), keep_as_it_is), KeptIds(), ())
         if files:
             for made in (folder, folder / case.id):
@@ -173,7 +173,7 @@ class CaseArchive:
     async def _write_bytes(self, path: Path, attachment: StoredAttachment) -> None:
         storage = self._storages.get(attachment.storage)
         if storage is None:
-            raise Unavailable("attachment_unreadable", f"The storage {attachment.storage} is not configured")
+            raise problem("attachment_unreadable", f"The storage {attachment.storage} is not configured")
         blocks = read_verified(storage, attachment.storage_key, attachment.size_bytes, attachment.sha256)
         with create_file(path, replaces=True) as file:  # what an unreadable file has left
             async with aclosing(blocks):

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from support_service.cases.model.vocabulary import Json
-from support_service.core.errors import Unavailable
+from support_service.core.errors import SupportError, problem
 from support_service.guard.json_body import parse_json
 from support_service.importing import fields
 from support_service.importing.entries import Entries, KeptIds, checked_entry
@@ -98,8 +98,8 @@ def _open_sqlite_read_only(path: Path) -> ReadRows:
     return lambda statement: asyncio.to_thread(read, statement)
 
 
-def _unreadable_database_error(reason: str) -> Unavailable:
-    return Unavailable("database_unavailable", f"The database of the earlier service can't be read: {reason}")
+def _unreadable_database_error(reason: str) -> SupportError:
+    return problem("database_unavailable", f"The database of the earlier service can't be read: {reason}")
 
 
 async def read_tickets(read: ReadRows, ids: Sequence[str], folder: Path) -> Entries:

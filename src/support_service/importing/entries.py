@@ -7,7 +7,7 @@ from typing import BinaryIO
 import ijson
 import pydantic_core
 
-from support_service.core.errors import MalformedRequest, SupportError
+from support_service.core.errors import SupportError, problem
 from support_service.core.json_input import MAX_CONTAINERS, MAX_DEPTH
 from support_service.guard.json_body import parse_json
 
@@ -55,7 +55,7 @@ def checked_entry(place: int, size: int, document: object, kept: KeptIds = KeptI
     except SupportError as failure:
         return Entry(place, size, refusal=failure)
     except (ValueError, RecursionError):  # nested too deeply to be written
-        return Entry(place, size, refusal=MalformedRequest("malformed_json", "The case is nested too deeply."))
+        return Entry(place, size, refusal=problem("malformed_json", "The case is nested too deeply."))
 
 
 async def read_lines(file: BinaryIO) -> Entries:
@@ -63,7 +63,7 @@ async def read_lines(file: BinaryIO) -> Entries:
     for number, (line, size) in enumerate(_split_lines(file), 1):
         if line is None:
             text = f"The line has {size:,} bytes; it may have at most {MAX_LINE_BYTES:,}."
-            yield Entry(number, size, refusal=MalformedRequest("line_too_long", text))
+            yield Entry(number, size, refusal=problem("line_too_long", text))
         elif line.strip():
             try:
                 entry = Entry(number, size, parse_json(line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line))
@@ -96,7 +96,7 @@ class BoundedReader:
         """Return at most `size` bytes, empty at the end. Raises MalformedRequest."""
         most = self._max_element_bytes
         if self.count > most:
-            raise MalformedRequest("malformed_json", f"A case of the list has more than {most:,} bytes.")
+            raise problem("malformed_json", f"A case of the list has more than {most:,} bytes.")
         block = self._file.read(size)
         self.count += len(block)
         return block
@@ -118,11 +118,11 @@ async def read_array(file: BinaryIO, *, max_element_bytes: int = MAX_ELEMENT_BYT
         size = reader.take_element_size()
         yield (
             Entry(place, size, refusal=element)
-            if isinstance(element, MalformedRequest)
+            if isinstance(element, SupportError)
             else checked_entry(place, size, element)
         )
     if not place and reader.count == 0:
-        raise MalformedRequest("malformed_json", "The file is empty.")
+        raise problem("malformed_json", "The file is empty.")
 
 
 def _parse_elements(reader: BoundedReader) -> Iterator[object]:
@@ -130,7 +130,7 @@ def _parse_elements(reader: BoundedReader) -> Iterator[object]:
     place = 0
     depth = -1  # of the place in an element: the list itself is around it
     containers, built = 0, ijson.ObjectBuilder()
-    refusal: MalformedRequest | None = None
+    refusal: SupportError | None = None
     try:
         for event, value in ijson.basic_parse(reader, use_float=True, buf_size=BLOCK_BYTES):
             step = DEPTH_CHANGE_BY_EVENT.get(event, 0)
@@ -147,7 +147,7 @@ def _parse_elements(reader: BoundedReader) -> Iterator[object]:
                 containers, built, refusal = 0, ijson.ObjectBuilder(), None
     except (ijson.JSONError, UnicodeDecodeError) as failure:
         text = f"The list is not JSON after {place} cases: {_first_line_of_error(failure)}."
-        raise MalformedRequest("malformed_json", text) from None
+        raise problem("malformed_json", text) from None
 
 
 def _first_line_of_error(failure: ijson.JSONError | UnicodeDecodeError) -> str:
@@ -156,11 +156,11 @@ def _first_line_of_error(failure: ijson.JSONError | UnicodeDecodeError) -> str:
     return (text.decode(errors="replace") if isinstance(text, bytes) else str(failure)).partition("\n")[0].rstrip(".")
 
 
-def _limit_refusal(depth: int, containers: int) -> MalformedRequest | None:
+def _limit_refusal(depth: int, containers: int) -> SupportError | None:
     """Return the refusal of a case beyond the limits of all JSON: it must not become objects in the memory first."""
     if depth > MAX_DEPTH:
-        return MalformedRequest("malformed_json", f"The case is nested deeper than {MAX_DEPTH} levels, the limit.")
+        return problem("malformed_json", f"The case is nested deeper than {MAX_DEPTH} levels, the limit.")
     if containers > MAX_CONTAINERS:
         text = f"The case has more than {MAX_CONTAINERS:,} objects and lists, the limit."
-        return MalformedRequest("malformed_json", text)
+        return problem("malformed_json", text)
     return None

@@ -9,7 +9,7 @@ from typing import Any
 
 from support_service.cases.model.vocabulary import MAX_TEXT_LENGTH, Json
 from support_service.core.clock import format_time
-from support_service.core.errors import FieldError, ValidationFailed
+from support_service.core.errors import FieldError, SupportError, problem
 from support_service.core.ids import ID_LENGTH
 from support_service.desk.customer_models import MAX_NAME_LENGTH, is_valid_contact
 
@@ -73,11 +73,11 @@ class ExportedObject:
             raise self.refusal(name, "must be a list")
         return [self._child_of_value(f"{name}.{number}", each) for number, each in enumerate(found)]
 
-    def refusal(self, name: str, rule: str) -> ValidationFailed:
+    def refusal(self, name: str, rule: str) -> SupportError:
         """Return the error of a member that breaks a rule."""
         field = f"{self._place}{name}"
         detail = f"The case is not in the form of the export: `{field}` {rule}."
-        return ValidationFailed("invalid_request", detail, [FieldError(field, rule)])
+        return problem("invalid_request", detail, [FieldError(field, rule)])
 
     def _child_of_value(self, name: str, found: object) -> "ExportedObject":
         if not isinstance(found, dict):
@@ -215,7 +215,7 @@ def text_of_html(html: str) -> str:
     long.
     """
     if len(html) > MAX_HTML_LENGTH:
-        raise ValidationFailed(
+        raise problem(
             "invalid_request",
             f"A message has {len(html):,} characters of HTML; it may have at most {MAX_HTML_LENGTH:,}.",
         )

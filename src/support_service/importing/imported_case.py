@@ -25,7 +25,7 @@ from support_service.cases.sql.import_rows import CaseHistory
 from support_service.cases.sql.link_rows import StoredLink
 from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import BOT, PENDING
-from support_service.core.errors import Conflict, FieldError, ValidationFailed, field_errors
+from support_service.core.errors import FieldError, SupportError, field_errors, problem
 from support_service.core.ids import new_id
 from support_service.core.json_input import with_camel_case_names
 from support_service.desk.customer_models import CustomerContent
@@ -129,15 +129,15 @@ def parse_case(document: object, mapper: Mapper) -> ImportedCase:
     Raises ValidationFailed with every field that breaks a rule, and MalformedRequest for JSON in a text.
     """
     if not isinstance(document, dict):
-        raise ValidationFailed("invalid_request", "A case must be a JSON object.")
+        raise problem("invalid_request", "A case must be a JSON object.")
     try:
         mapped = mapper(document)
     except UNEXPECTED_FORM_ERRORS as failure:
-        raise ValidationFailed("invalid_request", "The case is not in the form of the export.") from failure
+        raise problem("invalid_request", "The case is not in the form of the export.") from failure
     try:
         return ImportedCase.model_validate(_with_field_names(mapped))
     except ValidationError as failure:
-        raise ValidationFailed("invalid_request", INVALID_REQUEST, field_errors(failure)) from None
+        raise problem("invalid_request", INVALID_REQUEST, field_errors(failure)) from None
 
 
 def _with_field_names(sent: Json) -> Json:
@@ -150,7 +150,7 @@ def _with_field_names(sent: Json) -> Json:
         renamed["messages"] = [message for message, _ in found]
         errors += [error for _, each in found for error in each]
     if errors:
-        raise ValidationFailed("invalid_request", INVALID_REQUEST, errors)
+        raise problem("invalid_request", INVALID_REQUEST, errors)
     return renamed
 
 
@@ -232,7 +232,7 @@ def build_case(imported: ImportedCase, kept: KeptIds, synthetic_channels: Collec
         former_version=imported.version or 0,
     )
     if history.conversation_bytes > MAX_CONVERSATION_BYTES:
-        raise Conflict("case_full", f"The messages have more than {MAX_CONVERSATION_BYTES:,} bytes of JSON.")
+        raise problem("case_full", f"The messages have more than {MAX_CONVERSATION_BYTES:,} bytes of JSON.")
     links = [StoredLink.new(case_id, each.kind, each.case_id, each.created_at or opened) for each in imported.links]
     return CaseToImport(history, files, naming, imported.customer, links)
 
@@ -276,5 +276,5 @@ def _check_unique(field: str, values: list[str]) -> None:
         seen.add(value)
 
 
-def _field_error(field: str, message: str) -> ValidationFailed:
-    return ValidationFailed("invalid_request", INVALID_REQUEST, [FieldError(field, message)])
+def _field_error(field: str, message: str) -> SupportError:
+    return problem("invalid_request", INVALID_REQUEST, [FieldError(field, message)])

@@ -15,7 +15,7 @@ from support_service.cases.model.files import StoredAttachment
 from support_service.cases.recorder import opening_changes
 from support_service.cases.sql import import_rows
 from support_service.core.clock import utc_now
-from support_service.core.errors import MalformedRequest, SupportError, ValidationFailed
+from support_service.core.errors import MalformedRequest, SupportError, problem
 from support_service.desk import customers
 from support_service.desk.customer_models import CustomerContent
 from support_service.importing import imported_case
@@ -167,9 +167,7 @@ class Importer:
                 return
             await self._files.discard(batch[0].stored_files)
             kind = type(getattr(failure, "orig", failure)).__name__  # without its text, which may quote values
-            self._refuse(
-                batch[0].entry, ValidationFailed("invalid_request", f"The database does not accept the case: {kind}.")
-            )
+            self._refuse(batch[0].entry, problem("invalid_request", f"The database does not accept the case: {kind}."))
             return
         self.totals.imported += len(added)
         for each in batch:

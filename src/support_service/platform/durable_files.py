@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Self
 
-from support_service.core.errors import Conflict
+from support_service.core.errors import problem
 
 UNFINISHED = ".part"  # the end of the name of a file that is not whole yet
 
@@ -28,10 +28,10 @@ class NewFile:
             self.file = create_file(self.part)
         except FileExistsError:
             text = f"There is a file {self.part} already: another process writes it, or a command has left it"
-            raise Conflict("file_exists", text) from None
+            raise problem("file_exists", text) from None
         if not self._replaces and os.path.lexists(self.path):  # not before: another process may have given the name
             self.__exit__()
-            raise Conflict("file_exists", f"There is a file {self.path} already: name a new one")
+            raise problem("file_exists", f"There is a file {self.path} already: name a new one")
         return self
 
     def __exit__(self, *_: object) -> None:

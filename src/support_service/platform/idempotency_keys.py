@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Conflict, Unavailable, ValidationFailed
+from support_service.core.errors import SupportError, Unavailable, problem
 from support_service.core.ids import new_id
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database, Reader, Transaction
@@ -118,16 +118,14 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def key_reused_error() -> ValidationFailed:
+def key_reused_error() -> SupportError:
     """Return the error for a key that was used for another request."""
-    return ValidationFailed(
-        "idempotency_key_reused", "This Idempotency-Key was used for another request; take a new one."
-    )
+    return problem("idempotency_key_reused", "This Idempotency-Key was used for another request; take a new one.")
 
 
-def answer_lost_error() -> Conflict:
+def answer_lost_error() -> SupportError:
     """Return the error for a key of a request that was executed and whose response is gone."""
-    return Conflict(
+    return problem(
         "idempotency_answer_lost",
         "This request has taken effect, but its answer was not kept; read the case to see what is.",
     )
@@ -289,9 +287,9 @@ def _response_parameters(claim: IdempotencyClaim, answer: Mapping[str, Any]) -> 
     return claim.owner_parameters | {f"new_{name}": value for name, value in {**answer, "until": utc_now()}.items()}
 
 
-def key_in_use_error() -> Conflict:
+def key_in_use_error() -> SupportError:
     """Return the error for a key whose claim another request holds."""
-    return Conflict("idempotency_key_in_use", "The same request is in progress; try again in a moment.")
+    return problem("idempotency_key_in_use", "The same request is in progress; try again in a moment.")
 
 
 async def erase_case_responses(tx: Transaction, case_ids: Collection[str]) -> None:

@@ -19,7 +19,7 @@ from support_service.cases.sql import attachment_rows, case_rows
 from support_service.cases.sql.attachment_rows import GarbageEntry
 from support_service.cases.sql.case_rows import CaseState
 from support_service.core.clock import time_after, utc_now
-from support_service.core.errors import NotFound, Unavailable
+from support_service.core.errors import Unavailable, problem
 from support_service.core.search_words import SoughtTexts
 from support_service.desk import customers
 from support_service.desk.bulk import erase_former_values
@@ -104,7 +104,7 @@ class CustomerErasure:
         ids = [customer_id, *(others if all_identities else ())]
         found = {each: await cases.read_case_ids_of_customer(self._database, each) for each in ids}
         if not (identities or any(found.values())):
-            raise NotFound("customer_not_found", f"No case and no record is of the customer {customer_id!r}.")
+            raise problem("customer_not_found", f"No case and no record is of the customer {customer_id!r}.")
         return found, [] if all_identities else others
 
     async def run(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pydantic_core
 import sqlalchemy as sa
 
-from support_service.core.errors import FieldError, ValidationFailed
+from support_service.core.errors import FieldError, problem
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database, Row, Transaction
 from support_service.platform.database.dialect import LockNumber, UtcDateTime, take_lock
@@ -162,8 +162,8 @@ class ReportCounters:
         counters = [row for row in rows if row.measure is None]
         if len(counters) > most:
             if not by_day:
-                problem = FieldError("by", "has too many rows: ask for fewer days, or by team, agent or channel alone")
-                raise ValidationFailed("invalid_request", "The report is too large.", [problem])
+                wrong = FieldError("by", "has too many rows: ask for fewer days, or by team, agent or channel alone")
+                raise problem("invalid_request", "The report is too large.", [wrong])
             last = max(row.day for row in counters) - 1  # its rows may be incomplete
             if last < question.first:
                 whole = await self.read(question._replace(last=question.first), MAX_COUNTERS)

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from support_service.cases.sql.projections import IS_SYNTHETIC
 from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
-from support_service.core.errors import Conflict
+from support_service.core.errors import problem
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database, Row, Transaction
 from support_service.platform.database.dialect import UtcDateTime
@@ -94,7 +94,7 @@ class ReportRebuild:
         """
         state = await self._read_state()
         if state.rebuilding_from not in (None, start):
-            raise Conflict(
+            raise problem(
                 "report_rebuild_unfinished",
                 f"A rebuild from {state.rebuilding_from:%Y-%m-%d} was interrupted: end it with the same --from first",
             )
@@ -157,7 +157,7 @@ class ReportRebuild:
     async def _advance(tx: Transaction, state: Row, reached: int) -> None:
         position = {"start": state.rebuilding_from, "before": state.position, "reached": reached}
         if not await tx.execute(ADVANCE, position):
-            raise Conflict("report_rebuild_unfinished", "Another rebuild runs: wait for its end")
+            raise problem("report_rebuild_unfinished", "Another rebuild runs: wait for its end")
 
 
 class _CaseHistory:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from support_service.core.errors import RateLimited, Unavailable
+from support_service.core.errors import problem
 from support_service.guard.unread_answers import ADDRESS_PREFIX
 from support_service.platform.settings.process import LimitSettings
 
@@ -33,10 +33,10 @@ class StreamSlots:
                 whose = "address" if is_address else "principal"
                 message = f"One {whose} may have {most} open streams in each replica; close one of yours first."
                 self._count_refusal()
-                raise RateLimited("too_many_streams", message, RETRY_AFTER_SECONDS)
+                raise problem("too_many_streams", message, retry_after=RETRY_AFTER_SECONDS)
         if self._total >= self._limits.streams:
             self._count_refusal()
-            raise Unavailable("overloaded", "The service has as many open streams as it may have; try again later.")
+            raise problem("overloaded", "The service has as many open streams as it may have; try again later.")
         self._total += 1
         self._by_caller.update(callers)
         try:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from support_service.core.clock import time_after, to_micros, utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
-from support_service.core.errors import FieldError, NotFound, Unavailable, ValidationFailed
+from support_service.core.errors import FieldError, Unavailable, problem
 from support_service.core.optimistic_lock import ExpectedVersions, check_resource_version
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database, Reader, Transaction
@@ -215,7 +215,7 @@ class OverrideService:
         async with unit_of_work(self._database, origin) as work:
             before = await _lock_override_in_effect(work, name)
             if before is None:
-                raise NotFound("override_not_found", f"No override {name!r} is in effect.")
+                raise problem("override_not_found", f"No override {name!r} is in effect.")
             check_resource_version(before, expected, "override_changed", "override")
             await clear_overrides(work, [name])
         await self._overrides.refresh()
@@ -229,7 +229,7 @@ async def _lock_override_in_effect(work: UnitOfWork, name: str) -> Override | No
 
 def _check_name(name: str) -> None:
     if name not in OVERRIDE_NAMES:
-        raise NotFound("override_not_found", f"There is no override {name[:64]!r}: {', '.join(OVERRIDE_NAMES)}.")
+        raise problem("override_not_found", f"There is no override {name[:64]!r}: {', '.join(OVERRIDE_NAMES)}.")
 
 
 def _check_fields(name: str, value: float | None, reason: str) -> None:
@@ -246,4 +246,4 @@ def _check_fields(name: str, value: float | None, reason: str) -> None:
         if not reason:
             wrong.append(FieldError("reason", "is missing: agents and the next on-call read it"))
     if wrong:
-        raise ValidationFailed("invalid_request", f"The override {name} can't be set.", wrong)
+        raise problem("invalid_request", f"The override {name} can't be set.", wrong)

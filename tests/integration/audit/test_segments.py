@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.core.errors import Conflict
+from support_service.core.errors import SupportError
 from support_service.platform.audit import chain, entry_rows, log
 from support_service.platform.audit.chain import GENESIS, ChainHead
 from support_service.platform.audit.segments import detach, read_segment, write_segment
@@ -129,7 +129,7 @@ async def test_file_that_lacks_changes_detaches_nothing(sealed_log, interrupted,
     lines[3] |= {"changes": None, "salt": None}
     stripped = as_file(lines)
     assert (stripped.flaw, stripped.erased) == (None, 1)
-    with pytest.raises(Conflict, match="lacks the changes at position 3"):
+    with pytest.raises(SupportError, match="lacks the changes at position 3"):
         await detach(sealed_log, SYSTEM_ORIGIN, stripped)
     assert await positions(sealed_log) == left
 
@@ -239,7 +239,7 @@ async def test_file_of_another_log_detaches_nothing(sealed_log):
         ({"head": ChainHead(ENTRIES + 9, b"x" * 32)}, "is not the last one of the file"),
         ({"start": ChainHead(2, b"x" * 32)}, "begins after position 2"),
     ):
-        with pytest.raises(Conflict, match=message):
+        with pytest.raises(SupportError, match=message):
             await detach(sealed_log, SYSTEM_ORIGIN, replace(segment, **forged))
     assert await positions(sealed_log) == [*range(1, ENTRIES + 1)]
 

@@ -95,9 +95,9 @@ def test_refusal_is_one_line_and_leaves_no_file(run, tmp_path, command, variable
     ("variables", "expected"),
     [
         (TOKENS | {"SUPPORT_AUTH": "token"}, "The token file tokens.json does not exist"),
-        (OTLP | {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "abc"}, "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="),
-        (OTLP | {"OTEL_BSP_MAX_QUEUE_SIZE": "10"}, "OTEL_BSP_MAX_QUEUE_SIZE="),
-        (OTLP | {"OTEL_METRIC_EXPORT_INTERVAL": "0"}, "OTEL_METRIC_EXPORT_INTERVAL="),
+        (OTLP | {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "abc"}, "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT must"),
+        (OTLP | {"OTEL_BSP_MAX_QUEUE_SIZE": "10"}, "less than or equal to max_queue_size"),
+        (OTLP | {"OTEL_METRIC_EXPORT_INTERVAL": "0"}, "interval value 0.0"),
         ({"SUPPORT_ATTACHMENT_DIR": "/proc/nowhere"}, "/proc/nowhere"),
         ({"SUPPORT_ADMIN_HOST": "a..b", "SUPPORT_ADMIN_PORT": "0"}, "SUPPORT_ADMIN_HOST='a..b'"),
         ({"SUPPORT_CONNECTIONS": "1000000000"}, "SUPPORT_CONNECTIONS"),  # more than any system allows one process

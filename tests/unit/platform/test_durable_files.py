@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support_service.core.errors import Conflict
+from support_service.core.errors import SupportError
 from support_service.platform.durable_files import NewFile
 
 
@@ -43,15 +43,15 @@ def test_two_processes_never_write_one_file(tmp_path, name):
     """The second one is refused, and the first one goes on. Links of others are neither used nor removed."""
     with NewFile(tmp_path / "log") as new:
         new.file.write(b"first")
-        with pytest.raises(Conflict, match=r"log\.part already"), NewFile(tmp_path / "log"):
+        with pytest.raises(SupportError, match=r"log\.part already"), NewFile(tmp_path / "log"):
             pass
         new.finish()
-    with pytest.raises(Conflict, match="log already"), NewFile(tmp_path / "log"):
+    with pytest.raises(SupportError, match="log already"), NewFile(tmp_path / "log"):
         pass
     assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"log": "first"}
     (tmp_path / "log").unlink()
     (tmp_path / name).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(Conflict), NewFile(tmp_path / "log"):
+    with pytest.raises(SupportError), NewFile(tmp_path / "log"):
         pass
     assert [each.name for each in tmp_path.iterdir()] == [name]
 

@@ -8,7 +8,7 @@ from multidict import CIMultiDictProxy
 from pydantic import BaseModel
 
 from support_service.core.domain.principals import AccessScope, CaseView, Principal
-from support_service.core.errors import Unauthenticated
+from support_service.core.errors import Unauthenticated, problem
 from support_service.platform.idempotency_keys import IdempotencyClaim
 from support_service.platform.unit_of_work import WriteOrigin
 from support_service.service import Service
@@ -55,7 +55,7 @@ class Call:
                 return
             raise
         if current != self.principal:
-            raise Unauthenticated("token_invalid", "The rights of the token have changed; send the request again.")
+            raise problem("token_invalid", "The rights of the token have changed; send the request again.")
 
     @property
     def is_masked(self) -> bool:

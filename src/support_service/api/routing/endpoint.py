@@ -15,7 +15,7 @@ from support_service.api.routing.etags import KnownTags, if_match_versions, know
 from support_service.api.routing.idempotency import IDEMPOTENCY_KEY, respond_once
 from support_service.api.routing.route import PUBLIC, Permission, Route, Routes
 from support_service.core.domain.principals import ANONYMOUS, Principal
-from support_service.core.errors import Forbidden, Unauthenticated, Unavailable
+from support_service.core.errors import Forbidden, Unauthenticated, Unavailable, problem
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.core.personal import models_in, rules_of
 from support_service.guard.instrumentation import REQUEST_ID, is_probe
@@ -72,7 +72,7 @@ def compile_route(route: Route, routes: Routes) -> Handler:
         service.agents.note_claims(principal)
         scope = permission.scopes.get(principal.role)
         if scope is None:
-            raise Forbidden(
+            raise problem(
                 "permission_missing", f"The permission {permission.name!r} is missing: {principal.role}s don't have it."
             )
         call = Call(principal, scope, service, request[REQUEST_ID], authorization=authorization, session=session)

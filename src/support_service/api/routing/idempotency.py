@@ -18,7 +18,7 @@ from multidict import istr
 from support_service.api.routing.call import Call
 from support_service.api.routing.route import Route
 from support_service.cases.model.files import clean_filename
-from support_service.core.errors import ValidationFailed
+from support_service.core.errors import problem
 from support_service.core.ids import is_valid_id
 from support_service.events.envelope import HEADER_PREFIX
 from support_service.guard.json_body import media_type, read_body
@@ -78,7 +78,7 @@ def _idempotency_key(request: web.Request) -> str:
     """Return the request's Idempotency-Key. Raises ValidationFailed if it is malformed or given twice."""
     given = request.headers.getall(IDEMPOTENCY_KEY)
     if len(given) != 1 or not IDEMPOTENCY_KEY_PATTERN.fullmatch(given[0]):
-        raise ValidationFailed("idempotency_key_invalid", "An Idempotency-Key has 1 to 255 visible ASCII characters.")
+        raise problem("idempotency_key_invalid", "An Idempotency-Key has 1 to 255 visible ASCII characters.")
     return given[0]
 
 

@@ -28,7 +28,7 @@ from support_service.attachments.storage.base import (
     check_size,
 )
 from support_service.attachments.storage.durable_write import GroupCommitter, PendingFile
-from support_service.core.errors import InsufficientStorage, Unavailable
+from support_service.core.errors import SupportError, Unavailable, problem
 from support_service.core.os_errors import describe_os_error
 
 BLOCK_BYTES = 256 * 1024  # bytes per write or read; each block costs one call in a thread
@@ -385,5 +385,5 @@ def _disk_unavailable(failure: OSError) -> StorageUnavailable:
     return StorageUnavailable("disk", f"The attachment folder can't be used: {failure.strerror}")
 
 
-def _out_of_space() -> InsufficientStorage:
-    return InsufficientStorage("storage_full", "There is no room for the file; try again later.")
+def _out_of_space() -> SupportError:
+    return problem("storage_full", "There is no room for the file; try again later.")

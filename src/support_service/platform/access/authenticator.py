@@ -9,7 +9,7 @@ from typing import Protocol
 from multidict import istr
 
 from support_service.core.domain.principals import ANONYMOUS, Principal
-from support_service.core.errors import Unauthenticated, Unavailable
+from support_service.core.errors import Unauthenticated, Unavailable, problem
 from support_service.core.part_state import OK
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 
@@ -107,11 +107,11 @@ class BearerAuthenticator:
 def extract_bearer_token(authorization: Sequence[str]) -> str:
     """Return the token in a request's Authorization headers. Raises Unauthenticated unless there is exactly one."""
     if not authorization:
-        raise Unauthenticated("token_missing", "Send a token: Authorization: Bearer TOKEN.")
+        raise problem("token_missing", "Send a token: Authorization: Bearer TOKEN.")
     scheme, _, token = authorization[0].partition(" ")
     token = token.strip(" ")
     if len(authorization) > 1 or scheme.lower() != "bearer" or not token:
-        raise Unauthenticated("token_invalid", "Send one header of the form `Authorization: Bearer TOKEN`.")
+        raise problem("token_invalid", "Send one header of the form `Authorization: Bearer TOKEN`.")
     if len(token) > MAX_TOKEN_LENGTH:
-        raise Unauthenticated("token_invalid", f"The token is longer than {MAX_TOKEN_LENGTH} characters.")
+        raise problem("token_invalid", f"The token is longer than {MAX_TOKEN_LENGTH} characters.")
     return token

@@ -13,7 +13,7 @@ from joserfc.jwt import JWTClaimsRegistry
 from joserfc.util import urlsafe_b64decode
 
 from support_service.core.domain.principals import CASE_SCOPED_ROLES, ROLES, Principal, Role
-from support_service.core.errors import Unauthenticated
+from support_service.core.errors import SupportError, Unauthenticated, problem
 from support_service.platform.access.keys import JwksCache, ReadKeys, parse_strict_json_object
 from support_service.platform.access.timings import JwksTimings
 from support_service.platform.settings.process import AccessSettings
@@ -199,11 +199,11 @@ def _display_name(claims: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _invalid_token(reason: str) -> Unauthenticated:
-    return Unauthenticated("token_invalid", f"The token is invalid. {reason}")
+def _invalid_token(reason: str) -> SupportError:
+    return problem("token_invalid", f"The token is invalid. {reason}")
 
 
-def _expired_token(caller: str | None) -> Unauthenticated:
-    refusal = Unauthenticated("token_expired", "The token has expired; request a new one.")
+def _expired_token(caller: str | None) -> SupportError:
+    refusal = problem("token_expired", "The token has expired; request a new one.")
     refusal.caller = caller
     return refusal

@@ -19,7 +19,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
 
-from support_service.core.errors import Unavailable
+from support_service.core.errors import problem
 from support_service.core.json_input import exceeds_depth
 from support_service.platform.access.timings import JwksTimings
 from support_service.platform.background import run_in_background
@@ -290,7 +290,7 @@ class JwksCache:
         await self.refresh()
         if self._required and not self._keys:
             reason = self._last_error or "it contains no usable key"
-            raise Unavailable("keys_unavailable", f"{self._variable} can't be loaded: {reason}")
+            raise problem("keys_unavailable", f"{self._variable} can't be loaded: {reason}")
         async with run_in_background(self._refresh_periodically()):
             try:
                 yield
@@ -312,7 +312,7 @@ class JwksCache:
             await self.refresh()
             found = self._keys.find(key_id, algorithm) if self._keys is not None else None
         if self._keys is None:
-            raise Unavailable(
+            raise problem(
                 "keys_unavailable", "The keys that verify tokens can't be loaded at present; try again later."
             )
         return found

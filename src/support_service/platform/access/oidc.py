@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationError
 from yarl import URL
 
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Unauthenticated, Unavailable
+from support_service.core.errors import SupportError, Unauthenticated, Unavailable, problem
 from support_service.platform.access.authenticator import ACCESS_AUTHENTICATIONS
 from support_service.platform.access.jwt import JwtVerifier, UnknownKey
 from support_service.platform.access.keys import KeySourceError, RefusedRequest, parse_strict_json_object, read_url
@@ -231,7 +231,7 @@ class OidcProvider:
         except RefusedRequest as refusal:
             raise refused(f"The userinfo endpoint refuses the access token: {refusal}") from refusal
         except KeySourceError as failure:
-            raise Unavailable(PROVIDER_UNAVAILABLE, f"the userinfo endpoint can't be read: {failure}") from failure
+            raise problem(PROVIDER_UNAVAILABLE, f"the userinfo endpoint can't be read: {failure}") from failure
         except ValueError as failure:
             raise refused("The answer of the userinfo endpoint is not a JSON object.") from failure
         if told.get("sub") != grant.claims["sub"]:
@@ -319,10 +319,10 @@ async def open_provider(
             yield provider
 
 
-def refused(reason: str) -> Unauthenticated:
+def refused(reason: str) -> SupportError:
     """Return the refusal of what the provider sent."""
-    return Unauthenticated("token_invalid", reason)
+    return problem("token_invalid", reason)
 
 
-def _unavailable() -> Unavailable:
-    return Unavailable(PROVIDER_UNAVAILABLE, "The sign-in provider does not answer at present; try again later.")
+def _unavailable() -> SupportError:
+    return problem(PROVIDER_UNAVAILABLE, "The sign-in provider does not answer at present; try again later.")

@@ -28,7 +28,7 @@ from multidict import istr
 
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Forbidden, Unauthenticated, Unavailable
+from support_service.core.errors import SupportError, Unauthenticated, Unavailable, problem
 from support_service.guard.guard import GUARD
 from support_service.guard.security import ORIGIN_HEADER, WebOrigin, parse_origin
 from support_service.platform.access.authenticator import Authenticator
@@ -169,7 +169,7 @@ class BrowserSessions:
         if row.refresh_at <= self._now():
             grant = await self._renewed(provider, secret, grant)
         if grant.until + self._outage_grace <= self._now().timestamp():
-            raise Unavailable(
+            raise problem(
                 "provider_unavailable", "The sign-in provider has not confirmed the session for too long; try again."
             )
         principal = provider.principal(grant)
@@ -233,8 +233,8 @@ def _read_grant(row: Row, secret: str) -> "Grant":
     return Grant.from_json(unseal(row.sealed_token, secret))
 
 
-def _ended() -> Unauthenticated:
-    return Unauthenticated("session_ended", "The session has ended; sign in again.")
+def _ended() -> SupportError:
+    return problem("session_ended", "The session has ended; sign in again.")
 
 
 def _as_bearer(token: str) -> str:
@@ -323,7 +323,7 @@ def check_same_origin(request: web.Request) -> None:
     `Origin` counts where a browser sends no `Sec-Fetch-Site`. A request without both comes from no known browser.
     """
     if request.method not in SAFE_METHODS and _is_from_own_page(request) is not True:
-        raise Forbidden(
+        raise problem(
             "origin_not_allowed", "With a session, only pages of this origin may change anything; send a token instead."
         )
 
@@ -337,7 +337,7 @@ def check_not_foreign(request: web.Request, allowed_origins: Collection[str]) ->
     if request.method in SAFE_METHODS or _is_from_own_page(request) is not False:
         return
     if request.headers.get(ORIGIN_HEADER) not in allowed_origins:
-        raise Forbidden(
+        raise problem(
             "origin_not_allowed", "A page of another origin sent this; SUPPORT_CORS_ORIGINS lists the allowed origins."
         )
 

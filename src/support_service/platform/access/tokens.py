@@ -24,7 +24,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import CASE_SCOPED_ROLES, Principal, Role
-from support_service.core.errors import Unauthenticated, Unavailable
+from support_service.core.errors import Unavailable, problem
 from support_service.platform.access.timings import AccessTimings
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.durable_files import NewFile
@@ -95,9 +95,9 @@ class FileTokenVerifier:
         credential = self._credentials.get(digest)
         # The time of the lookup depends on hashes, which an attacker cannot choose; the comparison takes constant time.
         if credential is None or not hmac.compare_digest(credential.sha256, digest):
-            raise Unauthenticated("token_invalid", "The token is unknown or revoked.")
+            raise problem("token_invalid", "The token is unknown or revoked.")
         if credential.expires is not None and credential.expires <= self._now():
-            refusal = Unauthenticated("token_expired", "The token has expired; request a new one.")
+            refusal = problem("token_expired", "The token has expired; request a new one.")
             refusal.caller = credential.caller.name
             raise refusal
         return credential.caller
@@ -192,7 +192,7 @@ def read_token_file(path: Path) -> tuple[TokenEntry, ...]:
         first = failure.errors(include_input=False, include_url=False)[0]
         location = ".".join(map(str, first["loc"]))
         reason = f"is invalid{f' at {location}' if location else ''}: {first['msg'].removeprefix('Value error, ')}"
-    raise Unavailable("tokens_unavailable", f"The token file {path} {reason}")
+    raise problem("tokens_unavailable", f"The token file {path} {reason}")
 
 
 @contextmanager
@@ -211,9 +211,7 @@ def edit_token_file(path: Path) -> Iterator[list[TokenEntry]]:
             yield entries
             _write_token_file(path, entries)
     except OSError as failure:
-        raise Unavailable(
-            "tokens_unavailable", f"The token file {path} can't be written: {failure.strerror}"
-        ) from failure
+        raise problem("tokens_unavailable", f"The token file {path} can't be written: {failure.strerror}") from failure
 
 
 def _write_token_file(path: Path, entries: Sequence[TokenEntry]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import pydantic_core
 
 from support_service.core.clock import format_time, parse_time, utc_now
-from support_service.core.errors import Conflict
+from support_service.core.errors import problem
 from support_service.platform.audit import chain, entry_rows
 from support_service.platform.audit.chain import DETACHED, ChainHead, StoredAuditEntry
 from support_service.platform.audit.log import record, seal_all
@@ -154,17 +154,17 @@ async def detach(
     """
     lacking = await entry_rows.find_changes(database, sorted(segment.without_changes))
     if lacking is not None:
-        raise Conflict("other_segment", f"The file lacks the changes at position {lacking}, which the log has")
+        raise problem("other_segment", f"The file lacks the changes at position {lacking}, which the log has")
     async with unit_of_work(database, origin) as work:
         await entry_rows.lock_head(work.tx)
         detached = await entry_rows.read_detached(work.tx)
         if detached != segment.head:
             if detached != segment.start:
                 text = f"The file begins after position {segment.start.position}; the log begins after"
-                raise Conflict("other_segment", f"{text} {detached.position}, or has other entries")
+                raise problem("other_segment", f"{text} {detached.position}, or has other entries")
             if await read_head_at(work.tx, segment.head.position) != segment.head:
                 text = f"The entry at position {segment.head.position} is not the last one of the file"
-                raise Conflict("other_segment", text)
+                raise problem("other_segment", text)
             await entry_rows.detach(work.tx, segment.head)
             changes = {name: (None, value) for name, value in _head_members(segment.head).items()}
             await record(work, None, DETACHED, utc_now(), changes)

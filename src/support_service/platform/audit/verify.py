@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from support_service.core.errors import FieldError, ValidationFailed
+from support_service.core.errors import FieldError, problem
 from support_service.platform.audit import chain, entry_rows
 from support_service.platform.audit.chain import GENESIS, ChainHead
 from support_service.platform.database import Reader
@@ -115,8 +115,8 @@ async def _verify_part_once(database: Reader, after: int | None, count: int, lim
     end, oldest = await entry_rows.read_head_and_oldest_unsealed(database)
     start = max(0, end.position - count) if after is None else after
     if start > end.position:
-        problem = FieldError("after", f"must be at most {end.position}, the length of the chain")
-        raise ValidationFailed("invalid_request", "The chain is shorter.", [problem])
+        wrong = FieldError("after", f"must be at most {end.position}, the length of the chain")
+        raise problem("invalid_request", "The chain is shorter.", [wrong])
     detached = await entry_rows.read_detached(database)
     erased: dict[int, str | None] = {}
     start = max(start, detached.position)

@@ -22,7 +22,7 @@ import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
-from support_service.core.errors import Conflict, Unavailable
+from support_service.core.errors import SupportError, problem
 from support_service.platform.database import Reader, Transaction
 from support_service.platform.database.dialect import JsonValue, LockNumber, SearchWords, UtcDateTime, take_lock
 from support_service.platform.database.failures import (
@@ -236,19 +236,19 @@ def open_source(url: str) -> Iterator[Source]:
             yield Source(source)
     except (sqlite3.Error, sa.exc.DBAPIError) as failure:
         if code_of_sqlite_error(failure) == DATABASE_BUSY:
-            raise Unavailable(
+            raise problem(
                 DATABASE_BUSY,
                 f"The source is in use: stop the service and other programs that have {path} open (fuser -v {path})",
             ) from failure
         reason = getattr(failure, "orig", None) or failure
-        raise Unavailable(DATABASE_UNAVAILABLE, f"The source {path} can't be read: {reason}") from failure
+        raise problem(DATABASE_UNAVAILABLE, f"The source {path} can't be read: {reason}") from failure
     finally:
         engine.dispose()
 
 
 def _check_revision(what: str, revision: str | None) -> None:
     if revision != latest_revision():
-        raise Conflict(
+        raise problem(
             "database_not_migrated",
             f"The {what} has {f'the schema {revision}' if revision else 'no schema'}, and this release needs "
             f"{latest_revision()} on both sides: run `support-service migrate` of this release on it",
@@ -293,9 +293,7 @@ class DatabaseCopy:
             await target.fetchval(f"SELECT version_num FROM {ALEMBIC_VERSION}") if has_revision else None,  # noqa: S608
         )
         if sessions := await count_service_sessions(target):
-            raise Conflict(
-                DATABASE_BUSY, f"The target is in use: stop the service, which has {sessions} sessions there"
-            )
+            raise problem(DATABASE_BUSY, f"The target is in use: stop the service, which has {sessions} sessions there")
         async with target.transaction():
             await target.execute("SELECT pg_advisory_xact_lock($1)", LockNumber.COPY)
             if not await target.fetchval("SELECT to_regclass($1) IS NOT NULL", UNFINISHED_COPY):
@@ -304,7 +302,7 @@ class DatabaseCopy:
             notes = await target.fetch(f"SELECT name, note FROM {UNFINISHED_COPY} FOR UPDATE")  # noqa: S608
         self._notes = {row["name"]: row["note"] for row in notes}
         if self._notes.pop(SOURCE_NOTE) != self._source.fingerprint():
-            raise Conflict(
+            raise problem(
                 "database_copy_unfinished",
                 "The target has a part of another source, or the source was used since the copy was interrupted. "
                 "Recreate the target, run `support-service migrate` on it, and copy again",
@@ -314,7 +312,7 @@ class DatabaseCopy:
     async def _prepare(self) -> None:
         filled = [table.name for table in TABLES if table.name not in SEEDED_TABLES and await self._count(table, 1)]
         if filled:
-            raise Conflict(
+            raise problem(
                 "database_not_empty",
                 f"The target is not empty: it has rows in {', '.join(filled)}. Recreate it, run "
                 "`support-service migrate` on it, and copy again",
@@ -374,7 +372,7 @@ class DatabaseCopy:
                 *(next_note, table.name, note),
             )
             if noted != "UPDATE 1":
-                raise Conflict(DATABASE_BUSY, "Another copy to the same target runs: end it, and copy again")
+                raise problem(DATABASE_BUSY, "Another copy to the same target runs: end it, and copy again")
             await table.store(self._target, records)
 
     async def compare(self, advance: Advance) -> AsyncIterator[TableComparison]:
@@ -397,8 +395,8 @@ async def end_copy(tx: Transaction) -> None:
     await tx.execute(sa.text(f"DROP TABLE {UNFINISHED_COPY}"))
 
 
-def _storing_error(table: CopiedTable, note: str | None, failure: Exception) -> Unavailable:
+def _storing_error(table: CopiedTable, note: str | None, failure: Exception) -> SupportError:
     where = f"after {note}" if note else "of the beginning"
-    return Unavailable(
+    return problem(
         "database_copy_failed", f"PostgreSQL refuses a row of {table.name} {where}: {statement_error(failure)}"
     )

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping
 
 from support_service.core.database_url import hosts_of
-from support_service.core.errors import Unavailable
+from support_service.core.errors import SupportError, Unavailable, problem
 from support_service.core.http import format_host
 from support_service.core.os_errors import describe_os_error
 
@@ -103,9 +103,9 @@ def driver_exception(failure: BaseException) -> BaseException:
     return getattr(failure, "orig", None) or failure
 
 
-def database_error(code: str) -> Unavailable:
+def database_error(code: str) -> SupportError:
     """Return the error of a code in MESSAGES."""
-    return Unavailable(code, MESSAGE_BY_CODE[code])
+    return problem(code, MESSAGE_BY_CODE[code])
 
 
 def invalid_url_error(failure: Exception) -> Unavailable:

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from support_service.core.errors import Unavailable
+from support_service.core.errors import problem
 from support_service.platform.database import MigrationTimings
 from support_service.platform.database.failures import invalid_url_error, unusable_database_error
 
@@ -105,7 +105,7 @@ def _compare_schema(connection: sa.Connection) -> SchemaStatus:
         return "newest"
     first, last = UNRELEASED_REVISIONS
     if REVISION_ID.fullmatch(revision) and first <= revision <= last:
-        raise Unavailable("database_of_unreleased_version", UNRELEASED_MESSAGE.format(revision=revision))
+        raise problem("database_of_unreleased_version", UNRELEASED_MESSAGE.format(revision=revision))
     return "newer" if REVISION_ID.fullmatch(revision) and revision > known else "older"
 
 
@@ -113,9 +113,9 @@ def _check_usable(connection: sa.Connection) -> None:
     """Raise Unavailable for a database of the earlier support-service only, and for a part of a copy."""
     found = sa.inspect(connection)
     if found.has_table(EARLIER_TABLE) and not found.has_table(OWN_TABLE):
-        raise Unavailable("database_of_earlier_service", EARLIER_SERVICE_MESSAGE)
+        raise problem("database_of_earlier_service", EARLIER_SERVICE_MESSAGE)
     if found.has_table(UNFINISHED_COPY):
-        raise Unavailable("database_copy_unfinished", UNFINISHED_COPY_MESSAGE)
+        raise problem("database_copy_unfinished", UNFINISHED_COPY_MESSAGE)
 
 
 def _read_revision(connection: sa.Connection) -> str:

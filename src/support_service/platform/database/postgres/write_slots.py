@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from support_service.core.errors import Unavailable
+from support_service.core.errors import problem
 from support_service.platform.database import ContendedRow
 from support_service.platform.database.failures import (
     DATABASE_BUSY,
@@ -88,7 +88,7 @@ class WriteSlots:
     async def _occupy_row(self, row: ContendedRow, deadline: float) -> None:
         queue = self._queues.setdefault(row.name, _RowQueue(asyncio.Semaphore()))
         if queue.transactions > self._max_waiting:
-            raise Unavailable(WRITES_WAITING, "Too many changes wait for the same data; try again in a moment.")
+            raise problem(WRITES_WAITING, "Too many changes wait for the same data; try again in a moment.")
         queue.transactions += 1
         try:
             await _acquire(queue.slots, deadline, DATABASE_BUSY, TURN_TOO_LATE)
@@ -111,4 +111,4 @@ async def _acquire(slots: asyncio.Semaphore, deadline: float, code: str, text: s
         async with asyncio.timeout_at(deadline):
             await slots.acquire()
     except TimeoutError:
-        raise Unavailable(code, text) from None
+        raise problem(code, text) from None

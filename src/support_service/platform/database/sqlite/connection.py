@@ -13,7 +13,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 from sqlalchemy.sql.base import Executable
 
-from support_service.core.errors import Unavailable
+from support_service.core.errors import problem
 from support_service.platform.database import LockedRead, Parameters, Row, RowChange
 from support_service.platform.database.failures import DATABASE_FILE_CHANGED
 from support_service.platform.database.statements import COMPILED_OPTION, CompiledStatement, with_padded_lists
@@ -156,7 +156,7 @@ class FileIdentity:
         except OSError:
             unchanged = False
         if not unchanged:
-            raise Unavailable(
+            raise problem(
                 DATABASE_FILE_CHANGED,
                 f"{self._path} or its {WAL_SUFFIX} file was deleted or replaced while it is open. Nothing is written "
                 "until the files are back, or the service is restarted.",

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.base import Executable
 
-from support_service.core.errors import Unavailable
+from support_service.core.errors import SupportError, Unavailable, problem
 from support_service.core.search_words import matches_query
 from support_service.platform.background import WorkSignal
 from support_service.platform.database import ContendedRow, Parameters, Row, SqliteTimings, measured
@@ -107,9 +107,7 @@ class SqliteDatabase:
             await self._retry_while_busy(lambda: self._reader.fetch_one(sa.text("SELECT 1 FROM sqlite_master")))
             self._file.remember()
         except (OSError, sa.exc.OperationalError) as failure:
-            raise Unavailable(
-                "database_unavailable", f"Can't open {self._path}: {driver_exception(failure)}"
-            ) from failure
+            raise problem("database_unavailable", f"Can't open {self._path}: {driver_exception(failure)}") from failure
         self._checkpoints = asyncio.create_task(self._checkpoint_periodically())
 
     async def close(self) -> None:
@@ -301,7 +299,7 @@ def _is_busy(failure: Exception) -> bool:
     return code_of_sqlite_error(failure) == DATABASE_BUSY
 
 
-def _unavailable_error(failure: Exception) -> Unavailable:
+def _unavailable_error(failure: Exception) -> SupportError:
     """Return the error without SQLite's text, which a client would see; the log gets the name of SQLite's error."""
     name = getattr(driver_exception(failure), "sqlite_errorname", type(failure).__name__)
     outage_logger(f"sqlite.{name}").info("SQLite failed: %s", name)

@@ -9,7 +9,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 
-from support_service.core.errors import Unavailable
+from support_service.core.errors import Unavailable, problem
 from support_service.platform.database.failures import DATABASE_BUSY, WRITES_WAITING, database_error, sqlite_result_code
 
 
@@ -44,7 +44,7 @@ class GroupCommit:
         Raises Unavailable: WRITES_WAITING if `max_waiting` transactions wait, DATABASE_BUSY at the deadline.
         """
         if self._transactions > self._max_waiting:
-            raise Unavailable(WRITES_WAITING, "Too many changes wait for the database; try again in a moment.")
+            raise problem(WRITES_WAITING, "Too many changes wait for the database; try again in a moment.")
         self._transactions += 1
         try:
             if self._transactions == 1:  # no other has the turn or waits for it
