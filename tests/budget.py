@@ -1,11 +1,13 @@
-"""Compares what a run of the tests cost with tests/budget.toml, and fails if it cost more than a tenth above.
+"""Compares with tests/budget.toml what a run of the tests cost, and the size of the project. It fails above.
 
-`make test` writes the costs, and `make test-budget` compares them. A slow or busy machine fails nothing. A process
-of a run times a fixed work. The costs are divided by how many times longer it took than on the machine of the budget.
+Costs may be a tenth above. `make test` writes them, and `make test-budget` compares them. A slow or busy machine fails
+nothing. A process of a run times a fixed work. The costs are divided by how many times longer it took than on the
+machine of the budget.
 """
 
 import argparse
 import json
+import re
 import sys
 import tomllib
 from collections import Counter, defaultdict
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 PATH = Path(__file__).with_name("budget.toml")
+ROOT = PATH.parents[1]
 MARGIN = 1.1
 LEAST = 1.0  # CPU seconds above which a folder may be: small sums vary more
 SPARE = 1.3  # what `--write` allows a folder, as the costs of a run vary; the whole has no spare
@@ -24,10 +27,18 @@ LIMITS = {
     "cases": (30.0, "cases", "Loop over them with `subtests`"),
     "services": (5.0, "services", "Share one with `shared_client`"),
 }
+SIZES = {
+    "lines of tests": "Merge tests that show one promise",
+    "lines of src": "Delete what the change makes unnecessary, or say a thing once and derive the rest",
+    "files of src": "Put a small module where its only reader is",
+    "settings": "Make the new one a constant, or one that nobody sets",
+    "words of docs": "Link to the page that says it, or leave out what the code and `--help` say",
+}
 HEAD = """\
-# What the tests of `make test` may cost. The run fails a tenth above. Make tests cheaper before you raise a number:
-# lower tiers, one service for a module, one visit that shows several promises. `python -m tests.budget --write` writes
-# the numbers of folders after `make test`. The whole and reasons are written by hand.
+# What the tests of `make test` may cost, and how large the project may be. Costs fail a tenth above, sizes at once.
+# Make tests cheaper before you raise a number: lower tiers, one service for a module, one visit that shows several
+# promises. `python -m tests.budget --write` writes the numbers of folders after `make test`. Other numbers and reasons
+# are written by hand. A higher number is a commit of its own, which has the reason.
 """
 
 
@@ -84,7 +95,7 @@ def main() -> int:
         PATH.write_text(written(costs, budget))
         return 0
     print(f"CPU: {costs.whole:.0f} of {budget['whole']['cpu']} s for {costs.cases.total()} tests")
-    found = [*over(costs, budget)]
+    found = [*over(costs, budget), *too_large(sizes(), budget["size"])]
     print(*found, sep="\n", end="\n" if found else "")
     return bool(found)
 
@@ -97,8 +108,6 @@ def over(costs: Costs, budget: dict[str, Any]) -> Iterator[str]:
         yield f"All tests: {costs.whole:.0f} s of CPU, allowed are {whole['cpu']}. {cheaper}."
     if costs.cases.total() > MARGIN * whole["cases"]:
         yield f"All tests: {costs.cases.total()} tests, allowed are {whole['cases']}. {cheaper}."
-    if (lines := sum(len(file.read_text().splitlines()) for file in PATH.parent.rglob("*.py"))) > whole["lines"]:
-        yield f"tests/: {lines} lines of Python, allowed are {whole['lines']}. Merge tests that show one promise."
     for folder, cpu in sorted(costs.cpu.items()):
         allowed = budget["folder"].get(folder, {"cpu": 0, "cases": 0})
         if cpu > max(MARGIN * allowed["cpu"], allowed["cpu"] + LEAST):
@@ -115,10 +124,31 @@ def over(costs: Costs, budget: dict[str, Any]) -> Iterator[str]:
                 )
 
 
+def sizes() -> dict[str, int]:
+    """Return the size of the project for each kind in SIZES."""
+    tests, source = ([*(ROOT / folder).rglob("*.py")] for folder in ("tests", "src"))
+    settings = (ROOT / "docs/configuration.md").read_text()
+    return {
+        "lines of tests": sum(len(file.read_text().splitlines()) for file in tests),
+        "lines of src": sum(len(file.read_text().splitlines()) for file in source),
+        "files of src": len(source),
+        "settings": len(re.findall(r"^\| `[A-Z0-9_]+`", settings, re.MULTILINE)),
+        "words of docs": sum(len(file.read_text().split()) for file in (ROOT / "docs").rglob("*.md")),
+    }
+
+
+def too_large(found: dict[str, int], allowed: dict[str, int]) -> Iterator[str]:
+    """Yield a sentence for each size that is above its budget, with what to do."""
+    for kind, size in found.items():
+        if size > allowed[kind]:
+            yield f"{size:,} {kind}, allowed are {allowed[kind]:,}. {SIZES[kind]}."
+
+
 def written(costs: Costs, budget: dict[str, Any]) -> str:
     """Return the budget of what tests cost now, with the reasons that it had."""
     whole = budget["whole"]
-    lines = [HEAD, "[whole]", f"cpu = {whole['cpu']}", f"cases = {whole['cases']}", f"lines = {whole['lines']}"]
+    lines = [HEAD, "[whole]", f"cpu = {whole['cpu']}", f"cases = {whole['cases']}"]
+    lines += ["", "[size]", *(f'"{kind}" = {size}' for kind, size in budget["size"].items())]
     lines += ["", "[folder]"]
     lines += [
         f'"{folder}" = {{ cpu = {round(SPARE * cpu, 1)}, cases = {costs.cases[folder]} }}'

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from tests.budget import Costs, over, written
+from tests.budget import SIZES, Costs, over, sizes, too_large, written
 from tests.support.plugins import forms
 
-BUDGET = {"whole": {"cpu": 10, "cases": 50, "lines": 100_000}, "long": {}, "cases": {}, "services": {}}
+BUDGET = {"whole": {"cpu": 10, "cases": 50}, "size": {}, "long": {}, "cases": {}, "services": {}}
 BUDGET["folder"] = {"tests/unit/a": {"cpu": 10.0, "cases": 50}}
 
 
@@ -36,10 +36,18 @@ def test_run_within_its_budget_is_accepted(costs):
 
 
 def test_dear_folder_is_named(costs):
-    """The folder and the whole cost too much, have too many tests, and too many lines."""
-    tests = {f"a.py::test_{number}": 0.1 for number in range(56)}
-    found = [*over(costs(12, tests), BUDGET | {"whole": BUDGET["whole"] | {"lines": 100}})]
-    assert [line.partition(":")[0] for line in found] == ["All tests"] * 2 + ["tests/"] + ["tests/unit/a"] * 2
+    """The folder and the whole cost too much, and have too many tests."""
+    found = over(costs(12, {f"a.py::test_{number}": 0.1 for number in range(56)}), BUDGET)
+    assert [line.partition(":")[0] for line in found] == ["All tests"] * 2 + ["tests/unit/a"] * 2
+
+
+def test_size_above_its_budget_is_named_with_what_to_do():
+    """Each kind counts something, and has its advice."""
+    found = sizes()
+    assert ([*found], min(found.values()) > 0, [*too_large(found, found)]) == ([*SIZES], True, [])
+    assert [*too_large(found | {"settings": 1_001}, found | {"settings": 70})] == [
+        "1,001 settings, allowed are 70. Make the new one a constant, or one that nobody sets."
+    ]
 
 
 def test_slow_test_many_cases_and_many_services_are_named_with_what_to_do(costs):
