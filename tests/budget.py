@@ -34,6 +34,7 @@ SIZES = {
     "settings": "Make the new one a constant, or one that nobody sets",
     "words of docs": "Link to the page that says it, or leave out what the code and `--help` say",
 }
+WALKS_HEAD = "# Files and functions that a request passes: tests/integration/platform/test_walks.py"
 HEAD = """\
 # What the tests of `make test` may cost, and how large the project may be. Costs fail a tenth above, sizes at once.
 # Make tests cheaper before you raise a number: lower tiers, one service for a module, one visit that shows several
@@ -149,15 +150,25 @@ def written(costs: Costs, budget: dict[str, Any]) -> str:
     whole = budget["whole"]
     lines = [HEAD, "[whole]", f"cpu = {whole['cpu']}", f"cases = {whole['cases']}"]
     lines += ["", "[size]", *(f'"{kind}" = {size}' for kind, size in budget["size"].items())]
+    lines += [
+        "",
+        WALKS_HEAD,
+        "[walks]",
+        *(f'"{name}" = {{ {_pairs(most)} }}' for name, most in budget["walks"].items()),
+    ]
     lines += ["", "[folder]"]
     lines += [
-        f'"{folder}" = {{ cpu = {round(SPARE * cpu, 1)}, cases = {costs.cases[folder]} }}'
+        f'"{folder}" = {{ {_pairs({"cpu": round(SPARE * cpu, 1), "cases": costs.cases[folder]})} }}'
         for folder, cpu in sorted(costs.cpu.items())
     ]
     for table, (most, unit, _) in LIMITS.items():
         lines += ["", f"# Over {most:g} {unit}, and why.", f"[{table}]"]
         lines += [f"{json.dumps(name)} = {json.dumps(reason)}" for name, reason in sorted(budget[table].items())]
     return "\n".join(lines) + "\n"
+
+
+def _pairs(numbers: dict[str, float]) -> str:
+    return ", ".join(f"{name} = {number}" for name, number in numbers.items())
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 from tests.budget import SIZES, Costs, over, sizes, too_large, written
 from tests.support.plugins import forms
 
-BUDGET = {"whole": {"cpu": 10, "cases": 50}, "size": {}, "long": {}, "cases": {}, "services": {}}
+BUDGET = {"whole": {"cpu": 10, "cases": 50}, "size": {}, "walks": {}, "long": {}, "cases": {}, "services": {}}
 BUDGET["folder"] = {"tests/unit/a": {"cpu": 10.0, "cases": 50}}
 
 
