@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from support_service.cases.links import check_number_of_links
-from support_service.cases.model.case import Case, CaseSummary, Message
+from support_service.cases.model.case import Case, CaseSummary, Message, SettableFields
 from support_service.cases.model.requests import Split
 from support_service.cases.model.vocabulary import SPLIT_FROM
 from support_service.cases.recorder import CaseRecorder, LockedCase
@@ -26,8 +26,8 @@ from support_service.platform.database import ContendedRow, Database, Row
 from support_service.platform.database.tables import ERASED_TEXT
 from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 
-# Fields that the new case has of the original: the same people see the messages, and it is of the same kind.
-KEPT_FIELDS = ("customer_id", "priority", "channel", "assigned_agent_id", "team", "tags", "synthetic")
+# Fields that the new case has of the original, besides the context: the same people see the messages.
+KEPT_FIELDS = ("customer_id", "channel", "synthetic", *SettableFields.model_fields)
 
 
 class CaseSplitter:

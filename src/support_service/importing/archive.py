@@ -18,7 +18,7 @@ import pydantic_core
 from pydantic.alias_generators import to_camel
 
 from support_service.attachments.storage.base import AttachmentStorage, UnreadableFile, read_verified
-from support_service.cases.model.case import Case, Message
+from support_service.cases.model.case import Case, Message, SettableFields, SettableTexts
 from support_service.cases.model.files import StoredAttachment
 from support_service.cases.sql import attachment_rows, case_reading
 from support_service.core.clock import format_time, utc_now
@@ -32,10 +32,7 @@ from support_service.platform.database import Database
 from support_service.platform.durable_files import UNFINISHED, NewFile, create_file, flush_file, flush_folder
 
 OWN_NAMES = "cases-????????T??????-??????"
-_CASE_FIELDS = (
-    *("subject", "description", "customer_id", "status", "priority", "channel", "assigned_agent_id", "team"),
-    *("context", "tags"),
-)
+_CASE_FIELDS = (*SettableTexts.model_fields, "customer_id", "status", "channel", *SettableFields.model_fields)
 _MESSAGE_FIELDS = ("author_type", "author_id", "message", "sentiment", "metadata", "visibility", "external_id")
 
 

@@ -18,7 +18,7 @@ from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.commands import retention as retention_command
 from support_service.commands.runtime import open_maintenance
 from support_service.core.clock import utc_now
-from support_service.core.errors import Conflict, Unavailable
+from support_service.core.errors import SupportError, Unavailable
 from support_service.importing.archive import CaseArchive
 from support_service.platform.audit import entry_rows
 from support_service.platform.audit.verify import verify_chain
@@ -553,5 +553,5 @@ async def test_archive_has_one_writer_and_forgets_unfinished_files(database, ret
         found = {each.name for each in tmp_path.iterdir()}
         assert found & {*sealed, *foreign, "photos"} == {*sealed, *foreign, "photos"}
         assert not [name for name in found if left in name]
-        with pytest.raises(Conflict, match="Another process"), archive.opened():
+        with pytest.raises(SupportError, match="Another process"), archive.opened():
             pass
