@@ -58,6 +58,17 @@ def test_an_outdated_file_and_one_that_no_table_describes_are_named(tmp_path):
     assert index.read_text() == whole
 
 
+@pytest.mark.usefixtures("promtool")
+def test_queries_that_prometheus_cannot_read_are_named():
+    """The panel is named with its dashboard, and the rule with its file. Rules and panels of today can be read."""
+    files = {path: text for source in generate.SOURCES for path, text in source.generated_files().items()}
+    assert [*generate.unreadable_queries(files)] == []
+    broken = {path: text.replace("histogram_quantile(", "histogram_quantile((") for path, text in files.items()}
+    (found,) = generate.unreadable_queries(broken)
+    assert "support-overview.json" in found
+    assert re.search(r'\.json: [\d:]+ group "[A-Z]', found)
+
+
 def test_each_alert_is_in_the_index_with_its_severity_and_text():
     for language, folder in enumerate(("", "vi")):
         page = (alert_lists.RUNBOOKS / folder / "README.md").read_text()
