@@ -21,7 +21,8 @@ LONG = "long"
 ROOT = Path(__file__).parents[3]
 GROUPS, PASSED = ROOT / "tests/forms.toml", ROOT / "tests/passed.json"
 LEFT_OUT = pytest.StashKey[Counter[str]]()
-SENT_BY_WORKER = "left out"
+COLLECTED = pytest.StashKey[dict[str, bool]]()  # tests of groups, and whether each is long
+SENT_BY_WORKER = ("left out", "collected")
 TIERS = {ROOT / "tests", *(ROOT / "tests" / tier for tier in ("unit", "app", "integration", "e2e"))}
 NOT_READ = ("__pycache__",)
 
@@ -36,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
     config.addinivalue_line("markers", f"{LONG}: takes seconds or minutes, and runs in `make test-all`")
     config.stash[LEFT_OUT] = Counter()
+    config.stash[COLLECTED] = {}
     config.pluginmanager.register(Recorder(config), "recorder of passed groups")
 
 
@@ -59,15 +61,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """In a worker: tell the run what was left out. All workers leave out the same."""
+    """In a worker: tell the run what was collected and left out. All workers collect and leave out the same."""
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput[SENT_BY_WORKER] = dict(session.config.stash[LEFT_OUT])
+        left_out, collected = SENT_BY_WORKER
+        session.config.workeroutput[left_out] = dict(session.config.stash[LEFT_OUT])
+        session.config.workeroutput[collected] = session.config.stash[COLLECTED]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """In the run: take what a worker left out."""
-    node.config.stash[LEFT_OUT] |= Counter(getattr(node, "workeroutput", {}).get(SENT_BY_WORKER, {}))
+    """In the run: take what a worker collected and left out."""
+    left_out, collected = (getattr(node, "workeroutput", {}).get(name, {}) for name in SENT_BY_WORKER)
+    node.config.stash[LEFT_OUT] |= Counter(left_out)
+    node.config.stash[COLLECTED] |= collected
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -78,19 +84,26 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 class Recorder:
-    """Notes in the run which groups fail, and records the inputs of the others."""
+    """Notes in the run which tests of groups pass, and records the inputs of the groups of which all do."""
 
     def __init__(self, config: pytest.Config) -> None:
+        self._config = config
         self._enabled = config.getoption(RECORD) and not hasattr(config, "workerinput")
         self._before = {group: digest(group) for group in groups()} if self._enabled else {}
         self._ran: set[str] = set()
-        self._failed: set[str] = set()
+        self._failed: set[str | None] = set()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Note the tests of groups before any of them is left out or deselected."""
+        of_groups = (item for item in items if group_of(item.nodeid) is not None)
+        self._config.stash[COLLECTED] = {item.nodeid: bool(item.get_closest_marker(LONG)) for item in of_groups}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note the group of a test."""
-        group = group_of(report.location[0]) if self._enabled else None
-        if group is not None:
-            (self._failed if report.failed else self._ran).add(group)
+        """Note how a test ended."""
+        self._ran.add(report.nodeid)
+        if report.failed:
+            self._failed.add(group_of(report.nodeid))
 
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Record the inputs of each group that passed. A file that was changed meanwhile keeps its group unrecorded."""
@@ -98,10 +111,22 @@ class Recorder:
             return
         digest.cache_clear()
         passed = {
-            group: self._before[group] for group in self._ran - self._failed if self._before[group] == digest(group)
+            group: before
+            for group, before in self._before.items()
+            if group not in self._failed and self._has_run(group) and before == digest(group)
         }
         kept = {group: value for group, value in _passed().items() if group in groups()}
         PASSED.write_text(json.dumps(kept | passed, indent=1, sort_keys=True) + "\n")
+
+    def _has_run(self, group: str) -> bool:
+        """Return whether all modules of a group were collected, and all their tests ran, except long ones."""
+        collected = {
+            test: is_long for test, is_long in self._config.stash[COLLECTED].items() if group_of(test) == group
+        }
+        if {test.partition("::")[0] for test in collected} != _modules(group):
+            return False
+        some_of_a_module = any("::" in argument for argument in self._config.args)
+        return not some_of_a_module and {test for test, is_long in collected.items() if not is_long} <= self._ran
 
 
 @cache
@@ -132,6 +157,12 @@ def _files(group: dict[str, list[str]]) -> Iterator[Path]:
         if not found:
             raise pytest.UsageError(f"tests/forms.toml: {name} does not exist")
         yield from (file for file in found if not set(NOT_READ) & set(file.parts))
+
+
+def _modules(group: str) -> set[str]:
+    """Return the test modules of a group, as paths from the root."""
+    files = {file.relative_to(ROOT).as_posix() for file in _files(groups()[group]) if file.match("test_*.py")}
+    return {file for file in files if group_of(file) == group}
 
 
 def _passed() -> dict[str, str]:

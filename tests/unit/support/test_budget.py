@@ -5,7 +5,6 @@ import json
 import pytest
 
 from tests.budget import SIZES, Costs, over, sizes, too_large, written
-from tests.support.plugins import forms
 
 BUDGET = {"whole": {"cpu": 10, "cases": 50}, "size": {}, "walks": {}, "long": {}, "cases": {}, "services": {}}
 BUDGET["folder"] = {"tests/unit/a": {"cpu": 10.0, "cases": 50}}
@@ -68,29 +67,3 @@ def test_written_budget_keeps_its_reasons(costs):
     text = written(costs(3.14, {"a.py::test": 1}), BUDGET | {"long": {"a.py::test": "It kills servers."}})
     assert '"tests/unit/a" = { cpu = 4.1, cases = 1 }' in text
     assert '"a.py::test" = "It kills servers."' in text
-
-
-def test_group_runs_again_when_one_of_its_files_has_changed(tmp_path, monkeypatch):
-    """A new file counts as well."""
-    for name in ("tests", "rules"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "a").write_text("a")
-    monkeypatch.setattr(forms, "ROOT", tmp_path)
-    monkeypatch.setattr(forms, "groups", lambda: {"rules": {"tests": ["tests/a"], "inputs": ["rules"]}})
-
-    def digest():
-        return forms.digest.__wrapped__("rules")
-
-    before = digest()
-    assert digest() == before
-    (tmp_path / "rules/a").write_text("b")
-    changed = digest()
-    (tmp_path / "rules/b").write_text("")
-    assert len({before, changed, digest()}) == 3
-    assert (forms.group_of("tests/a/test_rules.py"), forms.group_of("tests/b.py")) == ("rules", None)
-
-
-def test_inputs_of_every_group_exist():
-    """A renamed folder would otherwise leave its group out for ever."""
-    for group in forms.groups():
-        assert forms.digest(group)
