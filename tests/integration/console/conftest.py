@@ -3,9 +3,20 @@
 import pytest
 
 from tests.support.calls import open_case
-from tests.support.console.browser import _function_scoped_runner, _module_scoped_runner, browser, chromium, console  # noqa: F401 - fixtures
+from tests.support.console.browser import (  # noqa: F401 - fixtures
+    _function_scoped_runner,
+    _module_scoped_runner,
+    browser,
+    chromium,
+    console,
+    emptied_client,
+    warm_profile,
+)
+from tests.support.console.people import headers, owned_case, token_file, tokens  # noqa: F401 - fixtures
 from tests.support.console.samples import MEGABYTE
 from tests.support.events.webhooks import endpoint  # noqa: F401 - a fixture
+
+client = emptied_client
 
 
 @pytest.fixture

@@ -10,6 +10,9 @@ from tests.support.audit import alter_audit_log
 from tests.support.calls import add_message, eventually, expect_json, open_case, upload
 from tests.support.console.browser import expect_accessible, expect_good_looks
 from tests.support.console.samples import HOSTILE
+from tests.support.service import own_client
+
+client = own_client
 
 ADDRESS = "/console/audit"
 

@@ -12,7 +12,6 @@ from tests.support.console.browser import (
     ENTRY_STEP,
     NARROW,
     choose,
-    emptied_client,
     expect_accessible,
     held,
     largest_step,
@@ -32,42 +31,6 @@ HINT = """box => {
   const edges = parseFloat(style.paddingLeft) + parseFloat(style.paddingRight);
   return [brush.measureText(box.placeholder).width, box.clientWidth - edges];
 }"""
-client = emptied_client
-
-
-async def test_reply_and_note_have_drafts_of_their_own(console, client, case):
-    """The text of a note never gets into a reply, not even by undoing. Both drafts survive a reload.
-
-    After sending nothing is left. Programs that drive the page find the composer as the last text box.
-    """
-    page = await console.open(case)
-    composer = page.locator("#composer")
-    assert await page.get_by_role("textbox").last.get_attribute("id") == "composer"
-    await page.get_by_role("button", name="Internal note").click()
-    await expect(composer).to_be_focused()
-    await page.keyboard.type("The customer is on the fraud list.")
-    await page.get_by_role("button", name="Reply", exact=True).click()
-    await expect(composer).to_have_value("")
-    await expect(composer).to_be_focused()
-    await page.keyboard.press("Control+z")
-    await expect(composer).to_have_value("")
-    await page.keyboard.type("We are looking into it.")
-    await page.reload()
-    await expect(composer).to_have_value("We are looking into it.")
-    await page.get_by_role("button", name="Internal note").click()
-    await expect(composer).to_have_value("The customer is on the fraud list.")
-    await page.get_by_role("button", name="Reply", exact=True).click()
-    await composer.press("Control+Enter")
-    await expect(composer).to_have_value("")
-    await page.get_by_role("button", name="Internal note").click()
-    await expect(composer).to_have_value("The customer is on the fraud list.")
-    await settled(page)
-    await composer.press("Control+Enter")  # the own reply raises no question
-    await expect(page.locator(".message[data-note]")).to_be_visible()
-    await page.reload()
-    await expect(composer).to_have_value("")
-    sent = [("We are looking into it.", "public"), ("The customer is on the fraud list.", "internal")]
-    assert (await messages(client, case))[1:] == sent
 
 
 LATE = [("continue_", "requestfinished"), pytest.param("abort", "requestfailed", marks=pytest.mark.long)]
@@ -115,29 +78,6 @@ async def test_closed_duplicate_leads_to_the_original_case(console, client, case
     await expect(page.get_by_role("heading", name="Where is ORD-1001?")).to_be_visible()
     await page.locator("#composer").click()
     await expect(page.get_by_role("button", name="Send and set Pending")).to_be_visible()
-
-
-async def test_neither_of_two_agents_answers_over_the_other(console, client, case):
-    """The second one sees the first one's answer, and decides: to keep editing, or to send it all the same."""
-    console.refused = {412}
-    first, second = await console.open(case), await console.open(case)
-    composer, dialog = second.locator("#composer"), second.get_by_role("dialog")
-    await composer.fill("Second answer")
-    await send(first, "First answer")
-    await expect(first.get_by_role("button", name="Assignee: anyone")).to_be_visible()  # the answer's last change
-    await composer.press("Control+Enter")
-    await expect(dialog.get_by_text("First answer")).to_be_visible()
-    await expect_accessible(second)
-    await dialog.get_by_role("button", name="Keep editing").click()
-    await expect(composer).to_have_value("Second answer")
-    assert len(await messages(client, case)) == 2
-    await add_message(client, case, "One more")
-    await expect(second.get_by_role("log")).to_contain_text("One more")
-    await composer.press("Control+Enter")
-    await dialog.get_by_role("button", name="Send anyway").click()
-    await expect(composer).to_have_value("")
-    sent = [text for text, _ in await messages(client, case)][1:]
-    assert sent == ["First answer", "One more", "Second answer"]
 
 
 async def test_taking_a_colleagues_case_is_asked_first(console, client, case):

@@ -7,6 +7,9 @@ from playwright.async_api import expect
 
 from tests.support.calls import add_message, open_case, upload
 from tests.support.console.browser import expect_accessible, settled
+from tests.support.service import own_client
+
+client = own_client
 
 
 @pytest.fixture

@@ -12,6 +12,9 @@ from tests.support.console.hands import Keyboard, Mouse, attach, write
 from tests.support.console.samples import MEGABYTE, messages, open_waiting, overrides
 from tests.support.events.dead_letters import give_up
 from tests.support.events.webhooks import SECRET, store_deliveries
+from tests.support.service import own_client
+
+client = own_client
 
 EVENT = '{"id": "e-1"}'
 ORDER = [{"type": "order", "orderId": "ORD-1001"}]

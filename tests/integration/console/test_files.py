@@ -6,10 +6,13 @@ import re
 import pytest
 from playwright.async_api import expect
 
-from tests.support.calls import add_message, read_detail, stored_files, upload
+from tests.support.calls import add_message, read_detail, upload
 from tests.support.console.browser import expect_accessible, send
 from tests.support.console.hands import set_file
 from tests.support.console.samples import MEGABYTE
+from tests.support.service import own_client
+
+client = own_client
 
 PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
@@ -23,15 +26,6 @@ LOSE_AN_ANSWER = """() => {
     this.onload = () => this.onerror();
     send.call(this, body);
   };
-}"""
-
-
-GIVE = """([event, name, member]) => {
-  const data = new DataTransfer();
-  data.items.add(new File([name], name, {type: "text/plain"}));
-  const kind = event === "paste" ? ClipboardEvent : DragEvent;
-  document.querySelector("#composer").dispatchEvent(
-    new kind(event, {bubbles: true, cancelable: true, [member]: data}));
 }"""
 
 
@@ -98,37 +92,6 @@ async def test_refusal_of_a_file_is_explained(small_files, console, client, case
     await expect(page.locator("#composer")).to_have_value("")
     assert [file["filename"] for file in (await read_detail(client, case))["attachments"]] == ["good.txt"]
     await expect(page.locator(".uploads li")).to_have_count(2)
-
-
-async def test_files_are_dropped_and_pasted(console, client, case, attachment_dir):
-    """Both ways lead to the same list, which belongs to the note; its files are internal.
-
-    A button takes a file off the list, and its bytes off the disk; the message names the others only.
-    """
-    page = await console.open(case)
-    await page.get_by_role("button", name="Internal note").click()
-    for event, name, member in (
-        ("drop", "dropped.txt", "dataTransfer"),
-        ("paste", "pasted.txt", "clipboardData"),
-        ("drop", "removed.txt", "dataTransfer"),
-    ):
-        await page.evaluate(GIVE, [event, name, member])
-        await expect(page.locator(".uploads").get_by_text(name)).to_be_visible()
-    await expect(page.get_by_text("stored, SHA-256 verified")).to_have_count(3)
-    await page.get_by_role("button", name="Remove removed.txt").click()
-    await expect(page.locator(".uploads li")).to_have_count(2)
-    assert len(stored_files(attachment_dir)) == 2
-    await page.get_by_role("button", name="Reply").click()
-    await send(page, "No files here.", is_sent=True)
-    assert (await read_detail(client, case))["attachments"] == []
-    await page.get_by_role("button", name="Internal note").click()
-    await send(page, "See the files.", is_sent=True)
-    for name in ("dropped.txt", "pasted.txt"):
-        await expect(page.locator(".message[data-note]").get_by_role("link", name=name)).to_be_visible()
-    detail = await read_detail(client, case)
-    files = [(each["filename"], each["visibility"]) for each in detail["attachments"]]
-    assert files == [("dropped.txt", "internal"), ("pasted.txt", "internal")]
-    assert detail["messages"][-1]["attachmentIds"] == [each["id"] for each in detail["attachments"]]
 
 
 async def test_an_agent_deletes_a_file_of_the_case_after_a_question(console, client, case):

@@ -51,7 +51,7 @@ async def test_first_change_of_a_browser_that_is_offline(console, client, case, 
     The line of an undo that got no answer keeps its button. A page of another kind that could not be loaded is there
     when it is asked for again.
     """
-    page = await console.open(case)
+    page = await console.open(case, await console.profile())  # whose cache is empty
     await page.context.set_offline(True)
     await page.keyboard.press(key)
     await expect(page.locator(".case-message")).to_contain_text(NO_ANSWER)
@@ -153,7 +153,7 @@ async def test_message_is_kept_and_sent_once(console, client, case, answer):
     A message that is changed after its answer was lost is not taken for the sent one, also over a reload.
     """
     console.refused = {422}
-    page = await console.open(case)
+    page = await console.open(case, await console.profile())  # whose clock goes with it
     composer, failure, got = page.locator("#composer"), page.locator(".composer [role=alert]"), []
 
     async def handle(route):

@@ -15,7 +15,10 @@ from tests.support.console.browser import address_of, expect_accessible, expect_
 from tests.support.console.hands import Counter
 from tests.support.console.samples import HOSTILE, LONG_WORD, overrides
 from tests.support.events.dead_letters import give_up
+from tests.support.service import own_client
 from tests.support.timings import patient_timings
+
+client = own_client
 
 ADDRESS = "/console/oncall"
 PARTS = 13  # three upstream services, and ten parts of the service itself

@@ -6,6 +6,9 @@ from playwright.async_api import expect
 from tests.support.calls import add_message, open_case, upload
 from tests.support.console.browser import NARROW, WIDE, expect_no_shift, record_shifts, settled
 from tests.support.console.samples import case_path, open_waiting
+from tests.support.service import own_client
+
+client = own_client
 
 MESSAGES = 60
 MAX_SHIFT = 0.01  # of the layout, as browsers score it; half of the budget, for what a busy machine paints late

@@ -22,20 +22,6 @@ from tests.support.console.samples import open_waiting
 from tests.support.service_levels import move_due_times
 
 
-async def test_queue_shows_the_longest_waiting_case_first(console, client):
-    """A row has subject, last words, customer, priority, time, agent, and the status unless it is open."""
-    first, _ = await open_waiting(client, "First", "Second", customerId="customer-1", priority="high")
-    await client.patch(f"/support/cases/{first['id']}", json={"assignedAgentId": "agent-7", "status": "pending"})
-    page = await console.open()
-    rows = page.locator("tbody tr")
-    await expect(rows).to_have_count(2)
-    for text in ("First", "Hello", "customer-1", "Pending", "High", "agent-7"):
-        await expect(rows.first).to_contain_text(text)
-    await expect(rows.locator(".pill")).to_have_text(["Pending"])
-    await page.get_by_role("link", name="Mine").click()
-    await expect(page.get_by_text("No cases here.")).to_be_visible()
-
-
 @pytest.mark.long
 async def test_keys_reach_every_row_of_a_long_list(console, client):
     """Keys that are pressed meanwhile count; rows out of view are found by the browser's search, and are read out.
@@ -164,27 +150,6 @@ async def test_overdue_answer_is_not_hidden_by_a_later_due_time(console, client)
     await expect(clocks.first).to_have_attribute("data-state", "risk")
     await send(page, "We look into it.")
     await expect(clocks.first).to_have_text("First answer in time")
-
-
-async def test_keys_and_clicks_open_a_case_and_lead_back_to_where_it_was_opened(console, client):
-    """A click anywhere in a row opens its case, and so does Enter; `j` and `k` move between the links of rows.
-
-    Back in the queue, view, filters and row are as before.
-    """
-    _, second = await open_waiting(client, "First", "Second", priority="high")
-    page = await console.open("/console/?view=all&priority=high")
-    await page.locator("tbody tr").nth(1).locator(".priority").click()
-    await expect(page.get_by_role("heading", name="First")).to_be_visible()
-    await page.keyboard.press("u")
-    await expect(page.get_by_role("link", name="First")).to_be_focused()
-    assert page.url.endswith("/console/?view=all&priority=high")
-    await press(page, "k", "j", "k")
-    await expect(page.get_by_role("link", name="Second")).to_be_focused()
-    await page.keyboard.press("Enter")
-    await expect(page.get_by_role("heading", name="Second")).to_be_visible()
-    assert page.url.endswith(f"/console/cases/{second['id']}")
-    await page.go_back()
-    await expect(page.locator("tbody tr")).to_have_count(2)
 
 
 @pytest.mark.long

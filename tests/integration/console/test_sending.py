@@ -4,7 +4,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.support.calls import add_message, list_cases, open_case, read_case, read_detail
-from tests.support.console.browser import expect_accessible, follow, held, press, settled, undo_by_key
+from tests.support.console.browser import expect_accessible, follow, held, press, send, settled, undo_by_key
 from tests.support.console.samples import api_path, messages, open_waiting
 
 CODE = "**/console/static/**/parts/{}.js"
@@ -206,10 +206,10 @@ async def test_key_does_what_the_button_says(console, client, case):
     The undo of a reply says what it undoes: the changes that came with it. Its line leaves the composer free.
     """
     page = await console.open(case)
-    send, toast = page.locator("button.send"), page.locator(".toast")
+    button, toast = page.locator("button.send"), page.locator(".toast")
     await write_reply(page, "On its way.")
-    await expect(send).to_have_text("Send and set Pending")
-    await expect(send).to_have_attribute("title", "Ctrl + Enter")
+    await expect(button).to_have_text("Send and set Pending")
+    await expect(button).to_have_attribute("title", "Ctrl + Enter")
     await page.keyboard.press("Control+Enter")
     await expect(toast).to_contain_text("Sent. Status: Pending. Assignee: anyone")
     line, composer = await toast.bounding_box(), await page.locator(".composer").bounding_box()
@@ -231,7 +231,7 @@ async def test_key_does_what_the_button_says(console, client, case):
     await undo_by_key(page)
     await expect(page.get_by_role("button", name="Status: Open")).to_be_visible()
     await write_reply(page, "Really.")
-    await expect(send).to_have_text("Send and set Resolved")
+    await expect(button).to_have_text("Send and set Resolved")
     await page.keyboard.press("Control+Enter")
     await expect(page.get_by_role("button", name="Status: Resolved")).to_be_visible()
 
@@ -369,3 +369,102 @@ async def test_note_for_the_next_case_gets_into_no_reply(first):
     await press(first, "Escape", "kr")
     await expect(first.get_by_role("heading", name="First")).to_be_visible()
     await expect(reply(first)).to_have_value("Two")
+
+
+async def test_reply_and_note_have_drafts_of_their_own(console, client, case):
+    """The text of a note never gets into a reply, not even by undoing. Both drafts survive a reload.
+
+    After sending nothing is left. Programs that drive the page find the composer as the last text box.
+    """
+    page = await console.open(case)
+    composer = page.locator("#composer")
+    assert await page.get_by_role("textbox").last.get_attribute("id") == "composer"
+    await page.get_by_role("button", name="Internal note").click()
+    await expect(composer).to_be_focused()
+    await page.keyboard.type("The customer is on the fraud list.")
+    await page.get_by_role("button", name="Reply", exact=True).click()
+    await expect(composer).to_have_value("")
+    await expect(composer).to_be_focused()
+    await page.keyboard.press("Control+z")
+    await expect(composer).to_have_value("")
+    await page.keyboard.type("We are looking into it.")
+    await page.reload()
+    await expect(composer).to_have_value("We are looking into it.")
+    await page.get_by_role("button", name="Internal note").click()
+    await expect(composer).to_have_value("The customer is on the fraud list.")
+    await page.get_by_role("button", name="Reply", exact=True).click()
+    await composer.press("Control+Enter")
+    await expect(composer).to_have_value("")
+    await page.get_by_role("button", name="Internal note").click()
+    await expect(composer).to_have_value("The customer is on the fraud list.")
+    await settled(page)
+    await composer.press("Control+Enter")  # the own reply raises no question
+    await expect(page.locator(".message[data-note]")).to_be_visible()
+    await page.reload()
+    await expect(composer).to_have_value("")
+    sent = [("We are looking into it.", "public"), ("The customer is on the fraud list.", "internal")]
+    assert (await messages(client, case))[1:] == sent
+
+
+async def test_neither_of_two_agents_answers_over_the_other(console, client, case):
+    """The second one sees the first one's answer, and decides: to keep editing, or to send it all the same."""
+    console.refused = {412}
+    first, second = await console.open(case), await console.open(case)
+    composer, dialog = second.locator("#composer"), second.get_by_role("dialog")
+    await composer.fill("Second answer")
+    await send(first, "First answer")
+    await expect(first.get_by_role("button", name="Assignee: anyone")).to_be_visible()  # the answer's last change
+    await composer.press("Control+Enter")
+    await expect(dialog.get_by_text("First answer")).to_be_visible()
+    await expect_accessible(second)
+    await dialog.get_by_role("button", name="Keep editing").click()
+    await expect(composer).to_have_value("Second answer")
+    assert len(await messages(client, case)) == 2
+    await add_message(client, case, "One more")
+    await expect(second.get_by_role("log")).to_contain_text("One more")
+    await composer.press("Control+Enter")
+    await dialog.get_by_role("button", name="Send anyway").click()
+    await expect(composer).to_have_value("")
+    sent = [text for text, _ in await messages(client, case)][1:]
+    assert sent == ["First answer", "One more", "Second answer"]
+
+
+GIVE = """([event, name, member]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([name], name, {type: "text/plain"}));
+  const kind = event === "paste" ? ClipboardEvent : DragEvent;
+  document.querySelector("#composer").dispatchEvent(
+    new kind(event, {bubbles: true, cancelable: true, [member]: data}));
+}"""
+
+
+async def test_files_are_dropped_and_pasted(console, client, case):
+    """Both ways lead to the same list, which belongs to the note; its files are internal.
+
+    A button takes a file off the list, and deletes it; the message names the others only.
+    """
+    page = await console.open(case)
+    await page.get_by_role("button", name="Internal note").click()
+    for event, name, member in (
+        ("drop", "dropped.txt", "dataTransfer"),
+        ("paste", "pasted.txt", "clipboardData"),
+        ("drop", "removed.txt", "dataTransfer"),
+    ):
+        await page.evaluate(GIVE, [event, name, member])
+        await expect(page.locator(".uploads").get_by_text(name)).to_be_visible()
+    await expect(page.get_by_text("stored, SHA-256 verified")).to_have_count(3)
+    async with page.expect_response(lambda answer: answer.request.method == "DELETE") as deleted:
+        await page.get_by_role("button", name="Remove removed.txt").click()
+    assert (await deleted.value).status == 204
+    await expect(page.locator(".uploads li")).to_have_count(2)
+    await page.get_by_role("button", name="Reply").click()
+    await send(page, "No files here.", is_sent=True)
+    assert (await read_detail(client, case))["attachments"] == []
+    await page.get_by_role("button", name="Internal note").click()
+    await send(page, "See the files.", is_sent=True)
+    for name in ("dropped.txt", "pasted.txt"):
+        await expect(page.locator(".message[data-note]").get_by_role("link", name=name)).to_be_visible()
+    detail = await read_detail(client, case)
+    files = [(each["filename"], each["visibility"]) for each in detail["attachments"]]
+    assert files == [("dropped.txt", "internal"), ("pasted.txt", "internal")]
+    assert detail["messages"][-1]["attachmentIds"] == [each["id"] for each in detail["attachments"]]

@@ -6,6 +6,9 @@ from playwright.async_api import expect
 from tests.support.calls import add_message, eventually, expect_json, open_case
 from tests.support.console.browser import NARROW, WIDE, expect_good_looks, expect_no_sideways_scrolling, settled
 from tests.support.console.samples import case_path
+from tests.support.service import own_client
+
+client = own_client
 
 PAGES = ["/console/", "/console/team", "/console/oncall", "/console/audit", "/console/customers/customer-17"]
 

@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.support.calls import eventually, open_case, read_case, read_detail
-from tests.support.console.browser import held, undo_by_key
+from tests.support.console.browser import held, press, undo_by_key
 from tests.support.console.hands import Counter
 from tests.support.console.samples import open_waiting
 
@@ -202,3 +202,38 @@ async def test_view_is_saved_changed_and_deleted(console, client, colleague):
     assert views["Hot"]["query"] == {"priority": "urgent"}
     query = {"assignedAgentId": "none", "status": "open,pending", "sort": "waiting"}
     assert (views["Nobody's"]["team"], views["Nobody's"]["query"]) == ("returns", query)
+
+
+async def test_queue_shows_the_longest_waiting_case_first(console, client):
+    """A row has subject, last words, customer, priority, time, agent, and the status unless it is open."""
+    first, _ = await open_waiting(client, "First", "Second", customerId="customer-1", priority="high")
+    await client.patch(f"/support/cases/{first['id']}", json={"assignedAgentId": "agent-7", "status": "pending"})
+    page = await console.open()
+    rows = page.locator("tbody tr")
+    await expect(rows).to_have_count(2)
+    for text in ("First", "Hello", "customer-1", "Pending", "High", "agent-7"):
+        await expect(rows.first).to_contain_text(text)
+    await expect(rows.locator(".pill")).to_have_text(["Pending"])
+    await page.get_by_role("link", name="Mine").click()
+    await expect(page.get_by_text("No cases here.")).to_be_visible()
+
+
+async def test_keys_and_clicks_open_a_case_and_lead_back_to_where_it_was_opened(console, client):
+    """A click anywhere in a row opens its case, and so does Enter; `j` and `k` move between the links of rows.
+
+    Back in the queue, view, filters and row are as before.
+    """
+    _, second = await open_waiting(client, "First", "Second", priority="high")
+    page = await console.open("/console/?view=all&priority=high")
+    await page.locator("tbody tr").nth(1).locator(".priority").click()
+    await expect(page.get_by_role("heading", name="First")).to_be_visible()
+    await page.keyboard.press("u")
+    await expect(page.get_by_role("link", name="First")).to_be_focused()
+    assert page.url.endswith("/console/?view=all&priority=high")
+    await press(page, "k", "j", "k")
+    await expect(page.get_by_role("link", name="Second")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="Second")).to_be_visible()
+    assert page.url.endswith(f"/console/cases/{second['id']}")
+    await page.go_back()
+    await expect(page.locator("tbody tr")).to_have_count(2)

@@ -8,6 +8,7 @@ import os
 from functools import partial
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import expect
 
 from tests.support.calls import eventually, open_case, read_detail
@@ -20,9 +21,9 @@ LIMIT = 100  # bytes of a file
 STAGED = "**/attachments?staged=true"
 
 
-@pytest.fixture
-def environment(environment):
-    return environment | {"SUPPORT_ATTACHMENT_MAX_BYTES": str(LIMIT)}
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_client(make_shared_client):
+    return await make_shared_client(SUPPORT_ATTACHMENT_MAX_BYTES=str(LIMIT))
 
 
 @pytest.fixture

@@ -31,6 +31,21 @@ REFUSED = re.compile(r"Failed to load resource: the server responded with a stat
 LOST = "net::ERR_"  # what Chromium calls a connection that broke
 KEY = re.compile(r".|Enter|Escape|Tab|Backspace|Arrow\w+|(?:(?:Control|Alt|Shift)\+)+\w+")  # all else is a text
 CONTENT = "main:not(.notice:has(> [role=status]))"  # of a page, once it is no note that the page is loading
+# Roles of the accessibility tree that a person acts on.
+ROLES = (
+    *("button", "link", "textbox", "searchbox", "combobox", "checkbox", "radio", "option", "menuitem", "slider"),
+    *("spinbutton", "switch", "tab", "DisclosureTriangle", "listbox", "dialog", "log", "navigation", "img"),
+)
+# Notes what gets the focus; and what is shown in the dialog, if one is open, and has not had it.
+NOTE_FOCUS = "() => { window.had = new WeakSet(); addEventListener('focusin', ({target}) => had.add(target)); }"
+LEFT_OUT = """() => {
+  const all = "a[href], button, input, select, textarea, summary, [tabindex='0']";
+  const top = [...document.querySelectorAll("dialog[open], :popover-open")].pop() ?? document;
+  return [...top.querySelectorAll(all)].filter((each) => {
+    if (had.has(each) || each.disabled || each.closest("[inert]")) return false;
+    return each.checkVisibility({visibilityProperty: true}) && each.getClientRects().length;
+  }).map((each) => each.outerHTML.slice(0, 200));
+}"""
 
 expect.set_options(timeout=GENEROUS_TIMEOUT * 1000)
 
@@ -78,24 +93,79 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
         await browser.close()
 
 
+class WarmProfile:
+    """A browser profile that the tests of a shared service use one after the other: its cache has the console's files.
+
+    Nothing else of a test is left in it, unless the test installs a clock or a script there.
+    """
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._address = ""
+        self._context: BrowserContext | None = None
+
+    async def of(self, address: str) -> BrowserContext:
+        """Return the profile for a service."""
+        if self._context is None or self._address != address:
+            await self.close()
+            self._context, self._address = await new_profile(self._browser, address), address
+        return self._context
+
+    async def clean(self) -> None:
+        """Close the pages, and delete what they stored."""
+        if self._context is None:
+            return
+        session = await self._context.new_cdp_session(await self._context.new_page())
+        await session.send("Storage.clearDataForOrigin", {"origin": self._address, "storageTypes": "local_storage"})
+        for page in self._context.pages:
+            await page.close()
+        await self._context.unroute_all()
+        await self._context.clear_cookies()
+        await self._context.set_offline(False)
+
+    async def close(self) -> None:
+        if self._context is not None:
+            await self._context.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def warm_profile(browser: Browser) -> AsyncIterator[WarmProfile]:
+    warm_profile = WarmProfile(browser)
+    yield warm_profile
+    await warm_profile.close()
+
+
+async def new_profile(browser: Browser, address: str, **options: Any) -> BrowserContext:
+    context = await browser.new_context(**{"viewport": WIDE, "locale": "en-GB", "base_url": address} | options)
+    context.set_default_timeout(GENEROUS_TIMEOUT * 1000)
+    return context
+
+
 class Console:
     """Opens pages of the console at an address, each in a browser profile of its own, and watches their errors."""
 
-    def __init__(self, browser: Browser, address: str) -> None:
+    def __init__(self, browser: Browser, address: str, warm_profile: WarmProfile | None = None) -> None:
         self._browser = browser
+        self._warm = warm_profile
         self.address = address
         self.errors: list[str] = []
         self.refused: set[int] = set()  # statuses that the test expects
         self.loses_connections = False  # whether the test breaks connections
         self._contexts: list[BrowserContext] = []
+        self._uses_warm = False
 
     async def profile(self, **options: Any) -> BrowserContext:
         """Return a new profile: cookies, storage and preferences of one user."""
-        options = {"viewport": WIDE, "locale": "en-GB", "base_url": self.address} | options
-        context = await self._browser.new_context(**options)
-        context.set_default_timeout(GENEROUS_TIMEOUT * 1000)
+        context = await new_profile(self._browser, self.address, **options)
         self._contexts.append(context)
         return context
+
+    async def _any_profile(self, **options: Any) -> BrowserContext:
+        """Return the warm profile to the first who needs no other one, and a new one to others."""
+        if options or self._warm is None or self._uses_warm:
+            return await self.profile(**options)
+        self._uses_warm = True
+        return await self._warm.of(self.address)
 
     async def open(
         self,
@@ -106,7 +176,7 @@ class Console:
         **options: Any,
     ) -> Page:
         """Open a page or a case, and wait until it is there; unless `loads` is false, also with what it loads."""
-        page = await (profile or await self.profile(**options)).new_page()
+        page = await (profile or await self._any_profile(**options)).new_page()
         page.on("console", self._note)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         await page.goto(path if isinstance(path, str) else case_path(path))
@@ -124,12 +194,14 @@ class Console:
     async def close(self) -> None:
         for context in self._contexts:
             await context.close()
+        if self._warm and self._uses_warm:
+            await self._warm.clean()
 
 
 @pytest.fixture
-async def console(browser: Browser, client: TestClient) -> AsyncIterator[Console]:
+async def console(browser: Browser, client: TestClient, warm_profile: WarmProfile) -> AsyncIterator[Console]:
     """The console of the service that `client` talks to."""
-    async with watched_console(browser, address_of(client)) as console:
+    async with watched_console(browser, address_of(client), warm_profile) as console:
         yield console
 
 
@@ -147,9 +219,11 @@ def address_of(client: TestClient) -> str:
 
 
 @asynccontextmanager
-async def watched_console(browser: Browser, address: str) -> AsyncIterator[Console]:
+async def watched_console(
+    browser: Browser, address: str, warm_profile: WarmProfile | None = None
+) -> AsyncIterator[Console]:
     """Yield the console at an address; at the end no page may have had an error."""
-    console = Console(browser, address)
+    console = Console(browser, address, warm_profile)
     yield console
     await console.close()
     assert console.errors == []
@@ -177,6 +251,36 @@ async def expect_accessible(page: Page) -> None:
         for node in violation["nodes"]
     ]
     assert not problems, "\n".join(problems)
+
+
+async def expect_named_and_reached(page: Page) -> None:
+    """Fail if a control of a page, or of its dialog, has no name or is not reached by keyboard.
+
+    The name has a letter: a sign alone, such as a cross, says nothing. Tab and Shift+Tab leave no control out. What
+    opens around a focused text box is reached with Shift+Tab.
+    """
+    found = await names(page)
+    assert [each for each in found if not re.search(r"[^\W\d_]", each[1])] == []
+    assert {role for role, _ in found} & {"button", "option"}
+    await page.evaluate(NOTE_FOCUS)
+    for key in ["Tab"] * 6 + ["Shift+Tab"] * 6:
+        await press(page, *[key] * 30)
+        if not (left_out := await page.evaluate(LEFT_OUT)):
+            break
+    assert left_out == []
+
+
+async def names(page: Page) -> list[tuple[str, str]]:
+    """Return the roles and names of what the accessibility tree has for a person to act on."""
+    session = await page.context.new_cdp_session(page)
+    nodes = (await session.send("Accessibility.getFullAXTree"))["nodes"]
+    await session.detach()
+    shown = [each for each in nodes if not each["ignored"] and each.get("role")]
+    return [
+        (each["role"]["value"], each.get("name", {}).get("value", "").strip())
+        for each in shown
+        if each["role"]["value"] in ROLES
+    ]
 
 
 async def expect_no_sideways_scrolling(page: Page) -> None:
