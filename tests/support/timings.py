@@ -11,6 +11,7 @@ from support_service.events.broker.base import RedisBrokerTimings
 from support_service.events.opening import EventTimings
 from support_service.events.relay import RelayTimings
 from support_service.guard.fair_turns import TurnLimits
+from support_service.oncall.judge import OncallTimings
 from support_service.platform.database import DatabaseTimings, PostgresTimings
 from support_service.service import ApiTimings, Timings
 from tests.support.calls import GENEROUS_TIMEOUT
@@ -29,6 +30,7 @@ PATIENT_API = ApiTimings(
 )
 EVERY_VIEW_COUNTED = ViewLimits(count_timeout=6 * GENEROUS_TIMEOUT)
 EXACT_COUNTS = CaseTimings(limits=CaseLimits(counts=SharedCountLimits(min_duration=math.inf)))
+WITHOUT_FIRST_SAMPLE = OncallTimings(first_sample=3600.0)  # it takes as long as the rest of a start
 PATIENT_REDIS = RedisBrokerTimings(timeout=2 * GENEROUS_TIMEOUT)
 
 
@@ -39,6 +41,7 @@ def patient_timings(**changes: object) -> Timings:
         api=PATIENT_API,
         cases=EXACT_COUNTS,
         views=EVERY_VIEW_COUNTED,
+        oncall=WITHOUT_FIRST_SAMPLE,
     )
     return replace(patient, **changes)
 

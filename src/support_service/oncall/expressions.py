@@ -273,11 +273,11 @@ class Selector:
 
     def series(self, figures: Figures) -> list[Series]:
         """Return the series that match. The search is repeated only after new series came."""
-        all_series = figures.select(self.name)
-        if self._known is None or self._known[:2] != (figures, len(all_series)):
+        all_series, known = figures.select(self.name), self._known
+        if known is None or known[:2] != (figures, len(all_series)):
             matching = [series for series in all_series if all(matches(series.labels) for matches in self.matchers)]
-            self._known = figures, len(all_series), matching
-        return self._known[2]
+            known = self._known = figures, len(all_series), matching
+        return known[2]
 
 
 def matcher(label: str, operator: str, value: str) -> Matcher:
@@ -380,9 +380,10 @@ def _over_range(
     seconds = selector.seconds or 0.0
     last = at - selector.offset
     begin, end = figures.span(last - seconds, last)
-    if begin == end:
+    compares_samples = function in (_increase, _rate)
+    if end - begin < (2 if compares_samples else 1):  # the first evaluation takes a third of the time of others
         return []
-    steady_since = figures.times[begin] if function in (_increase, _rate) and end - begin > 1 else -math.inf
+    steady_since = figures.times[begin] if compares_samples else -math.inf
     parameters = [parameter(figures, at) for parameter in rest]
     results = []
     for series in selector.series(figures):

@@ -75,6 +75,7 @@ class OncallTimings:
     """Times in seconds. `rules` replaces the rules, so that tests can shorten their durations."""
 
     sample_interval: float = 15.0  # as Prometheus scrapes
+    first_sample: float = 0.0  # after the start
     prometheus_timeout: float = 1.0  # the answer of on-call must not wait for Prometheus
     rules: Mapping[str, Any] | None = None  # by default those of this release
 
@@ -139,7 +140,7 @@ class Judge:
         interval = timings.sample_interval
         self._instruments = instruments
         self._failing_since: dict[Key, datetime] = {}
-        self._interval = interval
+        self._interval, self._first = interval, timings.first_sample
         self._lock = threading.Lock()
         longest = self.rules.longest_range + 2 * COARSE_STEP * interval
         self._figures = Figures(longest, fine=FINE_SAMPLES * interval, step=COARSE_STEP * interval)
@@ -149,7 +150,7 @@ class Judge:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Judge in the background while the block runs."""
-        judging = run_every(self._interval, self.refresh, "Judging the figures of on-call", first=0.0)
+        judging = run_every(self._interval, self.refresh, "Judging the figures of on-call", first=self._first)
         async with run_in_background(judging):
             yield
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -81,6 +81,7 @@ class Rules:
         return [selector for expression in expressions for selector in expression.selectors]
 
 
+@cache
 def read_rules() -> Rules:
     """Return the rules that this release was built with."""
     return Rules(json.loads((files("support_service.oncall") / "rules.json").read_text()))

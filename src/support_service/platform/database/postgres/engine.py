@@ -52,6 +52,9 @@ class Dialect(PGDialect_asyncpg):
     supports_statement_cache = True
 
 
+_STATEMENTS = StatementCache(Dialect(json_serializer=to_json, json_deserializer=pydantic_core.from_json))  # type: ignore[no-untyped-call]
+
+
 class PostgresDatabase:
     """A bounded pool of connections, of which transactions with locks leave a quarter free, and one for pings."""
 
@@ -70,8 +73,7 @@ class PostgresDatabase:
         """`max_age` is of connections, in seconds."""
         self.changed = WorkSignal()
         self.measure = measure
-        dialect = Dialect(json_serializer=to_json, json_deserializer=pydantic_core.from_json)  # type: ignore[no-untyped-call]
-        self.statements = StatementCache(dialect)
+        self.statements = _STATEMENTS
         self._connector = Connector(url, timings, prepared_statements=prepared_statements, max_age=max_age)
         connect = self._connector.connect
         self.pool = ConnectionPool(connect, pool_size, timings.pool_timeout, timings.close_timeout)
