@@ -284,24 +284,21 @@ def test_garbage_collections_skip_tracked_connections():
             limits.remove(connections.pop())
         return last
 
-    try:
-        connections = [HeldConnection() for _ in range(2 * FREEZE_THRESHOLD)]
-        for number, connection in enumerate(connections):
-            assert limits.add(connection, f"127.0.0.{number % 200}", 0)
-            connection.itself = connection
-        del connection
-        limits.update_gc_freeze()
-        assert gc.get_freeze_count() >= before + 2 * FREEZE_THRESHOLD
-        one = leave(FREEZE_THRESHOLD + 1)
-        gc.collect()
-        assert one() is not None
-        limits.update_gc_freeze()
-        assert one() is None
-        another = leave(len(connections))
-        limits.update_gc_freeze()
-        assert another() is not None  # a few are no reason to walk over all that the start froze
-    finally:
-        gc.unfreeze()
+    connections = [HeldConnection() for _ in range(2 * FREEZE_THRESHOLD)]
+    for number, connection in enumerate(connections):
+        assert limits.add(connection, f"127.0.0.{number % 200}", 0)
+        connection.itself = connection
+    del connection
+    limits.update_gc_freeze()
+    assert gc.get_freeze_count() >= before + 2 * FREEZE_THRESHOLD
+    one = leave(FREEZE_THRESHOLD + 1)
+    gc.collect()
+    assert one() is not None
+    limits.update_gc_freeze()
+    assert one() is None
+    another = leave(len(connections))
+    limits.update_gc_freeze()
+    assert another() is not None  # a few are no reason to walk over all that the start froze
 
 
 async def test_closed_connection_is_never_overdue(client):

@@ -29,6 +29,13 @@ TURNED_AWAY = "support_request_turned_away_total"
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: closing discards what was not read, and resets the connection
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_heap():
+    """No test looks at the objects of the tests before, which takes seconds."""
+    gc.collect()
+    gc.freeze()
+
+
 @asynccontextmanager
 async def without_collector():
     """No garbage collection during the block; at its end, no request, answer or connection of it is in memory."""
