@@ -199,7 +199,6 @@ async def test_erasure_removes_everything_the_customer_wrote(client, two_cases, 
         await erase()
 
 
-@both_databases
 async def test_erasure_keeps_the_time_and_frees_the_external_id(client, erase):
     """A mail that is delivered again after the erasure opens a new case, and adds a new message."""
     named = {"channel": "email", "externalId": f"<1@{WORD}>", "sentAt": "2026-05-12T08:30:00Z"}
@@ -385,7 +384,6 @@ async def add_dead_letters(client, redis, *events):
     await eventually(are_there)
 
 
-@both_databases
 async def test_dead_letters_about_the_customer_are_dropped(client, two_cases, erase, database, attachment_dir, redis):
     """Dead letters that name an object of the customer's cases, also if they can't be read. Others stay for on-call."""
     await wait_until_published(database)
@@ -511,7 +509,6 @@ async def test_event_published_during_an_erasure_is_erased_too(client, two_cases
         assert WORD not in str(await server.xrange("support.events"))
 
 
-@both_databases
 @pytest.mark.parametrize("is_ended", [True, False])
 async def test_copy_that_offload_is_writing_is_waited_for(two_cases, erase, database, monkeypatch, is_ended):
     """The run of the offload finds then that the file is gone. If it does not end, the receipt names the copy."""
@@ -627,7 +624,6 @@ async def test_files_that_the_service_is_deleting_are_waited_for(two_cases, eras
     assert bool(receipt.unreached) != is_deleted
 
 
-@both_databases
 async def test_case_that_a_split_opens_during_the_erasure_is_erased_too(client, erase, monkeypatch):
     """Messages that leave a case between the list of cases and its erasure are not missed."""
     case = await open_case(client, customerId=CUSTOMER, description="Hello")
@@ -685,7 +681,6 @@ async def merge_trillian(client):
         await expect_json(client.post(f"/support/customers/{customer}/merge", json={"into": into}))
 
 
-@both_databases
 async def test_erasure_of_one_id_names_the_others_of_the_person(client, two_cases, erase):
     """The link is erased. What was merged into the id is a person of its own, and the others stay one."""
     await merge_trillian(client)

@@ -234,7 +234,6 @@ async def test_records_of_customers_without_a_case_are_deleted(client, retain, d
     assert run["changes"]["customers"] == [None, 5]
 
 
-@both_databases
 async def test_sealed_file_restores_the_case(client, old_case, retain, database, attachment_dir, tmp_path):
     """`import` reads it, and the case has its id, texts, times and files again. Each hash is right."""
     case = await read_case(client, await old_case(externalId="4711", tags=["vip"], priority="high"))
@@ -278,7 +277,6 @@ async def test_sealed_file_restores_the_case(client, old_case, retain, database,
         assert await response.read() == FILE
 
 
-@both_databases
 async def test_sealed_files_restore_links(client, close, retain, database, attachment_dir, tmp_path):
     """Once both cases exist, whichever is imported last. A duplicate is deleted after its original, in another file."""
     original, duplicate, kept = [await open_case(client) for _ in range(3)]
@@ -379,7 +377,6 @@ async def test_case_with_a_damaged_file_stays(client, old_case, close, retain, a
     assert sorted((tmp_path / "archive").iterdir()) == kept
 
 
-@both_databases
 async def test_files_in_s3_are_stored_and_deleted(client, old_case, retain, s3, environment, attachment_dir, tmp_path):
     """The bucket is empty afterwards, and the sealed file has their bytes."""
     case = await old_case()
@@ -419,7 +416,6 @@ async def is_cached(client, redis, case):
         return await server.exists(cache_key(case["id"]))
 
 
-@both_databases
 async def test_redis_that_fails_in_the_middle_of_a_run_is_cleaned_by_the_next_one(
     upstream_services, orders, client, old_case, retain, database, attachment_dir, redis, monkeypatch
 ):
