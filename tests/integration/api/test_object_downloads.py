@@ -9,7 +9,6 @@ from support_service.attachments.opening import AttachmentTimings, configured_st
 from support_service.commands.runtime import open_maintenance
 from support_service.core.clock import utc_now
 from support_service.platform.settings import Settings
-from tests.conftest import both_databases
 from tests.support.calls import (
     GENEROUS_TIMEOUT,
     eventually,
@@ -38,7 +37,6 @@ async def offload(environment):
         await maintenance.offloader().run(utc_now())
 
 
-@both_databases
 async def test_offloaded_file_is_served_as_before(client, environment):
     """Bytes, headers, ranges, 304 and HEAD are the same before and after the move."""
     attachment = await upload(client, await open_case(client), DATA, filename="a b.pdf", content_type="application/pdf")

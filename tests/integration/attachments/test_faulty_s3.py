@@ -16,7 +16,6 @@ from support_service.core.errors import NotFound, Unavailable
 from support_service.platform.settings.resources import AttachmentSettings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
-from tests.conftest import both_databases
 from tests.support.attachments.faulty_proxy import FaultyProxy, with_last_bit_flipped
 from tests.support.attachments.harness import AttachmentHarness
 
@@ -121,7 +120,6 @@ async def received(harness, attachment, offset=0, length=None):
     return bytes(data), None
 
 
-@both_databases
 @pytest.mark.parametrize("data", [SMALL, b"x" * 3 * READ_BLOCK_BYTES], ids=["small", "large"])
 async def test_download_of_changed_bytes_is_never_complete(harness, proxy, scrape, data):
     """The last block is withheld, the fault is counted at once, and an intact download works again afterwards."""

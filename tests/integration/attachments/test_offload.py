@@ -74,7 +74,6 @@ async def test_concurrent_offloads_move_each_file_once(harness):
     assert len(await harness.check_consistency()) == 24
 
 
-@both_databases
 async def test_damaged_file_is_not_offloaded(harness, scrape):
     """It is reported with the reason, counted, and skipped for a while. Its copy is deleted."""
     good, bad, short = await harness.add(b"good"), await harness.add(b"bad!"), await harness.add(b"short")
@@ -169,7 +168,6 @@ async def test_offload_skips_a_file_that_s3_refuses(harness, monkeypatch):
         await harness.offload(harness.offloader(workers=1))
 
 
-@both_databases
 async def test_deletions_continue_on_other_storages_while_one_is_down(harness, gateway, monkeypatch):
     """One failure ends the turn of its storage. The rest is deleted when it is back, by one collector."""
     asked, delete = [], harness.s3.delete

@@ -42,7 +42,6 @@ async def test_inconsistencies_are_repaired_and_counted(harness, scrape):
     assert await harness.reconcile_later() == NOTHING
 
 
-@both_databases
 async def test_missing_and_damaged_files_are_reported_and_kept(harness):
     """A row without its file, and a file of another size. Nothing is deleted."""
     missing, damaged, whole = await harness.add(b"one"), await harness.add(b"two"), await harness.add(b"three")

@@ -81,7 +81,6 @@ async def test_files_of_a_duplicate_stay_while_its_original_is_worked_on(harness
     assert await harness.retention.run(SYSTEM_ORIGIN, harness.clock()) == FileTotals(1, 5)
 
 
-@both_databases
 async def test_each_deleted_file_is_an_event(harness):
     """Whether deleted by age or by request. The event has the file as it was and is stored with its deletion.
 
@@ -109,7 +108,6 @@ async def test_each_deleted_file_is_an_event(harness):
     assert (await heard(harness, "attachment.removed"))[-1]["attachment"]["uri"] == url
 
 
-@both_databases
 async def test_no_event_for_kept_files_and_synthetic_cases(harness):
     """A deletion that is rolled back is no event."""
     kept = await harness.add(b"one")
@@ -137,7 +135,6 @@ async def test_concurrent_retentions_share_the_files(harness):
     assert await harness.retention.run(SYSTEM_ORIGIN, harness.clock()) == FileTotals(1, 3)
 
 
-@both_databases
 async def test_scrub_finds_every_changed_byte(harness, scrape):
     """A file of the right size with a changed byte is found on either storage, reported and counted."""
     files = [await harness.add(bytes([number]) * 10) for number in range(4)]

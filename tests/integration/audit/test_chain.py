@@ -321,7 +321,6 @@ async def forge(database, at, /, **values):
             await tx.execute(audit_log.update().where(audit_log.c.position == at).values(**values))
 
 
-@both_databases
 async def test_regular_verification_of_an_unaltered_log_finds_nothing(sealed_log):
     """Through several passes, with new entries between them, and with erased changes whose erasure is recorded."""
     watch = Watch(sealed_log)
@@ -331,7 +330,6 @@ async def test_regular_verification_of_an_unaltered_log_finds_nothing(sealed_log
     assert await watch.run() == {"intact": 13}
 
 
-@both_databases
 async def test_regular_verification_finds_an_altered_entry_in_each_round(sealed_log, caplog):
     """The new one at once, an old one within a pass; until it is as it was. The log names the position."""
     watch = Watch(sealed_log)

@@ -117,7 +117,6 @@ async def test_member_of_a_wrong_kind_is_a_flaw(sealed_log):
                 assert as_file(altered).flaw is not None, (number, name, value)
 
 
-@both_databases
 @pytest.mark.parametrize("interrupted", [False, True])
 async def test_file_that_lacks_changes_detaches_nothing(sealed_log, interrupted, monkeypatch):
     """Without changes and salt an entry verifies as an erased one. Only the database knows that it is none."""
@@ -134,7 +133,6 @@ async def test_file_that_lacks_changes_detaches_nothing(sealed_log, interrupted,
     assert await positions(sealed_log) == left
 
 
-@both_databases
 async def test_file_without_erased_changes_is_detached(sealed_log):
     """The log lacks them as well. The entry that explains them is newer, so that the file alone does not have it."""
     async with unit_of_work(sealed_log, SYSTEM_ORIGIN) as work:
@@ -179,7 +177,6 @@ async def test_detached_entries_are_deleted_and_the_chain_goes_on(sealed_log):
     assert (await exported(sealed_log, days=0)).count(b"\n") == 2  # no entry is that old
 
 
-@both_databases
 async def test_part_of_a_detached_range_is_answered_from_its_end(sealed_log):
     """The part that was asked for begins after the detached entries, and says so."""
     segment = read(await exported(sealed_log))
@@ -217,7 +214,6 @@ async def test_entries_that_are_detached_during_a_verification_are_no_flaw(seale
     assert (found.flaw, found.head.position) == (None, ENTRIES + 1)
 
 
-@both_databases
 async def test_interrupted_detachment_is_continued(sealed_log, monkeypatch):
     """The entries that are left are no flaw, and the same file deletes them."""
     segment = read(await exported(sealed_log))
@@ -229,7 +225,6 @@ async def test_interrupted_detachment_is_continued(sealed_log, monkeypatch):
     assert (await verify_chain(sealed_log)).flaw is None
 
 
-@both_databases
 async def test_file_of_another_log_detaches_nothing(sealed_log):
     """Nor does a file whose entries begin elsewhere."""
     segment = read(await exported(sealed_log))
@@ -254,7 +249,6 @@ async def test_database_refuses_to_delete_entries_that_are_not_detached(sealed_l
     assert CUT + 1 in await positions(sealed_log)
 
 
-@both_databases
 async def test_detachment_without_a_record_is_a_flaw(sealed_log):
     """A user who moves the beginning of the chain past the service leaves no entry in it."""
     segment = read(await exported(sealed_log))

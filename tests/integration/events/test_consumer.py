@@ -17,7 +17,6 @@ from support_service.platform.background import run_in_background
 from support_service.platform.database.failures import DATABASE_BUSY, DATABASE_READ_ONLY
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
-from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case
 from tests.support.events.fixtures import patient_broker, send_inbound, shipment_event
 from tests.support.events.inbound import (
@@ -186,7 +185,6 @@ async def test_waiting_events_are_not_taken_over_while_the_database_is_down(stre
     assert len(pings) > 2 * MAX_TRIES
 
 
-@both_databases
 async def test_dead_letter_that_redis_refuses_is_stored_later(client, stream, metrics):
     """The other events take effect once and are acknowledged."""
     case = await open_case(client, **about("order", "order-456"))

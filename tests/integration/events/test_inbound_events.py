@@ -71,7 +71,6 @@ async def test_event_adds_a_message_to_the_open_cases_that_refer_to_it(client, s
     assert metrics.value("support_events_delivery_lag_seconds_count") == 1
 
 
-@both_databases
 async def test_event_reaches_a_full_case(make_client, stream, database):
     """Its message counts for the conversation, and is added to a case that accepts no other message."""
     full = CaseTimings(limits=CaseLimits(max_conversation_bytes=1))

@@ -214,7 +214,6 @@ async def test_published_events_are_kept_for_a_while(database, create_relay):
     assert await kept(database) == [(4, 2)]
 
 
-@both_databases
 async def test_events_that_the_broker_has_lost_are_published_again(database, create_relay):
     """Before newer events, in their order and with the same ids. Their webhook deliveries are not made again.
 
@@ -239,7 +238,6 @@ async def test_events_that_the_broker_has_lost_are_published_again(database, cre
         await eventually(lambda: [*itertools.chain(*broker.published)] == [*"123456"])
 
 
-@both_databases
 async def test_relay_that_takes_over_finds_what_was_lost(database, create_relay):
     """Also if the former relay has ended while it marked the events."""
     broker = ForgetfulBroker()

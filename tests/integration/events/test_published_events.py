@@ -54,7 +54,6 @@ async def test_events_carry_the_trace_of_their_cause(client, stream):
         assert applied.get("traceparent") == expected.get("traceparent"), sent
 
 
-@both_databases
 async def test_each_change_is_published_once(client, stream):
     """In order, as a CloudEvent 1.0 whose data follows the contract. Synthetic cases publish none."""
     await change(client, await open_case(client, channel="synthetic"))
@@ -151,7 +150,6 @@ async def test_changes_succeed_while_redis_is_down(client, stream, redis, metric
     await eventually(lambda: metrics.value("support_events_relay_lag_seconds_count") >= 1)
 
 
-@both_databases
 async def test_events_that_redis_has_lost_are_published_again(client, stream, redis, metrics):
     """In order and with the same ids, also if nothing changes afterwards. An erased one is as it was left."""
     database = service_of(client).database
@@ -205,7 +203,6 @@ async def test_stopping_relay_hands_over(client, make_client, stream):
     assert [data["conversation"]["message"] for data in told[1:]] == ["last", "first"]
 
 
-@both_databases
 async def test_relay_continues_after_a_restored_backup(client, stream, metrics):
     """The database then has an older fence than Redis. An invalid fence stops the relay while it exists.
 

@@ -94,7 +94,6 @@ async def test_a_replay_has_each_case_as_its_caller_may_read_it_now(desk, start)
     assert all(NOTE in str(of(case, lan)) for case in (came, back))
 
 
-@both_databases
 async def test_the_cases_of_an_erased_customer_are_not_replayed(desk, start, environment):
     """To no role. Replicas keep changes in memory, where the erasure can't delete them."""
     case = await open_with_note(desk, team="returns", subject="Zaphod's parcel")

@@ -94,7 +94,6 @@ def test_reason_of_an_override_is_hidden_from_customers():
     assert TTL.effect_and_reason == "set to 900 s until 2026-05-05 12:00Z"
 
 
-@both_databases
 async def test_override_is_in_effect_until_it_expires(database, loaded, clock):
     """An override takes effect at the next refresh, reports its reason, and expires by the clock without a query."""
     await set_all(database, PAYMENT, TTL)
@@ -127,7 +126,6 @@ async def test_expired_or_invalid_override_is_ignored(database, loaded, new_log_
         assert loaded.ttl(300) == 300
 
 
-@both_databases
 async def test_each_change_of_an_override_is_logged_once(database, loaded, clock, new_log_lines):
     """A replica logs when an override is set, changed, cleared or expired, and nothing in between."""
     await set_all(database, PAYMENT)
@@ -173,7 +171,6 @@ async def test_overrides_stay_in_effect_when_the_database_is_down(database, load
     ]
 
 
-@both_databases
 async def test_source_enabled_gauge_shows_configuration_and_overrides(database, make_client, upstream_services):
     """From the first scrape on, a source without an address or with an override is 0, and another one is 1."""
     now = overrides.utc_now()
