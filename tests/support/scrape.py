@@ -1,10 +1,14 @@
 """The metrics of a service as Prometheus reads them: the samples of a service or of a rendered scrape."""
 
+from copy import copy
+
 from opentelemetry.exporter.prometheus._mapping import sanitize_full_name
+from opentelemetry.metrics import CallbackOptions
 from opentelemetry.sdk.metrics.export import MetricsData
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from support_service.platform.telemetry.instruments import BUILD_INFO
 from support_service.platform.telemetry.provider import Metrics
 
 Labels = dict[str, str]
@@ -28,18 +32,29 @@ class Scrape:
 
     def samples(self, *names: str) -> list[tuple[str, Labels, float]]:
         """Return the samples with these names, or all of them. Rendering and parsing them would take longer."""
-        return self._samples(self._collect(), names)
+        return self._samples(self._collect(names), names)
 
-    def _collect(self) -> MetricsData:
-        return self._reader._collect(self._reader)  # the queue of the collector may be that of a scrape in progress
+    def _collect(self, names: tuple[str, ...] = ()) -> MetricsData:
+        """Return the metrics of these names, or all of them, which takes ten times as long."""
+        collect = self._reader._collect  # the queue of the collector may be that of a scrape in progress
+        if not names:
+            return collect(self._reader)
+        consumer = copy(collect.__self__)
+        observed = {each.name: each for each in consumer._async_instruments}
+        list(observed[BUILD_INFO.name].callback(CallbackOptions()))  # passes on all measurements
+        storage = copy(consumer._reader_storages[self._reader])
+        known = tuple(storage._instrument_view_instrument_matches.items())
+        storage._instrument_view_instrument_matches = {each: of for each, of in known if _is_in(names, each.name)}
+        consumer._reader_storages = {self._reader: storage}
+        consumer._async_instruments = [each for name, each in observed.items() if _is_in(names, name)]
+        return consumer.collect(self._reader) or MetricsData([])
 
     def _samples(self, collected: MetricsData, names: tuple[str, ...]) -> list[tuple[str, Labels, float]]:
         families: dict[str, Metric] = {}
         for resource in collected.resource_metrics:
             for scope in resource.scope_metrics:
                 for metric in scope.metrics:
-                    # To translate all of them takes 10 ms.
-                    if not names or any(name.startswith(sanitize_full_name(metric.name)) for name in names):
+                    if not names or _is_in(names, metric.name):  # to translate all of them takes 10 ms
                         self._collector._translate_metric(metric, {}, {}, families)
         return [
             (sample.name, dict(sorted(sample.labels.items())), float(sample.value))
@@ -70,11 +85,14 @@ class Scrape:
 
 
 class Changes(Scrape):
-    """Reads by how much the metrics have grown since this object was made: other tests share the service."""
+    """Reads by how much metrics, or those of some names, have grown since this object was made.
 
-    def __init__(self, metrics: Metrics) -> None:
+    Other tests share the service.
+    """
+
+    def __init__(self, metrics: Metrics, *names: str) -> None:
         super().__init__(metrics)
-        self._before = self._collect()
+        self._before = self._collect(names)
 
     def samples(self, *names: str) -> list[tuple[str, Labels, float]]:
         """Return the growth of the samples with these names, or of all of them."""
@@ -83,6 +101,10 @@ class Changes(Scrape):
             (name, labels, value - before.get(_series(name, labels), 0))
             for name, labels, value in super().samples(*names)
         ]
+
+
+def _is_in(names: tuple[str, ...], metric: str) -> bool:
+    return any(name.startswith(sanitize_full_name(metric)) for name in names)
 
 
 def _series(name: str, labels: Labels) -> tuple[object, ...]:

@@ -111,7 +111,7 @@ class TimelineHarness:
         self.client = client
         self.case = case
         self.services = services
-        self._changes = Changes(service_of(client).metrics)
+        self._changes = Changes(service_of(client).metrics, *MAIN_LABEL)
 
     @classmethod
     async def start(
@@ -129,7 +129,7 @@ class TimelineHarness:
     async def read(self) -> Case:
         """Return the case with its timeline; fail if the read takes too long."""
         loop = asyncio.get_running_loop()
-        self._changes = Changes(service_of(self.client).metrics)
+        self._changes = Changes(service_of(self.client).metrics, *MAIN_LABEL)
         started = loop.time()
         detail = await read_detail(self.client, self.case)
         assert loop.time() - started < MAX_READ_SECONDS
