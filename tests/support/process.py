@@ -52,11 +52,6 @@ class Process:
             out, errors = await self._process.communicate()
         return self._process.returncode, (out or b"").decode(), errors.decode()
 
-    def send_input(self, data: bytes) -> None:
-        """Send everything that the process reads from its standard input."""
-        self._process.stdin.write(data)
-        self._process.stdin.write_eof()
-
     async def read_output(self, *, until: str) -> str:
         """Return the output up to a line that contains a text."""
         lines = ""
@@ -100,14 +95,14 @@ async def running(
 ) -> AsyncIterator[Process]:
     """Run a command for the length of a block, and kill it at the end if it still runs.
 
-    Its output can be read unless it goes to an open file. If it is not forked or reads from a pipe, it runs in a new
-    interpreter, as for an operator. `python` names the interpreter of another environment. A service sheds no load on a
+    Its output can be read unless it goes to an open file. If it is not forked, it runs in a new interpreter, as for an
+    operator. `python` names the interpreter of another environment. A service sheds no load on a
     busy machine, unless a variable asks for it.
     """
     if arguments[:1] == ("serve",):
         count_service(shared=False)
     env = environment(**{"SUPPORT_SHED_LAG": "0"} | variables)
-    if forked and python == sys.executable and stdin != asyncio.subprocess.PIPE and not COVERAGE & env.keys():
+    if forked and python == sys.executable and not COVERAGE & env.keys():
         process = await ForkedProcess.start(module, arguments, cwd, stdin, output, env)
     else:
         process = await asyncio.create_subprocess_exec(

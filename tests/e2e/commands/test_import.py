@@ -1,7 +1,7 @@
 """`import` as a process: its last line, its exit status, the file of refused cases, and the standard input."""
 
-import asyncio
 import json
+import os
 import resource
 import sqlite3
 import stat
@@ -27,12 +27,13 @@ def new(number, **fields):
     return {"externalId": str(number), "subject": f"Case {number}", "channel": "email", **fields}
 
 
-async def run(*arguments, sent=None, **variables):
-    """Run a command; return its status, its last line as JSON, and its errors."""
-    more = {} if sent is None else {"stdin": asyncio.subprocess.PIPE}
-    async with running("import", *map(str, arguments), **variables, **more) as process:
-        if sent is not None:
-            process.send_input(sent)
+async def run(*arguments, sent=b"", **variables):
+    """Run a command that reads some bytes from a pipe; return its status, its last line as JSON, and its errors."""
+    reader, writer = os.pipe()
+    os.write(writer, sent)
+    os.close(writer)
+    async with running("import", *map(str, arguments), stdin=reader, **variables) as process:
+        os.close(reader)
         status, out, errors = await process.wait_for_exit(60)
     return status, json.loads(out.splitlines()[-1]) if out else None, errors
 
