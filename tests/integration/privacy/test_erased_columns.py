@@ -6,12 +6,10 @@ import pydantic_core
 import pytest
 import sqlalchemy as sa
 
-from support_service.commands.runtime import open_maintenance
 from support_service.platform.database.dialect import POSITION_BITS, JsonValue, UtcDateTime
 from support_service.platform.database.tables import ERASURE, metadata, tickets
-from support_service.platform.unit_of_work import SYSTEM_ORIGIN
-from support_service.privacy.erasure import CustomerErasure
 from tests.conftest import both_databases
+from tests.support.privacy.erasing import erase_customer
 
 CASE, OTHER_CASE = "case-of-erased", "another-case"
 DOCUMENT = (2 << POSITION_BITS) + 1  # the words of the first message of the second case
@@ -115,11 +113,7 @@ async def test_erasure_leaves_exactly_what_the_rules_keep(settings, database, tr
     """Each column of a row about the customer has a value of its own, which an erasure leaves or not."""
     before = " ".join((await stored(database)).values())
     assert not [column for column, text in traces.items() if text not in before]
-    async with open_maintenance(settings) as maintenance:
-        erasure = CustomerErasure(
-            settings, maintenance.database, maintenance.garbage_collector, maintenance.instruments
-        )
-        receipt = await erasure.run(SYSTEM_ORIGIN, CUSTOMER)
+    receipt = await erase_customer(settings, CUSTOMER)
     assert (receipt.cases, receipt.unreached) == ([CASE], [])
     tables = await stored(database)
     after = " ".join(tables.values())

@@ -4,13 +4,14 @@ import asyncio
 import hashlib
 import json
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import sqlalchemy as sa
 from pydantic_core import to_json
-from redis.asyncio import Redis
 
 from support_service.attachments.garbage import (
     BATCH_LEASE,
@@ -24,7 +25,6 @@ from support_service.attachments.storage.base import new_key
 from support_service.cases import erasure as cases
 from support_service.cases.erasure import ERASED_MESSAGE_BYTES, erase_case, release_case
 from support_service.cases.sql.attachment_rows import GarbageEntry, add_garbage
-from support_service.commands.runtime import open_maintenance
 from support_service.core.clock import utc_now
 from support_service.core.errors import NotFound
 from support_service.desk import customers
@@ -45,11 +45,10 @@ from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.privacy import erasure
-from support_service.privacy.erasure import CustomerErasure, ErasureTimings
+from support_service.privacy.erasure import CustomerErasure
 from tests.conftest import both_databases
 from tests.support.access.fixtures import write_token
 from tests.support.calls import (
-    GENEROUS_TIMEOUT,
     add_message,
     eventually,
     expect_json,
@@ -63,7 +62,8 @@ from tests.support.calls import (
     upload,
 )
 from tests.support.events.fixtures import hold_publications, outbox_is_empty
-from tests.support.privacy.stored import stored_text, wait_until_published
+from tests.support.privacy.erasing import PATIENT_ERASURE, erase_customer
+from tests.support.privacy.stored import wait_until_published
 from tests.support.scrape import Scrape
 
 UPGRADES = Path(__file__).parents[3] / "docs" / "operations" / "upgrades.md"
@@ -71,11 +71,6 @@ WORD = "zaphod"  # is in everything that the customer writes
 CUSTOMER = f"{WORD}-1"
 FILES = (f"a file of {WORD}".encode(), b"another")
 HASHES = tuple(hashlib.sha256(data).hexdigest() for data in FILES)
-
-
-@pytest.fixture
-def environment(environment, redis):
-    return environment | {"SUPPORT_REDIS_URL": redis.url}
 
 
 @pytest.fixture
@@ -109,24 +104,13 @@ async def two_cases(client):
 
 
 @pytest.fixture
-async def erase(environment):
-    async def erase(
-        relay_timeout=GENEROUS_TIMEOUT,
-        redis_timeout=GENEROUS_TIMEOUT,
-        files_timeout=GENEROUS_TIMEOUT,
-        collecting=0.0,
-        answers_timeout=GENEROUS_TIMEOUT,
-        *,
-        all_identities=False,
-        instruments=None,
-        **changes,
-    ):
-        settings = Settings.load(environment | changes)
-        async with open_maintenance(settings) as opened:
-            timings = ErasureTimings(redis_timeout, relay_timeout, files_timeout, collecting, answers_timeout)
-            parts = opened.database, opened.garbage_collector, instruments or opened.instruments, timings
-            run = CustomerErasure(settings, *parts).run
-            return await run(SYSTEM_ORIGIN, CUSTOMER, all_identities=all_identities)
+def erase(environment):
+    """Erase the customer; keywords change the timings."""
+
+    async def erase(*, variables=MappingProxyType({}), all_identities=False, instruments=None, **timings):
+        settings, timings = Settings.load(environment | variables), replace(PATIENT_ERASURE, **timings)
+        options = {"all_identities": all_identities, "instruments": instruments}
+        return await erase_customer(settings, CUSTOMER, timings, **options)
 
     return erase
 
@@ -145,7 +129,7 @@ async def test_customer_with_many_cases_and_files_is_erased_in_one_run(client, t
     metrics = Metrics(("prometheus",), build_resource())
     bucket = {"SUPPORT_S3_BUCKET": s3.create_bucket(), "SUPPORT_S3_ENDPOINT": "http://127.0.0.1:1"}
     bucket |= {"AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "secret"}
-    receipt = await erase(instruments=Instruments(metrics.meter), **bucket)
+    receipt = await erase(instruments=Instruments(metrics.meter), variables=bucket)
     assert (len(receipt.cases), receipt.erased["files"]) == (103, 3)
     assert [line for line in receipt.unreached if "bytes of 2 file" in line] == receipt.unreached
     assert json.dumps(receipt.erased)
@@ -154,7 +138,7 @@ async def test_customer_with_many_cases_and_files_is_erased_in_one_run(client, t
 
 
 @both_databases
-async def test_erasure_removes_everything_the_customer_wrote(client, two_cases, erase, database, attachment_dir, redis):
+async def test_erasure_removes_everything_the_customer_wrote(client, two_cases, erase, database, stored):
     """No table, file, event or cache has it, and cases of other customers are unchanged.
 
     The chain of the audit log stays valid, and a retry of an erased response is not executed again. What happened stays
@@ -168,13 +152,13 @@ async def test_erasure_removes_everything_the_customer_wrote(client, two_cases, 
     assert WORD in str(await expect_json(client.patch(path, **sent)))  # from now on the service keeps it in memory
     happened = [entry for entry in await read_timeline(client, case) if entry["type"] == "case-event"]
     assert WORD in str(happened)
-    text_before = await stored_text(database, attachment_dir, redis)
+    text_before = await stored()
     assert all(each in text_before for each in (WORD, *HASHES))
     receipt = await erase()
     assert receipt.cases == [case["id"]]
     assert (receipt.erased["messages"], receipt.erased["files"], receipt.unreached) == (2, 2, [])
     assert (receipt.erased["publishedEvents"] >= 5, receipt.erased["auditEntries"] >= 6) == (True, True)
-    text_after = await stored_text(database, attachment_dir, redis)
+    text_after = await stored()
     assert not [each for each in (WORD, *HASHES) if each in text_after]
     assert await read_case(client, other) == before
     await expect_problem(await client.patch(path, **sent), 409, "idempotency_answer_lost")
@@ -216,7 +200,7 @@ async def test_erasure_keeps_the_time_and_frees_the_external_id(client, erase):
     assert again["id"] != case["messages"][0]["id"]
 
 
-async def write_everywhere(client, case, other, redis):
+async def write_everywhere(client, case, other, server):
     """Write the word beside an erasure in each way in which something reaches a case, as staff and services do."""
     path = f"/support/cases/{case['id']}"
     patch = {"json": {"subject": f"{WORD} again", "tags": [WORD]}, "headers": {"Idempotency-Key": "late"}}
@@ -243,13 +227,12 @@ async def write_everywhere(client, case, other, redis):
     await expect_json(client.put(f"/support/customers/{CUSTOMER}", **record))
     view = {"name": WORD, "query": {"customerId": CUSTOMER}}
     await expect_json(client.post("/support/views", json=view), 201)
-    async with Redis.from_url(redis.url) as server:
-        await server.xadd("support.inbound", {"event": inbound("late", {"orderId": f"ORD-{WORD}"})})
+    await server.xadd("support.inbound", {"event": inbound("late", {"orderId": f"ORD-{WORD}"})})
 
 
 @both_databases
 async def test_what_is_written_beside_an_erasure_is_erased_too(
-    client, two_cases, erase, database, attachment_dir, redis, monkeypatch
+    client, two_cases, erase, database, server, monkeypatch, stored
 ):
     """The receipt has no `unreached`, so no word is left, and nothing that follows from the id of the customer.
 
@@ -262,16 +245,16 @@ async def test_what_is_written_beside_an_erasure_is_erased_too(
     async def run_after_writes(self):
         if not written:  # the cases are erased, and the erasure has not ended
             written.append(True)
-            await write_everywhere(client, case, other, redis)
+            await write_everywhere(client, case, other, server)
         return await run(self)
 
     monkeypatch.setattr(GarbageCollector, "run", run_after_writes)
     receipt = await erase()
     assert (written, receipt.unreached, len(receipt.cases)) == ([True], [], 3)
-    (stored,) = await database.fetch_all(sa.select(sa.func.count().label("number")).select_from(messages))
-    assert receipt.erased["messages"] == stored.number
+    (counted,) = await database.fetch_all(sa.select(sa.func.count().label("number")).select_from(messages))
+    assert receipt.erased["messages"] == counted.number
     await eventually(lambda: outbox_is_empty(database))
-    text = await stored_text(database, attachment_dir, redis)
+    text = await stored()
     left = [WORD, "erasing-", hashlib.sha256(CUSTOMER.encode()).hexdigest()[:16]]
     assert not [each for each in left if each in text]
     assert (await read_case(client, case))["customerId"] is None
@@ -316,9 +299,7 @@ async def test_response_to_a_request_in_progress_is_erased_once_it_is_stored(two
 
 
 @both_databases
-async def test_saved_views_that_show_only_the_customer_are_deleted(
-    client, two_cases, erase, database, attachment_dir, redis
-):
+async def test_saved_views_that_show_only_the_customer_are_deleted(client, two_cases, erase, database, stored):
     """By the customer's id, an id of an order, payment or shipment, or a tag or channel that no other case has.
 
     So are the stored responses that have them.
@@ -352,7 +333,7 @@ async def test_saved_views_that_show_only_the_customer_are_deleted(
     for sent in requests.values():
         await expect_json(client.post("/support/views", **sent), 201)
     assert (await erase()).erased["views"] == len(erased)
-    text = await stored_text(database, attachment_dir, redis)
+    text = await stored()
     assert WORD not in text.replace(f"{CUSTOMER}-eu", "")
     left = await expect_json(client.get("/support/views"))
     assert {view["name"] for view in left["items"]} == kept.keys()
@@ -373,10 +354,9 @@ async def dead_letters(client):
     return [letter["event"] for letter in (await expect_json(client.get("/support/dead-letters")))["items"]]
 
 
-async def add_dead_letters(client, redis, *events):
-    async with Redis.from_url(redis.url) as server:
-        for event in events:
-            await server.xadd("support.inbound", {"event": event})
+async def add_dead_letters(client, server, *events):
+    for event in events:
+        await server.xadd("support.inbound", {"event": event})
 
     async def are_there():
         return len(await dead_letters(client)) == len(events)
@@ -384,7 +364,7 @@ async def add_dead_letters(client, redis, *events):
     await eventually(are_there)
 
 
-async def test_dead_letters_about_the_customer_are_dropped(client, two_cases, erase, database, attachment_dir, redis):
+async def test_dead_letters_about_the_customer_are_dropped(client, two_cases, erase, database, server):
     """Dead letters that name an object of the customer's cases, also if they can't be read. Others stay for on-call."""
     await wait_until_published(database)
     await open_case(client, customerId=CUSTOMER, context=[{"type": "payment", "paymentId": "7", "orderId": "ORD-8"}])
@@ -396,21 +376,20 @@ async def test_dead_letters_about_the_customer_are_dropped(client, two_cases, er
         inbound("4", {"orderId": "ORD-8"}),
         f"order ORD-{WORD} is late",
     ]
-    await add_dead_letters(client, redis, kept, *about)
+    await add_dead_letters(client, server, kept, *about)
     receipt = await erase()
     assert (receipt.erased["deadLetters"], receipt.unreached) == (len(about), [])
     assert await dead_letters(client) == [kept]
     dropped = await expect_json(client.get("/support/audit?action=dead-letter.dropped"))
     assert len(dropped["items"]) == len(about)
-    async with Redis.from_url(redis.url) as server:
-        assert WORD not in str(await server.xrange("support.inbound.dead"))
-        assert WORD not in str(await server.xrange("support.inbound"))
-        assert len(await server.xrange("support.inbound")) == 1  # the event that others need stays for a restore
+    assert WORD not in str(await server.xrange("support.inbound.dead"))
+    assert WORD not in str(await server.xrange("support.inbound"))
+    assert len(await server.xrange("support.inbound")) == 1  # the event that others need stays for a restore
 
 
-async def test_dead_letters_are_dropped_by_the_next_erasure_if_redis_was_down(client, two_cases, erase, redis):
+async def test_dead_letters_are_dropped_by_the_next_erasure_if_redis_was_down(client, two_cases, erase, redis, server):
     """The cases keep what they refer to until then, so that it finds them."""
-    await add_dead_letters(client, redis, inbound("1", {"orderId": f"ORD-{WORD}"}))
+    await add_dead_letters(client, server, inbound("1", {"orderId": f"ORD-{WORD}"}))
     redis.freeze()
     try:
         receipt = await erase(relay_timeout=0.1, redis_timeout=0.1)
@@ -440,13 +419,8 @@ async def test_response_in_progress_during_an_erasure_is_not_stored(make_client,
     assert WORD not in str([tuple(row) for row in await database.fetch_all(sa.select(idempotency_keys))])
 
 
-async def stored_timelines(redis):
-    async with Redis.from_url(redis.url) as server:
-        return len(await server.keys("support:timeline:*"))
-
-
 async def test_timeline_that_is_collected_during_an_erasure_does_not_stay_in_redis(
-    make_client, erase, payments, redis, monkeypatch
+    make_client, erase, payments, server, monkeypatch
 ):
     """It is stored after the timelines were deleted. They are deleted again after the deadline of the collection."""
     client = await make_client(SUPPORT_PAYMENT_URL=payments.url, SUPPORT_TIMELINE_DEADLINE="20")
@@ -460,14 +434,14 @@ async def test_timeline_that_is_collected_during_an_erasure_does_not_stay_in_red
         if seconds == 0.125:
             answered.set()
             await reading
-            paused.append(await stored_timelines(redis))
+            paused.append(len(await server.keys("support:timeline:*")))
 
     monkeypatch.setattr(erasure, "sleep", pause)
     assert not (await erase(collecting=0.125)).unreached
-    assert (paused, await stored_timelines(redis)) == ([1], 0)
+    assert (paused, len(await server.keys("support:timeline:*"))) == ([1], 0)
 
 
-async def test_pending_events_are_erased_while_redis_is_down(client, two_cases, erase, database, attachment_dir, redis):
+async def test_pending_events_are_erased_while_redis_is_down(client, two_cases, erase, database, redis, server, stored):
     """The receipt names what could not be reached, and the next erasure completes it."""
     case, other = two_cases
     await wait_until_published(database)
@@ -487,12 +461,11 @@ async def test_pending_events_are_erased_while_redis_is_down(client, two_cases, 
     assert (removed["changeType"], removed["attachment"]["id"]) == ("attachment.removed", file["id"])
     redis.start()
     assert (await erase()).unreached == []
-    async with Redis.from_url(redis.url) as server:
-        assert file["sha256"] not in str(await server.xrange("support.events"))
-    assert WORD not in await stored_text(database, attachment_dir, redis)
+    assert file["sha256"] not in str(await server.xrange("support.events"))
+    assert WORD not in await stored()
 
 
-async def test_event_published_during_an_erasure_is_erased_too(client, two_cases, erase, database, redis, monkeypatch):
+async def test_event_published_during_an_erasure_is_erased_too(client, two_cases, erase, database, server, monkeypatch):
     """The relay read the event before the erasure and publishes it afterwards. An erasure that can't wait says so."""
     case, _ = two_cases
     await wait_until_published(database)
@@ -505,8 +478,7 @@ async def test_event_published_during_an_erasure_is_erased_too(client, two_cases
     resume.set()
     assert (await erasing).unreached == []
     await eventually(lambda: outbox_is_empty(database))
-    async with Redis.from_url(redis.url) as server:
-        assert WORD not in str(await server.xrange("support.events"))
+    assert WORD not in str(await server.xrange("support.events"))
 
 
 @pytest.mark.parametrize("is_ended", [True, False])
@@ -551,7 +523,7 @@ async def test_erasure_does_not_block_uploads(client, two_cases, erase, database
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 async def test_a_file_that_the_customer_stages_during_the_erasure_is_erased_too(
-    make_client, client, two_cases, erase, database, attachment_dir, redis, tmp_path
+    make_client, client, two_cases, erase, database, tmp_path, stored
 ):
     """It waits for the erasure of the case, and is stored after it."""
     token = write_token(tmp_path / "tokens.json", "customer", role="customer", subject=CUSTOMER)
@@ -579,7 +551,7 @@ async def test_a_file_that_the_customer_stages_during_the_erasure_is_erased_too(
     async with await sending as response:
         assert response.status in (201, 404)  # 404 if the erasure has ended first
     assert (await erasing).unreached == []
-    assert WORD not in await stored_text(database, attachment_dir, redis)
+    assert WORD not in await stored()
 
 
 @both_databases
@@ -646,7 +618,7 @@ async def test_case_that_a_split_opens_during_the_erasure_is_erased_too(client, 
 
 @both_databases
 async def test_documented_statement_lets_an_erasure_complete_that_of_the_previous_release(
-    client, two_cases, erase, database, attachment_dir, redis
+    client, two_cases, erase, database, stored
 ):
     """That release removes the customer's id, leaves what it does not know, and names the case in the audit log.
 
@@ -663,7 +635,7 @@ async def test_documented_statement_lets_an_erasure_complete_that_of_the_previou
         await tx.execute(sa.text(statement.replace("customer-17", CUSTOMER)))
     receipt = await erase()
     assert (receipt.cases, receipt.unreached) == ([case["id"]], [])
-    text = await stored_text(database, attachment_dir, redis)
+    text = await stored()
     assert not [each for each in (WORD, *HASHES) if each in text]
     assert [(await read_case(client, each))["customerId"] for each in (other, case)] == ["trillian", None]
     await expect_json(client.put(f"/support/customers/{CUSTOMER}", json={"name": WORD}), 201)
@@ -692,9 +664,7 @@ async def test_erasure_of_one_id_names_the_others_of_the_person(client, two_case
 
 
 @both_databases
-async def test_erasure_of_all_ids_leaves_nothing_of_the_person(
-    client, two_cases, erase, database, attachment_dir, redis, monkeypatch
-):
+async def test_erasure_of_all_ids_leaves_nothing_of_the_person(client, two_cases, erase, monkeypatch, stored):
     """Also if a run was interrupted: the links tell the next one which ids are left."""
     await merge_trillian(client)
 
@@ -705,11 +675,11 @@ async def test_erasure_of_all_ids_leaves_nothing_of_the_person(
         patch.setattr(CustomerErasure, "_delete_inbound_events", fail)
         with pytest.raises(RuntimeError):
             await erase(all_identities=True)
-    assert f"{WORD} again" not in await stored_text(database, attachment_dir, redis)
+    assert f"{WORD} again" not in await stored()
     receipt = await erase(all_identities=True)
     assert (sorted(receipt.cases), receipt.erased["records"]) == (sorted(case["id"] for case in two_cases), 3)
     assert receipt.unreached == []
-    text = await stored_text(database, attachment_dir, redis)
+    text = await stored()
     assert not any(each in text for each in (WORD, "trillian"))
     assert len((await expect_json(client.get("/support/audit?action=customer.erased")))["items"]) == 3
 

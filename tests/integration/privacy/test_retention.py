@@ -6,12 +6,12 @@ import json
 import subprocess
 from argparse import Namespace
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
 
 import pytest
 import sqlalchemy as sa
-from redis.asyncio import Redis
 
 from support_service.attachments.maintenance.reconcile import compare_ledger
 from support_service.attachments.storage.local import LocalAttachmentStorage
@@ -26,12 +26,10 @@ from support_service.platform.database.tables import attachments, customers, gar
 from support_service.platform.settings import Settings
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from support_service.privacy import erasure, retention
-from support_service.privacy.erasure import ErasureTimings
 from support_service.privacy.retention import CaseRetention, ExpiredCases
 from support_service.timeline.snapshots import cache_key
 from tests.conftest import both_databases
 from tests.support.calls import (
-    GENEROUS_TIMEOUT,
     add_message,
     eventually,
     expect_json,
@@ -46,7 +44,8 @@ from tests.support.calls import (
 from tests.support.events.fixtures import hold_publications, read_published
 from tests.support.importing import ImportRunner
 from tests.support.links import add_link
-from tests.support.privacy.stored import stored_text, wait_until_published
+from tests.support.privacy.erasing import PATIENT_ERASURE
+from tests.support.privacy.stored import wait_until_published
 
 WORD = "zaphod"  # is in everything of the old case
 YEAR = timedelta(days=365)
@@ -58,9 +57,8 @@ KEPT = ("audit_log", "bulk_changes", "bulk_items", "outbox", "published_events",
 
 
 @pytest.fixture
-def environment(environment, redis, request):
-    """The variables of a service with Redis for events and timelines. Its files are in S3 if a test asks for `s3`."""
-    environment |= {"SUPPORT_REDIS_URL": redis.url}
+def environment(environment, request):
+    """The variables of a service whose files are in S3 if a test asks for `s3`."""
     if "s3" not in request.fixturenames:
         return environment
     s3 = request.getfixturevalue("s3")
@@ -114,10 +112,7 @@ def retain(environment, database):
         limit=None,
         variables=MappingProxyType({}),
         report=lambda _: None,
-        redis_timeout=GENEROUS_TIMEOUT,
-        relay_timeout=GENEROUS_TIMEOUT,
-        files_timeout=GENEROUS_TIMEOUT,
-        collecting=0.0,
+        timings=PATIENT_ERASURE,
         unreached=0,
         **selection,
     ):
@@ -126,14 +121,8 @@ def retain(environment, database):
             if folder is not None:
                 stored = CaseArchive(folder, maintenance.database, maintenance.storages, refused.__setitem__)
                 archive = stored.store if archive is None else archive(stored)
-            run = CaseRetention(
-                settings,
-                maintenance.database,
-                maintenance.garbage_collector,
-                maintenance.instruments,
-                archive=archive,
-                timings=ErasureTimings(redis_timeout, relay_timeout, files_timeout, collecting),
-            )
+            parts = maintenance.database, maintenance.garbage_collector, maintenance.instruments
+            run = CaseRetention(settings, *parts, archive=archive, timings=timings)
             expired = ExpiredCases(utc_now() - YEAR, **selection)
             with stored.opened() if folder is not None else nullcontext():
                 await run.run(SYSTEM_ORIGIN, expired, erase=erase, page_size=10, limit=limit, report=report)
@@ -150,9 +139,7 @@ async def rows_naming(database, case):
 
 
 @both_databases
-async def test_deleted_case_leaves_only_audit_entries(
-    client, old_case, close, retain, database, attachment_dir, redis, backend
-):
+async def test_deleted_case_leaves_only_audit_entries(client, old_case, close, retain, database, server, stored):
     """Its files, words, events and counts are gone. The audit log says who did what, and when, without contents."""
     case, other = await old_case(), await open_case(client, subject="Another parcel")
     await add_link(client, case, other)
@@ -163,15 +150,14 @@ async def test_deleted_case_leaves_only_audit_entries(
         tag = response.headers["ETag"]
     totals, _ = await retain()
     assert (totals.due, totals.deleted, totals.files, totals.bytes) == (1, 1, 1, len(FILE))
-    assert WORD not in await stored_text(database, attachment_dir, redis)
+    assert WORD not in await stored()
     assert await rows_naming(database, case) <= {*KEPT}
     await expect_problem(await client.get(f"/support/cases/{case['id']}"), 404, "case_not_found")
     assert (await list_cases(client, q=WORD))["items"] == []
     assert (await expect_json(client.get("/support/cases/count")))["count"] == 1
     async with client.get(f"/support/cases/{other['id']}", headers={"If-None-Match": tag}) as response:
         assert (response.status, (await response.json())["links"]) == (200, [])
-    async with Redis.from_url(redis.url) as server:
-        subjects = [event["subject"] for event in await read_published(server)]
+    subjects = [event["subject"] for event in await read_published(server)]
     assert subjects
     assert case["id"] not in subjects
     (ledger,) = [each for each in await compare_ledger(database) if each.storage == "local"]
@@ -409,23 +395,22 @@ async def test_s3_that_is_not_reached_leaves_no_case_without_its_files(
     assert s3.keys(environment["SUPPORT_S3_BUCKET"]) == []
 
 
-async def is_cached(client, redis, case):
+async def is_cached(client, server, case):
     """Read a timeline; return whether it is cached. A busy machine may leave out a write."""
     await read_detail(client, case)
-    async with Redis.from_url(redis.url) as server:
-        return await server.exists(cache_key(case["id"]))
+    return await server.exists(cache_key(case["id"]))
 
 
 async def test_redis_that_fails_in_the_middle_of_a_run_is_cleaned_by_the_next_one(
-    upstream_services, orders, client, old_case, retain, database, attachment_dir, redis, monkeypatch
+    upstream_services, orders, client, old_case, retain, redis, server, monkeypatch, stored
 ):
     """The cases are deleted all the same, and the run says what still has data of them."""
     monkeypatch.setattr(retention, "BATCH_CASES", 1)
     orders.add(f"ORD-{WORD}")
     cases = [await old_case() for _ in range(3)]
     for case in cases:
-        await eventually(lambda case=case: is_cached(client, redis, case))
-    reported = []
+        await eventually(lambda case=case: is_cached(client, server, case))
+    reported, short = [], replace(PATIENT_ERASURE, redis_timeout=0.3)
 
     def report(case_id):
         reported.append(case_id)
@@ -433,21 +418,20 @@ async def test_redis_that_fails_in_the_middle_of_a_run_is_cleaned_by_the_next_on
             redis.freeze()
 
     try:
-        totals, unreached = await retain(report=report, redis_timeout=0.3, unreached=2)
+        totals, unreached = await retain(report=report, timings=short, unreached=2)
     finally:
         redis.thaw()
     assert (totals.due, totals.deleted) == (3, 3)
     named = {each.partition(" was not reached: ")[0] for each in unreached}
     assert named == {"the timeline cache", "the stream of events"}
-    async with Redis.from_url(redis.url) as server:
-        assert len(await server.keys(cache_key("*"))) == 3
-        await retain()
-        assert await server.keys(cache_key("*")) == []
-    assert WORD not in await stored_text(database, attachment_dir, redis)
+    assert len(await server.keys(cache_key("*"))) == 3
+    await retain()
+    assert await server.keys(cache_key("*")) == []
+    assert WORD not in await stored()
 
 
 async def test_what_is_published_or_collected_during_a_run_is_deleted_too(
-    old_case, retain, database, redis, monkeypatch
+    old_case, retain, database, server, monkeypatch
 ):
     """The relay read the event, with its contents, before the run and publishes it afterwards.
 
@@ -464,25 +448,24 @@ async def test_what_is_published_or_collected_during_a_run_is_deleted_too(
         else:
             await wait(seconds)
 
-    async with Redis.from_url(redis.url) as server:
-        monkeypatch.setattr(erasure, "sleep", store)
-        retaining = asyncio.create_task(retain(collecting=0.125))
-        await asyncio.wait([retaining], timeout=1)  # a run that does not wait for the relay ends within this time
-        resume.set()
-        assert (await retaining)[0].deleted == 1
-        await wait_until_published(database)
-        assert case["id"] not in str(await server.xrange("support.events"))
-        assert (bool(stored), await server.exists(cache_key(case["id"]))) == (True, 0)
+    monkeypatch.setattr(erasure, "sleep", store)
+    retaining = asyncio.create_task(retain(timings=replace(PATIENT_ERASURE, collecting=0.125)))
+    await asyncio.wait([retaining], timeout=1)  # a run that does not wait for the relay ends within this time
+    resume.set()
+    assert (await retaining)[0].deleted == 1
+    await wait_until_published(database)
+    assert case["id"] not in str(await server.xrange("support.events"))
+    assert (bool(stored), await server.exists(cache_key(case["id"]))) == (True, 0)
 
 
 async def test_run_that_fails_in_the_middle_completes_what_it_has_begun(
-    upstream_services, orders, client, old_case, environment, redis, tmp_path, monkeypatch, capsys
+    upstream_services, orders, client, old_case, environment, server, tmp_path, monkeypatch, capsys
 ):
     """No cached timeline of a deleted case stays, and the totals are printed."""
     orders.add(f"ORD-{WORD}")
     cases = [await old_case() for _ in range(2)]
     for case in cases:
-        await eventually(lambda case=case: is_cached(client, redis, case))
+        await eventually(lambda case=case: is_cached(client, server, case))
     store, stored = CaseArchive.store, []
 
     async def store_one(self, case_ids):
@@ -504,9 +487,8 @@ async def test_run_that_fails_in_the_middle_completes_what_it_has_begun(
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert summary.items() >= {"due": 2, "stored": 1, "deleted": 1, "changed": 0}.items()
     assert summary["unreached"] == []
-    async with Redis.from_url(redis.url) as server:
-        (left,) = {case["id"] for case in cases} - {*stored}
-        assert await server.keys(cache_key("*")) == [cache_key(left).encode()]
+    (left,) = {case["id"] for case in cases} - {*stored}
+    assert await server.keys(cache_key("*")) == [cache_key(left).encode()]
 
 
 async def test_file_that_is_moved_while_its_case_is_stored_is_read_where_it_is(

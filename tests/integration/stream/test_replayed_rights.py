@@ -4,16 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from support_service.commands.runtime import open_maintenance
 from support_service.events.broker.base import RedisBrokerTimings
 from support_service.events.polling import Backoff
 from support_service.platform.access.tokens import edit_token_file
 from support_service.platform.settings import Settings
-from support_service.platform.unit_of_work import SYSTEM_ORIGIN
-from support_service.privacy.erasure import CustomerErasure, ErasureTimings
 from support_service.stream.feed import INTERRUPTED_COMMENT, FeedTimings
 from tests.conftest import both_databases
 from tests.support.calls import eventually
+from tests.support.privacy.erasing import erase_customer
 from tests.support.stream_desk import open_desk, quick
 
 NOTE = "She is cross."
@@ -98,16 +96,7 @@ async def test_the_cases_of_an_erased_customer_are_not_replayed(desk, start, env
     """To no role. Replicas keep changes in memory, where the erasure can't delete them."""
     case = await open_with_note(desk, team="returns", subject="Zaphod's parcel")
     await desk.publish_all()
-    settings = Settings.load(environment)
-    async with open_maintenance(settings) as maintenance:
-        erasure = CustomerErasure(
-            settings,
-            maintenance.database,
-            maintenance.garbage_collector,
-            maintenance.instruments,
-            ErasureTimings(collecting=0.0),
-        )
-        assert (await erasure.run(SYSTEM_ORIGIN, "customer-1")).cases == [case["id"]]
+    assert (await erase_customer(Settings.load(environment), "customer-1")).cases == [case["id"]]
     last = await desk.open_case(customerId="customer-1")
     for name in ("ann", "lan", "analyst", "supervisor"):
         async with desk.follow(name, after=start) as stream:
