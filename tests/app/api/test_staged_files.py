@@ -5,9 +5,7 @@ import pytest_asyncio
 from tests.support.calls import expect_json, expect_problem, form
 from tests.support.links import OWN
 from tests.support.scrape import Changes
-from tests.support.service import own_client, service_of
-
-client = own_client
+from tests.support.service import service_of
 
 NEW_CASE = {"subject": "A parcel", "channel": "email", "team": "returns", **OWN}
 MESSAGE = {"authorType": "agent", "message": "See the files."}

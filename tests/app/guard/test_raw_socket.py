@@ -177,9 +177,7 @@ async def answer_to(client, first, *rest):
 WHOLE = b"24\r\n" + CASE + b"\r\n0\r\n"
 BEGINNINGS = (b"", b"2\r\n{}\r\n", b"2\r\n{", b"2;a=b\r", b"2\r\n{}")
 LATE = [
-    *product(
-        (b"", b"2\r\n{}\r\n", b"2\r\n{", b"2;a=b\r", b"2\r\n{}"), (b"xyz\r\n", b"-1\r\n", b"F" * 40, b"zz\nz\r\n")
-    ),
+    *product(BEGINNINGS, (b"xyz\r\n", b"-1\r\n", b"F" * 40, b"zz\nz\r\n")),
     *((WHOLE, trailer) for trailer in (b"no colon\r\n", b"A: b\n\n", b": b\r\n", b"A: \0\r\n", b"A: " + b"b" * 9000)),
     *((WHOLE, trailer) for trailer in (b"Content-Length: 5\r\n\r\n", b"A: b\r\ntransfer-encoding: chunked\r\n\r\n")),
 ]

@@ -351,7 +351,6 @@ async def test_regular_verification_finds_an_altered_entry_in_each_round(sealed_
     assert (await watch.run(8))["broken"] == broken
 
 
-@both_databases
 @pytest.mark.parametrize(
     "values", [{"changes": None, "salt": None}, {"position": ENTRIES + 100}, {"hash": b"x" * 32}], ids=str
 )
