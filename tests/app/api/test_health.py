@@ -12,7 +12,7 @@ from support_service.platform.access.timings import AccessTimings
 from support_service.service import ApiTimings
 from support_service.timeline.source_health import FAILURES_TO_OPEN
 from tests.support.calls import eventually, expect_json, expect_problem, form, open_case, read_case, upload
-from tests.support.scrape import parse
+from tests.support.scrape import Scrape
 from tests.support.service import own_client, service_of
 from tests.support.timings import patient_timings
 
@@ -52,20 +52,13 @@ async def test_readiness_does_not_need_the_sources(orders, client):
 async def test_metrics_have_the_readiness_and_each_dependency(make_client, monkeypatch):
     """They follow without a request to `/readyz`, so that a replica that never becomes ready is seen."""
     client = await make_client(timings=patient_timings(api=ApiTimings(dependency_interval=0.02)))
+    metrics = Scrape(service_of(client).metrics)
 
-    async def exposed():
-        async with client.get("/metrics") as response:
-            samples = parse(await response.text())
-        ready = [value for name, _, value in samples if name == "support_replica_ready"]
-        statuses = {
-            labels["dependency"]: labels["status"] for name, labels, _ in samples if name == "support_dependency_status"
-        }
-        return ready, statuses
-
-    async def is_exposed(ready, **changes):
+    def is_exposed(ready, **changes):
         expected = {**ALL_OK, **SOURCES, **changes}
         del expected["sources"]
-        return await exposed() == ([ready], expected)
+        statuses = {each["dependency"]: each["status"] for each in metrics.label_sets("support_dependency_status")}
+        return metrics.value("support_replica_ready") == ready and statuses == expected
 
     await eventually(lambda: is_exposed(1))
 
