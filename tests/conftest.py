@@ -80,8 +80,7 @@ def database_url(request: pytest.FixtureRequest, backend: str, tmp_path: Path) -
     server: PostgresServer | None = request.getfixturevalue("postgres_server") if backend == "postgresql" else None
     yield url
     if server is not None:
-        server.start()
-        server.drop_database(url.rpartition("/")[2])
+        server.drop_with_the_next(url.rpartition("/")[2])
 
 
 @pytest.fixture

@@ -163,6 +163,7 @@ class PostgresServer(Server):
         self._folder = folder
         self._settings = settings
         self._port = free_port()
+        self._unused: list[str] = []  # databases
         self.variables: dict[str, str] = {}  # of the environment, from the next start on
         self._user: dict[str, str] = {}
         if os.geteuid() == 0:
@@ -258,10 +259,11 @@ class PostgresServer(Server):
             with suppress(psutil.NoSuchProcess):  # a backend whose client has disconnected ends when it is resumed
                 child.send_signal(number)
 
-    def run(self, sql: str, database: str = "postgres") -> str:
-        """Run a statement as the superuser; return psql's unaligned output."""
+    def run(self, sql: str, database: str = "postgres", *, before: Sequence[str] = ()) -> str:
+        """Run a statement as the superuser, after others; return psql's unaligned output."""
+        given = [option for statement in (*before, sql) for option in ("-c", statement)]
         done = subprocess.run(
-            [self._psql, "-h", self._folder, "-p", str(self._port), "-U", "tests", "-XAtqc", sql, database],
+            [self._psql, "-h", self._folder, "-p", str(self._port), "-U", "tests", "-XAtq", *given, database],
             check=True,
             capture_output=True,
             text=True,
@@ -272,8 +274,14 @@ class PostgresServer(Server):
     def create_database(self, template: str = "template0", name: str | None = None) -> str:
         """Create a database as a copy of the template; return its name."""
         name = name or f"t{uuid4().hex}"
-        self.run(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+        drops = [f"DROP DATABASE {unused} WITH (FORCE)" for unused in self._unused]
+        self._unused.clear()
+        self.run(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY", before=drops)
         return name
+
+    def drop_with_the_next(self, name: str) -> None:
+        """Drop a database when the next one is created, by the same client."""
+        self._unused.append(name)
 
     def drop_database(self, name: str) -> None:
         """Drop a database, and disconnect its clients."""
