@@ -21,7 +21,7 @@ from benchmarks.large_reads import fill_cases
 CONNECTIONS = 120
 READ_BYTES, READ_INTERVAL = 2048, 5.0  # of each connection, and seconds
 SAMPLE_INTERVAL = 0.1  # seconds between two measurements of the memory
-ANSWERS_MB = 67  # the default of SUPPORT_UNREAD_BYTES_PER_CALLER
+ANSWERS_MB = 67  # what one caller may leave unread
 TRANSPORTS_MB = CONNECTIONS * 320 * 1024 / 1e6
 WORK_MB = 64  # one answer that is being made, and what the allocator keeps
 BOUND_MB = ANSWERS_MB + TRANSPORTS_MB + WORK_MB

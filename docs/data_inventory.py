@@ -82,7 +82,7 @@ KEPT_FOR = {
     "staged_attachments": f"{CaseFileLimits().staging_time.total_seconds() / 3600:g} hours",
     "attachment_deletions": "as `tickets`",
     "views": "until the view is deleted",
-    "notifications": "`SUPPORT_NOTIFICATIONS_KEEP`",
+    "notifications": "30 days",
     "bulk_items": f"{BulkTimings().undo_time.total_seconds() / 3600:g} hour",
     "customers": "until a run of retention finds no case of the person",
     "customer_terms": "as `customers`",

@@ -213,8 +213,7 @@ async def open_service(
         timeline = await opened(open_timeline(settings, database, cache, telemetry, timings.timeline))
         attachments = await opened(open_attachments(settings, database, instruments, files, timings.attachments))
         bulk = await opened(_open_bulk(database, recorder, timings.bulk))
-        keep = settings.cases.notifications_keep
-        notifications = NotificationService(database, recorder, known_agents, keep, timings.notifications)
+        notifications = NotificationService(database, recorder, known_agents, timings.notifications)
         await opened(_delete_old_notifications(notifications, timings.notifications))
 
         broker = await opened(open_broker(settings.events_redis_url, telemetry, timings.events.broker))

@@ -29,6 +29,7 @@ from support_service.platform.telemetry.instruments import Instruments, Instrume
 from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 
 log = logging.getLogger(__name__)
+CONCURRENT_UPLOADS = 64  # a quarter of them for one agent or customer
 PRESIGNED_URL_SECONDS = 300  # seconds in which a redirected download must start
 
 ATTACHMENT_UNREADABLE = InstrumentSpec(
@@ -61,7 +62,7 @@ class AttachmentService:
         self._instruments = instruments
         self.files = files or CaseFiles()
         self.backlog = AttachmentBacklog(database, storages.get("local"), instruments, self.files)
-        self.upload_slots = UploadSlots(instruments, settings.uploads)
+        self.upload_slots = UploadSlots(instruments, CONCURRENT_UPLOADS)
         first = next(iter(storages.values()))
         self.uploader = AttachmentUploader(database, first, instruments, settings, self.files)
 

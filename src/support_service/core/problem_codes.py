@@ -20,9 +20,7 @@ PROBLEM_CODES = (
     ProblemCode("agent_exists", 409, "another request has just added this person to the directory"),
     ProblemCode("agent_not_found", 404, "the directory has no person with this id"),
     ProblemCode("already_duplicate", 409, "the case is a duplicate of another case"),
-    ProblemCode(
-        "answers_unread", 429, "the caller leaves more than `SUPPORT_UNREAD_BYTES_PER_CALLER` of answers unread"
-    ),
+    ProblemCode("answers_unread", 429, "the caller leaves more than 64 MiB of answers unread"),
     ProblemCode("attachment_not_found", 404, "the attachment does not exist in this case, or was deleted"),
     ProblemCode(
         "attachment_not_sendable",
@@ -117,8 +115,8 @@ PROBLEM_CODES = (
     ProblemCode(
         "overloaded",
         503,
-        "the event loop lag exceeds `SUPPORT_SHED_LAG`, or `SUPPORT_REQUESTS` requests or 128 large bodies (32 of one "
-        "caller) are in progress. Or clients leave more than `SUPPORT_UNREAD_BYTES` of answers unread. For a stream of "
+        "the event loop lag exceeds `SUPPORT_SHED_LAG`, or 1,000 requests or 128 large bodies (32 of one "
+        "caller) are in progress. Or clients leave more than 256 MiB of answers unread. For a stream of "
         "changes: `SUPPORT_STREAMS` are open",
     ),
     ProblemCode("override_changed", 412, "the override was changed since it was read"),
@@ -167,9 +165,7 @@ PROBLEM_CODES = (
     ProblemCode("too_many_views", 409, "the user, or the team, already has 100 saved views"),
     ProblemCode("type_not_allowed", 415, "files of this type are not allowed"),
     ProblemCode("unsupported_type", 415, "the content type of the request is not supported"),
-    ProblemCode(
-        "uploads_busy", 503, "`SUPPORT_ATTACHMENT_UPLOADS` uploads are in progress, or a quarter of them for one caller"
-    ),
+    ProblemCode("uploads_busy", 503, "64 uploads are in progress, or a quarter of them for one caller"),
     ProblemCode("uri_too_long", 414, "the address has more than 8,190 bytes, or its query more than 4,096"),
     ProblemCode(
         "variables_unfilled", 422, "the public message has variables of macros without a value; `errors` names them"

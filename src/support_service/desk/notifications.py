@@ -46,8 +46,9 @@ FOLLOWERS = sa.select(_T.followers, _T.customer_id, _T.assigned_agent_id, _T.tea
 
 @dataclass(frozen=True, slots=True)
 class NotificationTimings:
-    """How many notifications a person has at most, and the steps of the job that deletes others."""
+    """How many notifications a person has at most and how long, and the steps of the job that deletes others."""
 
+    keep: timedelta = timedelta(days=30)  # also unread ones
     cleanup_interval: float = 60.0  # seconds
     max_kept: int = 10_000  # of one person; those beyond it are deleted
     people_per_run: int = 20  # whose number is checked in one run of the job
@@ -62,13 +63,12 @@ class NotificationService:
         database: Database,
         recorder: CaseRecorder,
         known: KnownAgents,
-        keep: timedelta,
         timings: NotificationTimings = NotificationTimings(),
     ) -> None:
         self._database = database
         self._recorder = recorder
         self._known = known
-        self._keep = keep
+        self._keep = timings.keep
         self._timings = timings
         self._checked = ""  # the last person whose number was checked
 

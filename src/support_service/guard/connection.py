@@ -17,13 +17,12 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
 
 from support_service.guard.admission import Admission
-from support_service.guard.connection_limits import ConnectionLimits, DelayReason
+from support_service.guard.connection_limits import ConnectionLimits, ConnectionTimings, DelayReason
 from support_service.guard.early_answers import LingeringClose
 from support_service.guard.instrumentation import new_request_id
 from support_service.guard.overload import Readiness
 from support_service.guard.problems import problem_response
 from support_service.guard.unread_answers import CALLERS, UnreadAnswers
-from support_service.platform.settings.process import LimitSettings
 from support_service.platform.telemetry.http import RequestMetrics
 from support_service.platform.telemetry.logs import CLIENT_ERROR_LOGGER, LOG_REQUEST_ID
 
@@ -229,20 +228,20 @@ class HttpConnection(web.RequestHandler):
         """Return the response bytes that the client has not read yet, without bytes in the kernel's buffers."""
         return self._client_transport.get_write_buffer_size() if self._client_transport is not None else 0
 
-    def exceeded_timeout(self, now: float, settings: LimitSettings) -> DelayReason | None:
+    def exceeded_timeout(self, now: float, timings: ConnectionTimings) -> DelayReason | None:
         """Return what the client has delayed for too long: the rest of a head, or reading its response; else None."""
         if self._client_transport is None:
             return None
         unread = self.unread_bytes()
         if unread != self._unread:
             self._unread, self._unread_since = unread, now
-        elif unread and now - self._unread_since > settings.send_timeout:
+        elif unread and now - self._unread_since > timings.send_timeout:
             return "unread"
-        if self._is_slow(unread, now, settings):
+        if self._is_slow(unread, now, timings):
             return "slow"
         if self._head_since:
             idle = self.idle_since()
-            if idle is not None and now - max(idle, self._head_since) > settings.header_timeout:
+            if idle is not None and now - max(idle, self._head_since) > timings.head_timeout:
                 return "head"
         return None
 
@@ -258,12 +257,12 @@ class HttpConnection(web.RequestHandler):
             self._framing = None
             self._body.set_exception(web.RequestPayloadError("a chunk is malformed"))
 
-    def _is_slow(self, unread: int, now: float, settings: LimitSettings) -> bool:
+    def _is_slow(self, unread: int, now: float, timings: ConnectionTimings) -> bool:
         """Return True if the client has read its responses below the minimum rate for the whole of the send timeout."""
         written = self._written + (self._answer_writer.output_size if self._answer_writer is not None else 0)
         taken, elapsed = written - unread, now - self._rate_since
-        is_slow = elapsed > settings.send_timeout and taken - self._taken_before < settings.send_rate * elapsed
-        if not unread or elapsed > settings.send_timeout:
+        is_slow = elapsed > timings.send_timeout and taken - self._taken_before < timings.send_rate * elapsed
+        if not unread or elapsed > timings.send_timeout:
             self._taken_before, self._rate_since = taken, now
         return bool(unread) and is_slow
 

@@ -40,8 +40,11 @@ EVICTION_RETRY_INTERVAL = 0.1  # seconds, if the last search found no idle conne
 
 @dataclass(frozen=True, slots=True)
 class ConnectionTimings:
-    """Intervals in seconds, and sizes."""
+    """Times in seconds, and sizes."""
 
+    head_timeout: float = 10.0  # to receive the head of a request
+    send_timeout: float = 30.0  # that a client may leave its answer unread
+    send_rate: float = 1024.0  # bytes per second that a client must read of its answer, averaged over `send_timeout`
     check_interval: float = 1.0  # between checks of timeouts
     checks_per_pause: int = 500  # connections between two pauses; without pauses, a check would delay requests
     rest_time: float = 0.5  # of waiting for the short rest of a body before its answer
@@ -56,7 +59,7 @@ class LimitedConnection(Protocol):
     def idle_since(self) -> float | None:
         """Return the loop time at which the connection became idle, or None while a request is in progress."""
 
-    def exceeded_timeout(self, now: float, settings: LimitSettings) -> DelayReason | None:
+    def exceeded_timeout(self, now: float, timings: ConnectionTimings) -> DelayReason | None:
         """Return what the client has delayed for too long, or None."""
 
     def abort(self) -> None:
@@ -158,8 +161,8 @@ class ConnectionLimits:
 
     async def enforce_timeouts(self) -> None:
         """Close every connection whose client exceeds a timeout, until cancelled."""
-        settings = self.settings
-        pause = min(self.timings.check_interval, settings.header_timeout / 4, settings.send_timeout / 4)
+        timings = self.timings
+        pause = min(timings.check_interval, timings.head_timeout / 4, timings.send_timeout / 4)
         while True:
             await asyncio.sleep(pause)
             self.update_gc_freeze()
@@ -171,7 +174,7 @@ class ConnectionLimits:
         for number, connection in enumerate(tuple(self.connections)):
             if number % checks_per_pause == checks_per_pause - 1:
                 await asyncio.sleep(0)
-            reason = connection.exceeded_timeout(loop.time(), self.settings)
+            reason = connection.exceeded_timeout(loop.time(), self.timings)
             if reason is not None and connection in self._address_of:
                 self._close(connection, reason)
 

@@ -24,12 +24,17 @@ from support_service.platform.telemetry.telemetry import Telemetry
 
 @dataclass(frozen=True, slots=True)
 class GuardTimings:
-    """Timeouts in seconds."""
+    """Times in seconds, and limits."""
 
     connections: ConnectionTimings = ConnectionTimings()
     body_timeout: float = 30.0  # for a JSON body; aiohttp waits indefinitely
     chunk_timeout: float = 30.0  # for the next bytes of an upload; aiohttp waits indefinitely
+    upload_time: float = 3600.0  # for a whole upload
+    upload_rate: float = 1024.0  # bytes per second that a client must send of it
     min_rate_grace: float = 10.0  # of waiting for a client before the minimum rate of uploads applies
+    requests: int = 1000  # at once
+    unread_bytes: int = 256 * 1024 * 1024  # of answers that all clients may leave unread
+    unread_bytes_per_caller: int = 64 * 1024 * 1024  # the same for one address, and for one principal
 
 
 class Guard:
@@ -41,7 +46,7 @@ class Guard:
         self.requests = telemetry.requests
         self.readiness = Readiness()
         proxies = TrustedProxies(limits.trusted_proxies)
-        overload = LoadShedder(limits.lag, limits.requests)
+        overload = LoadShedder(limits.lag, timings.requests)
         telemetry.loop_lag.listeners.append(overload.record_lag)
         own = (server.public_url,) if server.public_url else ()
         self.admission = Admission(
@@ -51,7 +56,7 @@ class Guard:
             readiness=self.readiness,
             address_limiter=_create_limiter("address", settings.address_rate),
             principal_limiter=_create_limiter("principal", settings.rate),
-            unread_answers=UnreadAnswers(limits.unread_bytes, limits.unread_bytes_per_caller),
+            unread_answers=UnreadAnswers(timings.unread_bytes, timings.unread_bytes_per_caller),
             instruments=instruments,
         )
         self.connections = ConnectionLimits(

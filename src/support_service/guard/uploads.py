@@ -42,10 +42,8 @@ class FileUpload:
         self._request = request
         self._timings = request[GUARD].timings
         self._max_bytes = settings.max_bytes
-        self._min_rate = settings.min_rate
         self._loop = asyncio.get_running_loop()
-        self._deadline_at = self._loop.time() + settings.deadline
-        self._deadline = settings.deadline
+        self._deadline_at = self._loop.time() + self._timings.upload_time
         self._received = 0
         self._waited = 0.0  # seconds spent waiting for the client
         self._checksums = ChecksumVerifier(request.headers.items())
@@ -102,10 +100,9 @@ class FileUpload:
         if not chunk and not content.at_eof():
             chunk = await self._wait_for_bytes()
         self._received += len(chunk)
-        if chunk and self._waited > self._timings.min_rate_grace and self._received < self._min_rate * self._waited:
-            raise problem(
-                "body_too_slow", f"The body arrives too slowly; the minimum is {self._min_rate:g} bytes per second."
-            )
+        least = self._timings.upload_rate
+        if chunk and self._waited > self._timings.min_rate_grace and self._received < least * self._waited:
+            raise problem("body_too_slow", f"The body arrives too slowly; the minimum is {least:g} bytes per second.")
         self._checksums.add_body(chunk)
         return chunk
 
@@ -117,7 +114,8 @@ class FileUpload:
                 chunk = await self._request.content.readany()
         except TimeoutError:
             if left < chunk_timeout:
-                raise problem("body_too_slow", f"The body did not arrive within {self._deadline:g} s.") from None
+                text = f"The body did not arrive within {self._timings.upload_time:g} s."
+                raise problem("body_too_slow", text) from None
             raise problem("body_too_slow", f"No data of the body arrived for {chunk_timeout:g} s.") from None
         self._waited += self._loop.time() - started
         return chunk

@@ -17,6 +17,8 @@ from support_service.timeline.overrides import REFRESH_INTERVAL, TIMELINE_SOURCE
 from support_service.timeline.source_client import TIMELINE_BREAKER, SourceClient, breaker_states, create_session
 from support_service.timeline.source_health import BreakerTimings
 
+SOURCE_CONNECTIONS = 32  # concurrent calls to one source
+
 
 @dataclass(frozen=True, slots=True)
 class TimelineTimings:
@@ -65,7 +67,7 @@ async def open_timeline(
                 session,
                 instruments,
                 timeout=min(times.source_timeout, times.deadline),
-                connections=times.connections,
+                connections=SOURCE_CONNECTIONS,
                 breaker_timings=timings.breaker,
             )
             for service, url in urls.items()

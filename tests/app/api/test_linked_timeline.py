@@ -89,9 +89,12 @@ async def test_object_of_several_cases_is_asked_for_once(client, orders):
     assert [calls_of_order(orders, name) for name in ("ORD-1", "ORD-2")] == [1, 1]
 
 
-async def test_one_linked_timeline_leaves_half_of_the_connections_free(make_client, upstream_services, orders):
+async def test_one_linked_timeline_leaves_half_of_the_connections_free(
+    make_client, upstream_services, orders, monkeypatch
+):
     """However many duplicates it has: it calls a source as little at a time as the timeline of one case."""
-    client = await make_client(SUPPORT_TIMELINE_CONNECTIONS="4")
+    monkeypatch.setattr("support_service.timeline.opening.SOURCE_CONNECTIONS", 4)
+    client = await make_client()
     original, *_ = await open_duplicates(client, *(order(f"ORD-{number}") for number in range(5)))
     release = orders.hang()
     reading = [asyncio.create_task(read_case(client, original, **BOTH))]

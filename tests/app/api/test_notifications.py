@@ -262,9 +262,10 @@ async def test_notes_of_bots_and_synthetic_cases_tell_nobody(desk):
 
 async def test_old_notifications_are_deleted(make_client, tmp_path):
     """Also unread ones, and the oldest ones of a person who has too many."""
-    limits = NotificationTimings(cleanup_interval=0.01, max_kept=3, people_per_run=2, batch_size=2)
+    keep = {"keep": timedelta(hours=1), "max_kept": 3}
+    limits = NotificationTimings(cleanup_interval=0.01, people_per_run=2, batch_size=2, **keep)
     timings = replace(quick(), notifications=limits)
-    desk = await open_desk(make_client, tmp_path / "tokens.json", timings, SUPPORT_NOTIFICATIONS_KEEP="1h")
+    desk = await open_desk(make_client, tmp_path / "tokens.json", timings)
     await desk.send("PUT", f"/support/agents/{LAN}", json={})
     await desk.send("PUT", f"/support/agents/{MINH}", json={})
     case = await desk.open_case()

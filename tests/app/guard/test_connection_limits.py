@@ -74,6 +74,11 @@ async def connections(client, number, address="127.0.0.1"):
             writer.close()
 
 
+def within_times(**times):
+    """Timings of a service with these of its connections."""
+    return Timings(guard=GuardTimings(connections=ConnectionTimings(**times)))
+
+
 HEADS = {
     "nothing": b"",
     "empty lines": b"\r\n\r\n\r\n",
@@ -88,8 +93,8 @@ async def test_connection_is_closed_when_its_headers_do_not_arrive_in_time(make_
     """A connection that does not send all headers in time is closed and counted, however slowly it sends them."""
     raw = HEADS[name]
     whole = raw.startswith(GOOD)
-    within = "5" if whole else "0.4"  # the first request is to be answered in that time
-    client = await make_client(SUPPORT_HEADER_TIMEOUT=within, SUPPORT_IDLE_TIMEOUT="60")
+    within = 5 if whole else 0.4  # the first request is to be answered in that time
+    client = await make_client(timings=within_times(head_timeout=within), SUPPORT_IDLE_TIMEOUT="60")
     metrics = Scrape(service_of(client).metrics)
     reader, writer = await connect(client)
     if whole:
@@ -112,10 +117,10 @@ async def test_idle_connection_between_complete_requests_stays_open(client):
     async with connections(client, 1) as ((_, writer),):
         (connection,) = limits.connections
         await eventually(lambda: connection.idle_since() is not None)
-        assert connection.exceeded_timeout(now() + 3600, limits.settings) is None
+        assert connection.exceeded_timeout(now() + 3600, limits.timings) is None
         writer.write(b"GET /li")
-        await eventually(lambda: connection.exceeded_timeout(now() + 3600, limits.settings) == "head")
-        assert connection.exceeded_timeout(now(), limits.settings) is None
+        await eventually(lambda: connection.exceeded_timeout(now() + 3600, limits.timings) == "head")
+        assert connection.exceeded_timeout(now(), limits.timings) is None
 
 
 async def test_idle_connection_is_closed_after_the_keep_alive_timeout(make_client):
@@ -128,7 +133,7 @@ async def test_idle_connection_is_closed_after_the_keep_alive_timeout(make_clien
 
 async def test_client_that_does_not_read_its_response_is_disconnected(make_client):
     """Its connection is closed, and the buffered response is freed."""
-    client = await make_client(SUPPORT_SEND_TIMEOUT="0.4", SUPPORT_IDLE_TIMEOUT="60")
+    client = await make_client(timings=within_times(send_timeout=0.4), SUPPORT_IDLE_TIMEOUT="60")
     file = (await upload(client, await open_case(client), bytes(20_000_000)))["uri"]
     metrics = Scrape(service_of(client).metrics)
     deaf = await narrow(client, 4096)
@@ -141,10 +146,9 @@ async def test_client_that_does_not_read_its_response_is_disconnected(make_clien
 
 async def test_client_that_reads_slowly_gets_the_whole_response(make_client):
     """A client that reads something within each timeout gets the whole response, however long it takes."""
-    timings = Timings(guard=GuardTimings(connections=ConnectionTimings(check_interval=3600)))  # the test checks itself
-    client = await make_client(
-        timings=timings, SUPPORT_SEND_TIMEOUT="14400", SUPPORT_SEND_RATE="0", SUPPORT_HEADER_TIMEOUT="14400"
-    )
+    # The test itself checks.
+    timings = within_times(check_interval=3600, send_timeout=14_400, send_rate=0, head_timeout=14_400)
+    client = await make_client(timings=timings)
     file = (await upload(client, await open_case(client), bytes(20_000_000)))["uri"]
     await client.session.close()
     limits = service_of(client).guard.connections
@@ -159,9 +163,9 @@ async def test_client_that_reads_slowly_gets_the_whole_response(make_client):
             got += len(chunk)
             await asyncio.sleep(0.005)  # for the service to hand on as much as there is room for
             if (unread := connection.unread_bytes()) not in (0, seen):
-                assert connection.exceeded_timeout(now, limits.settings) is None
-                assert connection.exceeded_timeout(now + 14400, limits.settings) is None
-                assert connection.exceeded_timeout(now + 14401, limits.settings) == "unread"
+                assert connection.exceeded_timeout(now, limits.timings) is None
+                assert connection.exceeded_timeout(now + 14400, limits.timings) is None
+                assert connection.exceeded_timeout(now + 14401, limits.timings) == "unread"
                 now, looks, seen = now + 1e6, looks + 1, unread
     assert got > 20_000_000
     assert looks > 1
@@ -307,7 +311,7 @@ async def test_closed_connection_is_never_overdue(client):
     async with connections(client, 1):
         (connection,) = limits.connections
     await eventually(lambda: not limits.connections)
-    assert connection.exceeded_timeout(asyncio.get_running_loop().time() + 3600, limits.settings) is None
+    assert connection.exceeded_timeout(asyncio.get_running_loop().time() + 3600, limits.timings) is None
     connection.abort()
     assert connection.unread_bytes() == 0
 

@@ -22,7 +22,7 @@ from tests.support.timings import patient_timings
 
 REFUSALS = int(os.environ.get("REFUSALS", "80"))  # by each client
 REST_BYTES = 400_000  # of a body, more than the rest that is read before an answer
-LIMITS = {"SUPPORT_ATTACHMENT_MAX_BYTES": "400000", "SUPPORT_ATTACHMENT_UPLOADS": "1"}
+LIMITS = {"SUPPORT_ATTACHMENT_MAX_BYTES": "400000"}
 NAMELESS = b"--b\r\nContent-Type: text/plain\r\n\r\nx"
 VISIBILITY = b'--b\r\nContent-Disposition: form-data; name="visibility"\r\n\r\nx\r\n'
 NEXT = b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"  # no client repeats a POST
@@ -38,7 +38,9 @@ async def refused(make_shared_client, tmp_path_factory):
     timings = patient_timings(guard=GuardTimings(connections=ConnectionTimings(rest_time=GENEROUS_TIMEOUT)))
 
     async def make(**variables):
-        return await make_shared_client(timings=timings, **LIMITS | variables)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("support_service.attachments.service.CONCURRENT_UPLOADS", 1)
+            return await make_shared_client(timings=timings, **LIMITS | variables)
 
     principals = await open_principals(make, tokens)
     client, form = principals.client, {"Content-Type": FORM}

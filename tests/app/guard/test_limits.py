@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from support_service.guard.admission import MAX_QUERY_BYTES, MAX_QUERY_PARAMETERS
+from support_service.guard.guard import GuardTimings
 from support_service.guard.overload import LATE_CHECKS_BEFORE_SHEDDING
 from support_service.platform.telemetry.telemetry import TelemetryTimings
 from tests.support.attachments.raw_uploads import PART, send_open, write_chunk
@@ -141,7 +142,7 @@ async def test_late_event_loop_sheds_requests(make_client):
 async def test_concurrent_requests_are_limited(make_client, orders):
     """A request over the limit is refused before any work. Requests that wait for their client do not count."""
     client = await make_client(
-        SUPPORT_REQUESTS="2",
+        timings=patient_timings(guard=GuardTimings(requests=2)),
         SUPPORT_ORDER_URL=orders.url,
         SUPPORT_TIMELINE_DEADLINE="60",
         SUPPORT_TIMELINE_SOURCE_TIMEOUT="60",

@@ -167,11 +167,8 @@ async def test_allowed_types_are_checked_by_declaration_and_content(
 
 async def test_body_that_stalls_or_exceeds_the_upload_deadline_is_refused(make_client):
     """The deadline holds however steadily it arrives."""
-    for variables in (
-        {"SUPPORT_ATTACHMENT_DEADLINE": "0.3"},
-        {"timings": Timings(guard=GuardTimings(chunk_timeout=0.2))},
-    ):
-        client = await make_client(**variables)
+    for timings in (GuardTimings(upload_time=0.3), GuardTimings(chunk_timeout=0.2)):
+        client = await make_client(timings=Timings(guard=timings))
         async with send_open(client, await open_case(client)) as (reader, writer):
             await write_chunk(writer, PART)
             assert b" 408 " in await reader.readline()
@@ -179,8 +176,8 @@ async def test_body_that_stalls_or_exceeds_the_upload_deadline_is_refused(make_c
 
 async def test_body_below_the_minimum_rate_is_refused(make_client):
     """The client is disconnected once its rate is known to be too low."""
-    timings = Timings(guard=GuardTimings(min_rate_grace=0.2))
-    client = await make_client(timings=timings, SUPPORT_ATTACHMENT_MIN_RATE="1000000")
+    timings = Timings(guard=GuardTimings(min_rate_grace=0.2, upload_rate=1_000_000))
+    client = await make_client(timings=timings)
     async with send_open(client, await open_case(client)) as (reader, writer):
         await write_chunk(writer, PART)
         answer = asyncio.create_task(reader.readline())
@@ -190,9 +187,10 @@ async def test_body_below_the_minimum_rate_is_refused(make_client):
         assert b" 408 " in await answer
 
 
-async def test_concurrent_uploads_are_limited(make_client):
+async def test_concurrent_uploads_are_limited(make_client, monkeypatch):
     """One over the limit gets Retry-After before its body is read. It is accepted once another has ended."""
-    client = await make_client(SUPPORT_ATTACHMENT_UPLOADS="2")
+    monkeypatch.setattr("support_service.attachments.service.CONCURRENT_UPLOADS", 2)
+    client = await make_client()
     metrics = Scrape(service_of(client).metrics)
     case = await open_case(client)
     gauge = "support_attachment_uploads"

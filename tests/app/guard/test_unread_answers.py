@@ -23,6 +23,7 @@ from tests.support.each import each_row
 from tests.support.raw_requests import narrow
 from tests.support.scrape import Changes
 from tests.support.service import service_of
+from tests.support.timings import patient_timings
 
 ABORTED = 10
 TURNED_AWAY = "support_request_turned_away_total"
@@ -116,7 +117,7 @@ async def test_body_of_an_aborted_request_is_freed_at_once(client):
             await request_and_leave(client, raw, ready=lambda: readiness.waiting_for_client)
 
 
-CALLER_LIMIT = "3000000"  # bytes; less than the eight answers of `request_of`
+CALLER_LIMIT = 3_000_000  # bytes; less than the eight answers of `request_of`
 
 
 def request_of(path, *headers):
@@ -156,8 +157,8 @@ async def status(session, path, **options):
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def limited(make_shared_client):
     """A service with a small bound for each caller, and the paths of large answers."""
-    variables = {"SUPPORT_UNREAD_BYTES_PER_CALLER": CALLER_LIMIT, "SUPPORT_TRUSTED_PROXIES": "127.0.0.9"}
-    client = await make_shared_client(**variables)
+    timings = patient_timings(guard=GuardTimings(unread_bytes_per_caller=CALLER_LIMIT))
+    client = await make_shared_client(timings=timings, SUPPORT_TRUSTED_PROXIES="127.0.0.9")
     return client, await large_answers(client)
 
 
@@ -184,7 +185,7 @@ async def test_client_behind_a_proxy_has_its_own_limit(limited):
 
 async def test_unread_responses_of_all_clients_are_limited(make_client):
     """At this limit any address gets 503. Health and metrics are served."""
-    client = await make_client(SUPPORT_UNREAD_BYTES=CALLER_LIMIT)
+    client = await make_client(timings=patient_timings(guard=GuardTimings(unread_bytes=CALLER_LIMIT)))
     paths = await large_answers(client)
     async with unread(client, paths["json"]), session_from("127.0.0.2") as other:
         await expect_problem(await other.get(client.make_url(paths["json"])), 503, "overloaded")
@@ -194,7 +195,8 @@ async def test_unread_responses_of_all_clients_are_limited(make_client):
 
 async def test_unread_downloads_are_limited(make_client):
     """They are refused before the first byte once their buffers reach the limit, whatever their size."""
-    client = await make_client(SUPPORT_UNREAD_BYTES_PER_CALLER=str(4 * STREAM_BYTES))
+    timings = patient_timings(guard=GuardTimings(unread_bytes_per_caller=4 * STREAM_BYTES))
+    client = await make_client(timings=timings)
     paths = await large_answers(client)
     async with unread(client, paths["download"]):
         await expect_problem(await client.get(paths["download"]), 429, "answers_unread")
@@ -203,8 +205,9 @@ async def test_unread_downloads_are_limited(make_client):
 
 async def test_client_that_reads_below_the_minimum_rate_is_disconnected(make_client):
     """A client that reads a little now and then loses its connection, which is counted."""
-    timings = Timings(guard=GuardTimings(connections=ConnectionTimings(check_interval=3600)))  # the test checks itself
-    client = await make_client(timings=timings, SUPPORT_SEND_TIMEOUT="14400", SUPPORT_SEND_RATE="1000")
+    # The test itself checks.
+    connection_timings = ConnectionTimings(check_interval=3600, send_timeout=14_400, send_rate=1000)
+    client = await make_client(timings=Timings(guard=GuardTimings(connections=connection_timings)))
     paths = await large_answers(client)
     await client.session.close()
     limits = service_of(client).guard.connections
@@ -214,14 +217,14 @@ async def test_client_that_reads_below_the_minimum_rate_is_disconnected(make_cli
     await eventually(lambda: has_unread_answer(client))
     (connection,) = limits.connections
     start = asyncio.get_running_loop().time()
-    assert connection.exceeded_timeout(start, limits.settings) is None
+    assert connection.exceeded_timeout(start, limits.timings) is None
     seen, received = connection.unread_bytes(), 0
     while connection.unread_bytes() in (0, seen):
         received += len(await asyncio.get_running_loop().sock_recv(slow, 65536))
         await asyncio.sleep(0)
     assert received < 14_000_000
-    assert connection.exceeded_timeout(start + 14_000, limits.settings) is None
-    assert connection.exceeded_timeout(start + 14_500, limits.settings) == "slow"
+    assert connection.exceeded_timeout(start + 14_000, limits.timings) is None
+    assert connection.exceeded_timeout(start + 14_500, limits.timings) == "slow"
     slow.close()
 
 
@@ -246,7 +249,7 @@ async def test_unread_responses_use_no_more_memory_than_is_counted(limited, requ
     for each in made:
         await asyncio.get_running_loop().sock_sendall(each, raw)
     await eventually(lambda: metrics.nonzero(TURNED_AWAY).keys() == {"unread"} and has_unread_answer(client))
-    assert bytes_held() <= int(CALLER_LIMIT) + len(made) * STREAM_BYTES
+    assert bytes_held() <= CALLER_LIMIT + len(made) * STREAM_BYTES
     assert max(each.unread_bytes() for each in service_of(client).guard.connections.connections) <= STREAM_BYTES
     for each in made:
         each.close()

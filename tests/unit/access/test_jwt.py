@@ -15,7 +15,7 @@ from joserfc.jws import JWSRegistry
 
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated
-from support_service.platform.access.jwt import JwtVerifier, _AllowedAlgorithms
+from support_service.platform.access.jwt import LEEWAY, JwtVerifier, _AllowedAlgorithms
 from support_service.platform.settings import JWT_ALGORITHMS
 from tests.support.access.fixtures import AUDIENCE, ISSUER, jwt_settings, valid_claims
 from tests.support.each import each_row
@@ -217,15 +217,15 @@ async def test_invalid_claim_is_refused_and_named(issuer, open_verifier, claims)
 async def test_token_is_valid_from_nbf_to_exp(issuer, open_verifier):
     """With the leeway, also for tokens that were verified before."""
     clock = [float(NOW)]
-    jwt = await open_verifier(now=lambda: clock[0], leeway=10)
+    jwt = await open_verifier(now=lambda: clock[0])
     token = issuer.sign(nbf=NOW, iat=NOW - 60, exp=NOW + 60)
-    clock[0] = NOW - 11
+    clock[0] = NOW - LEEWAY - 1
     assert "'nbf'" in await refusal(jwt, token)
-    for clock[0] in (NOW - 10, NOW, NOW + 69):
+    for clock[0] in (NOW - LEEWAY, NOW, NOW + 59 + LEEWAY):
         assert await jwt.verify(token)
-    clock[0] = NOW + 70
+    clock[0] = NOW + 60 + LEEWAY
     await refusal(jwt, token, "token_expired")
-    fresh = await open_verifier(now=lambda: clock[0], leeway=10)
+    fresh = await open_verifier(now=lambda: clock[0])
     await refusal(fresh, token, "token_expired")
 
 

@@ -19,6 +19,7 @@ from support_service.platform.access.timings import JwksTimings
 from support_service.platform.settings.process import AccessSettings
 
 MAX_CACHED_TOKENS = 10_000  # default number of verified tokens in the cache
+LEEWAY = 30  # seconds that the clock of the issuer may differ
 MAX_NAME_LENGTH = 128  # characters
 MAX_ID_LENGTH = 36  # characters of the id of an agent, a customer or a team, as in cases
 MAX_TEAMS = 64
@@ -60,7 +61,7 @@ class JwtVerifier:
         self._signatures = _AllowedAlgorithms(algorithms=settings.jwt_algorithms, strict_check_header=False)
         self._claims = JWTClaimsRegistry(
             lambda: int(now()),
-            settings.jwt_leeway,
+            LEEWAY,
             iss={"essential": True, "value": settings.jwt_issuer or ""},
             aud={"essential": True, "value": settings.jwt_audience or ""},
             exp={"essential": True},
@@ -80,7 +81,7 @@ class JwtVerifier:
         cached = self._verified.get(digest)
         if cached is None:
             claims = await self.read_claims(token)
-            cached = self.principal(claims), claims["exp"] + self._settings.jwt_leeway
+            cached = self.principal(claims), claims["exp"] + LEEWAY
             self._verified[digest] = cached
         caller, until = cached
         if until <= self._now():

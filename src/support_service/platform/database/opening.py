@@ -81,7 +81,6 @@ async def open_database(
         synchronous=settings.synchronous,
         pool_size=pool_size,
         prepared_statements=settings.prepared_statements,
-        max_age=settings.connection_max_age.total_seconds(),
         measure=measure,
         timings=timings,
     )

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from support_service.core import units
 from support_service.core.domain.case_vocabulary import CHANNELS, SYNTHETIC
 from support_service.platform.settings.section import SettingsSection
 from support_service.platform.settings.values import (
@@ -108,11 +107,6 @@ class CaseSettings(SettingsSection):
         description="Whether customers open cases with a priority and tags of their choice, which service levels go "
         "by. Otherwise their cases have normal priority and no tags.",
     )
-    notifications_keep: Duration = Field(
-        timedelta(days=30),
-        alias="SUPPORT_NOTIFICATIONS_KEEP",
-        description="Time after which notifications are deleted, also unread ones.",
-    )
 
     @property
     def known_channels(self) -> tuple[str, ...]:
@@ -147,40 +141,14 @@ class LimitSettings(SettingsSection):
         description="Requests of one client address. Unset: `300/s`, or unlimited with `SUPPORT_AUTH=open`.",
     )
     connections: Count = Field(4096, alias="SUPPORT_CONNECTIONS", ge=8, description="Concurrent client connections.")
-    requests: Count = Field(1000, alias="SUPPORT_REQUESTS", ge=1, description="Concurrent requests.")
     lag: Seconds = Field(
         0.5,
         alias="SUPPORT_SHED_LAG",
         ge=0,
         description="Event loop lag above which requests are refused; 0 disables this.",
     )
-    header_timeout: Seconds = Field(
-        10, alias="SUPPORT_HEADER_TIMEOUT", gt=0, description="Time to receive the headers of a request."
-    )
     idle_timeout: Seconds = Field(
         75, alias="SUPPORT_IDLE_TIMEOUT", gt=0, description="Time that a connection may be idle between requests."
-    )
-    send_timeout: Seconds = Field(
-        30, alias="SUPPORT_SEND_TIMEOUT", gt=0, description="Time that a client may leave its response unread."
-    )
-    send_rate: float = Field(
-        1024,
-        alias="SUPPORT_SEND_RATE",
-        ge=0,
-        le=units.MAX_INTEGER,
-        description="Bytes per second that a client must read of its response, averaged over `SUPPORT_SEND_TIMEOUT`.",
-    )
-    unread_bytes: Count = Field(
-        268_435_456,
-        alias="SUPPORT_UNREAD_BYTES",
-        gt=0,
-        description="Bytes of responses that all clients together may leave unread.",
-    )
-    unread_bytes_per_caller: Count = Field(
-        67_108_864,
-        alias="SUPPORT_UNREAD_BYTES_PER_CALLER",
-        gt=0,
-        description="Bytes of responses that one client address, or one principal, may leave unread.",
     )
     streams: Count = Field(
         2000,
@@ -226,9 +194,6 @@ class AccessSettings(SettingsSection):
         alias="SUPPORT_JWT_ALGORITHMS",
         validate_default=False,
         description="Accepted signature algorithms.",
-    )
-    jwt_leeway: int = Field(
-        30, alias="SUPPORT_JWT_LEEWAY", ge=0, le=600, description="Tolerated clock difference in seconds."
     )
     jwt_role_claim: str = Field(
         "role",

@@ -8,7 +8,6 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import Field, SecretStr, create_model, model_validator
 
-from support_service.core import units
 from support_service.core.database_url import options_of, with_options
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, url_variable
 from support_service.platform.settings.section import SettingsSection, read_value_file
@@ -74,11 +73,6 @@ class DatabaseSettings(SettingsSection):
         alias="SUPPORT_DATABASE_PREPARED_STATEMENTS",
         description="`false` for a pooler that keeps none, such as PgBouncer by default. Statements have no names, and "
         "a read takes four round trips instead of one.",
-    )
-    connection_max_age: Duration = Field(
-        timedelta(minutes=30),
-        alias="SUPPORT_DATABASE_CONNECTION_MAX_AGE",
-        description="Age at which a connection to PostgreSQL is replaced, a random share of a fifth earlier.",
     )
     case_cache: Count = Field(
         67_108_864,
@@ -172,9 +166,6 @@ class TimelineSettings(SettingsSection):
     deadline: Seconds = Field(
         3.0, alias="SUPPORT_TIMELINE_DEADLINE", gt=0, description="Time for all calls of one read."
     )
-    connections: Count = Field(
-        32, alias="SUPPORT_TIMELINE_CONNECTIONS", ge=1, description="Concurrent calls to one source."
-    )
 
 
 class AttachmentSettings(SettingsSection):
@@ -195,20 +186,6 @@ class AttachmentSettings(SettingsSection):
         ge=0,
         description="Bytes of the disk to keep free. An upload that needs them gets 507.",
     )
-    uploads: Count = Field(
-        64,
-        alias="SUPPORT_ATTACHMENT_UPLOADS",
-        ge=1,
-        description="Concurrent uploads; a quarter of them for one agent or customer.",
-    )
-    min_rate: float = Field(
-        1024,
-        alias="SUPPORT_ATTACHMENT_MIN_RATE",
-        ge=0,
-        le=units.MAX_INTEGER,
-        description="Bytes per second that a client must send during an upload.",
-    )
-    deadline: Seconds = Field(3600, alias="SUPPORT_ATTACHMENT_DEADLINE", gt=0, description="Time for a whole upload.")
     types: ContentTypes | None = Field(
         None,
         alias="SUPPORT_ATTACHMENT_TYPES",
