@@ -17,7 +17,6 @@ from observability.signals import ALERTS, SIGNALS
 ROOT = Path(__file__).parent.parent
 RUNBOOKS = ROOT / "runbooks"
 README = ROOT / "README.md"
-MONITORING_PAGE = ROOT / "docs" / "operations" / "monitoring.md"
 LIST_BEGIN, LIST_END = "<!-- alerts: written by `make observability` -->\n", "<!-- end of alerts -->\n"
 LIST_PATTERN = re.compile(f"(?<={re.escape(LIST_BEGIN)}).*?(?={re.escape(LIST_END)})", re.DOTALL)
 FAULT_COUNT_PATTERN = re.compile(r"(?<=\(docs/operations/drill.md\) injects )\d+(?= faults)")
@@ -55,7 +54,6 @@ def generated_files() -> dict[Path, str]:
         index: with_list_replaced(index, _index_tables(0)),
         index_vi: with_list_replaced(index_vi, _index_tables(1)),
     }
-    pages[MONITORING_PAGE] = with_list_replaced(MONITORING_PAGE, "\n".join(_documentation_rows()) + "\n")
     for language, page in enumerate((RUNBOOKS / "drill.md", RUNBOOKS / "vi" / "drill.md")):
         pages[page] = with_list_replaced(page, _exercise_table(language))
     pages[README] = FAULT_COUNT_PATTERN.sub(str(DRILL_FAULTS), README.read_text())
@@ -148,17 +146,6 @@ def _exercise_table(language: int) -> str:
         for each in signal.exercises
     )
     return f"| {breaks} | alert | {repair} |\n| --- | --- | --- |\n" + "".join(rows)
-
-
-def _documentation_rows() -> Iterable[str]:
-    """Yield the lines of the table of the documentation."""
-    yield "| alert | severity | fires after | in short | panel |"
-    yield "| --- | --- | --- | --- | --- |"
-    for _, alerts in _alerts_by_group():
-        for each in alerts:
-            page = f"[{each.name}](../../runbooks/{each.runbook})"
-            panel = f"*{each.panel}*, {BOARD_TITLES[BOARD_UID_BY_PANEL[each.panel]]}"
-            yield f"| {page} | {each.severity} | {each.for_} | {each.short[0]} | {panel} |"
 
 
 def _alerts_by_group() -> Iterable[tuple[str, tuple[Alert, ...]]]:
