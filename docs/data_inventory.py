@@ -29,7 +29,7 @@ without internal notes and files, and without who acted. Services are shown only
 are shown all cases, masked as follows. The last column is what an erasure leaves of the field in stored events.
 """
 SHOWN_COLUMNS = ("field", "analysts are shown", "an erasure leaves")
-STORED_COLUMNS = ("table", "column", "an erasure leaves", "kept for")
+STORED_COLUMNS = ("table", "columns", "an erasure leaves", "kept for")
 ELSEWHERE_COLUMNS = ("where", "what", "an erasure", "kept for")
 ELSEWHERE = (
     ("disk or S3", "the bytes of files", "deletes them", "as long as the row in `attachments`"),
@@ -123,11 +123,14 @@ def _shown() -> Iterator[Sequence[str]]:
 
 
 def _stored() -> Iterator[Sequence[str]]:
+    """Yield a row for each table and rule, with its columns."""
     for table in metadata.tables.values():
+        columns: dict[str, list[str]] = {}
         for column in table.c:
-            rule = column.info[ERASURE]
+            columns.setdefault(column.info[ERASURE], []).append(f"`{column.name}`")
+        for rule, names in columns.items():
             if rule not in ("kept", "not personal"):
-                yield f"`{table.name}`", f"`{column.name}`", LEFT[rule], KEPT_FOR[table.name]
+                yield f"`{table.name}`", ", ".join(names), LEFT[rule], KEPT_FOR[table.name]
 
 
 if __name__ == "__main__":
