@@ -85,7 +85,7 @@ class Scrape:
 
 
 class Changes(Scrape):
-    """Reads by how much metrics of some names, or all, have grown since this object was made.
+    """Reads by how much all metrics, or the named ones, have grown since this object was made.
 
     Other tests share the service.
     """
