@@ -108,22 +108,6 @@ async def test_backup_under_load_has_every_change_acknowledged_before_it(address
     assert sorted(path.name for path in tmp_path.glob("backup*")) == ["backup.db"]
 
 
-async def test_backup_has_the_head_of_the_audit_log(address, environment, tmp_path):
-    """A later `audit verify` of the database finds that head in its chain."""
-    async with aiohttp.ClientSession(address) as session:
-        case = await open_case(session)
-        _, summary, _ = await run("backup", "one.db", cwd=tmp_path, **environment)
-        await add_message(session, case)
-    if summary["auditEntries"]:  # the sealer may not have sealed the first entry yet
-        status, verdict, _ = await run(
-            "audit", "verify", "--from-head", summary["auditHead"], cwd=tmp_path, **environment
-        )
-        assert (status, verdict["holds"]) == (0, True)
-    copied = environment | {"SUPPORT_DATABASE_URL": f"sqlite:///{tmp_path / 'one.db'}"}
-    status, verdict, _ = await run("audit", "verify", cwd=tmp_path, **copied)
-    assert (status, verdict["entries"], verdict["head"]) == (0, summary["auditEntries"], summary["auditHead"])
-
-
 async def test_restore_of_a_backup_undoes_only_what_came_after_it(environment, tmp_path):
     """The short form of test_restore.py: no ETag of the undone time is given again."""
     database = Path(environment["SUPPORT_DATABASE_URL"].removeprefix("sqlite:///"))
