@@ -22,3 +22,14 @@ def test_a_number_is_refused_where_a_vector_is_needed(text):
     assert evaluated("10 - up > 2 * 3", a=3, b=5) == {"a": 7.0}
     with pytest.raises(Unsupported, match="where a vector is needed"):
         Expression(text)
+
+
+def test_growth_has_a_value_from_the_second_sample_on():
+    """Other functions of a range have one from the first sample on."""
+    figures, found = Figures(), []
+    for at in (0.0, 15.0):
+        figures.advance(at)
+        figures.add(at, "calls", [({}, at)])
+        texts = ("increase(calls[15s])", "rate(calls[15s])", "max_over_time(calls[15s])")
+        found.append([[sample.value for sample in Expression(text)(figures, at)] for text in texts])
+    assert found == [[[], [], [0.0]], [[15.0], [1.0], [15.0]]]
