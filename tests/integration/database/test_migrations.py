@@ -17,7 +17,7 @@ from alembic.script import ScriptDirectory
 from support_service.cases.listing import case_list
 from support_service.cases.model.requests import CaseQuery
 from support_service.core.domain.principals import SYSTEM
-from support_service.core.errors import Unavailable
+from support_service.core.errors import SupportError, Unavailable
 from support_service.platform.database import MigrationTimings, migrate
 from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import metadata
@@ -392,7 +392,7 @@ def test_database_of_another_version_is_unchanged(database_url, subtests):
     for revision in migrate.UNRELEASED_REVISIONS:
         change(database_url, f"UPDATE alembic_version SET version_num = '{revision}'")
         for call in (migrate.read_schema_status, migrate.upgrade):
-            with subtests.test(revision), pytest.raises(Unavailable, match=f"has revision {revision} of a") as refusal:
+            with subtests.test(revision), pytest.raises(SupportError, match=f"has revision {revision} of a") as refusal:
                 in_thread(call, database_url)
             assert (refusal.value.code, "\n" in str(refusal.value)) == ("database_of_unreleased_version", False)
         assert read_revisions() == {revision}
@@ -428,7 +428,7 @@ def test_the_database_of_the_earlier_service_is_refused_unchanged(empty_url):
             change(empty_url, row("alembic_version", version_num=revision))
         before = tables(empty_url)
         for call in (migrate.upgrade, migrate.read_schema_status):
-            with pytest.raises(Unavailable, match="earlier support-service") as refusal:
+            with pytest.raises(SupportError, match="earlier support-service") as refusal:
                 in_thread(call, empty_url)
             assert (refusal.value.code, "\n" in str(refusal.value)) == ("database_of_earlier_service", False)
         assert tables(empty_url) == before

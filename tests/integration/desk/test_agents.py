@@ -37,7 +37,7 @@ async def test_numbers_are_those_of_the_cases(database, add_cases):  # noqa: F81
     }
     people, cursor = [], None
     while not people or cursor:
-        page, cursor = await directory.list_agents(SYSTEM, cursor, 2, database)
+        page, cursor = await directory.list_agents(SYSTEM, cursor, 2)
         people += page
     for found in (people, [await directory.read(SYSTEM, agent_id) for agent_id in expected]):
         assert {each.id: (each.open, each.pending, each.at_risk, each.oldest_wait) for each in found} == expected

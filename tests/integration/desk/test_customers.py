@@ -29,22 +29,22 @@ async def put(records, customer_id, expected=None, **fields):
     return customer
 
 
-async def find(records, database, **query):
-    found = await records.find(SYSTEM, CustomerSearch.model_validate(query), database)
+async def find(records, **query):
+    found = await records.find(SYSTEM, CustomerSearch.model_validate(query))
     return [each.customer_id for each in found.items], found.more
 
 
-async def test_record_is_added_and_changed(records, database):
+async def test_record_is_added_and_changed(records):
     """Fields that are not sent stay, null clears one, and a change that changes nothing keeps the version."""
     added = await put(records, "c-1", **ANNA)
-    assert await records.read(SYSTEM, "c-1", database) == added
+    assert await records.read(SYSTEM, "c-1") == added
     assert [each.value for each in added.contacts] == [each["value"] for each in CONTACTS]
     changed = await put(records, "c-1", {added.version}, name="Anna B.", notes=None)
     assert (changed.name, changed.contacts, changed.notes) == ("Anna B.", added.contacts, None)
     assert await put(records, "c-1", name="Anna B.") == changed
     stale = records.change(SYSTEM_ORIGIN, "c-1", CustomerChange(name="A"), {added.version})
     assert await code_of(stale) == "customer_changed"
-    assert await records.read(SYSTEM, "c-2", database) is None
+    assert await records.read(SYSTEM, "c-2") is None
 
 
 async def test_of_several_new_records_of_one_customer_one_is_added(two_databases):
@@ -58,7 +58,7 @@ async def test_of_several_new_records_of_one_customer_one_is_added(two_databases
     assert codes == {None: 1, "customer_changed": 5}
 
 
-async def test_customers_are_found(records, database):
+async def test_customers_are_found(records):
     """By the beginning of each word of the name, and by exactly a contact, as they are now."""
     await put(records, "c-1", **ANNA)
     await put(records, "c-2", name="Annabel Anna Anna")
@@ -80,20 +80,20 @@ async def test_customers_are_found(records, database):
         "zoe@example.org": [],
         "bea@example.org": ["c-4"],
     }.items():
-        assert await find(records, database, q=query) == (expected, False), query
+        assert await find(records, q=query) == (expected, False), query
     for contact, expected in {"@Anna": ["c-1"], "+4315550123": ["c-1"], "anna@example.or": []}.items():
-        assert await find(records, database, contact=contact) == (expected, False), contact
-    assert await find(records, database, q="anna", limit=1) == (["c-2"], True)
+        assert await find(records, contact=contact) == (expected, False), contact
+    assert await find(records, q="anna", limit=1) == (["c-2"], True)
 
 
-async def test_ids_of_one_person_are_read_as_one_customer(records, database):
+async def test_ids_of_one_person_are_read_as_one_customer(records):
     """With the ids that were merged into them, and under any of these. Undoing a merge restores what was before."""
     before = [await put(records, each, name=each.upper()) for each in "abc"]
     await records.merge(SYSTEM_ORIGIN, "c", "b")
     person = await records.merge(SYSTEM_ORIGIN, "b", "a")
     assert (person.name, person.identities) == ("A", ["a", "b", "c"])
-    assert [await records.read(SYSTEM, each, database) for each in "abc"] == [person] * 3
-    assert await find(records, database, q="C") == (["a"], False)
+    assert [await records.read(SYSTEM, each) for each in "abc"] == [person] * 3
+    assert await find(records, q="C") == (["a"], False)
     for refused, code in (
         (records.merge(SYSTEM_ORIGIN, "c", "d"), "customer_not_found"),
         (records.change(SYSTEM_ORIGIN, "c", CustomerChange(name="X")), "customer_merged"),
@@ -102,7 +102,7 @@ async def test_ids_of_one_person_are_read_as_one_customer(records, database):
         assert await code_of(refused) == code
     for one, other in (("a", "b"), ("b", "c")):
         await records.separate(SYSTEM_ORIGIN, one, other)
-    found = [await records.read(SYSTEM, each, database) for each in "abc"]
+    found = [await records.read(SYSTEM, each) for each in "abc"]
     assert [(each.name, each.identities) for each in found] == [("A", ["a"]), ("B", ["b"]), ("C", ["c"])]
 
 

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.core.clock import utc_now
-from support_service.core.errors import Conflict
+from support_service.core.errors import SupportError
 from support_service.platform.database.tables import audit_log, case_results, report_changes, report_state, tickets
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from support_service.reports import rebuild
@@ -93,7 +93,7 @@ async def test_an_interrupted_rebuild_goes_on(service, database, monkeypatch):
             break
         except LookupError:
             interruptions += 1
-            with pytest.raises(Conflict, match="was interrupted"):
+            with pytest.raises(SupportError, match="was interrupted"):
                 await rebuild_all(database, LONG_AGO + timedelta(days=1))
     assert interruptions > 1
     await check_report(database, [writer])
@@ -108,7 +108,7 @@ async def test_two_rebuilds_at_once_count_once(service, database, monkeypatch):
     await writer.run()
     await migrate(database)
     ended = await asyncio.gather(*(rebuild_all(database) for _ in range(2)), return_exceptions=True)
-    while any(isinstance(each, Conflict) for each in ended):
+    while any(isinstance(each, SupportError) for each in ended):
         ended = [await rebuild_all(database)]
     await check_report(database, [writer])
     await check_results(database, [writer])
