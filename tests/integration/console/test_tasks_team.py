@@ -10,6 +10,9 @@ from tests.support.calls import expect_json, open_case
 from tests.support.console.browser import choose, expect_good_looks, undo_by_key
 from tests.support.console.hands import Counter
 from tests.support.console.samples import case_path, open_waiting
+from tests.support.service import own_client
+
+client = own_client  # whose audit log has no other entries
 
 
 @pytest.fixture
