@@ -1,4 +1,4 @@
-"""The page of a case: timeline, answers, notes, drafts, macros, tags and links."""
+"""The page of a case: its timeline, macros, changes and links."""
 
 import re
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""Files: chosen, dropped and pasted; cancelled, retried and refused; sent with a message, or deleted; previewed."""
+"""Files: cancelled, retried and refused; deleted; previewed."""
 
 import base64
 import re

@@ -1,4 +1,4 @@
-"""The queue: order, keys, search, claims, and texts of customers."""
+"""The queue: keys of a long list, search, filters, languages, and clocks."""
 
 import re
 
