@@ -39,7 +39,7 @@ class Replica:
         clocks = ClockTracker(KnownPolicies(database), instruments)
         self.changes = CaseRecorder(instruments, clocks, notifier=Notifier(self.known))
         self.cases = CaseService(database, self.changes)
-        self.notifications = NotificationService(database, self.changes, self.known, timedelta(days=30))
+        self.notifications = NotificationService(database, self.changes, self.known)
 
     async def note(self, name, case, text):
         new = NewMessage(authorType="agent", visibility="internal", message=text)
@@ -189,7 +189,7 @@ async def test_old_and_surplus_notifications_are_deleted(replicas, database):
     newest = {name: (await replica.listed(name))[0][:5] for name in ("agent-0", "agent-2")}
     for most, kept in ((100, 5), (3, 3)):
         limits = NotificationTimings(max_kept=most, people_per_run=2, batch_size=2)
-        service = NotificationService(database, replica.changes, replica.known, timedelta(days=30), limits)
+        service = NotificationService(database, replica.changes, replica.known, limits)
         await service.delete_expired()
         for name, found in newest.items():
             assert await replica.listed(name) == (found[:kept], kept)

@@ -2,7 +2,6 @@
 
 from contextlib import nullcontext
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -207,7 +206,7 @@ async def test_notifications_add_no_statement(database, instruments, sent):
         await service.add_message(SYSTEM_ORIGIN, case.id, NewMessage.model_validate(message))
         assert len(sent()) == MESSAGE_ADDED
     person = Principal("agent-7", "agent", "agent-7")
-    service = NotificationService(database, changes, known, timedelta(days=30))
+    service = NotificationService(database, changes, known)
     page = await service.list_notifications(person, NotificationQuery())
     assert ([each.kind for each in page.items], len(sent())) == (["message", "mention", "mention"], 1)
 
