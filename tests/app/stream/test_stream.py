@@ -260,7 +260,7 @@ async def test_missed_changes_are_replayed(client, metric_changes):
     async with client.get(PATH, params={"lastEventId": stream.changes[-2].id}) as response:
         text = (await response.content.readuntil(b'"5"')).decode()
         assert '"4"' not in text
-    assert metric_changes.value("support_stream_replayed_total") == 5
+    await eventually(lambda: metric_changes.value("support_stream_replayed_total") == 5)
 
 
 @pytest.mark.parametrize("position", ["0123abcd.1-0", "nonsense"])
