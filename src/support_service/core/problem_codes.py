@@ -192,12 +192,12 @@ COMMAND_LINE_ERRORS = (
     ("database_not_empty", "the target of `database copy` must have no rows"),
     ("database_not_migrated", "run `support-service migrate` first"),
     (
-        "database_of_earlier_service",
-        "`SUPPORT_DATABASE_URL` names the database of the earlier support-service: use a database or schema of its own",
+        "database_of_earlier_release",
+        "the database is of a release before 0.2.0: run `support-service migrate` of 0.2.0 on it, then of this release",
     ),
     (
-        "database_of_unreleased_version",
-        "the database is of a version that was not released: the message has the statement that adopts it",
+        "database_of_earlier_service",
+        "`SUPPORT_DATABASE_URL` names the database of the earlier support-service: use a database or schema of its own",
     ),
     ("file_exists", "name a file that does not exist yet"),
     ("file_missing", "name the files to upload after the id of the case"),

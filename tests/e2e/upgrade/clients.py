@@ -1,17 +1,16 @@
-"""Clients that do only what release 0.1.0 knows, too, and count what they see in each step of the upgrade."""
+"""Clients that do only what release 0.2.0 knows, too, and count what they see in each step of the upgrade."""
 
 import asyncio
-import itertools
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-from support_service.cases.model.case import ApiModel, Attachment, Case, CaseSummary
+from support_service.cases.model.case import Attachment, Case
 from support_service.client import ClientTimings, NoAnswer, SupportClient, SupportError
 from tests.support.histories.clients import (
     CHANNEL,
@@ -20,7 +19,6 @@ from tests.support.histories.clients import (
     STATUSES,
     Caller,
     History,
-    bytes_of,
     file,
     until_answered,
 )
@@ -30,28 +28,6 @@ PATIENT = ClientTimings(connect=10.0, attempt=30.0, deadline=30.0, attempts=1)  
 ADDRESS = re.compile(r"(http://)?127\.0\.0\.1:\d+[^ :]*")
 PAUSE = 0.3  # seconds before the next call of a client that got no answer
 Value = TypeVar("Value")
-
-
-class CommonListedCase(CaseSummary):
-    """A case in a list, as far as 0.1.0 shows it."""
-
-    merged_into: str | None = None
-
-
-class CommonPage(ApiModel):
-    """A page of a list of either release."""
-
-    items: list[CommonListedCase]
-    next_cursor: str | None
-
-
-class CommonClient(SupportClient):
-    """A client that reads the answers of both releases. The other answers of 0.1.0 lack only what has a default."""
-
-    def list_cases(self, *, page_size: int | None = None, **fields: Any) -> AsyncGenerator[CommonListedCase, None]:
-        """List cases; 0.1.0 knows at most one status."""
-        path = ("support", "cases")
-        return self._items(lambda cursor: self._read(CommonPage, path, **fields, limit=page_size, cursor=cursor))
 
 
 @dataclass
@@ -118,14 +94,7 @@ class CommonHistory(History):
 
     async def perform(self, client: SupportClient, operation: Operation) -> Any:
         """Make the request of an operation once, and count it."""
-        return await self._tally.count(self._perform(client, operation))
-
-    async def _perform(self, client: SupportClient, operation: Operation) -> Any:
-        name, place, value, version, key = operation
-        if name == "set status" and value == ("closed", None):
-            case = await client.close_case(self.ids[place], version=version, idempotency_key=key)
-            return self._shown(place, case).row
-        return await super().perform(client, operation)
+        return await self._tally.count(super().perform(client, operation))
 
     def _shown(self, place: int, case: Case) -> Detail:
         self.stored |= {each.id: each for each in case.attachments}
@@ -135,7 +104,7 @@ class CommonHistory(History):
 class CommonCaller(Caller):
     """A client that does what both releases know."""
 
-    def __init__(self, name: str, client: CommonClient, seed: object, tally: Tally) -> None:
+    def __init__(self, name: str, client: SupportClient, seed: object, tally: Tally) -> None:
         super().__init__(name, client, seed)
         self._tally = tally
 
@@ -169,10 +138,6 @@ class CommonCaller(Caller):
         async for _ in self._client.download(attachment):
             pass
 
-    def _operation(self, history: History) -> Operation:
-        operation = super()._operation(history)
-        return operation._replace(value=operation.value[:1]) if operation.name == "list" else operation
-
     def _write(self, history: History, place: int) -> Operation:
         draw, number = self._draw, next(history.numbers)
         files = [name for name, (where, _) in history.files.items() if where == place]
@@ -182,15 +147,10 @@ class CommonCaller(Caller):
             **dict.fromkeys(MESSAGES, f"text {number}"),
             "set status": (draw.choice(STATUSES), None),
             "prioritize": draw.choice(PRIORITIES),
-            "upload": file(_name_of_bytes(f"{history.customer} file {number}")),
+            "upload": file(f"{history.customer} file {number}"),
             "remove": draw.choice(files or [None]),
         }[name]
         version = history.versions.get(place) if name != "remove" and draw.random() < 0.3 else None
         operation = Operation(name, place, value, version, f"{history.customer}-{number}")
         history.repeatable.append(operation)
         return operation
-
-
-def _name_of_bytes(name: str) -> str:
-    """Return a name like the given one, whose file is not empty: 0.1.0 refuses empty files."""
-    return next(each for number in itertools.count() if bytes_of(each := f"{name}-{number}"))

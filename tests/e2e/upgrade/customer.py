@@ -1,4 +1,4 @@
-"""A customer who wrote in every place that both releases have, and is erased by 0.1.0 while the upgrade rolls."""
+"""A customer who wrote in every place that both releases have, and is erased by 0.2.0 while the upgrade rolls."""
 
 import re
 
@@ -6,7 +6,6 @@ import sqlalchemy as sa
 
 from support_service.client import Case, SupportClient
 from support_service.platform.database.opening import create_database
-from tests.e2e.upgrade.clients import CommonClient
 from tests.e2e.upgrade.release import ROOT
 from tests.support.privacy.stored import stored_text
 from tests.support.timings import PATIENT_DATABASE
@@ -41,8 +40,8 @@ async def write_to_new_release(address: str) -> Case:
 
 
 async def write_to_earlier_release(address: str, case: Case) -> None:
-    """Write with what 0.1.0 has, to a case that exists and to a new one."""
-    async with CommonClient(address) as client:
+    """Write with what 0.2.0 has, to a case that exists and to a new one."""
+    async with SupportClient(address) as client:
         await client.add_message(case.id, author_type="customer", message=f"{WORD} once more")
         another = await client.open_case(**_fields("earlier"), initial_message=_message("here, too"))
         await client.upload(another.id, f"another file of {WORD}".encode(), filename=f"{WORD}-3.txt")
@@ -65,7 +64,7 @@ def _message(text: str) -> dict[str, object]:
 
 
 async def run_statement(url: str) -> None:
-    """Run the documented statement, by which the new release finds what 0.1.0 has erased."""
+    """Run the documented statement, by which the new release finds what 0.2.0 has erased."""
     database = create_database(url, timings=PATIENT_DATABASE)
     await database.open()
     async with database.transaction() as tx:

@@ -1,4 +1,4 @@
-"""The code of release 0.1.0, from the history of this clone, with the packages of its lock file in its environment."""
+"""The code of release 0.2.0, from the history of this clone, with the packages of its lock file in its environment."""
 
 import fcntl
 import os
@@ -8,9 +8,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-VERSION = "0.1.0"
-COMMIT = "0f116f97efc1b555f0aaf0238288d0f23ce5d83c"  # it has the first changes after that release, too
-NEWEST_MIGRATION = "0011"
+VERSION = "0.2.0"
+COMMIT = "17be5167130c686eb9ce88f457403995ec2e3d84"
+NEWEST_MIGRATION = "0060"
 ROOT = Path(__file__).parents[3]
 CACHE = ROOT / "build" / f"release-{VERSION}"
 
@@ -62,7 +62,7 @@ def _install(release: Release, environment: Path) -> None:
     """Make an environment with the packages of the release's lock file, which finds its code."""
     subprocess.run((sys.executable, "-m", "venv", str(environment)), check=True)
     pip = (release.python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--require-hashes")
-    subprocess.run((*pip, "-r", str(release.code / "requirements.lock")), check=True, env=_without_paths())
+    subprocess.run((*pip, "-r", str(release.code / "requirements.txt")), check=True, env=_without_paths())
     (packages,) = environment.glob("lib/python*/site-packages")
     (packages / "release.pth").write_text(f"{release.code / 'src'}\n")
 

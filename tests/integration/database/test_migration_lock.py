@@ -10,7 +10,7 @@ import pytest
 from support_service.core.errors import Unavailable
 from support_service.platform.database import MigrationTimings
 from support_service.platform.database.dialect import LockNumber
-from support_service.platform.database.migrate import downgrade, read_schema_status, upgrade
+from support_service.platform.database.migrate import BASELINE, downgrade, read_schema_status, upgrade
 from support_service.platform.database.postgres.migrate import run_alone
 from tests.support.calls import eventually
 from tests.support.process import running
@@ -21,13 +21,13 @@ pytestmark = [pytest.mark.parametrize("backend", ["postgresql"], indirect=True),
 HOLDERS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted"
 RESTORED = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'support-service restored,%'"
 WAITING = "SELECT pid FROM pg_locks WHERE NOT granted AND relation = 'database_restores'::regclass"
-TABLE = "LOCK TABLE tickets IN ACCESS SHARE MODE"  # a migration of the schema waits for it
+TABLE = "LOCK TABLE messages IN ACCESS SHARE MODE"  # the migration after 0.2.0 waits for it
 
 
 @asynccontextmanager
 async def migrating(database_url, tmp_path):
     """A migration that waits for a table in use; yields its process, its session, and the user of the table."""
-    await asyncio.to_thread(downgrade, database_url, "0035")
+    await asyncio.to_thread(downgrade, database_url, BASELINE)
     user = await asyncpg.connect(database_url)
     try:
         async with user.transaction():
@@ -153,6 +153,6 @@ async def test_server_that_refuses_work_under_the_lock_is_named(database_url):
 async def test_isolation_level_of_the_role_does_not_hold_up_an_index(database_url, postgres, level):
     """A transaction of these levels would keep its snapshot, for which CREATE INDEX CONCURRENTLY waits."""
     name = database_url.rpartition("/")[2]
-    await asyncio.to_thread(downgrade, database_url, "0011")
+    await asyncio.to_thread(downgrade, database_url, BASELINE)
     postgres.run(f"ALTER DATABASE {name} SET default_transaction_isolation = '{level}'")
     assert await asyncio.to_thread(upgrade, database_url) == "newest"

@@ -13,9 +13,10 @@ import sqlalchemy as sa
 from support_service.commands.runtime import load_migrated_settings, open_maintenance
 from support_service.core.errors import Unavailable
 from support_service.platform.database import DatabaseTimings, MigrationTimings
-from support_service.platform.database.migrate import downgrade, read_schema_status, upgrade
+from support_service.platform.database.migrate import BASELINE, downgrade, read_schema_status, upgrade
 from support_service.platform.database.opening import create_database
 from support_service.platform.database.postgres.connection import Hosts
+from support_service.platform.database.postgres.migrate import run_locked
 from support_service.platform.database.statements import planned_by_values
 from support_service.platform.settings import Settings
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
@@ -301,24 +302,28 @@ async def test_migrations_run_in_transaction_mode(environment, pooler_url, postg
 
 async def test_no_session_waits_behind_a_migration_through_a_pooler(pooler_url, database_url):
     """A session of the pooler has no limit of its own for the wait for a table."""
-    await asyncio.to_thread(downgrade, database_url, "0054")
+
+    def migrate(connection):
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.exec_driver_sql("ALTER TABLE tickets ADD COLUMN added TEXT")
+
     timings = MigrationTimings(lock_timeout=0.05, retry_pause=0.01, attempts=1_000_000)
     limit = {"lock_timeout": f"{GENEROUS_TIMEOUT}s"}
     async with asyncpg.create_pool(database_url, min_size=2, server_settings=limit) as pool:
         async with pool.acquire() as holder, holder.transaction(), pool.acquire() as user:
             await holder.execute("LOCK TABLE tickets IN ACCESS SHARE MODE")
-            migrating = asyncio.create_task(asyncio.to_thread(upgrade, pooler_url, timings=timings))
+            migrating = asyncio.create_task(asyncio.to_thread(run_locked, pooler_url, migrate, timings))
             waiting = "SELECT 1 FROM pg_locks WHERE relation = 'tickets'::regclass AND NOT granted"
             await eventually(lambda: user.fetchval(waiting))
             assert await user.fetchval("SELECT count(*) FROM tickets") == 0
             assert not migrating.done()
-        assert await migrating == "newest"
+        await migrating
 
 
 async def test_migrations_are_refused_where_a_pooler_would_end_them(pooler_url, database_url, postgres):
     """An index may take longer than the time that the role has for a statement."""
     name = database_url.rpartition("/")[2]
-    await asyncio.to_thread(downgrade, database_url, "0041")
+    await asyncio.to_thread(downgrade, database_url, BASELINE)
     postgres.run(f"ALTER DATABASE {name} SET statement_timeout = '15s'")
     with pytest.raises(Unavailable, match="statement_timeout = 15s, which is too short to build an index"):
         await asyncio.to_thread(upgrade, pooler_url)

@@ -32,7 +32,7 @@ class UpgradeEnding(Ending):
     def _errors_of_either_release(
         self, events: Sequence[Mapping[str, Any]], name: str, *, in_order: bool
     ) -> Iterator[str]:
-        """Yield what is wrong with events of releases of which the first one published no versions."""
+        """Yield what is wrong with events of either release."""
         found: dict[str, list[Mapping[str, Any]]] = {case_id: [] for case_id in self.cases}
         for event in {event["id"]: event for event in events}.values():  # at the place of the first
             if event["subject"] in found and not _announces_a_closing(event):
@@ -55,6 +55,6 @@ def _kind(event: Mapping[str, Any]) -> str:
 
 
 def _announces_a_closing(event: Mapping[str, Any]) -> bool:
-    """Whether it is the event of the status that releases after 0.1.0 publish before that of a closing."""
+    """Whether it is the event of the status that the service publishes before that of a closing."""
     data = event["data"]
     return data.get("changeType") == "status.changed" and data["currentStatus"] == "closed"

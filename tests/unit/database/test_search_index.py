@@ -5,9 +5,7 @@ import asyncio
 import pytest
 import sqlalchemy as sa
 
-from support_service.platform.database import migrate
 from support_service.platform.database.tables import search_documents
-from tests.support.sessions import in_thread
 
 ADD = search_documents.insert()
 FIND = sa.text("SELECT rowid FROM ticket_search WHERE ticket_search MATCH :word ORDER BY rowid")
@@ -78,18 +76,3 @@ async def test_documents_of_a_previous_release_are_indexed_by_the_next_commit(da
     engine.dispose()
     await add(database, 3)
     assert await found(database, "parcel") == [1, 3]
-
-
-def test_documents_that_wait_are_indexed_by_a_downgrade(database_url):
-    """The earlier triggers keep the index from then on."""
-    engine = sa.create_engine(database_url.replace("sqlite:", "sqlite+pysqlite:"))
-    with engine.begin() as connection:
-        connection.execute(ADD, document(1, "late parcel"))
-    in_thread(migrate.downgrade, database_url, "0041")
-    with engine.begin() as connection:
-        connection.execute(ADD, document(2, "late parcel"))
-        connection.execute(CHANGE, {"document": 1, "new_words": "letter"})
-        connection.execute(CHECK)
-        assert connection.execute(FIND, {"word": "parcel"}).scalars().all() == [2]
-        assert connection.execute(FIND, {"word": "letter"}).scalars().all() == [1]
-    engine.dispose()

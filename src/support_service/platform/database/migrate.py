@@ -24,12 +24,12 @@ EARLIER_SERVICE_MESSAGE = (
     f"The database at SUPPORT_DATABASE_URL is that of the earlier support-service (table {EARLIER_TABLE}), and was not "
     "changed. Give this service a database or a PostgreSQL schema of its own, then both can run side by side"
 )
-# Revisions that no release had: versions between 0.1.0 and 0.2.0. 0035 to 0038 replace them.
-UNRELEASED_REVISIONS = ("0012", "0034")
-UNRELEASED_MESSAGE = (
-    "The database at SUPPORT_DATABASE_URL has revision {revision} of a version that was not released, and was not "
-    "changed. Run `migrate` of that version up to 0034, then the statement UPDATE alembic_version SET version_num = "
-    "'0038' WHERE version_num = '0034', then `support-service migrate` of this version"
+BASELINE = "0060"  # the first migration, and the last one of release 0.2.0
+LAST_OF_0_1_0 = "0011"
+EARLIER_RELEASE_MESSAGE = (
+    "The database at SUPPORT_DATABASE_URL is of {release} (revision {revision}), and was not changed. Upgrade it with "
+    'release 0.2.0 first: run `support-service migrate` of 0.2.0, then of this release. The page "Upgrades and '
+    'rollbacks" of the documentation has the steps'
 )
 UNFINISHED_COPY = "database_copy"  # a table that a target of `support-service database copy` has until it is complete
 UNFINISHED_COPY_MESSAGE = (
@@ -46,7 +46,7 @@ def upgrade(url: str, revision: str = "head", timings: MigrationTimings = Migrat
     """Apply all migrations up to `revision`, and return how the schema compares afterwards.
 
     A database that has all of them, or a newer schema, stays unchanged. Raises Unavailable if the database can't be
-    used, or is of a version that was not released. Blocks; must not be called in the thread of a running event loop.
+    used, or is of a release before 0.2.0. Blocks; must not be called in the thread of a running event loop.
     """
 
     def work(connection: sa.Connection) -> SchemaStatus:
@@ -97,16 +97,19 @@ def latest_revision() -> str:
 def _compare_schema(connection: sa.Connection) -> SchemaStatus:
     # "newer" is separate because a release must work on a newer schema: otherwise no release could be rolled back, and
     # in a rolling update no old replica could restart after `migrate`. This requires additive migrations, as all are so
-    # far: tables, triggers on these, optional columns, indexes. 0004 changes the sort order of keys and 0005 shrinks an
-    # index; neither makes a statement fail. A migration that removes something needs a different result here.
+    # far: tables, triggers on these, optional columns, indexes. A migration that removes something needs a different
+    # result here.
     known = latest_revision()
     revision = _read_revision(connection)
     if revision == known:
         return "newest"
-    first, last = UNRELEASED_REVISIONS
-    if REVISION_ID.fullmatch(revision) and first <= revision <= last:
-        raise problem("database_of_unreleased_version", UNRELEASED_MESSAGE.format(revision=revision))
-    return "newer" if REVISION_ID.fullmatch(revision) and revision > known else "older"
+    if not REVISION_ID.fullmatch(revision):
+        return "older"
+    if revision < BASELINE:
+        release = "release 0.1.0" if revision <= LAST_OF_0_1_0 else "a version between 0.1.0 and 0.2.0"
+        message = EARLIER_RELEASE_MESSAGE.format(release=release, revision=revision)
+        raise problem("database_of_earlier_release", message)
+    return "newer" if revision > known else "older"
 
 
 def _check_usable(connection: sa.Connection) -> None:
