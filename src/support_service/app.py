@@ -3,15 +3,14 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from functools import partial
 
 from aiohttp import web
 
 from support_service.api.admin import open_admin_server
 from support_service.api.routes import ROUTES
 from support_service.api.routing.endpoint import compile_route
+from support_service.api.routing.pipeline import Pipeline
 from support_service.console import pages, sign_in
-from support_service.core.http import router_path
 from support_service.guard.guard import Guard
 from support_service.guard.json_body import MAX_JSON_BODY_BYTES
 from support_service.platform.settings import Settings
@@ -31,9 +30,10 @@ def build_app(settings: Settings, timings: Timings = Timings()) -> tuple[web.App
     """
     telemetry = Telemetry(settings.telemetry, timings.telemetry)
     guard = Guard(settings, telemetry, timings.guard)
-    app = web.Application(client_max_size=MAX_JSON_BODY_BYTES, middlewares=telemetry.tracing.server_middlewares())
-    guard.protect(app, access_log=settings.server.access_log)
-    _add_routes(app, settings, telemetry)
+    pipeline = Pipeline(guard, access_log=settings.server.access_log)
+    middlewares = [*telemetry.tracing.server_middlewares(), pipeline.run]
+    app = web.Application(client_max_size=MAX_JSON_BODY_BYTES, middlewares=middlewares)
+    _add_routes(app, pipeline, settings, telemetry)
     access = settings.access
 
     async def run_service(app: web.Application) -> AsyncIterator[None]:
@@ -49,15 +49,14 @@ def build_app(settings: Settings, timings: Timings = Timings()) -> tuple[web.App
     return app, guard
 
 
-def _add_routes(app: web.Application, settings: Settings, telemetry: Telemetry) -> None:
-    """Add every route. GET routes also answer HEAD.
+def _add_routes(app: web.Application, pipeline: Pipeline, settings: Settings, telemetry: Telemetry) -> None:
+    """Add every route.
 
     Raises LookupError or TypeError if a route and its handler do not fit together, see `compile_route`.
     """
     scheme = "https" if settings.server.url_prefix.startswith("https:") else "http"
     for route in ROUTES:
-        add = app.router.add_get if route.method == "GET" else partial(app.router.add_route, route.method)
-        add(router_path(route.path), compile_route(route, ROUTES))
+        pipeline.add_route(app, compile_route(route, ROUTES))
         for status in (route.status, *COMMON_REFUSAL_STATUSES & route.problem_statuses):
             telemetry.requests.create_series(route.method, route.path, status, scheme)
     pages.add_routes(app, settings.server.auth)

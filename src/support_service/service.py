@@ -45,7 +45,6 @@ from support_service.events.delivery_replay import DeliveryService
 from support_service.events.opening import EventTimings, open_broker, open_consumer, open_log, open_relay
 from support_service.events.relay import OutboxRelay
 from support_service.events.webhook_sender import WebhookSender
-from support_service.guard.admission import Admission
 from support_service.guard.fair_turns import FairTurns, TurnLimits, bulk_changes_waiting_error
 from support_service.guard.guard import Guard, GuardTimings
 from support_service.guard.overload import Readiness
@@ -130,7 +129,6 @@ class Service:
     metrics: Metrics
     loop_lag: LoopLagSampler
     guard: Guard
-    admission: Admission
     readiness: Readiness
     authenticator: Authenticator
     callers: Callers | None  # None without authentication
@@ -257,7 +255,6 @@ async def open_service(
             metrics=telemetry.metrics,
             loop_lag=telemetry.loop_lag,
             guard=guard,
-            admission=guard.admission,
             readiness=guard.readiness,
             authenticator=authenticator,
             callers=None if settings.server.auth == "open" else Callers(instruments, timings.access.callers),

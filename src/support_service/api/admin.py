@@ -9,6 +9,7 @@ from aiohttp import web
 
 from support_service.api.routes import ROUTES
 from support_service.api.routing.endpoint import compile_route
+from support_service.api.routing.pipeline import Pipeline
 from support_service.api.service import TAG as HEALTH
 from support_service.core.errors import problem
 from support_service.core.http import format_host
@@ -29,13 +30,13 @@ async def open_admin_server(service: Service, host: str, port: int) -> AsyncIter
     It runs as long as the service, so it still responds while the app drains its last requests. Raises Unavailable if
     the address can't be bound.
     """
-    app = web.Application()
     guard = service.guard.with_connection_limit(MAX_ADMIN_CONNECTIONS)
-    guard.protect(app, access_log=0, checks_admission=False)
+    pipeline = Pipeline(guard, checks_head=False)
+    app = web.Application(middlewares=[pipeline.run])
     app[SERVICE] = replace(service, serves_metrics=True)
     for route in ROUTES:
         if route.tag is HEALTH:
-            app.router.add_get(route.path, compile_route(route, ROUTES))
+            pipeline.add_route(app, compile_route(route, ROUTES))
     runner = GuardedRunner(app, guard, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
     await runner.setup()
     try:

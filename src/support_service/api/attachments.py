@@ -200,7 +200,6 @@ async def download(call: Call, case_id: str, attachment_id: str, request: web.Re
     response = web.StreamResponse(status=206 if partial else 200, headers=headers)
     response.content_type = attachment.content_type
     response.content_length = len(byte_range)
-    response.headers["X-Request-Id"] = call.request_id  # headers are sent before the middleware could add it
     if request.method == "HEAD":
         return response
     async with aclosing(service.read(attachment, byte_range.start, len(byte_range))) as blocks:

@@ -63,4 +63,4 @@ async def undo_bulk_change(call: Call, bulk_id: str) -> Reply[BulkResult]:
 
 def _charge(call: Call, cases: int) -> None:
     """Charge the caller for cases. Raises RateLimited."""
-    call.service.admission.charge_work(call.principal.name, bulk_cost(cases))
+    call.exchange.charge(bulk_cost(cases))

@@ -173,7 +173,7 @@ async def _collect_timeline(call: Call, case_id: str, *, refresh: bool = False) 
     case, encoded = await documents.read(principal, view, case_id, with_history=True)
     if case.has_duplicates:
         return await _read_with_duplicates(call, case_id, with_timeline=True, refresh=refresh)
-    call.service.admission.check_debt(principal.name, encoded.document.size)
+    call.exchange.check_debt(encoded.document.size)
     return await documents.with_timeline(principal, view, case_id, case, encoded, refresh=refresh)
 
 
@@ -186,7 +186,7 @@ async def _read_with_duplicates(
     """
     principal, service = call.principal, call.service
     cases = await service.cases.read_with_duplicates(principal, case_id, with_history=with_timeline)
-    service.admission.charge_work(principal.name, linked_cost(cases, with_timeline=with_timeline))
+    call.exchange.charge(linked_cost(cases, with_timeline=with_timeline))
     return await service.documents.merge_duplicates(
         principal, call.view, cases, with_timeline=with_timeline, refresh=refresh
     )

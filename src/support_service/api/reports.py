@@ -76,7 +76,7 @@ async def export_report(call: Call, query: ReportedCasesQuery, request: web.Requ
     The answer is streamed. If it can't be completed, the connection is aborted, so that no part passes for the whole.
     """
     writer = CaseRowWriter(query.format, call.service.masker if call.is_masked else None)
-    response = web.StreamResponse(headers={"Cache-Control": "no-store", "X-Request-Id": call.request_id})
+    response = web.StreamResponse(headers={"Cache-Control": "no-store"})
     response.content_type, response.charset = MEDIA_TYPES[query.format], "utf-8"
     if request.method == "HEAD":
         return response

@@ -40,5 +40,5 @@ def linked_cost(cases: Sequence[StoredCase], *, with_timeline: bool) -> int:
 async def charged_turn(call: Call, cost: int) -> AsyncIterator[None]:
     """Wait for the caller's turn, and charge the caller. Raises RateLimited."""
     async with call.service.turns.occupy(call.principal.name):
-        call.service.admission.charge_work(call.principal.name, cost)
+        call.exchange.charge(cost)
         yield

@@ -14,8 +14,7 @@ from support_service.cases.model.case import example_config
 from support_service.cases.model.requests import RequestModel
 from support_service.core.domain.case_vocabulary import PresenceState
 from support_service.guard.connection import HttpConnection
-from support_service.guard.instrumentation import STREAM_BEGAN_AT
-from support_service.guard.unread_answers import CALLERS, OPEN_STREAM_BYTES, STREAMED_BYTES
+from support_service.guard.unread_answers import OPEN_STREAM_BYTES
 
 TAG = Tag("stream", "Changes of cases as they happen, and who views a case.")
 MEDIA_TYPE = "text/event-stream"
@@ -51,20 +50,18 @@ async def follow(call: Call, query: StreamQuery, request: web.Request) -> web.St
     `Last-Event-ID` replays the changes after it; `event: resync` says that this is not possible, so that the client has
     to read its cases again. `event: presence` tells staff who views a case. Comments keep the connection alive.
     """
-    service = call.service
+    service, exchange = call.service, call.exchange
     response = web.StreamResponse(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
     response.content_type = MEDIA_TYPE
-    response.headers["X-Request-Id"] = call.request_id  # headers are sent before the middleware could add it
     if request.method == "HEAD":
         return response
-    callers = request[CALLERS]
     connection = request.protocol
     assert isinstance(connection, HttpConnection)  # noqa: S101 - the server of an application makes no other
-    request[STREAMED_BYTES] = OPEN_STREAM_BYTES
+    exchange.streamed_bytes = OPEN_STREAM_BYTES
     response.force_close()
-    with service.stream.slots.occupy(callers), service.readiness.count_stream():
+    with service.stream.slots.occupy(exchange.callers), service.readiness.count_stream():
         await response.prepare(request)
-        request[STREAM_BEGAN_AT] = perf_counter()
+        exchange.stream_began_at = perf_counter()
         subscriber = service.stream.open(call.principal, call.view, call.authenticate_again, connection.abort)
         connection.begin_stream(lambda: subscriber.close("client"), MAX_UNREAD_BYTES)
         last_event_id = request.headers.get(LAST_EVENT_ID) or query.last_event_id

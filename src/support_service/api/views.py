@@ -185,7 +185,7 @@ async def _count_cases_of_query(call: Call, query: Json, max_count: int) -> tupl
 
     @asynccontextmanager
     async def fair_turn() -> AsyncIterator[None]:
-        while wait := service.admission.charge_optional_work(name, 1 + count_cost(filters)):  # noqa: ASYNC110 - the rate refills with time
+        while wait := call.exchange.charge_optional(1 + count_cost(filters)):  # noqa: ASYNC110 - the rate refills with time
             await asyncio.sleep(wait)
         async with service.turns.occupy(name):
             yield

@@ -10,7 +10,7 @@ from aiohttp import web
 from support_service.console.pages import HOME_PATH, SIGN_IN_PAGE, SIGN_IN_PATH, redirect, shell_response
 from support_service.console.sessions import browser_sessions, check_https
 from support_service.core.errors import Unauthenticated, Unavailable, problem
-from support_service.guard.unread_answers import CALLERS
+from support_service.guard.exchange import EXCHANGE
 from support_service.platform.access.sessions import (
     SEC_FETCH_SITE,
     SECRET_BYTES,
@@ -76,7 +76,7 @@ async def begin_sign_in(request: web.Request) -> web.StreamResponse:
         return _failure_page(request, provider, SignInFailed(*UNAVAILABLE))
     # The sign-ins of two tabs share the cookie, so that both can end.
     secret = read_cookie(request, COOKIE_NAME) or secrets.token_urlsafe(SECRET_BYTES)
-    address = request[CALLERS][0]
+    address = request[EXCHANGE].callers[0]
     await request.app[SERVICE].sign_ins.begin(secret, state, sign_in, address)
     response = redirect(location)
     # Lax: the provider's page leads back here.

@@ -16,13 +16,12 @@ from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
 
-from support_service.guard.admission import Admission
 from support_service.guard.connection_limits import ConnectionLimits, ConnectionTimings, DelayReason
 from support_service.guard.early_answers import LingeringClose
-from support_service.guard.instrumentation import new_request_id
+from support_service.guard.exchange import EXCHANGE, REQUEST_ID_HEADER, new_request_id
 from support_service.guard.overload import Readiness
 from support_service.guard.problems import problem_response
-from support_service.guard.unread_answers import CALLERS, UnreadAnswers
+from support_service.guard.unread_answers import UnreadAnswers
 from support_service.platform.telemetry.http import RequestMetrics
 from support_service.platform.telemetry.logs import CLIENT_ERROR_LOGGER, LOG_REQUEST_ID
 
@@ -194,7 +193,7 @@ class HttpConnection(web.RequestHandler):
         self._written += request.writer.output_size
         self._answer_writer = None
         if not self._unread_answers.is_read(self):
-            self._unread_answers.end(self, request.get(CALLERS, ()))
+            self._unread_answers.end(self, request[EXCHANGE].callers)
         self._idle_since = asyncio.get_running_loop().time()
         if self._lingers and self._client_transport is not None and not self._client_transport.is_closing():
             self._body, self._head_since = EMPTY_PAYLOAD, 0.0  # the connection waits for nothing any more
@@ -337,9 +336,8 @@ class ChunkedFraming:
 class UnreadableRequestResponder:
     """Factory for the response to a request that cannot be read. Counts the refusal and logs its kind."""
 
-    def __init__(self, metrics: RequestMetrics, admission: Admission) -> None:
+    def __init__(self, metrics: RequestMetrics) -> None:
         self._metrics = metrics
-        self._admission = admission
 
     def check_head(self, request: web.BaseRequest, *, is_version_supported: bool) -> web.Response | None:
         """Return the refusal of a head that aiohttp accepts but has another version or is too large, else None."""
@@ -366,7 +364,7 @@ class UnreadableRequestResponder:
         return self._set_headers_and_close(request, response)
 
     def _set_headers_and_close(self, request: web.BaseRequest, response: web.Response) -> web.Response:
-        self._admission.set_headers(request, response)  # aiohttp does this only for requests with a route
+        request[EXCHANGE].set_headers(response)  # aiohttp does this only for requests with a route
         response.force_close()
         return response
 
@@ -378,7 +376,7 @@ class UnreadableRequestResponder:
         self._metrics.record_unreadable(response.status)
         reason = code if cause is None else f"{code}, {type(cause).__name__}"
         log.info("Refused an unreadable request: %d %s", response.status, reason, extra={"status": response.status})
-        response.headers["X-Request-Id"] = request_id
+        response.headers[REQUEST_ID_HEADER] = request_id
         LOG_REQUEST_ID.reset(token)
         return response
 

@@ -1,4 +1,4 @@
-"""The guard of an application: what happens to a request before its handler, and limits of connections and rates."""
+"""The guard of an application: what bounds its connections, its requests and their callers."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -6,13 +6,9 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Self
 
-from aiohttp import web
-
 from support_service.guard.addresses import TrustedProxies
-from support_service.guard.admission import Admission
 from support_service.guard.connection_limits import CONNECTION_CUT, CONNECTION_OPEN, ConnectionLimits, ConnectionTimings
-from support_service.guard.instrumentation import guard_middleware
-from support_service.guard.overload import LoadShedder, Readiness
+from support_service.guard.overload import LargeBodies, LoadShedder, Readiness
 from support_service.guard.rates import Rate, RateLimiter
 from support_service.guard.security import BrowserPolicy
 from support_service.guard.unread_answers import UnreadAnswers
@@ -44,23 +40,22 @@ class Guard:
         server, limits, instruments = settings.server, settings.limits, telemetry.instruments
         self.timings = timings
         self.requests = telemetry.requests
+        self.instruments = instruments
         self.readiness = Readiness()
-        proxies = TrustedProxies(limits.trusted_proxies)
-        overload = LoadShedder(limits.lag, timings.requests)
-        telemetry.loop_lag.listeners.append(overload.record_lag)
+        self.proxies = TrustedProxies(limits.trusted_proxies)
+        self.load_shedder = LoadShedder(limits.lag, timings.requests)
+        telemetry.loop_lag.listeners.append(self.load_shedder.record_lag)
         own = (server.public_url,) if server.public_url else ()
-        self.admission = Admission(
-            proxies=proxies,
-            browser_policy=BrowserPolicy(limits.cors_origins, own if server.auth == "open" else None),
-            load_shedder=overload,
-            readiness=self.readiness,
-            address_limiter=_create_limiter("address", settings.address_rate),
-            principal_limiter=_create_limiter("principal", settings.rate),
-            unread_answers=UnreadAnswers(timings.unread_bytes, timings.unread_bytes_per_caller),
-            instruments=instruments,
-        )
+        self.browser_policy = BrowserPolicy(limits.cors_origins, own if server.auth == "open" else None)
+        self.address_limiter = _create_limiter("address", settings.address_rate)
+        self.principal_limiter = _create_limiter("principal", settings.rate)
+        self.unread_answers = UnreadAnswers(timings.unread_bytes, timings.unread_bytes_per_caller)
+        self.large_bodies = LargeBodies()
         self.connections = ConnectionLimits(
-            limits, proxies, lambda reason: instruments.add(CONNECTION_CUT, 1, {"reason": reason}), timings.connections
+            limits,
+            self.proxies,
+            lambda reason: instruments.add(CONNECTION_CUT, 1, {"reason": reason}),
+            timings.connections,
         )
         instruments.observe(CONNECTION_OPEN, self.connections.observe_open)
 
@@ -70,18 +65,10 @@ class Guard:
         other.connections = self.connections.with_limit(limit)
         return other
 
-    def protect(self, app: web.Application, *, access_log: float, checks_admission: bool = True) -> None:
-        """Add the middleware of every request, which logs a share; `checks_admission` adds the checks of admission."""
-        app.middlewares.append(
-            guard_middleware(
-                self.requests, self.readiness, self.admission, access_log, checks_admission=checks_admission
-            )
-        )
-
     @asynccontextmanager
     async def running(self, telemetry: Telemetry, redis_url: str | None) -> AsyncIterator[None]:
         """Close connections whose client exceeds a timeout. With a Redis URL, replicas share their rates."""
-        limiters = [each for each in (self.admission.address_limiter, self.admission.principal_limiter) if each]
+        limiters = [each for each in (self.address_limiter, self.principal_limiter) if each]
         async with AsyncExitStack() as stack:
             if redis_url and limiters:
                 from support_service.guard.shared_rates import SharedRateLimits
@@ -96,6 +83,3 @@ class Guard:
 
 def _create_limiter(name: str, rate: tuple[int, int]) -> RateLimiter | None:
     return RateLimiter(name, Rate(*rate)) if rate[0] else None  # 0: any number of requests
-
-
-GUARD = web.RequestKey("guard", Guard)  # of the server that has received the request

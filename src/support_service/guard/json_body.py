@@ -20,7 +20,7 @@ from support_service.core.json_input import (
     has_too_many_containers,
     with_camel_case_names,
 )
-from support_service.guard.guard import GUARD
+from support_service.guard.exchange import EXCHANGE
 from support_service.guard.overload import LARGE_BODY_BYTES
 
 INVALID_REQUEST = "Some fields break a rule; `errors` names each."
@@ -31,8 +31,6 @@ MAX_CACHED_QUERIES = 64  # parsed queries that a route keeps; one has at most 4 
 # an exponent of two digits. The pattern tries each run of digits once and never starts at a letter, which keeps it fast
 # on most bodies.
 HUGE_NUMBER = re.compile(rb"[0-9](?:[eE]\+?[0-9]{3}|(?<![0-9]{2})[0-9]{199})")
-
-BODY = web.RequestKey("body", bytes)
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -92,7 +90,7 @@ async def read_json(request: web.Request) -> Any:
     the caller owes requests for earlier bodies, and aiohttp's 413 for a large body.
     """
     body = await read_body(request)
-    request[GUARD].admission.charge_body(request, len(body))
+    request[EXCHANGE].charge_body(len(body))
     return _parse_json(media_type(request), body)
 
 
@@ -125,22 +123,22 @@ async def read_body(request: web.Request) -> bytes:
 
     Raises UnsupportedMediaType, RequestTimeout and Unavailable, and aiohttp's 413 for a large body.
     """
-    if BODY in request:
-        return request[BODY]
+    exchange = request[EXCHANGE]
+    if exchange.body is not None:
+        return exchange.body
     check_not_compressed(request)
     if request.content.is_eof():  # it arrived together with the head
         return await request.read()
     if (length := request.content_length or 0) > request.client_max_size:  # aiohttp would wait for the bytes
         raise web.HTTPRequestEntityTooLarge(request.client_max_size, length)
-    guard = request[GUARD]
-    timeout = guard.timings.body_timeout
+    timeout = exchange.guard.timings.body_timeout
     try:
-        with guard.readiness.count_waiting_for_client():
+        with exchange.guard.readiness.count_waiting_for_client():
             async with asyncio.timeout(timeout):
-                request[BODY] = await _receive_body(request)
+                exchange.body = body = await _receive_body(request)
     except TimeoutError:
         raise problem("body_too_slow", f"The body did not arrive within {timeout:g} s.") from None
-    return request[BODY]
+    return body
 
 
 async def _receive_body(request: web.Request) -> bytes:
@@ -150,7 +148,7 @@ async def _receive_body(request: web.Request) -> bytes:
         if len(body) > request.client_max_size:
             raise web.HTTPRequestEntityTooLarge(request.client_max_size, len(body))
         if len(body) > LARGE_BODY_BYTES:
-            request[GUARD].admission.begin_large_body(request)
+            request[EXCHANGE].count_large_body()
     return bytes(body)
 
 

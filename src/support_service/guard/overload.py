@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-from aiohttp import web
-
 from support_service.core.errors import problem
 
 # Late checks in a row before requests are refused; a garbage collection or a slow disk causes only one.
@@ -23,7 +21,6 @@ SHARE_STEP = 1 / 8  # share of requests that is added at each check that is not 
 LARGE_BODY_BYTES = 64 * 1024  # of a body; smaller ones have no bound of their own
 MAX_LARGE_BODIES = 128
 MAX_LARGE_BODIES_PER_CALLER = 32
-LARGE_BODY_CALLERS = web.RequestKey("large_body_of", tuple[str, ...])  # the callers for whom a request is counted
 
 RejectionReason = Literal["lag", "requests"]
 
@@ -133,24 +130,19 @@ class LargeBodies:
     def __len__(self) -> int:
         return self._total
 
-    def begin(self, request: web.BaseRequest, callers: Sequence[str]) -> None:
-        """Count a request once, until `end`. Raises Unavailable if there are too many."""
-        if LARGE_BODY_CALLERS in request:
-            return
+    def begin(self, callers: Sequence[str]) -> None:
+        """Count a request of these callers until `end`. Raises Unavailable if there are too many."""
         if self._total >= MAX_LARGE_BODIES or any(
             self._by_caller[each] >= MAX_LARGE_BODIES_PER_CALLER for each in callers
         ):
             raise problem("overloaded", "Too many large requests are in progress; try again in a moment.")
-        request[LARGE_BODY_CALLERS] = tuple(callers)
         self._total += 1
         self._by_caller.update(callers)
 
-    def end(self, request: web.BaseRequest) -> None:
-        """Stop counting a request, if it is counted."""
-        if not self._total or LARGE_BODY_CALLERS not in request:
-            return
+    def end(self, callers: Sequence[str]) -> None:
+        """Stop counting a request of these callers."""
         self._total -= 1
-        for caller in request[LARGE_BODY_CALLERS]:
+        for caller in callers:
             self._by_caller[caller] -= 1
             if not self._by_caller[caller]:
                 del self._by_caller[caller]

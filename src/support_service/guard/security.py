@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from ipaddress import IPv6Address, ip_address
-from typing import NamedTuple
 
 from aiohttp import web
-from multidict import istr
+from multidict import CIMultiDict, istr
 from yarl import URL
 
 from support_service.core.errors import problem
@@ -54,7 +54,8 @@ MAX_HOST_LENGTH = 253  # characters of a name in DNS
 HOST_PATTERN = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?))(?::([1-9][0-9]{0,4}))?")
 
 
-class WebOrigin(NamedTuple):
+@dataclass(frozen=True)
+class WebOrigin:
     """A scheme, a host and a port. The host is in lower case, and empty for a request that names none."""
 
     scheme: str
@@ -65,12 +66,12 @@ class WebOrigin(NamedTuple):
         port = "" if self.port == DEFAULT_PORTS[self.scheme] else f":{self.port}"
         return f"{self.scheme}://{self.host}{port}"
 
-    @property
+    @cached_property
     def host_name(self) -> str:
         """The host without the final dot of a name in DNS."""
         return self.host.removesuffix(".")
 
-    @property
+    @cached_property
     def is_loopback(self) -> bool:
         """Whether the host is the loopback interface."""
         name = self.host_name
@@ -106,17 +107,6 @@ def parse_origin(text: str) -> WebOrigin | None:
         return None
 
 
-def add_security_headers(response: web.StreamResponse) -> None:
-    """Set the security headers of a response, except a content policy or cache rule that it already has."""
-    headers = response.headers
-    headers.extend(SECURITY_HEADERS)
-    if CSP_HEADER not in headers:
-        headers[CSP_HEADER] = DEFAULT_CSP
-    if CACHE_CONTROL_HEADER not in headers:
-        headers[CACHE_CONTROL_HEADER] = "no-store"
-    headers[SERVER_HEADER] = SERVER_NAME
-
-
 class BrowserPolicy:
     """Origins whose pages may call the service. Without authentication, also the host names that clients may use."""
 
@@ -125,7 +115,7 @@ class BrowserPolicy:
 
         If `own_urls` is None, hosts and origins are not checked; this is right for a service with authentication.
         """
-        self._allowed = frozenset(allowed_origins)
+        self.allowed_origins = frozenset(allowed_origins)
         self._own_origins = None if own_urls is None else [parse_origin(str(URL(url).origin())) for url in own_urls]
         self._own_host_names = frozenset(each.host_name for each in self._own_origins or () if each)
 
@@ -144,7 +134,7 @@ class BrowserPolicy:
                 "This host name is not allowed; without authentication, use localhost or SUPPORT_PUBLIC_URL's host.",
             )
         origin = request.headers.get(ORIGIN_HEADER)
-        if origin is None or origin in self._allowed:
+        if origin is None or origin in self.allowed_origins:
             return
         if parse_origin(origin) not in {own, *self._own_origins} - {None}:
             raise problem(
@@ -153,10 +143,12 @@ class BrowserPolicy:
 
     def preflight(self, request: web.Request) -> web.Response | None:
         """Return the response to a CORS preflight, or None if it is not one or not allowed."""
-        if request.method != "OPTIONS" or not self._allowed or CORS_REQUEST_METHOD not in request.headers:
+        if not self.allowed_origins or CORS_REQUEST_METHOD not in request.headers:
             return None
         refusal = request.match_info.http_exception
-        if request.headers.get(ORIGIN_HEADER) not in self._allowed or not isinstance(refusal, web.HTTPMethodNotAllowed):
+        if request.headers.get(ORIGIN_HEADER) not in self.allowed_origins or not isinstance(
+            refusal, web.HTTPMethodNotAllowed
+        ):
             return None
         return web.Response(
             status=204,
@@ -167,12 +159,9 @@ class BrowserPolicy:
             },
         )
 
-    def set_cors_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
-        """Set the CORS headers that let a browser pass the response to a page of an allowed origin."""
-        if not self._allowed:
-            return
-        response.headers.add(VARY_HEADER, ORIGIN_HEADER)
-        origin = request.headers.get(ORIGIN_HEADER)
-        if origin in self._allowed:
-            response.headers[CORS_ALLOW_ORIGIN] = origin
-            response.headers.extend((CORS_EXPOSE_HEADERS,))
+    def set_cors_headers(self, origin: str | None, headers: CIMultiDict[str]) -> None:
+        """Set the headers of a response that let a browser pass it to a page of an allowed origin."""
+        headers.add(VARY_HEADER, ORIGIN_HEADER)
+        if origin in self.allowed_origins:
+            headers[CORS_ALLOW_ORIGIN] = origin
+            headers.extend((CORS_EXPOSE_HEADERS,))

@@ -15,7 +15,8 @@ from support_service.guard.connection import (
     UnreadableRequestResponder,
 )
 from support_service.guard.early_answers import read_short_rest
-from support_service.guard.guard import GUARD, Guard
+from support_service.guard.exchange import EXCHANGE, Exchange
+from support_service.guard.guard import Guard
 
 SLICE_BYTES = 256 * 1024  # as many as a block of a file
 CONNECTION_HEADER = istr("Connection")
@@ -30,8 +31,8 @@ class HttpServer(web.Server):
     def __init__(self, app: web.Application, guard: Guard, **options: Any) -> None:
         super().__init__(self._handle, request_factory=self._begin_request)
         self._guard = guard
-        self._limits, self._admission = guard.connections, guard.admission
-        self._responder = UnreadableRequestResponder(guard.requests, guard.admission)
+        self._limits = guard.connections
+        self._responder = UnreadableRequestResponder(guard.requests)
         app.on_response_prepare.append(self._begin_answer)
         self._connection_options = options | {
             # aiohttp would decompress the rest of a refused body without a pause, and 1 MB may become 1 GB.
@@ -47,7 +48,7 @@ class HttpServer(web.Server):
         return HttpConnection(
             self,
             self._limits,
-            self._admission.unread_answers,
+            self._guard.unread_answers,
             self._responder,
             self._guard.readiness,
             loop=asyncio.get_running_loop(),
@@ -73,17 +74,17 @@ class HttpServer(web.Server):
         if not is_supported:
             message = message._replace(version=HttpVersion10)  # a named tuple; the response has its version
         request: web.BaseRequest = self._app_request_factory(message, payload, protocol, writer, *context)
-        request[GUARD] = self._guard
+        request[EXCHANGE] = Exchange(self._guard, request)
         return request
 
     async def _begin_answer(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Set the headers of every response just before it is sent, and count its bytes."""
-        connection = request.protocol
+        connection, exchange = request.protocol, request[EXCHANGE]
         if not request.content.is_eof():
             await self._end_body(request, response)
-        self._admission.set_headers(request, response)
+        exchange.set_headers(response)
         if isinstance(connection, HttpConnection) and request.transport is not None:
-            self._admission.begin_answer(connection, request, response)
+            exchange.begin_answer(connection, response)
         if isinstance(response, web.Response) and isinstance(response.body, bytes) and len(response.body) > SLICE_BYTES:
             response.body = SlicedBody(response.body, response.content_type)
 

@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from aiohttp import web
-
 from support_service.core.errors import problem
 
 # Bytes that count for an answer that its handler streams: a block of a file, and what the transport takes before the
@@ -24,11 +22,8 @@ OPEN_STREAM_BYTES = 4 * 1024
 RETRY_AFTER = 1  # seconds
 # Seconds in which a group that has reached its bound is not counted again: a count visits each of its answers.
 COUNT_INTERVAL = 0.1
-# The callers whose bounds the answer counts against: the client's address, and its principal if known.
-CALLERS = web.RequestKey("callers", tuple[str, ...])
 ADDRESS_PREFIX = "address "  # of the caller that is a client's address
 PRINCIPAL_PREFIX = "principal "  # of the caller that has authenticated
-STREAMED_BYTES = web.RequestKey("streamed_bytes", int)  # what an answer counts that its handler streams
 
 
 class AnsweredConnection(Protocol):
@@ -90,6 +85,8 @@ class UnreadAnswers:
 
         An answer of any size fits if nothing else is unread. Raises RateLimited for a caller, and Unavailable in total.
         """
+        if not self._by_connection:
+            return
         for caller in callers:
             group = self._by_caller.get(caller)
             if group is not None and self._is_exceeded(group, size):

@@ -16,7 +16,7 @@ from aiohttp import web
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from support_service.core.errors import FieldError, SupportError, problem
-from support_service.guard.guard import GUARD
+from support_service.guard.exchange import EXCHANGE
 from support_service.guard.json_body import INVALID_REQUEST, check_not_compressed
 from support_service.platform.settings.resources import AttachmentSettings
 
@@ -40,7 +40,7 @@ class FileUpload:
 
     def __init__(self, request: web.Request, settings: AttachmentSettings) -> None:
         self._request = request
-        self._timings = request[GUARD].timings
+        self._timings = request[EXCHANGE].guard.timings
         self._max_bytes = settings.max_bytes
         self._loop = asyncio.get_running_loop()
         self._deadline_at = self._loop.time() + self._timings.upload_time

@@ -14,7 +14,7 @@ from support_service.core.domain.principals import CaseOwnership, CaseView, Prin
 from support_service.core.errors import Unauthenticated, Unavailable
 from support_service.events.broker.base import BrokerError
 from support_service.events.broker.log import EventLog, Position, parse_position
-from support_service.guard.admission import REQUEST_TURNED_AWAY
+from support_service.guard.exchange import REQUEST_TURNED_AWAY
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.settings.process import LimitSettings
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec

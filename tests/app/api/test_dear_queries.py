@@ -74,7 +74,7 @@ COSTS = [
 async def test_a_search_counts_as_several_requests(make_client, subtests):
     """It costs more the more it reads."""
     client = await make_client(SUPPORT_RATE_LIMIT="40/h")
-    rates = service_of(client).admission.principal_limiter
+    rates = service_of(client).guard.principal_limiter
     for hour, (path, cost) in enumerate(COSTS, 1):
         with subtests.test(path):
             rates.clock = lambda hour=hour: hour * 3600.0  # the caller has all requests again
@@ -85,7 +85,7 @@ async def test_a_search_counts_as_several_requests(make_client, subtests):
 async def test_searches_are_refused_once_the_rate_is_used_up(make_client):
     """The caller may overdraw it by one search."""
     client = await make_client(SUPPORT_RATE_LIMIT="50/h")
-    service_of(client).admission.principal_limiter.clock = lambda: 1000.0
+    service_of(client).guard.principal_limiter.clock = lambda: 1000.0
     path = "/support/cases?q=parcel&limit=200"
     assert [(await client.get(path)).status for _ in range(4)] == [200, 200, 200, 429]
     await expect_problem(client.get("/support/cases"), 429, "rate_limited")
@@ -94,7 +94,7 @@ async def test_searches_are_refused_once_the_rate_is_used_up(make_client):
 async def test_each_view_that_is_counted_counts_as_a_request(make_client):
     """One with a search counts as five."""
     client = await make_client(SUPPORT_RATE_LIMIT="60/h")
-    service_of(client).admission.principal_limiter.clock = lambda: 1000.0
+    service_of(client).guard.principal_limiter.clock = lambda: 1000.0
     await save(client, "Open", status="open")
     for number in range(3):
         await save(client, f"Search {number}", q="parcel")

@@ -63,11 +63,11 @@ async def test_large_bodies_of_a_caller_are_bounded(client, path, framing, start
     Small bodies are served meanwhile, and large ones afterwards.
     """
     async with begun(client, path, framing, start):
-        await eventually(lambda: len(service_of(client).admission.large_bodies) == MAX_LARGE_BODIES_PER_CALLER)
+        await eventually(lambda: len(service_of(client).guard.large_bodies) == MAX_LARGE_BODIES_PER_CALLER)
         await expect_problem(await post_large(client), 503, "overloaded")
         assert Scrape(service_of(client).metrics).nonzero("support_request_turned_away_total") == {"requests": 1}
         assert (await client.post("/support/cases", json=NEW_CASE)).status == 201
-    await eventually(lambda: len(service_of(client).admission.large_bodies) == 0)
+    await eventually(lambda: len(service_of(client).guard.large_bodies) == 0)
     assert (await post_large(client)).status == 201
 
 

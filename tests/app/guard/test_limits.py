@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from support_service.guard.admission import MAX_QUERY_BYTES, MAX_QUERY_PARAMETERS
+from support_service.api.routing.pipeline import MAX_QUERY_BYTES, MAX_QUERY_PARAMETERS
 from support_service.guard.guard import GuardTimings
 from support_service.guard.overload import LATE_CHECKS_BEFORE_SHEDDING
 from support_service.platform.telemetry.telemetry import TelemetryTimings
@@ -21,7 +21,7 @@ HEALTH = ("/livez", "/readyz", "/health", "/metrics")
 async def test_rate_of_an_address_is_limited(make_client):
     """Responses state the policy and the remaining requests. Over the limit they are 429 with Retry-After."""
     client = await make_client(SUPPORT_RATE_LIMIT_ADDRESS="3/h")
-    service_of(client).admission.address_limiter.clock = lambda: 1000.0
+    service_of(client).guard.address_limiter.clock = lambda: 1000.0
     for left in (2, 1, 0):
         async with client.get("/support/cases") as response:
             assert response.status == 200
@@ -55,7 +55,7 @@ async def test_rate_of_a_caller_is_limited_beside_that_of_its_address(make_clien
 async def test_long_response_counts_as_several_requests(make_client, query, left, admitted, concurrent):
     """Of ten reads only those within the caller's rate succeed, in sequence or concurrently."""
     client = await make_client(SUPPORT_RATE_LIMIT="40/h")
-    service_of(client).admission.principal_limiter.clock = lambda: 1000.0
+    service_of(client).guard.principal_limiter.clock = lambda: 1000.0
     case = await open_case(client)
     for _ in range(20):
         await add_message(client, case, "x" * 60_000)
@@ -76,7 +76,7 @@ async def test_long_response_counts_as_several_requests(make_client, query, left
 async def test_long_body_counts_as_several_requests(make_client):
     """Its parsing delays all callers, whether it is refused or not. A body with an unknown length costs as much."""
     client = await make_client(SUPPORT_RATE_LIMIT="20/h")
-    service_of(client).admission.principal_limiter.clock = lambda: 1000.0
+    service_of(client).guard.principal_limiter.clock = lambda: 1000.0
     body = b'{"message": [' + b"0," * 330_000 + b"0]}"  # ten further requests
     json = {"Content-Type": "application/json"}
 
@@ -122,7 +122,7 @@ async def test_late_event_loop_sheds_requests(make_client):
     """While the loop is late, requests get 503 with Retry-After; health and metrics are served. Then it recovers."""
     never = patient_timings(telemetry=TelemetryTimings(lag_sample_interval=3600))  # the test says how late it is
     client = await make_client(SUPPORT_SHED_LAG="0.5", timings=never)
-    metrics, overload = Scrape(service_of(client).metrics), service_of(client).admission.load_shedder
+    metrics, overload = Scrape(service_of(client).metrics), service_of(client).guard.load_shedder
     for _ in range(LATE_CHECKS_BEFORE_SHEDDING + 8):
         overload.record_lag(60)
     answers = [await client.get("/support/cases") for _ in range(32)]
@@ -170,7 +170,7 @@ async def test_concurrent_requests_are_limited(make_client, orders):
 async def test_long_response_to_a_change_is_sent_even_over_the_rate(make_client):
     """It counts against the rate, but the caller still learns what was changed."""
     client = await make_client(SUPPORT_RATE_LIMIT="32/h")
-    service_of(client).admission.principal_limiter.clock = lambda: 1000.0
+    service_of(client).guard.principal_limiter.clock = lambda: 1000.0
     case = await open_case(client)
     for _ in range(19):
         await add_message(client, case, "x" * 60_000)  # 2.3 MB with the timeline: a long answer costs 8 requests more

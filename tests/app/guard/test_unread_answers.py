@@ -139,7 +139,7 @@ async def unread(client, path, *headers, source="127.0.0.1"):
     finally:
         for each in made:
             each.close()
-        await eventually(lambda: not service_of(client).admission.unread_answers.callers)
+        await eventually(lambda: not service_of(client).guard.unread_answers.callers)
 
 
 def session_from(source):
@@ -200,7 +200,7 @@ async def test_unread_downloads_are_limited(make_client):
     paths = await large_answers(client)
     async with unread(client, paths["download"]):
         await expect_problem(await client.get(paths["download"]), 429, "answers_unread")
-        assert service_of(client).admission.unread_answers.callers == {"address 127.0.0.1"}
+        assert service_of(client).guard.unread_answers.callers == {"address 127.0.0.1"}
 
 
 async def test_client_that_reads_below_the_minimum_rate_is_disconnected(make_client):
@@ -253,7 +253,7 @@ async def test_unread_responses_use_no_more_memory_than_is_counted(limited, requ
     assert max(each.unread_bytes() for each in service_of(client).guard.connections.connections) <= STREAM_BYTES
     for each in made:
         each.close()
-    await eventually(lambda: not service_of(client).admission.unread_answers.callers)
+    await eventually(lambda: not service_of(client).guard.unread_answers.callers)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

@@ -1,13 +1,19 @@
 """Bounds on unread answers: what counts, and what does not count any more."""
 
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
+from support_service.api.routing.decorators import get
+from support_service.api.routing.endpoint import compile_route
+from support_service.api.routing.pipeline import charge
+from support_service.api.routing.route import PUBLIC, Tag
 from support_service.core.errors import RateLimited, Unavailable
-from support_service.guard.admission import SMALL_ANSWER_BYTES, Admission
-from support_service.guard.unread_answers import CALLERS, COUNT_INTERVAL, STREAM_BYTES, UnreadAnswers
+from support_service.guard.exchange import SMALL_ANSWER_BYTES, Exchange
+from support_service.guard.unread_answers import COUNT_INTERVAL, STREAM_BYTES, UnreadAnswers
 
 CALLER = ("address 192.0.2.1", "principal agent-1")
 
@@ -138,17 +144,22 @@ def test_answers_are_not_counted_for_each_refused_request():
     answers.check(("another",))
 
 
+async def answers_large() -> web.Response:
+    return web.Response()
+
+
 def test_only_large_answers_that_are_sent_need_room(instruments):
     """An answer to HEAD has no body, and a small one is sent although its caller has reached the bound meanwhile."""
     answers = UnreadAnswers(10**6, 10**5)
     begin(answers, 10**5 - 1)
-    admission = Admission(*[None] * 6, unread_answers=answers, instruments=instruments)
+    guard = SimpleNamespace(unread_answers=answers, instruments=instruments)
+    public = compile_route(get("/new", access=PUBLIC, tag=Tag("new", "New."))(answers_large), ())
     for method, size, refused in (
         ("GET", SMALL_ANSWER_BYTES, False),
         ("HEAD", 10**6, False),
         ("GET", SMALL_ANSWER_BYTES + 1, True),
     ):
-        request = make_mocked_request(method, "/support/cases")
-        request[CALLERS] = CALLER
+        exchange = Exchange(guard, make_mocked_request(method, "/support/cases"))
+        exchange.callers = CALLER
         with pytest.raises(RateLimited) if refused else nullcontext():
-            admission.check_answer(request, size)
+            charge(exchange, public, web.Response(body=bytes(size)))

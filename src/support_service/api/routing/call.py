@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from support_service.core.domain.principals import AccessScope, CaseView, Principal
 from support_service.core.errors import Unauthenticated, problem
+from support_service.guard.exchange import Exchange
 from support_service.platform.idempotency_keys import IdempotencyClaim
 from support_service.platform.unit_of_work import WriteOrigin
 from support_service.service import Service
@@ -20,12 +21,12 @@ ContentT_co = TypeVar("ContentT_co", bound=BaseModel | Sequence[BaseModel] | byt
 
 @dataclass(slots=True)  # not frozen: one is created for each request, in a third of the time
 class Call:
-    """A request that was admitted: its principal, the scope of the principal's permission, and the service."""
+    """A request of a known caller: its principal, the scope of the principal's permission, and the service."""
 
     principal: Principal
     scope: AccessScope
     service: Service
-    request_id: str
+    exchange: Exchange
     claim: IdempotencyClaim | None = None  # of the request's Idempotency-Key
     authorization: Sequence[str] = ()  # the request's Authorization headers
     session: str | None = None  # the secret of the browser's session that authorizes the request
@@ -33,7 +34,7 @@ class Call:
     @property
     def origin(self) -> WriteOrigin:
         """The origin of the changes that the request makes."""
-        return WriteOrigin(self.principal, self.request_id, self.claim)
+        return WriteOrigin(self.principal, self.exchange.request_id, self.claim)
 
     async def authenticate_again(self) -> Principal:
         """Return the caller as its credentials are now. Raises Unauthenticated and Unavailable."""

@@ -8,11 +8,10 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import pydantic_core
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from multidict import istr
 
 from support_service.api.routing.call import Call
@@ -41,12 +40,7 @@ FIRST_ERROR_STATUS = 400  # lowest status that is an error
 log = logging.getLogger(__name__)
 
 
-async def respond_once(
-    request: web.Request,
-    call: Call,
-    route: Route,
-    respond: Callable[[web.Request, Call], Awaitable[web.StreamResponse]],
-) -> web.StreamResponse:
+async def respond_once(request: web.Request, call: Call, route: Route, respond: Handler) -> web.StreamResponse:
     """Return the response to a write with an Idempotency-Key, which is executed once.
 
     Raises ValidationFailed for a malformed key, or a key used for another request. Raises Conflict if the first request
@@ -66,7 +60,8 @@ async def respond_once(
         return web.Response(status=claim.status, headers={**claim.headers, REPLAYED_HEADER: "true"}, body=claim.body)
     try:
         async with claims.renewing(claim):
-            response = await respond(request, replace(call, claim=claim))
+            call.claim = claim
+            response = await respond(request)
     except Exception:
         await _store_response_or_release(claims, claim, None, call)
         raise

@@ -95,7 +95,7 @@ class RouteResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Route:
-    """An operation, from which its endpoint (`endpoint.py`) and its entry in the OpenAPI document are made.
+    """An operation, from which its `Endpoint` and its entry in the OpenAPI document are made.
 
     The decorators of `decorators.py` make it of a handler. A body that is not required may be sent as query parameters
     instead, which take precedence.

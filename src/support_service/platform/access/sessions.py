@@ -29,7 +29,7 @@ from multidict import istr
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import SupportError, Unauthenticated, Unavailable, problem
-from support_service.guard.guard import GUARD
+from support_service.guard.exchange import EXCHANGE
 from support_service.guard.security import ORIGIN_HEADER, WebOrigin, parse_origin
 from support_service.platform.access.authenticator import Authenticator
 from support_service.platform.access.timings import SessionLimits, SignInTimings
@@ -270,7 +270,7 @@ def unseal(sealed: str, secret: str) -> str:
 
 def own_origin(request: web.Request) -> WebOrigin:
     """Return the service as the client of a request calls it."""
-    return request[GUARD].admission.own_origin(request)
+    return request[EXCHANGE].own_origin()
 
 
 def cookie_name(request: web.Request, name: str = SESSION_COOKIE) -> str:

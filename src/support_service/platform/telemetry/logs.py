@@ -155,7 +155,7 @@ def configure_logging(level: str) -> None:
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.getLogger("aiohttp.server").addFilter(ClientErrorFilter())
-    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)  # guard/instrumentation.py writes the access log
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)  # api/routing/pipeline.py writes the access log
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns about each retry of an export
 
