@@ -91,7 +91,11 @@ async def read_json(request: web.Request) -> Any:
     """
     body = await read_body(request)
     request[EXCHANGE].charge_body(len(body))
-    return _parse_json(media_type(request), body)
+    # A request that a browser sends to another origin without a preflight never has a JSON type.
+    content_type = media_type(request)
+    if content_type != "application/json" and not content_type.endswith("+json"):
+        raise problem("unsupported_type", "Send JSON, with the header Content-Type: application/json.")
+    return parse_json(body)
 
 
 def json_response(
@@ -160,13 +164,6 @@ def _parse_query(raw: str, repeatable: Collection[str] = ()) -> dict[str, Any]:
     if "%00" in raw:
         _check_no_nul(query)
     return query
-
-
-def _parse_json(content_type: str, body: bytes) -> Any:
-    # A request that a browser sends to another origin without a preflight never has a JSON type.
-    if content_type != "application/json" and not content_type.endswith("+json"):
-        raise problem("unsupported_type", "Send JSON, with the header Content-Type: application/json.")
-    return parse_json(body)
 
 
 def parse_json(body: bytes) -> Any:

@@ -66,7 +66,7 @@ class Call:
     @property
     def view(self) -> CaseView:
         """What the principal gets of a case that it may see."""
-        if self.is_masked:
+        if self.scope == "masked":
             return "masked"
         return "full" if self.principal.may_see_visibility("internal") else "public"
 

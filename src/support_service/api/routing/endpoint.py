@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from support_service.api.routing.call import Call, Headers
-from support_service.api.routing.etags import KnownTags, if_match_versions, known_tags, put_versions
+from support_service.api.routing.etags import KnownTags, expected_versions, known_tags
 from support_service.api.routing.route import Permission, Route, Routes
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.core.personal import models_in, rules_of
@@ -24,14 +24,11 @@ ARGUMENT_PROVIDER_BY_TYPE: dict[object, ArgumentProvider] = {
     Call: lambda _request, call, _body: call,
     web.Request: lambda request, _call, _body: request,
     Headers: lambda request, _call, _body: request.headers,
-    ExpectedVersions: lambda request, call, _body: _expected_versions(request, call),
+    ExpectedVersions: lambda request, call, _body: expected_versions(
+        request.method, request.headers, call.service.version_base
+    ),
     KnownTags: lambda request, _call, _body: known_tags(request.headers),
 }
-
-
-def _expected_versions(request: web.Request, call: Call) -> ExpectedVersions:
-    read = put_versions if request.method == "PUT" else if_match_versions
-    return read(request.headers, call.service.version_base)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,24 +62,20 @@ def unique_version_etag_header(version: int) -> dict[str, str]:
     return {"ETag": f'"{version}.{new_id()}"'}
 
 
-def if_match_versions(headers: CIMultiDictProxy[str], base: int) -> ExpectedVersions:
-    """Return the versions that If-Match allows, or None for any.
+def expected_versions(method: str, headers: CIMultiDictProxy[str], base: int) -> ExpectedVersions:
+    """Return the versions that a request accepts by If-Match, or None for any; `MISSING` for a PUT of a new resource.
 
-    Weak and malformed tags match no version. Tags from before a restore are below `base`, and match none either.
+    Such a PUT has `If-None-Match: *`. Weak and malformed tags match no version. Tags from before a restore are below
+    `base`, and match none either.
     """
+    if method == "PUT" and _entity_tags(headers, IF_NONE_MATCH) == [ANY_VERSION]:
+        return {MISSING}
     given = _entity_tags(headers, IF_MATCH)
     if not given or given == [ANY_VERSION]:
         return None
     found = [ENTITY_TAG.fullmatch(tag) for tag in given]
     versions = [int(match[2]) for match in found if match and not match[1]]  # If-Match uses strong comparison
     return {version if version >= MIN_TIME_VERSION else version - base for version in versions} - {MISSING}
-
-
-def put_versions(headers: CIMultiDictProxy[str], base: int) -> ExpectedVersions:
-    """Return the versions that a PUT accepts: none but `MISSING` with `If-None-Match: *`."""
-    if _entity_tags(headers, IF_NONE_MATCH) == [ANY_VERSION]:
-        return {MISSING}
-    return if_match_versions(headers, base)
 
 
 def known_tags(headers: CIMultiDictProxy[str]) -> KnownTags:
