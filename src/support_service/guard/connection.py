@@ -16,13 +16,11 @@ from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
 
-from support_service.guard.connection_limits import ConnectionLimits, ConnectionTimings, DelayReason
+from support_service.guard.connection_limits import ConnectionTimings, DelayReason
 from support_service.guard.early_answers import LingeringClose
-from support_service.guard.exchange import EXCHANGE, REQUEST_ID_HEADER, new_request_id
-from support_service.guard.overload import Readiness
+from support_service.guard.exchange import EXCHANGE, new_request_id
+from support_service.guard.guard import Guard
 from support_service.guard.problems import problem_response
-from support_service.guard.unread_answers import UnreadAnswers
-from support_service.platform.telemetry.http import RequestMetrics
 from support_service.platform.telemetry.logs import CLIENT_ERROR_LOGGER, LOG_REQUEST_ID
 
 HEAD_END = b"\r\n\r\n"
@@ -58,41 +56,27 @@ class HttpConnection(web.RequestHandler):
         "_body_beginning",
         "_client_transport",
         "_framing",
+        "_guard",
         "_head_bytes",
         "_head_end",
         "_head_since",
         "_head_too_large",
         "_idle_since",
-        "_limits",
         "_lingers",
         "_lost_callback",
         "_rate_since",
-        "_readiness",
-        "_responder",
         "_taken_before",
         "_unread",
-        "_unread_answers",
         "_unread_since",
         "_written",
         "is_head_bounded",
         "is_version_supported",
     )
 
-    def __init__(
-        self,
-        server: web.Server,
-        limits: ConnectionLimits,
-        unread_answers: UnreadAnswers,
-        responder: "UnreadableRequestResponder",
-        readiness: Readiness,
-        **options: Any,
-    ) -> None:
+    def __init__(self, server: web.Server, guard: Guard, **options: Any) -> None:
         super().__init__(server, **options)
-        self._limits = limits
+        self._guard = guard
         self._lost_callback: Callable[[], None] | None = None
-        self._unread_answers = unread_answers
-        self._responder = responder
-        self._readiness = readiness
         self._lingers = False  # the client may still send when it gets the answer in progress, the last one
         # aiohttp clears its own reference to the transport when it begins to close.
         self._client_transport: asyncio.Transport | None = None
@@ -118,7 +102,7 @@ class HttpConnection(web.RequestHandler):
         client_transport = cast(asyncio.Transport, transport)
         peer = client_transport.get_extra_info("peername")
         now = asyncio.get_running_loop().time()
-        if not self._limits.add(self, peer[0] if isinstance(peer, tuple) else None, now):
+        if not self._guard.connections.add(self, peer[0] if isinstance(peer, tuple) else None, now):
             client_transport.abort()
             return
         self._client_transport = client_transport
@@ -132,8 +116,8 @@ class HttpConnection(web.RequestHandler):
         the future that holds the error, so the whole answer would stay in memory until a garbage collection. Without an
         error the wait just ends; a write after it raises ConnectionError.
         """
-        self._limits.remove(self)
-        self._unread_answers.remove(self)
+        self._guard.connections.remove(self)
+        self._guard.unread_answers.remove(self)
         super().connection_lost(None)
         self._client_transport = self._answer_writer = None
         self._body = EMPTY_PAYLOAD  # the body refers to the connection
@@ -166,7 +150,8 @@ class HttpConnection(web.RequestHandler):
             elif self._body_beginning is not None:
                 self._body_beginning += data
         super().data_received(data)
-        self._check_framing(data)
+        if self._framing is not None:
+            self._check_framing(self._framing, data)
 
     def begin_request(
         self, body: StreamReader, writer: AbstractStreamWriter, *, is_chunked: bool, is_version_supported: bool
@@ -175,8 +160,10 @@ class HttpConnection(web.RequestHandler):
         self._body = body
         self._answer_writer = writer
         beginning, self._body_beginning = self._body_beginning, None
-        self._framing = ChunkedFraming() if is_chunked and beginning is not None else None
-        self._check_framing(beginning or b"")
+        self._framing = None
+        if is_chunked and beginning is not None:
+            self._framing = ChunkedFraming()
+            self._check_framing(self._framing, beginning)
         self.is_version_supported = is_version_supported
         self.is_head_bounded = self._head_end is None and self._head_bytes <= MAX_HEAD_BYTES
         self._idle_since = None
@@ -192,13 +179,13 @@ class HttpConnection(web.RequestHandler):
             response.body = None
         self._written += request.writer.output_size
         self._answer_writer = None
-        if not self._unread_answers.is_read(self):
-            self._unread_answers.end(self, request[EXCHANGE].callers)
+        if not self._guard.unread_answers.is_read(self):
+            self._guard.unread_answers.end(self, request[EXCHANGE].callers)
         self._idle_since = asyncio.get_running_loop().time()
         if self._lingers and self._client_transport is not None and not self._client_transport.is_closing():
             self._body, self._head_since = EMPTY_PAYLOAD, 0.0  # the connection waits for nothing any more
             self.transport = None  # aiohttp would close it now
-            LingeringClose(self, self._client_transport, self._readiness, self._limits.timings)
+            LingeringClose(self, self._client_transport, self._guard)
 
     def linger_after_answer(self) -> None:
         """Close the connection after the answer in progress, once the client has had the time to read it."""
@@ -217,7 +204,7 @@ class HttpConnection(web.RequestHandler):
         if status != 400 or request.writer.output_size > 0:  # noqa: PLR2004 - HTTP's own number
             return super().handle_error(request, status, exc, message)
         self.linger_after_answer()
-        return self._responder.respond(request, exc, head_too_large=self._head_too_large)
+        return refuse_unreadable(request, exc, head_too_large=self._head_too_large)
 
     def idle_since(self) -> float | None:
         """Return the loop time at which the connection became idle, or None while a request is in progress."""
@@ -250,9 +237,9 @@ class HttpConnection(web.RequestHandler):
         if self._client_transport is not None:
             self._client_transport.abort()
 
-    def _check_framing(self, data: bytes) -> None:
+    def _check_framing(self, framing: "ChunkedFraming", data: bytes) -> None:
         """End the body with an error if it is malformed, so that its reader does not wait for the rest."""
-        if self._framing is not None and not self._body.is_eof() and not self._framing.feed(data):
+        if not self._body.is_eof() and not framing.feed(data):
             self._framing = None
             self._body.set_exception(web.RequestPayloadError("a chunk is malformed"))
 
@@ -333,53 +320,45 @@ class ChunkedFraming:
         return True
 
 
-class UnreadableRequestResponder:
-    """Factory for the response to a request that cannot be read. Counts the refusal and logs its kind."""
+def check_head(request: web.BaseRequest, *, is_version_supported: bool) -> web.Response | None:
+    """Return the refusal of a head that aiohttp accepts but has another version or is too large, else None."""
+    if not is_version_supported:
+        detail = "The request is neither HTTP/1.0 nor HTTP/1.1; it had no effect."
+        return _set_headers_and_close(request, refuse("version_not_supported", detail, request))
+    size = sum(len(name) + len(value) + len(": \r\n") for name, value in request.raw_headers)
+    return refuse_unreadable(request, None, head_too_large=True) if size > MAX_HEAD_BYTES else None
 
-    def __init__(self, metrics: RequestMetrics) -> None:
-        self._metrics = metrics
 
-    def check_head(self, request: web.BaseRequest, *, is_version_supported: bool) -> web.Response | None:
-        """Return the refusal of a head that aiohttp accepts but has another version or is too large, else None."""
-        if not is_version_supported:
-            detail = "The request is neither HTTP/1.0 nor HTTP/1.1; it had no effect."
-            return self._set_headers_and_close(request, self.refuse("version_not_supported", detail, None))
-        size = sum(len(name) + len(value) + len(": \r\n") for name, value in request.raw_headers)
-        return self.respond(request, None, head_too_large=True) if size > MAX_HEAD_BYTES else None
-
-    def respond(
-        self, request: web.BaseRequest, cause: BaseException | None, *, head_too_large: bool = False
-    ) -> web.Response:
-        """Return the response to a request that has no route, and close its connection."""
-        if head_too_large:
-            response = self._headers_too_large(cause)
-        elif isinstance(cause, LineTooLong) and cause.args[1] == MAX_URL_BYTES:
-            response = self.refuse("uri_too_long", f"The URL may have at most {MAX_URL_BYTES} bytes.", cause)
-        elif isinstance(cause, LineTooLong) or str(cause).endswith(TOO_MANY_HEADERS_MESSAGE):
-            response = self._headers_too_large(cause)
-        else:
-            response = self.refuse(
-                "malformed_request", "The request is not valid HTTP/1.0 or HTTP/1.1; it had no effect.", cause
-            )
-        return self._set_headers_and_close(request, response)
-
-    def _set_headers_and_close(self, request: web.BaseRequest, response: web.Response) -> web.Response:
-        request[EXCHANGE].set_headers(response)  # aiohttp does this only for requests with a route
-        response.force_close()
-        return response
-
-    def refuse(self, code: str, detail: str, cause: BaseException | None) -> web.Response:
-        """Return a problem response with a new request id, and count and log the refusal."""
-        request_id = new_request_id()
-        token = LOG_REQUEST_ID.set(request_id)
-        response = problem_response(code, detail)
-        self._metrics.record_unreadable(response.status)
-        reason = code if cause is None else f"{code}, {type(cause).__name__}"
-        log.info("Refused an unreadable request: %d %s", response.status, reason, extra={"status": response.status})
-        response.headers[REQUEST_ID_HEADER] = request_id
-        LOG_REQUEST_ID.reset(token)
-        return response
-
-    def _headers_too_large(self, cause: BaseException | None) -> web.Response:
+def refuse_unreadable(
+    request: web.BaseRequest, cause: BaseException | None, *, head_too_large: bool = False
+) -> web.Response:
+    """Return the response to a request that has no route, and close its connection."""
+    too_long = cause.args[1] if isinstance(cause, LineTooLong) else None  # the limit that a line exceeds
+    if too_long == MAX_URL_BYTES and not head_too_large:
+        response = refuse("uri_too_long", f"The URL may have at most {MAX_URL_BYTES} bytes.", request, cause)
+    elif too_long or head_too_large or str(cause).endswith(TOO_MANY_HEADERS_MESSAGE):
         limits = f"{MAX_HEADERS} headers, {MAX_HEADER_BYTES} bytes in each, {MAX_HEAD_BYTES} bytes in total"
-        return self.refuse("headers_too_large", f"A request may have at most {limits}.", cause)
+        response = refuse("headers_too_large", f"A request may have at most {limits}.", request, cause)
+    else:
+        detail = "The request is not valid HTTP/1.0 or HTTP/1.1; it had no effect."
+        response = refuse("malformed_request", detail, request, cause)
+    return _set_headers_and_close(request, response)
+
+
+def refuse(code: str, detail: str, request: web.BaseRequest, cause: BaseException | None = None) -> web.Response:
+    """Return a problem response with a new request id, and count and log the refusal."""
+    exchange = request[EXCHANGE]
+    exchange.request_id = new_request_id()
+    token = LOG_REQUEST_ID.set(exchange.request_id)
+    response = problem_response(code, detail)
+    exchange.guard.requests.record_unreadable(response.status)
+    reason = code if cause is None else f"{code}, {type(cause).__name__}"
+    log.info("Refused an unreadable request: %d %s", response.status, reason, extra={"status": response.status})
+    LOG_REQUEST_ID.reset(token)
+    return response
+
+
+def _set_headers_and_close(request: web.BaseRequest, response: web.Response) -> web.Response:
+    request[EXCHANGE].set_headers(response)  # aiohttp does this only for requests with a route
+    response.force_close()
+    return response

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from support_service.guard.connection_limits import ConnectionTimings
+from support_service.guard.guard import Guard
 from support_service.guard.overload import Readiness
 
 MAX_REST_BYTES = 64 * 1024  # bytes of a body that are read before its answer
@@ -35,14 +35,9 @@ async def read_short_rest(request: web.BaseRequest, seconds: float) -> bool:
 class LingeringClose(asyncio.Protocol):
     """The end of a connection: it discards what arrives until the client has read the last answer, and left."""
 
-    def __init__(
-        self,
-        connection: asyncio.Protocol,
-        transport: asyncio.Transport,
-        readiness: Readiness,
-        timings: ConnectionTimings,
-    ) -> None:
+    def __init__(self, connection: asyncio.Protocol, transport: asyncio.Transport, guard: Guard) -> None:
         """Take a connection over, and tell its client that the last answer is complete."""
+        timings = guard.connections.timings
         self._connection = connection
         self._transport = transport
         self._loop = asyncio.get_running_loop()
@@ -54,7 +49,7 @@ class LingeringClose(asyncio.Protocol):
         transport.set_protocol(self)
         transport.resume_reading()  # aiohttp may have paused it because nobody read the body
         transport.write_eof()
-        self._task = self._loop.create_task(self._wait(readiness))
+        self._task = self._loop.create_task(self._wait(guard.readiness))
 
     def data_received(self, data: bytes) -> None:
         """Discard data. Too much of it ends the connection."""

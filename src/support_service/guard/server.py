@@ -12,7 +12,8 @@ from support_service.guard.connection import (
     MAX_HEADERS,
     MAX_URL_BYTES,
     HttpConnection,
-    UnreadableRequestResponder,
+    check_head,
+    refuse,
 )
 from support_service.guard.early_answers import read_short_rest
 from support_service.guard.exchange import EXCHANGE, Exchange
@@ -31,13 +32,11 @@ class HttpServer(web.Server):
     def __init__(self, app: web.Application, guard: Guard, **options: Any) -> None:
         super().__init__(self._handle, request_factory=self._begin_request)
         self._guard = guard
-        self._limits = guard.connections
-        self._responder = UnreadableRequestResponder(guard.requests)
         app.on_response_prepare.append(self._begin_answer)
         self._connection_options = options | {
             # aiohttp would decompress the rest of a refused body without a pause, and 1 MB may become 1 GB.
             "auto_decompress": False,
-            "keepalive_timeout": self._limits.settings.idle_timeout,
+            "keepalive_timeout": guard.connections.settings.idle_timeout,
             "lingering_time": 0,  # `LingeringClose` does this
             "max_line_size": MAX_URL_BYTES,
             "max_field_size": MAX_HEADER_BYTES,
@@ -45,15 +44,7 @@ class HttpServer(web.Server):
         }
 
     def __call__(self) -> HttpConnection:
-        return HttpConnection(
-            self,
-            self._limits,
-            self._guard.unread_answers,
-            self._responder,
-            self._guard.readiness,
-            loop=asyncio.get_running_loop(),
-            **self._connection_options,
-        )
+        return HttpConnection(self, self._guard, loop=asyncio.get_running_loop(), **self._connection_options)
 
     def connect(self, app_server: web.Server) -> None:
         """Pass requests to the application that this server of aiohttp serves."""
@@ -92,7 +83,7 @@ class HttpServer(web.Server):
         """Read the rest of the request's body, or let the response say that its connection closes."""
         if response.keep_alive:
             with self._guard.readiness.count_unfinished_body():
-                if await read_short_rest(request, self._limits.timings.rest_time):
+                if await read_short_rest(request, self._guard.connections.timings.rest_time):
                     return
         response.headers[CONNECTION_HEADER] = "close"  # aiohttp has set the header for a connection that stays open
         response.force_close()
@@ -103,16 +94,15 @@ class HttpServer(web.Server):
         connection = request.protocol
         assert isinstance(connection, HttpConnection)  # noqa: S101 - `__call__` creates no other connection
         if not connection.is_version_supported or not connection.is_head_bounded:
-            refusal = self._responder.check_head(request, is_version_supported=connection.is_version_supported)
+            refusal = check_head(request, is_version_supported=connection.is_version_supported)
             if refusal is not None:
                 connection.linger_after_answer()
                 return refusal
         try:
             return await self._app_handler(request)  # type: ignore[no-any-return]
         except web.HTTPExpectationFailed as failure:
-            return self._responder.refuse(
-                "expectation_failed", "The Expect header is not supported, except for 100-continue.", failure
-            )
+            detail = "The Expect header is not supported, except for 100-continue."
+            return refuse("expectation_failed", detail, request, failure)
 
 
 class GuardedRunner(web.ServerRunner):
