@@ -17,7 +17,6 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
 
 from support_service.guard.connection_limits import ConnectionTimings, DelayReason
-from support_service.guard.early_answers import LingeringClose
 from support_service.guard.exchange import EXCHANGE, new_request_id
 from support_service.guard.guard import Guard
 from support_service.guard.problems import problem_response
@@ -263,6 +262,48 @@ class HttpConnection(web.RequestHandler):
         else:
             self._head_bytes += len(data)
             self._head_end = (last + data[-len(HEAD_END) :])[-len(HEAD_END) + 1 :]
+
+
+class LingeringClose(asyncio.Protocol):
+    """The end of a connection: it discards what arrives until the client has read the last answer, and left."""
+
+    def __init__(self, connection: asyncio.Protocol, transport: asyncio.Transport, guard: Guard) -> None:
+        """Take a connection over, and tell its client that the last answer is complete."""
+        timings = guard.connections.timings
+        self._connection = connection
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._lost: asyncio.Future[None] = self._loop.create_future()
+        self._left = timings.lingering_bytes
+        self._pause = timings.lingering_pause
+        self._received_at = self._loop.time()
+        self._until = self._received_at + timings.lingering_time
+        transport.set_protocol(self)
+        transport.resume_reading()  # aiohttp may have paused it because nobody read the body
+        transport.write_eof()
+        self._task = self._loop.create_task(self._wait(guard))
+
+    def data_received(self, data: bytes) -> None:
+        """Discard data. Too much of it ends the connection."""
+        self._received_at = self._loop.time()
+        self._left -= len(data)
+        if self._left < 0:
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting, and tell the connection."""
+        self._lost.set_result(None)
+        self._connection.connection_lost(exc)
+
+    async def _wait(self, guard: Guard) -> None:
+        """Close the connection when its client has left, has sent nothing for a while, or has sent for too long."""
+        with guard.readiness.count_unfinished_body():
+            while not self._lost.done():
+                left = min(self._received_at + self._pause, self._until) - self._loop.time()
+                if left <= 0:
+                    break
+                await asyncio.wait((self._lost,), timeout=left)
+        self._transport.close()
 
 
 class ChunkedFraming:

@@ -1,6 +1,7 @@
 """The HTTP server of an application with connection limits, built on aiohttp's public classes."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import HttpVersion10, HttpVersion11, Payload, StreamReader, web
@@ -15,11 +16,11 @@ from support_service.guard.connection import (
     check_head,
     refuse,
 )
-from support_service.guard.early_answers import read_short_rest
 from support_service.guard.exchange import EXCHANGE, Exchange
 from support_service.guard.guard import Guard
 
 SLICE_BYTES = 256 * 1024  # as many as a block of a file
+MAX_REST_BYTES = 64 * 1024  # bytes of a body that are read before its answer
 CONNECTION_HEADER = istr("Connection")
 
 
@@ -80,10 +81,14 @@ class HttpServer(web.Server):
             response.body = SlicedBody(response.body, response.content_type)
 
     async def _end_body(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
-        """Read the rest of the request's body, or let the response say that its connection closes."""
+        """Read the rest of the request's body if it is short, or let the response say that its connection closes.
+
+        A client uses its connection again unless the response says so. A connection that is closed while the client
+        still sends is reset, and the client may lose the response: see `LingeringClose`.
+        """
         if response.keep_alive:
             with self._guard.readiness.count_unfinished_body():
-                if await read_short_rest(request, self._guard.connections.timings.rest_time):
+                if await _read_short_rest(request, self._guard.connections.timings.rest_time):
                     return
         response.headers[CONNECTION_HEADER] = "close"  # aiohttp has set the header for a connection that stays open
         response.force_close()
@@ -103,6 +108,19 @@ class HttpServer(web.Server):
         except web.HTTPExpectationFailed as failure:
             detail = "The Expect header is not supported, except for 100-continue."
             return refuse("expectation_failed", detail, request, failure)
+
+
+async def _read_short_rest(request: web.BaseRequest, seconds: float) -> bool:
+    """Read and discard the rest of a body if it is short and arrives in time. Return whether the body has ended."""
+    body, left = request.content, MAX_REST_BYTES
+    length = request.content_length
+    if (body.total_bytes if length is None else length - body.total_bytes) > left:
+        return False
+    with suppress(TimeoutError, ConnectionError, web.RequestPayloadError):  # the answer is the same
+        async with asyncio.timeout(seconds):
+            while left >= 0 and (chunk := await body.readany()):
+                left -= len(chunk)
+    return body.is_eof()
 
 
 class GuardedRunner(web.ServerRunner):
