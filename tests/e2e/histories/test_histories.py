@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from contextlib import aclosing, asynccontextmanager, closing, suppress
 from functools import partial
-from hashlib import sha256
 
 import pytest
 
@@ -24,7 +23,15 @@ from tests.e2e.histories.deployment import Servers, running
 from tests.support.calls import eventually
 from tests.support.events.webhooks import SECRET
 from tests.support.histories.clients import CHANNEL, LONG, ONE_ATTEMPT, STATUSES, Caller, until_answered
-from tests.support.histories.ending import Ending, Event, FinalCase, ReadAgain
+from tests.support.histories.ending import Ending, Event, ReadAgain
+from tests.support.histories.final_reads import (
+    digest_of,
+    filters_of,
+    final_case,
+    read_audit,
+    statuses_after,
+    wait_until_all_are_awake,
+)
 from tests.support.histories.model import OPERATIONS, RefusedAnswer
 from tests.support.histories.recording import Histories, most_undecided
 from tests.support.process import run
@@ -71,7 +78,7 @@ class Round:
                 self.histories.record(group)
             await self._deployment.repair()
             async with SupportClient(self._deployment.address) as client:
-                await self._wait_until_all_are_awake(client)
+                await wait_until_all_are_awake(client)
                 await self.histories.read_all()
                 with suppress(TimeoutError):  # the report says which stream has no more changes
                     await self._wait_for_the_streams()
@@ -163,29 +170,22 @@ class Round:
     async def _open_last_case(client):
         return (await until_answered(lambda: client.open_case(subject="Is anybody still there?", channel="web"))).id
 
-    @staticmethod
-    async def _wait_until_all_are_awake(client):
-        async def are_awake():
-            return not [case async for case in client.list_cases(snoozed=True)]
-
-        await eventually(are_awake, LONG)
-
     async def _end(self, client, last_opened):
         """Return what is found at the end, once nothing is wrong with it or nothing changes any more."""
         reads = {case_id: await client.get_case(case_id) for history in self.histories.begun for case_id in history.ids}
         files = [file for case_id, case in reads.items() for file in case.attachments if file.ticket_id == case_id]
-        audited = {each: await _read_audit(client, each) for each in reads}
+        audited = {each: await read_audit(client, each) for each in reads}
         for history in self.histories.begun:
             for case_id in history.ids:
                 history.note_links(audited[case_id])
         ending = Ending(
-            cases={case_id: _final(case) for case_id, case in reads.items()},
-            listed={each: [case.id async for case in client.list_cases(**_filters(each))] for each in STATUSES},
+            cases={case_id: final_case(case) for case_id, case in reads.items()},
+            listed={each: [case.id async for case in client.list_cases(**filters_of(each))] for each in STATUSES},
             counted={},
             audited={case_id: [entry.action for entry in entries] for case_id, entries in audited.items()},
-            statuses={case_id: [*_statuses(entries)] for case_id, entries in audited.items()},
+            statuses={case_id: [*statuses_after(entries)] for case_id, entries in audited.items()},
             audit_flaw=None,
-            downloaded={file.id: await _digest(client, file) for file in files},
+            downloaded={file.id: await digest_of(client, file) for file in files},
             streams=self._streams,
             most_restarts=self.faults[self._deployment.fault_of_streams],
             last_opened=last_opened,
@@ -195,7 +195,7 @@ class Round:
         ending.audit_flaw = verdict["flaw"]
 
         async def is_told():  # a count may be seconds old, and webhooks are repeated after seconds
-            ending.counted = {each: (await client.count_cases(**_filters(each))).count for each in STATUSES}
+            ending.counted = {each: (await client.count_cases(**filters_of(each))).count for each in STATUSES}
             ending.webhooks = [json.loads(body) for _, body in self._webhooks.sent]
             ending.places = _places(audited) if ending.published is None else ending.places_of_published()
             return not [*ending.errors()]
@@ -203,29 +203,6 @@ class Round:
         with suppress(AssertionError):  # the report says what is missing
             await eventually(is_told, LONG / 2)
         return ending
-
-
-def _filters(status):
-    return {"status": [status], "channel": CHANNEL}
-
-
-def _final(case):
-    texts = [message.message for message in case.messages if message.ticket_id == case.id]
-    files = {file.id: file.sha256 for file in case.attachments if file.ticket_id == case.id}
-    notes = [message.message for message in case.messages if message.visibility == "internal"]
-    return FinalCase(case.version, case.status, texts, files, notes)
-
-
-def _statuses(entries):
-    """Yield the status of a case after each of its audit entries, which come oldest first."""
-    status = None
-    for entry in entries:
-        _, status = entry.changes.get("status", (None, status))
-        yield status
-
-
-async def _digest(client, file):
-    return sha256(b"".join([block async for block in client.download(file)])).hexdigest()
 
 
 async def _read_again(client):
@@ -244,18 +221,6 @@ async def _read_again(client):
     ids = iter([*versions])
     await asyncio.gather(*(read(ids) for _ in range(READERS)))
     return ReadAgain(versions)
-
-
-async def _read_audit(client, case_id):
-    """Return the audit entries of a case, oldest first, once each has its position in the chain."""
-    entries = []
-
-    async def are_sealed():
-        entries[:] = [entry async for entry in client.list_audit(case_id)][::-1]
-        return all(entry.position for entry in entries)
-
-    await eventually(are_sealed, LONG)
-    return entries
 
 
 def _places(audited):

@@ -1,4 +1,4 @@
-"""Clients that do only what release 0.2.0 knows, too, and count what they see in each step of the upgrade."""
+"""Clients that count what they see in each step of the upgrade."""
 
 import asyncio
 import re
@@ -12,16 +12,7 @@ from typing import Any, TypeVar
 
 from support_service.cases.model.case import Attachment, Case
 from support_service.client import ClientTimings, NoAnswer, SupportClient, SupportError
-from tests.support.histories.clients import (
-    CHANNEL,
-    MESSAGES,
-    PRIORITIES,
-    STATUSES,
-    Caller,
-    History,
-    file,
-    until_answered,
-)
+from tests.support.histories.clients import CHANNEL, Caller, History, until_answered
 from tests.support.histories.model import Detail, Operation
 
 PATIENT = ClientTimings(connect=10.0, attempt=30.0, deadline=30.0, attempts=1)  # of a busy machine
@@ -84,8 +75,8 @@ class Tally:
             step.slowest = max(step.slowest, time.monotonic() - begin)
 
 
-class CommonHistory(History):
-    """Two cases, about which clients do what both releases know."""
+class CountedHistory(History):
+    """Two cases, and files of these."""
 
     def __init__(self, customer: str, tally: Tally) -> None:
         super().__init__(customer)
@@ -101,23 +92,25 @@ class CommonHistory(History):
         return super()._shown(place, case)
 
 
-class CommonCaller(Caller):
-    """A client that does what both releases know."""
+class CountedCaller(Caller):
+    """A client that counts its calls, and downloads files, too."""
+
+    links_cases = False
 
     def __init__(self, name: str, client: SupportClient, seed: object, tally: Tally) -> None:
         super().__init__(name, client, seed)
         self._tally = tally
 
-    async def begin_history(self, customer: str) -> CommonHistory:
+    async def begin_history(self, customer: str) -> CountedHistory:
         """Open two cases, each once."""
-        history = CommonHistory(customer, self._tally)
+        history = CountedHistory(customer, self._tally)
         for name in ("first", "second"):
             fields = {"subject": name, "channel": CHANNEL, "idempotency_key": f"{customer}-{name}", **history.filters}
             opened = await until_answered(lambda fields=fields: self._tally.count(self._client.open_case(**fields)))
             history.ids.append(opened.id)
         return history
 
-    async def call_by_chance(self, history: CommonHistory) -> None:
+    async def call_by_chance(self, history: CountedHistory) -> None:
         """Make one call."""
         if history.stored and self._draw.random() < 0.1:
             await self._download(self._draw.choice([*history.stored.values()]))
@@ -137,20 +130,3 @@ class CommonCaller(Caller):
     async def _read(self, attachment: Attachment) -> None:
         async for _ in self._client.download(attachment):
             pass
-
-    def _write(self, history: History, place: int) -> Operation:
-        draw, number = self._draw, next(history.numbers)
-        files = [name for name, (where, _) in history.files.items() if where == place]
-        kinds = (*MESSAGES, "set status", "prioritize", "upload", "remove")
-        name = draw.choices(kinds, (4, 3, 2, 5, 2, 2, 1 if files else 0))[0]
-        value = {
-            **dict.fromkeys(MESSAGES, f"text {number}"),
-            "set status": (draw.choice(STATUSES), None),
-            "prioritize": draw.choice(PRIORITIES),
-            "upload": file(f"{history.customer} file {number}"),
-            "remove": draw.choice(files or [None]),
-        }[name]
-        version = history.versions.get(place) if name != "remove" and draw.random() < 0.3 else None
-        operation = Operation(name, place, value, version, f"{history.customer}-{number}")
-        history.repeatable.append(operation)
-        return operation

@@ -2,16 +2,11 @@
 
 import re
 
-import sqlalchemy as sa
-
 from support_service.client import Case, SupportClient
 from support_service.platform.database.opening import create_database
-from tests.e2e.upgrade.release import ROOT
 from tests.support.privacy.stored import stored_text
 from tests.support.timings import PATIENT_DATABASE
 
-UPGRADES = (ROOT / "docs" / "operations" / "upgrades.md").read_text()
-(STATEMENT,) = re.findall(r"## Erasures by the previous release.*?```sql\n(.*?);\n *```", UPGRADES, re.DOTALL)
 WORD = "zaphod"  # is in everything that the customer writes
 CUSTOMER, ORDER = f"{WORD}-1", f"ORD-{WORD}"
 
@@ -40,7 +35,7 @@ async def write_to_new_release(address: str) -> Case:
 
 
 async def write_to_earlier_release(address: str, case: Case) -> None:
-    """Write with what 0.2.0 has, to a case that exists and to a new one."""
+    """Write to a case that exists and to a new one."""
     async with SupportClient(address) as client:
         await client.add_message(case.id, author_type="customer", message=f"{WORD} once more")
         another = await client.open_case(**_fields("earlier"), initial_message=_message("here, too"))
@@ -61,15 +56,6 @@ def _fields(name: str) -> dict[str, object]:
 
 def _message(text: str) -> dict[str, object]:
     return {"author_type": "customer", "message": f"{WORD} says {text}", "metadata": {"name": WORD}}
-
-
-async def run_statement(url: str) -> None:
-    """Run the documented statement, by which the new release finds what 0.2.0 has erased."""
-    database = create_database(url, timings=PATIENT_DATABASE)
-    await database.open()
-    async with database.transaction() as tx:
-        await tx.execute(sa.text(STATEMENT.replace("customer-17", CUSTOMER)))
-    await database.close()
 
 
 async def places(url: str, files, redis) -> list[str]:

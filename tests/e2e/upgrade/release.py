@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 VERSION = "0.2.0"
-COMMIT = "17be5167130c686eb9ce88f457403995ec2e3d84"
-NEWEST_MIGRATION = "0060"
+COMMIT = "4d25e469b813e71b5c5f2a9380b0b9b9b9bb5736"
 ROOT = Path(__file__).parents[3]
 CACHE = ROOT / "build" / f"release-{VERSION}"
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from support_service.api.models.audit import AuditEntry
 from support_service.client import (
@@ -194,6 +194,8 @@ class History(KnownCases):
 class Caller:
     """A client whose every choice follows from a seed."""
 
+    links_cases: ClassVar[bool] = True  # whether it relates and merges the cases, too
+
     def __init__(self, name: str, client: SupportClient, seed: object) -> None:
         self.name = name
         self._client = client
@@ -264,7 +266,7 @@ class Caller:
         files = [name for name, (where, _) in history.files.items() if where == place]
         name = draw.choices(
             (*MESSAGES, "set status", "snooze", "prioritize", "upload", "relate", "merge", "unmerge", "remove"),
-            (4, 3, 2, 4, 2, 2, 3, 1, 1, 2 if place in history.links else 0, 1 if files else 0),
+            (4, 3, 2, 4, 2, 2, 3, self.links_cases, self.links_cases, 2 if place in history.links else 0, bool(files)),
         )[0]
         value = {
             **dict.fromkeys(MESSAGES, f"text {number}"),
