@@ -27,6 +27,7 @@ from support_service.cases.model.requests import (
 from support_service.cases.policy import permission_missing
 from support_service.cases.service import ExistingCase
 from support_service.core.optimistic_lock import ExpectedVersions
+from support_service.guard.exchange import ANSWER_BYTES_PER_REQUEST
 from support_service.platform.telemetry.logs import LOG_CASE_ID
 
 TAG = Tag("cases", "Cases: open, list, read, change, close.")
@@ -173,7 +174,8 @@ async def _collect_timeline(call: Call, case_id: str, *, refresh: bool = False) 
     case, encoded = await documents.read(principal, view, case_id, with_history=True)
     if case.has_duplicates:
         return await _read_with_duplicates(call, case_id, with_timeline=True, refresh=refresh)
-    call.exchange.check_debt(encoded.document.size)
+    if encoded.document.size > ANSWER_BYTES_PER_REQUEST:
+        call.exchange.charge(0)  # spares the work for an answer that would be refused
     return await documents.with_timeline(principal, view, case_id, case, encoded, refresh=refresh)
 
 

@@ -4,12 +4,12 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from support_service.core.errors import problem
+from support_service.guard.exchange import EXCHANGE
 from support_service.guard.json_body import read_model
 from support_service.platform.access.authenticator import MAX_TOKEN_LENGTH
 from support_service.platform.access.sessions import (
     BrowserSessions,
     check_same_origin,
-    own_origin,
     read_cookie,
     remove_session_cookie,
     set_cookie,
@@ -54,7 +54,7 @@ async def sign_out(request: web.Request) -> web.Response:
 
 def check_https(request: web.Request) -> None:
     """Raise Forbidden for a sign-in whose secrets could be read on the way."""
-    own = own_origin(request)
+    own = request[EXCHANGE].own_origin()
     if own.scheme != "https" and not own.is_loopback:
         raise problem("https_required", "Sign in over HTTPS; plain HTTP works on this machine only.")
 

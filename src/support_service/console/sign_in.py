@@ -14,7 +14,6 @@ from support_service.guard.exchange import EXCHANGE
 from support_service.platform.access.sessions import (
     SEC_FETCH_SITE,
     SECRET_BYTES,
-    own_origin,
     read_cookie,
     remove_session_cookie,
     set_cookie,
@@ -192,7 +191,7 @@ def _provider(request: web.Request) -> "OidcProvider":
 
 def _own_url(request: web.Request) -> str:
     """Return the address of the service as the browser knows it: its cookies belong there. Raises MalformedRequest."""
-    own = own_origin(request)
+    own = request[EXCHANGE].own_origin()
     if not own.host:
         raise problem("malformed_request", "The header Host is missing. The sign-in leads back to this host.")
     return str(own)

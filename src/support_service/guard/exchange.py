@@ -1,6 +1,8 @@
 """The exchange: one request with its answer, as far as bounds and headers depend on it."""
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import ceil
 from time import perf_counter
 
@@ -10,7 +12,6 @@ from multidict import istr
 from support_service.core.domain.principals import ANONYMOUS
 from support_service.core.errors import RateLimited, SupportError, Unavailable, problem
 from support_service.guard.guard import Guard
-from support_service.guard.overload import LARGE_BODY_BYTES
 from support_service.guard.rates import RateLimiter, RateLimitState
 from support_service.guard.security import (
     CACHE_CONTROL_HEADER,
@@ -21,20 +22,16 @@ from support_service.guard.security import (
     HSTS_VALUE,
     ORIGIN_HEADER,
     SECURITY_HEADERS,
-    SERVER_HEADER,
-    SERVER_NAME,
     WebOrigin,
     read_origin,
 )
 from support_service.guard.unread_answers import SENT_AT_ONCE_BYTES, STREAM_BYTES, AnsweredConnection
-from support_service.platform.telemetry.http import UNMEASURED_PATHS
 from support_service.platform.telemetry.instruments import InstrumentSpec
 from support_service.platform.telemetry.traces import TraceToken
 
 SMALL_ANSWER_BYTES = 64 * 1024  # an answer up to this size is sent even if its caller has reached its bound meanwhile
 # Bytes of an answer that a request includes, and that each further request pays for.
 ANSWER_BYTES_PER_REQUEST = 256 * 1024
-FORWARDED_FOR, FORWARDED_PROTO = istr("X-Forwarded-For"), istr("X-Forwarded-Proto")
 RATE_LIMIT_HEADER, RATE_LIMIT_POLICY_HEADER = istr("RateLimit"), istr("RateLimit-Policy")
 REQUEST_ID_HEADER = istr("X-Request-Id")
 
@@ -54,50 +51,29 @@ def new_request_id() -> str:
     return os.urandom(8).hex()
 
 
+@dataclass(slots=True, eq=False)
 class Exchange:
     """One request and its answer: who sends it, what it costs them, and which headers the answer gets.
 
     The request has it under the key EXCHANGE. It does not refer to the request, so that both are freed at once.
     """
 
-    __slots__ = (
-        "began_at",
-        "body",
-        "callers",
-        "guard",
-        "headers",
-        "is_counted_as_large",
-        "is_measured",
-        "method",
-        "path",
-        "principal",
-        "rate_limit_headers",
-        "request_id",
-        "scheme",
-        "stream_began_at",
-        "streamed_bytes",
-        "trace",
-    )
-
-    def __init__(self, guard: Guard, request: web.BaseRequest) -> None:
-        headers = request.headers
-        self.guard = guard  # of the server that has received the request
-        self.method, self.headers = request.method, headers
-        self.is_measured = request.path not in UNMEASURED_PATHS
-        self.path: str | None = None  # of the route, with the names of its parameters; None without a route
-        self.request_id = ""
-        self.callers: tuple[str, ...] = ()  # whose bounds count: the client's address, and the principal if known
-        self.principal = ANONYMOUS.name
-        self.rate_limit_headers: tuple[str, str] | None = None  # values of RateLimit-Policy and RateLimit
-        self.body: bytes | None = None  # once it was read, unless it arrived together with the head
-        self.is_counted_as_large = False  # its body is one of the large bodies
-        self.streamed_bytes = STREAM_BYTES  # what the answer counts if its handler streams it
-        self.trace: TraceToken | None = None  # of the client, if it is continued here
-        self.began_at = perf_counter()
-        self.stream_began_at: float | None = None  # when the answer began, if it goes on for hours
-        self.scheme = "http"  # of the client's request, as trusted proxies report it
-        if FORWARDED_PROTO in headers:
-            self.scheme = guard.proxies.scheme(request.remote, headers.getall(FORWARDED_PROTO))
+    guard: Guard  # of the server that has received the request
+    method: str
+    headers: Mapping[str, str]  # of the request
+    is_measured: bool  # it asks for more than health and metrics
+    scheme: str  # of the client's request, as trusted proxies report it
+    path: str | None = None  # of the route, with the names of its parameters; None without a route
+    request_id: str = ""
+    callers: tuple[str, ...] = ()  # whose bounds count: the client's address, and the principal if known
+    principal: str = ANONYMOUS.name
+    rate_limit_headers: tuple[str, str] | None = None  # values of RateLimit-Policy and RateLimit
+    body: bytes | None = None  # once it was read, unless it arrived together with the head
+    is_counted_as_large: bool = False  # its body is one of the large bodies
+    streamed_bytes: int = STREAM_BYTES  # what the answer counts if its handler streams it
+    trace: TraceToken | None = None  # of the client, if it is continued here
+    began_at: float = field(default_factory=perf_counter)
+    stream_began_at: float | None = None  # when the answer began, if it goes on for hours
 
     def own_origin(self) -> WebOrigin:
         """Return the service as the client calls it, by its scheme and its Host header. Raises MalformedRequest."""
@@ -113,7 +89,7 @@ class Exchange:
     def count_request(self, limiter: RateLimiter | None, key: str) -> None:
         """Count the request for its address or its principal, if that is limited. Raises RateLimited over its rate."""
         if limiter is not None:
-            self._apply_limit(limiter, limiter.consume(key))
+            self.apply_limit(limiter, limiter.consume(key))
 
     def check_unread(self, size: int = 0) -> None:
         """Raise RateLimited or Unavailable if an answer of `size` bytes exceeds the bounds; 0 if it is not known yet.
@@ -137,30 +113,6 @@ class Exchange:
             raise
         self.is_counted_as_large = True
 
-    def charge_body(self, size: int) -> None:
-        """Count a JSON body of `size` bytes like one request for each `LARGE_BODY_BYTES` beyond the first.
-
-        Raises RateLimited, before the body is parsed, if the caller owes requests.
-        """
-        if size > LARGE_BODY_BYTES:
-            self.charge((size - 1) // LARGE_BODY_BYTES)
-
-    def charge_answer(self, size: int, *, may_owe: bool) -> None:
-        """Count an answer of `size` bytes like one request for each `ANSWER_BYTES_PER_REQUEST` beyond the first.
-
-        Raises RateLimited, instead of sending the answer, if the principal owes requests for earlier answers. With
-        `may_owe` it does not: the answer to a write is sent anyway.
-        """
-        limiter = self.guard.principal_limiter
-        if limiter is not None and size > ANSWER_BYTES_PER_REQUEST:
-            requests = (size - 1) // ANSWER_BYTES_PER_REQUEST
-            self._apply_limit(limiter, limiter.consume_many(self.principal, requests, may_owe=may_owe))
-
-    def check_debt(self, size: int) -> None:
-        """Raise RateLimited if an answer of more than `size` bytes would be refused; spares the work for it."""
-        if size > ANSWER_BYTES_PER_REQUEST:
-            self.charge(0)
-
     def charge(self, requests: int) -> None:
         """Count work that costs so many further requests. Raises RateLimited if the principal owes requests."""
         limiter = self.guard.principal_limiter
@@ -182,12 +134,9 @@ class Exchange:
         headers = response.headers
         if self.request_id:
             headers[REQUEST_ID_HEADER] = self.request_id
-        headers.extend(SECURITY_HEADERS)
-        if CSP_HEADER not in headers:
-            headers[CSP_HEADER] = DEFAULT_CSP
-        if CACHE_CONTROL_HEADER not in headers:
-            headers[CACHE_CONTROL_HEADER] = "no-store"
-        headers[SERVER_HEADER] = SERVER_NAME
+        headers.update(SECURITY_HEADERS)
+        headers.setdefault(CSP_HEADER, DEFAULT_CSP)
+        headers.setdefault(CACHE_CONTROL_HEADER, "no-store")
         if self.guard.browser_policy.allowed_origins:
             self.guard.browser_policy.set_cors_headers(self.headers.get(ORIGIN_HEADER), headers)
         if self.scheme == "https":
@@ -213,7 +162,7 @@ class Exchange:
         """Count the request as one that was refused for a reason of REQUEST_TURNED_AWAY."""
         self.guard.instruments.add(REQUEST_TURNED_AWAY, 1, {"reason": reason})
 
-    def _apply_limit(self, limiter: RateLimiter, limit_state: RateLimitState) -> None:
+    def apply_limit(self, limiter: RateLimiter, limit_state: RateLimitState) -> None:
         """Keep the state of a limit for the headers of the answer. Raises RateLimited if it admits no request."""
         policy = limiter.policy
         state = f'"{limiter.name}";r={limit_state.remaining};t={ceil(limit_state.seconds_until_full)}'

@@ -90,7 +90,8 @@ async def read_json(request: web.Request) -> Any:
     the caller owes requests for earlier bodies, and aiohttp's 413 for a large body.
     """
     body = await read_body(request)
-    request[EXCHANGE].charge_body(len(body))
+    if len(body) > LARGE_BODY_BYTES:  # it counts like one request for each of them
+        request[EXCHANGE].charge((len(body) - 1) // LARGE_BODY_BYTES)
     # A request that a browser sends to another origin without a preflight never has a JSON type.
     content_type = media_type(request)
     if content_type != "application/json" and not content_type.endswith("+json"):

@@ -20,13 +20,12 @@ SECURITY_HEADERS = tuple(
         ("X-Frame-Options", "DENY"),
         ("Referrer-Policy", "no-referrer"),
         ("Cross-Origin-Resource-Policy", "same-origin"),
+        ("Server", "support-service"),  # aiohttp would disclose Python's version and its own
     )
 )
 CSP_HEADER = istr("Content-Security-Policy")
 DEFAULT_CSP = "default-src 'none'; frame-ancestors 'none'"
 CACHE_CONTROL_HEADER = istr("Cache-Control")
-SERVER_HEADER = istr("Server")
-SERVER_NAME = "support-service"  # aiohttp would disclose Python's version and its own
 HSTS_HEADER = istr("Strict-Transport-Security")
 HSTS_VALUE = "max-age=31536000"
 HOST_HEADER = istr("Host")

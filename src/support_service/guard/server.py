@@ -18,10 +18,11 @@ from support_service.guard.connection import (
 )
 from support_service.guard.exchange import EXCHANGE, Exchange
 from support_service.guard.guard import Guard
+from support_service.platform.telemetry.http import UNMEASURED_PATHS
 
 SLICE_BYTES = 256 * 1024  # as many as a block of a file
 MAX_REST_BYTES = 64 * 1024  # bytes of a body that are read before its answer
-CONNECTION_HEADER = istr("Connection")
+CONNECTION_HEADER, FORWARDED_PROTO = istr("Connection"), istr("X-Forwarded-Proto")
 
 
 class HttpServer(web.Server):
@@ -66,7 +67,12 @@ class HttpServer(web.Server):
         if not is_supported:
             message = message._replace(version=HttpVersion10)  # a named tuple; the response has its version
         request: web.BaseRequest = self._app_request_factory(message, payload, protocol, writer, *context)
-        request[EXCHANGE] = Exchange(self._guard, request)
+        scheme = "http"
+        if FORWARDED_PROTO in request.headers:
+            scheme = self._guard.proxies.scheme(request.remote, request.headers.getall(FORWARDED_PROTO))
+        request[EXCHANGE] = Exchange(
+            self._guard, request.method, request.headers, request.path not in UNMEASURED_PATHS, scheme
+        )
         return request
 
     async def _begin_answer(self, request: web.BaseRequest, response: web.StreamResponse) -> None:

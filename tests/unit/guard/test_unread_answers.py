@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import make_mocked_request
 
 from support_service.api.routing.endpoint import compile_route
 from support_service.api.routing.pipeline import charge
@@ -147,14 +146,13 @@ def test_only_large_answers_that_are_sent_need_room(instruments):
     """An answer to HEAD has no body, and a small one is sent although its caller has reached the bound meanwhile."""
     answers = UnreadAnswers(10**6, 10**5)
     begin(answers, 10**5 - 1)
-    guard = SimpleNamespace(unread_answers=answers, instruments=instruments)
+    guard = SimpleNamespace(unread_answers=answers, instruments=instruments, principal_limiter=None)
     public = compile_route(openapi, ())
     for method, size, refused in (
         ("GET", SMALL_ANSWER_BYTES, False),
         ("HEAD", 10**6, False),
         ("GET", SMALL_ANSWER_BYTES + 1, True),
     ):
-        exchange = Exchange(guard, make_mocked_request(method, "/support/cases"))
-        exchange.callers = CALLER
+        exchange = Exchange(guard, method, {}, is_measured=True, scheme="http", callers=CALLER)
         with pytest.raises(RateLimited) if refused else nullcontext():
             charge(exchange, public, web.Response(body=bytes(size)))

@@ -28,8 +28,8 @@ from support_service.core.errors import Forbidden, SupportError, Unauthenticated
 from support_service.core.http import router_path
 from support_service.guard.addresses import rate_limit_address
 from support_service.guard.exchange import (
+    ANSWER_BYTES_PER_REQUEST,
     EXCHANGE,
-    FORWARDED_FOR,
     REQUEST_ID_HEADER,
     SMALL_ANSWER_BYTES,
     Exchange,
@@ -49,7 +49,7 @@ from support_service.service import SERVICE
 MAX_QUERY_BYTES = 4096  # bytes; the longest query that the API needs is a tenth of this
 MAX_QUERY_PARAMETERS = 64
 SINGLE_VALUE_HEADERS = tuple(istr(name) for name in ("Content-Encoding", "Content-Type", "If-Range", "Origin", "Range"))
-USER_AGENT = istr("User-Agent")
+FORWARDED_FOR, USER_AGENT = istr("X-Forwarded-For"), istr("User-Agent")
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CALL = web.RequestKey("call", Call)
 
@@ -251,17 +251,19 @@ def answer(call: Call, endpoint: Endpoint, reply: Reply[Any]) -> web.Response:
 
 
 def charge(exchange: Exchange, endpoint: Endpoint, response: web.StreamResponse) -> None:
-    """Count a large answer that is not streamed. Raises RateLimited or Unavailable if it must not be sent.
+    """Count an answer like one request for each `ANSWER_BYTES_PER_REQUEST` beyond the first, unless it is streamed.
 
-    The answer to a write reports a change, so it is sent in any case.
+    Raises RateLimited or Unavailable, instead of sending a large answer, if the principal owes requests, or over the
+    bounds of unread answers. The answer to a write reports a change, so it is sent in any case.
     """
     size = len(response.body) if isinstance(response, web.Response) and isinstance(response.body, bytes) else 0
     if size <= SMALL_ANSWER_BYTES:
         return
     if not endpoint.takes_key and exchange.method != "HEAD":
         exchange.check_unread(size)
-    if endpoint.permission is not None:
-        exchange.charge_answer(size, may_owe=endpoint.takes_key)
+    limiter, requests = exchange.guard.principal_limiter, (size - 1) // ANSWER_BYTES_PER_REQUEST
+    if endpoint.permission is not None and limiter is not None and requests:
+        exchange.apply_limit(limiter, limiter.consume_many(exchange.principal, requests, may_owe=endpoint.takes_key))
 
 
 def _note_refusal(request: web.Request, exchange: Exchange, endpoint: Endpoint, failure: SupportError) -> None:

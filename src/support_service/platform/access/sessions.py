@@ -30,7 +30,7 @@ from support_service.core.clock import utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import SupportError, Unauthenticated, Unavailable, problem
 from support_service.guard.exchange import EXCHANGE
-from support_service.guard.security import ORIGIN_HEADER, WebOrigin, parse_origin
+from support_service.guard.security import ORIGIN_HEADER, parse_origin
 from support_service.platform.access.authenticator import Authenticator
 from support_service.platform.access.timings import SessionLimits, SignInTimings
 from support_service.platform.database import Database, Row
@@ -268,17 +268,12 @@ def unseal(sealed: str, secret: str) -> str:
     return (jwe.decrypt_compact(sealed, key, algorithms=JWE_ALGORITHMS).plaintext or b"").decode()
 
 
-def own_origin(request: web.Request) -> WebOrigin:
-    """Return the service as the client of a request calls it."""
-    return request[EXCHANGE].own_origin()
-
-
 def cookie_name(request: web.Request, name: str = SESSION_COOKIE) -> str:
     """Return the name of the cookie that counts for a request: with `__Host-`, except for plain HTTP on loopback.
 
     Browsers send cookies of both names to loopback, after sign-ins over HTTPS and over plain HTTP; one may have ended.
     """
-    own = own_origin(request)
+    own = request[EXCHANGE].own_origin()
     return name if own.scheme == "http" and own.is_loopback else f"{SECURE_PREFIX}{name}"
 
 
@@ -347,4 +342,4 @@ def _is_from_own_page(request: web.Request) -> bool | None:
     site, origin = request.headers.get(SEC_FETCH_SITE), request.headers.get(ORIGIN_HEADER)
     if site is not None:
         return None if site == "none" else site == "same-origin"
-    return None if origin is None else parse_origin(origin) == own_origin(request)
+    return None if origin is None else parse_origin(origin) == request[EXCHANGE].own_origin()
