@@ -31,5 +31,5 @@ async def empty(client: TestClient) -> None:
 
 @pytest.fixture
 async def own_client(make_client: Callable[..., Awaitable[TestClient]]) -> TestClient:
-    """A client of a service of its own, for modules of tests/app/api whose tests change more than data."""
+    """A client of a service of its own, for modules whose tests change more than data."""
     return await make_client()
