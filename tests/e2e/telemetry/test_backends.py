@@ -20,7 +20,7 @@ NOT_CONFIGURED = {
     *("support_certificate_expires_seconds", "support_database_number", "support_redis_role"),
     *("support_redis_evicted_keys_total", "support_redis_eviction_policy", "support_redis_memory_limit_bytes"),
     *("support_redis_memory_usage_bytes", "support_s3_calls_total", "support_s3_repeats_total"),
-    *("support_webhook_overdue_age_seconds"),
+    "support_webhook_overdue_age_seconds",
 }
 LAST_REQUEST = 'http_server_request_duration_seconds_count{http_route="other"}'  # the workload's last request
 # These change without traffic, even between a scrape and an export.
