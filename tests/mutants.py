@@ -1,19 +1,24 @@
 """Changes the service in one place at a time, and prints the changes that no test notices.
 
 mutmut makes the changes, and coverage.py tells which tests execute a line. They run in copies of the tree, the
-most promising first, until one fails. What they execute is recorded again after any change of service or tests.
+most promising first, until one fails. What they execute is recorded again after any change of service or tests. A
+process that a test starts counts as a part of it, if it ends by itself: coverage.py records nothing of one that is
+killed.
 """
 
 import argparse
 import ast
+import contextlib
 import difflib
 import hashlib
 import itertools
 import json
 import os
 import random
+import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -26,6 +31,7 @@ from xml.etree import ElementTree as ET
 
 import coverage
 import libcst as cst
+import psutil
 from libcst import matchers
 from libcst.metadata import MetadataWrapper, PositionProvider
 from mutmut.mutation.mutators import mutation_operators
@@ -36,7 +42,9 @@ FOLDER = ROOT / "build/mutants"
 NOT_COPIED = ("build", "var", ".git", ".venv", "node_modules", "__pycache__", ".*_cache", ".hypothesis", ".coverage*")
 FIRST_TESTS = 25  # most mutants are found by one of them, and the other tests need not be imported
 HANGING = 60  # seconds for one test; then it has found the mutant
-MEMORY = 12 << 30  # bytes of address space for one process: some mutants collect without end
+MEMORY = 8 << 30  # bytes of data of one process: some mutants collect without end, and Chromium reserves more addresses
+PHASE = re.compile(r"\|\w+$| \(\w+\)$")  # of a test: in a context of pytest-cov, or in the variable of pytest
+TIERS = ("unit", "app", "integration", "e2e")
 TESTS_FAILED, NO_TESTS_RAN = 1, 5  # exit statuses of pytest
 
 
@@ -58,7 +66,7 @@ class Mutant:
 def main() -> int:
     """Run tests with each mutant of a sample, and return the exit status."""
     options = parse_arguments()
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     files = sorted({file for path in options.paths for file in modules_of(path)})
     mutants = sample(files, options.sample, options.seed)
     trees = [copy_tree(FOLDER / str(number)) for number in range(options.jobs)]
@@ -104,7 +112,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--sample", type=int, default=50, help="number of places; each gets one change")
     parser.add_argument("--seed", type=int, default=1, help="chooses the places and the changes")
-    parser.add_argument("--tests", nargs="+", default=["tests/unit", "tests/app", "tests/integration"])
+    parser.add_argument("--tests", nargs="+", default=[f"tests/{tier}" for tier in TIERS])
     parser.add_argument("--seconds", type=float, default=120, help="of tests for a mutant, as they were recorded")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="mutants at a time")
     parser.add_argument("--at-least", type=float, default=0, help="percent; if fewer are found, the command fails")
@@ -200,18 +208,16 @@ class Record:
         """Return the tests that execute the place of a mutant, up to so many seconds of them.
 
         The tests that execute most of its module in their time come first: they are about it. What is executed at an
-        import concerns each test that executes something of the module, or else all tests.
+        import concerns each test that executes something else of the module, or else all tests.
         """
         by_line = {
-            line: {context.rpartition("|")[0] for context in contexts}  # without the phase
+            line: {PHASE.sub("", context) for context in contexts}
             for line, contexts in self.data.contexts_by_lineno(str(self.tree / mutant.path)).items()
         }
         names = set().union(*(by_line.get(line, ()) for line in statement_of(mutant)))
-        executed = Counter(itertools.chain.from_iterable(by_line.values()))
+        executed = Counter(itertools.chain.from_iterable(names for names in by_line.values() if "" not in names))
         if "" in names:
-            names = set(executed)
-        if names == {""}:
-            names = set(self.seconds)
+            names = set(executed or self.seconds)
         chosen = sorted(names & self.seconds.keys(), key=lambda test: self.seconds[test] / (executed[test] or 1))
         total = itertools.accumulate(self.seconds[test] for test in chosen)
         return [test for test, until in zip(chosen, total, strict=True) if until < seconds]
@@ -226,18 +232,21 @@ def read_record(tree: Path, files: list[str], options: argparse.Namespace) -> Re
         print("Recording what each test executes", flush=True)
         lines.unlink(missing_ok=True)
         included = "".join(f"  {tree / file}\n" for file in files)
-        (FOLDER / "coveragerc").write_text(f"[run]\nparallel = true\ninclude =\n{included}")
-        measuring = ("--cov", f"--cov-config={FOLDER}/coveragerc", "--cov-context=test", "--cov-report=")
-        workers = (f"--numprocesses={options.jobs}", "--dist=worksteal", "--timeout=900", f"--junitxml={times}")
-        done = run_pytest(tree, *workers, *measuring, *options.tests, COVERAGE_FILE=str(lines))
+        config = FOLDER / "coveragerc"
+        config.write_text(f"[run]\nparallel = true\ncontext = ${{PYTEST_CURRENT_TEST-}}\ninclude =\n{included}")
+        measuring = ("--cov", f"--cov-config={config}", "--cov-context=test", "--cov-report=")
+        # By the variable, coverage.py measures the processes that a worker starts, and not the worker once more.
+        workers = (f"--tx={options.jobs}*popen//env:COVERAGE_PROCESS_START={config}", "--dist=worksteal")
+        recording = (*workers, *measuring, "--timeout=900", f"--junitxml={times}")
+        done = run_pytest(tree, *recording, *options.tests, COVERAGE_FILE=str(lines))
         if done.returncode not in (0, TESTS_FAILED):
-            raise RuntimeError(done.stdout + done.stderr)
+            raise RuntimeError(done.stdout)
         print(done.stdout.splitlines()[-1])
         stamped.write_text(stamp.hexdigest())
     data = coverage.CoverageData(str(lines))
     data.read()
     passed = (case for case in ET.parse(times).iter("testcase") if not len(case))
-    names = {context.rpartition("|")[0] for context in data.measured_contexts()}
+    names = {PHASE.sub("", context) for context in data.measured_contexts()}
     seconds = {
         f"{case.attrib['classname'].replace('.', '/')}.py::{case.attrib['name']}": float(case.attrib["time"])
         for case in passed
@@ -259,9 +268,22 @@ def statement_of(mutant: Mutant) -> list[int]:
 
 
 def run_pytest(tree: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run tests in a session of its own, and end what is left of it: a test that is ended leaves its servers."""
     command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "-p", "no:cacheprovider", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(tree / "src"), **variables}
-    return subprocess.run(command, cwd=tree, env=environment, text=True, capture_output=True, check=False)
+    said = tree / "said.txt"  # no pipe, whose end would be that of the last server
+    with said.open("w") as output:
+        process = subprocess.Popen(
+            command, cwd=tree, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+        try:
+            process.wait()
+        finally:
+            for pid in psutil.pids():
+                with contextlib.suppress(ProcessLookupError):
+                    if os.getsid(pid) == process.pid:
+                        os.kill(pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, process.returncode, said.read_text())
 
 
 def find(mutant: Mutant, tests: list[str], tree: Path) -> str | None:

@@ -20,7 +20,10 @@ START_TIMEOUT = 120.0  # seconds, on a busy machine
 COVERAGE = {"COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"}  # coverage.py measures new interpreters only
 # For a service on a machine that may stall: arguments of `running`.
 PATIENT_SOURCES = {"SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60", "SUPPORT_TIMELINE_DEADLINE": "60"}
-LONG_TIMEOUTS = {"module": "tests.support.long_timeouts", "PYTHONPATH": str(Path(__file__).parents[2])}
+LONG_TIMEOUTS = {
+    "module": "tests.support.long_timeouts",
+    "PYTHONPATH": os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")))),
+}
 SERVICE_VARIABLES = ("SUPPORT_", "OTEL_", "PYTHONDONTWRITEBYTECODE")
 
 
