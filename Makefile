@@ -62,6 +62,7 @@ services: install $(NODE_PACKAGES) ## Install the Debian and npm packages, helm 
 	have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	PATH="$$PATH:/usr/sbin" have pgbouncer || missing="$$missing pgbouncer"; \
 	PATH="$$PATH:/usr/sbin" have haproxy || missing="$$missing haproxy"; \
+	PATH="$$PATH:/usr/sbin" have nginx || missing="$$missing nginx-light"; \
 	ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$$missing libfaketime"; \
 	have promtool || missing="$$missing prometheus"; \
 	have amtool || missing="$$missing prometheus-alertmanager"; \

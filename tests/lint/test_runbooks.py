@@ -319,7 +319,7 @@ def test_log_patterns_of_pages_match_log_messages(page):
 PLACES_OF_CODES = {
     "problem": 0,
     "problem_response": 0,
-    "refuse": 0,
+    "refuse": 1,
     "check_resource_version": 2,
     "resource_conflict": 1,
 }

@@ -10,12 +10,16 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, cast
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
+from multidict import istr
 
+from support_service.core.errors import RateLimited
+from support_service.guard.addresses import rate_limit_address
 from support_service.guard.connection_limits import ConnectionTimings, DelayReason
 from support_service.guard.exchange import EXCHANGE, new_request_id
 from support_service.guard.guard import Guard
@@ -37,6 +41,7 @@ MAX_URL_BYTES = 8190  # bytes of the request's URL
 MAX_HEADER_BYTES = 8192
 MAX_HEADERS = 100
 MAX_HEAD_BYTES = 32 * 1024  # bytes of all headers; a browser sends 2 KiB, a long token has 8 KiB
+EXPECT, FORWARDED_FOR, CONTINUE = istr("Expect"), istr("X-Forwarded-For"), "100-continue"
 TOO_MANY_HEADERS_MESSAGE = "Too many headers received"  # aiohttp's message; it has no exception class for this
 
 log = logging.getLogger(CLIENT_ERROR_LOGGER)
@@ -364,8 +369,9 @@ class ChunkedFraming:
 def check_head(request: web.BaseRequest, *, is_version_supported: bool) -> web.Response | None:
     """Return the refusal of a head that aiohttp accepts but has another version or is too large, else None."""
     if not is_version_supported:
-        detail = "The request is neither HTTP/1.0 nor HTTP/1.1; it had no effect."
-        return _set_headers_and_close(request, refuse("version_not_supported", detail, request))
+        return refuse(
+            request, "version_not_supported", "The request is neither HTTP/1.0 nor HTTP/1.1; it had no effect."
+        )
     size = sum(len(name) + len(value) + len(": \r\n") for name, value in request.raw_headers)
     return refuse_unreadable(request, None, head_too_large=True) if size > MAX_HEAD_BYTES else None
 
@@ -373,33 +379,49 @@ def check_head(request: web.BaseRequest, *, is_version_supported: bool) -> web.R
 def refuse_unreadable(
     request: web.BaseRequest, cause: BaseException | None, *, head_too_large: bool = False
 ) -> web.Response:
-    """Return the response to a request that has no route, and close its connection."""
+    """Return the response to a request that aiohttp cannot parse, and close its connection."""
     too_long = cause.args[1] if isinstance(cause, LineTooLong) else None  # the limit that a line exceeds
     if too_long == MAX_URL_BYTES and not head_too_large:
-        response = refuse("uri_too_long", f"The URL may have at most {MAX_URL_BYTES} bytes.", request, cause)
-    elif too_long or head_too_large or str(cause).endswith(TOO_MANY_HEADERS_MESSAGE):
+        return refuse(request, "uri_too_long", f"The URL may have at most {MAX_URL_BYTES} bytes.", cause)
+    if too_long or head_too_large or str(cause).endswith(TOO_MANY_HEADERS_MESSAGE):
         limits = f"{MAX_HEADERS} headers, {MAX_HEADER_BYTES} bytes in each, {MAX_HEAD_BYTES} bytes in total"
-        response = refuse("headers_too_large", f"A request may have at most {limits}.", request, cause)
-    else:
-        detail = "The request is not valid HTTP/1.0 or HTTP/1.1; it had no effect."
-        response = refuse("malformed_request", detail, request, cause)
-    return _set_headers_and_close(request, response)
+        return refuse(request, "headers_too_large", f"A request may have at most {limits}.", cause)
+    detail = "The request is not valid HTTP/1.0 or HTTP/1.1; it had no effect."
+    return refuse(request, "malformed_request", detail, cause)
 
 
-def refuse(code: str, detail: str, request: web.BaseRequest, cause: BaseException | None = None) -> web.Response:
-    """Return a problem response with a new request id, and count and log the refusal."""
+def refuse_before_middleware(request: web.BaseRequest, cause: Exception) -> web.Response:
+    """Return the response to a request at which aiohttp failed before its middleware, and close its connection.
+
+    aiohttp raises for an Expect header that it does not know, and for one that is not ASCII. The request counts for the
+    rate limit of its address.
+    """
+    exchange = request[EXCHANGE]
+    guard = exchange.guard
+    try:
+        client = guard.proxies.client_address(request.remote, request.headers.getall(FORWARDED_FOR, ()))
+        exchange.count_request(guard.address_limiter, rate_limit_address(client))
+    except RateLimited as failure:
+        response = refuse(request, failure.code, failure.detail, cause)
+        response.headers["Retry-After"] = str(failure.retry_after)
+        return response
+    if request.headers.get(EXPECT, CONTINUE).lower() != CONTINUE:
+        detail = "The Expect header is not supported, except for 100-continue."
+        return refuse(request, "expectation_failed", detail, cause)
+    return refuse(request, "internal_error", "The service failed before it read the request; it had no effect.", cause)
+
+
+def refuse(request: web.BaseRequest, code: str, detail: str, cause: BaseException | None = None) -> web.Response:
+    """Return a problem response with a new request id that closes the connection. Count and log the refusal."""
     exchange = request[EXCHANGE]
     exchange.request_id = new_request_id()
     token = LOG_REQUEST_ID.set(exchange.request_id)
     response = problem_response(code, detail)
     exchange.guard.requests.record_unreadable(response.status)
     reason = code if cause is None else f"{code}, {type(cause).__name__}"
-    log.info("Refused an unreadable request: %d %s", response.status, reason, extra={"status": response.status})
+    level = logging.WARNING if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO
+    log.log(level, "Refused an unreadable request: %d %s", response.status, reason, extra={"status": response.status})
     LOG_REQUEST_ID.reset(token)
-    return response
-
-
-def _set_headers_and_close(request: web.BaseRequest, response: web.Response) -> web.Response:
-    request[EXCHANGE].set_headers(response)  # aiohttp does this only for requests with a route
+    exchange.set_headers(response)  # aiohttp does this only for requests with a route
     response.force_close()
     return response

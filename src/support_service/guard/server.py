@@ -14,7 +14,7 @@ from support_service.guard.connection import (
     MAX_URL_BYTES,
     HttpConnection,
     check_head,
-    refuse,
+    refuse_before_middleware,
 )
 from support_service.guard.exchange import EXCHANGE, Exchange
 from support_service.guard.guard import Guard
@@ -28,7 +28,7 @@ CONNECTION_HEADER, FORWARDED_PROTO = istr("Connection"), istr("X-Forwarded-Proto
 class HttpServer(web.Server):
     """A server of an application's requests on `HttpConnection`s.
 
-    It also answers the Expect headers which aiohttp rejects before any middleware.
+    It also answers requests at which aiohttp fails before any middleware.
     """
 
     def __init__(self, app: web.Application, guard: Guard, **options: Any) -> None:
@@ -66,6 +66,10 @@ class HttpServer(web.Server):
         protocol.begin_request(payload, writer, is_chunked=message.chunked, is_version_supported=is_supported)
         if not is_supported:
             message = message._replace(version=HttpVersion10)  # a named tuple; the response has its version
+        if message.chunked:
+            # aiohttp 3.14.5 gives the last field of a trailer to the next request of the connection. So there is none.
+            message = message._replace(should_close=True)
+            protocol.linger_after_answer()  # the client may have sent another request already
         request: web.BaseRequest = self._app_request_factory(message, payload, protocol, writer, *context)
         scheme = "http"
         if FORWARDED_PROTO in request.headers:
@@ -111,9 +115,11 @@ class HttpServer(web.Server):
                 return refusal
         try:
             return await self._app_handler(request)  # type: ignore[no-any-return]
-        except web.HTTPExpectationFailed as failure:
-            detail = "The Expect header is not supported, except for 100-continue."
-            return refuse("expectation_failed", detail, request, failure)
+        except ConnectionError:
+            raise  # the client has left
+        except Exception as failure:  # noqa: BLE001 - the middleware catches its own
+            connection.linger_after_answer()
+            return refuse_before_middleware(request, failure)
 
 
 async def _read_short_rest(request: web.BaseRequest, seconds: float) -> bool:

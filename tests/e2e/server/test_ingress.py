@@ -1,5 +1,6 @@
-"""HAProxy as docs/operations/ingress.md configures it, before a service and a replica that is down."""
+"""HAProxy and nginx as docs/operations/ingress.md configures them, before a service and a replica that is down."""
 
+import asyncio
 import re
 import ssl
 import subprocess
@@ -22,18 +23,45 @@ pytestmark = pytest.mark.usefixtures("processes", "servers")
 
 PAGE = (ROOT / "docs" / "operations" / "ingress.md").read_text()
 (CONFIGURATION,) = re.findall(r"```haproxy\n(.*?)```", PAGE, re.DOTALL)
+(NGINX,) = re.findall(r"```nginx\n(.*?)```", PAGE, re.DOTALL)
 (COMMAND,) = re.findall(r"\$ (SUPPORT_.*) support-service serve", PAGE)
 PROXY, DOWN = "127.0.0.1", "127.0.0.2"
 
 
 @contextmanager
 def running_haproxy(folder, configuration, port):
-    file, log = folder / "haproxy.cfg", folder / "haproxy.log"
+    file = folder / "haproxy.cfg"
     file.write_text(configuration)
-    with log.open("wb") as out, subprocess.Popen([find_binary("haproxy"), "-db", "-f", file], stderr=out) as process:
-        wait_until_ready(lambda: accepts(port), process, log)
+    with running_proxy([find_binary("haproxy"), "-db", "-f", file], folder / "haproxy.log", port):
         yield
-        process.kill()
+
+
+@contextmanager
+def running_nginx(folder, authority, port, service):
+    """Run the page's block with connections to the service that all clients share."""
+    changed = {
+        "443 ssl": f"{PROXY}:{port} ssl",
+        "/etc/nginx/support.key": (key := str(authority.issue(timedelta(days=1)))),
+    }
+    changed |= {"/etc/nginx/support.crt": key, "http_version 1.1;": 'http_version 1.1; proxy_set_header Connection "";'}
+    block = re.sub("|".join(map(re.escape, changed)), lambda found: changed[found[0]], NGINX)
+    upstream = (
+        f"upstream support {{ server {PROXY}:{service}; keepalive 8; }} access_log off; client_body_temp_path body;"
+    )
+    file = folder / "nginx.conf"
+    file.write_text(f"daemon off; master_process off; pid pid; events {{}} http {{ {upstream} {block} }}")
+    with running_proxy([find_binary("nginx"), "-p", folder, "-e", "stderr", "-c", file], folder / "nginx.log", port):
+        yield
+
+
+@contextmanager
+def running_proxy(command, log, port):
+    with log.open("wb") as out, subprocess.Popen(command, stderr=out) as process:
+        try:
+            wait_until_ready(lambda: accepts(port), process, log)
+            yield
+        finally:
+            process.kill()
 
 
 @pytest.fixture
@@ -125,3 +153,36 @@ async def test_clients_do_not_choose_the_address_by_which_they_are_limited(sessi
         async with session.get("/support/cases", headers={"X-Forwarded-For": address}) as response:
             statuses.append(response.status)
     assert statuses == [200, 200, 200, 429]
+
+
+ATTACK = (
+    b"POST /support/cases/nope/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nAuthorization: Bearer evil\r\nX-Request-Id: evil\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("proxy", ["HAProxy", "nginx"])
+async def test_trailer_is_no_header_of_another_client(migrated_folder, tmp_path, proxy):
+    """HAProxy passes trailers on, nginx drops them. Both give a connection to the service to the next client."""
+    service, plain, encrypted = free_port(), free_port(), free_port()
+    authority = CertificateAuthority(tmp_path)
+    trusting = ssl.create_default_context(cafile=authority.certificate)
+    if proxy == "nginx":
+        proxied = running_nginx(tmp_path, authority, encrypted, service)
+    else:
+        configuration = configuration_of(authority, plain, encrypted, service)
+        shared = configuration.replace("option httpchk", "http-reuse always\n    option httpchk")
+        proxied = running_haproxy(tmp_path, shared, encrypted)
+    async with (
+        running("serve", cwd=migrated_folder, SUPPORT_TRUSTED_PROXIES=PROXY, SUPPORT_PORT=str(service)) as process,
+        aiohttp.ClientSession(f"https://{PROXY}:{encrypted}", connector=aiohttp.TCPConnector(ssl=trusting)) as victim,
+    ):
+        await process.wait_until_ready(f"http://{PROXY}:{service}")
+        with proxied:
+            for _ in range(20):
+                reader, writer = await asyncio.open_connection(PROXY, encrypted, ssl=trusting)
+                writer.write(ATTACK)
+                assert b" 422 " in await reader.readuntil(b"\r\n")
+                async with victim.get("/support/cases") as response:
+                    assert (response.status, response.headers["X-Request-Id"] == "evil") == (200, False)
+                writer.close()
