@@ -10,6 +10,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -285,7 +286,8 @@ class LingeringClose(asyncio.Protocol):
         self._until = self._received_at + timings.lingering_time
         transport.set_protocol(self)
         transport.resume_reading()  # aiohttp may have paused it because nobody read the body
-        transport.write_eof()
+        with suppress(OSError):  # the client has reset the connection, of which the loop tells later
+            transport.write_eof()
         self._task = self._loop.create_task(self._wait(guard))
 
     def data_received(self, data: bytes) -> None:

@@ -113,6 +113,9 @@ class HttpServer(web.Server):
             if refusal is not None:
                 connection.linger_after_answer()
                 return refusal
+        if request.transport is None and not request.content.is_eof():
+            # aiohttp tells it only to a request in progress; the others would wait for their body.
+            request.content.set_exception(ConnectionResetError("The client has left."))
         try:
             return await self._app_handler(request)  # type: ignore[no-any-return]
         except ConnectionError:

@@ -3,8 +3,9 @@
 import asyncio
 import json
 import re
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import product
+from random import Random
 from unittest.mock import AsyncMock
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.each import each_row
 from tests.support.examples import examples
-from tests.support.scrape import Changes
+from tests.support.scrape import Changes, Scrape
 from tests.support.service import service_of
 
 HOST = b"Host: localhost\r\n"
@@ -367,3 +368,86 @@ async def test_random_bytes_cause_no_server_error(own_client, parts, cut):
     for status in re.findall(rb"^HTTP/1\.[01] (\d+) ", answer, re.MULTILINE):
         assert status[:1] in (b"1", b"2", b"4"), answer
     await still_serves(own_client)
+
+
+STREAMS, CONNECTIONS = 2000, 50
+IN_PROGRESS = ("http_server_active_requests", "support_connection_open")
+
+
+def _request(random, mark):
+    """A request, or what is none, with a mark at each place that an answer or the next request could show."""
+    head = random.choice([b"", b"X-Request-Id: %s\r\n" % mark])
+    body = b'{"subject": "%s", "orderId": "%s"}' % (mark, mark)
+    framed = random.choice(
+        [
+            b"Content-Length: %d\r\n\r\n%s" % (len(body), body),
+            CHUNKS + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body),
+            CHUNKS + b"%x\r\n%s\r\n0\r\nX-Request-Id: %s-trailer\r\n\r\n" % (len(body), body, mark),
+            CHUNKS + b"zz\r\n" + body,
+            b"Content-Length: 100000\r\n\r\n%-100000s" % (mark * 9000),
+            b"Expect: %s\r\n\r\n" % mark,
+            b"Expect: \xff\r\nContent-Length: 9\r\n\r\n" + mark,
+        ]
+    )
+    return random.choice(
+        [
+            GET + head + b"\r\n",
+            b"GET /support/cases/%s HTTP/1.1\r\n" % mark + HOST + head + b"\r\n",
+            POST + b"Idempotency-Key: %s\r\n" % mark + head + framed,
+            b"PUT /support/%s HTTP/1.1\r\n" % mark + HOST + head + framed,
+            random.randbytes(30) + b"\r\n\r\n",
+        ]
+    )
+
+
+async def _send_stream(address, random, number):
+    """Send a stream of requests, half of them cut or changed, and return what comes. Some clients leave at once."""
+    raw = bytearray(b"".join(_request(random, b"s%dr%d" % (number, each)) for each in range(random.randint(1, 4))))
+    is_whole = random.random() < 0.5
+    if is_whole:
+        raw += GET + END
+    elif random.random() < 0.5:
+        raw[random.randrange(len(raw))] = random.choice(b"\0\xff :\r\nA")
+    else:
+        del raw[random.randrange(len(raw)) :]
+    reader, writer = await asyncio.open_connection(*address)
+    with closing(writer), suppress(ConnectionError):
+        at = random.randrange(len(raw) + 1)
+        for piece in (raw[:at], raw[at:]):
+            writer.write(piece)
+            await asyncio.sleep(0)
+        if random.random() < 0.3:
+            writer.transport.abort()
+            return b""
+        if not is_whole:
+            writer.write_eof()  # the service does not wait for the rest
+        async with asyncio.timeout(GENEROUS_TIMEOUT):
+            return await reader.read()
+    return b""
+
+
+async def test_random_streams_leave_nothing_of_a_request(make_client, caplog):
+    """An answer has no byte of another stream, nor of a trailer. Afterwards nothing is counted as in progress."""
+    client = await make_client(SUPPORT_RATE_LIMIT_ADDRESS="1000000/min")
+    random, numbers = Random(8), iter(range(STREAMS))
+
+    async def connect_again_and_again():
+        answered = 0
+        for number in numbers:
+            found = await _send_stream((client.host, client.port), random, number)
+            assert set(re.findall(rb"s(\d+)r\d", found)) <= {b"%d" % number}
+            assert b"-trailer" not in found
+            assert b"HTTP/1.1 5" not in found
+            answered += bool(found)
+        return answered
+
+    answered = await asyncio.gather(*(connect_again_and_again() for _ in range(CONNECTIONS)))
+    assert sum(answered) > STREAMS / 3
+    await still_serves(client)
+    guard, scrape = service_of(client).guard, Scrape(service_of(client).metrics)
+    await eventually(lambda: not any(value for _, _, value in scrape.samples(*IN_PROGRESS)))
+    await eventually(lambda: not guard.readiness.in_progress)  # as long as clients may read their last answer
+    left = (guard.large_bodies, guard.unread_answers.callers, guard.connections.connections)
+    assert [len(each) for each in left] == [0, 0, 0]
+    assert not guard.readiness.waiting_for_client
+    assert not [record for record in caplog.records if record.exc_info]
