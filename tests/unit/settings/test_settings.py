@@ -12,6 +12,7 @@ from support_service.core.domain.case_vocabulary import CHANNELS
 from support_service.core.units import MAX_DURATION, MAX_INTEGER, MAX_REQUESTS_PER_SECOND
 from support_service.platform.settings import (
     LOOPBACK,
+    REMOVED,
     ClientSettings,
     Settings,
     SettingsSection,
@@ -337,12 +338,19 @@ def test_enumerated_values_are_accepted_in_any_case(variable, given, read, expec
         ("SUPPORT_ORDERS_URL", ": unknown setting; did you mean SUPPORT_ORDER_URL?"),
         ("SUPPORT_XYZ", ": unknown setting"),
         ("SUPPORT_HEADER_TIMEOUT", ", and is no setting any more: the headers of a request arrive within 10 s"),
+        *[
+            (name, ", and is no setting any more: the primary answers lists and searches, and no standby does")
+            for name in ("SUPPORT_DATABASE_READ_URL", "SUPPORT_DATABASE_READ_URL_FILE", "support_database_read_url")
+        ],
     ],
 )
 def test_unknown_variable_gives_a_warning_with_the_nearest_name(variable, reason):
-    """The warning does not show the value. A former setting has its constant."""
+    """The warning does not show the value. Of a removed setting it says what holds instead."""
     (line,) = Settings.load({variable: "9", "SUPPORT_PORT": "0", "PATH": "/bin"}).warnings
     assert line == f"{variable} has no effect{reason}"
+    upgrades = (Path(__file__).parents[3] / "docs" / "operations" / "upgrades.md").read_text()
+    section = upgrades.partition("\n## Removed settings\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"SUPPORT_\w+", section)) == REMOVED.keys()
 
 
 def test_variables_of_the_earlier_service_give_one_warning_with_their_new_names():

@@ -58,12 +58,13 @@ DEFAULT_RATE = (100, 1)  # (requests, seconds): a busy tool needs a tenth of thi
 DEFAULT_ADDRESS_RATE = (300, 1)  # (requests, seconds): a whole office may share one address
 # Variables that Kubernetes injects into each container for every Service in its namespace named support or support-…
 KUBERNETES_VARIABLES = re.compile(r"SUPPORT_SERVICE_.*|SUPPORT_.*_(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP|SCTP)).*")
-# Variables of release 0.2.0 that are constants now. A service warns if one is set.
-CONSTANTS = {
+# Settings of release 0.2.0 that were removed, with what holds instead. A service warns if one is set.
+REMOVED = {
     "SUPPORT_ATTACHMENT_DEADLINE": "an upload takes at most an hour",
     "SUPPORT_ATTACHMENT_MIN_RATE": "an upload sends at least 1 KiB/s",
     "SUPPORT_ATTACHMENT_UPLOADS": "64 uploads run at once",
     "SUPPORT_DATABASE_CONNECTION_MAX_AGE": "a connection to PostgreSQL is replaced after 30 minutes",
+    "SUPPORT_DATABASE_READ_URL": "the primary answers lists and searches, and no standby does",
     "SUPPORT_HEADER_TIMEOUT": "the headers of a request arrive within 10 s",
     "SUPPORT_JWT_LEEWAY": "clocks may differ by 30 s",
     "SUPPORT_NOTIFICATIONS_KEEP": "a notification stays for 30 days",
@@ -254,8 +255,8 @@ def _unknown_variable_warnings(environ: Mapping[str, str]) -> Iterator[str]:
         # Kubernetes sets a Service's port variable to a URL, such as SUPPORT_PROBE_PORT=tcp://10.0.0.7:9101.
         injected = KUBERNETES_VARIABLES.fullmatch(name) or (name.endswith("_PORT") and "://" in environ[name])
         if name.upper().startswith("SUPPORT_") and environ[name] and not injected:
-            if name in CONSTANTS:
-                yield f"{name} has no effect, and is no setting any more: {CONSTANTS[name]}"
+            if instead := REMOVED.get(name.upper().removesuffix(FILE_SUFFIX)):
+                yield f"{name} has no effect, and is no setting any more: {instead}"
                 continue
             matches = difflib.get_close_matches(name.upper().removeprefix("SUPPORT_"), suffixes, 1)
             nearest = f"; did you mean SUPPORT_{matches[0]}?" if matches else ""
