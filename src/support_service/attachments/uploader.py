@@ -13,7 +13,7 @@ from support_service.cases.links import CaseMerged, check_version_of_duplicate, 
 from support_service.cases.model.files import StoredAttachment
 from support_service.core.domain.case_vocabulary import KNOWN_CONTENT_TYPES
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Conflict, InsufficientStorage, SupportError, Unavailable, problem
+from support_service.core.errors import InsufficientStorage, SupportError, Unavailable, problem
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.core.part_state import OK
 from support_service.platform.database import Database
@@ -172,7 +172,8 @@ class AttachmentUploader:
             yield new
         except BaseException as failure:
             # A failed commit may have succeeded, and then a row names the file; a lost claim prevents the commit.
-            if not new.is_committing or isinstance(failure, Conflict):
+            has_lost_claim = isinstance(failure, SupportError) and failure.code == "idempotency_key_in_use"
+            if has_lost_claim or not new.is_committing:
                 await discard_bytes(self._storage, attachment.storage_key)
             raise
 

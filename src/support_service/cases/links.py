@@ -6,7 +6,6 @@ is to link it as a duplicate. Nothing is moved, so that the removal of the link 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
 from typing import Literal, Protocol
 
@@ -18,7 +17,7 @@ from support_service.cases.sql import case_rows, link_rows
 from support_service.cases.sql.link_rows import StoredLink
 from support_service.core.clock import time_after
 from support_service.core.domain.principals import CaseOwnership, HasOwner, Principal
-from support_service.core.errors import Conflict, FieldError, case_not_found, problem
+from support_service.core.errors import FieldError, case_not_found, problem, suppress_codes
 from support_service.core.ids import is_valid_id
 from support_service.core.optimistic_lock import ExpectedVersions, check_version, visible_version
 from support_service.platform.database import ContendedRow, Database, Reader, Transaction
@@ -246,7 +245,7 @@ async def restore_links(tx: Transaction, imported: Mapping[str, Sequence[StoredL
         present = await link_rows.find_by_cases(tx, ends)
         if any(each.is_same(link) for each in present) or await link_rows.would_close_cycle(tx, link):
             continue
-        with suppress(Conflict):
+        with suppress_codes("already_duplicate", "too_many_links"):
             _check_link_limits(link, present)
             await link_rows.add(tx, link)
     await link_rows.increment_versions_of_linked_cases(tx, imported)

@@ -28,7 +28,7 @@ from support_service.cases.sql.case_reading import NO_VERSION, StoredCase, read_
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain import references
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import SupportError, VersionConflict, case_not_found, problem
+from support_service.core.errors import SupportError, case_not_found, problem
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, check_version, visible_version
 from support_service.platform.database import ContendedRow, Database
@@ -360,13 +360,15 @@ class CaseService(CaseReader):
     async def _conflict_with_new_messages(
         self, principal: Principal, case_id: str, expected: ExpectedVersions
     ) -> AsyncIterator[None]:
-        """Add to a VersionConflict of the block the case's version, and the messages that the principal does not know.
+        """Add to an error `case_changed` the version of the case, and the messages that the principal does not know.
 
         The principal may see the case. If it sent no version, no message is new to it.
         """
         try:
             yield
-        except VersionConflict as conflict:
+        except SupportError as conflict:
+            if conflict.code != "case_changed":
+                raise
             public_only = not principal.may_see_visibility("internal")
             most = MAX_NEW_MESSAGES if expected else 0
             found = await read_messages_since(

@@ -3,7 +3,8 @@
 `guard/problems.py` writes them as problem documents, and `client/errors.py` reads those.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -169,6 +170,16 @@ def problem(
     if limit_bytes is not None:
         failure.problem = {"limitBytes": limit_bytes}
     return failure
+
+
+@contextmanager
+def suppress_codes(*codes: str) -> Iterator[None]:
+    """Suppress an error that has one of these codes."""
+    try:
+        yield
+    except SupportError as failure:
+        if failure.code not in codes:
+            raise
 
 
 def case_not_found(case_id: str) -> SupportError:

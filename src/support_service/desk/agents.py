@@ -21,7 +21,7 @@ from support_service.core import pagination
 from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Conflict, ValidationFailed
+from support_service.core.errors import SupportError
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.desk.agent_models import (
     AGENT_ID_RULE,
@@ -179,8 +179,10 @@ class AgentDirectory(NamedResources[AgentContent, Agent]):
                 agent_id, principal = next(iter(self._claims.items()))
                 try:
                     await self.replace(WriteOrigin(principal), agent_id, partial(_content_of_claims, principal))
-                # Another replica has added the person, there are too many people, or the id is reserved.
-                except (Conflict, ValidationFailed) as refusal:
+                except SupportError as refusal:
+                    # Another replica has added the person, there are too many people, or the id is reserved.
+                    if refusal.code not in (AGENT_KIND.exists_code, AGENT_KIND.too_many_code, "invalid_request"):
+                        raise
                     log.info("The directory does not take the claims of %r: %s", agent_id, refusal)
                 if self._claims[agent_id] is principal:  # otherwise newer claims were noted meanwhile
                     del self._claims[agent_id]

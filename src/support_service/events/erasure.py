@@ -8,7 +8,7 @@ from typing import Any
 import pydantic_core
 import sqlalchemy as sa
 
-from support_service.core.errors import NotFound
+from support_service.core.errors import suppress_codes
 from support_service.core.search_words import SoughtTexts
 from support_service.events.broker.log import parse_place
 from support_service.events.broker.redis import RedisBroker
@@ -125,7 +125,7 @@ async def drop_dead_letters(letters: DeadLetterService, origin: WriteOrigin, ids
         for letter in page:
             after = letter.id
             if _names_any(ids, letter.event):
-                with suppress(NotFound):  # replayed or dropped meanwhile
+                with suppress_codes("dead_letter_not_found"):  # replayed or dropped meanwhile
                     await letters.drop(origin, letter.id)
                     dropped += 1
     return dropped

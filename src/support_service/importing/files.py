@@ -154,8 +154,7 @@ class ImportedFiles:
                 if self._leave_out_if_missing(case, file, failure):
                     continue
                 await self.discard(stored)
-                # An error of `open_below` names the file already.
-                named = isinstance(failure, ValidationFailed)
+                named = failure.code == "invalid_request"  # by `open_below`
                 return failure if named else _unreadable_file_error(file.sent.path, failure.detail, failure.code)
             stored.append(attachment)
             url = attachment_url(self._public_url, case.case.id, attachment.id, attachment.filename)

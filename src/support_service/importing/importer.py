@@ -15,7 +15,7 @@ from support_service.cases.model.files import StoredAttachment
 from support_service.cases.recorder import opening_changes
 from support_service.cases.sql import import_rows
 from support_service.core.clock import utc_now
-from support_service.core.errors import MalformedRequest, SupportError, problem
+from support_service.core.errors import SupportError, problem
 from support_service.desk import customers
 from support_service.desk.customer_models import CustomerContent
 from support_service.importing import imported_case
@@ -97,14 +97,16 @@ class Importer:
         Unavailable and InsufficientStorage.
         """
         self._progress = progress
-        ended_early: MalformedRequest | None = None
+        ended_early: SupportError | None = None
         try:
             async for entry in entries:
                 self.totals.read += 1
                 pending = self._prepare_case(entry, mapper)
                 if pending is not None:
                     await self._add_to_batch(pending)
-        except MalformedRequest as failure:
+        except SupportError as failure:
+            if failure.code != "malformed_json":
+                raise
             ended_early = failure
         await self._store_batch()
         if ended_early is not None:

@@ -13,11 +13,13 @@ from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
 from support_service.cases.sql import attachment_rows, case_rows
 from support_service.core.domain.principals import SYSTEM, Principal
-from support_service.core.errors import Conflict, NotFound, RequestTooLarge, Unavailable, VersionConflict
+from support_service.core.errors import Conflict, NotFound, RequestTooLarge, SupportError, Unavailable, VersionConflict
+from support_service.core.problem_codes import STATUS_BY_CODE
 from support_service.platform.database.tables import attachment_ledger as ledger
 from support_service.platform.database.tables import attachments
+from support_service.platform.idempotency_keys import IdempotencyClaim
 from support_service.platform.settings.resources import AttachmentSettings
-from support_service.platform.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
 from tests.conftest import both_databases
 from tests.support.attachments.harness import add_file
 from tests.support.calls import stored_files
@@ -127,6 +129,17 @@ async def test_refusal_is_reported_even_if_the_file_cannot_be_deleted(database, 
         async with service.uploader.store_bytes(case_id, "a.txt", "text/plain", stream(b"x")):
             raise error
     assert len(stored_files(tmp_path / "files")) == 1
+
+
+@pytest.mark.parametrize("status", [409, 422])
+async def test_bytes_of_an_upload_with_a_lost_claim_are_deleted(service, case_id, tmp_path, monkeypatch, status):
+    """No row can name them. The code of the error says so, whatever its status is."""
+    monkeypatch.setitem(STATUS_BY_CODE, "idempotency_key_in_use", status)
+    lost = WriteOrigin(SYSTEM, claim=IdempotencyClaim("key", "owner", None))
+    with pytest.raises(SupportError, match="in progress"):
+        async with service.uploader.store_bytes(case_id, "a.txt", "text/plain", stream(b"x")) as new:
+            await service.uploader.add_to_case(lost, new)
+    assert stored_files(tmp_path / "files") == []
 
 
 async def test_file_to_a_full_case_is_refused(service, database, instruments, open_case, case_id, tmp_path):
