@@ -75,7 +75,7 @@ run: install ## Start the service with simulated upstream services and sample ca
 	@$(BIN)/support-service demo $(if $(PORT),--port $(PORT)) $(ARGS)
 
 # Most tests wait for servers and processes, so that more workers than cores finish sooner.
-PYTEST = $(BIN)/pytest --dist worksteal
+PYTEST = $(BIN)/pytest --dist worksteal $(if $(SEED),--randomly-seed=$(SEED))
 TEST = nice -n 19 $(PYTEST) -n 4 --durations 25
 DRILL_SHORT = DRILL_TIME=25 $(BIN)/pytest tests/e2e/drill/short.py
 
@@ -87,7 +87,7 @@ define WITH_DRILL
 	exit $$failed
 endef
 
-test: install services ## Run the tests in random order (ARGS="-k timeline" picks some, ARGS=--randomly-seed=1 repeats an order)
+test: install services ## Run the tests in random order (SEED=1 repeats an order, ARGS="-k timeline" picks some)
 	@mkdir -p build
 	$(TEST) $(or $(ARGS),--costs=build/costs.json --record-passed)
 

@@ -46,7 +46,7 @@ def test_sentence_of_26_words_is_found(text):
         f"- {FULL}\n- {FULL}\n  1. {FULL}",
         f"| {FULL} | {FULL} |\n| --- | --- |\n| {FULL} | {FULL} |",
         f"{FULL} - …",
-        f"{FULL[5:]} `make test ARGS=--randomly-seed=1`.",
+        f"{FULL[5:]} `make test ARGS=--lf`.",
         f"{FULL[5:]} *Support API error budget left*.",
         f"```sh\n{FULL} end\n```",
         f"<!-- {FULL} end -->",

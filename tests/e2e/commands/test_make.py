@@ -10,12 +10,10 @@ from tests.support.promql import ROOT
 
 pytestmark = pytest.mark.usefixtures("processes")
 
-OUTSIDE = ("CI", "INSTALL_DEBIAN_PACKAGES", "MAKEFLAGS", "MAKELEVEL", "PYTHON")  # a developer's shell has none of them
-
 
 def run(*command):
-    """Run a command outside of CI; return its exit status, its output and its errors."""
-    variables = {name: value for name, value in os.environ.items() if name not in OUTSIDE}
+    """Run a command as in a new shell, outside of CI and of any `make`; return its exit status, output and errors."""
+    variables = {name: os.environ[name] for name in ("HOME", "PATH")}
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=120, check=False)
     return done.returncode, done.stdout, done.stderr
 
@@ -61,8 +59,15 @@ def test_missing_packages_are_named():
     assert errors.startswith("Missing Debian packages: no-such-package. Install them, or name 'services' first")
 
 
-def test_port_of_the_demo_is_chosen():
-    """`make run PORT=9000` hands the port on."""
+def test_seed_repeats_an_order_of_a_run_that_is_recorded():
+    """`ARGS` picks tests, and a run of some tests is not recorded."""
+    _, shown, _ = run("make", "--dry-run", "test", "SEED=7")
+    assert re.search(" --randomly-seed=7 .* --costs=build/costs.json --record-passed *$", shown)
+
+
+def test_port_of_the_demo_is_chosen(monkeypatch):
+    """`make run PORT=9000` hands the port on. `ARGS` of a `make test` around these tests is not handed on."""
+    monkeypatch.setenv("ARGS", "-k demo")
     _, shown, _ = run("make", "--dry-run", "run", "PORT=9000")
     assert re.search("support-service demo --port 9000 *$", shown)
 

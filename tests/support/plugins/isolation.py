@@ -53,7 +53,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Print the seed that repeats the order of this run; pytest-randomly prints it in a header that `-q` hides."""
     seed = config.getoption("randomly_seed", default=None)
     if seed is not None:
-        terminalreporter.write_line(f"Repeat this order with ARGS=--randomly-seed={seed}")
+        terminalreporter.write_line(f"Repeat this order with SEED={seed}")
 
 
 def pytest_collection_finish() -> None:
