@@ -11,7 +11,6 @@ from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.gauges import CaseGauges, ClockGauges, GaugeTimings
 from support_service.cases.recorder import CaseRecorder
-from support_service.cases.search_repair import SearchRepair, SearchRepairTimings
 from support_service.cases.service import CaseLimits, CaseService
 from support_service.cases.snoozes import SnoozeWaker, WakerTimings
 from support_service.platform.background import run_every, run_in_background
@@ -56,7 +55,6 @@ class CaseTimings:
     """Intervals and limits of cases."""
 
     gauges: GaugeTimings = field(default_factory=GaugeTimings)
-    search_repair: SearchRepairTimings = field(default_factory=SearchRepairTimings)
     waker: WakerTimings = field(default_factory=WakerTimings)
     limits: CaseLimits = field(default_factory=CaseLimits)
     files: CaseFileLimits = field(default_factory=CaseFileLimits)
@@ -66,17 +64,15 @@ class CaseTimings:
 async def open_cases(
     database: Database, instruments: Instruments, recorder: CaseRecorder, files: CaseFiles, timings: CaseTimings
 ) -> AsyncIterator[CaseService]:
-    """Count open cases, end snoozes and repair the search during a `with` block, and yield the case service."""
+    """Count open cases and end snoozes during a `with` block, and yield the case service."""
     cases = CaseService(database, recorder, timings.limits, files)
     gauges = CaseGauges(database, instruments, timings.gauges)
     await gauges.refresh()
-    repair = SearchRepair(database, timings.search_repair)
     counting = run_every(timings.gauges.refresh_interval, gauges.refresh, "Counting open cases")
-    repairing = run_every(timings.search_repair.interval, repair.run, "Making missing search documents")
     waker = SnoozeWaker(database, recorder, instruments, timings.waker)
     waking = run_every(timings.waker.interval, waker.run, "Opening snoozed cases", first=0)
     try:
-        async with run_in_background(counting, repairing, waking):
+        async with run_in_background(counting, waking):
             yield cases
     finally:
         await _release_lease(waker)

@@ -13,7 +13,6 @@ from support_service.cases.model.case import Case, CaseSummary, Message, Settabl
 from support_service.cases.model.requests import Split
 from support_service.cases.model.vocabulary import SPLIT_FROM
 from support_service.cases.recorder import CaseRecorder, LockedCase
-from support_service.cases.search_repair import index_cases
 from support_service.cases.sql import case_reading, case_rows, link_rows, split_rows
 from support_service.cases.sql.case_reading import NO_VERSION, StoredCase
 from support_service.cases.sql.link_rows import StoredLink
@@ -23,7 +22,6 @@ from support_service.core.errors import FieldError, problem
 from support_service.core.ids import new_id
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.platform.database import ContendedRow, Database, Row
-from support_service.platform.database.tables import ERASED_TEXT
 from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 
 # Fields that the new case has of the original, besides the context: the same people see the messages.
@@ -97,7 +95,7 @@ class CaseSplitter:
         if original.sla_policy is not None and waiting_since is None:
             await self._recorder.clocks.note_no_question(work, original.id, original.sla_policy, case.created_at)
         await link_rows.add(tx, StoredLink.new(case.id, SPLIT_FROM, original.id, case.created_at))
-        await index_cases(tx, (original.id, case.id), ERASED_TEXT)
+        await split_rows.index_messages(tx, (original.id, case.id))
 
 
 def _check_messages(

@@ -1,11 +1,10 @@
-"""The `support-service migrate`, `database waits`, `database check` and `database copy` commands."""
+"""The `support-service migrate`, `database waits` and `database copy` commands."""
 
 import argparse
 import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from support_service.commands import grammar
@@ -20,14 +19,12 @@ from support_service.commands.runtime import (
 from support_service.core.errors import problem
 
 if TYPE_CHECKING:
-    from support_service.cases.search_repair import SearchTotals
     from support_service.platform.audit.verify import ChainVerification
     from support_service.platform.database import Database
     from support_service.platform.database.copying import TableComparison
     from support_service.platform.database.postgres.waits import Session, WaitingCommits
     from support_service.platform.settings.resources import DatabaseSettings
 
-INCOMPLETE_STATUS = 1  # exit status if documents are missing, and were not made
 DATABASE_VARIABLE = re.compile("SUPPORT_DATABASE_(?!PASSWORD)")
 DIFFERENT_STATUS = 1  # exit status if a copy differs from its source
 SHOWN_HASH_LENGTH = 16  # digits of a hash that a terminal shows
@@ -51,16 +48,6 @@ users. Each has the age of its transaction, its `application_name` and its last 
 named `support-service`. States, ages and statements of other users are visible to members of `pg_read_all_stats`
 only, and `hidden` to others. Literals in them may be personal data. Sessions that wait are never proposed to be ended.
 The command changes nothing.
-"""
-
-CHECK_EXAMPLES = """\
-examples:
-  support-service database check
-  support-service database check --repair
-
-It reads every case, while the service may run, and prints the numbers: one line of JSON, or text on a terminal. A case
-that another transaction changes meanwhile is left for the next run. Exit status: 0 if nothing is missing, or all of it
-was repaired; 1 if something is missing.
 """
 
 COPY_EXAMPLES = """\
@@ -90,17 +77,10 @@ def add_to(commands: grammar.Subcommands) -> None:
         help="how long to wait while another process migrates (default: 10m)",
     )
     database = commands.group(
-        "database", "check the database, or find out what it is busy with", "ACTION", epilog=WAITS_EXAMPLES
+        "database", "find out what the database is busy with, or copy it", "ACTION", epilog=WAITS_EXAMPLES
     )
     what = "show which sessions hold locks that others wait for, and how many commits wait for a standby"
     database.add("waits", what, print_waits, epilog=WAITS_EXAMPLES)
-    checking = database.add(
-        "check",
-        "count the cases and messages that the search can't find",
-        check_search_documents,
-        epilog=CHECK_EXAMPLES,
-    )
-    checking.add_argument("--repair", action="store_true", help="make the missing search documents")
     copying = database.add(
         "copy", "copy a SQLite database into an empty PostgreSQL database", copy_database, epilog=COPY_EXAMPLES
     )
@@ -217,39 +197,6 @@ def _how_to_end(session: "Session") -> str:
         f"To end session {session.pid} and roll back its transaction, {allowed}: "
         f"SELECT pg_terminate_backend({session.pid});"
     )
-
-
-def check_search_documents(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Print how many cases and messages have no search document. With `--repair`, make the missing documents.
-
-    Exit with status 1 if some are missing afterwards.
-    """
-    from support_service.cases.search_repair import SearchRepair, read_newest_seq
-
-    async def count_or_repair(database: "Database") -> "SearchTotals":
-        with show_progress("check", await read_newest_seq(database), " cases") as bar:
-            return await SearchRepair(database).check(repair=arguments.repair, progress=bar.advance)
-
-    totals = run_on_database(load_settings(environ), count_or_repair)
-    _print_totals(totals)
-    if totals.repaired_cases < totals.incomplete_cases:
-        sys.exit(INCOMPLETE_STATUS)
-
-
-def _print_totals(totals: "SearchTotals") -> None:
-    from pydantic.alias_generators import to_camel
-
-    if not sys.stdout.isatty():
-        print(json.dumps({to_camel(name): number for name, number in asdict(totals).items()}))
-    elif not totals.incomplete_cases:
-        print("The search finds every case and message.")
-    else:
-        print(
-            f"The search misses {totals.messages_without_document} messages and {totals.cases_without_document} cases, "
-            f"in {totals.incomplete_cases} cases. Repaired: {totals.repaired_cases}."
-        )
-        if totals.repaired_cases < totals.incomplete_cases:
-            print("To make what is missing: support-service database check --repair")
 
 
 def copy_database(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

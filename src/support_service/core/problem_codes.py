@@ -193,7 +193,7 @@ COMMAND_LINE_ERRORS = (
     ("database_not_migrated", "run `support-service migrate` first"),
     (
         "database_of_earlier_release",
-        "the database is of a release before 0.2.0: run `support-service migrate` of 0.2.0 on it, then of this release",
+        "finish the upgrade to 0.2.0 with that release first: run its `support-service migrate`, then start it",
     ),
     (
         "database_of_earlier_service",

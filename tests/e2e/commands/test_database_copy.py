@@ -331,8 +331,6 @@ async def test_service_moves_to_postgresql_although_the_copy_is_killed(
     assert found == expected
     last_value = "SELECT last_value FROM pg_sequences WHERE sequencename = 'outbox_seq_seq'"
     assert int(postgres.run(last_value, target_url.rpartition("/")[2])) > last_event
-    status, totals, _ = await run("database", "check", **on_target)
-    assert (status, totals["incompleteCases"]) == (0, 0)
     assert (await run("audit", "verify", **on_target))[0] == 0
     status, _, errors = await copy(source_url, target_url, tmp_path)
     assert (status, "The target is not empty" in errors) == (2, True)

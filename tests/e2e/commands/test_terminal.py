@@ -9,16 +9,6 @@ from tests.support.audit import sealed_entries
 pytestmark = pytest.mark.usefixtures("processes")
 
 
-async def test_check_of_the_database(unindexed_message, on_terminal):
-    """It says what the search misses and how to repair it, and later that nothing is missing."""
-    missing = "The search misses 1 messages and 0 cases, in 1 cases. Repaired: "
-    status, printed, errors = await on_terminal("database", "check")
-    assert (status, printed) == (1, f"{missing}0.\nTo make what is missing: support-service database check --repair\n")
-    assert "100%" in errors
-    assert (await on_terminal("database", "check", "--repair"))[:2] == (0, f"{missing}1.\n")
-    assert (await on_terminal("database", "check"))[:2] == (0, "The search finds every case and message.\n")
-
-
 async def test_verdict_on_the_audit_log(database, on_terminal):
     """It names the head, which the reader stores elsewhere; with another head it says that the chain is broken."""
     assert (await on_terminal("timeline", "degrade", "payment", "--for", "90s", "--reason", "being restored"))[0] == 0

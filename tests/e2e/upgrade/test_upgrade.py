@@ -159,12 +159,8 @@ class Upgrade:
 
 async def check_commands(deployment):
     """Run what docs/operations/upgrades.md names after an upgrade; return a line of each."""
-    lines, check = [], ("database", "check")
-    for arguments in ((*check, "--repair"), check, ("audit", "verify")):  # a job repairs, too, within seconds
-        out, _ = await deployment.run(*arguments)
-        lines.append(f"{' '.join(arguments)}: {out.strip()}")
-        if arguments == check:
-            assert json.loads(out)["messagesWithoutDocument"] == json.loads(out)["casesWithoutDocument"] == 0
+    out, _ = await deployment.run("audit", "verify")
+    lines = [f"audit verify: {out.strip()}"]
     out, _ = await deployment.run("reports", "rebuild", "--from", "2026-01-01")
     lines.append(f"reports rebuild: {out.strip()}")
     patience = ("--threshold", "30s", "--event-threshold", "30s")  # of a busy machine

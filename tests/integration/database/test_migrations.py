@@ -49,8 +49,8 @@ INSERT INTO tickets (id, subject, status, priority, channel, context, tags, sear
 VALUES ('{{}}', '', 'open', 'low', 'email', '[]', '[]', '', '{AT}', '{AT}')
 """
 ADD_MESSAGE = f"""
-INSERT INTO messages (id, ticket_id, author_type, message, created_at)
-VALUES ('message-1', 'case-1', 'agent', 'hello', '{AT}')
+INSERT INTO messages (id, ticket_id, author_type, message, has_document, created_at)
+VALUES ('message-1', 'case-1', 'agent', 'hello', true, '{AT}')
 """
 # A statement that lets nobody write to a table until the index is built.
 BLOCKING_INDEX = re.compile(r"\s*CREATE (?:UNIQUE )?INDEX (?!CONCURRENTLY).*? ON \"?(\w+)", re.DOTALL | re.IGNORECASE)
@@ -358,6 +358,32 @@ def test_database_of_another_version_is_unchanged(database_url, subtests):
     for call in (migrate.read_schema_status, migrate.upgrade):
         with pytest.raises(Unavailable, match="alembic_version"):
             in_thread(call, database_url)
+
+
+UNFINISHED = {
+    "messages without search documents": (
+        "UPDATE messages SET has_document = false",
+        "UPDATE messages SET has_document = true",
+    )
+}
+
+
+@both_databases
+@pytest.mark.parametrize("left", UNFINISHED)
+def test_a_database_whose_upgrade_to_0_2_0_is_unfinished_is_refused(database_url, left):
+    """A start and `migrate` name what only 0.2.0 does, until 0.2.0 has done it. `migrate` changes nothing before."""
+    unfinished, finished = UNFINISHED[left]
+    change(database_url, ADD_CASE.format("case-1"), ADD_MESSAGE, unfinished)
+    for revision in (migrate.latest_revision(), migrate.BASELINE):
+        change(database_url, f"UPDATE alembic_version SET version_num = '{revision}'")
+        for call in (migrate.read_schema_status, migrate.upgrade):
+            with pytest.raises(SupportError, match=f"has {left}, and was not changed") as refusal:
+                in_thread(call, database_url)
+            assert refusal.value.code == "database_of_earlier_release"
+        assert rows(database_url, "SELECT * FROM alembic_version") == {(revision,)}
+    change(database_url, f"UPDATE alembic_version SET version_num = '{migrate.latest_revision()}'")
+    change(database_url, finished)
+    assert in_thread(migrate.read_schema_status, database_url) == in_thread(migrate.upgrade, database_url) == "newest"
 
 
 def test_the_database_of_the_earlier_service_is_refused_unchanged(empty_url):

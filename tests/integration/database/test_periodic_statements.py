@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql
 
 from support_service.attachments import garbage
 from support_service.attachments.maintenance import file_mover, retention
-from support_service.cases import gauges, known_agents, search_repair, snoozes
+from support_service.cases import gauges, known_agents, snoozes
 from support_service.cases.clocks import known_policies
 from support_service.cases.sql import attachment_rows, case_rows, clock_rows, notification_rows
 from support_service.desk import bulk
@@ -66,7 +66,6 @@ NUMBERS = f"""
 WITH numbers AS (SELECT n, timestamptz '2026-01-01' + n * interval '4 minutes' AS at FROM generate_series(1, {ROWS}) n)
 """
 PERIODIC = {
-    "messages without a search document": (search_repair.CASES_TO_INDEX, {"count": 100}),
     "the longest waiting customer": (gauges.OLDEST_WAITING, {}),
     "the oldest local file": (attachment_rows.OLDEST_CREATED_AT, {"of": "local"}),
     "the ledger": (attachment_rows.READ_LEDGER, {"of": "local"}),

@@ -1,5 +1,6 @@
 """SQL that moves messages, with the files that they name, from one case to another. Both cases are locked."""
 
+import asyncio
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
@@ -8,10 +9,20 @@ import pydantic_core
 import sqlalchemy as sa
 
 from support_service.cases.model.case import CaseSummary, Message
+from support_service.cases.sql import search
 from support_service.cases.sql.case_rows import answer_times, column_values, message_size, search_values
+from support_service.cases.sql.import_rows import ADD_DOCUMENTS
+from support_service.core.search_words import search_text
 from support_service.platform.database import Reader, Row, Transaction
-from support_service.platform.database.dialect import UtcDateTime
-from support_service.platform.database.tables import attachments, audit_log, messages, notifications, tickets
+from support_service.platform.database.dialect import POSITION_BITS, UtcDateTime
+from support_service.platform.database.tables import (
+    ERASED_TEXT,
+    attachments,
+    audit_log,
+    messages,
+    notifications,
+    tickets,
+)
 
 _M = messages.c
 # Without the texts.
@@ -25,6 +36,13 @@ MESSAGES_BY_ID = (
     .where(_M.ticket_id == sa.bindparam("case_id"), _M.id.in_(sa.bindparam("ids", expanding=True)))
     .order_by(_M.seq)
 )
+MESSAGES_TO_INDEX = (
+    sa.select(tickets.c.seq, tickets.c.version, _M.message, _M.visibility)
+    .join(messages, _M.ticket_id == tickets.c.id)
+    .where(tickets.c.id == sa.bindparam("case_id"))
+    .order_by(_M.seq.desc())
+)
+MAX_POSITION = (1 << POSITION_BITS) - 1
 MOVE_MESSAGE = (
     messages.update()
     .where(_M.id == sa.bindparam("message_id"))
@@ -129,6 +147,29 @@ async def add_case(tx: Transaction, case: CaseSummary, moved: Sequence[Message],
         "sla_due_at": due_at,
     }
     await tx.execute_later(tickets.insert().inline(), column_values(case) | search_values(case) | row)
+
+
+async def index_messages(tx: Transaction, case_ids: Collection[str]) -> None:
+    """Make the search documents of the messages of cases again."""
+    for case_id in case_ids:
+        newest_first = await tx.fetch_all(MESSAGES_TO_INDEX, {"case_id": case_id})
+        await search.remove_message_documents(tx, case_id)
+        if documents := await asyncio.to_thread(_search_documents, newest_first):
+            await tx.execute_later(ADD_DOCUMENTS, documents)
+
+
+def _search_documents(newest_first: Sequence[Row]) -> list[dict[str, object]]:
+    """Return documents at the latest positions that the messages may have had: each gave its case a version."""
+    return [
+        {
+            "document": (row.seq << POSITION_BITS) + min(row.version, MAX_POSITION) - place,
+            "case_seq": row.seq,
+            "is_internal": row.visibility == "internal",
+            "document_words": search_text(row.message),
+        }
+        for place, row in enumerate(newest_first)
+        if row.message != ERASED_TEXT
+    ]
 
 
 def _size_of(moved: Sequence[Message]) -> int:

@@ -31,6 +31,12 @@ EARLIER_RELEASE_MESSAGE = (
     'release 0.2.0 first: run `support-service migrate` of 0.2.0, then of this release. The page "Upgrades and '
     'rollbacks" of the documentation has the steps'
 )
+# What 0.2.0 does after it has migrated an older database, and a query that finds a row as long as it is not done.
+UNFINISHED_UPGRADES = {"messages without search documents": "SELECT 1 FROM messages WHERE NOT has_document LIMIT 1"}
+UNFINISHED_UPGRADE_MESSAGE = (
+    "The database at SUPPORT_DATABASE_URL has {left}, and was not changed. Finish its upgrade with release 0.2.0, then "
+    'start this release. The page "Upgrades and rollbacks" of the documentation has the steps'
+)
 UNFINISHED_COPY = "database_copy"  # a table that a target of `support-service database copy` has until it is complete
 UNFINISHED_COPY_MESSAGE = (
     "The database at SUPPORT_DATABASE_URL has a part of another one: run `support-service database copy` until it has "
@@ -46,7 +52,7 @@ def upgrade(url: str, revision: str = "head", timings: MigrationTimings = Migrat
     """Apply all migrations up to `revision`, and return how the schema compares afterwards.
 
     A database that has all of them, or a newer schema, stays unchanged. Raises Unavailable if the database can't be
-    used, or is of a release before 0.2.0. Blocks; must not be called in the thread of a running event loop.
+    used, or if its upgrade to 0.2.0 was not finished. Blocks; must not be called in the thread of a running event loop.
     """
 
     def work(connection: sa.Connection) -> SchemaStatus:
@@ -101,6 +107,8 @@ def _compare_schema(connection: sa.Connection) -> SchemaStatus:
     # result here.
     known = latest_revision()
     revision = _read_revision(connection)
+    if BASELINE <= revision <= known:
+        _check_upgraded(connection)
     if revision == known:
         return "newest"
     if not REVISION_ID.fullmatch(revision):
@@ -110,6 +118,13 @@ def _compare_schema(connection: sa.Connection) -> SchemaStatus:
         message = EARLIER_RELEASE_MESSAGE.format(release=release, revision=revision)
         raise problem("database_of_earlier_release", message)
     return "newer" if revision > known else "older"
+
+
+def _check_upgraded(connection: sa.Connection) -> None:
+    """Raise Unavailable for a database whose upgrade from a release before 0.2.0 is not finished."""
+    for left, query in UNFINISHED_UPGRADES.items():
+        if connection.execute(sa.text(query)).first():
+            raise problem("database_of_earlier_release", UNFINISHED_UPGRADE_MESSAGE.format(left=left))
 
 
 def _check_usable(connection: sa.Connection) -> None:
