@@ -149,6 +149,8 @@ def parameters() -> str:
     """Return the module with the fields that methods take as keywords."""
     module = Module("Fields that methods take as keywords, in snake_case.", "support_service.client.parameters")
     module.parts.append(f"Visibility = {module.imported('typing', 'Literal')}{[*get_args(VISIBILITY)]}")
+    nested = ", ".join(f'"{name}"' for name in sorted({*_nested(module)}))
+    module.parts.append(f"NESTED = frozenset(({nested}))  # fields that have fields")
     for model, name in FIELDS_BY_MODEL.items():
         kind = module.imported("typing", "TypedDict")
         document = model.__doc__.partition("\n")[0]
@@ -158,6 +160,14 @@ def parameters() -> str:
             required = f"{module.imported('typing', 'Required')}[{taken}]" if info.is_required() else taken
             module.parts.append(f"    {field}: {required}")
     return module.text()
+
+
+def _nested(module: Module) -> Iterator[str]:
+    """Yield the names of the fields that have fields."""
+    for model in {route.body for route in ROUTES if route.body}:
+        for name, info in model.model_fields.items():
+            if any(isinstance(each, type) and module.fields(each) for each in _parts(info.annotation)):
+                yield name
 
 
 def methods() -> str:
@@ -205,16 +215,12 @@ class Method:
         yield f"    {prefix}def {name}({', '.join(['self', *self._parameters()])}) -> {answer}:"
         yield f'        """{self._route.summary}."""'
         if self._route.method != "GET":
-            yield from self._write()
+            yield f"        {self._write()}"
         elif self._is_paged:
-            read = self._call("_read", self._answer, *self._query(), "limit=page_size", "cursor=cursor")
-            yield f"        return self._items(lambda cursor: {read})"
+            yield f"        return {self._call('_items', self._answer, 'page_size', *self._query())}"
         else:
             read = self._call("_read_list" if self._route.is_list else "_read", self._answer, *self._query())
-            if self._item:
-                yield f"        return (await {read}).items"
-            else:
-                yield f"        return await {read}"
+            yield f"        return (await {read}).items" if self._item else f"        return await {read}"
 
     def _parameters(self) -> list[str]:
         """Return what the method takes: ids and required fields by place, everything else by name."""
@@ -229,8 +235,9 @@ class Method:
             else:
                 keywords.append(f"{name}: {kind.removesuffix(' | None')} | None = None")
         keywords += ["page_size: int | None = None"] if self._is_paged else []
-        keywords += ["version: int | None = None"] if self._takes_version else []
-        keywords += ["idempotency_key: str | None = None"] if self._route.takes_idempotency_key else []
+        keywords += [f"version: {self._module.imported(OPERATIONS, 'Version')} = None"] if self._takes_version else []
+        key = self._module.imported(OPERATIONS, "Key") if self._route.takes_idempotency_key else None
+        keywords += [f"idempotency_key: {key} = None"] if key else []
         places += ["*"] if keywords else []
         unpack = [f"**fields: {self._module.imported('typing', 'Unpack')}[{self._fields}]"] if self._fields else []
         return places + keywords + unpack
@@ -254,26 +261,19 @@ class Method:
             *([f"**{{{aliases}}}"] if renamed else []),
         ]
 
-    def _write(self) -> Iterator[str]:
-        options = [f"body={self._body()}"] if self._sent else []
-        options += ["version=version"] if self._takes_version else []
-        options += ["key=idempotency_key"] if self._route.takes_idempotency_key else []
-        write = f"await {self._call('_write', repr(self._route.method), *options)}"
+    def _write(self) -> str:
+        body = [self._body()] if self._sent else ["None"] if self._takes_version else []
+        version = ["version"] if self._takes_version else []
+        key = ["key=idempotency_key"] if self._route.takes_idempotency_key else []
+        options = body + version + key
+        method = repr(self._route.method)
         if self._answer is None:
-            yield f"        {write}"
-        else:
-            yield f"        answer = {write}"
-            yield f"        return {self._module.imported(OPERATIONS, 'parse_answer')}({self._answer}, answer)"
+            return f"await {self._call('_send', method, *options)}"
+        return f"return await {self._call('_write', f'{self._answer}, {method}', *options)}"
 
     def _body(self) -> str:
         own = ", ".join(f'"{name}": {name}' for name in self._own())
-        given = "fields" if not own else f"{{{own}, **fields}}" if self._fields else f"{{{own}}}"
-        nested = [
-            f'"{name}"'
-            for name, info in self._sent.model_fields.items()
-            if any(isinstance(each, type) and self._module.fields(each) for each in _parts(info.annotation))
-        ]
-        return f"{self._module.imported(OPERATIONS, 'json_members')}({', '.join([given, *nested])})"
+        return "fields" if not own else f"{{{own}, **fields}}" if self._fields else f"{{{own}}}"
 
     def _call(self, function: str, first: str | None, *others: str) -> str:
         """Return a call of a function of Operations with the path."""

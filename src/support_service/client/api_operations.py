@@ -20,7 +20,7 @@ from support_service.api.models.oncall_actions import (
 )
 from support_service.api.models.service import Health, Me
 from support_service.cases.model.case import Attachment, Case, CasePage, CaseSummary, ListedCase, Message, Workload
-from support_service.client.operations import Operations, json_members, parse_answer
+from support_service.client.operations import Key, Operations, Version
 from support_service.client.parameters import (
     AgentChangeFields,
     BulkChangeFields,
@@ -61,86 +61,62 @@ class ApiOperations(Operations):
         *,
         ids: Sequence[str] | None = None,
         query: CaseFilterFields | None = None,
-        idempotency_key: str | None = None,
+        idempotency_key: Key = None,
     ) -> BulkResult:
         """Change up to 500 cases."""
-        answer = await self._write(
+        return await self._write(
+            BulkResult,
             "POST",
             ("support", "cases", "bulk"),
-            body=json_members({"ids": ids, "query": query, "change": change}, "query", "change"),
+            {"ids": ids, "query": query, "change": change},
             key=idempotency_key,
         )
-        return parse_answer(BulkResult, answer)
 
     async def get_bulk_change(self, bulk_id: str) -> BulkResult:
         """Get the outcomes of a bulk change of the last hour."""
         return await self._read(BulkResult, ("support", "cases", "bulk", bulk_id, "outcomes"))
 
-    async def undo_bulk_change(self, bulk_id: str, *, idempotency_key: str | None = None) -> BulkResult:
+    async def undo_bulk_change(self, bulk_id: str, *, idempotency_key: Key = None) -> BulkResult:
         """Undo a bulk change of the last hour."""
-        answer = await self._write("POST", ("support", "cases", "bulk", bulk_id, "undo"), key=idempotency_key)
-        return parse_answer(BulkResult, answer)
+        return await self._write(BulkResult, "POST", ("support", "cases", "bulk", bulk_id, "undo"), key=idempotency_key)
 
     async def count_cases(self, **fields: Unpack[CaseFilterFields]) -> CaseCount:
         """Count the cases that a list with these filters shows to the caller."""
         return await self._read(CaseCount, ("support", "cases", "count"), **fields)
 
-    async def open_case(self, *, idempotency_key: str | None = None, **fields: Unpack[NewCaseFields]) -> Case:
+    async def open_case(self, *, idempotency_key: Key = None, **fields: Unpack[NewCaseFields]) -> Case:
         """Open a case, optionally with its first message."""
-        answer = await self._write(
-            "POST", ("support", "cases"), body=json_members(fields, "initial_message"), key=idempotency_key
-        )
-        return parse_answer(Case, answer)
+        return await self._write(Case, "POST", ("support", "cases"), fields, key=idempotency_key)
 
     def list_cases(
         self, *, page_size: int | None = None, **fields: Unpack[CaseFilterFields]
     ) -> AsyncGenerator[ListedCase, None]:
         """List cases, newest first or in the order of `sort`."""
-        return self._items(
-            lambda cursor: self._read(CasePage, ("support", "cases"), **fields, limit=page_size, cursor=cursor)
-        )
+        return self._items(CasePage, ("support", "cases"), page_size, **fields)
 
     async def get_case(self, case_id: str, **fields: Unpack[CaseReadOptions]) -> Case:
         """Get a case with its messages and attachments."""
         return await self._read(Case, ("support", "cases", case_id), **fields)
 
     async def change_case(
-        self,
-        case_id: str,
-        *,
-        version: int | None = None,
-        idempotency_key: str | None = None,
-        **fields: Unpack[CaseChangeFields],
+        self, case_id: str, *, version: Version = None, idempotency_key: Key = None, **fields: Unpack[CaseChangeFields]
     ) -> CaseSummary:
         """Change some fields of a case."""
-        answer = await self._write(
-            "PATCH", ("support", "cases", case_id), body=json_members(fields), version=version, key=idempotency_key
+        return await self._write(
+            CaseSummary, "PATCH", ("support", "cases", case_id), fields, version, key=idempotency_key
         )
-        return parse_answer(CaseSummary, answer)
 
-    async def delete_case(
-        self, case_id: str, *, version: int | None = None, idempotency_key: str | None = None
-    ) -> None:
+    async def delete_case(self, case_id: str, *, version: Version = None, idempotency_key: Key = None) -> None:
         """Delete a synthetic case with its files."""
-        await self._write("DELETE", ("support", "cases", case_id), version=version, key=idempotency_key)
+        await self._send("DELETE", ("support", "cases", case_id), None, version, key=idempotency_key)
 
     async def add_message(
-        self,
-        case_id: str,
-        *,
-        version: int | None = None,
-        idempotency_key: str | None = None,
-        **fields: Unpack[NewMessageFields],
+        self, case_id: str, *, version: Version = None, idempotency_key: Key = None, **fields: Unpack[NewMessageFields]
     ) -> Message:
         """Add a message to a case."""
-        answer = await self._write(
-            "POST",
-            ("support", "cases", case_id, "messages"),
-            body=json_members(fields),
-            version=version,
-            key=idempotency_key,
+        return await self._write(
+            Message, "POST", ("support", "cases", case_id, "messages"), fields, version, key=idempotency_key
         )
-        return parse_answer(Message, answer)
 
     async def set_status(
         self,
@@ -149,49 +125,34 @@ class ApiOperations(Operations):
         *,
         assigned_agent_id: str | None = None,
         until: datetime | None = None,
-        version: int | None = None,
-        idempotency_key: str | None = None,
+        version: Version = None,
+        idempotency_key: Key = None,
     ) -> CaseSummary:
         """Set the status of a case, and optionally its agent."""
-        answer = await self._write(
+        return await self._write(
+            CaseSummary,
             "POST",
             ("support", "cases", case_id, "status"),
-            body=json_members({"status": status, "assigned_agent_id": assigned_agent_id, "until": until}),
-            version=version,
+            {"status": status, "assigned_agent_id": assigned_agent_id, "until": until},
+            version,
             key=idempotency_key,
         )
-        return parse_answer(CaseSummary, answer)
 
     async def close_case(
-        self,
-        case_id: str,
-        *,
-        version: int | None = None,
-        idempotency_key: str | None = None,
-        **fields: Unpack[ClosingFields],
+        self, case_id: str, *, version: Version = None, idempotency_key: Key = None, **fields: Unpack[ClosingFields]
     ) -> Case:
         """Close a case, optionally with a last message."""
-        answer = await self._write(
-            "POST",
-            ("support", "cases", case_id, "close"),
-            body=json_members(fields),
-            version=version,
-            key=idempotency_key,
+        return await self._write(
+            Case, "POST", ("support", "cases", case_id, "close"), fields, version, key=idempotency_key
         )
-        return parse_answer(Case, answer)
 
     async def merge_case(
-        self, case_id: str, into: str, *, version: int | None = None, idempotency_key: str | None = None
+        self, case_id: str, into: str, *, version: Version = None, idempotency_key: Key = None
     ) -> CaseSummary:
         """Merge a case into another one: close it as a duplicate, and return the other case."""
-        answer = await self._write(
-            "POST",
-            ("support", "cases", case_id, "merge"),
-            body=json_members({"into": into}),
-            version=version,
-            key=idempotency_key,
+        return await self._write(
+            CaseSummary, "POST", ("support", "cases", case_id, "merge"), {"into": into}, version, key=idempotency_key
         )
-        return parse_answer(CaseSummary, answer)
 
     async def split_case(
         self,
@@ -199,42 +160,39 @@ class ApiOperations(Operations):
         message_ids: Sequence[str],
         subject: str,
         *,
-        version: int | None = None,
-        idempotency_key: str | None = None,
+        version: Version = None,
+        idempotency_key: Key = None,
     ) -> Case:
         """Split messages of a case, with the files that they name, into a new case."""
-        answer = await self._write(
+        return await self._write(
+            Case,
             "POST",
             ("support", "cases", case_id, "split"),
-            body=json_members({"message_ids": message_ids, "subject": subject}),
-            version=version,
+            {"message_ids": message_ids, "subject": subject},
+            version,
             key=idempotency_key,
         )
-        return parse_answer(Case, answer)
 
     async def remove_link(
-        self, case_id: str, link_id: str, *, version: int | None = None, idempotency_key: str | None = None
+        self, case_id: str, link_id: str, *, version: Version = None, idempotency_key: Key = None
     ) -> None:
         """Remove a link, from either of its cases."""
-        await self._write(
-            "DELETE", ("support", "cases", case_id, "links", link_id), version=version, key=idempotency_key
-        )
+        await self._send("DELETE", ("support", "cases", case_id, "links", link_id), None, version, key=idempotency_key)
 
     async def refresh_timeline(self, case_id: str) -> Case:
         """Refresh the timeline of a case, bypassing the cache."""
-        answer = await self._write("POST", ("support", "cases", case_id, "timeline", "refresh"))
-        return parse_answer(Case, answer)
+        return await self._write(Case, "POST", ("support", "cases", case_id, "timeline", "refresh"))
 
     async def list_attachments(self, case_id: str) -> list[Attachment]:
         """List a case's attachments, oldest first."""
         return await self._read_list(Attachment, ("support", "cases", case_id, "attachments"))
 
     async def remove_attachment(
-        self, case_id: str, attachment_id: str, *, version: int | None = None, idempotency_key: str | None = None
+        self, case_id: str, attachment_id: str, *, version: Version = None, idempotency_key: Key = None
     ) -> None:
         """Remove an attachment, or a staged file of the caller."""
-        await self._write(
-            "DELETE", ("support", "cases", case_id, "attachments", attachment_id), version=version, key=idempotency_key
+        await self._send(
+            "DELETE", ("support", "cases", case_id, "attachments", attachment_id), None, version, key=idempotency_key
         )
 
     async def find_customers(
@@ -253,49 +211,39 @@ class ApiOperations(Operations):
         self,
         customer_id: str,
         *,
-        version: int | None = None,
-        idempotency_key: str | None = None,
+        version: Version = None,
+        idempotency_key: Key = None,
         **fields: Unpack[CustomerChangeFields],
     ) -> Customer:
         """Change the name, the contacts or the notes of a customer, or add the record of a customer."""
-        answer = await self._write(
-            "PUT",
-            ("support", "customers", customer_id),
-            body=json_members(fields),
-            version=version,
-            key=idempotency_key,
+        return await self._write(
+            Customer, "PUT", ("support", "customers", customer_id), fields, version, key=idempotency_key
         )
-        return parse_answer(Customer, answer)
 
     async def merge_customer(
-        self, customer_id: str, into: str, *, version: int | None = None, idempotency_key: str | None = None
+        self, customer_id: str, into: str, *, version: Version = None, idempotency_key: Key = None
     ) -> Customer:
         """Merge a customer into another one, who is the same person, and return the person."""
-        answer = await self._write(
+        return await self._write(
+            Customer,
             "POST",
             ("support", "customers", customer_id, "merge"),
-            body=json_members({"into": into}),
-            version=version,
+            {"into": into},
+            version,
             key=idempotency_key,
         )
-        return parse_answer(Customer, answer)
 
     async def separate_customer(
-        self, customer_id: str, other_id: str, *, version: int | None = None, idempotency_key: str | None = None
+        self, customer_id: str, other_id: str, *, version: Version = None, idempotency_key: Key = None
     ) -> None:
         """Undo the merge of another id: it is a customer of its own again, with the ids that were merged into it."""
-        await self._write(
-            "DELETE",
-            ("support", "customers", customer_id, "identities", other_id),
-            version=version,
-            key=idempotency_key,
+        await self._send(
+            "DELETE", ("support", "customers", customer_id, "identities", other_id), None, version, key=idempotency_key
         )
 
     def list_audit(self, case_id: str, *, page_size: int | None = None) -> AsyncGenerator[AuditEntry, None]:
         """List the changes of a case, newest first."""
-        return self._items(
-            lambda cursor: self._read(AuditPage, ("support", "cases", case_id, "audit"), limit=page_size, cursor=cursor)
-        )
+        return self._items(AuditPage, ("support", "cases", case_id, "audit"), page_size)
 
     def list_audit_log(
         self,
@@ -309,16 +257,13 @@ class ApiOperations(Operations):
     ) -> AsyncGenerator[AuditLogEntry, None]:
         """List the changes of all cases, overrides, views and macros, newest first."""
         return self._items(
-            lambda cursor: self._read(
-                AuditLogPage,
-                ("support", "audit"),
-                actor=actor,
-                action=action,
-                case_id=case_id,
-                **{"from": start, "to": end},
-                limit=page_size,
-                cursor=cursor,
-            )
+            AuditLogPage,
+            ("support", "audit"),
+            page_size,
+            actor=actor,
+            action=action,
+            case_id=case_id,
+            **{"from": start, "to": end},
         )
 
     async def verify_audit_log(self, *, after: int | None = None, limit: int | None = None) -> Verification:
@@ -331,7 +276,7 @@ class ApiOperations(Operations):
 
     def list_agents(self, *, page_size: int | None = None) -> AsyncGenerator[ListedAgent, None]:
         """List the people who work on cases, oldest entry first."""
-        return self._items(lambda cursor: self._read(AgentPage, ("support", "agents"), limit=page_size, cursor=cursor))
+        return self._items(AgentPage, ("support", "agents"), page_size)
 
     async def get_agent(self, agent_id: str) -> ListedAgent:
         """Get a person of the directory."""
@@ -341,71 +286,54 @@ class ApiOperations(Operations):
         self,
         agent_id: str,
         *,
-        version: int | None = None,
-        idempotency_key: str | None = None,
+        version: Version = None,
+        idempotency_key: Key = None,
         **fields: Unpack[AgentChangeFields],
     ) -> Agent:
         """Change a person in the directory, or add the person."""
-        answer = await self._write(
-            "PUT", ("support", "agents", agent_id), body=json_members(fields), version=version, key=idempotency_key
-        )
-        return parse_answer(Agent, answer)
+        return await self._write(Agent, "PUT", ("support", "agents", agent_id), fields, version, key=idempotency_key)
 
-    async def delete_agent(
-        self, agent_id: str, *, version: int | None = None, idempotency_key: str | None = None
-    ) -> None:
+    async def delete_agent(self, agent_id: str, *, version: Version = None, idempotency_key: Key = None) -> None:
         """Remove a person from the directory."""
-        await self._write("DELETE", ("support", "agents", agent_id), version=version, key=idempotency_key)
+        await self._send("DELETE", ("support", "agents", agent_id), None, version, key=idempotency_key)
 
     def list_notifications(
         self, *, unread: bool | None = None, kind: NotificationKind | None = None, page_size: int | None = None
     ) -> AsyncGenerator[Notification, None]:
         """List the notifications of the caller, newest first."""
-        return self._items(
-            lambda cursor: self._read(
-                NotificationPage, ("support", "notifications"), unread=unread, kind=kind, limit=page_size, cursor=cursor
-            )
-        )
+        return self._items(NotificationPage, ("support", "notifications"), page_size, unread=unread, kind=kind)
 
     async def mark_notifications_read(
-        self, *, ids: Sequence[str] | None = None, until: str | None = None, idempotency_key: str | None = None
+        self, *, ids: Sequence[str] | None = None, until: str | None = None, idempotency_key: Key = None
     ) -> UnreadCount:
         """Mark notifications of the caller as read."""
-        answer = await self._write(
-            "POST",
-            ("support", "notifications", "read"),
-            body=json_members({"ids": ids, "until": until}),
-            key=idempotency_key,
+        return await self._write(
+            UnreadCount, "POST", ("support", "notifications", "read"), {"ids": ids, "until": until}, key=idempotency_key
         )
-        return parse_answer(UnreadCount, answer)
 
     async def list_followers(self, case_id: str) -> Sequence[Follower]:
         """List the people who follow a case."""
         return (await self._read(Followers, ("support", "cases", case_id, "followers"))).items
 
-    async def add_follower(self, case_id: str, agent_id: str, *, idempotency_key: str | None = None) -> None:
+    async def add_follower(self, case_id: str, agent_id: str, *, idempotency_key: Key = None) -> None:
         """Let a person follow a case."""
-        await self._write("PUT", ("support", "cases", case_id, "followers", agent_id), key=idempotency_key)
+        await self._send("PUT", ("support", "cases", case_id, "followers", agent_id), key=idempotency_key)
 
-    async def remove_follower(self, case_id: str, agent_id: str, *, idempotency_key: str | None = None) -> None:
+    async def remove_follower(self, case_id: str, agent_id: str, *, idempotency_key: Key = None) -> None:
         """Let a person no longer follow a case."""
-        await self._write("DELETE", ("support", "cases", case_id, "followers", agent_id), key=idempotency_key)
+        await self._send("DELETE", ("support", "cases", case_id, "followers", agent_id), key=idempotency_key)
 
     async def create_view(
-        self, name: str, query: CaseFilterFields, *, team: str | None = None, idempotency_key: str | None = None
+        self, name: str, query: CaseFilterFields, *, team: str | None = None, idempotency_key: Key = None
     ) -> SavedView:
         """Save a view of the list of cases."""
-        answer = await self._write(
-            "POST",
-            ("support", "views"),
-            body=json_members({"name": name, "query": query, "team": team}, "query"),
-            key=idempotency_key,
+        return await self._write(
+            SavedView, "POST", ("support", "views"), {"name": name, "query": query, "team": team}, key=idempotency_key
         )
-        return parse_answer(SavedView, answer)
 
     def list_views(self, *, page_size: int | None = None) -> AsyncGenerator[CountedView, None]:
         """List the saved views of the caller and of the caller's teams, newest first."""
-        return self._items(lambda cursor: self._read(ViewPage, ("support", "views"), limit=page_size, cursor=cursor))
+        return self._items(ViewPage, ("support", "views"), page_size)
 
     async def count_views(self) -> Sequence[StandardView]:
         """Count the cases of the views that every caller has."""
@@ -416,28 +344,16 @@ class ApiOperations(Operations):
         return await self._read(CountedView, ("support", "views", view_id))
 
     async def change_view(
-        self,
-        view_id: str,
-        *,
-        version: int | None = None,
-        idempotency_key: str | None = None,
-        **fields: Unpack[ViewChangeFields],
+        self, view_id: str, *, version: Version = None, idempotency_key: Key = None, **fields: Unpack[ViewChangeFields]
     ) -> SavedView:
         """Change the name, the query or the team of a saved view."""
-        answer = await self._write(
-            "PATCH",
-            ("support", "views", view_id),
-            body=json_members(fields, "query"),
-            version=version,
-            key=idempotency_key,
+        return await self._write(
+            SavedView, "PATCH", ("support", "views", view_id), fields, version, key=idempotency_key
         )
-        return parse_answer(SavedView, answer)
 
-    async def delete_view(
-        self, view_id: str, *, version: int | None = None, idempotency_key: str | None = None
-    ) -> None:
+    async def delete_view(self, view_id: str, *, version: Version = None, idempotency_key: Key = None) -> None:
         """Delete a saved view."""
-        await self._write("DELETE", ("support", "views", view_id), version=version, key=idempotency_key)
+        await self._send("DELETE", ("support", "views", view_id), None, version, key=idempotency_key)
 
     async def get_me(self) -> Me:
         """Tell the caller who it is and what it may do."""
@@ -445,45 +361,29 @@ class ApiOperations(Operations):
 
     def list_macros(self, *, page_size: int | None = None) -> AsyncGenerator[Macro, None]:
         """List macros, oldest first."""
-        return self._items(lambda cursor: self._read(MacroPage, ("support", "macros"), limit=page_size, cursor=cursor))
+        return self._items(MacroPage, ("support", "macros"), page_size)
 
-    async def create_macro(
-        self, name: str, *, idempotency_key: str | None = None, **fields: Unpack[MacroFields]
-    ) -> Macro:
+    async def create_macro(self, name: str, *, idempotency_key: Key = None, **fields: Unpack[MacroFields]) -> Macro:
         """Create a macro."""
-        answer = await self._write(
-            "POST", ("support", "macros"), body=json_members({"name": name, **fields}), key=idempotency_key
-        )
-        return parse_answer(Macro, answer)
+        return await self._write(Macro, "POST", ("support", "macros"), {"name": name, **fields}, key=idempotency_key)
 
     async def get_macro(self, macro_name: str) -> Macro:
         """Get a macro."""
         return await self._read(Macro, ("support", "macros", macro_name))
 
     async def put_macro(
-        self,
-        macro_name: str,
-        *,
-        version: int | None = None,
-        idempotency_key: str | None = None,
-        **fields: Unpack[MacroFields],
+        self, macro_name: str, *, version: Version = None, idempotency_key: Key = None, **fields: Unpack[MacroFields]
     ) -> Macro:
         """Replace a macro, or create it."""
-        answer = await self._write(
-            "PUT", ("support", "macros", macro_name), body=json_members(fields), version=version, key=idempotency_key
-        )
-        return parse_answer(Macro, answer)
+        return await self._write(Macro, "PUT", ("support", "macros", macro_name), fields, version, key=idempotency_key)
 
-    async def delete_macro(
-        self, macro_name: str, *, version: int | None = None, idempotency_key: str | None = None
-    ) -> None:
+    async def delete_macro(self, macro_name: str, *, version: Version = None, idempotency_key: Key = None) -> None:
         """Delete a macro."""
-        await self._write("DELETE", ("support", "macros", macro_name), version=version, key=idempotency_key)
+        await self._send("DELETE", ("support", "macros", macro_name), None, version, key=idempotency_key)
 
     async def preview_macro(self, case_id: str, macro_name: str) -> FilledMacro:
         """Fill a macro from a case and its timeline."""
-        answer = await self._write("POST", ("support", "cases", case_id, "macros", macro_name, "preview"))
-        return parse_answer(FilledMacro, answer)
+        return await self._write(FilledMacro, "POST", ("support", "cases", case_id, "macros", macro_name, "preview"))
 
     async def list_sla_policies(self) -> Sequence[Policy]:
         """List service level policies."""
@@ -494,28 +394,18 @@ class ApiOperations(Operations):
         return await self._read(Policy, ("support", "sla-policies", policy_name))
 
     async def put_sla_policy(
-        self,
-        policy_name: str,
-        *,
-        version: int | None = None,
-        idempotency_key: str | None = None,
-        **fields: Unpack[PolicyFields],
+        self, policy_name: str, *, version: Version = None, idempotency_key: Key = None, **fields: Unpack[PolicyFields]
     ) -> Policy:
         """Replace a service level policy, or create it."""
-        answer = await self._write(
-            "PUT",
-            ("support", "sla-policies", policy_name),
-            body=json_members(fields),
-            version=version,
-            key=idempotency_key,
+        return await self._write(
+            Policy, "PUT", ("support", "sla-policies", policy_name), fields, version, key=idempotency_key
         )
-        return parse_answer(Policy, answer)
 
     async def delete_sla_policy(
-        self, policy_name: str, *, version: int | None = None, idempotency_key: str | None = None
+        self, policy_name: str, *, version: Version = None, idempotency_key: Key = None
     ) -> None:
         """Delete a service level policy."""
-        await self._write("DELETE", ("support", "sla-policies", policy_name), version=version, key=idempotency_key)
+        await self._send("DELETE", ("support", "sla-policies", policy_name), None, version, key=idempotency_key)
 
     def read_report(
         self,
@@ -530,26 +420,23 @@ class ApiOperations(Operations):
     ) -> AsyncGenerator[ReportRow, None]:
         """Report what happened to cases."""
         return self._items(
-            lambda cursor: self._read(
-                ReportPage,
-                ("support", "reports"),
-                by=by,
-                team=team,
-                agent=agent,
-                channel=channel,
-                **{"from": start, "to": end},
-                limit=page_size,
-                cursor=cursor,
-            )
+            ReportPage,
+            ("support", "reports"),
+            page_size,
+            by=by,
+            team=team,
+            agent=agent,
+            channel=channel,
+            **{"from": start, "to": end},
         )
 
     async def put_presence(self, case_id: str, state: PresenceState) -> None:
         """Say that the caller views a case, or types in it."""
-        await self._write("PUT", ("support", "cases", case_id, "presence"), body=json_members({"state": state}))
+        await self._send("PUT", ("support", "cases", case_id, "presence"), {"state": state})
 
     async def delete_presence(self, case_id: str) -> None:
         """Say that the caller has left the case."""
-        await self._write("DELETE", ("support", "cases", case_id, "presence"))
+        await self._send("DELETE", ("support", "cases", case_id, "presence"))
 
     async def get_oncall(self) -> OnCall:
         """Get the verdict on the service, and the state of its parts."""
@@ -562,56 +449,48 @@ class ApiOperations(Operations):
         *,
         value: float | None = None,
         reason: str = "",
-        version: int | None = None,
-        idempotency_key: str | None = None,
+        version: Version = None,
+        idempotency_key: Key = None,
     ) -> ShownOverride:
         """Set an override, in place of any override of the same name."""
-        answer = await self._write(
+        return await self._write(
+            ShownOverride,
             "PUT",
             ("support", "overrides", override_name),
-            body=json_members({"value": value, "reason": reason, "duration": duration}),
-            version=version,
+            {"value": value, "reason": reason, "duration": duration},
+            version,
             key=idempotency_key,
         )
-        return parse_answer(ShownOverride, answer)
 
-    async def clear_override(
-        self, override_name: str, *, version: int | None = None, idempotency_key: str | None = None
-    ) -> None:
+    async def clear_override(self, override_name: str, *, version: Version = None, idempotency_key: Key = None) -> None:
         """Clear an override before it expires."""
-        await self._write("DELETE", ("support", "overrides", override_name), version=version, key=idempotency_key)
+        await self._send("DELETE", ("support", "overrides", override_name), None, version, key=idempotency_key)
 
     def list_dead_letters(self, *, page_size: int | None = None) -> AsyncGenerator[ShownDeadLetter, None]:
         """List dead letters, oldest first."""
-        return self._items(
-            lambda cursor: self._read(DeadLetterPage, ("support", "dead-letters"), limit=page_size, cursor=cursor)
-        )
+        return self._items(DeadLetterPage, ("support", "dead-letters"), page_size)
 
-    async def replay_dead_letter(self, letter_id: str, *, idempotency_key: str | None = None) -> None:
+    async def replay_dead_letter(self, letter_id: str, *, idempotency_key: Key = None) -> None:
         """Move a dead letter back to the end of its stream."""
-        await self._write("POST", ("support", "dead-letters", letter_id, "replay"), key=idempotency_key)
+        await self._send("POST", ("support", "dead-letters", letter_id, "replay"), key=idempotency_key)
 
-    async def drop_dead_letter(self, letter_id: str, *, idempotency_key: str | None = None) -> None:
+    async def drop_dead_letter(self, letter_id: str, *, idempotency_key: Key = None) -> None:
         """Delete a dead letter."""
-        await self._write("DELETE", ("support", "dead-letters", letter_id), key=idempotency_key)
+        await self._send("DELETE", ("support", "dead-letters", letter_id), key=idempotency_key)
 
     def list_deliveries(
         self, *, state: DeliveryState = "failed", page_size: int | None = None
     ) -> AsyncGenerator[ShownDelivery, None]:
         """List webhook deliveries in a state, latest `due` first."""
-        return self._items(
-            lambda cursor: self._read(
-                DeliveryPage, ("support", "webhook-deliveries"), state=state, limit=page_size, cursor=cursor
-            )
-        )
+        return self._items(DeliveryPage, ("support", "webhook-deliveries"), page_size, state=state)
 
-    async def replay_delivery(self, delivery_id: int, *, idempotency_key: str | None = None) -> None:
+    async def replay_delivery(self, delivery_id: int, *, idempotency_key: Key = None) -> None:
         """Schedule a webhook delivery again from now on."""
-        await self._write("POST", ("support", "webhook-deliveries", str(delivery_id), "replay"), key=idempotency_key)
+        await self._send("POST", ("support", "webhook-deliveries", str(delivery_id), "replay"), key=idempotency_key)
 
-    async def drop_delivery(self, delivery_id: int, *, idempotency_key: str | None = None) -> None:
+    async def drop_delivery(self, delivery_id: int, *, idempotency_key: Key = None) -> None:
         """Delete a webhook delivery."""
-        await self._write("DELETE", ("support", "webhook-deliveries", str(delivery_id)), key=idempotency_key)
+        await self._send("DELETE", ("support", "webhook-deliveries", str(delivery_id)), key=idempotency_key)
 
     async def health(self) -> Health:
         """Get the status of the service."""

@@ -1,10 +1,10 @@
 """What all operations of the client share: reading, writing once, and lists of several pages."""
 
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 from uuid import uuid4
 
 import pydantic_core
@@ -13,9 +13,12 @@ from pydantic.alias_generators import to_camel
 
 from support_service.cases.model.vocabulary import format_duration
 from support_service.client.errors import UnexpectedAnswer
+from support_service.client.parameters import NESTED
 from support_service.client.transport import Answer, Request, Transport
 
 JSON = "application/json"
+Version = int | None  # the version that an object must still have, None for any
+Key = str | None  # an idempotency key, None for a new one
 ENTITY_TAG = re.compile(r'"(\d+)[^"]*"')  # the version, and what tells this view of the object from others
 UNKNOWN_VERSION = 0  # of a model without an ETag, such as an item of a list; no case has this version
 
@@ -59,26 +62,40 @@ class Operations:
 
     async def _write(
         self,
+        model: type[Model],
         method: str,
         path: tuple[str, ...],
+        body: Mapping[str, object] | None = None,
+        version: Version = None,
         *,
-        body: object = None,
-        content_type: str = JSON,
-        version: int | None = None,
-        key: str | None = None,
+        key: Key = None,
+    ) -> Model:
+        """Make a change, and return the object that the service answers."""
+        return parse_answer(model, await self._send(method, path, body, version, key=key))
+
+    async def _send(
+        self,
+        method: str,
+        path: tuple[str, ...],
+        body: Mapping[str, object] | None = None,
+        version: Version = None,
+        *,
+        key: Key = None,
     ) -> Answer:
-        """Make a change, once: every attempt has the same idempotency key."""
+        """Make a change, once: every attempt has the same idempotency key. Members of the body are in snake_case."""
         headers = write_headers(version, key)
         if body is not None:
-            headers["Content-Type"] = content_type
-        sent = None if body is None else pydantic_core.to_json(body)
+            headers["Content-Type"] = JSON
+        sent = None if body is None else pydantic_core.to_json(json_members(body))
         return await self._transport.send(Request(method, path, body=sent, headers=headers))
 
-    async def _items(self, read: Callable[[str | None], Awaitable[Page[Item]]]) -> AsyncGenerator[Item, None]:
-        """Yield the items of every page; `read` reads the page of a cursor."""
+    async def _items(
+        self, model: type[Page[Item]], path: tuple[str, ...], page_size: int | None, **query: object
+    ) -> AsyncGenerator[Item, None]:
+        """Yield the items of every page. Query parameters are in snake_case."""
         cursor = None
         while True:
-            page = await read(cursor)
+            page: Page[Item] = await self._read(cast("type[Any]", model), path, **query, limit=page_size, cursor=cursor)
             for item in page.items:
                 yield item
             cursor = page.next_cursor
@@ -91,7 +108,7 @@ def _list_adapter(model: type[Model]) -> TypeAdapter[list[Model]]:
     return TypeAdapter(list[model])  # type: ignore[valid-type]
 
 
-def write_headers(version: int | None, key: str | None) -> dict[str, str]:
+def write_headers(version: Version, key: Key) -> dict[str, str]:
     """Return the headers of a write: its idempotency key, and the version that it expects, if any."""
     headers = {"Idempotency-Key": key or str(uuid4())}
     return headers if version is None else headers | {"If-Match": f'"{version}"'}
@@ -132,11 +149,11 @@ def _unsent_fields(model: type[BaseModel]) -> tuple[str, ...]:
     return tuple(name for name, field in model.model_fields.items() if field.exclude)
 
 
-def json_members(fields: Mapping[str, object], *nested: str) -> dict[str, Any]:
-    """Return fields by the names that they have in JSON, also inside other fields, and durations as they are read."""
+def json_members(fields: Mapping[str, object]) -> dict[str, Any]:
+    """Return fields by the names that they have in JSON, also inside NESTED fields, and durations as they are read."""
     return {
         to_camel(name): json_members(value)
-        if name in nested and isinstance(value, Mapping)
+        if name in NESTED and isinstance(value, Mapping)
         else format_duration(value)
         if isinstance(value, timedelta)
         else value

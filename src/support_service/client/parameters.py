@@ -13,6 +13,7 @@ from support_service.core.domain.case_vocabulary import AuthorType, Priority, St
 from support_service.desk.customer_models import Contact
 
 Visibility = Literal["public", "internal"]
+NESTED = frozenset(("change", "initial_message", "query"))  # fields that have fields
 
 
 class NewMessageFields(TypedDict, total=False):

@@ -15,7 +15,7 @@ from support_service.client.api_operations import ApiOperations
 from support_service.client.changes import StreamOperations
 from support_service.client.errors import UnexpectedAnswer, VersionConflict
 from support_service.client.files import BLOCK_BYTES, FileOperations
-from support_service.client.operations import JSON, parse_answer
+from support_service.client.operations import JSON, Key, Version, parse_answer, write_headers
 from support_service.client.parameters import CaseChangeFields
 from support_service.client.retries import Attempts, ClientTimings
 from support_service.client.transport import Request, Token, Transport
@@ -78,18 +78,11 @@ class SupportClient(ApiOperations, FileOperations, StreamOperations):
                 await attempts.wait_after(conflict, repeat=True)
 
     async def add_link(
-        self,
-        case_id: str,
-        other_case_id: str,
-        kind: LinkKind,
-        *,
-        version: int | None = None,
-        idempotency_key: str | None = None,
+        self, case_id: str, other_case_id: str, kind: LinkKind, *, version: Version = None, idempotency_key: Key = None
     ) -> CaseLink:
         """Link a case with another one; `kind` says what the case is to the other one."""
-        body = {"kind": kind, "caseId": other_case_id}
-        path = ("support", "cases", case_id, "links")
-        return parse_answer(CaseLink, await self._write("POST", path, body=body, version=version, key=idempotency_key))
+        path, body = ("support", "cases", case_id, "links"), {"kind": kind, "case_id": other_case_id}
+        return await self._write(CaseLink, "POST", path, body, version, key=idempotency_key)
 
     async def export_report(
         self,
@@ -106,12 +99,12 @@ class SupportClient(ApiOperations, FileOperations, StreamOperations):
             async for block in response.content.iter_chunked(BLOCK_BYTES):
                 yield block
 
-    async def send_event(self, event: Mapping[str, Any], *, idempotency_key: str | None = None) -> Accepted:
+    async def send_event(self, event: Mapping[str, Any], *, idempotency_key: Key = None) -> Accepted:
         """Send an event of another service: a structured CloudEvent, or the plain payload of older senders."""
         content_type = CLOUD_EVENT if "specversion" in event else JSON
-        path = ("support", "events")
-        sent = await self._write("POST", path, body=event, content_type=content_type, key=idempotency_key)
-        return parse_answer(Accepted, sent)
+        headers = write_headers(None, idempotency_key) | {"Content-Type": content_type}
+        request = Request("POST", ("support", "events"), body=pydantic_core.to_json(event), headers=headers)
+        return parse_answer(Accepted, await self._transport.send(request))
 
     async def readyz(self) -> Ready:
         """Get whether the service is ready, and the status of each part; a service that is not ready raises nothing."""
