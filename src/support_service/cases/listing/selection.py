@@ -1,6 +1,6 @@
 """The cases of a list: the parameters of a query by name, and the SQL that selects what matches, in order."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -32,22 +32,12 @@ from support_service.platform.database.dialect import UtcDateTime, text_literal
 from support_service.platform.database.tables import customers, notifications, ticket_references, ticket_tags, tickets
 
 NOT_SYNTHETIC = sa.not_(IS_SYNTHETIC)
-COLUMNS_OF_FILTERS = ("customer_id", "assigned_agent_id", "team", "priority", "channel")
-COLUMNS_THAT_MAY_BE_NONE = ("assigned_agent_id", "team")
 OVERDUE = "overdue"  # besides the filters of a query: the cases with a clock that is overdue, to count these apart
 KIND_BY_REFERENCE_FILTER = {f"{kind}_id": kind for kind in SERVICE_BY_KIND}
-# Prefixes of names; a number follows the last two.
-WITHOUT_PREFIX, STATUS_PREFIX, TAG_PREFIX = "without_", "status_", "tag_"
-WITHOUT_AGENT = f"{WITHOUT_PREFIX}assigned_agent_id"
-STATUSES_FILTER = "statuses"  # the condition of all parameters with STATUS_PREFIX
+STATUS_PREFIX, TAG_PREFIX = "status_", "tag_"  # of names that end with a number
+WITHOUT_AGENT, WITHOUT_TEAM = "without_assigned_agent_id", "without_team"
 # What the statuses of a filter have in common. The parameters have no condition of their own.
 ONLY_ACTIVE, NONE_ACTIVE = "only_active", "none_active"
-SINGLE_FILTERS = (  # names of parameters that have a condition of their own
-    *("status", *COLUMNS_OF_FILTERS),
-    *(WITHOUT_PREFIX + name for name in COLUMNS_THAT_MAY_BE_NONE),
-    *KIND_BY_REFERENCE_FILTER,
-    *("updated_after", "due_before", OVERDUE, "mentioned_agent_id"),
-)
 # PostgreSQL would not see that none of the cases without an agent is the caller's own, and would read all of them.
 _MAY_SEE_WITHOUT_AGENT = sa.or_(tickets.c.team.is_(None), tickets.c.team.in_(sa.bindparam("teams", expanding=True)))
 
@@ -57,11 +47,10 @@ def filter_parameters(query: CaseFilters) -> dict[str, Any] | None:
 
     None if no case can match: `q` has no word, or no status of the query is that of a snoozed case.
     """
-    named = (*COLUMNS_OF_FILTERS, *KIND_BY_REFERENCE_FILTER, "updated_after", "mentioned_agent_id")
-    found: dict[str, Any] = {name: value for name in named if (value := getattr(query, name)) is not None}
-    for name in COLUMNS_THAT_MAY_BE_NONE:
+    found: dict[str, Any] = {name: value for name in BOUND_FILTERS if (value := getattr(query, name)) is not None}
+    for name, without in (("assigned_agent_id", WITHOUT_AGENT), ("team", WITHOUT_TEAM)):
         if found.get(name) == NONE_FILTER:
-            found[WITHOUT_PREFIX + name] = found.pop(name)
+            found[without] = found.pop(name)
     if query.snoozed and query.status and PENDING not in query.status:
         return None
     found |= _status_parameters(query)
@@ -104,15 +93,10 @@ def names_with_prefix(names: Collection[str], prefix: str) -> list[str]:
 
 def filter_conditions(names: Collection[str], role: str) -> list[sa.ColumnElement[bool]]:
     """Return the conditions of the named filters and of what a role may see, without the tags."""
-    filters = [STATUSES_FILTER] if names_with_prefix(names, STATUS_PREFIX) else []
-    filters += [name for name in SINGLE_FILTERS if name in names]
-    found = [filter_condition(name, names, role) for name in filters]
-    if "due_before" in names and role == "customer":
-        found.append(HAS_PUBLIC_CLOCKS)
-    if "snoozed" in names:
-        found.append(sa.and_(*IS_SNOOZED))
-    if "not_snoozed" in names:
-        found.append(sa.not_(sa.and_(*IS_SNOOZED)))
+    conditions = CONDITIONS_FOR_CUSTOMERS if role == "customer" else CONDITIONS
+    statuses = [sa.bindparam(each, type_=sa.String()) for each in names_with_prefix(names, STATUS_PREFIX)]
+    found: list[sa.ColumnElement[bool]] = [tickets.c.status.in_(statuses)] if statuses else []
+    found += [condition for name, condition in conditions.items() if name in names]
     if "channel" not in names:
         found.append(NOT_SYNTHETIC)
     if role == "agent" and WITHOUT_AGENT in names:
@@ -120,21 +104,14 @@ def filter_conditions(names: Collection[str], role: str) -> list[sa.ColumnElemen
     return found + access_conditions(role)
 
 
-def filter_condition(name: str, names: Collection[str], role: str) -> sa.ColumnElement[bool]:
-    """Return the condition of one filter."""
-    if name == STATUSES_FILTER:
-        statuses = [sa.bindparam(each, type_=sa.String()) for each in names_with_prefix(names, STATUS_PREFIX)]
-        return tickets.c.status.in_(statuses)
-    if name == "updated_after":
-        # Customers don't learn from it when a note was added to their cases.
-        latest_change = tickets.c.updated_at if role == "customer" else LATEST_CHANGE
-        return latest_change > sa.bindparam("updated_after", type_=UtcDateTime())
-    if name in ("due_before", OVERDUE):
-        return tickets.c.sla_due_at < sa.bindparam(name, type_=UtcDateTime())
-    if name.startswith(WITHOUT_PREFIX):
-        return tickets.c[name.removeprefix(WITHOUT_PREFIX)].is_(None)
-    of_few = _condition_of_few_cases(name, role)
-    return tickets.c[name] == sa.bindparam(name) if of_few is None else of_few
+def _equals(name: str) -> sa.ColumnElement[bool]:
+    return tickets.c[name] == sa.bindparam(name)
+
+
+def _names_object(name: str, kind: str) -> sa.ColumnElement[bool]:
+    reference = ticket_references.c
+    named = sa.select(reference.ticket_id).where(reference.kind == kind, reference.value == sa.bindparam(name))
+    return tickets.c.id.in_(named)
 
 
 _MENTIONS_PERSON = tickets.c.id.in_(
@@ -150,7 +127,36 @@ _IDS_OF_PERSON = sa.union_all(
     .where(_sought.c.id == sa.bindparam("customer_id"), _other.c.id != _sought.c.id),
 )
 """The id of a customer, and the others of the same person, whose cases staff read as one."""
-_HAS_ANY_ID_OF_PERSON = tickets.c.customer_id.in_(_IDS_OF_PERSON)
+_updated_after = sa.bindparam("updated_after", type_=UtcDateTime())
+_is_due = {name: tickets.c.sla_due_at < sa.bindparam(name, type_=UtcDateTime()) for name in ("due_before", OVERDUE)}
+
+# The condition of each filter, in this order: of two indexes that seem equal, SQLite takes that of the first condition.
+CONDITIONS: Mapping[str, sa.ColumnElement[bool]] = {
+    "status": _equals("status"),
+    "customer_id": tickets.c.customer_id.in_(_IDS_OF_PERSON),
+    "assigned_agent_id": _equals("assigned_agent_id"),
+    "team": _equals("team"),
+    "priority": _equals("priority"),
+    "channel": _equals("channel"),
+    WITHOUT_AGENT: tickets.c.assigned_agent_id.is_(None),
+    WITHOUT_TEAM: tickets.c.team.is_(None),
+    **{name: _names_object(name, kind) for name, kind in KIND_BY_REFERENCE_FILTER.items()},
+    "updated_after": _updated_after < LATEST_CHANGE,
+    **_is_due,
+    "mentioned_agent_id": _MENTIONS_PERSON,
+    "snoozed": sa.and_(*IS_SNOOZED),
+    "not_snoozed": sa.not_(sa.and_(*IS_SNOOZED)),
+}
+# Customers learn nothing of notes, of internal clocks, and of the other ids of a person.
+CONDITIONS_FOR_CUSTOMERS = {
+    **CONDITIONS,
+    "customer_id": _equals("customer_id"),
+    "updated_after": _updated_after < tickets.c.updated_at,
+    "due_before": sa.and_(_is_due["due_before"], HAS_PUBLIC_CLOCKS),
+    "mentioned_agent_id": sa.false(),
+}
+_DERIVED = ("status", "due_before", "snoozed")  # by `filter_parameters` from what the query has
+BOUND_FILTERS = [name for name in CONDITIONS if name in CaseFilters.model_fields and name not in _DERIVED]
 
 
 def tag_parameter(name: str) -> sa.BindParameter[str]:
@@ -164,21 +170,6 @@ def tag_conditions(names: Collection[str]) -> list[sa.ColumnElement[bool]]:
         sa.exists().where(ticket_tags.c.tag == tag_parameter(name), ticket_tags.c.seq == tickets.c.seq)
         for name in names
     ]
-
-
-def _condition_of_few_cases(name: str, role: str) -> sa.ColumnElement[bool] | None:
-    """Return the condition of a filter whose cases are looked up first in another table; None for another filter."""
-    if name == "mentioned_agent_id":
-        return sa.false() if role == "customer" else _MENTIONS_PERSON
-    if name == "customer_id":
-        return None if role == "customer" else _HAS_ANY_ID_OF_PERSON
-    if name not in KIND_BY_REFERENCE_FILTER:
-        return None
-    reference = ticket_references.c
-    named = sa.select(reference.ticket_id).where(
-        reference.kind == KIND_BY_REFERENCE_FILTER[name], reference.value == sa.bindparam(name)
-    )
-    return tickets.c.id.in_(named)
 
 
 PLACE_PARAMETERS = {"after", "after_at"}
