@@ -13,7 +13,7 @@ from tests.support.calls import form, open_case
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 SOURCE = str(Path(support_service.__file__).parent)
 ALLOWED = tomllib.loads(Path("tests/budget.toml").read_text())["walks"]
-REPEATS = 5  # what runs in each of them belongs to the request, and not to a job in the background
+REPEATS = 20  # what runs in each of them belongs to the request, and not to a job in the background
 
 
 @contextmanager
