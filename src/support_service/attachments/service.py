@@ -73,7 +73,7 @@ class AttachmentService:
 
         Raises NotFound for an unknown case.
         """
-        public_only = not principal.may_see_visibility("internal")
+        public_only = principal.reads_only_public
         found = None
         if is_valid_id(case_id):
             found = await attachment_rows.list_with_owner(self._database, case_id, public_only=public_only)
@@ -83,7 +83,7 @@ class AttachmentService:
 
     async def list_by_cases(self, principal: Principal, case_ids: Sequence[str], limit: int) -> list[StoredAttachment]:
         """Return at most `limit` attachments of cases that the principal may see, newest first."""
-        public_only = not principal.may_see_visibility("internal")
+        public_only = principal.reads_only_public
         return (
             await attachment_rows.list_by_cases(self._database, case_ids, limit, public_only=public_only)
             if case_ids

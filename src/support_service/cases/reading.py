@@ -43,7 +43,7 @@ class CaseReader:
             stored = await case_reading.read(
                 self._database,
                 case_id,
-                public_only=not principal.may_see_visibility("internal"),
+                public_only=principal.reads_only_public,
                 known_version=known_version,
                 known_history=known_history,
                 any_size=any_size,
@@ -55,10 +55,7 @@ class CaseReader:
         found = []
         if is_valid_id(case_id):
             found = await link_rows.read_with_duplicates(
-                self._database,
-                case_id,
-                public_only=not principal.may_see_visibility("internal"),
-                with_history=with_history,
+                self._database, case_id, public_only=principal.reads_only_public, with_history=with_history
             )
         return [_check_visible(principal, case_id, found[0] if found else None), *found[1:]]
 
@@ -83,7 +80,7 @@ class CaseReader:
         """
         found = None
         if is_valid_id(case_id):
-            public_only = not principal.may_see_visibility("internal")
+            public_only = principal.reads_only_public
             found = await case_reading.read_page(self._database, case_id, after, limit, public_only=public_only)
         stored = _check_visible(principal, case_id, found)
         if stored.has_duplicates:

@@ -156,7 +156,7 @@ class CaseService(CaseReader):
                     changed = {"updated_at": message.created_at, "version": version}
                     case.current = case.current.model_copy(update=changed)
             await case.set_status("closed", closing.assigned_agent_id)
-            public_only = not origin.principal.may_see_visibility("internal")
+            public_only = origin.principal.reads_only_public
             closed = await case_reading.read(
                 work.tx, case_id, public_only=public_only, known_history=NO_VERSION, any_size=True
             )
@@ -264,7 +264,7 @@ class CaseService(CaseReader):
         due_at = None
         if started:
             case.sla_policy, due_at = started.policy.id, started.first_due
-            if started.policy.content.public or work.origin.principal.may_see_visibility("internal"):
+            if started.policy.content.public or not work.origin.principal.reads_only_public:
                 case.sla = started.measured.shown_at(case.created_at)
         if not await case_rows.add_case(work.tx, case, references.reference_rows(case.context), first, due_at):
             return False
@@ -369,7 +369,7 @@ class CaseService(CaseReader):
         except SupportError as conflict:
             if conflict.code != "case_changed":
                 raise
-            public_only = not principal.may_see_visibility("internal")
+            public_only = principal.reads_only_public
             most = MAX_NEW_MESSAGES if expected else 0
             found = await read_messages_since(
                 self._database, case_id, max(expected or (0,)), most, public_only=public_only

@@ -57,7 +57,7 @@ class CaseSplitter:
             await self._move(work, original, case, moved, rest)
             await self._recorder.record_opening(work, case, None, split_from=case_id)
             await self._recorder.record_split(work, case_id, case.id, [each.id for each in moved], case.created_at)
-            public_only = not origin.principal.may_see_visibility("internal")
+            public_only = origin.principal.reads_only_public
             opened = await case_reading.read(
                 work.tx, case.id, public_only=public_only, known_history=NO_VERSION, any_size=True
             )

@@ -24,7 +24,7 @@ class Versioned(Protocol):
 
 def visible_version(principal: Principal, version: int, internal_changes: int) -> int:
     """Return the version of a case that a principal sees: for customers, internal notes and files do not count."""
-    return version if principal.may_see_visibility("internal") else version - internal_changes
+    return version - internal_changes if principal.reads_only_public else version
 
 
 def next_time_version(latest: datetime, version: int) -> tuple[datetime, int]:

@@ -61,7 +61,7 @@ class Override:
 
     def text_shown_to(self, principal: Principal) -> str:
         """Return the text that a principal may read: without the reason, if the principal reads no internal notes."""
-        return self.effect_and_reason if principal.may_see_visibility("internal") else self.effect
+        return self.effect if principal.reads_only_public else self.effect_and_reason
 
     @property
     def effect(self) -> str:

@@ -68,7 +68,7 @@ class Call:
         """What the principal gets of a case that it may see."""
         if self.scope == "masked":
             return "masked"
-        return "full" if self.principal.may_see_visibility("internal") else "public"
+        return "public" if self.principal.reads_only_public else "full"
 
 
 @dataclass(slots=True)

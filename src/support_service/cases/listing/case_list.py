@@ -23,7 +23,8 @@ from support_service.cases.model.case import MAX_PAGE_BYTES, ListedCase
 from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, CaseFilters, CaseQuery
 from support_service.cases.model.vocabulary import CaseSort
 from support_service.cases.sql import search
-from support_service.cases.sql.projections import CASE_SUMMARY_JSON, PUBLIC_CASE_SUMMARY_JSON, access_parameters
+from support_service.cases.sql.projections import CASE_SUMMARY_JSON, PUBLIC_CASE_SUMMARY_JSON
+from support_service.cases.sql.visibility import access_parameters
 from support_service.core import pagination
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import CASE_SCOPED_ROLES, Principal

@@ -16,14 +16,9 @@ from support_service.cases.listing.searches import (
 from support_service.cases.model.requests import CaseFilters
 from support_service.cases.model.vocabulary import NONE_FILTER
 from support_service.cases.sql import search
-from support_service.cases.sql.projections import (
-    HAS_PUBLIC_CLOCKS,
-    IS_SNOOZED,
-    IS_SYNTHETIC,
-    LATEST_CHANGE,
-    access_conditions,
-)
+from support_service.cases.sql.projections import HAS_PUBLIC_CLOCKS, IS_SNOOZED, IS_SYNTHETIC, LATEST_CHANGE
 from support_service.cases.sql.search import ONE_MORE
+from support_service.cases.sql.visibility import access_conditions
 from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, PENDING, STATUSES
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND

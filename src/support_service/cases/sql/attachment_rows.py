@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from support_service.cases.model.files import FileTotals, StoredAttachment
-from support_service.cases.sql import link_rows, projections
+from support_service.cases.sql import link_rows, visibility
 from support_service.core.domain.principals import CaseOwnership, Principal
 from support_service.platform.database import Database, Reader, Row, Transaction
 from support_service.platform.database.statements import compiled
@@ -34,7 +34,7 @@ ATTACHMENT_COLUMNS = [attachments.c[name] for name in ATTACHMENT_FIELDS]
 
 def _list_with_owner_statement(*, public_only: bool) -> sa.Select[Any]:
     case_id = sa.bindparam("case_id", type_=sa.String)
-    duplicates = projections.duplicates_of(case_id, public_only=public_only)
+    duplicates = visibility.duplicates_of(case_id, public_only=public_only)
     cases = sa.union_all(sa.select(sa.cast(case_id, sa.String).label("id")), duplicates).cte("cases")
     rows = tickets.join(cases, sa.true()).outerjoin(attachments, attachments.c.ticket_id == cases.c.id)
     return (

@@ -24,10 +24,9 @@ from support_service.cases.sql.projections import (
     MESSAGES_JSON,
     PUBLIC_CASE_FIELDS_JSON,
     PUBLIC_CLOCKS_JSON,
-    PUBLIC_LITERAL,
     PUBLIC_VERSION,
-    has_readable_duplicates,
 )
+from support_service.cases.sql.visibility import has_readable_duplicates, readable_condition
 from support_service.core.domain.principals import CaseOwnership
 from support_service.platform.database import Reader
 from support_service.platform.database.dialect import octets
@@ -102,11 +101,6 @@ def columns_without_json(
     version, name = VERSION_COLUMN[public_only].label("version"), CUSTOMER_NAME[public_only].label("customer_name")
     has_duplicates = (sa.false() if duplicates is None else duplicates).label("has_duplicates")
     return version, tickets.c.timeline_epoch, *OWNER_COLUMNS, name, has_duplicates
-
-
-def readable_condition(table: sa.FromClause, *, public_only: bool) -> sa.ColumnElement[bool]:
-    """Return the condition for the messages, or the files, that staff or customers may read."""
-    return table.c.visibility == PUBLIC_LITERAL if public_only else sa.true()
 
 
 def json_columns(*, public_only: bool) -> dict[str, sa.ColumnElement[Any]]:

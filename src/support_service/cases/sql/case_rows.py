@@ -12,14 +12,9 @@ from support_service.cases.model.case import Case, CaseSummary, Message
 from support_service.cases.model.requests import NewMessage
 from support_service.cases.model.vocabulary import DUPLICATE_OF, SPLIT_FROM, length_without_exponents
 from support_service.cases.sql import case_reading
-from support_service.cases.sql.projections import (
-    IS_SYNTHETIC,
-    LATEST_CHANGE,
-    LOCKED_CASE_JSON,
-    cases_before,
-    has_duplicates,
-)
+from support_service.cases.sql.projections import IS_SYNTHETIC, LATEST_CHANGE, LOCKED_CASE_JSON
 from support_service.cases.sql.search import ADD_DOCUMENT
+from support_service.cases.sql.visibility import cases_before, has_duplicates
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
 from support_service.core.search_words import search_text
 from support_service.platform.database import Reader, Row, Transaction

@@ -18,17 +18,16 @@ from support_service.cases.model.vocabulary import (
     ShownLinkKind,
     StoredLinkKind,
 )
-from support_service.cases.sql.case_reading import StoredCase, columns_without_json, json_columns, readable_condition
+from support_service.cases.sql.case_reading import StoredCase, columns_without_json, json_columns
 from support_service.cases.sql.projections import (
     ATTACHMENT_COLUMNS,
     HISTORY_JSON,
     HISTORY_LIMITS,
     LOCKED_CASE_JSON,
     MESSAGE_COLUMNS,
-    cases_before,
-    duplicates_of,
     json_object_of,
 )
+from support_service.cases.sql.visibility import cases_before, duplicates_of, readable_condition
 from support_service.core.domain.case_vocabulary import Status
 from support_service.core.domain.principals import CaseOwnership
 from support_service.core.ids import is_valid_id, new_id

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from support_service.cases.model.vocabulary import MAX_DUPLICATES
-from support_service.cases.sql.projections import access_conditions, access_parameters, duplicates_of
+from support_service.cases.sql.visibility import access_conditions, access_parameters, duplicates_of
 from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import NotificationKind
 from support_service.core.domain.principals import Principal

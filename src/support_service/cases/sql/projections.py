@@ -1,4 +1,4 @@
-"""SQL expressions of a case: whether it is active, when it last changed, who may see it, and its parts as JSON.
+"""SQL expressions of a case: whether it is active, when it last changed, and its parts as JSON.
 
 The database writes the JSON, as clients and subscribers of events get it, so that rows are not parsed only to be
 serialized again. The members derive from the fields of the models.
@@ -15,8 +15,9 @@ from pydantic import BaseModel
 from support_service.cases.model.case import MAX_BEGINNING, Attachment, CaseSummary, Message
 from support_service.cases.model.history import MAX_HISTORY_BYTES, MAX_HISTORY_ENTRIES, SHOWN_ACTIONS
 from support_service.cases.model.vocabulary import DUPLICATE_OF, INVERSE_KINDS, PUBLIC_LINK_KINDS
+from support_service.cases.sql.visibility import PUBLIC_LITERAL, has_duplicates
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, PENDING, SYNTHETIC
-from support_service.core.domain.principals import CaseView, Principal
+from support_service.core.domain.principals import CaseView
 from support_service.platform.database.dialect import json_object, json_rows, latest_time, octets, text_literal
 from support_service.platform.database.statements import limit_by_bytes
 from support_service.platform.database.tables import (
@@ -59,30 +60,6 @@ HAS_PUBLIC_CLOCKS = sa.exists().where(case_clocks.c.case_id == tickets.c.id, cas
 """True for a case with clocks that its customer sees."""
 
 
-def has_duplicates(case_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-    """Return the condition for a case that another one is a duplicate of."""
-    is_duplicate = case_links.c.kind == text_literal(DUPLICATE_OF)
-    return sa.select(case_links.c.seq).where(case_links.c.other_case_id == case_id, is_duplicate).exists()
-
-
-def cases_before(kind: sa.ColumnElement[str], case_id: sa.ColumnElement[str]) -> sa.CTE:
-    """Return the `id` of each case from which links of a kind lead to a case, directly or by other cases."""
-    links = case_links.c
-    direct = sa.select(links.case_id.label("id")).where(links.kind == kind, links.other_case_id == case_id)
-    before = direct.cte(recursive=True)
-    # UNION leaves out what was found before, so the search ends.
-    return before.union(sa.select(links.case_id).where(links.kind == kind, links.other_case_id == before.c.id))
-
-
-def duplicates_of(case_id: sa.ColumnElement[str], *, public_only: bool) -> sa.Select[Any]:
-    """Return the SELECT of the `id` of each duplicate whose conversation staff, or the customer, read with a case."""
-    before = cases_before(text_literal(DUPLICATE_OF), case_id)
-    if not public_only:
-        return sa.select(before.c.id)
-    # Not joins, with which SQLite reads all cases of the customer.
-    return sa.select(before.c.id).where(_customer_of(before.c.id) == _customer_of(case_id))
-
-
 def has_original(condition: Callable[[sa.FromClause], sa.ColumnElement[bool]]) -> sa.ColumnElement[bool]:
     """Return the condition of `tickets` for a duplicate, also by others, of a case that meets a condition."""
     links, original = case_links.c, tickets.alias("original")
@@ -93,40 +70,6 @@ def has_original(condition: Callable[[sa.FromClause], sa.ColumnElement[bool]]) -
     # Not a join, for which PostgreSQL reads all cases.
     meets_it = sa.select(condition(original)).where(original.c.id == found.c.id).scalar_subquery()
     return sa.select(found.c.id).where(meets_it).correlate(tickets).exists()
-
-
-def _customer_of(case_id: sa.ColumnElement[str]) -> sa.ScalarSelect[Any]:
-    case = tickets.alias()
-    return sa.select(case.c.customer_id).where(case.c.id == case_id).scalar_subquery()
-
-
-def has_readable_duplicates(case_id: sa.ColumnElement[str], *, public_only: bool) -> sa.ColumnElement[bool]:
-    """Return the condition for a case that is read with duplicates. Customers read their own duplicates only."""
-    direct = has_duplicates(case_id)  # most cases have none, and the others need not be looked for
-    if not public_only:
-        return direct
-    return sa.case((direct, duplicates_of(case_id, public_only=True).exists()), else_=sa.false())
-
-
-def access_parameters(principal: Principal) -> dict[str, Any]:
-    """Return the parameters of `access_conditions`."""
-    # A missing subject becomes an empty string, which is never an id: it must not match cases without a customer.
-    return {"subject": principal.subject or "", "teams": list(principal.teams)}
-
-
-def access_conditions(role: str) -> list[sa.ColumnElement[bool]]:
-    """Return `Principal.may_see` as SQL conditions; an empty list for roles that see all cases."""
-    subject: sa.BindParameter[str] = sa.bindparam("subject")
-    if role == "customer":
-        return [tickets.c.customer_id == subject]
-    if role == "agent":
-        of_agent = sa.or_(
-            tickets.c.assigned_agent_id == subject,
-            sa.and_(tickets.c.assigned_agent_id.is_(None), tickets.c.team.is_(None)),
-            tickets.c.team.in_(sa.bindparam("teams", expanding=True)),
-        )
-        return [of_agent]
-    return []
 
 
 def json_object_of(columns: dict[str, Any]) -> json_object:
@@ -273,9 +216,6 @@ def _history_json(view: CaseView) -> sa.Cast[str]:
 
 # By public_only. Analysts see a part of the entries of agents.
 HISTORY_JSON = {False: _history_json("full"), True: _history_json("public")}
-
-
-PUBLIC_LITERAL: sa.ColumnClause[str] = sa.literal_column("'public'")
 
 
 def _rows_of_case(

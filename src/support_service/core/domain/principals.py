@@ -1,6 +1,7 @@
-"""Principals: callers with a role, and the cases that each role may see.
+"""Principals: callers with a role, and what each role may see: which cases, and of these public or internal parts.
 
-Endpoints pass the principal of a request to services; background jobs and the command line use `SYSTEM`.
+`cases/sql/visibility.py` has the same rule as SQL. Endpoints pass the principal of a request to services. Background
+jobs and the command line use `SYSTEM`.
 """
 
 from collections.abc import Set as AbstractSet
@@ -71,13 +72,18 @@ class Principal:
             )
         return True
 
-    def may_see_visibility(self, visibility: str) -> bool:
-        """Return whether the caller may see a message or file with this visibility, in a case that they may see.
+    @property
+    def reads_only_public(self) -> bool:
+        """Whether the caller reads no internal message, file or entry of the cases that they may see.
 
-        Internal ones are for staff. A service has no permission to read cases: it gets one only as the answer to a
-        repeated opening.
+        These are for staff. A service has no permission to read cases: it gets one only as the answer to a repeated
+        opening.
         """
-        return self.role not in ("customer", "service") or visibility == "public"
+        return self.role in ("customer", "service")
+
+    def may_see_visibility(self, visibility: str) -> bool:
+        """Return whether the caller may see a message or file with this visibility, in a case that they may see."""
+        return not self.reads_only_public or visibility == "public"
 
 
 SYSTEM = Principal("support-service", "supervisor")  # principal of background jobs and the command line
