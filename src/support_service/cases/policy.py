@@ -69,7 +69,7 @@ def author_of(principal: Principal, new: NewMessage, customer_id: str | None) ->
 
 def check_may_attach(principal: Principal, visibility: Visibility) -> None:
     """Raise Forbidden if the principal may not read files of this visibility: customers attach public ones only."""
-    if not principal.may_see_visibility(visibility):
+    if principal.reads_only_public and visibility != "public":
         raise permission_missing("attachments:write-internal", "Internal files are for agents.")
 
 
