@@ -43,10 +43,10 @@ class measured:  # noqa: N801 - named like a function; a class costs half of wha
     def __exit__(
         self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._measure(self._operation, perf_counter() - self._started, "" if failure is None else _error_label(failure))
+        self._measure(self._operation, perf_counter() - self._started, "" if failure is None else error_label(failure))
 
 
-def _error_label(failure: BaseException) -> str:
+def error_label(failure: BaseException) -> str:
     """Return the label value, one of ERROR_LABELS, for an exception."""
     if isinstance(failure, Unavailable):
         timeout = failure.code in BUSY_CODES or isinstance(failure.__cause__, TimeoutError)

@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from time import perf_counter
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import pydantic_core
 import sqlalchemy as sa
@@ -13,7 +14,7 @@ from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import Unavailable
 from support_service.platform.background import WorkSignal
-from support_service.platform.database import ContendedRow, Parameters, PostgresTimings, Row, measured
+from support_service.platform.database import ContendedRow, Parameters, PostgresTimings, Row, error_label, measured
 from support_service.platform.database.dialect import to_json
 from support_service.platform.database.failures import COMMIT_NOT_REPLICATED, DATABASE_READ_ONLY, database_error
 from support_service.platform.database.postgres.connection import (
@@ -35,7 +36,6 @@ from support_service.platform.database.statements import BoundStatement, Stateme
 from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_measurement
 
 Values = Mapping[str, Any] | None
-Answer = TypeVar("Answer")
 
 # By the role of the server, a standby, or by a setting; the same connection answers differently after a failover.
 _READ_STATUS = sa.text("""
@@ -87,11 +87,6 @@ class PostgresDatabase:
     def prepared_statements(self) -> bool:
         """Whether statements have names."""
         return self._connector.names_statements
-
-    @property
-    def begin_of_reads(self) -> str | None:
-        """What begins a transaction whose reads need one server; None if each session has one, and its settings."""
-        return None if self._connector.keeps_settings else self._connector.begin_planned_by_values
 
     async def open(self) -> None:
         await self._connector.look_for_pooler()
@@ -159,14 +154,24 @@ class PostgresDatabase:
         return True
 
     async def _read(self, pool: ConnectionPool, statement: Executable, parameters: Parameters | None) -> Sequence[Row]:
-        """Read in one round trip."""
-        assert parameters is None or isinstance(parameters, Mapping)  # noqa: S101 - reads have one set of parameters
-        with measured(self.measure, "SELECT"):
-            return await _retry_once_if_lost(lambda: self._read_once(pool, statement, parameters))
+        """Read in one round trip; again if the pooled connection was lost, such as while it was idle."""
+        started, error = perf_counter(), ""
+        try:
+            with suppress(ConnectionLost):
+                return await self._read_once(pool, statement, parameters)
+            return await self._read_once(pool, statement, parameters)
+        except BaseException as failure:
+            error = error_label(failure)
+            raise
+        finally:
+            self.measure("SELECT", perf_counter() - started, error)
 
-    async def _read_once(self, pool: ConnectionPool, statement: Executable, parameters: Values) -> Sequence[Row]:
+    async def _read_once(
+        self, pool: ConnectionPool, statement: Executable, parameters: Parameters | None
+    ) -> Sequence[Row]:
+        assert parameters is None or isinstance(parameters, Mapping)  # noqa: S101 - reads have one set of parameters
         plan_mode: PlanMode = "force_custom_plan" if is_planned_by_values(statement) else "auto"
-        if not self.prepared_statements:
+        if not self._connector.names_statements:
             return await self._read_in_transaction(pool, statement, parameters)
         if plan_mode != "auto" and not self._connector.keeps_settings:
             return await self._read_in_transaction(pool, statement, parameters, self._connector.begin_planned_by_values)
@@ -187,9 +192,9 @@ class PostgresDatabase:
 
     async def read_unmeasured(self, bound: BoundStatement) -> Sequence[Row]:
         """Read for a transaction without locks, which is measured as a whole."""
-        return bound.form.rows(
-            await _retry_once_if_lost(lambda: _run_once(self.pool, Connection.fetch, bound.sql, bound.values))
-        )
+        with suppress(ConnectionLost):
+            return bound.form.rows(await _run_once(self.pool, Connection.fetch, bound.sql, bound.values))
+        return bound.form.rows(await _run_once(self.pool, Connection.fetch, bound.sql, bound.values))
 
     async def _send_changes(self, sql: str, values: Sequence[Any]) -> str:
         """Run a statement that is a transaction of its own, in a slot of the process; return the server's status.
@@ -202,13 +207,6 @@ class PostgresDatabase:
         finally:
             self.write_slots.leave(())
         return status
-
-
-async def _retry_once_if_lost(read: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Read, and repeat it if the pooled connection was lost, such as while it was idle."""
-    with suppress(ConnectionLost):
-        return await read()
-    return await read()  # outside of the handler, where the first failure would become its context
 
 
 async def _run_once(
