@@ -1,7 +1,7 @@
 """The case list with many cases, on both databases: its results, its plans and how its cost grows.
 
-Costs are counted, not timed: pages of PostgreSQL's buffers. One worker loads the
-databases for all, which copy them.
+Costs are counted, not timed: pages of PostgreSQL's buffers, and steps of SQLite's virtual machine, at least eight for
+each row that it reads. One worker loads the databases for all, which copy them.
 
 The short form has fewer cases. Each principal has a share of the queries, and each filter alone in each sort. The long
 form has all queries for every principal. With it the words of a search are rare enough for PostgreSQL's growth.
@@ -30,6 +30,7 @@ from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.search_words import matches_query, parse_search_query
 from support_service.desk.agents import PAGE_OF_AGENTS
 from support_service.platform.database.opening import create_database
+from support_service.platform.database.statements import with_padded_lists
 from tests.support.sessions import MIGRATED, copied_postgres, in_thread, running_postgres
 
 pytestmark = pytest.mark.timeout(900)  # each test of the long form goes through all queries
@@ -135,6 +136,12 @@ NEW_FILTERS = {
     "updated_after": RECENTLY,
     "due_before": SOON,
 }
+# SQLite reads all cases of a status or a tag for these.
+READ_IN_FULL_ON_SQLITE = (
+    {"sort": "updated", "status": "closed"},
+    {"tag": [rows.FREQUENT_TAG], "sort": "updated"},
+    {"tag": [rows.RARE_TAG, rows.FREQUENT_TAG]},
+)
 SORTS = ("newest", "updated", "waiting", "due")
 PRINCIPALS = [
     SYSTEM,
@@ -332,8 +339,8 @@ class Recorded(Exception):
     """A statement was recorded instead of run."""
 
 
-def statement(query, principal=SYSTEM, *, counts=False, after=None):
-    """Return the statement of a page, or of a count, with its parameters."""
+def statement(query, principal=SYSTEM, *, counts=False, after=None, limit=50):
+    """Return the statement of a page of at most `limit` cases, or of a count, with its parameters."""
     run = []
 
     class Recorder:
@@ -344,7 +351,7 @@ def statement(query, principal=SYSTEM, *, counts=False, after=None):
     if counts:
         call = case_list.count_cases(Recorder(), case_query(query), principal, 1001)
     else:
-        call = case_list.find_cases(Recorder(), case_query(query), after, principal)
+        call = case_list.find_cases(Recorder(), case_query(query, limit), after, principal)
     with pytest.raises(Recorded):
         call.send(None)
     return run[0]
@@ -424,6 +431,25 @@ def sqlite_plan(connection, statement, parameters=None):
     """Return the steps of SQLite's plan."""
     explained = connection.execute(Explain(statement, "QUERY PLAN"), parameters or {})
     return [detail for *_, detail in explained.cursor.fetchall()]
+
+
+def sqlite_steps(connection, statement, parameters):
+    """Run a statement, and return the steps of SQLite's virtual machine, in tens."""
+    steps, raw = itertools.count(), connection.connection.driver_connection
+    raw.set_progress_handler(lambda: next(steps) < 0, 10)
+    connection.execute(statement, with_padded_lists(statement, parameters)).all()
+    raw.set_progress_handler(None, 0)
+    return 10 * next(steps)
+
+
+@pytest.mark.parametrize("counts", [False, True], ids=["page", "count"])
+def test_lists_on_sqlite_read_few_rows(full_sqlite, counts):
+    """A page of one case reads less than a quarter of the cases, and a count ends at 1,001 matches."""
+    most = max(2 * FULL, 25 * 1001) if counts else 2 * FULL
+    for query in QUERIES:
+        if "q" not in query and query not in READ_IN_FULL_ON_SQLITE:
+            steps = sqlite_steps(full_sqlite, *statement(query, counts=counts, limit=1))
+            assert 0 < steps < most, query
 
 
 @pytest.mark.parametrize("principal", PRINCIPALS, ids=lambda principal: principal.role)

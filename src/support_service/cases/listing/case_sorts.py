@@ -30,7 +30,7 @@ class CaseOrder(NamedTuple):
     also the `public_conditions`) are sorted by the time, and their time is not NULL. All other cases come last, newest
     first. If `others_are_indexed`, the active ones of them have no time, and an index. The filter `implied_by` leaves
     the other cases out. Each time needs an index on it and seq. Cases that are `only_counted` are in no order:
-    PostgreSQL would read a long index in order to find a few of them.
+    PostgreSQL would read a long index in order to find a few of them. SQLite would sort all, even by a constant.
     """
 
     at: sa.ColumnElement[Any] | None
@@ -42,18 +42,18 @@ class CaseOrder(NamedTuple):
     others_are_indexed: bool = True
     only_counted: bool = False
 
-    def order_by(self, key: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-        """Return a column of the order with its direction."""
-        return self.direction(sa.cast(sa.null(), sa.Integer) if self.only_counted else key)
+    def order_by(self, *key: sa.ColumnElement[Any]) -> list[sa.ColumnElement[Any]]:
+        """Return `ORDER BY` for columns of the order."""
+        return [] if self.only_counted else [self.direction(column) for column in key]
 
     def order_by_columns(self, rows: sa.FromClause) -> list[sa.ColumnElement[Any]]:
         """Return `ORDER BY` for rows that have the columns `seq` and, if there is a time, `at`."""
         seq = rows.c.seq
         if self.at is None:
-            return [self.order_by(seq)]
+            return self.order_by(seq)
         at = rows.c.at
         if not self.conditions:
-            return [self.order_by(at), self.order_by(seq)]
+            return self.order_by(at, seq)
         return [at.is_(None), self.direction(at), sa.case((at.is_(None), -seq), else_=seq)]
 
     @property

@@ -288,4 +288,4 @@ class ListedCases:
             found = found.where(*tag_conditions(self._tags))
         if "after" in self._filters:
             found = found.where(order.is_after(seq, order.at))
-        return found.order_by(*map(order.order_by, key))
+        return found.order_by(*order.order_by(*key))

@@ -66,7 +66,7 @@ def upgrade(url: str, revision: str = "head", timings: MigrationTimings = Migrat
 
 
 def downgrade(url: str, revision: str) -> None:
-    """Revert migrations down to `revision`; `base` reverts all of them."""
+    """Revert migrations down to `revision`, which is BASELINE or a later one. Only tests and drills do this."""
     _run_exclusively(url, lambda connection: _run_alembic(connection, "downgrade", revision))
 
 
