@@ -10,7 +10,7 @@ from aiohttp import web
 from multidict import istr
 
 from support_service.core.domain.principals import ANONYMOUS
-from support_service.core.errors import RateLimited, SupportError, Unavailable, problem
+from support_service.core.errors import SupportError, problem
 from support_service.guard.guard import Guard
 from support_service.guard.rates import RateLimiter, RateLimitState
 from support_service.guard.security import (
@@ -61,19 +61,24 @@ class Exchange:
     guard: Guard  # of the server that has received the request
     method: str
     headers: Mapping[str, str]  # of the request
-    is_measured: bool  # it asks for more than health and metrics
+    is_limited: bool  # rates, load and unread answers in total count: it asks for more than health and metrics
     scheme: str  # of the client's request, as trusted proxies report it
     path: str | None = None  # of the route, with the names of its parameters; None without a route
     request_id: str = ""
     callers: tuple[str, ...] = ()  # whose bounds count: the client's address, and the principal if known
     principal: str = ANONYMOUS.name
-    rate_limit_headers: tuple[str, str] | None = None  # values of RateLimit-Policy and RateLimit
+    rates: dict[RateLimiter, RateLimitState] = field(default_factory=dict)  # that count, the address first
     body: bytes | None = None  # once it was read, unless it arrived together with the head
     is_counted_as_large: bool = False  # its body is one of the large bodies
     streamed_bytes: int = STREAM_BYTES  # what the answer counts if its handler streams it
     trace: TraceToken | None = None  # of the client, if it is continued here
     began_at: float = field(default_factory=perf_counter)
     stream_began_at: float | None = None  # when the answer began, if it goes on for hours
+
+    @property
+    def principal_limiter(self) -> RateLimiter | None:
+        """The limiter of principals, if the request is limited."""
+        return self.guard.principal_limiter if self.is_limited else None
 
     def own_origin(self) -> WebOrigin:
         """Return the service as the client calls it, by its scheme and its Host header. Raises MalformedRequest."""
@@ -97,8 +102,8 @@ class Exchange:
         The bound in total does not apply to health and metrics, so that they work under overload.
         """
         try:
-            self.guard.unread_answers.check(self.callers, size, in_total=self.is_measured)
-        except (RateLimited, Unavailable):
+            self.guard.unread_answers.check(self.callers, size, in_total=self.is_limited)
+        except SupportError:
             self.note_turned_away("unread")
             raise
 
@@ -108,14 +113,14 @@ class Exchange:
             return
         try:
             self.guard.large_bodies.begin(self.callers)
-        except Unavailable:
+        except SupportError:
             self.note_turned_away("requests")
             raise
         self.is_counted_as_large = True
 
     def charge(self, requests: int) -> None:
         """Count work that costs so many further requests. Raises RateLimited if the principal owes requests."""
-        limiter = self.guard.principal_limiter
+        limiter = self.principal_limiter
         if limiter is not None:
             limit_state = limiter.consume_many(self.principal, requests)
             if not limit_state.admitted:
@@ -123,7 +128,7 @@ class Exchange:
 
     def charge_optional(self, requests: int) -> float:
         """Count a query that the answer can do without. Return 0.0, or after how many seconds to try again."""
-        limiter = self.guard.principal_limiter
+        limiter = self.principal_limiter
         return 0.0 if limiter is None else limiter.consume_optional(self.principal, requests)
 
     def set_headers(self, response: web.StreamResponse) -> None:
@@ -141,8 +146,14 @@ class Exchange:
             self.guard.browser_policy.set_cors_headers(self.headers.get(ORIGIN_HEADER), headers)
         if self.scheme == "https":
             headers[HSTS_HEADER] = HSTS_VALUE
-        if self.rate_limit_headers is not None:
-            headers[RATE_LIMIT_POLICY_HEADER], headers[RATE_LIMIT_HEADER] = self.rate_limit_headers
+        if self.rates:
+            headers[RATE_LIMIT_POLICY_HEADER] = ", ".join([limiter.policy for limiter in self.rates])
+            headers[RATE_LIMIT_HEADER] = ", ".join(
+                [
+                    f'"{limiter.name}";r={state.remaining};t={ceil(state.seconds_until_full)}'
+                    for limiter, state in self.rates.items()
+                ]
+            )
 
     def begin_answer(self, connection: AnsweredConnection, response: web.StreamResponse) -> None:
         """Count the bytes of an answer that is about to be sent until its client has read them.
@@ -164,13 +175,7 @@ class Exchange:
 
     def apply_limit(self, limiter: RateLimiter, limit_state: RateLimitState) -> None:
         """Keep the state of a limit for the headers of the answer. Raises RateLimited if it admits no request."""
-        policy = limiter.policy
-        state = f'"{limiter.name}";r={limit_state.remaining};t={ceil(limit_state.seconds_until_full)}'
-        if limiter is self.guard.principal_limiter and self.guard.address_limiter is not None:  # charged first
-            assert self.rate_limit_headers is not None  # noqa: S101 - set for the address
-            address_policy, address_state = (each.partition(", ")[0] for each in self.rate_limit_headers)
-            policy, state = f"{address_policy}, {policy}", f"{address_state}, {state}"
-        self.rate_limit_headers = policy, state
+        self.rates[limiter] = limit_state
         if not limit_state.admitted:
             raise self._rate_limited_error(limiter, limit_state)
 

@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
+from support_service.api import admin, cases
 from support_service.api.routing.pipeline import MAX_QUERY_BYTES, MAX_QUERY_PARAMETERS
+from support_service.guard import server
 from support_service.guard.guard import GuardTimings
 from support_service.guard.overload import LATE_CHECKS_BEFORE_SHEDDING
 from support_service.platform.telemetry.telemetry import TelemetryTimings
@@ -48,6 +50,22 @@ async def test_rate_of_a_caller_is_limited_beside_that_of_its_address(make_clien
     await expect_problem(await client.get("/support/cases"), 429, "rate_limited")
     assert Scrape(service_of(client).metrics).nonzero(TURNED_AWAY) == {"principal": 1}
     await expect_json(client.get("/livez"))
+
+
+@pytest.mark.parametrize("is_admin", [False, True])
+async def test_caller_is_not_limited_where_its_address_is_not(make_client, monkeypatch, is_admin):
+    """Neither on a path like those of health, nor at the admin port."""
+    if is_admin:
+        monkeypatch.setattr(admin, "HEALTH", cases.TAG)
+    else:
+        monkeypatch.setattr(server, "UNMEASURED_PATHS", {"/support/cases"})
+    port = "0" if is_admin else ""
+    client = await make_client(SUPPORT_RATE_LIMIT="1/h", SUPPORT_RATE_LIMIT_ADDRESS="1/h", SUPPORT_ADMIN_PORT=port)
+    path = "/support/cases"
+    url = service_of(client).admin_url + path if is_admin else client.make_url(path)
+    for _ in range(3):
+        async with client.session.get(url) as response:
+            assert (response.status, "RateLimit" in response.headers) == (200, False)
 
 
 @pytest.mark.parametrize(("query", "left", "admitted"), [("", 14, 4), ("?includeTimeline=true", 9, 2)])

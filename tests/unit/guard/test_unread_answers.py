@@ -153,6 +153,6 @@ def test_only_large_answers_that_are_sent_need_room(instruments):
         ("HEAD", 10**6, False),
         ("GET", SMALL_ANSWER_BYTES + 1, True),
     ):
-        exchange = Exchange(guard, method, {}, is_measured=True, scheme="http", callers=CALLER)
+        exchange = Exchange(guard, method, {}, is_limited=True, scheme="http", callers=CALLER)
         with pytest.raises(RateLimited) if refused else nullcontext():
             charge(exchange, public, web.Response(body=bytes(size)))

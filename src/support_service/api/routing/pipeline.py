@@ -59,7 +59,7 @@ log = logging.getLogger("support_service.access")
 class Pipeline:
     """The way of each request of one application. It logs the share `access_log` (0 to 1) of them.
 
-    Without `checks_head`, requests skip the first stage.
+    Without `checks_head`, requests skip the first stage, and are not limited.
     """
 
     def __init__(self, guard: Guard, *, access_log: float = 0.0, checks_head: bool = True) -> None:
@@ -88,7 +88,10 @@ class Pipeline:
         response: web.StreamResponse | None = None
         self._begin(request, exchange)
         try:
-            response = head(request, exchange) if self._checks_head else None
+            if self._checks_head:
+                response = head(request, exchange)
+            else:
+                exchange.is_limited = False
             if response is None and (endpoint := self._endpoints.get(request.match_info.handler)) is not None:
                 call = request[CALL] = await caller(request, exchange, endpoint)
                 if endpoint.takes_key and IDEMPOTENCY_KEY in request.headers:
@@ -177,7 +180,7 @@ def head(request: web.Request, exchange: Exchange) -> web.Response | None:
     client = guard.proxies.client_address(request.remote, headers.getall(FORWARDED_FOR, ()))
     address = rate_limit_address(client)
     exchange.callers = (f"{ADDRESS_PREFIX}{address}",)
-    if exchange.is_measured:
+    if exchange.is_limited:
         guard.browser_policy.check(request, exchange.own_origin())
         reason = guard.load_shedder.rejection_reason(guard.readiness.in_progress - guard.readiness.waiting_for_client)
         if reason is not None:
@@ -214,7 +217,7 @@ async def caller(request: web.Request, exchange: Exchange, endpoint: Endpoint) -
             check_not_foreign(request, service.settings.limits.cors_origins)
         principal = await service.authenticator.authenticate(authorization)
     exchange.principal = principal.name
-    exchange.count_request(exchange.guard.principal_limiter, principal.name)
+    exchange.count_request(exchange.principal_limiter, principal.name)
     if principal is not ANONYMOUS:  # shared by all clients of a service without authentication
         exchange.callers += (f"{PRINCIPAL_PREFIX}{principal.name}",)
         exchange.check_unread()
@@ -261,7 +264,7 @@ def charge(exchange: Exchange, endpoint: Endpoint, response: web.StreamResponse)
         return
     if not endpoint.takes_key and exchange.method != "HEAD":
         exchange.check_unread(size)
-    limiter, requests = exchange.guard.principal_limiter, (size - 1) // ANSWER_BYTES_PER_REQUEST
+    limiter, requests = exchange.principal_limiter, (size - 1) // ANSWER_BYTES_PER_REQUEST
     if endpoint.permission is not None and limiter is not None and requests:
         exchange.apply_limit(limiter, limiter.consume_many(exchange.principal, requests, may_owe=endpoint.takes_key))
 
