@@ -40,6 +40,7 @@ from support_service.timeline.redis_cache import RedisCache
 from support_service.timeline.snapshots import cache_key
 
 MAX_PASSES = 10  # each but the first one erases what others have written during the one before
+STORING = 1.0  # seconds after its deadline in which a timeline is stored, and its lease ends
 FILES_INTERVAL = 0.2  # seconds between two looks at files that the service deletes
 LOG_NOT_TRUNCATED = "the write-ahead log: others are reading the database"
 ANSWERS_NOT_ERASED = "the stored answers to requests in progress ({}): the service deletes them within 24 hours"
@@ -54,7 +55,7 @@ class ErasureTimings:
     relay_timeout: float = 30.0  # for events to be published; a running relay needs a tenth of a second
     # For files that the service has begun to delete or to copy. The claim on a copy ends two minutes after its run.
     files_timeout: float = 150.0
-    collecting: float | None = None  # for timelines that are being collected; None: their deadline
+    collecting: float | None = None  # for timelines that are being collected; None: their deadline and STORING
     answers_timeout: float = 40.0  # for requests in progress; the claim of a dead one ends after 30 s
 
 
@@ -331,7 +332,7 @@ async def wait_for_relay(
 async def twice_around_collections(settings: Settings, timings: ErasureTimings) -> AsyncIterator[None]:
     """Yield before and after the longest collection: a timeline that is being collected is stored in between."""
     yield
-    await sleep(settings.timeline.deadline if timings.collecting is None else timings.collecting)
+    await sleep(settings.timeline.deadline + STORING if timings.collecting is None else timings.collecting)
     yield
 
 

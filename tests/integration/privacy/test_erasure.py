@@ -46,6 +46,8 @@ from support_service.platform.telemetry.provider import Metrics, build_resource
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.privacy import erasure
 from support_service.privacy.erasure import CustomerErasure
+from support_service.timeline.single_flight import SingleFlightTimings
+from support_service.timeline.snapshots import cache_key
 from tests.conftest import both_databases
 from tests.support.access.fixtures import write_token
 from tests.support.calls import (
@@ -422,23 +424,29 @@ async def test_response_in_progress_during_an_erasure_is_not_stored(make_client,
 async def test_timeline_that_is_collected_during_an_erasure_does_not_stay_in_redis(
     make_client, erase, payments, server, monkeypatch
 ):
-    """It is stored after the timelines were deleted. They are deleted again after the deadline of the collection."""
-    client = await make_client(SUPPORT_PAYMENT_URL=payments.url, SUPPORT_TIMELINE_DEADLINE="20")
+    """It is stored after the timelines were deleted. They are deleted again when each collection and its lease end."""
+    variables = {"SUPPORT_TIMELINE_DEADLINE": "20"}
+    client = await make_client(SUPPORT_PAYMENT_URL=payments.url, **variables)
     context = [{"type": "payment", "paymentId": "PAY-1"}]
     case = await open_case(client, customerId=CUSTOMER, subject=WORD, context=context)
+    key = cache_key(case["id"])
     answered, paused = payments.hang(), []
     reading = asyncio.create_task(read_detail(client, case))
     await eventually(lambda: payments.waiting == 1)
 
     async def pause(seconds):
-        if seconds == 0.125:
+        if seconds > 20 + SingleFlightTimings().lease:
             answered.set()
             await reading
-            paused.append(len(await server.keys("support:timeline:*")))
+            paused.append(await server.exists(key))
+            await eventually(lease_is_released)  # no reader waits for it
+
+    async def lease_is_released():
+        return await server.keys(f"{key}:*") == []
 
     monkeypatch.setattr(erasure, "sleep", pause)
-    assert not (await erase(collecting=0.125)).unreached
-    assert (paused, len(await server.keys("support:timeline:*"))) == ([1], 0)
+    assert not (await erase(variables=variables, collecting=None)).unreached
+    assert (paused, await server.keys("support:timeline:*")) == ([1], [])
 
 
 async def test_pending_events_are_erased_while_redis_is_down(client, two_cases, erase, database, redis, server, stored):
