@@ -1,8 +1,8 @@
 """Compares with tests/budget.toml what a run of the tests cost, and the size of the project. It fails above.
 
 Costs may be a tenth above. `make test` writes them, and `make test-budget` compares them. A slow or busy machine fails
-nothing. A process of a run times a fixed work. The costs are divided by how many times longer it took than on the
-machine of the budget.
+nothing. A process of a run times a fixed work. CPU seconds are divided by how many times longer it took than on the
+machine of the budget. The seconds of a test are its CPU seconds, and the seconds that its sleeps ask for.
 """
 
 import argparse
@@ -23,7 +23,7 @@ LEAST = 1.0  # CPU seconds above which a folder may be: small sums vary more
 SPARE = 1.3  # what `--write` allows a folder, as the costs of a run vary; the whole has no spare
 # What no test may exceed without a reason: the most, its unit, and what to do instead.
 LIMITS = {
-    "long": (5.0, "seconds", "Make the test shorter, or mark it as `long`"),
+    "long": (5.0, "seconds of CPU and sleep", "Make the test shorter, or mark it as `long`"),
     "cases": (30.0, "cases", "Loop over them with `subtests`"),
     "services": (5.0, "services", "Share one with `shared_client`"),
 }
@@ -45,7 +45,7 @@ HEAD = """\
 
 @dataclass(frozen=True)
 class Costs:
-    """What a run cost: CPU seconds by folder, number of tests by folder and function, seconds by test."""
+    """What a run cost: CPU seconds by folder, number of tests by folder and function, seconds with sleeps by test."""
 
     cpu: dict[str, float]
     cases: Counter[str]
@@ -72,10 +72,11 @@ class Costs:
             for folder, (count, _, used) in tables["folder"].items():
                 cases[folder] += int(count)
                 cpu[folder] += used / slowness
-            for test, (_, used, _) in tables["test"].items():
+            for test, (_, _, used) in tables["test"].items():
+                _, slept, _ = tables["sleeps"].get(test, (0, 0, 0))
                 function = test.partition("[")[0]
                 functions[function] += 1
-                seconds[function] = max(seconds[function], used / slowness)
+                seconds[function] = max(seconds[function], used / slowness + slept)
             for module, (count, _, _) in tables["services"].items():
                 services[module] += count
         return cls(dict(cpu), cases, functions, dict(seconds), dict(services))

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import times
 from tests.support.plugins.tiers import tier_of
-from tests.support.times import SERVICES, SETUP, SLOWNESS, Usage, add, measure_slowness, measured, measured_here
+from tests.support.times import SERVICES, SETUP, SLEEPS, SLOWNESS, Usage, add, measure_slowness, measured, measured_here
 
 TIMES, COSTS = "--times", "--costs"
 SENT_BY_WORKER = "times"
@@ -30,6 +30,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Measure only with an option; fixtures only to print them."""
     times.enabled = config.getoption(TIMES)
+    if _is_measured(config):
+        times.count_sleeps()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -45,7 +47,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
         used = before.until_now()
         path = PurePath(item.location[0])
         for table, name in {TIER: tier_of(item), FOLDER: str(path.parent), FILE: str(path), TEST: item.nodeid}.items():
-            add(table, name, [1, used.seconds, used.cpu])
+            add(table, name, [1, used.wall, used.cpu])
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -87,7 +89,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
                 terminalreporter.write_line(f"{count:7.0f} {seconds:9.1f} {cpu:9.1f}  {name}")
     if (written := config.getoption(COSTS)) is not None:
         written.parent.mkdir(parents=True, exist_ok=True)
-        tables = {table: measured_here.get(table, {}) for table in (SLOWNESS, FOLDER, TEST, SERVICES)}
+        tables = {table: measured_here.get(table, {}) for table in (SLOWNESS, FOLDER, TEST, SLEEPS, SERVICES)}
         written.write_text(json.dumps(tables, indent=1))
 
 
