@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.digests import SOURCES, digest
+
 PATH = Path(__file__).with_name("budget.toml")
 ROOT = PATH.parents[1]
 MARGIN = 1.1
@@ -45,13 +47,14 @@ HEAD = """\
 
 @dataclass(frozen=True)
 class Costs:
-    """What a run cost: CPU seconds by folder, number of tests by folder and function, seconds with sleeps by test."""
+    """What a run cost: CPU seconds by folder, tests by folder and function, seconds with sleeps by test. And its files."""
 
     cpu: dict[str, float]
     cases: Counter[str]
     cases_of_functions: Counter[str]
     seconds: dict[str, float]
     services: dict[str, float]
+    digests: set[str]
 
     @property
     def whole(self) -> float:
@@ -65,8 +68,10 @@ class Costs:
         cases, functions = Counter[str](), Counter[str]()
         seconds: defaultdict[str, float] = defaultdict(float)
         services: defaultdict[str, float] = defaultdict(float)
+        digests = set()
         for file in files:
             tables = json.loads(file.read_text())
+            digests.add(tables.get("files", ""))
             measured, _, sum_of_slowness = tables["slowness"]["slowness"]
             slowness = max(1.0, sum_of_slowness / measured)
             for folder, (count, _, used) in tables["folder"].items():
@@ -79,7 +84,7 @@ class Costs:
                 seconds[function] = max(seconds[function], used / slowness + slept)
             for module, (count, _, _) in tables["services"].items():
                 services[module] += count
-        return cls(dict(cpu), cases, functions, dict(seconds), dict(services))
+        return cls(dict(cpu), cases, functions, dict(seconds), dict(services), digests)
 
 
 def main() -> int:
@@ -93,6 +98,8 @@ def main() -> int:
         parser.error("no costs in build/: run `make test` first")
     costs = Costs.read(files)
     budget = tomllib.loads(PATH.read_text())
+    if reasons := [*doubts(costs, budget)]:
+        parser.error(" ".join(reasons))
     if options.write:
         PATH.write_text(written(costs, budget))
         return 0
@@ -100,6 +107,15 @@ def main() -> int:
     found = [*over(costs, budget), *too_large(sizes(), budget["size"])]
     print(*found, sep="\n", end="\n" if found else "")
     return bool(found)
+
+
+def doubts(costs: Costs, budget: dict[str, Any]) -> Iterator[str]:
+    """Yield a sentence if a run was of other files than those of today, or of a part of the tests."""
+    if costs.digests != {digest(*SOURCES)}:
+        yield "The costs in build/ are of other files than these. Run `make test`."
+    tests = sum(folder["cases"] for folder in budget["folder"].values())
+    if costs.cases.total() * MARGIN < tests:
+        yield f"The costs are of {costs.cases.total()} of {tests} tests. Run `make test` without ARGS."
 
 
 def over(costs: Costs, budget: dict[str, Any]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Changes the service in one place at a time, and prints the changes that no test notices.
 
 mutmut makes the changes, and coverage.py tells which tests execute a line. They run in copies of the tree, the
-most promising first, until one fails. What they execute is recorded again after any change of service or tests. A
+most promising first, until one fails. What they execute is recorded again after any change of a file. A
 process that a test starts counts as a part of it, if it ends by itself: coverage.py records nothing of one that is
 killed.
 """
@@ -10,7 +10,6 @@ import argparse
 import ast
 import contextlib
 import difflib
-import hashlib
 import itertools
 import json
 import os
@@ -36,6 +35,8 @@ from libcst import matchers
 from libcst.metadata import MetadataWrapper, PositionProvider
 from mutmut.mutation.mutators import mutation_operators
 from tqdm import tqdm
+
+from tests.support.digests import digest
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build/mutants"
@@ -225,10 +226,9 @@ class Record:
 
 def read_record(tree: Path, files: list[str], options: argparse.Namespace) -> Record:
     """Return the record of the tests of a tree, after they have run if it is not that of these files."""
-    sources = sorted(file for folder in ("src", "tests") for file in (tree / folder).rglob("*.py"))
-    stamp = hashlib.sha256(repr((files, options.tests)).encode() + b"".join(file.read_bytes() for file in sources))
+    stamp = repr((files, options.tests, digest(tree), sys.version))
     lines, times, stamped = FOLDER / "coverage", FOLDER / "times.xml", FOLDER / "stamp"
-    if not stamped.exists() or stamped.read_text() != stamp.hexdigest():
+    if not stamped.exists() or stamped.read_text() != stamp:
         print("Recording what each test executes", flush=True)
         lines.unlink(missing_ok=True)
         included = "".join(f"  {tree / file}\n" for file in files)
@@ -242,7 +242,7 @@ def read_record(tree: Path, files: list[str], options: argparse.Namespace) -> Re
         if done.returncode not in (0, TESTS_FAILED):
             raise RuntimeError(done.stdout)
         print(done.stdout.splitlines()[-1])
-        stamped.write_text(stamp.hexdigest())
+        stamped.write_text(stamp)
     data = coverage.CoverageData(str(lines))
     data.read()
     passed = (case for case in ET.parse(times).iter("testcase") if not len(case))

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from tests.support import times
+from tests.support.digests import SOURCES, digest
 from tests.support.plugins.tiers import tier_of
 from tests.support.times import SERVICES, SETUP, SLEEPS, SLOWNESS, Usage, add, measure_slowness, measured, measured_here
 
 TIMES, COSTS = "--times", "--costs"
 SENT_BY_WORKER = "times"
+FILES = pytest.StashKey[str]()  # a hash of the files that run
 TIER, FOLDER, FILE, TEST = "tier", "folder", "file", "test"
 PRINTED = {TIER: 10, FOLDER: 60, SETUP: 30, FILE: 40, TEST: 40}  # rows of each table
 
@@ -32,6 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     times.enabled = config.getoption(TIMES)
     if _is_measured(config):
         times.count_sleeps()
+    config.stash[FILES] = digest(*SOURCES) if config.getoption(COSTS) else ""
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -90,7 +93,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if (written := config.getoption(COSTS)) is not None:
         written.parent.mkdir(parents=True, exist_ok=True)
         tables = {table: measured_here.get(table, {}) for table in (SLOWNESS, FOLDER, TEST, SLEEPS, SERVICES)}
-        written.write_text(json.dumps(tables, indent=1))
+        written.write_text(json.dumps({"files": config.stash[FILES], **tables}, indent=1))
 
 
 def _is_measured(config: pytest.Config) -> bool:

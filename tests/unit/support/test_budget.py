@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from tests.budget import SIZES, Costs, over, sizes, too_large, written
+from tests.budget import SIZES, Costs, doubts, over, sizes, too_large, written
+from tests.support.digests import SOURCES, digest
 
 BUDGET = {"whole": {"cpu": 10, "cases": 50}, "size": {}, "walks": {}, "long": {}, "cases": {}, "services": {}}
 BUDGET["folder"] = {"tests/unit/a": {"cpu": 10.0, "cases": 50}}
@@ -14,8 +15,9 @@ BUDGET["folder"] = {"tests/unit/a": {"cpu": 10.0, "cases": 50}}
 def costs(tmp_path):
     """Read the costs of a run of one folder, on a machine that takes `slowness` times as long."""
 
-    def read(cpu, tests, services=(), sleeps=(), slowness=1.0):
+    def read(cpu, tests, services=(), sleeps=(), slowness=1.0, files=""):
         tables = {
+            "files": files,
             "slowness": {"slowness": [2, 0, 2 * slowness]},
             "folder": {"tests/unit/a": [len(tests), cpu, cpu]},
             "test": {test: [1, 100, seconds] for test, seconds in tests.items()},
@@ -39,6 +41,32 @@ def test_dear_folder_is_named(costs):
     """The folder and the whole cost too much, and have too many tests."""
     found = over(costs(12, {f"a.py::test_{number}": 0.1 for number in range(56)}), BUDGET)
     assert [line.partition(":")[0] for line in found] == ["All tests"] * 2 + ["tests/unit/a"] * 2
+
+
+def test_costs_of_other_files_or_of_some_tests_are_not_believed(costs, tmp_path):
+    """A changed, renamed or new file is another one. The budget itself, and what Python compiled, are not."""
+    tests = {f"a.py::test_{number}": 0.1 for number in range(46)}
+    now = digest(*SOURCES)
+    assert [*doubts(costs(10, tests, files=now), BUDGET)] == []
+    assert [*doubts(costs(10, tests), BUDGET)] == [
+        "The costs in build/ are of other files than these. Run `make test`."
+    ]
+    assert [*doubts(costs(10, {"a.py::test": 1}, files=now), BUDGET)] == [
+        "The costs are of 1 of 50 tests. Run `make test` without ARGS."
+    ]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    found = [digest(folder)]
+    for change in (
+        lambda: (folder / "a.toml").write_text("a"),
+        lambda: (folder / "a.toml").write_text("b"),
+        lambda: (folder / "a.toml").rename(folder / "b.toml"),
+    ):
+        change()
+        found.append(digest(folder))
+    (folder / "budget.toml").write_text("")
+    (folder / "a.pyc").write_text("")
+    assert (len({*found}), digest(folder)) == (4, found[-1])
 
 
 def test_size_above_its_budget_is_named_with_what_to_do():
