@@ -89,7 +89,7 @@ endef
 
 test: install services ## Run the tests in random order (SEED=1 repeats an order, ARGS="-k timeline" picks some)
 	@mkdir -p build
-	$(TEST) $(or $(ARGS),--costs=build/costs.json --record-passed)
+	$(TEST) $(or $(ARGS),--costs=build/costs.json)
 
 test-fast: install ## Run the tests that need nothing but SQLite, in one to two minutes
 	$(PYTEST) -n 3 tests/unit tests/app $(ARGS)
@@ -100,7 +100,7 @@ test-near: install services ## Run the tests that run what has changed since HEA
 test-budget: install ## Compare what the last `make test` cost with tests/budget.toml, and fail if it cost more
 	@$(BIN)/python -m tests.budget $(ARGS)
 
-test-all: install services ## Run every test, also long ones and those whose inputs have not changed, and the short drill
+test-all: install services ## Run every test, also long ones, and the short drill
 	$(WITH_DRILL)
 
 lint: lint-code lint-types lint-console lint-api lint-generated lint-language lint-texts lint-docs ## Check format, lint rules, types, imports, dependencies, the API, generated files, language and links (make -j2 is faster)

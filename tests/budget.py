@@ -47,7 +47,7 @@ HEAD = """\
 
 @dataclass(frozen=True)
 class Costs:
-    """What a run cost: CPU seconds by folder, tests by folder and function, seconds with sleeps by test. And its files."""
+    """What a run cost: CPU seconds and tests by folder, tests by function, seconds with sleeps by test. And its files."""
 
     cpu: dict[str, float]
     cases: Counter[str]
@@ -110,7 +110,7 @@ def main() -> int:
 
 
 def doubts(costs: Costs, budget: dict[str, Any]) -> Iterator[str]:
-    """Yield a sentence if a run was of other files than those of today, or of a part of the tests."""
+    """Yield a sentence if files have changed since a run, or if it left out tests."""
     if costs.digests != {digest(*SOURCES)}:
         yield "The costs in build/ are of other files than these. Run `make test`."
     tests = sum(folder["cases"] for folder in budget["folder"].values())

@@ -19,8 +19,6 @@ from pathlib import Path
 
 import coverage
 
-from tests.support.plugins import forms
-
 RECORD, FOLDER = Path("build/near.json"), Path("build/near")
 SERVICE, STATIC = "src/support_service/", "src/support_service/console/static/"
 TIERS = ("unit", "app", "integration")
@@ -206,9 +204,8 @@ def add_module(choice: Choice, path: str, record: Record, source_before: str) ->
 
 
 def add_input(choice: Choice, path: str) -> None:
-    """Add the tests of a file that is not Python: its group, its page of the console, or the modules that name it."""
-    modules = modules_of_tests()
-    read_by = [file for file in modules if path.startswith(tuple(inputs_of(str(file))))]
+    """Add the tests of another file: its page of the console, or the modules that name it, or else its first folder."""
+    modules, read_by = modules_of_tests(), []
     if path.startswith(STATIC):
         modules = [file for file in modules if file.parent.name == "console"]
         page = Path(path).stem.partition("-")[0]
@@ -216,8 +213,9 @@ def add_input(choice: Choice, path: str) -> None:
             file for file in modules if Path(path).stem in file.read_text()
         ]
         read_by = read_by or modules
-    elif not read_by and not path.endswith(".md"):
-        read_by = [file for file in modules if Path(path).name in file.read_text()]
+    elif not (path.startswith("docs/") and path.endswith(".md")):
+        for name in (Path(path).name, path.partition("/")[0]):
+            read_by = read_by or [file for file in modules if name in file.read_text()]
     if read_by:
         choice.add(path, (test for file in read_by for test in tests_in(file)))
 
@@ -225,12 +223,6 @@ def add_input(choice: Choice, path: str) -> None:
 def modules_of_tests() -> list[Path]:
     """Return the test modules of all tiers but the last."""
     return [file for tier in TIERS for file in Path("tests", tier).rglob("test_*.py")]
-
-
-def inputs_of(module: str) -> list[str]:
-    """Return what the group of a test module reads."""
-    group = forms.group_of(module)
-    return forms.groups()[group]["inputs"] if group else ["\0"]
 
 
 def parts_of(source: str) -> Parts:

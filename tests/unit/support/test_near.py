@@ -81,18 +81,18 @@ def test_changed_and_new_test_files_run_whole(record):
 
 
 def test_files_that_are_not_python_run_the_tests_that_name_them(record):
-    """A page of the console runs the tests of that page, and a group of forms.toml runs for its inputs."""
+    """A page of the console runs the tests of that page. Other files run the tests that name them, or else their folder."""
     write("tests/integration/console/test_queue.py", "def test_queue(): ...\n")
     write("tests/integration/console/test_case.py", "def test_case(): ... # toast\n")
-    write("tests/integration/observability/test_limits.py", "def test_alert(): ...\n")
+    write("tests/integration/observability/test_limits.py", "def test_alert(): ... # grafana/\n")
     write("tests/unit/desk/test_store.py", "def test_read(): open('rules.json')\n")
     static = "src/support_service/console/static"
     assert chosen(record, f"{static}/parts/queue-bulk.js") == {"test_queue"}
     assert chosen(record, f"{static}/parts/toast.js") == {"test_case"}
     assert chosen(record, f"{static}/app.css") == {"test_queue", "test_case"}
-    assert chosen(record, "grafana/rules.json") == {"test_alert"}
+    assert chosen(record, "grafana/build.py") == {"test_alert"}
     assert chosen(record, "elsewhere/rules.json") == {"test_read"}
-    assert chosen(record, "README.md") == set()
+    assert chosen(record, "docs/README.md") == set()
 
 
 def test_tests_that_say_most_in_their_time_run_first():
