@@ -81,7 +81,7 @@ def test_changed_and_new_test_files_run_whole(record):
 
 
 def test_files_that_are_not_python_run_the_tests_that_name_them(record):
-    """A page of the console runs the tests of that page. Other files run the tests that name them, or else their folder."""
+    """A page of the console runs the tests of that page. Other files run tests that name them, or else their folder."""
     write("tests/integration/console/test_queue.py", "def test_queue(): ...\n")
     write("tests/integration/console/test_case.py", "def test_case(): ... # toast\n")
     write("tests/integration/observability/test_limits.py", "def test_alert(): ... # grafana/\n")
