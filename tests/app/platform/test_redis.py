@@ -3,12 +3,12 @@
 import asyncio
 import re
 from contextlib import asynccontextmanager, suppress
-from types import SimpleNamespace
 
 import pytest
 import redis.asyncio as redis
 from aiohttp import web
-from redis._parsers import Encoder
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from support_service.app import build_app
 from support_service.events.broker.base import BrokerError, RedisBrokerTimings
@@ -85,6 +85,21 @@ class RepairedServer(OtherServer):
         await super().serve(reader, writer)
 
 
+class ServerOfParts(OtherServer):
+    """Sends `begin` in two parts, cut at `place`. The client reads the first before the second is sent."""
+
+    place = 0
+
+    async def serve(self, reader, writer):
+        with suppress(OSError, asyncio.CancelledError):
+            while await reader.read(65_536):
+                writer.write(self.begin[: self.place])
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                writer.write(self.begin[self.place :])
+        writer.close()
+
+
 @pytest.mark.parametrize("variable", ["SUPPORT_REDIS_URL", "SUPPORT_EVENTS_REDIS_URL"])
 @pytest.mark.parametrize(
     "server", [AlwaysOk(b""), OtherServer(b"HTTP/1.1 400 Bad Request\r\n\r\n"), OtherServer(b":1\r\n")]
@@ -149,16 +164,13 @@ async def test_answers_that_arrive_together_are_read_in_turn():
 
 async def test_answer_that_arrives_in_parts_is_read_whole():
     """Wherever it is cut: also within the end of a line."""
-    parser_class = create_pool("redis://localhost").connection_kwargs["parser_class"]
     answer = b"*3\r\n$2\r\nab\r\n:7\r\n+OK\r\n"
-    for place in range(1, len(answer)):
-        stream, parser = asyncio.StreamReader(), parser_class(65_536)
-        parser.on_connect(SimpleNamespace(_reader=stream, encoder=Encoder("utf-8", "strict", decode_responses=False)))
-        stream.feed_data(answer[:place])
-        reading = asyncio.create_task(parser.read_response())
-        await asyncio.sleep(0)  # it reads what has arrived
-        stream.feed_data(answer[place:])
-        assert await reading == [b"ab", 7, b"OK"], place
+    server = ServerOfParts(answer)
+    async with serving(server):
+        client = redis.Redis.from_pool(create_pool(server.url, retry=Retry(NoBackoff(), 0)))
+        for server.place in range(1, len(answer)):
+            assert await client.execute_command("X") == [b"ab", 7, b"OK"], server.place
+        await client.aclose()
 
 
 async def is_available(cache):

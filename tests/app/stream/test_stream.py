@@ -379,13 +379,13 @@ async def test_streams_send_pending_changes_before_they_end_at_shutdown(make_cli
         await eventually(lambda: stream.ended)
 
 
-async def test_a_silent_stream_gets_comments_with_its_position(make_client):
+async def test_a_silent_stream_gets_comments_with_its_position(make_client, token_file):
     """They keep proxies from closing it, and a client that comes back need not replay what it may not see."""
-    client = await make_client(timings=quick(heartbeat=0.02))
-    async with follow(client) as stream:
+    desk = await open_desk(make_client, token_file, quick(heartbeat=0.02))
+    async with desk.follow("ann") as stream, desk.follow("bob") as other:
         await eventually(lambda: stream.comments.count("alive") >= 2)
-        before = stream.last_id
-        assert before
+        await desk.open_case(customerId="customer-2")
+        await eventually(lambda: other.changes and stream.last_id == other.changes[0].id)
         assert not stream.events
 
 

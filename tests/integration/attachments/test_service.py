@@ -1,10 +1,12 @@
 """Rows, files and ledger stay in step, on either database."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
+from support_service.attachments import backlog
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.cases.case_files import CaseFileLimits, CaseFiles
@@ -12,6 +14,7 @@ from support_service.cases.model.files import FileTotals
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
 from support_service.cases.sql import attachment_rows, case_rows
+from support_service.core.clock import utc_now
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.errors import Conflict, NotFound, RequestTooLarge, SupportError, Unavailable, VersionConflict
 from support_service.core.problem_codes import STATUS_BY_CODE
@@ -69,12 +72,14 @@ async def test_ledger_equals_the_stored_files(service, database, case_id, tmp_pa
     assert {path.name for path in stored_files(tmp_path / "files")} == keys
 
 
-async def test_readings_of_the_backlog_are_bounded(service):
+async def test_readings_of_the_backlog_are_bounded(service, monkeypatch):
     """Each deletion of an attachment reads it, and an hour may have thousands: one is kept for each step."""
-    service.backlog.history.clear()
-    for _ in range(20):
+    begin = now = utc_now()
+    monkeypatch.setattr(backlog, "utc_now", lambda: now)
+    for seconds, kept in ((0, [0]), (9, [0]), (10, [0, 10]), (3609, [0, 10, 3609]), (3610, [10, 3609])):
+        now = begin + timedelta(seconds=seconds)
         await service.backlog.refresh()
-    assert len(service.backlog.history) <= 2  # the machine may stall for a step
+        assert [at - begin for at, _ in service.backlog.history] == [timedelta(seconds=each) for each in kept]
 
 
 async def test_files_of_several_cases_are_the_newest_first(service, open_case, case_id):

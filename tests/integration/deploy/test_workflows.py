@@ -113,17 +113,22 @@ def test_release_needs_a_registry_before_anything_else(run_step, tmp_path):
     assert (tmp_path / "output").read_text() == "image=registry.example/desk/support\n"
 
 
-def test_release_logs_in_to_the_registry_before_anything_else(run_step, tmp_path):
+@pytest.fixture
+def docker(tmp_path):
+    """Variables of steps whose `docker` prints its arguments and its input, and ends as the program `ANSWER` does."""
+    path = tmp_path / "docker"
+    path.write_text('#!/bin/sh\necho "$@"\ncat\nexec "$ANSWER"\n')
+    path.chmod(0o755)
+    login = {"REGISTRY": "registry.example", "LOGIN": "ann", "PASSWORD": "secret"}
+    return {"PATH": f"{tmp_path}:{os.environ['PATH']}", "ANSWER": "true", **login}
+
+
+def test_release_logs_in_to_the_registry_before_anything_else(run_step, docker):
     """A registry that refuses the login ends the release at once. Both jobs log in alike."""
-    docker = tmp_path / "docker"
-    docker.write_text('#!/bin/sh\necho "$@"\ncat\nexec "$ANSWER"\n')
-    docker.chmod(0o755)
-    variables = {"REGISTRY": "registry.example", "LOGIN": "ann", "PASSWORD": "secret"}
-    variables["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
-    accepted = run_step("registry", "accepts the login", ANSWER="true", **variables)
+    accepted = run_step("registry", "accepts the login", **docker)
     assert accepted.returncode == 0, accepted.stderr
     assert accepted.stdout == "login registry.example --username ann --password-stdin\nsecret\n"
-    refused = run_step("registry", "accepts the login", ANSWER="false", **variables)
+    refused = run_step("registry", "accepts the login", **docker | {"ANSWER": "false"})
     assert refused.returncode == 1
     assert "\n::error::Cannot log in to registry.example. " in refused.stdout
     for name in ("LOGIN", "PASSWORD"):
@@ -131,13 +136,13 @@ def test_release_logs_in_to_the_registry_before_anything_else(run_step, tmp_path
         assert first == second
 
 
-def test_programs_that_build_the_released_image_are_pinned():
+def test_programs_that_build_the_released_image_are_pinned(run_step, docker):
     """BuildKit and the program that lists the packages are images, whose defaults are other images each month."""
-    text = WORKFLOWS["release.yaml"]
-    used = re.findall(r'(?:image|generator)="\$(\w+)"', text)
-    assert used == ["BUILDKIT", "SCANNER"]
-    for name in used:
-        assert re.search(rf"^ +{name}: \S+/\S+:v?\d+\.\d+\.\d+@sha256:[0-9a-f]{{64}}$", text, re.MULTILINE)
+    (step,) = (step for step in jobs()["release.yaml release"]["steps"] if step.get("id") == "image")
+    pushed = run_step("release", "Push the image", GITHUB_REF_NAME="v1.2.3", **step["env"] | docker)
+    pinned = r"[\w.-]+/[\w.-]+:v?\d+\.\d+\.\d+@sha256:[0-9a-f]{64}"
+    assert re.search(rf"^buildx create .*--driver-opt image={pinned}$", pushed.stdout, re.MULTILINE)
+    assert re.search(rf"^buildx build --push --sbom=generator={pinned} --provenance=", pushed.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize("key", ["version", "appVersion"])

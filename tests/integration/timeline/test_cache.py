@@ -9,6 +9,7 @@ from support_service.core.units import MAX_DURATION
 from support_service.timeline.cache import CacheUnavailable, InProcessCache, Lease, RedisCacheTimings
 from support_service.timeline.redis_cache import MAX_BATCHES_IN_FLIGHT, RedisCache
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
+from tests.support.clock import Clock
 from tests.support.timeline.fixtures import FAST_RECONNECT
 from tests.support.timeline.harness import SHORT_TIMEOUT
 from tests.support.timeline.redis_faults import fill
@@ -42,13 +43,30 @@ async def test_write_with_an_outdated_revision_is_refused(cache):
     assert await cache.get("key") == cached_value("second", "0b")
 
 
-async def test_value_expires_after_its_ttl(cache):
-    await cache.compare_and_set("key", cached_value("a"), 0.001, "")
+async def test_value_expires_after_its_ttl_in_process(monkeypatch):
+    cache, clock = InProcessCache(), Clock()
+    monkeypatch.setattr("time.monotonic", clock)
+    await cache.compare_and_set("key", cached_value("a"), 60, "")
+    clock.now += 59.9
+    assert await cache.get("key")
+    clock.now += 0.1
+    assert await cache.get("key") is None
+
+
+async def test_value_expires_after_its_ttl_in_redis(redis):
+    """Redis has the TTL in milliseconds, which it rounds to one at least."""
+    cache = RedisCache(redis.url, GENEROUS_TIMEOUT)
+    await cache.compare_and_set("key", cached_value("a"), 0.0001, "")
 
     async def is_forgotten():
         return await cache.get("key") is None
 
     await eventually(is_forgotten)
+    async with Redis.from_url(redis.url) as store:
+        for ttl in (3600, 7200):
+            await cache.compare_and_set("key", cached_value(str(ttl)), ttl, "0a")
+            assert 1000 * (ttl - GENEROUS_TIMEOUT) <= await store.pttl("key") <= 1000 * ttl
+    await cache.close()
 
 
 async def test_concurrent_reads_each_get_their_own_value(cache):

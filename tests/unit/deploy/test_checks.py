@@ -43,8 +43,8 @@ def test_changed_lock_of_the_kubernetes_tools_is_installed(tmp_path, monkeypatch
     for name, value in {"LOCK": lock, "INSTALLED_LOCK": installed, "has_files": lambda: True}.items():
         monkeypatch.setitem(main.__globals__, name, value)
     assert (main(), runs) == (0, [])
-    lock.write_text("helm==2")
-    for _ in range(2):  # an interrupted installation is repeated
+    for version in (2, 1):  # an interrupted installation is repeated, also if the lock is the one before again
+        lock.write_text(f"helm=={version}")
         with pytest.raises(InterruptedError):
             main()
     assert [lock in command for command in runs] == [True, True]
