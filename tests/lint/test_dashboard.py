@@ -191,6 +191,7 @@ def test_deployments_and_alerts_are_annotated(dashboard):
     marks = {mark["name"]: mark["expr"] for mark in dashboard["annotations"]["list"]}
     assert marks.keys() == {"Deployments", "Alerts"}
     assert queried_series(marks["Deployments"]) == {"support_build_info"}
+    assert '(ALERTS{alertstate="firing",' in marks["Alerts"]
 
 
 @pytest.mark.parametrize(
