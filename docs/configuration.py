@@ -124,8 +124,9 @@ def _section(section: type[SettingsSection]) -> str:
 
 
 def _row(hint: Any, field: FieldInfo) -> str:
-    meaning = field.description or ""
-    return f"| `{field.alias}` | {_expected(hint, field)} | {_default(hint, field.default)} | {meaning} |"
+    if not field.description:
+        sys.exit(f"{field.alias} has no description: say what the setting does in `description` of its field")
+    return f"| `{field.alias}` | {_expected(hint, field)} | {_default(hint, field.default)} | {field.description} |"
 
 
 def _expected(hint: Any, field: FieldInfo) -> str:

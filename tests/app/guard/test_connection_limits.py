@@ -103,7 +103,7 @@ async def test_connection_is_closed_when_its_headers_do_not_arrive_in_time(make_
     ended = asyncio.create_task(ends(reader))
     writer.write(raw)
     while not ended.done():
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # the pace of the client
         if b"livez" in raw:
             writer.write(b"x")
     assert ended.result() == b""

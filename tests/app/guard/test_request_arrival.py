@@ -183,7 +183,7 @@ async def test_body_below_the_minimum_rate_is_refused(make_client):
         answer = asyncio.create_task(reader.readline())
         while not answer.done():
             await write_chunk(writer, b"x")
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # the pace of the client
         assert b" 408 " in await answer
 
 

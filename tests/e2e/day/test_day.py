@@ -232,7 +232,7 @@ class Day:
                             key += "-again"
                         elif conflict.code != "idempotency_key_in_use":
                             raise
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.05)  # before the next attempt
         finally:
             if killing:
                 await killing
@@ -249,7 +249,7 @@ class Day:
                 try:
                     return await call(next(order))
                 except (NoAnswer, Unavailable):
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.05)  # before the next attempt
 
     async def introduce(self, people):
         """Add people to the directory. A replica knows at once what it has changed itself."""
@@ -617,7 +617,7 @@ async def test_every_list_is_the_one_that_a_model_predicts(request, environment,
             await day.step(kill=kill)
             if number % CHECK_EVERY == CHECK_EVERY - 1 or kill or number == STEPS - 1:
                 await day.check()
-        with suppress(Exception):
+        with suppress(Exception):  # the steps and the check have passed
             await day.close()
     print(  # noqa: T201 - the result of the long form
         f"\n{backend}: {STEPS} steps, {len(day.model.known.ids)} cases, {replicas.kills} kills, {day.repeats} repeats, "

@@ -92,15 +92,15 @@ async def test_changes_under_load_are_published_after_redis_was_killed(make_clie
         while not stopping.is_set():
             await add_message(client, case, str(number))
             number += 1
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # the pace of an agent
         return number
 
     working = [asyncio.create_task(work(case)) for case in cases]
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.3)  # of work before and after the outage
     durable_redis.kill()
     await asyncio.sleep(OUTAGE)
     durable_redis.start()
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.3)  # of work before and after the outage
     stopping.set()
     total = sum(await asyncio.gather(*working)) + len(cases)
     async with Redis.from_url(durable_redis.url) as stream:

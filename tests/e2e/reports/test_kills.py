@@ -68,7 +68,7 @@ class Replica:
                             self._cases.append(answer["id"])
             except (aiohttp.ClientError, ConnectionError):
                 self.lost += 1
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # before the next attempt
 
     def _next_write(self):
         draw = self._draw

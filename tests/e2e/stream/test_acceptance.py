@@ -204,4 +204,4 @@ async def _repeat(session, addresses, path, body, headers):
                         raise AssertionError(await response.text())
             except aiohttp.ClientError:
                 pass
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # before the next attempt

@@ -140,7 +140,7 @@ async def test_every_panel_query_returns_a_value(
             give_up = time.monotonic() + 6 * GENEROUS_TIMEOUT
             while (missing := queries_without_a_value(prometheus)) and time.monotonic() < give_up:
                 await workload(session)  # repeat: the first sample of a counter is no increase
-                await asyncio.sleep(1)
+                await asyncio.sleep(1)  # between two samples
             assert not missing, "\n".join(map(str, missing))
         for _, expr in QUERIES:
             prometheus.query(as_grafana_sends(expr))  # raises if the query is invalid

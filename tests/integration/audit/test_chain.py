@@ -212,7 +212,7 @@ async def test_concurrent_sealers_make_one_chain(database, two_databases, instru
     async def seal(replica):
         while not done.is_set():
             await Sealer(replica, instruments, SealerTimings(batch_size=7)).run()
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # the interval of a sealer
 
     sealing = [asyncio.create_task(seal(replica)) for replica in replicas]
     await asyncio.gather(*(write(number) for number in range(3)))

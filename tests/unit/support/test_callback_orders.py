@@ -29,7 +29,7 @@ def test_exploration_finds_a_lost_update_and_repeats_it():
     with pytest.raises(WrongOrder, match=r"task 2 lose_an_update.<locals>.add at test_callback_orders.py"):
         explore(lose_an_update)
     with pytest.raises(AssertionError, match="1 different orders"):  # looked at often, it proves nothing
-        explore(lambda _order: asyncio.sleep(1), orders=5)
+        explore(lambda _order: asyncio.sleep(1), orders=5)  # s of its own clock
 
 
 def test_seed_decides_the_order():
@@ -61,7 +61,7 @@ def test_time_passes_only_while_everybody_waits():
         await order.pause()
         assert order.time() == 0
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(asyncio.sleep(7200), order.pick((3600, 1800)))
+            await asyncio.wait_for(asyncio.sleep(7200), order.pick((3600, 1800)))  # s of its own clock
         assert time.monotonic() == order.time() >= 1800
 
     explore(scenario, orders=2)
