@@ -1,14 +1,14 @@
-"""The `support-service reports` commands: count what happened before the reports, and write a row for each case."""
+"""The `support-service reports export` command: write a row for each case."""
 
 import argparse
 from contextlib import ExitStack
-from datetime import UTC, date, datetime, time
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from support_service.commands import grammar
 from support_service.commands.output import print_summary, show_progress
-from support_service.commands.runtime import cli_principal, with_settings
+from support_service.commands.runtime import with_settings
 from support_service.core.clock import utc_now
 from support_service.core.errors import problem
 from support_service.reports.measures import FIRST_DAY, LAST_DAY
@@ -17,12 +17,10 @@ if TYPE_CHECKING:
     from support_service.platform.settings import Settings
 
 EXAMPLES = """\
-examples:
-  support-service reports rebuild --from 2025-01-01
+example:
   support-service reports export --from 2026-05-01 --to 2026-05-31 --format csv may.csv
 
-The first command counts what happened before the upgrade to a release with reports. Run it again if it was interrupted:
-it goes on. The second one writes a row for each case that was opened in May, masked as for analysts.
+It writes a row for each case that was opened in May, masked as for analysts.
 """
 
 
@@ -40,13 +38,7 @@ def day(text: str) -> date:
 
 def add_to(commands: grammar.Subcommands) -> None:
     """Add `reports` to the commands."""
-    what = "count what happened before the reports, and write a row for each case"
-    group = commands.group("reports", what, "ACTION", epilog=EXAMPLES)
-    what = "count what happened before the upgrade, from the cases and the audit log; continues after an interruption"
-    command = group.add("rebuild", what, with_settings(rebuild, migrated=True), epilog=EXAMPLES)
-    command.add_argument(
-        "--from", dest="start", type=day, required=True, metavar="DAY", help="first day in UTC, such as 2025-01-01"
-    )
+    group = commands.group("reports", "write a row for each case", "ACTION", epilog=EXAMPLES)
     what = "write a row for each case that was opened in a time, as GET /support/reports/cases does"
     command = group.add("export", what, with_settings(export, migrated=True), epilog=EXAMPLES)
     command.add_argument("file", metavar="FILE", type=Path, help="the new file")
@@ -54,27 +46,6 @@ def add_to(commands: grammar.Subcommands) -> None:
     command.add_argument("--to", dest="end", type=day, metavar="DAY", help="last day, included (default: today)")
     command.add_argument("--format", choices=("csv", "jsonl"), default="csv", help="(default: csv)")
     command.add_argument("--unmasked", action="store_true", help="with channels that are not configured")
-
-
-async def rebuild(settings: "Settings", arguments: argparse.Namespace) -> None:
-    """Count what happened before the reports. Raises Conflict if another rebuild runs, or has to be ended first."""
-    from support_service.platform.database.opening import open_database
-    from support_service.platform.unit_of_work import WriteOrigin
-    from support_service.reports.rebuild import ReportRebuild
-
-    async with open_database(settings.database, pool_size=1) as database:
-        run = ReportRebuild(database, settings.cases.known_channels)
-        number = await run.begin(datetime.combine(arguments.start, time(), UTC))
-        if not number:
-            print_summary("Everything is counted already.", cases=0, occurrences=0)
-            return
-        with show_progress("reports", number, " cases") as bar:
-            await run.run(WriteOrigin(cli_principal()), bar.advance)
-    print_summary(
-        f"Counted {run.totals.occurrences} occurrences of {run.totals.cases} cases",
-        cases=run.totals.cases,
-        occurrences=run.totals.occurrences,
-    )
 
 
 async def export(settings: "Settings", arguments: argparse.Namespace) -> None:

@@ -208,7 +208,6 @@ COMMAND_LINE_ERRORS = (
     ("not_confirmed", "confirm with `--yes` if stdin is not a terminal"),
     ("other_segment", "the file is not the oldest part of this audit log; the message has the difference"),
     ("reason_missing", "give a reason with `--reason`"),
-    ("report_rebuild_unfinished", "end the earlier `reports rebuild` first, with its `--from`, or wait for its end"),
     ("subject_missing", "an agent's or a customer's token needs `--subject`"),
     ("unknown_override", "an upstream service, `ttl` or `all`; the message lists the services"),
     ("unknown_service", "an upstream service; the message lists them"),

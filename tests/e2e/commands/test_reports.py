@@ -1,20 +1,16 @@
-"""`reports rebuild` and `reports export` as processes: what they count and write, and their errors."""
+"""`reports export` as a process: what it writes, and its errors."""
 
 import csv
 import json
 from datetime import timedelta
 
 import pytest
-import sqlalchemy as sa
 
 from support_service.cases.model.requests import NewCase, StatusChange
 from support_service.cases.service import CaseService
 from support_service.core.clock import utc_now
-from support_service.platform.database.tables import audit_log, case_results, report_changes, report_state
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from support_service.reports.case_rows import COLUMNS
-from support_service.reports.counters import ReportCounters, ReportQuestion
-from support_service.reports.measures import day_number
 from tests.support.cases import recorder
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -22,35 +18,14 @@ pytestmark = pytest.mark.usefixtures("processes")
 
 @pytest.fixture
 async def cases(database, instruments):
-    """Three cases, of which one is closed, that a release without reports has left."""
+    """Three cases, of which one is closed."""
     service = CaseService(database, recorder(database, instruments))
     opened = [
         await service.open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel=channel))
         for channel in ("email", "chat", "Ann Lee")
     ]
     await service.set_status(SYSTEM_ORIGIN, opened[0].id, StatusChange(status="closed"))
-    async with database.transaction() as tx:
-        await tx.execute(report_changes.delete())
-        await tx.execute(case_results.delete())
-        await tx.execute(report_state.update().values(since=utc_now(), last_case=1000, last_entry=1000))
     return opened
-
-
-async def test_rebuild_counts_what_was_before(run_json, cases, database):
-    """A second run counts nothing. The audit log names the operator."""
-    today = utc_now().date()
-    status, (summary,), errors = await run_json("reports", "rebuild", "--from", today - timedelta(days=1))
-    assert (status, summary, errors) == (0, {"summary": True, "cases": 3, "occurrences": 4}, "")
-    status, (summary,), errors = await run_json("reports", "rebuild", "--from", today)
-    assert (status, summary, errors) == (0, {"summary": True, "cases": 0, "occurrences": 0}, "")
-    reports = ReportCounters(database, ("email", "chat"))
-    answer = await reports.read(ReportQuestion(("channel",), day_number(today) - 1, day_number(today), {}), 10)
-    assert {channel: counts["opened"] for (channel,), counts in answer.rows.items()} == dict.fromkeys(
-        ("email", "chat", "other"), 1
-    )
-    entry = await database.fetch_one(sa.select(audit_log).where(audit_log.c.action == "reports.rebuilt"))
-    assert entry.actor.startswith("operator ")
-    assert (await database.fetch_one(sa.select(case_results))).case_id == cases[0].id
 
 
 async def test_export_writes_a_row_for_each_case(run_json, cases, tmp_path):

@@ -161,8 +161,6 @@ async def check_commands(deployment):
     """Run what docs/operations/upgrades.md names after an upgrade; return a line of each."""
     out, _ = await deployment.run("audit", "verify")
     lines = [f"audit verify: {out.strip()}"]
-    out, _ = await deployment.run("reports", "rebuild", "--from", "2026-01-01")
-    lines.append(f"reports rebuild: {out.strip()}")
     patience = ("--threshold", "30s", "--event-threshold", "30s")  # of a busy machine
     out, _ = await deployment.run("probe", "--base-url", deployment.address, *patience)
     verdicts = Counter(check["verdict"] for check in json.loads(out)["steps"])

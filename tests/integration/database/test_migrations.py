@@ -364,7 +364,11 @@ UNFINISHED = {
     "messages without search documents": (
         "UPDATE messages SET has_document = false",
         "UPDATE messages SET has_document = true",
-    )
+    ),
+    "an interrupted `reports rebuild`": (
+        f"UPDATE report_state SET rebuilding_from = '{AT}'",
+        "UPDATE report_state SET rebuilding_from = NULL",
+    ),
 }
 
 

@@ -9,7 +9,7 @@ from itertools import combinations, product
 import pytest
 
 from support_service.core.errors import ValidationFailed
-from support_service.platform.database.tables import report_changes
+from support_service.platform.database.tables import report_changes, report_state
 from support_service.reports import counters
 from support_service.reports.counters import ReportCounters, ReportQuestion, ReportTimings
 from support_service.reports.measures import (
@@ -159,6 +159,15 @@ def test_a_bucket_stands_for_its_durations():
     for _ in range(2000):
         seconds = 10 ** draw.uniform(0, 9.5)
         assert is_near(seconds_of(bucket_of(seconds)), seconds)
+
+
+async def test_a_report_says_from_when_on_it_is_complete(database):
+    """From the migration that made the counters on, or the time from which 0.2.0 has counted what was before."""
+    migrated, counted = datetime(2026, 5, 12, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC)
+    for values, since in (({}, None), ({"since": migrated}, migrated), ({"rebuilt_from": counted}, counted)):
+        if values:
+            await database.execute(report_state.update().values(values))
+        assert (await ReportCounters(database, CHANNELS).read(ReportQuestion(("day",), 0, 1, {}), 10)).since == since
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ def test_port_in_use_stops_the_start(run, name):
         ("retention", "one of the arguments --older-than --closed-for is required"),
         ("retention --older-than 1d --closed-for 1d", "not allowed with argument"),
         ("import a --from other", "invalid choice"),
-        ("reports rebuild --from yesterday", "expected a day from 1970 to 2199, such as 2026-05-31"),
+        ("reports export x.csv --from yesterday", "expected a day from 1970 to 2199, such as 2026-05-31"),
     ],
 )
 def test_arguments_that_the_parser_refuses(run, command, expected):

@@ -32,7 +32,10 @@ EARLIER_RELEASE_MESSAGE = (
     'rollbacks" of the documentation has the steps'
 )
 # What 0.2.0 does after it has migrated an older database, and a query that finds a row as long as it is not done.
-UNFINISHED_UPGRADES = {"messages without search documents": "SELECT 1 FROM messages WHERE NOT has_document LIMIT 1"}
+UNFINISHED_UPGRADES = {
+    "messages without search documents": "SELECT 1 FROM messages WHERE NOT has_document LIMIT 1",
+    "an interrupted `reports rebuild`": "SELECT 1 FROM report_state WHERE rebuilding_from IS NOT NULL",
+}
 UNFINISHED_UPGRADE_MESSAGE = (
     "The database at SUPPORT_DATABASE_URL has {left}, and was not changed. Finish its upgrade with release 0.2.0, then "
     'start this release. The page "Upgrades and rollbacks" of the documentation has the steps'

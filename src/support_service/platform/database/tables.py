@@ -661,7 +661,7 @@ case_results = table(
     required("breaches", sa.Integer, "kept"),
 )
 
-# A single row: from where on reports count what happens, and how far a rebuild has counted what happened before.
+# A single row: from where on reports count what happens. 0.2.0 writes the other columns when it counts what was before.
 report_state = table(
     "report_state",
     key("id", sa.Integer, "not personal", autoincrement=False),
