@@ -37,13 +37,7 @@ async def rewrite_stored_events(
         (published_events, "keptEvents"),
         (webhook_deliveries, "webhookDeliveries"),
     ):
-        # Rows older than the `case_id` column, or written by an older release that still runs, have no `case_id`. They
-        # are few, and the index finds them; match them by the event's subject.
-        # What occurs in each event of a case.
-        subjects = [pydantic_core.to_json({"subject": each}).decode().strip("{}") for each in case_ids]
-        names_case = sa.or_(*(table.c.event.contains(subject) for subject in subjects))
-        without_case_id = sa.and_(table.c.case_id.is_(None), names_case)
-        query = sa.select(table.c.seq, table.c.event).where(sa.or_(table.c.case_id.in_(case_ids), without_case_id))
+        query = sa.select(table.c.seq, table.c.event).where(table.c.case_id.in_(case_ids))
         found = await tx.fetch_all(query.order_by(table.c.seq).with_for_update())  # as `locked_in_order`
         if found:  # all in one round trip
             rewrite = table.update().where(table.c.seq == sa.bindparam("of")).values(event=sa.bindparam("rewritten"))

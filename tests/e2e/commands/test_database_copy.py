@@ -165,7 +165,7 @@ def fill_empty_tables(connection):
                 row[column.name] = connection.scalar(sa.select(reference.column).limit(1))
         connection.execute(table.insert(), row)
     last = connection.scalar(sa.select(sa.func.max(outbox.c.seq)))
-    connection.execute(outbox.insert(), {"seq": last + 5, "type": "x", "at": "x", "event": "{}"})
+    connection.execute(outbox.insert(), {"seq": last + 5, "type": "x", "at": "x", "event": "{}", "case_id": "x"})
     connection.execute(outbox.delete().where(outbox.c.seq == last + 5))
     connection.commit()
     return last + 5

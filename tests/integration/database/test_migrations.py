@@ -52,6 +52,10 @@ ADD_MESSAGE = f"""
 INSERT INTO messages (id, ticket_id, author_type, message, has_document, created_at)
 VALUES ('message-1', 'case-1', 'agent', 'hello', true, '{AT}')
 """
+ADD_DELIVERY = f"""
+INSERT INTO webhook_deliveries (endpoint, type, event, state, tries, since, due)
+VALUES ('all', '{{}}', '{{{{}}}}', 'failed', 1, '{AT}', '{AT}')
+"""
 # A statement that lets nobody write to a table until the index is built.
 BLOCKING_INDEX = re.compile(r"\s*CREATE (?:UNIQUE )?INDEX (?!CONCURRENTLY).*? ON \"?(\w+)", re.DOTALL | re.IGNORECASE)
 
@@ -368,6 +372,10 @@ UNFINISHED = {
     "an interrupted `reports rebuild`": (
         f"UPDATE report_state SET rebuilding_from = '{AT}'",
         "UPDATE report_state SET rebuilding_from = NULL",
+    ),
+    "events without a case": (
+        ADD_DELIVERY.format("support.case.updated.v1"),
+        "UPDATE webhook_deliveries SET type = 'support.database.restored.v1'",
     ),
 }
 

@@ -35,6 +35,14 @@ EARLIER_RELEASE_MESSAGE = (
 UNFINISHED_UPGRADES = {
     "messages without search documents": "SELECT 1 FROM messages WHERE NOT has_document LIMIT 1",
     "an interrupted `reports rebuild`": "SELECT 1 FROM report_state WHERE rebuilding_from IS NOT NULL",
+    "events without a case": """
+        SELECT 1 FROM outbox WHERE case_id IS NULL AND type <> 'support.database.restored.v1'
+        UNION ALL
+        SELECT 1 FROM published_events WHERE case_id IS NULL AND type <> 'support.database.restored.v1'
+        UNION ALL
+        SELECT 1 FROM webhook_deliveries WHERE case_id IS NULL AND type <> 'support.database.restored.v1'
+        LIMIT 1
+    """,
 }
 UNFINISHED_UPGRADE_MESSAGE = (
     "The database at SUPPORT_DATABASE_URL has {left}, and was not changed. Finish its upgrade with release 0.2.0, then "

@@ -349,7 +349,7 @@ outbox = table(
     required("at", sa.String(32), "kept"),  # the event's time, in the event's own format
     required("event", sa.Text, "rewritten"),
     required("fanned_out", sa.Boolean, "not personal", default=sa.false()),  # webhook deliveries are created
-    optional("case_id", ID, "kept"),  # NULL in rows of releases without this column; also in webhook_deliveries
+    optional("case_id", ID, "kept"),  # NULL in events of the whole database; also in webhook_deliveries
     index("case_id"),
     index("seq", where="NOT fanned_out", name="ix_outbox_to_fan_out"),
     sqlite_autoincrement=True,  # never reuses a published number, even if the table was emptied
