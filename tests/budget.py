@@ -47,7 +47,7 @@ HEAD = """\
 
 @dataclass(frozen=True)
 class Costs:
-    """What a run cost: CPU seconds and tests by folder, tests by function, seconds and sleeps by test; and its files."""
+    """What a run cost: CPU seconds and tests by folder, tests by function, seconds and sleeps by test, its files."""
 
     cpu: dict[str, float]
     cases: Counter[str]

@@ -58,7 +58,7 @@ from support_service.platform.access.sign_ins import PendingSignIns
 from support_service.platform.access.timings import AccessTimings
 from support_service.platform.audit.log import Sealer, SealerTimings
 from support_service.platform.audit.watch import ChainWatch, WatchTimings
-from support_service.platform.background import Pause, run_every, run_in_background
+from support_service.platform.background import Job, Pause, run_in_background
 from support_service.platform.certificates import CertificateTimings, watch_certificates
 from support_service.platform.database import Database, DatabaseTimings
 from support_service.platform.database.opening import open_monitored_database, read_secret
@@ -311,8 +311,8 @@ async def open_service(
 @asynccontextmanager
 async def _open_idempotency(database: Database) -> AsyncIterator[IdempotencyService]:
     idempotency = IdempotencyService(database)
-    cleanup = run_every(CLEANUP_INTERVAL, idempotency.delete_expired, "Deleting old idempotency keys")
-    settling = run_every(SETTLE_INTERVAL, idempotency.settle_again, "Settling idempotency keys")
+    cleanup = Job("Deleting old idempotency keys", CLEANUP_INTERVAL, idempotency.delete_expired)
+    settling = Job("Settling idempotency keys", SETTLE_INTERVAL, idempotency.settle_again)
     async with run_in_background(cleanup, settling):
         yield idempotency
 
@@ -320,7 +320,7 @@ async def _open_idempotency(database: Database) -> AsyncIterator[IdempotencyServ
 @asynccontextmanager
 async def _open_bulk(database: Database, recorder: CaseRecorder, timings: BulkTimings) -> AsyncIterator[BulkService]:
     bulk = BulkService(database, recorder, timings)
-    cleanup = run_every(CLEANUP_INTERVAL, bulk.delete_expired, "Deleting old bulk changes")
+    cleanup = Job("Deleting old bulk changes", CLEANUP_INTERVAL, bulk.delete_expired)
     async with run_in_background(cleanup):
         yield bulk
 
@@ -329,7 +329,7 @@ async def _open_bulk(database: Database, recorder: CaseRecorder, timings: BulkTi
 async def _delete_old_notifications(
     notifications: NotificationService, timings: NotificationTimings
 ) -> AsyncIterator[None]:
-    cleanup = run_every(timings.cleanup_interval, notifications.delete_expired, "Deleting old notifications")
+    cleanup = Job("Deleting old notifications", timings.cleanup_interval, notifications.delete_expired)
     async with run_in_background(cleanup):
         yield
 
@@ -339,13 +339,13 @@ async def _open_sealer(database: Database, instruments: Instruments, timings: Se
     sealer = Sealer(database, instruments, timings)
     await sealer.refresh_gauges()
     pause = Pause(timings.seal_interval, timings.poll_interval, database.changed.subscribe())
-    async with run_in_background(run_every(pause, sealer.run, "Sealing the audit log")):
+    async with run_in_background(Job("Sealing the audit log", pause, sealer.run)):
         yield sealer
 
 
 @asynccontextmanager
 async def _verify_audit_log(watch: ChainWatch, timings: WatchTimings) -> AsyncIterator[None]:
-    async with run_in_background(run_every(timings.interval, watch.run, "Verifying the audit log")):
+    async with run_in_background(Job("Verifying the audit log", timings.interval, watch.run)):
         yield
 
 
@@ -355,7 +355,7 @@ async def _watch_dependencies(
 ) -> AsyncIterator[None]:
     instruments.observe(REPLICA_READY, dependencies.observe_ready)
     instruments.observe(DEPENDENCY_STATUS, dependencies.observe_statuses)
-    checks = run_every(timings.dependency_interval, dependencies.refresh, "Checking the dependencies")
+    checks = Job("Checking the dependencies", timings.dependency_interval, dependencies.refresh)
     async with run_in_background(checks):
         yield
 

@@ -9,7 +9,7 @@ from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.cases.case_files import CaseFiles
-from support_service.platform.background import run_every, run_in_background
+from support_service.platform.background import Job, run_in_background
 from support_service.platform.database import Database
 from support_service.platform.settings import Settings
 from support_service.platform.settings.resources import AttachmentSettings, ObjectStoreSettings
@@ -37,8 +37,8 @@ async def open_attachments(
         service = AttachmentService(database, storages, instruments, settings.attachments, files=files)
         maintenance = AttachmentMaintenance(database, storages, instruments, settings, timings.maintenance)
         await service.backlog.refresh()
-        refresh = run_every(
-            timings.backlog_refresh_interval, service.backlog.refresh_and_merge, "Reading the attachment backlog"
+        refresh = Job(
+            "Reading the attachment backlog", timings.backlog_refresh_interval, service.backlog.refresh_and_merge
         )
         async with run_in_background(refresh), maintenance.scheduled():
             yield service

@@ -9,7 +9,7 @@ import pydantic_core
 import sqlalchemy as sa
 from cachetools import LRUCache
 
-from support_service.platform.background import run_every, run_in_background
+from support_service.platform.background import Job, run_in_background
 from support_service.platform.database import Database
 from support_service.platform.database.tables import agents
 
@@ -95,5 +95,5 @@ async def open_known_agents(database: Database) -> AsyncIterator[KnownAgents]:
     """Follow the directory during a `with` block."""
     known = KnownAgents(database)
     await known.refresh()
-    async with run_in_background(run_every(DIRECTORY_REFRESH_INTERVAL, known.refresh, "Reading the directory")):
+    async with run_in_background(Job("Reading the directory", DIRECTORY_REFRESH_INTERVAL, known.refresh)):
         yield known

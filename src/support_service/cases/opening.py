@@ -13,7 +13,7 @@ from support_service.cases.gauges import CaseGauges, ClockGauges, GaugeTimings
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseLimits, CaseService
 from support_service.cases.snoozes import SnoozeWaker, WakerTimings
-from support_service.platform.background import run_every, run_in_background
+from support_service.platform.background import Job, run_in_background
 from support_service.platform.database import Database
 from support_service.platform.telemetry.instruments import Instruments
 
@@ -41,9 +41,9 @@ async def open_clocks(database: Database, instruments: Instruments, timings: Sla
     await gauges.refresh()
     try:
         async with run_in_background(
-            run_every(POLICY_REFRESH_INTERVAL, policies.refresh, "Reading service level policies"),
-            run_every(timings.detector.interval, detector.run, "Reporting breaches of service levels", first=0),
-            run_every(timings.gauges.refresh_interval, gauges.refresh, "Reading the clocks of cases"),
+            Job("Reading service level policies", POLICY_REFRESH_INTERVAL, policies.refresh),
+            Job("Reporting breaches of service levels", timings.detector.interval, detector.run, first=0),
+            Job("Reading the clocks of cases", timings.gauges.refresh_interval, gauges.refresh),
         ):
             yield ClockTracker(policies, instruments)
     finally:
@@ -68,9 +68,9 @@ async def open_cases(
     cases = CaseService(database, recorder, timings.limits, files)
     gauges = CaseGauges(database, instruments, timings.gauges)
     await gauges.refresh()
-    counting = run_every(timings.gauges.refresh_interval, gauges.refresh, "Counting open cases")
+    counting = Job("Counting open cases", timings.gauges.refresh_interval, gauges.refresh)
     waker = SnoozeWaker(database, recorder, instruments, timings.waker)
-    waking = run_every(timings.waker.interval, waker.run, "Opening snoozed cases", first=0)
+    waking = Job("Opening snoozed cases", timings.waker.interval, waker.run, first=0)
     try:
         async with run_in_background(counting, waking):
             yield cases

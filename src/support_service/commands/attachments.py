@@ -68,7 +68,7 @@ async def offload(settings: "Settings", arguments: argparse.Namespace) -> int:
     A file that failed in an earlier run, and waits for its next try, counts as well.
     A SupportError that ends the move is raised after the summary is printed. Raises WrongSetting if there is no S3.
     """
-    from support_service.platform.background import run_every, run_in_background
+    from support_service.platform.background import Job, run_in_background
     from support_service.platform.settings import WrongSetting
 
     if settings.s3.bucket is None:
@@ -95,7 +95,7 @@ async def offload(settings: "Settings", arguments: argparse.Namespace) -> int:
                 counted.setdefault(result.outcome, []).append(result.attachment.size_bytes)
                 _report_moved_file(bar, result)
 
-            deleting = run_every(GARBAGE_COLLECTION_INTERVAL, removal.delete_due, "Deleting moved files")
+            deleting = Job("Deleting moved files", GARBAGE_COLLECTION_INTERVAL, removal.delete_due)
             async with run_in_background(deleting):
                 try:
                     await offloader.run(before, limit=arguments.limit, rate=arguments.rate, report=report)

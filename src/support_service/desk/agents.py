@@ -35,7 +35,7 @@ from support_service.desk.agent_models import (
 )
 from support_service.desk.named_resources import NamedResources, ResourceKind
 from support_service.desk.view_models import AT_RISK_WITHIN
-from support_service.platform.background import run_every, run_in_background
+from support_service.platform.background import Job, run_in_background
 from support_service.platform.database import Database, Row
 from support_service.platform.database.dialect import UtcDateTime, text_literal
 from support_service.platform.database.tables import agent_counts, agents, tickets
@@ -231,5 +231,5 @@ def _content_of_claims(principal: Principal, before: Agent | None) -> AgentConte
 async def open_directory(database: Database, known: KnownAgents) -> AsyncIterator[AgentDirectory]:
     """Store the claims of people who sign in during a `with` block."""
     directory = AgentDirectory(database, known)
-    async with run_in_background(run_every(CLAIMS_INTERVAL, directory.store_claims, "Storing the claims of people")):
+    async with run_in_background(Job("Storing the claims of people", CLAIMS_INTERVAL, directory.store_claims)):
         yield directory

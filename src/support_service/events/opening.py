@@ -14,7 +14,7 @@ from support_service.events.consumer import PURGE_INTERVAL, ApplyEvent, Consumer
 from support_service.events.relay import OutboxRelay, RelayTimings
 from support_service.events.webhook_sender import WebhookSender, WebhookTimings
 from support_service.guard.overload import Readiness
-from support_service.platform.background import run_every, run_in_background
+from support_service.platform.background import Job, run_in_background
 from support_service.platform.database import Database
 from support_service.platform.http_client import limited_session
 from support_service.platform.settings import Settings
@@ -115,9 +115,9 @@ async def open_relay(
         await asyncio.gather(relay.refresh_backlog(), webhooks.refresh())
         async with run_in_background(
             relay.run(),
-            run_every(timings.backlog_refresh_interval, relay.refresh_backlog, "Reading the outbox backlog"),
+            Job("Reading the outbox backlog", timings.backlog_refresh_interval, relay.refresh_backlog),
             webhooks.run(),  # also without endpoints: it ends deliveries to removed endpoints
-            run_every(timings.backlog_refresh_interval, webhooks.refresh, "Counting webhook deliveries"),
+            Job("Counting webhook deliveries", timings.backlog_refresh_interval, webhooks.refresh),
         ):
             yield relay, webhooks
 
@@ -147,8 +147,8 @@ async def open_consumer(
     )
     await consumer.refresh_backlog()
     async with run_in_background(
-        run_every(timings.backlog_refresh_interval, consumer.refresh_backlog, "Reading the inbound backlog"),
-        run_every(PURGE_INTERVAL, partial(delete_expired, database), "Deleting old event ids"),
+        Job("Reading the inbound backlog", timings.backlog_refresh_interval, consumer.refresh_backlog),
+        Job("Deleting old event ids", PURGE_INTERVAL, partial(delete_expired, database)),
         *([consumer.run()] if settings.consume else []),
     ):
         yield consumer

@@ -21,7 +21,7 @@ from support_service.core.clock import utc_now
 from support_service.oncall.expressions import Expression, Sample, Vector
 from support_service.oncall.figures import Figures, Labels
 from support_service.oncall.rules import AlertRule, Rules, read_rules
-from support_service.platform.background import run_every, run_in_background
+from support_service.platform.background import Job, run_in_background
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 
 REPLICA = "replica"  # found by it
@@ -150,7 +150,7 @@ class Judge:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Judge in the background while the block runs."""
-        judging = run_every(self._interval, self.refresh, "Judging the figures of on-call", first=self._first)
+        judging = Job("Judging the figures of on-call", self._interval, self.refresh, first=self._first)
         async with run_in_background(judging):
             yield
 

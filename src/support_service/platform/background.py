@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,23 +13,56 @@ CANCEL_TIMEOUT = 1.0  # seconds; default
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Work that is repeated: after each `interval`, in seconds. An exception is logged and skips only that run."""
+
+    name: str  # in the log
+    interval: "float | Pause"
+    work: Callable[[], Awaitable[None]]
+    first: float | None = None  # delay in seconds before the first run; default: `interval`
+
+    async def run(self) -> None:
+        """Do the work until cancelled."""
+        pause = self.interval if self.first is None else self.first
+        while True:
+            await wait_for_next_run(pause)
+            pause = self.interval
+            try:
+                await self.work()
+            except Exception:
+                longest = pause.longest if isinstance(pause, Pause) else pause
+                log.exception("%s failed; the next attempt is in %g s", self.name, longest, extra={"job": self.name})
+
+
+class Runner(AsyncExitStack):
+    """Runs jobs beside the requests, and closes parts. The last that it was given ends first."""
+
+    def run(self, *work: Job | Coroutine[Any, Any, None], cancel_timeout: float = CANCEL_TIMEOUT) -> None:
+        """Run jobs and endless coroutines as background tasks, which are cancelled together at the end.
+
+        The end raises the exception of a coroutine that failed. It abandons a task that is still running
+        `cancel_timeout` seconds after the cancellation.
+        """
+        tasks = [asyncio.create_task(each.run() if isinstance(each, Job) else each) for each in work]
+        self.push_async_callback(_end, tasks, cancel_timeout)
+
+
 @asynccontextmanager
 async def run_in_background(
-    *work: Coroutine[Any, Any, None], cancel_timeout: float = CANCEL_TIMEOUT
+    *work: Job | Coroutine[Any, Any, None], cancel_timeout: float = CANCEL_TIMEOUT
 ) -> AsyncIterator[None]:
-    """Run endless coroutines as background tasks while the block runs, and cancel them afterwards.
-
-    Raises the exception of a coroutine that failed. A task that is still running `cancel_timeout` seconds after the
-    cancellation is abandoned.
-    """
-    tasks = [asyncio.create_task(each) for each in work]
-    try:
+    """Run jobs and endless coroutines while the block runs, as a Runner does."""
+    async with Runner() as runner:
+        runner.run(*work, cancel_timeout=cancel_timeout)
         yield
-    finally:
-        await cancel_all(tasks, cancel_timeout)
-        for task in tasks:
-            if task.done() and not task.cancelled():
-                task.result()  # raises the exception that ended the task
+
+
+async def _end(tasks: Collection[asyncio.Task[None]], cancel_timeout: float) -> None:
+    await cancel_all(tasks, cancel_timeout)
+    for task in tasks:
+        if task.done() and not task.cancelled():
+            task.result()  # raises the exception that ended the task
 
 
 async def cancel_all(tasks: Collection[asyncio.Future[Any]], cancel_timeout: float = CANCEL_TIMEOUT) -> None:
@@ -83,24 +116,6 @@ class Pause:
             async with asyncio.timeout(self.longest - self.shortest):
                 await self.work_arrived.wait()
         self.work_arrived.clear()  # before the run: what arrives during it leads to another one
-
-
-async def run_every(
-    interval: float | Pause, work: Callable[[], Awaitable[None]], what: str, *, first: float | None = None
-) -> None:
-    """Await `work()` after each `interval`, in seconds, indefinitely. An exception is logged and skips only that run.
-
-    `first` is the delay in seconds before the first run (default: `interval`). `what` names the job in the log.
-    """
-    pause = interval if first is None else first
-    while True:
-        await wait_for_next_run(pause)
-        pause = interval
-        try:
-            await work()
-        except Exception:
-            longest = pause.longest if isinstance(pause, Pause) else pause
-            log.exception("%s failed; the next attempt is in %g s", what, longest, extra={"job": what})
 
 
 async def wait_for_next_run(pause: float | Pause) -> None:

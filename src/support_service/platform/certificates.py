@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from support_service.core.os_errors import describe_os_error
-from support_service.platform.background import run_every, run_in_background
+from support_service.platform.background import Job, run_in_background
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 
 HTTPS_PORT = 443
@@ -51,7 +51,7 @@ async def watch_certificates(
     )
     what = "Reading the certificates of other servers"
     async with run_in_background(
-        run_every(timings.read_interval, certificates.refresh, what, first=timings.first_read_delay)
+        Job(what, timings.read_interval, certificates.refresh, first=timings.first_read_delay)
     ):
         yield
 

@@ -20,7 +20,7 @@ from support_service.core.clock import utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import SupportError, Unavailable, problem
 from support_service.core.ids import new_id
-from support_service.platform.background import run_every, run_in_background
+from support_service.platform.background import Job, run_in_background
 from support_service.platform.database import Database, Reader, Transaction
 from support_service.platform.database.dialect import insert_if_new, text_literal
 from support_service.platform.database.failures import DATABASE_POOL_EXHAUSTED
@@ -207,7 +207,7 @@ class IdempotencyService:
 
     def renewing(self, claim: IdempotencyClaim) -> AbstractAsyncContextManager[None]:
         """Return a context manager that renews a claim in the background while the block runs."""
-        renewals = run_every(RENEW_INTERVAL, lambda: self.renew(claim), "Renewing an idempotency claim")
+        renewals = Job("Renewing an idempotency claim", RENEW_INTERVAL, lambda: self.renew(claim))
         return run_in_background(renewals)
 
     async def store_response(self, claim: IdempotencyClaim, response: StoredResponse, caller: str) -> None:

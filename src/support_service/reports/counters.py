@@ -13,7 +13,7 @@ import pydantic_core
 import sqlalchemy as sa
 
 from support_service.core.errors import FieldError, problem
-from support_service.platform.background import run_every, run_in_background
+from support_service.platform.background import Job, run_in_background
 from support_service.platform.database import Database, Row, Transaction
 from support_service.platform.database.dialect import LockNumber, UtcDateTime, take_lock
 from support_service.platform.database.statements import compiled
@@ -201,7 +201,7 @@ async def open_reports(
 ) -> AsyncIterator[ReportCounters]:
     """Add occurrences to the counters during a `with` block, and yield the reports."""
     reports = ReportCounters(database, channels, timings)
-    adding = run_every(timings.interval, reports.add_occurrences, "Adding to the counters of reports")
+    adding = Job("Adding to the counters of reports", timings.interval, reports.add_occurrences)
     async with run_in_background(adding):
         yield reports
 

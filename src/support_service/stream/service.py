@@ -15,7 +15,7 @@ from support_service.core.errors import Unauthenticated, Unavailable
 from support_service.events.broker.base import BrokerError
 from support_service.events.broker.log import EventLog, Position, parse_position
 from support_service.guard.exchange import REQUEST_TURNED_AWAY
-from support_service.platform.background import run_every, run_in_background
+from support_service.platform.background import Job, run_in_background
 from support_service.platform.settings.process import LimitSettings
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 from support_service.stream.changes import Change, Replay
@@ -123,14 +123,12 @@ class ChangeStream:
         """Follow the log during a `with` block, end presence that has expired, and check the callers of streams."""
         self._instruments.observe(STREAM_OPEN, lambda: [(len(self), {})])
         self._instruments.observe(STREAM_INTERRUPTED, lambda: [(self.feed.seconds_interrupted, {})])
-        expire = run_every(self._timings.presence.expiry_interval, self.presence.remove_expired, "Ending presence")
-        check = run_every(
-            self._timings.access_interval, self.close_streams_without_access, "Checking the callers of streams"
-        )
-        announce = run_every(
+        expire = Job("Ending presence", self._timings.presence.expiry_interval, self.presence.remove_expired)
+        check = Job("Checking the callers of streams", self._timings.access_interval, self.close_streams_without_access)
+        announce = Job(
+            "Passing on who is present",
             self._timings.presence.present_interval,
             partial(self.presence.announce_present, self._log),
-            "Passing on who is present",
         )
         async with run_in_background(self.feed.run(), expire, check, announce):
             await self.feed.attempted.wait()  # else the first clients would be asked to read again

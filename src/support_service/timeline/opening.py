@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from support_service.core.domain.upstream_services import SOURCES
-from support_service.platform.background import run_every, run_in_background
+from support_service.platform.background import Job, run_in_background
 from support_service.platform.database import Database
 from support_service.platform.settings import Settings
 from support_service.platform.settings.resources import TimelineSettings
@@ -84,7 +84,7 @@ async def open_timeline(
             timings=timings.aggregator,
         )
         try:
-            refresh = run_every(timings.override_refresh_interval, overrides.refresh, "Reading the timeline overrides")
+            refresh = Job("Reading the timeline overrides", timings.override_refresh_interval, overrides.refresh)
             async with run_in_background(refresh):
                 yield timeline
         finally:

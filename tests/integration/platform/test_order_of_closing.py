@@ -78,9 +78,12 @@ async def ended(monkeypatch):
 
     def create_task(loop, coroutine, **options):
         task = asyncio.Task(coroutine, loop=loop, **options)
-        job = coroutine.cr_frame.f_locals.get("what") if coroutine.__name__ == "run_every" else None
-        if job or coroutine.__qualname__ in LOOPS:
-            task.add_done_callback(lambda _: ended.append(job or coroutine.__qualname__))
+        name = coroutine.__qualname__
+        if name == "Job.run":
+            name = coroutine.cr_frame.f_locals["self"].name
+        elif name not in LOOPS:
+            return task
+        task.add_done_callback(lambda _: ended.append(name))
         return task
 
     for owner, method in (*((each, "close") for each in CLOSED), (EventConsumer, "handle_waiting")):

@@ -7,10 +7,10 @@ import pytest
 
 from support_service.platform.background import (
     CANCEL_RETRY_INTERVAL,
+    Job,
     Pause,
     WorkSignal,
     cancel_all,
-    run_every,
     run_in_background,
 )
 from tests.support.calls import eventually
@@ -84,7 +84,7 @@ async def test_work_that_swallows_a_cancellation_is_cancelled_again():
     assert task.cancelled()
 
 
-async def test_run_every_can_start_with_a_different_pause(monkeypatch):
+async def test_job_can_start_with_a_different_pause(monkeypatch):
     steps = []
 
     async def sleep(seconds):
@@ -97,7 +97,7 @@ async def test_run_every_can_start_with_a_different_pause(monkeypatch):
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     with pytest.raises(asyncio.CancelledError):
-        await run_every(3600, work, "Work", first=90)
+        await Job("Work", 3600, work, first=90).run()
     assert steps == [90, "work", 3600, "work", 3600]
 
 
@@ -125,7 +125,7 @@ async def let_others_run():
 async def test_job_runs_once_for_all_work_that_has_arrived_meanwhile(job, work):
     """At its start for what was left before, and then only for a signal; a signal during a run leads to another run."""
     signal = WorkSignal()
-    async with run_in_background(run_every(Pause(0, 3600, signal.subscribe()), work, "Work")):
+    async with run_in_background(Job("Work", Pause(0, 3600, signal.subscribe()), work)):
         for runs, signals in ((1, 5), (2, 1), (3, 0)):
             await eventually(lambda runs=runs: job.runs == runs)
             for _ in range(signals):
@@ -139,7 +139,7 @@ async def test_job_runs_once_for_all_work_that_has_arrived_meanwhile(job, work):
 
 async def test_job_looks_for_work_that_no_signal_tells_of(job, work):
     """Another process may have left it."""
-    async with run_in_background(run_every(Pause(0, 0.001, WorkSignal().subscribe()), work, "Work")):
+    async with run_in_background(Job("Work", Pause(0, 0.001, WorkSignal().subscribe()), work)):
         for runs in (1, 2, 3):
             await eventually(lambda runs=runs: job.runs == runs)
             job.turn.set()

@@ -15,7 +15,7 @@ from support_service.attachments.maintenance.retention import RetentionJob
 from support_service.attachments.maintenance.scrub import Scrubber, ScrubResult
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.core.clock import utc_now
-from support_service.platform.background import run_every, run_in_background
+from support_service.platform.background import Job, run_in_background
 from support_service.platform.database import Database
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments, Observations
@@ -79,11 +79,11 @@ class AttachmentMaintenance:
         timings = self._timings
         first = random.uniform(*timings.first_reconcile_delay)
         jobs = [
-            run_every(timings.garbage_collection_interval, self._collect_garbage, "Collecting garbage"),
-            run_every(timings.reconcile_interval, self.run_hourly_jobs, "The sweep", first=first),
+            Job("Collecting garbage", timings.garbage_collection_interval, self._collect_garbage),
+            Job("The sweep", timings.reconcile_interval, self.run_hourly_jobs, first=first),
         ]
         if self._settings.s3.offload_after is not None:
-            jobs.append(run_every(timings.offload_interval, self.offload, "Moving files to S3"))
+            jobs.append(Job("Moving files to S3", timings.offload_interval, self.offload))
         async with run_in_background(*jobs):
             yield
 

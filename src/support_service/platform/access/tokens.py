@@ -26,7 +26,7 @@ from support_service.core.clock import utc_now
 from support_service.core.domain.principals import CASE_SCOPED_ROLES, Principal, Role
 from support_service.core.errors import Unavailable, problem
 from support_service.platform.access.timings import AccessTimings
-from support_service.platform.background import run_every, run_in_background
+from support_service.platform.background import Job, run_in_background
 from support_service.platform.durable_files import NewFile
 from support_service.platform.telemetry.logs import outage_logger
 
@@ -85,7 +85,7 @@ class FileTokenVerifier:
     async def running(self) -> AsyncIterator[None]:
         """Read the file, and check it for changes during a `with` block. Raises Unavailable if it cannot be loaded."""
         await asyncio.to_thread(self._load)
-        checks = run_every(self._timings.token_file_check_interval, self.reload_if_changed, "Checking the token file")
+        checks = Job("Checking the token file", self._timings.token_file_check_interval, self.reload_if_changed)
         async with run_in_background(checks):
             yield
 

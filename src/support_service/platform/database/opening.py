@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import sqlalchemy as sa
 
 from support_service.core.errors import Unavailable
-from support_service.platform.background import run_every, run_in_background
+from support_service.platform.background import Job, run_in_background
 from support_service.platform.database import Database, DatabaseTimings, Reader
 from support_service.platform.database.tables import secrets
 from support_service.platform.settings.resources import DatabaseSettings
@@ -61,8 +61,8 @@ async def open_monitored_database(
 
         interval = timings.clock_interval
         async with run_in_background(
-            run_every(interval, offset.refresh, "Reading the clock of the database"),
-            run_every(interval, read_number, "Reading the number of the database", first=0),
+            Job("Reading the clock of the database", interval, offset.refresh),
+            Job("Reading the number of the database", interval, read_number, first=0),
         ):
             yield database
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, Protocol
 
-from support_service.platform.background import run_every, run_in_background
+from support_service.platform.background import Job, run_in_background
 from support_service.platform.telemetry.instruments import (
     OTHER,
     Instruments,
@@ -247,5 +247,5 @@ async def monitored_redis(servers: RedisServers, name: str, client: Any) -> Asyn
     async def refresh() -> None:
         reading.store(await read_redis_server(client))
 
-    async with run_in_background(run_every(REFRESH_INTERVAL, refresh, "Reading the state of Redis", first=0.0)):
+    async with run_in_background(Job("Reading the state of Redis", REFRESH_INTERVAL, refresh, first=0.0)):
         yield
