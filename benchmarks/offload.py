@@ -35,7 +35,7 @@ from support_service.cases.service import CaseService
 from support_service.client import Attachment, SupportClient, SupportError
 from support_service.commands.runtime import open_maintenance
 from support_service.platform.database import migrate
-from support_service.platform.database.opening import create_database
+from support_service.platform.database.shared import create_database
 from support_service.platform.settings import Settings
 from support_service.platform.settings.resources import AttachmentSettings
 from support_service.platform.telemetry.instruments import Instruments

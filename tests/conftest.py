@@ -15,7 +15,7 @@ from support_service.app import build_app
 from support_service.guard.guard import Guard
 from support_service.guard.server import GuardedRunner
 from support_service.platform.database import Database
-from support_service.platform.database.opening import create_database
+from support_service.platform.database.shared import create_database
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource

@@ -13,7 +13,7 @@ from support_service.cases.snoozes import read_first_end
 from support_service.cases.sql import clock_rows
 from support_service.core.clock import utc_now
 from support_service.platform.database import Reader
-from support_service.platform.database.opening import create_database
+from support_service.platform.database.shared import create_database
 
 REPEATS = 40
 

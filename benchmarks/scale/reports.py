@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from benchmarks.scale import rows
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
-from support_service.platform.database.opening import create_database
+from support_service.platform.database.shared import create_database
 from support_service.platform.database.tables import report_counts
 from support_service.reports.counters import add_to_counters
 from support_service.reports.measures import Occurrence, counters_of, day_number

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -50,19 +50,18 @@ from support_service.guard.guard import Guard, GuardTimings
 from support_service.guard.overload import Readiness
 from support_service.oncall.judge import Judge, OncallTimings
 from support_service.oncall.prometheus import PrometheusAlerts, open_prometheus
+from support_service.parts import open_access, open_monitored_database, open_sessions
 from support_service.platform.access.authenticator import Authenticator
 from support_service.platform.access.callers import Callers
-from support_service.platform.access.opening import open_access, open_sessions
 from support_service.platform.access.sessions import BrowserSessions
 from support_service.platform.access.sign_ins import PendingSignIns
 from support_service.platform.access.timings import AccessTimings
 from support_service.platform.audit.log import Sealer, SealerTimings
 from support_service.platform.audit.watch import ChainWatch, WatchTimings
-from support_service.platform.background import Job, Pause, run_in_background
+from support_service.platform.background import Job, Pause, Runner, run_in_background
 from support_service.platform.certificates import CertificateTimings, watch_certificates
 from support_service.platform.database import Database, DatabaseTimings
-from support_service.platform.database.opening import open_monitored_database, read_secret
-from support_service.platform.database.restores import read_version_base
+from support_service.platform.database.shared import read_secret, read_version_base
 from support_service.platform.idempotency_keys import CLEANUP_INTERVAL, SETTLE_INTERVAL, IdempotencyService
 from support_service.platform.settings import Settings, WrongSetting
 from support_service.platform.telemetry.instruments import Instruments
@@ -186,17 +185,25 @@ async def open_service(
     server that is configured as Redis answers in another way.
     """
     instruments = telemetry.instruments
-    async with AsyncExitStack() as stack:
-        opened = stack.enter_async_context
-        await opened(telemetry.running())  # closes last: what other parts record while they close is exported, too
-        await opened(_checked_redis(settings.redis_urls, timings.api))
+    async with Runner() as runner:
+        opened, run, closing = runner.enter_async_context, runner.run, runner.push_async_callback
+        closing(telemetry.close)  # last: what other parts record while they close is exported, too
+        run(telemetry.loop_lag.run())
+        run(_await_answers(await _check_redis(settings.redis_urls), timings.api.redis_interval))
         await opened(guard.running(telemetry, settings.timeline.redis_url))
         # A service that can't identify callers must not start.
-        authenticator, provider = await opened(open_access(settings, instruments, timings.access))
-        database = await opened(open_monitored_database(settings.database, telemetry, timings.database))
-        sessions = await opened(open_sessions(settings, database, authenticator, provider, timings.access))
-        idempotency = await opened(_open_idempotency(database))
-        sealer = await opened(_open_sealer(database, instruments, timings.audit))
+        authenticator, provider = await open_access(runner, settings, instruments, timings.access)
+        database = await open_monitored_database(runner, settings.database, telemetry, timings.database)
+        sessions = open_sessions(runner, settings, database, authenticator, provider=provider, timings=timings.access)
+        idempotency = IdempotencyService(database)
+        run(
+            Job("Deleting old idempotency keys", CLEANUP_INTERVAL, idempotency.delete_expired),
+            Job("Settling idempotency keys", SETTLE_INTERVAL, idempotency.settle_again),
+        )
+        sealer = Sealer(database, instruments, timings.audit)
+        await sealer.refresh_gauges()
+        pause = Pause(timings.audit.seal_interval, timings.audit.poll_interval, database.changed.subscribe())
+        run(Job("Sealing the audit log", pause, sealer.run))
 
         clocks = await opened(open_clocks(database, instruments, timings.sla))
         masker = Masker(settings.server.masking_key, settings.cases.known_channels)
@@ -218,7 +225,7 @@ async def open_service(
         event_log = await opened(open_log(settings, broker, telemetry, timings.events))
         relay, webhooks = await opened(open_relay(settings.events, database, broker, telemetry, timings.events))
         watch = ChainWatch(database, instruments, relay.is_leader, timings.audit_watch)
-        await opened(_verify_audit_log(watch, timings.audit_watch))
+        run(Job("Verifying the audit log", timings.audit_watch.interval, watch.run))
         consumer = await opened(
             open_consumer(
                 settings.events,
@@ -230,7 +237,7 @@ async def open_service(
                 timings=timings.events,
             )
         )
-        await opened(watch_certificates(settings.called_servers, instruments, timings.certificates))
+        run(*watch_certificates(settings.called_servers, instruments, timings.certificates))
         stream = ChangeStream(event_log, masker, cases, instruments, settings.limits, timings=timings.stream)
         guard.readiness.end_streams.append(stream.shut_down)  # after all other requests
         await opened(stream.running())
@@ -309,15 +316,6 @@ async def open_service(
 
 
 @asynccontextmanager
-async def _open_idempotency(database: Database) -> AsyncIterator[IdempotencyService]:
-    idempotency = IdempotencyService(database)
-    cleanup = Job("Deleting old idempotency keys", CLEANUP_INTERVAL, idempotency.delete_expired)
-    settling = Job("Settling idempotency keys", SETTLE_INTERVAL, idempotency.settle_again)
-    async with run_in_background(cleanup, settling):
-        yield idempotency
-
-
-@asynccontextmanager
 async def _open_bulk(database: Database, recorder: CaseRecorder, timings: BulkTimings) -> AsyncIterator[BulkService]:
     bulk = BulkService(database, recorder, timings)
     cleanup = Job("Deleting old bulk changes", CLEANUP_INTERVAL, bulk.delete_expired)
@@ -335,21 +333,6 @@ async def _delete_old_notifications(
 
 
 @asynccontextmanager
-async def _open_sealer(database: Database, instruments: Instruments, timings: SealerTimings) -> AsyncIterator[Sealer]:
-    sealer = Sealer(database, instruments, timings)
-    await sealer.refresh_gauges()
-    pause = Pause(timings.seal_interval, timings.poll_interval, database.changed.subscribe())
-    async with run_in_background(Job("Sealing the audit log", pause, sealer.run)):
-        yield sealer
-
-
-@asynccontextmanager
-async def _verify_audit_log(watch: ChainWatch, timings: WatchTimings) -> AsyncIterator[None]:
-    async with run_in_background(Job("Verifying the audit log", timings.interval, watch.run)):
-        yield
-
-
-@asynccontextmanager
 async def _watch_dependencies(
     dependencies: DependencyMonitor, instruments: Instruments, timings: ApiTimings
 ) -> AsyncIterator[None]:
@@ -360,20 +343,11 @@ async def _watch_dependencies(
         yield
 
 
-@asynccontextmanager
-async def _checked_redis(urls: Mapping[str, str], timings: ApiTimings) -> AsyncIterator[None]:
-    """Check the servers that are configured as Redis. `urls` are by variable.
-
-    A server that does not answer is checked again while the block runs. Raises WrongSetting if a server can't be used.
-    If a check in the block finds this, the process gets SIGTERM, and the end of the block raises the error.
-    """
-    silent = await _check_redis(urls)
-    async with run_in_background(_await_answers(silent, timings.redis_interval)):
-        yield
-
-
 async def _check_redis(urls: Mapping[str, str]) -> dict[str, str]:
-    """Return the servers that do not answer. Raises WrongSetting if a server can't be used."""
+    """Check the servers that are configured as Redis, and return those that do not answer. `urls` are by variable.
+
+    Raises WrongSetting if a server can't be used.
+    """
     silent = {}
     for variable, url in urls.items():
         from support_service.platform.redis import NoAnswer, find_obstacle  # noqa: PLC0415 - only if it is used
@@ -389,6 +363,7 @@ async def _check_redis(urls: Mapping[str, str]) -> dict[str, str]:
 
 
 async def _await_answers(silent: Mapping[str, str], interval: float) -> None:
+    """Check silent servers until they answer. If one can't be used, send this process SIGTERM, and raise the error."""
     while silent:
         await asyncio.sleep(interval)
         try:

@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from support_service.platform.database.opening import create_database
+from support_service.platform.database.shared import create_database
 from tests.support.timings import PATIENT_DATABASE
 
 

@@ -11,7 +11,7 @@ from support_service.cases.sql.case_events import event_row
 from support_service.core.clock import MICROSECOND, to_micros, utc_now
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database, Reader
-from support_service.platform.database.restores import add_restore, read_version_base
+from support_service.platform.database.shared import add_restore, read_version_base
 from support_service.platform.database.tables import audit_log, outbox
 from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 

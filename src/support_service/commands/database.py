@@ -224,7 +224,7 @@ async def _copy_and_compare(source_url: str, settings: "DatabaseSettings") -> bo
     from support_service.platform.audit.log import record
     from support_service.platform.audit.verify import verify_chain
     from support_service.platform.database import copying
-    from support_service.platform.database.opening import open_database
+    from support_service.platform.database.shared import open_database
     from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 
     with copying.open_source(source_url) as source:

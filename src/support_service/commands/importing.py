@@ -92,7 +92,7 @@ async def _import_from_source(settings: "Settings", arguments: argparse.Namespac
     from support_service.attachments.opening import configured_storages
     from support_service.importing.files import ImportedFiles
     from support_service.importing.importer import Importer, RefusalFile
-    from support_service.platform.database.opening import open_database
+    from support_service.platform.database.shared import open_database
     from support_service.platform.unit_of_work import WriteOrigin
 
     async with AsyncExitStack() as stack:

@@ -51,7 +51,7 @@ def add_to(commands: grammar.Subcommands) -> None:
 async def export(settings: "Settings", arguments: argparse.Namespace) -> None:
     """Write a row for each case. Raises ValidationFailed for days in a wrong order, and Conflict if the file exists."""
     from support_service.cases.masking import Masker
-    from support_service.platform.database.opening import open_database
+    from support_service.platform.database.shared import open_database
     from support_service.platform.durable_files import NewFile
     from support_service.reports.case_rows import CaseRowWriter, read_pages
 

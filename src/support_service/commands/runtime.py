@@ -137,7 +137,7 @@ def run_on_database(
         StatementError,
         unusable_database_error,
     )
-    from support_service.platform.database.opening import open_database
+    from support_service.platform.database.shared import open_database
 
     url = settings.database.url
     _check_database_exists(url)
@@ -172,7 +172,7 @@ async def open_maintenance(settings: "Settings") -> "AsyncIterator[AttachmentMai
     """Open the database and the storages, and yield the jobs of attachments. Metrics are sent by OTLP if configured."""
     from support_service.attachments.maintenance.jobs import AttachmentMaintenance
     from support_service.attachments.opening import open_storages
-    from support_service.platform.database.opening import open_database
+    from support_service.platform.database.shared import open_database
     from support_service.platform.telemetry.instruments import Instruments
     from support_service.platform.telemetry.provider import Metrics, build_resource
 

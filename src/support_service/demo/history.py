@@ -22,7 +22,7 @@ from support_service.importing.entries import Entry
 from support_service.importing.files import ImportedFiles
 from support_service.importing.imported_case import keep_as_it_is
 from support_service.importing.importer import Importer
-from support_service.platform.database.opening import open_database
+from support_service.platform.database.shared import open_database
 from support_service.platform.settings import Settings
 from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 from support_service.reports.counters import add_to_counters

@@ -24,7 +24,7 @@ from support_service.guard.json_body import parse_json
 from support_service.importing import fields
 from support_service.importing.entries import Entries, KeptIds, checked_entry
 from support_service.platform.database.failures import StatementError
-from support_service.platform.database.opening import create_database
+from support_service.platform.database.shared import create_database
 
 BATCH_TICKETS = 200  # cases that are read at once
 ARCHIVE_FOLDER = "archive"

@@ -4,13 +4,12 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from support_service.core.os_errors import describe_os_error
-from support_service.platform.background import Job, run_in_background
+from support_service.platform.background import Job
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 
 HTTPS_PORT = 443
@@ -36,24 +35,17 @@ class CertificateTimings:
     read_interval: float = 3600.0
 
 
-@asynccontextmanager
-async def watch_certificates(
-    urls: Mapping[str, str], instruments: Instruments, timings: CertificateTimings
-) -> AsyncIterator[None]:
-    """Keep the gauge during a `with` block, for each target that has an https URL; `urls` are by target."""
+def watch_certificates(urls: Mapping[str, str], instruments: Instruments, timings: CertificateTimings) -> list[Job]:
+    """Return the job that keeps the gauge for each target that has an https URL, if any has; `urls` are by target."""
     if not any(url.startswith("https:") for url in urls.values()):
-        yield
-        return
+        return []
     certificates = CertificateExpiry(urls)
     instruments.observe(
         CERTIFICATE_EXPIRES,
         lambda: [(left, {"target": target}) for target, left in certificates.seconds_left().items()],
     )
-    what = "Reading the certificates of other servers"
-    async with run_in_background(
-        Job(what, timings.read_interval, certificates.refresh, first=timings.first_read_delay)
-    ):
-        yield
+    interval, first = timings.read_interval, timings.first_read_delay
+    return [Job("Reading the certificates of other servers", interval, certificates.refresh, first)]
 
 
 class CertificateExpiry:

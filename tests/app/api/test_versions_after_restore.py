@@ -3,7 +3,7 @@
 import pytest
 
 from support_service.cases.restore import record_restore
-from support_service.platform.database.restores import read_version_base
+from support_service.platform.database.shared import read_version_base
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.support.calls import add_message, eventually, expect_json, expect_problem, open_case
 from tests.support.service import own_client

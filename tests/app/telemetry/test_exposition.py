@@ -17,7 +17,7 @@ from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.events.webhook_sender import WEBHOOK_OVERDUE_AGE
 from support_service.platform.access.callers import ACCESS_CALLERS
 from support_service.platform.certificates import CERTIFICATE_EXPIRES
-from support_service.platform.database.opening import DATABASE_NUMBER
+from support_service.platform.database.shared import DATABASE_NUMBER
 from support_service.platform.telemetry.http import HTTP_CLIENT_DURATION
 from support_service.platform.telemetry.stores import (
     REDIS_EVICTED_KEYS,

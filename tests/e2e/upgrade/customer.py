@@ -3,7 +3,7 @@
 import re
 
 from support_service.client import Case, SupportClient
-from support_service.platform.database.opening import create_database
+from support_service.platform.database.shared import create_database
 from tests.support.privacy.stored import stored_text
 from tests.support.timings import PATIENT_DATABASE
 

@@ -16,7 +16,7 @@ from support_service.platform.audit.chain import GENESIS, ChainHead
 from support_service.platform.audit.log import Sealer, SealerTimings
 from support_service.platform.audit.verify import VerifyLimits, verify_chain
 from support_service.platform.audit.watch import ChainWatch, WatchTimings
-from support_service.platform.database.opening import create_database
+from support_service.platform.database.shared import create_database
 from support_service.platform.database.tables import audit_head, audit_log
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource

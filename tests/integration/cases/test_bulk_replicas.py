@@ -18,7 +18,7 @@ from support_service.core.ids import new_id
 from support_service.desk.bulk import BulkService
 from support_service.desk.bulk_models import NewBulkChange
 from support_service.platform.database import ContendedRow, DatabaseTimings
-from support_service.platform.database.opening import create_database
+from support_service.platform.database.shared import create_database
 from support_service.platform.database.tables import audit_log, bulk_changes, bulk_items, outbox, tickets
 from support_service.platform.idempotency_keys import IdempotencyClaim
 from support_service.platform.unit_of_work import WriteOrigin

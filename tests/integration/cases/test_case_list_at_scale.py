@@ -29,7 +29,7 @@ from support_service.cases.sql import clock_rows
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.search_words import matches_query, parse_search_query
 from support_service.desk.agents import PAGE_OF_AGENTS
-from support_service.platform.database.opening import create_database
+from support_service.platform.database.shared import create_database
 from support_service.platform.database.statements import with_padded_lists
 from tests.support.sessions import MIGRATED, copied_postgres, in_thread, running_postgres
 

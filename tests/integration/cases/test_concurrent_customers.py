@@ -21,7 +21,7 @@ from support_service.desk.customers import (
     remove_unused,
 )
 from support_service.platform.database import DatabaseTimings
-from support_service.platform.database.opening import create_database
+from support_service.platform.database.shared import create_database
 from support_service.platform.database.tables import audit_log, customer_terms, customers
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases

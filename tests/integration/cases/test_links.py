@@ -17,7 +17,7 @@ from support_service.cases.model.vocabulary import MAX_DUPLICATES, MAX_DUPLICATE
 from support_service.cases.service import CaseService
 from support_service.cases.sql.link_rows import read_with_duplicates
 from support_service.core.errors import Conflict, NotFound, VersionConflict
-from support_service.platform.database.opening import create_database
+from support_service.platform.database.shared import create_database
 from support_service.platform.database.tables import audit_log, case_links, outbox, tickets
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases

@@ -18,7 +18,7 @@ from support_service.cases.sql.projections import HISTORY_LIMITS
 from support_service.core.errors import Unavailable
 from support_service.platform.database import DatabaseTimings, SqliteTimings, migrate
 from support_service.platform.database.dialect import LockNumber
-from support_service.platform.database.opening import create_database
+from support_service.platform.database.shared import create_database
 from support_service.platform.database.sqlite.backup import is_in_use
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import (

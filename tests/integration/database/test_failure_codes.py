@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from support_service.core.errors import Unavailable
 from support_service.platform.database import DatabaseTimings
 from support_service.platform.database.failures import CODE_BY_SQLSTATE, code_of_sqlstate
-from support_service.platform.database.opening import create_database
+from support_service.platform.database.shared import create_database
 from support_service.platform.telemetry.logs import LIMITED_LOGGERS, RateLimitFilter
 from tests.support.calls import expect_problem, open_case, read_case
 from tests.support.timings import PATIENT_DATABASE, PATIENT_POSTGRES, patient_timings

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from support_service.core.errors import Unavailable
 from support_service.platform.database import DatabaseTimings, PostgresTimings
-from support_service.platform.database.opening import create_database
+from support_service.platform.database.shared import create_database
 from support_service.platform.database.tables import secrets
 from support_service.service import ApiTimings
 from tests.support.calls import eventually, expect_json, open_case, read_case, upload

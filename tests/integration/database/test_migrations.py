@@ -16,8 +16,8 @@ from alembic.script import ScriptDirectory
 
 from support_service.core.errors import SupportError, Unavailable
 from support_service.platform.database import MigrationTimings, migrate
-from support_service.platform.database.opening import create_database
 from support_service.platform.database.postgres.migrate import run_locked
+from support_service.platform.database.shared import create_database
 from support_service.platform.database.tables import metadata
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, eventually

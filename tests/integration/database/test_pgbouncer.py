@@ -14,9 +14,9 @@ from support_service.commands.runtime import load_migrated_settings, open_mainte
 from support_service.core.errors import Unavailable
 from support_service.platform.database import DatabaseTimings, MigrationTimings
 from support_service.platform.database.migrate import BASELINE, downgrade, read_schema_status, upgrade
-from support_service.platform.database.opening import create_database
 from support_service.platform.database.postgres.connection import Hosts
 from support_service.platform.database.postgres.migrate import run_locked
+from support_service.platform.database.shared import create_database
 from support_service.platform.database.statements import planned_by_values
 from support_service.platform.settings import Settings
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from support_service.core.errors import Unavailable
 from support_service.platform.database import DatabaseTimings, PostgresTimings
 from support_service.platform.database.migrate import read_schema_status, upgrade
-from support_service.platform.database.opening import create_database
+from support_service.platform.database.shared import create_database
 from tests.support.calls import eventually, expect_json, open_case, read_case
 from tests.support.servers import free_port
 from tests.support.sessions import MIGRATED, copied_postgres

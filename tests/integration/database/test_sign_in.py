@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from support_service.core.errors import Unavailable
 from support_service.platform.database.migrate import read_schema_status, upgrade
-from support_service.platform.database.opening import open_database
+from support_service.platform.database.shared import open_database
 from support_service.platform.settings import Settings
 from tests.support.calls import eventually
 from tests.support.certificates import CertificateAuthority

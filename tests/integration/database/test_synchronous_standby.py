@@ -12,7 +12,7 @@ from support_service.core.errors import Conflict, Unavailable
 from support_service.events.consumer import begin_applying
 from support_service.events.envelope import parse_event
 from support_service.platform.database import DatabaseTimings, PostgresTimings
-from support_service.platform.database.opening import create_database
+from support_service.platform.database.shared import create_database
 from support_service.platform.database.tables import idempotency_keys
 from support_service.platform.idempotency_keys import IdempotencyClaim, IdempotencyService, StoredResponse
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, WriteOrigin, unit_of_work

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from support_service.core.errors import Unavailable
 from support_service.importing import dataflow
 from support_service.importing.dataflow import open_earlier_database
-from support_service.platform.database.opening import create_database
+from support_service.platform.database.shared import create_database
 from support_service.platform.database.tables import attachments, tickets
 from tests.support.calls import list_cases, read_case
 from tests.support.importing import ImportRunner

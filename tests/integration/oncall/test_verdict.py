@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from support_service.core.clock import utc_now
 from support_service.platform.database import DatabaseTimings
-from support_service.platform.database.opening import create_database
+from support_service.platform.database.shared import create_database
 from support_service.timeline.opening import TimelineTimings
 from support_service.timeline.source_health import BreakerTimings
 from tests.support.calls import expect_json, form, open_case

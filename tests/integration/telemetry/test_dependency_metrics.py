@@ -8,7 +8,8 @@ import redis.asyncio
 import sqlalchemy as sa
 
 from support_service.platform.access.tokens import FileTokenVerifier
-from support_service.platform.database.opening import ClockOffset, open_database, read_database_number
+from support_service.platform.background import Runner
+from support_service.platform.database.shared import ClockOffset, open_database, read_database_number
 from support_service.platform.settings.resources import DatabaseSettings
 from support_service.platform.telemetry.stores import read_redis_server
 from tests.support.calls import eventually, open_case
@@ -42,7 +43,7 @@ async def test_clock_of_postgresql(client, database, monkeypatch):
     offset = ClockOffset(database)
     await offset.refresh()
     real, now = offset.seconds, time.time
-    monkeypatch.setattr("support_service.platform.database.opening.time.time", lambda: now() + 600)
+    monkeypatch.setattr("support_service.platform.database.shared.time.time", lambda: now() + 600)
     await offset.refresh()
     assert offset.seconds - real == pytest.approx(600, abs=30)
 
@@ -93,7 +94,8 @@ async def test_age_of_the_token_file(tmp_path):
     path = tmp_path / "tokens.json"
     path.write_text('{"tokens": []}')
     verifier = FileTokenVerifier(path, clock=lambda: now[0])
-    async with verifier.running():
+    async with Runner() as runner:
+        await verifier.start(runner)
         now[0] += 30
         assert verifier.age == 30
         await verifier.reload_if_changed()

@@ -1,7 +1,6 @@
 """A JWT issuer with keys, a JWKS server, and tokens that tests sign."""
 
 import time
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import cache
 
@@ -12,6 +11,7 @@ from joserfc.jwk import generate_key
 from support_service.platform.access.jwt import JwtVerifier
 from support_service.platform.access.keys import open_key_source
 from support_service.platform.access.tokens import TokenEntry, edit_token_file, hash_token, new_token
+from support_service.platform.background import Runner
 from support_service.platform.settings.process import AccessSettings
 from tests.support.calls import GENEROUS_TIMEOUT
 from tests.support.upstream import Upstream
@@ -100,7 +100,7 @@ async def issuer():
 @pytest.fixture
 async def open_verifier(issuer):
     """Open a verifier that reads keys from the issuer, a file or another source; keywords change its options."""
-    async with AsyncExitStack() as opened:
+    async with Runner() as opened:
 
         async def start(file=None, *, read=None, options=None, now=time.time, clock=time.monotonic, **requirements):
             read = read or await opened.enter_async_context(
@@ -108,7 +108,7 @@ async def open_verifier(issuer):
             )
             settings = jwt_settings(**requirements)
             verifier = JwtVerifier(read, settings, required=file is not None, now=now, clock=clock, **options or {})
-            await opened.enter_async_context(verifier.keys.running())
+            await verifier.keys.start(opened)
             return verifier
 
         start.close = opened.aclose

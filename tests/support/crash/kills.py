@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from support_service.platform.database.opening import create_database
+from support_service.platform.database.shared import create_database
 from tests.support.calls import eventually
 from tests.support.crash import victim
 from tests.support.forks import context

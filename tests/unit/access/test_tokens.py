@@ -4,7 +4,6 @@ import json
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -20,6 +19,7 @@ from support_service.platform.access.tokens import (
     new_token,
     read_token_file,
 )
+from support_service.platform.background import Runner
 from support_service.platform.telemetry.logs import LIMITED_LOGGERS, RateLimitFilter
 from tests.support.access.fixtures import write_token
 from tests.support.each import each_row
@@ -44,11 +44,11 @@ def add(path):
 async def tokens(path):
     """Open the file's authenticator with the clock at NOW; a list holds the clock. It looks when a test tells it to."""
     clock = [NOW]
-    async with AsyncExitStack() as opened:
+    async with Runner() as opened:
 
         async def start():
             tokens = FileTokenVerifier(path, lambda: clock[0], AccessTimings(token_file_check_interval=3600))
-            await opened.enter_async_context(tokens.running())
+            await tokens.start(opened)
             return tokens
 
         start.clock = clock
@@ -147,7 +147,7 @@ async def test_missing_token_file_stops_the_start(path, content):
         path.parent.mkdir()
         path.write_text(content)
     with pytest.raises(Unavailable) as refused:
-        await FileTokenVerifier(path).running().__aenter__()
+        await FileTokenVerifier(path).start(Runner())
     assert refused.value.code == "tokens_unavailable"
     assert str(path) in refused.value.detail
     assert "\n" not in refused.value.detail

@@ -1,7 +1,7 @@
 """ETags of cases, and the conditional request headers If-Match and If-None-Match (RFC 9110, section 13).
 
 Versions of cases and saved views are counts, which clients see with the base of the database: see
-`platform/database/restores.py`. Versions of other resources are times, which never repeat.
+`platform/database/shared.py`. Versions of other resources are times, which never repeat.
 """
 
 import re

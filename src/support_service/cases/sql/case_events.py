@@ -16,7 +16,7 @@ from support_service.cases.sql.projections import CASE_COLUMNS, IS_ACTIVE, IS_SY
 from support_service.core.clock import format_time
 from support_service.core.ids import new_id
 from support_service.platform.database import Transaction
-from support_service.platform.database.restores import VERSION_BASE
+from support_service.platform.database.shared import VERSION_BASE
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import outbox, tickets
 from support_service.platform.telemetry.traces import propagation_headers as current_trace

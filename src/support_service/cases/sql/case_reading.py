@@ -30,7 +30,7 @@ from support_service.cases.sql.visibility import has_readable_duplicates, readab
 from support_service.core.domain.principals import CaseOwnership
 from support_service.platform.database import Reader
 from support_service.platform.database.dialect import octets
-from support_service.platform.database.restores import VERSION_BASE
+from support_service.platform.database.shared import VERSION_BASE
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import attachments, messages, tickets
 

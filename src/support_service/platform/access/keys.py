@@ -22,7 +22,7 @@ from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
 from support_service.core.errors import problem
 from support_service.core.json_input import exceeds_depth
 from support_service.platform.access.timings import JwksTimings
-from support_service.platform.background import run_in_background
+from support_service.platform.background import Runner
 from support_service.platform.http_client import describe_client_error, limited_session
 from support_service.platform.telemetry.logs import outage_logger
 
@@ -281,23 +281,14 @@ class JwksCache:
         """The problem code of the last attempt to read the keys, or None if it succeeded."""
         return "keys_unavailable" if self._last_error else None
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Read the keys, and refresh them in the background during a `with` block.
-
-        Raises Unavailable if keys are required and cannot be loaded.
-        """
+    async def start(self, runner: Runner) -> None:
+        """Read the keys, and refresh them from now on. Raises Unavailable if keys are required and cannot be loaded."""
         await self.refresh()
         if self._required and not self._keys:
             reason = self._last_error or "it contains no usable key"
             raise problem("keys_unavailable", f"{self._variable} can't be loaded: {reason}")
-        async with run_in_background(self._refresh_periodically()):
-            try:
-                yield
-            finally:
-                if self._refreshing is not None:
-                    self._refreshing.cancel()
-                    await asyncio.wait({self._refreshing})
+        runner.run(self._refresh_periodically())
+        runner.push_async_callback(self._end_refresh)
 
     async def find(self, key_id: str | None, algorithm: str) -> Key | None:
         """Return the key that may have signed with this key id and algorithm, or None.
@@ -342,6 +333,11 @@ class JwksCache:
             self._keys = keys
             self._changed()
             log.log(logging.INFO if keys else logging.ERROR, "%s has %d usable keys", self._variable, len(keys))
+
+    async def _end_refresh(self) -> None:
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.wait({self._refreshing})
 
     async def _refresh_periodically(self) -> None:
         while True:

@@ -9,8 +9,7 @@ import logging
 import re
 import time
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from typing import Annotated, Any, Self
@@ -27,6 +26,7 @@ from support_service.platform.access.authenticator import ACCESS_AUTHENTICATIONS
 from support_service.platform.access.jwt import JwtVerifier, UnknownKey
 from support_service.platform.access.keys import KeySourceError, RefusedRequest, parse_strict_json_object, read_url
 from support_service.platform.access.timings import AccessTimings
+from support_service.platform.background import Runner
 from support_service.platform.http_client import limited_session
 from support_service.platform.secret_files import read_secret_file
 from support_service.platform.settings.process import AccessSettings, SignInSettings
@@ -307,16 +307,15 @@ class OidcProvider:
         return self._metadata
 
 
-@asynccontextmanager
 async def open_provider(
-    access: AccessSettings, settings: SignInSettings, instruments: Instruments, timings: AccessTimings
-) -> AsyncIterator[OidcProvider]:
-    """Open the provider during a `with` block. It may be down."""
-    traces = [client_metrics(instruments)]
-    async with limited_session(traces, timeout=aiohttp.ClientTimeout(total=timings.sign_in.http_timeout)) as http:
-        provider = OidcProvider(http, access, settings, instruments, timings=timings)
-        async with provider.verifier.keys.running():
-            yield provider
+    runner: Runner, access: AccessSettings, settings: SignInSettings, instruments: Instruments, timings: AccessTimings
+) -> OidcProvider:
+    """Return the provider. It may be down."""
+    timeout = aiohttp.ClientTimeout(total=timings.sign_in.http_timeout)
+    http = await runner.enter_async_context(limited_session([client_metrics(instruments)], timeout=timeout))
+    provider = OidcProvider(http, access, settings, instruments, timings=timings)
+    await provider.verifier.keys.start(runner)
+    return provider
 
 
 def refused(reason: str) -> SupportError:

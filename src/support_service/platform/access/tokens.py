@@ -12,8 +12,8 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -26,7 +26,7 @@ from support_service.core.clock import utc_now
 from support_service.core.domain.principals import CASE_SCOPED_ROLES, Principal, Role
 from support_service.core.errors import Unavailable, problem
 from support_service.platform.access.timings import AccessTimings
-from support_service.platform.background import Job, run_in_background
+from support_service.platform.background import Job, Runner
 from support_service.platform.durable_files import NewFile
 from support_service.platform.telemetry.logs import outage_logger
 
@@ -81,13 +81,10 @@ class FileTokenVerifier:
     def fault_code(self) -> str | None:
         return "tokens_unavailable" if self._last_error else None
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Read the file, and check it for changes during a `with` block. Raises Unavailable if it cannot be loaded."""
+    async def start(self, runner: Runner) -> None:
+        """Read the file, and check it for changes from now on. Raises Unavailable if it cannot be loaded."""
         await asyncio.to_thread(self._load)
-        checks = Job("Checking the token file", self._timings.token_file_check_interval, self.reload_if_changed)
-        async with run_in_background(checks):
-            yield
+        runner.run(Job("Checking the token file", self._timings.token_file_check_interval, self.reload_if_changed))
 
     async def verify(self, token: str) -> Principal:
         """Return the caller of a token. Raises Unauthenticated for an unknown, revoked or expired token."""

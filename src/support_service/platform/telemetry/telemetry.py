@@ -1,13 +1,11 @@
 """The telemetry of one application: its metrics and traces, and the lag of its event loop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from opentelemetry.sdk.resources import Resource
 
-from support_service.platform.background import run_in_background
 from support_service.platform.settings.process import TelemetrySettings
 from support_service.platform.telemetry.http import HTTP_SERVER_ACTIVE, RequestMetrics
 from support_service.platform.telemetry.instruments import Instruments
@@ -67,14 +65,9 @@ class Telemetry:
         spans = self.tracing.span_recorder(system)
         return OperationMetrics(self.instruments, system, operations, spans).record
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Sample the event loop during a `with` block, and export what is left at its end."""
-        try:
-            async with run_in_background(self.loop_lag.run()):
-                yield
-        finally:
-            await asyncio.gather(asyncio.to_thread(self.metrics.close), asyncio.to_thread(self.tracing.close))
+    async def close(self) -> None:
+        """Export what is left."""
+        await asyncio.gather(asyncio.to_thread(self.metrics.close), asyncio.to_thread(self.tracing.close))
 
 
 def create_tracing(

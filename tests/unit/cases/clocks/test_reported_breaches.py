@@ -25,7 +25,7 @@ from support_service.cases.clocks.policy import WEEKDAYS, PolicyContent
 from support_service.cases.policy import ALLOWED_STATUS_CHANGES
 from support_service.core.domain.case_vocabulary import CLOCK_TARGETS
 from support_service.desk.policies import PolicyService
-from support_service.platform.database.opening import create_database
+from support_service.platform.database.shared import create_database
 from support_service.platform.database.tables import audit_log, tickets
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, unit_of_work

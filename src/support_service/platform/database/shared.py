@@ -1,4 +1,10 @@
-"""Opens the database of a service, watches the offset of the clock, and reads the secrets that all replicas share."""
+"""Opens a database, and reads what its replicas share: its clock, its number, its secrets and the base of versions.
+
+A version counts the changes of a case or of a saved view. After a restore from a backup the counts of the undone time
+repeat, with other content. Clients and consumers therefore see a count plus the base of its database. The base is the
+time of the last restore in milliseconds, and 0 before the first. So versions still grow, and a version of the undone
+time is never given again.
+"""
 
 import time
 from collections.abc import AsyncIterator
@@ -7,14 +13,17 @@ from contextlib import asynccontextmanager
 import sqlalchemy as sa
 
 from support_service.core.errors import Unavailable
-from support_service.platform.background import Job, run_in_background
-from support_service.platform.database import Database, DatabaseTimings, Reader
-from support_service.platform.database.tables import secrets
+from support_service.platform.background import Job, Runner
+from support_service.platform.database import Database, DatabaseTimings, Reader, Transaction
+from support_service.platform.database.tables import restores, secrets
 from support_service.platform.settings.resources import DatabaseSettings
-from support_service.platform.telemetry.instruments import InstrumentSpec, LastReading
-from support_service.platform.telemetry.stores import DATABASE_OPERATIONS, RecordOperation, discard_measurement
-from support_service.platform.telemetry.telemetry import Telemetry
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, LastReading
+from support_service.platform.telemetry.stores import RecordOperation, discard_measurement
 
+VERSION_BASE: sa.ScalarSelect[int] = sa.select(
+    sa.func.coalesce(sa.func.max(restores.c.version_base), sa.literal_column("0", sa.BigInteger))
+).scalar_subquery()
+_SELECT_VERSION_BASE = sa.select(VERSION_BASE.label("base"))
 _SELECT_DATABASE_TIME = sa.text("SELECT extract(epoch FROM clock_timestamp())::float AS now")
 # The same before and after a failover, and another one in each copy that was not made by replication.
 _SELECT_DATABASE_NUMBER = sa.text(
@@ -35,36 +44,6 @@ DATABASE_NUMBER = InstrumentSpec(
     "{database}",
     "A number that names the database, the same for all replicas that use it; none on SQLite",
 )
-
-
-@asynccontextmanager
-async def open_monitored_database(
-    settings: DatabaseSettings, telemetry: Telemetry, timings: DatabaseTimings
-) -> AsyncIterator[Database]:
-    """Open the database during a `with` block, measured by `telemetry`. Raises Unavailable if it can't be used."""
-    system = settings.url.partition(":")[0]
-    measure = telemetry.operation_recorder(system, DATABASE_OPERATIONS)
-    async with open_database(settings, pool_size=settings.pool_size, measure=measure, timings=timings) as database:
-        telemetry.pools["database"] = database.pool_state
-        offset = ClockOffset(database)
-        telemetry.instruments.observe(CLOCK_OFFSET, lambda: [] if offset.seconds is None else [(offset.seconds, {})])
-        if system == "sqlite":
-            offset.seconds = 0.0
-            yield database
-            return
-        await offset.refresh()
-        number = LastReading[int]()
-        telemetry.instruments.observe(DATABASE_NUMBER, number.observations(lambda known: [(known, {})]))
-
-        async def read_number() -> None:
-            number.store(await read_database_number(database))
-
-        interval = timings.clock_interval
-        async with run_in_background(
-            Job("Reading the clock of the database", interval, offset.refresh),
-            Job("Reading the number of the database", interval, read_number, first=0),
-        ):
-            yield database
 
 
 @asynccontextmanager
@@ -121,6 +100,26 @@ def create_database(
     )
 
 
+async def observe_database(runner: Runner, database: Database, instruments: Instruments, interval: float) -> None:
+    """Observe the clock and the number of the database, which are read again after each `interval`, in seconds."""
+    offset = ClockOffset(database)
+    instruments.observe(CLOCK_OFFSET, lambda: [] if offset.seconds is None else [(offset.seconds, {})])
+    if not database.is_shared:
+        offset.seconds = 0.0
+        return
+    await offset.refresh()
+    number = LastReading[int]()
+    instruments.observe(DATABASE_NUMBER, number.observations(lambda known: [(known, {})]))
+
+    async def read_number() -> None:
+        number.store(await read_database_number(database))
+
+    runner.run(
+        Job("Reading the clock of the database", interval, offset.refresh),
+        Job("Reading the number of the database", interval, read_number, first=0),
+    )
+
+
 class ClockOffset:
     """The offset of this process's clock from the clock of the database.
 
@@ -154,3 +153,14 @@ async def read_secret(reader: Reader, name: str) -> bytes:
     """Return a secret; migrations create all of them."""
     (row,) = await reader.fetch_all(_SELECT_SECRET, {"name": name})
     return bytes.fromhex(row.value)
+
+
+async def read_version_base(reader: Reader) -> int:
+    """Return the base from which versions count; 0 if the database was never restored."""
+    (row,) = await reader.fetch_all(_SELECT_VERSION_BASE)
+    return int(row.base)
+
+
+async def add_restore(tx: Transaction, version_base: int, **values: object) -> None:
+    """Record a restore: from now on, versions count from its base."""
+    await tx.execute(restores.insert().inline(), {"version_base": version_base, **values})
