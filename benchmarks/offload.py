@@ -28,8 +28,8 @@ from benchmarks import process_stats
 from benchmarks.environment import ROOT, free_port, running
 from benchmarks.load_generator import Failed
 from support_service.attachments.maintenance.offload import OffloadTimings
-from support_service.attachments.opening import configured_storages
 from support_service.attachments.service import AttachmentService
+from support_service.attachments.storage import configured_storages
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
 from support_service.client import Attachment, SupportClient, SupportError

@@ -17,21 +17,19 @@ from aiohttp import web
 
 from support_service.api.case_document.cached_documents import CaseDocuments
 from support_service.api.dependency_status import DEPENDENCY_STATUS, REPLICA_READY, DependencyMonitor
-from support_service.attachments.opening import AttachmentTimings, open_attachments
 from support_service.attachments.service import AttachmentService
 from support_service.cases.case_files import CaseFiles
 from support_service.cases.erasure import erasure_rules_of_events
 from support_service.cases.inbound_handler import InboundEventHandler
-from support_service.cases.known_agents import open_known_agents
+from support_service.cases.known_agents import DIRECTORY_REFRESH_INTERVAL, KnownAgents
 from support_service.cases.links import LinkService
 from support_service.cases.masking import Masker
 from support_service.cases.notifier import Notifier
-from support_service.cases.opening import CaseTimings, SlaTimings, open_cases, open_clocks
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
 from support_service.cases.splitting import CaseSplitter
 from support_service.core.pagination import CursorSeal
-from support_service.desk.agents import AgentDirectory, open_directory
+from support_service.desk.agents import CLAIMS_INTERVAL, AgentDirectory
 from support_service.desk.bulk import BulkService, BulkTimings
 from support_service.desk.customers import CustomerRecords
 from support_service.desk.macros import MacroService
@@ -42,7 +40,6 @@ from support_service.events.broker.base import Broker
 from support_service.events.consumer import EventConsumer
 from support_service.events.dead_letters import DeadLetterService
 from support_service.events.delivery_replay import DeliveryService
-from support_service.events.opening import EventTimings, open_broker, open_consumer, open_log, open_relay
 from support_service.events.relay import OutboxRelay
 from support_service.events.webhook_sender import WebhookSender
 from support_service.guard.fair_turns import FairTurns, TurnLimits, bulk_changes_waiting_error
@@ -50,7 +47,25 @@ from support_service.guard.guard import Guard, GuardTimings
 from support_service.guard.overload import Readiness
 from support_service.oncall.judge import Judge, OncallTimings
 from support_service.oncall.prometheus import PrometheusAlerts, open_prometheus
-from support_service.parts import open_access, open_monitored_database, open_sessions
+from support_service.parts import (
+    AttachmentTimings,
+    CaseTimings,
+    EventTimings,
+    SlaTimings,
+    TimelineTimings,
+    open_access,
+    open_attachments,
+    open_broker,
+    open_cache,
+    open_cases,
+    open_clocks,
+    open_consumer,
+    open_log,
+    open_monitored_database,
+    open_relay,
+    open_sessions,
+    open_timeline,
+)
 from support_service.platform.access.authenticator import Authenticator
 from support_service.platform.access.callers import Callers
 from support_service.platform.access.sessions import BrowserSessions
@@ -58,21 +73,19 @@ from support_service.platform.access.sign_ins import PendingSignIns
 from support_service.platform.access.timings import AccessTimings
 from support_service.platform.audit.log import Sealer, SealerTimings
 from support_service.platform.audit.watch import ChainWatch, WatchTimings
-from support_service.platform.background import Job, Pause, Runner, run_in_background
+from support_service.platform.background import Job, Pause, Runner
 from support_service.platform.certificates import CertificateTimings, watch_certificates
 from support_service.platform.database import Database, DatabaseTimings
 from support_service.platform.database.shared import read_secret, read_version_base
 from support_service.platform.idempotency_keys import CLEANUP_INTERVAL, SETTLE_INTERVAL, IdempotencyService
 from support_service.platform.settings import Settings, WrongSetting
-from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.process import LoopLagSampler
 from support_service.platform.telemetry.provider import Metrics
 from support_service.platform.telemetry.telemetry import Telemetry, TelemetryTimings
-from support_service.reports.counters import ReportCounters, ReportTimings, open_reports
+from support_service.reports.counters import ReportCounters, ReportTimings
 from support_service.stream.service import ChangeStream, StreamTimings
 from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache import SnapshotStore
-from support_service.timeline.opening import TimelineTimings, open_cache, open_timeline
 from support_service.timeline.overrides import OverrideService
 
 log = logging.getLogger(__name__)
@@ -176,7 +189,7 @@ SERVICE = web.AppKey("service", Service)
 
 
 @asynccontextmanager
-async def open_service(
+async def open_service(  # noqa: PLR0915 - the parts in their order
     settings: Settings, timings: Timings, telemetry: Telemetry, guard: Guard
 ) -> AsyncIterator[Service]:
     """Open every part during a `with` block.
@@ -186,11 +199,11 @@ async def open_service(
     """
     instruments = telemetry.instruments
     async with Runner() as runner:
-        opened, run, closing = runner.enter_async_context, runner.run, runner.push_async_callback
-        closing(telemetry.close)  # last: what other parts record while they close is exported, too
+        run = runner.run
+        runner.push_async_callback(telemetry.close)  # last: what other parts record while they close is exported, too
         run(telemetry.loop_lag.run())
         run(_await_answers(await _check_redis(settings.redis_urls), timings.api.redis_interval))
-        await opened(guard.running(telemetry, settings.timeline.redis_url))
+        await runner.enter_async_context(guard.running(telemetry, settings.timeline.redis_url))
         # A service that can't identify callers must not start.
         authenticator, provider = await open_access(runner, settings, instruments, timings.access)
         database = await open_monitored_database(runner, settings.database, telemetry, timings.database)
@@ -205,42 +218,48 @@ async def open_service(
         pause = Pause(timings.audit.seal_interval, timings.audit.poll_interval, database.changed.subscribe())
         run(Job("Sealing the audit log", pause, sealer.run))
 
-        clocks = await opened(open_clocks(database, instruments, timings.sla))
+        clocks = await open_clocks(runner, database, instruments, timings.sla)
         masker = Masker(settings.server.masking_key, settings.cases.known_channels)
         erasure_rules_of_events()  # a field of an event without a rule stops the start
-        known_agents = await opened(open_known_agents(database))
+        known_agents = KnownAgents(database)
+        await known_agents.refresh()
+        run(Job("Reading the directory", DIRECTORY_REFRESH_INTERVAL, known_agents.refresh))
         recorder = CaseRecorder(instruments, clocks, settings.cases, Notifier(known_agents))
         files = CaseFiles(timings.cases.files, settings.server.url_prefix)
-        cases = await opened(open_cases(database, instruments, recorder, files, timings.cases))
-        reports = await opened(open_reports(database, settings.cases.known_channels, timings.reports))
-        agents = await opened(open_directory(database, known_agents))
-        cache = await opened(open_cache(settings.timeline, telemetry, timings.timeline.redis))
-        timeline = await opened(open_timeline(settings, database, cache, telemetry, timings.timeline))
-        attachments = await opened(open_attachments(settings, database, instruments, files, timings.attachments))
-        bulk = await opened(_open_bulk(database, recorder, timings.bulk))
+        cases = await open_cases(runner, database, recorder, instruments, files=files, timings=timings.cases)
+        reports = ReportCounters(database, settings.cases.known_channels, timings.reports)
+        run(Job("Adding to the counters of reports", timings.reports.interval, reports.add_occurrences))
+        agents = AgentDirectory(database, known_agents)
+        run(Job("Storing the claims of people", CLAIMS_INTERVAL, agents.store_claims))
+        cache = open_cache(runner, settings.timeline, telemetry, timings.timeline.redis)
+        timeline = await open_timeline(runner, settings, database, cache, telemetry, timings=timings.timeline)
+        attachments = await open_attachments(
+            runner, settings, database, instruments, files, timings=timings.attachments
+        )
+        bulk = BulkService(database, recorder, timings.bulk)
+        run(Job("Deleting old bulk changes", CLEANUP_INTERVAL, bulk.delete_expired))
         notifications = NotificationService(database, recorder, known_agents, timings.notifications)
-        await opened(_delete_old_notifications(notifications, timings.notifications))
+        run(Job("Deleting old notifications", timings.notifications.cleanup_interval, notifications.delete_expired))
 
-        broker = await opened(open_broker(settings.events_redis_url, telemetry, timings.events.broker))
-        event_log = await opened(open_log(settings, broker, telemetry, timings.events))
-        relay, webhooks = await opened(open_relay(settings.events, database, broker, telemetry, timings.events))
+        broker = open_broker(runner, settings.events_redis_url, telemetry, timings.events.broker)
+        event_log = open_log(runner, settings, broker, telemetry, timings.events.log)
+        relay, webhooks = await open_relay(runner, settings.events, database, broker, telemetry, timings=timings.events)
         watch = ChainWatch(database, instruments, relay.is_leader, timings.audit_watch)
         run(Job("Verifying the audit log", timings.audit_watch.interval, watch.run))
-        consumer = await opened(
-            open_consumer(
-                settings.events,
-                database,
-                broker,
-                telemetry,
-                apply=InboundEventHandler(database, recorder).apply,
-                readiness=guard.readiness,
-                timings=timings.events,
-            )
+        consumer = await open_consumer(
+            runner,
+            settings.events,
+            database,
+            broker,
+            telemetry,
+            apply=InboundEventHandler(database, recorder).apply,
+            readiness=guard.readiness,
+            timings=timings.events,
         )
         run(*watch_certificates(settings.called_servers, instruments, timings.certificates))
         stream = ChangeStream(event_log, masker, cases, instruments, settings.limits, timings=timings.stream)
         guard.readiness.end_streams.append(stream.shut_down)  # after all other requests
-        await opened(stream.running())
+        await stream.start(runner)
         parts = {"events": consumer.status, "storage": attachments.uploader.status, "access": authenticator.status}
         dependencies = DependencyMonitor(
             guard.readiness,
@@ -250,12 +269,14 @@ async def open_service(
             sources=timeline.status,
             ping_timeout=timings.api.ping_timeout,
         )
-        await opened(_watch_dependencies(dependencies, instruments, timings.api))
+        instruments.observe(REPLICA_READY, dependencies.observe_ready)
+        instruments.observe(DEPENDENCY_STATUS, dependencies.observe_statuses)
+        run(Job("Checking the dependencies", timings.api.dependency_interval, dependencies.refresh))
         judge = Judge(instruments, timings.oncall)
-        prometheus = await opened(
-            open_prometheus(settings.links.prometheus_url, judge.rules, timings.oncall.prometheus_timeout)
-        )
-        await opened(judge.running())
+        prometheus_url, max_seconds = settings.links.prometheus_url, timings.oncall.prometheus_timeout
+        prometheus = await open_prometheus(runner, prometheus_url, judge.rules, max_seconds)
+        interval, first = timings.oncall.sample_interval, timings.oncall.first_sample
+        run(Job("Judging the figures of on-call", interval, judge.refresh, first))
         yield Service(
             settings=settings,
             timings=timings,
@@ -315,36 +336,8 @@ async def open_service(
         )
 
 
-@asynccontextmanager
-async def _open_bulk(database: Database, recorder: CaseRecorder, timings: BulkTimings) -> AsyncIterator[BulkService]:
-    bulk = BulkService(database, recorder, timings)
-    cleanup = Job("Deleting old bulk changes", CLEANUP_INTERVAL, bulk.delete_expired)
-    async with run_in_background(cleanup):
-        yield bulk
-
-
-@asynccontextmanager
-async def _delete_old_notifications(
-    notifications: NotificationService, timings: NotificationTimings
-) -> AsyncIterator[None]:
-    cleanup = Job("Deleting old notifications", timings.cleanup_interval, notifications.delete_expired)
-    async with run_in_background(cleanup):
-        yield
-
-
-@asynccontextmanager
-async def _watch_dependencies(
-    dependencies: DependencyMonitor, instruments: Instruments, timings: ApiTimings
-) -> AsyncIterator[None]:
-    instruments.observe(REPLICA_READY, dependencies.observe_ready)
-    instruments.observe(DEPENDENCY_STATUS, dependencies.observe_statuses)
-    checks = Job("Checking the dependencies", timings.dependency_interval, dependencies.refresh)
-    async with run_in_background(checks):
-        yield
-
-
 async def _check_redis(urls: Mapping[str, str]) -> dict[str, str]:
-    """Check the servers that are configured as Redis, and return those that do not answer. `urls` are by variable.
+    """Check the servers that are configured as Redis, and return the silent ones. `urls` are by variable.
 
     Raises WrongSetting if a server can't be used.
     """

@@ -4,14 +4,13 @@ import math
 from dataclasses import replace
 
 from support_service.cases.listing.case_list import SharedCountLimits
-from support_service.cases.opening import CaseTimings
 from support_service.cases.service import CaseLimits
 from support_service.desk.views import ViewLimits
 from support_service.events.broker.base import RedisBrokerTimings
-from support_service.events.opening import EventTimings
 from support_service.events.relay import RelayTimings
 from support_service.guard.fair_turns import TurnLimits
 from support_service.oncall.judge import OncallTimings
+from support_service.parts import CaseTimings, EventTimings
 from support_service.platform.database import DatabaseTimings, PostgresTimings
 from support_service.service import ApiTimings, Timings
 from tests.support.calls import GENEROUS_TIMEOUT

@@ -1,15 +1,13 @@
 """The directory of the people who work on cases, as a replica knows it: names and teams cost no query."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import pydantic_core
 import sqlalchemy as sa
 from cachetools import LRUCache
 
-from support_service.platform.background import Job, run_in_background
 from support_service.platform.database import Database
 from support_service.platform.database.tables import agents
 
@@ -88,12 +86,3 @@ class KnownAgents:
         """Return the display names of those ids that have one."""
         known = self._by_id
         return {each: agent.display_name for each in ids if (agent := known.get(each)) and agent.display_name}
-
-
-@asynccontextmanager
-async def open_known_agents(database: Database) -> AsyncIterator[KnownAgents]:
-    """Follow the directory during a `with` block."""
-    known = KnownAgents(database)
-    await known.refresh()
-    async with run_in_background(Job("Reading the directory", DIRECTORY_REFRESH_INTERVAL, known.refresh)):
-        yield known

@@ -89,7 +89,7 @@ def import_cases(arguments: argparse.Namespace, environ: Mapping[str, str]) -> N
 
 
 async def _import_from_source(settings: "Settings", arguments: argparse.Namespace) -> int:
-    from support_service.attachments.opening import configured_storages
+    from support_service.attachments.storage import configured_storages
     from support_service.importing.files import ImportedFiles
     from support_service.importing.importer import Importer, RefusalFile
     from support_service.platform.database.shared import open_database

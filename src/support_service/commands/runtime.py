@@ -171,7 +171,7 @@ def _check_database_exists(url: str) -> None:
 async def open_maintenance(settings: "Settings") -> "AsyncIterator[AttachmentMaintenance]":
     """Open the database and the storages, and yield the jobs of attachments. Metrics are sent by OTLP if configured."""
     from support_service.attachments.maintenance.jobs import AttachmentMaintenance
-    from support_service.attachments.opening import open_storages
+    from support_service.attachments.storage import open_storages
     from support_service.platform.database.shared import open_database
     from support_service.platform.telemetry.instruments import Instruments
     from support_service.platform.telemetry.provider import Metrics, build_resource

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unicodedata import normalize
 
-from support_service.attachments.opening import configured_storages
+from support_service.attachments.storage import configured_storages
 from support_service.cases.known_agents import KnownAgents
 from support_service.core.domain.principals import ANONYMOUS, SYSTEM
 from support_service.core.errors import SupportError

@@ -5,8 +5,7 @@ Entries come from supervisors, from the command line, and from the claims of peo
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any, cast
@@ -35,7 +34,6 @@ from support_service.desk.agent_models import (
 )
 from support_service.desk.named_resources import NamedResources, ResourceKind
 from support_service.desk.view_models import AT_RISK_WITHIN
-from support_service.platform.background import Job, run_in_background
 from support_service.platform.database import Database, Row
 from support_service.platform.database.dialect import UtcDateTime, text_literal
 from support_service.platform.database.tables import agent_counts, agents, tickets
@@ -225,11 +223,3 @@ def _content_of_claims(principal: Principal, before: Agent | None) -> AgentConte
         away=before is not None and before.away,
         name_from_claims=not keeps_name,
     )
-
-
-@asynccontextmanager
-async def open_directory(database: Database, known: KnownAgents) -> AsyncIterator[AgentDirectory]:
-    """Store the claims of people who sign in during a `with` block."""
-    directory = AgentDirectory(database, known)
-    async with run_in_background(Job("Storing the claims of people", CLAIMS_INTERVAL, directory.store_claims)):
-        yield directory

@@ -9,8 +9,7 @@ import logging
 import os
 import platform
 import threading
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import accumulate
@@ -21,7 +20,6 @@ from support_service.core.clock import utc_now
 from support_service.oncall.expressions import Expression, Sample, Vector
 from support_service.oncall.figures import Figures, Labels
 from support_service.oncall.rules import AlertRule, Rules, read_rules
-from support_service.platform.background import Job, run_in_background
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 
 REPLICA = "replica"  # found by it
@@ -140,19 +138,12 @@ class Judge:
         interval = timings.sample_interval
         self._instruments = instruments
         self._failing_since: dict[Key, datetime] = {}
-        self._interval, self._first = interval, timings.first_sample
+        self._interval = interval
         self._lock = threading.Lock()
         longest = self.rules.longest_range + 2 * COARSE_STEP * interval
         self._figures = Figures(longest, fine=FINE_SAMPLES * interval, step=COARSE_STEP * interval)
         self._states = AlertStates(self.rules)
         self._sampled_at = -interval
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Judge in the background while the block runs."""
-        judging = Job("Judging the figures of on-call", self._interval, self.refresh, first=self._first)
-        async with run_in_background(judging):
-            yield
 
     async def refresh(self) -> None:
         """Take the samples of now and judge them, in a thread, unless the last ones are fresh."""

@@ -1,8 +1,6 @@
 """The alerts of a Prometheus. It also knows the other replicas, the probe, and the days before."""
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +8,7 @@ import aiohttp
 
 from support_service.oncall.judge import SERVICE, Finding, own_labels
 from support_service.oncall.rules import Rules
+from support_service.platform.background import Runner
 from support_service.platform.http_client import describe_client_error, limited_session
 
 PROMETHEUS = "prometheus"  # found by it
@@ -62,11 +61,9 @@ class PrometheusAlerts:
         )
 
 
-@asynccontextmanager
-async def open_prometheus(url: str | None, rules: Rules, max_seconds: float) -> AsyncIterator[PrometheusAlerts | None]:
-    """Open the connection to a Prometheus while the block runs, if there is one. An answer may take `max_seconds`."""
+async def open_prometheus(runner: Runner, url: str | None, rules: Rules, max_seconds: float) -> PrometheusAlerts | None:
+    """Open the connection to a Prometheus, if there is one. An answer may take `max_seconds`."""
     if url is None:
-        yield None
-        return
-    async with limited_session([], timeout=aiohttp.ClientTimeout(total=max_seconds)) as session:
-        yield PrometheusAlerts(session, url, rules)
+        return None
+    session = limited_session([], timeout=aiohttp.ClientTimeout(total=max_seconds))
+    return PrometheusAlerts(await runner.enter_async_context(session), url, rules)

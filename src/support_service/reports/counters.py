@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -13,7 +12,6 @@ import pydantic_core
 import sqlalchemy as sa
 
 from support_service.core.errors import FieldError, problem
-from support_service.platform.background import Job, run_in_background
 from support_service.platform.database import Database, Row, Transaction
 from support_service.platform.database.dialect import LockNumber, UtcDateTime, take_lock
 from support_service.platform.database.statements import compiled
@@ -193,17 +191,6 @@ class ReportCounters:
             is_asked = all(values[name] == value for name, value in question.filters.items())
             if is_asked and question.first <= day <= last:
                 found.setdefault(tuple(values[name] for name in question.by), Counter())[occurrence.count_name] += 1
-
-
-@asynccontextmanager
-async def open_reports(
-    database: Database, channels: Collection[str], timings: ReportTimings
-) -> AsyncIterator[ReportCounters]:
-    """Add occurrences to the counters during a `with` block, and yield the reports."""
-    reports = ReportCounters(database, channels, timings)
-    adding = Job("Adding to the counters of reports", timings.interval, reports.add_occurrences)
-    async with run_in_background(adding):
-        yield reports
 
 
 def _read_statement(

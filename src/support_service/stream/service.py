@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,7 +15,7 @@ from support_service.core.errors import Unauthenticated, Unavailable
 from support_service.events.broker.base import BrokerError
 from support_service.events.broker.log import EventLog, Position, parse_position
 from support_service.guard.exchange import REQUEST_TURNED_AWAY
-from support_service.platform.background import Job, run_in_background
+from support_service.platform.background import Job, Runner
 from support_service.platform.settings.process import LimitSettings
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 from support_service.stream.changes import Change, Replay
@@ -118,21 +118,18 @@ class ChangeStream:
         self._authenticate: dict[Subscriber, Authenticate] = {}
         self._stopping = False
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Follow the log during a `with` block, end presence that has expired, and check the callers of streams."""
+    async def start(self, runner: Runner) -> None:
+        """Follow the log from now on, end presence that has expired, and check the callers of streams."""
         self._instruments.observe(STREAM_OPEN, lambda: [(len(self), {})])
         self._instruments.observe(STREAM_INTERRUPTED, lambda: [(self.feed.seconds_interrupted, {})])
-        expire = Job("Ending presence", self._timings.presence.expiry_interval, self.presence.remove_expired)
-        check = Job("Checking the callers of streams", self._timings.access_interval, self.close_streams_without_access)
-        announce = Job(
-            "Passing on who is present",
-            self._timings.presence.present_interval,
-            partial(self.presence.announce_present, self._log),
+        timings, announce = self._timings, partial(self.presence.announce_present, self._log)
+        runner.run(
+            self.feed.run(),
+            Job("Ending presence", timings.presence.expiry_interval, self.presence.remove_expired),
+            Job("Checking the callers of streams", timings.access_interval, self.close_streams_without_access),
+            Job("Passing on who is present", timings.presence.present_interval, announce),
         )
-        async with run_in_background(self.feed.run(), expire, check, announce):
-            await self.feed.attempted.wait()  # else the first clients would be asked to read again
-            yield
+        await self.feed.attempted.wait()  # else the first clients would be asked to read again
 
     async def announce_presence(
         self, principal: Principal, case_id: str, owner: CaseOwnership, state: PresenceState | None

@@ -12,10 +12,10 @@ import sqlalchemy as sa
 
 from support_service.api import reports as routes
 from support_service.cases.clocks.breaches import DetectorTimings
-from support_service.cases.opening import SlaTimings
 from support_service.client import NoAnswer, SupportClient
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
+from support_service.parts import SlaTimings
 from support_service.platform.database.tables import report_changes, tickets
 from support_service.reports import case_rows
 from support_service.reports.counters import ReportTimings

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest_asyncio
 
 from support_service.cases.clocks.breaches import DetectorTimings
-from support_service.cases.opening import SlaTimings
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import SYSTEM
+from support_service.parts import SlaTimings
 from tests.support.calls import (
     add_message,
     eventually,

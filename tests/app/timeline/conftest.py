@@ -3,7 +3,7 @@
 import pytest
 import pytest_asyncio
 
-from support_service.timeline.opening import TimelineTimings
+from support_service.parts import TimelineTimings
 from support_service.timeline.source_health import BreakerTimings
 from tests.support.timeline.harness import open_services
 from tests.support.timings import patient_timings

@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
-from support_service.events.opening import EventTimings
+from support_service.parts import EventTimings
 from support_service.platform.database.tables import audit_log
 from tests.support.calls import eventually, expect_problem
 from tests.support.service import service_of

@@ -3,7 +3,8 @@
 import asyncio
 
 from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceTimings
-from support_service.attachments.opening import AttachmentTimings
+from support_service.parts import AttachmentTimings
+from support_service.platform.background import run_in_background
 from support_service.platform.settings import Settings
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, stored_files, upload
 from tests.support.scrape import Scrape
@@ -24,7 +25,7 @@ async def test_first_reconcile_runs_minutes_after_the_start(harness, monkeypatch
     monkeypatch.setattr(asyncio, "sleep", sleep)
     kept = AttachmentMaintenance(harness.database, harness.storages, harness.instruments, Settings.load({}))
     for _ in range(10):
-        async with kept.scheduled():
+        async with run_in_background(*kept.jobs()):
             await resume(0)
     usual = MaintenanceTimings()
     soonest, latest = usual.first_reconcile_delay

@@ -5,10 +5,10 @@ import json
 import pytest
 import sqlalchemy as sa
 
-from support_service.cases.opening import CaseTimings
 from support_service.cases.service import CaseLimits
 from support_service.cases.sql.case_rows import MIN_MESSAGE_BYTES
 from support_service.events.consumer import ConsumerTimings
+from support_service.parts import CaseTimings
 from support_service.platform.database.tables import tickets
 from tests.conftest import both_databases
 from tests.support.calls import (

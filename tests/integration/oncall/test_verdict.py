@@ -9,9 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.core.clock import utc_now
+from support_service.parts import TimelineTimings
 from support_service.platform.database import DatabaseTimings
 from support_service.platform.database.shared import create_database
-from support_service.timeline.opening import TimelineTimings
 from support_service.timeline.source_health import BreakerTimings
 from tests.support.calls import expect_json, form, open_case
 from tests.support.service import service_of

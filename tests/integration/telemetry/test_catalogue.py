@@ -6,9 +6,9 @@ from observability.catalogue import INSTRUMENTS
 
 from support_service.api.routes import ROUTES
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
-from support_service.attachments.opening import AttachmentTimings
 from support_service.attachments.storage.base import S3_CALLS, S3_REPEATS
 from support_service.events.webhook_sender import WEBHOOK_OVERDUE_AGE
+from support_service.parts import AttachmentTimings
 from support_service.platform.access.callers import ACCESS_CALLERS
 from support_service.platform.certificates import CERTIFICATE_EXPIRES
 from support_service.platform.database.shared import DATABASE_NUMBER

@@ -6,19 +6,17 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments.opening import AttachmentTimings
 from support_service.cases.gauges import GaugeTimings
-from support_service.cases.opening import CaseTimings
 from support_service.core.errors import Unavailable, case_not_found
 from support_service.events.broker.base import FencedError
 from support_service.events.relay import RelayTimings
+from support_service.parts import AttachmentTimings, CaseTimings, TimelineTimings
 from support_service.platform.audit.log import SealerTimings
 from support_service.platform.database import DatabaseTimings, SqliteTimings
 from support_service.platform.database.shared import create_database
 from support_service.platform.database.tables import tickets
 from support_service.platform.telemetry.stores import REDIS_OPERATIONS
 from support_service.timeline.aggregator import AggregatorTimings
-from support_service.timeline.opening import TimelineTimings
 from support_service.timeline.single_flight import SingleFlightTimings
 from tests.conftest import both_databases
 from tests.support.calls import (

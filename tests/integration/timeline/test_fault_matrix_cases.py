@@ -5,7 +5,7 @@ import json
 from collections import Counter
 
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
-from support_service.timeline.opening import TimelineTimings
+from support_service.parts import TimelineTimings
 from support_service.timeline.source_health import BreakerTimings
 from tests.support import upstream_faults as faults
 from tests.support.service import service_of

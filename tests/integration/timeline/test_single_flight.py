@@ -8,8 +8,8 @@ from redis import Redis
 
 from support_service.core.domain import references
 from support_service.core.domain.references import SourceReferences
+from support_service.parts import TimelineTimings
 from support_service.timeline.aggregator import AggregatorTimings
-from support_service.timeline.opening import TimelineTimings
 from support_service.timeline.single_flight import ReadLimits, SingleFlight, SingleFlightTimings
 from support_service.timeline.snapshots import Snapshot, SnapshotCache, SnapshotSubject
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, read_detail

@@ -14,14 +14,13 @@ from pathlib import Path
 
 import support_service
 from support_service import cli, server
-from support_service.attachments import opening
 from support_service.commands import parser
 from support_service.importing import archive, importer
 from support_service.privacy import retention
 
 PACKAGE = Path(support_service.__file__).parent
 # Imported before tracing starts, so that definitions are not points.
-IMPORTED = (opening, archive, importer, retention, parser, server)
+IMPORTED = (archive, importer, retention, parser, server)
 
 
 def modules(*patterns):

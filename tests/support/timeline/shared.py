@@ -3,7 +3,7 @@
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from support_service.timeline.opening import TimelineTimings
+from support_service.parts import TimelineTimings
 from support_service.timeline.source_health import BreakerTimings
 from tests.support.calls import GENEROUS_TIMEOUT, open_case
 from tests.support.timeline.fixtures import FAST_RECONNECT

@@ -2,8 +2,7 @@
 
 import logging
 import random
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -15,7 +14,7 @@ from support_service.attachments.maintenance.retention import RetentionJob
 from support_service.attachments.maintenance.scrub import Scrubber, ScrubResult
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.core.clock import utc_now
-from support_service.platform.background import Job, run_in_background
+from support_service.platform.background import Job
 from support_service.platform.database import Database
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments, Observations
@@ -40,7 +39,7 @@ class MaintenanceTimings:
 class AttachmentMaintenance:
     """The maintenance jobs: garbage collection, offload, reconcile, scrub and retention.
 
-    Commands run them one at a time; the service schedules all of them with `scheduled`.
+    Commands run them one at a time; the service runs all of them: see `jobs`.
     """
 
     def __init__(
@@ -73,9 +72,8 @@ class AttachmentMaintenance:
             timings=self._timings.offload,
         )
 
-    @asynccontextmanager
-    async def scheduled(self) -> AsyncIterator[None]:
-        """Run the jobs that the settings enable at their intervals, in the background, while the block runs."""
+    def jobs(self) -> list[Job]:
+        """Return the jobs that the settings enable."""
         timings = self._timings
         first = random.uniform(*timings.first_reconcile_delay)
         jobs = [
@@ -84,8 +82,7 @@ class AttachmentMaintenance:
         ]
         if self._settings.s3.offload_after is not None:
             jobs.append(Job("Moving files to S3", timings.offload_interval, self.offload))
-        async with run_in_background(*jobs):
-            yield
+        return jobs
 
     async def offload(self) -> None:
         """Move the files that are due to S3."""

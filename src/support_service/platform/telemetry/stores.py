@@ -1,10 +1,9 @@
 """Metrics of database and Redis operations and of their connection pools, and what Redis servers say of themselves."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from support_service.platform.background import Job, run_in_background
+from support_service.platform.background import Job
 from support_service.platform.telemetry.instruments import (
     OTHER,
     Instruments,
@@ -239,13 +238,11 @@ async def read_redis_server(client: Any) -> RedisServerState | None:
         return None
 
 
-@asynccontextmanager
-async def monitored_redis(servers: RedisServers, name: str, client: Any) -> AsyncIterator[None]:
-    """Read the state of a server in the background while the block runs; add it to `servers` under its name."""
+def watch_redis(servers: RedisServers, name: str, client: Any) -> Job:
+    """Return the job that reads the state of a server, which it adds to `servers` under its name."""
     reading = servers[name] = LastReading()
 
     async def refresh() -> None:
         reading.store(await read_redis_server(client))
 
-    async with run_in_background(Job("Reading the state of Redis", REFRESH_INTERVAL, refresh, first=0.0)):
-        yield
+    return Job("Reading the state of Redis", REFRESH_INTERVAL, refresh, first=0.0)
