@@ -240,7 +240,7 @@ async def open_cases(
     files: CaseFiles,
     timings: CaseTimings,
 ) -> CaseService:
-    """Open the case service, count open cases, end snoozes and repair the search."""
+    """Open the case service, count open cases, and end snoozes."""
     gauges = CaseGauges(database, instruments, timings.gauges)
     await gauges.refresh()
     waker = SnoozeWaker(database, recorder, instruments, timings.waker)

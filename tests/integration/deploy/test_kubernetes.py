@@ -175,7 +175,7 @@ CONFIGURATIONS = {
     "database of an operator": {
         "secret": "",
         "settings": {
-            "SUPPORT_DATABASE_HOST": "db-rw:5432",
+            "SUPPORT_DATABASE_URL": "postgresql://app@db-rw:5432/app",
             "SUPPORT_DATABASE_PASSWORD_FILE": "/etc/database/password",
             "SUPPORT_REDIS_URL": "redis://cache/0",
         },

@@ -20,10 +20,6 @@ TEXTS = (
 # Types of which the chart leaves no wrong value to the service. Of the others it sees the form only.
 CHECKED_AS_A_WHOLE = ("open or", "debug or", "local or", "stream or", "NORMAL or", "integer", "true or false")
 
-# Parts of the database's URL, which are refused without its host.
-IN_PARTS = {"SUPPORT_DATABASE_HOST": "db.example"}
-DEPENDENT = {"SUPPORT_DATABASE_NAME": IN_PARTS, "SUPPORT_DATABASE_USER": IN_PARTS}
-
 
 def is_taken_by_chart(form, text):
     """Say what the template `support.checkVariables` does."""
@@ -64,5 +60,4 @@ def test_chart_takes_the_values_that_the_service_takes(section):
 def test_defaults_that_the_chart_reckons_with_are_those_of_the_service():
     for section in SettingsSection.__subclasses__():
         for name in variables_of(section):
-            beside = DEPENDENT.get(name, {})
-            assert section.load({name: KNOWN[name]["default"], **beside}) == section.load(beside), name
+            assert section.load({name: KNOWN[name]["default"]}) == section.load({}), name

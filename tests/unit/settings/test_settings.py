@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 
+from support_service.core.database_url import options_of
 from support_service.core.domain.case_vocabulary import CHANNELS
 from support_service.core.units import MAX_DURATION, MAX_INTEGER, MAX_REQUESTS_PER_SECOND
 from support_service.platform.settings import (
@@ -546,41 +547,39 @@ def test_file_without_a_value_is_refused(tmp_path):
         if content is not None:
             path.write_bytes(content)
         for name in ("SUPPORT_WEBHOOKS", "SUPPORT_DATABASE_PASSWORD"):
-            line = refusal_of({f"{name}_FILE": str(path), "SUPPORT_DATABASE_HOST": "db"})
+            line = refusal_of({f"{name}_FILE": str(path), "SUPPORT_DATABASE_URL": "postgresql://u@db/x"})
             assert line.startswith(f"{name}_FILE='{path}': can't be read: {reason}")
 
 
 @each_row(
-    ("parts", "url"),
+    ("given", "url"),
     [
-        ({"HOST": "db"}, "postgresql://support@db/support"),
-        ({"HOST": "a:5432,b", "NAME": "x y", "USER": "u@v"}, "postgresql://u%40v@a:5432,b/x%20y"),
-        ({"HOST": "db", "PASSWORD": "a&b=c/d"}, "postgresql://support@db/support?password=a%26b%3Dc%2Fd"),
-        (
-            {"HOST": "db", "PASSWORD": "a", "OPTIONS": "sslmode=verify-full"},
-            "postgresql://support@db/support?sslmode=verify-full&password=a",
-        ),
-        ({"URL": "postgresql+asyncpg://u@db/x", "PASSWORD": "p"}, "postgresql://u@db/x?password=p"),
-        ({"URL": "postgresql:///x?host=/run", "PASSWORD": "p"}, "postgresql:///x?host=%2Frun&password=p"),
-        ({"HOST": "/run/postgresql"}, "postgresql://support@%2Frun%2Fpostgresql/support"),
+        ("postgresql://support@db/support", "postgresql://support@db/support?password=a%26b%3Dc%2Fd"),
+        ("postgresql+asyncpg://u@db/x?sslmode=require", "postgresql://u@db/x?sslmode=require&password=a%26b%3Dc%2Fd"),
+        ("postgresql:///x?host=/run", "postgresql:///x?host=%2Frun&password=a%26b%3Dc%2Fd"),
     ],
 )
-def test_database_may_be_given_in_parts(parts, url):
-    """The URL quotes what has a meaning in it."""
-    given = {f"SUPPORT_DATABASE_{name}": value for name, value in parts.items()}
-    assert Settings.load(given).database.url == url
+def test_password_of_the_database_may_stand_beside_its_url(given, url, tmp_path):
+    """The URL quotes what has a meaning in it. Of a file it has the path, because the file is read again."""
+    path = tmp_path / "password"
+    path.write_text("a&b=c/d")
+    password = {"SUPPORT_DATABASE_PASSWORD": "a&b=c/d"}
+    assert Settings.load({"SUPPORT_DATABASE_URL": given} | password).database.url == url
+    settings = Settings.load({"SUPPORT_DATABASE_URL": given, "SUPPORT_DATABASE_PASSWORD_FILE": str(path)})
+    assert options_of(settings.database.url)["password_file"] == str(path)
+    assert settings.warnings == ()
 
 
 @each_row(
     ("parts", "reason"),
     [
-        ({"HOST": "db", "URL": "postgresql://u@db/x"}, "SUPPORT_DATABASE_HOST and SUPPORT_DATABASE_URL are both set"),
-        ({"USER": "u"}, "SUPPORT_DATABASE_USER requires SUPPORT_DATABASE_HOST"),
+        ({"HOST": "db"}, "SUPPORT_DATABASE_HOST is no setting any more: set SUPPORT_DATABASE_URL, such as postgresql:"),
         ({"URL": "sqlite:///a.db", "PASSWORD": "secret"}, "SUPPORT_DATABASE_PASSWORD requires"),
+        ({"PASSWORD_FILE": __file__}, "SUPPORT_DATABASE_PASSWORD_FILE requires a SUPPORT_DATABASE_URL of PostgreSQL"),
         ({"URL": "postgresql://u:other@db/x", "PASSWORD": "secret"}, "SUPPORT_DATABASE_PASSWORD is set besides"),
-        ({"HOST": "db:port"}, "SUPPORT_DATABASE_URL, joined from its parts: expected"),
-        ({"HOST": "db", "OPTIONS": "a=b"}, "SUPPORT_DATABASE_URL, joined from its parts: expected a URL whose query"),
-        ({"HOST": "db", "OPTIONS": "sslmode=on"}, "SUPPORT_DATABASE_URL, joined from its parts: expected a URL whose"),
+        ({"URL": "postgresql://u@db:port/x"}, "SUPPORT_DATABASE_URL='postgresql://.*': expected"),
+        ({"URL": "postgresql://u@db/x?a=b"}, "SUPPORT_DATABASE_URL=.*: expected a URL whose query"),
+        ({"URL": "postgresql://u@db/x?sslmode=on"}, "SUPPORT_DATABASE_URL=.*: expected a URL whose sslmode"),
         ({"URL": "postgresql://u@db/x?sslrootcert=/no"}, "SUPPORT_DATABASE_URL=.*sslrootcert is the path of a file"),
     ],
 )

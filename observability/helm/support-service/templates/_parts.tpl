@@ -117,8 +117,8 @@ envFrom:
 {{- if and (not $settings.SUPPORT_S3_BUCKET) (or (eq "s3" (lower $settings.SUPPORT_ATTACHMENT_STORE)) $settings.SUPPORT_OFFLOAD_AFTER) -}}
 {{- fail "SUPPORT_S3_BUCKET is missing: name the bucket in settings.SUPPORT_S3_BUCKET, or set SUPPORT_ATTACHMENT_STORE and SUPPORT_OFFLOAD_AFTER to null" -}}
 {{- end -}}
-{{- if not (or .Values.secret .Values.envFrom $settings.SUPPORT_DATABASE_HOST (not (hasPrefix "sqlite" $settings.SUPPORT_DATABASE_URL))) -}}
-{{- fail "secret is empty, and the service has no database: name the Secret with SUPPORT_DATABASE_URL, or set settings.SUPPORT_DATABASE_HOST" -}}
+{{- if not (or .Values.secret .Values.envFrom (not (hasPrefix "sqlite" $settings.SUPPORT_DATABASE_URL))) -}}
+{{- fail "secret is empty, and the service has no database: name the Secret with SUPPORT_DATABASE_URL, or set settings.SUPPORT_DATABASE_URL" -}}
 {{- end -}}
 {{- if and $settings.SUPPORT_ADMIN_PORT .Values.monitoring.enabled -}}
 {{- fail "SUPPORT_ADMIN_PORT takes the metrics from the port that Prometheus reads: set SUPPORT_METRICS_TOKEN and monitoring.authorization instead, or monitoring.enabled to false" -}}

@@ -63,6 +63,10 @@ REMOVED = {
     "SUPPORT_ATTACHMENT_DEADLINE": "an upload takes at most an hour",
     "SUPPORT_ATTACHMENT_MIN_RATE": "an upload sends at least 1 KiB/s",
     "SUPPORT_ATTACHMENT_UPLOADS": "64 uploads run at once",
+    **dict.fromkeys(
+        ("SUPPORT_DATABASE_NAME", "SUPPORT_DATABASE_OPTIONS", "SUPPORT_DATABASE_USER"),
+        "SUPPORT_DATABASE_URL has all parts",
+    ),
     "SUPPORT_DATABASE_CONNECTION_MAX_AGE": "a connection to PostgreSQL is replaced after 30 minutes",
     "SUPPORT_DATABASE_READ_URL": "the primary answers lists and searches, and no standby does",
     "SUPPORT_HEADER_TIMEOUT": "the headers of a request arrive within 10 s",
@@ -147,6 +151,11 @@ class Settings(BaseModel):
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
         """Read and validate every variable; raises WrongSetting for the first invalid one."""
+        if environ.get("SUPPORT_DATABASE_HOST"):  # without it, cases would be stored in a new SQLite database
+            raise WrongSetting(
+                "SUPPORT_DATABASE_HOST is no setting any more: set SUPPORT_DATABASE_URL, such as "
+                "postgresql://USER@HOST:PORT/NAME?sslmode=verify-full, and SUPPORT_DATABASE_PASSWORD"
+            )
         environ = with_values_of_files(environ, _known_variables())
         sections: dict[str, Any] = {
             name: read_section(field.annotation, environ)

@@ -1,16 +1,15 @@
 """Settings of what the service uses: database, upstream services, files, events. An alias is the variable's name."""
 
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, create_model, model_validator
 
 from support_service.core.database_url import options_of, with_options
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, url_variable
-from support_service.platform.settings.section import SettingsSection, read_value_file
+from support_service.platform.settings.section import FILE_SUFFIX, SettingsSection
 from support_service.platform.settings.values import (
     BaseUrl,
     ContentTypes,
@@ -25,35 +24,15 @@ from support_service.platform.settings.values import (
 
 
 class DatabaseSettings(SettingsSection):
-    """The database that stores cases.
-
-    Its URL has everything that its parts say, except the password in a file, which the URL names.
-    """
+    """The database that stores cases. Its URL has the password, or names the file with it."""
 
     url: DatabaseUrl = Field(
         "sqlite:///var/support.db", alias="SUPPORT_DATABASE_URL", description="The database that stores cases."
     )
-    host: str | None = Field(
-        None,
-        alias="SUPPORT_DATABASE_HOST",
-        description="PostgreSQL in parts, instead of a URL: its host with `:PORT`, or several, comma-separated.",
-    )
-    name: str = Field(
-        "support", alias="SUPPORT_DATABASE_NAME", description="Name of the database on `SUPPORT_DATABASE_HOST`."
-    )
-    user: str = Field("support", alias="SUPPORT_DATABASE_USER", description="User of `SUPPORT_DATABASE_HOST`.")
-    options: str | None = Field(
-        None,
-        alias="SUPPORT_DATABASE_OPTIONS",
-        description="Options of a URL for `SUPPORT_DATABASE_HOST`, such as `sslmode=verify-full&sslrootcert=/ca.pem`.",
-    )
     password: SecretStr | None = Field(
-        None, alias="SUPPORT_DATABASE_PASSWORD", description="Password for PostgreSQL, if the URL has none."
-    )
-    password_file: str | None = Field(
         None,
-        alias="SUPPORT_DATABASE_PASSWORD_FILE",
-        description="File with the password. It is read for each new connection.",
+        alias="SUPPORT_DATABASE_PASSWORD",
+        description="Password for PostgreSQL, if the URL has none. Its file is read for each new connection.",
     )
     synchronous: Literal["NORMAL", "FULL"] = Field(
         "NORMAL",
@@ -83,44 +62,20 @@ class DatabaseSettings(SettingsSection):
 
     @model_validator(mode="before")
     @classmethod
-    def _join_parts(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Return the variables with one URL of all parts."""
-        host, url = (given.get(f"SUPPORT_DATABASE_{name}") for name in ("HOST", "URL"))
-        if host and url:
-            raise ValueError("SUPPORT_DATABASE_HOST and SUPPORT_DATABASE_URL are both set: expected one of them")
-        for name in ("NAME", "USER", "OPTIONS"):
-            if not host and f"SUPPORT_DATABASE_{name}" in given:
-                raise ValueError(f"SUPPORT_DATABASE_{name} requires SUPPORT_DATABASE_HOST")
-        if host:
-            user, name, options = (
-                given.get(f"SUPPORT_DATABASE_{name.upper()}", cls.model_fields[name].default)
-                for name in ("user", "name", "options")
-            )
-            place = quote(host, safe=":,[]")  # also of a folder of sockets
-            query = f"?{options}" if options else ""
-            url = f"postgresql://{quote(user, safe='')}@{place}/{quote(name, safe='')}{query}"
-        url = _with_password(url or "", given)
-        return {**given, "SUPPORT_DATABASE_URL": url} if url else given
-
-
-def _has_password(url: str) -> bool:
-    return bool(urlsplit(url).password or options_of(url).keys() & {"password", "password_file"})
-
-
-def _with_password(url: str, given: Mapping[str, str]) -> str:
-    """Return a URL with the password, or the option that names its file. Raises ValueError if it has one."""
-    passwords = {name for name in ("SUPPORT_DATABASE_PASSWORD", "SUPPORT_DATABASE_PASSWORD_FILE") if name in given}
-    if not passwords:
-        return url
-    if not url.startswith("postgresql"):
-        raise ValueError(f"{min(passwords)} requires SUPPORT_DATABASE_HOST, or a SUPPORT_DATABASE_URL of PostgreSQL")
-    options = options_of(url)
-    if len(passwords) > 1 or _has_password(url):
-        raise ValueError(f"{min(passwords)} is set besides another password: expected one of them")
-    if path := given.get("SUPPORT_DATABASE_PASSWORD_FILE"):
-        read_value_file("SUPPORT_DATABASE_PASSWORD_FILE", path)
-        return with_options(url, options | {"password_file": path})
-    return with_options(url, options | {"password": given["SUPPORT_DATABASE_PASSWORD"]})
+    def _add_password(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Add the password to the URL, or the option that names its file. Raises ValueError if the URL has one."""
+        password, path = (str(given.get(f"SUPPORT_DATABASE_PASSWORD{end}", "")) for end in ("", FILE_SUFFIX))
+        if not (password or path):
+            return given
+        variable = f"SUPPORT_DATABASE_PASSWORD{FILE_SUFFIX if path else ''}"
+        url = given.get("SUPPORT_DATABASE_URL", "")
+        if not url.startswith("postgresql"):
+            raise ValueError(f"{variable} requires a SUPPORT_DATABASE_URL of PostgreSQL")
+        options = options_of(url)
+        if urlsplit(url).password or options.keys() & {"password", "password_file"}:
+            raise ValueError(f"{variable} is set besides another password: expected one of them")
+        added = {"password_file": path} if path else {"password": password}
+        return {**given, "SUPPORT_DATABASE_URL": with_options(url, options | added)}
 
 
 _UPSTREAM_URLS: dict[str, Any] = {

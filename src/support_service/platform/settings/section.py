@@ -9,6 +9,7 @@ from support_service.platform.secret_files import read_secret_file
 from support_service.platform.settings.values import WrongSetting, expected_values, mask_secrets
 
 FILE_SUFFIX = "_FILE"  # of a variable that names the file with the value of another one
+READ_AGAIN = "SUPPORT_DATABASE_PASSWORD"  # its file is read for each connection, so its section takes the path
 AnySection = TypeVar("AnySection", bound="SettingsSection")
 
 
@@ -48,11 +49,13 @@ def with_values_of_files(environ: Mapping[str, str], names: Collection[str]) -> 
     for name in names:
         variable = name + FILE_SUFFIX
         path = environ.get(variable)
-        if not path or variable in names or name.startswith("OTEL_"):  # libraries read those themselves
+        if not path or name.startswith("OTEL_"):  # libraries read those themselves
             continue
         if environ.get(name):
             raise WrongSetting(f"{variable} and {name} are both set: expected one of them")
-        given[name] = read_value_file(variable, path)
+        value = read_value_file(variable, path)
+        if name != READ_AGAIN:
+            given[name] = value
     return given
 
 
@@ -70,7 +73,8 @@ def read_section(section: type[AnySection], environ: Mapping[str, str]) -> AnySe
 
     Raises WrongSetting for the first invalid value.
     """
-    given = {name: environ[name] for name in variables_of(section) if environ.get(name)}
+    names = [*variables_of(section), READ_AGAIN + FILE_SUFFIX]
+    given = {name: environ[name] for name in names if environ.get(name)}
     try:
         return section.model_validate(given)
     except ValidationError as failure:
@@ -81,5 +85,5 @@ def read_section(section: type[AnySection], environ: Mapping[str, str]) -> AnySe
         if path := environ.get(name + FILE_SUFFIX):
             shown = f"{name}{FILE_SUFFIX}={path!r}"  # not what is in the file
         else:
-            shown = f"{name}={mask_secrets(name, given[name])}" if name in given else f"{name}, joined from its parts"
+            shown = f"{name}={mask_secrets(name, given[name])}"
         raise WrongSetting(f"{shown}: expected {expected_values(first)}") from None
