@@ -1,8 +1,9 @@
 """Compares with tests/budget.toml what a run of the tests cost, and the size of the project. It fails above.
 
-Costs may be a tenth above. `make test` writes them, and `make test-budget` compares them. A slow or busy machine fails
-nothing. A process of a run times a fixed work. CPU seconds are divided by how many times longer it took than on the
-machine of the budget. The seconds of a test are its CPU seconds, and the seconds that its sleeps ask for.
+Costs may be a tenth above, and sizes one per cent. `make test` writes costs, and `make test-budget` compares them. A
+slow or busy machine fails nothing. A process of a run times a fixed work. CPU seconds are divided by how many times
+longer it took than on the machine of the budget. The seconds of a test are its CPU seconds, and the seconds that its
+sleeps ask for.
 """
 
 import argparse
@@ -20,7 +21,8 @@ from tests.support.digests import SOURCES, digest
 
 PATH = Path(__file__).with_name("budget.toml")
 ROOT = PATH.parents[1]
-MARGIN = 1.1
+MARGIN = 1.1  # of costs
+ROOM = 1.01  # of sizes, so that a failure does not mean a line that nobody could leave out
 LEAST = 1.0  # CPU seconds above which a folder may be: small sums vary more
 SPARE = 1.3  # what `--write` allows a folder, as the costs of a run vary; the whole has no spare
 # What no test may exceed without a reason: the most, its unit, and what to do instead.
@@ -38,7 +40,7 @@ SIZES = {
 }
 WALKS_HEAD = "# Files and functions that a request passes: tests/integration/platform/test_walks.py"
 HEAD = """\
-# What the tests of `make test` may cost, and how large the project may be. Costs fail a tenth above, sizes at once.
+# What the tests of `make test` may cost, and how large the project may be. Costs fail a tenth above, sizes 1 %.
 # Make tests cheaper before you raise a number: lower tiers, one service for a module, one visit that shows several
 # promises. `python -m tests.budget --write` writes the numbers of folders after `make test`. Other numbers and reasons
 # are written by hand. A higher number is a commit of its own, which has the reason.
@@ -158,8 +160,8 @@ def sizes() -> dict[str, int]:
 def too_large(found: dict[str, int], allowed: dict[str, int]) -> Iterator[str]:
     """Yield a sentence for each size that is above its budget, with what to do."""
     for kind, size in found.items():
-        if size > allowed[kind]:
-            yield f"{size:,} {kind}, allowed are {allowed[kind]:,}. {SIZES[kind]}."
+        if size > ROOM * allowed[kind]:
+            yield f"{size:,} {kind}, allowed are {allowed[kind]:,} and one per cent. {SIZES[kind]}."
 
 
 def written(costs: Costs, budget: dict[str, Any]) -> str:
