@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
@@ -27,6 +27,7 @@ from tests.support.cases import recorder
 from benchmarks import process_stats
 from benchmarks.environment import ROOT, free_port, running
 from benchmarks.load_generator import Failed
+from support_service.attachments.maintenance import offload as offload_files
 from support_service.attachments.maintenance.offload import OffloadTimings
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage import configured_storages
@@ -84,7 +85,6 @@ def s3_environment() -> Iterator[dict[str, str]]:
                 "SUPPORT_ATTACHMENT_MAX_BYTES": str(HUGE),
                 "SUPPORT_S3_BUCKET": "files",
                 "SUPPORT_S3_ENDPOINT": f"http://127.0.0.1:{port}",
-                "SUPPORT_OFFLOAD_GRACE": "0s",
                 "SUPPORT_LOG_LEVEL": "warning",
             }
 
@@ -98,6 +98,7 @@ def offload(progress: Progress) -> Offload:
 
 
 async def _offload(settings: Settings, progress: Progress) -> Offload:
+    offload_files.DELETE_GRACE = timedelta(0)
     await _create_bucket(settings)
     progress(f"storing {FILES:,} files")
     paths = await _store(settings)

@@ -54,7 +54,6 @@ def main() -> int:
             "PYTHONPATH": str(ROOT / "src"),
             "SUPPORT_PORT": str(port),
             "SUPPORT_CONNECTIONS": str(MAX_CONNECTIONS),
-            "SUPPORT_IDLE_TIMEOUT": "600",
         }
         with running("service", port, serve, cwd=folder, env=settings, log=folder / "service.log") as pid:
             return asyncio.run(_measure(port, psutil.Process(pid), arguments))

@@ -43,7 +43,7 @@ def main() -> int:
     if arguments.hold:
         return asyncio.run(_hold(int(arguments.hold[0]), Path(arguments.hold[1]).read_text().split()))
     port = free_port()
-    most = str(arguments.streams + 1000)
+    most = arguments.streams + 1000
     with tempfile.TemporaryDirectory(prefix="streams-") as name:
         folder = Path(name)
         tokens = _write_tokens(folder / "tokens.json", arguments.streams)
@@ -55,9 +55,8 @@ def main() -> int:
             "SUPPORT_RATE_LIMIT_ADDRESS": "off",
             "PYTHONPATH": str(ROOT / "src"),
             "SUPPORT_PORT": str(port),
-            "SUPPORT_CONNECTIONS": most,
+            "SUPPORT_CONNECTIONS": str(2 * most),  # streams take half of them
             "SUPPORT_TRUSTED_PROXIES": "127.0.0.1",
-            "SUPPORT_STREAMS": most,
         }
         serve = [sys.executable, "-m", "support_service", "serve"]
         with running("service", port, serve, cwd=folder, env=settings, log=folder / "service.log") as pid:

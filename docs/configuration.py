@@ -32,6 +32,11 @@ Each variable of `SUPPORT_` and `AWS_` below may be in a file: `SUPPORT_WEBHOOKS
 `SUPPORT_WEBHOOKS`. It is read at the start. The password of the database is read for each new connection: see
 [secrets in files](operations/deployment.md#secrets-in-files).
 """
+# What compose, the manifests and the chart all set.
+FIRST_DEPLOYMENT = (
+    *("SUPPORT_HOST", "SUPPORT_AUTH", "SUPPORT_TOKENS_FILE", "SUPPORT_DATABASE_URL", "SUPPORT_REDIS_URL"),
+    *("SUPPORT_S3_BUCKET", "SUPPORT_ORDER_URL", "SUPPORT_PAYMENT_URL", "SUPPORT_FULFILLMENT_URL"),
+)
 FORMS = [  # first match wins; compared as types with their metadata
     (values.Networks, "IP addresses and networks, comma-separated"),
     (values.Origins, "origins, comma-separated"),
@@ -44,7 +49,6 @@ FORMS = [  # first match wins; compared as types with their metadata
     (values.Share, "percentage, such as `1%`"),
     (values.MetricsExporters, "`prometheus`, `otlp`, `console`, comma-separated, or `none`"),
     (values.TracesExporters, "`otlp`, `console`, comma-separated, or `none`"),
-    (values.Algorithms, "JWT algorithms, comma-separated"),
     (values.RoleMap, "pairs of GROUP:ROLE, comma-separated"),
     (values.GroupMap, "pairs of GROUP:TEAM, comma-separated"),
     (values.KeySource, "URL of a JWKS, or path of a file with a JWKS or PEM keys"),
@@ -90,7 +94,21 @@ UNBOUNDED = (MAX_DURATION.total_seconds(), MAX_INTEGER)  # bounds of the databas
 
 def page() -> str:
     """Return the page for the current settings."""
-    return HEAD + "".join(_section(section) for section in SettingsSection.__subclasses__())
+    rows = {section: _rows(section) for section in SettingsSection.__subclasses__()}
+    by_name = {name: row for each in rows.values() for name, row in each.items()}
+    first = _table("A first deployment", [by_name[name] for name in FIRST_DEPLOYMENT])
+    return (
+        HEAD
+        + first
+        + "".join(
+            _table(
+                (section.__doc__ or "").partition("\n")[0].removesuffix("."),
+                [row for name, row in each.items() if name not in FIRST_DEPLOYMENT],
+            )
+            for section, each in rows.items()
+            if each.keys() - {*FIRST_DEPLOYMENT}
+        )
+    )
 
 
 def settings_of_chart() -> str:
@@ -115,11 +133,13 @@ def _known_to_chart(hint: Any, field: FieldInfo) -> dict[str, Any]:
     return known | {"default": _default(hint, field.default).strip("`")}
 
 
-def _section(section: type[SettingsSection]) -> str:
+def _rows(section: type[SettingsSection]) -> dict[str, str]:
     hints = get_type_hints(section, include_extras=True)
-    rows = [_row(hints[name], field) for name, field in section.model_fields.items()]
-    title = (section.__doc__ or "").partition("\n")[0]
-    head = [f"\n## {title.removesuffix('.')}\n", "| variable | type | default | meaning |", "| --- | --- | --- | --- |"]
+    return {str(field.alias): _row(hints[name], field) for name, field in section.model_fields.items()}
+
+
+def _table(title: str, rows: list[str]) -> str:
+    head = [f"\n## {title}\n", "| variable | type | default | meaning |", "| --- | --- | --- | --- |"]
     return "\n".join([*head, *rows, ""])
 
 

@@ -1,5 +1,6 @@
 """Fixtures of all tests. Nothing of the service is mocked: databases, caches and upstream services are real."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -245,11 +246,23 @@ def _create_database(request: pytest.FixtureRequest, backend: str, folder: Path)
     return server.url(server.create_database(request.getfixturevalue("postgres_template")))
 
 
+@pytest.fixture
+def patient_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Redis that may answer late, on a busy machine."""
+    monkeypatch.setattr("support_service.parts.REDIS_TIMEOUT", GENEROUS_TIMEOUT)
+
+
+@pytest.fixture
+def no_consumer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Services leave inbound events where they are."""
+    monkeypatch.setattr("support_service.events.consumer.EventConsumer.run", lambda _: asyncio.Event().wait())
+    monkeypatch.setattr("support_service.events.consumer.EventConsumer.handle_waiting", lambda *_: asyncio.sleep(0))
+
+
 def _variables(database_url: str, folder: Path) -> dict[str, str]:
     return {
         # A healthy source looks late after a stall of the machine.
         "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60",
-        "SUPPORT_TIMELINE_DEADLINE": "60",
         "SUPPORT_DATABASE_URL": database_url,
         "SUPPORT_ATTACHMENT_DIR": str(folder / "attachments"),
         "SUPPORT_ACCESS_LOG": "0",

@@ -11,7 +11,7 @@ from observability.signal import SYMPTOM_FOR, SYMPTOM_WINDOW, Alert, Record, Sig
 from observability.signals.api_error_budget import REQUESTS, ROUTED, SHOWN_ROUTES
 
 API_LATENCY_P95 = 1.0  # s; how long agents wait for a change, a bucket boundary, and ten times a busy route
-API_LATENCY_P95_TIMELINE = 5.0  # s; a timeline waits for its sources up to SUPPORT_TIMELINE_DEADLINE, 3 s
+API_LATENCY_P95_TIMELINE = 5.0  # s; a timeline waits for its sources up to 3 s
 API_LATENCY_P95_LARGE = 7.5  # s; for what reads or changes hundreds of cases in one request
 API_LATENCY_SURGE = 5  # multiple of the median of the day before, so that a route that is always slow does not fire
 API_LATENCY_BEFORE = "1d"  # length of the day before, and its distance

@@ -172,9 +172,7 @@ SIGNAL = Signal(
             ("SupportAttachmentGrowthRapid",),
             _files_grow_fast,
             (Cause(1, r"^{} 0\.\d"),),
-            scenario=DrillScenario(
-                disk=54 * DIVIDED_GIB, settings={"SUPPORT_ATTACHMENT_DISK_RESERVE": str(DIVIDED_GIB // 4)}
-            ),
+            scenario=DrillScenario(disk=54 * DIVIDED_GIB),
             only_repair="the sender has to stop",
         ),
     ),

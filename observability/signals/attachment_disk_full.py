@@ -68,7 +68,7 @@ async def _set_inodes(deployment: Deployment, number: int) -> None:
         raise RuntimeError(f"{remount} failed")
 
 
-ON_A_DISK = DrillScenario(disk=18 * DIVIDED_GIB, settings={"SUPPORT_ATTACHMENT_DISK_RESERVE": str(DIVIDED_GIB // 4)})
+ON_A_DISK = DrillScenario(disk=18 * DIVIDED_GIB)
 
 SIGNAL = Signal(
     group="attachments",
@@ -82,7 +82,7 @@ SIGNAL = Signal(
             severity="critical",
             summary=f"Uploads are about to be refused: {FREE_TEXT} free on the disk of attachments",
             description=f"{FREE_TEXT} free on the disk of local storage (limit {DISK_FREE // GIB} GiB, and "
-            f"{INODES_FREE:.0%} of the inodes). Without inodes, and at the reserve (SUPPORT_ATTACHMENT_DISK_RESERVE), "
+            f"{INODES_FREE:.0%} of the inodes). Without inodes, and at the reserve (256 MiB), "
             "uploads fail with 507.",
             stated=(f"{DISK_FREE // GIB} GiB", f"{INODES_FREE * 100:g} %", CAUSE_FOR),
         ),

@@ -23,7 +23,7 @@ def _moved(outcome: str) -> str:
     return f'support_attachment_offloaded_total{{to="s3",outcome="{outcome}"}}'
 
 
-OFFLOADING = DrillScenario(settings={"SUPPORT_OFFLOAD_AFTER": "1s", "SUPPORT_OFFLOAD_GRACE": "1s"})
+OFFLOADING = DrillScenario(settings={"SUPPORT_OFFLOAD_AFTER": "1s"})
 
 
 @asynccontextmanager

@@ -66,6 +66,11 @@ if TYPE_CHECKING:  # loads the packages that verify JWTs
 
 POLICY_REFRESH_INTERVAL = 2.0  # seconds until a policy that another replica has changed applies here
 SOURCE_CONNECTIONS = 32  # concurrent calls to one source
+REDIS_TIMEOUT = 0.045  # seconds for Redis to answer, before a read continues without it
+STALE_TTL = 3600.0  # seconds for which a stale answer replaces a failed call, beyond SUPPORT_TIMELINE_CACHE_TTL
+KEEP_PUBLISHED = timedelta(hours=1)  # in the database, to be published again after a failover of Redis
+KEEP_INBOUND = 10_000  # applied inbound events, for `support-service restored`; or a tenth of SUPPORT_EVENTS_KEEP
+CLAIM_AFTER = 10.0  # seconds until an unacknowledged event is delivered again
 NOTE_TTL = 15.0  # seconds, of what replicas tell one another beside the log
 
 log = logging.getLogger(__name__)
@@ -268,7 +273,7 @@ def open_cache(
     from support_service.timeline.redis_cache import RedisCache
 
     measure = telemetry.operation_recorder("redis", REDIS_OPERATIONS)
-    cache = RedisCache(settings.redis_url, settings.redis_timeout, measure, timings)
+    cache = RedisCache(settings.redis_url, REDIS_TIMEOUT, measure, timings)
     telemetry.pools["cache"] = cache.connection.pool_state
     runner.push_async_callback(cache.close)
     runner.run(watch_redis(telemetry.redis_servers, "cache", cache.connection.client))
@@ -296,7 +301,7 @@ async def open_timeline(
             url,
             session,
             instruments,
-            timeout=min(times.source_timeout, times.deadline),
+            timeout=times.source_timeout,
             connections=SOURCE_CONNECTIONS,
             breaker_timings=timings.breaker,
         )
@@ -309,7 +314,7 @@ async def open_timeline(
         overrides,
         instruments,
         ttl=times.cache_ttl,
-        stale_ttl=times.stale_ttl,
+        stale_ttl=STALE_TTL,
         deadline=times.deadline,
         timings=timings.aggregator,
     )
@@ -391,7 +396,7 @@ async def open_relay(
         instruments,
         stream=settings.stream,
         max_stream_length=0 if isinstance(broker, InMemoryBroker) else settings.keep,  # in memory it has no readers
-        keep_published=timedelta(0) if isinstance(broker, InMemoryBroker) else settings.keep_published,
+        keep_published=timedelta(0) if isinstance(broker, InMemoryBroker) else KEEP_PUBLISHED,
         endpoints=settings.webhooks,
         timings=timings.relay,
     )
@@ -429,15 +434,15 @@ async def open_consumer(
     readiness: Readiness,
     timings: EventTimings,
 ) -> EventConsumer:
-    """Consume inbound events, unless the settings leave them to other processes."""
+    """Consume inbound events."""
     is_in_memory = isinstance(broker, InMemoryBroker)
     consumer = EventConsumer(
         broker,
         apply,
         telemetry.instruments,
         stream=settings.inbound_stream,
-        keep=settings.keep_inbound,
-        claim_after=settings.claim_after,
+        keep=max(KEEP_INBOUND, settings.keep // 10),
+        claim_after=CLAIM_AFTER,
         ping=database.ping,
         timings=timings.consumer,
         spans=telemetry.tracing.message_spans("memory" if is_in_memory else "redis"),
@@ -446,8 +451,8 @@ async def open_consumer(
     runner.run(
         Job("Reading the inbound backlog", timings.backlog_refresh_interval, consumer.refresh_backlog),
         Job("Deleting old event ids", PURGE_INTERVAL, partial(delete_expired, database)),
-        *([consumer.run()] if settings.consume else []),
+        consumer.run(),
     )
-    if is_in_memory and settings.consume:  # events in process memory are lost on exit
+    if is_in_memory:  # events in process memory are lost on exit
         runner.push_async_callback(lambda: consumer.handle_waiting(readiness.stop_by))
     return consumer

@@ -22,6 +22,7 @@ from support_service.guard.guard import Guard
 from support_service.guard.server import GuardedRunner
 from support_service.platform.settings import ServerSettings, Settings, WrongSetting
 
+STOP_TIMEOUT = 10.0  # seconds for requests in progress at shutdown, and without Redis for waiting events
 DRAIN_POLL_INTERVAL = 0.05  # seconds between checks for requests in flight during shutdown
 # Seconds that another thread, such as one that renders a scrape, may block the event loop.
 THREAD_SWITCH_INTERVAL = 0.001
@@ -58,9 +59,7 @@ async def open_server(
             app, guard, access_log=None, shutdown_timeout=DRAIN_POLL_INTERVAL, read_bufsize=READ_BUFFER_BYTES
         )
     else:
-        runner = web.AppRunner(
-            app, access_log=None, shutdown_timeout=server.stop_timeout, read_bufsize=READ_BUFFER_BYTES
-        )
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_TIMEOUT, read_bufsize=READ_BUFFER_BYTES)
     try:
         await runner.setup()
         try:
@@ -83,7 +82,7 @@ async def open_server(
 
 
 async def _drain_connections(guard: Guard, listener: asyncio.Server, server: ServerSettings) -> None:
-    """Stop accepting connections after `stop_delay` seconds, then wait up to `stop_timeout` seconds for requests.
+    """Stop accepting connections after `stop_delay` seconds, then wait up to STOP_TIMEOUT for requests.
 
     Streams are ended after all other requests. A kept connection is closed by its next answer, or when its client has
     sent no request for a while.
@@ -93,12 +92,12 @@ async def _drain_connections(guard: Guard, listener: asyncio.Server, server: Ser
     loop, readiness = asyncio.get_running_loop(), guard.readiness
     readiness.accepting = False
     await asyncio.sleep(server.stop_delay)
-    until = readiness.stop_by = loop.time() + server.stop_timeout
+    until = readiness.stop_by = loop.time() + STOP_TIMEOUT
     await _stop_listening(listener, until)
     await asyncio.sleep(DRAIN_POLL_INTERVAL)  # for requests that were received but not started
-    grace = min(NEXT_REQUEST_GRACE, server.stop_timeout / 4)
+    grace = min(NEXT_REQUEST_GRACE, STOP_TIMEOUT / 4)
     # Streams end last: their clients learn of what the other requests have changed. A quarter of the time is theirs.
-    streams_end_at = until - server.stop_timeout / 4
+    streams_end_at = until - STOP_TIMEOUT / 4
     while loop.time() < streams_end_at and (  # noqa: ASYNC110 - as below
         readiness.in_progress > readiness.streams or guard.connections.are_used_since(loop.time() - grace)
     ):

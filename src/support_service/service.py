@@ -88,6 +88,8 @@ from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache import SnapshotStore
 from support_service.timeline.overrides import OverrideService
 
+CASE_CACHE_BYTES = 64 * 1024 * 1024  # of a replica, for cases that were read
+
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:  # they load the packages that verify JWTs, and PostgreSQL's driver
@@ -326,7 +328,7 @@ async def open_service(  # noqa: PLR0915 - the parts in their order
                 clocks.policies,
                 agents=known_agents,
                 public_url=settings.server.url_prefix,
-                max_bytes=settings.database.case_cache,
+                max_bytes=CASE_CACHE_BYTES,
             ),
             turns=FairTurns(timings.api.turns),
             bulk_turns=FairTurns(timings.api.bulk_turns, bulk_changes_waiting_error),

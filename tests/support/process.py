@@ -19,7 +19,7 @@ from tests.support.times import count_service
 START_TIMEOUT = 120.0  # seconds, on a busy machine
 COVERAGE = {"COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"}  # coverage.py measures new interpreters only
 # For a service on a machine that may stall: arguments of `running`.
-PATIENT_SOURCES = {"SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60", "SUPPORT_TIMELINE_DEADLINE": "60"}
+PATIENT_SOURCES = {"SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60"}
 LONG_TIMEOUTS = {
     "module": "tests.support.long_timeouts",
     "PYTHONPATH": os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")))),

@@ -15,11 +15,12 @@ Labels = dict[str, str]
 
 
 def parse(text: str) -> list[tuple[str, Labels, float]]:
-    """Return every sample of an exposition: name, labels and value."""
+    """Return every sample of an exposition but `target_info`: name, labels and value."""
     return [
         (sample.name, dict(sample.labels), float(sample.value))
         for family in text_string_to_metric_families(text)
         for sample in family.samples
+        if sample.name != "target_info"
     ]
 
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from support_service.platform.settings import Settings
 
 GARBAGE_COLLECTION_INTERVAL = 10.0  # seconds
-# Longest grace period that the command waits for. After a longer one, the service deletes the former copies.
-MAX_AWAITED_GRACE = timedelta(seconds=30)
 
 
 def add_to(commands: grammar.Subcommands) -> None:
@@ -88,7 +86,7 @@ async def offload(settings: "Settings", arguments: argparse.Namespace) -> int:
             print_summary(text, dryRun=True, files=pending.files, bytes=pending.bytes, **left)
             return 0
         failure: SupportError | None = None
-        removal = FormerCopyRemoval(maintenance.garbage_collector, settings.s3.grace)
+        removal = FormerCopyRemoval(maintenance.garbage_collector)
         with show_progress("to S3", pending.bytes) as bar:
 
             def report(result: "OffloadResult") -> None:
@@ -104,13 +102,10 @@ async def offload(settings: "Settings", arguments: argparse.Namespace) -> int:
             freed = await removal.finish(wait=bool(counted["moved"]))
         moved = FileTotals(len(counted["moved"]), sum(counted["moved"]))
         stayed = {outcome: len(sizes) for outcome, sizes in counted.items() if outcome != "moved"}
-        late = moved.files and settings.s3.grace > MAX_AWAITED_GRACE
-        rest = {"restAfterSeconds": settings.s3.grace.total_seconds()} if late else {}
         text = f"Moved {format_totals(moved)} to S3; removed {format_totals(freed)}"
         text += "".join(f"; {number} {outcome}" for outcome, number in stayed.items()) + left_text
-        text += f"; the service removes the rest after {rest['restAfterSeconds']:g} s" if rest else ""
         totals = {"moved": moved.files, "movedBytes": moved.bytes, "removed": freed.files, "freedBytes": freed.bytes}
-        print_summary(text, **totals, **stayed, **left, **rest)
+        print_summary(text, **totals, **stayed, **left)
         if failure is not None:
             raise failure
     return 1 if left or stayed.keys() - {"gone"} else 0
@@ -132,9 +127,8 @@ def _report_moved_file(bar: Progress, result: "OffloadResult") -> None:
 class FormerCopyRemoval:
     """Deletes the former copies of moved files during a run, and counts them."""
 
-    def __init__(self, garbage_collector: "GarbageCollector", grace: timedelta) -> None:
+    def __init__(self, garbage_collector: "GarbageCollector") -> None:
         self._garbage_collector = garbage_collector
-        self._grace = grace
         self._collecting: asyncio.Task[None] | None = None
         self.deleted = FileTotals(0, 0)
 
@@ -155,14 +149,16 @@ class FormerCopyRemoval:
     async def finish(self, *, wait: bool) -> FileTotals:
         """Remove the remaining copies and return the total deleted.
 
-        With `wait`, first wait for the grace period if it is short; it protects downloads that have just begun.
+        With `wait`, first wait for the grace period, which protects downloads that have just begun.
         """
         import asyncio
 
+        from support_service.attachments.maintenance.offload import DELETE_GRACE
+
         if self._collecting is not None:
             await asyncio.wait([self._collecting])
-        if wait and self._grace <= MAX_AWAITED_GRACE:
-            await asyncio.sleep(self._grace.total_seconds())
+        if wait:
+            await asyncio.sleep(DELETE_GRACE.total_seconds())
         await self.delete_due()
         return self.deleted
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MAX_LISTED_DELIVERIES = 1000  # webhook deliveries per listing
 REPUBLISH_NOTES = """\
 A running service publishes the events, in their order, before newer ones. It does so by itself after a failover of
-Redis. Events are kept for SUPPORT_EVENTS_KEEP_PUBLISHED. Consumers recognize repeats by the event's id.
+Redis. Events are kept for an hour. Consumers recognize repeats by the event's id.
 
 example:
   support-service events republish --since 10m

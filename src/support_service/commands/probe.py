@@ -58,7 +58,7 @@ def add_to(commands: grammar.Subcommands) -> None:
     command.add_argument(
         "--threshold",
         type=grammar.seconds,
-        default=3.0,  # the default of SUPPORT_TIMELINE_DEADLINE: slower timelines have their own alert
+        default=3.0,  # as long as a read collects by default: slower timelines have their own alert
         metavar="DURATION",
         help="maximum duration of each step (default: %(default)ss)",
     )

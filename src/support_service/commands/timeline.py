@@ -27,7 +27,7 @@ examples:
 
 Overrides are stored in the database at SUPPORT_DATABASE_URL. Every replica applies them within seconds, and each
 expires at its end. Durations: 90s, 30m, 2h, 1d; at most 7d. Snapshots that were cached before the `ttl` override keep
-their expiry: SUPPORT_TIMELINE_CACHE_TTL plus SUPPORT_TIMELINE_STALE_TTL.
+their expiry: SUPPORT_TIMELINE_CACHE_TTL and an hour.
 """
 EXAMPLE_PREFIX = "example:\n  support-service timeline "
 

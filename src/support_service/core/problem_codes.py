@@ -117,7 +117,7 @@ PROBLEM_CODES = (
         503,
         "the event loop lag exceeds `SUPPORT_SHED_LAG`, or 1,000 requests or 128 large bodies (32 of one "
         "caller) are in progress. Or clients leave more than 256 MiB of answers unread. For a stream of "
-        "changes: `SUPPORT_STREAMS` are open",
+        "changes: half of `SUPPORT_CONNECTIONS` are streams",
     ),
     ProblemCode("override_changed", 412, "the override was changed since it was read"),
     ProblemCode("override_not_found", 404, "there is no override of this name, or it is not in effect"),
@@ -158,7 +158,7 @@ PROBLEM_CODES = (
     ProblemCode(
         "too_many_streams",
         429,
-        "the principal or the address already has `SUPPORT_STREAMS_PER_PRINCIPAL` or `SUPPORT_STREAMS_PER_ADDRESS` "
+        "the principal or the address already has `SUPPORT_STREAMS_PER_PRINCIPAL`, or 16 times as many, "
         "open streams in this replica",
     ),
     ProblemCode("too_many_tags", 409, "the bulk change would give the case more than 50 tags"),

@@ -43,6 +43,7 @@ class ConnectionTimings:
     """Times in seconds, and sizes."""
 
     head_timeout: float = 10.0  # to receive the head of a request
+    idle_timeout: float = 75.0  # between two requests
     send_timeout: float = 30.0  # that a client may leave its answer unread
     send_rate: float = 1024.0  # bytes per second that a client must read of its answer, averaged over `send_timeout`
     check_interval: float = 1.0  # between checks of timeouts

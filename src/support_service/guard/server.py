@@ -38,7 +38,7 @@ class HttpServer(web.Server):
         self._connection_options = options | {
             # aiohttp would decompress the rest of a refused body without a pause, and 1 MB may become 1 GB.
             "auto_decompress": False,
-            "keepalive_timeout": guard.connections.settings.idle_timeout,
+            "keepalive_timeout": guard.connections.timings.idle_timeout,
             "lingering_time": 0,  # `LingeringClose` does this
             "max_line_size": MAX_URL_BYTES,
             "max_field_size": MAX_HEADER_BYTES,

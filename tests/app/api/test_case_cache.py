@@ -44,9 +44,10 @@ def threads(monkeypatch):
     return found
 
 
-async def test_unchanged_case_is_encoded_once(client, make_shared_client):
+async def test_unchanged_case_is_encoded_once(client, make_shared_client, monkeypatch):
     """A cache of no bytes keeps nothing."""
-    without = await make_shared_client(SUPPORT_CASE_CACHE_BYTES="0")
+    monkeypatch.setattr("support_service.service.CASE_CACHE_BYTES", 0)
+    without = await make_shared_client()
     for each, expected in ((client, (2, 1)), (without, (0, 3))):
         changes, case = Changes(service_of(each).metrics), await open_case(each)
         first = await read_case(each, case)
@@ -94,9 +95,10 @@ async def test_long_case_is_encoded_once_for_concurrent_readers(client, metric_c
     assert events(metric_changes) == (11, 1)
 
 
-async def test_kept_cases_need_no_more_memory_than_allowed(make_client):
+async def test_kept_cases_need_no_more_memory_than_allowed(make_client, monkeypatch):
     """The cases that were read last are kept; a case that needs more memory than allowed is not."""
-    client = await make_client(SUPPORT_CASE_CACHE_BYTES="100000")
+    monkeypatch.setattr("support_service.service.CASE_CACHE_BYTES", 100_000)
+    client = await make_client()
     documents: CaseDocuments = service_of(client).documents
     changes = Changes(service_of(client).metrics)
     first, second = [await open_case(client, description=TEXT) for _ in range(2)]

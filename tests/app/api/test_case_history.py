@@ -111,7 +111,9 @@ async def test_each_change_is_in_the_timeline_once(client):
 @pytest.mark.parametrize("kept", [True, False])
 async def test_each_read_of_a_case_is_one_statement(make_client, monkeypatch, kept):
     """Only a timeline reads the history, in the same statement: also of a case that was read without it before."""
-    client = await make_client(**({} if kept else {"SUPPORT_CASE_CACHE_BYTES": "0"}))
+    if not kept:
+        monkeypatch.setattr("support_service.service.CASE_CACHE_BYTES", 0)
+    client = await make_client()
     case = await open_case(client)
     statements = note_statements(monkeypatch, client, case)
     assert (await read_case(client, case))["timeline"] == []

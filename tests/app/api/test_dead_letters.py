@@ -12,9 +12,9 @@ LETTERS = "/support/dead-letters"
 
 
 @pytest.fixture
-async def client(make_client):
+async def client(make_client, no_consumer):
     """A client of a service that consumes no events."""
-    return await make_client(SUPPORT_EVENTS_CONSUME="false")
+    return await make_client()
 
 
 async def test_dead_letters_are_listed_replayed_and_dropped(client):

@@ -120,9 +120,11 @@ async def test_refused_request_may_be_corrected_and_retried(client, key, key_sta
     assert len((await read_case(client, case))["messages"]) == 1
 
 
-async def test_failed_request_may_be_retried(make_client, key):
+async def test_failed_request_may_be_retried(make_client, key, monkeypatch):
     """A request that failed for lack of disk space is executed when it is sent again."""
-    client = await make_client(SUPPORT_ATTACHMENT_DISK_RESERVE=str(2**62))
+    with monkeypatch.context() as full:
+        full.setattr("support_service.attachments.storage.DISK_RESERVE", 2**62)
+        client = await make_client()
     case = await open_case(client)
     path = f"/support/cases/{case['id']}/attachments"
     await expect_problem(client.post(path, data=form(b"x"), headers=key), 507, "storage_full")

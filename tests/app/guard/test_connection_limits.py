@@ -94,7 +94,7 @@ async def test_connection_is_closed_when_its_headers_do_not_arrive_in_time(make_
     raw = HEADS[name]
     whole = raw.startswith(GOOD)
     within = 5 if whole else 0.4  # the first request is to be answered in that time
-    client = await make_client(timings=within_times(head_timeout=within), SUPPORT_IDLE_TIMEOUT="60")
+    client = await make_client(timings=within_times(head_timeout=within))
     metrics = Scrape(service_of(client).metrics)
     reader, writer = await connect(client)
     if whole:
@@ -125,7 +125,7 @@ async def test_idle_connection_between_complete_requests_stays_open(client):
 
 async def test_idle_connection_is_closed_after_the_keep_alive_timeout(make_client):
     """It is closed without an error."""
-    client = await make_client(SUPPORT_IDLE_TIMEOUT="0.3")
+    client = await make_client(timings=within_times(idle_timeout=0.3))
     async with connections(client, 1) as ((reader, _),):
         assert await ends(reader) == b""
     await eventually(lambda: Scrape(service_of(client).metrics).value(OPEN) == 0)
@@ -133,7 +133,7 @@ async def test_idle_connection_is_closed_after_the_keep_alive_timeout(make_clien
 
 async def test_client_that_does_not_read_its_response_is_disconnected(make_client):
     """Its connection is closed, and the buffered response is freed."""
-    client = await make_client(timings=within_times(send_timeout=0.4), SUPPORT_IDLE_TIMEOUT="60")
+    client = await make_client(timings=within_times(send_timeout=0.4))
     file = (await upload(client, await open_case(client), bytes(20_000_000)))["uri"]
     metrics = Scrape(service_of(client).metrics)
     deaf = await narrow(client, 4096)

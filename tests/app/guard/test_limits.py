@@ -162,7 +162,6 @@ async def test_concurrent_requests_are_limited(make_client, orders):
     client = await make_client(
         timings=patient_timings(guard=GuardTimings(requests=2)),
         SUPPORT_ORDER_URL=orders.url,
-        SUPPORT_TIMELINE_DEADLINE="60",
         SUPPORT_TIMELINE_SOURCE_TIMEOUT="60",
     )
     orders.add("ORD-1")

@@ -206,9 +206,10 @@ async def test_concurrent_uploads_are_limited(make_client, monkeypatch):
     assert metrics.value("support_attachment_rejected_total", reason="uploads_busy") == 1
 
 
-async def test_upload_that_would_use_the_disk_reserve_is_refused(make_client, attachment_dir):
+async def test_upload_that_would_use_the_disk_reserve_is_refused(make_client, attachment_dir, monkeypatch):
     """The response has Retry-After, and nothing is stored."""
-    client = await make_client(SUPPORT_ATTACHMENT_DIR=str(attachment_dir), SUPPORT_ATTACHMENT_DISK_RESERVE=str(1 << 60))
+    monkeypatch.setattr("support_service.attachments.storage.DISK_RESERVE", 1 << 60)
+    client = await make_client(SUPPORT_ATTACHMENT_DIR=str(attachment_dir))
     case = await open_case(client)
     with nothing_stored(attachment_dir):
         response = await client.post(f"/support/cases/{case['id']}/attachments", data=form(DATA))

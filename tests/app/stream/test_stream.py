@@ -11,6 +11,7 @@ from support_service.client import Change
 from support_service.core.clock import utc_now
 from support_service.platform.access.tokens import edit_token_file
 from support_service.platform.database.tables import case_clocks
+from support_service.platform.settings.process import LimitSettings
 from support_service.stream.feed import FeedTimings
 from support_service.stream.subscribers import QueueLimits
 from tests.support.access.fixtures import write_token
@@ -328,14 +329,12 @@ async def test_a_stream_ends_when_its_token_is_revoked(make_client, token_file):
     assert closed == 2
 
 
-async def test_a_caller_has_a_limited_number_of_streams(make_client, token_file):
+async def test_a_caller_has_a_limited_number_of_streams(make_client, token_file, monkeypatch):
     """So have an address and the service. A stream that has ended leaves its place."""
+    monkeypatch.setattr("support_service.platform.settings.process.ADDRESS_FACTOR", 2)
     tokens = [write_token(token_file, name, role="supervisor") for name in ("a", "b", "c")]
     client = await make_client(
-        SUPPORT_AUTH="token",
-        SUPPORT_TOKENS_FILE=str(token_file),
-        SUPPORT_STREAMS_PER_PRINCIPAL="1",
-        SUPPORT_STREAMS_PER_ADDRESS="2",
+        SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(token_file), SUPPORT_STREAMS_PER_PRINCIPAL="1"
     )
 
     async def refuse(token):
@@ -358,9 +357,10 @@ async def test_a_caller_has_a_limited_number_of_streams(make_client, token_file)
     await eventually(lambda: Scrape(service_of(client).metrics).value("support_stream_open") == 0)
 
 
-async def test_the_number_of_streams_is_limited_in_total(make_client):
+async def test_the_number_of_streams_is_limited_in_total(make_client, monkeypatch):
     """More are refused like other requests that the service has no room for."""
-    client = await make_client(SUPPORT_STREAMS="1")
+    monkeypatch.setattr(LimitSettings, "streams", 1)
+    client = await make_client()
     async with follow(client):
         await expect_problem(await client.get(PATH), 503, "overloaded")
 

@@ -216,18 +216,14 @@ async def test_metrics_can_be_turned_off(make_client):
     assert (await scrape(client))[0].strip() in ("", "# EOF")
 
 
-async def test_attributes_of_the_resource_are_in_target_info_if_it_is_wanted(make_client, monkeypatch):
-    """One series has them, and no other series changes."""
+async def test_attributes_of_the_resource_are_in_target_info(make_client, monkeypatch):
+    """One series has them."""
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=tests,team=blue")
-    plain, _ = await scrape(await make_client())
-    client = await make_client(SUPPORT_METRICS_TARGET_INFO="true")
+    client = await make_client()
     told, _ = await scrape(client)
-    assert "target_info" not in plain
     (series,) = [line for line in told.splitlines() if line.startswith("target_info{")]
     for label in ('deployment_environment_name="tests"', 'team="blue"', 'service_name="support-service"'):
         assert label in series
-    types = [{line for line in text.splitlines() if line.startswith("# TYPE")} for text in (told, plain)]
-    assert types[0] - types[1] == {"# TYPE target_info gauge"}
     wanted = {"Accept": "application/openmetrics-text; version=1.0.0"}
     families = [each.name for _ in range(2) for each in openmetrics((await scrape(client, **wanted))[0])]
     assert families.count("target") == 2

@@ -157,9 +157,7 @@ async def test_failures_are_counted_by_stage(
 async def test_hanging_source_costs_one_read_its_timeout_and_later_reads_nothing(make_client, orders):
     """At the default settings, the calls of one read open the circuit; a read then does not wait for the source."""
     defaults = TimelineSettings()
-    client = await make_client(
-        SUPPORT_TIMELINE_SOURCE_TIMEOUT=str(defaults.source_timeout), SUPPORT_TIMELINE_DEADLINE=str(defaults.deadline)
-    )
+    client = await make_client(SUPPORT_TIMELINE_SOURCE_TIMEOUT=str(defaults.source_timeout))
     case = await open_case(client, context=[{"type": "order", "orderId": f"ORD-{number}"} for number in range(3)])
     orders.hang()  # for far longer than the deadline
     metrics = Scrape(service_of(client).metrics)

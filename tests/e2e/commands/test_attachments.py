@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from tests.support.calls import eventually, expect_json, open_case, read_case, stored_files, upload
+from tests.support.constants import with_constants
 from tests.support.process import running
 from tests.support.servers import free_port
 
@@ -23,7 +24,7 @@ def variables(migrated_folder, s3):
         "SUPPORT_S3_BUCKET": s3.create_bucket(),
         "SUPPORT_S3_ENDPOINT": s3.url,
         "SUPPORT_LOG_LEVEL": "warning",
-        "SUPPORT_OFFLOAD_GRACE": "0.1s",
+        **with_constants({"attachments.maintenance.offload.DELETE_GRACE": 0.1}),
     }
 
 

@@ -52,7 +52,7 @@ class ScenarioRunner:
             **variables_of_service(folder, f"sqlite:///{folder / 'support.db'}"),
             "SUPPORT_S3_BUCKET": bucket,
             "SUPPORT_S3_ENDPOINT": self._s3.url,
-            "SUPPORT_OFFLOAD_GRACE": "0s",
+            "TESTED_CONSTANTS": json.dumps({"attachments.maintenance.offload.DELETE_GRACE": 0}),
             "AWS_ACCESS_KEY_ID": "tests",
             "AWS_SECRET_ACCESS_KEY": "tests",
             **scenario.variables,

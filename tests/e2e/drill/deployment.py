@@ -250,7 +250,6 @@ class Deployment:
             "SUPPORT_WEBHOOKS": json.dumps([webhook]),
             "SUPPORT_DATABASE_URL": self.database.url,
             "SUPPORT_REDIS_URL": self.redis.url,
-            "SUPPORT_REDIS_TIMEOUT": "1",  # the machine of a drill is busy
             "SUPPORT_EVENTS_REDIS_URL": self.events_url,
             "SUPPORT_ATTACHMENT_DIR": str(self.files),
             "SUPPORT_S3_BUCKET": BUCKET,

@@ -6,6 +6,7 @@ No interval is shorter than a quarter of a second, and the relay's lease lasts a
 import asyncio
 import os
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -14,8 +15,10 @@ from aiohttp.typedefs import Handler
 from observability.drill import SIZE_DIVISOR, TIME_DIVISOR
 from observability.replica_rules import replica_rules
 
-from support_service import cli, server
+from support_service import cli, parts, server
 from support_service.app import build_app
+from support_service.attachments import storage
+from support_service.attachments.maintenance import offload
 from support_service.core.clock import Backoff
 from support_service.guard.guard import Guard
 from support_service.platform.database import PostgresTimings
@@ -127,6 +130,9 @@ server.build_app = partial(
         ),
     ),
 )
+parts.REDIS_TIMEOUT = 1.0  # the machine is busy
+storage.DISK_RESERVE //= SIZE_DIVISOR
+offload.DELETE_GRACE = timedelta(seconds=1)
 store_metrics.REFRESH_INTERVAL = shorter(store_metrics.REFRESH_INTERVAL)
 check.STEP_TIMEOUT_MARGIN = shorter(check.STEP_TIMEOUT_MARGIN)
 

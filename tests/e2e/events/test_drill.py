@@ -15,6 +15,7 @@ from support_service.events.consumer import EventConsumer
 from support_service.platform.background import run_in_background
 from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, open_case, read_case
+from tests.support.constants import with_constants
 from tests.support.events.fixtures import patient_broker, read_published, send_inbound, shipment_event
 from tests.support.events.inbound import database_answers
 from tests.support.process import running
@@ -37,7 +38,7 @@ async def test_killed_consumer_applies_each_event_once(environment, durable_redi
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     variables = environment | {"SUPPORT_PORT": str(port), "SUPPORT_REDIS_URL": durable_redis.url}
-    variables["SUPPORT_EVENTS_CLAIM_AFTER"] = "0.5"
+    variables |= with_constants({"parts.CLAIM_AFTER": 0.5})
     ids = [f"e-{number}" for number in range(EVENTS)]
     repeats = draw.sample(ids, EVENTS // 5)
     waiting = ids + repeats

@@ -82,7 +82,7 @@ async def test_serve_creates_its_database_and_keeps_cases_over_restarts_and_a_cr
 async def test_stop_waits_for_requests_in_flight(variables, session, port, orders):
     """After SIGTERM a slow request gets its complete response, and the exit status is 0."""
     orders.add("ORD-1")
-    timeouts = {"SUPPORT_TIMELINE_SOURCE_TIMEOUT": "30", "SUPPORT_TIMELINE_DEADLINE": "30"}
+    timeouts = {"SUPPORT_TIMELINE_SOURCE_TIMEOUT": "30"}
     async with running("serve", **variables, **timeouts, SUPPORT_ORDER_URL=orders.url) as service:
         await service.wait_until_ready(f"http://127.0.0.1:{port}")
         case = await open_case(session, context={"type": "order", "orderId": "ORD-1"})

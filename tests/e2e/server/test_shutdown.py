@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_json, open_case
+from tests.support.constants import with_constants
 from tests.support.events.fixtures import shipment_event
 from tests.support.process import running
 from tests.support.servers import accepts, free_port
@@ -103,8 +104,8 @@ async def test_every_accepted_request_is_answered_during_the_stop(service):
 async def test_accepted_events_are_applied_before_the_exit_without_redis(migrated_folder):
     port, admin = free_port(), free_port()
     ports = {"SUPPORT_PORT": str(port), "SUPPORT_ADMIN_PORT": str(admin)}
-    patience = str(6 * GENEROUS_TIMEOUT)
-    async with running("serve", cwd=migrated_folder, **ports, SUPPORT_STOP_TIMEOUT=patience) as process:
+    patience = with_constants({"server.STOP_TIMEOUT": 6 * GENEROUS_TIMEOUT})
+    async with running("serve", cwd=migrated_folder, **ports, **patience) as process:
         await process.wait_until_ready(f"http://127.0.0.1:{port}")
         async with _accept_but_block_events(f"http://127.0.0.1:{port}", migrated_folder, 100):
             process.stop()
@@ -116,8 +117,8 @@ async def test_accepted_events_are_applied_before_the_exit_without_redis(migrate
 
 async def test_stop_timeout_limits_the_wait_for_events(migrated_folder):
     """If events can't be applied, the process still exits, and reports how many are lost."""
-    port = free_port()
-    async with running("serve", cwd=migrated_folder, SUPPORT_PORT=str(port), SUPPORT_STOP_TIMEOUT="0.2") as process:
+    port, short = free_port(), with_constants({"server.STOP_TIMEOUT": 0.2})
+    async with running("serve", cwd=migrated_folder, SUPPORT_PORT=str(port), **short) as process:
         await process.wait_until_ready(f"http://127.0.0.1:{port}")
         async with _accept_but_block_events(f"http://127.0.0.1:{port}", migrated_folder, 3):
             process.stop()

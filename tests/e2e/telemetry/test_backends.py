@@ -57,7 +57,6 @@ async def scraped_and_exported(start, serve, session, victoria_metrics, workload
         "OTEL_METRIC_EXPORT_INTERVAL": "500",
         "OTEL_SERVICE_NAME": "compared",
         "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=tests",
-        "SUPPORT_METRICS_TARGET_INFO": "true",
     }
     prometheus = start(Prometheus, tmp_path / "prometheus", f"127.0.0.1:{port}")
     async with serve(**exporters) as service:

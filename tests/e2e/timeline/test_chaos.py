@@ -10,6 +10,7 @@ import aiohttp
 import psutil
 import pytest
 
+from support_service.platform.settings.resources import TimelineSettings
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.process import running
 from tests.support.servers import RedisServer, free_port
@@ -26,7 +27,8 @@ PACE = 1.0 if LONG else 0.25  # multiplies the pauses of the fault schedule
 CLIENTS, CASES = (32, 24) if LONG else (8, 8)
 PAUSE = (0.05, 0.25)  # seconds between two reads of one client, so that the machine is not overloaded
 # Seconds. The short form is generous, since the machine may stall or be busy with other tests.
-DEADLINE, SOURCE_TIMEOUT, SLACK = (1.5, 1.0, 0.2) if LONG else (6.0, 4.0, GENEROUS_TIMEOUT)
+SOURCE_TIMEOUT, SLACK = (1.25, 0.2) if LONG else (5.0, GENEROUS_TIMEOUT)
+DEADLINE = TimelineSettings(source_timeout=SOURCE_TIMEOUT).deadline
 SHED_LAG = 0.5 if LONG else 0.0  # seconds
 RECOVERY_TIME = 40.0  # seconds after a source's last fault during which its circuit may still be open
 MAX_GROWTH = 48 * MEBIBYTE  # of memory, from the first quarter to the last
@@ -130,7 +132,6 @@ async def test_reads_stay_correct_and_on_time_during_random_faults(tmp_path, red
         addresses = {f"SUPPORT_{name.upper()}_URL": service.url for name, service in services.items()}
         times = {
             "SUPPORT_TIMELINE_CACHE_TTL": "0.5",
-            "SUPPORT_TIMELINE_DEADLINE": str(DEADLINE),
             "SUPPORT_TIMELINE_SOURCE_TIMEOUT": str(SOURCE_TIMEOUT),
             "SUPPORT_SHED_LAG": str(SHED_LAG),
         }

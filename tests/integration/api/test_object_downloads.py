@@ -1,6 +1,7 @@
 """Downloads of attachments on S3: through the service, or by redirect to a presigned URL."""
 
 import hashlib
+from datetime import timedelta
 
 import pytest
 
@@ -147,8 +148,9 @@ async def test_files_on_s3_are_unavailable_while_s3_is_down(make_client, client,
     s3.start()
 
 
-async def test_service_offloads_files_in_the_background(make_client, environment, attachment_dir):
+async def test_service_offloads_files_in_the_background(make_client, environment, attachment_dir, monkeypatch):
     """SUPPORT_OFFLOAD_AFTER needs no command, and the gauges follow."""
+    monkeypatch.setattr("support_service.attachments.maintenance.offload.DELETE_GRACE", timedelta(0))
     frequent = MaintenanceTimings(
         offload_interval=0.05,
         garbage_collection_interval=0.05,
@@ -156,13 +158,7 @@ async def test_service_offloads_files_in_the_background(make_client, environment
         reconcile_interval=0.5,
     )
     timings = patient_timings(attachments=AttachmentTimings(backlog_refresh_interval=0.05, maintenance=frequent))
-    client = await make_client(
-        timings=timings,
-        **environment,
-        SUPPORT_OFFLOAD_AFTER="0s",
-        SUPPORT_OFFLOAD_GRACE="0s",
-        SUPPORT_SCRUB_SAMPLE="100%",
-    )
+    client = await make_client(timings=timings, **environment, SUPPORT_OFFLOAD_AFTER="0s", SUPPORT_SCRUB_SAMPLE="100%")
     metrics = Scrape(service_of(client).metrics)
     attachment = await upload(client, await open_case(client), DATA)
     await eventually(lambda: stored_files(attachment_dir) == [])

@@ -18,6 +18,9 @@ async def read(client, path):
         return response.status, await response.json()
 
 
+pytestmark = pytest.mark.usefixtures("patient_cache")
+
+
 @pytest.mark.parametrize(
     ("variable", "part", "code"),
     [("SUPPORT_REDIS_URL", "cache", "cache_unavailable"), ("SUPPORT_EVENTS_REDIS_URL", "events", "broker_unavailable")],
@@ -25,7 +28,7 @@ async def read(client, path):
 async def test_readiness_does_not_need_redis(make_client, redis, variable, part, code):
     """An unreachable Redis is reported, once the consumer of its events knows. The service still accepts requests."""
     timings = patient_timings(events=EventTimings(backlog_refresh_interval=0.05))
-    client = await make_client(timings=timings, SUPPORT_REDIS_TIMEOUT="60", **{variable: redis.url})
+    client = await make_client(timings=timings, **{variable: redis.url})
     before = (await read(client, "/readyz"))[1]
     assert (before["status"], before[part]) == ("ready", "ok")
     redis.kill()
@@ -39,7 +42,7 @@ async def test_readiness_does_not_need_redis(make_client, redis, variable, part,
 
 async def test_unavailable_redis_is_reported(make_client, redis):
     """Cache, stream and dead letters are unavailable. The other cards have their figures."""
-    client = await make_client(SUPPORT_REDIS_URL=redis.url, SUPPORT_REDIS_TIMEOUT="60")
+    client = await make_client(SUPPORT_REDIS_URL=redis.url)
     found = (await read(client, "/support/oncall"))[1]
     assert found["cache"]["status"] == found["stream"]["status"] == found["deadLetters"]["status"] == "ok"
     redis.kill()

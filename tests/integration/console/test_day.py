@@ -27,10 +27,10 @@ def user(request):
 
 
 @pytest.fixture
-def environment(environment, endpoint):
+def environment(environment, endpoint, no_consumer):
     """A webhook, and no consumer, so that dead letters stay where they are."""
     hook = {"name": "desk", "url": str(endpoint.server.make_url("/hook")), "secret": SECRET}
-    return environment | {"SUPPORT_EVENTS_CONSUME": "false", "SUPPORT_WEBHOOKS": json.dumps([hook])}
+    return environment | {"SUPPORT_WEBHOOKS": json.dumps([hook])}
 
 
 async def test_agent_answers_a_case(upstream_services, payments, console, client, video, user):

@@ -26,12 +26,11 @@ READ_INTERVAL = 6_000  # ms after which the page has read the state again
 
 
 @pytest.fixture
-def environment(environment):
+def environment(environment, no_consumer):
     """Links to runbooks and panels; no consumer, so that dead letters stay where they are."""
     return environment | {
         "SUPPORT_RUNBOOKS_URL": "https://ops.example/runbooks",
         "SUPPORT_GRAFANA_URL": "https://grafana.example",
-        "SUPPORT_EVENTS_CONSUME": "false",
     }
 
 

@@ -16,6 +16,7 @@ import yaml
 from support_service import __version__
 from support_service.platform.settings import Settings
 from support_service.platform.settings.values import mask_secrets
+from support_service.server import STOP_TIMEOUT
 from tests.support.deployments import KUBERNETES, ROOT, SECRET, containers, known_variables
 from tests.support.each import each_row
 from tests.support.servers import MissingServer, find_binary
@@ -248,7 +249,7 @@ def test_values_reach_the_resources():
 
     A time to stop that is just long enough is accepted.
     """
-    rendered(settings={"SUPPORT_STOP_DELAY": "5", "SUPPORT_STOP_TIMEOUT": "20"})
+    rendered(settings={"SUPPORT_STOP_DELAY": "15"})
     rendered(terminationGracePeriodSeconds=SHORTEST, settings={"SUPPORT_STOP_DELAY": None})
     made = rendered(
         image={"repository": "registry.example/support", "tag": "1.2.3"},
@@ -610,7 +611,7 @@ def test_wrong_values_are_refused(subtests):
 
 BEHIND_INGRESS = {"enabled": True, "host": "support.example"}
 SERVER = Settings.load({}).server
-SHORTEST = int(SERVER.stop_delay + SERVER.stop_timeout + 5)
+SHORTEST = int(SERVER.stop_delay + STOP_TIMEOUT + 5)
 
 
 @each_row(
@@ -618,9 +619,9 @@ SHORTEST = int(SERVER.stop_delay + SERVER.stop_timeout + 5)
     [
         ({"terminationGracePeriodSeconds": SHORTEST - 1, "settings": {"SUPPORT_STOP_DELAY": None}}, "set at least 15"),
         ({"terminationGracePeriodSeconds": 19}, "set at least 20, the sum of SUPPORT_STOP_DELAY (5 s)"),
-        ({"settings": {"SUPPORT_STOP_TIMEOUT": "20.5"}}, "set at least 30.5"),
+        ({"settings": {"SUPPORT_STOP_DELAY": "15.5"}}, "set at least 30.5"),
         ({"secretSettings": {"SUPPORT_STOP_DELAY": "16"}}, "set at least 31"),
-        ({"extraEnv": [{"name": "SUPPORT_STOP_TIMEOUT", "value": "60"}]}, "set at least 70"),
+        ({"extraEnv": [{"name": "SUPPORT_STOP_DELAY", "value": "60"}]}, "set at least 75"),
         ({"persistence": {"enabled": False}}, "files would be lost"),
         ({"tokensSecret": ""}, "tokensSecret is empty, and nobody could sign in"),
         ({"secret": "", "secretSettings": PASSWORDS}, "name the Secret"),
@@ -632,7 +633,7 @@ SHORTEST = int(SERVER.stop_delay + SERVER.stop_timeout + 5)
         ({"migration": {"extraEnv": [{"name": "SUPPORT_X_FILE"}]}}, "migration.extraEnv has SUPPORT_X_FILE"),
         ({"settings": {"SUPPORT_DATABASE_POOL": "ten"}}, 'is "ten": expected integer, at least 1, at most 200'),
         ({"settings": {"SUPPORT_DATABASE_POOL": 201}}, 'SUPPORT_DATABASE_POOL is "201": expected integer'),
-        ({"settings": {"SUPPORT_STOP_TIMEOUT": "0"}}, "expected seconds, greater than 0"),
+        ({"settings": {"SUPPORT_STOP_DELAY": "-1"}}, "expected seconds, at least 0"),
         ({"settings": {"SUPPORT_AUTH": "basic"}}, "expected open or token or jwt"),
         ({"settings": {"SUPPORT_OFFLOAD_AFTER": 30}}, "expected duration, such as 30d"),
         (

@@ -34,8 +34,9 @@ STREAM = "support.inbound"
 
 
 @pytest.fixture
-def environment(environment):
-    return environment | {"SUPPORT_EVENTS_CLAIM_AFTER": "0.05"}
+def environment(environment, monkeypatch):
+    monkeypatch.setattr("support_service.parts.CLAIM_AFTER", 0.05)
+    return environment
 
 
 @pytest.fixture

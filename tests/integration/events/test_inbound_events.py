@@ -11,15 +11,7 @@ from support_service.events.consumer import ConsumerTimings
 from support_service.parts import CaseTimings
 from support_service.platform.database.tables import tickets
 from tests.conftest import both_databases
-from tests.support.calls import (
-    GENEROUS_TIMEOUT,
-    eventually,
-    expect_json,
-    expect_problem,
-    open_case,
-    read_case,
-    read_detail,
-)
+from tests.support.calls import eventually, expect_json, expect_problem, open_case, read_case, read_detail
 from tests.support.each import each_row
 from tests.support.events.fixtures import send_inbound, shipment_event
 from tests.support.events.inbound import SENTENCE, about, consumed, messages, wait_for_messages
@@ -31,9 +23,10 @@ SHIPMENT = "fulfillment.shipment.updated.v1"
 
 
 @pytest.fixture
-def environment(environment):
+def environment(environment, patient_cache, monkeypatch):
     """A service that tries again soon, and whose cache has time on a busy machine too."""
-    return environment | {"SUPPORT_EVENTS_CLAIM_AFTER": "0.05", "SUPPORT_REDIS_TIMEOUT": str(GENEROUS_TIMEOUT)}
+    monkeypatch.setattr("support_service.parts.CLAIM_AFTER", 0.05)
+    return environment
 
 
 BINARY = {"Content-Type": "application/json", "ce-specversion": "1.0", "ce-id": "e-1", "ce-source": "/f"}
@@ -121,7 +114,7 @@ async def test_replicas_consume_each_event_once(client, make_client, stream):
 async def test_event_invalidates_the_cached_timeline(client, stream, metrics, environment, make_client, shipments):
     """The timeline is collected again, and its epoch is higher after the message."""
     shipments.add("SHP-9", "order-456")
-    other = await make_client(SUPPORT_FULFILLMENT_URL=shipments.url, SUPPORT_EVENTS_CONSUME="true")
+    other = await make_client(SUPPORT_FULFILLMENT_URL=shipments.url)
     case = await open_case(other, **about("shipment", "SHP-9"))
     assert (await read_detail(other, case))["timelineSources"]["fulfillment"]["status"] == "fresh"
     assert (await read_detail(other, case))["timelineSources"]["fulfillment"]["status"] == "cached"
@@ -205,14 +198,14 @@ async def test_event_by_http_takes_effect_while_redis_is_down(client, redis, met
     assert await messages(client, case) == [SENTENCE]
 
 
-async def test_replica_with_consuming_disabled_leaves_events_to_others(client, make_client, stream):
-    """This is SUPPORT_EVENTS_CONSUME=false. An event to a full stream is refused by HTTP; no event is lost.
+async def test_events_that_are_not_consumed_wait_for_other_replicas(client, make_client, stream, no_consumer):
+    """An event to a full stream is refused by HTTP; no event is lost.
 
     Without Redis an event by HTTP takes effect within the process.
     """
     await client.close()
     two = patient_timings(events=patient_events(consumer=ConsumerTimings(max_waiting_events=2)))
-    deaf = await make_client(SUPPORT_EVENTS_CONSUME="false", timings=two)
+    deaf = await make_client(timings=two)
     case = await open_case(deaf, **about("order", "order-456"))
     for number in range(2):
         assert (await post(deaf, shipment_event(f"e-{number}"))).status == 202

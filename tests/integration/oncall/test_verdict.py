@@ -136,10 +136,9 @@ async def replaced_by_a_file(folder):
     away.rename(folder)
 
 
-async def test_waiting_events_are_a_problem(make_client, redis, watch):
+async def test_waiting_events_are_a_problem(make_client, redis, watch, no_consumer, patient_cache):
     """6,000 events wait and no one consumes them."""
-    variables = {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_REDIS_TIMEOUT": "60", "SUPPORT_EVENTS_CONSUME": "false"}
-    client = await make_client(**variables)
+    client = await make_client(SUPPORT_REDIS_URL=redis.url)
     watched = watch(client)
     service = service_of(client)
     await service.consumer.refresh_backlog()

@@ -405,8 +405,7 @@ async def test_dead_letters_are_dropped_by_the_next_erasure_if_redis_was_down(cl
 
 async def test_response_in_progress_during_an_erasure_is_not_stored(make_client, erase, database, payments):
     """A refresh stores no response at all, and what it collects afterwards is erased."""
-    generous_timeouts = {"SUPPORT_TIMELINE_DEADLINE": "20", "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "20"}
-    client = await make_client(SUPPORT_PAYMENT_URL=payments.url, **generous_timeouts)
+    client = await make_client(SUPPORT_PAYMENT_URL=payments.url, SUPPORT_TIMELINE_SOURCE_TIMEOUT="20")
     context = [{"type": "payment", "paymentId": "PAY-1"}]
     case = await open_case(client, customerId=CUSTOMER, subject=WORD, context=context)
     refreshing = {"path": f"/support/cases/{case['id']}/timeline/refresh", "headers": {"Idempotency-Key": "k"}}
@@ -425,7 +424,7 @@ async def test_timeline_that_is_collected_during_an_erasure_does_not_stay_in_red
     make_client, erase, payments, server, monkeypatch
 ):
     """It is stored after the timelines were deleted. They are deleted again when each collection and its lease end."""
-    variables = {"SUPPORT_TIMELINE_DEADLINE": "20"}
+    variables = {"SUPPORT_TIMELINE_SOURCE_TIMEOUT": "20"}
     client = await make_client(SUPPORT_PAYMENT_URL=payments.url, **variables)
     context = [{"type": "payment", "paymentId": "PAY-1"}]
     case = await open_case(client, customerId=CUSTOMER, subject=WORD, context=context)

@@ -480,8 +480,7 @@ async def test_run_that_fails_in_the_middle_completes_what_it_has_begun(
     names = ("older_than", "status", "channel", "tag", "keep_tag")
     capsys.readouterr()
     # A run waits as long as the collection of a timeline may take.
-    short = dict.fromkeys(("SUPPORT_TIMELINE_DEADLINE", "SUPPORT_TIMELINE_SOURCE_TIMEOUT"), "0.5")
-    settings = Settings.load(environment | short)
+    settings = Settings.load(environment | {"SUPPORT_TIMELINE_SOURCE_TIMEOUT": "0.4"})
     with pytest.raises(Unavailable, match="out of reach"):
         await retention_command.retention(settings, Namespace(**options, **dict.fromkeys(names)))
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestServer
 from support_service.cases.model.examples import CASE, MESSAGE
 from support_service.commands.parser import build_parser
 from support_service.probe.check import PROBE_STEPS
-from tests.support.calls import GENEROUS_TIMEOUT, eventually, list_cases, open_case, stored_files
+from tests.support.calls import eventually, list_cases, open_case, stored_files
 from tests.support.each import each_row
 from tests.support.process import running
 from tests.support.scrape import parse
@@ -23,13 +23,8 @@ pytestmark = pytest.mark.usefixtures("upstream_services")
 
 
 @pytest.fixture
-def environment(environment, redis):
-    return environment | {
-        "SUPPORT_REDIS_URL": redis.url,
-        "SUPPORT_REDIS_TIMEOUT": str(GENEROUS_TIMEOUT),
-        "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60",
-        "SUPPORT_TIMELINE_DEADLINE": "60",
-    }
+def environment(environment, redis, patient_cache):
+    return environment | {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60"}
 
 
 def base_url_of(client):
@@ -83,9 +78,9 @@ async def test_healthy_service_is_good(client, metrics, attachment_dir, tmp_path
         assert await response.json() == {"agentId": "a", "open": 0, "pending": 0, "resolved": 0, "closed": 0}
 
 
-async def test_stopped_event_consumer_is_wrong(make_client, attachment_dir, tmp_path):
+async def test_stopped_event_consumer_is_wrong(make_client, attachment_dir, tmp_path, no_consumer):
     """If events are not consumed, the timeline step is wrong, and the exit status is 2."""
-    client = await make_client(SUPPORT_EVENTS_CONSUME="false")
+    client = await make_client()
     status, report, steps = await run_probe(
         base_url_of(client), tmp_path, "--threshold", "60", "--event-threshold", "0.2s"
     )

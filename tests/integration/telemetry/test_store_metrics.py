@@ -47,9 +47,7 @@ def operations(metrics, system):
     return {(name, error): value for name, error, value in counted}
 
 
-@pytest.fixture(autouse=True)
-def no_background_work(environment):
-    environment["SUPPORT_EVENTS_CONSUME"] = "false"
+pytestmark = pytest.mark.usefixtures("no_consumer", "patient_cache")  # no background work
 
 
 @pytest.fixture
@@ -69,7 +67,7 @@ def timings():
 @pytest.fixture
 def with_redis(environment, redis, orders):
     orders.add("ORD-1")
-    environment |= {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_REDIS_TIMEOUT": "60", "SUPPORT_ORDER_URL": orders.url}
+    environment |= {"SUPPORT_REDIS_URL": redis.url, "SUPPORT_ORDER_URL": orders.url}
     return redis
 
 

@@ -22,14 +22,14 @@ ORDER_REFERENCES = {"order": SourceReferences(("A",))}
 
 
 @pytest.fixture
-def make_replica(make_client, upstream_services, sources, redis):
+def make_replica(make_client, upstream_services, sources, redis, patient_cache):
     """Start a service with upstream services that know one order, and with the cache of the others."""
     add_order(sources)
 
     async def make(lease):
         aggregator = AggregatorTimings(single_flight=SingleFlightTimings(lease=lease))
         timings = patient_timings(timeline=TimelineTimings(aggregator=aggregator))
-        return await make_client(timings=timings, SUPPORT_REDIS_URL=redis.url, SUPPORT_REDIS_TIMEOUT="60")
+        return await make_client(timings=timings, SUPPORT_REDIS_URL=redis.url)
 
     return make
 

@@ -83,9 +83,9 @@ def write_token(path, name, **fields):
     return token
 
 
-def jwt_settings(algorithms=("RS256", "ES256", "EdDSA"), **requirements):
+def jwt_settings(**requirements):
     """Return the settings of a service that requires JWTs of the issuer; names are those after `SUPPORT_JWT_`."""
-    required = {"issuer": ISSUER, "audience": AUDIENCE, "algorithms": ",".join(algorithms)} | requirements
+    required = {"issuer": ISSUER, "audience": AUDIENCE} | requirements
     return AccessSettings.load({f"SUPPORT_JWT_{name.upper()}": str(value) for name, value in required.items()})
 
 

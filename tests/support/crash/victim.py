@@ -17,6 +17,7 @@ from support_service import cli, server
 from support_service.commands import parser
 from support_service.importing import archive, importer
 from support_service.privacy import retention
+from tests.support.constants import set_constants
 
 PACKAGE = Path(support_service.__file__).parent
 # Imported before tracing starts, so that definitions are not points.
@@ -52,6 +53,7 @@ def run(arguments, variables, folder, point, record, watched=WATCHED):
     """Run a command in a folder, either to a point, or to its end; then write the executed points to `record`."""
     os.chdir(folder)
     os.environ.update(variables)
+    set_constants()
     log = os.open(folder / "victim.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)

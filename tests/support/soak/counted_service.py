@@ -1,18 +1,19 @@
 """`support-service` that writes the number of its asyncio tasks to the file TASKS_FILE, twice a second.
 
-It decodes few cached timelines, so that this cache is full after the warm-up. Its size has no setting.
+Its caches are small and what it keeps is kept for seconds, so that a run of minutes reaches the state of weeks.
 """
 
 import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from support_service import cli, server
+from support_service import cli, parts, server, service
 from support_service.app import build_app
 from support_service.guard.guard import Guard
 from support_service.timeline import snapshots
@@ -42,6 +43,9 @@ def build_counted_app(*arguments: Any, **options: Any) -> tuple[web.Application,
 
 
 snapshots.MAX_DECODED_BYTES = 256 * 1024
+service.CASE_CACHE_BYTES = 4 * 1024 * 1024
+parts.KEEP_PUBLISHED = timedelta(seconds=20)
+parts.STALE_TTL = parts.REDIS_TIMEOUT = 5.0
 server.build_app = build_counted_app
 
 if __name__ == "__main__":

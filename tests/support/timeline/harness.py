@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import pytest
 from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 
@@ -94,14 +95,11 @@ async def open_services() -> AsyncIterator[dict[str, SourceService]]:
 
 async def start_service(make_client: Any, services: dict[str, SourceService], **options: Any) -> TestClient:
     """Start the service, and return its client; options replace variables and timings."""
-    variables = {
-        "SUPPORT_TIMELINE_DEADLINE": str(LONG_TIMEOUT),
-        "SUPPORT_TIMELINE_SOURCE_TIMEOUT": str(LONG_TIMEOUT),
-        "SUPPORT_TIMELINE_CACHE_TTL": str(TTL),
-        "SUPPORT_TIMELINE_STALE_TTL": str(STALE_TTL),
-        "SUPPORT_REDIS_TIMEOUT": str(GENEROUS_TIMEOUT),
-    }
-    return await make_client(**variables | url_variables(services) | options)
+    variables = {"SUPPORT_TIMELINE_SOURCE_TIMEOUT": str(LONG_TIMEOUT), "SUPPORT_TIMELINE_CACHE_TTL": str(TTL)}
+    with pytest.MonkeyPatch.context() as constants:
+        constants.setattr("support_service.parts.STALE_TTL", STALE_TTL)
+        constants.setattr("support_service.parts.REDIS_TIMEOUT", GENEROUS_TIMEOUT)
+        return await make_client(**variables | url_variables(services) | options)
 
 
 class TimelineHarness:

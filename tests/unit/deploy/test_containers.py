@@ -11,6 +11,7 @@ from support_service.api.routes import ROUTES
 from support_service.commands.parser import build_parser
 from support_service.core.units import parse_duration
 from support_service.platform.settings import Settings
+from support_service.server import STOP_TIMEOUT
 from tests.support.deployments import (
     COMPOSE,
     DOCKERFILE,
@@ -59,6 +60,14 @@ def test_every_variable_that_is_named_exists(path):
     """Also in comments, in health checks and in text: a name that the service does not read is a mistake."""
     named = set(re.findall(r"\bSUPPORT_[A-Z0-9_]*[A-Z0-9]\b", (ROOT / path).read_text()))
     assert named - known_variables() == set()
+
+
+def test_settings_page_begins_with_what_each_deployment_sets():
+    """The first table is all that a first deployment needs."""
+    first = (ROOT / "docs/configuration.md").read_text().split("\n## ")[1]
+    by_all = environments()["compose"].keys() & (environments()["kubernetes"].keys() | SECRET.keys())
+    common = {name for name in by_all if name.startswith("SUPPORT_")} - {"SUPPORT_OFFLOAD_AFTER", "SUPPORT_STOP_DELAY"}
+    assert set(re.findall(r"^\| `(\w+)`", first, re.MULTILINE)) == common
 
 
 def test_secret_completes_the_settings():
@@ -126,7 +135,7 @@ def test_running_requests_may_end(where):
     in_compose = parse_duration(COMPOSE["services"]["support-service"]["stop_grace_period"]).total_seconds()
     allowed = in_compose if where == "compose" else pods()["support-service"]["terminationGracePeriodSeconds"]
     server = service_settings(where).server
-    assert server.stop_delay + server.stop_timeout < allowed
+    assert server.stop_delay + STOP_TIMEOUT < allowed
 
 
 def test_what_the_service_writes_is_mounted():

@@ -23,13 +23,11 @@ ODD_LABELS = ("100 %", "a b", 'say "hi"', "a\\b", "two\nlines", "\n# HELP a b", 
 class Meters:
     """A meter, the reader under test, and the exporter as it is; both read the meter."""
 
-    def __init__(self, *, target_info):
+    def __init__(self):
         self._expected = CollectorRegistry()
-        exporter = PrometheusMetricReader(
-            registry=self._expected, scope_info_enabled=False, disable_target_info=not target_info
-        )
+        exporter = PrometheusMetricReader(registry=self._expected, scope_info_enabled=False)
         self.registry = CollectorRegistry()
-        self.reader = ScrapeReader(self.registry, target_info=target_info)
+        self.reader = ScrapeReader(self.registry)
         self._provider = MeterProvider(metric_readers=[exporter, self.reader], shutdown_on_exit=False)
         self.meter = self._provider.get_meter("a")
         self.converted = []  # the metrics that passed through the exporter under test
@@ -50,9 +48,9 @@ class Meters:
         self._provider.shutdown()
 
 
-@pytest.fixture(params=[False, True], ids=["alone", "with target_info"])
-def meters(request):
-    meters = Meters(target_info=request.param)
+@pytest.fixture
+def meters():
+    meters = Meters()
     yield meters
     meters.close()
 

@@ -123,10 +123,9 @@ envFrom:
 {{- if and $settings.SUPPORT_ADMIN_PORT .Values.monitoring.enabled -}}
 {{- fail "SUPPORT_ADMIN_PORT takes the metrics from the port that Prometheus reads: set SUPPORT_METRICS_TOKEN and monitoring.authorization instead, or monitoring.enabled to false" -}}
 {{- end -}}
-{{- $margin := 5 -}}
-{{- $needed := addf (float64 $settings.SUPPORT_STOP_DELAY) (float64 $settings.SUPPORT_STOP_TIMEOUT) $margin -}}
+{{- $needed := addf (float64 $settings.SUPPORT_STOP_DELAY) 15 -}}
 {{- if lt (float64 .Values.terminationGracePeriodSeconds) $needed -}}
-{{- fail (printf "terminationGracePeriodSeconds is %v, and pods would be killed while they answer requests: set at least %v, the sum of SUPPORT_STOP_DELAY (%v s), SUPPORT_STOP_TIMEOUT (%v s) and %v s for the end of the process" .Values.terminationGracePeriodSeconds $needed $settings.SUPPORT_STOP_DELAY $settings.SUPPORT_STOP_TIMEOUT $margin) -}}
+{{- fail (printf "terminationGracePeriodSeconds is %v, and pods would be killed while they answer requests: set at least %v, the sum of SUPPORT_STOP_DELAY (%v s), 10 s for requests and 5 s for the end of the process" .Values.terminationGracePeriodSeconds $needed $settings.SUPPORT_STOP_DELAY) -}}
 {{- end -}}
 {{- if and (eq "token" $auth) (not .Values.tokensSecret) -}}
 {{- fail "tokensSecret is empty, and nobody could sign in: name the Secret with tokens.json, or set settings.SUPPORT_AUTH to jwt" -}}

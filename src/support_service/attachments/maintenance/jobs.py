@@ -64,12 +64,7 @@ class AttachmentMaintenance:
     def offloader(self) -> Offloader:
         """Return an Offloader from local storage to S3. Raises KeyError if there is no S3."""
         return Offloader(
-            self.database,
-            self.storages["local"],
-            self.storages["s3"],
-            self.instruments,
-            grace=self._settings.s3.grace,
-            timings=self._timings.offload,
+            self.database, self.storages["local"], self.storages["s3"], self.instruments, timings=self._timings.offload
         )
 
     def jobs(self) -> list[Job]:

@@ -54,11 +54,11 @@ class Offloader:
         instruments: Instruments,
         clock: WallClock = utc_now,
         *,
-        grace: timedelta = DELETE_GRACE,
+        grace: timedelta | None = None,
         timings: OffloadTimings = OffloadTimings(),
     ) -> None:
         self._database, self._source, self._clock = database, source, clock
-        self.files = FileMover(database, source, target, instruments, clock, grace=grace)
+        self.files = FileMover(database, source, target, instruments, clock, grace=grace or DELETE_GRACE)
         self._timings = timings
 
     async def pending_totals(self, before: datetime, limit: int | None = None) -> FileTotals:

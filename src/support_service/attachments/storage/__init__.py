@@ -23,11 +23,14 @@ async def open_storages(
         yield storages
 
 
+DISK_RESERVE = 256 * 1024 * 1024  # bytes of the disk to keep free
+
+
 def configured_storages(
     settings: AttachmentSettings, s3: ObjectStoreSettings, instruments: Instruments | None = None
 ) -> dict[str, AttachmentStorage]:
     """Return the configured storages by name; new files go to the first."""
-    local = LocalAttachmentStorage(settings.directory, settings.disk_reserve)
+    local = LocalAttachmentStorage(settings.directory, DISK_RESERVE)
     if s3.bucket is None:
         return {"local": local}
     from support_service.attachments.storage.s3 import S3AttachmentStorage

@@ -19,6 +19,9 @@ from support_service.platform.access.timings import JwksTimings
 from support_service.platform.settings.process import AccessSettings
 
 MAX_CACHED_TOKENS = 10_000  # default number of verified tokens in the cache
+# Asymmetric algorithms only. With HS256 and similar, every party that can verify a token can also sign one; `none` has
+# no signature. Which of them is used, the keys of the issuer say.
+ALGORITHMS = (*("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"), *("EdDSA", "Ed25519"))
 LEEWAY = 30  # seconds that the clock of the issuer may differ
 MAX_NAME_LENGTH = 128  # characters
 MAX_ID_LENGTH = 36  # characters of the id of an agent, a customer or a team, as in cases
@@ -58,7 +61,7 @@ class JwtVerifier:
         self.keys = JwksCache(
             read, self._verified.clear, required=required, clock=clock, timings=timings, variable=variable
         )
-        self._signatures = _AllowedAlgorithms(algorithms=settings.jwt_algorithms, strict_check_header=False)
+        self._signatures = _AllowedAlgorithms(algorithms=ALGORITHMS, strict_check_header=False)
         self._claims = JWTClaimsRegistry(
             lambda: int(now()),
             LEEWAY,
@@ -99,7 +102,7 @@ class JwtVerifier:
         except ValueError as failure:
             raise _invalid_token("It is not a JWT.") from failure
         algorithm, key_id = header.get("alg"), header.get("kid")
-        if not isinstance(algorithm, str) or algorithm not in self._settings.jwt_algorithms:
+        if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
             raise _invalid_token("Its algorithm is not allowed.")
         if not isinstance(key_id, str | None) or "crit" in header or "b64" in header:
             raise _invalid_token("Its header has an unsupported parameter.")
@@ -166,7 +169,7 @@ class JwtVerifier:
 
 
 class _AllowedAlgorithms(JWSRegistry):
-    """Registry of the algorithms that the settings allow.
+    """Registry of the allowed algorithms.
 
     It does not warn about `EdDSA`: RFC 9864 renamed it, but most issuers still use the old name.
     """

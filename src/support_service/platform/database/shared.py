@@ -57,7 +57,6 @@ async def open_database(
     """Open the database during a `with` block. Raises Unavailable if it can't be used."""
     database = create_database(
         settings.url,
-        synchronous=settings.synchronous,
         pool_size=pool_size,
         prepared_statements=settings.prepared_statements,
         measure=measure,
@@ -73,7 +72,6 @@ async def open_database(
 def create_database(
     url: str,
     *,
-    synchronous: str = "NORMAL",
     pool_size: int = 10,
     prepared_statements: bool = True,
     max_age: float = 1800.0,
@@ -87,7 +85,7 @@ def create_database(
     if url.startswith("sqlite:"):
         from support_service.platform.database.sqlite.engine import SqliteDatabase
 
-        return SqliteDatabase(url, synchronous=synchronous, measure=measure, timings=timings.sqlite)
+        return SqliteDatabase(url, measure=measure, timings=timings.sqlite)
     from support_service.platform.database.postgres.engine import PostgresDatabase
 
     return PostgresDatabase(

@@ -41,10 +41,9 @@ from support_service.platform.settings.section import (
     variables_of,
     with_values_of_files,
 )
-from support_service.platform.settings.values import JWT_ALGORITHMS, LOOPBACK, WrongSetting, mask_secrets
+from support_service.platform.settings.values import LOOPBACK, WrongSetting, mask_secrets
 
 __all__ = [
-    "JWT_ALGORITHMS",
     "LOOPBACK",
     "AccessSettings",
     "ClientSettings",
@@ -61,21 +60,38 @@ KUBERNETES_VARIABLES = re.compile(r"SUPPORT_SERVICE_.*|SUPPORT_.*_(SERVICE_(HOST
 # Settings of release 0.2.0 that were removed, with what holds instead. A service warns if one is set.
 REMOVED = {
     "SUPPORT_ATTACHMENT_DEADLINE": "an upload takes at most an hour",
+    "SUPPORT_ATTACHMENT_DISK_RESERVE": "256 MiB of the disk stay free",
     "SUPPORT_ATTACHMENT_MIN_RATE": "an upload sends at least 1 KiB/s",
     "SUPPORT_ATTACHMENT_UPLOADS": "64 uploads run at once",
+    "SUPPORT_CASE_CACHE_BYTES": "a replica keeps 64 MiB of cases",
     **dict.fromkeys(
         ("SUPPORT_DATABASE_NAME", "SUPPORT_DATABASE_OPTIONS", "SUPPORT_DATABASE_USER"),
         "SUPPORT_DATABASE_URL has all parts",
     ),
     "SUPPORT_DATABASE_CONNECTION_MAX_AGE": "a connection to PostgreSQL is replaced after 30 minutes",
     "SUPPORT_DATABASE_READ_URL": "the primary answers lists and searches, and no standby does",
+    "SUPPORT_EVENTS_CLAIM_AFTER": "an unacknowledged event is delivered again after 10 s",
+    "SUPPORT_EVENTS_CONSUME": "each replica consumes inbound events",
+    "SUPPORT_EVENTS_KEEP_INBOUND": "Redis keeps a tenth of SUPPORT_EVENTS_KEEP, at least 10,000",
+    "SUPPORT_EVENTS_KEEP_PUBLISHED": "published events stay in the database for an hour",
     "SUPPORT_HEADER_TIMEOUT": "the headers of a request arrive within 10 s",
+    "SUPPORT_IDLE_TIMEOUT": "a connection may be idle for 75 s between requests",
+    "SUPPORT_JWT_ALGORITHMS": "JWTs may have any asymmetric algorithm for which the issuer has a key",
     "SUPPORT_JWT_LEEWAY": "clocks may differ by 30 s",
+    "SUPPORT_METRICS_TARGET_INFO": "/metrics always has the series target_info",
     "SUPPORT_NOTIFICATIONS_KEEP": "a notification stays for 30 days",
+    "SUPPORT_OFFLOAD_GRACE": "the local copy is deleted 10 s after a move",
+    "SUPPORT_REDIS_TIMEOUT": "Redis has 45 ms to answer",
     "SUPPORT_REQUESTS": "1,000 requests run at once",
     "SUPPORT_SEND_RATE": "a client reads at least 1 KiB/s of its answers",
     "SUPPORT_SEND_TIMEOUT": "a client may leave its answer unread for 30 s",
+    "SUPPORT_SQLITE_SYNCHRONOUS": "the last commits on SQLite survive a killed process, but no power cut",
+    "SUPPORT_STOP_TIMEOUT": "requests have 10 s to finish at shutdown",
+    "SUPPORT_STREAMS": "streams take at most half of SUPPORT_CONNECTIONS",
+    "SUPPORT_STREAMS_PER_ADDRESS": "an address has 16 times SUPPORT_STREAMS_PER_PRINCIPAL",
     "SUPPORT_TIMELINE_CONNECTIONS": "a source gets 32 calls at once",
+    "SUPPORT_TIMELINE_DEADLINE": "all calls of one read take 1.2 times SUPPORT_TIMELINE_SOURCE_TIMEOUT",
+    "SUPPORT_TIMELINE_STALE_TTL": "a stale answer replaces a failed call for an hour",
     "SUPPORT_UNREAD_BYTES": "all clients may leave 256 MiB unread",
     "SUPPORT_UNREAD_BYTES_PER_CALLER": "a caller may leave 64 MiB unread",
 }
@@ -227,18 +243,7 @@ def _check_access(environ: Mapping[str, str], settings: "Settings") -> None:
 
 
 def _ineffective_warnings(environ: Mapping[str, str], settings: Settings) -> Iterator[str]:
-    timeline, auth = settings.timeline, settings.server.auth
-    if settings.events_redis_url is None and not settings.events.consume:
-        given = environ["SUPPORT_EVENTS_CONSUME"]
-        yield (
-            f"SUPPORT_EVENTS_CONSUME={given!r} leaves inbound events without a consumer: other processes can consume "
-            "them only from Redis, set SUPPORT_EVENTS_REDIS_URL or SUPPORT_REDIS_URL"
-        )
-    if environ.get("SUPPORT_TIMELINE_SOURCE_TIMEOUT") and timeline.source_timeout > timeline.deadline:
-        yield (
-            f"SUPPORT_TIMELINE_SOURCE_TIMEOUT={timeline.source_timeout:g} has no effect beyond "
-            f"{timeline.deadline:g} s: SUPPORT_TIMELINE_DEADLINE ends every call"
-        )
+    auth = settings.server.auth
     if auth != "jwt" and environ.get("SUPPORT_JWT_KEYS"):
         yield f"SUPPORT_JWT_KEYS has no effect: SUPPORT_AUTH is {auth!r}, not 'jwt'"
     checks_client = auth == "jwt" and settings.sign_in.client_id == settings.access.jwt_audience

@@ -9,7 +9,6 @@ from pydantic import BeforeValidator, Field, field_validator
 from support_service.core.domain.case_vocabulary import CHANNELS, SYNTHETIC
 from support_service.platform.settings.section import SettingsSection
 from support_service.platform.settings.values import (
-    Algorithms,
     BaseUrl,
     Channels,
     Count,
@@ -28,9 +27,11 @@ from support_service.platform.settings.values import (
     TracesExporters,
 )
 
+ADDRESS_FACTOR = 16  # streams of one address for each stream that a principal may have
+
 
 class ServerSettings(SettingsSection):
-    """Listening address, authentication mode, shutdown and logging."""
+    """Port, public address, shutdown and logging."""
 
     host: str = Field(
         "127.0.0.1", alias="SUPPORT_HOST", description="Address to listen on. With `SUPPORT_AUTH=open`: loopback only."
@@ -48,12 +49,6 @@ class ServerSettings(SettingsSection):
         None,
         alias="SUPPORT_MASKING_KEY",
         description="Key of customers' pseudonyms in exports and for analysts. Unset: random in each process.",
-    )
-    stop_timeout: Seconds = Field(
-        10,
-        alias="SUPPORT_STOP_TIMEOUT",
-        gt=0,
-        description="Time for requests in progress to finish at shutdown, and without Redis for waiting events.",
     )
     stop_delay: Seconds = Field(
         0,
@@ -140,31 +135,35 @@ class LimitSettings(SettingsSection):
         alias="SUPPORT_RATE_LIMIT_ADDRESS",
         description="Requests of one client address. Unset: `300/s`, or unlimited with `SUPPORT_AUTH=open`.",
     )
-    connections: Count = Field(4096, alias="SUPPORT_CONNECTIONS", ge=8, description="Concurrent client connections.")
+    connections: Count = Field(
+        4096,
+        alias="SUPPORT_CONNECTIONS",
+        ge=8,
+        description="Concurrent client connections. At most half of them may be streams of changes.",
+    )
     lag: Seconds = Field(
         0.5,
         alias="SUPPORT_SHED_LAG",
         ge=0,
         description="Event loop lag above which requests are refused; 0 disables this.",
     )
-    idle_timeout: Seconds = Field(
-        75, alias="SUPPORT_IDLE_TIMEOUT", gt=0, description="Time that a connection may be idle between requests."
-    )
-    streams: Count = Field(
-        2000,
-        alias="SUPPORT_STREAMS",
-        ge=1,
-        description="Open streams of changes in one replica. Each occupies one of `SUPPORT_CONNECTIONS`.",
-    )
     streams_per_principal: Count = Field(
         16,
         alias="SUPPORT_STREAMS_PER_PRINCIPAL",
         ge=1,
-        description="Open streams of one principal in one replica; unlimited with `SUPPORT_AUTH=open`.",
+        description="Open streams of one principal in one replica; unlimited with `SUPPORT_AUTH=open`. One client "
+        "address may have 16 times as many.",
     )
-    streams_per_address: Count = Field(
-        256, alias="SUPPORT_STREAMS_PER_ADDRESS", ge=1, description="Open streams of one client address in one replica."
-    )
+
+    @property
+    def streams_per_address(self) -> int:
+        """The streams of one client address, of which a whole office may have one."""
+        return ADDRESS_FACTOR * self.streams_per_principal
+
+    @property
+    def streams(self) -> int:
+        """The streams of all callers: the other half of the connections is left to requests."""
+        return self.connections // 2
 
 
 class AccessSettings(SettingsSection):
@@ -188,12 +187,6 @@ class AccessSettings(SettingsSection):
         None,
         alias="SUPPORT_JWT_AUDIENCE",
         description="Required `aud` claim. Required with `SUPPORT_JWT_KEYS`, else `SUPPORT_OIDC_CLIENT_ID` if unset.",
-    )
-    jwt_algorithms: Algorithms = Field(
-        ("RS256", "ES256", "EdDSA"),
-        alias="SUPPORT_JWT_ALGORITHMS",
-        validate_default=False,
-        description="Accepted signature algorithms.",
     )
     jwt_role_claim: str = Field(
         "role",
@@ -293,12 +286,6 @@ class TelemetrySettings(SettingsSection):
     )
     traces_exporter: TracesExporters = Field(
         (), alias="OTEL_TRACES_EXPORTER", validate_default=False, description="Where traces go."
-    )
-    target_info: bool = Field(
-        default=False,
-        alias="SUPPORT_METRICS_TARGET_INFO",
-        description="`true` adds the series `target_info` to `/metrics`. Its labels are the attributes of the "
-        "resource, such as the attributes of `OTEL_RESOURCE_ATTRIBUTES`.",
     )
 
     @property

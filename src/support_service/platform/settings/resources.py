@@ -1,6 +1,5 @@
 """Settings of what the service uses: database, upstream services, files, events. An alias is the variable's name."""
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -24,7 +23,10 @@ from support_service.platform.settings.values import (
 
 
 class DatabaseSettings(SettingsSection):
-    """The database that stores cases. Its URL has the password, or names the file with it."""
+    """The database that stores cases.
+
+    Its URL has the password, or names the file with it.
+    """
 
     url: DatabaseUrl = Field(
         "sqlite:///var/support.db", alias="SUPPORT_DATABASE_URL", description="The database that stores cases."
@@ -33,11 +35,6 @@ class DatabaseSettings(SettingsSection):
         None,
         alias="SUPPORT_DATABASE_PASSWORD",
         description="Password for PostgreSQL, if the URL has none. Its file is read for each new connection.",
-    )
-    synchronous: Literal["NORMAL", "FULL"] = Field(
-        "NORMAL",
-        alias="SUPPORT_SQLITE_SYNCHRONOUS",
-        description="`NORMAL` survives a killed process, `FULL` also a power cut.",
     )
     pool_size: int = Field(
         10,
@@ -52,12 +49,6 @@ class DatabaseSettings(SettingsSection):
         alias="SUPPORT_DATABASE_PREPARED_STATEMENTS",
         description="`false` for a pooler that keeps none, such as PgBouncer by default. Statements have no names, and "
         "a read takes four round trips instead of one.",
-    )
-    case_cache: Count = Field(
-        67_108_864,
-        alias="SUPPORT_CASE_CACHE_BYTES",
-        ge=0,
-        description="Memory of a replica for cases that were read, in bytes; 0 reads every case again.",
     )
 
     @model_validator(mode="before")
@@ -100,27 +91,17 @@ class TimelineSettings(SettingsSection):
         alias="SUPPORT_REDIS_URL",
         description="Redis for the timeline cache, rate limits and, by default, events. Unset: in-process.",
     )
-    redis_timeout: Seconds = Field(
-        0.045,
-        alias="SUPPORT_REDIS_TIMEOUT",
-        gt=0,
-        description="Time for Redis to answer, before a read continues without it.",
-    )
     cache_ttl: Seconds = Field(
         300, alias="SUPPORT_TIMELINE_CACHE_TTL", gt=0, description="Time that an answer of a source is fresh."
-    )
-    stale_ttl: Seconds = Field(
-        3600,
-        alias="SUPPORT_TIMELINE_STALE_TTL",
-        ge=0,
-        description="Additional time for which a stale answer replaces a failed call.",
     )
     source_timeout: Seconds = Field(
         2.5, alias="SUPPORT_TIMELINE_SOURCE_TIMEOUT", gt=0, description="Time for one call to a source."
     )
-    deadline: Seconds = Field(
-        3.0, alias="SUPPORT_TIMELINE_DEADLINE", gt=0, description="Time for all calls of one read."
-    )
+
+    @property
+    def deadline(self) -> float:
+        """The time for all calls of one read, in seconds: some wait until others have ended."""
+        return 1.2 * self.source_timeout
 
 
 class AttachmentSettings(SettingsSection):
@@ -134,12 +115,6 @@ class AttachmentSettings(SettingsSection):
     )
     max_bytes: Count = Field(
         26_214_400, alias="SUPPORT_ATTACHMENT_MAX_BYTES", gt=0, description="Maximum size of a file in bytes."
-    )
-    disk_reserve: Count = Field(
-        268_435_456,
-        alias="SUPPORT_ATTACHMENT_DISK_RESERVE",
-        ge=0,
-        description="Bytes of the disk to keep free. An upload that needs them gets 507.",
     )
     types: ContentTypes | None = Field(
         None,
@@ -184,11 +159,6 @@ class ObjectStoreSettings(SettingsSection):
         alias="SUPPORT_OFFLOAD_AFTER",
         description="Age at which the service moves files to S3. Unset: only `support-service offload` does.",
     )
-    grace: Duration = Field(
-        timedelta(seconds=10),
-        alias="SUPPORT_OFFLOAD_GRACE",
-        description="Time after a move until the local copy is deleted.",
-    )
 
     @property
     def credentials(self) -> dict[str, str]:
@@ -211,33 +181,12 @@ class EventSettings(SettingsSection):
     inbound_stream: str = Field(
         "support.inbound", alias="SUPPORT_EVENTS_INBOUND_STREAM", min_length=1, description="Stream of inbound events."
     )
-    keep_inbound: Count = Field(
-        10_000,
-        alias="SUPPORT_EVENTS_KEEP_INBOUND",
-        ge=0,
-        description="Approximate number of applied inbound events that Redis keeps, for `support-service restored`.",
-    )
     keep: Count = Field(
         100_000,
         alias="SUPPORT_EVENTS_KEEP",
         ge=1,
-        description="Approximate maximum length of the stream of published events.",
-    )
-    keep_published: Duration = Field(
-        timedelta(hours=1),
-        alias="SUPPORT_EVENTS_KEEP_PUBLISHED",
-        description="Time that published events stay in the database, to be published again after a failover of Redis.",
-    )
-    consume: bool = Field(
-        default=True,
-        alias="SUPPORT_EVENTS_CONSUME",
-        description="`false`: this process does not consume inbound events.",
-    )
-    claim_after: Seconds = Field(
-        10,
-        alias="SUPPORT_EVENTS_CLAIM_AFTER",
-        gt=0,
-        description="Time until an unacknowledged event is delivered again.",
+        description="Approximate number of published events that Redis keeps. Of applied inbound events it keeps "
+        "a tenth, at least 10,000, for `support-service restored`.",
     )
     webhooks: Webhooks = Field(
         (),

@@ -30,12 +30,6 @@ from support_service.core.redis_url import SENTINEL_SCHEMES, parse_sentinel_url
 
 MAX_SHOWN_LENGTH = 200  # characters of an invalid value in an error message
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-# Asymmetric algorithms only. With HS256 and similar, every party that can verify a token can also sign one; `none` has
-# no signature.
-JWT_ALGORITHMS = (
-    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"),
-    *("EdDSA", "Ed25519"),
-)
 MAX_CHANNELS = 50  # names; each makes a series of metrics
 TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")  # options of redis-py
 POSTGRES_OPTIONS = frozenset(
@@ -211,15 +205,6 @@ def _parse_channels(value: object) -> object:
     return names
 
 
-def _parse_algorithms(value: object) -> object:
-    """Split a comma-separated list of JWT algorithms, in any case."""
-    by_lower_case = {name.lower(): name for name in JWT_ALGORITHMS}
-    names = [name.strip().lower() for name in str(value).split(",")]
-    if not by_lower_case.keys() >= set(names):
-        raise ValueError(f"a comma-separated list of {', '.join(JWT_ALGORITHMS)}")
-    return tuple(by_lower_case[name] for name in names)
-
-
 def _parse_group_map(value: object) -> object:
     r"""Split a comma-separated list of GROUP:NAME; a group may have colons, and may be listed more than once.
 
@@ -279,7 +264,6 @@ Share = Annotated[float, BeforeValidator(units.parse_percentage)]
 MetricsExporters = Annotated[tuple[str, ...], _exporters_validator("prometheus", "otlp", "console")]
 TracesExporters = Annotated[tuple[str, ...], _exporters_validator("otlp", "console")]
 Channels = Annotated[tuple[str, ...], BeforeValidator(_parse_channels)]
-Algorithms = Annotated[tuple[str, ...], BeforeValidator(_parse_algorithms)]
 GroupMap = Annotated[tuple[tuple[str, str], ...], BeforeValidator(_parse_group_map)]
 RoleMap = Annotated[GroupMap, AfterValidator(_check_roles)]
 Issuer = Annotated[str, AfterValidator(_check_issuer)]

@@ -30,10 +30,9 @@ format_value = lru_cache(4096)(floatToGoString)  # most values are small numbers
 class ScrapeReader(PrometheusMetricReader):
     """The exporter for Prometheus, with the texts of the metrics that it has converted."""
 
-    def __init__(self, registry: CollectorRegistry, *, target_info: bool = False) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         # No scope labels: a scraped series has only the labels of its row in the table.
-        super().__init__(registry=registry, scope_info_enabled=False, disable_target_info=not target_info)
-        self._target_info = target_info
+        super().__init__(registry=registry, scope_info_enabled=False)
         self._scraped_registry = registry
         self._lock = threading.Lock()
         self._texts: LRUCache[str, dict[str, MetricText]] = LRUCache(MAX_FORMATS)  # by content type and metric
@@ -52,7 +51,7 @@ class ScrapeReader(PrometheusMetricReader):
             body = converted.removesuffix(LAST_LINE)
             new = (metric for metric in self._collected if metric.name not in known)
             converted_texts = [f"{FIRST_LINE}{text}" for text in f"\n{body}".split(f"\n{FIRST_LINE}")[1:]]
-            info = [converted_texts.pop(0).removesuffix("\n") + "\n"] if self._target_info and converted_texts else []
+            info = [converted_texts.pop(0).removesuffix("\n") + "\n"] if converted_texts else []
             for metric, text in zip(new, converted_texts, strict=True):
                 known[metric.name] = MetricText(metric, text)
             texts = [known[metric.name].with_values_of(metric) for metric in self._collected]

@@ -69,19 +69,15 @@ class Metrics:
         shutdown_timeout: float = SHUTDOWN_TIMEOUT,
         *,
         traced: bool = False,
-        target_info: bool = False,
     ) -> None:
-        """With `traced`, histograms that are exported over OTLP have exemplars of sampled spans.
-
-        With `target_info`, scrapes have a series with the attributes of the resource.
-        """
+        """With `traced`, histograms that are exported over OTLP have exemplars of sampled spans."""
         self.exemplars = traced and "otlp" in exporters
         self._shutdown_timeout = shutdown_timeout
         self.registry = CollectorRegistry()
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="scrape")
         self._render_lock = asyncio.Lock()
         self._queued: dict[ScrapeFormat, asyncio.Task[ScrapeResponse]] = {}
-        self._scrape_reader = _create_scrape_reader(self.registry, target_info) if "prometheus" in exporters else None
+        self._scrape_reader = _create_scrape_reader(self.registry) if "prometheus" in exporters else None
         with refusals_in_one_line():
             readers = [create() for name, create in READER_FACTORIES.items() if name in exporters]
         self._provider = MeterProvider(
@@ -129,10 +125,10 @@ class Metrics:
         run_with_timeout(self._shutdown_timeout, self._provider.shutdown)
 
 
-def _create_scrape_reader(registry: CollectorRegistry, target_info: bool) -> "ScrapeReader":  # noqa: FBT001
+def _create_scrape_reader(registry: CollectorRegistry) -> "ScrapeReader":
     from support_service.platform.telemetry.exposition import ScrapeReader
 
-    return ScrapeReader(registry, target_info=target_info)
+    return ScrapeReader(registry)
 
 
 def _otlp_reader() -> MetricReader:

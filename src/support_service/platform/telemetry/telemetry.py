@@ -41,13 +41,7 @@ class Telemetry:
 
     def __init__(self, settings: TelemetrySettings, timings: TelemetryTimings = TelemetryTimings()) -> None:
         resource = build_resource()
-        self.metrics = Metrics(
-            settings.metrics,
-            resource,
-            timings.shutdown_timeout,
-            traced=bool(settings.traces),
-            target_info=settings.target_info,
-        )
+        self.metrics = Metrics(settings.metrics, resource, timings.shutdown_timeout, traced=bool(settings.traces))
         self.tracing = create_tracing(settings.traces, resource, timings.shutdown_timeout)
         instruments = Instruments(self.metrics.meter, exemplars=self.metrics.exemplars)
         self.instruments = instruments

@@ -65,19 +65,13 @@ class SqliteDatabase:
     is_shared = False
 
     def __init__(
-        self,
-        url: str,
-        *,
-        synchronous: str = "NORMAL",
-        measure: RecordOperation = discard_measurement,
-        timings: SqliteTimings = SqliteTimings(),
+        self, url: str, *, measure: RecordOperation = discard_measurement, timings: SqliteTimings = SqliteTimings()
     ) -> None:
         self.changed = WorkSignal()
         self._measure = measure
         self._timings = timings
         self._path = Path(url.removeprefix("sqlite:///"))
         self._file = FileIdentity(self._path)
-        self._synchronous = synchronous
         self._engine = sa.create_engine(
             f"sqlite+pysqlite:///{self._path}",
             # Every connection is in autocommit mode. Transactions begin explicitly with BEGIN IMMEDIATE, so that they
@@ -289,7 +283,7 @@ class SqliteDatabase:
     def _prepare(self, connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
         self._file.check()  # a connection to another file would answer with other cases, and could damage that file
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute(f"PRAGMA synchronous={self._synchronous}")
+        connection.execute("PRAGMA synchronous=NORMAL")  # a power cut loses the last commits
         connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.create_function("words_match", 2, matches_query, deterministic=True)
