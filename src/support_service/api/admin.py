@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 async def open_admin_server(service: Service, host: str, port: int) -> AsyncIterator[str]:
     """Serve a service's metrics and health endpoints at `host`:`port` during a `with` block, and yield the URL.
 
-    It runs as long as the service, so it still responds while the app drains its last requests. Raises Unavailable if
+    It runs as long as the service, so it still responds while the app drains its last requests. Raises SupportError if
     the address can't be bound.
     """
     guard = service.guard.with_connection_limit(MAX_ADMIN_CONNECTIONS)

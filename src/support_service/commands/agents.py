@@ -76,14 +76,14 @@ def list_agents(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 def set_agent(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Change a person, or add the person. Raises ValidationFailed."""
+    """Change a person, or add the person. Raises SupportError."""
     change = _parse(arguments.id, {"displayName": arguments.name, "teams": arguments.teams, "role": arguments.role})
     added = _store(environ, [change])
     print(f"{'Added' if added else 'Changed'}: {arguments.id}")
 
 
 def import_agents(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Change or add the people of a CSV file. Raises ValidationFailed before anything is changed."""
+    """Change or add the people of a CSV file. Raises SupportError before anything is changed."""
     try:
         with Path(arguments.file).open(encoding="utf-8-sig", newline="") as file:
             changes = list(_read_csv(file))

@@ -39,7 +39,7 @@ def add_to(commands: grammar.Subcommands) -> None:
 def attach(arguments: argparse.Namespace, environ: Mapping[str, str], timings: "ClientTimings | None" = None) -> None:
     """Upload files to a case of a running service. Exit with status 1 if an upload failed.
 
-    Raises ValidationFailed if the first argument is a file, and if there is no file.
+    Raises SupportError if the first argument is a file, and if there is no file.
     """
     from support_service.client import ClientTimings, SupportClient
     from support_service.platform.settings import ClientSettings

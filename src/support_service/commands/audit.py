@@ -94,7 +94,7 @@ def add_to(commands: grammar.Subcommands) -> None:
 def verify(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Verify the whole chain, or files. Exit with status 1 if one is broken.
 
-    Raises ValidationFailed if `--from-head` does not have 64 hexadecimal digits.
+    Raises SupportError if `--from-head` does not have 64 hexadecimal digits.
     """
     expected_head = arguments.from_head
     if expected_head is not None and not SHA256_HEX.fullmatch(expected_head):
@@ -194,7 +194,7 @@ def count_by_actor(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
 
 
 def export(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Write the oldest entries to a new file. Raises Conflict if it exists, and NotFound without such entries."""
+    """Write the oldest entries to a new file. Raises SupportError if it exists, or without such entries."""
     from support_service.platform.audit import entry_rows
     from support_service.platform.audit.segments import write_segment
     from support_service.platform.durable_files import NewFile
@@ -223,10 +223,7 @@ def export(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 def detach(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Delete the entries of a file from the database. Exit with status 1 if the file is broken.
-
-    Raises Conflict if the database has other entries.
-    """
+    """Delete the entries of a file from the database. Exit with status 1 if the file is broken."""
     from support_service.platform.audit import segments
     from support_service.platform.unit_of_work import WriteOrigin
 

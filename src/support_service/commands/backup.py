@@ -69,8 +69,8 @@ def add_to(commands: grammar.Subcommands) -> None:
 def back_up(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Back up the database of SQLite, verify the copy, and give it its name.
 
-    Exit with status 1 if the chain of its audit log is broken. Raises WrongSetting for another database, Conflict if
-    the file exists, and BackupRefused.
+    Exit with status 1 if the chain of its audit log is broken. Raises WrongSetting for another database, BackupRefused,
+    and SupportError if the file exists.
     """
     from support_service.platform.database.sqlite import backup
     from support_service.platform.durable_files import NewFile

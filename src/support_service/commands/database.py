@@ -202,7 +202,7 @@ def _how_to_end(session: "Session") -> str:
 def copy_database(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Copy a SQLite database into an empty PostgreSQL database, compare both, and print the comparison.
 
-    Exit with status 1 if they differ. Raises ValidationFailed for URLs of other databases.
+    Exit with status 1 if they differ. Raises SupportError for URLs of other databases.
     """
     if arguments.target is not None:  # the variables of a password still apply
         environ = {name: value for name, value in environ.items() if DATABASE_VARIABLE.match(name) is None}

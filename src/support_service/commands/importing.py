@@ -75,7 +75,7 @@ class _ImportSource:
 def import_cases(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Import cases and print one line of JSON with the totals. Exit with status 1 if some were refused.
 
-    Raises ValidationFailed for arguments that do not fit together, and the errors of the file, the databases and the
+    Raises SupportError for arguments that do not fit together, and the errors of the file, the databases and the
     storage.
     """
     if arguments.files is not None and arguments.system != "dataflow":

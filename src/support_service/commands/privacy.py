@@ -43,7 +43,7 @@ def add_to(commands: grammar.Subcommands) -> None:
 def erase_customer(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Erase the service's data about a customer and print a receipt. Exit with status 1 if data is left to erase.
 
-    Raises ValidationFailed for an id of a wrong length, and if `--yes` is missing and stdin is not a terminal.
+    Raises SupportError for an id of a wrong length, and if `--yes` is missing and stdin is not a terminal.
     """
     customer = arguments.id
     if not 1 <= len(customer) <= ID_LENGTH:

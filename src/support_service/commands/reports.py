@@ -49,7 +49,7 @@ def add_to(commands: grammar.Subcommands) -> None:
 
 
 async def export(settings: "Settings", arguments: argparse.Namespace) -> None:
-    """Write a row for each case. Raises ValidationFailed for days in a wrong order, and Conflict if the file exists."""
+    """Write a row for each case. Raises SupportError for days in a wrong order, or if the file exists."""
     from support_service.cases.masking import Masker
     from support_service.platform.database.shared import open_database
     from support_service.platform.durable_files import NewFile

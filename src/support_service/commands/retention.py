@@ -70,7 +70,7 @@ def add_to(commands: grammar.Subcommands) -> None:
 
 
 async def retention(settings: "Settings", arguments: argparse.Namespace) -> int | None:
-    """Delete files, or store and delete cases. Raises ValidationFailed for options that do not fit together."""
+    """Delete files, or store and delete cases. Raises SupportError for options that do not fit together."""
     of_files = arguments.older_than is not None
     for name in CASES_ONLY if of_files else FILES_ONLY:
         if getattr(arguments, name):

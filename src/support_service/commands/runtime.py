@@ -77,17 +77,14 @@ def load_settings(environ: Mapping[str, str]) -> "Settings":
 
 
 def load_migrated_settings(environ: Mapping[str, str]) -> "Settings":
-    """Return the settings for a command that needs every migration, and configure logging.
-
-    Raises Unavailable if the SQLite file does not exist, and WrongSetting if migrations are missing.
-    """
+    """Return the settings for a command that needs every migration, and configure logging."""
     settings = load_settings_and_log(environ)
     check_migrated(settings.database.url)
     return settings
 
 
 def load_settings_and_log(environ: Mapping[str, str]) -> "Settings":
-    """Return the settings, and configure logging. Raises Unavailable if the SQLite file does not exist."""
+    """Return the settings, and configure logging. Raises SupportError if the SQLite file does not exist."""
     from support_service.platform.telemetry import logs
 
     settings = load_settings(environ)
@@ -127,7 +124,7 @@ def run_on_database(
 ) -> Result:
     """Open the database, run `work` on it and return the result; `around` is given a function that does so.
 
-    Raises Unavailable with a one-line reason if the database is missing, lacks migrations or can't be used.
+    Raises SupportError with a one-line reason if the database is missing, lacks migrations or can't be used.
     """
     import sqlalchemy as sa
 

@@ -65,7 +65,7 @@ def add_to(commands: grammar.Subcommands) -> None:
 def set_degrade_override(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Stop asking an upstream service for a limited time.
 
-    Raises ValidationFailed for an unknown service, an empty or wrong reason, or a wrong duration.
+    Raises SupportError for an unknown service, an empty or wrong reason, or a wrong duration.
     """
     settings = load_settings(environ)
     if arguments.service not in UPSTREAM_SERVICES:
@@ -80,7 +80,7 @@ def set_degrade_override(arguments: argparse.Namespace, environ: Mapping[str, st
 def set_ttl_override(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Override for a limited time how long timeline answers count as fresh.
 
-    Raises ValidationFailed for a wrong number of seconds, reason or duration.
+    Raises SupportError for a wrong number of seconds, reason or duration.
     """
     from support_service.timeline import override_rules, overrides
 
@@ -117,7 +117,7 @@ def _set_override(settings: "Settings", name: str, value: float | None, argument
 
 
 def clear_overrides(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Clear overrides before they expire. Raises ValidationFailed for an unknown override."""
+    """Clear overrides before they expire. Raises SupportError for an unknown override."""
     from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
     from support_service.timeline import overrides
 

@@ -57,7 +57,7 @@ def add_to(commands: grammar.Subcommands) -> None:
 def create_token(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Create a token, store its hash and print the token.
 
-    Raises Conflict if a valid token has the name, and ValidationFailed for a wrong name, subject, team or duration.
+    Raises SupportError if a valid token has the name, and for a wrong name, subject, team or duration.
     """
     from support_service.platform.access.tokens import TokenEntry, edit_token_file, hash_token, new_token
     from support_service.platform.settings import AccessSettings
@@ -113,7 +113,7 @@ def list_tokens(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 def revoke_token(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Revoke a token. Raises NotFound if no token has the name."""
+    """Revoke a token. Raises SupportError if no token has the name."""
     from support_service.platform.access.tokens import edit_token_file, read_token_file
     from support_service.platform.settings import AccessSettings
 

@@ -161,6 +161,8 @@ def problem(
 ) -> SupportError:
     """Return the error of a code in `problem_codes`, which has its status. The status has its class.
 
+    A code of the command line has no status: its error is a SupportError of no other class.
+
     `retry_after` is in seconds, `limit_bytes` the size that a file may have.
     """
     status = STATUS_BY_CODE[code]

@@ -161,8 +161,9 @@ class CustomerRecords:
     ) -> Customer:
         """Merge a customer, with all ids that were merged into it, into the person with another id; return the person.
 
-        Raises NotFound for an id without record and cases, and VersionConflict. Raises Conflict for an id that was
-        merged into another person, and for a person with too many ids.
+        Raises NotFound for an id without record and cases, ValidationFailed if both ids are the same, and
+        VersionConflict. Raises Conflict for an id that was merged into another person, and for a person with too many
+        ids.
         """
         if not is_customer_id(customer_id):
             raise customer_not_found(customer_id)

@@ -122,7 +122,7 @@ class BrowserPolicy:
         """Refuse requests that a foreign page could have sent to a service without authentication.
 
         A page can send forms to loopback, and can read the responses through DNS rebinding; the Host header then holds
-        the page's own host name. `own` is the service as the client calls it. Raises MisdirectedRequest for the host
+        the page's own host name. `own` is the service as the client calls it. Raises SupportError for the host,
         and Forbidden for the origin.
         """
         if self._own_origins is None:

@@ -56,9 +56,9 @@ class CaseArchive:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Lock the folder for a `with` block, and delete what an interrupted run left in it. Raises Conflict.
+        """Lock the folder for a `with` block, and delete what an interrupted run left in it.
 
-        The cases of a file without a seal are still in the database.
+        The cases of a file without a seal are still in the database. Raises SupportError if another process holds it.
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -13,7 +13,7 @@ UNFINISHED = ".part"  # the end of the name of a file that is not whole yet
 class NewFile:
     """A file that its owner only may read, for a `with` block: PATH.part until `finish` gives it its name, PATH.
 
-    It is deleted without `finish` or `keep`. A process that is killed leaves PATH.part. Raises Conflict if there is
+    It is deleted without `finish` or `keep`. A process that is killed leaves PATH.part. Raises SupportError if there is
     one, so that no two processes write the same file, and if there is a PATH, unless it `replaces` one.
     """
 

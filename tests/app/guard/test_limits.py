@@ -54,7 +54,7 @@ async def test_rate_of_a_caller_is_limited_beside_that_of_its_address(make_clien
 
 @pytest.mark.parametrize("is_admin", [False, True])
 async def test_caller_is_not_limited_where_its_address_is_not(make_client, monkeypatch, is_admin):
-    """Neither on a path like those of health, nor at the admin port."""
+    """Neither on a path that is treated like health, nor at the admin port."""
     if is_admin:
         monkeypatch.setattr(admin, "HEALTH", cases.TAG)
     else:

@@ -168,8 +168,8 @@ def head(request: web.Request, exchange: Exchange) -> web.Response | None:
     Health and metrics requests are not checked: they must work under overload and any host name, change nothing, and
     contain no data of cases. Return the response to a CORS preflight, or None for other requests.
 
-    Raises MisdirectedRequest or Forbidden (origins), Unavailable (overload), RateLimited (rate, unread answers),
-    UriTooLong (query), and MalformedRequest (query, repeated headers, Host).
+    Raises SupportError (host, query), Forbidden (origins), Unavailable (overload), RateLimited (rate, unread answers),
+    and MalformedRequest (query, repeated headers, Host).
     """
     guard, headers = exchange.guard, request.headers
     for name in SINGLE_VALUE_HEADERS:

@@ -149,8 +149,8 @@ async def detach(
 ) -> None:
     """Delete the entries of a verified segment; the chain goes on from its last one. An entry records it.
 
-    A run that was interrupted is continued. Raises Conflict if the database has other entries than the file, or changes
-    that the file lacks. A file without such changes verifies, too, because they may have been erased.
+    A run that was interrupted is continued. Raises SupportError if the database has other entries than the file, or
+    changes that the file lacks. A file without such changes verifies, too, because they may have been erased.
     """
     lacking = await entry_rows.find_changes(database, sorted(segment.without_changes))
     if lacking is not None:

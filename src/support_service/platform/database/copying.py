@@ -217,7 +217,7 @@ class Source:
 
 @contextmanager
 def open_source(url: str) -> Iterator[Source]:
-    """Open a SQLite database and lock it. Raises Unavailable if it is missing, in use, or lacks migrations."""
+    """Open a SQLite database and lock it. Raises SupportError if it is missing, in use, or lacks migrations."""
     path = Path(url.removeprefix("sqlite:///"))
     engine = sa.create_engine(
         "sqlite+pysqlite://",
@@ -284,7 +284,7 @@ class DatabaseCopy:
     async def begin(self) -> int:
         """Prepare the target, and return the number of rows that an earlier copy has stored there.
 
-        Raises Conflict if the target is in use, has another schema, is not empty, or has a part of another source.
+        Raises SupportError if the target is in use, has another schema, is not empty, or has a part of another source.
         """
         target = self._target
         has_revision = await target.fetchval("SELECT to_regclass($1) IS NOT NULL", ALEMBIC_VERSION.name)
@@ -331,7 +331,7 @@ class DatabaseCopy:
     async def copy_rows(self, advance: Advance) -> None:
         """Copy the rows that are missing in the target, and let it number new rows after them.
 
-        `advance` is called with the number of rows of each batch. Raises Unavailable if a row can't be stored.
+        `advance` is called with the number of rows of each batch. Raises SupportError if a row can't be stored.
         """
         for table in TABLES:
             note = self._notes[table.name]

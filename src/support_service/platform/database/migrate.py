@@ -62,7 +62,7 @@ SchemaStatus = Literal["older", "newest", "newer"]  # a schema compared with the
 def upgrade(url: str, revision: str = "head", timings: MigrationTimings = MigrationTimings()) -> SchemaStatus:
     """Apply all migrations up to `revision`, and return how the schema compares afterwards.
 
-    A database that has all of them, or a newer schema, stays unchanged. Raises Unavailable if the database can't be
+    A database that has all of them, or a newer schema, stays unchanged. Raises SupportError if the database can't be
     used, or if its upgrade to 0.2.0 was not finished. Blocks; must not be called in the thread of a running event loop.
     """
 
@@ -101,7 +101,7 @@ def _run_alembic(connection: sa.Connection, what: Literal["upgrade", "downgrade"
 def read_schema_status(url: str) -> SchemaStatus:
     """Return how the database's schema compares with the newest one that this release knows.
 
-    Raises Unavailable as `upgrade` does.
+    Raises the errors of `upgrade`.
     """
     return _run_exclusively(url, _compare_schema, reads_only=True)
 
@@ -132,14 +132,14 @@ def _compare_schema(connection: sa.Connection) -> SchemaStatus:
 
 
 def _check_upgraded(connection: sa.Connection) -> None:
-    """Raise Unavailable for a database whose upgrade from a release before 0.2.0 is not finished."""
+    """Raise SupportError for a database whose upgrade from a release before 0.2.0 is not finished."""
     for left, query in UNFINISHED_UPGRADES.items():
         if connection.execute(sa.text(query)).first():
             raise problem("database_of_earlier_release", UNFINISHED_UPGRADE_MESSAGE.format(left=left))
 
 
 def _check_usable(connection: sa.Connection) -> None:
-    """Raise Unavailable for a database of the earlier support-service only, and for a part of a copy."""
+    """Raise SupportError for a database of the earlier support-service only, and for a part of a copy."""
     found = sa.inspect(connection)
     if found.has_table(EARLIER_TABLE) and not found.has_table(OWN_TABLE):
         raise problem("database_of_earlier_service", EARLIER_SERVICE_MESSAGE)
@@ -168,8 +168,8 @@ def _run_exclusively(
 
     Work that only reads waits for no process on PostgreSQL: a replica may start while the database is migrated.
 
-    Raises Unavailable for a database URL that can't be used, and for a database that fails. Raises it, too, for the
-    database of the earlier support-service, and for a part of a copy.
+    Raises Unavailable for a database URL that can't be used, and for a database that fails. Raises SupportError for
+    the database of the earlier support-service, and for a part of a copy.
     """
 
     def checked(connection: sa.Connection) -> Result:
