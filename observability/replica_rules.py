@@ -19,7 +19,7 @@ from observability.rules import divide_duration, rule_files
 from observability.signal import Alert, Signal, runbook_of
 from observability.signals import ALERTS, SIGNALS
 from support_service.api.panel_links import LINKS_BY_CARD
-from support_service.oncall.expressions import Expression, Unsupported
+from support_service.oncall.expressions import Expression
 
 ROOT = Path(__file__).parent.parent
 RULES_FILE = ROOT / "src" / "support_service" / "oncall" / "rules.json"
@@ -126,7 +126,7 @@ def _rules_by_name(files: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
 def _parses(rule: dict[str, Any]) -> bool:
     try:
         Expression(rule["expr"])
-    except Unsupported:
+    except ValueError:
         return False
     return True
 

@@ -17,10 +17,11 @@ from contextlib import asynccontextmanager, suppress
 from aiohttp import web
 
 from support_service.app import build_app
+from support_service.core.errors import UserError
 from support_service.core.http import format_host
 from support_service.guard.guard import Guard
 from support_service.guard.server import GuardedRunner
-from support_service.platform.settings import ServerSettings, Settings, WrongSetting
+from support_service.platform.settings import ServerSettings, Settings
 
 STOP_TIMEOUT = 10.0  # seconds for requests in progress at shutdown, and without Redis for waiting events
 DRAIN_POLL_INTERVAL = 0.05  # seconds between checks for requests in flight during shutdown
@@ -51,7 +52,7 @@ async def open_server(
     """Serve an app during a `with` block, and yield its URL. The app of a service has a guard.
 
     At the end readiness is switched off, new connections are refused, requests finish, and the service closes.
-    Raises WrongSetting if the address can't be used. The message names `chosen_by`, an option, or else the settings.
+    Raises UserError if the address can't be used. The message names `chosen_by`, an option, or else the settings.
     """
     runner: web.BaseRunner
     if guard is not None:  # `_drain_connections` has already waited for requests when the runner shuts down
@@ -69,7 +70,7 @@ async def open_server(
         except (OSError, UnicodeError) as failure:  # UnicodeError for an invalid host name
             chosen_by = chosen_by or f"SUPPORT_HOST={server.host!r} SUPPORT_PORT={server.port}"
             reason = getattr(failure, "strerror", None) or failure
-            raise WrongSetting(f"{chosen_by}: can't listen there: {reason}") from failure
+            raise UserError(f"{chosen_by}: can't listen there: {reason}") from failure
         try:
             host, port = listener.sockets[0].getsockname()[:2]
             yield f"http://{format_host(host)}:{port}"
@@ -151,7 +152,7 @@ async def wait_for_stop_signal() -> str:
 def fit_connection_limit(settings: Settings) -> Settings:
     """Raise this process's descriptor limit as far as possible, and return settings whose connections fit into it.
 
-    A default that is too large is reduced. Raises WrongSetting if a configured number is too large, or if no descriptor
+    A default that is too large is reduced. Raises UserError if a configured number is too large, or if no descriptor
     is left for clients.
     """
     _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -162,7 +163,7 @@ def fit_connection_limit(settings: Settings) -> Settings:
     if descriptors == resource.RLIM_INFINITY or connections <= available:
         return settings
     if "connections" in settings.limits.model_fields_set or available < 1:
-        raise WrongSetting(
+        raise UserError(
             f"SUPPORT_CONNECTIONS={connections}: this process may open {descriptors} files (ulimit -n), and needs "
             f"{RESERVED_DESCRIPTORS} of them for other things"
         )
@@ -179,7 +180,7 @@ def return_freed_memory() -> None:
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises WrongSetting or SupportError if the start fails."""
+    """Serve until SIGTERM or SIGINT. Raises UserError or SupportError if the start fails."""
     sys.setswitchinterval(THREAD_SWITCH_INTERVAL)
     return_freed_memory()
     settings = fit_connection_limit(settings)

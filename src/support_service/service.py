@@ -28,6 +28,7 @@ from support_service.cases.notifier import Notifier
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
 from support_service.cases.splitting import CaseSplitter
+from support_service.core.errors import UserError
 from support_service.core.pagination import CursorSeal
 from support_service.desk.agents import CLAIMS_INTERVAL, AgentDirectory
 from support_service.desk.bulk import BulkService, BulkTimings
@@ -78,7 +79,7 @@ from support_service.platform.certificates import CertificateTimings, watch_cert
 from support_service.platform.database import Database, DatabaseTimings
 from support_service.platform.database.shared import read_secret, read_version_base
 from support_service.platform.idempotency_keys import CLEANUP_INTERVAL, SETTLE_INTERVAL, IdempotencyService
-from support_service.platform.settings import Settings, WrongSetting
+from support_service.platform.settings import Settings
 from support_service.platform.telemetry.process import LoopLagSampler
 from support_service.platform.telemetry.provider import Metrics
 from support_service.platform.telemetry.telemetry import Telemetry, TelemetryTimings
@@ -196,7 +197,7 @@ async def open_service(  # noqa: PLR0915 - the parts in their order
 ) -> AsyncIterator[Service]:
     """Open every part during a `with` block.
 
-    Raises Unavailable if the database, the attachment directory or the tokens can't be used. Raises WrongSetting if a
+    Raises Unavailable if the database, the attachment directory or the tokens can't be used. Raises UserError if a
     server that is configured as Redis answers in another way.
     """
     instruments = telemetry.instruments
@@ -341,19 +342,19 @@ async def open_service(  # noqa: PLR0915 - the parts in their order
 async def _check_redis(urls: Mapping[str, str]) -> dict[str, str]:
     """Check the servers that are configured as Redis, and return the silent ones. `urls` are by variable.
 
-    Raises WrongSetting if a server can't be used.
+    Raises UserError if a server can't be used.
     """
     silent = {}
     for variable, url in urls.items():
-        from support_service.platform.redis import NoAnswer, find_obstacle  # noqa: PLC0415 - only if it is used
+        from support_service.platform.redis import find_obstacle  # noqa: PLC0415 - only if it is used
 
         try:
             obstacle = await find_obstacle(url)
-        except NoAnswer:
+        except ConnectionError:
             silent[variable] = url
             continue
         if obstacle:
-            raise WrongSetting(f"{variable}: the server at this URL {obstacle}")
+            raise UserError(f"{variable}: the server at this URL {obstacle}")
     return silent
 
 
@@ -363,7 +364,7 @@ async def _await_answers(silent: Mapping[str, str], interval: float) -> None:
         await asyncio.sleep(interval)
         try:
             silent = await _check_redis(silent)
-        except WrongSetting as wrong:
+        except UserError as wrong:
             log.error("The service stops: %s", wrong)  # noqa: TRY400 - the message suffices
             signal.raise_signal(signal.SIGTERM)
             raise

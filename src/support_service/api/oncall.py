@@ -25,7 +25,6 @@ from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.part_state import OK, OncallCard
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.oncall.judge import Failure, Finding, merge_findings
-from support_service.oncall.prometheus import PrometheusUnavailable
 from support_service.oncall.rules import Action
 from support_service.oncall.verdict import Problem, Verdict, describe, reach_verdict
 from support_service.service import Service
@@ -74,12 +73,7 @@ async def get_oncall(call: Call) -> Reply[OnCall]:
 
 async def _read_alerts(service: Service) -> list[Finding] | str:
     """Return the alerts of Prometheus, or why they can't be read."""
-    if service.prometheus is None:
-        return []
-    try:
-        return await service.prometheus.read()
-    except PrometheusUnavailable as unavailable:
-        return str(unavailable)
+    return [] if service.prometheus is None else await service.prometheus.read()
 
 
 async def _read_database_card(service: Service) -> OncallCard:

@@ -18,9 +18,9 @@ import puremagic
 from support_service.attachments.storage.base import (
     AttachmentStorage,
     ResponseHeaders,
-    StorageUnavailable,
     StoredFile,
     UnreadableFile,
+    storage_unavailable,
     verify_file,
 )
 from support_service.cases.model.files import StoredAttachment, clean_content_type, clean_filename, content_disposition
@@ -221,7 +221,7 @@ async def _check_reads_back(storage: AttachmentStorage, stored: StoredFile) -> N
         await verify_file(storage, stored.key, stored.size, stored.sha256)
     except UnreadableFile as failure:
         log.error("The storage %s did not keep %s as it was sent: %s", storage.name, stored.key, failure)  # noqa: TRY400 - the message suffices
-        raise StorageUnavailable(
+        raise storage_unavailable(
             "wrong_bytes", "The storage did not keep the file as it was sent; send it again."
         ) from failure
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from support_service.attachments.content import UploadValidator, discard_bytes, store_file
-from support_service.attachments.storage.base import AttachmentStorage, StorageOutcome, StorageUnavailable
+from support_service.attachments.storage.base import AttachmentStorage, StorageOutcome
 from support_service.cases.case_files import CaseFiles
 from support_service.cases.links import CaseMerged, check_version_of_duplicate, contended_rows_of, hold_arrival
 from support_service.cases.model.files import StoredAttachment
@@ -183,8 +183,8 @@ class AttachmentUploader:
             outcome = "ok"
         elif isinstance(failure, InsufficientStorage):
             outcome = "full"
-        elif isinstance(failure, StorageUnavailable):
-            outcome = known_or_other(failure.outcome, TRANSFER_OUTCOMES)
+        elif failure.code == "storage_unavailable":
+            outcome = known_or_other(failure.reason, TRANSFER_OUTCOMES)
         else:
             return
         self._instruments.add(ATTACHMENT_TRANSFERS, 1, {"transfer": transfer, "outcome": outcome})

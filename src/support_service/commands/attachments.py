@@ -64,13 +64,13 @@ async def offload(settings: "Settings", arguments: argparse.Namespace) -> int:
     """Move files to S3, and delete their former copies. Return the exit status: 1 if a file failed.
 
     A file that failed in an earlier run, and waits for its next try, counts as well.
-    A SupportError that ends the move is raised after the summary is printed. Raises WrongSetting if there is no S3.
+    A SupportError that ends the move is raised after the summary is printed. Raises UserError if there is no S3.
     """
+    from support_service.core.errors import UserError
     from support_service.platform.background import Job, run_in_background
-    from support_service.platform.settings import WrongSetting
 
     if settings.s3.bucket is None:
-        raise WrongSetting("There is no storage to move files to: set SUPPORT_S3_BUCKET")
+        raise UserError("There is no storage to move files to: set SUPPORT_S3_BUCKET")
     older_than = arguments.older_than
     if older_than is None:
         older_than = settings.s3.offload_after or timedelta(days=30)

@@ -69,16 +69,16 @@ def add_to(commands: grammar.Subcommands) -> None:
 def back_up(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Back up the database of SQLite, verify the copy, and give it its name.
 
-    Exit with status 1 if the chain of its audit log is broken. Raises WrongSetting for another database, BackupRefused,
-    and SupportError if the file exists.
+    Exit with status 1 if the chain of its audit log is broken. Raises UserError for another database, and for a copy
+    that is refused. Raises SupportError if the file exists.
     """
+    from support_service.core.errors import UserError
     from support_service.platform.database.sqlite import backup
     from support_service.platform.durable_files import NewFile
-    from support_service.platform.settings import WrongSetting
 
     settings, target = load_migrated_settings(environ), arguments.file
     if not settings.database.url.startswith("sqlite:"):
-        raise WrongSetting(POSTGRES_MESSAGE)
+        raise UserError(POSTGRES_MESSAGE)
     source = Path(settings.database.url.removeprefix("sqlite:///"))
     with NewFile(target) as new:
         with show_progress("backup", source.stat().st_size) as bar:
@@ -108,7 +108,7 @@ def back_up(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 def begin_after_restore(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Record a restore, and let what Redis has of the undone time be read again.
 
-    Raises UserError if others use the database, and WrongSetting if migrations are missing or a Redis can't be used.
+    Raises UserError if others use the database, and UserError if migrations are missing or a Redis can't be used.
     """
     from support_service.cases.restore import plan_restore, record_restore
     from support_service.platform.unit_of_work import WriteOrigin
@@ -139,7 +139,7 @@ def begin_after_restore(arguments: argparse.Namespace, environ: Mapping[str, str
 async def _without_others(url: str, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
     """Run `work`, and return its result. Raises UserError if others use the database at the beginning.
 
-    On PostgreSQL none migrates during the work; on SQLite only the beginning is checked. Raises WrongSetting if
+    On PostgreSQL none migrates during the work; on SQLite only the beginning is checked. Raises UserError if
     migrations are missing once no process migrates.
     """
     import asyncio
@@ -167,9 +167,9 @@ async def _without_others(url: str, work: Callable[[], Coroutine[Any, Any, Resul
 
 async def _prepare_redis(settings: "Settings", *, dry_run: bool) -> dict[str, int]:
     """Return how many inbound events are read again, and how many cached timelines are forgotten."""
+    from support_service.core.errors import UserError
     from support_service.events.broker.base import RedisBrokerTimings
     from support_service.events.consumer import EVENT_ID_RETENTION
-    from support_service.platform.settings import WrongSetting
 
     found = {"inboundEvents": 0, "cachedTimelines": 0}
     if settings.events_redis_url is not None:
@@ -194,7 +194,7 @@ async def _prepare_redis(settings: "Settings", *, dry_run: bool) -> dict[str, in
             if not dry_run:
                 await cache.delete_all(cached)
         except REDIS_FAILURES as fault:
-            raise WrongSetting(f"Redis at SUPPORT_REDIS_URL can't be used: {fault}") from fault
+            raise UserError(f"Redis at SUPPORT_REDIS_URL can't be used: {fault}") from fault
         finally:
             await cache.close()
     return found

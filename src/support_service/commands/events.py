@@ -191,18 +191,18 @@ def _entry_sort_key(entry_id: str) -> tuple[int, ...]:
 
 @asynccontextmanager
 async def open_redis_broker(settings: "Settings") -> "AsyncIterator[tuple[RedisBroker, str]]":
-    """Yield the broker, and the stream of inbound events. Raises WrongSetting without a Redis that can be used."""
+    """Yield the broker, and the stream of inbound events. Raises UserError without a Redis that can be used."""
+    from support_service.core.errors import UserError
     from support_service.events.broker.redis import RedisBroker
-    from support_service.platform.settings import WrongSetting
 
     url = settings.events_redis_url
     if url is None:
-        raise WrongSetting("Dead letters are stored only in Redis: set SUPPORT_EVENTS_REDIS_URL or SUPPORT_REDIS_URL")
+        raise UserError("Dead letters are stored only in Redis: set SUPPORT_EVENTS_REDIS_URL or SUPPORT_REDIS_URL")
     broker = RedisBroker(url)
     try:
         yield broker, settings.events.inbound_stream
     except BrokerError as fault:
         variable = "SUPPORT_EVENTS_REDIS_URL" if settings.events.redis_url else "SUPPORT_REDIS_URL"
-        raise WrongSetting(f"Redis at {variable} can't be used: {fault}") from fault
+        raise UserError(f"Redis at {variable} can't be used: {fault}") from fault
     finally:
         await broker.close()

@@ -70,7 +70,7 @@ def cli_principal() -> Principal:
 
 
 def load_settings(environ: Mapping[str, str]) -> "Settings":
-    """Return the settings. Raises WrongSetting if a variable has a wrong value."""
+    """Return the settings. Raises UserError if a variable has a wrong value."""
     from support_service.platform.settings import Settings
 
     return Settings.load(environ)
@@ -94,12 +94,12 @@ def load_settings_and_log(environ: Mapping[str, str]) -> "Settings":
 
 
 def check_migrated(url: str) -> None:
-    """Raise WrongSetting if migrations are missing. Must not be called in the thread of a running event loop."""
+    """Raise UserError if migrations are missing. Must not be called in the thread of a running event loop."""
+    from support_service.core.errors import UserError
     from support_service.platform.database import migrate
-    from support_service.platform.settings import WrongSetting
 
     if migrate.read_schema_status(url) == "older":
-        raise WrongSetting(MIGRATIONS_MISSING_MESSAGE)
+        raise UserError(MIGRATIONS_MISSING_MESSAGE)
 
 
 def with_settings(

@@ -57,9 +57,10 @@ def add_demo_commands(commands: grammar.Subcommands) -> None:
 
 
 def serve(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Serve the API. A SQLite database is migrated first; raises WrongSetting if another one lacks migrations."""
+    """Serve the API. A SQLite database is migrated first; raises UserError if another one lacks migrations."""
+    from support_service.core.errors import UserError
     from support_service.platform.database import migrate
-    from support_service.platform.settings import Settings, WrongSetting
+    from support_service.platform.settings import Settings
     from support_service.platform.telemetry import logs
     from support_service.server import serve as run_server
 
@@ -70,7 +71,7 @@ def serve(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     url = settings.database.url
     schema = migrate.upgrade(url) if url.startswith("sqlite:") else migrate.read_schema_status(url)
     if schema == "older":
-        raise WrongSetting(MIGRATIONS_MISSING_MESSAGE)
+        raise UserError(MIGRATIONS_MISSING_MESSAGE)
     if schema == "newer":
         log.warning("%s; tables and columns that are unknown to this release are ignored", NEWER_DATABASE_MESSAGE)
     run_coroutine(run_server(settings))

@@ -3,7 +3,7 @@
 import logging
 import re
 import secrets
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from aiohttp import web
 
@@ -34,17 +34,15 @@ OWN_PAGE = re.compile(r"/console/(?:(?:cases|customers)/[^/\\?#]+|oncall|audit)?
 log = logging.getLogger(__name__)
 
 
-class SignInFailed(Exception):
+class FailedSignIn(NamedTuple):
     """A sign-in that has failed: the code of the text that the page shows, the status and the outcome that counts."""
 
-    def __init__(self, code: str, status: int, outcome: str = "invalid") -> None:
-        super().__init__(code)
-        self.code = code
-        self.status = status
-        self.outcome = outcome
+    code: str
+    status: int
+    outcome: str = "invalid"
 
 
-UNAVAILABLE = ("provider_unavailable", 503, "unavailable")
+UNAVAILABLE = FailedSignIn("provider_unavailable", 503, "unavailable")
 
 
 def add_routes(app: web.Application) -> None:
@@ -72,7 +70,7 @@ async def begin_sign_in(request: web.Request) -> web.StreamResponse:
             state=state, nonce=sign_in.nonce, code_verifier=sign_in.code_verifier, redirect_uri=sign_in.redirect_uri
         )
     except Unavailable:
-        return _failure_page(request, provider, SignInFailed(*UNAVAILABLE))
+        return _failure_page(request, provider, UNAVAILABLE)
     # The sign-ins of two tabs share the cookie, so that both can end.
     secret = read_cookie(request, COOKIE_NAME) or secrets.token_urlsafe(SECRET_BYTES)
     address = request[EXCHANGE].callers[0]
@@ -86,11 +84,12 @@ async def begin_sign_in(request: web.Request) -> web.StreamResponse:
 async def end_sign_in(request: web.Request) -> web.StreamResponse:
     """Start a session for the person whom the provider has sent back, or say why there is none."""
     provider = _provider(request)
-    try:
-        sign_in = await _taken(request)
-        grant = await _redeemed(request, provider, sign_in)
-    except SignInFailed as failure:
-        return _failure_page(request, provider, failure)
+    sign_in = await _taken(request)
+    if isinstance(sign_in, FailedSignIn):
+        return _failure_page(request, provider, sign_in)
+    grant = await _redeemed(request, provider, sign_in)
+    if isinstance(grant, FailedSignIn):
+        return _failure_page(request, provider, grant)
     sessions = browser_sessions(request)
     secret = await sessions.start_for_grant(grant)
     if sign_in.replaced is not None:
@@ -118,30 +117,29 @@ def own_page(address: str) -> str:
     return address if OWN_PAGE.fullmatch(address) and address.isprintable() else HOME_PATH
 
 
-async def _taken(request: web.Request) -> SignIn:
-    """Return the sign-in that this browser has begun. Raises SignInFailed if there is none, or if it has been ended.
+async def _taken(request: web.Request) -> SignIn | FailedSignIn:
+    """Return the sign-in that this browser has begun. It fails if there is none, or if it has been ended.
 
     A repeated parameter is refused (RFC 6749), because a proxy may have checked the other value.
     """
     if any(len(request.query.getall(name, ())) > 1 for name in ("state", "code", "error", "iss")):
-        raise SignInFailed("invalid", 400)
+        return FailedSignIn("invalid", 400)
     secret, state = read_cookie(request, COOKIE_NAME), request.query.get("state")
     sign_in = await request.app[SERVICE].sign_ins.take(secret, state) if secret and state else None
     if sign_in is None:
-        raise SignInFailed("expired", 400, "expired")
+        return FailedSignIn("expired", 400, "expired")
     return sign_in
 
 
-async def _redeemed(request: web.Request, provider: "OidcProvider", sign_in: SignIn) -> "Grant":
-    """Return the grant of the provider, for a person with a role. Raises SignInFailed."""
+async def _redeemed(request: web.Request, provider: "OidcProvider", sign_in: SignIn) -> "Grant | FailedSignIn":
+    """Return the grant of the provider, for a person with a role."""
     query = request.query
     if error := query.get("error"):
         log.warning("The provider refused a sign-in: %r", error[:64])
-        if error in ("server_error", "temporarily_unavailable"):
-            raise SignInFailed(*UNAVAILABLE)
-        raise SignInFailed("denied" if error == "access_denied" else "invalid", 403)
+        failed = FailedSignIn("denied" if error == "access_denied" else "invalid", 403)
+        return UNAVAILABLE if error in ("server_error", "temporarily_unavailable") else failed
     if query.get("iss", provider.issuer) != provider.issuer:  # RFC 9207: the answer is of another provider
-        raise SignInFailed("invalid", 400)
+        return FailedSignIn("invalid", 400)
     try:
         grant = await provider.redeem(
             query.get("code", ""),
@@ -151,18 +149,18 @@ async def _redeemed(request: web.Request, provider: "OidcProvider", sign_in: Sig
         )
     except Unauthenticated as refusal:
         log.warning("A sign-in failed: %s", refusal)
-        raise SignInFailed("invalid", 400) from refusal
-    except Unavailable as failure:
-        raise SignInFailed(*UNAVAILABLE) from failure
+        return FailedSignIn("invalid", 400)
+    except Unavailable:
+        return UNAVAILABLE
     try:
         provider.principal(grant)
     except Unauthenticated as refusal:
         log.warning("A person whom the provider has signed in may not use the service: %s", refusal)
-        raise SignInFailed("no_role", 403) from refusal
+        return FailedSignIn("no_role", 403)
     return grant
 
 
-def _failure_page(request: web.Request, provider: "OidcProvider", failure: SignInFailed) -> web.Response:
+def _failure_page(request: web.Request, provider: "OidcProvider", failure: FailedSignIn) -> web.Response:
     provider.count(failure.outcome)
     return shell_response(request, SIGN_IN_PAGE, failure.status, failure.code)
 

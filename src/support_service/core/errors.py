@@ -50,6 +50,7 @@ class SupportError(UserError):
     status: int | None = None  # None if there was no answer
     retry_after: float | None = None  # seconds until the next request is allowed, if that is known
     request_id: str | None = None  # of an answer: identifies the request in the log of the service
+    reason: str = ""  # which case of the code it is, for the service itself
     caller: str | None = None  # whom a refused token names, if that is certain; for the log, not for the answer
     problem: Mapping[str, Any] = MappingProxyType({})
 
@@ -156,19 +157,18 @@ def problem(
     detail: str,
     errors: Sequence[FieldError] = (),
     *,
+    reason: str = "",
     retry_after: float | None = None,
     limit_bytes: int | None = None,
 ) -> SupportError:
     """Return the error of a code in `problem_codes`, which has its status. The status has its class.
 
-    A code of the command line has no status: its error is a SupportError of no other class.
-
-    `retry_after` is in seconds, `limit_bytes` the size that a file may have.
+    `retry_after` is in seconds, `limit_bytes` the size that a file may have. `reason` tells errors of one code apart.
     """
     status = STATUS_BY_CODE[code]
     failure = KIND_BY_STATUS.get(status, SupportError)(code, detail, errors)
     failure.status = status
-    failure.retry_after = retry_after
+    failure.reason, failure.retry_after = reason, retry_after
     if limit_bytes is not None:
         failure.problem = {"limitBytes": limit_bytes}
     return failure

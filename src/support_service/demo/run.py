@@ -12,6 +12,7 @@ from support_service.app import build_app
 from support_service.client import SupportClient
 from support_service.core.clock import utc_now
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, UpstreamService, url_variable
+from support_service.core.errors import UserError
 from support_service.demo.history import import_history, sample_history, sample_orders
 from support_service.demo.samples import (
     ORIGINAL_SUBJECT,
@@ -22,7 +23,7 @@ from support_service.demo.samples import (
 )
 from support_service.demo.services import FAILING, OrderPast, simulated_service
 from support_service.platform.database import migrate
-from support_service.platform.settings import ClientSettings, ServerSettings, Settings, WrongSetting
+from support_service.platform.settings import ClientSettings, ServerSettings, Settings
 from support_service.platform.telemetry import logs
 from support_service.server import open_server, wait_for_stop_signal
 from support_service.service import SERVICE
@@ -34,7 +35,7 @@ DATA_DIRECTORY = Path("var/demo")
 async def run(environ: Mapping[str, str], port: int | None) -> None:
     """Serve until Ctrl-C. Upstream services that the environment does not configure are simulated.
 
-    Raises WrongSetting if authentication is on and SUPPORT_TOKEN is missing.
+    Raises UserError if authentication is on and SUPPORT_TOKEN is missing.
     """
     stopped = asyncio.ensure_future(wait_for_stop_signal())
     defaults = {
@@ -57,7 +58,7 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
         settings = Settings.load_to_serve(defaults | {name: value for name, value in environ.items() if value} | chosen)
         headers = ClientSettings.load(environ).headers
         if settings.server.auth != "open" and not headers:
-            raise WrongSetting(
+            raise UserError(
                 f"SUPPORT_AUTH={settings.server.auth!r} requires SUPPORT_TOKEN, with which the demo opens sample cases"
             )
         logs.configure_logging(settings.server.log_level)

@@ -25,10 +25,10 @@ from support_service.client import (
 )
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import ANONYMOUS, Principal, Role
+from support_service.core.errors import UserError
 from support_service.demo.history import customer_record
 from support_service.platform.database import Database
 from support_service.platform.database.tables import tickets
-from support_service.platform.settings import WrongSetting
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, WriteOrigin, unit_of_work
 from support_service.service import Service
 
@@ -172,7 +172,7 @@ SAMPLE_REPLIES = {  # by subject: the agent and the text
 async def open_samples(client: SupportClient, service: Service) -> list[CaseSummary]:
     """Open the samples that a service does not have, and return all its cases, the newest first.
 
-    Raises WrongSetting if the service refuses a request.
+    Raises UserError if the service refuses a request.
     """
     with _refusals_explained():
         for name, policy in SAMPLE_POLICIES.items():
@@ -196,7 +196,7 @@ async def open_samples(client: SupportClient, service: Service) -> list[CaseSumm
 async def make_source_stale(client: SupportClient, cases: Iterable[CaseSummary]) -> None:
     """Read a sample's timeline, and again when one of its sources has failed: what it said first is stale now.
 
-    Raises WrongSetting if the service refuses a request.
+    Raises UserError if the service refuses a request.
     """
     case_id = next(case.id for case in cases if case.subject == STALE_CASE_SUBJECT)
     with _refusals_explained():
@@ -210,7 +210,7 @@ def _refusals_explained() -> Iterator[None]:
         yield
     except SupportError as failure:
         who = " with SUPPORT_TOKEN" if failure.status in AUTH_STATUSES else ""
-        raise WrongSetting(f"The sample cases can't be opened{who}: {failure}") from failure
+        raise UserError(f"The sample cases can't be opened{who}: {failure}") from failure
 
 
 async def _read_cases(client: SupportClient) -> list[CaseSummary]:

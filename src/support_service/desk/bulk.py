@@ -108,11 +108,8 @@ class StoredBulk(NamedTuple):
     items: Mapping[str, Mapping[str, Any]]
 
 
+_DONE_MEANWHILE = "done_meanwhile"  # code of the error of a case that has an outcome already
 _NO_CHANGE: Mapping[str, Any] = {"former": None, "version": None}
-
-
-class _DoneMeanwhile(Exception):
-    """Another process has given the case its outcome."""
 
 
 ChangeCase = Callable[[WriteOrigin, str], Awaitable[Outcome | None]]
@@ -362,18 +359,16 @@ async def _outcome_of(changed: Awaitable[Outcome | None]) -> tuple[Outcome | Non
     """Return the outcome of a case that is to be stored, and its problem code. Raises ServiceFailed."""
     try:
         return await changed, None
-    except _DoneMeanwhile:
-        return None, None
     except ServiceFailed:
         raise
     except SupportError as refusal:
-        return REFUSED, refusal.code
+        return (None, None) if refusal.code == _DONE_MEANWHILE else (REFUSED, refusal.code)
 
 
 async def _add_item(
     work: UnitOfWork, bulk: StoredBulk, case: LockedCase, outcome: Outcome, former: Mapping[str, Any] | None
 ) -> None:
-    """Store the outcome of a changed case. Raises _DoneMeanwhile if it has one, which undoes the change."""
+    """Store the outcome of a changed case. Raises _DONE_MEANWHILE if it has one, which undoes the change."""
     row = {
         "bulk_id": bulk.id,
         "case_id": case.current.id,
@@ -383,7 +378,7 @@ async def _add_item(
         "version": case.current.version,
     }
     if not await work.tx.change_one(ADD_ITEM, row):
-        raise _DoneMeanwhile
+        raise SupportError(_DONE_MEANWHILE, "Another process has given the case its outcome.")
 
 
 async def erase_former_values(tx: Transaction, case_ids: Collection[str]) -> None:

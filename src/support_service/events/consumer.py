@@ -26,7 +26,7 @@ from support_service.core.errors import SupportError, Unavailable, problem
 from support_service.core.ids import new_id
 from support_service.core.part_state import OK, OncallCard
 from support_service.events import envelope
-from support_service.events.broker.base import Broker, BrokerError, Delivery, StreamBacklog, StreamFullError
+from support_service.events.broker.base import Broker, BrokerError, Delivery, StreamBacklog
 from support_service.events.inbound_events import InboundEvent
 from support_service.events.polling import poll_with_backoff
 from support_service.platform.database import Database, Transaction
@@ -157,9 +157,9 @@ class EventConsumer:
         try:
             most = self._timings.max_waiting_events
             await self._broker.publish(self._stream, [envelope.serialize_event(event)], max_length=most, trim=False)
-        except StreamFullError as full:
-            raise problem("events_busy", "Too many events are waiting; send it again later.") from full
-        except BrokerError:
+        except BrokerError as failure:
+            if failure.full:
+                raise problem("events_busy", "Too many events are waiting; send it again later.") from failure
             self._count_consumed(event, await self._apply(event))
 
     async def refresh_backlog(self) -> None:

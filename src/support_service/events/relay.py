@@ -23,7 +23,7 @@ from support_service.core.clock import Backoff, utc_now
 from support_service.core.ids import new_id
 from support_service.core.part_state import OncallCard
 from support_service.events import republishing, webhook_sender
-from support_service.events.broker.base import Broker, BrokerError, FencedError, PublicationsLostError
+from support_service.events.broker.base import Broker, BrokerError
 from support_service.events.polling import poll_with_backoff
 from support_service.events.republishing import ANY_TO_BE_REPEATED, SELECT_CONFIRMED, select_oldest
 from support_service.platform.background import Pause, WorkSignal
@@ -204,12 +204,12 @@ class OutboxRelay:
                 fence=self._fence,
                 confirmed=waiting.confirmed or 0 if self._keep_published else 0,
             )
-        except PublicationsLostError as error:
-            await self._republish_after(error.kept)
-            return 0
         except BrokerError as error:
+            if error.kept is not None:
+                await self._republish_after(error.kept)
+                return 0
             self._count_published(pending, "error")
-            if isinstance(error, FencedError):
+            if error.fence is not None:
                 self._newer_fence = error.fence
                 self._lease_ends_at = self._renew_at = 0.0
             raise

@@ -24,17 +24,14 @@ from support_service.platform.settings.resources import AttachmentSettings
 
 BLOCK_BYTES = 256 * 1024  # bytes per read
 CONCURRENT_FILES = 16  # they share the flush of a folder
+MISSING = "missing"  # reason of the refusal of a file that a case names and that does not exist
 _OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # so that a named pipe does not block
-
-
-class MissingFile(ValidationFailed):
-    """A file that a case names and that does not exist."""
 
 
 def open_below(folder: Path, path: str) -> BinaryIO:
     """Open a regular file by its path relative to a folder, each part without following symbolic links.
 
-    Raises MissingFile, and ValidationFailed for a path or a file that is not allowed.
+    Raises ValidationFailed for a path or a file that is not allowed, and with the reason MISSING.
     """
     *parents, name = path.split("/")
     if "\0" in path or any(part in ("", ".", "..") for part in (*parents, name)):
@@ -47,7 +44,7 @@ def open_below(folder: Path, path: str) -> BinaryIO:
                 descriptor = _close_later(opened, os.open(part, _OPEN_FLAGS | os.O_DIRECTORY, dir_fd=descriptor))
             found = os.open(name, _OPEN_FLAGS, dir_fd=descriptor)
         except FileNotFoundError:
-            raise _unreadable_file_error(path, "does not exist", kind=MissingFile) from None
+            raise _unreadable_file_error(path, "does not exist", reason=MISSING) from None
         except (OSError, ValueError) as failure:  # ValueError: a lone surrogate
             raise _unreadable_file_error(path, _describe_failure(failure)) from None
     if not stat.S_ISREG(os.fstat(found).st_mode):
@@ -69,14 +66,11 @@ def _describe_failure(failure: OSError | ValueError) -> str:
     return f"can't be opened: {describe_os_error(failure)}"
 
 
-def _unreadable_file_error(
-    path: str, reason: str, code: str = "invalid_request", kind: type[ValidationFailed] = ValidationFailed
-) -> ValidationFailed:
-    return kind(
-        code,
-        f"A file of the case can't be read: {path[:200]!r} {reason}",
-        [FieldError("attachments", f"{path[:200]!r}: {reason}")],
-    )
+def _unreadable_file_error(path: str, why: str, code: str = "invalid_request", *, reason: str = "") -> ValidationFailed:
+    found = FieldError("attachments", f"{path[:200]!r}: {why}")
+    failure = ValidationFailed(code, f"A file of the case can't be read: {path[:200]!r} {why}", [found])
+    failure.reason = reason
+    return failure
 
 
 async def _read_blocks(file: BinaryIO) -> AsyncIterator[bytes]:
@@ -164,7 +158,7 @@ class ImportedFiles:
 
     def _leave_out_if_missing(self, case: CaseToImport, file: FileToImport, failure: SupportError) -> bool:
         """Leave out a missing file, if that is wanted. Return True if it is left out."""
-        if not self._skip_missing or not isinstance(failure, MissingFile):
+        if not self._skip_missing or failure.reason != MISSING:
             return False
         case.leave_out(file)
         self.missing += 1

@@ -37,12 +37,8 @@ Evaluate = Callable[[Figures, float], Value]
 Matcher = Callable[[Labels], bool]
 
 
-class Unsupported(ValueError):
-    """An expression uses what this process can't evaluate."""
-
-
 class Expression:
-    """An expression that can be evaluated. Raises Unsupported."""
+    """An expression that can be evaluated. Raises ValueError."""
 
     def __init__(self, text: str) -> None:
         parser = _Parser(text)
@@ -86,7 +82,7 @@ class _Parser:
         while text[at:].strip():
             found = TOKENS.match(text, at)
             if found is None:
-                raise Unsupported(f"can't read {text[at : at + 20]!r}")
+                raise ValueError(f"can't read {text[at : at + 20]!r}")
             self._tokens.append((found.lastgroup or "", found[found.lastgroup or 0]))
             at = found.end()
         self._tokens.append(("end", ""))
@@ -95,7 +91,7 @@ class _Parser:
     def whole(self) -> Evaluate:
         expression = self._operation(0)
         if self._kind != "end":
-            raise Unsupported(f"unexpected {self._word!r}")
+            raise ValueError(f"unexpected {self._word!r}")
         return expression
 
     @property
@@ -118,7 +114,7 @@ class _Parser:
 
     def _expect(self, word: str) -> None:
         if not self._accept(word):
-            raise Unsupported(f"expected {word!r} before {self._word!r}")
+            raise ValueError(f"expected {word!r} before {self._word!r}")
 
     def _operation(self, level: int) -> Evaluate:
         if level == len(LEVELS):
@@ -132,10 +128,10 @@ class _Parser:
 
     def _matching(self) -> "Matching":
         if self._word in ("bool", "ignoring"):
-            raise Unsupported(self._word)
+            raise ValueError(self._word)
         on = self._labels() if self._accept("on") else None
         if self._word == "group_right":
-            raise Unsupported(self._word)
+            raise ValueError(self._word)
         many = self._accept("group_left") and self._labels() is not None
         return Matching(on, many=many)
 
@@ -158,7 +154,7 @@ class _Parser:
             self._expect(")")
             return inner
         if word == "{" or kind != "name":
-            raise Unsupported(f"unexpected {word!r}")
+            raise ValueError(f"unexpected {word!r}")
         if word in AGGREGATIONS and self._word in ("by", "without", "("):
             return self._aggregation(word)
         if self._word == "(":
@@ -174,7 +170,7 @@ class _Parser:
         if not given and self._accept("by"):
             by = self._labels()
         if self._word == "without":
-            raise Unsupported("without")
+            raise ValueError("without")
         return partial(_aggregate, name, by, arguments)
 
     def _call(self, name: str) -> Evaluate:
@@ -186,10 +182,10 @@ class _Parser:
                 rest.append(self._operation(0))
             self._expect(")")
             if not isinstance(selector, Selector) or selector.seconds is None:
-                raise Unsupported(f"{name} needs a range")
+                raise ValueError(f"{name} needs a range")
             return partial(_over_range, RANGE_FUNCTIONS[name], selector, rest)
         if name not in FUNCTIONS:
-            raise Unsupported(name)
+            raise ValueError(name)
         return partial(FUNCTIONS[name], self._arguments())
 
     def _arguments(self) -> list[Any]:
@@ -288,12 +284,12 @@ def matcher(label: str, operator: str, value: str) -> Matcher:
 
 
 def _joined(operator: str, match: Matching, left: Evaluate, right: Evaluate) -> Evaluate:
-    """Return an operation on two expressions. Raises Unsupported for a number where the operator needs a vector."""
+    """Return an operation on two expressions. Raises ValueError for a number where the operator needs a vector."""
     if operator in CALCULATE:
         if isinstance(left, Number) and isinstance(right, Number):
             return Number(CALCULATE[operator](left.value, right.value))
     elif isinstance(left, Number) or (isinstance(right, Number) and operator not in COMPARE):
-        raise Unsupported(f"{operator!r} with a number where a vector is needed")
+        raise ValueError(f"{operator!r} with a number where a vector is needed")
     return partial(_operate, operator, match, (left, right))
 
 

@@ -15,10 +15,6 @@ PROMETHEUS = "prometheus"  # found by it
 WATCHDOG = "Watchdog"  # fires while the rules are evaluated
 
 
-class PrometheusUnavailable(Exception):
-    """Prometheus did not answer as it should; the text says why."""
-
-
 class PrometheusAlerts:
     """Reads the alerts of one Prometheus."""
 
@@ -27,22 +23,20 @@ class PrometheusAlerts:
         self._url = url
         self._rules = rules
 
-    async def read(self) -> list[Finding]:
-        """Return the alerts of this service that are pending or fire. Raises PrometheusUnavailable."""
+    async def read(self) -> list[Finding] | str:
+        """Return the alerts of this service that are pending or fire, or why they can't be read."""
         try:
             async with self._session.get(f"{self._url}/api/v1/alerts") as response:
                 if response.status != 200:  # noqa: PLR2004 - HTTP's own
-                    raise PrometheusUnavailable(f"It answers with status {response.status}.")
+                    return f"It answers with status {response.status}."
                 alerts = json.loads(await response.read())["data"]["alerts"]
                 if not any(each["labels"]["alertname"] == WATCHDOG for each in alerts):
-                    raise PrometheusUnavailable(
-                        f"It does not evaluate the rules of this service: {WATCHDOG} is missing."
-                    )
+                    return f"It does not evaluate the rules of this service: {WATCHDOG} is missing."
                 return [finding for each in alerts if (finding := self._finding(each)) is not None]
         except (aiohttp.ClientError, TimeoutError, OSError) as failure:
-            raise PrometheusUnavailable(f"{describe_client_error(failure)}.") from failure
-        except (ValueError, KeyError, TypeError) as failure:
-            raise PrometheusUnavailable("Its answer is not one of Prometheus.") from failure
+            return f"{describe_client_error(failure)}."
+        except (ValueError, KeyError, TypeError):
+            return "Its answer is not one of Prometheus."
 
     def _finding(self, alert: dict[str, Any]) -> Finding | None:
         labels = alert["labels"]

@@ -38,10 +38,6 @@ OBSTACLES = {
 }
 
 
-class NoAnswer(Exception):
-    """A server does not say what it is."""
-
-
 class OversizedAnswer(InvalidResponse):
     """An answer that exceeds `MAX_ANSWER_BYTES`, or is nested too deep. redis-py closes its connection."""
 
@@ -155,8 +151,8 @@ def create_pool(url: str, *, blocking: bool = False, **options: Any) -> redis.Co
 async def find_obstacle(url: str) -> str | None:
     """Return why the server at a URL can't be used, as the end of a sentence; None if it can.
 
-    Raises NoAnswer for a server that can't be reached, is late, or answers with an error: it may be a Redis that works
-    soon.
+    Raises ConnectionError for a server that can't be reached, is late, or answers with an error: it may be a Redis that
+    works soon.
     """
     pool = create_pool(url, socket_connect_timeout=REDIS_TIMEOUT, retry=Retry(NoBackoff(), 0))
     client: Any = redis.Redis.from_pool(pool)
@@ -171,7 +167,7 @@ async def find_obstacle(url: str) -> str | None:
     except InvalidResponse:
         is_redis = False
     except (RedisError, OSError) as failure:
-        raise NoAnswer from failure
+        raise ConnectionError from failure
     except MALFORMED_ANSWER_ERRORS:
         is_redis = False
     finally:

@@ -86,10 +86,6 @@ class CheckReport:
         }
 
 
-class WrongContent(Exception):
-    """An answer to a step is not as expected."""
-
-
 class SyntheticCheck:
     """A check of one service. Thresholds are in seconds: for each step, and from an event to its timeline entry."""
 
@@ -178,7 +174,7 @@ class SyntheticCheck:
         text = "Is anyone there?"
         message = await client.add_message(self._case_id, author_type="customer", message=text)
         if message.message != text:
-            raise WrongContent("the response has a different message")
+            raise ValueError("the response has a different message")
 
     async def _upload(self, client: SupportClient) -> None:
         self._files = [await client.upload(self._case_id, os.urandom(self._upload_bytes), filename=PROBE_FILE_NAME)]
@@ -219,14 +215,14 @@ class SyntheticCheck:
             await asyncio.sleep(TIMELINE_POLL_INTERVAL)
         kinds = {entry["type"] for entry in case.timeline}
         if not kinds >= {"conversation", "attachment"}:
-            raise WrongContent(f"the timeline lacks entries: it has only {', '.join(sorted(kinds))}")
+            raise ValueError(f"the timeline lacks entries: it has only {', '.join(sorted(kinds))}")
 
     async def _refresh(self, client: SupportClient) -> None:
         _check_sources(await client.refresh_timeline(self._case_id))
 
     async def _close(self, client: SupportClient) -> None:
         if (await client.close_case(self._case_id)).status != "closed":
-            raise WrongContent("the case is not closed")
+            raise ValueError("the case is not closed")
 
     async def _delete(self, client: SupportClient) -> None:
         await client.delete_case(self._case_id)
@@ -234,21 +230,21 @@ class SyntheticCheck:
             await client.get_case(self._case_id)
         except NotFound:
             return
-        raise WrongContent("the deleted case can still be read")
+        raise ValueError("the deleted case can still be read")
 
 
 def _check_sources(case: Case) -> None:
-    """Raise WrongContent if an upstream service of the timeline returned nothing or only stale data."""
+    """Raise ValueError if an upstream service of the timeline returned nothing or only stale data."""
     bad = {
         name: f"{source['status']} ({source['reason']})"
         for name, source in case.timeline_sources.items()
         if source["status"] not in ACCEPTED_SOURCE_STATUSES
     }
     if bad:
-        raise WrongContent("; ".join(f"the timeline source {name} is {status}" for name, status in bad.items()))
+        raise ValueError("; ".join(f"the timeline source {name} is {status}" for name, status in bad.items()))
 
 
 def _describe_failure(failure: Exception) -> str:
     if isinstance(failure, SupportError):
         return f"{failure.status} {failure.code}: {failure}" if failure.status else str(failure)
-    return str(failure) if isinstance(failure, WrongContent) else describe_client_error(failure)
+    return str(failure) if isinstance(failure, ValueError) else describe_client_error(failure)

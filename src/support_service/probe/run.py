@@ -132,7 +132,7 @@ async def run_every(
 ) -> None:
     """Run the checks every `interval` seconds until SIGTERM or SIGINT.
 
-    Prints one report per line, and serves and exports the last ones as metrics. Raises WrongSetting if they can't be
+    Prints one report per line, and serves and exports the last ones as metrics. Raises UserError if they can't be
     served.
     """
     stopped = asyncio.ensure_future(wait_for_stop_signal())

@@ -26,14 +26,6 @@ CONTINUED_COMMENT = "continued: the broker of changes is back"
 log = logging.getLogger(__name__)
 
 
-class ReplayGap(Exception):
-    """Changes behind a client's position can't be replayed; it has to read again what it shows."""
-
-    def __init__(self, reason: GapReason) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
 MAX_KEPT_SECONDS = 60.0  # seconds; an erasure can't reach the memory of a replica
 REMEMBERED_EVENTS = 400  # latest events whose ids are known: a relay that takes over publishes a batch again
 
@@ -120,14 +112,16 @@ class Feed:
                 self._note_interrupted()
             await asyncio.sleep(self._timings.backoff.delay(failures))
 
-    async def replay(self, last_event_id: str, up_to: LogPlace) -> AsyncGenerator[list[Change], None]:
+    async def replay(self, last_event_id: str, up_to: LogPlace) -> AsyncGenerator[list[Change] | GapReason, None]:
         """Yield the changes behind a client's position, up to a place that the feed has reached.
 
-        Raises Gap if they are not there any more or are too many, and BrokerError.
+        If they are not there any more or are too many, the last item is the reason. The client then has to read again
+        what it shows. Raises BrokerError.
         """
         position = parse_position(last_event_id)
         if position is None or self.position is None or position.epoch != self.position.epoch:
-            raise ReplayGap("foreign")
+            yield "foreign"
+            return
         if position.place >= self._kept_after and position.place <= up_to:
             kept = [change for change, _, _ in self._kept if position.place < change.position.place <= up_to]
             for first in range(0, len(kept), self._timings.page_size):
@@ -135,15 +129,17 @@ class Feed:
             return
         state = await self._log.state()
         if state.epoch != position.epoch or position.place > state.last:
-            raise ReplayGap("foreign")
+            yield "foreign"
+            return
         if position.place >= up_to:  # the client comes from a replica that was ahead
             return
         if position.place < state.missing_to:
-            raise ReplayGap("trimmed")
+            yield "trimmed"
+            return
         async for page in self._replay_log(position, up_to):
             yield page
 
-    async def _replay_log(self, position: Position, up_to: LogPlace) -> AsyncGenerator[list[Change], None]:
+    async def _replay_log(self, position: Position, up_to: LogPlace) -> AsyncGenerator[list[Change] | GapReason, None]:
         number, after = 0, position.place
         seen_event_ids = OrderedDict[str, None]()
         before = await self._log.entries_before(after, REMEMBERED_EVENTS)
@@ -151,12 +147,14 @@ class Feed:
         while True:
             entries = await self._log.entries(after, self._timings.page_size)
             if (await self._log.state()).missing_to > after:  # since the page before
-                raise ReplayGap("trimmed")
+                yield "trimmed"
+                return
             if not entries:
                 return
             after, number = entries[-1].place, number + len(entries)
             if number > self._timings.max_replayed:
-                raise ReplayGap("too_many")
+                yield "too_many"
+                return
             wanted = [each for each in entries if each.place <= up_to]
             changes = _parse_unseen(position.epoch, wanted, seen_event_ids, self._timings.max_replayed)
             yield changes

@@ -25,7 +25,6 @@ from support_service.stream.feed import (
     Feed,
     FeedTimings,
     GapReason,
-    ReplayGap,
     resync_frame,
 )
 from support_service.stream.frames import RETRY_MILLISECONDS, comment_frame, retry_frame, shutdown_frame
@@ -235,7 +234,9 @@ class ChangeStream:
             try:
                 async with aclosing(self.feed.replay(last_event_id, start.place)) as pages:
                     async for changes in pages:
-                        if changes:
+                        if isinstance(changes, str):
+                            await self._resync(subscriber, changes, start, write)
+                        elif changes:
                             await self._send_replayed(subscriber, replay, changes, write)
                             last_event_id = str(changes[-1].position)
                         await asyncio.sleep(0)  # nothing else waits if the client may see none of them
@@ -243,15 +244,15 @@ class ChangeStream:
                 await asyncio.sleep(self._timings.replay_retry)
                 comment = INTERRUPTED_COMMENT if isinstance(failure, BrokerError) else DATABASE_AWAY_COMMENT
                 await write(self._interrupted(subscriber, comment))
-            except ReplayGap as gap:
-                now = self.feed.position or start
-                self._count_resync(gap.reason, 1)
-                subscriber.take()
-                subscriber.after = now.place
-                await write(self._continued(subscriber) + resync_frame(gap.reason, now))
-                return
             else:
                 return
+
+    async def _resync(self, subscriber: Subscriber, reason: GapReason, start: Position, write: WriteFrames) -> None:
+        now = self.feed.position or start
+        self._count_resync(reason, 1)
+        subscriber.take()
+        subscriber.after = now.place
+        await write(self._continued(subscriber) + resync_frame(reason, now))
 
     async def _send_replayed(
         self, subscriber: Subscriber, replay: Replay, changes: Sequence[Change], write: WriteFrames

@@ -1,6 +1,6 @@
 """The calls to a source for the references of a case, and how their answers are read. Pure: no I/O.
 
-A reader turns an answer (parsed JSON) into entries, and raises ContractViolation if it does not match the contract.
+A reader turns an answer (parsed JSON) into entries, and raises ValueError if it does not match the contract.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,16 +16,8 @@ from support_service.timeline.merge import Entry, normalise_time
 MAX_ITEMS_PER_ORDER = 50  # objects requested for one order
 
 
-class ContractViolation(ValueError):
-    """An upstream answer that does not match the contract. Readers of the timeline are told `reason`."""
-
-    reason = "unreadable answer"
-
-
-class AnotherObject(ContractViolation):
-    """An answer about another object than the one asked for, such as the order of another customer."""
-
-    reason = "answer about another id"
+UNREADABLE_ANSWER = "unreadable answer"
+ANOTHER_ID = "answer about another id"  # than the one asked for, such as the order of another customer
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +67,7 @@ def _object_entry(source: Source, found: Mapping[str, Any], asked_by: str, asked
     own_id = _require(found, "id", _called(source))
     named = found.get(asked_by)
     if named is not None and str(named).casefold() != asked.casefold():
-        raise AnotherObject(f"asked for {asked_by} {asked!r:.80}, answered about {named!r:.80}")
+        raise ValueError(ANOTHER_ID, f"asked for {asked_by} {asked!r:.80}, answered about {named!r:.80}")
     at = normalise_time(found.get("updatedAt")) or normalise_time(found.get("createdAt"))
     return _new_entry(source, source.kind, at) | {f"{source.kind}Id": own_id} | _members_from(source.members, found)
 
@@ -102,18 +94,18 @@ def _members_from(members: Mapping[str, str], found: Mapping[str, Any]) -> Entry
 
 def _require_object(answer: object, what: str) -> Mapping[str, Any]:
     if not isinstance(answer, dict):
-        raise ContractViolation(f"{what} must be an object")
+        raise ValueError(f"{what} must be an object")  # noqa: TRY004 - as any other fault of the answer
     return answer
 
 
 def _require_objects(answer: object, what: str) -> Sequence[Mapping[str, Any]]:
     if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
-        raise ContractViolation(f"{what} must be a list of objects")
+        raise ValueError(f"{what} must be a list of objects")
     return answer
 
 
 def _require(found: Mapping[str, Any], name: str, what: str) -> Any:
     """Return a member of an object that must not be missing or null."""
     if found.get(name) is None:
-        raise ContractViolation(f"{what} has no {name}")
+        raise ValueError(f"{what} has no {name}")
     return found[name]

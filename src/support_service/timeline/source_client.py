@@ -21,7 +21,7 @@ from support_service.platform.http_client import describe_client_error, limited_
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
 from support_service.platform.telemetry.traces import propagation_headers
 from support_service.timeline.merge import Entry
-from support_service.timeline.source_calls import ContractViolation, SourceCall, calls_for
+from support_service.timeline.source_calls import ANOTHER_ID, UNREADABLE_ANSWER, SourceCall, calls_for
 from support_service.timeline.source_health import BreakerTimings, CircuitBreaker, RecentCalls
 
 MAX_ANSWER_BYTES = 1024 * 1024  # bytes of all answers of one source for one timeline
@@ -288,9 +288,9 @@ class SourceClient:
         try:
             document = pydantic_core.from_json(body, allow_inf_nan=False)
             entries = call.parse(document)
-        except ValueError as failure:  # ContractViolation and the JSON parser's errors are ValueErrors
-            reason = failure.reason if isinstance(failure, ContractViolation) else ContractViolation.reason
-            return self._contract_violation(call, reason, str(failure))
+        except ValueError as failure:  # of the JSON parser, too
+            reason = ANOTHER_ID if failure.args[0] == ANOTHER_ID else UNREADABLE_ANSWER
+            return self._contract_violation(call, reason, str(failure.args[-1]))
         if exceeds_depth(body, document, MAX_ANSWER_DEPTH):
             return self._contract_violation(call, "nested too deep")
         return SourceAnswer("ok", entries)

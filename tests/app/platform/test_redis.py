@@ -11,12 +11,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from support_service.app import build_app
+from support_service.core.errors import UserError
 from support_service.events.broker.base import BrokerError, RedisBrokerTimings
 from support_service.events.broker.redis import RedisBroker
 from support_service.guard.rates import Rate, RateLimiter, RateSyncTimings
 from support_service.guard.shared_rates import SharedRateLimits
 from support_service.platform.redis import ELEMENT_COST_BYTES, MAX_ANSWER_BYTES, create_pool
-from support_service.platform.settings import Settings, WrongSetting
+from support_service.platform.settings import Settings
 from support_service.timeline.cache import CacheUnavailable, RedisCacheTimings
 from support_service.timeline.redis_cache import RedisCache
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
@@ -109,7 +110,7 @@ async def test_start_with_another_server_is_refused_with_one_line(environment, v
     async with serving(server):
         app, _ = build_app(Settings.load(environment | {variable: server.url}))
         runner = web.AppRunner(app)
-        with pytest.raises(WrongSetting) as refused:
+        with pytest.raises(UserError) as refused:
             await runner.setup()
         await runner.cleanup()
     assert str(refused.value) == f"{variable}: the server at this URL does not answer as Redis does"

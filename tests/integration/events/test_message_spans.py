@@ -5,7 +5,7 @@ import json
 import pytest
 import sqlalchemy as sa
 
-from support_service.events.broker.base import FencedError
+from support_service.events.broker.base import BrokerError
 from support_service.platform.database.tables import webhook_deliveries
 from support_service.platform.telemetry.telemetry import TelemetryTimings
 from tests.support.calls import add_message, eventually, expect_json, open_case
@@ -117,12 +117,12 @@ async def test_failures_are_marked_without_their_text(client, stream, endpoint, 
     (event,) = await wait_for_events(stream, 1)
     broker = service_of(client).broker
     await stream.set("support.other:fence", 9)
-    with pytest.raises(FencedError):
+    with pytest.raises(BrokerError, match="newer fence"):
         await broker.publish("support.other", [json.dumps(event)], max_length=9, fence=1)
     await add_message(client, case)
     await wait_for_events(stream, 2)
     found, _ = await spans_of(client, otlp_receiver)
     assert found["deliver crm"][0].attributes["error.type"] == "503"
     (refused,) = found["publish support.other"]
-    assert (refused.attributes["error.type"], refused.failed) == ("FencedError", True)
+    assert (refused.attributes["error.type"], refused.failed) == ("BrokerError", True)
     assert not any(span.failed for span in found["publish support.events"])

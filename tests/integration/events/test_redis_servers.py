@@ -12,8 +12,9 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from support_service.app import build_app
+from support_service.core.errors import UserError
 from support_service.platform.redis import create_pool
-from support_service.platform.settings import Settings, WrongSetting
+from support_service.platform.settings import Settings
 from tests.support.calls import add_message, eventually, expect_json, open_case, read_detail, refresh
 from tests.support.certificates import CertificateAuthority
 from tests.support.events.fixtures import read_published, send_inbound, shipment_event
@@ -135,7 +136,7 @@ async def test_start_with_a_cluster_or_a_sentinel_is_refused(request, environmen
     url = f"redis://127.0.0.1:{request.getfixturevalue(server)}/0?protocol={protocol}"
     app, _ = build_app(Settings.load(environment | {"SUPPORT_REDIS_URL": url}))
     runner = web.AppRunner(app)
-    with pytest.raises(WrongSetting, match=f"SUPPORT_REDIS_URL: the server at this URL {re.escape(reason)}"):
+    with pytest.raises(UserError, match=f"SUPPORT_REDIS_URL: the server at this URL {re.escape(reason)}"):
         await runner.setup()
     await runner.cleanup()
 

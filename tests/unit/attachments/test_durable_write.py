@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from support_service.attachments.storage.base import KEY_PATTERN, StorageUnavailable
+from support_service.attachments.storage.base import KEY_PATTERN
 from support_service.attachments.storage.durable_write import COMMIT_THREADS
 from support_service.attachments.storage.local import BLOCK_BYTES
 from support_service.core.errors import InsufficientStorage
@@ -115,7 +115,7 @@ async def test_failed_flush_of_the_folder_refuses_the_whole_group(storage, held,
     monkeypatch.setattr(os, "open", fail)
     go_on.set()
     outcomes = await asyncio.gather(*puts, return_exceptions=True)
-    assert [type(each) for each in outcomes] == [StorageUnavailable] * TOGETHER
+    assert [each.code for each in outcomes] == ["storage_unavailable"] * TOGETHER
     await eventually(lambda: len(stored_files(tmp_path)) == COMMIT_THREADS)
 
 

@@ -3,7 +3,8 @@
 import json
 import re
 
-from support_service.platform.settings import SettingsSection, WrongSetting
+from support_service.core.errors import UserError
+from support_service.platform.settings import SettingsSection
 from support_service.platform.settings.section import variables_of
 from tests.support.deployments import ROOT
 from tests.support.each import each_row
@@ -35,7 +36,7 @@ def is_taken_by_chart(form, text):
 def is_taken_by_service(section, name, text):
     try:
         section.load({name: text})
-    except WrongSetting:
+    except UserError:
         return False
     return True
 

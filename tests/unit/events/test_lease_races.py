@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.core.errors import Unavailable
-from support_service.events.broker.base import FencedError
+from support_service.events.broker.base import BrokerError
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.relay import OutboxRelay, RelayTimings
 from support_service.platform.background import WorkSignal
@@ -195,7 +195,7 @@ class Relays:
         self._relays.append(relay)
         for _ in range(3):
             await asyncio.sleep(self._order.pick(PAUSES))
-            with suppress(FencedError, Unavailable):
+            with suppress(BrokerError, Unavailable):
                 await relay.publish_batch()
             assert sum(each.is_leader() for each in self._relays) <= 1, "two replicas believe to hold the lease"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support_service.oncall.expressions import Expression, Unsupported
+from support_service.oncall.expressions import Expression
 from support_service.oncall.figures import Figures
 from tests.support.each import each_row
 
@@ -20,7 +20,7 @@ def test_a_number_is_refused_where_a_vector_is_needed(text):
     """At the start of the service, and not while it judges. Numbers are calculated alone, and beside a vector."""
     assert (evaluated("2 * 3 - 10 / 4"), evaluated("-(1 + 1)")) == ({"": 3.5}, {"": -2.0})
     assert evaluated("10 - up > 2 * 3", a=3, b=5) == {"a": 7.0}
-    with pytest.raises(Unsupported, match="where a vector is needed"):
+    with pytest.raises(ValueError, match="where a vector is needed"):
         Expression(text)
 
 

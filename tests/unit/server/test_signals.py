@@ -7,7 +7,8 @@ import signal
 
 import pytest
 
-from support_service.platform.settings import Settings, WrongSetting
+from support_service.core.errors import UserError
+from support_service.platform.settings import Settings
 from support_service.server import RESERVED_DESCRIPTORS, fit_connection_limit, wait_for_stop_signal
 
 
@@ -28,5 +29,5 @@ def test_default_connection_limit_fits_the_descriptor_limit(monkeypatch, caplog)
     with caplog.at_level(logging.WARNING):
         assert fit_connection_limit(Settings.load({})).limits.connections == 100
     assert "100 connections at once, since only" in caplog.text
-    with pytest.raises(WrongSetting, match=r"^SUPPORT_CONNECTIONS=101: "):
+    with pytest.raises(UserError, match=r"^SUPPORT_CONNECTIONS=101: "):
         fit_connection_limit(Settings.load({"SUPPORT_CONNECTIONS": "101"}))

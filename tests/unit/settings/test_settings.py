@@ -10,6 +10,7 @@ import pytest
 
 from support_service.core.database_url import options_of
 from support_service.core.domain.case_vocabulary import CHANNELS
+from support_service.core.errors import UserError
 from support_service.core.units import MAX_DURATION, MAX_INTEGER, MAX_REQUESTS_PER_SECOND
 from support_service.platform.settings import (
     LOOPBACK,
@@ -17,7 +18,6 @@ from support_service.platform.settings import (
     ClientSettings,
     Settings,
     SettingsSection,
-    WrongSetting,
     earlier_service,
 )
 from tests.support.each import each_row
@@ -139,7 +139,7 @@ INVALID_VALUES = {
 
 def refusal_of(environ, load=Settings.load):
     """Return the one line that refuses these variables."""
-    with pytest.raises(WrongSetting) as refusal:
+    with pytest.raises(UserError) as refusal:
         load(environ)
     assert "\n" not in str(refusal.value)
     return str(refusal.value)
@@ -200,7 +200,7 @@ def test_open_mode_is_refused_on_other_addresses(host):
 def test_admin_port_must_differ_from_the_api_port(host):
     """The error names the admin port; a free port is allowed, and so is the port on another host."""
     environ = {"SUPPORT_HOST": host, "SUPPORT_AUTH": "token", "SUPPORT_ADMIN_PORT": "8000"}
-    with pytest.raises(WrongSetting, match=r"^SUPPORT_ADMIN_PORT=8000: expected a port other than the API"):
+    with pytest.raises(UserError, match=r"^SUPPORT_ADMIN_PORT=8000: expected a port other than the API"):
         Settings.load_to_serve(environ)
     Settings.load_to_serve(environ | {"SUPPORT_ADMIN_PORT": "0", "SUPPORT_PORT": "0"})
     Settings.load_to_serve(environ | {"SUPPORT_HOST": "10.0.0.7"})
@@ -209,7 +209,7 @@ def test_admin_port_must_differ_from_the_api_port(host):
 @pytest.mark.parametrize("given", [{"SUPPORT_EVENTS_STREAM": "support.inbound"}, dict.fromkeys(STREAMS, "events")])
 def test_inbound_and_outbound_streams_must_differ(given):
     """With one stream for both directions the service would consume its own events."""
-    with pytest.raises(WrongSetting, match=r"^SUPPORT_EVENTS_STREAM and SUPPORT_EVENTS_INBOUND_STREAM are both '"):
+    with pytest.raises(UserError, match=r"^SUPPORT_EVENTS_STREAM and SUPPORT_EVENTS_INBOUND_STREAM are both '"):
         Settings.load(given)
 
 
@@ -400,7 +400,7 @@ def test_variables_injected_by_kubernetes_give_no_warning():
 @pytest.mark.parametrize("url", ["rediss://cache/0", "rediss+sentinel://a:1,b:2/support/0"])
 def test_options_of_a_redis_url_are_checked(url, query, allowed):
     """They may have secrets, so that the refusal does not show them."""
-    with pytest.raises(WrongSetting, match=f"{re.escape(allowed)}$"):
+    with pytest.raises(UserError, match=f"{re.escape(allowed)}$"):
         Settings.load({"SUPPORT_REDIS_URL": f"{url}?{query}"})
 
 
@@ -509,7 +509,7 @@ NUMBERS = [
 @each_row("variable", NUMBERS)
 def test_every_number_has_an_upper_limit(variable):
     """A number that is too large is refused at the start, and does not fail later without a message."""
-    with pytest.raises(WrongSetting, match=f"^{variable}='9{{30}}': expected "):
+    with pytest.raises(UserError, match=f"^{variable}='9{{30}}': expected "):
         Settings.load({variable: "9" * 30})
 
 
@@ -581,7 +581,7 @@ def test_password_of_the_database_may_stand_beside_its_url(given, url, tmp_path)
 )
 def test_parts_of_the_database_that_contradict_are_refused(parts, reason):
     """Nothing of a password is shown."""
-    with pytest.raises(WrongSetting, match=reason) as refusal:
+    with pytest.raises(UserError, match=reason) as refusal:
         Settings.load({f"SUPPORT_DATABASE_{name}": value for name, value in parts.items()})
     assert "secret" not in str(refusal.value)
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 from uuid import uuid4
 
-from support_service.core.errors import Unavailable
+from support_service.core.errors import SupportError, Unavailable, problem
 from support_service.platform.telemetry.instruments import InstrumentSpec
 
 # The first two characters of a key. Files are spread over 256 folders, so that none grows too large to list.
@@ -95,12 +95,9 @@ class UnreadableFile(Unavailable):
         self.fault: FileFault = fault
 
 
-class StorageUnavailable(Unavailable):
-    """A storage that can't be used. `outcome` is what it answered."""
-
-    def __init__(self, outcome: StorageOutcome, reason: str) -> None:
-        super().__init__("storage_unavailable", reason)
-        self.outcome: StorageOutcome = outcome
+def storage_unavailable(outcome: StorageOutcome, detail: str) -> SupportError:
+    """Return the error of a storage that can't be used. Its reason is what the storage answered."""
+    return problem("storage_unavailable", detail, reason=outcome)
 
 
 def check_size(actual: int, size: int | None) -> None:

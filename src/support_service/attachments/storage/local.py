@@ -22,10 +22,10 @@ from support_service.attachments.storage.base import (
     SHARDS,
     FileInfo,
     ResponseHeaders,
-    StorageUnavailable,
     StoredFile,
     UnreadableFile,
     check_size,
+    storage_unavailable,
 )
 from support_service.attachments.storage.durable_write import GroupCommitter, PendingFile
 from support_service.core.errors import SupportError, Unavailable, problem
@@ -68,7 +68,7 @@ class LocalAttachmentStorage:
         try:
             await asyncio.to_thread(self._folders.create)
         except OSError as failure:
-            raise StorageUnavailable(
+            raise storage_unavailable(
                 "disk", f"Can't use {self._root} (SUPPORT_ATTACHMENT_DIR) for attachments: {describe_os_error(failure)}"
             ) from failure
 
@@ -381,8 +381,8 @@ async def _in_thread(work: Callable[..., Result], *arguments: Any) -> Result:
         raise _disk_unavailable(failure) from failure
 
 
-def _disk_unavailable(failure: OSError) -> StorageUnavailable:
-    return StorageUnavailable("disk", f"The attachment folder can't be used: {failure.strerror}")
+def _disk_unavailable(failure: OSError) -> SupportError:
+    return storage_unavailable("disk", f"The attachment folder can't be used: {failure.strerror}")
 
 
 def _out_of_space() -> SupportError:

@@ -53,8 +53,7 @@ class S3Timings:
     complete: float = 300.0  # for the server to assemble the parts of a large file
 
 
-class StreamStopped(Exception):
-    """Raised out of a stream that was stopped or cancelled."""
+STOPPED = "the stream was stopped or cancelled"
 
 
 class HashingStream:
@@ -86,7 +85,7 @@ class HashingStream:
     def remaining_chunks(self, start: bytearray) -> AsyncIterator[bytes]:
         """Yield `start`, then the remaining chunks.
 
-        Raises StreamStopped after `stop`, even while it waits for a chunk.
+        Raises RuntimeError after `stop`, even while it waits for a chunk.
         """
         self._yielded_at = monotonic()  # the stall time also counts before the first chunk is requested
         return self._remaining_chunks(start)
@@ -105,21 +104,21 @@ class HashingStream:
                 self._update(chunk)
                 yield chunk
         except asyncio.CancelledError:
-            raise StreamStopped from None
+            raise RuntimeError(STOPPED) from None
         except Exception as failure:
             self.failure = failure
             raise
         finally:
             self.ended = True
             self._yielded_at = monotonic()
-        raise StreamStopped
+        raise RuntimeError(STOPPED)
 
     def stalled_seconds(self) -> float:
         """Return for how many seconds the reader has requested no chunk; 0 while the stream itself waits for bytes."""
         return 0.0 if self._yielded_at is None else monotonic() - self._yielded_at
 
     def stop(self) -> None:
-        """Make the reader raise StreamStopped at once."""
+        """Make the reader raise RuntimeError at once."""
         self._stopped = True
         if self._pending_chunk is not None:
             self._pending_chunk.cancel()

@@ -16,9 +16,10 @@ from support_service.attachments.storage.base import (
     S3_REPEATS,
     Operation,
     StorageOutcome,
-    StorageUnavailable,
     UnreadableFile,
+    storage_unavailable,
 )
+from support_service.core.errors import SupportError
 from support_service.platform.telemetry.instruments import Instruments
 
 T = TypeVar("T")
@@ -136,20 +137,20 @@ def outcome_of(failure: BaseException) -> StorageOutcome:
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Translate every error of S3 into StorageUnavailable."""
+    """Translate every error of S3 into `storage_unavailable`."""
     try:
         yield
     except TimeoutError as failure:
-        raise StorageUnavailable("timeout", "The object storage does not respond") from failure
+        raise storage_unavailable("timeout", "The object storage does not respond") from failure
     except (BaseError, FileNotFoundError) as failure:  # a missing bucket is also "not found"
         raise _unavailable(failure) from failure
 
 
-def _unavailable(failure: Exception) -> StorageUnavailable:
+def _unavailable(failure: Exception) -> SupportError:
     first, _, details = str(failure).partition("\n")
     reason = ATTEMPTS_PATTERN.sub(":", first.removeprefix("Generic S3 error: "))[:300]
     cause = CONNECT_CAUSE_PATTERN.search(details) if "kind: Connect" in details else None
-    return StorageUnavailable(
+    return storage_unavailable(
         outcome_of(failure),
         "The object storage (SUPPORT_S3_ENDPOINT, SUPPORT_S3_BUCKET) can't be reached or rejects the request: "
         + (f"{reason}: {cause[1]}" if cause else reason),

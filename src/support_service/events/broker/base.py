@@ -18,27 +18,27 @@ class RedisBrokerTimings:
 
 
 class BrokerError(Exception):
-    """The broker did not confirm the operation. Events passed to `publish` have to be published again."""
+    """The broker did not confirm the operation. Events passed to `publish` have to be published again.
 
+    A stream that refuses a publication is not `unavailable`. `full`: its consumer group has to read more of it first.
+    `fence`: another publisher has used this newer fencing token. `kept`: the stream lacks publications after this one
+    that were confirmed, such as after a failover.
+    """
 
-class FencedError(BrokerError):
-    """Another publisher has used a newer fencing token, given in `fence`, on this stream."""
+    def __init__(
+        self, text: str = "", *, full: bool = False, fence: int | None = None, kept: int | None = None
+    ) -> None:
+        if fence is not None:
+            text = f"the stream was published to with the newer fence {fence}"
+        elif kept is not None:
+            text = f"the stream lacks what was published to it after the publication {kept}"
+        super().__init__(text)
+        self.full, self.fence, self.kept = full, fence, kept
 
-    def __init__(self, fence: int) -> None:
-        super().__init__(f"the stream was published to with the newer fence {fence}")
-        self.fence = fence
-
-
-class PublicationsLostError(BrokerError):
-    """The stream lacks publications that were confirmed, such as after a failover; `kept` is the last one it has."""
-
-    def __init__(self, kept: int) -> None:
-        super().__init__(f"the stream lacks what was published to it after the publication {kept}")
-        self.kept = kept
-
-
-class StreamFullError(BrokerError):
-    """The stream has reached its maximum length; its consumer group has to read more of it first."""
+    @property
+    def unavailable(self) -> bool:
+        """Whether the broker failed, and no stream refused a publication."""
+        return not self.full and self.fence is None and self.kept is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +85,9 @@ class Broker(Protocol):
         """Append events in order, all or none, and trim the oldest entries beyond about `max_length`.
 
         Return the number of this publication: they are counted beside the stream, and are lost together with its
-        entries. Raises PublicationsLostError if there were fewer than `confirmed`, and FencedError if another publisher
-        has used a greater `fence`. If `trim` is False, nothing is trimmed or counted: raises StreamFullError if the
-        events would exceed `max_length`.
+        entries. Raises BrokerError with `kept` if there were fewer than `confirmed`, and with `fence` if another
+        publisher has used a greater `fence`. If `trim` is False, nothing is trimmed or counted: raises BrokerError with
+        `full` if the events would exceed `max_length`.
         """
 
     async def publications(self, stream: str) -> int:

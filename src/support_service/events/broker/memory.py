@@ -8,12 +8,10 @@ from itertools import islice
 from time import monotonic
 
 from support_service.events.broker.base import (
+    BrokerError,
     DeadLetter,
     Delivery,
-    FencedError,
-    PublicationsLostError,
     StreamBacklog,
-    StreamFullError,
     select_deliverable_together,
 )
 from support_service.events.broker.log import LOG_START, LogEntry, LogNote, LogPlace, LogRead, LogState, new_epoch
@@ -125,11 +123,11 @@ class InMemoryBroker:
     ) -> int:
         state = self._streams[stream]
         if fence < state.fence:
-            raise FencedError(state.fence)
+            raise BrokerError(fence=state.fence)
         if state.publications < confirmed:
-            raise PublicationsLostError(state.publications)
+            raise BrokerError(kept=state.publications)
         if not trim and len(state.entries) + len(state.pending) + len(events) > max_length:
-            raise StreamFullError(f"{len(state.entries)} events are waiting")
+            raise BrokerError(f"{len(state.entries)} events are waiting", full=True)
         state.fence = fence
         for event in events:
             state.last_id += 1

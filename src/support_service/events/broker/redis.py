@@ -18,11 +18,8 @@ from support_service.events.broker.base import (
     BrokerError,
     DeadLetter,
     Delivery,
-    FencedError,
-    PublicationsLostError,
     RedisBrokerTimings,
     StreamBacklog,
-    StreamFullError,
     select_deliverable_together,
 )
 from support_service.events.broker.log import LogPlace, parse_place
@@ -144,7 +141,7 @@ class RedisClient:
                 yield
         except REDIS_FAILURES as failure:
             described = _as_broker_error(failure)
-            if type(described) is BrokerError:  # the others are answers of a script: Redis works
+            if described.unavailable:  # the others are answers of a script: Redis works
                 error = "timeout" if isinstance(failure, RedisTimeout | TimeoutError) else OTHER
             raise described from failure
         finally:
@@ -354,8 +351,10 @@ def _as_broker_error(failure: Exception) -> BrokerError:
     if reply is None:
         return BrokerError(str(failure) or type(failure).__name__)
     if reply["kept"]:
-        return PublicationsLostError(int(reply["kept"]))
-    return FencedError(int(reply["fence"])) if reply["fence"] else StreamFullError("too many events are waiting")
+        return BrokerError(kept=int(reply["kept"]))
+    if reply["fence"]:
+        return BrokerError(fence=int(reply["fence"]))
+    return BrokerError("too many events are waiting", full=True)
 
 
 def _publications_key(stream: str) -> str:

@@ -13,7 +13,7 @@ from joserfc.jwt import JWTClaimsRegistry
 from joserfc.util import urlsafe_b64decode
 
 from support_service.core.domain.principals import CASE_SCOPED_ROLES, ROLES, Principal, Role
-from support_service.core.errors import SupportError, Unauthenticated, problem
+from support_service.core.errors import SupportError, problem
 from support_service.platform.access.keys import JwksCache, ReadKeys, parse_strict_json_object
 from support_service.platform.access.timings import JwksTimings
 from support_service.platform.settings.process import AccessSettings
@@ -29,10 +29,7 @@ MAX_TEAMS = 64
 MAX_EXPIRY = 253_402_300_799  # seconds since 1970: the end of the year 9999, beyond which there are no dates
 NAME_CLAIMS = ("name", "preferred_username")  # of OpenID Connect: the first that is there counts
 STAFF_ROLES = ("agent", "supervisor")  # of people in the directory
-
-
-class UnknownKey(Unauthenticated):
-    """The token names a key that the issuer does not publish, or that could not be read yet."""
+UNKNOWN_KEY = "unknown_key"  # reason: the issuer does not publish the key that the token names, or it is not read yet
 
 
 class JwtVerifier:
@@ -108,7 +105,7 @@ class JwtVerifier:
             raise _invalid_token("Its header has an unsupported parameter.")
         key = await self.keys.find(key_id, algorithm)
         if key is None:
-            raise UnknownKey("token_invalid", "The token is invalid. It is signed by an unknown key.")
+            raise problem("token_invalid", "The token is invalid. It is signed by an unknown key.", reason=UNKNOWN_KEY)
         try:
             signed = jws.deserialize_compact(token, key, registry=self._signatures)
             claims = parse_strict_json_object(signed.payload)

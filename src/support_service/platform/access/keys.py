@@ -42,15 +42,14 @@ log = logging.getLogger(__name__)
 
 
 class KeySourceError(Exception):
-    """The document with the keys cannot be read. The message gives the reason."""
+    """The document with the keys cannot be read. The message gives the reason.
 
+    If the issuer has refused the request, `refusal` is the code in its answer, or empty (RFC 6749).
+    """
 
-class RefusedRequest(KeySourceError):
-    """The issuer has refused a request with a status of 4xx. `error` is the code in its answer, or empty (RFC 6749)."""
-
-    def __init__(self, status: int, error: str) -> None:
-        super().__init__(f"the response has status {status}{f' and the error {error!r}' if error else ''}")
-        self.error = error
+    def __init__(self, reason: str, refusal: str | None = None) -> None:
+        super().__init__(reason)
+        self.refusal = refusal
 
 
 ReadKeys = Callable[[], Awaitable[bytes]]
@@ -105,7 +104,9 @@ async def read_url(
                     response.close()
                     raise KeySourceError(f"the response has more than {MAX_JWKS_BYTES} bytes")
             if is_refusal:
-                raise RefusedRequest(response.status, _oauth_error(bytes(body)))
+                error = _oauth_error(bytes(body))
+                named = f" and the error {error!r}" if error else ""
+                raise KeySourceError(f"the response has status {response.status}{named}", error)
             return bytes(body)
     except TimeoutError as failure:
         raise KeySourceError(f"no response within {timeout.total:g} s") from failure

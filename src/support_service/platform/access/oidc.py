@@ -23,8 +23,8 @@ from yarl import URL
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import SupportError, Unauthenticated, Unavailable, problem
 from support_service.platform.access.authenticator import ACCESS_AUTHENTICATIONS
-from support_service.platform.access.jwt import JwtVerifier, UnknownKey
-from support_service.platform.access.keys import KeySourceError, RefusedRequest, parse_strict_json_object, read_url
+from support_service.platform.access.jwt import UNKNOWN_KEY, JwtVerifier
+from support_service.platform.access.keys import KeySourceError, parse_strict_json_object, read_url
 from support_service.platform.access.timings import AccessTimings
 from support_service.platform.background import Runner
 from support_service.platform.http_client import limited_session
@@ -228,9 +228,9 @@ class OidcProvider:
         try:
             body = await read_url(self._http, endpoint, headers={"Authorization": f"Bearer {access_token}"})
             told = parse_strict_json_object(body)
-        except RefusedRequest as refusal:
-            raise refused(f"The userinfo endpoint refuses the access token: {refusal}") from refusal
         except KeySourceError as failure:
+            if failure.refusal is not None:
+                raise refused(f"The userinfo endpoint refuses the access token: {failure}") from failure
             raise problem(PROVIDER_UNAVAILABLE, f"the userinfo endpoint can't be read: {failure}") from failure
         except ValueError as failure:
             raise refused("The answer of the userinfo endpoint is not a JSON object.") from failure
@@ -264,8 +264,8 @@ class OidcProvider:
             raise refused("The provider sent no ID token.")
         try:
             return await self.verifier.read_claims(id_token)
-        except UnknownKey:
-            if self.verifier.keys.fault_code:  # the provider may have a new key
+        except Unauthenticated as refusal:
+            if refusal.reason == UNKNOWN_KEY and self.verifier.keys.fault_code:  # the provider may have a new key
                 raise _unavailable() from None
             raise
 
@@ -281,11 +281,9 @@ class OidcProvider:
                 self._http, metadata.token_endpoint, {**form, **client}, authorization, seconds=seconds
             )
             return TokenAnswer.model_validate(parse_strict_json_object(body))
-        except RefusedRequest as refusal:
-            if refusal.error == "invalid_grant":
-                raise refused("The provider does not accept the code or the session any more.") from refusal
-            reason = str(refusal)
         except (KeySourceError, OSError, ValueError) as failure:
+            if isinstance(failure, KeySourceError) and failure.refusal == "invalid_grant":
+                raise refused("The provider does not accept the code or the session any more.") from failure
             reason = str(failure) if isinstance(failure, KeySourceError | OSError) else "its answer can't be read"
         outage_logger(PROVIDER_UNAVAILABLE).error("SUPPORT_OIDC_ISSUER does not give tokens: %s", reason)
         raise _unavailable()

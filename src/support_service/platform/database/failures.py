@@ -58,6 +58,8 @@ CODE_BY_SQLSTATE: Mapping[str, str] = {
 # Classes of SQLSTATEs: connection exception, insufficient resources, operator intervention.
 UNAVAILABLE_SQLSTATE_CLASSES = ("08", "53", "57")
 
+UNUSABLE = "unusable"  # reason of an error whose text names the database, and says why it can't be used at all
+
 CODE_BY_SQLITE_ERROR: Mapping[int, str] = {
     sqlite3.SQLITE_BUSY: DATABASE_BUSY,
     sqlite3.SQLITE_LOCKED: DATABASE_BUSY,
@@ -71,10 +73,6 @@ class StatementError(Exception):
 
     The database's text quotes values, such as the text of a message, and this exception's text is logged.
     """
-
-
-class UnusableDatabase(Unavailable):
-    """The error of a database that can't be used at all; its text has the reason, and names the database."""
 
 
 def code_of_sqlstate(state: str | None) -> str | None:
@@ -103,34 +101,34 @@ def driver_exception(failure: BaseException) -> BaseException:
     return getattr(failure, "orig", None) or failure
 
 
-def database_error(code: str) -> SupportError:
+def database_error(code: str, reason: str = "") -> SupportError:
     """Return the error of a code in MESSAGES."""
-    return problem(code, MESSAGE_BY_CODE[code])
+    return problem(code, MESSAGE_BY_CODE[code], reason=reason)
 
 
-def invalid_url_error(failure: Exception) -> Unavailable:
+def invalid_url_error(failure: Exception) -> SupportError:
     """Return the error for a URL that the driver can't parse, without the driver's text: it may quote the password."""
-    return UnusableDatabase(
-        DATABASE_UNAVAILABLE, f"The URL in SUPPORT_DATABASE_URL can't be used: {type(failure).__name__}"
-    )
+    text = f"The URL in SUPPORT_DATABASE_URL can't be used: {type(failure).__name__}"
+    return problem(DATABASE_UNAVAILABLE, text, reason=UNUSABLE)
 
 
 def unusable_database_error(
     cause: BaseException | str, url: str | None = None, code: str | None = None, remedy: str = ""
-) -> Unavailable:
+) -> SupportError:
     """Return the error for a database that can't be reached or migrated, or whose schema version can't be read.
 
     With `url` it names the host or the file, but no user and no password. `remedy` is the end of the text.
     """
     cause = getattr(cause, "orig", None) or cause
-    if isinstance(cause, UnusableDatabase):
+    if isinstance(cause, SupportError) and cause.reason == UNUSABLE:
         return cause
     text = describe_os_error(cause) if isinstance(cause, OSError) else str(cause)
     reason = text.partition("\n")[0]  # later lines may quote a row
     where = "SUPPORT_DATABASE_URL" if url is None else f"{_location_without_credentials(url)} (SUPPORT_DATABASE_URL)"
     if code is None:
         code = cause.code if isinstance(cause, Unavailable) else code_of_sqlstate(getattr(cause, "sqlstate", None))
-    return UnusableDatabase(code or DATABASE_UNAVAILABLE, f"The database at {where} can't be used: {reason}{remedy}")
+    text = f"The database at {where} can't be used: {reason}{remedy}"
+    return problem(code or DATABASE_UNAVAILABLE, text, reason=UNUSABLE)
 
 
 def _location_without_credentials(url: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict
 
 from support_service.core.domain.upstream_services import UpstreamService
+from support_service.core.errors import UserError
 from support_service.platform.settings import opentelemetry
 from support_service.platform.settings.earlier_service import earlier_variables_warning
 from support_service.platform.settings.process import (
@@ -41,17 +42,9 @@ from support_service.platform.settings.section import (
     variables_of,
     with_values_of_files,
 )
-from support_service.platform.settings.values import LOOPBACK, WrongSetting, mask_secrets
+from support_service.platform.settings.values import LOOPBACK, mask_secrets
 
-__all__ = [
-    "LOOPBACK",
-    "AccessSettings",
-    "ClientSettings",
-    "ServerSettings",
-    "Settings",
-    "SettingsSection",
-    "WrongSetting",
-]
+__all__ = ["LOOPBACK", "AccessSettings", "ClientSettings", "ServerSettings", "Settings", "SettingsSection"]
 
 DEFAULT_RATE = (100, 1)  # (requests, seconds): a busy tool needs a tenth of this
 DEFAULT_ADDRESS_RATE = (300, 1)  # (requests, seconds): a whole office may share one address
@@ -166,9 +159,9 @@ class Settings(BaseModel):
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
-        """Read and validate every variable; raises WrongSetting for the first invalid one."""
+        """Read and validate every variable; raises UserError for the first invalid one."""
         if environ.get("SUPPORT_DATABASE_HOST"):  # without it, cases would be stored in a new SQLite database
-            raise WrongSetting(
+            raise UserError(
                 "SUPPORT_DATABASE_HOST is no setting any more: set SUPPORT_DATABASE_URL, such as "
                 "postgresql://USER@HOST:PORT/NAME?sslmode=verify-full, and SUPPORT_DATABASE_PASSWORD"
             )
@@ -189,18 +182,18 @@ class Settings(BaseModel):
             *_short_retention_warning(environ, settings),
         )
         for name, expected in opentelemetry.first_invalid_variable(environ, metrics, traces):
-            raise WrongSetting(f"{name}={mask_secrets(name, environ[name])}: expected {expected}")
+            raise UserError(f"{name}={mask_secrets(name, environ[name])}: expected {expected}")
         if settings.events.stream == settings.events.inbound_stream:
-            raise WrongSetting(
+            raise UserError(
                 f"SUPPORT_EVENTS_STREAM and SUPPORT_EVENTS_INBOUND_STREAM are both {settings.events.stream!r}: "
                 "expected two different streams, so that the service does not consume its own events"
             )
         _check_access(environ, settings)
         if settings.s3.bucket is None:
             if settings.attachments.store == "s3":
-                raise WrongSetting("SUPPORT_ATTACHMENT_STORE='s3' requires SUPPORT_S3_BUCKET")
+                raise UserError("SUPPORT_ATTACHMENT_STORE='s3' requires SUPPORT_S3_BUCKET")
             if settings.s3.offload_after is not None:
-                raise WrongSetting(
+                raise UserError(
                     f"SUPPORT_OFFLOAD_AFTER={environ['SUPPORT_OFFLOAD_AFTER']!r} requires SUPPORT_S3_BUCKET"
                 )
         return settings.model_copy(update={"warnings": warnings})
@@ -209,37 +202,37 @@ class Settings(BaseModel):
     def load_to_serve(cls, environ: Mapping[str, str]) -> Self:
         """Load the settings of a process that listens on a port.
 
-        Raises WrongSetting, also for an open service on an address other than loopback, and for an admin port that is
+        Raises UserError, also for an open service on an address other than loopback, and for an admin port that is
         the API's port.
         """
         settings = cls.load(environ)
         server, access = settings.server, settings.access
         if server.auth == "open" and server.host not in LOOPBACK:
-            raise WrongSetting(
+            raise UserError(
                 f"SUPPORT_HOST={server.host!r}: expected a loopback address with SUPPORT_AUTH=open "
                 f"({', '.join(LOOPBACK)}), because every client that reaches the port can read every case"
             )
         hosts = {server.host, access.admin_host}
         if access.admin_port and access.admin_port == server.port and (len(hosts) == 1 or hosts & WILDCARD_ADDRESSES):
-            raise WrongSetting(
+            raise UserError(
                 f"SUPPORT_ADMIN_PORT={access.admin_port}: expected a port other than the API's, SUPPORT_PORT"
             )
         return settings
 
 
 def _check_access(environ: Mapping[str, str], settings: "Settings") -> None:
-    """Raise WrongSetting if a variable is missing that the kind of authentication needs."""
+    """Raise UserError if a variable is missing that the kind of authentication needs."""
     if settings.sign_in.issuer:
         if settings.server.auth == "open":
-            raise WrongSetting("SUPPORT_OIDC_ISSUER requires SUPPORT_AUTH='jwt' or 'token'")
+            raise UserError("SUPPORT_OIDC_ISSUER requires SUPPORT_AUTH='jwt' or 'token'")
         if not settings.sign_in.client_id:
-            raise WrongSetting("SUPPORT_OIDC_ISSUER requires SUPPORT_OIDC_CLIENT_ID")
+            raise UserError("SUPPORT_OIDC_ISSUER requires SUPPORT_OIDC_CLIENT_ID")
         if settings.sign_in.client_secret_file:
             read_value_file("SUPPORT_OIDC_CLIENT_SECRET_FILE", str(settings.sign_in.client_secret_file))
     if settings.server.auth == "jwt" and not (settings.sign_in.issuer and not settings.access.jwt_keys):
         for name in ("SUPPORT_JWT_KEYS", "SUPPORT_JWT_ISSUER", "SUPPORT_JWT_AUDIENCE"):
             if not environ.get(name):
-                raise WrongSetting(f"SUPPORT_AUTH='jwt' requires {name}")
+                raise UserError(f"SUPPORT_AUTH='jwt' requires {name}")
 
 
 def _ineffective_warnings(environ: Mapping[str, str], settings: Settings) -> Iterator[str]:

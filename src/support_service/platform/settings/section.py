@@ -5,8 +5,9 @@ from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
+from support_service.core.errors import UserError
 from support_service.platform.secret_files import read_secret_file
-from support_service.platform.settings.values import WrongSetting, expected_values, mask_secrets
+from support_service.platform.settings.values import expected_values, mask_secrets
 
 FILE_SUFFIX = "_FILE"  # of a variable that names the file with the value of another one
 READ_AGAIN = "SUPPORT_DATABASE_PASSWORD"  # its file is read for each connection, so its section takes the path
@@ -31,7 +32,7 @@ class SettingsSection(BaseModel):
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
-        """Read this section only, for a command that needs no other; raises WrongSetting for an invalid value."""
+        """Read this section only, for a command that needs no other; raises UserError for an invalid value."""
         return read_section(cls, with_values_of_files(environ, variables_of(cls)))
 
 
@@ -43,7 +44,7 @@ def variables_of(section: type[SettingsSection]) -> list[str]:
 def with_values_of_files(environ: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
     """Return the variables, with the content of the file that `NAME_FILE` names as the value of each name in `names`.
 
-    Raises WrongSetting for a file that can't be read or is empty, and if the variable itself is set, too.
+    Raises UserError for a file that can't be read or is empty, and if the variable itself is set, too.
     """
     given = dict(environ)
     for name in names:
@@ -52,7 +53,7 @@ def with_values_of_files(environ: Mapping[str, str], names: Collection[str]) -> 
         if not path or name.startswith("OTEL_"):  # libraries read those themselves
             continue
         if environ.get(name):
-            raise WrongSetting(f"{variable} and {name} are both set: expected one of them")
+            raise UserError(f"{variable} and {name} are both set: expected one of them")
         value = read_value_file(variable, path)
         if name != READ_AGAIN:
             given[name] = value
@@ -60,18 +61,18 @@ def with_values_of_files(environ: Mapping[str, str], names: Collection[str]) -> 
 
 
 def read_value_file(variable: str, path: str) -> str:
-    """Return the content of the file that a variable names. Raises WrongSetting."""
+    """Return the content of the file that a variable names. Raises UserError."""
     try:
         return read_secret_file(path)
     except (OSError, ValueError) as failure:
         reason = getattr(failure, "strerror", None) or failure
-        raise WrongSetting(f"{variable}={path!r}: can't be read: {reason}") from failure
+        raise UserError(f"{variable}={path!r}: can't be read: {reason}") from failure
 
 
 def read_section(section: type[AnySection], environ: Mapping[str, str]) -> AnySection:
     """Read a section from its variables; an empty value counts as unset.
 
-    Raises WrongSetting for the first invalid value.
+    Raises UserError for the first invalid value.
     """
     names = [*variables_of(section), READ_AGAIN + FILE_SUFFIX]
     given = {name: environ[name] for name in names if environ.get(name)}
@@ -80,10 +81,10 @@ def read_section(section: type[AnySection], environ: Mapping[str, str]) -> AnySe
     except ValidationError as failure:
         first = failure.errors()[0]
         if not first["loc"]:  # of several variables together
-            raise WrongSetting(expected_values(first)) from None
+            raise UserError(expected_values(first)) from None
         name = str(first["loc"][0])
         if path := environ.get(name + FILE_SUFFIX):
             shown = f"{name}{FILE_SUFFIX}={path!r}"  # not what is in the file
         else:
             shown = f"{name}={mask_secrets(name, given[name])}"
-        raise WrongSetting(f"{shown}: expected {expected_values(first)}") from None
+        raise UserError(f"{shown}: expected {expected_values(first)}") from None

@@ -24,7 +24,6 @@ from pydantic_core import ErrorDetails
 from support_service.core import units
 from support_service.core.database_url import host_texts, options_of
 from support_service.core.domain.principals import ROLES
-from support_service.core.errors import UserError
 from support_service.core.http import check_port, parse_base_url, parse_http_url
 from support_service.core.redis_url import SENTINEL_SCHEMES, parse_sentinel_url
 
@@ -40,10 +39,6 @@ POSTGRES_OPTIONS = frozenset(
 )
 
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-
-
-class WrongSetting(UserError):
-    """An invalid setting; the text is one line with the variable, its value and the expected values."""
 
 
 def _check_redis_url(value: str) -> str:

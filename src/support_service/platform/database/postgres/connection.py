@@ -12,7 +12,7 @@ from typing import Any, Literal, NoReturn
 import asyncpg
 
 from support_service.core.database_url import Host, hosts_of, options_of, with_options
-from support_service.core.errors import Unavailable
+from support_service.core.errors import SupportError
 from support_service.core.ids import new_id
 from support_service.platform.database import PostgresTimings
 from support_service.platform.database.failures import (
@@ -20,7 +20,6 @@ from support_service.platform.database.failures import (
     DATABASE_READ_ONLY,
     DATABASE_UNAVAILABLE,
     DATABASE_WITHOUT_PRIMARY,
-    MESSAGE_BY_CODE,
     StatementError,
     code_of_sqlstate,
     database_error,
@@ -61,15 +60,11 @@ _REMEDY_FOR_POOLER = (
 
 _PROCESS = new_id()
 
+# Reasons of `database_unavailable`: the connection was closed, before or while the statement ran; or the session does
+# not have the prepared statement, or has it already, and nothing was executed.
+CONNECTION_LOST, STATEMENT_FORGOTTEN = "connection_lost", "statement_forgotten"
+
 log = logging.getLogger(__name__)
-
-
-class ConnectionLost(Unavailable):
-    """The error of a statement whose connection was closed, before or while it ran."""
-
-
-class StatementForgotten(ConnectionLost):
-    """The error of a prepared statement that the session does not have, or has already: nothing was executed."""
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
@@ -288,7 +283,7 @@ async def _have_sessions_of_their_own(first: Connection, second: Connection) -> 
     return len(used[first]) == len(used[second]) == 1 and used[first] != used[second]
 
 
-def refused_connection_error(failure: Exception, url: str) -> Unavailable:
+def refused_connection_error(failure: Exception, url: str) -> SupportError:
     """Return the error of a start whose connection was refused: with the driver's reason, and what to do."""
     if isinstance(failure, asyncpg.InterfaceError):
         return invalid_url_error(failure)
@@ -314,12 +309,12 @@ def handle_forgotten_statement(failure: Exception, connection: Connection) -> bo
 def raise_translated(failure: Exception, connection: Connection) -> NoReturn:
     """Raise the error for what the driver has raised.
 
-    Raises ConnectionLost if the connection is closed or a statement forgotten. Raises Unavailable if the server is
-    unreachable or busy or a commit is not replicated, and StatementError for any other error.
+    Raises Unavailable if the server is unreachable or busy or a commit is not replicated. Its reason says if the
+    connection is closed or a statement forgotten. Raises StatementError for any other error.
     """
     connection.check_replicated()
     if handle_forgotten_statement(failure, connection):
-        raise StatementForgotten(DATABASE_UNAVAILABLE, MESSAGE_BY_CODE[DATABASE_UNAVAILABLE]) from failure
+        raise database_error(DATABASE_UNAVAILABLE, STATEMENT_FORGOTTEN) from failure
     code = code_of_sqlstate(getattr(failure, "sqlstate", None))
     if code == DATABASE_READ_ONLY:
         connection.terminate()  # another server may have become the primary, also behind the same name
@@ -327,7 +322,7 @@ def raise_translated(failure: Exception, connection: Connection) -> NoReturn:
         code = code or DATABASE_UNAVAILABLE
         if str(failure).startswith(_STATE_OF_DRIVER):
             failure = ConnectionResetError("PostgreSQL has closed the connection")
-        raise ConnectionLost(code, MESSAGE_BY_CODE[code]) from failure
+        raise database_error(code, CONNECTION_LOST) from failure
     if code is None and isinstance(failure, OSError | TimeoutError):
         code = DATABASE_UNAVAILABLE
     if code is not None:

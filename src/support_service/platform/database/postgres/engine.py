@@ -19,12 +19,12 @@ from support_service.platform.database.dialect import to_json
 from support_service.platform.database.failures import COMMIT_NOT_REPLICATED, DATABASE_READ_ONLY, database_error
 from support_service.platform.database.postgres.connection import (
     ANSWERS,
+    CONNECTION_LOST,
     DRIVER_ERRORS,
+    STATEMENT_FORGOTTEN,
     Connection,
-    ConnectionLost,
     Connector,
     PlanMode,
-    StatementForgotten,
     raise_translated,
 )
 from support_service.platform.database.postgres.group_commit import GroupCommit
@@ -36,6 +36,7 @@ from support_service.platform.database.statements import BoundStatement, Stateme
 from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_measurement
 
 Values = Mapping[str, Any] | None
+_LOST = (CONNECTION_LOST, STATEMENT_FORGOTTEN)
 
 # By the role of the server, a standby, or by a setting; the same connection answers differently after a failover.
 _READ_STATUS = sa.text("""
@@ -125,8 +126,11 @@ class PostgresDatabase:
 
     async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> int:
         if self.prepared_statements:
-            with suppress(StatementForgotten):
+            try:
                 return await self._execute_alone(statement, parameters)
+            except Unavailable as failure:
+                if failure.reason != STATEMENT_FORGOTTEN:
+                    raise
         async with self.transaction() as tx:
             return await tx.execute(statement, parameters)
 
@@ -157,8 +161,12 @@ class PostgresDatabase:
         """Read in one round trip; again if the pooled connection was lost, such as while it was idle."""
         started, error = perf_counter(), ""
         try:
-            with suppress(ConnectionLost):
+            try:
                 return await self._read_once(pool, statement, parameters)
+            except Unavailable as failure:
+                if failure.reason not in _LOST:
+                    raise
+            # Outside of the handler, where the first failure would become its context.
             return await self._read_once(pool, statement, parameters)
         except BaseException as failure:
             error = error_label(failure)
@@ -192,9 +200,13 @@ class PostgresDatabase:
 
     async def read_unmeasured(self, bound: BoundStatement) -> Sequence[Row]:
         """Read for a transaction without locks, which is measured as a whole."""
-        with suppress(ConnectionLost):
-            return bound.form.rows(await _run_once(self.pool, Connection.fetch, bound.sql, bound.values))
-        return bound.form.rows(await _run_once(self.pool, Connection.fetch, bound.sql, bound.values))
+        try:
+            raw = await _run_once(self.pool, Connection.fetch, bound.sql, bound.values)
+        except Unavailable as failure:
+            if failure.reason not in _LOST:
+                raise
+            raw = await _run_once(self.pool, Connection.fetch, bound.sql, bound.values)
+        return bound.form.rows(raw)
 
     async def _send_changes(self, sql: str, values: Sequence[Any]) -> str:
         """Run a statement that is a transaction of its own, in a slot of the process; return the server's status.
@@ -218,8 +230,7 @@ async def _run_once(
 ) -> Any:
     """Run a statement by a method of the connection, and return the driver's answer.
 
-    Raises ConnectionLost, which is Unavailable, if the connection was closed, Unavailable for other reasons, and
-    StatementError.
+    Raises Unavailable, with the reason CONNECTION_LOST if the connection was closed, and StatementError.
     """
     connection = await pool.take(plan_mode)
     is_answered = False

@@ -17,7 +17,7 @@ from support_service.platform.database.failures import (
     StatementError,
     database_error,
 )
-from support_service.platform.database.postgres.connection import StatementForgotten
+from support_service.platform.database.postgres.connection import STATEMENT_FORGOTTEN
 from support_service.platform.database.postgres.pending_changes import PendingChanges, Shape
 
 MAX_IN_FLIGHT = 2  # statements; with more of them, fewer transactions would share one
@@ -104,7 +104,7 @@ class GroupCommit:
             DATABASE_BUSY,
             DATABASE_SLOW,
         )
-        if isinstance(failure, StatementForgotten):
+        if getattr(failure, "reason", "") == STATEMENT_FORGOTTEN:
             _end(group, RetryWithLocks())
         elif not is_undone:
             _end(group, failure)  # they may be committed, or no connection is free

@@ -94,7 +94,7 @@ class ConnectionPool:
         self.terminate()
 
     def terminate(self) -> None:
-        """Close all connections at once; statements in progress raise ConnectionLost."""
+        """Close all connections at once; statements in progress fail."""
         for connection in list(self._connections):
             if not connection.is_closed():
                 connection.terminate()

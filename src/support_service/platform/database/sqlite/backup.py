@@ -16,10 +16,6 @@ PAGES_PER_STEP = 1000  # copied between two reports of progress
 BUSY_TIMEOUT = 30.0  # seconds, for a checkpoint or a migration of another process
 
 
-class BackupRefused(UserError):
-    """The backup can't be made, or is damaged."""
-
-
 @dataclass(frozen=True, slots=True)
 class Backup:
     """A backup: its size in bytes, and the number of rows of the counted tables."""
@@ -32,13 +28,13 @@ def back_up(source: Path, target: Path, advance: Callable[[int], None]) -> Backu
     """Copy the database of a running service to an empty file, and verify the copy.
 
     The copy is of the moment at which it begins: one transaction reads all pages, and changes made meanwhile wait for
-    nothing. `advance` is called with bytes that were copied. Raises BackupRefused if the copy can't be made, is damaged
+    nothing. `advance` is called with bytes that were copied. Raises UserError if the copy can't be made, is damaged
     or has other rows.
     """
     try:
         return _back_up(source, target, advance)
     except sqlite3.Error as failure:  # such as of a full disk
-        raise BackupRefused(f"{source} can't be copied to {target}: {failure}") from failure
+        raise UserError(f"{source} can't be copied to {target}: {failure}") from failure
 
 
 def _back_up(source: Path, target: Path, advance: Callable[[int], None]) -> Backup:
@@ -57,7 +53,7 @@ def _back_up(source: Path, target: Path, advance: Callable[[int], None]) -> Back
         reading.execute("ROLLBACK")
         problems = [problem for (problem,) in writing.execute("PRAGMA integrity_check(10)") if problem != "ok"]
         if problems or _count_rows(writing) != rows:
-            raise BackupRefused(f"The copy is damaged: {'; '.join(problems) or 'rows are missing'}")
+            raise UserError(f"The copy is damaged: {'; '.join(problems) or 'rows are missing'}")
     return Backup(target.stat().st_size, rows)
 
 
