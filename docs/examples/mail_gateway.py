@@ -42,14 +42,11 @@ from support_service.client import (
     Conflict,
     Contact,
     CustomerChangeFields,
-    MalformedRequest,
     Message,
     NotFound,
-    RequestTooLarge,
     Resync,
     SupportClient,
     SupportError,
-    UnsupportedMediaType,
     ValidationFailed,
 )
 
@@ -64,7 +61,8 @@ MEMORY = 1024 * 1024 * 1024  # bytes, of the process that reads mails
 OVERLAP = timedelta(minutes=5)  # by which changes are read again after the stream could not replay them
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds
 GIVE_UP_AFTER = 48.0  # hours
-REFUSALS = (Conflict, MalformedRequest, NotFound, RequestTooLarge, ValidationFailed)  # a repeat changes nothing
+REFUSALS = (Conflict, NotFound, ValidationFailed)  # a repeat changes nothing
+REFUSED_FILES = (413, 415)  # statuses: too large, or of a type that is not allowed
 UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 SUBJECT_TOKEN = re.compile(rf"\[case ({UUID})\]")
 BLOCKS = frozenset(("br", "div", "h1", "h2", "h3", "li", "p", "table", "tr", "ul"))  # elements that begin a line
@@ -609,7 +607,9 @@ class Incoming:
                 stored = await self._client.upload(
                     case_id, file.content, filename=file.name, content_type=file.content_type, staged=True
                 )
-            except (RequestTooLarge, UnsupportedMediaType) as refusal:
+            except ValidationFailed as refusal:
+                if refusal.status not in REFUSED_FILES:
+                    raise
                 text = f"{text[:MAX_TEXT]}\n[The file {file.name[:80]} was refused: {refusal.detail}]"
             else:
                 ids.append(stored.id)

@@ -109,7 +109,7 @@ class UploadValidator:
     async def validated(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Yield the chunks unchanged.
 
-        Raises RequestTooLarge and UnsupportedMediaType. A file may be empty.
+        Raises ValidationFailed. A file may be empty.
         """
         types = self._settings.types
         if types is not None and not is_type_allowed(types, self.content_type):
@@ -147,7 +147,7 @@ async def store_file(
 ) -> StoredAttachment:
     """Store the bytes of a file and return its attachment, which has no row yet. `size_hint` is in bytes, 0 if unknown.
 
-    Raises RequestTooLarge, UnsupportedMediaType, InsufficientStorage and Unavailable; then nothing is stored.
+    Raises ValidationFailed and Unavailable; then nothing is stored.
     """
     response_headers = ResponseHeaders(upload.content_type, content_disposition(upload.filename))
     stored = await storage.put(upload.validated(chunks), size_hint=size_hint, response_headers=response_headers)

@@ -13,7 +13,7 @@ from support_service.cases.links import CaseMerged, check_version_of_duplicate, 
 from support_service.cases.model.files import StoredAttachment
 from support_service.core.domain.case_vocabulary import KNOWN_CONTENT_TYPES
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import InsufficientStorage, SupportError, Unavailable, problem
+from support_service.core.errors import SupportError, Unavailable, problem
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.core.part_state import OK
 from support_service.platform.database import Database
@@ -154,14 +154,14 @@ class AttachmentUploader:
     ) -> AsyncIterator[StoredUpload]:
         """Store the bytes of a file, about `size_hint` bytes, for `add_to_case`. If the block fails, they are deleted.
 
-        Raises RequestTooLarge, UnsupportedMediaType (its type is not allowed), InsufficientStorage and Unavailable.
+        Raises ValidationFailed (its size or its type is not allowed) and Unavailable.
         """
         upload = UploadValidator(filename, content_type, self._settings)
         try:
             attachment = await store_file(
                 self._storage, upload, case_id, chunks, size_hint=size_hint, visibility=visibility
             )
-        except (Unavailable, InsufficientStorage) as failure:
+        except Unavailable as failure:
             self._status = failure.code
             self.count_transfer("upload", failure)
             raise
@@ -181,7 +181,7 @@ class AttachmentUploader:
         """Count an upload or download by what its storage answered, if it is known."""
         if failure is None:
             outcome = "ok"
-        elif isinstance(failure, InsufficientStorage):
+        elif failure.code == "storage_full":
             outcome = "full"
         elif failure.code == "storage_unavailable":
             outcome = known_or_other(failure.reason, TRANSFER_OUTCOMES)

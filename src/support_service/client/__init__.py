@@ -8,7 +8,7 @@ from support_service.cases.clocks.case_clocks import ShownClock, ShownClocks
 from support_service.cases.clocks.policy import PolicyCalendar, PolicyMatch, PolicyTargets, WeekSpans
 from support_service.cases.model.case import Attachment, Case, CaseLink, CaseSummary, ListedCase, Message, Viewer
 from support_service.client.changes import Change, Presence, Resync, StreamItem
-from support_service.client.errors import NoAnswer, UnexpectedAnswer, VersionConflict
+from support_service.client.errors import NoAnswer, UnexpectedAnswer
 from support_service.client.parameters import (
     AgentChangeFields,
     CaseChangeFields,
@@ -27,18 +27,14 @@ from support_service.client.support_client import SupportClient
 from support_service.core.errors import (
     Conflict,
     Forbidden,
-    InsufficientStorage,
-    MalformedRequest,
     NotFound,
     RateLimited,
-    RequestTimeout,
-    RequestTooLarge,
     ServiceFailed,
     SupportError,
     Unauthenticated,
     Unavailable,
-    UnsupportedMediaType,
     ValidationFailed,
+    VersionConflict,
 )
 from support_service.desk.customer_models import Contact
 from support_service.desk.notification_models import Notification
@@ -59,10 +55,8 @@ __all__ = [
     "Contact",
     "CustomerChangeFields",
     "Forbidden",
-    "InsufficientStorage",
     "ListedCase",
     "MacroFields",
-    "MalformedRequest",
     "Message",
     "NewCaseFields",
     "NewMessageFields",
@@ -76,8 +70,6 @@ __all__ = [
     "PolicyTargets",
     "Presence",
     "RateLimited",
-    "RequestTimeout",
-    "RequestTooLarge",
     "Resync",
     "ServiceFailed",
     "ShownClock",
@@ -88,7 +80,6 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "UnexpectedAnswer",
-    "UnsupportedMediaType",
     "ValidationFailed",
     "VersionConflict",
     "ViewChangeFields",

@@ -11,8 +11,7 @@ import pydantic_core
 from pydantic import ValidationError
 
 from support_service.cases.model.case import Message
-from support_service.core import errors
-from support_service.core.errors import FieldError, ServiceFailed, SupportError
+from support_service.core.errors import KIND_BY_STATUS, FieldError, ServiceFailed, SupportError, VersionConflict
 
 CODE_WITHOUT_PROBLEM = "http_error"  # code of an answer that is not a problem, such as a load balancer's
 
@@ -33,29 +32,6 @@ class UnexpectedAnswer(SupportError):
         self.status = status
 
 
-class VersionConflict(errors.VersionConflict):
-    """The object was changed since it was read; the answer may say how."""
-
-    @property
-    def current_version(self) -> int | None:
-        """The version of the case now, if the answer names it."""
-        version = self.problem.get("currentVersion")
-        return version if isinstance(version, int) else None
-
-    @property
-    def messages(self) -> list[Message]:
-        """The messages that were added to the case since the expected version, if the answer has them."""
-        try:
-            return [Message.model_validate(message) for message in self.problem.get("messages") or ()]
-        except (TypeError, ValidationError):
-            return []
-
-
-KIND_BY_STATUS = {
-    kind.status: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SupportError)
-} | {412: VersionConflict}
-
-
 def error_of_answer(status: int, headers: Mapping[str, str], body: bytes) -> SupportError:
     """Return the exception for an answer whose status is not a success."""
     problem = _parsed_problem(body)
@@ -67,6 +43,10 @@ def error_of_answer(status: int, headers: Mapping[str, str], body: bytes) -> Sup
     error.problem = problem
     error.request_id = problem.get("requestId") or headers.get("X-Request-Id")
     error.errors = tuple(_field_errors(problem))
+    if isinstance(error, VersionConflict):
+        version = problem.get("currentVersion")
+        error.current_version = version if isinstance(version, int) else None
+        error.messages = _messages(problem)
     if error.errors:
         error.args = (f"{error.detail} ({'; '.join(f'{each.field}: {each.message}' for each in error.errors)})",)
     after = headers.get("Retry-After", "")
@@ -80,6 +60,13 @@ def _parsed_problem(body: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _messages(problem: Mapping[str, Any]) -> list[Message]:
+    try:
+        return [Message.model_validate(message) for message in problem.get("messages") or ()]
+    except (TypeError, ValidationError):
+        return []
 
 
 def _field_errors(problem: Mapping[str, Any]) -> list[FieldError]:

@@ -13,12 +13,13 @@ from support_service.cases.model.case import Case, CaseLink, CaseSummary
 from support_service.cases.model.vocabulary import LinkKind
 from support_service.client.api_operations import ApiOperations
 from support_service.client.changes import StreamOperations
-from support_service.client.errors import UnexpectedAnswer, VersionConflict
+from support_service.client.errors import UnexpectedAnswer
 from support_service.client.files import BLOCK_BYTES, FileOperations
 from support_service.client.operations import JSON, Key, Version, parse_answer, write_headers
 from support_service.client.parameters import CaseChangeFields
 from support_service.client.retries import Attempts, ClientTimings
 from support_service.client.transport import Request, Token, Transport
+from support_service.core.errors import VersionConflict
 from support_service.reports.report_models import ReportFormat
 
 CLOUD_EVENT = "application/cloudevents+json"

@@ -188,7 +188,7 @@ def _provider(request: web.Request) -> "OidcProvider":
 
 
 def _own_url(request: web.Request) -> str:
-    """Return the address of the service as the browser knows it: its cookies belong there. Raises MalformedRequest."""
+    """Return the address of the service as the browser knows it: its cookies belong there. Raises ValidationFailed."""
     own = request[EXCHANGE].own_origin()
     if not own.host:
         raise problem("malformed_request", "The header Host is missing. The sign-in leads back to this host.")

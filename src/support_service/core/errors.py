@@ -61,12 +61,6 @@ class SupportError(UserError):
         self.errors = tuple(errors)
 
 
-class MalformedRequest(SupportError):
-    """The request can't be parsed."""
-
-    status = 400
-
-
 class Unauthenticated(SupportError):
     """The token is missing, invalid or expired."""
 
@@ -85,12 +79,6 @@ class NotFound(SupportError):
     status = 404
 
 
-class RequestTimeout(SupportError):
-    """The request did not arrive within its time limit."""
-
-    status = 408
-
-
 class Conflict(SupportError):
     """The request conflicts with the current state."""
 
@@ -98,25 +86,18 @@ class Conflict(SupportError):
 
 
 class VersionConflict(SupportError):
-    """The object was changed after the caller read it."""
+    """The object was changed after the caller read it. The answer may say how."""
 
     status = 412
-
-
-class RequestTooLarge(SupportError):
-    """The request exceeds a size limit."""
-
-    status = 413
-
-
-class UnsupportedMediaType(SupportError):
-    """The request's content type is not supported, or files of this type are not allowed."""
-
-    status = 415
+    current_version: int | None = None  # the version of the case now
+    messages: Sequence[Any] = ()  # that were added to the case since the expected version, as the client's `Message`
 
 
 class ValidationFailed(SupportError):
-    """The request can be parsed but breaks a validation rule; `errors` lists each violation."""
+    """The request breaks a rule, and a repeat changes nothing; `errors` lists each violation.
+
+    Also a request that can't be parsed (400), is too large (413), or has a type that is not allowed (415).
+    """
 
     status = 422
 
@@ -134,21 +115,19 @@ class ServiceFailed(SupportError):
 
 
 class Unavailable(ServiceFailed):
-    """A dependency of the request is unavailable; the same request may succeed later."""
+    """A dependency of the request is unavailable or full (507); the same request may succeed later."""
 
     status = 503
 
 
-class InsufficientStorage(ServiceFailed):
-    """The storage has no space left for the request's data."""
-
-    status = 507
-
-
 KIND_BY_STATUS: Mapping[int | None, type[SupportError]] = {
-    kind.status: kind
-    for kind in list(vars().values())
-    if isinstance(kind, type) and issubclass(kind, SupportError) and "status" in vars(kind)
+    **{
+        kind.status: kind
+        for kind in list(vars().values())
+        if isinstance(kind, type) and issubclass(kind, SupportError) and "status" in vars(kind)
+    },
+    **dict.fromkeys((400, 413, 415), ValidationFailed),
+    507: Unavailable,
 }
 
 

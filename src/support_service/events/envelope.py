@@ -32,7 +32,7 @@ PLAIN_SOURCE = "urn:support-service:plain"  # source of plain payloads without o
 def parse_event(body: bytes) -> InboundEvent:
     """Parse an event from a stream: a structured CloudEvent or a plain payload.
 
-    Raises MalformedRequest if the body exceeds MAX_EVENT_BYTES or is not JSON, ValidationFailed for an invalid event.
+    Raises ValidationFailed if the body exceeds MAX_EVENT_BYTES or is not JSON, and for an invalid event.
     """
     if len(body) > MAX_EVENT_BYTES:
         raise problem(

@@ -81,7 +81,7 @@ class Exchange:
         return self.guard.principal_limiter if self.is_limited else None
 
     def own_origin(self) -> WebOrigin:
-        """Return the service as the client calls it, by its scheme and its Host header. Raises MalformedRequest."""
+        """Return the service as the client calls it, by its scheme and its Host header. Raises ValidationFailed."""
         try:
             return read_origin(self.scheme, self.headers.get(HOST_HEADER, ""))
         except ValueError:

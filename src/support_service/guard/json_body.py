@@ -86,8 +86,8 @@ def query_reader(model: type[ModelT]) -> Callable[[web.Request], ModelT]:
 async def read_json(request: web.Request) -> Any:
     """Parse the JSON body without a model.
 
-    Raises MalformedRequest, UnsupportedMediaType, RequestTimeout or ValidationFailed (NUL characters), RateLimited if
-    the caller owes requests for earlier bodies, and aiohttp's 413 for a large body.
+    Raises ValidationFailed, `body_too_slow`, RateLimited if the caller owes requests for earlier bodies, and
+    aiohttp's 413 for a large body.
     """
     body = await read_body(request)
     if len(body) > LARGE_BODY_BYTES:  # it counts like one request for each of them
@@ -116,7 +116,7 @@ def media_type(request: web.Request) -> str:
 
 
 def check_not_compressed(request: web.Request) -> None:
-    """Raise UnsupportedMediaType for a compressed body: the service decompresses no bodies."""
+    """Raise ValidationFailed for a compressed body: the service decompresses no bodies."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise problem(
             "unsupported_type", "Compressed bodies are not supported; send the body without Content-Encoding."
@@ -126,7 +126,7 @@ def check_not_compressed(request: web.Request) -> None:
 async def read_body(request: web.Request) -> bytes:
     """Read the body; repeated calls return the same bytes.
 
-    Raises UnsupportedMediaType, RequestTimeout and Unavailable, and aiohttp's 413 for a large body.
+    Raises ValidationFailed, `body_too_slow` and Unavailable, and aiohttp's 413 for a large body.
     """
     exchange = request[EXCHANGE]
     if exchange.body is not None:
@@ -170,7 +170,7 @@ def _parse_query(raw: str, repeatable: Collection[str] = ()) -> dict[str, Any]:
 def parse_json(body: bytes) -> Any:
     """Parse JSON within the limits that hold for all JSON that is stored.
 
-    Raises MalformedRequest, and ValidationFailed (NUL characters).
+    Raises ValidationFailed, and ValidationFailed (NUL characters).
     """
     if has_too_many_containers(body):
         raise problem("malformed_json", f"The JSON body has more than {MAX_CONTAINERS:,} objects and lists, the limit.")

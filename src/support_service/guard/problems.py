@@ -93,9 +93,9 @@ def response_to_failure(request: web.Request, failure: Exception) -> web.Respons
 def _response_to_error(error: SupportError) -> web.Response:
     """Return the response of an error; what is unavailable is logged."""
     response = problem_response(error.code, error.detail, error.errors, error.problem, status=error.status)
-    if isinstance(error, errors.Unavailable | errors.InsufficientStorage):
+    if isinstance(error, errors.Unavailable):
         _log_unavailable(error)
-    if isinstance(error, errors.RequestTimeout):
+    if error.status == HTTPStatus.REQUEST_TIMEOUT:
         response.force_close()
     if isinstance(error, errors.Unauthenticated):
         response.headers["WWW-Authenticate"] = _challenge(error)

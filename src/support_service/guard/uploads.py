@@ -54,8 +54,7 @@ class FileUpload:
     async def open(self) -> None:
         """Read up to the file's first byte, and set `filename` and `content_type`.
 
-        Raises UnsupportedMediaType, MalformedRequest, RequestTooLarge, RequestTimeout, or ValidationFailed if
-        there is no file.
+        Raises ValidationFailed, also if there is no file, and `body_too_slow`.
         """
         check_not_compressed(self._request)
         length = self._request.content_length
@@ -73,8 +72,7 @@ class FileUpload:
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the file's bytes. Ends only after the whole body has been read and validated.
 
-        Raises ValidationFailed for a second file or a checksum that does not match, and MalformedRequest,
-        RequestTooLarge or RequestTimeout.
+        Raises ValidationFailed, also for a second file or a checksum that does not match, and `body_too_slow`.
         """
         in_file = True
         async for event in self._events:
@@ -93,7 +91,7 @@ class FileUpload:
     async def _read(self) -> bytes:
         """Return the bytes that have arrived; none at the end of the body.
 
-        Raises RequestTimeout if they are missing, too few, or past the deadline.
+        Raises `body_too_slow` if they are missing, too few, or past the deadline.
         """
         content = self._request.content
         chunk = content.read_nowait()
@@ -185,7 +183,7 @@ class ChecksumVerifier:
     def add_expected(self, headers: Iterable[tuple[str, str]], *, of_request: bool = False) -> None:
         """Add the checksums in the headers of the request or of the part; a header may be repeated.
 
-        A digest by another algorithm than SHA-256 is ignored, as the RFC allows. Raises MalformedRequest.
+        A digest by another algorithm than SHA-256 is ignored, as the RFC allows. Raises ValidationFailed.
         """
         for name, value in headers:
             lowered = name.lower()

@@ -132,7 +132,7 @@ async def count_files(read: ReadRows) -> int:
 
 
 def map_ticket(ticket: Json) -> Json:
-    """Return a ticket with its messages and files as a case. Raises MalformedRequest for JSON that can't be read."""
+    """Return a ticket with its messages and files as a case. Raises ValidationFailed for JSON that can't be read."""
     status = str(ticket["status"]).lower()
     context = _parse_json_column(ticket["context_json"])
     files: list[Json] = ticket["files"]

@@ -93,7 +93,7 @@ class BoundedReader:
         self.count = 0
 
     def read(self, size: int = -1) -> bytes:
-        """Return at most `size` bytes, empty at the end. Raises MalformedRequest."""
+        """Return at most `size` bytes, empty at the end. Raises ValidationFailed."""
         most = self._max_element_bytes
         if self.count > most:
             raise problem("malformed_json", f"A case of the list has more than {most:,} bytes.")
@@ -110,7 +110,7 @@ class BoundedReader:
 async def read_array(file: BinaryIO, *, max_element_bytes: int = MAX_ELEMENT_BYTES) -> Entries:
     """Yield the elements of a list.
 
-    Raises MalformedRequest where the document is not JSON: what follows can't be found.
+    Raises ValidationFailed where the document is not JSON: what follows can't be found.
     """
     reader = BoundedReader(file, max_element_bytes)
     place = 0

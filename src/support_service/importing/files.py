@@ -15,7 +15,7 @@ from support_service.attachments.content import UploadValidator, discard_bytes, 
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.cases.model.files import StoredAttachment, attachment_url
 from support_service.cases.sql import attachment_rows
-from support_service.core.errors import FieldError, InsufficientStorage, SupportError, Unavailable, ValidationFailed
+from support_service.core.errors import FieldError, SupportError, Unavailable, ValidationFailed
 from support_service.core.os_errors import describe_os_error
 from support_service.importing.imported_case import CaseToImport, FileToImport
 from support_service.platform.background import cancel_all
@@ -114,7 +114,7 @@ class ImportedFiles:
     ) -> list[SupportError | None]:
         """Store the bytes of cases' files, adding them to `stored`. Return for each case why it is refused, or None.
 
-        Raises Unavailable and InsufficientStorage.
+        Raises Unavailable.
         """
         if not any(each.files for each in cases):
             return [None] * len(cases)
@@ -142,7 +142,7 @@ class ImportedFiles:
             try:
                 async with self._slots:
                     attachment = await self._store_file(case.case.id, file)
-            except (Unavailable, InsufficientStorage):
+            except Unavailable:
                 raise
             except SupportError as failure:
                 if self._leave_out_if_missing(case, file, failure):

@@ -115,7 +115,7 @@ class ImportedCase(NewCase):
 # What mappers raise for a document that is not in the form of the other system.
 UNEXPECTED_FORM_ERRORS = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
 Mapper = Callable[[Json], Json]
-"""Returns a document of another system as the JSON of an ImportedCase. Raises ValidationFailed and MalformedRequest."""
+"""Returns a document of another system as the JSON of an ImportedCase. Raises ValidationFailed."""
 
 
 def keep_as_it_is(document: Json) -> Json:
@@ -126,7 +126,7 @@ def keep_as_it_is(document: Json) -> Json:
 def parse_case(document: object, mapper: Mapper) -> ImportedCase:
     """Return the case of a document.
 
-    Raises ValidationFailed with every field that breaks a rule, and MalformedRequest for JSON in a text.
+    Raises ValidationFailed with every field that breaks a rule, and for JSON in a text that can't be read.
     """
     if not isinstance(document, dict):
         raise problem("invalid_request", "A case must be a JSON object.")

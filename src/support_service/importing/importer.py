@@ -93,8 +93,8 @@ class Importer:
 
         `progress` is called with the size of what was done.
 
-        Raises MalformedRequest where a list can't be read any further, after the import of what precedes it, and
-        Unavailable and InsufficientStorage.
+        Raises ValidationFailed where a list can't be read any further, after the import of what precedes it, and
+        Unavailable.
         """
         self._progress = progress
         ended_early: SupportError | None = None

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from support_service.attachments.storage.local import BLOCK_BYTES, LocalAttachmentStorage
-from support_service.core.errors import InsufficientStorage
+from support_service.core.errors import Unavailable
 from tests.support.attachments.streams import read, stream
 from tests.support.calls import stored_files
 from tests.support.disks import small_disk
@@ -29,7 +29,7 @@ async def test_real_full_disk_is_out_of_space(tmp_path, size):
         await storage.open()
         ballast = disk / "ballast"
         ballast.write_bytes(b"x" * (storage.free_bytes() - 20_000))
-        with pytest.raises(InsufficientStorage):
+        with pytest.raises(Unavailable, match="no room"):
             await storage.put(stream(os.urandom(size)))
         assert stored_files(disk) == [ballast]
         ballast.unlink()
@@ -45,7 +45,7 @@ def _put_with_limit(folder, size, limit):
     script = f"""
 import asyncio, pathlib, resource
 from support_service.attachments.storage.local import LocalAttachmentStorage
-from support_service.core.errors import InsufficientStorage
+from support_service.core.errors import Unavailable
 
 async def main():
     storage = LocalAttachmentStorage(pathlib.Path({str(folder)!r}))
@@ -56,7 +56,7 @@ async def main():
     resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
     try:
         await storage.put(stream())
-    except InsufficientStorage as full:
+    except Unavailable as full:
         print(full.code, [path for path in pathlib.Path({str(folder)!r}).rglob("*") if path.is_file()])
 
 asyncio.run(main())

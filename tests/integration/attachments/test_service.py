@@ -16,7 +16,7 @@ from support_service.cases.service import CaseService
 from support_service.cases.sql import attachment_rows, case_rows
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import SYSTEM, Principal
-from support_service.core.errors import Conflict, NotFound, RequestTooLarge, SupportError, Unavailable, VersionConflict
+from support_service.core.errors import Conflict, NotFound, SupportError, Unavailable, ValidationFailed, VersionConflict
 from support_service.core.problem_codes import STATUS_BY_CODE
 from support_service.platform.database.tables import attachment_ledger as ledger
 from support_service.platform.database.tables import attachments
@@ -170,7 +170,7 @@ async def test_file_to_a_full_case_is_refused(service, database, instruments, op
 
 async def test_refused_file_is_not_stored(service, database, case_id, tmp_path):
     """One that is too large, or to an unknown case: also if its id is one that PostgreSQL can't compare."""
-    with pytest.raises(RequestTooLarge):
+    with pytest.raises(ValidationFailed, match="at most 100 bytes"):
         await add_file(service, case_id, "a.txt", "text/plain", stream(b"x" * 60, b"x" * 41))
     for unknown in ("nobody", "\0", "x" * 5000):
         with pytest.raises(NotFound):

@@ -13,7 +13,7 @@ from support_service.attachments.content import (
     UploadValidator,
     detect_content_type,
 )
-from support_service.core.errors import UnsupportedMediaType
+from support_service.core.errors import ValidationFailed
 from support_service.platform.settings.resources import AttachmentSettings
 from tests.support.each import each_row
 
@@ -142,7 +142,7 @@ async def test_type_is_listed_by_each_of_its_names(declared, listed):
 @each_row(("declared", "filename", "head", "lists"), REFUSED)
 async def test_unlisted_type_is_refused(declared, filename, head, lists):
     for types in lists:
-        with pytest.raises(UnsupportedMediaType):
+        with pytest.raises(ValidationFailed):
             await take(declared, filename, head, types)
 
 

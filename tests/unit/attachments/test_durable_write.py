@@ -13,7 +13,7 @@ import pytest
 from support_service.attachments.storage.base import KEY_PATTERN
 from support_service.attachments.storage.durable_write import COMMIT_THREADS
 from support_service.attachments.storage.local import BLOCK_BYTES
-from support_service.core.errors import InsufficientStorage
+from support_service.core.errors import Unavailable
 from tests.support.attachments.streams import read, stream
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, stored_files
 
@@ -95,7 +95,7 @@ async def test_file_that_does_not_fit_fails_alone(storage, held, monkeypatch, tm
     go_on.set()
     outcomes = await asyncio.gather(*puts, return_exceptions=True)
     failed = {number: type(each) for number, each in enumerate(outcomes) if isinstance(each, BaseException)}
-    assert failed == {3: InsufficientStorage, 4: asyncio.CancelledError}
+    assert failed == {3: Unavailable, 4: asyncio.CancelledError}
     kept = [each for number, each in enumerate(outcomes) if number not in failed]
     assert all([await read(storage, stored.key, 0, stored.size) for stored in kept])
     await eventually(lambda: len(stored_files(tmp_path)) == TOGETHER - 2 + COMMIT_THREADS)

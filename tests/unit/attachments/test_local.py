@@ -14,7 +14,7 @@ import pytest
 
 from support_service.attachments.storage.base import UnreadableFile
 from support_service.attachments.storage.local import BLOCK_BYTES, SPACE_CHECK_BLOCKS, LocalAttachmentStorage
-from support_service.core.errors import InsufficientStorage, Unavailable
+from support_service.core.errors import Unavailable
 from tests.support.attachments.streams import read, stream
 from tests.support.calls import eventually, stored_files
 
@@ -118,7 +118,7 @@ async def test_upload_whose_temporary_file_was_removed_is_refused(storage, tmp_p
 @pytest.mark.parametrize(
     ("number", "error", "code"),
     [
-        *((number, InsufficientStorage, "storage_full") for number in (errno.ENOSPC, errno.EDQUOT)),
+        *((number, Unavailable, "storage_full") for number in (errno.ENOSPC, errno.EDQUOT)),
         *((number, Unavailable, "storage_unavailable") for number in (errno.EIO, errno.EROFS, errno.ESTALE)),
     ],
 )
@@ -257,16 +257,16 @@ async def test_disk_reserve_is_kept_free(tmp_path):
             yield b"x" * BLOCK_BYTES
 
     full = LocalAttachmentStorage(tmp_path, plain.free_bytes() * 2)
-    with pytest.raises(InsufficientStorage):
+    with pytest.raises(Unavailable, match="no room"):
         await full.put(endless())
     reserve = plain.free_bytes() // 2
     tight = LocalAttachmentStorage(tmp_path, reserve)
-    with pytest.raises(InsufficientStorage):
+    with pytest.raises(Unavailable, match="no room"):
         await tight.put(endless(), size_hint=plain.free_bytes())
     assert taken == []
     room = iter([10, 10, -1])
     tight.free_bytes = lambda: next(room) + reserve
-    with pytest.raises(InsufficientStorage):
+    with pytest.raises(Unavailable, match="no room"):
         await tight.put(endless())
     assert len(taken) == 2 * SPACE_CHECK_BLOCKS
     assert stored_files(tmp_path) == []

@@ -6,7 +6,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from support_service.core.errors import MalformedRequest, SupportError, ValidationFailed
+from support_service.core.errors import SupportError, ValidationFailed
 from support_service.events import envelope
 from tests.support.each import each_row
 from tests.support.events.fixtures import shipment_event
@@ -94,7 +94,7 @@ def test_invalid_event_is_refused_with_the_broken_rule(change):
 @each_row("body", [b"", b"{", b"\xff", b"[" * 100_000, b"NaN", b'{"a": NaN}', b" " * (5 << 20)])
 def test_invalid_json_is_refused(body):
     """So is an event that is too large."""
-    with pytest.raises(MalformedRequest):
+    with pytest.raises(ValidationFailed):
         read(body)
 
 

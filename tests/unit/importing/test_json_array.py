@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from support_service.core.errors import MalformedRequest
+from support_service.core.errors import ValidationFailed
 from support_service.importing.entries import read_array
 
 
@@ -39,7 +39,7 @@ async def test_memory_does_not_grow_with_the_depth_of_an_element(opening):
     """What is nested too deeply is read on without being kept."""
     tracemalloc.start()
     try:
-        with pytest.raises(MalformedRequest, match="not JSON after 1 cases"):
+        with pytest.raises(ValidationFailed, match="not JSON after 1 cases"):
             _ = [entry async for entry in read_array(io.BytesIO(f'[{{"a":1}},{opening * 40_000}'.encode()))]
         assert tracemalloc.get_traced_memory()[1] < 50_000_000
     finally:
@@ -58,7 +58,7 @@ async def test_end_of_valid_json_is_an_error_after_the_cases_before_it(data, num
     source = read_array(io.BytesIO(data))
     for _ in range(number):
         await anext(source)
-    with pytest.raises(MalformedRequest) as refused:
+    with pytest.raises(ValidationFailed) as refused:
         await anext(source)
     assert (f"after {number} cases" in str(refused.value)) or not data
     assert str(refused.value).endswith("lexical error: invalid bytes in UTF8 string.") == (b"\xff" in data)
@@ -66,6 +66,6 @@ async def test_end_of_valid_json_is_an_error_after_the_cases_before_it(data, num
 
 async def test_element_that_is_too_large_for_the_memory_ends_the_import():
     file = io.BytesIO(b'[{"a":"' + b"x" * 10_000_000 + b'"}]')
-    with pytest.raises(MalformedRequest, match="more than 100,000 bytes"):
+    with pytest.raises(ValidationFailed, match="more than 100,000 bytes"):
         _ = [entry async for entry in read_array(file, max_element_bytes=100_000)]
     assert file.tell() < 1_000_000

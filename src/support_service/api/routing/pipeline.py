@@ -169,7 +169,7 @@ def head(request: web.Request, exchange: Exchange) -> web.Response | None:
     contain no data of cases. Return the response to a CORS preflight, or None for other requests.
 
     Raises SupportError (host, query), Forbidden (origins), Unavailable (overload), RateLimited (rate, unread answers),
-    and MalformedRequest (query, repeated headers, Host).
+    and ValidationFailed (query, repeated headers, Host).
     """
     guard, headers = exchange.guard, request.headers
     for name in SINGLE_VALUE_HEADERS:

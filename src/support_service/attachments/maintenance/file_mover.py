@@ -165,7 +165,7 @@ class FileMover:
     async def move(self, claimed: ClaimedFile, run_id: str, throttle: Throttle) -> OffloadResult:
         """Move one claimed file.
 
-        Raises Unavailable if a storage can't be reached, InsufficientStorage if the target is full.
+        Raises Unavailable if a storage can't be reached, or if the target is full.
         """
         started = perf_counter()
         attachment = claimed.attachment

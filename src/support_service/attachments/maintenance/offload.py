@@ -20,7 +20,7 @@ from support_service.attachments.maintenance.file_mover import (
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.cases.model.files import FileTotals
 from support_service.core.clock import utc_now
-from support_service.core.errors import InsufficientStorage, SupportError, Unavailable
+from support_service.core.errors import SupportError, Unavailable
 from support_service.core.ids import new_id
 from support_service.platform.background import run_in_background
 from support_service.platform.database import Database
@@ -79,8 +79,8 @@ class Offloader:
     ) -> None:
         """Move at most `limit` files created before `before`, the oldest first, and report each.
 
-        `rate` is the limit in bytes per second. Raises Unavailable if a storage or the database can't be reached, and
-        InsufficientStorage if the target is full; files moved before the error stay moved.
+        `rate` is the limit in bytes per second. Raises Unavailable if a storage or the database can't be reached, or
+        if the target is full. Files moved before the error stay moved.
         """
         run = _OffloadRun(self.files, before, limit, throttle=Throttle(rate), report=report, timings=self._timings)
         async with run_in_background(run.renew_claims()):
@@ -123,7 +123,7 @@ class _OffloadRun:
         while self.failure is None and (claimed := await self._next_file()):
             try:
                 self._report(await self._files.move(claimed, self._id, self._throttle))
-            except (Unavailable, InsufficientStorage) as failure:
+            except Unavailable as failure:
                 self.failure = failure
                 self._report(self._files.count_failed(claimed, str(failure)))
                 await self._files.release(claimed, self._id, retry_after=self._timings.target_failure_retry_delay)

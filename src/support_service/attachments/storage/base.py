@@ -129,7 +129,7 @@ class AttachmentStorage(Protocol):
         """Store a stream of bytes in bounded memory, and hash and count it; the file is durable when this returns.
 
         `key` is a new key by default. A stream that ends early (an error, a client that disconnects, a cancelled task)
-        leaves nothing behind. Raises InsufficientStorage if the storage is full. It is raised before the first byte is
+        leaves nothing behind. Raises Unavailable if the storage is full. It is raised before the first byte is
         read if there is not enough space for `size_hint` bytes (0 if unknown).
         """
 

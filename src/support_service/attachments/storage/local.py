@@ -196,7 +196,7 @@ class LocalAttachmentStorage:
         return disk.f_blocks * disk.f_frsize
 
     def _check_space(self, size_hint: int = 0) -> None:
-        """Raise InsufficientStorage if `size_hint` bytes would use up the reserve.
+        """Raise `storage_full` if `size_hint` bytes would use up the reserve.
 
         It runs on the event loop: it takes 2 us.
         """

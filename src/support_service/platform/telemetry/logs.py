@@ -13,7 +13,7 @@ from aiohttp.web import RequestPayloadError
 from pythonjsonlogger.json import JsonFormatter
 
 import support_service
-from support_service.core.errors import InsufficientStorage, SupportError, Unavailable
+from support_service.core.errors import SupportError, Unavailable
 from support_service.platform.telemetry.traces import current_trace_and_span_ids
 
 # Loggers that report invalid responses of upstream services and the cache at each read.
@@ -181,8 +181,7 @@ def cause_chain(failure: BaseException) -> list[BaseException]:
 def is_outage(failure: BaseException) -> bool:
     """Return True if a dependency or the operating system failed, and False for a defect of the service."""
     return any(
-        isinstance(each, Unavailable | InsufficientStorage | OSError)
-        or type(each).__module__.split(".")[0] in DRIVER_PACKAGES
+        isinstance(each, Unavailable | OSError) or type(each).__module__.split(".")[0] in DRIVER_PACKAGES
         for each in cause_chain(failure)
     )
 
