@@ -244,7 +244,7 @@ async def change_case(call: Call, case_id: str, body: CaseChange, expected: Expe
     `assignedAgentId`.
     """
     case = await call.service.cases.change_case(call.origin, case_id, body, expected)
-    if "context" in body.model_fields_set:
+    if "context" in body.sent_fields():
         await call.service.timeline.invalidate(case.id)
     return Reply(case, etag_header(call, case.version))
 

@@ -121,9 +121,11 @@ async def change_view(call: Call, view_id: str, body: ViewChange, expected: Expe
     Sent fields replace the stored values, `query` as a whole; other fields stay unchanged. With `team` the view is
     handed to that team; null makes it the caller's own.
     """
-    if "query" in body.model_fields_set:
+    changed = body.sent_fields()
+    if "query" in changed:
         check_may_search(call, body.query)
-    view = await call.service.views.change(call.origin, view_id, body.sent_fields(), expected)
+        changed["query"] = body.query.as_query()
+    view = await call.service.views.change(call.origin, view_id, changed, expected)
     return Reply(view, count_etag_header(call, view.version))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from support_service.cases.model.case import ApiModel, CaseSummary, example_config
-from support_service.cases.model.requests import RequestModel
+from support_service.cases.model.requests import FieldChanges, RequestModel
 from support_service.cases.model.vocabulary import (
     MAX_TAGS,
     Assignee,
@@ -52,17 +52,10 @@ def _check_are_different(ids: list[str]) -> list[str]:
     return ids
 
 
-def _remove_defaults(schema: dict[str, Any]) -> None:
-    """Add an example and remove the defaults: they only make the fields optional and never apply to a change."""
-    schema["examples"] = [BULK_FIELDS_EXAMPLE]
-    for field_schema in schema["properties"].values():
-        field_schema.pop("default", None)
-
-
-class BulkFields(ApiModel):
+class BulkFields(FieldChanges):
     """What a bulk change does to each case; omitted fields stay unchanged. Unknown fields are refused."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra=_remove_defaults)
+    model_config = ConfigDict(extra="forbid", **example_config(BULK_FIELDS_EXAMPLE))
 
     assigned_agent_id: Assignee | None = Field(None, description="the new agent; null removes the agent")
     team: Assignee | None = Field(None, description="the new team; null removes the team")
@@ -74,17 +67,18 @@ class BulkFields(ApiModel):
 
     @model_validator(mode="after")
     def _check_changes_something(self) -> Self:
-        if not self.model_fields_set:
+        sent = self.sent_fields()
+        if not sent:
             raise ValueError("must have at least one field")
         if both := sorted({*self.add_tags}.intersection(self.remove_tags)):
             raise ValueError(f"addTags and removeTags both name {both[0]!r}")
-        if self.until is not None and ("status" not in self.model_fields_set or self.status != PENDING):
+        if self.until is not None and (sent.get("status") != PENDING):
             raise ValueError("until can be sent only with the status `pending`, which a snoozed case has")
         return self
 
     def values_for(self, case: CaseSummary) -> dict[str, Any]:
         """Return the values that a case gets, by the names of its fields. Raises Conflict for too many tags."""
-        values = {name: getattr(self, name) for name in self.model_fields_set if name in CaseSummary.model_fields}
+        values = {name: value for name, value in self.sent_fields().items() if name in CaseSummary.model_fields}
         if values.get("status") == PENDING:
             values["snoozed_until"] = self.until
         if self.add_tags or self.remove_tags:

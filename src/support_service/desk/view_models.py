@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from support_service.cases.model.case import ApiModel, example_config
-from support_service.cases.model.requests import CaseFilters, Cursor, RequestModel
+from support_service.cases.model.requests import CaseFilters, Cursor, FieldChanges, RequestModel
 from support_service.cases.model.vocabulary import NONE_FILTER, Assignee, Json, Subject, format_duration
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, STATUSES
 from support_service.core.domain.principals import Principal
@@ -76,25 +76,14 @@ class NewView(RequestModel):
     team: Assignee | None = Field(None, description="the team that the view is shared with")
 
 
-def _remove_defaults(schema: dict[str, Any]) -> None:
-    """Add an example and remove the defaults: they only make the fields optional and never apply to a change."""
-    schema["examples"] = [{"name": "Urgent deliveries, unassigned"}]
-    for field_schema in schema["properties"].values():
-        field_schema.pop("default", None)
-
-
-class ViewChange(ApiModel):
+class ViewChange(FieldChanges):
     """Changes of a saved view; omitted fields stay unchanged."""
 
-    model_config = ConfigDict(json_schema_extra=_remove_defaults)
+    model_config = example_config({"name": "Urgent deliveries, unassigned"})
 
     name: Subject = ""
     query: ViewFilters = Field(default_factory=ViewFilters, description="replaces the stored filters as a whole")
     team: Assignee | None = Field(None, description="the team that gets the view; null makes it the caller's own")
-
-    def sent_fields(self) -> dict[str, Any]:
-        """Return the fields that the client sent, by their names; the query as JSON."""
-        return super().sent_fields() | ({"query": self.query.as_query()} if "query" in self.model_fields_set else {})
 
 
 class ViewHolder(NamedTuple):

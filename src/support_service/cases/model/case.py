@@ -1,7 +1,7 @@
 """Models of cases as they are returned, and the rules on their status and size. No I/O."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
@@ -44,10 +44,6 @@ class ApiModel(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, extra="ignore", json_schema_serialization_defaults_required=True
     )
-
-    def sent_fields(self) -> dict[str, Any]:
-        """Return the fields that the client sent, by their Python names."""
-        return {name: getattr(self, name) for name in self.model_fields_set}
 
 
 class Message(ApiModel):

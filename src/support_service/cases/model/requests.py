@@ -61,13 +61,6 @@ def _make_members_optional(schema: dict[str, Any]) -> None:
     del schema["required"]
 
 
-def _remove_defaults(schema: dict[str, Any]) -> None:
-    """Add an example and remove the defaults: they only make the fields optional and never apply to a change."""
-    schema["examples"] = [examples.CASE_CHANGE]
-    for field_schema in schema["properties"].values():
-        field_schema.pop("default", None)
-
-
 PersonId = Annotated[str, Field(min_length=1, max_length=128)]
 ReferenceId = Annotated[str, Field(min_length=1, max_length=MAX_REFERENCE_LENGTH)]
 
@@ -95,6 +88,22 @@ class RequestModel(ApiModel):
             alternatives = field_schema.pop("anyOf") if set(field_schema) == {"anyOf"} else [field_schema]
             alternatives += [{"type": "null"}] if {"type": "null"} not in alternatives else []
             model_schema["properties"][name] = annotations | {"anyOf": alternatives}
+        return schema
+
+
+class FieldChanges(ApiModel):
+    """Changes of an object. A field that is not sent stays as it is; null is a value. Defaults never apply."""
+
+    def sent_fields(self) -> dict[str, Any]:
+        """Return the fields that the client sent, by their Python names."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the JSON schema without defaults."""
+        schema = handler(core)
+        for field_schema in handler.resolve_ref_schema(schema)["properties"].values():
+            field_schema.pop("default", None)
         return schema
 
 
@@ -151,10 +160,10 @@ class NewCase(SettableFields, CaseOrigin, SettableTexts, RequestModel):
         return first
 
 
-class CaseChange(SettableFields, SettableTexts):
+class CaseChange(FieldChanges, SettableFields, SettableTexts):
     """Changes of a case; omitted fields stay unchanged."""
 
-    model_config = ConfigDict(json_schema_extra=_remove_defaults)
+    model_config = example_config(examples.CASE_CHANGE)
 
     subject: Subject = ""
     status: Status = "open"
