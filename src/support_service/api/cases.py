@@ -175,7 +175,7 @@ async def _collect_timeline(call: Call, case_id: str, *, refresh: bool = False) 
     if case.has_duplicates:
         return await _read_with_duplicates(call, case_id, with_timeline=True, refresh=refresh)
     if encoded.document.size > ANSWER_BYTES_PER_REQUEST:
-        call.exchange.charge(0)  # spares the work for an answer that would be refused
+        call.exchange.check_debt()  # spares the work for an answer that would be refused
     return await documents.with_timeline(principal, view, case_id, case, encoded, refresh=refresh)
 
 

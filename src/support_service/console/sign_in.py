@@ -73,7 +73,7 @@ async def begin_sign_in(request: web.Request) -> web.StreamResponse:
         return _failure_page(request, provider, UNAVAILABLE)
     # The sign-ins of two tabs share the cookie, so that both can end.
     secret = read_cookie(request, COOKIE_NAME) or secrets.token_urlsafe(SECRET_BYTES)
-    address = request[EXCHANGE].callers[0]
+    address = request[EXCHANGE].address
     await request.app[SERVICE].sign_ins.begin(secret, state, sign_in, address)
     response = redirect(location)
     # Lax: the provider's page leads back here.

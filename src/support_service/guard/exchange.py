@@ -9,7 +9,7 @@ from time import perf_counter
 from aiohttp import web
 from multidict import istr
 
-from support_service.core.domain.principals import ANONYMOUS
+from support_service.core.domain.principals import ANONYMOUS, Principal
 from support_service.core.errors import SupportError, problem
 from support_service.guard.guard import Guard
 from support_service.guard.rates import RateLimiter, RateLimitState
@@ -25,7 +25,13 @@ from support_service.guard.security import (
     WebOrigin,
     read_origin,
 )
-from support_service.guard.unread_answers import SENT_AT_ONCE_BYTES, STREAM_BYTES, AnsweredConnection
+from support_service.guard.unread_answers import (
+    ADDRESS_PREFIX,
+    PRINCIPAL_PREFIX,
+    SENT_AT_ONCE_BYTES,
+    STREAM_BYTES,
+    AnsweredConnection,
+)
 from support_service.platform.telemetry.instruments import InstrumentSpec
 from support_service.platform.telemetry.traces import TraceToken
 
@@ -65,8 +71,8 @@ class Exchange:
     scheme: str  # of the client's request, as trusted proxies report it
     path: str | None = None  # of the route, with the names of its parameters; None without a route
     request_id: str = ""
-    callers: tuple[str, ...] = ()  # whose bounds count: the client's address, and the principal if known
-    principal: str = ANONYMOUS.name
+    address: str = ""  # of the client, as its bounds count it; empty if they count nothing
+    principal: Principal = ANONYMOUS  # who asks, once that is known
     rates: dict[RateLimiter, RateLimitState] = field(default_factory=dict)  # that count, the address first
     body: bytes | None = None  # once it was read, unless it arrived together with the head
     is_counted_as_large: bool = False  # its body is one of the large bodies
@@ -74,6 +80,13 @@ class Exchange:
     trace: TraceToken | None = None  # of the client, if it is continued here
     began_at: float = field(default_factory=perf_counter)
     stream_began_at: float | None = None  # when the answer began, if it goes on for hours
+
+    @property
+    def callers(self) -> tuple[str, ...]:
+        """Whose bounds count: the client's address, and the principal if it is known."""
+        address = (f"{ADDRESS_PREFIX}{self.address}",) if self.address else ()
+        # All clients of a service without authentication are one principal.
+        return address if self.principal is ANONYMOUS else (*address, f"{PRINCIPAL_PREFIX}{self.principal.name}")
 
     @property
     def principal_limiter(self) -> RateLimiter | None:
@@ -122,14 +135,18 @@ class Exchange:
         """Count work that costs so many further requests. Raises RateLimited if the principal owes requests."""
         limiter = self.principal_limiter
         if limiter is not None:
-            limit_state = limiter.consume_many(self.principal, requests)
+            limit_state = limiter.consume_many(self.principal.name, requests)
             if not limit_state.admitted:
                 raise self._rate_limited_error(limiter, limit_state)
+
+    def check_debt(self) -> None:
+        """Raise RateLimited if the principal owes requests."""
+        self.charge(0)
 
     def charge_optional(self, requests: int) -> float:
         """Count a query that the answer can do without. Return 0.0, or after how many seconds to try again."""
         limiter = self.principal_limiter
-        return 0.0 if limiter is None else limiter.consume_optional(self.principal, requests)
+        return 0.0 if limiter is None else limiter.consume_optional(self.principal.name, requests)
 
     def set_headers(self, response: web.StreamResponse) -> None:
         """Set the headers of a response: the request's id, security, CORS and the state of the client's rate limits.

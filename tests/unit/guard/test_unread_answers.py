@@ -9,10 +9,12 @@ from aiohttp import web
 from support_service.api.routing.endpoint import compile_route
 from support_service.api.routing.pipeline import charge
 from support_service.api.service import openapi
+from support_service.core.domain.principals import Principal
 from support_service.core.errors import RateLimited, Unavailable
 from support_service.guard.exchange import SMALL_ANSWER_BYTES, Exchange
 from support_service.guard.unread_answers import COUNT_INTERVAL, STREAM_BYTES, UnreadAnswers
 
+AGENT = Principal("agent-1", "agent", "agent-1")
 CALLER = ("address 192.0.2.1", "principal agent-1")
 
 
@@ -153,6 +155,6 @@ def test_only_large_answers_that_are_sent_need_room(instruments):
         ("HEAD", 10**6, False),
         ("GET", SMALL_ANSWER_BYTES + 1, True),
     ):
-        exchange = Exchange(guard, method, {}, is_limited=True, scheme="http", callers=CALLER)
+        exchange = Exchange(guard, method, {}, is_limited=True, scheme="http", address="192.0.2.1", principal=AGENT)
         with pytest.raises(RateLimited) if refused else nullcontext():
             charge(exchange, public, web.Response(body=bytes(size)))

@@ -21,15 +21,19 @@ ContentT_co = TypeVar("ContentT_co", bound=BaseModel | Sequence[BaseModel] | byt
 
 @dataclass(slots=True)  # not frozen: one is created for each request, in a third of the time
 class Call:
-    """A request of a known caller: its principal, the scope of the principal's permission, and the service."""
+    """A request of a known caller: the scope of its permission, the service, and the exchange with its principal."""
 
-    principal: Principal
     scope: AccessScope
     service: Service
     exchange: Exchange
     claim: IdempotencyClaim | None = None  # of the request's Idempotency-Key
     authorization: Sequence[str] = ()  # the request's Authorization headers
     session: str | None = None  # the secret of the browser's session that authorizes the request
+
+    @property
+    def principal(self) -> Principal:
+        """Who asks."""
+        return self.exchange.principal
 
     @property
     def origin(self) -> WriteOrigin:

@@ -8,10 +8,10 @@ import hashlib
 import json
 import logging
 import re
+from collections.abc import Awaitable, Callable
 
 import pydantic_core
 from aiohttp import web
-from aiohttp.typedefs import Handler
 from multidict import istr
 
 from support_service.api.routing.call import Call
@@ -40,7 +40,9 @@ FIRST_ERROR_STATUS = 400  # lowest status that is an error
 log = logging.getLogger(__name__)
 
 
-async def respond_once(request: web.Request, call: Call, route: Route, respond: Handler) -> web.StreamResponse:
+async def respond_once(
+    request: web.Request, call: Call, route: Route, respond: Callable[[], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
     """Return the response to a write with an Idempotency-Key, which is executed once.
 
     Raises ValidationFailed for a malformed key, or a key used for another request. Raises Conflict if the first request
@@ -61,7 +63,7 @@ async def respond_once(request: web.Request, call: Call, route: Route, respond: 
     try:
         async with claims.renewing(claim):
             call.claim = claim
-            response = await respond(request)
+            response = await respond()
     except Exception:
         await _store_response_or_release(claims, claim, None, call)
         raise

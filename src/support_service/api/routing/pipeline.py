@@ -2,9 +2,9 @@
 
 - `head`: may this address ask now, and in this form?
 - `caller`: who asks, may they, and how often?
-- `answer`: what the handler returns, masked and encoded. `charge` counts what it costs.
+- `answer`: what does the handler return, masked and encoded? `charge` counts what it costs.
 
-`Pipeline.run` is the whole way of a request between aiohttp's router and a handler. Errors become problems there and
+`Pipeline.run` calls one after the other, between aiohttp's router and a handler. Errors become problems there and
 nowhere else. `decorators.py` lists what a handler may take.
 """
 
@@ -38,7 +38,6 @@ from support_service.guard.exchange import (
 from support_service.guard.guard import Guard
 from support_service.guard.json_body import json_response
 from support_service.guard.problems import CLIENT_CLOSED_REQUEST, PROBLEM_CODE, response_to_failure
-from support_service.guard.unread_answers import ADDRESS_PREFIX, PRINCIPAL_PREFIX
 from support_service.platform.access.authenticator import AUTHORIZATION
 from support_service.platform.access.sessions import check_not_foreign, check_same_origin, read_cookie
 from support_service.platform.telemetry.http import PROBE_USER_AGENT
@@ -51,7 +50,6 @@ MAX_QUERY_PARAMETERS = 64
 SINGLE_VALUE_HEADERS = tuple(istr(name) for name in ("Content-Encoding", "Content-Type", "If-Range", "Origin", "Range"))
 FORWARDED_FOR, USER_AGENT = istr("X-Forwarded-For"), istr("User-Agent")
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
-CALL = web.RequestKey("call", Call)
 
 log = logging.getLogger("support_service.access")
 
@@ -66,16 +64,16 @@ class Pipeline:
         self._guard = guard
         self._access_log = access_log
         self._checks_head = checks_head
-        self._endpoints: dict[Handler, Endpoint] = {}  # by what the router finds
+        self._endpoints: dict[Handler, Endpoint] = {}  # by what the router finds, which is called by `answer` alone
 
     def add_route(self, app: web.Application, endpoint: Endpoint) -> None:
         """Serve an endpoint. One of GET also answers HEAD."""
-        route, respond = endpoint.route, partial(_respond, endpoint)
-        self._endpoints[respond] = endpoint
+        route, handler = endpoint.route, endpoint.route.handler
+        self._endpoints[handler] = endpoint
         if route.method == "GET":
-            app.router.add_get(router_path(route.path), respond)
+            app.router.add_get(router_path(route.path), handler)
         else:
-            app.router.add_route(route.method, router_path(route.path), respond)
+            app.router.add_route(route.method, router_path(route.path), handler)
 
     @web.middleware
     async def run(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -93,11 +91,13 @@ class Pipeline:
             else:
                 exchange.is_limited = False
             if response is None and (endpoint := self._endpoints.get(request.match_info.handler)) is not None:
-                call = request[CALL] = await caller(request, exchange, endpoint)
+                call = await caller(request, exchange, endpoint)
                 if endpoint.takes_key and IDEMPOTENCY_KEY in request.headers:
-                    response = await respond_once(request, call, endpoint.route, handler)
+                    response = await respond_once(
+                        request, call, endpoint.route, partial(answer, request, call, endpoint)
+                    )
                 else:
-                    response = await handler(request)
+                    response = await answer(request, call, endpoint)
                 charge(exchange, endpoint, response)
             elif response is None:  # a page of the console, or no such route
                 response = await handler(request)
@@ -178,8 +178,7 @@ def head(request: web.Request, exchange: Exchange) -> web.Response | None:
         if name in headers and len(headers.getall(name)) > 1:
             raise problem("malformed_request", f"The header {name} may occur only once.")
     client = guard.proxies.client_address(request.remote, headers.getall(FORWARDED_FOR, ()))
-    address = rate_limit_address(client)
-    exchange.callers = (f"{ADDRESS_PREFIX}{address}",)
+    address = exchange.address = rate_limit_address(client)
     if exchange.is_limited:
         guard.browser_policy.check(request, exchange.own_origin())
         reason = guard.load_shedder.rejection_reason(guard.readiness.in_progress - guard.readiness.waiting_for_client)
@@ -205,7 +204,7 @@ async def caller(request: web.Request, exchange: Exchange, endpoint: Endpoint) -
     """
     service, permission = request.app[SERVICE], endpoint.permission
     if permission is None:
-        return Call(ANONYMOUS, "all", service, exchange)
+        return Call("all", service, exchange)
     authorization: Sequence[str] = request.headers.getall(AUTHORIZATION, ())
     sessions = service.sessions if not authorization else None
     session = read_cookie(request) if sessions is not None else None
@@ -216,10 +215,9 @@ async def caller(request: web.Request, exchange: Exchange, endpoint: Endpoint) -
         if authorization:
             check_not_foreign(request, service.settings.limits.cors_origins)
         principal = await service.authenticator.authenticate(authorization)
-    exchange.principal = principal.name
+    exchange.principal = principal
     exchange.count_request(exchange.principal_limiter, principal.name)
-    if principal is not ANONYMOUS:  # shared by all clients of a service without authentication
-        exchange.callers += (f"{PRINCIPAL_PREFIX}{principal.name}",)
+    if principal is not ANONYMOUS:
         exchange.check_unread()
         if service.callers is not None and not _is_probe(request):
             service.callers.note_accepted(_credential(request), principal.name, writes=endpoint.is_change)
@@ -229,19 +227,20 @@ async def caller(request: web.Request, exchange: Exchange, endpoint: Endpoint) -
         raise problem(
             "permission_missing", f"The permission {permission.name!r} is missing: {principal.role}s don't have it."
         )
-    return Call(principal, scope, service, exchange, authorization=authorization, session=session)
+    return Call(scope, service, exchange, authorization=authorization, session=session)
 
 
-async def _respond(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
-    """Call the handler of an endpoint with what it takes, and return its answer."""
-    call = request[CALL]
+async def answer(request: web.Request, call: Call, endpoint: Endpoint) -> web.StreamResponse:
+    """Call the handler of an endpoint with what it takes. Return its reply as a response.
+
+    The response is masked if the caller's scope is, and has a sealed cursor.
+    """
     body = None if endpoint.read_body is None else await endpoint.read_body(request)
-    reply = await endpoint.route.handler(*[provide(request, call, body) for provide in endpoint.arguments])
-    return answer(call, endpoint, reply) if isinstance(reply, Reply) else reply
-
-
-def answer(call: Call, endpoint: Endpoint, reply: Reply[Any]) -> web.Response:
-    """Return a handler's reply as a response: masked if the caller's scope is, and with a sealed cursor."""
+    reply: Reply[Any] | web.StreamResponse = await endpoint.route.handler(
+        *[provide(request, call, body) for provide in endpoint.arguments]
+    )
+    if not isinstance(reply, Reply):
+        return reply
     route, content = endpoint.route, reply.content
     if content is None:
         return web.Response(status=reply.status or route.status, headers=reply.headers)
@@ -266,7 +265,9 @@ def charge(exchange: Exchange, endpoint: Endpoint, response: web.StreamResponse)
         exchange.check_unread(size)
     limiter, requests = exchange.principal_limiter, (size - 1) // ANSWER_BYTES_PER_REQUEST
     if endpoint.permission is not None and limiter is not None and requests:
-        exchange.apply_limit(limiter, limiter.consume_many(exchange.principal, requests, may_owe=endpoint.takes_key))
+        exchange.apply_limit(
+            limiter, limiter.consume_many(exchange.principal.name, requests, may_owe=endpoint.takes_key)
+        )
 
 
 def _note_refusal(request: web.Request, exchange: Exchange, endpoint: Endpoint, failure: SupportError) -> None:
@@ -274,11 +275,11 @@ def _note_refusal(request: web.Request, exchange: Exchange, endpoint: Endpoint, 
     callers = request.app[SERVICE].callers
     if callers is None or endpoint.permission is None or _is_probe(request):
         return
-    address, *principals = (each.partition(" ")[2] for each in exchange.callers or ("",))
+    name = None if exchange.principal is ANONYMOUS else exchange.principal.name
     if isinstance(failure, Forbidden) and endpoint.is_change:
-        callers.note_forbidden(_credential(request), principals[0] if principals else None, failure, address)
-    elif not principals and (credential := _credential(request)):
-        callers.note_refused(credential, failure, address)
+        callers.note_forbidden(_credential(request), name, failure, exchange.address)
+    elif name is None and (credential := _credential(request)):
+        callers.note_refused(credential, failure, exchange.address)
 
 
 def _credential(request: web.Request) -> str:
