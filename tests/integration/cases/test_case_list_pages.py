@@ -64,6 +64,7 @@ class Cases:
     async def open(self):
         self._pass_time()
         number = len(self.known) + 1
+        opened = self.now - timedelta(milliseconds=number % 2 * 11)  # as if others were stored first
         status = self.chance.choice(["open", "open", "pending", "resolved", "closed"])
         case = ticket(
             number,
@@ -74,7 +75,7 @@ class Cases:
             assigned_agent_id=self.chance.choice([None, "agent-1", "agent-2"]),
             team=self.chance.choice([None, "team-1", "team-2"]),
             tags=self.chance.sample(["a", "b", "c"], self.chance.randint(0, 3)),
-            created_at=self.now,
+            created_at=opened,
             updated_at=self.now,
             snoozed_until=self._snooze_end(status),
         )
@@ -83,7 +84,7 @@ class Cases:
         async with self.database.transaction() as tx:
             await case_rows.add_case(tx, case, [("order", order)], first)
         last = self.now if first else None
-        waiting = self.now if first or case.description else None
+        waiting = opened if first or case.description else None
         self.known[case.id] = {
             **case.model_dump(include={"id", "customer_id", "status", "assigned_agent_id", "team", "tags"}),
             "seq": number,
@@ -210,7 +211,7 @@ async def cases(database):
 
 
 async def test_pages_are_the_list_in_its_order(cases):
-    """Every case is on one page, with the times that its reader may know of."""
+    """Every case is on one page, with the times that its reader may know of. The newest case was stored last."""
     for principal, sort, query in walks(QUERIES):
         found = await cases.all_pages(query, sort, principal)
         expected = cases.expected(query, sort, principal)

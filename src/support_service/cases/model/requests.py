@@ -323,7 +323,7 @@ class CaseFilters(_FiltersByReferences):
     )
     sort: Annotated[CaseSort, FACT] = Field(
         "newest",
-        description="`newest`: latest opened first. `updated`: latest change first. `waiting`: longest-waiting "
+        description="`newest`: last stored first. `updated`: latest change first. `waiting`: longest-waiting "
         "customer of an open or pending case first. `due`: first due clock first. `snoozed`: first to wake "
         "first. No sort leaves out a case: cases that do not wait, or are not due or snoozed, come last, newest first",
     )
