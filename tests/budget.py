@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.digests import SOURCES, digest
+from tests.support.digests import digest_of_sources
 
 PATH = Path(__file__).with_name("budget.toml")
 ROOT = PATH.parents[1]
@@ -113,7 +113,7 @@ def main() -> int:
 
 def doubts(costs: Costs, budget: dict[str, Any]) -> Iterator[str]:
     """Yield a sentence if files have changed since a run, or if it left out tests."""
-    if costs.digests != {digest(*SOURCES)}:
+    if costs.digests != {digest_of_sources()}:
         yield "The costs in build/ are of other files than these. Run `make test`."
     tests = sum(folder["cases"] for folder in budget["folder"].values())
     if costs.cases.total() * MARGIN < tests:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support import times
-from tests.support.digests import SOURCES, digest
+from tests.support.digests import digest_of_sources
 from tests.support.plugins.tiers import tier_of
 from tests.support.times import SERVICES, SETUP, SLEEPS, SLOWNESS, Usage, add, measure_slowness, measured, measured_here
 
@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     times.enabled = config.getoption(TIMES)
     if _is_measured(config):
         times.count_sleeps()
-    config.stash[FILES] = digest(*SOURCES) if config.getoption(COSTS) else ""
+    config.stash[FILES] = digest_of_sources() if config.getoption(COSTS) else ""
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
