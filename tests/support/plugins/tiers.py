@@ -83,18 +83,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its tier.
-
-    Raises UsageError for a test in a folder whose tests need no server, if it needs one.
-    """
-    misplaced = []
+    """Mark each test with its tier."""
     for item in items:
-        tier = tier_of(item)
-        item.add_marker(tier)
-        if tier in MAY_START_PROCESSES and item.location[0].startswith(WITHOUT_SERVERS):
-            misplaced.append(f"{item.nodeid} needs {TIERS[tier]}: move it to {PLACES[tier]}")
-    if misplaced:
-        raise pytest.UsageError("\n".join(misplaced))
+        item.add_marker(tier_of(item))
+
+
+@pytest.hookimpl(tryfirst=True)  # before a fixture starts the server
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fail a test that needs a server, in a folder whose tests need none. No worker can report it as it collects."""
+    tier = tier_of(item)
+    if tier in MAY_START_PROCESSES and item.location[0].startswith(WITHOUT_SERVERS):
+        pytest.fail(f"it needs {TIERS[tier]}: move it to {PLACES[tier]}", pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -1,9 +1,11 @@
 """What a run needs: servers that are installed, and data that all its workers share."""
 
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
 
+from tests.support.plugins import tiers
 from tests.support.servers import MissingServer, find_binary
 
 
@@ -29,3 +31,11 @@ def test_missing_server_is_reported_with_the_install_command():
         find_binary("no-such-server")
     assert "no-such-server" in str(missing.value)
     assert "make services" in str(missing.value)
+
+
+@pytest.mark.parametrize(("fixture", "place"), [("servers", "tests/integration/"), ("processes", "tests/e2e/")])
+def test_server_in_the_unit_tests_is_refused(fixture, place):
+    """The test fails before its fixtures start anything. Elsewhere it runs."""
+    with pytest.raises(pytest.fail.Exception, match=f"move it to {place}"):
+        tiers.pytest_runtest_setup(SimpleNamespace(fixturenames=[fixture], location=("tests/unit/a.py",)))
+    tiers.pytest_runtest_setup(SimpleNamespace(fixturenames=[fixture], location=(f"{place}a.py",)))
