@@ -21,9 +21,9 @@ from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
 from support_service.server import READ_BUFFER_BYTES
-from support_service.service import Timings
 from support_service.timeline.cache import InProcessCache, SnapshotStore
 from support_service.timeline.redis_cache import RedisCache
+from support_service.timings import Timings
 from tests.support.calls import GENEROUS_TIMEOUT
 from tests.support.examples import load_profile
 from tests.support.scrape import Changes, Scrape
@@ -249,7 +249,7 @@ def _create_database(request: pytest.FixtureRequest, backend: str, folder: Path)
 @pytest.fixture
 def patient_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Redis that may answer late, on a busy machine."""
-    monkeypatch.setattr("support_service.parts.REDIS_TIMEOUT", GENEROUS_TIMEOUT)
+    monkeypatch.setattr("support_service.service.REDIS_TIMEOUT", GENEROUS_TIMEOUT)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import replace
 
 from aiohttp import web
 
@@ -15,7 +14,8 @@ from support_service.guard.guard import Guard
 from support_service.guard.json_body import MAX_JSON_BODY_BYTES
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.telemetry import Telemetry
-from support_service.service import SERVICE, Timings, open_service
+from support_service.service import SERVICE, open_service
+from support_service.timings import Timings
 
 # Their time series start at 0; series of other statuses appear when they occur.
 COMMON_REFUSAL_STATUSES = frozenset({400, 404, 415, 422})
@@ -40,8 +40,9 @@ def build_app(settings: Settings, timings: Timings = Timings()) -> tuple[web.App
         async with AsyncExitStack() as stack:
             service = await stack.enter_async_context(open_service(settings, timings, telemetry, guard))
             if access.admin_port is not None:
-                url = await stack.enter_async_context(open_admin_server(service, access.admin_host, access.admin_port))
-                service = replace(service, admin_url=url)
+                service.admin_url = await stack.enter_async_context(
+                    open_admin_server(service, access.admin_host, access.admin_port)
+                )
             app[SERVICE] = service
             yield
 

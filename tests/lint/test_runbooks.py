@@ -60,7 +60,7 @@ FIRST_PAGE = {  # sections of README.md, in the order in which a newly paged eng
     ENGLISH: ("## Read the alert", "## Set up your shell", "## First three checks", "## Overrides", "## Escalate"),
     VIETNAMESE: ("## Đọc alert", "## Chuẩn bị shell", "## Ba bước kiểm tra đầu tiên", "## Override", "## Chuyển cấp"),
 }
-LOGGED_BY = ("info", "warning", "error", "exception", "Job", "poll_with_backoff", "start_every")
+LOGGED_BY = ("info", "warning", "error", "exception", "Job")
 TYPED = {"$ID": "1764028800000-0", "$SERVICE": "payment"}  # what commands ask for, as a person types it
 # A number in the sentence whose link comes next.
 LIMIT_BESIDE_LINK = re.compile(

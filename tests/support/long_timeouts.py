@@ -5,11 +5,10 @@ from functools import partial
 from support_service import cli, server
 from support_service.app import build_app
 from support_service.demo import run as demo
-from support_service.parts import TimelineTimings
 from support_service.platform.telemetry.telemetry import TelemetryTimings
-from support_service.service import Timings
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.single_flight import SingleFlightTimings
+from support_service.timings import TimelineTimings, Timings
 from tests.support.timings import EVERY_VIEW_COUNTED, PATIENT_DATABASE
 
 LONG_LEASE = AggregatorTimings(single_flight=SingleFlightTimings(lease=60.0))

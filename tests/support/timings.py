@@ -10,9 +10,8 @@ from support_service.events.broker.base import RedisBrokerTimings
 from support_service.events.relay import RelayTimings
 from support_service.guard.fair_turns import TurnLimits
 from support_service.oncall.judge import OncallTimings
-from support_service.parts import CaseTimings, EventTimings
 from support_service.platform.database import DatabaseTimings, PostgresTimings
-from support_service.service import ApiTimings, Timings
+from support_service.timings import ApiTimings, CaseTimings, EventTimings, Timings
 from tests.support.calls import GENEROUS_TIMEOUT
 
 PATIENT_POSTGRES = PostgresTimings(

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from copy import copy
 
 from aiohttp import web
 
@@ -33,7 +33,8 @@ async def open_admin_server(service: Service, host: str, port: int) -> AsyncIter
     guard = service.guard.with_connection_limit(MAX_ADMIN_CONNECTIONS)
     pipeline = Pipeline(guard, checks_head=False)
     app = web.Application(middlewares=[pipeline.run])
-    app[SERVICE] = replace(service, serves_metrics=True)
+    app[SERVICE] = copy(service)
+    app[SERVICE].serves_metrics = True
     for route in ROUTES:
         if route.tag is HEALTH:
             pipeline.add_route(app, compile_route(route, ROUTES))

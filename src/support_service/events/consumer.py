@@ -26,9 +26,9 @@ from support_service.core.errors import SupportError, Unavailable, problem
 from support_service.core.ids import new_id
 from support_service.core.part_state import OK, OncallCard
 from support_service.events import envelope
-from support_service.events.broker.base import Broker, BrokerError, Delivery, StreamBacklog
+from support_service.events.broker.base import OUTAGES, Broker, BrokerError, Delivery, StreamBacklog
 from support_service.events.inbound_events import InboundEvent
-from support_service.events.polling import poll_with_backoff
+from support_service.platform.background import Job
 from support_service.platform.database import Database, Transaction
 from support_service.platform.database.dialect import UtcDateTime, insert_if_new
 from support_service.platform.database.failures import BUSY_CODES, REFUSING_CODES, UNAVAILABLE_CODES
@@ -143,7 +143,7 @@ class EventConsumer:
 
     async def run(self) -> None:
         """Consume events until cancelled; back off after a failure."""
-        await poll_with_backoff(self._consume_batch, "Consuming events", 0, self._timings.backoff)
+        await Job("Consuming events", 0, self._consume_batch).run_with_backoff(self._timings.backoff, OUTAGES)
 
     async def accept_event(self, event: InboundEvent) -> None:
         """Accept an event sent by HTTP: append it to the stream, or apply it directly if the broker is down.

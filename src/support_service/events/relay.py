@@ -23,10 +23,9 @@ from support_service.core.clock import Backoff, utc_now
 from support_service.core.ids import new_id
 from support_service.core.part_state import OncallCard
 from support_service.events import republishing, webhook_sender
-from support_service.events.broker.base import Broker, BrokerError
-from support_service.events.polling import poll_with_backoff
+from support_service.events.broker.base import OUTAGES, Broker, BrokerError
 from support_service.events.republishing import ANY_TO_BE_REPEATED, SELECT_CONFIRMED, select_oldest
-from support_service.platform.background import Pause, WorkSignal
+from support_service.platform.background import Job, Pause, WorkSignal
 from support_service.platform.database import Database, Reader, Row, Transaction, lease_rows
 from support_service.platform.database.statements import compiled, locked_in_order
 from support_service.platform.database.tables import outbox
@@ -128,12 +127,11 @@ class OutboxRelay:
     async def run(self) -> None:
         """Relay until cancelled. Webhook deliveries are created in a separate task, independent of the broker."""
         async with asyncio.TaskGroup() as group:
-            backoff = self._timings.backoff
-            group.create_task(poll_with_backoff(self._publish_pending, "Publishing events", self._pause(), backoff))
+            jobs = [Job("Publishing events", self._pause(), self._publish_pending)]
             if self._endpoints:
-                group.create_task(
-                    poll_with_backoff(self._fan_out_pending, "Creating webhook deliveries", self._pause(), backoff)
-                )
+                jobs.append(Job("Creating webhook deliveries", self._pause(), self._fan_out_pending))
+            for job in jobs:
+                group.create_task(job.run_with_backoff(self._timings.backoff, OUTAGES))
 
     async def close(self) -> None:
         """Publish the remaining events for at most one second, then release the lease.

@@ -22,9 +22,9 @@ from standardwebhooks import Webhook
 
 from support_service.core.clock import Backoff, age_in_seconds, utc_now
 from support_service.core.part_state import OncallCard
+from support_service.events.broker.base import OUTAGES
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
-from support_service.events.polling import poll_with_backoff
-from support_service.platform.background import Pause, WorkSignal
+from support_service.platform.background import Job, Pause, WorkSignal
 from support_service.platform.database import Database, Reader, Row, Transaction
 from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.statements import delete_in_batches, locked_in_order
@@ -128,8 +128,8 @@ class WebhookSender:
             pauses[name] = Pause(timings.batch_interval, timings.poll_interval, self._created.subscribe())
         async with asyncio.TaskGroup() as group:
             for endpoint, pause in pauses.items():
-                deliver = partial(self._deliver_due, endpoint)
-                group.create_task(poll_with_backoff(deliver, "Delivering webhooks", pause, timings.backoff))
+                job = Job("Delivering webhooks", pause, partial(self._deliver_due, endpoint))
+                group.create_task(job.run_with_backoff(timings.backoff, OUTAGES))
 
     async def _deliver_due(self, name: str | None) -> None:
         """Make due deliveries to an endpoint in batches, until one is not full."""

@@ -8,8 +8,7 @@ import aiohttp
 
 from support_service.oncall.judge import SERVICE, Finding, own_labels
 from support_service.oncall.rules import Rules
-from support_service.platform.background import Runner
-from support_service.platform.http_client import describe_client_error, limited_session
+from support_service.platform.http_client import describe_client_error
 
 PROMETHEUS = "prometheus"  # found by it
 WATCHDOG = "Watchdog"  # fires while the rules are evaluated
@@ -53,11 +52,3 @@ class PrometheusAlerts:
             found_by=(PROMETHEUS,),
             summary=alert["annotations"].get("summary"),
         )
-
-
-async def open_prometheus(runner: Runner, url: str | None, rules: Rules, max_seconds: float) -> PrometheusAlerts | None:
-    """Open the connection to a Prometheus, if there is one. An answer may take `max_seconds`."""
-    if url is None:
-        return None
-    session = limited_session([], timeout=aiohttp.ClientTimeout(total=max_seconds))
-    return PrometheusAlerts(await runner.enter_async_context(session), url, rules)

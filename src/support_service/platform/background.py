@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from support_service.core.clock import Backoff
+
 CANCEL_RETRY_INTERVAL = 0.25  # seconds
 CANCEL_TIMEOUT = 1.0  # seconds; default
 
@@ -19,7 +21,7 @@ class Job:
 
     name: str  # in the log
     interval: "float | Pause"
-    work: Callable[[], Awaitable[None]]
+    work: Callable[[], Awaitable[object]]
     first: float | None = None  # delay in seconds before the first run; default: `interval`
 
     async def run(self) -> None:
@@ -33,6 +35,27 @@ class Job:
             except Exception:
                 longest = pause.longest if isinstance(pause, Pause) else pause
                 log.exception("%s failed; the next attempt is in %g s", self.name, longest, extra={"job": self.name})
+
+    async def run_with_backoff(self, backoff: Backoff, outages: tuple[type[Exception], ...]) -> None:
+        """Do the work until cancelled, and back off after a failure.
+
+        During an outage the log has one line a minute: see telemetry/logs.py.
+        """
+        failures, name = 0, self.name
+        while True:
+            await wait_for_next_run(backoff.delay(failures) if failures else self.interval)
+            try:
+                await self.work()
+            except outages as outage:
+                log.warning("%s is interrupted and is retried: %s", name, outage, exc_info=outage, extra={"job": name})
+                failures += 1
+            except Exception:
+                log.exception("%s failed and is retried", name, extra={"job": name})
+                failures += 1
+            else:
+                if failures:
+                    log.info("%s continues", name)
+                failures = 0
 
 
 class Runner(AsyncExitStack):

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from support_service.cases.case_files import CaseFileLimits
-from support_service.parts import CaseTimings
+from support_service.timings import CaseTimings
 from tests.support.calls import (
     expect_json,
     expect_problem,

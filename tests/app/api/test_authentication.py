@@ -13,7 +13,7 @@ from support_service.core.errors import Unauthenticated
 from support_service.platform.access.authenticator import extract_bearer_token
 from support_service.platform.access.timings import AccessTimings
 from support_service.platform.access.tokens import TokenEntry, edit_token_file, hash_token, new_token
-from support_service.service import Timings
+from support_service.timings import Timings
 from tests.support.access.fixtures import AUDIENCE, ISSUER
 from tests.support.calls import eventually, expect_json, expect_problem, stored_files
 from tests.support.each import each_row

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from yarl import URL
 
 from support_service.guard.guard import GuardTimings
-from support_service.service import Timings
+from support_service.timings import Timings
 from tests.support.calls import eventually, expect_json, expect_problem, open_case, read_case
 from tests.support.each import each_row
 from tests.support.service import service_of

@@ -16,7 +16,7 @@ from support_service.desk.bulk_models import BulkFields
 from support_service.events.broker.log import LOG_START
 from support_service.guard.fair_turns import TurnLimits
 from support_service.platform.database.tables import audit_log, bulk_changes, bulk_items, idempotency_keys, tickets
-from support_service.service import ApiTimings
+from support_service.timings import ApiTimings
 from tests.support.calls import add_message, eventually, expect_json, expect_problem, open_case, read_case
 from tests.support.cases import ticket
 from tests.support.each import each_row

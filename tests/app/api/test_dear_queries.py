@@ -7,7 +7,7 @@ from support_service.cases.service import CaseLimits
 from support_service.core.domain.principals import ANONYMOUS
 from support_service.desk.views import ViewLimits
 from support_service.guard.fair_turns import TurnLimits
-from support_service.parts import CaseTimings
+from support_service.timings import CaseTimings
 from tests.support.access.principals import Principals
 from tests.support.calls import expect_json, expect_problem
 from tests.support.service import service_of

@@ -9,8 +9,8 @@ from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.errors import Unavailable
 from support_service.platform.access.timings import AccessTimings
-from support_service.service import ApiTimings
 from support_service.timeline.source_health import FAILURES_TO_OPEN
+from support_service.timings import ApiTimings
 from tests.support.calls import eventually, expect_json, expect_problem, form, open_case, read_case, upload
 from tests.support.scrape import Scrape
 from tests.support.service import own_client, service_of

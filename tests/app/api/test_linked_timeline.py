@@ -93,7 +93,7 @@ async def test_one_linked_timeline_leaves_half_of_the_connections_free(
     make_client, upstream_services, orders, monkeypatch
 ):
     """However many duplicates it has: it calls a source as little at a time as the timeline of one case."""
-    monkeypatch.setattr("support_service.parts.SOURCE_CONNECTIONS", 4)
+    monkeypatch.setattr("support_service.service.SOURCE_CONNECTIONS", 4)
     client = await make_client()
     original, *_ = await open_duplicates(client, *(order(f"ORD-{number}") for number in range(5)))
     release = orders.hang()

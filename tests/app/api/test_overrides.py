@@ -4,8 +4,8 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from support_service.parts import TimelineTimings
 from support_service.platform.database.tables import audit_log
+from support_service.timings import TimelineTimings
 from tests.support.calls import eventually, expect_json, expect_problem
 from tests.support.each import each_row
 from tests.support.service import service_of

@@ -15,10 +15,10 @@ from support_service.cases.clocks.breaches import DetectorTimings
 from support_service.client import NoAnswer, SupportClient
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
-from support_service.parts import SlaTimings
 from support_service.platform.database.tables import report_changes, tickets
 from support_service.reports import case_rows
 from support_service.reports.counters import ReportTimings
+from support_service.timings import SlaTimings
 from tests.support.calls import add_message, eventually, expect_json, expect_problem, open_case, read_detail
 from tests.support.each import each_row
 from tests.support.service import service_of

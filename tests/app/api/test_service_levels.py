@@ -7,7 +7,7 @@ import pytest_asyncio
 from support_service.cases.clocks.breaches import DetectorTimings
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import SYSTEM
-from support_service.parts import SlaTimings
+from support_service.timings import SlaTimings
 from tests.support.calls import (
     add_message,
     eventually,

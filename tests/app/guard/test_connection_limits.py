@@ -21,7 +21,7 @@ from support_service.guard.connection_limits import (
 from support_service.guard.guard import GuardTimings
 from support_service.platform.background import run_in_background
 from support_service.platform.settings.process import LimitSettings
-from support_service.service import Timings
+from support_service.timings import Timings
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, upload
 from tests.support.raw_requests import narrow
 from tests.support.scrape import Scrape

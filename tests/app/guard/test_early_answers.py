@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from support_service.guard.connection_limits import ConnectionTimings
 from support_service.guard.guard import GuardTimings
-from support_service.service import Timings
+from support_service.timings import Timings
 from tests.support.access.principals import open_principals
 from tests.support.attachments.raw_uploads import FORM, PART, send_open, write_chunk
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from support_service.guard.guard import GuardTimings
-from support_service.service import Timings
+from support_service.timings import Timings
 from tests.support.attachments.raw_uploads import END, FORM, PART, send_body, send_open, write_chunk
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_json, expect_problem, form, open_case, stored_files
 from tests.support.each import each_row

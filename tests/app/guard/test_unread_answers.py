@@ -17,7 +17,7 @@ from support_service.guard.connection_limits import ConnectionTimings
 from support_service.guard.guard import GuardTimings
 from support_service.guard.server import SLICE_BYTES, SlicedBody
 from support_service.guard.unread_answers import STREAM_BYTES
-from support_service.service import Timings
+from support_service.timings import Timings
 from tests.support.calls import add_message, eventually, expect_problem, open_case, upload
 from tests.support.each import each_row
 from tests.support.raw_requests import narrow

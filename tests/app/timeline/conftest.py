@@ -3,8 +3,8 @@
 import pytest
 import pytest_asyncio
 
-from support_service.parts import TimelineTimings
 from support_service.timeline.source_health import BreakerTimings
+from support_service.timings import TimelineTimings
 from tests.support.timeline.harness import open_services
 from tests.support.timings import patient_timings
 from tests.support.upstream import url_variables

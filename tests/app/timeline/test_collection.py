@@ -75,7 +75,7 @@ async def test_calls_to_all_sources_run_concurrently(client, orders, payments, s
 
 async def test_concurrent_calls_to_one_source_are_limited(make_client, orders, monkeypatch):
     """A source never gets more concurrent calls than configured, and one case uses at most half of them."""
-    monkeypatch.setattr("support_service.parts.SOURCE_CONNECTIONS", 4)
+    monkeypatch.setattr("support_service.service.SOURCE_CONNECTIONS", 4)
     client = await make_client()
     release = orders.hang()
     context = [{"type": "order", "orderId": f"ORD-{number}"} for number in range(4)]

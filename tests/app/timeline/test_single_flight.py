@@ -8,13 +8,13 @@ import pytest_asyncio
 
 from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
-from support_service.parts import TimelineTimings
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.timeline import overrides, snapshots
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.cache import InProcessCache
 from support_service.timeline.single_flight import ReadLimits, SingleFlight
 from support_service.timeline.snapshots import Snapshot, SnapshotCache, SnapshotSubject
+from support_service.timings import TimelineTimings
 from tests.support.calls import eventually, open_case, read_detail, refresh
 from tests.support.scrape import Changes
 from tests.support.service import service_of

@@ -4,9 +4,9 @@ import pytest
 import pytest_asyncio
 
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
-from support_service.parts import TimelineTimings
 from support_service.platform.settings.resources import TimelineSettings
 from support_service.timeline.aggregator import AggregatorTimings
+from support_service.timings import TimelineTimings
 from tests.support.calls import add_message, expect_json, open_case, read_detail, read_timeline, refresh
 from tests.support.each import each_row
 from tests.support.scrape import Changes, Scrape

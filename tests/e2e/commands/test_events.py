@@ -55,7 +55,7 @@ async def add_dead_letter(stream, event, **fields):
 
 async def test_dead_letters_are_listed_and_replayed(make_client, redis, stream, command, monkeypatch):
     """A dead letter is listed with its reason. A replayed one takes effect once its cause is fixed."""
-    monkeypatch.setattr("support_service.parts.CLAIM_AFTER", 0.05)
+    monkeypatch.setattr("support_service.service.CLAIM_AFTER", 0.05)
     client = await make_client(SUPPORT_REDIS_URL=redis.url)
     case = await open_case(client, **about("order", "order-456"))
     await send_inbound(stream, b"{")

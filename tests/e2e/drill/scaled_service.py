@@ -15,7 +15,7 @@ from aiohttp.typedefs import Handler
 from observability.drill import SIZE_DIVISOR, TIME_DIVISOR
 from observability.replica_rules import replica_rules
 
-from support_service import cli, parts, server
+from support_service import cli, server
 from support_service.app import build_app
 from support_service.attachments import storage
 from support_service.attachments.maintenance import offload
@@ -24,7 +24,7 @@ from support_service.guard.guard import Guard
 from support_service.platform.database import PostgresTimings
 from support_service.platform.telemetry import stores as store_metrics
 from support_service.probe import check
-from support_service.service import Timings
+from support_service.timings import Timings
 
 MINIMUM = 0.25  # seconds
 
@@ -130,7 +130,7 @@ server.build_app = partial(
         ),
     ),
 )
-parts.REDIS_TIMEOUT = 1.0  # the machine is busy
+service.REDIS_TIMEOUT = 1.0  # the machine is busy
 storage.DISK_RESERVE //= SIZE_DIVISOR
 offload.DELETE_GRACE = timedelta(seconds=1)
 store_metrics.REFRESH_INTERVAL = shorter(store_metrics.REFRESH_INTERVAL)

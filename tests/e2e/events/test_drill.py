@@ -38,7 +38,7 @@ async def test_killed_consumer_applies_each_event_once(environment, durable_redi
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     variables = environment | {"SUPPORT_PORT": str(port), "SUPPORT_REDIS_URL": durable_redis.url}
-    variables |= with_constants({"parts.CLAIM_AFTER": 0.5})
+    variables |= with_constants({"service.CLAIM_AFTER": 0.5})
     ids = [f"e-{number}" for number in range(EVENTS)]
     repeats = draw.sample(ids, EVENTS // 5)
     waiting = ids + repeats

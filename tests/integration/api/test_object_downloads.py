@@ -9,8 +9,8 @@ from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.attachments.storage import configured_storages
 from support_service.commands.runtime import open_maintenance
 from support_service.core.clock import utc_now
-from support_service.parts import AttachmentTimings
 from support_service.platform.settings import Settings
+from support_service.timings import AttachmentTimings
 from tests.support.calls import (
     GENEROUS_TIMEOUT,
     eventually,

@@ -4,8 +4,8 @@ import pytest
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
-from support_service.parts import EventTimings
 from support_service.platform.database.tables import audit_log
+from support_service.timings import EventTimings
 from tests.support.calls import eventually, expect_problem
 from tests.support.service import service_of
 from tests.support.timings import patient_timings

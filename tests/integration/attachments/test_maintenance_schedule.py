@@ -3,9 +3,9 @@
 import asyncio
 
 from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceTimings
-from support_service.parts import AttachmentTimings
 from support_service.platform.background import run_in_background
 from support_service.platform.settings import Settings
+from support_service.timings import AttachmentTimings
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, stored_files, upload
 from tests.support.scrape import Scrape
 from tests.support.service import service_of

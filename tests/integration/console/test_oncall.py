@@ -7,9 +7,9 @@ import pytest
 from playwright.async_api import expect
 
 from support_service.oncall.judge import OncallTimings
-from support_service.parts import TimelineTimings
 from support_service.platform.telemetry.telemetry import TelemetryTimings
 from support_service.timeline.source_health import BreakerTimings
+from support_service.timings import TimelineTimings
 from tests.support.calls import eventually, expect_json, open_case, read_detail
 from tests.support.console.browser import address_of, expect_accessible, expect_good_looks, undo_by_key, watched_console
 from tests.support.console.hands import Counter

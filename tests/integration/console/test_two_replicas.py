@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 from playwright.async_api import expect
 
+from support_service.core.clock import Backoff
 from support_service.events.broker.base import RedisBrokerTimings
-from support_service.events.polling import Backoff
 from support_service.events.relay import RelayTimings
 from support_service.stream.feed import FeedTimings
 from support_service.stream.service import StreamTimings

@@ -11,7 +11,7 @@ from support_service.core.errors import Unavailable
 from support_service.platform.database import DatabaseTimings, PostgresTimings
 from support_service.platform.database.shared import create_database
 from support_service.platform.database.tables import secrets
-from support_service.service import ApiTimings
+from support_service.timings import ApiTimings
 from tests.support.calls import eventually, expect_json, open_case, read_case, upload
 from tests.support.timings import PATIENT_DATABASE, PATIENT_POSTGRES, patient_timings
 

@@ -6,7 +6,7 @@ import pytest
 
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.platform.database import DatabaseTimings, PostgresTimings
-from support_service.service import ApiTimings
+from support_service.timings import ApiTimings
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_json, expect_problem, open_case, read_case, upload
 from tests.support.process import running
 from tests.support.servers import free_port

@@ -35,7 +35,7 @@ STREAM = "support.inbound"
 
 @pytest.fixture
 def environment(environment, monkeypatch):
-    monkeypatch.setattr("support_service.parts.CLAIM_AFTER", 0.05)
+    monkeypatch.setattr("support_service.service.CLAIM_AFTER", 0.05)
     return environment
 
 

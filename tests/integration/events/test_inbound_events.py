@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from support_service.cases.service import CaseLimits
 from support_service.cases.sql.case_rows import MIN_MESSAGE_BYTES
 from support_service.events.consumer import ConsumerTimings
-from support_service.parts import CaseTimings
 from support_service.platform.database.tables import tickets
+from support_service.timings import CaseTimings
 from tests.conftest import both_databases
 from tests.support.calls import eventually, expect_json, expect_problem, open_case, read_case, read_detail
 from tests.support.each import each_row
@@ -25,7 +25,7 @@ SHIPMENT = "fulfillment.shipment.updated.v1"
 @pytest.fixture
 def environment(environment, patient_cache, monkeypatch):
     """A service that tries again soon, and whose cache has time on a busy machine too."""
-    monkeypatch.setattr("support_service.parts.CLAIM_AFTER", 0.05)
+    monkeypatch.setattr("support_service.service.CLAIM_AFTER", 0.05)
     return environment
 
 

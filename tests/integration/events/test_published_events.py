@@ -11,9 +11,9 @@ from cloudevents.core.v1.event import CloudEvent
 from support_service.cases.model.published import PAYLOAD_BY_EVENT_TYPE
 from support_service.events.erasure import rewrite_stored_events
 from support_service.events.relay import read_oldest_events
-from support_service.parts import EventTimings
 from support_service.platform.database.lease_rows import take_lease
 from support_service.platform.database.tables import leases, outbox
+from support_service.timings import EventTimings
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, add_message, eventually, expect_json, open_case, read_case, upload
 from tests.support.events.fixtures import outbox_is_empty, read_published, shipment_event, wait_for_events

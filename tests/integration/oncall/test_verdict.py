@@ -9,10 +9,10 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.core.clock import utc_now
-from support_service.parts import TimelineTimings
 from support_service.platform.database import DatabaseTimings
 from support_service.platform.database.shared import create_database
 from support_service.timeline.source_health import BreakerTimings
+from support_service.timings import TimelineTimings
 from tests.support.calls import expect_json, form, open_case
 from tests.support.service import service_of
 from tests.support.timings import PATIENT_DATABASE, PATIENT_POSTGRES, patient_timings

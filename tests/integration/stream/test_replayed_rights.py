@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from support_service.core.clock import Backoff
 from support_service.events.broker.base import RedisBrokerTimings
-from support_service.events.polling import Backoff
 from support_service.platform.access.tokens import edit_token_file
 from support_service.platform.settings import Settings
 from support_service.stream.feed import INTERRUPTED_COMMENT, FeedTimings

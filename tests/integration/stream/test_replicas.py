@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from redis.asyncio import Redis
 
+from support_service.core.clock import Backoff
 from support_service.events.broker.base import RedisBrokerTimings
 from support_service.events.broker.log import LogPlace, Position
-from support_service.events.polling import Backoff
 from support_service.events.relay import RelayTimings
 from support_service.stream.feed import CONTINUED_COMMENT, INTERRUPTED_COMMENT, FeedTimings
 from support_service.stream.presence import PresenceTimings

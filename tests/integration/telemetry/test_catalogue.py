@@ -8,12 +8,11 @@ from support_service.api.routes import ROUTES
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.attachments.storage.base import S3_CALLS, S3_REPEATS
 from support_service.events.webhook_sender import WEBHOOK_OVERDUE_AGE
-from support_service.parts import AttachmentTimings
 from support_service.platform.access.callers import ACCESS_CALLERS
 from support_service.platform.certificates import CERTIFICATE_EXPIRES
 from support_service.platform.database.shared import DATABASE_NUMBER
 from support_service.platform.telemetry.http import HTTP_CLIENT_DURATION
-from support_service.service import ApiTimings
+from support_service.timings import ApiTimings, AttachmentTimings
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.scrape import Scrape, parse
 from tests.support.service import service_of

@@ -10,7 +10,6 @@ from support_service.cases.gauges import GaugeTimings
 from support_service.core.errors import Unavailable, case_not_found
 from support_service.events.broker.base import BrokerError
 from support_service.events.relay import RelayTimings
-from support_service.parts import AttachmentTimings, CaseTimings, TimelineTimings
 from support_service.platform.audit.log import SealerTimings
 from support_service.platform.database import DatabaseTimings, SqliteTimings
 from support_service.platform.database.shared import create_database
@@ -18,6 +17,7 @@ from support_service.platform.database.tables import tickets
 from support_service.platform.telemetry.stores import REDIS_OPERATIONS
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.single_flight import SingleFlightTimings
+from support_service.timings import AttachmentTimings, CaseTimings, TimelineTimings
 from tests.conftest import both_databases
 from tests.support.calls import (
     GENEROUS_TIMEOUT,

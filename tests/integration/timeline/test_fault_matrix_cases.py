@@ -5,8 +5,8 @@ import json
 from collections import Counter
 
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
-from support_service.parts import TimelineTimings
 from support_service.timeline.source_health import BreakerTimings
+from support_service.timings import TimelineTimings
 from tests.support import upstream_faults as faults
 from tests.support.service import service_of
 from tests.support.timeline.harness import (

@@ -8,10 +8,10 @@ from redis import Redis
 
 from support_service.core.domain import references
 from support_service.core.domain.references import SourceReferences
-from support_service.parts import TimelineTimings
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.single_flight import ReadLimits, SingleFlight, SingleFlightTimings
 from support_service.timeline.snapshots import Snapshot, SnapshotCache, SnapshotSubject
+from support_service.timings import TimelineTimings
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, read_detail
 from tests.support.scrape import Scrape
 from tests.support.service import service_of

@@ -13,7 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
-from support_service import cli, parts, server, service
+from support_service import cli, server, service
 from support_service.app import build_app
 from support_service.guard.guard import Guard
 from support_service.timeline import snapshots
@@ -44,8 +44,8 @@ def build_counted_app(*arguments: Any, **options: Any) -> tuple[web.Application,
 
 snapshots.MAX_DECODED_BYTES = 256 * 1024
 service.CASE_CACHE_BYTES = 4 * 1024 * 1024
-parts.KEEP_PUBLISHED = timedelta(seconds=20)
-parts.STALE_TTL = parts.REDIS_TIMEOUT = 5.0
+service.KEEP_PUBLISHED = timedelta(seconds=20)
+service.STALE_TTL = service.REDIS_TIMEOUT = 5.0
 server.build_app = build_counted_app
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 import pytest
 from redis.asyncio import Redis
 
-from support_service.parts import TimelineTimings
 from support_service.timeline.cache import RedisCacheTimings
+from support_service.timings import TimelineTimings
 from tests.support.calls import GENEROUS_TIMEOUT
 from tests.support.timeline.harness import open_services
 from tests.support.timeline.redis_faults import repair

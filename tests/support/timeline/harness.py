@@ -97,8 +97,8 @@ async def start_service(make_client: Any, services: dict[str, SourceService], **
     """Start the service, and return its client; options replace variables and timings."""
     variables = {"SUPPORT_TIMELINE_SOURCE_TIMEOUT": str(LONG_TIMEOUT), "SUPPORT_TIMELINE_CACHE_TTL": str(TTL)}
     with pytest.MonkeyPatch.context() as constants:
-        constants.setattr("support_service.parts.STALE_TTL", STALE_TTL)
-        constants.setattr("support_service.parts.REDIS_TIMEOUT", GENEROUS_TIMEOUT)
+        constants.setattr("support_service.service.STALE_TTL", STALE_TTL)
+        constants.setattr("support_service.service.REDIS_TIMEOUT", GENEROUS_TIMEOUT)
         return await make_client(**variables | url_variables(services) | options)
 
 

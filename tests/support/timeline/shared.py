@@ -3,8 +3,8 @@
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from support_service.parts import TimelineTimings
 from support_service.timeline.source_health import BreakerTimings
+from support_service.timings import TimelineTimings
 from tests.support.calls import GENEROUS_TIMEOUT, open_case
 from tests.support.timeline.fixtures import FAST_RECONNECT
 from tests.support.timeline.harness import (

@@ -5,9 +5,8 @@ import logging
 from types import SimpleNamespace
 
 from support_service.core.clock import Backoff
-from support_service.events.broker.base import BrokerError
-from support_service.events.polling import poll_with_backoff
-from support_service.platform.background import run_in_background
+from support_service.events.broker.base import OUTAGES, BrokerError
+from support_service.platform.background import Job, run_in_background
 from support_service.platform.telemetry import logs
 
 MINUTES = 3
@@ -25,8 +24,9 @@ async def test_outage_is_logged_once_a_minute(monkeypatch, caplog):
         if len(attempts) > 2 * MINUTES + 1:
             recovered.set()
 
-    with caplog.at_level(logging.INFO, "support_service.events"), caplog.filtering(logs.RateLimitFilter()):
-        async with run_in_background(poll_with_backoff(work, "Publishing events", 0, Backoff(0.001, 0.001))):
+    with caplog.at_level(logging.INFO, "support_service.platform"), caplog.filtering(logs.RateLimitFilter()):
+        job = Job("Publishing events", 0, work)
+        async with run_in_background(job.run_with_backoff(Backoff(0.001, 0.001), OUTAGES)):
             await recovered.wait()
     *interruptions, last = [record.getMessage() for record in caplog.records]
     started = "Publishing events is interrupted and is retried: Redis failed: ConnectionRefusedError: refused at "

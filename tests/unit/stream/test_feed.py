@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from support_service.core.clock import Backoff
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unavailable
 from support_service.events.broker.log import LogPlace, LogRead
 from support_service.events.broker.memory import InMemoryLog
-from support_service.events.polling import Backoff
 from support_service.stream.feed import CONTINUED_COMMENT, INTERRUPTED_COMMENT, FeedTimings
 from support_service.stream.frames import comment_frame
 from support_service.stream.service import StreamTimings

@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
+from support_service.core.clock import Backoff
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unavailable
 from support_service.events.broker.base import BrokerError
 from support_service.events.broker.log import LogPlace, Position
 from support_service.events.broker.memory import InMemoryLog
-from support_service.events.polling import Backoff
 from support_service.platform.background import run_in_background
 from support_service.stream.feed import CONTINUED_COMMENT, INTERRUPTED_COMMENT, FeedTimings
 from support_service.stream.frames import comment_frame

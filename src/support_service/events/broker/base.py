@@ -4,6 +4,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from support_service.core.errors import Unavailable
+
 ENTRY_ID_PATTERN: Final = "[0-9]{1,19}-[0-9]{1,19}"  # regular expression of the ids of stream entries and dead letters
 MAX_SHOWN_CHARACTERS: Final = 2000  # of the event of a dead letter: enough to recognize its sender and its fault
 
@@ -39,6 +41,9 @@ class BrokerError(Exception):
     def unavailable(self) -> bool:
         """Whether the broker failed, and no stream refused a publication."""
         return not self.full and self.fence is None and self.kept is None
+
+
+OUTAGES = (BrokerError, Unavailable)  # of the broker or the database
 
 
 @dataclass(frozen=True, slots=True)
