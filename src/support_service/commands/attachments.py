@@ -114,7 +114,7 @@ async def offload(settings: "Settings", arguments: argparse.Namespace) -> int:
 def _report_moved_file(bar: Progress, result: "OffloadResult") -> None:
     bar.advance(result.attachment.size_bytes)
     if result.outcome == "moved":
-        bar.log_json(outcome="moved", **log_fields(result.attachment))
+        bar.print(outcome="moved", **log_fields(result.attachment))
     else:
         bar.print(
             f"Stays ({result.outcome}): {describe_attachment(result.attachment)}: {result.reason}",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from support_service.commands import grammar
-from support_service.commands.output import print_summary, show_progress
+from support_service.commands.output import print_line, print_summary, show_progress
 from support_service.commands.runtime import cli_principal, load_settings, run_on_database
 from support_service.core.clock import format_time, parse_time
 from support_service.core.errors import problem
@@ -125,13 +125,11 @@ async def verify_with_progress(
 def _print_verdict(verdict: "ChainVerification", detached: int = 0) -> None:
     position, head = verdict.head.position, verdict.head.hash.hex()
     moved = f" Positions 1 to {detached} are in the files of detached segments." if detached else ""
-    if not sys.stdout.isatty():
-        printed = {"holds": verdict.flaw is None, "entries": position, "head": head, "flaw": verdict.flaw}
-        print(json.dumps(printed | ({"detached": detached} if detached else {})))
-    elif verdict.flaw is None:
-        print(f"The chain is intact: {position} entries.{moved} Store its head outside of the database: {head}")
-    else:
-        print(f"The chain is broken: {verdict.flaw}. It is intact up to position {position}, {head}.")
+    text = f"The chain is intact: {position} entries.{moved} Store its head outside of the database: {head}"
+    if verdict.flaw is not None:
+        text = f"The chain is broken: {verdict.flaw}. It is intact up to position {position}, {head}."
+    more = {"detached": detached} if detached else {}
+    print_line(text, holds=verdict.flaw is None, entries=position, head=head, flaw=verdict.flaw, **more)
 
 
 def _verify_files(files: list[Path], noted: bytes | None) -> None:
@@ -172,14 +170,12 @@ def _read_file(path: Path, noted: bytes | None = None) -> "Segment":
 
 def _print_segment(path: Path, segment: "Segment", flaw: str | None) -> None:
     first, last, head = segment.start.position + 1, segment.head.position, segment.head.hash.hex()
-    if not sys.stdout.isatty():
-        found = {"file": str(path), "holds": flaw is None, "first": first, "last": last, "head": head, "flaw": flaw}
-        print(json.dumps(found | {"erasedElsewhere": segment.erased}))
-    elif flaw is None:
-        erased = f" An entry after it erased the changes of {segment.erased}." if segment.erased else ""
-        print(f"{path}: positions {first} to {last} are intact.{erased} Its head: {head}")
-    else:
-        print(f"{path} is broken: {flaw}. It is intact up to position {last}, {head}.")
+    erased = f" An entry after it erased the changes of {segment.erased}." if segment.erased else ""
+    text = f"{path}: positions {first} to {last} are intact.{erased} Its head: {head}"
+    if flaw is not None:
+        text = f"{path} is broken: {flaw}. It is intact up to position {last}, {head}."
+    found = {"first": first, "last": last, "head": head, "flaw": flaw, "erasedElsewhere": segment.erased}
+    print_line(text, file=str(path), holds=flaw is None, **found)
 
 
 def count_by_actor(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

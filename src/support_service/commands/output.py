@@ -22,17 +22,12 @@ class Progress:
         if self._bar is not None:
             self._bar.update(size)
 
-    def print(self, text: str, **fields: Any) -> None:
-        """Print a message in both modes: `text` on a terminal, otherwise `fields` as JSON."""
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stdout)
-        else:
-            print(json.dumps(fields), flush=True)
-
-    def log_json(self, **fields: Any) -> None:
-        """Print `fields` as JSON, and nothing on a terminal, where the bar shows the progress."""
+    def print(self, text: str = "", /, **fields: Any) -> None:
+        """Print a line as `print_line` does. Without a text the bar says enough on a terminal."""
         if self._bar is None:
-            print(json.dumps(fields), flush=True)
+            print_line(text, **fields)
+        elif text:
+            self._bar.write(text, file=sys.stdout)
 
 
 @contextmanager
@@ -47,9 +42,14 @@ def show_progress(what: str, total: int | None, unit: str = "B") -> Iterator[Pro
         yield Progress(bar)
 
 
+def print_line(text: str, /, **fields: object) -> None:
+    """Print what was found or done: `text` on a terminal, otherwise `fields` as a line of JSON."""
+    print(text if sys.stdout.isatty() else json.dumps(fields), flush=True)
+
+
 def print_summary(text: str, **fields: object) -> None:
-    """Print the last line of a command: text on a terminal, otherwise JSON."""
-    print(text if sys.stdout.isatty() else json.dumps({"summary": True, **fields}))
+    """Print the last line of a command."""
+    print_line(text, summary=True, **fields)
 
 
 def print_wait(text: str) -> None:

@@ -92,7 +92,7 @@ async def _delete_files(settings: "Settings", arguments: argparse.Namespace) -> 
                     text = f"Would delete {describe_attachment(attachment)}"
                     bar.print(text, outcome="would be deleted", **log_fields(attachment))
                 else:
-                    bar.log_json(outcome="deleted", **log_fields(attachment))
+                    bar.print(outcome="deleted", **log_fields(attachment))
 
             deleted = await maintenance.retention.run(
                 WriteOrigin(cli_principal()),
@@ -136,7 +136,7 @@ async def _store_and_delete_cases(settings: "Settings", arguments: argparse.Name
 
             def report(case_id: str) -> None:
                 bar.advance(1)
-                bar.log_json(outcome=outcome, case=case_id)
+                bar.print(outcome=outcome, case=case_id)
 
             archive = None
             if arguments.export and not dry_run:

@@ -15,7 +15,7 @@ from aiohttp.typedefs import Handler
 from observability.drill import SIZE_DIVISOR, TIME_DIVISOR
 from observability.replica_rules import replica_rules
 
-from support_service import cli, server
+from support_service import cli, server, service
 from support_service.app import build_app
 from support_service.attachments import storage
 from support_service.attachments.maintenance import offload
