@@ -253,10 +253,12 @@ def patient_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def no_consumer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Services leave inbound events where they are."""
-    monkeypatch.setattr("support_service.events.consumer.EventConsumer.run", lambda _: asyncio.Event().wait())
-    monkeypatch.setattr("support_service.events.consumer.EventConsumer.handle_waiting", lambda *_: asyncio.sleep(0))
+def no_consumer() -> Iterator[pytest.MonkeyPatch]:
+    """Services that start leave inbound events where they are, until `undo`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("support_service.events.consumer.EventConsumer.run", lambda _: asyncio.Event().wait())
+        patch.setattr("support_service.events.consumer.EventConsumer.handle_waiting", lambda *_: asyncio.sleep(0))
+        yield patch
 
 
 def _variables(database_url: str, folder: Path) -> dict[str, str]:

@@ -213,6 +213,7 @@ async def test_events_that_are_not_consumed_wait_for_other_replicas(client, make
     assert answer.headers["Retry-After"]
     await expect_problem(answer, 503, "events_busy")
     assert await stream.xlen("support.inbound") == 2
+    no_consumer.undo()
     hears = await make_client()
     await wait_for_messages(hears, case, [SENTENCE] * 2)
     alone = await make_client(SUPPORT_REDIS_URL=None)
