@@ -51,10 +51,7 @@ def build_app(settings: Settings, timings: Timings = Timings()) -> tuple[web.App
 
 
 def _add_routes(app: web.Application, pipeline: Pipeline, settings: Settings, telemetry: Telemetry) -> None:
-    """Add every route.
-
-    Raises LookupError or TypeError if a route and its handler do not fit together, see `compile_route`.
-    """
+    """Add every route."""
     scheme = "https" if settings.server.url_prefix.startswith("https:") else "http"
     for route in ROUTES:
         pipeline.add_route(app, compile_route(route, ROUTES))

@@ -235,7 +235,6 @@ async def remove(call: Call, case_id: str, attachment_id: str, expected: Expecte
 
 
 def present_attachment(service: Service, stored: StoredAttachment) -> Attachment:
-    """Return a stored attachment as its API model."""
     return Attachment.model_validate(attachment_json(stored, service.settings.server.url_prefix))
 
 

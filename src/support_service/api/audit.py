@@ -59,7 +59,6 @@ def _shown_head(head: chain.ChainHead) -> ChainHead:
 
 
 def audit_entry_members(entry: StoredAuditEntry) -> dict[str, Any]:
-    """Return the members of an entry as the API shows it."""
     return {
         "at": entry.at,
         "actor": entry.actor,

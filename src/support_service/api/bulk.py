@@ -62,5 +62,5 @@ async def undo_bulk_change(call: Call, bulk_id: str) -> Reply[BulkResult]:
 
 
 def _charge(call: Call, cases: int) -> None:
-    """Charge the caller for cases. Raises RateLimited."""
+    """Charge the caller for cases."""
     call.exchange.charge(bulk_cost(cases))

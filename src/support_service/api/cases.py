@@ -169,7 +169,7 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
 
 
 async def _collect_timeline(call: Call, case_id: str, *, refresh: bool = False) -> CaseDocument:
-    """Return a case with its timeline; `refresh` bypasses the cache. Raises NotFound and RateLimited."""
+    """Return a case with its timeline; `refresh` bypasses the cache."""
     principal, view, documents = call.principal, call.view, call.service.documents
     case, encoded = await documents.read(principal, view, case_id, with_history=True)
     if case.has_duplicates:
@@ -184,7 +184,7 @@ async def _read_with_duplicates(
 ) -> CaseDocument:
     """Return a case with the messages and files of its duplicates, and one timeline of all if wanted.
 
-    Customers get the messages and files of their own duplicates. Raises NotFound and RateLimited.
+    Customers get the messages and files of their own duplicates.
     """
     principal, service = call.principal, call.service
     cases = await service.cases.read_with_duplicates(principal, case_id, with_history=with_timeline)

@@ -120,7 +120,6 @@ class OncallVerdict:
         self._overrides = {each.name: each for each in _overrides(cards)}
 
     def shown(self) -> dict[str, Any]:
-        """Return the members of the verdict."""
         judge = self._service.judge
         own, of_prometheus = judge.findings(), self._alerts if isinstance(self._alerts, list) else []
         if isinstance(self._alerts, list) and self._service.prometheus is not None:
@@ -206,7 +205,6 @@ def _description(finding: Finding) -> dict[str, Any]:
 
 
 def _action(runbooks: str | None, action: Action | None) -> dict[str, dict[str, str | None]] | None:
-    """Return an action of a runbook, with the addresses of its headings."""
     if action is None:
         return None
     folders = {"en": runbooks, "vi": f"{runbooks}/vi"}
@@ -217,7 +215,6 @@ def _action(runbooks: str | None, action: Action | None) -> dict[str, dict[str, 
 
 
 def _finite(value: float | None) -> float | None:
-    """Return a number as JSON has it."""
     return value if value is None or math.isfinite(value) else None
 
 

@@ -69,7 +69,6 @@ async def clear_override(call: Call, override_name: str, expected: ExpectedVersi
 
 
 def shown_override(override: Override) -> ShownOverride:
-    """Return an override as the API shows it."""
     return ShownOverride.model_construct(**{name: getattr(override, name) for name in ShownOverride.model_fields})
 
 

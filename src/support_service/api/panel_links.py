@@ -39,5 +39,4 @@ def panel_id(title: str) -> int:
 
 
 def panel_path(dashboard: str, title: str) -> str:
-    """Return the path and query of a panel in Grafana."""
     return f"/d/{dashboard}?viewPanel={panel_id(title)}"

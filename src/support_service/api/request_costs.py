@@ -38,7 +38,7 @@ def linked_cost(cases: Sequence[StoredCase], *, with_timeline: bool) -> int:
 
 @asynccontextmanager
 async def charged_turn(call: Call, cost: int) -> AsyncIterator[None]:
-    """Wait for the caller's turn, and charge the caller. Raises RateLimited."""
+    """Wait for the caller's turn, and charge the caller."""
     async with call.service.turns.occupy(call.principal.name):
         call.exchange.charge(cost)
         yield

@@ -70,8 +70,6 @@ class AttachmentService:
         """Return the attachments that the principal may see, oldest first.
 
         The attachments of the case's duplicates are among them.
-
-        Raises NotFound for an unknown case.
         """
         public_only = principal.reads_only_public
         found = None
@@ -165,7 +163,7 @@ class AttachmentService:
     async def remove(
         self, origin: WriteOrigin, case_id: str, attachment_id: str, expected_versions: ExpectedVersions = None
     ) -> None:
-        """Delete an attachment, or a staged file of the principal. Raises NotFound, Forbidden and VersionConflict.
+        """Delete an attachment, or a staged file of the principal.
 
         Its bytes are deleted at once if possible, otherwise later by the garbage collection. A staged file is
         not part of its case, so the version of the case does not matter.

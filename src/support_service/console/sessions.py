@@ -60,7 +60,6 @@ def check_https(request: web.Request) -> None:
 
 
 def browser_sessions(request: web.Request) -> BrowserSessions:
-    """Return the sessions of a service with authentication."""
     sessions = request.app[SERVICE].sessions
     assert sessions is not None  # noqa: S101 - without authentication the app has no route to here
     return sessions

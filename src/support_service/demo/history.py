@@ -69,10 +69,7 @@ FINISHED_CHOICES = ("resolved", "closed", "closed", "closed")
 
 
 async def import_history(settings: Settings, folder: Path, documents: Sequence[Mapping[str, Any]]) -> None:
-    """Store the cases, unless they are there, what reports count of them, and the people who work on them.
-
-    Raises Unavailable if the database can't be used.
-    """
+    """Store the cases, unless they are there, what reports count of them, and the people who work on them."""
     async with open_database(settings.database, pool_size=1) as database:
         storage = next(iter(configured_storages(settings.attachments, settings.s3).values()))
         files = ImportedFiles(folder, storage, settings.attachments)

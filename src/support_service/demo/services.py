@@ -59,7 +59,6 @@ class SimulatedOrder:
         return (self.placed + timedelta(hours=HOURS_BETWEEN_STAGES * stage)).isoformat()
 
     def history(self) -> list[dict[str, Any]]:
-        """Return the order's history."""
         return [
             {
                 "type": stage,

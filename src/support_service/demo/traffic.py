@@ -66,7 +66,6 @@ class TrafficGenerator:
             self._actions |= {partial(self._send_mistake, raw): 2}
 
     async def perform_random_action(self) -> None:
-        """Perform one random action and count the answer."""
         actions = list(self._actions)
         action = self._draw.choices(actions, weights=list(self._actions.values()))[0]
         if not self._cases:
@@ -171,8 +170,6 @@ async def run(
     """Send about `rate` requests a second until Ctrl-C, or for `duration` seconds, and print counts of the answers.
 
     The last line has the rate that was reached. The load is then as asked for, or the line says why it is not.
-
-    Raises UserError if no request was answered.
     """
     stopped = asyncio.ensure_future(wait_for_stop_signal())
     loop = asyncio.get_running_loop()

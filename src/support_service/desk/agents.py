@@ -115,17 +115,14 @@ class AgentDirectory(NamedResources[AgentContent, Agent]):
     async def list_agents(
         self, principal: Principal, cursor: str | None, limit: int
     ) -> tuple[list[ListedAgent], str | None]:
-        """Return a page of people, oldest entry first, and the cursor of the next page, or None on the last one.
-
-        Raises ValidationFailed for a bad cursor.
-        """
+        """Return a page of people, oldest entry first, and the cursor of the next page, or None on the last one."""
         after = pagination.decode_cursor(cursor) or 0
         rows = await self._database.fetch_all(PAGE_OF_AGENTS, {"after": after, "one_more": limit + 1, "soon": _soon()})
         following = pagination.encode_cursor(rows[limit - 1].seq) if len(rows) > limit else None
         return [self._to_listed(principal, row) for row in rows[:limit]], following
 
     async def read(self, principal: Principal, agent_id: str) -> ListedAgent:
-        """Return a person with the numbers of the person's cases. Raises NotFound."""
+        """Return a person with the numbers of the person's cases."""
         is_valid = is_valid_agent_id(agent_id)
         row = await self._database.fetch_one(LISTED_AGENT, {"of": agent_id, "soon": _soon()}) if is_valid else None
         if row is None:

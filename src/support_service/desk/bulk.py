@@ -205,7 +205,7 @@ class BulkService:
         return await self._run(origin, bulk, undo_case, charge)
 
     async def read(self, principal: Principal, bulk_id: str) -> BulkResult:
-        """Return a bulk change of the caller, or any if the caller is a supervisor. Raises NotFound."""
+        """Return a bulk change of the caller, or any if the caller is a supervisor."""
         return self._to_result(await self._read_own(principal, bulk_id))
 
     async def delete_expired(self) -> None:
@@ -271,7 +271,7 @@ class BulkService:
             await tx.execute_later(FINISH, {"bulk": bulk_id, "at": at, "until": at + self._timings.undo_time})
 
     async def _find_cases(self, principal: Principal, query: ViewFilters) -> list[str]:
-        """Return the ids of the cases of a list. Raises ValidationFailed if there are too many."""
+        """Return the ids of the cases of a list."""
         most = self._timings.max_counted
         found = await find_ids(self._database, query, principal, most + 1)
         if len(found) > MAX_BULK_CASES:

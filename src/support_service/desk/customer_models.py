@@ -70,12 +70,10 @@ class Contact(ApiModel):
 
     @property
     def term(self) -> str:
-        """The text by which the contact is found."""
         return _contact_term(self.kind, self.value)
 
 
 def is_valid_contact(contact: dict[str, str]) -> bool:
-    """Return whether a record can have a contact."""
     try:
         Contact.model_validate(contact)
     except ValidationError:
@@ -99,7 +97,6 @@ class CustomerContent(ApiModel):
 
     @property
     def terms(self) -> set[str]:
-        """The texts by which the customer is found."""
         return {*name_terms(self.name or ""), *(contact.term for contact in self.contacts)}
 
 

@@ -59,7 +59,7 @@ class MacroService(NamedResources[MacroContent, Macro]):
     async def list_macros(self, cursor: str | None, limit: int) -> tuple[list[Macro], str | None]:
         """Return a page of macros, oldest first, and the cursor of the next page, or None on the last one.
 
-        Raises ValidationFailed for a bad cursor. A page has at most `limit` macros, and fewer if their texts are long.
+        A page has at most `limit` macros, and fewer if their texts are long.
         """
         after, most = pagination.decode_cursor(cursor) or 0, self._max_page_bytes
         bounds = {"after": after, "limit": limit, "one_more": limit + 1, "bytes": most}
@@ -71,7 +71,7 @@ class MacroService(NamedResources[MacroContent, Macro]):
         return list(map(self._to_resource, page)), following
 
     async def create(self, origin: WriteOrigin, name: str, content: MacroContent) -> Macro:
-        """Create a macro and return it. Raises Conflict if its name is taken, or if there are too many macros."""
+        """Create a macro and return it."""
         async with unit_of_work(self._database, origin, self._contended_row) as work:
             return await self._create_resource(work, name, content)
 

@@ -88,7 +88,7 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
         self._count_current = sa.select(sa.func.count(seq).label("number")).where(*kind.current_conditions)
 
     async def get(self, name: str) -> ResourceT:
-        """Return a resource. Raises NotFound."""
+        """Return a resource."""
         row = (
             await self._database.fetch_one(self._select_by_name, {"of": name})
             if self._kind.is_valid_name(name)
@@ -103,7 +103,7 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
     ) -> tuple[ResourceT, bool]:
         """Replace a resource, or create it if there is none of the name; return it, and whether it was created.
 
-        The same content leaves the version as it is. Raises the errors of `replace`.
+        The same content leaves the version as it is.
         """
         return await self.replace(origin, name, lambda _: content, expected)
 
@@ -116,9 +116,7 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
     ) -> tuple[ResourceT, bool]:
         """Give a resource the content that follows the present one, which is None for a new resource.
 
-        Return the resource, and whether it was created. Raises ValidationFailed for a name that no resource can have,
-        and VersionConflict. Raises Conflict if there are too many or another request creates the resource at this
-        moment.
+        Return the resource, and whether it was created.
         """
         if not self._kind.is_valid_name(name):
             wrong = FieldError("name", self._kind.name_rule)
@@ -139,7 +137,7 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
         return after, before is None
 
     async def delete(self, origin: WriteOrigin, name: str, expected: ExpectedVersions = None) -> None:
-        """Delete a resource. Raises NotFound and VersionConflict."""
+        """Delete a resource."""
         async with unit_of_work(self._database, origin, self._contended_row) as work:
             before = await self._lock_resource(work.tx, name) if self._kind.is_valid_name(name) else None
             if before is None:
@@ -197,7 +195,6 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
         return self._to_resource(row) if row else None
 
     async def _store_changed(self, tx: Transaction, resource: ResourceT) -> None:
-        """Store a resource that this transaction has locked."""
         table = self._kind.table
         await tx.execute(table.update().where(self._name == resource.name).values(self._row_values(resource)))
 

@@ -73,10 +73,7 @@ class NotificationService:
         self._checked = ""  # the last person whose number was checked
 
     async def list_notifications(self, principal: Principal, query: NotificationQuery) -> NotificationPage:
-        """Return a page of the principal's notifications about cases that it may see, newest first.
-
-        Raises ValidationFailed for a bad cursor.
-        """
+        """Return a page of the principal's notifications about cases that it may see, newest first."""
         before, limit = pagination.decode_cursor(query.cursor), query.limit
         rows, number = await notification_rows.read_page(
             self._database, principal, before, limit + 1, unread=query.unread, kind=query.kind
@@ -113,7 +110,7 @@ class NotificationService:
             await self._delete(notification_rows.DELETE_BEYOND, values)
 
     async def read_followers(self, principal: Principal, case_id: str) -> Followers:
-        """Return the people who follow a case. Raises NotFound."""
+        """Return the people who follow a case."""
         row = await self._database.fetch_one(FOLLOWERS, {"case_id": case_id}) if is_valid_id(case_id) else None
         if row is None or not principal.may_see(CaseOwnership(row.customer_id, row.assigned_agent_id, row.team)):
             raise case_not_found(case_id)
@@ -123,12 +120,12 @@ class NotificationService:
         return Followers.model_construct(items=people)
 
     async def add_follower(self, origin: WriteOrigin, case_id: str, agent_id: str) -> None:
-        """Let a person follow a case. Raises NotFound, Forbidden, ValidationFailed, and Conflict for too many."""
+        """Let a person follow a case."""
         _check_may_change(origin.principal, agent_id)
         await self._change(origin, case_id, agent_id, follows=True)
 
     async def remove_follower(self, origin: WriteOrigin, case_id: str, agent_id: str) -> None:
-        """Let a person no longer follow a case. Raises NotFound, Forbidden and ValidationFailed."""
+        """Let a person no longer follow a case."""
         _check_may_change(origin.principal, agent_id)
         await self._change(origin, case_id, agent_id, follows=False)
 

@@ -115,7 +115,6 @@ class SavedView(ApiModel):
 
     @property
     def holder(self) -> ViewHolder:
-        """To whom the view belongs."""
         return ViewHolder(self.owner, self.team)
 
 
@@ -197,7 +196,7 @@ class ViewListQuery(ApiModel):
 
 
 def view_holder_for(principal: Principal, team: str | None) -> ViewHolder:
-    """Return to whom a view belongs that the principal saves with this team. Raises Forbidden.
+    """Return to whom a view belongs that the principal saves with this team.
 
     Agents share views with their own teams, supervisors with every team. Analysts share none.
     """
@@ -212,7 +211,6 @@ def view_holder_for(principal: Principal, team: str | None) -> ViewHolder:
 
 
 def may_use_view(principal: Principal, view: SavedView) -> bool:
-    """Return whether the principal may see and change a view."""
     if view.team is None:
         return view.owner == principal.id
     return _may_use_views_of(principal, view.team)

@@ -80,10 +80,7 @@ class ViewService:
         self._limits = limits
 
     async def create(self, origin: WriteOrigin, name: str, query: Json, team: str | None) -> SavedView:
-        """Create a view of the team or, without one, of the caller, and return it.
-
-        Raises Forbidden, and Conflict for a name that is taken or a view too many.
-        """
+        """Create a view of the team or, without one, of the caller, and return it."""
         holder, at = view_holder_for(origin.principal, team), utc_now()
         view = SavedView.model_construct(
             id=new_id(), name=name, **holder._asdict(), query=query, created_at=at, updated_at=at, version=1
@@ -118,8 +115,7 @@ class ViewService:
     ) -> SavedView:
         """Give a view another `name`, `query` or `team` and return it; without a difference nothing is stored.
 
-        A `team` of None makes it a view of the caller. Raises NotFound, Forbidden, VersionConflict, and Conflict for a
-        name that is taken or a view too many.
+        A `team` of None makes it a view of the caller.
         """
         before = await self.read(origin.principal, view_id)
         holder = view_holder_for(origin.principal, changed["team"]) if "team" in changed else before.holder
@@ -142,7 +138,7 @@ class ViewService:
         return after
 
     async def delete(self, origin: WriteOrigin, view_id: str, expected: ExpectedVersions) -> None:
-        """Delete a view. Raises NotFound and VersionConflict."""
+        """Delete a view."""
         before = await self.read(origin.principal, view_id)
         async with unit_of_work(self._database, origin, _views_row_of(origin.principal)) as work:
             before = _find_at_expected_version(await _lock_views_of(work.tx, [before.holder]), view_id, expected)
@@ -151,7 +147,7 @@ class ViewService:
             await audit.record(work, None, "view.deleted", at, _audited_changes(before, None))
 
     async def read(self, principal: Principal, view_id: str) -> SavedView:
-        """Return a view. Raises NotFound if there is none, or if the principal may not see it."""
+        """Return a view."""
         row = await self._database.fetch_one(VIEW_BY_ID, {"view": view_id}) if is_valid_id(view_id) else None
         if row is None or not may_use_view(principal, view := _to_view(row)):
             raise _not_found(view_id)
@@ -193,7 +189,6 @@ def names_any_id(view: SavedView, ids: SoughtTexts) -> bool:
 
 
 def has_any_filter(view: SavedView, filters: QueryFilters) -> bool:
-    """Return whether a view has one of the filters."""
     return any((name, value) in filters for name in view.query for value in _filter_values(view, name))
 
 
@@ -243,7 +238,7 @@ def _to_view(row: Row) -> SavedView:
 
 
 def _find_at_expected_version(locked: Collection[SavedView], view_id: str, expected: ExpectedVersions) -> SavedView:
-    """Return the locked view. Raises NotFound if it was deleted meanwhile, and VersionConflict."""
+    """Return the locked view."""
     view = next((view for view in locked if view.id == view_id), None)
     if view is None:
         raise _not_found(view_id)

@@ -27,11 +27,11 @@ class DeadLetterService:
         return found[:limit], len(found) > limit
 
     async def replay(self, origin: WriteOrigin, letter_id: str) -> None:
-        """Move a dead letter back to the end of its stream. Raises NotFound."""
+        """Move a dead letter back to the end of its stream."""
         await self._change_with_audit_entry(origin, letter_id, "dead-letter.replayed")
 
     async def drop(self, origin: WriteOrigin, letter_id: str) -> None:
-        """Delete a dead letter. Raises NotFound."""
+        """Delete a dead letter."""
         await self._change_with_audit_entry(origin, letter_id, "dead-letter.dropped")
 
     async def _change_with_audit_entry(self, origin: WriteOrigin, letter_id: str, action: audit.Action) -> None:

@@ -62,11 +62,11 @@ class DeliveryService:
         return found[:limit], len(found) > limit
 
     async def replay(self, origin: WriteOrigin, delivery_id: str) -> None:
-        """Schedule a delivery again from now on. Raises NotFound."""
+        """Schedule a delivery again from now on."""
         await self._change_with_audit_entry(origin, delivery_id, "webhook.replayed")
 
     async def drop(self, origin: WriteOrigin, delivery_id: str) -> None:
-        """Delete a delivery; an attempt in progress is completed. Raises NotFound."""
+        """Delete a delivery; an attempt in progress is completed."""
         await self._change_with_audit_entry(origin, delivery_id, "webhook.dropped")
 
     async def _change_with_audit_entry(self, origin: WriteOrigin, delivery_id: str, action: audit.Action) -> None:

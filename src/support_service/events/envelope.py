@@ -65,10 +65,7 @@ def is_binary_mode(headers: Mapping[str, str]) -> bool:
 
 
 def parse_binary(headers: Mapping[str, str], data: object) -> InboundEvent:
-    """Parse an event with its attributes in headers (CloudEvents HTTP binding, binary mode).
-
-    Raises ValidationFailed.
-    """
+    """Parse an event with its attributes in headers (CloudEvents HTTP binding, binary mode)."""
     attributes = {
         name.lower().removeprefix(HEADER_PREFIX): unquote(value, errors="surrogateescape")
         for name, value in headers.items()

@@ -139,7 +139,6 @@ def _names_any(ids: SoughtTexts, event: bytes) -> bool:
 
 
 def _values_that_may_name_objects(event: bytes) -> Iterator[str]:
-    """Yield the values in an event that may name an object. An event that is not a JSON object is one value."""
     members = _parse_members(event)
     if members is None:
         yield event.decode(errors="replace")

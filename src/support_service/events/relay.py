@@ -156,7 +156,6 @@ class OutboxRelay:
             await republishing.delete_expired(self._database, utc_now() - self._keep_published)
 
     def card(self) -> OncallCard:
-        """Return what on-call is shown of the outbox."""
         events, oldest = self._backlog.value or (None, None)
         age = None if events is None else _age_seconds(oldest)
         return OncallCard(

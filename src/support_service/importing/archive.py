@@ -75,10 +75,7 @@ class CaseArchive:
             os.close(descriptor)
 
     async def store(self, case_ids: Sequence[str]) -> tuple[str, dict[str, int]]:
-        """Store cases in one sealed file; return the seal, and the versions of the stored cases by their ids.
-
-        Raises Unavailable if a storage can't be reached.
-        """
+        """Store cases in one sealed file; return the seal, and the versions of the stored cases by their ids."""
         at = utc_now()
         name = f"cases-{at:%Y%m%dT%H%M%S-%f}"
         try:

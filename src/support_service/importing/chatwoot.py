@@ -37,7 +37,7 @@ CHANNELS = {
 
 
 def map_conversation(document: Json) -> Json:
-    """Return a conversation with its messages as a case. Raises ValidationFailed for one of another form."""
+    """Return a conversation with its messages as a case."""
     conversation = ExportedObject(document)
     meta, number = conversation.child("meta"), conversation.required_value("id")
     sender, assignee, team = (meta.child(name) for name in ("sender", "assignee", "team"))

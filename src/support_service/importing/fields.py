@@ -33,7 +33,6 @@ class ExportedObject:
         return self._members.get(name)
 
     def required_value(self, name: str) -> str | int:
-        """Return a text or a number that must be there."""
         value = self.get(name)
         if value is None or value == "":
             raise self.refusal(name, "is missing")
@@ -42,7 +41,6 @@ class ExportedObject:
         return value
 
     def text(self, name: str) -> str:
-        """Return a text, empty if there is none."""
         value = self.get(name) or ""
         if not isinstance(value, str):
             raise self.refusal(name, "must be a text")
@@ -74,7 +72,6 @@ class ExportedObject:
         return [self._child_of_value(f"{name}.{number}", each) for number, each in enumerate(found)]
 
     def refusal(self, name: str, rule: str) -> SupportError:
-        """Return the error of a member that breaks a rule."""
         field = f"{self._place}{name}"
         detail = f"The case is not in the form of the export: `{field}` {rule}."
         return problem("invalid_request", detail, [FieldError(field, rule)])

@@ -76,7 +76,6 @@ class ImportedMessage(NewMessage):
 
     @property
     def named_files(self) -> list[str]:
-        """The paths of the files that it names, each once."""
         return list(dict.fromkeys([*([self.attachment] if self.attachment else []), *self.attachments]))
 
 
@@ -176,11 +175,9 @@ class CaseToImport:
 
     @property
     def case(self) -> CaseSummary:
-        """The case."""
         return self.history.case
 
     def leave_out(self, file: FileToImport) -> None:
-        """Leave out a file that is missing."""
         self.files.remove(file)
         times = self.history.public_files if file.visibility == "public" else self.history.internal_files
         times.remove(file.created_at)

@@ -113,7 +113,6 @@ class Importer:
             raise ended_early
 
     def _prepare_case(self, entry: Entry, mapper: Mapper) -> _PendingCase | None:
-        """Return the case of an entry, or refuse it and return None."""
         try:
             if entry.refusal is not None:
                 raise entry.refusal

@@ -35,7 +35,7 @@ KEPT_ARTICLE_FIELDS = ("from", "to", "cc", "subject", "type")
 
 
 def map_ticket(document: Json) -> Json:
-    """Return a ticket with its articles as a case. Raises ValidationFailed for one of another form."""
+    """Return a ticket with its articles as a case."""
     ticket = ExportedObject(document)
     ticket_id, state, number = ticket.required_value("id"), ticket.required_value("state"), ticket.get("number")
     title = str(ticket.get("title") or "").strip() or f"Zammad ticket {number}"

@@ -46,7 +46,6 @@ class Expression:
         self.selectors = parser.selectors
 
     def __call__(self, figures: Figures, at: float) -> Vector:
-        """Return the elements of the result."""
         found = self._evaluate(figures, at)
         return [Sample({}, found)] if isinstance(found, float) else found
 
@@ -224,7 +223,6 @@ class Number:
     value: float
 
     def __call__(self, _figures: Figures, _at: float) -> float:
-        """Return it, at any time."""
         return self.value
 
 

@@ -26,7 +26,6 @@ class Series:
     values: "array[float]" = field(default_factory=_numbers)
 
     def value_at(self, at: float) -> float | None:
-        """Return the value at a time."""
         place = bisect_right(self.changed_at, at)
         return _known(self.values[place - 1]) if place else None
 
@@ -97,7 +96,6 @@ class Figures:
         return (series for known in self._series.values() for series in known.values())
 
     def select(self, name: str) -> Collection[Series]:
-        """Return the series of a metric."""
         return self._series.get(name, {}).values()
 
     def span(self, first: float, last: float) -> tuple[int, int]:

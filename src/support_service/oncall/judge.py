@@ -180,7 +180,6 @@ class Judge:
         return [replace(each, since=self._failing_since[each.key]) for each in found]
 
     def findings(self) -> list[Finding]:
-        """Return what is wrong with this replica."""
         now, at = utc_now(), self.clock()
         return [
             Finding(

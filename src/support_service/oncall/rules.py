@@ -33,7 +33,6 @@ class AlertRule:
     actions: Mapping[str, Action]  # what it names for the values of a label, where that depends on them
 
     def action_for(self, labels: Mapping[str, str]) -> Action | None:
-        """Return what the runbook names for an alert with these labels."""
         return next((self.actions[value] for value in labels.values() if value in self.actions), self.action)
 
 
@@ -62,7 +61,6 @@ class Rules:
 
     @cached_property
     def judged(self) -> list[tuple[AlertRule, Expression]]:
-        """The alerts that a replica judges by its own figures."""
         return [(rule, rule.expression) for rule in self.alerts.values() if rule.expression is not None]
 
     @cached_property
@@ -83,7 +81,6 @@ class Rules:
 
 @cache
 def read_rules() -> Rules:
-    """Return the rules that this release was built with."""
     return Rules(json.loads((files("support_service.oncall") / "rules.json").read_text()))
 
 

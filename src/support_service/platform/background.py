@@ -115,7 +115,6 @@ class WorkSignal:
         return event
 
     def send(self) -> None:
-        """Set the events of all subscribers."""
         for event in self._subscribers:
             event.set()
 

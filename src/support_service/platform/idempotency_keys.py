@@ -110,7 +110,6 @@ def hash_key(principal: Principal, key: str) -> str:
 
 
 def hash_caller(principal: Principal) -> str:
-    """Return the stored form of a principal, a hash."""
     return _digest(principal.name, principal.subject or "")
 
 
@@ -156,9 +155,8 @@ class IdempotencyService:
         `request` is the digest of the request. `case_id` is the case that it addresses: the erasure of the case must
         find the response, even before it is stored.
 
-        Raises Conflict while the same request is in progress or if its response was lost, and ValidationFailed
-        if the key was used for another request. The method reports on the first request after a commit, which a
-        synchronous standby confirms. So the standby has the effect of the first request before, too.
+        The method reports on the first request after a commit, which a synchronous standby confirms. So the standby has
+        the effect of the first request before, too.
         """
         now = utc_now()
         claim = IdempotencyClaim(key, new_id(), case_id)

@@ -127,8 +127,7 @@ class _BlockingSentinelPool(_SentinelPool, redis.BlockingConnectionPool):
 def create_pool(url: str, *, blocking: bool = False, **options: Any) -> redis.ConnectionPool:
     """Return a pool of connections to a URL, which may name Sentinels. Connections are opened on first use.
 
-    A pool that is `blocking` lets an operation wait for a free connection for its option `timeout`. Raises ValueError
-    or TypeError for another URL.
+    A pool that is `blocking` lets an operation wait for a free connection for its option `timeout`.
     """
     found = parse_sentinel_url(url)
     options |= parse_url(found.primary if found else url)

@@ -49,7 +49,6 @@ class UnitOfWork:
         self._after_commit: list[Callable[[], None]] = []
 
     def note_case(self, case_id: str) -> None:
-        """Note that this unit of work changes a case."""
         self._case_ids.add(case_id)
 
     def note_answer(self, case_id: str) -> None:
@@ -69,7 +68,7 @@ class UnitOfWork:
             record()
 
     async def mark_claim_applied(self) -> None:
-        """Mark the claim as applied. Raises Conflict if another request has taken over the claim.
+        """Mark the claim as applied.
 
         The mark names the case that the answer shows, if it was noted. Otherwise it names the addressed one if it
         changed or none did, the changed one if it is the only one, else none.

@@ -70,7 +70,6 @@ class ErasureResult:
     other_identities: list[str] = field(default_factory=list)  # ids of the same person, which were not erased
 
     def add(self, counts: dict[str, int]) -> None:
-        """Add the counts of one step."""
         for name, number in counts.items():
             self.erased[name] = self.erased.get(name, 0) + number
 
@@ -96,10 +95,7 @@ class CustomerErasure:
         self._instruments = instruments
 
     async def select(self, customer_id: str, *, all_identities: bool = False) -> tuple[dict[str, list[str]], list[str]]:
-        """Return the case ids of each id to erase, and the ids of the same person that are not erased.
-
-        Raises NotFound for a customer without a case and without a record.
-        """
+        """Return the case ids of each id to erase, and the ids of the same person that are not erased."""
         identities = await customers.read_identities(self._database, customer_id)
         others = [each for each in identities if each != customer_id]
         ids = [customer_id, *(others if all_identities else ())]
@@ -116,7 +112,7 @@ class CustomerErasure:
         *,
         all_identities: bool = False,
     ) -> ErasureResult:
-        """Erase a customer, or all ids of the person, and report the id of each case that is done. Raises NotFound."""
+        """Erase a customer, or all ids of the person, and report the id of each case that is done."""
         result = ErasureResult()
         found, result.other_identities = await self.select(customer_id, all_identities=all_identities)
         ids = found.keys()

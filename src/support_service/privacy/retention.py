@@ -66,7 +66,6 @@ class ExpiredCases:
     kept: Collection[str] = ()
 
     def conditions(self) -> list[sa.ColumnElement[bool]]:
-        """Return the conditions of a case that is due."""
         is_duplicate = sa.exists().where(case_links.c.case_id == tickets.c.id, case_links.c.kind == DUPLICATE_OF)
         found = [
             tickets.c.status == "closed",
@@ -83,7 +82,6 @@ class ExpiredCases:
         return found
 
     async def count(self, reader: Reader) -> int:
-        """Return the number of cases that are due."""
         (row,) = await reader.fetch_all(sa.select(sa.func.count().label("number")).where(*self.conditions()))
         return int(row.number)
 

@@ -73,7 +73,6 @@ class CheckReport:
         return {"good": 0, "slow": 2, "wrong": 2, "not run": 3}[self.verdict]
 
     def document(self) -> dict[str, Any]:
-        """Return the report as a JSON object."""
         return {
             "verdict": self.verdict,
             "reason": self.reason,

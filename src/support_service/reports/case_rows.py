@@ -87,7 +87,6 @@ class CaseRowWriter:
         self.head = (",".join(COLUMNS) + "\r\n").encode() if written == "csv" else b""
 
     def rows(self, cases: Sequence[ReportedCase]) -> bytes:
-        """Return the rows of a page."""
         shown = self._masker.mask_all(cases) if self._masker else cases
         if self._format == "csv":
             text = io.StringIO()

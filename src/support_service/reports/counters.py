@@ -142,10 +142,7 @@ class ReportCounters:
         return int(row.number)
 
     async def read(self, question: ReportQuestion, limit: int) -> ReportAnswer:
-        """Return a report. By days it has whole days, and at most `limit` rows, or all rows of its first day.
-
-        Raises ValidationFailed if too many counters had to be read.
-        """
+        """Return a report. By days it has whole days, and at most `limit` rows, or all rows of its first day."""
         most = MAX_COUNTERS
         by_day = "day" in question.by
         told_apart = {*question.by, *question.filters} - {"day"}

@@ -106,7 +106,6 @@ def day_number(day: date) -> int:
 
 
 def day_of(number: int) -> date:
-    """Return the day of a number."""
     return date.fromordinal(number + EPOCH_DAY)
 
 
@@ -116,7 +115,6 @@ def start_of(day: date) -> datetime:
 
 
 def end_of(day: date) -> datetime:
-    """Return the end of a day."""
     return start_of(day) + timedelta(days=1)
 
 

@@ -79,7 +79,6 @@ class DaysQuery(RequestModel):
 
     @property
     def days(self) -> tuple[date, date]:
-        """The first and the last day."""
         last = self.end or utc_now().date()
         return self.start or last - timedelta(days=DEFAULT_DAYS - 1), last
 
@@ -136,7 +135,6 @@ class Durations(ApiModel):
 
     @classmethod
     def of(cls, counts: Counts, measure: str) -> Self:
-        """Return the durations of a measure."""
         found = durations_in(counts, measure)
         return cls(count=sum(found.values()), median=percentile(found, 0.5), p90=percentile(found, 0.9))
 
@@ -167,7 +165,6 @@ class ReportRow(ApiModel):
 
     @classmethod
     def of(cls, values: dict[str, str | int], counts: Counts) -> Self:
-        """Return a row."""
         solved = Durations.of(counts, "solved")
         return cls(
             **{name: day_of(value) if isinstance(value, int) else value or None for name, value in values.items()},

@@ -57,17 +57,14 @@ class Change:
 
     @property
     def notified(self) -> Sequence[Mapping[str, str]]:
-        """The people who are notified of the change."""
         return self.data.get("notified") or ()
 
     @property
     def case_id(self) -> str:
-        """The id of the case."""
         return str(self.data["ticket"]["id"])
 
     @property
     def message(self) -> Json | None:
-        """The message that the change has added, or None."""
         added: Json | None = self.data.get("conversation") or self.data.get("initialMessage")
         return added
 

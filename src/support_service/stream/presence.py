@@ -129,7 +129,6 @@ class Presence:
             self.note_present([name])
 
     def viewers(self, case_id: str) -> list[PresentAgent]:
-        """Return the viewers of a case, by name."""
         case = self._cases.get(case_id)
         return case.shown_viewers() if case else []
 

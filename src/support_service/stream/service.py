@@ -175,7 +175,6 @@ class ChangeStream:
             await asyncio.gather(*(_close_without_access(*stream) for stream in streams[first : first + size]))
 
     def __len__(self) -> int:
-        """Return the number of open streams."""
         return len(self._authenticate)
 
     def shut_down(self) -> None:

@@ -76,7 +76,6 @@ class Subscriber:
         self._ready.set()
 
     def take(self) -> list[QueuedFrame]:
-        """Return and remove all frames that wait."""
         taken, self._queued_bytes = list(self._queue), 0
         self._queue.clear()
         self._ready.clear()
@@ -123,7 +122,6 @@ class Subscribers:
         return iter([each for group in groups for audience in group.values() for each in audience.subscribers])
 
     def add(self, subscriber: Subscriber) -> None:
-        """Add an open stream."""
         principal, key = subscriber.principal, subscriber.audience_key
         group = self._customers.setdefault(principal.subject, {}) if principal.role == "customer" else self._staff
         if key not in group:

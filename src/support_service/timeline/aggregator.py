@@ -78,7 +78,6 @@ class TimelineEntries:
 
     @property
     def entries(self) -> list[Entry]:
-        """The entries of all services."""
         return [entry for part in self.entries_by_service.values() for entry in part]
 
     @property
@@ -187,7 +186,6 @@ class TimelineAggregator:
         return collected
 
     def new_limits(self) -> ReadLimits:
-        """Return the limits of a read that begins now."""
         return self._limits_until(asyncio.get_running_loop().time() + self._deadline)
 
     def status(self) -> dict[UpstreamService, str]:
@@ -287,7 +285,6 @@ class TimelineAggregator:
 def _entries_and_status(
     kept: Snapshot | None, asked: SourceResult | None, switched_off: str | None, *, is_current: bool
 ) -> tuple[list[Entry], SourceStatus]:
-    """Return the entries to show of one source, and their freshness."""
     if asked and asked.reason is None:
         return asked.snapshot.entries, {"status": "fresh", "ageSeconds": 0.0, "reason": asked.snapshot.note}
     reason = asked.reason if asked else switched_off

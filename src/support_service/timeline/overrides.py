@@ -193,11 +193,7 @@ class OverrideService:
         duration: timedelta,
         expected: ExpectedVersions = None,
     ) -> Override:
-        """Set an override from now on, in place of any override of the same name, and return it.
-
-        Raises NotFound for an unknown name, ValidationFailed for a value or a missing reason that does not fit the
-        name, and VersionConflict.
-        """
+        """Set an override from now on, in place of any override of the same name, and return it."""
         _check_name(name)
         _check_fields(name, value, reason)
         async with unit_of_work(self._database, origin) as work:
@@ -210,7 +206,7 @@ class OverrideService:
         return override
 
     async def clear(self, origin: WriteOrigin, name: str, expected: ExpectedVersions = None) -> None:
-        """Clear an override before it expires. Raises NotFound and VersionConflict."""
+        """Clear an override before it expires."""
         _check_name(name)
         async with unit_of_work(self._database, origin) as work:
             before = await _lock_override_in_effect(work, name)

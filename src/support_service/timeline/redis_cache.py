@@ -77,7 +77,6 @@ class RedisConnection:
         self._recovery: asyncio.Task[None] | None = None
 
     def raise_if_unavailable(self) -> None:
-        """Raise CacheUnavailable while Redis is unavailable."""
         if self._fault:
             raise CacheUnavailable(self._fault)
 
@@ -120,7 +119,6 @@ class RedisConnection:
         await self.client.aclose()
 
     def pool_state(self) -> PoolState:
-        """Return the state of the pool."""
         return redis_pool_state(self._pool)
 
     def _start_command(self, command: Awaitable[Any]) -> asyncio.Future[Any]:
@@ -245,12 +243,12 @@ class RedisCache:
         await self._execute("EVAL", RELEASE_LEASE_SCRIPT, 1, lease.key, lease.token)
 
     async def find_keys(self, prefix: str) -> list[str]:
-        """Return all keys with a prefix, which takes long. Raises one of REDIS_FAILURES."""
+        """Return all keys with a prefix, which takes long."""
         found = self.connection.client.scan_iter(match=f"{prefix}*", count=DELETE_BATCH)
         return [key.decode() async for key in found]
 
     async def delete_all(self, keys: Sequence[str]) -> None:
-        """Delete keys. Raises one of REDIS_FAILURES."""
+        """Delete keys."""
         for first in range(0, len(keys), DELETE_BATCH):
             await self.connection.client.unlink(*keys[first : first + DELETE_BATCH])
 

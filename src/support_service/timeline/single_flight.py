@@ -122,7 +122,6 @@ class SingleFlight:
         return task
 
     def is_in_flight(self, case_id: str) -> bool:
-        """Return whether a fetch for the case is in flight."""
         return case_id in self._by_case
 
     async def close(self) -> None:

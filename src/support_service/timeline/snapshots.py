@@ -80,7 +80,6 @@ def newer_snapshots(seen: Mapping[UpstreamService, Snapshot], now: Mapping[Upstr
 
 
 def cache_key(case_id: str) -> str:
-    """Return the cache key of a case's snapshots."""
     return f"support:timeline:{case_id}"
 
 
@@ -202,10 +201,7 @@ class SnapshotCache:
             self.count("invalidate")
 
     async def acquire_lease(self, case: SnapshotSubject, seconds: float) -> Lease | None:
-        """Acquire the lease for asking the sources about the case; return None if another replica has it.
-
-        Raises CacheUnavailable, which is counted.
-        """
+        """Acquire the lease for asking the sources about the case; return None if another replica has it."""
         # The key includes references and epoch: a lease from before a change must not block reads after it.
         state = crc32(repr((sorted(case.references.items()), case.epoch)).encode())
         try:
@@ -229,7 +225,6 @@ class SnapshotCache:
             log.debug("A lease could not be released")
 
     def count(self, event: str) -> None:
-        """Count an event of CACHE_EVENTS."""
         self._events[event].record(1)
 
     async def _decode(self, case: SnapshotSubject, value: bytes | None) -> CachedSnapshots:

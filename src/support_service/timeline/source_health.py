@@ -111,7 +111,6 @@ class RecentCalls:
             self._last_answer = time.time()
 
     def summary(self) -> RecentCallsSummary:
-        """Return what the calls of the window say."""
         oldest = time.monotonic() - RECENT_WINDOW
         calls = [(seconds, outcome) for at, seconds, outcome in self._calls if at >= oldest]
         failed = sum(outcome not in ANSWERED_OUTCOMES for _, outcome in calls)

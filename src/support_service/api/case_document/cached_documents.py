@@ -113,7 +113,7 @@ class CaseDocuments:
     async def read(
         self, principal: Principal, view: CaseView, case_id: str, *, with_history: bool = False
     ) -> tuple[StoredCase, EncodedCase]:
-        """Return a case as it is committed now, and its document in a view. Raises NotFound.
+        """Return a case as it is committed now, and its document in a view.
 
         `with_history` prepares `with_timeline`: the same statement reads the history, unless the entries are kept.
         """
@@ -168,10 +168,7 @@ class CaseDocuments:
     async def read_page(
         self, principal: Principal, view: CaseView, case_id: str, after: str | None, limit: int
     ) -> tuple[StoredCase, EncodedCase]:
-        """Return a case with at most `limit` messages, the first ones or those after a message, and its document.
-
-        Raises NotFound, and ValidationFailed for the id of a message that is not in the case.
-        """
+        """Return a case with at most `limit` messages, the first ones or those after a message, and its document."""
         stored = await self._cases.read_case_page(principal, case_id, after, limit)
         encode = partial(self.encoder.encode, view, stored, await self._policies.measured_clocks(stored.clocks))
         return stored, await self._encode_by_size(stored.size, encode)

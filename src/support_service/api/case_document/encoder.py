@@ -158,7 +158,6 @@ def _merge_by_time(json_lists: Sequence[str]) -> str:
 def _document_of_model(
     version: int, case: Case, clocks: bytes = NO_CLOCKS, measured: MeasuredClocks | None = None
 ) -> CaseDocument:
-    """Return the document of a model."""
     return CaseDocument(
         version,
         object_without_closing_brace(_to_json(case, exclude=MEMBERS_OF_OTHER_PARTS)),

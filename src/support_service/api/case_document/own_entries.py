@@ -81,7 +81,6 @@ class EntryEncoder:
     def encode_changes(
         self, view: CaseView, history: History, files: Collection[str], ticket_id: str = ""
     ) -> EncodedEntries:
-        """Return the entries of recorded changes of a case with these files."""
         return _encode_entries(change_entries(history.changes, view, self._masker, files), ticket_id)
 
 

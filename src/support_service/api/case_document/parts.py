@@ -34,7 +34,6 @@ def messages_part(messages: bytes, *, more: bool = False) -> bytes:
 
 
 def attachments_part(attachments: bytes) -> bytes:
-    """Return the part of a list of attachments."""
     return b',"attachments":' + attachments
 
 

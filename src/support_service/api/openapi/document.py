@@ -179,7 +179,6 @@ def _link_objects(route: Route, routes: Routes) -> Json:
 
 
 def _problem_codes_by_status(route: Route) -> dict[int, tuple[str, ...]]:
-    """Return the problem codes of an operation, grouped by status."""
     found: dict[int, tuple[str, ...]] = {}
     authentication_codes = () if route.access == PUBLIC else AUTHENTICATION_PROBLEMS
     admission_codes = () if route.path in UNMEASURED_PATHS else ADMISSION_PROBLEMS
@@ -198,7 +197,6 @@ def _problem_response_name(refusal: tuple[int, tuple[str, ...]]) -> str:
 
 
 def _problem_response_object(status: int, codes: tuple[str, ...]) -> Json:
-    """Return a response object for a status and its problem codes, with an example of each code."""
     phrase = HTTPStatus(status).phrase
     problem = {"title": phrase, "status": status, "requestId": "8c1f4b6de2a05397"}
     return {

@@ -18,7 +18,6 @@ class NamedSchemas(GenerateJsonSchema):
     """Generates JSON schemas under the names of SCHEMA_NAMES."""
 
     def normalize_name(self, name: str) -> str:
-        """Return the name of a model's schema."""
         return SCHEMA_NAMES.get(name, super().normalize_name(name))
 
 
@@ -51,7 +50,6 @@ def schema_reference(model: type[BaseModel]) -> Schema:
 
 
 def first_example(model: type[BaseModel]) -> Any:
-    """Return the model's first example, or None."""
     extra = model.model_config.get("json_schema_extra")
     schema: Schema = dict(extra) if isinstance(extra, dict) else model.model_json_schema()
     return next(iter(schema.get("examples", ())), None)

@@ -37,7 +37,6 @@ class Call:
 
     @property
     def origin(self) -> WriteOrigin:
-        """The origin of the changes that the request makes."""
         return WriteOrigin(self.principal, self.exchange.request_id, self.claim)
 
     async def authenticate_again(self) -> Principal:

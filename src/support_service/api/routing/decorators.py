@@ -55,27 +55,22 @@ class RouteOptions(TypedDict, total=False):
 
 
 def get(path: str, **declared: Unpack[RouteOptions]) -> Callable[[AnyHandler], Route]:
-    """Make a handler the route of GET and HEAD for a path."""
     return lambda handler: _make_route("GET", path, handler, declared)
 
 
 def post(path: str, **declared: Unpack[RouteOptions]) -> Callable[[AnyHandler], Route]:
-    """Make a handler the route of POST for a path."""
     return lambda handler: _make_route("POST", path, handler, declared)
 
 
 def put(path: str, **declared: Unpack[RouteOptions]) -> Callable[[AnyHandler], Route]:
-    """Make a handler the route of PUT for a path."""
     return lambda handler: _make_route("PUT", path, handler, declared)
 
 
 def patch(path: str, **declared: Unpack[RouteOptions]) -> Callable[[AnyHandler], Route]:
-    """Make a handler the route of PATCH for a path."""
     return lambda handler: _make_route("PATCH", path, handler, declared)
 
 
 def delete(path: str, **declared: Unpack[RouteOptions]) -> Callable[[AnyHandler], Route]:
-    """Make a handler the route of DELETE for a path."""
     return lambda handler: _make_route("DELETE", path, handler, declared)
 
 

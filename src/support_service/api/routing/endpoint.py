@@ -86,7 +86,7 @@ def _argument_provider(route: Route, routes: Routes, name: str, hint: Any) -> Ar
 
 
 def _with_open_cursor(call: Call, operation: str, query: Any) -> Any:
-    """Return a query with the cursor that this list has sealed. Raises ValidationFailed for another one."""
+    """Return a query with the cursor that this list has sealed."""
     if query.cursor is None:
         return query
     return query.model_copy(update={"cursor": call.service.cursors.open(operation, query.cursor)})

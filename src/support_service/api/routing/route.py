@@ -142,7 +142,6 @@ class Route:
 
     @property
     def path_parameters(self) -> list[str]:
-        """The names of the path parameters."""
         return re.findall(r"{(\w+)}", self.path)
 
     @property

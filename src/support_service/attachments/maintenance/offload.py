@@ -129,7 +129,6 @@ class _OffloadRun:
                 await self._files.release(claimed, self._id, retry_after=self._timings.target_failure_retry_delay)
 
     async def renew_claims(self) -> None:
-        """Renew the claims at intervals while the run lasts."""
         while True:
             await asyncio.sleep(self._timings.claim_renewal_interval)
             try:

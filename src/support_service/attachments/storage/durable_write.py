@@ -114,7 +114,6 @@ class _Write:
         self._descriptor: int | None = None
 
     def write(self) -> None:
-        """Write the last bytes, or all."""
         # A begun file that is missing is not created again, because it would lack the bytes written earlier.
         mode = os.O_APPEND if self._begun_at else os.O_CREAT | os.O_EXCL
         try:

@@ -113,7 +113,6 @@ class S3Calls:
         return True
 
     def count(self, operation: Operation, outcome: StorageOutcome) -> None:
-        """Count a call."""
         if self._instruments is not None:
             self._instruments.add(S3_CALLS, 1, {"operation": operation, "outcome": outcome})
 

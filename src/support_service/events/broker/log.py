@@ -22,7 +22,6 @@ class LogPlace(NamedTuple):
 
     @property
     def entry_id(self) -> str:
-        """The id of the entry in Redis."""
         return f"{self.number}-{self.part}"
 
 
@@ -30,7 +29,6 @@ LOG_START = LogPlace(0, 0)  # before the first entry
 
 
 def parse_place(entry_id: str | bytes) -> LogPlace:
-    """Return the place of an entry of Redis."""
     number, _, part = (entry_id.decode() if isinstance(entry_id, bytes) else entry_id).partition("-")
     return LogPlace(int(number), int(part or 0))
 
@@ -52,7 +50,6 @@ def parse_position(text: str) -> Position | None:
 
 
 def new_epoch() -> str:
-    """Return the epoch of a new log."""
     return secrets.token_hex(EPOCH_BYTES)
 
 

@@ -35,7 +35,6 @@ class InMemoryLog:
         self._changed = asyncio.Event()
 
     def append(self, events: Sequence[str | bytes]) -> None:
-        """Append published events."""
         for event in events:
             self._last = LogPlace(self._last.number + 1)
             self._entries.append(LogEntry(self._last, event.encode() if isinstance(event, str) else event))

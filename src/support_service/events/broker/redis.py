@@ -121,11 +121,9 @@ class RedisClient:
         self.client: Any = redis.Redis.from_pool(self._pool)
 
     async def close(self) -> None:
-        """Close the connections."""
         await self.client.aclose()
 
     def connections(self) -> PoolState:
-        """Return the state of the pool."""
         return redis_pool_state(self._pool)
 
     @asynccontextmanager
@@ -257,7 +255,6 @@ class RedisBroker(RedisClient):
         return _to_deliveries(found, {})
 
     async def remove(self, stream: str, ids: Collection[str]) -> int:
-        """Remove entries from a stream. Return the number removed."""
         if not ids:
             return 0
         async with self._measured_operation("XDEL"):
@@ -270,7 +267,6 @@ class RedisBroker(RedisClient):
             return int(await self._replay_script(keys=[stream, _dead_letter_stream_name(stream)], args=list(ids)))
 
     async def delete_dead_letters(self, stream: str, ids: Collection[str]) -> int:
-        """Delete dead letters. Return the number deleted."""
         async with self._measured_operation():  # not measured: only on-call uses it
             return int(await self.client.xdel(_dead_letter_stream_name(stream), *ids))
 

@@ -88,10 +88,7 @@ class BearerAuthenticator:
         return self._verifier.fault_code or OK
 
     async def authenticate(self, authorization: Sequence[str]) -> Principal:
-        """Return the caller that the bearer token identifies, and count the outcome.
-
-        Raises Unauthenticated, and Unavailable if tokens cannot be verified at present.
-        """
+        """Return the caller that the bearer token identifies, and count the outcome."""
         try:
             caller = await self._verifier.verify(extract_bearer_token(authorization))
         except Unauthenticated as refusal:

@@ -125,7 +125,7 @@ class JwtVerifier:
         return claims
 
     def principal(self, claims: Mapping[str, Any]) -> Principal:
-        """Return the caller that verified claims describe. Raises Unauthenticated if they describe none."""
+        """Return the caller that verified claims describe."""
         settings = self._settings
         role = self._role(claims)
         subject, teams = claims.get(settings.jwt_subject_claim), claims.get(settings.jwt_teams_claim, [])

@@ -85,7 +85,7 @@ async def read_url(
 ) -> bytes:
     """Return the response body, of at most MAX_JWKS_BYTES, of a GET or, with a form, of a POST, within `seconds`.
 
-    Redirects are not followed, because only the given URL is trusted. Raises KeySourceError.
+    Redirects are not followed, because only the given URL is trusted.
     """
     accepted = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
     method = "GET" if form is None else "POST"

@@ -242,7 +242,7 @@ class OidcProvider:
             raise refused("The userinfo endpoint gives the person other rights.")
 
     def principal(self, grant: Grant) -> Principal:
-        """Return the person of a grant, as the settings map its claims. Raises Unauthenticated if it has no role."""
+        """Return the person of a grant, as the settings map its claims."""
         return self.verifier.principal(grant.claims)
 
     def logout_url(self, grant: Grant, return_to: str) -> str | None:

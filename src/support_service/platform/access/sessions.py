@@ -135,10 +135,7 @@ class BrowserSessions:
         return secret
 
     async def authenticate(self, secret: str) -> Principal:
-        """Return the caller that a session stands for.
-
-        Raises Unauthenticated if the session, its token or its grant has ended, and Unavailable if that can't be told.
-        """
+        """Return the caller that a session stands for."""
         row = await self._find(secret)
         if row.refresh_at is None:
             return await self._authenticator.authenticate([_as_bearer(unseal(row.sealed_token, secret))])
@@ -260,7 +257,6 @@ def seal(text: str, secret: str) -> str:
 
 
 def unseal(sealed: str, secret: str) -> str:
-    """Return the text that was sealed with a secret."""
     from joserfc import jwe  # noqa: PLC0415
     from joserfc.jwk import OctKey  # noqa: PLC0415
 
@@ -306,7 +302,6 @@ def set_cookie(
 
 
 def remove_session_cookie(request: web.Request, response: web.StreamResponse) -> None:
-    """Make the browser forget the session."""
     name = cookie_name(request)
     secure = name.startswith(SECURE_PREFIX)
     response.del_cookie(name, path="/", secure=secure, httponly=True, samesite="Strict")

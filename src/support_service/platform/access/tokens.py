@@ -87,7 +87,7 @@ class FileTokenVerifier:
         runner.run(Job("Checking the token file", self._timings.token_file_check_interval, self.reload_if_changed))
 
     async def verify(self, token: str) -> Principal:
-        """Return the caller of a token. Raises Unauthenticated for an unknown, revoked or expired token."""
+        """Return the caller of a token."""
         digest = hash_token(token)
         credential = self._credentials.get(digest)
         # The time of the lookup depends on hashes, which an attacker cannot choose; the comparison takes constant time.
@@ -100,7 +100,6 @@ class FileTokenVerifier:
         return credential.caller
 
     async def reload_if_changed(self) -> None:
-        """Read the file again if it changed."""
         await asyncio.to_thread(self._reload_if_changed)
 
     def _reload_if_changed(self) -> None:
@@ -173,7 +172,6 @@ class TokenFile(BaseModel):
 
 
 def new_token() -> str:
-    """Return a new random token."""
     return TOKEN_PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
 
 

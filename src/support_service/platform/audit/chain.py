@@ -125,14 +125,12 @@ class StoredAuditEntry(NamedTuple):
 
 
 def seal_entry(head: ChainHead, entry: StoredAuditEntry, salt: bytes) -> StoredAuditEntry:
-    """Return the entry, sealed as the next one of the chain."""
     position, digest = head.position + 1, changes_digest(salt, entry.changes or "")
     hash_ = entry_hash(head.hash, entry, position, digest)
     return entry._replace(position=position, salt=salt, digest=digest, hash=hash_)
 
 
 def changes_digest(salt: bytes, changes: str) -> bytes:
-    """Return the digest that represents the changes in the chain."""
     return hashlib.sha256(salt + changes.encode()).digest()
 
 

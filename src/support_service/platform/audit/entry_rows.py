@@ -185,7 +185,6 @@ async def read_erased_positions(reader: Reader, cases: Sequence[str]) -> set[int
 
 
 async def find_changes(reader: Reader, positions: Sequence[int]) -> int | None:
-    """Return the first of the positions whose entry has changes, or None."""
     for start in range(0, len(positions), POSITIONS_PER_QUERY):
         chosen = list(positions[start : start + POSITIONS_PER_QUERY])
         (row,) = await reader.fetch_all(SELECT_FIRST_WITH_CHANGES, {"positions": chosen})
@@ -228,7 +227,6 @@ class NewestEntries(NamedTuple):
 
 
 async def read_case_entries(reader: Reader, case_id: str, before: int | None, limit: int) -> NewestEntries:
-    """Return a page of a case's entries."""
     parameters = {"case": case_id, "before": MAX_INTEGER if before is None else before}
     rows = await reader.fetch_all(SELECT_ENTRIES_OF_CASE, parameters | _limits_of_page(limit))
     return _newest_of_rows(rows, limit)

@@ -144,7 +144,6 @@ class Sealer:
         )
 
     def card(self) -> OncallCard:
-        """Return what on-call is shown of the sealing."""
         found = self.status
         return OncallCard(
             found.read_at if found else None,

@@ -61,7 +61,6 @@ async def set_fence(tx: Transaction, name: str, fence: int) -> None:
 
 
 async def release_lease(tx: Transaction, name: str, holder: str) -> None:
-    """Release a lease, if this process holds it."""
     await tx.execute(RELEASE_LEASE, {"lease": name, "new_holder": holder})
 
 

@@ -29,7 +29,6 @@ class _TransactionId(sa.types.UserDefinedType[int]):
 
 
 def locked_read(table: sa.Table, condition: sa.ColumnElement[bool], *columns: sa.ColumnElement[Any]) -> LockedRead:
-    """Return the read of the columns of the row that meets a condition."""
     read = sa.select(*columns).where(condition)
     return LockedRead(
         table,
@@ -45,7 +44,6 @@ def row_change(
     values: Mapping[str, sa.ColumnElement[Any]],
     returned: Mapping[str, sa.ColumnElement[Any]],
 ) -> RowChange:
-    """Return the change of the row that meets a condition to these values of its columns."""
 
     def new_value(element: Any, **_: Any) -> Any:
         return values.get(element.name) if isinstance(element, sa.Column) else None

@@ -50,7 +50,6 @@ def planned_by_values(statement: Statement) -> Statement:
 
 
 def is_planned_by_values(statement: Executable) -> bool:
-    """Return whether a statement is marked."""
     return PLANNED_OPTION in statement.get_execution_options()
 
 
@@ -223,7 +222,6 @@ class StatementCache:
         self._shapes: LRUCache[Any, _Shape] = LRUCache(MAX_SHAPES)
 
     def bind(self, statement: Executable, parameters: Mapping[str, Any] | None) -> BoundStatement:
-        """Return a statement with its parameters."""
         parameters = parameters or {}
         known = self._known.get(statement)
         if known is None or known.names != tuple(parameters):

@@ -63,7 +63,6 @@ def required(
 
 
 def key(name: str, kind: Any, erasure: ColumnErasure, **options: Any) -> sa.Column[Any]:
-    """Return a column of the primary key."""
     return sa.Column(name, kind, primary_key=True, info={ERASURE: erasure}, **options)
 
 

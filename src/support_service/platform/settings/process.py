@@ -105,7 +105,6 @@ class CaseSettings(SettingsSection):
 
     @property
     def known_channels(self) -> tuple[str, ...]:
-        """Return the channels with a metric label of their own."""
         return tuple(dict.fromkeys((*CHANNELS, *self.channels)))
 
 

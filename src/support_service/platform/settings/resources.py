@@ -162,7 +162,6 @@ class ObjectStoreSettings(SettingsSection):
 
     @property
     def credentials(self) -> dict[str, str]:
-        """Return the credentials that are set."""
         given = {"access_key_id": self.access_key_id, "secret_access_key": self.secret_access_key}
         return {name: secret.get_secret_value() for name, secret in given.items() if secret}
 

@@ -58,7 +58,6 @@ class _BatchAggregation(_ExplicitBucketHistogramAggregation):
     _last: Any = None  # the last point
 
     def aggregate(self, measurement: Measurement, should_sample_exemplar: bool = True) -> None:  # noqa: FBT001, FBT002
-        """Count a measurement, or each value of a batch."""
         if not isinstance(measurement.value, HistogramBatch):
             super().aggregate(measurement, should_sample_exemplar)
             return

@@ -91,12 +91,10 @@ class MetricText:
         self._text = ""
 
     def has_series_of(self, metric: Metric) -> bool:
-        """Whether a metric has the same series in the same order."""
         # The SDK keeps one dictionary for each series, and the comparison begins with the identity.
         return self._attributes == [point.attributes for point in metric.data.data_points]
 
     def with_values_of(self, metric: Metric) -> str:
-        """Return the text with the values of a metric that has the same series."""
         readings = _readings(metric)
         if readings != self._readings:
             for place, (reading, last) in enumerate(zip(readings, self._readings, strict=True)):

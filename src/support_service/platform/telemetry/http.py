@@ -79,7 +79,6 @@ class RequestMetrics:
         self._active = {(method, scheme): 0 for method in METHODS for scheme in SCHEMES}
 
     def create_series(self, method: str, route: str, status: int, scheme: str = "http") -> None:
-        """Create a series with the value 0 before its first request."""
         if route not in UNMEASURED_PATHS:
             self._instruments.start_series(
                 HTTP_SERVER_DURATION, _series_labels(method, route, status, {"url.scheme": scheme})

@@ -108,11 +108,9 @@ class Instruments:
         self.observe(BUILD_INFO, self._build_info)
 
     def add(self, row: InstrumentSpec, amount: float, labels: Labels = NO_LABELS) -> None:
-        """Add to a counter."""
         self.start_series(row, labels).record(amount)
 
     def record(self, row: InstrumentSpec, value: float, labels: Labels = NO_LABELS) -> None:
-        """Record a value of a histogram."""
         self.start_series(row, labels).record(value)
 
     def start_series(self, row: InstrumentSpec, labels: Labels = NO_LABELS) -> "Series":
@@ -272,7 +270,6 @@ class LastReading(Generic[T]):
 
     @property
     def value(self) -> T | None:
-        """The value, or None while it is unknown."""
         return self._value if monotonic() < self._until else None
 
     def store(self, value: T | None) -> None:

@@ -90,7 +90,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no ty
         return is_of_now and self.ends_at >= monotonic()
 
     async def set_plan_mode(self, plan_mode: PlanMode) -> None:
-        """Change how the session plans prepared statements. Raises the driver's errors."""
+        """Change how the session plans prepared statements."""
         await self.execute(f"SET plan_cache_mode = {plan_mode}")
         self.plan_mode = plan_mode
 

@@ -86,7 +86,6 @@ class PostgresDatabase:
 
     @property
     def prepared_statements(self) -> bool:
-        """Whether statements have names."""
         return self._connector.names_statements
 
     async def open(self) -> None:

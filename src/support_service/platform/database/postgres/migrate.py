@@ -55,8 +55,6 @@ def run_locked(url: str, work: Callable[[sa.Connection], Result], timings: Migra
 
     It also works through a pooler in transaction mode. The lock is held by a transaction of its own, and nothing is set
     for a whole session.
-
-    Raises Unavailable, also if another process migrates for too long.
     """
     return asyncio.run(run_alone(url, "migrate", lambda hosts: _run_limited(hosts, work, timings), timings))
 
@@ -123,7 +121,6 @@ class _Attempts:
         self._failed = 0  # since the last success
 
     def succeed(self) -> None:
-        """Note that an attempt has succeeded."""
         self._failed = 0
 
     async def wait_for_next(self, failure: BaseException | None) -> bool:

@@ -86,7 +86,6 @@ class PendingChanges:
         return True
 
     def changes_table(self, name: str) -> bool:
-        """Return whether a table is changed."""
         return name in self._by_table
 
     def are_read_by(self, sql: str, besides: str = "") -> bool:
@@ -94,7 +93,6 @@ class PendingChanges:
         return _names_table(sql, (*self._by_table,), besides)
 
     def join(self, others: Sequence["PendingChanges"]) -> "PendingChanges":
-        """Return the changes of these and of others of the same shape."""
         joined = PendingChanges()
         joined._by_table = self._by_table
         joined._values = {

@@ -40,7 +40,6 @@ class ConnectionPool:
 
     @property
     def idle(self) -> int:
-        """The number of idle connections."""
         return sum(map(len, self._idle.values()))
 
     async def take(self, plan_mode: PlanMode = "auto") -> Connection:

@@ -91,7 +91,6 @@ class PostgresTransaction:
             raise StatementError("a transaction was rolled back because one of its statements had failed")
 
     async def roll_back(self) -> None:
-        """Undo everything."""
         if self._begun:
             await self._ask(self._connection.execute, "ROLLBACK")
 
@@ -115,7 +114,6 @@ class PostgresTransaction:
         return bound[0].sql, bound
 
     async def _send_changes(self) -> None:
-        """Make the changes that wait."""
         if self._changes:
             await self._begin()
             await self._ask_changes()

@@ -38,7 +38,6 @@ class Session:
 
     @property
     def is_prepared(self) -> bool:
-        """Whether this is a prepared transaction."""
         return self.pid == PREPARED_TRANSACTION
 
     @property
@@ -119,14 +118,13 @@ async def read_user(database: Reader) -> str:
 async def count_service_sessions(connection: Connection) -> int:
     """Return how many sessions replicas and commands of the service have in a database.
 
-    Sessions with another name do not count, such as of `connection`. Raises the driver's errors.
+    Sessions with another name do not count, such as of `connection`.
     """
     number: int = await connection.fetchval(_COUNT_SESSIONS, SETTINGS_OF_POOLERS["application_name"])
     return number
 
 
 async def count_service_sessions_at(url: str) -> int:
-    """Return the same for the database at a URL."""
     connection = await Hosts(url, CONNECT_TIMEOUT).connect()
     try:
         return await count_service_sessions(connection)
@@ -137,7 +135,7 @@ async def count_service_sessions_at(url: str) -> int:
 async def read_sessions(database: Reader) -> list[Session]:
     """Return the sessions that wait for locks or hold them, the oldest transaction first.
 
-    Sessions of all databases of the server, because a lock may be on what they share. Raises Unavailable.
+    Sessions of all databases of the server, because a lock may be on what they share.
     """
     return [
         Session(**(row._asdict() | {"blocked_by": tuple(row.blocked_by or ())}))

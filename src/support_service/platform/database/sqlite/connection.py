@@ -51,7 +51,6 @@ class SqliteConnection:
         self.raw: sqlite3.Connection = raw
 
     def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
-        """Return the first row, or None."""
         # Tests for dict, because isinstance of Mapping takes 1 us.
         if parameters is None or isinstance(parameters, dict):
             prepared = self._compiled_form(statement, parameters)
@@ -60,7 +59,6 @@ class SqliteConnection:
         return self._execute(statement, parameters).first()
 
     def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
-        """Return all rows."""
         if parameters is None or isinstance(parameters, dict):
             prepared = self._compiled_form(statement, parameters)
             if prepared:
@@ -85,7 +83,6 @@ class SqliteConnection:
         return row_count if row_count >= 0 else self.raw.execute("SELECT changes()").fetchone()[0]
 
     def close(self) -> None:
-        """Return the connection to the pool."""
         self._connection.close()
 
     def _execute(self, statement: Executable, parameters: Parameters | None) -> sa.CursorResult[Any]:
