@@ -60,7 +60,7 @@ def _entries(source: Source) -> Iterable[tuple[str, ...]]:
 
 
 def _entry(source: Source, entry_type: str, path: str, members: dict[str, str]) -> tuple[str, ...]:
-    amounts = _code(member for member in members if member in source.amounts)
+    amounts = _code(member for member in members if member in source.amount_members)
     return f"`{entry_type}`", f"`{path}`", _code(members), _code(members.values()), amounts
 
 

@@ -38,9 +38,9 @@ VISIBLE_MEMBERS = dict.fromkeys(("timestamp", "receivedAt"), TIMESTAMP_PATTERN) 
     ("type", "origin", "source", "status", "eventType", "authorType", "visibility"), WORD_PATTERN
 )
 VISIBLE_MEMBERS["sentiment"] = re.compile("|".join(KNOWN_SENTIMENTS))
-TYPES_WITH_AMOUNTS = frozenset(source.kind for source in SOURCES.values() if source.amounts)
+TYPES_WITH_AMOUNTS = frozenset(source.kind for source in SOURCES.values() if source.amount_members)
 VISIBLE_WITH_AMOUNTS = VISIBLE_MEMBERS | {
-    name: AMOUNT_PATTERN for source in SOURCES.values() for name in source.amounts
+    name: AMOUNT_PATTERN for source in SOURCES.values() for name in source.amount_members
 }
 # Member names that stay visible. Any other name is masked, because it may be free text.
 KNOWN_MEMBER_NAMES = (

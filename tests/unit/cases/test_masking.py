@@ -34,8 +34,8 @@ def test_analyst_sees_amounts_and_no_personal_members_of_a_source(source):
     entries = [*reader({"id": "1"}), *(entry for read in more for entry in read([{}]))]
     assert tuple(entry["type"] for entry in entries) == source.entry_types
     members = {name for entry in entries for name in entry}
-    assert members - VISIBLE_MEMBERS.keys() - IDENTIFYING_MEMBERS == source.amounts | source.personal
-    known = {"type": source.kind} | dict.fromkeys(source.amounts, "12.50")
+    assert members - VISIBLE_MEMBERS.keys() - IDENTIFYING_MEMBERS == source.amount_members | source.personal
+    known = {"type": source.kind} | dict.fromkeys(source.amount_members, "12.50")
     (masked,) = Masker("key", ()).mask_entries([known | dict.fromkeys(source.personal, "12.50") | {"nickname": "a"}])
     assert masked == known | dict.fromkeys(source.personal, MASKED_TEXT) | {MASKED_TEXT: MASKED_TEXT}
 

@@ -22,9 +22,9 @@ class Source(NamedTuple):
     `{path}/{id}` is an object, `{id, createdAt, updatedAt}` and more. `{path}?orderId={id}` is a page of the objects of
     an order, `{items: […]}`; of orders it is never asked.
 
-    `amounts` and `personal` say how entries are masked for analysts. The values of `amounts` stay visible up to a
-    bound. The name of a `personal` member stays, and its value is masked. Ids, `type`, `timestamp`, `source` and
-    `status` need no mention.
+    `amount_members` and `personal` say how entries are masked for analysts. The values of `amount_members` stay visible
+    up to a bound. The name of a `personal` member stays, and its value is masked. Ids, `type`, `timestamp`, `source`
+    and `status` need no mention.
     A member that is not listed is masked with its name.
     """
 
@@ -35,7 +35,7 @@ class Source(NamedTuple):
     example: Mapping[str, Any]  # an object for simulated services, without times and the id of its order
     place: int = 100  # in timelines and documents; equal places are in the order of the names
     parts: tuple[SourcePart, ...] = ()
-    amounts: frozenset[str] = frozenset()
+    amount_members: frozenset[str] = frozenset()
     personal: frozenset[str] = frozenset()
     variables: tuple[str, ...] = ()  # members of an entry that macros insert as `{{<kind>.<member>}}`
     other_ids: Mapping[str, str] = {}  # other ids of an object in a context entry: (camelCase) name, kind
