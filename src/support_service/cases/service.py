@@ -246,7 +246,7 @@ class CaseService(CaseReader):
         work.note_answer(existing.id)
         return existing.id
 
-    async def _find_case(self, work: UnitOfWork, case: Case) -> case_rows.CaseOwner | None:
+    async def _find_case(self, work: UnitOfWork, case: Case) -> case_rows.OwnedCase | None:
         """Return the case of the same channel that has the external id of a new case, or None."""
         if case.external_id is None:
             return None

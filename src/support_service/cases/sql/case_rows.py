@@ -24,7 +24,7 @@ from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import attachments, case_links, messages, ticket_references, tickets
 
 
-class CaseOwner(NamedTuple):
+class OwnedCase(NamedTuple):
     """The id of a case that exists, and what decides who may see it."""
 
     id: str
@@ -34,7 +34,7 @@ class CaseOwner(NamedTuple):
 
 
 ADD_CASE_IF_NEW = compiled(insert_if_new(tickets).inline())
-FIND_CASE = sa.select(*(tickets.c[name] for name in CaseOwner._fields)).where(
+FIND_CASE = sa.select(*(tickets.c[name] for name in OwnedCase._fields)).where(
     tickets.c.channel == sa.bindparam("channel"), tickets.c.external_id == sa.bindparam("external_id")
 )
 _case_id = sa.bindparam("case_id", type_=sa.String)
@@ -72,10 +72,10 @@ async def add_case_if_new(tx: Transaction, row: Mapping[str, Any]) -> bool:
     return await tx.change_one(ADD_CASE_IF_NEW, row)
 
 
-async def find_case_by_external_id(reader: Reader, channel: str, external_id: str | None) -> CaseOwner | None:
+async def find_case_by_external_id(reader: Reader, channel: str, external_id: str | None) -> OwnedCase | None:
     """Return the case of a channel with an external id, or None."""
     row = await reader.fetch_one(FIND_CASE, {"channel": channel, "external_id": external_id})
-    return CaseOwner(**row._asdict()) if row else None
+    return OwnedCase(**row._asdict()) if row else None
 
 
 async def find_existing_messages(reader: Reader, case_id: str, new: NewMessage) -> list[Message]:
