@@ -12,7 +12,7 @@ from support_service.cases.clocks.breaches import DetectorTimings
 from support_service.cases.snoozes import read_first_end
 from support_service.cases.sql import clock_rows
 from support_service.core.clock import utc_now
-from support_service.platform.database import Reader
+from support_service.platform.database import RowReader
 from support_service.platform.database.shared import create_database
 
 REPEATS = 40
@@ -28,7 +28,7 @@ async def measure_periodic(url: str) -> dict[str, float]:
         await database.close()
 
 
-async def _median(database: Reader, read: Callable[[Reader], Awaitable[object]]) -> float:
+async def _median(database: RowReader, read: Callable[[RowReader], Awaitable[object]]) -> float:
     times = []
     for _ in range(REPEATS):
         started = perf_counter()
@@ -37,23 +37,23 @@ async def _median(database: Reader, read: Callable[[Reader], Awaitable[object]])
     return statistics.median(times)
 
 
-async def _gauges(database: Reader) -> None:
+async def _gauges(database: RowReader) -> None:
     await gauges.CASE_COUNTS.read(database)
     await gauges.AGENT_COUNTS.read(database)
     await gauges.read_oldest_waiting_since(database)
     await read_first_end(database)
 
 
-async def _clock_gauges(database: Reader) -> None:
+async def _clock_gauges(database: RowReader) -> None:
     await gauges.CLOCK_COUNTS.read(database)
     await gauges.read_oldest_due_times(database)
 
 
-async def _due_clocks(database: Reader, after: timedelta = timedelta(0)) -> None:
+async def _due_clocks(database: RowReader, after: timedelta = timedelta(0)) -> None:
     await clock_rows.read_cases_due(database, utc_now() + after, DetectorTimings().batch_size)
 
 
-async def _many_due_clocks(database: Reader) -> None:
+async def _many_due_clocks(database: RowReader) -> None:
     await _due_clocks(database, DUE_FROM + DUE_RANGE - utc_now())
 
 

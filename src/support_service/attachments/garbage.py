@@ -13,7 +13,7 @@ from support_service.cases.model.files import FileTotals
 from support_service.cases.sql.attachment_rows import GarbageEntry
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
-from support_service.platform.database import Database, Reader, Transaction
+from support_service.platform.database import Database, RowReader, Transaction
 from support_service.platform.database.statements import delete_in_batches
 from support_service.platform.database.tables import garbage
 from support_service.platform.database.tables import staged_attachments as staged
@@ -122,14 +122,14 @@ async def claim_due_garbage(
     return claimed
 
 
-async def count_due_garbage(reader: Reader, now: datetime, storages: Collection[str]) -> int:
+async def count_due_garbage(reader: RowReader, now: datetime, storages: Collection[str]) -> int:
     """Return the number of due entries on these storages that no process has claimed."""
     due = sa.select(sa.func.count().label("number")).where(garbage.c.due_at <= now, garbage.c.storage.in_(storages))
     (row,) = await reader.fetch_all(due)
     return int(row.number)
 
 
-async def find_garbage(reader: Reader, entries: Collection[GarbageEntry]) -> list[GarbageEntry]:
+async def find_garbage(reader: RowReader, entries: Collection[GarbageEntry]) -> list[GarbageEntry]:
     """Return those entries that are on the garbage list: their bytes are not deleted yet."""
     by_key, found = {(each.storage, each.key): each for each in entries}, list[GarbageEntry]()
     keys = [key for _, key in by_key]

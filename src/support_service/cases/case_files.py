@@ -25,7 +25,7 @@ from support_service.core.errors import FieldError, SupportError, case_not_found
 from support_service.core.ids import is_valid_id
 from support_service.core.optimistic_lock import ExpectedVersions, check_version, visible_version
 from support_service.platform.audit import log as audit
-from support_service.platform.database import Reader
+from support_service.platform.database import RowReader
 from support_service.platform.telemetry.instruments import InstrumentSpec
 from support_service.platform.unit_of_work import UnitOfWork
 
@@ -69,7 +69,7 @@ class CaseFiles:
         return attachment.created_at + self._limits.staging_time
 
     async def check_upload(
-        self, reader: Reader, principal: Principal, case_id: str, expected: ExpectedVersions = None
+        self, reader: RowReader, principal: Principal, case_id: str, expected: ExpectedVersions = None
     ) -> None:
         """Check that the principal may add a file to a case.
 

@@ -13,7 +13,7 @@ from support_service.cases.sql import search
 from support_service.core.domain.case_vocabulary import KNOWN_CONTENT_TYPES, STAFF_AUTHOR_TYPES
 from support_service.core.ids import ID_LENGTH
 from support_service.core.personal import Erasure, models_in, rules_of
-from support_service.platform.database import Reader, Transaction
+from support_service.platform.database import RowReader, Transaction
 from support_service.platform.database.tables import (
     ERASED_TEXT,
     erased_values,
@@ -79,13 +79,13 @@ def erasure_rules_of_events() -> Mapping[str, Erasure]:
     return rules
 
 
-async def read_case_ids_of_customer(reader: Reader, customer_id: str) -> list[str]:
+async def read_case_ids_of_customer(reader: RowReader, customer_id: str) -> list[str]:
     """Return the ids of a customer's cases, oldest first, with the cases of an interrupted erasure."""
     of_customer = sa.select(tickets.c.id).where(_is_of_customer(tickets, customer_id)).order_by(tickets.c.seq)
     return [row.id for row in await reader.fetch_all(of_customer)]
 
 
-async def read_references_of_customer(reader: Reader, customer_id: str) -> frozenset[tuple[str, str]]:
+async def read_references_of_customer(reader: RowReader, customer_id: str) -> frozenset[tuple[str, str]]:
     """Return what a customer's cases refer to, as query parameters of a list: (name, value), such as `orderId`."""
     named = ticket_references.c
     of_customer = (
@@ -97,7 +97,7 @@ async def read_references_of_customer(reader: Reader, customer_id: str) -> froze
 
 
 async def read_own_labels_of_customer(
-    reader: Reader, customer_id: str, channels: Collection[str]
+    reader: RowReader, customer_id: str, channels: Collection[str]
 ) -> frozenset[tuple[str, str]]:
     """Return the tags and channels that only a customer's cases have, as query parameters of a list: (name, value).
 

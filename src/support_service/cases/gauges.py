@@ -14,7 +14,7 @@ from support_service.cases.snoozes import read_first_end
 from support_service.cases.sql.projections import IS_ACTIVE, IS_SYNTHETIC
 from support_service.core.clock import age_in_seconds
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, CLOCK_TARGETS, PRIORITIES, ClockTarget
-from support_service.platform.database import Database, Reader
+from support_service.platform.database import Database, RowReader
 from support_service.platform.database.dialect import text_literal
 from support_service.platform.database.tables import agent_counts, case_clocks, case_counts, clock_counts, tickets
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, LastReading
@@ -93,7 +93,7 @@ class CountTable:
             SELECT {names}, sum(number) FROM taken GROUP BY {names} HAVING sum(number) <> 0
         """)  # noqa: S608 - names of this code
 
-    async def read(self, reader: Reader) -> StoredCounts:
+    async def read(self, reader: RowReader) -> StoredCounts:
         """Return the numbers."""
         rows = await reader.fetch_all(self.select)
         numbers = {tuple(getattr(row, name) for name in self._key): row.number for row in rows}
@@ -140,13 +140,13 @@ OLDEST_CLOCKS = sa.select(
 )
 
 
-async def read_oldest_waiting_since(reader: Reader) -> datetime | None:
+async def read_oldest_waiting_since(reader: RowReader) -> datetime | None:
     """Return since when the longest waiting customer of an unsettled case waits, or None if no customer waits."""
     row = await reader.fetch_one(OLDEST_WAITING)
     return row.waiting_since if row else None
 
 
-async def read_oldest_due_times(reader: Reader) -> Mapping[ClockTarget | str, datetime | None]:
+async def read_oldest_due_times(reader: RowReader) -> Mapping[ClockTarget | str, datetime | None]:
     """Return the due time of the longest overdue clock of each target, and `first_due`, the first one that runs."""
     row = await reader.fetch_one(OLDEST_CLOCKS)
     return row._asdict() if row else {}

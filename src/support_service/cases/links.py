@@ -20,7 +20,7 @@ from support_service.core.domain.principals import CaseOwnership, HasOwner, Prin
 from support_service.core.errors import FieldError, case_not_found, problem, suppress_codes
 from support_service.core.ids import is_valid_id
 from support_service.core.optimistic_lock import ExpectedVersions, check_version, visible_version
-from support_service.platform.database import ContendedRow, Database, Reader, Transaction
+from support_service.platform.database import ContendedRow, Database, RowReader, Transaction
 from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 
 DIRECTED_LINKS = ContendedRow("all links of cases that have a direction")  # longer than any id of a case
@@ -43,7 +43,7 @@ class HasStatus(HasOwner, Protocol):
         """The status of the case."""
 
 
-async def find_case_of_arrival(reader: Reader, principal: Principal, case_id: str, case: HasStatus) -> str | None:
+async def find_case_of_arrival(reader: RowReader, principal: Principal, case_id: str, case: HasStatus) -> str | None:
     """Return the id of the case in which arrives what is sent to a closed duplicate; None if it stays where it is.
 
     It is the case that the duplicate is one of; if that is a closed duplicate as well, the next one. Nothing arrives in
@@ -61,7 +61,7 @@ async def find_case_of_arrival(reader: Reader, principal: Principal, case_id: st
     return None
 
 
-async def check_not_merged(reader: Reader, principal: Principal, case_id: str, case: HasStatus) -> None:
+async def check_not_merged(reader: RowReader, principal: Principal, case_id: str, case: HasStatus) -> None:
     """Raise CaseMerged if what is sent to the case arrives in another one."""
     if original := await find_case_of_arrival(reader, principal, case_id, case):
         raise CaseMerged(original)

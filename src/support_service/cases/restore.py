@@ -10,7 +10,7 @@ from support_service.cases.model.published import DATABASE_RESTORED
 from support_service.cases.sql.case_events import event_row
 from support_service.core.clock import MICROSECOND, to_micros, utc_now
 from support_service.platform.audit import log as audit
-from support_service.platform.database import Database, Reader
+from support_service.platform.database import Database, RowReader
 from support_service.platform.database.shared import add_restore, read_version_base
 from support_service.platform.database.tables import audit_log, outbox
 from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
@@ -32,7 +32,7 @@ class Restore:
         return {"undoneAfter": self.undone_after, "versionBase": self.version_base}
 
 
-async def plan_restore(reader: Reader) -> Restore:
+async def plan_restore(reader: RowReader) -> Restore:
     """Return the restore that would be recorded now."""
     (row,) = await reader.fetch_all(_LAST_CHANGE)
     now = to_micros(utc_now()) // MICROS_PER_MS

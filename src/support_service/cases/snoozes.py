@@ -18,7 +18,7 @@ from support_service.cases.model.case import CaseSummary
 from support_service.cases.recorder import CaseRecorder, LockedCase
 from support_service.cases.sql.projections import IS_SNOOZED, LOCKED_CASE_JSON
 from support_service.core.clock import utc_now
-from support_service.platform.database import Database, Reader
+from support_service.platform.database import Database, RowReader
 from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.lease_rows import JobLease
 from support_service.platform.database.tables import tickets
@@ -40,7 +40,7 @@ LOCK_DUE = (
 )
 
 
-async def read_first_end(reader: Reader) -> datetime | None:
+async def read_first_end(reader: RowReader) -> datetime | None:
     """Return when the first snooze of all cases ends, or None without one."""
     row = await reader.fetch_one(FIRST_END)
     return row.snoozed_until if row else None

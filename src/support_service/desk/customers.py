@@ -31,7 +31,7 @@ from support_service.desk.customer_models import (
     person_columns,
 )
 from support_service.platform.audit import log as audit
-from support_service.platform.database import ContendedRow, Database, Reader, Row, Transaction
+from support_service.platform.database import ContendedRow, Database, Row, RowReader, Transaction
 from support_service.platform.database.dialect import SORTED_TEXT, LockNumber, insert_if_new, json_rows, take_lock
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import customer_terms, customers, tickets
@@ -217,13 +217,13 @@ def is_customer_id(text: str) -> bool:
     return _CUSTOMER_ID.fullmatch(text) is not None
 
 
-async def read_identities(reader: Reader, customer_id: str) -> list[str]:
+async def read_identities(reader: RowReader, customer_id: str) -> list[str]:
     """Return all ids of a person, that of the record first; empty for a customer without a record."""
     row = await reader.fetch_one(READ, {"id": customer_id})
     return _identities(row) if row else []
 
 
-async def read_content(reader: Reader, customer_id: str) -> CustomerContent | None:
+async def read_content(reader: RowReader, customer_id: str) -> CustomerContent | None:
     """Return what the record of an id says, not that of the person; None without a record."""
     row = await reader.fetch_one(RECORD, {"id": customer_id})
     return _content_of(row) if row else None
@@ -262,7 +262,7 @@ async def remove(tx: Transaction, ids: Collection[str]) -> Sequence[Row]:
     return removed
 
 
-async def read_unused(reader: Reader, before: datetime, after: str, count: int) -> list[str]:
+async def read_unused(reader: RowReader, before: datetime, after: str, count: int) -> list[str]:
     """Return the first ids after another one that have a record, not changed since `before`, and no case."""
     has_case = sa.exists().where(tickets.c.customer_id == _C.id)
     unused = sa.select(_C.id).where(_C.id > after, _C.updated_at <= before, ~has_case).order_by(_C.id).limit(count)

@@ -10,7 +10,7 @@ from support_service.core.clock import utc_now
 from support_service.core.errors import SupportError, problem
 from support_service.core.units import MAX_INTEGER
 from support_service.platform.audit import log as audit
-from support_service.platform.database import Database, Reader, Row, Transaction
+from support_service.platform.database import Database, Row, RowReader, Transaction
 from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.statements import locked_in_order
 from support_service.platform.database.tables import webhook_deliveries
@@ -95,7 +95,7 @@ def _delivery_not_found(delivery_id: str) -> SupportError:
     return problem("delivery_not_found", f"There is no webhook delivery {delivery_id[:64]!r}.")
 
 
-async def list_deliveries(reader: Reader, state: str | None, count: int) -> Sequence[Row]:
+async def list_deliveries(reader: RowReader, state: str | None, count: int) -> Sequence[Row]:
     """Return webhook deliveries, newest first: id (the seq), endpoint, type, state, tries, since, due and reason.
 
     `due` is the time of the next attempt, or of the end of delivery.

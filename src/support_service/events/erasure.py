@@ -13,7 +13,7 @@ from support_service.core.search_words import SoughtTexts
 from support_service.events.broker.log import parse_place
 from support_service.events.broker.redis import RedisBroker
 from support_service.events.dead_letters import DeadLetterService
-from support_service.platform.database import Reader, Transaction
+from support_service.platform.database import RowReader, Transaction
 from support_service.platform.database.tables import leases, outbox, published_events, webhook_deliveries
 from support_service.platform.unit_of_work import WriteOrigin
 
@@ -46,7 +46,7 @@ async def rewrite_stored_events(
     return counts
 
 
-async def wait_until_relayed(reader: Reader, max_wait: float, report: Callable[[str], None]) -> bool:
+async def wait_until_relayed(reader: RowReader, max_wait: float, report: Callable[[str], None]) -> bool:
     """Wait until the relay has published the events that were rewritten, and report that it waits.
 
     Waits at most `max_wait` seconds. Return False if the relay may still have events as they were before. It publishes

@@ -26,7 +26,7 @@ from support_service.events import republishing, webhook_sender
 from support_service.events.broker.base import OUTAGES, Broker, BrokerError
 from support_service.events.republishing import ANY_TO_BE_REPEATED, SELECT_CONFIRMED, select_oldest
 from support_service.platform.background import Job, Pause, WorkSignal
-from support_service.platform.database import Database, Reader, Row, Transaction, lease_rows
+from support_service.platform.database import Database, Row, RowReader, Transaction, lease_rows
 from support_service.platform.database.statements import compiled, locked_in_order
 from support_service.platform.database.tables import outbox
 from support_service.platform.settings.values import WebhookSetting
@@ -302,7 +302,7 @@ _IS_IN_RANGE = outbox.c.seq.between(sa.bindparam("first"), sa.bindparam("last"))
 DELETE_EVENT_RANGE = compiled(outbox.delete().where(locked_in_order(outbox, _IS_IN_RANGE)))
 
 
-async def read_oldest_events(reader: Reader, count: int, max_bytes: int) -> Sequence[Row]:
+async def read_oldest_events(reader: RowReader, count: int, max_bytes: int) -> Sequence[Row]:
     """Return the oldest events of the outbox: at most `count`, and no more once they reach `max_bytes`.
 
     Rows have seq, type, at, event and fanned_out, which is true if the event's webhook deliveries exist.

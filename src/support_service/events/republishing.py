@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from support_service.core.clock import utc_now
 from support_service.core.units import MAX_INTEGER
 from support_service.platform.audit import log as audit
-from support_service.platform.database import Database, Reader, Row, Transaction
+from support_service.platform.database import Database, Row, RowReader, Transaction
 from support_service.platform.database.dialect import UtcDateTime, octets
 from support_service.platform.database.statements import delete_in_batches, limit_by_bytes, locked_in_order
 from support_service.platform.database.tables import outbox, published_events
@@ -89,7 +89,7 @@ async def keep_published(tx: Transaction, published: Sequence[int], number: int,
     await tx.execute(INSERT_PUBLISHED, {"chosen": published, "number": number, "now": now})
 
 
-async def read_events_to_repeat(reader: Reader, count: int, max_bytes: int) -> Sequence[Row]:
+async def read_events_to_repeat(reader: RowReader, count: int, max_bytes: int) -> Sequence[Row]:
     """Return the oldest events that are to be published again, limited as by `select_oldest`: seq, type and event."""
     return await reader.fetch_all(SELECT_TO_BE_REPEATED, {"count": count, "bytes": max_bytes})
 
@@ -106,7 +106,7 @@ async def delete_expired(database: Database, before: datetime) -> None:
         await delete_in_batches(database, lambda tx: tx.execute(DELETE_EXPIRED, expired), CHANGE_BATCH)
 
 
-async def published_since(reader: Reader, since: datetime) -> Published:
+async def published_since(reader: RowReader, since: datetime) -> Published:
     """Return what was published since a time and is kept."""
     number = _EVENT.publication
     found = sa.select(

@@ -25,7 +25,7 @@ from support_service.core.part_state import OncallCard
 from support_service.events.broker.base import OUTAGES
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
 from support_service.platform.background import Job, Pause, WorkSignal
-from support_service.platform.database import Database, Reader, Row, Transaction
+from support_service.platform.database import Database, Row, RowReader, Transaction
 from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.statements import delete_in_batches, locked_in_order
 from support_service.platform.database.tables import outbox, webhook_deliveries
@@ -310,7 +310,7 @@ _SELECT_FINISHED = (
 DELETE_FINISHED = webhook_deliveries.delete().where(_DELIVERY.seq.in_(_SELECT_FINISHED))
 
 
-async def read_events_to_fan_out(reader: Reader, count: int) -> Sequence[Row]:
+async def read_events_to_fan_out(reader: RowReader, count: int) -> Sequence[Row]:
     """Return the oldest events without webhook deliveries: rows with seq and type."""
     return await reader.fetch_all(SELECT_TO_FAN_OUT, {"count": count})
 

@@ -21,7 +21,7 @@ from support_service.core.domain.principals import Principal
 from support_service.core.errors import SupportError, Unavailable, problem
 from support_service.core.ids import new_id
 from support_service.platform.background import Job, run_in_background
-from support_service.platform.database import Database, Reader, Transaction
+from support_service.platform.database import Database, RowReader, Transaction
 from support_service.platform.database.dialect import insert_if_new, text_literal
 from support_service.platform.database.failures import DATABASE_POOL_EXHAUSTED
 from support_service.platform.database.statements import compiled, delete_in_batches
@@ -300,7 +300,7 @@ async def erase_case_responses(tx: Transaction, case_ids: Collection[str]) -> No
     await tx.execute(of_case.where(_K.state != CLAIMED).values(WITHOUT_RESPONSE))
 
 
-async def read_keys_in_progress(reader: Reader, now: datetime) -> list[str]:
+async def read_keys_in_progress(reader: RowReader, now: datetime) -> list[str]:
     """Return the keys of requests about no case that are in progress, so that their responses are not stored yet."""
     running = sa.select(_K.id).where(_K.case_id.is_(None), _K.state != DONE, _K.until > now)
     return [row.id for row in await reader.fetch_all(running)]

@@ -30,7 +30,7 @@ from support_service.events.broker.redis import RedisBroker
 from support_service.events.dead_letters import DeadLetterService
 from support_service.platform import idempotency_keys
 from support_service.platform.audit import log as audit
-from support_service.platform.database import Database, Reader
+from support_service.platform.database import Database, RowReader
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.stores import discard_measurement
@@ -293,7 +293,7 @@ class CustomerErasure:
 
 
 async def wait_for_files(
-    reader: Reader,
+    reader: RowReader,
     collector: GarbageCollector,
     files: Sequence[GarbageEntry],
     max_wait: float,
@@ -318,7 +318,7 @@ async def wait_for_files(
 
 
 async def wait_for_relay(
-    reader: Reader, broker: RedisBroker, settings: Settings, timings: ErasureTimings, report: Callable[[str], None]
+    reader: RowReader, broker: RedisBroker, settings: Settings, timings: ErasureTimings, report: Callable[[str], None]
 ) -> bool:
     """Wait as `events.wait_until_relayed` does, if the broker is reached. Raises BrokerError."""
     await broker.entries(settings.events.stream, 1, "")  # the relay does not reach it either

@@ -27,7 +27,7 @@ from support_service.events.broker.base import BrokerError
 from support_service.platform import idempotency_keys
 from support_service.platform.audit import log as audit
 from support_service.platform.audit.chain import CASE_ERASED
-from support_service.platform.database import Database, Reader, Row, Transaction
+from support_service.platform.database import Database, Row, RowReader, Transaction
 from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.tables import audit_log, case_links, ticket_tags, tickets
 from support_service.platform.redis import REDIS_FAILURES
@@ -81,11 +81,11 @@ class ExpiredCases:
             found.append(sa.not_(_has_tag(self.kept)))
         return found
 
-    async def count(self, reader: Reader) -> int:
+    async def count(self, reader: RowReader) -> int:
         (row,) = await reader.fetch_all(sa.select(sa.func.count().label("number")).where(*self.conditions()))
         return int(row.number)
 
-    async def read_page(self, reader: Reader, after: Row | None, count: int) -> Sequence[Row]:
+    async def read_page(self, reader: RowReader, after: Row | None, count: int) -> Sequence[Row]:
         """Return (id, seq, at) of at most `count` cases that are due, the earliest changed first."""
         statement = sa.select(tickets.c.id, tickets.c.seq, LATEST_CHANGE.label("at")).where(*self.conditions())
         if after is not None:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from support_service.cases.masking import Masker
 from support_service.cases.sql.projections import IS_SYNTHETIC
 from support_service.core.clock import format_time
-from support_service.platform.database import Reader, Row
+from support_service.platform.database import Row, RowReader
 from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.tables import case_results, messages, tickets
 from support_service.reports.measures import end_of, start_of
@@ -45,7 +45,7 @@ READ_PAGE = (
 )
 
 
-async def read_pages(reader: Reader, first: date, last: date) -> AsyncIterator[list[ReportedCase]]:
+async def read_pages(reader: RowReader, first: date, last: date) -> AsyncIterator[list[ReportedCase]]:
     """Yield the cases that were opened from a day to another, oldest first, page by page; at least one page."""
     after, end = (start_of(first), -1), end_of(last)
     while True:

@@ -18,7 +18,7 @@ from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.errors import FieldError, Unavailable, problem
 from support_service.core.optimistic_lock import ExpectedVersions, check_resource_version
 from support_service.platform.audit import log as audit
-from support_service.platform.database import Database, Reader, Transaction
+from support_service.platform.database import Database, RowReader, Transaction
 from support_service.platform.database.tables import timeline_overrides
 from support_service.platform.telemetry.instruments import InstrumentSpec, Observations
 from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
@@ -108,7 +108,7 @@ async def lock_override(tx: Transaction, name: str) -> Override | None:
     return Override(**row._asdict()) if row else None
 
 
-async def read_overrides(reader: Reader) -> list[Override]:
+async def read_overrides(reader: RowReader) -> list[Override]:
     """Return all overrides, sorted by name, including expired ones."""
     return [Override(**row._asdict()) for row in await reader.fetch_all(SELECT_OVERRIDES)]
 

@@ -35,7 +35,7 @@ from support_service.cases.sql.attachment_rows import (
     garbage_entry_of,
     to_attachment,
 )
-from support_service.platform.database import Database, Reader, Transaction
+from support_service.platform.database import Database, RowReader, Transaction
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import attachments, garbage
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
@@ -228,21 +228,21 @@ class FileMover:
 
 
 async def read_movable_totals(
-    reader: Reader, source: str, before: datetime, now: datetime, limit: int | None = None
+    reader: RowReader, source: str, before: datetime, now: datetime, limit: int | None = None
 ) -> FileTotals:
     """Return the number and size of the files that can be claimed on `source`, counting only the oldest `limit`."""
     free = sa.select(attachments.c.size_bytes).where(_is_claimable(source, before, now))
     return await _read_totals(reader, free.order_by(attachments.c.created_at).limit(limit))
 
 
-async def read_waiting_totals(reader: Reader, source: str, before: datetime, now: datetime) -> FileTotals:
+async def read_waiting_totals(reader: RowReader, source: str, before: datetime, now: datetime) -> FileTotals:
     """Return the number and size of the files on `source` that failed, and that no run tries again yet."""
     failed = sa.and_(attachments.c.mover.is_(None), attachments.c.moving_until >= now)
     old = sa.and_(attachments.c.storage == source, attachments.c.created_at <= before)
     return await _read_totals(reader, sa.select(attachments.c.size_bytes).where(old, failed))
 
 
-async def _read_totals(reader: Reader, statement: sa.Select[int]) -> FileTotals:
+async def _read_totals(reader: RowReader, statement: sa.Select[int]) -> FileTotals:
     sizes = statement.subquery()
     row = await reader.fetch_one(
         sa.select(

@@ -25,7 +25,7 @@ from support_service.cases.sql.attachment_rows import (
 )
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
-from support_service.platform.database import Database, Reader, Transaction
+from support_service.platform.database import Database, RowReader, Transaction
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import attachment_ledger as ledger
 from support_service.platform.database.tables import attachments
@@ -216,14 +216,14 @@ async def _list_by_shard(storage: AttachmentStorage) -> AsyncIterator[tuple[str,
         files = {}
 
 
-async def list_by_key_prefix(reader: Reader, storage: str, prefix: str) -> list[StoredAttachment]:
+async def list_by_key_prefix(reader: RowReader, storage: str, prefix: str) -> list[StoredAttachment]:
     """Return the attachments on a storage whose keys start with `prefix`."""
     end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
     rows = await reader.fetch_all(SELECT_BY_KEY_RANGE, {"of": storage, "first": prefix, "end": end})
     return [to_attachment(row) for row in rows]
 
 
-async def compare_ledger(reader: Reader) -> list[LedgerComparison]:
+async def compare_ledger(reader: RowReader) -> list[LedgerComparison]:
     """Compare the ledger of each storage with its attachments, in one statement."""
     return [
         LedgerComparison(row.storage, FileTotals(row.files, row.bytes), FileTotals(row.row_files, int(row.row_bytes)))

@@ -12,7 +12,7 @@ from support_service.cases.sql import case_rows
 from support_service.cases.sql.attachment_rows import ATTACHMENT_COLUMNS, to_attachment
 from support_service.cases.sql.projections import LATEST_CHANGE, has_original, latest_change
 from support_service.core.clock import utc_now
-from support_service.platform.database import Database, Reader
+from support_service.platform.database import Database, RowReader
 from support_service.platform.database.tables import attachments, tickets
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
@@ -74,7 +74,7 @@ class RetentionJob:
 
 
 async def list_expired(
-    reader: Reader,
+    reader: RowReader,
     before: datetime,
     statuses: Sequence[str],
     after: StoredAttachment | None,

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from support_service.attachments.storage.base import AttachmentStorage, UnreadableFile, verify_file
 from support_service.cases.model.files import StoredAttachment
 from support_service.cases.sql.attachment_rows import ATTACHMENT_COLUMNS, is_current, to_attachment
-from support_service.platform.database import Database, Reader
+from support_service.platform.database import Database, RowReader
 from support_service.platform.database.tables import attachments
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 
@@ -88,7 +88,7 @@ class Scrubber:
         return None
 
 
-async def list_attachment_page(reader: Reader, after: int, limit: int) -> list[NumberedAttachment]:
+async def list_attachment_page(reader: RowReader, after: int, limit: int) -> list[NumberedAttachment]:
     """Return at most `limit` attachments of all cases in the order of seq, starting behind `after`."""
     rows = await reader.fetch_all(
         sa.select(attachments.c.seq, *ATTACHMENT_COLUMNS)

@@ -12,7 +12,7 @@ from support_service.cases.clocks.policy import PolicyContent, PolicyVersion, fi
 from support_service.cases.model.case import CaseSummary
 from support_service.cases.sql.clock_rows import to_clocks
 from support_service.core.clock import utc_now
-from support_service.platform.database import Database, Reader, Row
+from support_service.platform.database import Database, Row, RowReader
 from support_service.platform.database.tables import sla_policies
 
 MAX_CACHED_VERSIONS = 500
@@ -55,7 +55,7 @@ class KnownPolicies:
         """Return the policy that applies to a new case, or None."""
         return first_matching_policy(self._current, case)
 
-    async def read_version(self, reader: Reader, version: int) -> PolicyVersion:
+    async def read_version(self, reader: RowReader, version: int) -> PolicyVersion:
         """Return a version of a policy, which is read once."""
         known = self._versions.get(version)
         if known is None:

@@ -29,7 +29,7 @@ from support_service.core import pagination
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import CASE_SCOPED_ROLES, Principal
 from support_service.core.search_words import SoughtIds, parse_sought_ids
-from support_service.platform.database import Reader, Row
+from support_service.platform.database import Row, RowReader
 from support_service.platform.database.dialect import octets
 from support_service.platform.database.statements import limit_ordered_by_bytes, planned_by_values
 from support_service.platform.database.tables import tickets
@@ -54,7 +54,12 @@ class CaseListPage:
 
 
 async def find_cases(
-    reader: Reader, query: CaseQuery, after: CasePlace | None, principal: Principal, *, max_bytes: int = MAX_PAGE_BYTES
+    reader: RowReader,
+    query: CaseQuery,
+    after: CasePlace | None,
+    principal: Principal,
+    *,
+    max_bytes: int = MAX_PAGE_BYTES,
 ) -> CaseListPage:
     """Return a page of the cases that match the query and that the principal may see, of those after a place.
 
@@ -118,7 +123,7 @@ def _to_listed_cases_with_matches(
     return page
 
 
-async def count_cases(reader: Reader, query: CaseFilters, principal: Principal, max_count: int) -> int:
+async def count_cases(reader: RowReader, query: CaseFilters, principal: Principal, max_count: int) -> int:
     """Return the number of cases in the list that the principal may see; at most `max_count` are counted."""
     filters = filter_parameters(query)
     if filters is None:
@@ -136,7 +141,7 @@ class CaseNumbers(NamedTuple):
     late: int
 
 
-async def count_late_cases(reader: Reader, query: CaseFilters, principal: Principal, max_count: int) -> CaseNumbers:
+async def count_late_cases(reader: RowReader, query: CaseFilters, principal: Principal, max_count: int) -> CaseNumbers:
     """Return what `count_cases` does, and how many of these cases are late; at most `max_count` are counted of each."""
     filters = filter_parameters(query)
     if filters is None:
@@ -147,7 +152,7 @@ async def count_late_cases(reader: Reader, query: CaseFilters, principal: Princi
     return CaseNumbers(int(row.number), int(row.late))
 
 
-async def find_ids(reader: Reader, query: CaseFilters, principal: Principal, max_count: int) -> list[str]:
+async def find_ids(reader: RowReader, query: CaseFilters, principal: Principal, max_count: int) -> list[str]:
     """Return the ids of the newest cases in the list that the principal may see, at most `max_count`."""
     filters = filter_parameters(query)
     if filters is None:
@@ -157,7 +162,7 @@ async def find_ids(reader: Reader, query: CaseFilters, principal: Principal, max
     return [row.id for row in await reader.fetch_all(statement, bound)]
 
 
-async def count_cases_by_status(reader: Reader, agent_id: str) -> dict[str, int]:
+async def count_cases_by_status(reader: RowReader, agent_id: str) -> dict[str, int]:
     """Return the number of an agent's cases by status; statuses without a case are left out."""
     return {row.status: row.number for row in await reader.fetch_all(COUNT_BY_STATUS, {"agent_id": agent_id})}
 
@@ -238,7 +243,7 @@ class SharedCountLimits:
 class SharedCounts:
     """Counts cases in turns of the callers, and shares each count with callers who see the same cases."""
 
-    def __init__(self, database: Reader, limits: SharedCountLimits) -> None:
+    def __init__(self, database: RowReader, limits: SharedCountLimits) -> None:
         self._database = database
         self._min_duration = limits.min_duration
         self._counting: set[asyncio.Task[CaseNumbers]] = set()
@@ -289,7 +294,9 @@ class SharedCounts:
             counting.exception()  # a caller that waits gets it; other failures are not reported
 
 
-async def _count_without_late(reader: Reader, query: CaseFilters, principal: Principal, max_count: int) -> CaseNumbers:
+async def _count_without_late(
+    reader: RowReader, query: CaseFilters, principal: Principal, max_count: int
+) -> CaseNumbers:
     return CaseNumbers(await count_cases(reader, query, principal, max_count), 0)
 
 

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from support_service.cases.model.files import FileTotals, StoredAttachment
 from support_service.cases.sql import link_rows, visibility
 from support_service.core.domain.principals import CaseOwnership, Principal
-from support_service.platform.database import Database, Reader, Row, Transaction
+from support_service.platform.database import Database, Row, RowReader, Transaction
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import attachment_deletions, attachments, erased_values, garbage, tickets
 from support_service.platform.database.tables import attachment_ledger as ledger
@@ -141,12 +141,12 @@ class OwnedAttachments(NamedTuple):
     attachments: list[StoredAttachment]
 
 
-async def list_by_case(reader: Reader, case_id: str) -> list[StoredAttachment]:
+async def list_by_case(reader: RowReader, case_id: str) -> list[StoredAttachment]:
     """Return all attachments of a case, oldest first."""
     return [to_attachment(row) for row in await reader.fetch_all(LIST_BY_CASE, {"case_id": case_id})]
 
 
-async def list_with_owner(reader: Reader, case_id: str, *, public_only: bool) -> OwnedAttachments | None:
+async def list_with_owner(reader: RowReader, case_id: str, *, public_only: bool) -> OwnedAttachments | None:
     """Return the owner of a case, and the attachments of the case and of its duplicates; None without the case.
 
     With `public_only`, duplicates of another customer are left out; internal files are not.
@@ -157,7 +157,7 @@ async def list_with_owner(reader: Reader, case_id: str, *, public_only: bool) ->
 
 
 async def list_by_cases(
-    reader: Reader, case_ids: Sequence[str], limit: int, *, public_only: bool
+    reader: RowReader, case_ids: Sequence[str], limit: int, *, public_only: bool
 ) -> list[StoredAttachment]:
     """Return at most `limit` attachments of these cases, newest first."""
     statement = (
@@ -168,37 +168,37 @@ async def list_by_cases(
     return [to_attachment(row) for row in await reader.fetch_all(statement.limit(limit))]
 
 
-async def get(reader: Reader, case_id: str, attachment_id: str) -> OwnedAttachment | None:
+async def get(reader: RowReader, case_id: str, attachment_id: str) -> OwnedAttachment | None:
     """Return the owner of a case and one of its attachments; None if it does not exist."""
     row = await reader.fetch_one(FIND_WITH_OWNER, {"id": attachment_id, "case_id": case_id})
     return OwnedAttachment(to_owner(row), to_attachment(row)) if row else None
 
 
-async def find_moved(reader: Reader, case_id: str, attachment_id: str) -> OwnedAttachment | None:
+async def find_moved(reader: RowReader, case_id: str, attachment_id: str) -> OwnedAttachment | None:
     """Return an attachment that was moved out of a case by a split, with the owner of the case that has it now."""
     rows = await reader.fetch_all(FIND_MOVED, {"id": attachment_id, "case_id": case_id})
     return OwnedAttachment(to_owner(rows[0]), to_attachment(rows[0])) if rows else None
 
 
-async def list_by_ids(reader: Reader, case_id: str, ids: Collection[str]) -> list[StoredAttachment]:
+async def list_by_ids(reader: RowReader, case_id: str, ids: Collection[str]) -> list[StoredAttachment]:
     """Return those attachments of a case that have one of these ids."""
     named = sa.select(*ATTACHMENT_COLUMNS).where(attachments.c.ticket_id == case_id, attachments.c.id.in_(ids))
     return [to_attachment(row) for row in await reader.fetch_all(named)]
 
 
-async def get_by_id(reader: Reader, attachment_id: str) -> StoredAttachment | None:
+async def get_by_id(reader: RowReader, attachment_id: str) -> StoredAttachment | None:
     """Return one attachment of any case; None if it does not exist."""
     row = await reader.fetch_one(sa.select(*ATTACHMENT_COLUMNS).where(attachments.c.id == attachment_id))
     return to_attachment(row) if row else None
 
 
-async def is_current(reader: Reader, attachment_id: str, storage_key: str) -> bool:
+async def is_current(reader: RowReader, attachment_id: str, storage_key: str) -> bool:
     """Return whether an attachment still has its bytes under a key: it was neither deleted nor moved meanwhile."""
     current = await get_by_id(reader, attachment_id)
     return current is not None and current.storage_key == storage_key
 
 
-async def is_referenced(reader: Reader, storage: str, key: str) -> bool:
+async def is_referenced(reader: RowReader, storage: str, key: str) -> bool:
     """Return whether an attachment or the garbage list names the bytes under a key."""
     named = sa.exists().where(attachments.c.storage == storage, attachments.c.storage_key == key)
     listed = sa.exists().where(garbage.c.storage == storage, garbage.c.storage_key == key)
@@ -206,7 +206,7 @@ async def is_referenced(reader: Reader, storage: str, key: str) -> bool:
     return bool(row and row.referenced)
 
 
-async def read_oldest_created_at(reader: Reader, storage: str) -> datetime | None:
+async def read_oldest_created_at(reader: RowReader, storage: str) -> datetime | None:
     """Return the creation time of the oldest file on a storage; None for an empty storage."""
     row = await reader.fetch_one(OLDEST_CREATED_AT, {"of": storage})
     return row.created_at if row else None
@@ -321,7 +321,7 @@ async def add_staged(
 
 
 async def list_staged(
-    reader: Reader, uploader: Principal, case_id: str, ids: Collection[str], now: datetime
+    reader: RowReader, uploader: Principal, case_id: str, ids: Collection[str], now: datetime
 ) -> list[StoredAttachment]:
     """Return the files with these ids that the uploader has staged for a case, without expired ones."""
     rows = await reader.fetch_all(
@@ -330,7 +330,7 @@ async def list_staged(
     return [to_attachment(row) for row in rows]
 
 
-async def get_staged(reader: Reader, attachment_id: str) -> StoredAttachment | None:
+async def get_staged(reader: RowReader, attachment_id: str) -> StoredAttachment | None:
     """Return one staged file of any uploader; None if it does not exist."""
     row = await reader.fetch_one(sa.select(*_STAGED_COLUMNS).where(staged.c.id == attachment_id))
     return to_attachment(row) if row else None
@@ -409,7 +409,7 @@ async def take_from_garbage(tx: Transaction, entries: Sequence[GarbageEntry]) ->
     return await tx.execute(garbage.delete().where(named, ~garbage.c.removing))
 
 
-async def read_ledger_totals(reader: Reader, storage: str) -> FileTotals:
+async def read_ledger_totals(reader: RowReader, storage: str) -> FileTotals:
     """Return the content of a storage according to the ledger. Raises LookupError if the ledger has no such row."""
     row = await reader.fetch_one(READ_LEDGER, {"of": storage})
     if row is None:

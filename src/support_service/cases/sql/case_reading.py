@@ -28,7 +28,7 @@ from support_service.cases.sql.projections import (
 )
 from support_service.cases.sql.visibility import has_readable_duplicates, readable_condition
 from support_service.core.domain.principals import CaseOwnership
-from support_service.platform.database import Reader
+from support_service.platform.database import RowReader
 from support_service.platform.database.dialect import octets
 from support_service.platform.database.shared import VERSION_BASE
 from support_service.platform.database.statements import compiled
@@ -189,26 +189,26 @@ def _page_statement(*, public_only: bool, after: bool) -> sa.Select[Any]:
     ).where(tickets.c.id == sa.bindparam("id"))
 
 
-async def read_owner(reader: Reader, case_id: str) -> CaseOwnership | None:
+async def read_owner(reader: RowReader, case_id: str) -> CaseOwnership | None:
     """Return what decides who may see a case, or None for an unknown case."""
     row = await reader.fetch_one(READ_OWNER, {"id": case_id})
     return CaseOwnership(*row) if row else None  # type: ignore[misc]  # a row is a tuple
 
 
-async def read_owners(reader: Reader, case_ids: Collection[str]) -> dict[str, CaseOwnership]:
+async def read_owners(reader: RowReader, case_ids: Collection[str]) -> dict[str, CaseOwnership]:
     """Return what decides who may see each case by its id, without unknown cases."""
     rows = await reader.fetch_all(READ_OWNERS, {"ids": list(case_ids)}) if case_ids else ()
     return {row.id: CaseOwnership(row.customer_id, row.assigned_agent_id, row.team) for row in rows}
 
 
-async def read_cases_of_messages(reader: Reader, message_ids: Collection[str]) -> dict[str, str]:
+async def read_cases_of_messages(reader: RowReader, message_ids: Collection[str]) -> dict[str, str]:
     """Return the id of the case of each message by its id, without unknown messages."""
     rows = await reader.fetch_all(READ_CASES_OF_MESSAGES, {"ids": list(message_ids)})
     return {row.id: row.ticket_id for row in rows}
 
 
 async def read(
-    reader: Reader,
+    reader: RowReader,
     case_id: str,
     *,
     public_only: bool = False,
@@ -236,7 +236,7 @@ async def read(
 
 
 async def read_page(
-    reader: Reader, case_id: str, after: str | None, limit: int, *, public_only: bool = False
+    reader: RowReader, case_id: str, after: str | None, limit: int, *, public_only: bool = False
 ) -> StoredCase | None:
     """Return a case with at most `limit` messages: the first ones, or those after the message with the id `after`.
 
@@ -287,7 +287,7 @@ _READ_MESSAGES_SINCE = {
 
 
 async def read_messages_since(
-    reader: Reader, case_id: str, version: int, max_messages: int, *, public_only: bool
+    reader: RowReader, case_id: str, version: int, max_messages: int, *, public_only: bool
 ) -> NewMessages | None:
     """Return at most `max_messages` messages that a case got after a version, or None for an unknown case.
 

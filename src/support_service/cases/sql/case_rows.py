@@ -17,7 +17,7 @@ from support_service.cases.sql.search import ADD_DOCUMENT
 from support_service.cases.sql.visibility import cases_before, has_duplicates
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
 from support_service.core.search_words import search_text
-from support_service.platform.database import Reader, Row, Transaction
+from support_service.platform.database import Row, RowReader, Transaction
 from support_service.platform.database.dialect import UtcDateTime, insert_if_new, text_literal, time_after
 from support_service.platform.database.single_rows import locked_read, row_change
 from support_service.platform.database.statements import compiled
@@ -72,13 +72,13 @@ async def add_case_if_new(tx: Transaction, row: Mapping[str, Any]) -> bool:
     return await tx.change_one(ADD_CASE_IF_NEW, row)
 
 
-async def find_case_by_external_id(reader: Reader, channel: str, external_id: str | None) -> OwnedCase | None:
+async def find_case_by_external_id(reader: RowReader, channel: str, external_id: str | None) -> OwnedCase | None:
     """Return the case of a channel with an external id, or None."""
     row = await reader.fetch_one(FIND_CASE, {"channel": channel, "external_id": external_id})
     return OwnedCase(**row._asdict()) if row else None
 
 
-async def find_existing_messages(reader: Reader, case_id: str, new: NewMessage) -> list[Message]:
+async def find_existing_messages(reader: RowReader, case_id: str, new: NewMessage) -> list[Message]:
     """Return the messages that have the external id and visibility of a new one that was sent to a case."""
     named = {"case_id": case_id, "external_id": new.external_id, "visibility": new.visibility}
     rows = await reader.fetch_all(FIND_MESSAGES, named)
@@ -209,7 +209,7 @@ MIN_MESSAGE_BYTES = 1024  # minimum size counted for a message: a shorter one co
 _STORED_FIELDS = [name for name in CaseSummary.model_fields if name in tickets.c]
 
 
-async def get(reader: Reader, case_id: str) -> Case | None:
+async def get(reader: RowReader, case_id: str) -> Case | None:
     """Return a case with its conversation and attachments, or None; one statement."""
     stored = await case_reading.read(reader, case_id, any_size=True)
     return case_reading.to_case(stored) if stored else None
@@ -221,7 +221,7 @@ async def lock(tx: Transaction, case_id: str) -> CaseSummary | None:
     return CaseSummary.model_validate_json(row.document) if row else None
 
 
-async def read_state(reader: Reader, case_id: str) -> CaseState | None:
+async def read_state(reader: RowReader, case_id: str) -> CaseState | None:
     """Return the state of a case with its number of files, or None."""
     row = await reader.fetch_one(READ_STATE, {"case_id": case_id})
     return _to_state(row, row.files) if row else None

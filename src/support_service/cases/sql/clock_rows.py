@@ -10,7 +10,7 @@ from support_service.cases.clocks.case_clocks import Clock, Clocks
 from support_service.cases.clocks.policy import PolicyVersion
 from support_service.cases.sql.projections import LATEST_CHANGE
 from support_service.core.clock import MICROSECOND
-from support_service.platform.database import Reader, Row, Transaction
+from support_service.platform.database import Row, RowReader, Transaction
 from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import case_clocks, tickets
@@ -60,7 +60,7 @@ def first_due(clocks: Clocks) -> datetime | None:
     return min((clock.due_at for clock in clocks.values() if clock.is_waiting and clock.due_at), default=None)
 
 
-async def read(reader: Reader, case_id: str) -> Clocks:
+async def read(reader: RowReader, case_id: str) -> Clocks:
     """Return the clocks of a case."""
     return to_clocks(row._asdict() for row in await reader.fetch_all(READ_CLOCKS, {"of_case": case_id}))
 
@@ -90,7 +90,7 @@ async def update_changed(tx: Transaction, case_id: str, policy: PolicyVersion, b
         await tx.execute_later(SET_FIRST_DUE, {"of_case": case_id, "first_due": first_due(after)})
 
 
-async def read_cases_due(reader: Reader, now: datetime, count: int) -> list[str]:
+async def read_cases_due(reader: RowReader, now: datetime, count: int) -> list[str]:
     """Return the cases of at most `count` running clocks that are due before `now`, the longest due first."""
     return [row.case_id for row in await reader.fetch_all(CASES_DUE, {"now": now, "count": count})]
 

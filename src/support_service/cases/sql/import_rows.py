@@ -19,7 +19,7 @@ from support_service.cases.sql.case_rows import (
 )
 from support_service.core.domain import references
 from support_service.core.search_words import search_text
-from support_service.platform.database import Reader, Transaction
+from support_service.platform.database import RowReader, Transaction
 from support_service.platform.database.dialect import POSITION_BITS, insert_if_new, search_vector
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import search_documents, tickets
@@ -59,7 +59,7 @@ class CaseHistory:
         self.conversation_bytes += message_size(message)
 
 
-async def find_existing_external_ids(reader: Reader, names: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+async def find_existing_external_ids(reader: RowReader, names: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
     """Return those (channel, external id) by which there is a case."""
     by_channel: dict[str, list[str]] = {}
     for channel, external_id in names:

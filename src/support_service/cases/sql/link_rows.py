@@ -31,7 +31,7 @@ from support_service.cases.sql.visibility import cases_before, duplicates_of, re
 from support_service.core.domain.case_vocabulary import Status
 from support_service.core.domain.principals import CaseOwnership
 from support_service.core.ids import is_valid_id, new_id
-from support_service.platform.database import Reader, Row, Transaction
+from support_service.platform.database import Row, RowReader, Transaction
 from support_service.platform.database.dialect import LockNumber, UtcDateTime, json_rows, take_lock, text_literal
 from support_service.platform.database.statements import compiled, limit_by_bytes
 from support_service.platform.database.tables import attachments, case_links, messages, tickets
@@ -130,18 +130,18 @@ ORIGINAL_OF = (
 original_id: sa.BindParameter[str] = sa.bindparam("original", type_=sa.String)
 
 
-async def find(reader: Reader, link_id: str) -> StoredLink | None:
+async def find(reader: RowReader, link_id: str) -> StoredLink | None:
     """Return a link, or None."""
     row = await reader.fetch_one(LINK_BY_ID, {"id": link_id}) if is_valid_id(link_id) else None
     return StoredLink(**row._asdict()) if row else None
 
 
-async def find_by_cases(reader: Reader, case_ids: Collection[str]) -> list[StoredLink]:
+async def find_by_cases(reader: RowReader, case_ids: Collection[str]) -> list[StoredLink]:
     """Return the links that one of the cases has, in no order."""
     return [StoredLink(**row._asdict()) for row in await reader.fetch_all(LINKS_OF_CASES, {"ids": list(case_ids)})]
 
 
-async def would_close_cycle(reader: Reader, link: StoredLink) -> bool:
+async def would_close_cycle(reader: RowReader, link: StoredLink) -> bool:
     """Return whether links of the same kind lead from the other case of a new link to its first case."""
     parameters = {"kind": link.kind, "start": link.case_id, "end": link.other_case_id}
     return await reader.fetch_one(PATH_TO_START, parameters) is not None
@@ -189,12 +189,12 @@ async def remove(tx: Transaction, link_id: str) -> StoredLink | None:
     return StoredLink(**row._asdict()) if row else None
 
 
-async def find_original(reader: Reader, case_id: str) -> Row | None:
+async def find_original(reader: RowReader, case_id: str) -> Row | None:
     """Return the id, the status and the owner of the case that a case is a duplicate of, or None."""
     return await reader.fetch_one(ORIGINAL_OF, {"duplicate": case_id})
 
 
-async def read_owners_of_originals(reader: Reader, case_id: str) -> list[CaseOwnership]:
+async def read_owners_of_originals(reader: RowReader, case_id: str) -> list[CaseOwnership]:
     """Return the owners of the cases that a case is a duplicate of, directly or by other duplicates."""
     owners, original = list[CaseOwnership](), await find_original(reader, case_id)
     while original:
@@ -204,7 +204,7 @@ async def read_owners_of_originals(reader: Reader, case_id: str) -> list[CaseOwn
 
 
 async def read_with_duplicates(
-    reader: Reader, case_id: str, *, public_only: bool, with_history: bool = False
+    reader: RowReader, case_id: str, *, public_only: bool, with_history: bool = False
 ) -> list[StoredCase]:
     """Return a case and its duplicates, oldest first, as staff or customers read them; nothing for an unknown case.
 
@@ -259,7 +259,7 @@ class MergedPage(NamedTuple):
 
 
 async def read_merged_page(
-    reader: Reader, case_id: str, after: str | None, limit: int, *, public_only: bool
+    reader: RowReader, case_id: str, after: str | None, limit: int, *, public_only: bool
 ) -> MergedPage:
     """Return at most `limit` messages of a case and its duplicates, in the order of time: the first, or those `after`.
 

@@ -13,7 +13,7 @@ from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import NotificationKind
 from support_service.core.domain.principals import Principal
 from support_service.core.units import MAX_INTEGER
-from support_service.platform.database import Reader, Row, Transaction
+from support_service.platform.database import Row, RowReader, Transaction
 from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import notifications, tickets
@@ -55,7 +55,7 @@ FOLLOWERS_OF_DUPLICATES = (
 )
 
 
-async def read_followers_of_duplicates(reader: Reader, case_id: str) -> list[str]:
+async def read_followers_of_duplicates(reader: RowReader, case_id: str) -> list[str]:
     """Return the people who follow the duplicates of a case, of as many as are read with it."""
     rows = await reader.fetch_all(FOLLOWERS_OF_DUPLICATES, {"case_id": case_id})
     return [each for row in rows for each in row.followers or ()]
@@ -81,7 +81,7 @@ async def add(
 
 
 async def read_page(
-    reader: Reader,
+    reader: RowReader,
     principal: Principal,
     before: int | None,
     limit: int,
@@ -108,7 +108,7 @@ async def read_page(
     return [row for row in rows if row.seq is not None], rows[0].unread
 
 
-async def count_unread(reader: Reader, principal: Principal) -> int:
+async def count_unread(reader: RowReader, principal: Principal) -> int:
     """Return the number of unread notifications of a principal, as `read_page` counts them."""
     _, unread = await read_page(reader, principal, None, 0, unread=True)
     return unread

@@ -13,7 +13,7 @@ from support_service.cases.sql import search
 from support_service.cases.sql.case_rows import answer_times, column_values, message_size, search_values
 from support_service.cases.sql.import_rows import ADD_DOCUMENTS
 from support_service.core.search_words import search_text
-from support_service.platform.database import Reader, Row, Transaction
+from support_service.platform.database import Row, RowReader, Transaction
 from support_service.platform.database.dialect import POSITION_BITS, UtcDateTime
 from support_service.platform.database.tables import (
     ERASED_TEXT,
@@ -72,12 +72,12 @@ UPDATE_ORIGINAL = (
 )
 
 
-async def read_conversation(reader: Reader, case_id: str) -> Sequence[Row]:
+async def read_conversation(reader: RowReader, case_id: str) -> Sequence[Row]:
     """Return what the messages of a case, oldest first, say of answers and files, without their texts."""
     return await reader.fetch_all(CONVERSATION, {"case_id": case_id})
 
 
-async def was_opened_with_description(reader: Reader, case_id: str) -> bool:
+async def was_opened_with_description(reader: RowReader, case_id: str) -> bool:
     """Return whether a case that has a description had one from the start: the audit log has no first one."""
     statement = sa.select(audit_log.c.changes).where(
         audit_log.c.case_id == case_id, audit_log.c.changes.contains('"description":[')
@@ -89,7 +89,7 @@ async def was_opened_with_description(reader: Reader, case_id: str) -> bool:
     return True
 
 
-async def read_messages(reader: Reader, case_id: str, ids: Collection[str]) -> list[Message]:
+async def read_messages(reader: RowReader, case_id: str, ids: Collection[str]) -> list[Message]:
     """Return messages of a case, oldest first."""
     rows = await reader.fetch_all(MESSAGES_BY_ID, {"case_id": case_id, "ids": list(ids)})
     return [Message.model_validate(row._asdict(), by_name=True, by_alias=False) for row in rows]

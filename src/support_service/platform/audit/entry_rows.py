@@ -20,7 +20,7 @@ from support_service.platform.audit.chain import (
     ChainHead,
     StoredAuditEntry,
 )
-from support_service.platform.database import Reader, Row, Transaction
+from support_service.platform.database import Row, RowReader, Transaction
 from support_service.platform.database.dialect import UtcDateTime, octets
 from support_service.platform.database.statements import Direction, compiled, limit_by_bytes, planned_by_values
 from support_service.platform.database.tables import audit_head, audit_log, tickets
@@ -119,7 +119,7 @@ async def add_entries(tx: Transaction, entries: Sequence[Mapping[str, Any]]) -> 
     await tx.execute_later(INSERT_ENTRY, entries)
 
 
-async def read_head_and_oldest_unsealed(reader: Reader) -> tuple[ChainHead, datetime | None]:
+async def read_head_and_oldest_unsealed(reader: RowReader) -> tuple[ChainHead, datetime | None]:
     """Return the head, and the time of the oldest unsealed entry. Raises LookupError if the head is lost."""
     row = await reader.fetch_one(HEAD_AND_OLDEST_UNSEALED)
     return _head_of_row(row), row.oldest if row else None
@@ -151,13 +151,13 @@ async def store_seals(tx: Transaction, sealed: Sequence[StoredAuditEntry]) -> No
 
 
 async def read_sealed(
-    reader: Reader, after: int, count: int, max_bytes: int = MAX_PAGE_BYTES
+    reader: RowReader, after: int, count: int, max_bytes: int = MAX_PAGE_BYTES
 ) -> list[StoredAuditEntry]:
     """Return up to `count` entries after a position, in the order of the chain."""
     return (await read_entry_page(reader, SELECT_SEALED_AFTER, after=after, count=count, bytes=max_bytes))[0]
 
 
-async def read_detached(reader: Reader) -> ChainHead:
+async def read_detached(reader: RowReader) -> ChainHead:
     """Return the last detached entry as a head: the chain goes on from there. It is the genesis if there is none."""
     row = await reader.fetch_one(READ_DETACHED)
     return _detached_of_row(row) if row else ChainHead(0, GENESIS)
@@ -167,7 +167,7 @@ def _detached_of_row(row: Row) -> ChainHead:
     return ChainHead(row.detached_position, row.detached_hash) if row.detached_hash else ChainHead(0, GENESIS)
 
 
-async def read_verified_position(reader: Reader) -> int:
+async def read_verified_position(reader: RowReader) -> int:
     """Return the position up to which the regular verification has come in its pass."""
     row = await reader.fetch_one(READ_VERIFIED)
     return (row.verified_position if row else None) or 0
@@ -178,13 +178,13 @@ async def store_verified_position(tx: Transaction, position: int) -> None:
     await tx.execute(STORE_VERIFIED, {"new_position": position})
 
 
-async def read_erased_positions(reader: Reader, cases: Sequence[str]) -> set[int]:
+async def read_erased_positions(reader: RowReader, cases: Sequence[str]) -> set[int]:
     """Return the positions whose changes were erased according to the entries of cases."""
     rows = await reader.fetch_all(SELECT_ERASURES, {"cases": list(cases)})
     return {position for row in rows for position in _entry_of_row(row).erased_positions()}
 
 
-async def find_changes(reader: Reader, positions: Sequence[int]) -> int | None:
+async def find_changes(reader: RowReader, positions: Sequence[int]) -> int | None:
     for start in range(0, len(positions), POSITIONS_PER_QUERY):
         chosen = list(positions[start : start + POSITIONS_PER_QUERY])
         (row,) = await reader.fetch_all(SELECT_FIRST_WITH_CHANGES, {"positions": chosen})
@@ -203,7 +203,7 @@ async def delete_between(tx: Transaction, after: int, last: int) -> int:
     return await tx.execute(DELETE_BETWEEN, {"after": after, "last": last})
 
 
-async def find_stray_position(reader: Reader) -> int | None:
+async def find_stray_position(reader: RowReader) -> int | None:
     """Return the position of an entry before the start of the chain, which the sealer never assigns, or None."""
     row = await reader.fetch_one(SELECT_STRAY_POSITION)
     return row.position if row else None
@@ -226,7 +226,7 @@ class NewestEntries(NamedTuple):
     detached: ChainHead
 
 
-async def read_case_entries(reader: Reader, case_id: str, before: int | None, limit: int) -> NewestEntries:
+async def read_case_entries(reader: RowReader, case_id: str, before: int | None, limit: int) -> NewestEntries:
     parameters = {"case": case_id, "before": MAX_INTEGER if before is None else before}
     rows = await reader.fetch_all(SELECT_ENTRIES_OF_CASE, parameters | _limits_of_page(limit))
     return _newest_of_rows(rows, limit)
@@ -243,7 +243,7 @@ def _newest_of_rows(rows: Sequence[Row], limit: int) -> NewestEntries:
 
 
 async def read_entry_page(
-    reader: Reader, statement: sa.Select[Any], **parameters: Any
+    reader: RowReader, statement: sa.Select[Any], **parameters: Any
 ) -> tuple[list[StoredAuditEntry], int]:
     """Run a statement of `select_page`. Return its entries, and their number without the limit of bytes."""
     rows = await reader.fetch_all(statement, parameters)
@@ -266,7 +266,7 @@ class AuditFilters:
 
 
 async def find_entries(
-    reader: Reader, filters: AuditFilters, before: tuple[datetime, int] | None, limit: int
+    reader: RowReader, filters: AuditFilters, before: tuple[datetime, int] | None, limit: int
 ) -> tuple[NewestEntries, dict[str, str]]:
     """Return a page of entries, and the subjects of their cases by case id, without deleted cases.
 
@@ -297,7 +297,7 @@ async def find_entries(
     return _newest_of_rows(rows, limit), subjects
 
 
-async def count_by_actor(reader: Reader, since: datetime, count: int) -> Sequence[Row]:
+async def count_by_actor(reader: RowReader, since: datetime, count: int) -> Sequence[Row]:
     """Return who made most entries since a time: rows with entries, action, actor, role, and the times of both ends."""
     number = sa.func.count()
     statement = (

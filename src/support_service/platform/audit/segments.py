@@ -18,7 +18,7 @@ from support_service.platform.audit import chain, entry_rows
 from support_service.platform.audit.chain import DETACHED, ChainHead, StoredAuditEntry
 from support_service.platform.audit.log import record, seal_all
 from support_service.platform.audit.verify import VerifyLimits, read_head_at
-from support_service.platform.database import Database, Reader
+from support_service.platform.database import Database, RowReader
 from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 
 FORMAT = "support-service audit segment 1"
@@ -42,7 +42,7 @@ class Segment:
 
 
 async def write_segment(
-    reader: Reader,
+    reader: RowReader,
     file: BinaryIO,
     until: datetime,
     advance: Callable[[int], None] = lambda _: None,

@@ -7,7 +7,7 @@ from datetime import datetime
 from support_service.core.errors import FieldError, problem
 from support_service.platform.audit import chain, entry_rows
 from support_service.platform.audit.chain import GENESIS, ChainHead
-from support_service.platform.database import Reader
+from support_service.platform.database import RowReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class ChainVerification:
 
 
 async def verify_chain(
-    database: Reader,
+    database: RowReader,
     noted: bytes | None = None,
     advance: Callable[[int], None] = lambda _: None,
     limits: VerifyLimits = VerifyLimits(),
@@ -50,7 +50,7 @@ async def verify_chain(
 
 
 async def _verify_chain_after(
-    detached: ChainHead, database: Reader, noted: bytes | None, advance: Callable[[int], None], limits: VerifyLimits
+    detached: ChainHead, database: RowReader, noted: bytes | None, advance: Callable[[int], None], limits: VerifyLimits
 ) -> ChainVerification:
     head = detached
     detachment_found = detached.position == 0
@@ -97,7 +97,7 @@ class PartVerification:
 
 
 async def verify_part(
-    database: Reader, after: int | None, count: int, limits: VerifyLimits = PART_LIMITS
+    database: RowReader, after: int | None, count: int, limits: VerifyLimits = PART_LIMITS
 ) -> PartVerification:
     """Verify up to `count` entries after a position, by default the last ones.
 
@@ -111,7 +111,9 @@ async def verify_part(
             return found  # else entries were detached meanwhile, and the part may begin later
 
 
-async def _verify_part_once(database: Reader, after: int | None, count: int, limits: VerifyLimits) -> PartVerification:
+async def _verify_part_once(
+    database: RowReader, after: int | None, count: int, limits: VerifyLimits
+) -> PartVerification:
     end, oldest = await entry_rows.read_head_and_oldest_unsealed(database)
     start = max(0, end.position - count) if after is None else after
     if start > end.position:
@@ -144,13 +146,13 @@ async def _verify_part_once(database: Reader, after: int | None, count: int, lim
     return PartVerification(start, detached, head, end, flaw, oldest, erased)
 
 
-async def read_head_at(reader: Reader, position: int) -> ChainHead | None:
+async def read_head_at(reader: RowReader, position: int) -> ChainHead | None:
     """Return the head that the chain had at a position, or None if no entry has this position."""
     found = await entry_rows.read_sealed(reader, position - 1, 1)
     return found[0].head_after if found and found[0].position == position and found[0].hash else None
 
 
-async def _find_flaw_at_ends(database: Reader, head: ChainHead) -> str | None:
+async def _find_flaw_at_ends(database: RowReader, head: ChainHead) -> str | None:
     """Return a flaw outside a valid chain: an entry before its first, or another end than in the head's row."""
     stray = await entry_rows.find_stray_position(database)
     if stray is not None:

@@ -1,6 +1,6 @@
 """The interface of SQLite and PostgreSQL: protocols, timings, and the measurement of operations.
 
-Callers pass SQLAlchemy Core statements to a `Reader` or a `Transaction`. Expressions that differ between SQLite and
+Callers pass SQLAlchemy Core statements to a `RowReader` or a `Transaction`. Expressions that differ between SQLite and
 PostgreSQL have common names in `dialect.py`.
 """
 
@@ -86,7 +86,7 @@ class RowChange(NamedTuple):
     change_only: sa.Update  # returns nothing
 
 
-class Reader(Protocol):
+class RowReader(Protocol):
     """Reads rows. A Database reads committed data; a Transaction also sees its own changes."""
 
     async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
@@ -96,7 +96,7 @@ class Reader(Protocol):
         """Return all rows."""
 
 
-class Transaction(Reader, Protocol):
+class Transaction(RowReader, Protocol):
     """A transaction: its changes are committed together or not at all."""
 
     async def execute(self, statement: Executable, parameters: Parameters | None = None) -> int:
@@ -122,7 +122,7 @@ class Transaction(Reader, Protocol):
         """Change a row, and return what the change names of it; None if there is no such row."""
 
 
-class Database(Reader, Protocol):
+class Database(RowReader, Protocol):
     """A database. Its methods raise Unavailable if it is unreachable or stays busy."""
 
     is_shared: bool

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
 from support_service.core.errors import SupportError, problem
-from support_service.platform.database import Reader, Transaction
+from support_service.platform.database import RowReader, Transaction
 from support_service.platform.database.dialect import JsonValue, LockNumber, SearchWords, UtcDateTime, take_lock
 from support_service.platform.database.failures import (
     DATABASE_BUSY,
@@ -192,7 +192,7 @@ class Source:
 
     def __init__(self, connection: SqliteConnection) -> None:
         self.raw = connection.raw
-        self.reader: Reader = SqliteTransaction(connection)
+        self.reader: RowReader = SqliteTransaction(connection)
 
     def count_rows(self) -> int:
         """Return the number of rows of all tables."""

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from support_service.core.errors import Unavailable
 from support_service.platform.background import Job, Runner
-from support_service.platform.database import Database, DatabaseTimings, Reader, Transaction
+from support_service.platform.database import Database, DatabaseTimings, RowReader, Transaction
 from support_service.platform.database.tables import restores, secrets
 from support_service.platform.settings.resources import DatabaseSettings
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, LastReading
@@ -125,7 +125,7 @@ class ClockOffset:
     `refresh` is never called, and the offset is 0.
     """
 
-    def __init__(self, database: Reader) -> None:
+    def __init__(self, database: RowReader) -> None:
         self._database = database
         self.seconds: float | None = None
 
@@ -140,20 +140,20 @@ class ClockOffset:
         self.seconds = (sent + time.time()) / 2 - row.now
 
 
-async def read_database_number(database: Reader) -> int:
+async def read_database_number(database: RowReader) -> int:
     """Return a number that names a database of PostgreSQL: its server, and the database on that."""
     row = await database.fetch_one(_SELECT_DATABASE_NUMBER)
     assert row is not None  # noqa: S101 - the database that answers is one
     return int(row.number)
 
 
-async def read_secret(reader: Reader, name: str) -> bytes:
+async def read_secret(reader: RowReader, name: str) -> bytes:
     """Return a secret; migrations create all of them."""
     (row,) = await reader.fetch_all(_SELECT_SECRET, {"name": name})
     return bytes.fromhex(row.value)
 
 
-async def read_version_base(reader: Reader) -> int:
+async def read_version_base(reader: RowReader) -> int:
     """Return the base from which versions count; 0 if the database was never restored."""
     (row,) = await reader.fetch_all(_SELECT_VERSION_BASE)
     return int(row.base)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from support_service.platform.database import Reader
+from support_service.platform.database import RowReader
 from support_service.platform.database.postgres.connection import SETTINGS_OF_POOLERS, Connection, Hosts
 
 CONNECT_TIMEOUT = 10.0  # seconds
@@ -103,13 +103,13 @@ class WaitingCommits(NamedTuple):
     seconds: float
 
 
-async def read_waiting_commits(database: Reader) -> WaitingCommits:
+async def read_waiting_commits(database: RowReader) -> WaitingCommits:
     """Return the commits of all sessions of this user that wait for a standby. Raises Unavailable."""
     (row,) = await database.fetch_all(_SELECT_COMMITS)
     return WaitingCommits(row.number, row.seconds)
 
 
-async def read_user(database: Reader) -> str:
+async def read_user(database: RowReader) -> str:
     """Return the database's user of this service, quoted for a statement. Raises Unavailable."""
     (row,) = await database.fetch_all(sa.text("SELECT quote_ident(current_user) AS name"))
     return str(row.name)
@@ -132,7 +132,7 @@ async def count_service_sessions_at(url: str) -> int:
         await connection.close(timeout=CONNECT_TIMEOUT)
 
 
-async def read_sessions(database: Reader) -> list[Session]:
+async def read_sessions(database: RowReader) -> list[Session]:
     """Return the sessions that wait for locks or hold them, the oldest transaction first.
 
     Sessions of all databases of the server, because a lock may be on what they share.
