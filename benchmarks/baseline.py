@@ -30,7 +30,7 @@ class Redis(asyncio.Protocol):
     """One connection. Commands are written at once and answered in order."""
 
     def __init__(self) -> None:
-        self._reader = hiredis.RowReader()
+        self._reader = hiredis.Reader()
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._transport: asyncio.Transport
 

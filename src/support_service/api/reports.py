@@ -12,7 +12,7 @@ from support_service.cases.model.vocabulary import NONE_FILTER
 from support_service.core import pagination
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unavailable, problem
-from support_service.reports.case_rows import CaseRowWriter, read_pages
+from support_service.reports.case_report import CaseRowWriter, read_pages
 from support_service.reports.counters import ReportQuestion
 from support_service.reports.measures import day_number
 from support_service.reports.report_models import ReportedCasesQuery, ReportPage, ReportQuery, ReportRow

@@ -53,7 +53,7 @@ async def export(settings: "Settings", arguments: argparse.Namespace) -> None:
     from support_service.cases.masking import Masker
     from support_service.platform.database.shared import open_database
     from support_service.platform.durable_files import NewFile
-    from support_service.reports.case_rows import CaseRowWriter, read_pages
+    from support_service.reports.case_report import CaseRowWriter, read_pages
 
     last = arguments.end or utc_now().date()
     if arguments.start > last:

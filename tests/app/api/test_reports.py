@@ -16,7 +16,7 @@ from support_service.client import NoAnswer, SupportClient
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
 from support_service.platform.database.tables import report_changes, tickets
-from support_service.reports import case_rows
+from support_service.reports import case_report
 from support_service.reports.counters import ReportTimings
 from support_service.timings import SlaTimings
 from tests.support.calls import add_message, eventually, expect_json, expect_problem, open_case, read_detail
@@ -193,7 +193,7 @@ async def read_cases(client, **query):
 
 async def test_each_case_has_a_row(client, monkeypatch):
     """In the order of the openings, as JSON Lines and as CSV, whatever the size of the pages and the times of cases."""
-    monkeypatch.setattr(case_rows, "PAGE_SIZE", 2)
+    monkeypatch.setattr(case_report, "PAGE_SIZE", 2)
     cases = [await open_case(client, team="returns") for _ in range(5)]
     await open_case(client, channel="synthetic")
     first = cases[0]
@@ -214,7 +214,7 @@ async def test_each_case_has_a_row(client, monkeypatch):
     kind, text = await read_cases(client, format="csv")
     table = list(csv.DictReader(io.StringIO(text)))
     assert kind == "text/csv"
-    assert list(table[0]) == list(case_rows.COLUMNS)
+    assert list(table[0]) == list(case_report.COLUMNS)
     assert [row["id"] for row in table] == [case["id"] for case in cases]
     assert (table[0]["openedAt"], table[0]["agent"], table[0]["reopened"]) == (first["createdAt"], "", "1")
     async with service_of(client).database.transaction() as tx:  # a page ends between cases of the same time
@@ -261,10 +261,10 @@ async def test_analysts_get_no_private_channel(desk):
 
 async def test_a_part_of_the_rows_does_not_pass_for_the_whole(client, monkeypatch):
     """The connection is aborted, and the client of the API raises an error."""
-    monkeypatch.setattr(case_rows, "PAGE_SIZE", 1)
+    monkeypatch.setattr(case_report, "PAGE_SIZE", 1)
     for _ in range(3):
         await open_case(client)
-    pages = case_rows.read_pages
+    pages = case_report.read_pages
 
     async def break_down(*arguments):
         async for page in pages(*arguments):

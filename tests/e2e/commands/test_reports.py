@@ -10,7 +10,7 @@ from support_service.cases.model.requests import NewCase, StatusChange
 from support_service.cases.service import CaseService
 from support_service.core.clock import utc_now
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
-from support_service.reports.case_rows import COLUMNS
+from support_service.reports.case_report import COLUMNS
 from tests.support.cases import recorder
 
 pytestmark = pytest.mark.usefixtures("processes")

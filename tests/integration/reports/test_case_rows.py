@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from support_service.cases.model.requests import NewCase, StatusChange
 from support_service.platform.database.tables import tickets
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
-from support_service.reports import case_rows
+from support_service.reports import case_report
 from tests.conftest import both_databases
 from tests.support.cases import message_from
 
@@ -31,8 +31,8 @@ async def test_each_case_has_a_row(service, database, monkeypatch):
             await tx.execute(tickets.update().where(tickets.c.id == case_id).values(created_at=at))
     day = NOON.date()
     for size in (1, 2, 500):
-        monkeypatch.setattr(case_rows, "PAGE_SIZE", size)
-        pages = [page async for page in case_rows.read_pages(database, day, day + timedelta(days=1))]
+        monkeypatch.setattr(case_report, "PAGE_SIZE", size)
+        pages = [page async for page in case_report.read_pages(database, day, day + timedelta(days=1))]
         found = [row for page in pages for row in page]
         assert [row.id for row in found] == cases[1:6]
     answered = found[1]

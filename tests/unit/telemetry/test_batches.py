@@ -15,7 +15,7 @@ from support_service.timeline.aggregator import TIMELINE_READ
 
 
 def test_concurrent_readers_receive_each_measurement_once():
-    """At most one batch of a series is buffered, and in order. RowReader threads flush while measurements arrive."""
+    """At most one batch of a series is buffered, and in order. Reader threads flush while measurements arrive."""
     received, done = [], threading.Event()
     series = Series(received.extend, list)
     for number in range(2 * BATCH_SIZE + 1):
