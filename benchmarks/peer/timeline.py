@@ -67,9 +67,9 @@ def _shipment(shipment: Entry) -> list[Entry]:
     ]
 
 
-RowReader = Callable[[Any], list[Entry]]
+Reader = Callable[[Any], list[Entry]]
 
-SOURCES: dict[str, list[tuple[str, str, RowReader]]] = {  # by the type of a reference: service, path, reader
+SOURCES: dict[str, list[tuple[str, str, Reader]]] = {  # by the type of a reference: service, path, reader
     "order": [("order", "/orders/{orderId}", _order), ("order", "/orders/{orderId}/events", _order_events)],
     "payment": [("payment", "/payments/{paymentId}", _payment)],
     "shipment": [("fulfillment", "/fulfillment/shipments/{shipmentId}", _shipment)],
