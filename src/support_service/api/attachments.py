@@ -20,10 +20,10 @@ from support_service.api.routing.route import (
     RouteResponse,
     Tag,
 )
+from support_service.cases.case_rules import check_may_attach
 from support_service.cases.model.case import ApiModel, Attachment
 from support_service.cases.model.files import StoredAttachment, attachment_json, content_disposition
 from support_service.cases.model.vocabulary import Visibility
-from support_service.cases.policy import check_may_attach
 from support_service.core.errors import SupportError, Unavailable
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.guard.problems import problem_response

@@ -10,6 +10,7 @@ from support_service.api.routing.call import Call, EncodedReply, Reply
 from support_service.api.routing.decorators import delete, get, patch, post
 from support_service.api.routing.etags import KnownTags, etag_header, is_known_etag, unique_etag_header
 from support_service.api.routing.route import CASE_PROBLEMS, DATABASE_PROBLEMS, Permission, RouteResponse, Tag
+from support_service.cases.case_rules import permission_missing
 from support_service.cases.model.case import Case, CaseLink, CasePage, CaseSummary, Message, Viewer
 from support_service.cases.model.requests import (
     DEFAULT_PAGE_SIZE,
@@ -24,7 +25,6 @@ from support_service.cases.model.requests import (
     Split,
     StatusChange,
 )
-from support_service.cases.policy import permission_missing
 from support_service.cases.service import ExistingCase
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.guard.exchange import ANSWER_BYTES_PER_REQUEST

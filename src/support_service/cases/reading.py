@@ -4,12 +4,12 @@ from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
+from support_service.cases.case_rules import permission_missing
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.listing import case_list, case_sorts
 from support_service.cases.listing.case_list import CaseNumbers, SharedCountLimits, SharedCounts
 from support_service.cases.model.case import CasePage, Workload
 from support_service.cases.model.requests import CaseFilters, CaseQuery
-from support_service.cases.policy import permission_missing
 from support_service.cases.sql import case_reading, link_rows
 from support_service.cases.sql.case_reading import NO_VERSION, StoredCase
 from support_service.core.domain.principals import CaseOwnership, Principal

@@ -8,11 +8,11 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Literal, Self
 
+from support_service.cases.case_rules import check_may_assign, check_status_change
 from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.model.case import AUDITED, Case, CaseSummary, Message
 from support_service.cases.model.published import CASE_CLOSED, CASE_OPENED, CASE_UPDATED
 from support_service.cases.notifier import NO_MEMBERS, Notifier
-from support_service.cases.policy import check_may_assign, check_status_change
 from support_service.cases.sql import case_events, case_rows
 from support_service.cases.sql.case_rows import CaseState
 from support_service.cases.sql.link_rows import StoredLink

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pydantic_core
 
 from support_service.cases.case_files import CaseFiles
+from support_service.cases.case_rules import author_of, authorize_new_case, check_is_filled, check_may_write
 from support_service.cases.links import (
     CaseMerged,
     check_not_merged,
@@ -20,7 +21,6 @@ from support_service.cases.listing.case_list import SharedCountLimits
 from support_service.cases.model.case import MAX_CONVERSATION_BYTES, Case, CaseSummary, Message
 from support_service.cases.model.files import StoredAttachment
 from support_service.cases.model.requests import CaseChange, Closing, NewCase, NewMessage, StatusChange
-from support_service.cases.policy import author_of, authorize_new_case, check_is_filled, check_may_write
 from support_service.cases.reading import CaseReader
 from support_service.cases.recorder import CaseRecorder, LockedCase
 from support_service.cases.sql import case_reading, case_rows, link_rows

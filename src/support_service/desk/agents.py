@@ -13,8 +13,8 @@ from typing import Any, cast
 import sqlalchemy as sa
 from cachetools import TTLCache
 
+from support_service.cases.case_rules import permission_missing
 from support_service.cases.known_agents import KnownAgent, KnownAgents
-from support_service.cases.policy import permission_missing
 from support_service.cases.sql.projections import IS_ACTIVE, IS_SYNTHETIC
 from support_service.core import pagination
 from support_service.core.clock import utc_now

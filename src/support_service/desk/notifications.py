@@ -10,9 +10,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from support_service.cases.case_rules import permission_missing
 from support_service.cases.known_agents import KnownAgents
 from support_service.cases.notifier import MAX_FOLLOWERS
-from support_service.cases.policy import permission_missing
 from support_service.cases.recorder import CaseRecorder, LockedCase
 from support_service.cases.sql import case_rows, notification_rows
 from support_service.cases.sql.notification_rows import MAX_COUNTED

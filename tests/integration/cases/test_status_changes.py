@@ -8,9 +8,9 @@ import pytest
 import sqlalchemy as sa
 from pydantic_core import from_json
 
+from support_service.cases.case_rules import ALLOWED_STATUS_CHANGES
 from support_service.cases.model.case import Status
 from support_service.cases.model.requests import CaseChange, Closing, NewCase, StatusChange
-from support_service.cases.policy import ALLOWED_STATUS_CHANGES
 from support_service.cases.sql.case_reading import to_case
 from support_service.core.errors import Conflict
 from support_service.platform.database.tables import outbox

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support_service.cases.case_rules import ALLOWED_STATUS_CHANGES
 from support_service.cases.clocks import case_clocks
 from support_service.cases.clocks.calendar import AllHours
 from support_service.cases.clocks.case_clocks import Clocks, PolicyTerms
-from support_service.cases.policy import ALLOWED_STATUS_CHANGES
 from support_service.core.domain.case_vocabulary import CLOCK_TARGETS
 from tests.support.clocks.minute_walk import MINUTE, NaiveCase, walk
 from tests.support.clocks.strategies import calendars, instants

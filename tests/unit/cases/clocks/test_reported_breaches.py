@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from opentelemetry.metrics import NoOpMeter
 from pydantic import ValidationError
 
+from support_service.cases.case_rules import ALLOWED_STATUS_CHANGES
 from support_service.cases.clocks.breaches import BreachDetector
 from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.clocks.policy import WEEKDAYS, PolicyContent
-from support_service.cases.policy import ALLOWED_STATUS_CHANGES
 from support_service.core.domain.case_vocabulary import CLOCK_TARGETS
 from support_service.desk.policies import PolicyService
 from support_service.platform.database.shared import create_database
