@@ -21,11 +21,11 @@ from support_service.api.dependency_status import DEPENDENCY_STATUS, REPLICA_REA
 from support_service.attachments.maintenance.jobs import AttachmentMaintenance
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage import open_storages
+from support_service.cases.case_erasure import erasure_rules_of_events
 from support_service.cases.case_files import CaseFiles
 from support_service.cases.clocks.breaches import BreachDetector
 from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.clocks.known_policies import KnownPolicies
-from support_service.cases.erasure import erasure_rules_of_events
 from support_service.cases.gauges import CaseGauges, ClockGauges
 from support_service.cases.inbound_handler import InboundEventHandler
 from support_service.cases.known_agents import DIRECTORY_REFRESH_INTERVAL, KnownAgents

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from support_service.attachments.garbage import GarbageCollector, find_garbage
-from support_service.cases import erasure as cases
+from support_service.cases import case_erasure as cases
 from support_service.cases.case_files import ATTACHMENT_DELETED, audit_removal
 from support_service.cases.sql import attachment_rows, case_rows
 from support_service.cases.sql.attachment_rows import GarbageEntry
@@ -24,7 +24,7 @@ from support_service.core.search_words import SoughtTexts
 from support_service.desk import customers
 from support_service.desk.bulk import erase_former_values
 from support_service.desk.views import erase_views
-from support_service.events import erasure as events
+from support_service.events import event_erasure as events
 from support_service.events.broker.base import BrokerError, RedisBrokerTimings
 from support_service.events.broker.redis import RedisBroker
 from support_service.events.dead_letters import DeadLetterService

@@ -13,7 +13,7 @@ from functools import partial
 import sqlalchemy as sa
 
 from support_service.attachments.garbage import GarbageCollector
-from support_service.cases import erasure as cases
+from support_service.cases import case_erasure as cases
 from support_service.cases.case_files import ATTACHMENT_DELETED
 from support_service.cases.model.vocabulary import DUPLICATE_OF
 from support_service.cases.sql import attachment_rows, case_rows, link_rows
@@ -22,7 +22,7 @@ from support_service.cases.sql.projections import IS_SYNTHETIC, LATEST_CHANGE
 from support_service.core.clock import utc_now
 from support_service.desk import customers
 from support_service.desk.bulk import erase_former_values
-from support_service.events import erasure as events
+from support_service.events import event_erasure as events
 from support_service.events.broker.base import BrokerError
 from support_service.platform import idempotency_keys
 from support_service.platform.audit import log as audit

@@ -1,6 +1,6 @@
 """Who wrote a message: what the service sets, who may name another author, and who is shown it."""
 
-from support_service.cases.erasure import erase_event
+from support_service.cases.case_erasure import erase_event
 from tests.support.calls import eventually, expect_problem
 from tests.support.each import each_row
 

@@ -3,7 +3,7 @@
 import pytest
 import pytest_asyncio
 
-from support_service.cases.erasure import erase_case
+from support_service.cases.case_erasure import erase_case
 from support_service.core.clock import utc_now
 from support_service.platform.database.tables import messages
 from tests.conftest import both_databases

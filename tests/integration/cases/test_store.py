@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 import sqlalchemy as sa
 
-from support_service.cases import erasure
+from support_service.cases import case_erasure
 from support_service.cases.listing import case_list
 from support_service.cases.model.case import CaseSummary, Message
 from support_service.cases.model.published import CASE_UPDATED
@@ -180,7 +180,7 @@ async def test_epoch_of_a_timeline_only_rises(database, add_cases):
         await case_rows.add_bot_messages(tx, cases, [message(author_type="bot", created_at=AT + timedelta(hours=1))])
     epochs.append(await _epoch(database))
     async with database.transaction() as tx:
-        await erasure.erase_case(tx, "case-1", ["email"])
+        await case_erasure.erase_case(tx, "case-1", ["email"])
     epochs.append(await _epoch(database))
     assert epochs == [0, 1, 2]
 

@@ -28,7 +28,7 @@ from support_service.desk.bulk_models import NewBulkChange
 from support_service.desk.notification_models import NotificationQuery
 from support_service.desk.notifications import NotificationService
 from support_service.desk.policies import PolicyService
-from support_service.events.erasure import rewrite_stored_events
+from support_service.events.event_erasure import rewrite_stored_events
 from support_service.platform.audit import entry_rows, log
 from support_service.platform.audit.chain import ChainHead
 from support_service.platform.audit.entry_rows import AuditFilters

@@ -9,7 +9,7 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
 from support_service.cases.model.published import PAYLOAD_BY_EVENT_TYPE
-from support_service.events.erasure import rewrite_stored_events
+from support_service.events.event_erasure import rewrite_stored_events
 from support_service.events.relay import read_oldest_events
 from support_service.platform.database.lease_rows import take_lease
 from support_service.platform.database.tables import leases, outbox

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.events import erasure, webhook_sender
+from support_service.events import event_erasure, webhook_sender
 from support_service.events.delivery_replay import replay_deliveries
 from support_service.events.relay import RelayTimings, delete_published
 from support_service.events.webhook_sender import PURGE_BATCH
@@ -78,7 +78,7 @@ async def test_deliveries_created_during_an_erasure_have_no_erased_data(database
     """They contain what the erasure has left of the event."""
     fresh = await keep(database, '{"subject":"case-1","said":"zaphod"}')
     async with database.transaction() as tx:
-        await erasure.rewrite_stored_events(tx, ["case-1"], lambda event: event.replace("zaphod", "erased"))
+        await event_erasure.rewrite_stored_events(tx, ["case-1"], lambda event: event.replace("zaphod", "erased"))
         making = asyncio.create_task(fan_out(database, fresh))
         await waiting(database)
     await making
@@ -99,7 +99,9 @@ async def test_erasure_covers_events_and_deliveries_of_its_case(database):
         await tx.execute(outbox.insert(), [row | {"case_id": case, "event": event} for case, event in told])
     await fan_out(database, await webhook_sender.read_events_to_fan_out(database, 10))
     async with database.transaction() as tx:
-        counted = await erasure.rewrite_stored_events(tx, ["case-1"], lambda event: event.replace("zaphod", "erased"))
+        counted = await event_erasure.rewrite_stored_events(
+            tx, ["case-1"], lambda event: event.replace("zaphod", "erased")
+        )
     assert counted == {"outboxEvents": 1, "keptEvents": 0, "webhookDeliveries": 1}
     for table in (outbox, webhook_deliveries):
         found = await database.fetch_all(sa.select(table.c.case_id, table.c.event).order_by(table.c.seq))
@@ -109,10 +111,13 @@ async def test_erasure_covers_events_and_deliveries_of_its_case(database):
 
 
 MEETING = {
-    "an erasure of what is to be published": (outbox, lambda tx: erasure.rewrite_stored_events(tx, ["case-1"], str)),
+    "an erasure of what is to be published": (
+        outbox,
+        lambda tx: event_erasure.rewrite_stored_events(tx, ["case-1"], str),
+    ),
     "an erasure of what is to be delivered": (
         webhook_deliveries,
-        lambda tx: erasure.rewrite_stored_events(tx, ["case-1"], str),
+        lambda tx: event_erasure.rewrite_stored_events(tx, ["case-1"], str),
     ),
     "a publication": (outbox, lambda tx: delete_published(tx, [1, 2, 3])),
     "the making of deliveries": (outbox, lambda tx: webhook_sender.fan_out(tx, [1, 2, 3], [], datetime.now(UTC))),

@@ -22,13 +22,13 @@ from support_service.attachments.garbage import (
 )
 from support_service.attachments.maintenance.file_mover import claim_files, switch_to_copy
 from support_service.attachments.storage.base import new_key
-from support_service.cases import erasure as cases
-from support_service.cases.erasure import ERASED_MESSAGE_BYTES, erase_case, release_case
+from support_service.cases import case_erasure as cases
+from support_service.cases.case_erasure import ERASED_MESSAGE_BYTES, erase_case, release_case
 from support_service.cases.sql.attachment_rows import GarbageEntry, add_garbage
 from support_service.core.clock import utc_now
 from support_service.core.errors import NotFound
 from support_service.desk import customers
-from support_service.events.erasure import POLL_INTERVAL
+from support_service.events.event_erasure import POLL_INTERVAL
 from support_service.platform.audit import entry_rows, log
 from support_service.platform.audit.verify import verify_chain
 from support_service.platform.database.tables import (

@@ -1,7 +1,7 @@
 """Taking the events of a case out of a stream."""
 
 from support_service.events.broker.base import Delivery
-from support_service.events.erasure import delete_from_stream
+from support_service.events.event_erasure import delete_from_stream
 
 
 class Stream:

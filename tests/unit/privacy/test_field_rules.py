@@ -7,8 +7,8 @@ import pytest
 from pydantic import BaseModel
 
 from support_service.api.case_document.own_entries import change_entries
+from support_service.cases.case_erasure import erase_event
 from support_service.cases.clocks.case_clocks import ShownClock
-from support_service.cases.erasure import erase_event
 from support_service.cases.masking import MASKED_TEXT, Masker
 from support_service.cases.model.case import Attachment, Case, CaseSummary, ListedCase
 from support_service.cases.model.history import SHOWN_ACTIONS, RecordedChange
