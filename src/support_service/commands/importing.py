@@ -194,7 +194,7 @@ def _read_entries(file: BinaryIO, system: str | None) -> "Entries":
 def _database_url(text: str) -> str:
     from pydantic import TypeAdapter, ValidationError
 
-    from support_service.platform.settings.values import DatabaseUrl
+    from support_service.platform.settings.value_types import DatabaseUrl
 
     try:
         return TypeAdapter(DatabaseUrl).validate_python(text)

@@ -29,7 +29,7 @@ from support_service.platform.background import Job, Pause, WorkSignal
 from support_service.platform.database import Database, Row, RowReader, Transaction, lease_rows
 from support_service.platform.database.statements import compiled, locked_in_order
 from support_service.platform.database.tables import outbox
-from support_service.platform.settings.values import WebhookSetting
+from support_service.platform.settings.value_types import WebhookSetting
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, LastReading
 
 log = logging.getLogger(__name__)

@@ -30,7 +30,7 @@ from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.statements import delete_in_batches, locked_in_order
 from support_service.platform.database.tables import outbox, webhook_deliveries
 from support_service.platform.http_client import describe_client_error
-from support_service.platform.settings.values import WebhookSetting
+from support_service.platform.settings.value_types import WebhookSetting
 from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, LastReading, Observations
 from support_service.platform.telemetry.logs import WEBHOOK_LOGGER
 from support_service.platform.telemetry.traces import UNTRACED, MessageSpans, fail_span

@@ -15,7 +15,7 @@ import yaml
 
 from support_service import __version__
 from support_service.platform.settings import Settings
-from support_service.platform.settings.values import mask_secrets
+from support_service.platform.settings.value_types import mask_secrets
 from support_service.server import STOP_TIMEOUT
 from tests.support.deployments import KUBERNETES, ROOT, SECRET, containers, known_variables
 from tests.support.each import each_row

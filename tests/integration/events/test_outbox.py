@@ -16,7 +16,7 @@ from support_service.events.relay import OutboxRelay, RelayTimings, delete_publi
 from support_service.events.webhook_sender import WebhookSender, fan_out
 from support_service.platform.background import WorkSignal, run_in_background
 from support_service.platform.database.tables import leases, outbox, published_events, webhook_deliveries
-from support_service.platform.settings.values import WebhookSetting
+from support_service.platform.settings.value_types import WebhookSetting
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
 from tests.conftest import both_databases

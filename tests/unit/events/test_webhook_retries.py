@@ -9,7 +9,7 @@ from support_service.core.clock import utc_now
 from support_service.events.webhook_sender import WebhookSender
 from support_service.platform.background import WorkSignal
 from support_service.platform.database.tables import webhook_deliveries
-from support_service.platform.settings.values import WebhookSetting
+from support_service.platform.settings.value_types import WebhookSetting
 from tests.support.events.webhooks import SECRET
 
 HOURS = 3600

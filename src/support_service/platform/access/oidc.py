@@ -30,7 +30,7 @@ from support_service.platform.background import Runner
 from support_service.platform.http_client import limited_session
 from support_service.platform.secret_files import read_secret_file
 from support_service.platform.settings.process import AccessSettings, SignInSettings
-from support_service.platform.settings.values import check_secure_url
+from support_service.platform.settings.value_types import check_secure_url
 from support_service.platform.telemetry.http import client_metrics
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.logs import outage_logger

@@ -42,7 +42,7 @@ from support_service.platform.settings.section import (
     variables_of,
     with_values_of_files,
 )
-from support_service.platform.settings.values import LOOPBACK, mask_secrets
+from support_service.platform.settings.value_types import LOOPBACK, mask_secrets
 
 __all__ = ["LOOPBACK", "AccessSettings", "ClientSettings", "ServerSettings", "Settings", "SettingsSection"]
 

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from support_service.core.domain.case_vocabulary import CHANNELS, SYNTHETIC
 from support_service.platform.settings.section import SettingsSection
-from support_service.platform.settings.values import (
+from support_service.platform.settings.value_types import (
     BaseUrl,
     Channels,
     Count,

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, create_model, model_validator
 from support_service.core.database_url import options_of, with_options
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, url_variable
 from support_service.platform.settings.section import FILE_SUFFIX, SettingsSection
-from support_service.platform.settings.values import (
+from support_service.platform.settings.value_types import (
     BaseUrl,
     ContentTypes,
     Count,

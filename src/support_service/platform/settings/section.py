@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 
 from support_service.core.errors import UserError
 from support_service.platform.secret_files import read_secret_file
-from support_service.platform.settings.values import expected_values, mask_secrets
+from support_service.platform.settings.value_types import expected_values, mask_secrets
 
 FILE_SUFFIX = "_FILE"  # of a variable that names the file with the value of another one
 READ_AGAIN = "SUPPORT_DATABASE_PASSWORD"  # its file is read for each connection, so its section takes the path
