@@ -19,7 +19,7 @@ from support_service.core.part_state import OK
 from support_service.platform.database import Database
 from support_service.platform.settings.resources import AttachmentSettings
 from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, known_or_other
-from support_service.platform.unit_of_work import WriteOrigin, repeatable, unit_of_work
+from support_service.platform.unit_of_work import WriteOrigin, retried_with_locks, unit_of_work
 
 # One agent or customer may use a quarter of the upload slots, so that their slow uploads do not block everyone else.
 MAX_UPLOAD_SHARE_DIVISOR = 4
@@ -189,7 +189,7 @@ class AttachmentUploader:
             return
         self._instruments.add(ATTACHMENT_TRANSFERS, 1, {"transfer": transfer, "outcome": outcome})
 
-    @repeatable
+    @retried_with_locks
     async def add_to_case(
         self, origin: WriteOrigin, new: StoredUpload, expected: ExpectedVersions = None, *, staged: bool = False
     ) -> StoredAttachment:

@@ -32,7 +32,7 @@ from support_service.core.errors import SupportError, case_not_found, problem
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, check_version, visible_version
 from support_service.platform.database import ContendedRow, Database
-from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, repeatable, unit_of_work
+from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, retried_with_locks, unit_of_work
 
 MAX_NEW_MESSAGES = 50  # in the answer to a conflict: the newest messages that the caller does not know
 
@@ -72,7 +72,7 @@ class CaseService(CaseReader):
         self._recorder = recorder
         self._files = files or CaseFiles()
 
-    @repeatable
+    @retried_with_locks
     async def open_case(self, origin: WriteOrigin, new: NewCase) -> Case | ExistingCase:
         """Open a case, with its first message if one is given, and return it.
 
@@ -108,7 +108,7 @@ class CaseService(CaseReader):
         case.messages = [first] if first else []
         return case
 
-    @repeatable
+    @retried_with_locks
     async def change_case(
         self, origin: WriteOrigin, case_id: str, change: CaseChange, expected: ExpectedVersions = None
     ) -> CaseSummary:
@@ -121,7 +121,7 @@ class CaseService(CaseReader):
             await case.change_fields(change.sent_fields())
         return case.current
 
-    @repeatable
+    @retried_with_locks
     async def set_status(
         self, origin: WriteOrigin, case_id: str, change: StatusChange, expected: ExpectedVersions = None
     ) -> CaseSummary:
@@ -163,7 +163,7 @@ class CaseService(CaseReader):
         assert closed is not None  # noqa: S101 - this transaction has changed it
         return closed
 
-    @repeatable
+    @retried_with_locks
     async def add_message(
         self, origin: WriteOrigin, case_id: str, new: NewMessage, expected: ExpectedVersions = None
     ) -> Message:

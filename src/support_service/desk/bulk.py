@@ -44,7 +44,7 @@ from support_service.platform.database.dialect import insert_if_new, json_rows
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import bulk_changes, bulk_items, erased_values
 from support_service.platform.idempotency_keys import answer_lost_error, key_reused_error
-from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, repeatable, unit_of_work
+from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, retried_with_locks, unit_of_work
 
 _B, _I = bulk_changes.c, bulk_items.c
 _ITEM_COLUMNS = ("case_id", "outcome", "code", "former", "version")
@@ -154,7 +154,7 @@ class BulkService:
             raise answer_lost_error()
         bulk = found
 
-        @repeatable
+        @retried_with_locks
         async def change_case(case_origin: WriteOrigin, case_id: str) -> Outcome | None:
             async with unit_of_work(self._database, case_origin, ContendedRow(case_id)) as work:
                 case = await LockedCase.lock(work, self._recorder, case_id)
@@ -185,7 +185,7 @@ class BulkService:
             undo = await self._add(origin.principal, undone.request, changed, undoes=bulk_id)
         bulk = undo
 
-        @repeatable
+        @retried_with_locks
         async def undo_case(case_origin: WriteOrigin, case_id: str) -> Outcome | None:
             item = undone.items[case_id]
             async with unit_of_work(self._database, case_origin, ContendedRow(case_id)) as work:

@@ -36,7 +36,7 @@ from support_service.platform.audit import log as audit
 from support_service.platform.database import ContendedRow, Database, Row
 from support_service.platform.database.statements import delete_in_batches
 from support_service.platform.database.tables import tickets
-from support_service.platform.unit_of_work import WriteOrigin, repeatable, unit_of_work
+from support_service.platform.unit_of_work import WriteOrigin, retried_with_locks, unit_of_work
 
 _T = tickets.c
 FOLLOWERS = sa.select(_T.followers, _T.customer_id, _T.assigned_agent_id, _T.team).where(
@@ -129,7 +129,7 @@ class NotificationService:
         _check_may_change(origin.principal, agent_id)
         await self._change(origin, case_id, agent_id, follows=False)
 
-    @repeatable
+    @retried_with_locks
     async def _change(self, origin: WriteOrigin, case_id: str, agent_id: str, *, follows: bool) -> None:
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             case = (await LockedCase.lock(work, self._recorder, case_id)).current

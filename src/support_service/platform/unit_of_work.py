@@ -84,7 +84,7 @@ class UnitOfWork:
             raise key_in_use_error()
 
 
-def repeatable(use_case: Callable[Arguments, Awaitable[Result]]) -> Callable[Arguments, Awaitable[Result]]:
+def retried_with_locks(use_case: Callable[Arguments, Awaitable[Result]]) -> Callable[Arguments, Awaitable[Result]]:
     """Let the one unit of work of a use case run without locks, and run the use case again with locks if it has to.
 
     It is faster on PostgreSQL, unless the case is changed by another replica at the same time. The first run may have
@@ -112,7 +112,7 @@ async def unit_of_work(
     """Run one transaction that changes the contended `rows`; before its commit the claim is marked as applied.
 
     Functions that wait for the commit are called after it, and jobs of this process are told of it. `with_locks` if a
-    `repeatable` use case does what needs them.
+    `retried_with_locks` use case does what needs them.
     """
     without_locks = _WITHOUT_LOCKS.get() and not with_locks
     _WITHOUT_LOCKS.set(False)  # for others, which are not repeated
