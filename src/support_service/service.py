@@ -186,9 +186,14 @@ class Service:
         self.provider: OidcProvider | None = None  # of the sign-in, if there is one
         self.authenticator: Authenticator = AnonymousAuthenticator()
         if settings.sign_in.issuer:
-            from support_service.platform.access.oidc import open_provider
+            from support_service.platform.access import oidc
 
-            self.provider = await open_provider(self._runner, access, settings.sign_in, instruments, timings)
+            timeout = aiohttp.ClientTimeout(total=timings.sign_in.http_timeout)
+            session = await self._runner.enter_async_context(
+                limited_session([client_metrics(instruments)], timeout=timeout)
+            )
+            self.provider = oidc.OidcProvider(session, access, settings.sign_in, instruments, timings=timings)
+            await self.provider.verifier.keys.start(self._runner)
             key_sets.append(self.provider.verifier.keys)
         if auth == "token":
             from support_service.platform.access.tokens import FileTokenVerifier
@@ -204,7 +209,6 @@ class Service:
     async def _open_jwts(self, access: AccessSettings) -> "JwksCache":
         from support_service.platform.access.jwt import JwtVerifier
         from support_service.platform.access.keys import ReadKeys, open_key_source
-        from support_service.platform.telemetry.http import client_metrics
 
         provider = self.provider
         if provider is not None and not access.jwt_keys:

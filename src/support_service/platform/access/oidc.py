@@ -26,12 +26,9 @@ from support_service.platform.access.authenticator import ACCESS_AUTHENTICATIONS
 from support_service.platform.access.jwt import UNKNOWN_KEY, JwtVerifier
 from support_service.platform.access.keys import KeySourceError, parse_strict_json_object, read_url
 from support_service.platform.access.timings import AccessTimings
-from support_service.platform.background import Runner
-from support_service.platform.http_client import limited_session
 from support_service.platform.secret_files import read_secret_file
 from support_service.platform.settings.process import AccessSettings, SignInSettings
 from support_service.platform.settings.value_types import check_secure_url
-from support_service.platform.telemetry.http import client_metrics
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.logs import outage_logger
 
@@ -303,17 +300,6 @@ class OidcProvider:
         if self._metadata is None:
             raise _unavailable()
         return self._metadata
-
-
-async def open_provider(
-    runner: Runner, access: AccessSettings, settings: SignInSettings, instruments: Instruments, timings: AccessTimings
-) -> OidcProvider:
-    """Return the provider. It may be down."""
-    timeout = aiohttp.ClientTimeout(total=timings.sign_in.http_timeout)
-    http = await runner.enter_async_context(limited_session([client_metrics(instruments)], timeout=timeout))
-    provider = OidcProvider(http, access, settings, instruments, timings=timings)
-    await provider.verifier.keys.start(runner)
-    return provider
 
 
 def refused(reason: str) -> SupportError:
