@@ -159,11 +159,11 @@ async def release_case(tx: Transaction, case_id: str, version: int) -> bool:
 
     A change is also a file that was staged for the case: it gives the case no version.
     """
-    row = await tx.fetch_one(sa.select(tickets.c.version).where(tickets.c.id == case_id).with_for_update())
+    row = await tx.fetch_now(sa.select(tickets.c.version).where(tickets.c.id == case_id).with_for_update())
     if row is None:  # a synthetic case may be deleted meanwhile
         return True
     is_staged = sa.select(staged_attachments.c.id).where(staged_attachments.c.ticket_id == case_id).limit(1)
-    if row.version != version or await tx.fetch_one(is_staged):
+    if row.version != version or await tx.fetch_now(is_staged):
         return False
     await tx.execute(ticket_references.delete().where(ticket_references.c.ticket_id == case_id))
     # The new version tells clients that read the id that the case has changed.

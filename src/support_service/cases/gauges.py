@@ -142,13 +142,13 @@ OLDEST_CLOCKS = sa.select(
 
 async def read_oldest_waiting_since(reader: RowReader) -> datetime | None:
     """Return since when the longest waiting customer of an unsettled case waits, or None if no customer waits."""
-    row = await reader.fetch_one(OLDEST_WAITING)
+    row = await reader.fetch_now(OLDEST_WAITING)
     return row.waiting_since if row else None
 
 
 async def read_oldest_due_times(reader: RowReader) -> Mapping[ClockTarget | str, datetime | None]:
     """Return the due time of the longest overdue clock of each target, and `first_due`, the first one that runs."""
-    row = await reader.fetch_one(OLDEST_CLOCKS)
+    row = await reader.fetch_now(OLDEST_CLOCKS)
     return row._asdict() if row else {}
 
 

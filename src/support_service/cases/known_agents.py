@@ -45,7 +45,7 @@ class KnownAgents:
 
     async def refresh(self) -> None:
         """Read the directory if it has changed."""
-        row = await self._database.fetch_one(STATE_OF_DIRECTORY)
+        row = await self._database.fetch_now(STATE_OF_DIRECTORY)
         assert row is not None  # noqa: S101 - an aggregate has one row
         if self._state == (row.number, row.versions):
             return

@@ -42,7 +42,7 @@ LOCK_DUE = (
 
 async def read_first_end(reader: RowReader) -> datetime | None:
     """Return when the first snooze of all cases ends, or None without one."""
-    row = await reader.fetch_one(FIRST_END)
+    row = await reader.fetch_now(FIRST_END)
     return row.snoozed_until if row else None
 
 

@@ -124,7 +124,7 @@ class AgentDirectory(NamedResources[AgentContent, Agent]):
     async def read(self, principal: Principal, agent_id: str) -> ListedAgent:
         """Return a person with the numbers of the person's cases."""
         is_valid = is_valid_agent_id(agent_id)
-        row = await self._database.fetch_one(LISTED_AGENT, {"of": agent_id, "soon": _soon()}) if is_valid else None
+        row = await self._database.fetch_now(LISTED_AGENT, {"of": agent_id, "soon": _soon()}) if is_valid else None
         if row is None:
             raise self._not_found(agent_id)
         return self._to_listed(principal, row)

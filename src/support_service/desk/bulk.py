@@ -321,7 +321,7 @@ class BulkService:
         return found
 
     async def _read(self, statement: sa.Select[Any], **named: str | None) -> StoredBulk | None:
-        row = await self._database.fetch_one(statement, named)
+        row = await self._database.fetch_now(statement, named)
         if row is None:
             return None
         items = {each["case_id"]: each for each in pydantic_core.from_json(row.items)}

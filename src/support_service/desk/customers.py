@@ -114,7 +114,7 @@ class CustomerRecords:
 
     async def read(self, principal: Principal, customer_id: str) -> Customer | None:
         """Return the record of the person with an id, or None."""
-        row = await self._database.fetch_one(READ, {"id": customer_id})
+        row = await self._database.fetch_now(READ, {"id": customer_id})
         return _shown_to(principal, row) if row else None
 
     async def find(self, principal: Principal, search: CustomerSearch) -> FoundCustomers:
@@ -136,11 +136,11 @@ class CustomerRecords:
         Raises VersionConflict, and Conflict for an id that was merged into another one.
         """
         async with unit_of_work(self._database, origin, ContendedRow(f"customer {customer_id}")) as work:
-            tx, row, created = work.tx, await work.tx.fetch_one(LOCK_RECORD, {"id": customer_id}), False
+            tx, row, created = work.tx, await work.tx.fetch_now(LOCK_RECORD, {"id": customer_id}), False
             _check_version(row, expected)
             if row is None:
                 created = bool(await tx.execute(ADD_RECORD, _new_record(customer_id, CustomerContent())))
-                row = await tx.fetch_one(LOCK_RECORD, {"id": customer_id})
+                row = await tx.fetch_now(LOCK_RECORD, {"id": customer_id})
                 if not created:
                     _check_version(row, expected)
             assert row is not None  # noqa: S101 - it was added, by this transaction or another one
@@ -171,7 +171,7 @@ class CustomerRecords:
             wrong = FieldError("into", "must be the id of another customer")
             raise problem("invalid_request", "A customer can't be merged into itself.", [wrong])
         async with unit_of_work(self._database, origin, MERGES) as work:
-            await work.tx.fetch_one(LOCK_MERGES)
+            await work.tx.fetch_now(LOCK_MERGES)
             await _add_missing(work.tx, [customer_id, into])
             found = await _lock_persons(work.tx, [customer_id, into])
             former, person = (_person_of(found[each]) for each in (customer_id, into))
@@ -196,7 +196,7 @@ class CustomerRecords:
         Raises NotFound if it was not merged into this person, and VersionConflict.
         """
         async with unit_of_work(self._database, origin, MERGES) as work:
-            await work.tx.fetch_one(LOCK_MERGES)
+            await work.tx.fetch_now(LOCK_MERGES)
             found = await _lock_persons(work.tx, [customer_id] if is_customer_id(customer_id) else ())
             merged = found.get(other)
             if customer_id not in found or merged is None or merged.merged_into is None:
@@ -207,7 +207,7 @@ class CustomerRecords:
             await _record_link(work, "customer.separated", person, merged)
 
     async def _read_changed(self, work: UnitOfWork, customer_id: str) -> Customer:
-        row = await work.tx.fetch_one(READ, {"id": customer_id})
+        row = await work.tx.fetch_now(READ, {"id": customer_id})
         assert row is not None  # noqa: S101 - this transaction has locked it
         return _shown_to(work.origin.principal, row)
 
@@ -219,13 +219,13 @@ def is_customer_id(text: str) -> bool:
 
 async def read_identities(reader: RowReader, customer_id: str) -> list[str]:
     """Return all ids of a person, that of the record first; empty for a customer without a record."""
-    row = await reader.fetch_one(READ, {"id": customer_id})
+    row = await reader.fetch_now(READ, {"id": customer_id})
     return _identities(row) if row else []
 
 
 async def read_content(reader: RowReader, customer_id: str) -> CustomerContent | None:
     """Return what the record of an id says, not that of the person; None without a record."""
-    row = await reader.fetch_one(RECORD, {"id": customer_id})
+    row = await reader.fetch_now(RECORD, {"id": customer_id})
     return _content_of(row) if row else None
 
 
@@ -243,7 +243,7 @@ async def erase_contents(tx: Transaction, ids: Collection[str]) -> None:
     """Remove what the records of customers say, also where it is shown with other ids. The links stay."""
     # Before the terms: a change that is not committed yet may still add some. A record that is added meanwhile is not
     # locked, and left as it is: its terms might come after they are removed, and before its contents are.
-    await tx.fetch_one(LOCK_MERGES)
+    await tx.fetch_now(LOCK_MERGES)
     found = await _lock_persons(tx, ids)
     erased = [each for each in found if each in ids]
     await tx.execute(customer_terms.delete().where(_T.customer_id.in_(erased)))
@@ -253,7 +253,7 @@ async def erase_contents(tx: Transaction, ids: Collection[str]) -> None:
 
 async def remove(tx: Transaction, ids: Collection[str]) -> Sequence[Row]:
     """Delete records with their links; return them. What was merged into one is a person of its own again."""
-    await tx.fetch_one(LOCK_MERGES)
+    await tx.fetch_now(LOCK_MERGES)
     found = await _lock_persons(tx, ids)
     removed = [row for each, row in found.items() if each in ids]
     await tx.execute(customers.delete().where(_C.id.in_([row.id for row in removed])))
@@ -274,7 +274,7 @@ async def remove_unused(tx: Transaction, ids: Collection[str], before: datetime)
 
     Return their number.
     """
-    await tx.fetch_one(LOCK_MERGES)
+    await tx.fetch_now(LOCK_MERGES)
     found = await _lock_persons(tx, ids)
     if not found:
         return 0

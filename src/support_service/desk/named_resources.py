@@ -90,7 +90,7 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
     async def get(self, name: str) -> ResourceT:
         """Return a resource."""
         row = (
-            await self._database.fetch_one(self._select_by_name, {"of": name})
+            await self._database.fetch_now(self._select_by_name, {"of": name})
             if self._kind.is_valid_name(name)
             else None
         )
@@ -170,9 +170,9 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
         # A resource that is deleted and created again gets later versions than before, so no old ETag is valid for it.
         common = {"name": name, "created_at": at, "updated_at": at, "version": to_micros(at)}
         resource, kind = self._build_resource(content.content_json(), common), self._kind
-        await work.tx.fetch_one(self._lock_oldest)
+        await work.tx.fetch_now(self._lock_oldest)
         # A statement of its own, so that it sees what was committed while the one before waited.
-        row = await work.tx.fetch_one(self._count_current)
+        row = await work.tx.fetch_now(self._count_current)
         if not await work.tx.execute(self._insert, self._row_values(resource)):
             raise problem(kind.exists_code, kind.exists_message.format(name=repr(name)))
         if row and row.number >= self._max_resources:  # rolls the new one back
@@ -191,7 +191,7 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
 
     async def _lock_resource(self, tx: Transaction, name: str) -> ResourceT | None:
         """Lock a resource until the transaction ends; return it, or None."""
-        row = await tx.fetch_one(self._lock_by_name, {"of": name})
+        row = await tx.fetch_now(self._lock_by_name, {"of": name})
         return self._to_resource(row) if row else None
 
     async def _store_changed(self, tx: Transaction, resource: ResourceT) -> None:

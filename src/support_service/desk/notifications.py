@@ -101,7 +101,7 @@ class NotificationService:
         batch = self._timings.batch_size
         await self._delete(notification_rows.DELETE_OLD, {"before": utc_now() - self._keep, "count": batch})
         for _ in range(self._timings.people_per_run):
-            row = await self._database.fetch_one(notification_rows.NEXT_RECIPIENT, {"after": self._checked})
+            row = await self._database.fetch_now(notification_rows.NEXT_RECIPIENT, {"after": self._checked})
             recipient = row.recipient if row else None
             self._checked = recipient or ""
             if recipient is None:
@@ -111,7 +111,7 @@ class NotificationService:
 
     async def read_followers(self, principal: Principal, case_id: str) -> Followers:
         """Return the people who follow a case."""
-        row = await self._database.fetch_one(FOLLOWERS, {"case_id": case_id}) if is_valid_id(case_id) else None
+        row = await self._database.fetch_now(FOLLOWERS, {"case_id": case_id}) if is_valid_id(case_id) else None
         if row is None or not principal.may_see(CaseOwnership(row.customer_id, row.assigned_agent_id, row.team)):
             raise case_not_found(case_id)
         ids = row.followers or ()

@@ -53,7 +53,7 @@ class PolicyService(NamedResources[PolicyContent, Policy]):
     async def _lock_resource(self, tx: Transaction, name: str) -> Policy | None:
         policy = await super()._lock_resource(tx, name)
         # A change that this one waited for has retired that version; only another statement sees the version after it.
-        while policy is None and await tx.fetch_one(self._select_by_name, {"of": name}):
+        while policy is None and await tx.fetch_now(self._select_by_name, {"of": name}):
             policy = await super()._lock_resource(tx, name)
         return policy
 

@@ -148,7 +148,7 @@ class ViewService:
 
     async def read(self, principal: Principal, view_id: str) -> SavedView:
         """Return a view."""
-        row = await self._database.fetch_one(VIEW_BY_ID, {"view": view_id}) if is_valid_id(view_id) else None
+        row = await self._database.fetch_now(VIEW_BY_ID, {"view": view_id}) if is_valid_id(view_id) else None
         if row is None or not may_use_view(principal, view := _to_view(row)):
             raise _not_found(view_id)
         return view

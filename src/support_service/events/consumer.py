@@ -354,7 +354,7 @@ async def begin_applying(tx: Transaction, event: InboundEvent) -> int | None:
     inserted = {"source": event.source, "id": event.id, "at": utc_now(), "reached": 0, "done": True}
     if await tx.execute(INSERT_EVENT, inserted):
         return 0
-    row = await tx.fetch_one(LOCK_EVENT, {"event_source": event.source, "event_id": event.id})
+    row = await tx.fetch_now(LOCK_EVENT, {"event_source": event.source, "event_id": event.id})
     return None if row is None or row.done else row.reached
 
 

@@ -75,7 +75,7 @@ class DeliveryService:
             raise _delivery_not_found(delivery_id)
         now = utc_now()
         async with unit_of_work(self._database, origin) as work:
-            delivery = await work.tx.fetch_one(LOCK_DELIVERY, {"delivery": seq})
+            delivery = await work.tx.fetch_now(LOCK_DELIVERY, {"delivery": seq})
             if delivery is None:
                 raise _delivery_not_found(delivery_id)
             if action == "webhook.replayed":

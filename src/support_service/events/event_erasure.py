@@ -69,8 +69,8 @@ async def wait_until_relayed(reader: RowReader, max_wait: float, report: Callabl
     is_held = sa.select(leases.c.name).where(leases.c.name == "relay", leases.c.holder != "")
 
     async def is_waiting_for(events: sa.CompoundSelect[Any]) -> bool:
-        found = await reader.fetch_one(events.limit(1))
-        return found is not None and await reader.fetch_one(is_held) is not None
+        found = await reader.fetch_now(events.limit(1))
+        return found is not None and await reader.fetch_now(is_held) is not None
 
     if not await is_waiting_for(unpublished):
         return True

@@ -179,7 +179,7 @@ class OutboxRelay:
 
     async def publish_batch(self) -> int:
         """Publish the oldest events. Return the number published; 0 if another process holds the lease."""
-        waiting = await self._database.fetch_one(SELECT_WAITING) if await self._hold_lease() else None
+        waiting = await self._database.fetch_now(SELECT_WAITING) if await self._hold_lease() else None
         if waiting is None:
             return 0
         batch, max_bytes = self._timings.publish_batch, PUBLISH_BATCH_BYTES

@@ -102,7 +102,7 @@ async def note_repeated(tx: Transaction, published: Sequence[int], number: int, 
 async def delete_expired(database: Database, before: datetime) -> None:
     """Delete events that were published before a time, in batches."""
     expired = {"before": before, "count": CHANGE_BATCH}
-    if await database.fetch_one(SELECT_EXPIRED, expired) is not None:
+    if await database.fetch_now(SELECT_EXPIRED, expired) is not None:
         await delete_in_batches(database, lambda tx: tx.execute(DELETE_EXPIRED, expired), CHANGE_BATCH)
 
 

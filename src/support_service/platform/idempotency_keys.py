@@ -182,7 +182,7 @@ class IdempotencyService:
         if await self._database.execute(INSERT_CLAIM, row):
             return claim
         async with self._database.transaction() as tx:
-            stored = await tx.fetch_one(LOCK_KEY, {"key": claim.key})
+            stored = await tx.fetch_now(LOCK_KEY, {"key": claim.key})
             if stored is None:  # pragma: no cover - released between the two statements, so a retry can claim it
                 raise key_in_use_error()
             is_kept = stored.created_at > now - self._timings.retention
@@ -235,7 +235,7 @@ class IdempotencyService:
             await self._database.execute(STORE_RESPONSE, _response_parameters(claim, answer))
             return
         async with self._database.transaction() as tx:
-            row = await tx.fetch_one(SUM_LARGE_BYTES_OF_CALLER, {"caller": caller})
+            row = await tx.fetch_now(SUM_LARGE_BYTES_OF_CALLER, {"caller": caller})
             has_room = int(row.bytes if row else 0) + size <= timings.max_large_bytes_per_caller
             answer = answer | {"large_response_of": caller} if has_room else lost
             await tx.execute(STORE_RESPONSE, _response_parameters(claim, answer))

@@ -104,7 +104,7 @@ async def clear_overrides(work: UnitOfWork, names: Collection[str]) -> list[Over
 
 async def lock_override(tx: Transaction, name: str) -> Override | None:
     """Lock and return the override of a name, which may have expired, or None."""
-    row = await tx.fetch_one(LOCK_OVERRIDE, {"name": name})
+    row = await tx.fetch_now(LOCK_OVERRIDE, {"name": name})
     return Override(**row._asdict()) if row else None
 
 

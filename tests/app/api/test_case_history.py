@@ -48,7 +48,7 @@ def note_statements(monkeypatch, client, case):
 
         return noted
 
-    for name in ("fetch_one", "fetch_all"):
+    for name in ("fetch_now", "fetch_all"):
         monkeypatch.setattr(database, name, noting(getattr(database, name)))
     return statements
 

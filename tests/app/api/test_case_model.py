@@ -248,7 +248,7 @@ async def test_case_is_what_the_model_predicts(make_client, tmp_path):
         status = sa.select(tickets.c.status).where(tickets.c.id == case_id)
 
         async def is_open():
-            return (await database.fetch_one(status))[0] == "open"
+            return (await database.fetch_now(status))[0] == "open"
 
         await eventually(is_open, LONG)
 

@@ -36,7 +36,7 @@ async def post(client, path, sent, **headers):
 async def count(client, table):
     """Return the number of rows of a table."""
     return (
-        await service_of(client).database.fetch_one(sa.select(sa.func.count().label("number")).select_from(table))
+        await service_of(client).database.fetch_now(sa.select(sa.func.count().label("number")).select_from(table))
     ).number
 
 

@@ -282,7 +282,7 @@ async def test_old_notifications_are_deleted(make_client, tmp_path):
     database = service_of(desk.client).database
     async with database.transaction() as tx:
         of_lan = notifications.c.recipient == LAN
-        at = (await tx.fetch_one(sa.select(notifications.c.at).where(of_lan))).at - timedelta(hours=2)
+        at = (await tx.fetch_now(sa.select(notifications.c.at).where(of_lan))).at - timedelta(hours=2)
         await tx.execute(notifications.update().where(of_lan).values(at=at))
 
     async def is_empty():

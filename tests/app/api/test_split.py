@@ -216,7 +216,7 @@ async def test_rows_of_both_cases_stay_in_step(desk):
     statement = sa.select(tickets.c.conversation_bytes, tickets.c.version, tickets.c.internal_changes)
 
     async def row(case):
-        return tuple(await database.fetch_one(statement.where(tickets.c.id == case["id"])))
+        return tuple(await database.fetch_now(statement.where(tickets.c.id == case["id"])))
 
     before = await row(case)
     new = await desk.split(case, case["messages"][1:3])

@@ -99,7 +99,7 @@ async def test_presence_is_in_no_table(client):
 
     async def rows():
         return {
-            each.name: (await database.fetch_one(sa.select(sa.func.count()).select_from(each)))[0] for each in tables
+            each.name: (await database.fetch_now(sa.select(sa.func.count()).select_from(each)))[0] for each in tables
         }
 
     before = await rows()

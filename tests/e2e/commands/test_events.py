@@ -128,7 +128,7 @@ async def test_published_events_are_published_again(make_client, redis, stream, 
         (entry,) = (await response.json())["items"]
     assert entry["changes"]["events"] == [None, 1]
     repeated = sa.select(published_events.c.seq).where(published_events.c.publication > 1)
-    await eventually(lambda: service_of(client).database.fetch_one(repeated))
+    await eventually(lambda: service_of(client).database.fetch_now(repeated))
     assert (await republish(datetime.now(UTC).isoformat()))["events"] == 0
 
 

@@ -163,10 +163,10 @@ async def _send(session, sent):
 
 async def _effects(database, sent):
     """Return how often the write was applied. One that moves or links is applied completely, or not at all."""
-    opened = (await database.fetch_one(sa.select(sa.func.count()).where(tickets.c.subject == sent.key)))[0]
+    opened = (await database.fetch_now(sa.select(sa.func.count()).where(tickets.c.subject == sent.key)))[0]
     case = await case_rows.get(database, sent.case_id)
     if sent.write in CUSTOMER_ACTIONS:  # the links, what follows from them, and the audit entry together
-        row = await database.fetch_one(sa.select(customers).where(customers.c.id == sent.case_id))
+        row = await database.fetch_now(sa.select(customers).where(customers.c.id == sent.case_id))
         entries = await database.fetch_all(
             sa.select(audit_log.c.changes).where(audit_log.c.action == CUSTOMER_ACTIONS[sent.write])
         )
@@ -183,7 +183,7 @@ async def _effects(database, sent):
         told = await database.fetch_all(
             sa.select(notifications.c.message_id).where(notifications.c.case_id == sent.case_id)
         )
-        followers = (await database.fetch_one(sa.select(tickets.c.followers).where(tickets.c.id == sent.case_id)))[0]
+        followers = (await database.fetch_now(sa.select(tickets.c.followers).where(tickets.c.id == sent.case_id)))[0]
         assert [each[0] for each in told] == [each.id for each in case.messages]
         assert followers == (["agent-7"] if told else None)
     if sent.write == "arrive":

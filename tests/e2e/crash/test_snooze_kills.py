@@ -113,7 +113,7 @@ def _variables(folder, url):
 
 
 async def _all_are_open(database):
-    row = await database.fetch_one(sa.select(sa.func.count().label("n")).where(tickets.c.status == "open"))
+    row = await database.fetch_now(sa.select(sa.func.count().label("n")).where(tickets.c.status == "open"))
     return row.n == CASES
 
 

@@ -54,7 +54,7 @@ async def test_each_breach_is_reported_once_when_the_reporting_process_is_killed
     """It is killed in the middle of its transaction; the other process takes the lease over when it has expired."""
 
     async def holder():
-        return (await database.fetch_one(HOLDER)).holder
+        return (await database.fetch_now(HOLDER)).holder
 
     async def reported(read):
         return [row.case_id for row in await database.fetch_all(read)]
@@ -71,7 +71,7 @@ async def test_each_breach_is_reported_once_when_the_reporting_process_is_killed
             async with database.transaction() as tx:  # the report waits for this table
                 await tx.execute(sa.text("LOCK TABLE outbox IN EXCLUSIVE MODE"))
                 await expire(database, "firstResponse")
-                await eventually(lambda: database.fetch_one(STUCK))
+                await eventually(lambda: database.fetch_now(STUCK))
                 first.stop(signal.SIGKILL)
                 await first.wait_for_exit()
                 assert await reported(BREACHES) == []

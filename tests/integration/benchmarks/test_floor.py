@@ -28,7 +28,7 @@ async def test_repeated_requests_write_the_rows_of_the_service(database, databas
     async def numbers() -> dict[str, int]:
         counts = {name: sa.select(sa.func.count()).select_from(sa.table(name)) for name in TABLES}
         columns = [count.scalar_subquery().label(name) for name, count in counts.items()]
-        return (await database.fetch_one(sa.select(*columns)))._asdict()
+        return (await database.fetch_now(sa.select(*columns)))._asdict()
 
     async def added(name: str, case_id: str) -> dict[str, int]:
         before, recorded = await numbers(), recording.requests[name]

@@ -128,7 +128,7 @@ async def test_case_that_was_changed_back_meanwhile_is_not_changed_again(replica
     finally:
         hung.database.write_slots.leave_rows([row])
     assert await first == repeated
-    assert (await database.fetch_one(sa.select(tickets))).priority == "low"
+    assert (await database.fetch_now(sa.select(tickets))).priority == "low"
     await check_each_change_once(database, [repeated])
 
 
@@ -140,7 +140,7 @@ async def test_repeat_goes_on_after_an_error_of_the_database(database_url, datab
     replica = Replica(impatient, instruments)
     ids = await replica.open_cases(20)
     async with database.transaction() as tx:
-        await tx.fetch_one(sa.select(tickets.c.id).where(tickets.c.id == ids[12]).with_for_update())
+        await tx.fetch_now(sa.select(tickets.c.id).where(tickets.c.id == ids[12]).with_for_update())
         assert await code_of(replica.change({"priority": "high"}, key="k", ids=ids)) == "database_busy"
     changed = {row.case_id for row in await database.fetch_all(sa.select(bulk_items))}
     assert changed

@@ -129,4 +129,4 @@ async def test_gauges_leave_few_rows_as_they_are(service, database, instruments)
     before = await gauges.CASE_COUNTS.read(database)
     await CaseGauges(database, instruments).refresh()
     assert await gauges.CASE_COUNTS.read(database) == before
-    assert (await database.fetch_one(sa.select(tickets.c.status))).status == "open"
+    assert (await database.fetch_now(sa.select(tickets.c.status))).status == "open"

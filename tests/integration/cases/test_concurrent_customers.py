@@ -171,7 +171,7 @@ async def test_record_that_is_added_during_an_erasure_is_found_by_what_it_says(t
         async with two_databases[1].transaction() as adding:
             await add_absent(adding, {added: CustomerContent(name="Bob")})
             erasing = asyncio.create_task(in_transaction(database, lambda tx: erase_contents(tx, [erased, added])))
-            await eventually(lambda: two_databases[0].fetch_one(waits))
+            await eventually(lambda: two_databases[0].fetch_now(waits))
     await erasing
     await check(database)
 
@@ -185,8 +185,8 @@ async def test_merges_that_wait_leave_connections_to_other_changes(database, dat
     for each in IDS:
         await put(small, each, name="A")
     async with database.transaction() as tx:
-        await tx.fetch_one(customer_rows.LOCK_MERGES)
-        await tx.fetch_one(customer_rows.LOCK_RECORD, {"id": IDS[0]})
+        await tx.fetch_now(customer_rows.LOCK_MERGES)
+        await tx.fetch_now(customer_rows.LOCK_RECORD, {"id": IDS[0]})
         waiting = [asyncio.create_task(code_of(merge(small, each, IDS[1]))) for each in IDS[2:]]
         waiting += [asyncio.create_task(code_of(put(small, IDS[0], name=each))) for each in IDS]
         await eventually(lambda: small.pool.used >= 2)

@@ -35,7 +35,7 @@ def open_cases(service):
 
 async def wait_for_locks(database, number):
     async def they_wait():
-        return (await database.fetch_one(WAITING)).number == number
+        return (await database.fetch_now(WAITING)).number == number
 
     await eventually(they_wait)
 

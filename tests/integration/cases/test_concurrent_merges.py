@@ -137,7 +137,7 @@ async def test_split_and_merge_of_one_case_at_once(replicas, database):
 async def test_split_is_published_once_for_each_case(replicas, database):
     """The new case as opened, without its messages, and the original as changed: no subscriber sends them again."""
     case = await replicas[0].open("one", "two")
-    last = (await database.fetch_one(sa.select(sa.func.max(outbox.c.seq).label("seq")))).seq
+    last = (await database.fetch_now(sa.select(sa.func.max(outbox.c.seq).label("seq")))).seq
     ids = [row.id for row in await database.fetch_all(sa.select(messages.c.id).order_by(messages.c.seq))]
     new, _ = await replicas[0].split(case, ids[1:])
     rows = await database.fetch_all(sa.select(outbox.c.event).where(outbox.c.seq > last).order_by(outbox.c.seq))

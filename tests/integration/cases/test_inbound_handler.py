@@ -26,7 +26,7 @@ async def test_references_are_read_once_per_event(database, add_cases):
         await add_cases(ticket(number), references=[("order", f"o-{number}")])
     async with database.transaction() as tx:
         found = await case_rows.lock_cases_with_references(tx, [("order", "o-7"), ("shipment", "s-7")], 0, 100)
-        (read,) = await tx.fetch_one(READ)
+        (read,) = await tx.fetch_now(READ)
     assert [case.id for case in found] == ["case-7"]
     assert read <= cases
 
@@ -41,4 +41,4 @@ async def test_event_reaches_each_of_many_cases_once(database, add_cases, instru
     assert [await handler.apply(event) for _ in range(2)] == ["applied", "duplicate"]
     told = [row.ticket_id for row in await database.fetch_all(sa.select(messages.c.ticket_id))]
     assert sorted(told) == sorted(f"case-{each}" for each in range(number))
-    assert (await database.fetch_one(sa.select(inbound_events))).done
+    assert (await database.fetch_now(sa.select(inbound_events))).done

@@ -199,7 +199,7 @@ async def test_number_of_links_is_limited(links, add_case, database):
         await links.add(SYSTEM_ORIGIN, one.id, link_to(another, "parent-of" if number % 2 else "duplicate-of"))
     for one, another in ((full, others[-1]), (others[-1], full)):
         assert await code_of(links.add(SYSTEM_ORIGIN, one.id, link_to(another))) == "too_many_links"
-    assert (await database.fetch_one(sa.select(sa.func.count()).select_from(case_links)))[0] == MAX_LINKS
+    assert (await database.fetch_now(sa.select(sa.func.count()).select_from(case_links)))[0] == MAX_LINKS
 
 
 @both_databases

@@ -45,7 +45,7 @@ def oldest_age(gauges, exposed):
 def wait_one_hour_longer(database):
     async def wait(case):
         async with database.transaction() as tx:
-            row = await tx.fetch_one(sa.select(tickets.c.waiting_since).where(tickets.c.id == case.id))
+            row = await tx.fetch_now(sa.select(tickets.c.waiting_since).where(tickets.c.id == case.id))
             since = row[0] - timedelta(hours=1)
             await tx.execute(tickets.update().where(tickets.c.id == case.id).values(waiting_since=since))
 

@@ -42,7 +42,7 @@ async def test_failed_closing_changes_nothing(service):
 
 async def conversation_bytes(database, case):
     statement = sa.select(tickets.c.conversation_bytes).where(tickets.c.id == case.id)
-    return (await database.fetch_one(statement))[0]
+    return (await database.fetch_now(statement))[0]
 
 
 def json_size(messages):

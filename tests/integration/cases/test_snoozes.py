@@ -101,7 +101,7 @@ async def test_one_replica_holds_the_lease(database, service, make_waker):
     first, second = make_waker(), make_waker()
     await first.run()
     holder = leases.select().where(leases.c.name == "snoozes")
-    assert (await database.fetch_one(holder)).holder == ""
+    assert (await database.fetch_now(holder)).holder == ""
     await snooze(service)
     await let_time_pass(database)
     await first.run()

@@ -186,7 +186,7 @@ async def test_epoch_of_a_timeline_only_rises(database, add_cases):
 
 
 async def _epoch(database):
-    return (await database.fetch_one(sa.select(tables.tickets.c.timeline_epoch)))[0]
+    return (await database.fetch_now(sa.select(tables.tickets.c.timeline_epoch)))[0]
 
 
 async def test_times_of_a_published_case_end_in_z(database, add_cases):

@@ -77,7 +77,7 @@ async def test_values_are_read_as_they_were_written(database):
         assert await tx.execute(tickets.insert(), TICKET) == 1
     row = (await database.fetch_all(BY_ID, {"case_id": "case-1"}))[0]
     assert {name: getattr(row, name) for name in TICKET} == TICKET
-    assert await database.fetch_one(BY_ID, {"case_id": "other"}) is None
+    assert await database.fetch_now(BY_ID, {"case_id": "other"}) is None
 
 
 @both_databases
@@ -116,7 +116,7 @@ async def test_concurrent_transactions_are_all_applied(database):
 
     async def count():
         async with database.transaction() as tx:
-            return (await tx.fetch_one(change))[0]
+            return (await tx.fetch_now(change))[0]
 
     assert sorted(await asyncio.gather(*(count() for _ in range(40)))) == list(range(1, 41))
 
@@ -164,8 +164,8 @@ async def test_compiled_statement_returns_the_same_values_as_sqlalchemy(database
         await tx.execute(case_rows.ADD_MESSAGE, said | nothing | {"created_at": AT})
         for name, (statement, parameters) in HOT.items():
             with subtests.test(name):
-                prepared = await tx.fetch_one(statement, parameters)
-                plain = await tx.fetch_one(statement.execution_options(support_compiled=False), parameters)
+                prepared = await tx.fetch_now(statement, parameters)
+                plain = await tx.fetch_now(statement.execution_options(support_compiled=False), parameters)
                 assert (prepared is None) == (plain is None) == (name == "no case")
                 assert plain is None or tuple(prepared) == tuple(plain)
 
@@ -196,7 +196,7 @@ async def test_two_processes_write_one_sqlite_file(database, database_url):
     async def write(into, number):
         async with into.transaction() as tx:
             await tx.execute(tickets.insert(), TICKET | {"id": str(number)})
-        assert await into.fetch_one(BY_ID, {"case_id": str(number)})
+        assert await into.fetch_now(BY_ID, {"case_id": str(number)})
 
     await asyncio.gather(*(write((database, second)[number % 2], number) for number in range(200)))
     async with asyncio.timeout(3 * GENEROUS_TIMEOUT):
@@ -279,4 +279,4 @@ async def test_list_of_any_length_is_read_and_deleted(database):
         assert {row.id for row in rows} == {*SIX[:number]}
     async with database.transaction() as tx:
         assert await tx.execute(tickets.delete().where(IS_OF_IDS), {"ids": SIX[:5]}) == 5
-    assert (await database.fetch_one(OF_IDS, {"ids": [*SIX, "case-6"]})).id == "case-5"
+    assert (await database.fetch_now(OF_IDS, {"ids": [*SIX, "case-6"]})).id == "case-5"

@@ -80,7 +80,7 @@ async def test_server_at_its_connection_limit_has_its_own_code(database_url):
     """
     slow, database = [create_database(database_url, timings=SHORT_STATEMENTS) for _ in range(2)]
     with pytest.raises(Unavailable) as refusal:
-        await slow.fetch_one(sa.text("SELECT pg_sleep(60)"))
+        await slow.fetch_now(sa.text("SELECT pg_sleep(60)"))
     assert refusal.value.code == "database_slow"
     await slow.close()
     async with AsyncExitStack() as others:
@@ -88,7 +88,7 @@ async def test_server_at_its_connection_limit_has_its_own_code(database_url):
             while True:
                 other = await asyncpg.connect(database_url)
                 others.push_async_callback(other.close)
-        for call in (database.fetch_one(sa.text("SELECT 1")), database.transaction().__aenter__()):
+        for call in (database.fetch_now(sa.text("SELECT 1")), database.transaction().__aenter__()):
             with pytest.raises(Unavailable) as refusal:
                 await call
             assert refusal.value.code == "database_connections_exhausted"

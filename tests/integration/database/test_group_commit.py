@@ -243,7 +243,7 @@ async def test_change_of_a_locked_case_waits_without_holding_up_others(replica, 
     """The shared statement does not wait for the lock."""
     lock = sa.text("SELECT 1 FROM tickets WHERE id = :id FOR UPDATE")
     async with replica.database.transaction() as tx:
-        await tx.fetch_one(lock, {"id": cases[0]})
+        await tx.fetch_now(lock, {"id": cases[0]})
         waiting = asyncio.create_task(replica.cases.add_message(SYSTEM_ORIGIN, cases[0], new_message()))
         await asyncio.gather(*(replica.cases.add_message(SYSTEM_ORIGIN, each, new_message()) for each in cases[1:]))
         assert not waiting.done()
@@ -269,7 +269,7 @@ async def test_two_replicas_that_open_the_same_cases_in_opposite_order_do_not_de
     """Both insert the external ids in one order, so that the second replica only waits for the first."""
     new = [NEW.model_copy(update={"external_id": f"X-{number}"}) for number in range(3)]
     database = replicas[0].database
-    row = (await database.fetch_one(tickets.select().where(tickets.c.id == cases[0])))._asdict()
+    row = (await database.fetch_now(tickets.select().where(tickets.c.id == cases[0])))._asdict()
     del row["seq"]
     async with database.transaction() as tx:
         # Either replica has to wait before its second case. Without an order it has inserted its first one by then.
@@ -287,7 +287,7 @@ async def test_two_replicas_that_open_the_same_cases_in_opposite_order_do_not_de
 
 
 async def replicas_wait(database):
-    return (await database.fetch_one(WAITING)).number == REPLICAS
+    return (await database.fetch_now(WAITING)).number == REPLICAS
 
 
 async def test_cancelled_request_costs_no_other(replica, cases):

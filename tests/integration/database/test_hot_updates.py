@@ -26,7 +26,7 @@ async def test_keys_that_many_requests_claim_at_once_have_room_for_their_respons
         await tx.execute(idempotency_keys.update().values(done))
 
     async def counted():
-        row = await database.fetch_one(STATISTICS)
+        row = await database.fetch_now(STATISTICS)
         return row if row.changed == KEYS else None
 
     assert (await eventually(counted)).hot >= 0.9 * KEYS
@@ -35,4 +35,4 @@ async def test_keys_that_many_requests_claim_at_once_have_room_for_their_respons
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 async def test_large_tables_are_vacuumed_before_a_fifth_is_dead(database):
     """By default PostgreSQL waits for a fifth of the rows: for 200,000 changes of a million cases."""
-    assert "autovacuum_vacuum_scale_factor=0.02" in (await database.fetch_one(OPTIONS)).options
+    assert "autovacuum_vacuum_scale_factor=0.02" in (await database.fetch_now(OPTIONS)).options

@@ -99,16 +99,16 @@ async def test_transactions_leave_connections_to_reads(database_url):
     database = create_database(database_url, pool_size=2, timings=timings)
     await database.open()
     async with database.transaction() as tx:
-        await tx.fetch_one(sa.text("SELECT pg_advisory_xact_lock(1)"))
+        await tx.fetch_now(sa.text("SELECT pg_advisory_xact_lock(1)"))
         with pytest.raises(Unavailable) as refusal:
             async with database.transaction():
                 pass
         assert refusal.value.code == "database_pool_exhausted"
-        assert await database.fetch_one(sa.text("SELECT 1"))
-        waiting = asyncio.create_task(database.fetch_one(sa.text("SELECT pg_advisory_lock(1)")))
+        assert await database.fetch_now(sa.text("SELECT 1"))
+        waiting = asyncio.create_task(database.fetch_now(sa.text("SELECT pg_advisory_lock(1)")))
         await asyncio.sleep(0)
         with pytest.raises(Unavailable) as refusal:
-            await database.fetch_one(sa.text("SELECT 1"))
+            await database.fetch_now(sa.text("SELECT 1"))
         assert refusal.value.code == "database_pool_exhausted"
         await database.ping()
     await waiting
@@ -131,7 +131,7 @@ async def test_shared_statements_leave_connections_to_reads(database_url, locked
         other = asyncio.create_task(write("other"))
         for _ in range(5):  # until its statement was sent, or waits
             await asyncio.sleep(0)
-        assert await database.fetch_one(sa.text("SELECT 1"))
+        assert await database.fetch_now(sa.text("SELECT 1"))
         assert not one.done()
     answers = await asyncio.gather(one, other, return_exceptions=True)
     assert answers[0] is None

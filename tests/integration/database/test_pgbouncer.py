@@ -92,7 +92,7 @@ async def test_cases_are_opened_changed_searched_and_erased(client, environment,
         )
         await erasure.run(SYSTEM_ORIGIN, "customer-1")
     subjects = sa.text("SELECT count(*) AS number FROM tickets WHERE subject LIKE 'parcel%'")
-    assert (await (await pooled()).fetch_one(subjects)).number == CALLERS - 1
+    assert (await (await pooled()).fetch_now(subjects)).number == CALLERS - 1
 
 
 async def test_a_failed_write_leaves_nothing_in_a_session(client, pooled):
@@ -107,7 +107,7 @@ async def test_a_failed_write_leaves_nothing_in_a_session(client, pooled):
     await open_case(client)
     results = await asyncio.gather(*map(fail, range(CALLERS)), return_exceptions=True)
     assert all(isinstance(result, KeyError) for result in results)
-    assert (await database.fetch_one(sa.text("SELECT team FROM tickets"))).team is None
+    assert (await database.fetch_now(sa.text("SELECT team FROM tickets"))).team is None
 
 
 async def test_time_limits_hold_and_stay_in_their_transaction(pooled, database):
@@ -120,13 +120,13 @@ async def test_time_limits_hold_and_stay_in_their_transaction(pooled, database):
     assert {row.jit for each in rows for row in each} == {"off"}
     limited = await pooled(DatabaseTimings(postgres=replace(PATIENT_POSTGRES, statement_timeout=0.3)))
     with pytest.raises(Unavailable) as refusal:
-        await limited.fetch_one(sa.text("SELECT pg_sleep(60)"))
+        await limited.fetch_now(sa.text("SELECT pg_sleep(60)"))
     assert refusal.value.code == "database_slow"
     limited = await pooled(DatabaseTimings(postgres=replace(PATIENT_POSTGRES, lock_timeout=0.05)))
     async with database.transaction() as tx:
         await tx.execute(sa.text("LOCK TABLE tickets IN ACCESS EXCLUSIVE MODE"))
         with pytest.raises(Unavailable) as refusal:
-            await limited.fetch_one(sa.text("SELECT 1 FROM tickets"))
+            await limited.fetch_now(sa.text("SELECT 1 FROM tickets"))
     assert refusal.value.code == "database_busy"
 
 
@@ -166,7 +166,7 @@ async def test_default_configuration_is_refused_with_the_remedy(start_pooler, tm
         assert "unsupported startup parameter: " in errors.splitlines()[-1]
         database = create_database(url, prepared_statements=False, timings=PATIENT_DATABASE)
         await database.open()
-        assert (await database.fetch_one(sa.text("SHOW jit"))).jit == "off"
+        assert (await database.fetch_now(sa.text("SHOW jit"))).jit == "off"
         await database.close()
 
 
@@ -189,7 +189,7 @@ async def test_prepared_statements_are_used_where_sessions_keep_them(
         assert [each["id"] for each in (await list_cases(client, q=f"parcel{number:02}"))["items"]] == [case["id"]]
 
     await asyncio.gather(*map(handle, range(CALLERS)))
-    modes = [(await database.fetch_one(planned_by_values(MODE))).mode for _ in range(SESSIONS)]
+    modes = [(await database.fetch_now(planned_by_values(MODE))).mode for _ in range(SESSIONS)]
     assert {*modes} <= ({"force_custom_plan"} if named else {"auto"})
     if mode == "transaction":
         async with asyncpg.create_pool(url, min_size=SESSIONS, statement_cache_size=0) as others:
@@ -238,7 +238,7 @@ async def test_service_goes_on_when_the_pooler_keeps_statements_no_longer(
         start_pooler("transaction", port=pooler.port, ignore_startup_parameters=IGNORED)
     changes = [asyncio.create_task(add_message(client, case)) for case in cases]
     reads = [sa.text(f"SELECT {number % 5} AS number FROM pg_sleep(0.001)") for number in range(20 * CALLERS)]
-    rows = await asyncio.gather(*map(database.fetch_one, reads))
+    rows = await asyncio.gather(*map(database.fetch_now, reads))
     assert [row.number for row in rows] == [number % 5 for number in range(len(reads))]
     await asyncio.gather(*changes)
     assert not database.prepared_statements
@@ -280,7 +280,7 @@ async def test_schema_is_read_without_a_trace(pooler_url, database, environment)
     assert await asyncio.gather(*statuses) == ["newest"] * CALLERS
     assert (await asyncio.to_thread(load_migrated_settings, environment)).database.url == pooler_url
     locks = sa.text("SELECT count(*) AS number FROM pg_locks WHERE locktype = 'advisory'")
-    assert (await database.fetch_one(locks)).number == 0
+    assert (await database.fetch_now(locks)).number == 0
 
 
 @pytest.mark.usefixtures("processes")

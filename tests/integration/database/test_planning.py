@@ -44,7 +44,7 @@ async def test_lists_are_planned_for_their_values(database, read, text):
         await read(database)
     (plans,) = await database.fetch_all(PLANS, {"text": text})
     assert plans == (0, RUNS)
-    assert (await database.fetch_one(sa.text("SHOW plan_cache_mode"))).plan_cache_mode == "auto"
+    assert (await database.fetch_now(sa.text("SHOW plan_cache_mode"))).plan_cache_mode == "auto"
 
 
 async def test_a_case_is_read_with_a_plan_that_is_kept(database):

@@ -261,7 +261,7 @@ async def test_erasure_of_any_number_of_events_sends_as_many_statements(database
         for _ in range(messages):
             await service.add_message(SYSTEM_ORIGIN, case.id, ANSWER)
         stored = sa.text("SELECT count(*) AS number FROM outbox")
-        waiting = (await database.fetch_one(stored)).number
+        waiting = (await database.fetch_now(stored)).number
         sent()
         async with database.transaction() as tx:
             counts = await rewrite_stored_events(tx, [case.id], lambda _: "{}")
@@ -288,4 +288,4 @@ async def test_failing_deferred_insert_rolls_back_its_transaction(database, case
 
     with pytest.raises(StatementError):
         await insert()
-    assert (await database.fetch_one(sa.text("SELECT team FROM tickets"))).team is None
+    assert (await database.fetch_now(sa.text("SELECT team FROM tickets"))).team is None

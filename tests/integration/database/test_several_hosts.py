@@ -70,14 +70,14 @@ async def test_host_that_accepts_changes_is_found_in_any_order(opened, primary, 
     """
     url = url_of(standby, primary)
     database = await opened(url)
-    row = await database.fetch_one(IS_STANDBY)
+    row = await database.fetch_now(IS_STANDBY)
     assert (row.standby, row.port) == (False, urlsplit(primary.url()).port)
     await database.ping()
     assert await asyncio.to_thread(upgrade, url) == await asyncio.to_thread(read_schema_status, url) == "newest"
     with socket.create_server(("127.0.0.1", free_port())) as silent:
         timings = DatabaseTimings(postgres=PostgresTimings(connect_timeout=5.0))
         database = await opened(url_of(f"//127.0.0.1:{silent.getsockname()[1]}", primary), timings)
-        assert not (await database.fetch_one(IS_STANDBY)).standby
+        assert not (await database.fetch_now(IS_STANDBY)).standby
     with pytest.raises(Unavailable, match="read-write") as refusal:
         await opened(url_of(standby))
     assert refusal.value.code == "database_without_primary"
@@ -89,7 +89,7 @@ async def test_former_primary_is_left(opened, primary, standby):
     Its connections stay open: it does not end, but accepts no changes any more.
     """
     database = await opened(url_of(primary, standby))
-    assert not (await database.fetch_one(IS_STANDBY)).standby
+    assert not (await database.fetch_now(IS_STANDBY)).standby
     standby.run("SELECT pg_promote()")
     primary.run(f"ALTER DATABASE {MIGRATED} SET default_transaction_read_only = on")
     primary.run("ALTER SYSTEM SET default_transaction_read_only = on")
@@ -102,7 +102,7 @@ async def test_former_primary_is_left(opened, primary, standby):
             return refusal.code == "database_read_only"
 
     await eventually(is_refused)
-    assert (await database.fetch_one(IS_STANDBY)).port == urlsplit(standby.url()).port
+    assert (await database.fetch_now(IS_STANDBY)).port == urlsplit(standby.url()).port
     await database.ping()
 
 

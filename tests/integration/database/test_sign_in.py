@@ -65,7 +65,7 @@ async def test_password_in_a_file_is_replaced_without_a_restart(server, settings
 
         async def reads():
             try:
-                return await database.fetch_one(WHO)
+                return await database.fetch_now(WHO)
             except Unavailable:
                 return None
 
@@ -105,4 +105,4 @@ async def test_server_is_verified_and_clients_sign_in_by_certificates(settings, 
         given = settings(user, trust + options)
         assert await asyncio.to_thread(upgrade, given.url) == "newest"
         async with open_database(given, pool_size=1, timings=PATIENT_DATABASE) as database:
-            assert tuple(await database.fetch_one(WHO)) == (user, True)
+            assert tuple(await database.fetch_now(WHO)) == (user, True)

@@ -76,7 +76,7 @@ async def test_event_reaches_a_full_case(make_client, stream, database):
     assert await consumed(Scrape(service_of(client).metrics), 2) == {"applied": 2}
     told = (await read_case(client, case))["messages"]
     assert [message["message"] for message in told] == [SENTENCE] * 2
-    (counted,) = await database.fetch_one(sa.select(tickets.c.conversation_bytes))
+    (counted,) = await database.fetch_now(sa.select(tickets.c.conversation_bytes))
     assert counted == MIN_MESSAGE_BYTES * len(told)
 
 

@@ -60,7 +60,7 @@ async def test_publication_and_delivery_are_producers_in_the_trace_of_the_reques
     await (await client.post("/support/cases", json=body, headers=IN_TRACE)).read()
     (event,) = await wait_for_events(stream, 1)
     delivered = sa.select(webhook_deliveries.c.seq).where(webhook_deliveries.c.state == "delivered")
-    await eventually(lambda: service_of(client).database.fetch_one(delivered))
+    await eventually(lambda: service_of(client).database.fetch_now(delivered))
     found, spans = await spans_of(client, otlp_receiver)
     (published,), (delivered,) = found["publish support.events"], found["deliver crm"]
     for span in (published, delivered):

@@ -220,7 +220,7 @@ async def test_relay_continues_after_a_restored_backup(client, stream, metrics):
     await open_case(client)
     failed = {"type": "support.case.opened.v1", "outcome": "error"}
     await eventually(lambda: metrics.value("support_events_published_total", **failed))
-    assert (await database.fetch_one(sa.select(sa.func.min(outbox.c.seq)))) == (3,)
+    assert (await database.fetch_now(sa.select(sa.func.min(outbox.c.seq)))) == (3,)
     await stream.delete("support.events:fence")
     assert len(await wait_for_events(stream, 3)) == 3
 

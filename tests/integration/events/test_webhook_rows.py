@@ -70,7 +70,7 @@ async def keep(database, event):
 
 async def waiting(database):
     """Until a transaction waits for another's lock."""
-    await eventually(lambda: database.fetch_one(sa.text("SELECT 1 FROM pg_locks WHERE NOT granted")))
+    await eventually(lambda: database.fetch_now(sa.text("SELECT 1 FROM pg_locks WHERE NOT granted")))
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)

@@ -80,7 +80,7 @@ async def totals(runner, cases, **options):
 
 
 async def count(database, table):
-    return (await database.fetch_one(sa.select(sa.func.count().label("number")).select_from(table))).number
+    return (await database.fetch_now(sa.select(sa.func.count().label("number")).select_from(table))).number
 
 
 async def test_case_is_read_as_it_was(runner, client):

@@ -40,7 +40,7 @@ async def write(database, claim, cases=()):
 
 
 async def count_writes(database):
-    return (await database.fetch_one(sa.select(sa.func.count()).select_from(timeline_overrides)))[0]
+    return (await database.fetch_now(sa.select(sa.func.count()).select_from(timeline_overrides)))[0]
 
 
 @both_databases
@@ -67,7 +67,7 @@ async def test_write_without_an_audit_entry_is_not_repeated(database, idempotenc
 async def test_claim_names_the_case_that_changed(database, idempotency, cases, marked):
     """That of the request, if it changed or none did; after changes of several other cases none."""
     await write(database, await idempotency.claim_or_read_response("key", "request", "addressed"), cases)
-    row = await database.fetch_one(sa.select(idempotency_keys.c.state, idempotency_keys.c.case_id))
+    row = await database.fetch_now(sa.select(idempotency_keys.c.state, idempotency_keys.c.case_id))
     assert tuple(row) == ("applied", marked)
 
 

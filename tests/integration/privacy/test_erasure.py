@@ -168,7 +168,7 @@ async def test_erasure_removes_everything_the_customer_wrote(client, two_cases, 
     assert WORD not in str(erased)
     assert (erased["customerId"], erased["status"], len(erased["messages"])) == (None, "open", 2)
     assert erased["channel"] == "other"
-    (counted,) = await database.fetch_one(sa.select(tickets.c.conversation_bytes).where(tickets.c.id == case["id"]))
+    (counted,) = await database.fetch_now(sa.select(tickets.c.conversation_bytes).where(tickets.c.id == case["id"]))
     assert counted == 2 * ERASED_MESSAGE_BYTES
     assert all(abs(len(to_json(message)) - ERASED_MESSAGE_BYTES) < 16 for message in erased["messages"])
     events = [entry for entry in await read_timeline(client, case) if entry["type"] == "case-event"]
@@ -523,7 +523,7 @@ async def test_erasure_does_not_block_uploads(client, two_cases, erase, database
         # Uploads do not use this table.
         await tx.execute(sa.text("LOCK TABLE webhook_deliveries IN ACCESS EXCLUSIVE MODE"))
         erasing = asyncio.create_task(erase())
-        await eventually(lambda: database.fetch_one(waits))
+        await eventually(lambda: database.fetch_now(waits))
         await upload(client, other, FILES[0])
     assert (await erasing).erased["files"] == 2
 
@@ -545,14 +545,14 @@ async def test_a_file_that_the_customer_stages_during_the_erasure_is_erased_too(
 
         async def has_begun():
             async with database.transaction() as other:
-                return not await other.fetch_one(free)
+                return not await other.fetch_now(free)
 
         await eventually(has_begun)
         headers = {"Authorization": f"Bearer {token}"}
         sending = asyncio.create_task(shop.post(path, data=form(f"{WORD}, too".encode()), headers=headers))
 
         async def has_decided():
-            return sending.done() or await database.fetch_one(upload_waits)
+            return sending.done() or await database.fetch_now(upload_waits)
 
         await eventually(has_decided)
     async with await sending as response:
@@ -571,7 +571,7 @@ async def test_client_that_read_the_customer_sees_the_removal(client, database):
     async with client.get(path) as response:
         known = response.headers["ETag"]
         assert (await response.json())["customerId"] == CUSTOMER
-    version = (await database.fetch_one(sa.select(tickets.c.version))).version
+    version = (await database.fetch_now(sa.select(tickets.c.version))).version
     for before in (version - 1, version):
         async with database.transaction() as tx:
             assert await release_case(tx, case_id, before) == (before == version)
@@ -702,9 +702,9 @@ async def test_erasure_waits_for_a_change_of_the_record(client, database):
             await customers.erase_contents(tx, [CUSTOMER])
 
     async with database.transaction() as change:
-        await change.fetch_one(customers.LOCK_RECORD, {"id": CUSTOMER})
+        await change.fetch_now(customers.LOCK_RECORD, {"id": CUSTOMER})
         erasing = asyncio.create_task(erase_contents())
-        await eventually(lambda: database.fetch_one(waits))
+        await eventually(lambda: database.fetch_now(waits))
         await change.execute(customer_terms.insert(), {"customer_id": CUSTOMER, "term": WORD})
     await erasing
     assert not await database.fetch_all(sa.select(customer_terms))

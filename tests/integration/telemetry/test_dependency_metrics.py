@@ -29,7 +29,7 @@ async def test_operations_that_wait_for_a_connection(make_client):
     assert metrics.value(LIMIT, **DATABASE_POOL) == 1
     await eventually(lambda: metrics.value(WAITING, **DATABASE_POOL) == 0)
     async with service_of(client).database.transaction() as tx:
-        await tx.fetch_one(sa.text("SELECT 1"))
+        await tx.fetch_now(sa.text("SELECT 1"))
         waiting = [asyncio.create_task(open_case(client)) for _ in range(3)]
         await eventually(lambda: metrics.value(WAITING, **DATABASE_POOL) >= 3)
     await asyncio.gather(*waiting)

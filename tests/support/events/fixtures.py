@@ -85,4 +85,4 @@ async def wait_for_events(redis: Redis, number: int) -> list[dict[str, Any]]:
 
 async def outbox_is_empty(database: Database) -> bool:
     """Return whether every event of the outbox was published and removed."""
-    return await database.fetch_one(sa.select(outbox.c.seq).limit(1)) is None
+    return await database.fetch_now(sa.select(outbox.c.seq).limit(1)) is None

@@ -50,7 +50,7 @@ async def test_mention_is_an_id_or_a_team(known, text, people, others):
 
 async def test_people_of_a_note_are_bounded(known, database):
     row = {"display_name": None, "role": None, "away": False, "name_from_claims": False, "version": 1}
-    at = (await database.fetch_one(agents.select())).created_at
+    at = (await database.fetch_now(agents.select())).created_at
     rows = [{"id": f"x{n}", "teams": ["large"], "created_at": at, "updated_at": at} | row for n in range(300)]
     async with database.transaction() as tx:
         await tx.execute(agents.insert(), rows)

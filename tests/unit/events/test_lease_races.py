@@ -72,9 +72,9 @@ class SharedDatabase:
         if self._fails and self._order.happens(one_in=6):
             raise database_error(DATABASE_UNAVAILABLE)
 
-    async def fetch_one(self, statement, parameters=None):
+    async def fetch_now(self, statement, parameters=None):
         await self._order.pause()
-        return self._shared.fetch_one(statement, parameters)
+        return self._shared.fetch_now(statement, parameters)
 
     async def fetch_all(self, statement, parameters=None):
         await self._order.pause()
@@ -129,7 +129,7 @@ class LookFirst(JobLease):
     """A planted bug: looks whether the lease is free, and takes it afterwards."""
 
     async def take(self):
-        row = await self._database.fetch_one(sa.select(leases))
+        row = await self._database.fetch_now(sa.select(leases))
         if row.expires_at > time.time() * 1000 and row.holder != self._holder:
             return False
         async with self._database.transaction() as tx:
@@ -203,7 +203,7 @@ class Relays:
         tasks = [asyncio.create_task(self._publish()) for _ in range(2)]
         await self._order.cancel_some(tasks, pauses=PAUSES)
         await self._order.ends(tasks)
-        while await self._database.fetch_one(ANY_EVENT):
+        while await self._database.fetch_now(ANY_EVENT):
             await asyncio.sleep(2 * DURATION)
             await self._publish()
         numbers = [number for *_, batch in self._published for number in batch]

@@ -244,7 +244,7 @@ async def read_waiting_totals(reader: RowReader, source: str, before: datetime, 
 
 async def _read_totals(reader: RowReader, statement: sa.Select[int]) -> FileTotals:
     sizes = statement.subquery()
-    row = await reader.fetch_one(
+    row = await reader.fetch_now(
         sa.select(
             sa.func.count().label("files"), sa.func.coalesce(sa.func.sum(sizes.c.size_bytes), 0).label("bytes")
         ).select_from(sizes)

@@ -49,7 +49,7 @@ class KnownPolicies:
             versions = map(_to_version, await self._database.fetch_all(CURRENT_POLICIES))
             self._current = sorted(versions, key=lambda version: version.name)
             self._versions.update({version.id: version for version in self._current})
-        self._is_used = self._is_used or bool(seqs) or await self._database.fetch_one(ANY_VERSION) is not None
+        self._is_used = self._is_used or bool(seqs) or await self._database.fetch_now(ANY_VERSION) is not None
 
     def policy_for_new_case(self, case: CaseSummary) -> PolicyVersion | None:
         """Return the policy that applies to a new case, or None."""
@@ -59,7 +59,7 @@ class KnownPolicies:
         """Return a version of a policy, which is read once."""
         known = self._versions.get(version)
         if known is None:
-            row = await reader.fetch_one(VERSION_BY_SEQ, {"of": version})
+            row = await reader.fetch_now(VERSION_BY_SEQ, {"of": version})
             if row is None:
                 raise LookupError(f"there is no version {version} of a service level policy")
             self._versions[version] = known = _to_version(row)

@@ -129,7 +129,7 @@ async def count_cases(reader: RowReader, query: CaseFilters, principal: Principa
     if filters is None:
         return 0
     statement = _count_statement(frozenset(filters), principal.role)
-    # Not `fetch_one`, which SQLite runs on the event loop.
+    # Not `fetch_now`, which SQLite runs on the event loop.
     (row,) = await reader.fetch_all(statement, filters | access_parameters(principal) | {"one_more": max_count})
     return int(row.number)
 

@@ -170,7 +170,7 @@ async def list_by_cases(
 
 async def get(reader: RowReader, case_id: str, attachment_id: str) -> OwnedAttachment | None:
     """Return the owner of a case and one of its attachments; None if it does not exist."""
-    row = await reader.fetch_one(FIND_WITH_OWNER, {"id": attachment_id, "case_id": case_id})
+    row = await reader.fetch_now(FIND_WITH_OWNER, {"id": attachment_id, "case_id": case_id})
     return OwnedAttachment(to_owner(row), to_attachment(row)) if row else None
 
 
@@ -188,7 +188,7 @@ async def list_by_ids(reader: RowReader, case_id: str, ids: Collection[str]) -> 
 
 async def get_by_id(reader: RowReader, attachment_id: str) -> StoredAttachment | None:
     """Return one attachment of any case; None if it does not exist."""
-    row = await reader.fetch_one(sa.select(*ATTACHMENT_COLUMNS).where(attachments.c.id == attachment_id))
+    row = await reader.fetch_now(sa.select(*ATTACHMENT_COLUMNS).where(attachments.c.id == attachment_id))
     return to_attachment(row) if row else None
 
 
@@ -202,13 +202,13 @@ async def is_referenced(reader: RowReader, storage: str, key: str) -> bool:
     """Return whether an attachment or the garbage list names the bytes under a key."""
     named = sa.exists().where(attachments.c.storage == storage, attachments.c.storage_key == key)
     listed = sa.exists().where(garbage.c.storage == storage, garbage.c.storage_key == key)
-    row = await reader.fetch_one(sa.select(sa.or_(named, listed).label("referenced")))
+    row = await reader.fetch_now(sa.select(sa.or_(named, listed).label("referenced")))
     return bool(row and row.referenced)
 
 
 async def read_oldest_created_at(reader: RowReader, storage: str) -> datetime | None:
     """Return the creation time of the oldest file on a storage; None for an empty storage."""
-    row = await reader.fetch_one(OLDEST_CREATED_AT, {"of": storage})
+    row = await reader.fetch_now(OLDEST_CREATED_AT, {"of": storage})
     return row.created_at if row else None
 
 
@@ -332,7 +332,7 @@ async def list_staged(
 
 async def get_staged(reader: RowReader, attachment_id: str) -> StoredAttachment | None:
     """Return one staged file of any uploader; None if it does not exist."""
-    row = await reader.fetch_one(sa.select(*_STAGED_COLUMNS).where(staged.c.id == attachment_id))
+    row = await reader.fetch_now(sa.select(*_STAGED_COLUMNS).where(staged.c.id == attachment_id))
     return to_attachment(row) if row else None
 
 
@@ -411,7 +411,7 @@ async def take_from_garbage(tx: Transaction, entries: Sequence[GarbageEntry]) ->
 
 async def read_ledger_totals(reader: RowReader, storage: str) -> FileTotals:
     """Return the content of a storage according to the ledger. Raises LookupError if the ledger has no such row."""
-    row = await reader.fetch_one(READ_LEDGER, {"of": storage})
+    row = await reader.fetch_now(READ_LEDGER, {"of": storage})
     if row is None:
         raise LookupError("The ledger has no row for a storage; the migrations create it")
     return FileTotals(files=row.files, bytes=row.bytes)
@@ -431,7 +431,7 @@ async def subtract_from_ledger(tx: Transaction, removed: Sequence[StoredAttachme
 
 async def merge_ledger_changes(database: Database) -> None:
     """Move the changes of the ledger into its totals. Any number of replicas may do so at once."""
-    if await database.fetch_one(ANY_LEDGER_CHANGE) is None:
+    if await database.fetch_now(ANY_LEDGER_CHANGE) is None:
         return
     files, sizes = Counter[str](), Counter[str]()
     async with database.transaction() as tx:

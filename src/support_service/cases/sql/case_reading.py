@@ -191,7 +191,7 @@ def _page_statement(*, public_only: bool, after: bool) -> sa.Select[Any]:
 
 async def read_owner(reader: RowReader, case_id: str) -> CaseOwnership | None:
     """Return what decides who may see a case, or None for an unknown case."""
-    row = await reader.fetch_one(READ_OWNER, {"id": case_id})
+    row = await reader.fetch_now(READ_OWNER, {"id": case_id})
     return CaseOwnership(*row) if row else None  # type: ignore[misc]  # a row is a tuple
 
 
@@ -231,7 +231,7 @@ async def read(
         rows = await reader.fetch_all(statement, bounds)
         row = rows[0] if rows else None
     else:
-        row = await reader.fetch_one(statement, bounds)
+        row = await reader.fetch_now(statement, bounds)
     return StoredCase(*row) if row else None  # type: ignore[misc]  # a row is a tuple
 
 

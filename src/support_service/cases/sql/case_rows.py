@@ -74,7 +74,7 @@ async def add_case_if_new(tx: Transaction, row: Mapping[str, Any]) -> bool:
 
 async def find_case_by_external_id(reader: RowReader, channel: str, external_id: str | None) -> OwnedCase | None:
     """Return the case of a channel with an external id, or None."""
-    row = await reader.fetch_one(FIND_CASE, {"channel": channel, "external_id": external_id})
+    row = await reader.fetch_now(FIND_CASE, {"channel": channel, "external_id": external_id})
     return OwnedCase(**row._asdict()) if row else None
 
 
@@ -223,13 +223,13 @@ async def lock(tx: Transaction, case_id: str) -> CaseSummary | None:
 
 async def read_state(reader: RowReader, case_id: str) -> CaseState | None:
     """Return the state of a case with its number of files, or None."""
-    row = await reader.fetch_one(READ_STATE, {"case_id": case_id})
+    row = await reader.fetch_now(READ_STATE, {"case_id": case_id})
     return _to_state(row, row.files) if row else None
 
 
 async def lock_shared(tx: Transaction, case_id: str) -> CaseState | None:
     """Return the state of a case, which nobody else changes until the transaction ends, or None."""
-    row = await tx.fetch_one(LOCK_CASE_SHARED, {"case_id": case_id})
+    row = await tx.fetch_now(LOCK_CASE_SHARED, {"case_id": case_id})
     return _to_state(row) if row else None
 
 

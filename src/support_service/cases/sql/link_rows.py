@@ -132,7 +132,7 @@ original_id: sa.BindParameter[str] = sa.bindparam("original", type_=sa.String)
 
 async def find(reader: RowReader, link_id: str) -> StoredLink | None:
     """Return a link, or None."""
-    row = await reader.fetch_one(LINK_BY_ID, {"id": link_id}) if is_valid_id(link_id) else None
+    row = await reader.fetch_now(LINK_BY_ID, {"id": link_id}) if is_valid_id(link_id) else None
     return StoredLink(**row._asdict()) if row else None
 
 
@@ -144,7 +144,7 @@ async def find_by_cases(reader: RowReader, case_ids: Collection[str]) -> list[St
 async def would_close_cycle(reader: RowReader, link: StoredLink) -> bool:
     """Return whether links of the same kind lead from the other case of a new link to its first case."""
     parameters = {"kind": link.kind, "start": link.case_id, "end": link.other_case_id}
-    return await reader.fetch_one(PATH_TO_START, parameters) is not None
+    return await reader.fetch_now(PATH_TO_START, parameters) is not None
 
 
 async def lock_directed_links(tx: Transaction) -> None:
@@ -153,7 +153,7 @@ async def lock_directed_links(tx: Transaction) -> None:
     A cycle may come of two links that have no case in common, so the locks of their cases do not prevent it. Call this
     before cases are locked.
     """
-    await tx.fetch_one(LOCK_DIRECTED_LINKS)
+    await tx.fetch_now(LOCK_DIRECTED_LINKS)
 
 
 async def lock_cases(tx: Transaction, case_ids: Collection[str]) -> dict[str, CaseSummary]:
@@ -185,13 +185,13 @@ async def add(tx: Transaction, link: StoredLink) -> None:
 
 async def remove(tx: Transaction, link_id: str) -> StoredLink | None:
     """Delete a link and return it, or None if there is none."""
-    row = await tx.fetch_one(REMOVE_LINK, {"link": link_id})
+    row = await tx.fetch_now(REMOVE_LINK, {"link": link_id})
     return StoredLink(**row._asdict()) if row else None
 
 
 async def find_original(reader: RowReader, case_id: str) -> Row | None:
     """Return the id, the status and the owner of the case that a case is a duplicate of, or None."""
-    return await reader.fetch_one(ORIGINAL_OF, {"duplicate": case_id})
+    return await reader.fetch_now(ORIGINAL_OF, {"duplicate": case_id})
 
 
 async def read_owners_of_originals(reader: RowReader, case_id: str) -> list[CaseOwnership]:

@@ -144,7 +144,7 @@ class BrowserSessions:
     async def end(self, secret: str) -> "Grant | None":
         """End a session, unless it has ended. Return its grant, if it had one."""
         async with self._database.transaction() as tx:
-            row = await tx.fetch_one(END_SESSION, {"session": _session_id(secret)})
+            row = await tx.fetch_now(END_SESSION, {"session": _session_id(secret)})
         return None if row is None or row.refresh_at is None else _read_grant(row, secret)
 
     async def close(self) -> None:
@@ -153,7 +153,7 @@ class BrowserSessions:
             await asyncio.wait(self._refreshes, timeout=self._timings.refresh_wait)
 
     async def _find(self, secret: str) -> Row:
-        row = await self._database.fetch_one(FIND_SESSION, {"session": _session_id(secret), "now": self._now()})
+        row = await self._database.fetch_now(FIND_SESSION, {"session": _session_id(secret), "now": self._now()})
         if row is None:
             raise _ended()
         return row
@@ -181,7 +181,7 @@ class BrowserSessions:
         now = self._now()
         until = now + timedelta(seconds=self._timings.refresh_claim)
         async with self._database.transaction() as tx:
-            row = await tx.fetch_one(CLAIM_REFRESH, {"session": _session_id(secret), "now": now, "until": until})
+            row = await tx.fetch_now(CLAIM_REFRESH, {"session": _session_id(secret), "now": now, "until": until})
         if row is not None:
             # The provider's new refresh token is stored also if the client goes away, or does not wait so long.
             task = asyncio.create_task(self._refresh(provider, secret, _read_grant(row, secret), until))

@@ -79,7 +79,7 @@ class PendingSignIns:
         taken = _id(secret, state)
         self._begun.pop(taken, None)
         async with self._database.transaction() as tx:
-            row = await tx.fetch_one(TAKE, {"sign_in": taken, "now": self._now()})
+            row = await tx.fetch_now(TAKE, {"sign_in": taken, "now": self._now()})
         return None if row is None else SignIn(**json.loads(unseal(row.sealed, secret)))
 
     def _note(self, begun: str, address: str) -> str | None:

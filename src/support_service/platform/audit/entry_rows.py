@@ -121,13 +121,13 @@ async def add_entries(tx: Transaction, entries: Sequence[Mapping[str, Any]]) -> 
 
 async def read_head_and_oldest_unsealed(reader: RowReader) -> tuple[ChainHead, datetime | None]:
     """Return the head, and the time of the oldest unsealed entry. Raises LookupError if the head is lost."""
-    row = await reader.fetch_one(HEAD_AND_OLDEST_UNSEALED)
+    row = await reader.fetch_now(HEAD_AND_OLDEST_UNSEALED)
     return _head_of_row(row), row.oldest if row else None
 
 
 async def lock_head(tx: Transaction) -> ChainHead:
     """Return the head, locked until this transaction ends. Raises LookupError if the head is lost."""
-    return _head_of_row(await tx.fetch_one(LOCK_HEAD))
+    return _head_of_row(await tx.fetch_now(LOCK_HEAD))
 
 
 def _head_of_row(row: Row | None) -> ChainHead:
@@ -159,7 +159,7 @@ async def read_sealed(
 
 async def read_detached(reader: RowReader) -> ChainHead:
     """Return the last detached entry as a head: the chain goes on from there. It is the genesis if there is none."""
-    row = await reader.fetch_one(READ_DETACHED)
+    row = await reader.fetch_now(READ_DETACHED)
     return _detached_of_row(row) if row else ChainHead(0, GENESIS)
 
 
@@ -169,7 +169,7 @@ def _detached_of_row(row: Row) -> ChainHead:
 
 async def read_verified_position(reader: RowReader) -> int:
     """Return the position up to which the regular verification has come in its pass."""
-    row = await reader.fetch_one(READ_VERIFIED)
+    row = await reader.fetch_now(READ_VERIFIED)
     return (row.verified_position if row else None) or 0
 
 
@@ -205,7 +205,7 @@ async def delete_between(tx: Transaction, after: int, last: int) -> int:
 
 async def find_stray_position(reader: RowReader) -> int | None:
     """Return the position of an entry before the start of the chain, which the sealer never assigns, or None."""
-    row = await reader.fetch_one(SELECT_STRAY_POSITION)
+    row = await reader.fetch_now(SELECT_STRAY_POSITION)
     return row.position if row else None
 
 

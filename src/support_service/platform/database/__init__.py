@@ -89,8 +89,8 @@ class RowChange(NamedTuple):
 class RowReader(Protocol):
     """Reads rows. A Database reads committed data; a Transaction also sees its own changes."""
 
-    async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
-        """Return the first row, or None."""
+    async def fetch_now(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
+        """Return the first row, or None. SQLite reads it in the thread of the event loop, so the read must be short."""
 
     async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
         """Return all rows."""

@@ -49,7 +49,7 @@ async def take_lease(
     at = round(now * 1000)
     until = at + round(duration * 1000)
     latest = until + round(max_clock_skew * 1000)
-    row = await tx.fetch_one(
+    row = await tx.fetch_now(
         TAKE_LEASE, {"lease": name, "new_holder": holder, "now": at, "until": until, "latest": latest}
     )
     return row.fence if row else None

@@ -133,7 +133,7 @@ class ClockOffset:
         """Read the database's clock; the answer is as old as half of the round trip. Keeps the last if it fails."""
         sent = time.time()
         try:
-            row = await self._database.fetch_one(_SELECT_DATABASE_TIME)
+            row = await self._database.fetch_now(_SELECT_DATABASE_TIME)
         except Unavailable:
             return
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
@@ -142,7 +142,7 @@ class ClockOffset:
 
 async def read_database_number(database: RowReader) -> int:
     """Return a number that names a database of PostgreSQL: its server, and the database on that."""
-    row = await database.fetch_one(_SELECT_DATABASE_NUMBER)
+    row = await database.fetch_now(_SELECT_DATABASE_NUMBER)
     assert row is not None  # noqa: S101 - the database that answers is one
     return int(row.number)
 

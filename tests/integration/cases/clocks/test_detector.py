@@ -63,7 +63,7 @@ def exposed(metrics):
 
 
 async def copy_case(database, case_id, copies):
-    case = (await database.fetch_one(tickets.select().where(tickets.c.id == case_id)))._asdict()
+    case = (await database.fetch_now(tickets.select().where(tickets.c.id == case_id)))._asdict()
     clocks = await database.fetch_all(case_clocks.select().where(case_clocks.c.case_id == case_id))
     del case["seq"]
     names = [f"copy-{number}" for number in range(copies)]
@@ -137,10 +137,10 @@ async def test_breach_during_a_downtime_has_its_true_due_time(database, cases, m
     case = await cases.open_case(SYSTEM_ORIGIN, NEW)
     due_at = await expire(database, "resolution")
     await make_detector().run()
-    row = await database.fetch_one(outbox.select().where(outbox.c.type == BREACHED))
+    row = await database.fetch_now(outbox.select().where(outbox.c.type == BREACHED))
     assert f'"dueAt":"{due_at.isoformat().replace("+00:00", "Z")}"' in row.event
     assert f'"id":"{case.id}"' in row.event.replace(" ", "")
-    clock = await database.fetch_one(case_clocks.select().where(case_clocks.c.target == "resolution"))
+    clock = await database.fetch_now(case_clocks.select().where(case_clocks.c.target == "resolution"))
     assert (clock.state, clock.due_at) == ("breached", due_at)
 
 
@@ -162,7 +162,7 @@ async def test_without_a_policy_no_lease_is_taken(database, instruments):
     policies = KnownPolicies(database)
     await policies.refresh()
     await BreachDetector(database, policies, instruments).run()
-    row = await database.fetch_one(leases.select().where(leases.c.name == "sla"))
+    row = await database.fetch_now(leases.select().where(leases.c.name == "sla"))
     assert row.holder == ""
 
 

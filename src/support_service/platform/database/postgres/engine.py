@@ -108,7 +108,7 @@ class PostgresDatabase:
         if rows[0].commits_wait:  # for a synchronous standby
             raise database_error(COMMIT_NOT_REPLICATED)
 
-    async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
+    async def fetch_now(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
         rows = await self.fetch_all(statement, parameters)
         return rows[0] if rows else None
 

@@ -41,7 +41,7 @@ class OptimisticTransaction:
         self._ids: set[Any] = set()  # of the rows that are changed; an insert may read only these
         self._changes = PendingChanges()
 
-    async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
+    async def fetch_now(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
         rows = await self.fetch_all(statement, parameters)
         return rows[0] if rows else None
 
@@ -85,7 +85,7 @@ class OptimisticTransaction:
     async def _read_with_version(
         self, table: sa.Table, statement: sa.Select[Any], parameters: Mapping[str, Any]
     ) -> Row | None:
-        row = await self.fetch_one(statement, parameters)
+        row = await self.fetch_now(statement, parameters)
         if row is None:
             return None
         read = _ReadRow(parameters, getattr(row, ROW_VERSION))

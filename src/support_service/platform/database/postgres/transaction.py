@@ -34,7 +34,7 @@ class PostgresTransaction:
         self._changes = PendingChanges()
         self.is_answered = True  # false while the server works on a statement, and if its answer was not awaited
 
-    async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
+    async def fetch_now(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
         rows = await self.fetch_all(statement, parameters)
         return rows[0] if rows else None
 
@@ -70,10 +70,10 @@ class PostgresTransaction:
         return bool(await self.execute(statement, parameters))
 
     async def lock_row(self, row: LockedRead, parameters: Mapping[str, Any]) -> Row | None:
-        return await self.fetch_one(row.read_and_lock, parameters)
+        return await self.fetch_now(row.read_and_lock, parameters)
 
     async def change_row(self, change: RowChange, parameters: Mapping[str, Any]) -> Row | None:
-        return await self.fetch_one(change.change, parameters)
+        return await self.fetch_now(change.change, parameters)
 
     async def commit(self) -> None:
         """Run the changes that wait, and commit.

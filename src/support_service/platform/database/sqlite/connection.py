@@ -50,7 +50,7 @@ class SqliteConnection:
         assert raw is not None  # noqa: S101 - an open connection has a driver connection
         self.raw: sqlite3.Connection = raw
 
-    def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
+    def fetch_now(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
         # Tests for dict, because isinstance of Mapping takes 1 us.
         if parameters is None or isinstance(parameters, dict):
             prepared = self._compiled_form(statement, parameters)
@@ -103,8 +103,8 @@ class SqliteTransaction:
     def __init__(self, connection: SqliteConnection) -> None:
         self._connection = connection
 
-    async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
-        return self._connection.fetch_one(statement, parameters)
+    async def fetch_now(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
+        return self._connection.fetch_now(statement, parameters)
 
     async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
         return self._connection.fetch_all(statement, parameters)
@@ -119,10 +119,10 @@ class SqliteTransaction:
         return bool(self._connection.execute(statement, parameters))
 
     async def lock_row(self, row: LockedRead, parameters: Mapping[str, Any]) -> Row | None:
-        return self._connection.fetch_one(row.read, parameters)
+        return self._connection.fetch_now(row.read, parameters)
 
     async def change_row(self, change: RowChange, parameters: Mapping[str, Any]) -> Row | None:
-        return self._connection.fetch_one(change.change, parameters)
+        return self._connection.fetch_now(change.change, parameters)
 
 
 class FileIdentity:

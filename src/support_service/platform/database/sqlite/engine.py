@@ -98,7 +98,7 @@ class SqliteDatabase:
                 self._writer.raw, self._timings.max_waiting, self._file.check, self._index_pending_documents
             )
             self._reader = SqliteConnection(await self._retry_while_busy(self._engine.connect))
-            await self._retry_while_busy(lambda: self._reader.fetch_one(sa.text("SELECT 1 FROM sqlite_master")))
+            await self._retry_while_busy(lambda: self._reader.fetch_now(sa.text("SELECT 1 FROM sqlite_master")))
             self._file.remember()
         except (OSError, sa.exc.OperationalError) as failure:
             raise problem("database_unavailable", f"Can't open {self._path}: {driver_exception(failure)}") from failure
@@ -116,18 +116,18 @@ class SqliteDatabase:
 
     async def ping(self) -> None:
         self._file.check()
-        await self.fetch_one(sa.text("SELECT 1"))
+        await self.fetch_now(sa.text("SELECT 1"))
 
-    async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
+    async def fetch_now(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
         """Return the first row, or None, read inline on the event loop; for statements that use an index."""
         with measured(self._measure, "SELECT"):
             try:
-                return self._reader.fetch_one(statement, parameters)  # without the cost of a retry, which is rare
+                return self._reader.fetch_now(statement, parameters)  # without the cost of a retry, which is rare
             except OPERATIONAL_ERRORS as failure:
                 if not _is_busy(failure):
                     raise _unavailable_error(failure) from failure
             try:
-                row: Row | None = await self._retry_while_busy(lambda: self._reader.fetch_one(statement, parameters))
+                row: Row | None = await self._retry_while_busy(lambda: self._reader.fetch_now(statement, parameters))
             except OPERATIONAL_ERRORS as failure:
                 raise _unavailable_error(failure) from failure
             return row
