@@ -13,6 +13,7 @@ from support_service.core.domain.case_vocabulary import CHANNELS
 from support_service.core.errors import UserError
 from support_service.core.units import MAX_DURATION, MAX_INTEGER, MAX_REQUESTS_PER_SECOND
 from support_service.platform.settings import (
+    CONSTANTS,
     LOOPBACK,
     REMOVED,
     ClientSettings,
@@ -20,6 +21,8 @@ from support_service.platform.settings import (
     SettingsSection,
     earlier_service,
 )
+from support_service.platform.settings.section import variables_of
+from tests.support.deployments import ROOT
 from tests.support.each import each_row
 
 
@@ -348,6 +351,18 @@ def test_unknown_variable_gives_a_warning_with_the_nearest_name(variable, reason
     upgrades = (Path(__file__).parents[3] / "docs" / "operations" / "upgrades.md").read_text()
     section = upgrades.partition("\n## Removed settings\n")[2].partition("\n## ")[0]
     assert set(re.findall(r"SUPPORT_\w+", section)) == REMOVED.keys()
+
+
+def test_page_of_upgrades_has_the_settings_of_which_a_start_warns():
+    """`SUPPORT_DATABASE_HOST` stops a start. None of them is a setting."""
+    table = (
+        (ROOT / "docs/operations/upgrades.md").read_text().split("## Settings that are constants")[1].split("\n## ")[0]
+    )
+    named = {
+        name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"SUPPORT_\w+", row)
+    }
+    assert named == CONSTANTS.keys() | {"SUPPORT_DATABASE_HOST"}
+    assert not named & {name for section in SettingsSection.__subclasses__() for name in variables_of(section)}
 
 
 def test_variables_of_the_earlier_service_give_one_warning_with_their_new_names():
