@@ -2,7 +2,6 @@
 
 import json
 from argparse import Namespace
-from datetime import timedelta
 
 from support_service.attachments.garbage import CollectedGarbage
 from support_service.cases.model.files import FileTotals
@@ -28,6 +27,6 @@ class FiveByteRemover:
 
 async def test_files_removed_during_an_offload_count():
     """The totals include the removals during the offload and the last one."""
-    copies = FormerCopyRemoval(FiveByteRemover(), timedelta(0))
+    copies = FormerCopyRemoval(FiveByteRemover())
     await copies.delete_due()
     assert await copies.finish(wait=True) == FileTotals(2, 10)

@@ -58,7 +58,7 @@ def order(*, shared: bool):
         *({"Reading the timeline overrides"}, {"TimelineAggregator.close"}, {SESSION}),
         *choose([SERVER, "RedisCache.close"]),
         *({"Storing the claims of people"}, {"Adding to the counters of reports"}),
-        {"Counting open cases", "Making missing search documents", "Opening snoozed cases"},
+        {"Counting open cases", "Opening snoozed cases"},
         *({"SnoozeWaker.close"}, {"Reading the directory"}),
         {"Reading service level policies", "Reporting breaches of service levels", "Reading the clocks of cases"},
         *({"BreachDetector.close"}, {"Sealing the audit log"}),

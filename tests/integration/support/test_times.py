@@ -39,11 +39,11 @@ async def test_cost_of_a_test_includes_what_its_sleeps_ask_for(monkeypatch):
     for name, fake in (fakes | {"time.perf_counter": lambda: now[0]}).items():
         monkeypatch.setattr(f"tests.support.times.{name}", fake)
     count_sleeps()
-    await asyncio.sleep(3)
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(3)  # of the clock above, as are the others
+    await asyncio.sleep(0.1)  # the same
     exec(compile("time.sleep(9)", "/src/support_service/service.py", "exec"))
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.sleep(7200)
+        await asyncio.sleep(7200)  # the same
     with counted(2):
         time.sleep(1)  # noqa: ASYNC251 - at the same time
     ((test, (_, slept, _)),) = measured[SLEEPS].items()
