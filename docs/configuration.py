@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from support_service.core.units import MAX_DURATION, MAX_INTEGER, REQUEST_RATE_PATTERN
-from support_service.platform.settings import values
+from support_service.platform.settings import value_types
 from support_service.platform.settings.section import SettingsSection
 
 PAGE = Path(__file__).parent / "configuration.md"
@@ -38,28 +38,31 @@ FIRST_DEPLOYMENT = (
     *("SUPPORT_S3_BUCKET", "SUPPORT_ORDER_URL", "SUPPORT_PAYMENT_URL", "SUPPORT_FULFILLMENT_URL"),
 )
 FORMS = [  # first match wins; compared as types with their metadata
-    (values.Networks, "IP addresses and networks, comma-separated"),
-    (values.Origins, "origins, comma-separated"),
-    (values.ContentTypes, "content types, comma-separated"),
-    (values.Channels, "channels, comma-separated"),
-    (values.RequestRate, "rate, such as `100/s`, `6000/min`, or `off`"),
-    (values.Duration, "duration, such as `30d`"),
-    (values.Seconds, "seconds"),
-    (values.Count, "integer"),
-    (values.Share, "percentage, such as `1%`"),
-    (values.MetricsExporters, "`prometheus`, `otlp`, `console`, comma-separated, or `none`"),
-    (values.TracesExporters, "`otlp`, `console`, comma-separated, or `none`"),
-    (values.RoleMap, "pairs of GROUP:ROLE, comma-separated"),
-    (values.GroupMap, "pairs of GROUP:TEAM, comma-separated"),
-    (values.KeySource, "URL of a JWKS, or path of a file with a JWKS or PEM keys"),
-    (values.Issuer, "URL"),
-    (values.Scopes, "scopes, separated by blanks"),
-    (values.BaseUrl, "URL"),
-    (values.RedisUrl, "URL: `redis://`, `rediss://`, `unix://` or [`redis+sentinel://`](operations/redis.md#sentinel)"),
-    (values.DatabaseUrl, "URL: `sqlite:///PATH` or `postgresql://…`; a driver, such as `+asyncpg`, is ignored"),
-    (values.Token, "token"),
+    (value_types.Networks, "IP addresses and networks, comma-separated"),
+    (value_types.Origins, "origins, comma-separated"),
+    (value_types.ContentTypes, "content types, comma-separated"),
+    (value_types.Channels, "channels, comma-separated"),
+    (value_types.RequestRate, "rate, such as `100/s`, `6000/min`, or `off`"),
+    (value_types.Duration, "duration, such as `30d`"),
+    (value_types.Seconds, "seconds"),
+    (value_types.Count, "integer"),
+    (value_types.Share, "percentage, such as `1%`"),
+    (value_types.MetricsExporters, "`prometheus`, `otlp`, `console`, comma-separated, or `none`"),
+    (value_types.TracesExporters, "`otlp`, `console`, comma-separated, or `none`"),
+    (value_types.RoleMap, "pairs of GROUP:ROLE, comma-separated"),
+    (value_types.GroupMap, "pairs of GROUP:TEAM, comma-separated"),
+    (value_types.KeySource, "URL of a JWKS, or path of a file with a JWKS or PEM keys"),
+    (value_types.Issuer, "URL"),
+    (value_types.Scopes, "scopes, separated by blanks"),
+    (value_types.BaseUrl, "URL"),
+    (
+        value_types.RedisUrl,
+        "URL: `redis://`, `rediss://`, `unix://` or [`redis+sentinel://`](operations/redis.md#sentinel)",
+    ),
+    (value_types.DatabaseUrl, "URL: `sqlite:///PATH` or `postgresql://…`; a driver, such as `+asyncpg`, is ignored"),
+    (value_types.Token, "token"),
     (SecretStr, "text"),
-    (values.Webhooks, "JSON list"),
+    (value_types.Webhooks, "JSON list"),
     (bool, "`true` or `false`"),
     (int, "integer"),
     (float, "number"),
@@ -69,14 +72,14 @@ FORMS = [  # first match wins; compared as types with their metadata
 # What the chart takes as a value of a type: regular expressions of Go, which have to match the whole value.
 NUMBER = r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
 PATTERNS = {
-    values.RequestRate: rf"(?i:off)|{REQUEST_RATE_PATTERN.pattern}",
-    values.Duration: r"\d+(\.\d+)?\s*[smhdw]",
-    values.Seconds: NUMBER,
-    values.Count: r"[+-]?\d+",
-    values.Share: r"\d+(\.\d+)?\s*%",
-    values.BaseUrl: r"https?://.+",
-    values.RedisUrl: r"(redis|rediss|unix|rediss?\+sentinel)://.+",
-    values.DatabaseUrl: r"sqlite(\+\w+)?:///.+|postgresql(\+\w+)?://.+",
+    value_types.RequestRate: rf"(?i:off)|{REQUEST_RATE_PATTERN.pattern}",
+    value_types.Duration: r"\d+(\.\d+)?\s*[smhdw]",
+    value_types.Seconds: NUMBER,
+    value_types.Count: r"[+-]?\d+",
+    value_types.Share: r"\d+(\.\d+)?\s*%",
+    value_types.BaseUrl: r"https?://.+",
+    value_types.RedisUrl: r"(redis|rediss|unix|rediss?\+sentinel)://.+",
+    value_types.DatabaseUrl: r"sqlite(\+\w+)?:///.+|postgresql(\+\w+)?://.+",
     bool: r"(?i:true|false|1|0|yes|no|on|off|t|f|y|n)",
     int: r"[+-]?\d+",
     float: NUMBER,
@@ -187,7 +190,7 @@ def _default(hint: Any, default: Any) -> str:
         return f"`{str(default).lower()}`"
     if isinstance(default, timedelta):
         return f"`{default.total_seconds():.10g}s`"
-    if hint == values.Share:
+    if hint == value_types.Share:
         return f"`{default:.0%}`"
     if isinstance(default, tuple):
         return f"`{','.join(default)}`"
