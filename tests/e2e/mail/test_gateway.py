@@ -217,7 +217,7 @@ async def test_mail_that_cannot_be_read_in_time_is_set_aside(shared_address, tmp
     sender = f"ann@{uuid4().hex[:8]}.example"
     (new / "3 of Ann").write_bytes(mail_of("Where is it?", sender).as_bytes())
     async with SupportClient(shared_address) as client:
-        reader, address = mail_gateway.RowReader(1.0), mail_gateway.Address("Shop", SUPPORT)
+        reader, address = mail_gateway.Reader(1.0), mail_gateway.Address("Shop", SUPPORT)
         incoming = asyncio.create_task(mail_gateway.Incoming(client, state, tmp_path, address, reader).run())
         await eventually((tmp_path / "cur" / "3 of Ann:2,S").exists, LONG)
         assert [path.name for path in new.iterdir()] == ["2 takes too long"]

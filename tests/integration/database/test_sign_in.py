@@ -42,12 +42,12 @@ def server(postgres_cluster, authority):
 
 @pytest.fixture
 def settings(server, tmp_path):
-    """Returns the settings of the database for a user, in parts, with a password in a file."""
+    """Returns the settings of the database for a user, with a password in a file."""
     (tmp_path / "password").write_text("first\n")
 
     def settings(user, options=""):
-        variables = {"HOST": urlsplit(server.url()).netloc.rpartition("@")[2], "NAME": MIGRATED, "USER": user}
-        variables |= {"OPTIONS": options}
+        host = urlsplit(server.url()).netloc.rpartition("@")[2]
+        variables = {"URL": f"postgresql://{user}@{host}/{MIGRATED}?{options}"}
         if user != "certified":
             variables["PASSWORD_FILE"] = str(tmp_path / "password")
         return Settings.load({f"SUPPORT_DATABASE_{name}": value for name, value in variables.items()}).database
