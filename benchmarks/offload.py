@@ -28,7 +28,6 @@ from benchmarks import process_stats
 from benchmarks.environment import ROOT, free_port, running
 from benchmarks.load_generator import Failed
 from support_service.attachments.maintenance import offload as offload_files
-from support_service.attachments.maintenance.offload import OffloadTimings
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage import configured_storages
 from support_service.cases.model.requests import NewCase
@@ -140,7 +139,7 @@ async def _rate(paths: list[Path], work: Callable[[Path], object]) -> float:
             await work(path)  # type: ignore[misc]
 
     started = time.perf_counter()
-    await asyncio.gather(*(worker() for _ in range(OffloadTimings().workers)))
+    await asyncio.gather(*(worker() for _ in range(offload_files.WORKERS)))
     return len(paths) / (time.perf_counter() - started)
 
 

@@ -9,7 +9,7 @@ from generated_page import write_or_check
 from support_service.cases.case_files import CaseFileLimits
 from support_service.cases.model.case import Attachment, Case, CaseLink, CaseSummary, ListedCase, Message
 from support_service.core.personal import rules_of
-from support_service.desk.bulk import BulkTimings
+from support_service.desk.bulk import UNDO_TIME
 from support_service.events.webhook_sender import RETENTION_DELIVERED, RETENTION_FAILED
 from support_service.platform.database.tables import ERASURE, metadata
 from support_service.platform.idempotency_keys import IdempotencyTimings
@@ -83,7 +83,7 @@ KEPT_FOR = {
     "attachment_deletions": "as `tickets`",
     "views": "until the view is deleted",
     "notifications": "30 days",
-    "bulk_items": f"{BulkTimings().undo_time.total_seconds() / 3600:g} hour",
+    "bulk_items": f"{UNDO_TIME.total_seconds() / 3600:g} hour",
     "customers": "until a run of retention finds no case of the person",
     "customer_terms": "as `customers`",
     "outbox": "until the event is published",

@@ -158,6 +158,17 @@ def settings(environment: dict[str, str]) -> Settings:
 
 
 @pytest.fixture
+def constants(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Change constants of a module of the service: `constants("desk.bulk", KEY_TIME=timedelta(0))`."""
+
+    def change(module: str, **values: object) -> None:
+        for name, value in values.items():
+            monkeypatch.setattr(f"support_service.{module}.{name}", value)
+
+    return change
+
+
+@pytest.fixture
 def timings() -> Timings:
     """The timings of the service under test."""
     return patient_timings()

@@ -39,6 +39,7 @@ from support_service.cases.splitting import CaseSplitter
 from support_service.core.domain.upstream_services import SOURCES
 from support_service.core.errors import UserError
 from support_service.core.pagination import CursorSeal
+from support_service.desk import notifications as notes
 from support_service.desk.agents import CLAIMS_INTERVAL, AgentDirectory
 from support_service.desk.bulk import BulkService
 from support_service.desk.customers import CustomerRecords
@@ -68,6 +69,8 @@ from support_service.platform.access.authenticator import (
 from support_service.platform.access.callers import Callers
 from support_service.platform.access.sessions import BrowserSessions
 from support_service.platform.access.sign_ins import PendingSignIns
+from support_service.platform.audit import log as audit_log
+from support_service.platform.audit import watch as audit_watch
 from support_service.platform.audit.log import Sealer
 from support_service.platform.audit.watch import ChainWatch
 from support_service.platform.background import Job, Pause, Runner
@@ -97,6 +100,8 @@ if TYPE_CHECKING:  # they load the packages that verify JWTs
     from support_service.platform.access.keys import JwksCache
     from support_service.platform.access.oidc import OidcProvider
 
+# Seconds between updates of the gauges, which include files of other replicas, and merges of the ledger.
+ATTACHMENT_BACKLOG_INTERVAL = 10.0
 POLICY_REFRESH_INTERVAL = 2.0  # seconds until a policy that another replica has changed applies here
 SOURCE_CONNECTIONS = 32  # concurrent calls to one source
 REDIS_TIMEOUT = 0.045  # seconds for Redis to answer, before a read continues without it
@@ -170,7 +175,7 @@ class Service:
         event_log = self._open_log()
         await self._open_relay()
         await self._open_consumer()
-        runner.run(*watch_certificates(settings.called_servers, self._instruments, self.timings.certificates))
+        runner.run(*watch_certificates(settings.called_servers, self._instruments))
         await self._open_stream(event_log)
         await self._open_oncall()
 
@@ -262,9 +267,9 @@ class Service:
             Job("Deleting old idempotency keys", CLEANUP_INTERVAL, self.idempotency.delete_expired),
             Job("Settling idempotency keys", SETTLE_INTERVAL, self.idempotency.settle_again),
         )
-        self.sealer = Sealer(database, self._instruments, timings.audit)
+        self.sealer = Sealer(database, self._instruments)
         await self.sealer.refresh_gauges()
-        pause = Pause(timings.audit.seal_interval, timings.audit.poll_interval, database.changed.subscribe())
+        pause = Pause(audit_log.SEAL_INTERVAL, audit_log.POLL_INTERVAL, database.changed.subscribe())
         runner.run(Job("Sealing the audit log", pause, self.sealer.run))
 
     async def _open_clocks(self) -> None:
@@ -366,13 +371,13 @@ class Service:
 
     async def _open_attachments(self) -> None:
         settings, database, instruments = self.settings, self.database, self._instruments
-        run, timings = self._runner.run, self.timings.attachments
+        run = self._runner.run
         storages = await self._runner.enter_async_context(open_storages(settings, instruments))
         self.attachments = AttachmentService(database, storages, instruments, settings.attachments, files=self._files)
         backlog = self.attachments.backlog
-        maintenance = AttachmentMaintenance(database, storages, instruments, settings, timings.maintenance)
+        maintenance = AttachmentMaintenance(database, storages, instruments, settings)
         await backlog.refresh()
-        run(Job("Reading the attachment backlog", timings.backlog_refresh_interval, backlog.refresh_and_merge))
+        run(Job("Reading the attachment backlog", ATTACHMENT_BACKLOG_INTERVAL, backlog.refresh_and_merge))
         run(*maintenance.jobs())
 
     def _open_desk(self) -> None:
@@ -380,11 +385,10 @@ class Service:
         self.customers = CustomerRecords(database)
         self.views = ViewService(database, timings.views)
         self.macros = MacroService(database)
-        self.bulk = bulk = BulkService(database, self._recorder, timings.bulk)
+        self.bulk = bulk = BulkService(database, self._recorder)
         run(Job("Deleting old bulk changes", CLEANUP_INTERVAL, bulk.delete_expired))
-        interval = timings.notifications.cleanup_interval
-        self.notifications = NotificationService(database, self._recorder, self._known_agents, timings.notifications)
-        run(Job("Deleting old notifications", interval, self.notifications.delete_expired))
+        self.notifications = NotificationService(database, self._recorder, self._known_agents)
+        run(Job("Deleting old notifications", notes.CLEANUP_INTERVAL, self.notifications.delete_expired))
 
     def _open_broker(self) -> Broker:
         """Open the broker. Without a Redis URL, events stay in this process."""
@@ -451,8 +455,8 @@ class Service:
             Job("Counting webhook deliveries", timings.backlog_refresh_interval, webhooks.refresh),
         )
         self.deliveries = DeliveryService(database)
-        watch = ChainWatch(database, instruments, relay.is_leader, self.timings.audit_watch)
-        runner.run(Job("Verifying the audit log", self.timings.audit_watch.interval, watch.run))
+        watch = ChainWatch(database, instruments, relay.is_leader)
+        runner.run(Job("Verifying the audit log", audit_watch.VERIFY_INTERVAL, watch.run))
 
     async def _open_consumer(self) -> None:
         """Consume inbound events."""

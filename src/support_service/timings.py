@@ -3,14 +3,11 @@
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.cases.case_files import CaseFileLimits
 from support_service.cases.clocks.breaches import DetectorTimings
 from support_service.cases.gauges import GaugeTimings
 from support_service.cases.service import CaseLimits
 from support_service.cases.snoozes import WakerTimings
-from support_service.desk.bulk import BulkTimings
-from support_service.desk.notifications import NotificationTimings
 from support_service.desk.views import ViewLimits
 from support_service.events.broker.base import RedisBrokerTimings
 from support_service.events.consumer import ConsumerTimings
@@ -20,9 +17,6 @@ from support_service.guard.fair_turns import TurnLimits
 from support_service.guard.guard import GuardTimings
 from support_service.oncall.judge import OncallTimings
 from support_service.platform.access.timings import AccessTimings
-from support_service.platform.audit.log import SealerTimings
-from support_service.platform.audit.watch import WatchTimings
-from support_service.platform.certificates import CertificateTimings
 from support_service.platform.database import DatabaseTimings
 from support_service.platform.telemetry.telemetry import TelemetryTimings
 from support_service.reports.counters import ReportTimings
@@ -62,15 +56,6 @@ class TimelineTimings:
 
 
 @dataclass(frozen=True, slots=True)
-class AttachmentTimings:
-    """Intervals and limits of attachments."""
-
-    # Seconds between updates of the gauges, which include files of other replicas, and merges of the ledger.
-    backlog_refresh_interval: float = 10.0
-    maintenance: MaintenanceTimings = field(default_factory=MaintenanceTimings)
-
-
-@dataclass(frozen=True, slots=True)
 class EventTimings:
     """Intervals and limits of events."""
 
@@ -102,18 +87,12 @@ class Timings:
     guard: GuardTimings = field(default_factory=GuardTimings)
     access: AccessTimings = field(default_factory=AccessTimings)
     database: DatabaseTimings = field(default_factory=DatabaseTimings)
-    audit: SealerTimings = field(default_factory=SealerTimings)
-    audit_watch: WatchTimings = field(default_factory=WatchTimings)
     sla: SlaTimings = field(default_factory=SlaTimings)
     cases: CaseTimings = field(default_factory=CaseTimings)
     timeline: TimelineTimings = field(default_factory=TimelineTimings)
-    attachments: AttachmentTimings = field(default_factory=AttachmentTimings)
     views: ViewLimits = field(default_factory=ViewLimits)
-    bulk: BulkTimings = field(default_factory=BulkTimings)
-    notifications: NotificationTimings = field(default_factory=NotificationTimings)
     max_policies: int = 100
     reports: ReportTimings = field(default_factory=ReportTimings)
-    certificates: CertificateTimings = field(default_factory=CertificateTimings)
     events: EventTimings = field(default_factory=EventTimings)
     stream: StreamTimings = field(default_factory=StreamTimings)
     api: ApiTimings = field(default_factory=ApiTimings)

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -84,16 +84,11 @@ KEEP_KEY = (
     .values(case_ids=[], expires_at=sa.bindparam("until", type_=_B.expires_at.type))
 )
 
-
-@dataclass(frozen=True, slots=True)
-class BulkTimings:
-    """Limits of bulk changes."""
-
-    undo_time: timedelta = timedelta(hours=1)  # after the end of a bulk change
-    key_time: timedelta = timedelta(hours=24)  # as that of idempotency keys: a repeat finds the cases that are done
-    max_concurrent: int = 8  # cases of one bulk change that are changed at once: others get their turn in between
-    cleanup_batch: int = 10  # bulk changes whose outcomes are deleted per transaction
-    max_counted: int = 1000  # cases of a query that are counted for the error
+UNDO_TIME = timedelta(hours=1)  # after the end of a bulk change
+KEY_TIME = timedelta(hours=24)  # as that of idempotency keys: a repeat finds the cases that are done
+MAX_CONCURRENT = 8  # cases of one bulk change that are changed at once: others get their turn in between
+CLEANUP_BATCH = 10  # bulk changes whose outcomes are deleted per transaction
+MAX_COUNTED = 1000  # cases of a query that are counted for the error
 
 
 class StoredBulk(NamedTuple):
@@ -119,10 +114,9 @@ ChangeCase = Callable[[WriteOrigin, str], Awaitable[Outcome | None]]
 class BulkService:
     """Makes bulk changes, undoes them, and tells their outcomes."""
 
-    def __init__(self, database: Database, recorder: CaseRecorder, timings: BulkTimings = BulkTimings()) -> None:
+    def __init__(self, database: Database, recorder: CaseRecorder) -> None:
         self._database = database
         self._recorder = recorder
-        self._timings = timings
 
     async def change(
         self,
@@ -214,12 +208,10 @@ class BulkService:
         A bulk change with an idempotency key stays without them for as long as the key. So a repeat whose answer was
         lost does not change the cases again.
         """
-        now, batch = utc_now(), self._timings.cleanup_batch
-        while expired := await self._database.fetch_all(EXPIRED, {"now": now, "count": batch}):
+        now = utc_now()
+        while expired := await self._database.fetch_all(EXPIRED, {"now": now, "count": CLEANUP_BATCH}):
             kept = {
-                row.id: until
-                for row in expired
-                if row.idempotency_key and (until := row.created_at + self._timings.key_time) > now
+                row.id: until for row in expired if row.idempotency_key and (until := row.created_at + KEY_TIME) > now
             }
             ids = [row.id for row in expired]
             async with self._database.transaction() as tx:
@@ -255,7 +247,7 @@ class BulkService:
                         )
 
             async with asyncio.TaskGroup() as group:
-                for _ in range(self._timings.max_concurrent):
+                for _ in range(MAX_CONCURRENT):
                     group.create_task(change_cases())
             if failures:
                 raise failures[0]
@@ -268,11 +260,11 @@ class BulkService:
         async with self._database.transaction() as tx:
             if items:
                 await tx.execute_later(ADD_ITEM, items)
-            await tx.execute_later(FINISH, {"bulk": bulk_id, "at": at, "until": at + self._timings.undo_time})
+            await tx.execute_later(FINISH, {"bulk": bulk_id, "at": at, "until": at + UNDO_TIME})
 
     async def _find_cases(self, principal: Principal, query: ViewFilters) -> list[str]:
         """Return the ids of the cases of a list."""
-        most = self._timings.max_counted
+        most = MAX_COUNTED
         found = await find_ids(self._database, query, principal, most + 1)
         if len(found) > MAX_BULK_CASES:
             number = f"{len(found):,}" if len(found) <= most else f"more than {most:,}"
@@ -295,7 +287,7 @@ class BulkService:
 
         One without a case has ended.
         """
-        at, times = utc_now(), self._timings
+        at = utc_now()
         row: dict[str, Any] = {
             "id": new_id(),
             "idempotency_key": key,
@@ -305,7 +297,7 @@ class BulkService:
             "case_ids": list(case_ids),
             "created_at": at,
             "finished_at": None if case_ids else at,
-            "expires_at": at + (times.key_time if case_ids else times.undo_time),
+            "expires_at": at + (KEY_TIME if case_ids else UNDO_TIME),
         }
         if await self._database.execute(ADD_BULK, row):
             return StoredBulk(**{name: row.get(name, {}) for name in StoredBulk._fields})
@@ -328,14 +320,14 @@ class BulkService:
         return StoredBulk(**{name: getattr(row, name) for name in StoredBulk._fields} | {"items": items})
 
     def _is_expired(self, bulk: StoredBulk) -> bool:
-        return bulk.finished_at is not None and bulk.finished_at + self._timings.undo_time <= utc_now()
+        return bulk.finished_at is not None and bulk.finished_at + UNDO_TIME <= utc_now()
 
     def _to_result(self, bulk: StoredBulk) -> BulkResult:
         stored = [bulk.items[each] for each in bulk.case_ids if each in bulk.items]
         items = [
             BulkItem.model_construct(id=each["case_id"], outcome=each["outcome"], code=each["code"]) for each in stored
         ]
-        until = bulk.finished_at + self._timings.undo_time if bulk.finished_at and bulk.undoes is None else None
+        until = bulk.finished_at + UNDO_TIME if bulk.finished_at and bulk.undoes is None else None
         return BulkResult.model_construct(
             id=bulk.id,
             undoes=bulk.undoes,

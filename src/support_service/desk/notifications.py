@@ -4,7 +4,6 @@ Who may see a case is checked when a notification is read, so that one of a case
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -43,33 +42,20 @@ FOLLOWERS = sa.select(_T.followers, _T.customer_id, _T.assigned_agent_id, _T.tea
     _T.id == sa.bindparam("case_id")
 )
 
-
-@dataclass(frozen=True, slots=True)
-class NotificationTimings:
-    """How many notifications a person has at most and how long, and the steps of the job that deletes others."""
-
-    keep: timedelta = timedelta(days=30)  # also unread ones
-    cleanup_interval: float = 60.0  # seconds
-    max_kept: int = 10_000  # of one person; those beyond it are deleted
-    people_per_run: int = 20  # whose number is checked in one run of the job
-    batch_size: int = 500  # rows deleted by a transaction
+KEEP = timedelta(days=30)  # also unread ones
+CLEANUP_INTERVAL = 60.0  # seconds
+MAX_KEPT = 10_000  # of one person; those beyond it are deleted
+PEOPLE_PER_RUN = 20  # whose number is checked in one run of the job
+BATCH_SIZE = 500  # rows deleted by a transaction
 
 
 class NotificationService:
     """Reads notifications, marks them as read, deletes old ones, and changes the followers of cases."""
 
-    def __init__(
-        self,
-        database: Database,
-        recorder: CaseRecorder,
-        known: KnownAgents,
-        timings: NotificationTimings = NotificationTimings(),
-    ) -> None:
+    def __init__(self, database: Database, recorder: CaseRecorder, known: KnownAgents) -> None:
         self._database = database
         self._recorder = recorder
         self._known = known
-        self._keep = timings.keep
-        self._timings = timings
         self._checked = ""  # the last person whose number was checked
 
     async def list_notifications(self, principal: Principal, query: NotificationQuery) -> NotificationPage:
@@ -98,15 +84,14 @@ class NotificationService:
 
     async def delete_expired(self) -> None:
         """Delete old notifications, and surplus notifications of the next people who have too many."""
-        batch = self._timings.batch_size
-        await self._delete(notification_rows.DELETE_OLD, {"before": utc_now() - self._keep, "count": batch})
-        for _ in range(self._timings.people_per_run):
+        await self._delete(notification_rows.DELETE_OLD, {"before": utc_now() - KEEP, "count": BATCH_SIZE})
+        for _ in range(PEOPLE_PER_RUN):
             row = await self._database.fetch_now(notification_rows.NEXT_RECIPIENT, {"after": self._checked})
             recipient = row.recipient if row else None
             self._checked = recipient or ""
             if recipient is None:
                 return
-            values = {"person": recipient, "kept": self._timings.max_kept, "count": batch}
+            values = {"person": recipient, "kept": MAX_KEPT, "count": BATCH_SIZE}
             await self._delete(notification_rows.DELETE_BEYOND, values)
 
     async def read_followers(self, principal: Principal, case_id: str) -> Followers:
@@ -146,7 +131,7 @@ class NotificationService:
                 await audit.record(work, case_id, "follower.added" if follows else "follower.removed", at, change)
 
     async def _delete(self, statement: sa.Delete, values: Mapping[str, Any]) -> None:
-        await delete_in_batches(self._database, lambda tx: tx.execute(statement, values), self._timings.batch_size)
+        await delete_in_batches(self._database, lambda tx: tx.execute(statement, values), BATCH_SIZE)
 
 
 def _check_may_change(principal: Principal, agent_id: str) -> None:

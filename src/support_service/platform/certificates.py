@@ -5,7 +5,6 @@ import logging
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from support_service.core.os_errors import describe_os_error
@@ -26,16 +25,11 @@ CERTIFICATE_EXPIRES = InstrumentSpec(
     {"target": None},
 )
 
-
-@dataclass(frozen=True, slots=True)
-class CertificateTimings:
-    """Times in seconds."""
-
-    first_read_delay: float = 5.0  # so that a start does not wait for other servers
-    read_interval: float = 3600.0
+FIRST_READ_DELAY = 5.0  # so that a start does not wait for other servers
+READ_INTERVAL = 3600.0  # seconds
 
 
-def watch_certificates(urls: Mapping[str, str], instruments: Instruments, timings: CertificateTimings) -> list[Job]:
+def watch_certificates(urls: Mapping[str, str], instruments: Instruments) -> list[Job]:
     """Return the job that keeps the gauge for each target that has an https URL, if any has; `urls` are by target."""
     if not any(url.startswith("https:") for url in urls.values()):
         return []
@@ -44,8 +38,7 @@ def watch_certificates(urls: Mapping[str, str], instruments: Instruments, timing
         CERTIFICATE_EXPIRES,
         lambda: [(left, {"target": target}) for target, left in certificates.seconds_left().items()],
     )
-    interval, first = timings.read_interval, timings.first_read_delay
-    return [Job("Reading the certificates of other servers", interval, certificates.refresh, first)]
+    return [Job("Reading the certificates of other servers", READ_INTERVAL, certificates.refresh, FIRST_READ_DELAY)]
 
 
 class CertificateExpiry:

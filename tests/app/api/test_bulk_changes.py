@@ -11,7 +11,6 @@ from support_service.cases.model import vocabulary
 from support_service.core.clock import format_time, utc_now
 from support_service.core.errors import Conflict
 from support_service.core.ids import new_id
-from support_service.desk.bulk import BulkTimings
 from support_service.desk.bulk_models import BulkFields
 from support_service.events.broker.log import LOG_START
 from support_service.guard.fair_turns import TurnLimits
@@ -219,9 +218,10 @@ async def test_changed_cases_are_not_undone(client):
     assert (await undo(client, answer, 409))["code"] == "bulk_change_not_undoable"
 
 
-async def test_bulk_change_is_gone_after_an_hour(make_client, environment):
+async def test_bulk_change_is_gone_after_an_hour(make_client, environment, constants):
     """The cleanup deletes its outcomes. The key stays for a day, so that a late repeat changes nothing again."""
-    client = await make_client(timings=patient_timings(bulk=BulkTimings(undo_time=timedelta(0))))
+    constants("desk.bulk", UNDO_TIME=timedelta(0))
+    client = await make_client()
     ids = await ids_of(client, 2)
     key = {"Idempotency-Key": "late"}
     done = await bulk(client, {"addTags": ["a"]}, ids=ids, headers=key)

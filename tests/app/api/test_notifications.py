@@ -1,14 +1,12 @@
 """Notifications and followers over HTTP: who is told of what, and who sees it."""
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest_asyncio
 import sqlalchemy as sa
 
 from support_service.cases.notifier import MAX_FOLLOWERS
-from support_service.desk.notifications import NotificationTimings
 from support_service.platform.database.tables import notifications, tickets
 from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually
@@ -260,12 +258,11 @@ async def test_notes_of_bots_and_synthetic_cases_tell_nobody(desk):
     assert (await told(desk), await told(desk, "minh")) == ([], [])
 
 
-async def test_old_notifications_are_deleted(make_client, tmp_path):
+async def test_old_notifications_are_deleted(make_client, tmp_path, constants):
     """Also unread ones, and the oldest ones of a person who has too many."""
-    keep = {"keep": timedelta(hours=1), "max_kept": 3}
-    limits = NotificationTimings(cleanup_interval=0.01, people_per_run=2, batch_size=2, **keep)
-    timings = replace(quick(), notifications=limits)
-    desk = await open_desk(make_client, tmp_path / "tokens.json", timings)
+    few = {"KEEP": timedelta(hours=1), "MAX_KEPT": 3, "PEOPLE_PER_RUN": 2, "BATCH_SIZE": 2}
+    constants("desk.notifications", CLEANUP_INTERVAL=0.01, **few)
+    desk = await open_desk(make_client, tmp_path / "tokens.json", quick())
     await desk.send("PUT", f"/support/agents/{LAN}", json={})
     await desk.send("PUT", f"/support/agents/{MINH}", json={})
     case = await desk.open_case()

@@ -15,7 +15,6 @@ from standardwebhooks import Webhook
 from support_service.events.relay import RelayTimings
 from support_service.events.webhook_sender import MAX_CONCURRENT_DELIVERIES, WebhookTimings
 from support_service.platform.audit.entry_rows import read_head_and_oldest_unsealed
-from support_service.platform.audit.log import SealerTimings
 from support_service.platform.database.tables import webhook_deliveries
 from tests.support.calls import add_message, eventually, expect_json, open_case
 from tests.support.events.webhooks import SECRET, Endpoint, store_deliveries
@@ -145,12 +144,14 @@ async def test_each_endpoint_gets_its_event_types_signed(client, endpoint, metri
     assert sum(value for _, given, value in requests if labels.items() <= given.items()) == 3
 
 
-async def test_change_is_delivered_and_sealed_without_waiting_for_a_poll(make_shared_client, endpoint, two_hooks):
+async def test_change_is_delivered_and_sealed_without_waiting_for_a_poll(
+    make_shared_client, endpoint, two_hooks, constants
+):
     """A change wakes the jobs of its process: the relay, the sender of webhooks, and the sealer of the audit log."""
     relay = RelayTimings(poll_interval=3600.0, shared_poll_interval=3600.0, lease_duration=3600.0)
     events = patient_events(relay=relay, webhooks=WebhookTimings(poll_interval=3600.0))
-    audit = SealerTimings(seal_interval=0.0, poll_interval=3600.0)
-    client = await make_shared_client(**two_hooks, timings=patient_timings(audit=audit, events=events))
+    constants("platform.audit.log", SEAL_INTERVAL=0.0, POLL_INTERVAL=3600.0)
+    client = await make_shared_client(**two_hooks, timings=patient_timings(events=events))
     case = await open_case(client)
     assert {event["subject"] for event in await endpoint.got(2)} == {case["id"]}
     await wait_for_states(client, ["delivered"] * 2)

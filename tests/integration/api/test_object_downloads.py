@@ -5,12 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.attachments.storage import configured_storages
 from support_service.commands.runtime import open_maintenance
 from support_service.core.clock import utc_now
 from support_service.platform.settings import Settings
-from support_service.timings import AttachmentTimings
 from tests.support.calls import (
     GENEROUS_TIMEOUT,
     eventually,
@@ -22,7 +20,6 @@ from tests.support.calls import (
 )
 from tests.support.scrape import Scrape
 from tests.support.service import service_of
-from tests.support.timings import patient_timings
 
 DATA = bytes(range(256)) * 4
 SAME = ("Content-Type", "Content-Length", "ETag", "Accept-Ranges", "Cache-Control", "Content-Disposition")
@@ -148,17 +145,13 @@ async def test_files_on_s3_are_unavailable_while_s3_is_down(make_client, client,
     s3.start()
 
 
-async def test_service_offloads_files_in_the_background(make_client, environment, attachment_dir, monkeypatch):
+async def test_service_offloads_files_in_the_background(make_client, environment, attachment_dir, constants):
     """SUPPORT_OFFLOAD_AFTER needs no command, and the gauges follow."""
-    monkeypatch.setattr("support_service.attachments.maintenance.offload.DELETE_GRACE", timedelta(0))
-    frequent = MaintenanceTimings(
-        offload_interval=0.05,
-        garbage_collection_interval=0.05,
-        first_reconcile_delay=(0.5, 0.5),
-        reconcile_interval=0.5,
-    )
-    timings = patient_timings(attachments=AttachmentTimings(backlog_refresh_interval=0.05, maintenance=frequent))
-    client = await make_client(timings=timings, **environment, SUPPORT_OFFLOAD_AFTER="0s", SUPPORT_SCRUB_SAMPLE="100%")
+    constants("attachments.maintenance.offload", DELETE_GRACE=timedelta(0))
+    often = {"OFFLOAD_INTERVAL": 0.05, "GARBAGE_COLLECTION_INTERVAL": 0.05}
+    constants("attachments.maintenance.jobs", FIRST_RECONCILE_DELAY=(0.5, 0.5), RECONCILE_INTERVAL=0.5, **often)
+    constants("service", ATTACHMENT_BACKLOG_INTERVAL=0.05)
+    client = await make_client(**environment, SUPPORT_OFFLOAD_AFTER="0s", SUPPORT_SCRUB_SAMPLE="100%")
     metrics = Scrape(service_of(client).metrics)
     attachment = await upload(client, await open_case(client), DATA)
     await eventually(lambda: stored_files(attachment_dir) == [])
@@ -170,11 +163,10 @@ async def test_service_offloads_files_in_the_background(make_client, environment
         assert await response.read() == DATA
 
 
-async def test_scrub_runs_although_reconciliation_fails(make_client, environment, s3):
+async def test_scrub_runs_although_reconciliation_fails(make_client, environment, s3, constants):
     """While S3 is down, files on the local disk are still hashed."""
-    frequent = MaintenanceTimings(first_reconcile_delay=(0.2, 0.2), reconcile_interval=0.2)
-    timings = patient_timings(attachments=AttachmentTimings(maintenance=frequent))
-    client = await make_client(timings=timings, **environment, SUPPORT_SCRUB_SAMPLE="100%")
+    constants("attachments.maintenance.jobs", FIRST_RECONCILE_DELAY=(0.2, 0.2), RECONCILE_INTERVAL=0.2)
+    client = await make_client(**environment, SUPPORT_SCRUB_SAMPLE="100%")
     await upload(client, await open_case(client), DATA)
     s3.kill()
     try:

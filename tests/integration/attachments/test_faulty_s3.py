@@ -33,8 +33,9 @@ async def proxy(s3):
 
 
 @pytest.fixture
-async def harness(database, tmp_path, s3, proxy, metrics_and_scrape):
+async def harness(database, tmp_path, s3, proxy, metrics_and_scrape, constants):
     """An empty attachment harness behind the proxy, whose service stores new files on S3."""
+    constants("attachments.storage.s3", REPEAT_PAUSE=0.001)
     instruments = Instruments(metrics_and_scrape[0].meter)
     harness = AttachmentHarness(database, tmp_path / "files", proxy.url, s3.create_bucket(), instruments)
     storages = {"s3": harness.s3, "local": harness.local}

@@ -10,7 +10,7 @@ from support_service.attachments import garbage
 from support_service.attachments.garbage import BATCH_LEASE, RETRY_DELAY, GarbageCollector
 from support_service.attachments.maintenance import file_mover
 from support_service.attachments.maintenance.file_mover import CLAIM_LEASE, UNMOVABLE_RETRY_DELAY, Throttle
-from support_service.attachments.maintenance.offload import DELETE_GRACE, OffloadTimings
+from support_service.attachments.maintenance.offload import DELETE_GRACE, RETRY_AFTER_TARGET_FAILURE
 from support_service.cases.model.files import FileTotals
 from support_service.cases.sql import attachment_rows
 from support_service.core.domain.principals import SYSTEM
@@ -21,7 +21,6 @@ from tests.support.attachments.streams import stream
 from tests.support.calls import eventually
 
 MOVED = "support_attachment_offloaded_total"
-RETRY_AFTER_FAILURE = OffloadTimings().target_failure_retry_delay
 
 
 async def switch(tx, claimed, run_id, due_at):
@@ -62,11 +61,10 @@ async def test_oldest_files_are_offloaded_first(harness):
 
 
 @both_databases
-async def test_concurrent_offloads_move_each_file_once(harness):
+async def test_concurrent_offloads_move_each_file_once(harness, constants):
+    constants("attachments.maintenance.offload", CLAIM_BATCH=8)
     kept = [await harness.add(bytes([number])) for number in range(24)]
-    runs = await asyncio.gather(
-        *(harness.offload(harness.offloader(claim_batch=8)) for _ in range(4))
-    )  # each claims several times
+    runs = await asyncio.gather(*(harness.offload() for _ in range(4)))  # each claims several times
     moved = [each.attachment.id for run in runs for each in run]
     assert sorted(moved) == sorted(each.id for each in kept)
     assert len(await harness.stored_keys("s3")) == 24
@@ -144,11 +142,11 @@ async def test_offload_stops_while_s3_is_down(harness, gateway, scrape):
     assert {each.outcome for each in moved} == {"failed"}
     assert scrape.value(MOVED, to="s3", outcome="moved") == 0
     assert [await harness.read_content(each) for each in kept] == [bytes([number]) for number in range(40)]
-    harness.clock_offset += RETRY_AFTER_FAILURE + timedelta(seconds=1)
+    harness.clock_offset += RETRY_AFTER_TARGET_FAILURE + timedelta(seconds=1)
     assert await harness.offloader().pending_totals(harness.clock()) == FileTotals(40, 40)
 
 
-async def test_offload_skips_a_file_that_s3_refuses(harness, monkeypatch):
+async def test_offload_skips_a_file_that_s3_refuses(harness, monkeypatch, constants):
     """The file ends one run. The next run skips it for a while and moves the others."""
     await harness.add(b"poison")
     await harness.add(b"hello")
@@ -160,12 +158,13 @@ async def test_offload_skips_a_file_that_s3_refuses(harness, monkeypatch):
         return await put(chunks, size_hint=size_hint, **options)
 
     monkeypatch.setattr(harness.s3, "put", refuse)
+    constants("attachments.maintenance.offload", WORKERS=1)
     with pytest.raises(Unavailable):
-        await harness.offload(harness.offloader(workers=1))
-    assert [moved.outcome for moved in await harness.offload(harness.offloader(workers=1))] == ["moved"]
-    harness.clock_offset += RETRY_AFTER_FAILURE + timedelta(seconds=1)
+        await harness.offload()
+    assert [moved.outcome for moved in await harness.offload()] == ["moved"]
+    harness.clock_offset += RETRY_AFTER_TARGET_FAILURE + timedelta(seconds=1)
     with pytest.raises(Unavailable):
-        await harness.offload(harness.offloader(workers=1))
+        await harness.offload()
 
 
 async def test_deletions_continue_on_other_storages_while_one_is_down(harness, gateway, monkeypatch):

@@ -10,7 +10,7 @@ import botocore.session
 import pytest
 
 from support_service.attachments.storage.base import ResponseHeaders, new_key
-from support_service.attachments.storage.s3 import PART_BYTES, S3AttachmentStorage, S3Timings
+from support_service.attachments.storage.s3 import PART_BYTES, S3AttachmentStorage
 from support_service.core.errors import Unavailable
 from tests.support.attachments.streams import read, stream
 
@@ -28,8 +28,12 @@ def storage(s3, bucket):
 
 
 @pytest.fixture
-def impatient(s3, bucket):
-    return lambda **timings: S3AttachmentStorage(bucket, endpoint=s3.url, timings=S3Timings(**timings))
+def impatient(s3, bucket, constants):
+    def make(**timeouts):
+        constants("attachments.storage.s3", **timeouts)
+        return S3AttachmentStorage(bucket, endpoint=s3.url)
+
+    return make
 
 
 async def test_presigned_url_returns_the_file_with_its_headers(storage):
@@ -89,7 +93,7 @@ async def refusals(calls):
 async def test_s3_that_is_frozen_or_down_is_unavailable(impatient, s3):
     """It accepts connections and never answers, or refuses them. Operations work again when it is back."""
     kept = await impatient().put(stream(b"hello"))
-    storage, waiting = impatient(response=0.2), asyncio.Event()
+    storage, waiting = impatient(RESPONSE_TIMEOUT=0.2), asyncio.Event()
 
     async def endless():
         waiting.set()
@@ -125,7 +129,7 @@ async def test_s3_that_is_frozen_or_down_is_unavailable(impatient, s3):
 @pytest.mark.parametrize("size", [PART_BYTES, 6 * PART_BYTES])
 async def test_upload_to_s3_that_freezes_times_out(impatient, s3, size):
     """Whether it stops reading the file or never answers."""
-    storage = impatient(stall=0.5, complete=0.5)
+    storage = impatient(STALL_TIMEOUT=0.5, COMPLETE_TIMEOUT=0.5)
 
     async def frozen_on_the_way():
         s3.freeze()
@@ -142,7 +146,7 @@ async def test_upload_to_s3_that_freezes_times_out(impatient, s3, size):
 
 async def test_slow_client_does_not_count_as_a_frozen_s3(impatient, monkeypatch):
     """Only time in which S3 does not read counts."""
-    storage = impatient(stall=0.2)
+    storage = impatient(STALL_TIMEOUT=0.2)
     now = [1000.0]
     monkeypatch.setattr("support_service.attachments.storage.s3.monotonic", lambda: now[0])
 
@@ -157,7 +161,7 @@ async def test_slow_client_does_not_count_as_a_frozen_s3(impatient, monkeypatch)
 
 async def test_completing_a_file_may_take_longer_than_a_stall(impatient, s3, monkeypatch):
     """S3 then assembles what it has received."""
-    storage = impatient(stall=0.2, complete=3600)
+    storage = impatient(STALL_TIMEOUT=0.2, COMPLETE_TIMEOUT=3600)
     looks = []
 
     def now():

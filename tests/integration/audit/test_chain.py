@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from support_service.core.domain.principals import Principal
 from support_service.platform.audit import chain, entry_rows, log, segments
 from support_service.platform.audit.chain import GENESIS, ChainHead
-from support_service.platform.audit.log import Sealer, SealerTimings
+from support_service.platform.audit.log import Sealer
 from support_service.platform.audit.verify import VerifyLimits, verify_chain
-from support_service.platform.audit.watch import ChainWatch, WatchTimings
+from support_service.platform.audit.watch import ChainWatch
 from support_service.platform.database.shared import create_database
 from support_service.platform.database.tables import audit_head, audit_log
 from support_service.platform.telemetry.instruments import Instruments
@@ -198,8 +198,9 @@ async def test_database_refuses_to_update_or_delete_sealed_entries(sealed_log, c
 
 
 @both_databases
-async def test_concurrent_sealers_make_one_chain(database, two_databases, instruments):
+async def test_concurrent_sealers_make_one_chain(database, two_databases, instruments, constants):
     """Replicas that seal while others write leave no gap and lose no entry."""
+    constants("platform.audit.log", SEAL_BATCH=7)
     replicas = [database, *two_databases]
     done = asyncio.Event()
 
@@ -211,7 +212,7 @@ async def test_concurrent_sealers_make_one_chain(database, two_databases, instru
 
     async def seal(replica):
         while not done.is_set():
-            await Sealer(replica, instruments, SealerTimings(batch_size=7)).run()
+            await Sealer(replica, instruments).run()
             await asyncio.sleep(0.001)  # the interval of a sealer
 
     sealing = [asyncio.create_task(seal(replica)) for replica in replicas]
@@ -245,14 +246,15 @@ async def test_entry_records_the_principal_and_role(database):
 
 
 @both_databases
-async def test_large_entries_are_sealed_and_verified_in_batches(database):
+async def test_large_entries_are_sealed_and_verified_in_batches(database, constants):
     """A batch has few large entries, and all batches together have every entry."""
     async with unit_of_work(database, SYSTEM_ORIGIN) as work:
         for number in range(7):
             await log.record(work, f"case-{number}", "case.changed", AT, {"description": (None, "đ" * 200)})
+    constants("platform.audit.log", SEAL_BYTES=1000)
     async with database.transaction() as tx:
         assert len(await entry_rows.read_unsealed(tx, 100, 1000)) == 3
-        await log.seal_all(tx, SealerTimings(batch_bytes=1000))
+        await log.seal_all(tx)
     assert [len(await entry_rows.read_sealed(database, after, 100, 1000)) for after in (0, 3, 6)] == [3, 3, 1]
     assert (await verify_chain(database, limits=VerifyLimits(page_bytes=1000))).head.position == 7
 
@@ -288,14 +290,19 @@ async def test_sealed_entries_are_counted_by_action(database, own_metrics):  # n
     assert found == {"case.closed": 3, "attachment.removed": 1, "other": 2}
 
 
+@pytest.fixture(autouse=True)
+def short_rounds(constants):
+    """Let a round of the regular verification read few entries."""
+    constants("platform.audit.watch", NEW_ENTRIES=3, OLD_ENTRIES=3)
+
+
 class Watch:
     """The regular verification by one replica, and its results so far."""
 
-    def __init__(self, database, **timings):
+    def __init__(self, database):
         self.metrics = Metrics(("prometheus",), build_resource())
         self.leads = True
-        timings = {"new_entries": 3, "old_entries": 3} | timings
-        self._watch = ChainWatch(database, Instruments(self.metrics.meter), lambda: self.leads, WatchTimings(**timings))
+        self._watch = ChainWatch(database, Instruments(self.metrics.meter), lambda: self.leads)
 
     async def run(self, rounds=1):
         """Verify some parts; return the number of rounds by result."""

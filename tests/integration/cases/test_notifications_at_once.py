@@ -20,7 +20,7 @@ from support_service.core.domain.principals import Principal
 from support_service.desk.agent_models import AgentChange
 from support_service.desk.agents import AgentDirectory
 from support_service.desk.notification_models import NotificationQuery, ReadNotifications
-from support_service.desk.notifications import NotificationService, NotificationTimings
+from support_service.desk.notifications import NotificationService
 from support_service.platform.database.tables import notifications
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
 from tests.conftest import both_databases
@@ -178,7 +178,7 @@ async def test_notifications_go_with_their_case(replicas, database):
     assert await database.fetch_all(sa.select(notifications)) == []
 
 
-async def test_old_and_surplus_notifications_are_deleted(replicas, database):
+async def test_old_and_surplus_notifications_are_deleted(replicas, database, constants):
     """The newest of each person are kept."""
     replica, case = replicas[0], await open_case(replicas[0])
     for name in ("agent-2", "agent-2", *5 * ["agent-0"]):  # who follow the case from then on
@@ -188,8 +188,8 @@ async def test_old_and_surplus_notifications_are_deleted(replicas, database):
         await tx.execute(old.values(at=utc_now() - timedelta(days=31)))
     newest = {name: (await replica.listed(name))[0][:5] for name in ("agent-0", "agent-2")}
     for most, kept in ((100, 5), (3, 3)):
-        limits = NotificationTimings(max_kept=most, people_per_run=2, batch_size=2)
-        service = NotificationService(database, replica.changes, replica.known, limits)
+        constants("desk.notifications", MAX_KEPT=most, PEOPLE_PER_RUN=2, BATCH_SIZE=2)
+        service = NotificationService(database, replica.changes, replica.known)
         await service.delete_expired()
         for name, found in newest.items():
             assert await replica.listed(name) == (found[:kept], kept)

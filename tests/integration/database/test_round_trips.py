@@ -32,7 +32,6 @@ from support_service.events.event_erasure import rewrite_stored_events
 from support_service.platform.audit import entry_rows, log
 from support_service.platform.audit.chain import ChainHead
 from support_service.platform.audit.entry_rows import AuditFilters
-from support_service.platform.audit.log import SealerTimings
 from support_service.platform.database.failures import StatementError
 from support_service.platform.database.postgres.connection import Connection
 from support_service.platform.database.postgres.engine import PostgresDatabase
@@ -139,14 +138,15 @@ async def test_change_of_a_case_sends_few_statements(service, sent):
     assert len(sent()) == CLOSING
 
 
-async def test_batch_of_audit_entries_is_sealed_by_one_statement(database, sent):
+async def test_batch_of_audit_entries_is_sealed_by_one_statement(database, sent, constants):
     """However many entries it has."""
     async with unit_of_work(database, SYSTEM_ORIGIN) as work:
         for number in range(3):
             await log.record(work, f"case-{number}", "case.changed", utc_now(), {})
+    constants("platform.audit.log", SEAL_BATCH=3)
     sent()
     async with database.transaction() as tx:
-        await log.seal_all(tx, SealerTimings(batch_size=3))
+        await log.seal_all(tx)
     (seal,) = [sql for sql in sent() if "UPDATE audit_log" in sql]
     assert "unnest" in seal
     head, oldest = await entry_rows.read_head_and_oldest_unsealed(database)

@@ -20,7 +20,7 @@ from observability.signals.event_loop_lag import LOOP_LAG_P95
 from observability.signals.replica_slow import REPLICA_P95
 from observability.signals.timeline_latency_high import LATENCY_P95
 
-from support_service.attachments.maintenance.jobs import MaintenanceTimings
+from support_service.attachments.maintenance.jobs import FIRST_RECONCILE_DELAY, RECONCILE_INTERVAL
 from support_service.platform.settings.resources import TimelineSettings
 from tests.support.promql import queried_series, series_family
 
@@ -177,8 +177,7 @@ def test_latency_thresholds_are_bucket_boundaries():
 
 def test_lost_files_alert_covers_the_interval_between_reconciles():
     """The alert looks back beyond the first reconcile, and beyond another one if that fails."""
-    timings = MaintenanceTimings()
-    first, interval = timings.first_reconcile_delay[1], timings.reconcile_interval
+    first, interval = FIRST_RECONCILE_DELAY[1], RECONCILE_INTERVAL
     assert duration_seconds(SWEEP_KEPT) >= 2 * first
     assert duration_seconds(SWEEP_UNHEARD) >= first + interval + duration_seconds(SWEEP_KEPT)
 

@@ -5,14 +5,13 @@ import re
 from observability.catalogue import INSTRUMENTS
 
 from support_service.api.routes import ROUTES
-from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.attachments.storage.base import S3_CALLS, S3_REPEATS
 from support_service.events.webhook_sender import WEBHOOK_OVERDUE_AGE
 from support_service.platform.access.callers import ACCESS_CALLERS
 from support_service.platform.certificates import CERTIFICATE_EXPIRES
 from support_service.platform.database.shared import DATABASE_NUMBER
 from support_service.platform.telemetry.http import HTTP_CLIENT_DURATION
-from support_service.timings import ApiTimings, AttachmentTimings
+from support_service.timings import ApiTimings
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.scrape import Scrape, parse
 from tests.support.service import service_of
@@ -36,12 +35,10 @@ def allowed_labels(row):
     }
 
 
-async def test_live_scrape_matches_the_table_of_instruments(upstream_services, redis, make_client, workload):
+async def test_live_scrape_matches_the_table_of_instruments(upstream_services, redis, make_client, workload, constants):
     """After a workload the scrape has exactly the table's families, types, labels and label values."""
-    immediate = MaintenanceTimings(first_reconcile_delay=(0.0, 0.0))
-    timings = patient_timings(
-        attachments=AttachmentTimings(maintenance=immediate), api=ApiTimings(dependency_interval=0.1)
-    )
+    constants("attachments.maintenance.jobs", FIRST_RECONCILE_DELAY=(0.0, 0.0))
+    timings = patient_timings(api=ApiTimings(dependency_interval=0.1))
     client = await make_client(SUPPORT_REDIS_URL=redis.url, timings=timings)
     await workload(client)
     for late in ("support_attachment_unrepaired", "support_redis_evicted_keys_total", "support_dependency_status"):

@@ -10,14 +10,13 @@ from support_service.cases.gauges import GaugeTimings
 from support_service.core.errors import Unavailable, case_not_found
 from support_service.events.broker.base import BrokerError
 from support_service.events.relay import RelayTimings
-from support_service.platform.audit.log import SealerTimings
 from support_service.platform.database import DatabaseTimings, SqliteTimings
 from support_service.platform.database.shared import create_database
 from support_service.platform.database.tables import tickets
 from support_service.platform.telemetry.stores import REDIS_OPERATIONS
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.single_flight import SingleFlightTimings
-from support_service.timings import AttachmentTimings, CaseTimings, TimelineTimings
+from support_service.timings import CaseTimings, TimelineTimings
 from tests.conftest import both_databases
 from tests.support.calls import (
     GENEROUS_TIMEOUT,
@@ -51,15 +50,15 @@ pytestmark = pytest.mark.usefixtures("no_consumer", "patient_cache")  # no backg
 
 
 @pytest.fixture
-def timings():
+def timings(constants):
+    constants("platform.audit.log", SEAL_INTERVAL=3600.0)
+    constants("service", ATTACHMENT_BACKLOG_INTERVAL=3600.0)
     return patient_timings(
-        audit=SealerTimings(seal_interval=3600.0),
         cases=CaseTimings(gauges=GaugeTimings(refresh_interval=3600.0)),
         timeline=TimelineTimings(
             override_refresh_interval=3600.0,
             aggregator=AggregatorTimings(single_flight=SingleFlightTimings(lease_extend_interval=3600.0)),
         ),
-        attachments=AttachmentTimings(backlog_refresh_interval=3600.0),
         events=patient_events(backlog_refresh_interval=3600.0, relay=RelayTimings(batch_interval=3600.0)),
     )
 

@@ -36,7 +36,8 @@ async def gateway(s3):
 
 
 @pytest.fixture
-async def harness(database, tmp_path, s3, gateway, metrics_and_scrape):
+async def harness(database, tmp_path, s3, gateway, metrics_and_scrape, constants):
+    constants("attachments.storage.s3", REPEAT_PAUSE=0.001)
     harness = AttachmentHarness(
         database, tmp_path / "files", gateway.address, s3.create_bucket(), Instruments(metrics_and_scrape[0].meter)
     )

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 
 from support_service.attachments.garbage import GarbageCollector
-from support_service.attachments.maintenance.offload import Offloader, OffloadTimings
+from support_service.attachments.maintenance.offload import Offloader
 from support_service.attachments.maintenance.reconcile import Reconciler, compare_ledger
 from support_service.attachments.maintenance.retention import RetentionJob
 from support_service.attachments.maintenance.scrub import Scrubber, list_attachment_page
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
-from support_service.attachments.storage.s3 import S3AttachmentStorage, S3Timings
+from support_service.attachments.storage.s3 import S3AttachmentStorage
 from support_service.cases.model.files import StoredAttachment
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
@@ -48,8 +48,7 @@ class AttachmentHarness:
     def __init__(self, database, folder, s3_url, bucket, instruments):
         self.database, self.folder, self.bucket, self.instruments = database, folder, bucket, instruments
         self.local = LocalAttachmentStorage(folder)
-        timings = S3Timings(repeat_pause=0.001)
-        self.s3 = S3AttachmentStorage(bucket, endpoint=s3_url, instruments=instruments, timings=timings)
+        self.s3 = S3AttachmentStorage(bucket, endpoint=s3_url, instruments=instruments)
         self.storages = {"local": self.local, "s3": self.s3}
         self.clock_offset = timedelta(0)
         self.service = AttachmentService(database, self.storages, instruments, AttachmentSettings(max_bytes=10_000_000))
@@ -68,11 +67,9 @@ class AttachmentHarness:
         await self.local.open()
         self.case_id = (await self.cases.open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email"))).id
 
-    def offloader(self, **timings):
+    def offloader(self):
         """Return a separate offloader, as another process has."""
-        return Offloader(
-            self.database, self.local, self.s3, self.instruments, self.clock, timings=OffloadTimings(**timings)
-        )
+        return Offloader(self.database, self.local, self.s3, self.instruments, self.clock)
 
     async def add(self, data=b"hello", name="a.txt"):
         return await add_file(self.service, self.case_id, name, "text/plain", stream(data))

@@ -82,10 +82,11 @@ async def test_copy_with_other_bytes_is_not_used(disks, monkeypatch):
     assert await disks.read_content(kept) == b"hello"
 
 
-async def test_claims_are_renewed_during_a_run(disks, monkeypatch, caplog):
+async def test_claims_are_renewed_during_a_run(disks, monkeypatch, caplog, constants):
     """Also after the database was unavailable for one renewal."""
+    constants("attachments.maintenance.offload", CLAIM_RENEWAL_INTERVAL=0.0)
     await disks.add()
-    offloader, renewals, renewed = disks.offloader(claim_renewal_interval=0.0), [], asyncio.Event()
+    offloader, renewals, renewed = disks.offloader(), [], asyncio.Event()
     renew_claims = offloader.files.renew_claims
 
     async def renew_after_a_failure(name):

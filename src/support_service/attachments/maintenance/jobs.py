@@ -3,12 +3,11 @@
 import logging
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 
 from support_service.attachments.garbage import GarbageCollector
 from support_service.attachments.maintenance.file_mover import OffloadResult
-from support_service.attachments.maintenance.offload import Offloader, OffloadTimings
+from support_service.attachments.maintenance.offload import Offloader
 from support_service.attachments.maintenance.reconcile import ATTACHMENT_UNREPAIRED, Finding, Reconciler
 from support_service.attachments.maintenance.retention import RetentionJob
 from support_service.attachments.maintenance.scrub import Scrubber, ScrubResult
@@ -22,18 +21,12 @@ from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class MaintenanceTimings:
-    """Intervals of the maintenance jobs in seconds, and the timings of single jobs."""
-
-    garbage_collection_interval: float = 30.0
-    offload_interval: float = 60.0
-    reconcile_interval: float = 3600.0
-    # From the start to the first run, so that a process that lives for less than an hour also runs it. Random, because
-    # replicas start together.
-    first_reconcile_delay: tuple[float, float] = (60.0, 300.0)
-    offload: OffloadTimings = field(default_factory=OffloadTimings)
+GARBAGE_COLLECTION_INTERVAL = 30.0  # these times are in seconds
+OFFLOAD_INTERVAL = 60.0
+RECONCILE_INTERVAL = 3600.0
+# From the start to the first run, so that a process that lives for less than an hour also runs it. Random, because
+# replicas start together.
+FIRST_RECONCILE_DELAY = (60.0, 300.0)
 
 
 class AttachmentMaintenance:
@@ -48,10 +41,8 @@ class AttachmentMaintenance:
         storages: Mapping[str, AttachmentStorage],
         instruments: Instruments,
         settings: Settings,
-        timings: MaintenanceTimings = MaintenanceTimings(),
     ) -> None:
         self._settings = settings
-        self._timings = timings
         self.storages = storages
         self.database = database
         self.instruments = instruments
@@ -63,20 +54,17 @@ class AttachmentMaintenance:
 
     def offloader(self) -> Offloader:
         """Return an Offloader from local storage to S3. Raises KeyError if there is no S3."""
-        return Offloader(
-            self.database, self.storages["local"], self.storages["s3"], self.instruments, timings=self._timings.offload
-        )
+        return Offloader(self.database, self.storages["local"], self.storages["s3"], self.instruments)
 
     def jobs(self) -> list[Job]:
         """Return the jobs that the settings enable."""
-        timings = self._timings
-        first = random.uniform(*timings.first_reconcile_delay)
+        first = random.uniform(*FIRST_RECONCILE_DELAY)
         jobs = [
-            Job("Collecting garbage", timings.garbage_collection_interval, self._collect_garbage),
-            Job("The sweep", timings.reconcile_interval, self.run_hourly_jobs, first=first),
+            Job("Collecting garbage", GARBAGE_COLLECTION_INTERVAL, self._collect_garbage),
+            Job("The sweep", RECONCILE_INTERVAL, self.run_hourly_jobs, first=first),
         ]
         if self._settings.s3.offload_after is not None:
-            jobs.append(Job("Moving files to S3", timings.offload_interval, self.offload))
+            jobs.append(Job("Moving files to S3", OFFLOAD_INTERVAL, self.offload))
         return jobs
 
     async def offload(self) -> None:
@@ -95,9 +83,7 @@ class AttachmentMaintenance:
             try:
                 await job()
             except Exception:  # the failure of one job must not stop the others
-                log.exception(
-                    "%s failed; retrying in %g s", name, self._timings.reconcile_interval, extra={"job": name}
-                )
+                log.exception("%s failed; retrying in %g s", name, RECONCILE_INTERVAL, extra={"job": name})
 
     async def _collect_garbage(self) -> None:
         await self.garbage_collector.run()

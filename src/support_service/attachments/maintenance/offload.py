@@ -5,7 +5,6 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from support_service.attachments.garbage import WallClock
@@ -31,16 +30,11 @@ DELETE_GRACE = timedelta(seconds=10)
 log = logging.getLogger(__name__)
 ReportOffload = Callable[[OffloadResult], None]
 
-
-@dataclass(frozen=True, slots=True)
-class OffloadTimings:
-    """Concurrency and intervals of the offload."""
-
-    workers: int = 8
-    claim_batch: int = 32  # files claimed in one transaction
-    claim_renewal_interval: float = 30.0  # seconds
-    # Of a file at which the target failed: if the file is the cause, the other files are tried first.
-    target_failure_retry_delay: timedelta = timedelta(minutes=5)
+WORKERS = 8
+CLAIM_BATCH = 32  # files claimed in one transaction
+CLAIM_RENEWAL_INTERVAL = 30.0  # seconds
+# Of a file at which the target failed: if the file is the cause, the other files are tried first.
+RETRY_AFTER_TARGET_FAILURE = timedelta(minutes=5)
 
 
 class Offloader:
@@ -55,11 +49,9 @@ class Offloader:
         clock: WallClock = utc_now,
         *,
         grace: timedelta | None = None,
-        timings: OffloadTimings = OffloadTimings(),
     ) -> None:
         self._database, self._source, self._clock = database, source, clock
         self.files = FileMover(database, source, target, instruments, clock, grace=grace or DELETE_GRACE)
-        self._timings = timings
 
     async def pending_totals(self, before: datetime, limit: int | None = None) -> FileTotals:
         """Return the number and size of the files to move: unclaimed, created before `before`, at most `limit`."""
@@ -82,11 +74,11 @@ class Offloader:
         `rate` is the limit in bytes per second. Raises Unavailable if a storage or the database can't be reached, or
         if the target is full. Files moved before the error stay moved.
         """
-        run = _OffloadRun(self.files, before, limit, throttle=Throttle(rate), report=report, timings=self._timings)
+        run = _OffloadRun(self.files, before, limit, throttle=Throttle(rate), report=report)
         async with run_in_background(run.renew_claims()):
             try:
                 async with asyncio.TaskGroup() as workers:
-                    for _ in range(self._timings.workers):
+                    for _ in range(WORKERS):
                         workers.create_task(run.work())
             except ExceptionGroup as failures:
                 if all(isinstance(failure, SupportError | OSError) for failure in failures.exceptions):
@@ -102,17 +94,10 @@ class _OffloadRun:
     """Workers that share the claimed files. The first that finds a storage unavailable or full stops all of them."""
 
     def __init__(
-        self,
-        files: FileMover,
-        before: datetime,
-        limit: int | None,
-        *,
-        throttle: Throttle,
-        report: ReportOffload,
-        timings: OffloadTimings,
+        self, files: FileMover, before: datetime, limit: int | None, *, throttle: Throttle, report: ReportOffload
     ) -> None:
         self._files, self._before, self._remaining = files, before, limit
-        self._throttle, self._report, self._timings = throttle, report, timings
+        self._throttle, self._report = throttle, report
         self._id = new_id()
         self._claimed: deque[ClaimedFile] = deque()
         self._claim_lock = asyncio.Lock()
@@ -126,18 +111,15 @@ class _OffloadRun:
             except Unavailable as failure:
                 self.failure = failure
                 self._report(self._files.count_failed(claimed, str(failure)))
-                await self._files.release(claimed, self._id, retry_after=self._timings.target_failure_retry_delay)
+                await self._files.release(claimed, self._id, retry_after=RETRY_AFTER_TARGET_FAILURE)
 
     async def renew_claims(self) -> None:
         while True:
-            await asyncio.sleep(self._timings.claim_renewal_interval)
+            await asyncio.sleep(CLAIM_RENEWAL_INTERVAL)
             try:
                 await self._files.renew_claims(self._id)
             except Unavailable:
-                log.exception(
-                    "Renewing the claims of an offload run failed; retrying in %g s",
-                    self._timings.claim_renewal_interval,
-                )
+                log.exception("Renewing the claims of an offload run failed; retrying in %g s", CLAIM_RENEWAL_INTERVAL)
 
     async def release_unstarted(self) -> None:
         """Release the claimed files that no worker has started."""
@@ -148,7 +130,7 @@ class _OffloadRun:
     async def _next_file(self) -> ClaimedFile | None:
         async with self._claim_lock:
             if not self._claimed:
-                batch = self._timings.claim_batch
+                batch = CLAIM_BATCH
                 limit = batch if self._remaining is None else min(batch, self._remaining)
                 if limit:
                     self._claimed.extend(await self._files.claim(self._before, self._id, limit))

@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import monotonic
 from types import MappingProxyType
@@ -42,15 +41,10 @@ MISSING_REASON = "The object is missing from the bucket, but its row exists."
 TOO_SHORT_REASON = "The object is shorter than when it was stored."
 CACHE_CONTROL = "private, no-cache"
 
-
-@dataclass(frozen=True, slots=True)
-class S3Timings:
-    """Timeouts in seconds."""
-
-    response: float = 15.0  # for any response except that to a large upload, with repeats, in case the server hangs
-    repeat_pause: float = 0.1  # before the first repeat of a call; doubles with each further one
-    stall: float = 60.0  # a large upload fails if the server accepts no more data for this time
-    complete: float = 300.0  # for the server to assemble the parts of a large file
+RESPONSE_TIMEOUT = 15.0  # for any response except that to a large upload, with repeats, in case the server hangs
+REPEAT_PAUSE = 0.1  # before the first repeat of a call; doubles with each further one
+STALL_TIMEOUT = 60.0  # a large upload fails if the server accepts no more data for this time
+COMPLETE_TIMEOUT = 300.0  # for the server to assemble the parts of a large file
 
 
 STOPPED = "the stream was stopped or cancelled"
@@ -145,11 +139,9 @@ class S3AttachmentStorage:
         region: str = "us-east-1",
         credentials: Mapping[str, str] = MappingProxyType({}),
         instruments: Instruments | None = None,
-        timings: S3Timings = S3Timings(),
     ) -> None:
         """`credentials` are options of obstore; without them it reads the variables of AWS itself."""
-        self._timings = timings
-        self._calls = S3Calls(instruments, timings.repeat_pause)
+        self._calls = S3Calls(instruments, REPEAT_PAUSE)
         config: Any = {"region": region, **({"endpoint": endpoint} if endpoint else {}), **credentials}
 
         def store(max_repeats: int) -> S3Store:
@@ -281,7 +273,7 @@ class S3AttachmentStorage:
             return None
         with translate_errors():
             signed = obstore.sign_async(self._store, "GET", key, timedelta(seconds=seconds))
-            return str(await asyncio.wait_for(signed, self._timings.response))
+            return str(await asyncio.wait_for(signed, RESPONSE_TIMEOUT))
 
     def free_bytes(self) -> int | None:
         return None
@@ -297,10 +289,10 @@ class S3AttachmentStorage:
 
     async def _read_once(self, key: str, offset: int, length: int, size: int | None) -> AsyncGenerator[bytes, None]:
         request = obstore.get_async(self._store, key, options={"range": (offset, offset + length)})
-        response = await asyncio.wait_for(request, self._timings.response)
+        response = await asyncio.wait_for(request, RESPONSE_TIMEOUT)
         check_size(response.meta["size"], size)
         stream = response.stream(READ_BLOCK_BYTES)
-        while block := await asyncio.wait_for(anext(stream, b""), self._timings.response):
+        while block := await asyncio.wait_for(anext(stream, b""), RESPONSE_TIMEOUT):
             length -= len(block)
             yield bytes(block)
         if length > 0:
@@ -309,17 +301,17 @@ class S3AttachmentStorage:
     async def _call(
         self, operation: Operation, call: Callable[[], Awaitable[Any]], *, is_repeatable: bool = True
     ) -> Any:
-        return await self._calls.make(operation, call, self._timings.response, is_repeatable=is_repeatable)
+        return await self._calls.make(operation, call, RESPONSE_TIMEOUT, is_repeatable=is_repeatable)
 
     async def _put_object(self, key: str, data: bytes, attributes: Any) -> None:
-        within = self._timings.response + len(data) / MIN_UPLOAD_RATE
+        within = RESPONSE_TIMEOUT + len(data) / MIN_UPLOAD_RATE
         await self._calls.make("put", lambda: obstore.put_async(self._store, key, data, attributes=attributes), within)
 
     async def _wait_until_sent(self, sending: asyncio.Future[Any], source: HashingStream) -> None:
         """Wait until a file is sent. Raises TimeoutError if the server accepts no more data or does not respond."""
-        while not (await asyncio.wait([sending], timeout=self._timings.stall / 10))[0]:
+        while not (await asyncio.wait([sending], timeout=STALL_TIMEOUT / 10))[0]:
             completing = source.ended and source.failure is None
-            if source.stalled_seconds() > (self._timings.complete if completing else self._timings.stall):
+            if source.stalled_seconds() > (COMPLETE_TIMEOUT if completing else STALL_TIMEOUT):
                 sending.cancel()
                 raise TimeoutError
         sending.result()
@@ -329,7 +321,7 @@ class S3AttachmentStorage:
 
         If the server hangs, a multipart upload may stay open until the bucket's lifecycle rule aborts it.
         """
-        await asyncio.wait([sending], timeout=self._timings.response)
+        await asyncio.wait([sending], timeout=RESPONSE_TIMEOUT)
         if not sending.done():
             sending.cancel()
         elif not sending.exception():  # pragma: no cover - it was whole in the moment of the cancellation

@@ -110,14 +110,10 @@ async def erase_cases(
     return sum(map(len, erased.values()))
 
 
-@dataclass(frozen=True, slots=True)
-class SealerTimings:
-    """Intervals in seconds, and batches of the sealer."""
-
-    seal_interval: float = 1.0  # between two runs at least: under load they have more entries to seal
-    poll_interval: float = 2.0  # for entries of other processes, and for the gauges
-    batch_size: int = 100  # entries per transaction, which on SQLite blocks all other writers
-    batch_bytes: int = entry_rows.MAX_PAGE_BYTES  # of changes in a batch, plus the last entry
+SEAL_INTERVAL = 1.0  # between two runs at least: under load they have more entries to seal
+POLL_INTERVAL = 2.0  # for entries of other processes, and for the gauges
+SEAL_BATCH = 100  # entries per transaction, which on SQLite blocks all other writers
+SEAL_BYTES = entry_rows.MAX_PAGE_BYTES  # of changes in a batch, plus the last entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +129,9 @@ class SealerStatus:
 class Sealer:
     """Background sealing of entries, with metrics: the length of the chain and the age of the oldest unsealed entry."""
 
-    def __init__(self, database: Database, instruments: Instruments, timings: SealerTimings = SealerTimings()) -> None:
+    def __init__(self, database: Database, instruments: Instruments) -> None:
         self._database = database
         self._instruments = instruments
-        self._timings = timings
         self.status: SealerStatus | None = None
         instruments.observe(AUDIT_SEALED, lambda: [(self.status.length, {})] if self.status else [])
         instruments.observe(
@@ -167,21 +162,21 @@ class Sealer:
         """Seal all unsealed entries, in batches."""
         while (await self.refresh_gauges()).oldest_unsealed is not None:
             async with self._database.transaction() as tx:
-                sealed = await _seal_batch(tx, self._timings)
+                sealed = await _seal_batch(tx)
             for action, number in Counter(known_or_other(each.action, COUNTED_ACTIONS) for each in sealed).items():
                 self._instruments.add(AUDIT_ENTRIES, number, {"action": action})
 
 
-async def seal_all(tx: Transaction, timings: SealerTimings = SealerTimings()) -> None:
+async def seal_all(tx: Transaction) -> None:
     """Seal every entry visible to this transaction, including its own. Other sealers wait for its end."""
-    while await _seal_batch(tx, timings):
+    while await _seal_batch(tx):
         pass
 
 
-async def _seal_batch(tx: Transaction, timings: SealerTimings) -> Sequence[chain.StoredAuditEntry]:
+async def _seal_batch(tx: Transaction) -> Sequence[chain.StoredAuditEntry]:
     head = await entry_rows.lock_head(tx)
     sealed: list[chain.StoredAuditEntry] = []
-    for entry in await entry_rows.read_unsealed(tx, timings.batch_size, timings.batch_bytes):
+    for entry in await entry_rows.read_unsealed(tx, SEAL_BATCH, SEAL_BYTES):
         sealed.append(chain.seal_entry(head, entry, os.urandom(chain.SALT_BYTES)))
         head = sealed[-1].head_after
     if sealed:

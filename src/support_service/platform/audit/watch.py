@@ -7,7 +7,6 @@ only a head that was noted elsewhere, is in `verify.py`.
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from support_service.platform.audit import entry_rows
 from support_service.platform.audit.chain import DETACHED, ChainHead
@@ -29,30 +28,17 @@ AUDIT_VERIFIED = InstrumentSpec(
     "support.audit.verified", "counter", "{entry}", "Entries of the audit log that the regular verification has read"
 )
 
-
-@dataclass(frozen=True, slots=True)
-class WatchTimings:
-    """The interval in seconds, and the entries of a round: a pass over a million takes three and a half hours."""
-
-    interval: float = 60.0
-    new_entries: int = 5000
-    old_entries: int = 5000
+VERIFY_INTERVAL = 60.0  # seconds
+NEW_ENTRIES = OLD_ENTRIES = 5000  # of a round: a pass over a million takes three and a half hours
 
 
 class ChainWatch:
     """Verifies the chain while `is_leader` returns True."""
 
-    def __init__(
-        self,
-        database: Database,
-        instruments: Instruments,
-        is_leader: Callable[[], bool],
-        timings: WatchTimings = WatchTimings(),
-    ) -> None:
+    def __init__(self, database: Database, instruments: Instruments, is_leader: Callable[[], bool]) -> None:
         self._database = database
         self._instruments = instruments
         self._is_leader = is_leader
-        self._timings = timings
         self._newest: ChainHead | None = None  # up to here the entries were verified as they came
         self._pass: ChainHead | None = None  # up to here the current pass has verified all entries
 
@@ -75,11 +61,11 @@ class ChainWatch:
     async def _verify_new_entries(self) -> str | None:
         if self._newest is None:
             end, _ = await entry_rows.read_head_and_oldest_unsealed(self._database)
-            newest, flaw = await self._head_at(end.position - self._timings.new_entries)
+            newest, flaw = await self._head_at(end.position - NEW_ENTRIES)
             if flaw:
                 return flaw
             self._newest = newest
-        self._newest, flaw = await self._verify_after(self._newest, self._timings.new_entries)
+        self._newest, flaw = await self._verify_after(self._newest, NEW_ENTRIES)
         if flaw:
             await self._store_pass(self._newest)  # where another leader begins
         return flaw
@@ -91,7 +77,7 @@ class ChainWatch:
             if flaw:
                 return flaw
             self._pass = known
-        known, count = self._pass, self._timings.old_entries
+        known, count = self._pass, OLD_ENTRIES
         reached, flaw = await self._verify_after(known, count)
         if flaw is None and reached.position - known.position < count:
             flaw = await self._find_flaw_before_first()
