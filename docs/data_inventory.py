@@ -6,13 +6,13 @@ from pathlib import Path
 
 from generated_page import write_or_check
 
-from support_service.cases.case_files import CaseFileLimits
+from support_service.cases.case_files import STAGING_TIME
 from support_service.cases.model.case import Attachment, Case, CaseLink, CaseSummary, ListedCase, Message
 from support_service.core.personal import rules_of
 from support_service.desk.bulk import UNDO_TIME
 from support_service.events.webhook_sender import RETENTION_DELIVERED, RETENTION_FAILED
 from support_service.platform.database.tables import ERASURE, metadata
-from support_service.platform.idempotency_keys import IdempotencyTimings
+from support_service.platform.idempotency_keys import RETENTION
 
 PAGE = Path(__file__).parent / "operations/data-inventory.md"
 HEAD = """\
@@ -79,7 +79,7 @@ KEPT_FOR = {
     "report_changes": "until it is counted: a job does so from 500 changes on",
     "case_results": CASE,
     "attachments": "as long as the case, or `SUPPORT_RETENTION_AFTER`",
-    "staged_attachments": f"{CaseFileLimits().staging_time.total_seconds() / 3600:g} hours",
+    "staged_attachments": f"{STAGING_TIME.total_seconds() / 3600:g} hours",
     "attachment_deletions": "as `tickets`",
     "views": "until the view is deleted",
     "notifications": "30 days",
@@ -90,7 +90,7 @@ KEPT_FOR = {
     "published_events": "an hour",
     "webhook_deliveries": f"{RETENTION_DELIVERED.days} day; {RETENTION_FAILED.days} days if failed",
     "audit_log": "without limit, or until a segment is detached",
-    "idempotency_keys": f"{IdempotencyTimings().retention.total_seconds() / 3600:g} hours",
+    "idempotency_keys": f"{RETENTION.total_seconds() / 3600:g} hours",
 }
 
 

@@ -1,9 +1,11 @@
 """Fixtures of all tests. Nothing of the service is mocked: databases, caches and upstream services are real."""
 
 import asyncio
+import math
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,7 @@ from tests.support.sessions import (  # noqa: F401 - fixtures
     sqlite_template,
 )
 from tests.support.times import count_service, measured
-from tests.support.timings import PATIENT_DATABASE, patient_timings
+from tests.support.timings import PATIENT_DATABASE, change_constants, patient_timings
 from tests.support.upstream import SourceService, source_services, url_variables
 
 load_profile()
@@ -160,12 +162,22 @@ def settings(environment: dict[str, str]) -> Settings:
 @pytest.fixture
 def constants(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Change constants of a module of the service: `constants("desk.bulk", KEY_TIME=timedelta(0))`."""
+    return partial(change_constants, monkeypatch)
 
-    def change(module: str, **values: object) -> None:
-        for name, value in values.items():
-            monkeypatch.setattr(f"support_service.{module}.{name}", value)
 
-    return change
+@pytest.fixture(scope="module")
+def shared_constants() -> Iterator[Callable[..., None]]:
+    """Like `constants`, for services that all tests of a module share."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield partial(change_constants, patch)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def exact_counts() -> Iterator[None]:
+    """Let no count of cases be shared, so that each is exact."""
+    with pytest.MonkeyPatch.context() as patch:
+        change_constants(patch, "cases.listing.case_list", MIN_SHARED_DURATION=math.inf)
+        yield
 
 
 @pytest.fixture

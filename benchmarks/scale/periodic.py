@@ -8,7 +8,7 @@ from time import perf_counter
 from benchmarks.scale import calls
 from benchmarks.scale.clocks import DUE_FROM, DUE_RANGE
 from support_service.cases import gauges
-from support_service.cases.clocks.breaches import DetectorTimings
+from support_service.cases.clocks.breaches import BATCH_SIZE
 from support_service.cases.snoozes import read_first_end
 from support_service.cases.sql import clock_rows
 from support_service.core.clock import utc_now
@@ -50,7 +50,7 @@ async def _clock_gauges(database: RowReader) -> None:
 
 
 async def _due_clocks(database: RowReader, after: timedelta = timedelta(0)) -> None:
-    await clock_rows.read_cases_due(database, utc_now() + after, DetectorTimings().batch_size)
+    await clock_rows.read_cases_due(database, utc_now() + after, BATCH_SIZE)
 
 
 async def _many_due_clocks(database: RowReader) -> None:

@@ -21,12 +21,13 @@ from support_service.api.dependency_status import DEPENDENCY_STATUS, REPLICA_REA
 from support_service.attachments.maintenance.jobs import AttachmentMaintenance
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage import open_storages
+from support_service.cases import gauges as case_gauges
+from support_service.cases import snoozes
 from support_service.cases.case_erasure import erasure_rules_of_events
 from support_service.cases.case_files import CaseFiles
-from support_service.cases.clocks.breaches import BreachDetector
+from support_service.cases.clocks import breaches
 from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.clocks.known_policies import KnownPolicies
-from support_service.cases.gauges import CaseGauges, ClockGauges
 from support_service.cases.inbound_handler import InboundEventHandler
 from support_service.cases.known_agents import DIRECTORY_REFRESH_INTERVAL, KnownAgents
 from support_service.cases.links import LinkService
@@ -34,7 +35,6 @@ from support_service.cases.masking import Masker
 from support_service.cases.notifier import Notifier
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
-from support_service.cases.snoozes import SnoozeWaker
 from support_service.cases.splitting import CaseSplitter
 from support_service.core.domain.upstream_services import SOURCES
 from support_service.core.errors import UserError
@@ -88,7 +88,7 @@ from support_service.platform.telemetry.stores import (
     watch_redis,
 )
 from support_service.platform.telemetry.telemetry import Telemetry
-from support_service.reports.counters import ReportCounters
+from support_service.reports import counters
 from support_service.stream.service import ChangeStream
 from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache import InProcessCache, SnapshotStore
@@ -273,42 +273,42 @@ class Service:
         runner.run(Job("Sealing the audit log", pause, self.sealer.run))
 
     async def _open_clocks(self) -> None:
-        database, instruments, timings = self.database, self._instruments, self.timings.sla
+        database, instruments = self.database, self._instruments
         policies = KnownPolicies(database)
         await policies.refresh()
-        detector = BreachDetector(database, policies, instruments, timings.detector)
-        gauges = ClockGauges(database, instruments, timings.gauges)
+        detector = breaches.BreachDetector(database, policies, instruments)
+        gauges = case_gauges.ClockGauges(database, instruments)
         await gauges.refresh()
         self._runner.push_async_callback(_release_lease, detector)
         self._runner.run(
             Job("Reading service level policies", POLICY_REFRESH_INTERVAL, policies.refresh),
-            Job("Reporting breaches of service levels", timings.detector.interval, detector.run, first=0),
-            Job("Reading the clocks of cases", timings.gauges.refresh_interval, gauges.refresh),
+            Job("Reporting breaches of service levels", breaches.INTERVAL, detector.run, first=0),
+            Job("Reading the clocks of cases", case_gauges.CLOCK_REFRESH_INTERVAL, gauges.refresh),
         )
         self._clocks = ClockTracker(policies, instruments)
         self.policies = PolicyService(database, policies, max_policies=self.timings.max_policies)
 
     async def _open_cases(self) -> None:
-        database, instruments, settings, timings = self.database, self._instruments, self.settings, self.timings
+        database, instruments, settings = self.database, self._instruments, self.settings
         run = self._runner.run
         self._known_agents = KnownAgents(database)
         await self._known_agents.refresh()
         run(Job("Reading the directory", DIRECTORY_REFRESH_INTERVAL, self._known_agents.refresh))
         self._recorder = CaseRecorder(instruments, self._clocks, settings.cases, Notifier(self._known_agents))
-        self._files = CaseFiles(timings.cases.files, settings.server.url_prefix)
-        self.cases = CaseService(database, self._recorder, timings.cases.limits, self._files)
+        self._files = CaseFiles(settings.server.url_prefix)
+        self.cases = CaseService(database, self._recorder, self._files)
         self.links = LinkService(database, self._recorder)
         self.splitter = CaseSplitter(database, self._recorder)
-        gauges = CaseGauges(database, instruments, timings.cases.gauges)
+        gauges = case_gauges.CaseGauges(database, instruments)
         await gauges.refresh()
-        waker = SnoozeWaker(database, self._recorder, instruments, timings.cases.waker)
+        waker = snoozes.SnoozeWaker(database, self._recorder, instruments)
         self._runner.push_async_callback(_release_lease, waker)
         run(
-            Job("Counting open cases", timings.cases.gauges.refresh_interval, gauges.refresh),
-            Job("Opening snoozed cases", timings.cases.waker.interval, waker.run, first=0),
+            Job("Counting open cases", case_gauges.CASE_REFRESH_INTERVAL, gauges.refresh),
+            Job("Opening snoozed cases", snoozes.INTERVAL, waker.run, first=0),
         )
-        self.reports = ReportCounters(database, settings.cases.known_channels, timings.reports)
-        run(Job("Adding to the counters of reports", timings.reports.interval, self.reports.add_occurrences))
+        self.reports = counters.ReportCounters(database, settings.cases.known_channels)
+        run(Job("Adding to the counters of reports", counters.ADD_INTERVAL, self.reports.add_occurrences))
         self.agents = AgentDirectory(database, self._known_agents)
         run(Job("Storing the claims of people", CLAIMS_INTERVAL, self.agents.store_claims))
 
@@ -525,7 +525,7 @@ class Service:
 SERVICE = web.AppKey("service", Service)
 
 
-async def _release_lease(job: BreachDetector | SnoozeWaker) -> None:
+async def _release_lease(job: breaches.BreachDetector | snoozes.SnoozeWaker) -> None:
     try:
         await job.close()
     except Exception as error:  # noqa: BLE001 - a shutdown must not fail

@@ -3,11 +3,6 @@
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from support_service.cases.case_files import CaseFileLimits
-from support_service.cases.clocks.breaches import DetectorTimings
-from support_service.cases.gauges import GaugeTimings
-from support_service.cases.service import CaseLimits
-from support_service.cases.snoozes import WakerTimings
 from support_service.desk.views import ViewLimits
 from support_service.events.broker.base import RedisBrokerTimings
 from support_service.events.consumer import ConsumerTimings
@@ -19,30 +14,11 @@ from support_service.oncall.judge import OncallTimings
 from support_service.platform.access.timings import AccessTimings
 from support_service.platform.database import DatabaseTimings
 from support_service.platform.telemetry.telemetry import TelemetryTimings
-from support_service.reports.counters import ReportTimings
 from support_service.stream.service import StreamTimings
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.cache import RedisCacheTimings
 from support_service.timeline.overrides import REFRESH_INTERVAL
 from support_service.timeline.source_health import BreakerTimings
-
-
-@dataclass(frozen=True, slots=True)
-class SlaTimings:
-    """Intervals and limits of service levels."""
-
-    detector: DetectorTimings = field(default_factory=DetectorTimings)
-    gauges: GaugeTimings = field(default_factory=lambda: GaugeTimings(refresh_interval=5.0))
-
-
-@dataclass(frozen=True, slots=True)
-class CaseTimings:
-    """Intervals and limits of cases."""
-
-    gauges: GaugeTimings = field(default_factory=GaugeTimings)
-    waker: WakerTimings = field(default_factory=WakerTimings)
-    limits: CaseLimits = field(default_factory=CaseLimits)
-    files: CaseFileLimits = field(default_factory=CaseFileLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +63,9 @@ class Timings:
     guard: GuardTimings = field(default_factory=GuardTimings)
     access: AccessTimings = field(default_factory=AccessTimings)
     database: DatabaseTimings = field(default_factory=DatabaseTimings)
-    sla: SlaTimings = field(default_factory=SlaTimings)
-    cases: CaseTimings = field(default_factory=CaseTimings)
     timeline: TimelineTimings = field(default_factory=TimelineTimings)
     views: ViewLimits = field(default_factory=ViewLimits)
     max_policies: int = 100
-    reports: ReportTimings = field(default_factory=ReportTimings)
     events: EventTimings = field(default_factory=EventTimings)
     stream: StreamTimings = field(default_factory=StreamTimings)
     api: ApiTimings = field(default_factory=ApiTimings)

@@ -1,17 +1,16 @@
 """Generous timings of services under test. Services that run as processes use the defaults."""
 
-import math
 from dataclasses import replace
 
-from support_service.cases.listing.case_list import SharedCountLimits
-from support_service.cases.service import CaseLimits
+import pytest
+
 from support_service.desk.views import ViewLimits
 from support_service.events.broker.base import RedisBrokerTimings
 from support_service.events.relay import RelayTimings
 from support_service.guard.fair_turns import TurnLimits
 from support_service.oncall.judge import OncallTimings
 from support_service.platform.database import DatabaseTimings, PostgresTimings
-from support_service.timings import ApiTimings, CaseTimings, EventTimings, Timings
+from support_service.timings import ApiTimings, EventTimings, Timings
 from tests.support.calls import GENEROUS_TIMEOUT
 
 PATIENT_POSTGRES = PostgresTimings(
@@ -27,9 +26,14 @@ PATIENT_API = ApiTimings(
     turns=TurnLimits(max_wait=6 * GENEROUS_TIMEOUT),
 )
 EVERY_VIEW_COUNTED = ViewLimits(count_timeout=6 * GENEROUS_TIMEOUT)
-EXACT_COUNTS = CaseTimings(limits=CaseLimits(counts=SharedCountLimits(min_duration=math.inf)))
 WITHOUT_FIRST_SAMPLE = OncallTimings(first_sample=3600.0)  # it takes as long as the rest of a start
 PATIENT_REDIS = RedisBrokerTimings(timeout=2 * GENEROUS_TIMEOUT)
+
+
+def change_constants(patch: pytest.MonkeyPatch, module: str, **values: object) -> None:
+    """Change constants of a module of the service, named without the package."""
+    for name, value in values.items():
+        patch.setattr(f"support_service.{module}.{name}", value)
 
 
 def patient_timings(**changes: object) -> Timings:
@@ -37,7 +41,6 @@ def patient_timings(**changes: object) -> Timings:
         database=PATIENT_DATABASE,
         events=patient_events(),
         api=PATIENT_API,
-        cases=EXACT_COUNTS,
         views=EVERY_VIEW_COUNTED,
         oncall=WITHOUT_FIRST_SAMPLE,
     )

@@ -37,14 +37,9 @@ ATTACHMENT_DELETED = InstrumentSpec(
     {"reason": ("request", "retention", "erasure")},
 )
 
-
-@dataclass(frozen=True, slots=True)
-class CaseFileLimits:
-    """How many files a case and an uploader may have, and how long staged files wait."""
-
-    max_files_per_case: int = 1000  # because reading a case reads all its attachments
-    max_staged_files: int = 100  # of one uploader, in all cases
-    staging_time: timedelta = timedelta(hours=24)  # in which a message must name a staged file
+MAX_FILES_PER_CASE = 1000  # because reading a case reads all its attachments
+MAX_STAGED_FILES = 100  # of one uploader, in all cases
+STAGING_TIME = timedelta(hours=24)  # in which a message must name a staged file
 
 
 @dataclass(slots=True)
@@ -59,14 +54,13 @@ class MessageFiles:
 class CaseFiles:
     """Adds files to cases, and removes them. `totals` are the totals of each storage that this process knows."""
 
-    def __init__(self, limits: CaseFileLimits = CaseFileLimits(), public_url: str = "") -> None:
-        self._limits = limits
+    def __init__(self, public_url: str = "") -> None:
         self._public_url = public_url
         self.totals: dict[str, FileTotals] = {}
 
     def staged_until(self, attachment: StoredAttachment) -> datetime:
         """Return the time until which a message must name a staged file."""
-        return attachment.created_at + self._limits.staging_time
+        return attachment.created_at + STAGING_TIME
 
     async def check_upload(
         self, reader: RowReader, principal: Principal, case_id: str, expected: ExpectedVersions = None
@@ -82,7 +76,7 @@ class CaseFiles:
             await self.check_upload(reader, principal, original)
             return
         _check_open_for_files(principal, case)
-        if case.files >= self._limits.max_files_per_case:
+        if case.files >= MAX_FILES_PER_CASE:
             raise self._too_many_files()
 
     async def add(
@@ -107,7 +101,7 @@ class CaseFiles:
         A closed duplicate keeps it, too: its message arrives in another case. Raises the errors of `check_upload`, and
         Conflict if the uploader has too many staged files.
         """
-        principal, most = work.origin.principal, self._limits.max_staged_files
+        principal, most = work.origin.principal, MAX_STAGED_FILES
         # An erasure that runs at the same time deletes the file, or ends first and the customer has no case.
         locked = await case_rows.lock_shared(work.tx, attachment.ticket_id)
         case = _check_accepts_files(principal, attachment.ticket_id, locked, expected)
@@ -193,7 +187,7 @@ class CaseFiles:
         changes = {name: (None, value) for name, value in audited_attachment_fields(added).items()}
         await audit.record(work, added.ticket_id, "attachment.added", added.created_at, changes)
         await attachment_rows.add_to_ledger(work.tx, added.storage, 1, added.size_bytes)
-        if not await attachment_rows.add(work.tx, added, self._limits.max_files_per_case):
+        if not await attachment_rows.add(work.tx, added, MAX_FILES_PER_CASE):
             raise self._too_many_files()
         work.after_commit(partial(self._add_to_totals, added))
 
@@ -202,7 +196,7 @@ class CaseFiles:
             self.totals[added.storage] = FileTotals(known.files + 1, known.bytes + added.size_bytes)
 
     def _too_many_files(self) -> SupportError:
-        most = self._limits.max_files_per_case
+        most = MAX_FILES_PER_CASE
         return problem("case_full", f"This case has {most:,} files, as many as it may have; open another case.")
 
 

@@ -4,7 +4,6 @@ Every replica reads them, so that they tell if the job that reports breaches sta
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -152,24 +151,19 @@ async def read_oldest_due_times(reader: RowReader) -> Mapping[ClockTarget | str,
     return row._asdict() if row else {}
 
 
-@dataclass(frozen=True, slots=True)
-class GaugeTimings:
-    """Times of gauges in seconds."""
-
-    refresh_interval: float = 15.0
-    max_age: float = 60.0  # values are published for so long while they can't be refreshed
-    merge_from_rows: int = 1000  # rows of counts beyond one for each number; SQLite never has more
+CASE_REFRESH_INTERVAL, CLOCK_REFRESH_INTERVAL = 15.0, 5.0  # seconds
+MAX_AGE = 60.0  # values are published for so long while they can't be refreshed
+MERGE_FROM_ROWS = 1000  # rows of counts beyond one for each number; SQLite never has more
 
 
 class CaseGauges:
     """Reads the number of unsettled cases, and the oldest ones, and publishes what it read, unless it is too old."""
 
-    def __init__(self, database: Database, instruments: Instruments, timings: GaugeTimings = GaugeTimings()) -> None:
+    def __init__(self, database: Database, instruments: Instruments) -> None:
         self._database = database
-        self._merge_from_rows = timings.merge_from_rows
-        self._counts = LastReading[StoredCounts](timings.max_age)
-        self._waiting_since = LastReading[tuple[datetime | None]](timings.max_age)
-        self._snooze_end = LastReading[tuple[datetime | None]](timings.max_age)
+        self._counts = LastReading[StoredCounts](MAX_AGE)
+        self._waiting_since = LastReading[tuple[datetime | None]](MAX_AGE)
+        self._snooze_end = LastReading[tuple[datetime | None]](MAX_AGE)
         instruments.observe(
             TICKET_OPEN,
             self._counts.observations(
@@ -186,21 +180,20 @@ class CaseGauges:
 
     async def refresh(self) -> None:
         """Read the counters. Sum their rows into one for each key if there are many."""
-        counts = await CASE_COUNTS.read_and_merge(self._database, self._merge_from_rows)
+        counts = await CASE_COUNTS.read_and_merge(self._database, MERGE_FROM_ROWS)
         self._waiting_since.store((await read_oldest_waiting_since(self._database),))
         self._snooze_end.store((await read_first_end(self._database),))
         self._counts.store(counts)
-        await AGENT_COUNTS.read_and_merge(self._database, self._merge_from_rows)
+        await AGENT_COUNTS.read_and_merge(self._database, MERGE_FROM_ROWS)
 
 
 class ClockGauges:
     """Reads the clocks and publishes what it read, unless it is too old."""
 
-    def __init__(self, database: Database, instruments: Instruments, timings: GaugeTimings) -> None:
+    def __init__(self, database: Database, instruments: Instruments) -> None:
         self._database = database
-        self._merge_from_rows = timings.merge_from_rows
-        self._counts = LastReading[StoredCounts](timings.max_age)
-        self._oldest = LastReading[Mapping[ClockTarget | str, datetime | None]](timings.max_age)
+        self._counts = LastReading[StoredCounts](MAX_AGE)
+        self._oldest = LastReading[Mapping[ClockTarget | str, datetime | None]](MAX_AGE)
         instruments.observe(
             SLA_RUNNING,
             self._counts.observations(
@@ -219,6 +212,6 @@ class ClockGauges:
 
     async def refresh(self) -> None:
         """Read the counters and the oldest clocks. Sum the rows of the counters if there are many."""
-        counts = await CLOCK_COUNTS.read_and_merge(self._database, self._merge_from_rows)
+        counts = await CLOCK_COUNTS.read_and_merge(self._database, MERGE_FROM_ROWS)
         self._oldest.store(await read_oldest_due_times(self._database))
         self._counts.store(counts)

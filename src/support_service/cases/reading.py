@@ -7,7 +7,7 @@ from typing import TypeVar
 from support_service.cases.case_rules import permission_missing
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.listing import case_list, case_sorts
-from support_service.cases.listing.case_list import CaseNumbers, SharedCountLimits, SharedCounts
+from support_service.cases.listing.case_list import CaseNumbers, SharedCounts
 from support_service.cases.model.case import CasePage, Workload
 from support_service.cases.model.requests import CaseFilters, CaseQuery
 from support_service.cases.sql import case_reading, link_rows
@@ -23,10 +23,10 @@ Found = TypeVar("Found", CaseOwnership, StoredCase)
 class CaseReader:
     """Reads single cases, lists of cases and their numbers."""
 
-    def __init__(self, database: Database, policies: KnownPolicies, counts: SharedCountLimits) -> None:
+    def __init__(self, database: Database, policies: KnownPolicies) -> None:
         self._database = database
         self._policies = policies
-        self._counts = SharedCounts(database, counts)
+        self._counts = SharedCounts(database)
 
     async def read_case(
         self,

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
@@ -17,7 +16,6 @@ from support_service.cases.links import (
     contended_rows_of,
     hold_arrival,
 )
-from support_service.cases.listing.case_list import SharedCountLimits
 from support_service.cases.model.case import MAX_CONVERSATION_BYTES, Case, CaseSummary, Message
 from support_service.cases.model.files import StoredAttachment
 from support_service.cases.model.requests import CaseChange, Closing, NewCase, NewMessage, StatusChange
@@ -37,14 +35,6 @@ from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, retri
 MAX_NEW_MESSAGES = 50  # in the answer to a conflict: the newest messages that the caller does not know
 
 
-@dataclass(frozen=True, slots=True)
-class CaseLimits:
-    """Limits of cases."""
-
-    max_conversation_bytes: int = MAX_CONVERSATION_BYTES
-    counts: SharedCountLimits = field(default_factory=SharedCountLimits)
-
-
 class ExistingCase(NamedTuple):
     """A case that was opened before with the same external id, as the principal may read it now."""
 
@@ -60,15 +50,8 @@ class ExistingCase(NamedTuple):
 class CaseService(CaseReader):
     """Opens and changes cases, and reads them."""
 
-    def __init__(
-        self,
-        database: Database,
-        recorder: CaseRecorder,
-        limits: CaseLimits = CaseLimits(),
-        files: CaseFiles | None = None,
-    ) -> None:
-        super().__init__(database, recorder.clocks.policies, limits.counts)
-        self._limits = limits
+    def __init__(self, database: Database, recorder: CaseRecorder, files: CaseFiles | None = None) -> None:
+        super().__init__(database, recorder.clocks.policies)
         self._recorder = recorder
         self._files = files or CaseFiles()
 
@@ -311,7 +294,7 @@ class CaseService(CaseReader):
         if is_public:
             await check_not_merged(work.tx, principal, case_id, state)
         check_version(visible_version(principal, state.version, state.internal_changes) - 1, expected)
-        if state.conversation_bytes > self._limits.max_conversation_bytes:
+        if state.conversation_bytes > MAX_CONVERSATION_BYTES:
             raise problem("case_full", "The conversation of this case is full; open another case.")
         if message.author_type == "customer" and not closing:
             _check_not_closed(state.status)

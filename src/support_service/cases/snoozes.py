@@ -9,7 +9,6 @@ the service is down end when it starts.
 A customer's message ends a snooze too, in its own transaction: see `CaseService.add_message`.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -46,31 +45,20 @@ async def read_first_end(reader: RowReader) -> datetime | None:
     return row.snoozed_until if row else None
 
 
-@dataclass(frozen=True, slots=True)
-class WakerTimings:
-    """Times in seconds, and the size of batches. A case is opened at most an interval late, or a lost lease more."""
-
-    interval: float = 1.5
-    lease_duration: float = 3.0
-    max_clock_skew: float = 60.0  # a lease that ends later than this allows was taken by a replica with a wrong clock
-    batch_size: int = 50  # cases per transaction
+INTERVAL = 1.5  # seconds; a case is opened at most so late, or a lost lease more
+LEASE_DURATION = 3.0  # seconds
+MAX_CLOCK_SKEW = 60.0  # a lease that ends later than this allows was taken by a replica with a wrong clock
+BATCH_SIZE = 50  # cases per transaction
 
 
 class SnoozeWaker:
     """Opens the cases whose snooze has ended."""
 
-    def __init__(
-        self,
-        database: Database,
-        recorder: CaseRecorder,
-        instruments: Instruments,
-        timings: WakerTimings = WakerTimings(),
-    ) -> None:
+    def __init__(self, database: Database, recorder: CaseRecorder, instruments: Instruments) -> None:
         self._database = database
         self._recorder = recorder
         self._instruments = instruments
-        self._batch_size = timings.batch_size
-        self._lease = JobLease(database, "snoozes", timings.lease_duration, timings.max_clock_skew)
+        self._lease = JobLease(database, "snoozes", LEASE_DURATION, MAX_CLOCK_SKEW)
 
     async def run(self) -> None:
         """Open all cases that are due, if this replica gets the lease. Without a due case nothing is written."""
@@ -85,7 +73,7 @@ class SnoozeWaker:
     async def _wake_due(self) -> int:
         """Open the cases that are due and that no other transaction changes now, a batch at most; return the number."""
         async with unit_of_work(self._database, SYSTEM_ORIGIN) as work:
-            rows = await work.tx.fetch_all(LOCK_DUE, {"now": utc_now(), "count": self._batch_size})
+            rows = await work.tx.fetch_all(LOCK_DUE, {"now": utc_now(), "count": BATCH_SIZE})
             for row in rows:
                 case = CaseSummary.model_validate_json(row.document)
                 await LockedCase(work, self._recorder, case).set_status("open")

@@ -68,16 +68,11 @@ SELECT_RESPONSES_ABOUT_NO_CASE = (
     .limit(sa.literal_column("100"))
 )
 
-
-@dataclass(frozen=True, slots=True)
-class IdempotencyTimings:
-    """Retention and limits of idempotency keys."""
-
-    retention: timedelta = timedelta(hours=24)
-    max_body_bytes: int = 1024 * 1024  # the body of a larger response is not stored
-    large_body_bytes: int = 16 * 1024  # larger bodies count towards the next limit
-    max_large_bytes_per_caller: int = 16 * 1024 * 1024  # bytes of large bodies that are stored for one caller
-    cleanup_batch_size: int = 500  # keys deleted per transaction
+RETENTION = timedelta(hours=24)
+MAX_BODY_BYTES = 1024 * 1024  # the body of a larger response is not stored
+LARGE_BODY_BYTES = 16 * 1024  # larger bodies count towards the next limit
+MAX_LARGE_BYTES_PER_CALLER = 16 * 1024 * 1024  # bytes of large bodies that are stored for one caller
+CLEANUP_BATCH_SIZE = 500  # keys deleted per transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +137,8 @@ class _Unsettled:
 class IdempotencyService:
     """Operations on claims, each in its own transaction; `unit_of_work` marks a claim as applied."""
 
-    def __init__(self, database: Database, timings: IdempotencyTimings = IdempotencyTimings()) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._timings = timings
         self._unsettled: dict[IdempotencyClaim, _Unsettled] = {}
 
     async def claim_or_read_response(
@@ -185,7 +179,7 @@ class IdempotencyService:
             stored = await tx.fetch_now(LOCK_KEY, {"key": claim.key})
             if stored is None:  # pragma: no cover - released between the two statements, so a retry can claim it
                 raise key_in_use_error()
-            is_kept = stored.created_at > now - self._timings.retention
+            is_kept = stored.created_at > now - RETENTION
             if is_kept and stored.request != request:
                 raise key_reused_error()
             is_claimed = not is_kept or (stored.state == CLAIMED and stored.until <= now)
@@ -215,12 +209,12 @@ class IdempotencyService:
         `caller`. Then a repeat learns that the response was lost, and is not executed again. If the
         storing fails, `settle_again` does it.
         """
-        is_small = len(response.body) <= self._timings.large_body_bytes
+        is_small = len(response.body) <= LARGE_BODY_BYTES
         with self._remembering(claim, response if is_small else None, caller):
             await self._store_response(claim, response, caller)
 
     async def _store_response(self, claim: IdempotencyClaim, response: StoredResponse, caller: str) -> None:
-        timings, size = self._timings, len(response.body)
+        size = len(response.body)
         lost: dict[str, Any] = {"state": APPLIED, **NO_RESPONSE}
         answer: dict[str, Any] = {
             "state": DONE,
@@ -229,14 +223,14 @@ class IdempotencyService:
             "body": response.body,
             "large_response_of": None,
         }
-        if size > timings.max_body_bytes:
+        if size > MAX_BODY_BYTES:
             answer = lost
-        if size <= timings.large_body_bytes or answer is lost:
+        if size <= LARGE_BODY_BYTES or answer is lost:
             await self._database.execute(STORE_RESPONSE, _response_parameters(claim, answer))
             return
         async with self._database.transaction() as tx:
             row = await tx.fetch_now(SUM_LARGE_BYTES_OF_CALLER, {"caller": caller})
-            has_room = int(row.bytes if row else 0) + size <= timings.max_large_bytes_per_caller
+            has_room = int(row.bytes if row else 0) + size <= MAX_LARGE_BYTES_PER_CALLER
             answer = answer | {"large_response_of": caller} if has_room else lost
             await tx.execute(STORE_RESPONSE, _response_parameters(claim, answer))
 
@@ -275,9 +269,9 @@ class IdempotencyService:
 
     async def delete_expired(self) -> None:
         """Delete the keys that are older than the retention."""
-        before, batch_size = utc_now() - self._timings.retention, self._timings.cleanup_batch_size
-        oldest = {"before": before, "count": batch_size}
-        await delete_in_batches(self._database, lambda tx: tx.execute(DELETE_EXPIRED, oldest), batch_size)
+        before = utc_now() - RETENTION
+        oldest = {"before": before, "count": CLEANUP_BATCH_SIZE}
+        await delete_in_batches(self._database, lambda tx: tx.execute(DELETE_EXPIRED, oldest), CLEANUP_BATCH_SIZE)
 
 
 def _response_parameters(claim: IdempotencyClaim, answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -91,13 +90,9 @@ def to_occurrence(row: Row, channels: Collection[str]) -> Occurrence:
     return Occurrence(row.measure, row.at, row.since, row.team or "", row.agent or "", channel)
 
 
-@dataclass(frozen=True, slots=True)
-class ReportTimings:
-    """The interval of the job in seconds, and the numbers of occurrences that it waits for, and takes at once."""
-
-    interval: float = 15.0
-    min_occurrences: int = 500  # so that one change of a counter adds several; reports read those that wait
-    batch_size: int = 2000
+ADD_INTERVAL = 15.0  # seconds
+MIN_OCCURRENCES = 500  # so that one change of a counter adds several; reports read those that wait
+BATCH_SIZE = 2000  # that are taken at once
 
 
 class ReportQuestion(NamedTuple):
@@ -120,21 +115,19 @@ class ReportAnswer(NamedTuple):
 class ReportCounters:
     """Adds occurrences to the counters, and reads reports."""
 
-    def __init__(self, database: Database, channels: Collection[str], timings: ReportTimings = ReportTimings()) -> None:
+    def __init__(self, database: Database, channels: Collection[str]) -> None:
         self._database = database
         self._channels = channels
-        self._timings = timings
 
     async def add_occurrences(self) -> None:
         """Add the occurrences to the counters, if there are enough of them. Any replicas may do so at once."""
-        size = self._timings.batch_size
-        waiting = await self._count_occurrences(self._timings.min_occurrences)
-        while waiting >= self._timings.min_occurrences:
+        waiting = await self._count_occurrences(MIN_OCCURRENCES)
+        while waiting >= MIN_OCCURRENCES:
             async with self._database.transaction() as tx:
                 await tx.fetch_all(LOCK_COUNTERS)
-                rows = await tx.fetch_all(TAKE_OCCURRENCES, {"count": size})
+                rows = await tx.fetch_all(TAKE_OCCURRENCES, {"count": BATCH_SIZE})
                 await add_to_counters(tx, counters_of(to_occurrence(row, self._channels) for row in rows))
-            if len(rows) < size:
+            if len(rows) < BATCH_SIZE:
                 return
 
     async def _count_occurrences(self, most: int) -> int:

@@ -7,8 +7,6 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from support_service.cases.case_files import CaseFileLimits
-from support_service.timings import CaseTimings
 from tests.support.calls import (
     expect_json,
     expect_problem,
@@ -21,7 +19,6 @@ from tests.support.calls import (
 )
 from tests.support.scrape import Changes, Scrape
 from tests.support.service import empty, service_of
-from tests.support.timings import patient_timings
 
 BYTES = "support_attachment_backlog_bytes"
 FILES = "support_attachment_backlog_files"
@@ -139,9 +136,10 @@ async def test_removed_attachment_is_gone(client, case, attachment, attachment_d
     assert (await read_case(client, case))["attachments"] == []
 
 
-async def test_upload_to_a_full_case_is_refused_before_the_file_is_sent(make_client, tmp_path):
+async def test_upload_to_a_full_case_is_refused_before_the_file_is_sent(make_client, tmp_path, constants):
     """A client that waits for `100 Continue` gets the problem instead. So does one that sends its file at once."""
-    client = await make_client(timings=patient_timings(cases=CaseTimings(files=CaseFileLimits(max_files_per_case=1))))
+    constants("cases.case_files", MAX_FILES_PER_CASE=1)
+    client = await make_client()
     case = await open_case(client)
     attachment = await upload(client, case, DATA)
     headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": "9999", "Expect": "100-continue"}

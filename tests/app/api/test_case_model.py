@@ -6,7 +6,6 @@ The model is that of the histories (`support/histories/model.py`); here one call
 import asyncio
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import hypothesis.strategies as st
@@ -14,7 +13,6 @@ import pytest
 import sqlalchemy as sa
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from support_service.cases.snoozes import WakerTimings
 from support_service.client import ClientTimings, SupportClient, SupportError
 from support_service.platform.database.tables import tickets
 from tests.support.access.fixtures import write_token
@@ -23,7 +21,6 @@ from tests.support.examples import examples
 from tests.support.histories.clients import CHANNEL, LONG, PRIORITIES, STATUSES, KnownCases, file
 from tests.support.histories.model import CaseState, Operation, RefusedAnswer, State, agrees, apply, opened
 from tests.support.service import service_of
-from tests.support.timings import EXACT_COUNTS, patient_timings
 
 CUSTOMERS = ("customer-1", "customer-2")
 STAFF = "boss"
@@ -220,13 +217,13 @@ async def _all(items):
 
 
 @pytest.mark.hypothesis
-async def test_case_is_what_the_model_predicts(make_client, tmp_path):
+async def test_case_is_what_the_model_predicts(make_client, tmp_path, constants):
     """Messages, files, links, merges, splits, snoozes, clocks and views; and nobody reads what is not for them."""
+    constants("cases.snoozes", INTERVAL=0.02)
     tokens = tmp_path / "tokens.json"
     token = {name: write_token(tokens, name, role="customer", subject=name) for name in CUSTOMERS}
     token[STAFF] = write_token(tokens, STAFF, role="supervisor")
     server = await make_client(
-        timings=patient_timings(cases=replace(EXACT_COUNTS, waker=WakerTimings(interval=0.02))),
         SUPPORT_AUTH="token",
         SUPPORT_TOKENS_FILE=str(tokens),
         SUPPORT_RATE_LIMIT="off",

@@ -2,12 +2,9 @@
 
 from dataclasses import replace
 
-from support_service.cases.listing.case_list import SharedCountLimits
-from support_service.cases.service import CaseLimits
 from support_service.core.domain.principals import ANONYMOUS
 from support_service.desk.views import ViewLimits
 from support_service.guard.fair_turns import TurnLimits
-from support_service.timings import CaseTimings
 from tests.support.access.principals import Principals
 from tests.support.calls import expect_json, expect_problem
 from tests.support.service import service_of
@@ -102,9 +99,9 @@ async def test_each_view_that_is_counted_counts_as_a_request(make_client):
     assert await left(client) == 60 - 4 - (1 + 1 + 3 * 5) - 1
 
 
-async def test_a_count_that_took_long_is_shared_by_those_who_see_the_same_cases(tmp_path, make_client):
+async def test_a_count_that_took_long_is_shared_by_those_who_see_the_same_cases(tmp_path, make_client, constants):
     """Agents share it with nobody who sees other cases. Other filters are another count."""
-    limits = CaseLimits(counts=SharedCountLimits(min_duration=0.0, max_age=3600.0))
+    constants("cases.listing.case_list", MIN_SHARED_DURATION=0.0, MAX_SHARED_AGE=3600.0)
     principals = Principals(None, tmp_path / "tokens.json")
     for name, role, fields in (
         ("boss", "supervisor", {}),
@@ -114,11 +111,7 @@ async def test_a_count_that_took_long_is_shared_by_those_who_see_the_same_cases(
         ("khach", "customer", {"subject": "customer-1"}),
     ):
         principals.add(name, role, **fields)
-    principals.client = await make_client(
-        SUPPORT_AUTH="token",
-        SUPPORT_TOKENS_FILE=str(tmp_path / "tokens.json"),
-        timings=patient_timings(cases=CaseTimings(limits=limits)),
-    )
+    principals.client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(tmp_path / "tokens.json"))
 
     async def count(name, query=""):
         return (await principals.read_json(name, "GET", f"/support/cases/count{query}"))["count"]

@@ -11,19 +11,15 @@ import pytest_asyncio
 import sqlalchemy as sa
 
 from support_service.api import reports as routes
-from support_service.cases.clocks.breaches import DetectorTimings
 from support_service.client import NoAnswer, SupportClient
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
 from support_service.platform.database.tables import report_changes, tickets
 from support_service.reports import case_report
-from support_service.reports.counters import ReportTimings
-from support_service.timings import SlaTimings
 from tests.support.calls import add_message, eventually, expect_json, expect_problem, open_case, read_detail
 from tests.support.each import each_row
 from tests.support.service import service_of
 from tests.support.service_levels import move_due_times
-from tests.support.timings import patient_timings
 
 REPORTS, CASES = "/support/reports", "/support/reports/cases"
 NOTHING = {"count": 0, "median": None, "p90": None}
@@ -31,14 +27,11 @@ NO_BREACH = {"firstResponse": 0, "nextResponse": 0, "resolution": 0}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_client(make_shared_client):
+async def shared_client(make_shared_client, shared_constants):
     """A client of a service that looks for breaches, and adds to the counters, often."""
-    return await make_shared_client(
-        timings=patient_timings(
-            sla=SlaTimings(detector=DetectorTimings(interval=0.02)),
-            reports=ReportTimings(interval=0.02, min_occurrences=1),
-        )
-    )
+    shared_constants("cases.clocks.breaches", INTERVAL=0.02)
+    shared_constants("reports.counters", ADD_INTERVAL=0.02, MIN_OCCURRENCES=1)
+    return await make_shared_client()
 
 
 async def report(client, **query):

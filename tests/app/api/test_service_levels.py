@@ -4,10 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest_asyncio
 
-from support_service.cases.clocks.breaches import DetectorTimings
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import SYSTEM
-from support_service.timings import SlaTimings
 from tests.support.calls import (
     add_message,
     eventually,
@@ -19,7 +17,7 @@ from tests.support.calls import (
     read_case,
 )
 from tests.support.service_levels import HOUR, move_due_times
-from tests.support.timings import EVERY_VIEW_COUNTED, patient_timings
+from tests.support.timings import patient_timings
 
 POLICIES = "/support/sla-policies"
 TARGETS = {"firstResponse": "PT1H", "nextResponse": "PT2H", "resolution": "PT8H"}
@@ -27,12 +25,10 @@ KEY = {"Idempotency-Key": "policy-key-1"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_client(make_shared_client):
+async def shared_client(make_shared_client, shared_constants):
     """A client of a service that looks for breaches often."""
-    detector = DetectorTimings(interval=0.02)
-    return await make_shared_client(
-        timings=patient_timings(sla=SlaTimings(detector=detector), views=EVERY_VIEW_COUNTED, max_policies=3)
-    )
+    shared_constants("cases.clocks.breaches", INTERVAL=0.02)
+    return await make_shared_client(timings=patient_timings(max_policies=3))
 
 
 async def put(client, name, status=200, headers=(), **fields):
@@ -178,10 +174,10 @@ async def test_breach_is_reported_once(client, metric_changes):
     assert await waiting() == {"firstResponse": ("breached", False), "resolution": ("paused", False)}
 
 
-async def test_late_answer_is_a_breach_although_nobody_looked(make_client):
+async def test_late_answer_is_a_breach_although_nobody_looked(make_client, constants):
     """The transaction of the answer reports it, in the name of the service."""
-    never = SlaTimings(detector=DetectorTimings(interval=1000))
-    client = await make_client(timings=patient_timings(sla=never))
+    constants("cases.clocks.breaches", INTERVAL=1000)
+    client = await make_client()
     await put(client, "all", status=201, targets={"firstResponse": "PT1H"})
     case = await open_case(client)
     await move_due_times(client, 3)

@@ -18,9 +18,13 @@ from observability.replica_rules import replica_rules
 from support_service import cli, server, service
 from support_service.app import build_app
 from support_service.attachments import storage
-from support_service.attachments.maintenance import offload
+from support_service.attachments.maintenance import jobs, offload
+from support_service.cases import gauges
+from support_service.cases.clocks import breaches
 from support_service.core.clock import Backoff
 from support_service.guard.guard import Guard
+from support_service.platform import certificates
+from support_service.platform.audit import log, watch
 from support_service.platform.database import PostgresTimings
 from support_service.platform.telemetry import stores as store_metrics
 from support_service.probe import check
@@ -44,9 +48,8 @@ def lease(seconds: float) -> float:
 
 
 usual = Timings()
-maintenance, events, breaker = usual.attachments.maintenance, usual.events, usual.timeline.breaker
-reconcile_interval = float(os.environ.get("DRILL_SWEEP_EVERY", shorter(maintenance.reconcile_interval)))
-first, last = (min(reconcile_interval, shorter(seconds)) for seconds in maintenance.first_reconcile_delay)
+events, breaker = usual.events, usual.timeline.breaker
+reconcile_interval = float(os.environ.get("DRILL_SWEEP_EVERY", shorter(jobs.RECONCILE_INTERVAL)))
 
 
 @web.middleware
@@ -80,8 +83,6 @@ server.build_app = partial(
             # No shorter, since the machine is busy; a wait for a lock ends before that for a connection does.
             postgres=PostgresTimings(connect_timeout=1.0, pool_timeout=0.8, lock_timeout=0.5, statement_timeout=1.0),
         ),
-        cases=scaled(usual.cases, gauges=scaled(usual.cases.gauges, "refresh_interval")),
-        certificates=scaled(usual.certificates, first_read_delay=MINIMUM, read_interval=1.0),
         timeline=scaled(
             usual.timeline,
             breaker=scaled(
@@ -91,17 +92,8 @@ server.build_app = partial(
                 usual.timeline.redis, reconnect_interval=usual.timeline.redis.reconnect_interval / TIME_DIVISOR
             ),
         ),
-        sla=scaled(
-            usual.sla,
-            detector=scaled(
-                usual.sla.detector, interval=MINIMUM, lease_duration=lease(usual.sla.detector.lease_duration)
-            ),
-            gauges=scaled(usual.sla.gauges, "refresh_interval"),
-        ),
         oncall=scaled(usual.oncall, "sample_interval", rules=replica_rules(time=TIME_DIVISOR, size=SIZE_DIVISOR)),
         api=scaled(usual.api, "dependency_interval"),
-        audit=scaled(usual.audit, "seal_interval", "poll_interval"),
-        audit_watch=scaled(usual.audit_watch, "interval"),
         events=scaled(
             events,
             "backlog_refresh_interval",
@@ -113,27 +105,26 @@ server.build_app = partial(
                 lease_duration=lease(events.relay.lease_duration),
             ),
         ),
-        attachments=scaled(
-            usual.attachments,
-            "backlog_refresh_interval",
-            maintenance=scaled(
-                maintenance,
-                "garbage_collection_interval",
-                "offload_interval",
-                reconcile_interval=reconcile_interval,
-                first_reconcile_delay=(first, last),
-                offload=replace(
-                    maintenance.offload,
-                    target_failure_retry_delay=maintenance.offload.target_failure_retry_delay / TIME_DIVISOR,
-                ),
-            ),
-        ),
     ),
 )
 service.REDIS_TIMEOUT = 1.0  # the machine is busy
 storage.DISK_RESERVE //= SIZE_DIVISOR
 offload.DELETE_GRACE = timedelta(seconds=1)
-store_metrics.REFRESH_INTERVAL = shorter(store_metrics.REFRESH_INTERVAL)
+for module, *names in (
+    (store_metrics, "REFRESH_INTERVAL"),
+    (gauges, "CASE_REFRESH_INTERVAL", "CLOCK_REFRESH_INTERVAL"),
+    (log, "SEAL_INTERVAL", "POLL_INTERVAL"),
+    (watch, "VERIFY_INTERVAL"),
+    (service, "ATTACHMENT_BACKLOG_INTERVAL"),
+    (jobs, "GARBAGE_COLLECTION_INTERVAL", "OFFLOAD_INTERVAL"),
+):
+    for name in names:
+        setattr(module, name, shorter(getattr(module, name)))
+breaches.INTERVAL, breaches.LEASE_DURATION = MINIMUM, lease(breaches.LEASE_DURATION)
+certificates.FIRST_READ_DELAY, certificates.READ_INTERVAL = MINIMUM, 1.0
+first, last = (min(reconcile_interval, shorter(seconds)) for seconds in jobs.FIRST_RECONCILE_DELAY)
+jobs.RECONCILE_INTERVAL, jobs.FIRST_RECONCILE_DELAY = reconcile_interval, (first, last)
+offload.RETRY_AFTER_TARGET_FAILURE /= TIME_DIVISOR
 check.STEP_TIMEOUT_MARGIN = shorter(check.STEP_TIMEOUT_MARGIN)
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import sqlalchemy as sa
 from support_service.attachments import backlog
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
-from support_service.cases.case_files import CaseFileLimits, CaseFiles
 from support_service.cases.model.files import FileTotals
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
@@ -147,11 +146,11 @@ async def test_bytes_of_an_upload_with_a_lost_claim_are_deleted(service, case_id
     assert stored_files(tmp_path / "files") == []
 
 
-async def test_file_to_a_full_case_is_refused(service, database, instruments, open_case, case_id, tmp_path):
+async def test_file_to_a_full_case_is_refused(service, database, instruments, open_case, case_id, tmp_path, constants):
     """Concurrent uploads included. After a removal there is room for one."""
     storages = {"local": LocalAttachmentStorage(tmp_path / "files")}
-    files = CaseFiles(CaseFileLimits(max_files_per_case=3))
-    service = AttachmentService(database, storages, instruments, AttachmentSettings(max_bytes=100), files=files)
+    constants("cases.case_files", MAX_FILES_PER_CASE=3)
+    service = AttachmentService(database, storages, instruments, AttachmentSettings(max_bytes=100))
     added = await asyncio.gather(
         *(add_file(service, case_id, "a", None, stream(b"x" * 10)) for _ in range(8)), return_exceptions=True
     )

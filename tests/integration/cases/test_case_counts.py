@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.cases import gauges
-from support_service.cases.gauges import CaseGauges, GaugeTimings
+from support_service.cases.gauges import CaseGauges
 from support_service.cases.model.requests import CaseChange, NewCase, StatusChange
 from support_service.cases.sql.projections import IS_ACTIVE, IS_SYNTHETIC
 from support_service.core.domain.case_vocabulary import PRIORITIES, STATUSES
@@ -104,7 +104,7 @@ async def test_numbers_follow_concurrent_changes(service, database):
 
 
 @pytest.mark.parametrize("backend", ["postgresql"])
-async def test_concurrent_folding_loses_nothing(service, database, instruments):
+async def test_concurrent_folding_loses_nothing(service, database, instruments, constants):
     """Several replicas fold while cases change. Afterwards a number has one row for each replica at most."""
     changing = asyncio.gather(*(change_at_random(service, f"fold {writer}") for writer in range(WRITERS)))
     while not changing.done():
@@ -112,7 +112,8 @@ async def test_concurrent_folding_loses_nothing(service, database, instruments):
         await asyncio.gather(*(table.merge_rows(database) for table in tables))
         assert all(number >= 0 for number in (await kept(database)).values())
     await changing
-    await CaseGauges(database, instruments, GaugeTimings(merge_from_rows=0)).refresh()
+    constants("cases.gauges", MERGE_FROM_ROWS=0)
+    await CaseGauges(database, instruments).refresh()
     found = await gauges.CASE_COUNTS.read(database)
     assert await kept(database) == found.numbers == await counted(database)
     assert found.stored_rows == len(found.numbers)

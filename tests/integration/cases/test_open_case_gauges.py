@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import sqlalchemy as sa
 
-from support_service.cases.gauges import CaseGauges, GaugeTimings
+from support_service.cases.gauges import MAX_AGE, CaseGauges
 from support_service.cases.model.requests import Closing, NewCase, StatusChange
 from support_service.platform.database.tables import tickets
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
@@ -155,7 +155,7 @@ async def test_outdated_gauges_have_no_series(service, gauges, exposed, monkeypa
     monkeypatch.setattr("support_service.platform.telemetry.instruments.monotonic", lambda: now[0])
     assert exposed(OPEN) == []
     await gauges.refresh()
-    now[0] += GaugeTimings().max_age - 1
+    now[0] += MAX_AGE - 1
     assert len(exposed(OPEN)) == len(OPEN_LABELS)
     now[0] += 1
     assert (exposed(OPEN), exposed(OLDEST)) == ([], [])

@@ -9,7 +9,6 @@ from pydantic_core import to_json
 
 from support_service.cases.model.files import StoredAttachment
 from support_service.cases.model.requests import CaseChange, Closing, NewCase, NewMessage, StatusChange
-from support_service.cases.service import CaseLimits, CaseService
 from support_service.cases.sql import attachment_rows, case_rows
 from support_service.cases.sql.case_reading import to_case
 from support_service.cases.sql.case_rows import MIN_MESSAGE_BYTES
@@ -19,7 +18,7 @@ from support_service.events.consumer import EVENT_ID_RETENTION, delete_expired
 from support_service.platform.database.tables import inbound_events, tickets
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
-from tests.support.cases import recorder, stored_case
+from tests.support.cases import stored_case
 
 pytestmark = both_databases
 NEW = NewCase.model_validate({"subject": "A", "channel": "email", "context": {"type": "order", "id": 7}})
@@ -70,12 +69,10 @@ async def test_conversation_size_counts_every_message(service, database):
     assert 100 * (309 + 326) < await conversation_bytes(database, silent) < 100 * (310 + 327) + 500
 
 
-async def test_message_to_a_full_case_is_refused(service, database, instruments):
+async def test_message_to_a_full_case_is_refused(service, database, constants):
     """This holds for concurrent messages and for a closing message, and nothing changes."""
     case = await service.open_case(SYSTEM_ORIGIN, NEW.model_copy(update={"initial_message": HELLO}))
-    service = CaseService(
-        database, recorder(database, instruments), CaseLimits(max_conversation_bytes=3 * json_size(case.messages))
-    )
+    constants("cases.service", MAX_CONVERSATION_BYTES=3 * json_size(case.messages))
     results = await asyncio.gather(
         *(service.add_message(SYSTEM_ORIGIN, case.id, HELLO) for _ in range(5)), return_exceptions=True
     )

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from support_service.cases.gauges import CaseGauges
 from support_service.cases.model.requests import NewCase, NewMessage, StatusChange
-from support_service.cases.snoozes import SnoozeWaker, WakerTimings
+from support_service.cases.snoozes import SnoozeWaker
 from support_service.core.clock import format_time, utc_now
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict, VersionConflict
@@ -30,10 +30,9 @@ OTHER_CASES = 30
 
 
 @pytest.fixture
-def make_waker(database, instruments):
-    return lambda **timings: SnoozeWaker(
-        database, recorder(database, instruments), instruments, WakerTimings(**{"lease_duration": 3600.0} | timings)
-    )
+def make_waker(database, instruments, constants):
+    constants("cases.snoozes", LEASE_DURATION=3600.0)
+    return lambda: SnoozeWaker(database, recorder(database, instruments), instruments)
 
 
 async def snooze(service):

@@ -5,11 +5,9 @@ import json
 import pytest
 import sqlalchemy as sa
 
-from support_service.cases.service import CaseLimits
 from support_service.cases.sql.case_rows import MIN_MESSAGE_BYTES
 from support_service.events.consumer import ConsumerTimings
 from support_service.platform.database.tables import tickets
-from support_service.timings import CaseTimings
 from tests.conftest import both_databases
 from tests.support.calls import eventually, expect_json, expect_problem, open_case, read_case, read_detail
 from tests.support.each import each_row
@@ -64,10 +62,10 @@ async def test_event_adds_a_message_to_the_open_cases_that_refer_to_it(client, s
     assert metrics.value("support_events_delivery_lag_seconds_count") == 1
 
 
-async def test_event_reaches_a_full_case(make_client, stream, database):
+async def test_event_reaches_a_full_case(make_client, stream, database, constants):
     """Its message counts for the conversation, and is added to a case that accepts no other message."""
-    full = CaseTimings(limits=CaseLimits(max_conversation_bytes=1))
-    client = await make_client(timings=patient_timings(cases=full))
+    constants("cases.service", MAX_CONVERSATION_BYTES=1)
+    client = await make_client()
     case = await open_case(client, **about("order", "order-456"))
     said = {"authorType": "bot", "message": "Hello"}
     await expect_problem(await client.post(f"/support/cases/{case['id']}/messages", json=said), 409, "case_full")

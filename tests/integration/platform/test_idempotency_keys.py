@@ -15,9 +15,9 @@ from support_service.platform.database.failures import database_error
 from support_service.platform.database.tables import idempotency_keys
 from support_service.platform.idempotency_keys import (
     APPLIED,
+    RETENTION,
     IdempotencyClaim,
     IdempotencyService,
-    IdempotencyTimings,
     StoredResponse,
     erase_case_responses,
     erase_responses_naming,
@@ -28,7 +28,6 @@ from tests.conftest import both_databases
 from tests.support.cases import code_of
 
 RESPONSE = StoredResponse(201, {"ETag": '"1"'}, b"{}", "case")
-RETENTION = IdempotencyTimings().retention
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -229,9 +228,10 @@ async def test_concurrent_commit_and_takeover_make_one_change(claims, changes, u
 
 
 @both_databases
-async def test_very_large_response_is_not_stored(database, changes):
+async def test_very_large_response_is_not_stored(database, changes, constants):
     """A retry learns at once that the response was lost, and changes nothing."""
-    claims = IdempotencyService(database, IdempotencyTimings(max_body_bytes=1))
+    constants("platform.idempotency_keys", MAX_BODY_BYTES=1)
+    claims = IdempotencyService(database)
     claim = await claims.claim_or_read_response("k", "r")
     await changes.make(claim)
     await claims.store_response(claim, RESPONSE, "caller")
@@ -240,9 +240,10 @@ async def test_very_large_response_is_not_stored(database, changes):
 
 @both_databases
 @pytest.mark.parametrize("age", [timedelta(0), RETENTION, RETENTION + timedelta(minutes=1)])
-async def test_keys_expire_after_the_retention(update_keys, database, age):
+async def test_keys_expire_after_the_retention(update_keys, database, age, constants):
     """An expired key is free, whether it was deleted yet or not. A younger key stays."""
-    claims = IdempotencyService(database, IdempotencyTimings(cleanup_batch_size=2))
+    constants("platform.idempotency_keys", CLEANUP_BATCH_SIZE=2)
+    claims = IdempotencyService(database)
     for number in range(5):
         await claims.store_response(await claims.claim_or_read_response(f"k{number}", "r"), RESPONSE, "caller")
     await update_keys(created_at=datetime.now(UTC) - age)
@@ -289,10 +290,10 @@ async def test_request_without_effect_loses_its_claim_when_its_case_is_erased(cl
 
 
 @both_databases
-async def test_large_responses_of_one_caller_are_bounded(database):
+async def test_large_responses_of_one_caller_are_bounded(database, constants):
     """Over the limit only the effect of a request is stored: it is not executed again, and others are not concerned."""
-    timings = IdempotencyTimings(large_body_bytes=10, max_large_bytes_per_caller=250)
-    claims = IdempotencyService(database, timings)
+    constants("platform.idempotency_keys", LARGE_BODY_BYTES=10, MAX_LARGE_BYTES_PER_CALLER=250)
+    claims = IdempotencyService(database)
 
     for key, size, caller in (
         *(("a", 100, "one"), ("b", 100, "one"), ("c", 100, "one"), ("d", 100, "other")),

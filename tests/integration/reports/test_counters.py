@@ -11,7 +11,7 @@ import pytest
 from support_service.core.errors import ValidationFailed
 from support_service.platform.database.tables import report_changes, report_state
 from support_service.reports import counters
-from support_service.reports.counters import ReportCounters, ReportQuestion, ReportTimings
+from support_service.reports.counters import ReportCounters, ReportQuestion
 from support_service.reports.measures import (
     DIMENSIONS,
     RELATIVE_ERROR,
@@ -59,11 +59,12 @@ def questions(draw):
 
 @both_databases
 @pytest.mark.parametrize("seed", range(2))
-async def test_every_report_is_what_the_model_counts(database, seed):
+async def test_every_report_is_what_the_model_counts(database, seed, constants):
     """With counters, with occurrences that wait, and with both."""
     draw = random.Random(seed)
     occurrences = [new_occurrence(draw) for _ in range(900)]
-    reports = ReportCounters(database, CHANNELS, ReportTimings(min_occurrences=100, batch_size=170))
+    constants("reports.counters", MIN_OCCURRENCES=100, BATCH_SIZE=170)
+    reports = ReportCounters(database, CHANNELS)
     for start in range(0, 900, 300):
         await store(database, occurrences[start : start + 300])
         if start < 600:
@@ -73,7 +74,7 @@ async def test_every_report_is_what_the_model_counts(database, seed):
 
 
 @both_databases
-async def test_pages_by_days_have_whole_days(database):
+async def test_pages_by_days_have_whole_days(database, constants):
     """Also a day with more rows than the limit."""
     draw = random.Random(7)
     occurrences = [
@@ -81,7 +82,8 @@ async def test_pages_by_days_have_whole_days(database):
     ]
     occurrences = [occurrence._replace(since=occurrence.at - timedelta(seconds=5)) for occurrence in occurrences]
     await store(database, occurrences)
-    reports = ReportCounters(database, CHANNELS, ReportTimings(min_occurrences=1))
+    constants("reports.counters", MIN_OCCURRENCES=1)
+    reports = ReportCounters(database, CHANNELS)
     await reports.add_occurrences()
     first = day_number(FIRST)
     for by in (("day", "agent"), ("team", "day"), ("day",), ("day", "channel")):
@@ -91,11 +93,12 @@ async def test_pages_by_days_have_whole_days(database):
 
 
 @both_databases
-async def test_replicas_count_each_occurrence_once(database):
+async def test_replicas_count_each_occurrence_once(database, constants):
     """Some add occurrences to counters, while others store occurrences."""
     draw = random.Random(3)
     batches = [[new_occurrence(draw) for _ in range(40)] for _ in range(8)]
-    replicas = [ReportCounters(database, CHANNELS, ReportTimings(min_occurrences=1, batch_size=30)) for _ in range(3)]
+    constants("reports.counters", MIN_OCCURRENCES=1, BATCH_SIZE=30)
+    replicas = [ReportCounters(database, CHANNELS) for _ in range(3)]
     await asyncio.gather(
         *(store(database, batch) for batch in batches), *(each.add_occurrences() for each in replicas * 2)
     )
@@ -107,11 +110,12 @@ async def test_replicas_count_each_occurrence_once(database):
     assert not await database.fetch_all(report_changes.select())
 
 
-async def test_occurrences_stay_where_counting_them_fails(database, monkeypatch):
+async def test_occurrences_stay_where_counting_them_fails(database, monkeypatch, constants):
     """The next run counts them, once."""
     occurrences = [new_occurrence(random.Random(5)) for _ in range(5)]
     await store(database, occurrences)
-    reports = ReportCounters(database, CHANNELS, ReportTimings(min_occurrences=1))
+    constants("reports.counters", MIN_OCCURRENCES=1)
+    reports = ReportCounters(database, CHANNELS)
 
     async def fail(*_):
         raise LookupError
@@ -126,11 +130,12 @@ async def test_occurrences_stay_where_counting_them_fails(database, monkeypatch)
     check(await read_whole(reports, question), occurrences, question)
 
 
-async def test_a_report_of_too_many_counters_is_refused(database, monkeypatch):
+async def test_a_report_of_too_many_counters_is_refused(database, monkeypatch, constants):
     """The answer says what to ask for instead."""
     draw = random.Random(2)
     await store(database, [new_occurrence(draw) for _ in range(50)])
-    reports = ReportCounters(database, CHANNELS, ReportTimings(min_occurrences=1))
+    constants("reports.counters", MIN_OCCURRENCES=1)
+    reports = ReportCounters(database, CHANNELS)
     await reports.add_occurrences()
     monkeypatch.setattr(counters, "MAX_COUNTERS", 3)
     with pytest.raises(ValidationFailed) as refusal:

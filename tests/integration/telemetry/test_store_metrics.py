@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from support_service.cases.gauges import GaugeTimings
 from support_service.core.errors import Unavailable, case_not_found
 from support_service.events.broker.base import BrokerError
 from support_service.events.relay import RelayTimings
@@ -16,7 +15,7 @@ from support_service.platform.database.tables import tickets
 from support_service.platform.telemetry.stores import REDIS_OPERATIONS
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.single_flight import SingleFlightTimings
-from support_service.timings import CaseTimings, TimelineTimings
+from support_service.timings import TimelineTimings
 from tests.conftest import both_databases
 from tests.support.calls import (
     GENEROUS_TIMEOUT,
@@ -53,8 +52,8 @@ pytestmark = pytest.mark.usefixtures("no_consumer", "patient_cache")  # no backg
 def timings(constants):
     constants("platform.audit.log", SEAL_INTERVAL=3600.0)
     constants("service", ATTACHMENT_BACKLOG_INTERVAL=3600.0)
+    constants("cases.gauges", CASE_REFRESH_INTERVAL=3600.0)
     return patient_timings(
-        cases=CaseTimings(gauges=GaugeTimings(refresh_interval=3600.0)),
         timeline=TimelineTimings(
             override_refresh_interval=3600.0,
             aggregator=AggregatorTimings(single_flight=SingleFlightTimings(lease_extend_interval=3600.0)),

@@ -16,7 +16,7 @@ from support_service.attachments.maintenance.scrub import Scrubber
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.base import FileInfo
 from support_service.attachments.storage.local import LocalAttachmentStorage
-from support_service.cases.case_files import CaseFileLimits
+from support_service.cases.case_files import STAGING_TIME
 from support_service.cases.model.files import FileTotals
 from support_service.cases.model.requests import Closing, NewCase
 from support_service.cases.sql import attachment_rows
@@ -120,7 +120,7 @@ async def test_expired_staged_files_are_deleted_in_batches(disks, monkeypatch):
         return deleted[-1]
 
     monkeypatch.setattr(garbage, "delete_expired_staged", noting)
-    disks.clock_offset = CaseFileLimits().staging_time + timedelta(seconds=1)
+    disks.clock_offset = STAGING_TIME + timedelta(seconds=1)
     await GarbageCollector(disks.database, disks.storages, disks.clock, batch_size=2).run()
     assert deleted == [2, 2, 1]
 

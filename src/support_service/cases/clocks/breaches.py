@@ -9,7 +9,6 @@ were due.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import groupby
@@ -80,40 +79,28 @@ def _count_breaches(instruments: Instruments, numbers: Counter[ClockTarget]) -> 
         instruments.add(SLA_BREACHED, number, {"target": target})
 
 
-@dataclass(frozen=True, slots=True)
-class DetectorTimings:
-    """Intervals in seconds, and the size of batches. A breach waits at most for an interval, or for a lost lease."""
-
-    interval: float = 1.5
-    lease_duration: float = 3.0
-    max_clock_skew: float = 60.0  # a lease that ends later than this allows was taken by a replica with a wrong clock
-    batch_size: int = 200  # clocks per transaction
+INTERVAL = 1.5  # seconds; a breach waits at most so long, or for a lost lease
+LEASE_DURATION = 3.0  # seconds
+MAX_CLOCK_SKEW = 60.0  # a lease that ends later than this allows was taken by a replica with a wrong clock
+BATCH_SIZE = 200  # clocks per transaction
 
 
 class BreachDetector:
     """Reports the clocks whose time is up."""
 
-    def __init__(
-        self,
-        database: Database,
-        policies: KnownPolicies,
-        instruments: Instruments,
-        timings: DetectorTimings = DetectorTimings(),
-    ) -> None:
+    def __init__(self, database: Database, policies: KnownPolicies, instruments: Instruments) -> None:
         self._database = database
         self._policies = policies
         self._instruments = instruments
-        self._timings = timings
-        self._lease = JobLease(database, LEASE_NAME, timings.lease_duration, timings.max_clock_skew)
+        self._lease = JobLease(database, LEASE_NAME, LEASE_DURATION, MAX_CLOCK_SKEW)
 
     async def run(self) -> None:
         """Report all clocks that are due, if this replica holds the lease. Without any policy nothing is read."""
         if not self._policies.is_used or not await self._lease.take():
             return
-        size = self._timings.batch_size
-        while due := await clock_rows.read_cases_due(self._database, utc_now(), size):
+        while due := await clock_rows.read_cases_due(self._database, utc_now(), BATCH_SIZE):
             reported = await self._report_due_clocks_of(list(dict.fromkeys(due)))
-            if not reported or len(due) < size:
+            if not reported or len(due) < BATCH_SIZE:
                 return
 
     async def close(self) -> None:

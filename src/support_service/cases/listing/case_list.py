@@ -231,23 +231,17 @@ CountKey = tuple[object, ...]
 
 MAX_SHARED_COUNTS = 2048
 
-
-@dataclass(frozen=True, slots=True)
-class SharedCountLimits:
-    """Which counts are shared, and for how long."""
-
-    min_duration: float = 0.02  # seconds; a count that took less is made again, so that it is exact
-    max_age: float = 3.0  # seconds
+MIN_SHARED_DURATION = 0.02  # seconds; a count that took less is made again, so that it is exact
+MAX_SHARED_AGE = 3.0  # seconds
 
 
 class SharedCounts:
     """Counts cases in turns of the callers, and shares each count with callers who see the same cases."""
 
-    def __init__(self, database: RowReader, limits: SharedCountLimits) -> None:
+    def __init__(self, database: RowReader) -> None:
         self._database = database
-        self._min_duration = limits.min_duration
         self._counting: set[asyncio.Task[CaseNumbers]] = set()
-        self._kept_counts: TTLCache[CountKey, CaseNumbers] = TTLCache(MAX_SHARED_COUNTS, limits.max_age, time.monotonic)
+        self._kept_counts: TTLCache[CountKey, CaseNumbers] = TTLCache(MAX_SHARED_COUNTS, MAX_SHARED_AGE, time.monotonic)
 
     async def count_cases(
         self,
@@ -284,7 +278,7 @@ class SharedCounts:
         async with in_turn:
             started = time.monotonic()
             number = await counted
-            if time.monotonic() - started >= self._min_duration:
+            if time.monotonic() - started >= MIN_SHARED_DURATION:
                 self._kept_counts[key] = number
             return number
 

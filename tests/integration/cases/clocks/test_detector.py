@@ -10,11 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.cases import gauges
-from support_service.cases.clocks.breaches import BreachDetector, DetectorTimings
+from support_service.cases.clocks.breaches import BreachDetector
 from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.clocks.policy import PolicyContent
-from support_service.cases.gauges import ClockGauges, GaugeTimings
+from support_service.cases.gauges import ClockGauges
 from support_service.cases.model.requests import NewCase, StatusChange
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
@@ -51,10 +51,9 @@ def cases(database, policies, instruments):
 
 
 @pytest.fixture
-def make_detector(database, policies, instruments):
-    return lambda **timings: BreachDetector(
-        database, policies, instruments, DetectorTimings(**{"lease_duration": 3600.0} | timings)
-    )
+def make_detector(database, policies, instruments, constants):
+    constants("cases.clocks.breaches", LEASE_DURATION=3600.0)
+    return lambda: BreachDetector(database, policies, instruments)
 
 
 @pytest.fixture
@@ -178,9 +177,10 @@ async def test_policy_of_another_replica_applies_after_a_refresh(database, polic
     assert (await service.open_case(SYSTEM_ORIGIN, NEW)).sla is None
 
 
-async def test_gauges_are_those_of_the_clocks(database, cases, make_detector, instruments, exposed):
+async def test_gauges_are_those_of_the_clocks(database, cases, make_detector, instruments, exposed, constants):
     """Running, overdue and unreported ones; a late answer ends what is overdue."""
-    gauges = ClockGauges(database, instruments, GaugeTimings(merge_from_rows=len(CLOCK_TARGETS) + 1))
+    constants("cases.gauges", MERGE_FROM_ROWS=len(CLOCK_TARGETS) + 1)
+    gauges = ClockGauges(database, instruments)
     case = await cases.open_case(SYSTEM_ORIGIN, NEW)
     await gauges.refresh()
     assert exposed("support_sla_running") == {"firstResponse": 1, "nextResponse": 0, "resolution": 1}
