@@ -2,6 +2,7 @@
 
 import json
 from argparse import Namespace
+from datetime import timedelta
 
 from support_service.attachments.garbage import CollectedGarbage
 from support_service.cases.model.files import FileTotals
@@ -25,8 +26,9 @@ class FiveByteRemover:
         return CollectedGarbage(FileTotals(1, 5), 0)
 
 
-async def test_files_removed_during_an_offload_count():
+async def test_files_removed_during_an_offload_count(constants):
     """The totals include the removals during the offload and the last one."""
+    constants("attachments.maintenance.offload", DELETE_GRACE=timedelta(0))
     copies = FormerCopyRemoval(FiveByteRemover())
     await copies.delete_due()
     assert await copies.finish(wait=True) == FileTotals(2, 10)
