@@ -174,9 +174,10 @@ def shared_constants() -> Iterator[Callable[..., None]]:
 
 @pytest.fixture(autouse=True, scope="session")
 def exact_counts() -> Iterator[None]:
-    """Let no count of cases be shared, so that each is exact."""
+    """Let no count of cases be shared, so that each is exact, and leave enough time to count every view."""
     with pytest.MonkeyPatch.context() as patch:
         change_constants(patch, "cases.listing.case_list", MIN_SHARED_DURATION=math.inf)
+        change_constants(patch, "api.views", COUNT_TIMEOUT=6 * GENEROUS_TIMEOUT)
         yield
 
 

@@ -381,9 +381,9 @@ class Service:
         run(*maintenance.jobs())
 
     def _open_desk(self) -> None:
-        database, run, timings = self.database, self._runner.run, self.timings
+        database, run = self.database, self._runner.run
         self.customers = CustomerRecords(database)
-        self.views = ViewService(database, timings.views)
+        self.views = ViewService(database)
         self.macros = MacroService(database)
         self.bulk = bulk = BulkService(database, self._recorder)
         run(Job("Deleting old bulk changes", CLEANUP_INTERVAL, bulk.delete_expired))

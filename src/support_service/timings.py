@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from support_service.desk.views import ViewLimits
 from support_service.events.broker.base import RedisBrokerTimings
 from support_service.events.consumer import ConsumerTimings
 from support_service.events.relay import RelayTimings
@@ -64,7 +63,6 @@ class Timings:
     access: AccessTimings = field(default_factory=AccessTimings)
     database: DatabaseTimings = field(default_factory=DatabaseTimings)
     timeline: TimelineTimings = field(default_factory=TimelineTimings)
-    views: ViewLimits = field(default_factory=ViewLimits)
     max_policies: int = 100
     events: EventTimings = field(default_factory=EventTimings)
     stream: StreamTimings = field(default_factory=StreamTimings)

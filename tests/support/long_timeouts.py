@@ -3,14 +3,17 @@
 from functools import partial
 
 from support_service import cli, server
+from support_service.api import views
 from support_service.app import build_app
 from support_service.demo import run as demo
 from support_service.platform.telemetry.telemetry import TelemetryTimings
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.single_flight import SingleFlightTimings
 from support_service.timings import TimelineTimings, Timings
-from tests.support.timings import EVERY_VIEW_COUNTED, PATIENT_DATABASE
+from tests.support.calls import GENEROUS_TIMEOUT
+from tests.support.timings import PATIENT_DATABASE
 
+views.COUNT_TIMEOUT = 6 * GENEROUS_TIMEOUT
 LONG_LEASE = AggregatorTimings(single_flight=SingleFlightTimings(lease=60.0))
 server.build_app = demo.build_app = partial(
     build_app,
@@ -18,7 +21,6 @@ server.build_app = demo.build_app = partial(
         telemetry=TelemetryTimings(shutdown_timeout=60.0),
         timeline=TimelineTimings(aggregator=LONG_LEASE),
         database=PATIENT_DATABASE,
-        views=EVERY_VIEW_COUNTED,
     ),
 )
 

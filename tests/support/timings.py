@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from support_service.desk.views import ViewLimits
 from support_service.events.broker.base import RedisBrokerTimings
 from support_service.events.relay import RelayTimings
 from support_service.guard.fair_turns import TurnLimits
@@ -25,7 +24,6 @@ PATIENT_API = ApiTimings(
     ping_timeout=GENEROUS_TIMEOUT / 4,  # less: some pings hang on purpose
     turns=TurnLimits(max_wait=6 * GENEROUS_TIMEOUT),
 )
-EVERY_VIEW_COUNTED = ViewLimits(count_timeout=6 * GENEROUS_TIMEOUT)
 WITHOUT_FIRST_SAMPLE = OncallTimings(first_sample=3600.0)  # it takes as long as the rest of a start
 PATIENT_REDIS = RedisBrokerTimings(timeout=2 * GENEROUS_TIMEOUT)
 
@@ -37,13 +35,7 @@ def change_constants(patch: pytest.MonkeyPatch, module: str, **values: object) -
 
 
 def patient_timings(**changes: object) -> Timings:
-    patient = Timings(
-        database=PATIENT_DATABASE,
-        events=patient_events(),
-        api=PATIENT_API,
-        views=EVERY_VIEW_COUNTED,
-        oncall=WITHOUT_FIRST_SAMPLE,
-    )
+    patient = Timings(database=PATIENT_DATABASE, events=patient_events(), api=PATIENT_API, oncall=WITHOUT_FIRST_SAMPLE)
     return replace(patient, **changes)
 
 

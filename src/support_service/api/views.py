@@ -32,8 +32,10 @@ from support_service.desk.view_models import (
     ViewPage,
     standard_queries,
 )
-from support_service.desk.views import ViewLimits
 
+MAX_COUNT = 1000  # cases of a view that are counted exactly
+MAX_CONCURRENT_COUNTS = 2  # of one request
+COUNT_TIMEOUT = 2.0  # seconds of one request; views that are not counted by then have no count
 TAG = Tag("views", "Saved views: filters of the list of cases under a name, with the number of cases of each.")
 VIEWS_PATH = "/support/views"
 VIEW_PATH = VIEWS_PATH + "/{view_id}"
@@ -74,7 +76,7 @@ async def list_views(call: Call, query: ViewListQuery) -> Reply[ViewPage]:
     """
     before = pagination.decode_cursor(query.cursor)
     found, last = await call.service.views.list_views(call.principal, before, query.limit)
-    page = await with_case_counts(found, partial(_count_cases_of_query, call), call.service.timings.views)
+    page = await with_case_counts(found, partial(_count_cases_of_query, call))
     cursor = None if last is None else pagination.encode_cursor(last)
     return Reply(ViewPage.model_construct(items=page, next_cursor=cursor))
 
@@ -95,8 +97,8 @@ async def count_views(call: Call) -> Reply[StandardViews]:
     The numbers are exact up to 1,000. `late` is the number of cases with a clock that is overdue. `query` lists the
     cases of the view.
     """
-    queries, limits = standard_queries(call.principal), call.service.timings.views
-    numbers = await count_queries(list(queries.values()), partial(_count_cases_of_query, call), limits)
+    queries = standard_queries(call.principal)
+    numbers = await count_queries(list(queries.values()), partial(_count_cases_of_query, call))
     found = zip(queries.items(), numbers, strict=True)
     items = [StandardView.model_construct(id=name, query=query, **dict(each)) for (name, query), each in found]
     return Reply(StandardViews.model_construct(items=items))
@@ -109,7 +111,7 @@ async def get_view(call: Call, view_id: str) -> Reply[CountedView]:
     The number is exact up to 1,000.
     """
     view = await call.service.views.read(call.principal, view_id)
-    (found,) = await with_case_counts([view], partial(_count_cases_of_query, call), call.service.timings.views)
+    (found,) = await with_case_counts([view], partial(_count_cases_of_query, call))
     # The number of cases changes without the view, so the tag is unique: it is valid in If-Match only.
     return Reply(found, unique_etag_header(call, found.version))
 
@@ -139,27 +141,27 @@ async def delete_view(call: Call, view_id: str, expected: ExpectedVersions) -> R
     return Reply(None)
 
 
-async def with_case_counts(views: Sequence[SavedView], count: CountCases, limits: ViewLimits) -> list[CountedView]:
+async def with_case_counts(views: Sequence[SavedView], count: CountCases) -> list[CountedView]:
     """Return views with their numbers of cases, as `count_queries` does."""
-    numbers = await count_queries([view.query for view in views], count, limits)
+    numbers = await count_queries([view.query for view in views], count)
     return [CountedView.model_construct(**dict(view), **dict(each)) for view, each in zip(views, numbers, strict=True)]
 
 
-async def count_queries(queries: Sequence[Json], count: CountCases, limits: ViewLimits) -> list[ViewNumbers]:
+async def count_queries(queries: Sequence[Json], count: CountCases) -> list[ViewNumbers]:
     """Return the numbers of cases of queries, which `count` reads up to a number.
 
     A number that takes too long is None. The first error ends the other counts, and is raised.
     """
-    max_count, counting = limits.max_count, asyncio.Semaphore(limits.max_concurrent_counts)
-    deadline = asyncio.get_running_loop().time() + limits.count_timeout
+    counting = asyncio.Semaphore(MAX_CONCURRENT_COUNTS)
+    deadline = asyncio.get_running_loop().time() + COUNT_TIMEOUT
 
     async def numbers_of(query: Json) -> ViewNumbers:
         counted: tuple[int | None, int | None] = (None, None)
         with suppress(TimeoutError):
             async with asyncio.timeout_at(deadline), counting:
-                counted = await count(query, max_count + 1)
-        shown = [None if number is None else min(number, max_count) for number in counted]
-        more = [number is not None and number > max_count for number in counted]
+                counted = await count(query, MAX_COUNT + 1)
+        shown = [None if number is None else min(number, MAX_COUNT) for number in counted]
+        more = [number is not None and number > MAX_COUNT for number in counted]
         return ViewNumbers.model_construct(count=shown[0], more=more[0], late=shown[1], more_late=more[1])
 
     try:

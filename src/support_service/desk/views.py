@@ -5,7 +5,6 @@ Each change is one transaction.
 
 from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -60,24 +59,14 @@ LOCK_VIEWS_OF_HOLDERS = sa.select(_V.id).where(_OF_HOLDERS).order_by(_V.seq).wit
 VIEWS_OF_HOLDERS = sa.select(*_COLUMNS).where(_OF_HOLDERS)
 INSERT_VIEW = insert_if_new(views).inline()
 DELETE_VIEW = views.delete().where(_V.id == sa.bindparam("view"))
-
-
-@dataclass(frozen=True, slots=True)
-class ViewLimits:
-    """Limits of saved views."""
-
-    max_views: int = 100  # of one user, and of one team
-    max_count: int = 1000  # cases of a view that are counted exactly
-    max_concurrent_counts: int = 2  # of one request
-    count_timeout: float = 2.0  # of one request; views that are not counted by then have no count
+MAX_VIEWS = 100  # of one user, and of one team
 
 
 class ViewService:
     """Saved views of users and teams."""
 
-    def __init__(self, database: Database, limits: ViewLimits = ViewLimits()) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._limits = limits
 
     async def create(self, origin: WriteOrigin, name: str, query: Json, team: str | None) -> SavedView:
         """Create a view of the team or, without one, of the caller, and return it."""
@@ -155,7 +144,7 @@ class ViewService:
 
     def _check_room_for_view(self, existing: Collection[SavedView]) -> None:
         """Raise Conflict if a holder of these views can't have one more."""
-        most = self._limits.max_views
+        most = MAX_VIEWS
         if len(existing) >= most:
             raise problem("too_many_views", f"A user and a team have at most {most} saved views; delete one first.")
 

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from support_service.core.domain.principals import ANONYMOUS
-from support_service.desk.views import ViewLimits
 from support_service.guard.fair_turns import TurnLimits
 from tests.support.access.principals import Principals
 from tests.support.calls import expect_json, expect_problem
@@ -46,12 +45,12 @@ async def test_a_search_waits_behind_those_of_its_caller_only(make_client, subte
             assert (await client.get(path)).status == 200
 
 
-async def test_views_wait_behind_counts_of_their_caller_only(make_client):
+async def test_views_wait_behind_counts_of_their_caller_only(make_client, constants):
     """What is not counted by the deadline has no count; the views are listed all the same."""
     for holder, seconds, expected in ((ANONYMOUS.name, 0.05, None), ("another caller", 3600.0, 0)):
         turns = TurnLimits(total=2, per_caller=1, max_wait=3600.0)
-        timings = patient_timings(api=replace(PATIENT_API, turns=turns), views=ViewLimits(count_timeout=seconds))
-        client = await make_client(timings=timings)
+        constants("api.views", COUNT_TIMEOUT=seconds)
+        client = await make_client(timings=patient_timings(api=replace(PATIENT_API, turns=turns)))
         await save(client, f"Closed, beside {holder}", status="closed")
         async with service_of(client).turns.occupy(holder):
             assert (await counts(client))[0] == expected

@@ -1,7 +1,6 @@
 """Saved views of the list of cases."""
 
 import itertools
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest_asyncio
@@ -12,7 +11,6 @@ from support_service.platform.database.tables import tickets, views
 from tests.support.calls import add_message, expect_json, expect_problem, list_cases, open_case
 from tests.support.each import each_row
 from tests.support.service import service_of
-from tests.support.timings import EVERY_VIEW_COUNTED, patient_timings
 
 VIEWS = "/support/views"
 
@@ -96,9 +94,10 @@ async def test_count_is_the_number_of_cases_that_the_list_has(client_of_four_cas
     assert len((await list_cases(client, **query))["items"]) == count
 
 
-async def test_count_ends_at_its_limit(make_client):
+async def test_count_ends_at_its_limit(make_client, constants):
     """`more` tells that there are more cases than the number says."""
-    client = await make_client(timings=patient_timings(views=replace(EVERY_VIEW_COUNTED, max_count=2)))
+    constants("api.views", MAX_COUNT=2)
+    client = await make_client()
     counts = []
     for query in ({}, {"q": "parcel"}):
         await save(client, str(query), query)

@@ -1,7 +1,6 @@
 """The service of saved views: limits that hold across replicas, counts, and what the audit log and the erasure see."""
 
 import asyncio
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -12,12 +11,11 @@ from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, Forbidden, NotFound, Unavailable, VersionConflict
 from support_service.core.search_words import SoughtTexts
 from support_service.desk.view_models import SavedView
-from support_service.desk.views import ViewLimits, ViewService, erase_views, names_any_id
+from support_service.desk.views import ViewService, erase_views, names_any_id
 from support_service.platform.database.tables import audit_log, outbox, views
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
 from tests.conftest import both_databases
 from tests.support.cases import code_of
-from tests.support.timings import EVERY_VIEW_COUNTED
 
 LAN = Principal("lan", "agent", "agent-1", frozenset({"returns"}))
 ANN = Principal("ann", "agent", "agent-2", frozenset({"returns", "billing"}))
@@ -32,15 +30,16 @@ def view(name="A view", **query):
 
 
 @pytest.fixture
-def service(two_databases):
+def service(two_databases, constants):
     """A service with low limits."""
-    return ViewService(two_databases[0], ViewLimits(max_views=3))
+    constants("desk.views", MAX_VIEWS=3)
+    return ViewService(two_databases[0])
 
 
 @pytest.fixture
 def other_replica(two_databases):
     """The service of another replica."""
-    return ViewService(two_databases[1], ViewLimits(max_views=3))
+    return ViewService(two_databases[1])
 
 
 def create(service, principal, name, team=None, **query):
@@ -142,7 +141,7 @@ async def test_a_moved_view_needs_room_where_it_goes(service):
     assert await names(service, ANN) == ["2", "1", "0", "0"]
 
 
-async def test_views_are_counted_a_few_at_a_time(service):
+async def test_views_are_counted_a_few_at_a_time(service, constants):
     """A number above the limit is the limit and `more`; a query that can't be counted has no number."""
     numbers, running, most_running = {"a": 10, "b": 11, "c": None}, 0, 0
     for name in numbers:
@@ -159,14 +158,15 @@ async def test_views_are_counted_a_few_at_a_time(service):
         return numbers[query["q"]], numbers[query["q"]]
 
     views, last = await service.list_views(LAN, None, 10)
-    page = await with_case_counts(views, count, replace(EVERY_VIEW_COUNTED, max_count=10, max_concurrent_counts=2))
+    constants("api.views", MAX_COUNT=10)
+    page = await with_case_counts(views, count)
     found = {counted.name: (counted.count, counted.more) for counted in page}
     assert found == {counted.name: (counted.late, counted.more_late) for counted in page}
     assert found == {"a": (10, False), "b": (10, True), "c": (None, False)}
     assert (most_running, last) == (2, None)
 
 
-async def test_a_view_that_is_not_counted_by_the_deadline_has_no_number(database):
+async def test_a_view_that_is_not_counted_by_the_deadline_has_no_number(database, constants):
     """The others have theirs."""
     service = ViewService(database)
     for name in ("hangs", "waits", "counted"):  # the newest is counted first
@@ -178,7 +178,8 @@ async def test_a_view_that_is_not_counted_by_the_deadline_has_no_number(database
         return 7, 0
 
     views, _ = await service.list_views(LAN, None, 10)
-    page = await with_case_counts(views, count, ViewLimits(max_concurrent_counts=2, count_timeout=0.0))
+    constants("api.views", COUNT_TIMEOUT=0.0)
+    page = await with_case_counts(views, count)
     assert {counted.name: counted.count for counted in page} == {"counted": 7, "hangs": None, "waits": None}
 
 
@@ -194,7 +195,7 @@ async def test_the_first_error_of_a_count_is_raised(service):
 
     views, _ = await service.list_views(LAN, None, 10)
     with pytest.raises(Unavailable, match="busy"):
-        await with_case_counts(views, count, replace(EVERY_VIEW_COUNTED, max_concurrent_counts=2))
+        await with_case_counts(views, count)
 
 
 @both_databases
