@@ -63,7 +63,7 @@ STEPS = {
     "open": (before(KEYS, "if await self._database.execute(INSERT_CLAIM"), *NOTHING),  # nothing is stored
     "message": (before("platform/unit_of_work.py", "if not await self.tx.change_one(MARK_APPLIED"), *NOTHING),
     "mention": (before("cases/notifier.py", "await notification_rows.add("), *NOTHING),
-    "close": (before(KEYS, "timings, size = self._timings, len("), 1, ("idempotency_answer_lost", None)),
+    "close": (before(KEYS, "size = len("), 1, ("idempotency_answer_lost", None)),
     "upload": (before("api/routing/idempotency.py", "return response"), 1, (None, "true")),  # the response is stored
     "merge": (before("cases/links.py", "await cases[case_id].set_status("), *NOTHING),  # linked, not closed
     "arrive": (before("cases/service.py", "target = merged.original"), *NOTHING),

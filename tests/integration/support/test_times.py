@@ -35,7 +35,14 @@ async def test_cost_of_a_test_includes_what_its_sleeps_ask_for(monkeypatch):
             raise asyncio.CancelledError
         block(delay)
 
-    fakes = {"_sleep": sleep, "_block": block, "measured_here": measured, "asyncio.sleep": None, "time.sleep": None}
+    fakes = {
+        "_sleep": sleep,
+        "_block": block,
+        "measured_here": measured,
+        "_slept_until": [0.0],
+        "asyncio.sleep": None,
+        "time.sleep": None,
+    }
     for name, fake in (fakes | {"time.perf_counter": lambda: now[0]}).items():
         monkeypatch.setattr(f"tests.support.times.{name}", fake)
     count_sleeps()

@@ -198,11 +198,11 @@ async def test_slow_redis_delays_one_read_only(make_shared_client, services, red
         assert source_freshness(await harness.read()) == FRESH
         assert source_freshness(await harness.read()) == CACHED
         harness.set_redis_timeout(SHORT_TIMEOUT)
-        proxy.delay = SHORT_TIMEOUT  # in each direction
+        proxy.delay = 3 * SHORT_TIMEOUT  # in each direction; a busy event loop takes a little late for in time
         assert source_freshness(await harness.read()) == FRESH
         assert harness.metric_changes(EVENTS) == {"miss": 1, "error": 2}
         assert harness.metric_changes(FAILURES) == {"cache": 2}
-        enough = proxy.chunks + 20  # chunks of reconnection attempts, whose answers are late too
+        enough = proxy.chunks + 8  # chunks of reconnection attempts, whose answers are late too
         async with asyncio.timeout(3 * GENEROUS_TIMEOUT):
             while proxy.chunks < enough:
                 assert source_freshness(await harness.read()) == FRESH
