@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from multidict import istr
+
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
+FORWARDED_FOR = istr("X-Forwarded-For")
 UNKNOWN_ADDRESS = "unknown"  # shared by all clients whose address is unknown
 MAX_FORWARDED_ADDRESSES = 32  # addresses of X-Forwarded-For that are evaluated
 

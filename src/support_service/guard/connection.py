@@ -20,7 +20,7 @@ from aiohttp.http_exceptions import LineTooLong
 from multidict import istr
 
 from support_service.core.errors import RateLimited
-from support_service.guard.addresses import rate_limit_address
+from support_service.guard.addresses import FORWARDED_FOR, rate_limit_address
 from support_service.guard.connection_limits import ConnectionTimings, DelayReason
 from support_service.guard.exchange import EXCHANGE, new_request_id
 from support_service.guard.guard import Guard
@@ -42,7 +42,7 @@ MAX_URL_BYTES = 8190  # bytes of the request's URL
 MAX_HEADER_BYTES = 8192
 MAX_HEADERS = 100
 MAX_HEAD_BYTES = 32 * 1024  # bytes of all headers; a browser sends 2 KiB, a long token has 8 KiB
-EXPECT, FORWARDED_FOR, CONTINUE = istr("Expect"), istr("X-Forwarded-For"), "100-continue"
+EXPECT, CONTINUE = istr("Expect"), "100-continue"
 TOO_MANY_HEADERS_MESSAGE = "Too many headers received"  # aiohttp's message; it has no exception class for this
 
 log = logging.getLogger(CLIENT_ERROR_LOGGER)
@@ -286,7 +286,7 @@ class LingeringClose(asyncio.Protocol):
         self._until = self._received_at + timings.lingering_time
         transport.set_protocol(self)
         transport.resume_reading()  # aiohttp may have paused it because nobody read the body
-        with suppress(OSError):  # the client has reset the connection, of which the loop tells later
+        with suppress(OSError):  # the client has reset the connection; `connection_lost` follows
             transport.write_eof()
         self._task = self._loop.create_task(self._wait(guard))
 

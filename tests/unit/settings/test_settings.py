@@ -336,9 +336,9 @@ def test_enumerated_values_are_accepted_in_any_case(variable, given, read, expec
         ("Support_Database_Url", ": unknown setting; did you mean SUPPORT_DATABASE_URL?"),
         ("SUPPORT_ORDERS_URL", ": unknown setting; did you mean SUPPORT_ORDER_URL?"),
         ("SUPPORT_XYZ", ": unknown setting"),
-        ("SUPPORT_HEADER_TIMEOUT", ", and is no setting any more: the headers of a request arrive within 10 s"),
+        ("SUPPORT_HEADER_TIMEOUT", ", because it was removed: the headers of a request arrive within 10 s"),
         *[
-            (name, ", and is no setting any more: the primary answers lists and searches, and no standby does")
+            (name, ", because it was removed: the primary answers lists and searches, and no standby does")
             for name in ("SUPPORT_DATABASE_READ_URL", "SUPPORT_DATABASE_READ_URL_FILE", "support_database_read_url")
         ],
     ],
@@ -577,7 +577,7 @@ def test_password_of_the_database_may_stand_beside_its_url(given, url, tmp_path)
 @each_row(
     ("parts", "reason"),
     [
-        ({"HOST": "db"}, "SUPPORT_DATABASE_HOST is no setting any more: set SUPPORT_DATABASE_URL, such as postgresql:"),
+        ({"HOST": "db"}, "SUPPORT_DATABASE_HOST was removed: set SUPPORT_DATABASE_URL, such as postgresql:"),
         ({"URL": "sqlite:///a.db", "PASSWORD": "secret"}, "SUPPORT_DATABASE_PASSWORD requires"),
         ({"PASSWORD_FILE": __file__}, "SUPPORT_DATABASE_PASSWORD_FILE requires a SUPPORT_DATABASE_URL of PostgreSQL"),
         ({"URL": "postgresql://u:other@db/x", "PASSWORD": "secret"}, "SUPPORT_DATABASE_PASSWORD is set besides"),

@@ -26,7 +26,7 @@ from support_service.api.routing.idempotency import IDEMPOTENCY_KEY, respond_onc
 from support_service.core.domain.principals import ANONYMOUS
 from support_service.core.errors import Forbidden, SupportError, Unauthenticated, Unavailable, problem
 from support_service.core.http import router_path
-from support_service.guard.addresses import rate_limit_address
+from support_service.guard.addresses import FORWARDED_FOR, rate_limit_address
 from support_service.guard.exchange import (
     ANSWER_BYTES_PER_REQUEST,
     EXCHANGE,
@@ -48,7 +48,7 @@ from support_service.service import SERVICE
 MAX_QUERY_BYTES = 4096  # bytes; the longest query that the API needs is a tenth of this
 MAX_QUERY_PARAMETERS = 64
 SINGLE_VALUE_HEADERS = tuple(istr(name) for name in ("Content-Encoding", "Content-Type", "If-Range", "Origin", "Range"))
-FORWARDED_FOR, USER_AGENT = istr("X-Forwarded-For"), istr("User-Agent")
+USER_AGENT = istr("User-Agent")
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 log = logging.getLogger("support_service.access")

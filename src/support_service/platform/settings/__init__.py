@@ -50,7 +50,7 @@ DEFAULT_RATE = (100, 1)  # (requests, seconds): a busy tool needs a tenth of thi
 DEFAULT_ADDRESS_RATE = (300, 1)  # (requests, seconds): a whole office may share one address
 # Variables that Kubernetes injects into each container for every Service in its namespace named support or support-…
 KUBERNETES_VARIABLES = re.compile(r"SUPPORT_SERVICE_.*|SUPPORT_.*_(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP|SCTP)).*")
-# Settings of release 0.2.0 that were removed, with what holds instead. A service warns if one is set.
+# Settings of release 0.2.0 that were removed, with their replacement. A service warns if one is set.
 REMOVED = {
     "SUPPORT_ATTACHMENT_DEADLINE": "an upload takes at most an hour",
     "SUPPORT_ATTACHMENT_DISK_RESERVE": "256 MiB of the disk stay free",
@@ -162,7 +162,7 @@ class Settings(BaseModel):
         """Read and validate every variable; raises UserError for the first invalid one."""
         if environ.get("SUPPORT_DATABASE_HOST"):  # without it, cases would be stored in a new SQLite database
             raise UserError(
-                "SUPPORT_DATABASE_HOST is no setting any more: set SUPPORT_DATABASE_URL, such as "
+                "SUPPORT_DATABASE_HOST was removed: set SUPPORT_DATABASE_URL, such as "
                 "postgresql://USER@HOST:PORT/NAME?sslmode=verify-full, and SUPPORT_DATABASE_PASSWORD"
             )
         environ = with_values_of_files(environ, _known_variables())
@@ -263,7 +263,7 @@ def _unknown_variable_warnings(environ: Mapping[str, str]) -> Iterator[str]:
         injected = KUBERNETES_VARIABLES.fullmatch(name) or (name.endswith("_PORT") and "://" in environ[name])
         if name.upper().startswith("SUPPORT_") and environ[name] and not injected:
             if instead := REMOVED.get(name.upper().removesuffix(FILE_SUFFIX)):
-                yield f"{name} has no effect, and is no setting any more: {instead}"
+                yield f"{name} has no effect, because it was removed: {instead}"
                 continue
             matches = difflib.get_close_matches(name.upper().removeprefix("SUPPORT_"), suffixes, 1)
             nearest = f"; did you mean SUPPORT_{matches[0]}?" if matches else ""
