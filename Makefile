@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services vendor screenshots run test test-fast test-all test-near test-budget test-times test-long histories soak coverage mutants lint lint-code lint-types lint-console lint-api lint-generated lint-language lint-texts lint-docs format docs generate configuration inventory sources client observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients wheel chart sbom api-diff actionlint lock clean
+.PHONY: help install services vendor screenshots run test test-fast test-all test-near test-budget test-times test-long histories soak coverage mutants lint lint-code lint-types lint-console lint-api lint-generated lint-language lint-texts lint-docs format docs generate configuration inventory sources client observability pushed-rules drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients wheel chart sbom api-diff actionlint lock clean
 
 ## Every day
 
@@ -284,6 +284,10 @@ client: install ## Write the client's methods and parameters again, from the rou
 
 observability: install ## Write rules, their tests, dashboards, lists of alerts and the catalogue of metrics again, from their tables
 	$(BIN)/python -m observability.generate
+
+pushed-rules: install ## Write the rules for metrics that replicas push, build/pushed-rules.yaml
+	@mkdir -p build
+	@$(BIN)/python -m observability.rules > build/pushed-rules.yaml
 
 screenshots: install services ## Render pictures of the console from the demo: the README's, and a sheet of all pages for a review
 	$(BIN)/python docs/screenshots.py

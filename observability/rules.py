@@ -1,6 +1,10 @@
-"""Prometheus's rules and their tests, from the signals, also as one PrometheusRule, and for metrics that are pushed."""
+"""Prometheus's rules and their tests, from the signals, also as one PrometheusRule, and for metrics that are pushed.
+
+`python -m observability.rules` prints the rules for metrics that replicas push, as one file.
+"""
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -15,7 +19,6 @@ from support_service.api.panel_links import panel_path
 
 PROMETHEUS_FOLDER = Path(__file__).parent / "prometheus"
 OPERATOR_FILE = Path(__file__).parent / "kubernetes" / "prometheusrule.yaml"
-PUSHED_FILE = Path(__file__).parent / "pushed" / "rules.yaml"
 SIGNALS_BY_GROUP = {group: tuple(signal for signal in SIGNALS if signal.group == group) for group in get_args(Group)}
 PANEL_TIMES = "&from=now-3h&to=now"  # long enough to show the beginning, and what was usual before
 TEAM, SERVICE = "data-ops", "support-service"
@@ -25,15 +28,19 @@ SCALED_VALUE_PATTERN = re.compile(r"\{([sB]):([\d.e+]+)\}")
 
 
 def generated_files() -> dict[Path, str]:
-    """Return the rule files, their tests, the PrometheusRule, and the rules for metrics that are pushed."""
+    """Return the rule files, their tests, and the PrometheusRule."""
     texts = {
         PROMETHEUS_FOLDER / "rules" / f"{name}.yaml": dump_yaml(document) for name, document in rule_files().items()
     }
     texts[OPERATOR_FILE] = dump_yaml(_prometheus_rule())
-    texts[PUSHED_FILE] = dump_yaml({"groups": _all_groups(rule_files(pushed=True))})
     return texts | {
         PROMETHEUS_FOLDER / "tests" / f"{name}.yaml": dump_yaml(test) for name, test in rule_test_files().items()
     }
+
+
+def pushed_rules() -> str:
+    """Return the file of rules for metrics that replicas push."""
+    return dump_yaml({"groups": _all_groups(rule_files(pushed=True))}, "# Written by `make pushed-rules`.\n")
 
 
 def rule_files(*, time: float = 1, size: int = 1, pushed: bool = False) -> dict[str, dict[str, Any]]:
@@ -90,10 +97,10 @@ def divide_duration(duration: str, by: float) -> str:
     return f"{round(total * 1000 / by)}ms"
 
 
-def dump_yaml(document: dict[str, Any]) -> str:
+def dump_yaml(document: dict[str, Any], header: str = GENERATED_HEADER) -> str:
     """Return a document as YAML for Prometheus, with the header of generated files."""
     text: str = yaml.safe_dump(document, sort_keys=False, width=10_000, allow_unicode=True)
-    return GENERATED_HEADER + text
+    return header + text
 
 
 def _prometheus_rule() -> dict[str, Any]:
@@ -132,3 +139,7 @@ def _alerting_rule(alert: Alert, scaled: Callable[[str], str], time: float) -> d
             "panel": alert.panel,
         },
     }
+
+
+if __name__ == "__main__":
+    sys.stdout.write(pushed_rules())

@@ -20,7 +20,6 @@ def test_every_kind_of_file_is_generated():
         "observability/prometheus/tests/healthy.yaml",
         "observability/kubernetes/prometheusrule.yaml",
         "observability/metrics.md",
-        "observability/pushed/rules.yaml",
         "grafana/dashboards/support-overview.json",
         "runbooks/README.md",
         "runbooks/vi/README.md",

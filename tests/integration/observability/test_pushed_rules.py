@@ -93,13 +93,14 @@ def test_pushed_alerts_fire_on_faults_and_only_then_in_prometheus(promtool, writ
 
 
 @pytest.mark.usefixtures("servers")
-def test_vmalert_accepts_the_file_with_its_templates():
-    run(find_binary("vmalert"), "-dryRun", f"-rule={rules.PUSHED_FILE}", cwd=rules.PUSHED_FILE.parent)
+def test_vmalert_accepts_the_file_with_its_templates(tmp_path):
+    (tmp_path / "rules.yaml").write_text(rules.pushed_rules())
+    run(find_binary("vmalert"), "-dryRun", "-rule=rules.yaml", cwd=tmp_path)
 
 
 def test_pushed_rules_are_the_same_without_up():
     """Each alert is there with its name, its wait and its labels, and none reads a series that only a scrape makes."""
-    groups = yaml.safe_load(rules.PUSHED_FILE.read_text())["groups"]
+    groups = yaml.safe_load(rules.pushed_rules())["groups"]
     pushed = {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
     assert pushed.keys() == {alert.name for alert in ALERTS}
     assert not [rule["expr"] for group in groups for rule in group["rules"] if re.search(r"\bup\b", rule["expr"])]
