@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from pydantic.json_schema import SkipJsonSchema
 
 from support_service.cases.model.case import ApiModel, example_config
-from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor, FieldChanges
+from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor, SentChanges
 from support_service.cases.model.vocabulary import NONE_FILTER, PRINTABLE, Assignee
 
 MAX_ID_LENGTH = 128  # characters of the subject, or of the name, of a principal
@@ -52,7 +52,7 @@ Teams = Annotated[
 ]
 
 
-class AgentChange(FieldChanges):
+class AgentChange(SentChanges):
     """What changes of a person's entry; fields that are not sent stay as they are, and null clears a field."""
 
     model_config = example_config(CONTENT_EXAMPLE)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from support_service.cases.model.case import ApiModel, CaseSummary, example_config
-from support_service.cases.model.requests import FieldChanges, RequestModel
+from support_service.cases.model.requests import RequestModel, SentChanges
 from support_service.cases.model.vocabulary import (
     MAX_TAGS,
     Assignee,
@@ -52,7 +52,7 @@ def _check_are_different(ids: list[str]) -> list[str]:
     return ids
 
 
-class BulkFields(FieldChanges):
+class BulkFields(SentChanges):
     """What a bulk change does to each case; omitted fields stay unchanged. Unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", **example_config(BULK_FIELDS_EXAMPLE))

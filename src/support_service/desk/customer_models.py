@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, StringConstraints, ValidationError, mode
 from pydantic.json_schema import SkipJsonSchema
 
 from support_service.cases.model.case import ApiModel, example_config
-from support_service.cases.model.requests import FieldChanges, RequestModel
+from support_service.cases.model.requests import RequestModel, SentChanges
 from support_service.cases.model.vocabulary import PRINTABLE, Identifier
 from support_service.core.search_words import search_words
 
@@ -100,7 +100,7 @@ class CustomerContent(ApiModel):
         return {*name_terms(self.name or ""), *(contact.term for contact in self.contacts)}
 
 
-class CustomerChange(FieldChanges, CustomerContent):
+class CustomerChange(SentChanges, CustomerContent):
     """What changes of a customer; fields that are not sent stay as they are, and null clears a field."""
 
     model_config = example_config(CONTENT_EXAMPLE)

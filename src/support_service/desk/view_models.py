@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from support_service.cases.model.case import ApiModel, example_config
-from support_service.cases.model.requests import CaseFilters, Cursor, FieldChanges, RequestModel
+from support_service.cases.model.requests import CaseFilters, Cursor, RequestModel, SentChanges
 from support_service.cases.model.vocabulary import NONE_FILTER, Assignee, Json, Subject, format_duration
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, STATUSES
 from support_service.core.domain.principals import Principal
@@ -76,7 +76,7 @@ class NewView(RequestModel):
     team: Assignee | None = Field(None, description="the team that the view is shared with")
 
 
-class ViewChange(FieldChanges):
+class ViewChange(SentChanges):
     """Changes of a saved view; omitted fields stay unchanged."""
 
     model_config = example_config({"name": "Urgent deliveries, unassigned"})

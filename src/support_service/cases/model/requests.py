@@ -91,7 +91,7 @@ class RequestModel(ApiModel):
         return schema
 
 
-class FieldChanges(ApiModel):
+class SentChanges(ApiModel):
     """Changes of an object. A field that is not sent stays as it is; null is a value. Defaults never apply."""
 
     def sent_fields(self) -> dict[str, Any]:
@@ -160,7 +160,7 @@ class NewCase(SettableFields, CaseOrigin, SettableTexts, RequestModel):
         return first
 
 
-class CaseChange(FieldChanges, SettableFields, SettableTexts):
+class CaseChange(SentChanges, SettableFields, SettableTexts):
     """Changes of a case; omitted fields stay unchanged."""
 
     model_config = example_config(examples.CASE_CHANGE)
